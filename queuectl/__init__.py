@@ -1,0 +1,74 @@
+"""A background job spool made of plain files.
+
+    from queuectl import Spool
+
+    spool = Spool("~/my-spool")
+    job = spool.enqueue("echo hello", priority=8)
+    spool.counts()
+
+Names are loaded when they are first used: `import queuectl` itself costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from queuectl.config import Settings
+    from queuectl.errors import (
+        ConfigError,
+        DuplicateId,
+        InvalidJob,
+        JobError,
+        JobNotFound,
+        MoveError,
+        QueuectlError,
+        SpoolError,
+        SpoolFull,
+        WorkerError,
+    )
+    from queuectl.job import Job
+    from queuectl.spool import Spool
+    from queuectl.worker import Worker
+
+    __version__: str
+
+__all__ = [
+    "ConfigError",
+    "DuplicateId",
+    "InvalidJob",
+    "Job",
+    "JobError",
+    "JobNotFound",
+    "MoveError",
+    "QueuectlError",
+    "Settings",
+    "Spool",
+    "SpoolError",
+    "SpoolFull",
+    "Worker",
+    "WorkerError",
+    "__version__",
+]
+
+_ELSEWHERE = {"Job": "job", "Settings": "config", "Spool": "spool", "Worker": "worker"}
+
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for; the errors are the names that no other room claims."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: object = version("queuectl")
+    else:
+        from importlib import import_module
+
+        value = getattr(import_module(f"queuectl.{_ELSEWHERE.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
