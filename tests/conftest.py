@@ -1,0 +1,77 @@
+"""Fixtures: a spool of one's own, the command line as a process, workers that are gone at the end."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import hypothesis
+import pytest
+
+import support
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+# A busy machine must not fail a property because one example took long.
+hypothesis.settings.register_profile("queuectl", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("queuectl")
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_the_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A process that a test leaves behind fails that test, and is ended."""
+    folder: Path | None = None
+    if "tmp_path" in request.fixturenames:
+        folder = request.getfixturevalue("tmp_path")
+    yield
+    if folder is None or not any(chain(folder.glob("data/workers"), folder.glob("*/data/workers"))):
+        return
+    left = support.processes_of(folder)
+    told = [process.as_dict(["pid", "cmdline", "status"]) for process in left]
+    support.end_all(left)
+    assert not told, f"still running after the test: {told}"
+
+
+@pytest.fixture
+def spool_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A path for a spool that does not exist yet; QUEUECTL_SPOOL names it, HOME is a new empty folder."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    spool = tmp_path / "spool"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("QUEUECTL_SPOOL", str(spool))
+    # Settings of the developer's own shell change what a command prints.
+    for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return spool
+
+
+@pytest.fixture
+def cli(spool_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a queuectl command on spool_dir, from the test's home; see support.run_cli."""
+
+    def run(*args: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+        options.setdefault("cwd", spool_dir.parent / "home")
+        return support.run_cli(*args, **options)
+
+    return run
+
+
+@pytest.fixture
+def workers(
+    spool_dir: Path, cli: Callable[..., Any]
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Start background workers, as in workers(2, "--drain"); at the end all are gone, jobs included."""
+
+    def start(count: int = 1, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        options.setdefault("expect", 0)
+        started: subprocess.CompletedProcess[str] = cli(
+            "worker", "start", "--count", str(count), *args, **options
+        )
+        return started
+
+    yield start
+    support.end_workers(spool_dir)

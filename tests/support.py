@@ -1,0 +1,154 @@
+"""What tests share: real processes, real files, and waiting for conditions instead of sleeping."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    import psutil
+
+T = TypeVar("T")
+JOB_FOLDERS = ("pending", "processing", "done", "dead")
+
+
+def wait_until(
+    condition: Callable[[], T], timeout: float = 15, message: str | Callable[[], object] = "the condition"
+) -> T:
+    """Call condition until it returns something true, and return that.
+
+    Args:
+        timeout: seconds after which the test fails.
+        message: what was waited for; a callable is asked at the end, for a look at how things stand.
+    """
+    end = time.monotonic() + timeout
+    pause = 0.002
+    while not (found := condition()):
+        if time.monotonic() > end:
+            told = message() if callable(message) else message
+            raise AssertionError(f"waited {timeout:g} s in vain for {told}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+    return found
+
+
+def run_cli(
+    *args: str | os.PathLike[str],
+    expect: int | None = None,
+    stdin: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    timeout: float = 40,
+) -> subprocess.CompletedProcess[str]:
+    """Run `queuectl ARGS` as a process of its own, as a user would.
+
+    Args:
+        expect: the exit code to insist on; None: whatever comes.
+        env: variables on top of the test's own.
+        timeout: seconds.
+    """
+    words = [str(arg) for arg in args]
+    done = subprocess.run(
+        [sys.executable, "-m", "queuectl", *words],
+        input="" if stdin is None else stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        timeout=timeout,
+    )
+    if expect is not None and done.returncode != expect:
+        raise AssertionError(
+            f"queuectl {' '.join(words)}: exit {done.returncode}, not {expect}\n"
+            f"--- stdout\n{done.stdout}--- stderr\n{done.stderr}"
+        )
+    return done
+
+
+def drop(spool: Path, name: str, /, **fields: Any) -> Path:
+    """Put a job file into pending/ as a careful producer does: written in tmp/, then renamed.
+
+    Args:
+        name: the file's name without .json.
+    """
+    return drop_bytes(spool, f"{name}.json", json.dumps(fields).encode())
+
+
+def drop_bytes(spool: Path, name: str, data: bytes, folder: str = "pending") -> Path:
+    """Put any bytes under any name into a folder of the spool, all at once."""
+    (spool / "tmp").mkdir(parents=True, exist_ok=True, mode=0o700)
+    (spool / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+    spool.chmod(0o700)
+    scratch = spool / "tmp" / f".{name}.{os.getpid()}.tmp"
+    scratch.write_bytes(data)
+    return scratch.rename(spool / folder / name)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a job file as plain JSON, without any of queuectl's own code."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert isinstance(record, dict)
+    return record
+
+
+def where_is(spool: Path, job_id: str) -> list[str]:
+    """Every place in which the job's file lies, as "pending" or "processing/worker-0"; one, if all is well."""
+    found = []
+    for folder in JOB_FOLDERS:
+        files = sorted((spool / folder).rglob(f"{job_id}.json"))
+        found += [path.parent.relative_to(spool).as_posix() for path in files]
+    return found
+
+
+def finished(spool: Path, *job_ids: str) -> bool:
+    """Whether each of these jobs lies in done/ or dead/, and nowhere else."""
+    return all(where_is(spool, job_id) in (["done"], ["dead"]) for job_id in job_ids)
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Every live process, not this one, whose QUEUECTL_SPOOL lies in (or is) this folder."""
+    import psutil
+
+    inside = str(folder)
+    found = []
+    for process in psutil.process_iter():
+        try:
+            named = process.environ().get("QUEUECTL_SPOOL", "")
+            ours = named == inside or named.startswith(inside + os.sep)
+            if ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue  # gone meanwhile, or not ours to look at
+    return found
+
+
+def end_all(processes: Iterable[psutil.Process]) -> None:
+    """Kill them and wait until they are gone."""
+    import psutil
+
+    victims = list(processes)
+    for process in victims:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(victims, timeout=5)
+
+
+def end_workers(spool: Path) -> None:
+    """Leave nothing of this spool running: ask its workers first, then kill what is left."""
+    if not processes_of(spool):
+        return
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        run_cli("--spool", spool, "worker", "stop", "--force", timeout=20)
+    wait_until(lambda: end_all(left) if (left := processes_of(spool)) else True, message="an empty spool")
