@@ -1,0 +1,124 @@
+"""The example spool is what people copy from: it must load, and say everything."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from queuectl import config, job, layout
+from queuectl.errors import InvalidJob
+
+EXAMPLE = Path(__file__).parent.parent / "spool_example"
+NO_JOB = EXAMPLE / "dead" / "half-written.json"
+JOBS = sorted(path for path in EXAMPLE.glob("*/*.json") if path != NO_JOB)
+WRITTEN_BY_QUEUECTL = [path for path in JOBS if path.parent.name in {"done", "dead"}]
+README = (EXAMPLE / "README.md").read_text(encoding="utf-8")
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.relative_to(EXAMPLE).as_posix() for path in paths]
+
+
+@pytest.mark.parametrize("path", JOBS, ids=names(JOBS))
+def test_every_job_of_the_example_loads(path: Path) -> None:
+    """Each file is a job, and knows no field that queuectl does not know."""
+    loaded = job.parse(path.read_bytes())
+
+    assert loaded.command
+    assert loaded.extra == {}
+
+
+@pytest.mark.parametrize("path", WRITTEN_BY_QUEUECTL, ids=names(WRITTEN_BY_QUEUECTL))
+def test_what_queuectl_wrote_reads_and_writes_back_byte_for_byte(path: Path) -> None:
+    """The format on disk is frozen: the files of the example are samples of it."""
+    data = path.read_bytes()
+    loaded = job.parse(data)
+
+    assert loaded.to_bytes() == data
+    assert loaded.id == path.stem
+    assert layout.FOLDER_OF[loaded.state] == path.parent.name
+
+
+def test_history_of_the_example_agrees_with_its_logs() -> None:
+    """Each log belongs to a run that a job's history tells of."""
+    runs = {
+        f"{loaded.id}.{run['run']}"
+        for path in WRITTEN_BY_QUEUECTL
+        for loaded in [job.parse(path.read_bytes())]
+        for run in loaded.history
+    }
+
+    logs = {path.stem for path in (EXAMPLE / "logs").iterdir()}
+
+    assert logs
+    assert logs <= runs
+
+
+def test_the_bad_file_has_the_reason_that_queuectl_gives() -> None:
+    """The reason beside the dead file is the one a worker would write."""
+    with pytest.raises(InvalidJob) as refused:
+        job.parse(NO_JOB.read_bytes())
+
+    assert Path(f"{NO_JOB}.reason").read_text(encoding="utf-8") == f"{refused.value.message}\n"
+
+
+def test_every_state_folder_is_there_for_a_clone() -> None:
+    """Git keeps no empty folders, so none of the example's is empty."""
+    for name in ("pending", "processing", "done", "dead", "logs", "tmp"):
+        assert any((EXAMPLE / name).iterdir())
+
+
+def test_config_of_the_example_names_every_key_with_a_comment() -> None:
+    """Every setting stands there after a line that says what it does, and no other."""
+    lines = (EXAMPLE / "config.yaml").read_text(encoding="utf-8").splitlines()
+    keys = {}
+    for before, line in itertools.pairwise(lines):
+        if found := re.fullmatch(r"(?:# )?([a-z_]+): \S.*", line):
+            keys[found[1]] = before
+
+    assert sorted(keys) == sorted(config.KEYS)
+    assert [key for key, before in keys.items() if not before.startswith("# ")] == []
+
+
+def test_config_of_the_example_changes_nothing() -> None:
+    """Its values are the built-in ones, and it loads without a warning."""
+    assert config.load(layout.Layout(EXAMPLE)) == (config.Settings(), [])
+
+
+def test_readme_of_the_example_lists_every_producer_field() -> None:
+    """The contract's table has one row a field, and no row for another."""
+    rows = re.findall(r"^\| `([a-z_]+)` \|", README.partition("## The fields")[2], flags=re.MULTILINE)
+
+    assert rows == list(job.PRODUCER_FIELDS)
+
+
+def test_readme_of_the_example_names_every_file() -> None:
+    """A reader finds each file of the example explained."""
+    assert [name for name in names(JOBS) if f"`{name}`" not in README] == []
+
+
+@pytest.mark.parametrize(
+    ("language", "run", "name"),
+    [("sh", ["sh", "-eu"], "from-sh"), ("Python", [sys.executable], "from-python")],
+)
+def test_what_the_readme_tells_producers_to_type_works(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch, language: str, run: list[str], name: str
+) -> None:
+    """Each snippet, typed as it stands, leaves one whole job in pending/ and nothing in tmp/."""
+    monkeypatch.delenv("QUEUECTL_SPOOL")
+    spool = spool_dir.parent / "home" / ".queuectl"
+    layout.Layout(spool).create()
+    found = re.search(rf"^In {language}.*:\n\n((?:    .*\n)+)", README, flags=re.MULTILINE)
+    assert found
+
+    subprocess.run(run, input=textwrap.dedent(found[1]), text=True, check=True, timeout=20)
+
+    assert [path.name for path in (spool / "pending").iterdir()] == [f"{name}.json"]
+    assert job.parse((spool / "pending" / f"{name}.json").read_bytes()).command
+    assert list((spool / "tmp").iterdir()) == []
