@@ -1,0 +1,248 @@
+"""Durable primitives: publish whole, replace whole, move without clobbering, read what a stranger wrote.
+
+Knows no jobs. Every function either does all it says or raises OSError with nothing half done in view.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import sys
+from contextlib import suppress
+from typing import Any
+
+O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+# A FIFO opened without O_NONBLOCK blocks for ever; a link would be followed out of the spool.
+_STRANGER = (
+    os.O_RDONLY | O_CLOEXEC | _BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+)
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+_NOT_HERE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
+
+
+class Unfit(Exception):
+    """What lies there is not a plain file that may be read; the text says what it is."""
+
+
+def token() -> str:
+    """A name part that nobody else will choose: 80 random bits as 16 characters of a-z and 2-7."""
+    number = int.from_bytes(os.urandom(10), "big")
+    return "".join("abcdefghijklmnopqrstuvwxyz234567"[number >> shift & 31] for shift in range(0, 80, 5))
+
+
+def write_new(path: str, data: bytes, *, sync: bool) -> None:
+    """Create path, which must not exist, 0600, with these bytes; with sync they are on the disk on return."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | O_CLOEXEC | _BINARY, 0o600)
+    try:
+        write_all(fd, data)
+        if sync:
+            sync_file(fd)
+    except BaseException:
+        # A failed fsync says nothing about which bytes are on disk, so the file is given up, never retried.
+        with suppress(OSError):
+            os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte; a disk that fills up half way cuts a single write short."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync_file(fd: int) -> None:
+    """Put a file's bytes on the disk. On macOS plain fsync stops at the drive's own cache."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(fd)
+
+
+def sync_folder(path: str) -> None:
+    """Put a folder's names on the disk. Windows has no such call: there names are as durable as NTFS makes them."""
+    if sys.platform == "win32":
+        return
+    fd = os.open(path, os.O_RDONLY | O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_many(folder: str, paths: list[str]) -> None:
+    """Put the bytes of many files on the disk. Linux does it with one call for the filesystem they share."""
+    if _syncfs is None:
+        for path in paths:
+            fd = os.open(path, os.O_RDONLY | O_CLOEXEC | _BINARY)
+            try:
+                sync_file(fd)
+            finally:
+                os.close(fd)
+        return
+    fd = os.open(folder, os.O_RDONLY | O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        if _syncfs(fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), folder)
+    finally:
+        os.close(fd)
+
+
+def replace(path: str, data: bytes) -> None:
+    """Swap a file that we own by name for new bytes, durably: readers see the old or the new, never half."""
+    folder = os.path.dirname(path)
+    scratch = os.path.join(folder, f".{token()}.tmp")
+    write_new(scratch, data, sync=True)
+    try:
+        os.replace(scratch, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(scratch)
+        raise
+    sync_folder(folder)
+
+
+def move(source: str, target: str) -> None:
+    """Rename, but never onto an existing name.
+
+    Raises:
+        FileExistsError: the target exists; nothing changed.
+        FileNotFoundError: the source is gone: somebody else moved it.
+    """
+    if sys.platform == "win32":
+        os.rename(source, target)  # refuses an existing target by itself there
+    elif not _rename_noreplace(source, target):
+        _link_then_unlink(source, target)
+
+
+def _libc(name: str, *arguments: Any) -> Any:
+    """A function of Linux's C library that Python has no call for, or None."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        found = getattr(ctypes.CDLL(None, use_errno=True), name)
+    except (OSError, AttributeError):
+        return None
+    found.argtypes = arguments
+    found.restype = ctypes.c_int
+    return found
+
+
+_renameat2 = _libc("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_syncfs = _libc("syncfs", ctypes.c_int)
+
+
+def _rename_noreplace(source: str, target: str) -> bool:
+    """Try renameat2; False where the kernel or the filesystem does not know it."""
+    if _renameat2 is None:
+        return False
+    status = _renameat2(
+        _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE
+    )
+    if status == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _NOT_HERE:
+        return False
+    raise OSError(code, os.strerror(code), source, None, target)
+
+
+def _link_then_unlink(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NOT_HERE | {errno.EPERM}:
+            raise
+        # No hard links here (FAT, some network shares): a look first is all that is left.
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None
+        os.rename(source, target)
+        return
+    os.unlink(source)
+
+
+def read_plain(path: str, limit: int) -> tuple[bytes, os.stat_result]:
+    """Read a file that a stranger may have put there, without being led astray or held up.
+
+    Args:
+        limit: the most bytes it may have.
+
+    Returns:
+        the bytes, and the status of exactly the file that was read.
+
+    Raises:
+        Unfit: a link, a folder, a FIFO, a device, a socket, or too large.
+        OSError: it is gone, or may not be read.
+    """
+    try:
+        fd = os.open(path, _STRANGER)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Unfit("a symbolic link, not a file") from None
+        if error.errno in (errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP):
+            raise Unfit("a socket or a device, not a file") from None
+        raise
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise Unfit(f"{kind_of(status.st_mode)}, not a file")
+        # The apparent size alone decides: a sparse file of a terabyte costs nothing to make.
+        if status.st_size > limit:
+            raise Unfit(f"too large: {status.st_size} bytes, and the limit is {limit}")
+        chunks = []
+        left = limit + 1
+        while left > 0 and (chunk := os.read(fd, min(left, 1 << 20))):
+            chunks.append(chunk)
+            left -= len(chunk)
+        if left <= 0:
+            raise Unfit(f"too large: over {limit} bytes")
+        return b"".join(chunks), status
+    finally:
+        os.close(fd)
+
+
+def kind_of(mode: int) -> str:
+    """Name what is not a plain file, for a sentence."""
+    for check, name in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISLNK, "a symbolic link"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a character device"),
+        (stat.S_ISBLK, "a block device"),
+    ):
+        if check(mode):
+            return name
+    return "something odd"
+
+
+def open_for_writing_elsewhere(path: str) -> bool | None:
+    """Whether any process has this file open for writing.
+
+    Linux grants a read lease only on a file that nobody writes. None: no way to tell here.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    import fcntl
+
+    try:
+        fd = os.open(path, _STRANGER)
+    except OSError:
+        return None
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    finally:
+        os.close(fd)
+    return False

@@ -1,0 +1,395 @@
+"""The mirror: a SQLite file that suggests the next job, and answers counts and lists.
+
+The folders are the truth. Every method here may fail, be wrong or find nothing without a job being lost: a failed
+write leaves the index `broken`, the folders' stamps stop matching, and the next scan puts it right.
+
+Stamps: a folder's modification time as of the moment when index and folder were known to agree. Our own moves carry
+the stamp along (see `moving`), so a stamp that does not match means that somebody else touched the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from queuectl.layout import STATES
+from queuectl.row import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+SCHEMA = 1
+BUSY = 30.0
+"""Seconds to wait for another writer. A rebuild of a million jobs is the longest one."""
+
+YOUNG = 25_000_000
+"""Nanoseconds: older kernels stamp files with a clock that ticks every 4 to 10 ms, so a second change within a tick
+of the first leaves the same time. A stamp that young is believed only while the folder goes on changing."""
+
+_TABLES = f"""
+CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS folders(
+    place TEXT PRIMARY KEY, mtime INTEGER, inode INTEGER, stamped INTEGER, scan TEXT, whole INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS jobs(
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, place TEXT NOT NULL, name TEXT NOT NULL,
+    ready_key INTEGER, due INTEGER, arrived INTEGER, priority INTEGER, attempts INTEGER, max_retries INTEGER,
+    created_at INTEGER, updated_at INTEGER, run_at INTEGER, next_retry_at INTEGER,
+    command TEXT, worker TEXT, exit_code INTEGER, last_error TEXT,
+    inode INTEGER, mtime INTEGER, size INTEGER, settings TEXT);
+CREATE UNIQUE INDEX IF NOT EXISTS jobs_place ON jobs(place, name);
+CREATE INDEX IF NOT EXISTS jobs_ready ON jobs(ready_key, seq) WHERE ready_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_due ON jobs(due) WHERE due IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_state ON jobs(state, seq);
+CREATE TABLE IF NOT EXISTS counts(state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+INSERT OR IGNORE INTO counts VALUES {", ".join(f"('{state}', 0)" for state in STATES)};
+CREATE TRIGGER IF NOT EXISTS jobs_in AFTER INSERT ON jobs BEGIN
+    UPDATE counts SET n = n + 1 WHERE state = NEW.state; END;
+CREATE TRIGGER IF NOT EXISTS jobs_out AFTER DELETE ON jobs BEGIN
+    UPDATE counts SET n = n - 1 WHERE state = OLD.state; END;
+CREATE TRIGGER IF NOT EXISTS jobs_over AFTER UPDATE OF state ON jobs WHEN OLD.state != NEW.state BEGIN
+    UPDATE counts SET n = n - 1 WHERE state = OLD.state; UPDATE counts SET n = n + 1 WHERE state = NEW.state; END;
+"""
+
+
+_COLUMNS = tuple(Row.__dataclass_fields__)
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
+_INSERT = f"INSERT INTO jobs({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_UPDATE = f"UPDATE jobs SET {', '.join(f'{c} = ?' for c in _COLUMNS if c != 'id')} WHERE id = ?"
+
+
+class Index:
+    """One connection to the mirror of one spool.
+
+    Args:
+        path: the database file, or ":memory:" for a spool that cannot be written.
+        root: the spool's folder.
+        boot: the machine's boot id. An index from before the last boot is intact but may be old.
+    """
+
+    def __init__(self, path: str, root: str, boot: str) -> None:
+        self.path = path
+        self.broken: str | None = None
+        self._root = root
+        self._boot = boot
+        self._db: sqlite3.Connection | None = None
+        self._inode = 0
+        self._carried: dict[str, bool] = {}
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    def open(self) -> bool:
+        """Open it, making it if there is none; True when its content may be believed, False when it must be rebuilt.
+
+        Raises:
+            sqlite3.Error: it cannot be opened or made at all.
+        """
+        if self._db is not None and self._is_the_file_there():
+            return self._is_trusted()
+        self.close()
+        self._db = self._connect()
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = OFF")
+            trusted = self._is_trusted()
+            if not trusted:
+                self._create()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
+                raise
+            self._start_over()
+            trusted = False
+        self._inode = self._file_inode()
+        self.broken = None
+        return trusted
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.path != ":memory:":
+            with suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        return sqlite3.connect(self.path, isolation_level=None, timeout=BUSY, check_same_thread=False)
+
+    def _create(self) -> None:
+        """Make the tables, dropping those of another version."""
+        db = self.db
+        if self._meta("schema") not in (None, SCHEMA):
+            db.execute("BEGIN IMMEDIATE")
+            for table in ("meta", "folders", "jobs", "counts"):
+                db.execute(f"DROP TABLE IF EXISTS {table}")
+            db.execute("COMMIT")
+        db.executescript("BEGIN IMMEDIATE;" + _TABLES + "COMMIT;")
+
+    def _start_over(self) -> None:
+        """Put a damaged file aside by making a new one; whoever has the old one open notices by its inode."""
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.unlink(self.path + suffix)
+        self._db = self._connect()
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = OFF")
+        self._create()
+
+    def _file_inode(self) -> int:
+        try:
+            return 0 if self.path == ":memory:" else os.stat(self.path).st_ino
+        except OSError:
+            return -1
+
+    def _is_the_file_there(self) -> bool:
+        """An index deleted or replaced under us would take our writes into nowhere, without an error."""
+        return self._inode == self._file_inode()
+
+    def _meta(self, key: str) -> Any:
+        try:
+            row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return None
+            raise
+        return row[0] if row else None
+
+    def _is_trusted(self) -> bool:
+        return self._meta("schema") == SCHEMA and self._meta("boot") == self._boot
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """The open connection."""
+        if self._db is None:
+            raise sqlite3.OperationalError("the index is not open")
+        return self._db
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._db.close()
+            self._db = None
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """One write transaction; it takes the lock at its start, so that it never fails half way for want of it."""
+        if not self._is_the_file_there():
+            raise sqlite3.DatabaseError("the index file was replaced")
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    @contextmanager
+    def moving(self, *places: str) -> Iterator[None]:
+        """Wrap moves of job files: rows change and the folders' stamps are carried along, in one transaction.
+
+        Trouble with the index never reaches the move: the body runs all the same, and `broken` says why the mirror
+        lags behind. `put` and `drop` do nothing then.
+        """
+        begun = self._begin(places)
+        try:
+            yield
+        except BaseException:
+            if begun:
+                self._attempt("ROLLBACK")
+            raise
+        if begun and self.broken is None:
+            self._carry_stamps(places)
+        if begun:
+            self._attempt("COMMIT" if self.broken is None else "ROLLBACK")
+
+    def _begin(self, places: Iterable[str]) -> bool:
+        if self.broken is not None or self._db is None:
+            return False
+        if not self._is_the_file_there():
+            self.broken = "the index file was replaced"
+            return False
+        if not self._attempt("BEGIN IMMEDIATE"):
+            return False
+        self._carried = {place: self._stamp_matches(place) for place in places}
+        return True
+
+    def _attempt(self, statement: str, values: Iterable[Any] = ()) -> bool:
+        try:
+            self.db.execute(statement, tuple(values))
+        except sqlite3.Error as error:
+            self.broken = str(error)
+            return False
+        return True
+
+    def _stamp_matches(self, place: str) -> bool:
+        try:
+            found = self.db.execute("SELECT mtime, inode FROM folders WHERE place = ?", (place,)).fetchone()
+            status = os.stat(os.path.join(self._root, place))
+        except (sqlite3.Error, OSError):
+            return False
+        return found == (status.st_mtime_ns, status.st_ino)
+
+    def _carry_stamps(self, places: Iterable[str]) -> None:
+        for place in places:
+            if self._carried.get(place):
+                mtime = os.stat(os.path.join(self._root, place)).st_mtime_ns
+                self._attempt(
+                    "UPDATE folders SET mtime = ?, stamped = ? WHERE place = ?", (mtime, time.time_ns(), place)
+                )
+
+    def put(self, row: Row) -> None:
+        """Insert the row, or replace the one of that id, which then keeps its number unless the row brings one."""
+        if self.broken is not None or self._db is None:
+            return
+        values = [getattr(row, column) for column in _COLUMNS]
+        try:
+            self.db.execute("DELETE FROM jobs WHERE place = ? AND name = ? AND id != ?", (row.place, row.name, row.id))
+            if row.seq is None:
+                found = self.db.execute("SELECT seq FROM jobs WHERE id = ?", (row.id,)).fetchone()
+                if found is None:
+                    self.db.execute(_INSERT, values)
+                    return
+                values[_COLUMNS.index("seq")] = found[0]
+            del values[_COLUMNS.index("id")]
+            if not self.db.execute(_UPDATE, [*values, row.id]).rowcount:
+                self.db.execute(_INSERT, [getattr(row, column) for column in _COLUMNS])
+        except sqlite3.Error as error:
+            self.broken = str(error)
+
+    def put_if_new(self, row: Row) -> None:
+        """Insert the row unless its id is there: a worker may have seen, or even claimed, the file already."""
+        if self.broken is None and self._db is not None:
+            self._attempt(_INSERT.replace("INSERT", "INSERT OR IGNORE", 1), [getattr(row, c) for c in _COLUMNS])
+
+    def drop(self, job_id: str) -> None:
+        """Forget a row."""
+        if self.broken is None and self._db is not None:
+            self._attempt("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+    def drop_if_at(self, job_id: str, place: str, name: str) -> None:
+        """Forget a row if it still says that the job lies there."""
+        self._attempt("DELETE FROM jobs WHERE id = ? AND place = ? AND name = ?", (job_id, place, name))
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    def _rows(self, tail: str, values: Iterable[Any] = ()) -> list[Row]:
+        return [_row(found) for found in self.db.execute(f"{_SELECT} {tail}", tuple(values))]
+
+    def get(self, job_id: str) -> Row | None:
+        """The row of one job."""
+        found = self._rows("WHERE id = ?", (job_id,))
+        return found[0] if found else None
+
+    def at(self, place: str, names: list[str]) -> dict[str, Row]:
+        """The rows of these files of a folder, by name."""
+        marks = ", ".join("?" * len(names))
+        return {row.name: row for row in self._rows(f"WHERE place = ? AND name IN ({marks})", (place, *names))}
+
+    def inodes_at(self, place: str, names: list[str]) -> dict[str, int]:
+        """The inodes that are known of these files of a folder, by name."""
+        marks = ", ".join("?" * len(names))
+        query = f"SELECT name, inode FROM jobs WHERE place = ? AND name IN ({marks})"
+        return dict(self.db.execute(query, (place, *names)).fetchall())
+
+    def all_at(self, place: str, after: str, limit: int) -> list[tuple[str, str]]:
+        """(id, name) of a folder's rows in the order of their names, a page at a time."""
+        query = "SELECT id, name FROM jobs WHERE place = ? AND name > ? ORDER BY name LIMIT ?"
+        return self.db.execute(query, (place, after, limit)).fetchall()
+
+    def count_at(self, place: str) -> int:
+        """How many rows a folder has."""
+        return int(self.db.execute("SELECT count(*) FROM jobs WHERE place = ?", (place,)).fetchone()[0])
+
+    def places(self) -> list[str]:
+        """Every folder that has rows."""
+        return [place for (place,) in self.db.execute("SELECT DISTINCT place FROM jobs")]
+
+    def counts(self) -> dict[str, int]:
+        """Jobs by state, in the order of STATES."""
+        found = dict(self.db.execute("SELECT state, n FROM counts").fetchall())
+        return {state: found.get(state, 0) for state in STATES}
+
+    def list(self, state: str | None, limit: int | None, after: int = -1) -> list[Row]:
+        """Rows in the order of arrival, of one state or all; after is the last number already seen."""
+        where = "WHERE seq > ?" if state is None else "WHERE state = ? AND seq > ?"
+        values: tuple[Any, ...] = (after,) if state is None else (state, after)
+        return self._rows(f"{where} ORDER BY seq LIMIT ?", (*values, -1 if limit is None else limit))
+
+    def next_seq(self) -> int:
+        """A number behind all others, for a job that goes to the end of the line."""
+        return int(self.db.execute("SELECT coalesce(max(seq), 0) + 1 FROM jobs").fetchone()[0])
+
+    def claimed(self, row: Row, place: str, name: str, worker: str) -> None:
+        """Say that a waiting job lies in a worker's folder now; the one update of the hot path."""
+        self._attempt(
+            "UPDATE jobs SET state = 'processing', place = ?, name = ?, ready_key = NULL, due = NULL, worker = ?"
+            " WHERE id = ?",
+            (place, name, worker, row.id),
+        )
+
+    def promote(self, now: int) -> None:
+        """Let the jobs whose moment has come into the order of waiting jobs; they have waited since that moment."""
+        if self.db.execute("SELECT 1 FROM jobs WHERE due <= ? LIMIT 1", (now,)).fetchone():
+            self._attempt(
+                "UPDATE jobs SET ready_key = due - 60000000 * priority, due = NULL WHERE due <= ?", (now,)
+            )
+
+    def next_due(self) -> int | None:
+        """The moment of the next scheduled job or retry."""
+        found = self.db.execute("SELECT min(due) FROM jobs WHERE due IS NOT NULL").fetchone()
+        return None if found is None else found[0]
+
+    def suggest(self) -> Row | None:
+        """The waiting job that is first in order."""
+        found = self._rows("WHERE ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT 1")
+        return found[0] if found else None
+
+    # -- stamps ----------------------------------------------------------------------------------------------------
+
+    def agrees(self, place: str, now_ns: int) -> bool:
+        """Whether nobody but us has touched the folder since the index last agreed with it."""
+        query = "SELECT mtime, inode, stamped, whole FROM folders WHERE place = ?"
+        found = self.db.execute(query, (place,)).fetchone()
+        try:
+            status = os.stat(os.path.join(self._root, place))
+        except OSError:
+            return False
+        if found is None or not found[3] or found[:2] != (status.st_mtime_ns, status.st_ino):
+            return False
+        was_young = found[2] - found[0] < YOUNG
+        return not was_young or now_ns - status.st_mtime_ns < YOUNG
+
+    def begin_scan(self, place: str, scan: str) -> None:
+        """Stamp a folder for a scan that begins; our moves carry the stamp along, a stranger's change leaves it."""
+        status = os.stat(os.path.join(self._root, place))
+        self.db.execute(
+            "INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?, 0)",
+            (place, status.st_mtime_ns, status.st_ino, time.time_ns(), scan),
+        )
+
+    def end_scan(self, place: str, scan: str) -> None:
+        """Believe the stamp from now on, if no other scan has begun; it stays unmatched if a stranger came between."""
+        self.db.execute(
+            "UPDATE folders SET whole = 1, stamped = ? WHERE place = ? AND scan = ?", (time.time_ns(), place, scan)
+        )
+
+    def finish_rebuild(self) -> None:
+        """Declare the content complete, as of this boot."""
+        rows = [("schema", SCHEMA), ("boot", self._boot)]
+        self.db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def forget_all(self) -> None:
+        """Empty it, for a rebuild."""
+        for table in ("jobs", "folders", "meta"):
+            self.db.execute(f"DELETE FROM {table}")
+        self.db.execute("UPDATE counts SET n = 0")
+
+
+def _row(found: tuple[Any, ...]) -> Row:
+    return Row(*found)
+
+
+def _is_damage(error: sqlite3.OperationalError) -> bool:
+    text = str(error)
+    return "malformed" in text or "not a database" in text or "disk image" in text

@@ -1,0 +1,403 @@
+"""The record: a job's fields, their validation, JSON both ways, the grammar of ids."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from queuectl import times
+from queuectl.errors import InvalidJob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from queuectl.config import Settings
+
+SIZE_LIMIT = 1 << 20
+"""Bytes a job file may have. A job is a command and a few fields; megabytes are a mistake or an attack."""
+
+DEPTH_LIMIT = 32
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.ASCII)
+_STATES = ("pending", "processing", "completed", "failed", "dead")
+
+
+def is_id(text: str) -> bool:
+    """Whether text can be an id: 1-64 of A-Z a-z 0-9 . _ -, first a letter or digit; not a Windows device name."""
+    return bool(_ID.fullmatch(text)) and not text.endswith(".") and not _RESERVED.fullmatch(text)
+
+
+def new_id(now: float) -> str:
+    """An id that sorts by time and that nobody else draws: the second in UTC and 40 random bits."""
+    number = int.from_bytes(os.urandom(5), "big")
+    tail = "".join("0123456789abcdefghjkmnpqrstvwxyz"[number >> shift & 31] for shift in range(35, -1, -5))
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + "-" + tail
+
+
+@dataclass(slots=True)
+class Job:
+    """One job, as its file says it. Moments are epoch seconds, durations seconds; None means not given.
+
+    The first group is the producer's, the second is written by queuectl. Fields that queuectl does not know
+    are kept in `extra` and written back.
+    """
+
+    id: str | None = None
+    command: str | list[str] = ""
+    priority: int | None = None
+    run_at: float | None = None
+    timeout: float | None = None
+    max_retries: int | None = None
+    backoff_base: float | None = None
+    cwd: str | None = None
+    env: dict[str, str] | None = None
+
+    state: str = "pending"
+    attempts: int = 0
+    created_at: float | None = None
+    updated_at: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    next_retry_at: float | None = None
+    duration: float | None = None
+    exit_code: int | None = None
+    last_error: str | None = None
+    output: str | None = None
+    worker: str | None = None
+    crashes: int = 0
+    max_backoff: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shown_command(self) -> str:
+        """The command as one line of text; a list is quoted as a shell would want it."""
+        if isinstance(self.command, str):
+            return self.command
+        import shlex
+
+        return shlex.join(self.command)
+
+    @property
+    def runs_allowed(self) -> int:
+        """How many times the command may run in all: max_retries, and 0 means 1."""
+        return max(1, self.max_retries or 0)
+
+    @property
+    def due_at(self) -> float | None:
+        """The moment before which it must not start: its retry time if it failed, else its run_at."""
+        return self.next_retry_at if self.next_retry_at is not None else self.run_at
+
+    def accept(self, settings: Settings) -> None:
+        """Copy the settings in force onto the fields that the producer left out, so that later changes pass it by."""
+        for name in ("priority", "timeout", "max_retries", "backoff_base", "max_backoff"):
+            if getattr(self, name) is None:
+                setattr(self, name, getattr(settings, name))
+
+    def renew(self) -> None:
+        """Make it new again after a person put it back: fresh attempts, the history kept."""
+        self.state = "pending"
+        self.attempts = self.crashes = 0
+        self.next_retry_at = self.last_error = self.exit_code = None
+        self.started_at = self.finished_at = self.duration = self.output = self.worker = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as they stand in the file: moments as text, nothing that is None."""
+        record: dict[str, Any] = {}
+        for name in _NAMES:
+            value = getattr(self, name)
+            if value is None or (name in _BLANK_IS_DEFAULT and not value):
+                continue
+            record[name] = times.iso(value) if name in _MOMENTS else value
+        record.update(self.extra)
+        return record
+
+    def to_bytes(self) -> bytes:
+        """The file's content: indented JSON in UTF-8 with a newline at the end."""
+        return orjson.dumps(self.to_dict(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+_NAMES = tuple(f.name for f in fields(Job) if f.name != "extra")
+_MOMENTS = frozenset({"run_at", "created_at", "updated_at", "started_at", "finished_at", "next_retry_at"})
+_BLANK_IS_DEFAULT = frozenset({"crashes", "history"})
+PRODUCER_FIELDS = _NAMES[: _NAMES.index("state")]
+"""The fields that are the producer's to write."""
+
+
+def parse(data: bytes) -> Job:
+    """Read a job from a file's bytes.
+
+    Raises:
+        InvalidJob: with the field, and the reason in plain words.
+    """
+    return from_mapping(load_object(data))
+
+
+def load_object(data: bytes) -> dict[str, Any]:
+    """Read one JSON object, strictly: UTF-8 (a BOM is forgiven), no duplicate keys, no NaN, no deep nesting.
+
+    Raises:
+        InvalidJob: what is wrong, and where.
+    """
+    value = load_json(_decode(data))
+    if not isinstance(value, dict):
+        raise InvalidJob("a job is a JSON object: {…}")
+    return value
+
+
+def _decode(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InvalidJob("the file is UTF-16; save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidJob(f"the file is not UTF-8 (byte {error.start})") from None
+    if not text.strip("\0 \t\r\n"):
+        raise InvalidJob("the file is empty" if "\0" not in text else "the file holds nothing but NUL bytes")
+    return text
+
+
+def load_json(text: str) -> Any:
+    """Parse JSON text under the same strict rules.
+
+    Raises:
+        InvalidJob: what is wrong, and where.
+    """
+    import json
+
+    _check_depth(text)
+    try:
+        value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise InvalidJob(f"not JSON: {error.msg.lower()} (line {error.lineno}, column {error.colno})") from None
+    except RecursionError:
+        raise InvalidJob("nested too deeply") from None
+    except ValueError as error:
+        raise InvalidJob("a number with too many digits" if "digits" in str(error) else str(error)) from None
+    _check_values(value)
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidJob("stands twice", field=twice)
+    return found
+
+
+def _no_constant(text: str) -> float:
+    raise InvalidJob(f"{text} is not a number in JSON")
+
+
+def _check_depth(text: str) -> None:
+    """Refuse deep nesting before the parser sees it. Brackets inside strings count too: no real job has so many."""
+    if text.count("[") + text.count("{") <= DEPTH_LIMIT:
+        return
+    depth = 0
+    in_string = escaped = False
+    for character in text:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                in_string = False
+        elif character == '"':
+            in_string = True
+        elif character in "[{":
+            depth += 1
+            if depth > DEPTH_LIMIT:
+                raise InvalidJob(f"nested more than {DEPTH_LIMIT} deep")
+        elif character in "]}":
+            depth -= 1
+
+
+def _check_values(value: Any) -> None:
+    """Refuse what could not be written back: numbers past 64 bits, infinities, text that no encoding holds."""
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InvalidJob("a text holds a NUL character")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise InvalidJob("a text holds half a surrogate pair")
+    elif isinstance(value, bool) or value is None:
+        return
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise InvalidJob("a number does not fit into 64 bits")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidJob("a number is too large")
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            _check_values(name)
+            _check_values(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_values(inner)
+    else:
+        raise InvalidJob(f"{type(value).__name__} is not a JSON value")
+
+
+def from_mapping(record: Mapping[str, Any]) -> Job:
+    """Build a job from decoded JSON or YAML, checking every known field; null means not given.
+
+    Raises:
+        InvalidJob: the first field that is wrong, and why.
+    """
+    job = Job()
+    for name, value in record.items():
+        check = _CHECKS.get(name)
+        if check is None:
+            job.extra[name] = value
+        elif value is not None:
+            try:
+                setattr(job, name, check(value))
+            except ValueError as error:
+                raise InvalidJob(str(error), field=name) from None
+    if not job.command:
+        raise InvalidJob("missing: it says what to run", field="command")
+    return job
+
+
+def check_field(name: str, value: object) -> Any:
+    """Check one field's value, for a flag of the command line.
+
+    Raises:
+        ValueError: the reason in plain words.
+    """
+    return _CHECKS[name](value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be text, not {_kind(value)}")
+    if "\0" in value:
+        raise ValueError("holds a NUL character")
+    return value
+
+
+def _id(value: object) -> str:
+    text = _text(value)
+    if not is_id(text):
+        shown = text if len(text) <= 70 else text[:70] + "…"
+        raise ValueError(
+            f"{shown!r} cannot be an id: 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit, no device name"
+        )
+    return text
+
+
+def _command(value: object) -> str | list[str]:
+    if isinstance(value, list):
+        if not value or not all(isinstance(part, str) for part in value) or not value[0]:
+            raise ValueError("a list must hold texts, the first of them the program")
+        return [_text(part) for part in value]
+    if not isinstance(value, str):
+        raise ValueError(f"must be text or a list of texts, not {_kind(value)}")
+    if not value.strip():
+        raise ValueError("is empty")
+    return _text(value)
+
+
+def _whole(low: int, high: int) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"must be a whole number, not {_kind(value)}")
+        if not low <= value <= high:
+            bounds = f"{low} to {high}" if high < 10**6 else f"at least {low}"
+            raise ValueError(f"must be {bounds}, not {value}")
+        return value
+
+    return check
+
+
+def _base(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be a number, not {_kind(value)}")
+    if not 1 <= value < math.inf:
+        raise ValueError(f"must be at least 1, not {value}")
+    return value
+
+
+def _moment(value: object) -> float:
+    return times.parse_moment(value)
+
+
+def _duration(value: object) -> float:
+    number = times.parse_duration(value)
+    return int(number) if number.is_integer() else number
+
+
+def _env(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a map of texts, not {_kind(value)}")
+    for name, text in value.items():
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise ValueError(f"{name!r} cannot be the name of a variable")
+        if not isinstance(text, str):
+            raise ValueError(f"the value of {name} must be text, not {_kind(text)}: put it in quotes")
+        _text(text)
+    return value
+
+
+def _state(value: object) -> str:
+    if value == "done":
+        return "completed"
+    if value not in _STATES:
+        raise ValueError(f"{value!r} is not a state")
+    return str(value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be a number, not {_kind(value)}")
+    return value
+
+
+def _history(value: object) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise ValueError("must be a list of objects, one an attempt")
+    return value
+
+
+def _kind(value: object) -> str:
+    names = {bool: "true or false", str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)
+
+
+_MANY = 2**31
+_CHECKS: dict[str, Callable[[object], Any]] = {
+    "id": _id,
+    "command": _command,
+    "priority": _whole(1, 10),
+    "run_at": _moment,
+    "timeout": _duration,
+    "max_retries": _whole(0, _MANY),
+    "backoff_base": _base,
+    "cwd": _text,
+    "env": _env,
+    "state": _state,
+    "attempts": _whole(0, _MANY),
+    "created_at": _moment,
+    "updated_at": _moment,
+    "started_at": _moment,
+    "finished_at": _moment,
+    "next_retry_at": _moment,
+    "duration": _number,
+    "exit_code": _whole(-_MANY, _MANY),
+    "last_error": _text,
+    "output": _text,
+    "worker": _text,
+    "crashes": _whole(0, _MANY),
+    "max_backoff": _duration,
+    "history": _history,
+}

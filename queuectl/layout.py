@@ -1,0 +1,85 @@
+"""Where things lie in a spool. Only this room spells folder names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from queuectl.errors import SpoolError
+
+PENDING, PROCESSING, DONE, DEAD = "pending", "processing", "done", "dead"
+FOLDERS = (PENDING, PROCESSING, DONE, DEAD, "logs", "tmp", "data", "data/workers")
+
+STATES = ("pending", "processing", "completed", "failed", "dead")
+"""States as the command line names them, in the order in which they are shown."""
+
+FOLDER_OF = {"pending": PENDING, "failed": PENDING, "processing": PROCESSING, "completed": DONE, "dead": DEAD}
+
+
+def default_root() -> Path:
+    """The spool that is meant when nobody names one: $QUEUECTL_SPOOL, else ~/.queuectl."""
+    named = os.environ.get("QUEUECTL_SPOOL")
+    return Path(named).expanduser() if named else Path.home() / ".queuectl"
+
+
+class Layout:
+    """The paths of one spool. Paths are strings: the hot path joins them a million times.
+
+    Args:
+        root: the spool's folder; made absolute once, so that a later change of directory changes nothing.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = os.path.abspath(os.path.expanduser(root))
+        self.pending = self._in(PENDING)
+        self.processing = self._in(PROCESSING)
+        self.done = self._in(DONE)
+        self.dead = self._in(DEAD)
+        self.logs = self._in("logs")
+        self.tmp = self._in("tmp")
+        self.data = self._in("data")
+        self.workers = self._in("data", "workers")
+        self.index = self._in("data", "queuectl.db")
+        self.config_yaml = self._in("config.yaml")
+        self.config_json = self._in("config.json")
+
+    def _in(self, *parts: str) -> str:
+        return os.path.join(self.root, *parts)
+
+    def claims(self, worker: str) -> str:
+        """The folder of what this worker runs."""
+        return os.path.join(self.processing, worker)
+
+    def folder(self, state: str, worker: str | None = None) -> str:
+        """The folder in which jobs of this state lie."""
+        if state == "processing" and worker is not None:
+            return self.claims(worker)
+        return self._in(FOLDER_OF[state])
+
+    def worker_file(self, worker: str, kind: str) -> str:
+        """One of a worker's own files: lock, run, json (its record), stop, log, out, err."""
+        return os.path.join(self.workers, f"{worker}.{kind}")
+
+    def log_file(self, job_id: str, run: int, stream: str) -> str:
+        """Where the full output of a job's run-th run lies; stream is "out" or "err"."""
+        return os.path.join(self.logs, f"{job_id}.{run}.{stream}")
+
+    def create(self) -> None:
+        """Make what is missing, 0700.
+
+        Raises:
+            SpoolError: the root is not a folder, or cannot be made or written.
+        """
+        if os.path.isdir(self.workers) and all(os.path.isdir(self._in(name)) for name in FOLDERS[:6]):
+            return
+        try:
+            if not os.path.isdir(self.root):
+                os.makedirs(self.root, mode=0o700, exist_ok=True)
+            for name in FOLDERS:
+                try:
+                    os.mkdir(self._in(name), 0o700)
+                except FileExistsError:
+                    if not os.path.isdir(self._in(name)):
+                        raise
+        except OSError as error:
+            raise SpoolError.from_os("make the spool in", self.root, error) from None

@@ -1,0 +1,395 @@
+"""The only mover: every way of a job file from one folder to another, with its commit point.
+
+    enqueue   -                      -> pending/      the link of a synced file
+    claim     pending/               -> processing/w/ the rename
+    settle    processing/w/          -> done/, pending/, dead/   the rename of the file that holds the outcome
+    release   processing/w/          -> pending/      the rename, nothing changed
+    requeue   dead/                  -> pending/      the rename, by a person
+    bury      pending/               -> dead/         the rename
+    forget    any but processing/    -> -             the unlink
+
+Dying just before a commit point leaves the job where it was; dying just after leaves at most a copy behind that the
+later state makes void (see recover).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from queuectl import files, job as jobs
+from queuectl.errors import DuplicateId, InvalidJob, MoveError, SpoolError
+from queuectl.layout import DEAD, PENDING, PROCESSING
+from queuectl.row import Row, micros, row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from queuectl.index import Index
+    from queuectl.job import Job
+    from queuectl.layout import Layout
+
+MOVES = {
+    "claim": {("pending", "processing"), ("failed", "processing")},
+    "settle": {("processing", "completed"), ("processing", "failed"), ("processing", "dead"), ("processing", "pending")},
+    "requeue": {("dead", "pending")},
+    "bury": {("pending", "dead"), ("failed", "dead")},
+}
+"""The legal moves of a job that is in the spool, as pairs of states."""
+
+
+def check(move: str, job_id: str, state: str, target: str) -> None:
+    """Refuse what the table does not have.
+
+    Raises:
+        MoveError: naming the job and its state.
+    """
+    if (state, target) not in MOVES[move]:
+        article = {"requeue": "retried", "bury": "cancelled"}.get(move, f"moved to {target}")
+        hint = f"queuectl show {job_id}"
+        raise MoveError(f"job {job_id!r} is {state} and cannot be {article}", hint=hint)
+
+
+@dataclass(slots=True)
+class Claim:
+    """A job in a worker's hands: the folder says so, and `job` is what was read after the rename."""
+
+    job: Job
+    path: str
+    row: Row
+
+
+class Mover:
+    """Moves the job files of one spool, and tells the index.
+
+    Args:
+        now: the wall clock, in epoch seconds.
+    """
+
+    def __init__(self, layout: Layout, index: Index, now: Callable[[], float] = time.time) -> None:
+        self.layout = layout
+        self.index = index
+        self.now = now
+
+    # -- in --------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, job: Job) -> None:
+        """Queue a job that has an id; on return it survives a power cut.
+
+        Raises:
+            DuplicateId: the id is taken.
+            SpoolFull, SpoolError: nothing was queued.
+        """
+        name = f"{job.id}.json"
+        self.refuse_taken(job.id or "")
+        scratch = os.path.join(self.layout.tmp, f".{files.token()}.tmp")
+        try:
+            files.write_new(scratch, job.to_bytes(), sync=True)
+            try:
+                with self.index.moving(PENDING):
+                    self._publish(scratch, name, job)
+            finally:
+                with suppress(OSError):
+                    os.unlink(scratch)
+            files.sync_folder(self.layout.pending)
+        except FileExistsError:
+            raise DuplicateId(job.id or "", "pending") from None
+        except OSError as error:
+            raise SpoolError.from_os("queue a job in", self.layout.pending, error) from None
+
+    def enqueue_batch(self, batch: Sequence[Job]) -> None:
+        """Queue many at the price of one wait for the disk; all are durable on return.
+
+        The names were found free by the caller; one that got taken meanwhile raises DuplicateId, and those before
+        it are queued.
+        """
+        scratches = [os.path.join(self.layout.tmp, f".{files.token()}.tmp") for _ in batch]
+        try:
+            for scratch, job in zip(scratches, batch, strict=True):
+                files.write_new(scratch, job.to_bytes(), sync=False)
+            files.sync_many(self.layout.tmp, scratches)
+            with self.index.moving(PENDING):
+                for scratch, job in zip(scratches, batch, strict=True):
+                    self._publish(scratch, f"{job.id}.json", job)
+        except FileExistsError as error:
+            taken = os.path.basename(error.filename2 or error.filename or "?").removesuffix(".json")
+            raise DuplicateId(taken, "pending") from None
+        except OSError as error:
+            raise SpoolError.from_os("queue jobs in", self.layout.pending, error) from None
+        finally:
+            for scratch in scratches:
+                with suppress(OSError):
+                    os.unlink(scratch)
+        try:
+            files.sync_folder(self.layout.pending)
+        except OSError as error:
+            raise SpoolError.from_os("queue jobs in", self.layout.pending, error) from None
+
+    def _publish(self, scratch: str, name: str, job: Job) -> None:
+        target = os.path.join(self.layout.pending, name)
+        files.move(scratch, target)
+        now = micros(self.now())
+        with suppress(FileNotFoundError):  # claimed already: then the worker has told the index
+            status = os.stat(target)
+            self.index.put_if_new(row_of(job, PENDING, name, status, state="pending", arrived=now, now=now))
+
+    def refuse_taken(self, job_id: str) -> None:
+        """See that no job has this id.
+
+        Raises:
+            DuplicateId: one has.
+        """
+        state = self.state_of(job_id)
+        if state:
+            raise DuplicateId(job_id, state)
+
+    def state_of(self, job_id: str, *, but: str | None = None) -> str | None:
+        """The state of the job of this id by the folders themselves, or None; `but` is a path that does not count."""
+        name = f"{job_id}.json"
+        for state, folder in (("completed", self.layout.done), ("dead", self.layout.dead), ("pending", self.layout.pending)):
+            path = os.path.join(folder, name)
+            if path != but and os.path.lexists(path):
+                return state
+        with os.scandir(self.layout.processing) as workers:
+            if any(os.path.lexists(os.path.join(worker.path, name)) for worker in workers):
+                return "processing"
+        row = None if self.index.broken else self.index.get(job_id)
+        if row is None:
+            return None
+        path = os.path.join(self.layout.root, row.place, row.name)
+        return row.state if path != but and os.path.lexists(path) else None
+
+    # -- claim and settle ------------------------------------------------------------------------------------------
+
+    def claim(self, row: Row, worker: str) -> Claim | None:
+        """Take a waiting job; None when another worker won, the file is gone, or it is no longer what the row says.
+
+        Call it inside `index.moving("pending")`.
+        """
+        source = os.path.join(self.layout.pending, row.name)
+        target = os.path.join(self.layout.claims(worker), f"{row.id}.json")
+        try:
+            os.rename(source, target)
+        except FileNotFoundError:
+            if os.path.lexists(source):
+                os.makedirs(self.layout.claims(worker), mode=0o700, exist_ok=True)
+            else:
+                self.index.drop_if_at(row.id, PENDING, row.name)
+            return None
+        self.index.claimed(row, f"{PROCESSING}/{worker}", f"{row.id}.json", worker)
+        return self._read_claim(row, target)
+
+    def _read_claim(self, row: Row, path: str) -> Claim | None:
+        """Read what was claimed. What runs is what is read here, whatever a writer still does to the file."""
+        try:
+            data, _ = files.read_plain(path, jobs.SIZE_LIMIT)
+            job = jobs.parse(data)
+        except (files.Unfit, InvalidJob, OSError):
+            job = None
+        if job is not None:
+            job.id = job.id or row.id
+            if job.state in ("completed", "dead"):
+                job.renew()
+            if job.id == row.id and (job.due_at or 0) <= self.now():
+                return Claim(job, path, row)
+        # Edited since the index saw it: back it goes, and the intake will look at it anew.
+        self._put_back(path, row)
+        return None
+
+    def _put_back(self, path: str, row: Row) -> None:
+        with suppress(FileNotFoundError):
+            move_to_free_name(path, self.layout.pending, row.name)
+        self.index.drop(row.id)
+
+    def settle(self, claim: Claim, state: str) -> None:
+        """Record how it went and move the job out of processing/; `claim.job` holds the outcome.
+
+        Raises:
+            OSError: the disk refused; the job is still claimed, and settling may be tried again.
+        """
+        job = claim.job
+        check("settle", job.id or "", "processing", state)
+        job.state = state
+        now = self.now()
+        job.updated_at = now
+        folder = self.layout.folder(state)
+        place = os.path.basename(folder)
+        scratch = os.path.join(self.layout.tmp, f".{files.token()}.tmp")
+        files.write_new(scratch, job.to_bytes(), sync=True)
+        try:
+            with self.index.moving(place):
+                name = move_to_free_name(scratch, folder, f"{job.id}.json")
+                status = os.stat(os.path.join(folder, name))
+                row = row_of(job, place, name, status, state=state, arrived=claim.row.arrived, now=micros(now))
+                self.index.put(row)
+        finally:
+            with suppress(OSError):
+                os.unlink(scratch)
+        # The claimed file may go only when the new one cannot be lost any more.
+        files.sync_folder(folder)
+        with suppress(FileNotFoundError):
+            os.unlink(claim.path)
+
+    def note_running(self, claim: Claim) -> None:
+        """Write into a claimed file that it runs, since when and where, for whoever opens it."""
+        claim.job.state = "processing"
+        claim.job.updated_at = self.now()
+        if os.path.lexists(claim.path):
+            files.replace(claim.path, claim.job.to_bytes())
+
+    def release(self, claim: Claim) -> None:
+        """Put a claimed job back as it was, uncharged."""
+        with self.index.moving(PENDING):
+            name = move_to_free_name(claim.path, self.layout.pending, claim.row.name)
+            status = os.stat(os.path.join(self.layout.pending, name))
+            state = "failed" if claim.job.attempts else "pending"
+            now = micros(self.now())
+            self.index.put(row_of(claim.job, PENDING, name, status, state=state, arrived=claim.row.arrived, now=now))
+
+    # -- by a person -----------------------------------------------------------------------------------------------
+
+    def requeue(self, row: Row, *, timeout: float | None = None) -> Job:
+        """Send a dead job back with fresh attempts; its history stays.
+
+        Raises:
+            MoveError: it is not dead.
+            InvalidJob: the file is still no job.
+            SpoolError: the disk refused.
+        """
+        check("requeue", row.id, row.state, "pending")
+        source = os.path.join(self.layout.root, row.place, row.name)
+        try:
+            data, _ = files.read_plain(source, jobs.SIZE_LIMIT)
+            job = jobs.parse(data)
+            job.id = job.id or row.id
+            job.renew()
+            if timeout is not None:
+                job.timeout = timeout
+            job.updated_at = self.now()
+            # First mended where it lies, then moved: at no moment are there two.
+            files.replace(source, job.to_bytes())
+            with self.index.moving(DEAD, PENDING):
+                name = move_to_free_name(source, self.layout.pending, f"{job.id}.json")
+                self._tell_renewed(job, row, name)
+            files.sync_folder(self.layout.pending)
+            files.sync_folder(self.layout.dead)
+        except files.Unfit as error:
+            raise InvalidJob(str(error)) from None
+        except OSError as error:
+            raise SpoolError.from_os("move back", source, error) from None
+        with suppress(OSError):
+            os.unlink(source + ".reason")
+        return job
+
+    def _tell_renewed(self, job: Job, row: Row, name: str) -> None:
+        now = micros(self.now())
+        status = os.stat(os.path.join(self.layout.pending, name))
+        new = row_of(job, PENDING, name, status, state="pending", arrived=now, now=now)
+        if self.index.broken is None:
+            new.seq = self.index.next_seq()
+        if row.id != job.id:
+            self.index.drop(row.id)
+        self.index.put(new)
+
+    def bury(self, row: Row, reason: str) -> None:
+        """Give a waiting job up.
+
+        Raises:
+            MoveError: it does not wait, or a worker has just taken it.
+        """
+        check("bury", row.id, row.state, "dead")
+        source = os.path.join(self.layout.pending, row.name)
+        try:
+            with self.index.moving(PENDING, DEAD):
+                name = move_to_free_name(source, self.layout.dead, f"{row.id}.json")
+                target = os.path.join(self.layout.dead, name)
+                job = jobs.parse(files.read_plain(target, jobs.SIZE_LIMIT)[0])
+                job.id, job.state, job.last_error = row.id, "dead", reason
+                job.updated_at = self.now()
+                files.replace(target, job.to_bytes())
+                status = os.stat(target)
+                now = micros(self.now())
+                self.index.put(row_of(job, DEAD, name, status, state="dead", arrived=row.arrived, now=now))
+        except FileNotFoundError:
+            raise MoveError(f"job {row.id!r} has just been taken or moved", hint=f"queuectl show {row.id}") from None
+
+    def bury_file(self, path: str, job_id: str, reason: str) -> Row | None:
+        """Put what can never be a job into dead/, its bytes untouched, the reason beside it; None if it is gone."""
+        with self.index.moving(PENDING, DEAD):
+            try:
+                name = move_to_free_name(path, self.layout.dead, os.path.basename(path))
+            except FileNotFoundError:
+                return None
+            target = os.path.join(self.layout.dead, name)
+            with suppress(OSError):
+                files.replace(target + ".reason", f"{reason}\n".encode())
+            row = invalid_row(job_id, name, os.lstat(target), reason)
+            self.index.put(row)
+        return row
+
+    def forget(self, row: Row) -> bool:
+        """Delete a job and what it printed; False when it is gone already.
+
+        Raises:
+            MoveError: it runs.
+        """
+        if row.state == "processing":
+            raise MoveError(f"job {row.id!r} is running and cannot be deleted", hint=f"queuectl cancel {row.id}")
+        path = os.path.join(self.layout.root, row.place, row.name)
+        with self.index.moving(row.place):
+            try:
+                _delete(path)
+            except FileNotFoundError:
+                return False
+            finally:
+                self.index.drop(row.id)
+        with suppress(FileNotFoundError):
+            os.unlink(path + ".reason")
+        return True
+
+
+def _delete(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        import shutil
+
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def invalid_row(job_id: str, name: str, status: os.stat_result, reason: str) -> Row:
+    """The row of a file in dead/ that is no job."""
+    return Row(
+        id=job_id,
+        state="dead",
+        place=DEAD,
+        name=name,
+        arrived=status.st_ctime_ns // 1000,
+        updated_at=status.st_ctime_ns // 1000,
+        last_error=reason,
+        inode=status.st_ino,
+        mtime=status.st_mtime_ns,
+        size=status.st_size,
+    )
+
+
+def move_to_free_name(source: str, folder: str, name: str) -> str:
+    """Move a file under this name, or under the next free one like it; says which.
+
+    Raises:
+        FileNotFoundError: the source is gone.
+    """
+    stem, dot, ending = name.rpartition(".")
+    candidate = name
+    number = 1
+    while True:
+        try:
+            files.move(source, os.path.join(folder, candidate))
+        except FileExistsError:
+            number += 1
+            candidate = f"{stem}-{number}{dot}{ending}"
+        else:
+            return candidate

@@ -1,0 +1,158 @@
+"""Who a worker is, and whether it is provably gone. The only import of filelock, with config's lock.
+
+A worker is alive while it holds the kernel lock on its lock file: the kernel frees it at death, however that
+comes about. A pid says nothing by itself: after a reboot or a busy hour it names somebody else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from queuectl import files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FLAGS = os.O_RDWR | os.O_CREAT | files.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+
+
+class Lock:
+    """A kernel lock on a file that is never deleted, held by one process until release or death.
+
+    Deleting a lock file would let a second process lock a new file of the same name beside the first.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @classmethod
+    def acquire(cls, path: str, *, patience: float = 0.0) -> Lock | None:
+        """Take the lock, or None when another holds it.
+
+        Args:
+            patience: seconds to go on trying. Someone who only asks whether the lock is held holds it
+                for an instant, so a "held" that decides something deserves a second look.
+
+        Raises:
+            OSError: the lock file cannot be opened.
+        """
+        from filelock import lock_descriptor
+
+        fd = os.open(path, _FLAGS, 0o600)
+        give_up = time.monotonic() + patience
+        try:
+            while not lock_descriptor(fd, blocking=False):
+                if time.monotonic() >= give_up:
+                    os.close(fd)
+                    return None
+                time.sleep(0.01)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(fd)
+
+    def release(self) -> None:
+        """Give it back. Unlocked before closing: a copy of the descriptor may be in a child being spawned."""
+        from filelock import unlock_descriptor
+
+        unlock_descriptor(self.fd)
+        os.close(self.fd)
+
+    def abandon(self) -> None:
+        """Close our descriptor and leave the lock to whoever inherited a copy of it."""
+        os.close(self.fd)
+
+
+def is_held(path: str) -> bool:
+    """Whether any process holds the lock. A missing lock file is held by nobody."""
+    if not os.path.exists(path):
+        return False
+    lock = Lock.acquire(path)
+    if lock is None:
+        return True
+    lock.release()
+    return False
+
+
+def boot_id() -> str:
+    """A text that changes with every boot of the machine."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        import psutil
+
+        return f"booted-{psutil.boot_time():.0f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process beyond doubt: its number, when it started, and in which boot."""
+
+    pid: int
+    started: float
+    boot: str
+
+    @classmethod
+    def mine(cls) -> Identity:
+        """This process."""
+        import psutil
+
+        return cls(os.getpid(), psutil.Process().create_time(), boot_id())
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Identity | None:
+        """Read it out of a worker's record; None when the record is not one."""
+        pid, started, boot = record.get("pid"), record.get("process_started"), record.get("boot_id")
+        if isinstance(pid, int) and isinstance(started, int | float) and isinstance(boot, str):
+            return cls(pid, float(started), boot)
+        return None
+
+    def is_running(self) -> bool:
+        """Whether exactly this process lives."""
+        import psutil
+
+        if self.boot != boot_id():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.started) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    def send(self, number: int) -> bool:
+        """Signal exactly this process; False when it is gone. Never signals a stranger who got its number."""
+        if not hasattr(os, "pidfd_open"):
+            return self.is_running() and _kill(self.pid, number)
+        try:
+            handle = os.pidfd_open(self.pid)
+        except OSError:
+            return False
+        try:
+            # The handle is taken before the look: it goes on naming this process even if the number is reused.
+            if not self.is_running():
+                return False
+            signal.pidfd_send_signal(handle, number)
+        except OSError:
+            return False
+        finally:
+            os.close(handle)
+        return True
+
+
+def _kill(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except OSError:
+        return False
+    return True
+
+
+def nudge_signal() -> int | None:
+    """The signal that makes a worker look at its stop file at once; None where there is none to send."""
+    return None if sys.platform == "win32" else signal.SIGTERM

@@ -1,0 +1,102 @@
+"""One job as the index knows it, and how a job becomes a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+
+    from queuectl.job import Job
+
+SHOWN = 200
+"""Characters of a command or an error that the index repeats; the file has all of it."""
+
+
+@dataclass(slots=True)
+class Row:
+    """What the index knows of one job. Moments are whole microseconds since the epoch.
+
+    A waiting job has either a `ready_key`, its place in the order, or `due`, the moment when it gets one.
+    """
+
+    id: str
+    state: str
+    place: str
+    name: str
+    seq: int | None = None
+    ready_key: int | None = None
+    due: int | None = None
+    arrived: int = 0
+    priority: int | None = None
+    attempts: int = 0
+    max_retries: int | None = None
+    created_at: int | None = None
+    updated_at: int | None = None
+    run_at: int | None = None
+    next_retry_at: int | None = None
+    command: str = ""
+    worker: str | None = None
+    exit_code: int | None = None
+    last_error: str | None = None
+    inode: int = 0
+    mtime: int = 0
+    size: int = 0
+    settings: str | None = None
+
+
+def micros(moment: float) -> int:
+    """Epoch seconds as whole microseconds, which compare without rounding."""
+    return round(moment * 1e6)
+
+
+def _micros(moment: float | None) -> int | None:
+    return None if moment is None else round(moment * 1e6)
+
+
+def ready_key(eligible: int, priority: int) -> int:
+    """A waiting job's place in the order; the smallest goes first.
+
+    priority + waiting / 60 s compares two waiting jobs the same way at every moment, because both age alike. So
+    the moment since which a job could run, less 60 s a priority, is the order, and never needs updating (SPEC 4).
+    """
+    return eligible - 60_000_000 * priority
+
+
+def row_of(job: Job, place: str, name: str, status: os.stat_result, *, state: str, arrived: int, now: int) -> Row:
+    """The row of a job whose file is place/name.
+
+    Args:
+        status: the file's status, by which a later change is noticed.
+        arrived: since when it lies there, in microseconds; waiting counts from then, or from its due moment.
+        now: the present in microseconds.
+    """
+    row = Row(
+        id=job.id or "",
+        state=state,
+        place=place,
+        name=name,
+        arrived=arrived,
+        priority=job.priority,
+        attempts=job.attempts,
+        max_retries=job.max_retries,
+        created_at=_micros(job.created_at),
+        updated_at=_micros(job.updated_at),
+        run_at=_micros(job.run_at),
+        next_retry_at=_micros(job.next_retry_at),
+        command=job.shown_command[:SHOWN],
+        worker=job.worker,
+        exit_code=job.exit_code,
+        last_error=job.last_error and job.last_error[:SHOWN],
+        inode=status.st_ino,
+        mtime=status.st_mtime_ns,
+        size=status.st_size,
+    )
+    if state in ("pending", "failed"):
+        due = _micros(job.due_at)
+        if due is not None and due > now:
+            row.due = due
+        else:
+            row.ready_key = ready_key(max(arrived, due or 0), job.priority or 5)
+    return row

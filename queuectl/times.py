@@ -1,0 +1,98 @@
+"""Moments and durations as people and programs write them. Moments are epoch seconds (float) inside."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w|)\s*", re.ASCII)
+LATEST = 253402300799.0  # 9999-12-31T23:59:59Z: past it datetime cannot write the moment down
+
+
+def iso(moment: float) -> str:
+    """Write epoch seconds as UTC ISO 8601 with exactly six decimals.
+
+    The fixed width makes text order and time order the same.
+    """
+    when = _EPOCH + timedelta(microseconds=round(moment * 1e6))
+    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond:06d}Z"
+
+
+def local(moment: float) -> str:
+    """Write epoch seconds in the reader's own time zone, to the second, for tables."""
+    return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def parse_moment(value: object) -> float:
+    """Read ISO 8601 text (no offset: local time) or epoch seconds.
+
+    Raises:
+        ValueError: with the reason in plain words.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("must be ISO 8601 text or epoch seconds")
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            moment = _parse_text(text)
+        except (ValueError, OverflowError, OSError):
+            raise ValueError(
+                f"{_short(value)} is not a time: write it like 2026-12-31T18:00:00Z, or as epoch seconds"
+            ) from None
+    else:
+        moment = _as_float(value)
+    if not 0 <= moment <= LATEST:
+        raise ValueError(f"{_short(value)} is outside the years 1970 to 9999")
+    return round(moment, 6)
+
+
+def _parse_text(text: str) -> float:
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text, re.ASCII) and not re.fullmatch(r"[0-9]{8}", text, re.ASCII):
+        return float(text)
+    when = datetime.fromisoformat(text)
+    if when.tzinfo is None:
+        when = when.astimezone()
+    return (when - _EPOCH) / timedelta(seconds=1)
+
+
+def parse_duration(value: object) -> float:
+    """Read seconds, as a number or as text with a unit: 30, "30s", "10m", "2h", "7d".
+
+    Raises:
+        ValueError: with the reason in plain words.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("must be a number of seconds, or text like 30s, 10m, 2h, 7d")
+    if isinstance(value, str):
+        found = _DURATION.fullmatch(value)
+        if not found:
+            raise ValueError(f"{_short(value)} is not a duration: write seconds, or 30s, 10m, 2h, 7d")
+        seconds = _as_float(found[1]) * _UNITS[found[2]]
+    else:
+        seconds = _as_float(value)
+    if seconds < 0:
+        raise ValueError(f"must not be negative, not {_short(value)}")
+    return seconds
+
+
+def _as_float(value: str | float) -> float:
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{_short(value)} is too large a number") from None
+    if not math.isfinite(number):
+        raise ValueError("must be a finite number")
+    return number
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def seconds(amount: float) -> str:
+    """Write seconds without a needless fraction: 20 and not 20.0; 0.5 stays."""
+    return f"{amount:g}" if amount < 1e6 else f"{amount:.0f}"

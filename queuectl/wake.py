@@ -1,0 +1,192 @@
+"""'Look again': a bell that ends a wait, and a watch on a folder that rings it. The only import of watchdog.
+
+Events are hints and nothing else: a scan decides what is there. So a handler rings and returns.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+STORM = 64
+"""Events after which a watch is dropped until the next idle moment: each costs 250 µs, and a scan sees all at once."""
+
+
+class Bell:
+    """Ends a wait from a signal handler, another thread, or a descriptor that becomes readable."""
+
+    def __init__(self) -> None:
+        self._in, self._out = socket.socketpair()
+        self._in.setblocking(False)
+        self._out.setblocking(False)
+
+    def fileno(self) -> int:
+        """The descriptor to write to, for signal.set_wakeup_fd."""
+        return self._out.fileno()
+
+    def ring(self) -> None:
+        """Ring. Never blocks and never raises: a bell that is full has rung already."""
+        try:
+            self._out.send(b"!")
+        except OSError:
+            return
+
+    def wait(self, timeout: float | None, also: Iterable[int] = ()) -> bool:
+        """Wait for a ring or one of the descriptors; True when the bell rang.
+
+        Args:
+            timeout: seconds; None waits without end.
+            also: descriptors whose becoming readable ends the wait too.
+        """
+        if timeout is not None:
+            timeout = max(0.0, timeout)
+        rang = self._in.fileno() in _readable([self._in.fileno(), *also], timeout)
+        if rang:
+            self._drain()
+        return rang
+
+    def _drain(self) -> None:
+        try:
+            while len(self._in.recv(4096)) == 4096:
+                continue
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self._in.close()
+        self._out.close()
+
+
+def _readable(fds: list[int], timeout: float | None) -> list[int]:
+    if sys.platform == "win32":
+        return list(select.select(fds, [], [], timeout)[0])
+    poller = select.poll()
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
+    # poll counts in milliseconds: rounding down would end a wait just before its moment and spin.
+    return [fd for fd, _ in poller.poll(None if timeout is None else -int(-timeout * 1000 // 1))]
+
+
+class FolderWatch:
+    """Rings a bell when something lands in a folder. Armed when idle, dropped in a storm.
+
+    Args:
+        folder: the folder to watch, not its subfolders.
+        bell: what to ring.
+    """
+
+    def __init__(self, folder: str, bell: Bell) -> None:
+        self.folder = folder
+        self.failure: str | None = None
+        self._bell = bell
+        self._observer: Any = None
+        self._identity: tuple[int, int] | None = None
+        self._retry_at = 0.0
+        self.events = 0
+        self.written = False
+
+    def arm(self) -> bool:
+        """Watch, if not watching already; False when that cannot be had and the caller must poll.
+
+        Scan after arming, never before: what lands between a scan and the arming would wait for the next one.
+        """
+        if self._observer is not None:
+            if self.healthy():
+                return True
+            self.drop()
+        if time.monotonic() < self._retry_at:
+            return False
+        try:
+            status = os.stat(self.folder)
+            self._observer = _start(self)
+            self._identity = (status.st_dev, status.st_ino)
+        except Exception as error:  # noqa: BLE001  whatever keeps the watch from starting, polling still works
+            self.failure = f"{error}" or type(error).__name__
+            self._observer = None
+            self._retry_at = time.monotonic() + 30
+            return False
+        self.failure = None
+        self.events = 0
+        return True
+
+    def healthy(self) -> bool:
+        """Whether events would still reach us: the threads live, and the folder is the one that we watch.
+
+        A folder deleted and made again is another folder; the old watch stays silent for ever.
+        """
+        if self._observer is None:
+            return False
+        if not self._observer.is_alive() or not all(emitter.is_alive() for emitter in self._observer.emitters):
+            return False
+        try:
+            status = os.stat(self.folder)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
+
+    def stormy(self) -> bool:
+        """Whether so many events came that scanning is cheaper than listening."""
+        return self.events > STORM
+
+    def landed(self, *, written: bool) -> None:
+        """Called by the observer's thread for every event."""
+        self.events += 1
+        if written:
+            self.written = True
+        self._bell.ring()
+
+    def drop(self) -> None:
+        """Stop watching."""
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            observer.stop()
+            observer.join(2)
+
+
+def _start(watch: FolderWatch) -> Any:
+    from watchdog.events import FileClosedEvent, FileModifiedEvent, FileSystemEvent, FileSystemEventHandler
+
+    class Ringer(FileSystemEventHandler):
+        def dispatch(self, event: FileSystemEvent) -> None:
+            watch.landed(written=isinstance(event, FileClosedEvent | FileModifiedEvent))
+
+    observer = _observer_class()
+    observer.daemon = True
+    observer.schedule(Ringer(), watch.folder, recursive=False)
+    observer.start()
+    return observer
+
+
+def _observer_class() -> Any:
+    if not sys.platform.startswith("linux"):
+        from watchdog.observers import Observer
+
+        return Observer()
+    from watchdog.observers.api import BaseObserver
+    from watchdog.observers.inotify import InotifyEmitter
+    from watchdog.observers.inotify_c import InotifyConstants, Mask
+
+    class Arrivals(InotifyEmitter):
+        """Hears what comes in and not what goes out.
+
+        A move out of the folder (each claim is one) makes the stock emitter hold everything back for half a
+        second, in the hope of pairing it with a move in.
+        """
+
+        def get_event_mask_from_filter(self) -> Mask:
+            return Mask(
+                InotifyConstants.IN_CLOSE_WRITE
+                | InotifyConstants.IN_MOVED_TO
+                | InotifyConstants.IN_CREATE
+                | InotifyConstants.IN_DELETE_SELF
+            )
+
+    return BaseObserver(Arrivals)
