@@ -1,0 +1,102 @@
+"""One file that runs without Python: built by PyInstaller, it is the same program."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import support
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Run = Callable[..., str]
+
+README = Path(__file__).parent.parent / "README.md"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="module")
+def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build it with the very command that the README gives."""
+    folder = tmp_path_factory.mktemp("build")
+    found = re.search(r"^pyinstaller .*(?:\\\n.*)*", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert found
+    words = found[0].replace("\\\n", " ").split()
+
+    built = subprocess.run(
+        [sys.executable, "-m", "PyInstaller", *words[1:]],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+    assert built.returncode == 0, built.stderr[-4000:]
+    return folder / "dist" / "queuectl"
+
+
+@pytest.fixture
+def run(executable: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Run the executable as a process of its own; returns what it wrote to stdout."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+
+    def call(*args: str) -> str:
+        words = [str(executable), *args]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, input="")
+        assert done.returncode == 0, f"{args}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    yield call
+    support.end_workers(spool_dir)
+
+
+def test_executable_runs_a_job_with_a_background_worker(run: Run, spool_dir: Path) -> None:
+    """Enqueue, start, run, stop: each from the one file."""
+    assert run("enqueue", "--id", "job1", "--command", "echo Hello; env") == "enqueued job job1\n"
+    assert "Started 1 worker(s)" in run("worker", "start")
+
+    support.wait_until(lambda: support.finished(spool_dir, "job1"), message="job1 to end")
+
+    assert support.load(spool_dir / "done" / "job1.json")["exit_code"] == 0
+    assert run("logs", "job1").startswith("Hello\n")
+    assert "Stopped 1 worker(s)" in run("worker", "stop")
+
+
+def test_jobs_of_the_executable_do_not_inherit_its_libraries(run: Run, spool_dir: Path) -> None:
+    """The executable's own libraries and variables stay its own: a job's programs load the system's."""
+    run("enqueue", "--id", "job1", "--command", "env")
+    run("worker", "start")
+    support.wait_until(lambda: support.finished(spool_dir, "job1"), message="job1 to end")
+
+    seen = run("logs", "job1")
+
+    assert "QUEUECTL_JOB_ID=job1\n" in seen
+    assert [line for line in seen.splitlines() if "_MEI" in line or line.startswith("_PYI")] == []
+
+
+def test_executable_knows_its_version_and_its_example(run: Run) -> None:
+    """What is not code travels with it too."""
+    assert re.search(r"\d+\.\d+\.\d+", run("--version"))
+    assert "second-try" in run("demo")
+
+
+def test_workers_of_the_executable_outlive_the_command_that_started_them(run: Run, spool_dir: Path) -> None:
+    """The folder into which the starting command unpacked itself is gone; its workers do not miss it."""
+    run("worker", "start")
+    for number in range(3):
+        run("enqueue", "--id", f"job{number}", "--command", "true")
+    support.wait_until(lambda: support.finished(spool_dir, "job0", "job1", "job2"), message="the jobs to end")
+    run("config", "set", "timeout", "30")
+
+    run("enqueue", "--id", "late", "--command", "true")
+    support.wait_until(lambda: support.finished(spool_dir, "late"), message="the late job to end")
+
+    assert os.listdir(spool_dir / "dead") == []
