@@ -1,0 +1,84 @@
+"""Output files of attempts: opened for a job, cut while it writes, read at their end."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from queuectl import files
+from queuectl.errors import SpoolError
+
+_BINARY = getattr(os, "O_BINARY", 0)
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | files.O_CLOEXEC | _BINARY
+
+
+def open_for_job(path: str) -> int:
+    """Make an empty file, 0600 if it is new, that a job may append to; returns the descriptor.
+
+    Raises:
+        SpoolError: the file cannot be made.
+    """
+    try:
+        fd = os.open(path, _FLAGS, 0o600)
+        try:
+            os.ftruncate(fd, 0)
+        except BaseException:
+            os.close(fd)
+            raise
+    except OSError as error:
+        raise SpoolError.from_os("write a job's output into", path, error) from None
+    return fd
+
+
+def cut(path: str, limit: int) -> int:
+    """Keep a file's first limit bytes and a note, even while it is being written. Returns the size it had.
+
+    The writers append, so they go on behind the cut without a hole, and are cut again at the next look.
+    """
+    note = f"\n[queuectl: output cut at {limit} bytes]\n".encode()
+    try:
+        size = os.stat(path).st_size
+        if size <= limit + len(note):
+            return size
+        fd = os.open(path, os.O_WRONLY | files.O_CLOEXEC | _BINARY)
+    except OSError:
+        return 0  # somebody took the file away; the job's end must not hang on that
+    try:
+        with suppress(OSError):
+            # Written over what stands there, before the cut: nothing that is appended now can come in between.
+            os.lseek(fd, limit, os.SEEK_SET)
+            files.write_all(fd, note)
+            os.ftruncate(fd, limit + len(note))
+    finally:
+        os.close(fd)
+    return size
+
+
+def tail(path: str, limit: int, *, whole: str = "queuectl logs") -> str:
+    """The end of a file as text that a job file can hold: undecodable bytes and NULs are replaced.
+
+    Args:
+        limit: bytes that are kept at most; 0 = nothing.
+        whole: what to type to see everything, named in the note that stands before a cut text.
+
+    Returns:
+        the text, or "" when there is no such file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | files.O_CLOEXEC | _BINARY)
+    except FileNotFoundError:
+        return ""
+    try:
+        size = os.fstat(fd).st_size
+        start = max(0, size - limit)
+        if start:
+            os.lseek(fd, start, os.SEEK_SET)
+        data = os.read(fd, limit) if size and limit else b""
+    finally:
+        os.close(fd)
+    # A character that the cut went through would show as rubbish at the front.
+    skip = 0
+    while start and skip < min(3, len(data)) and data[skip] & 0xC0 == 0x80:
+        skip += 1
+    text = data[skip:].decode("utf-8", "replace").replace("\0", "\ufffd")
+    return f"[… {start + skip} bytes cut; the whole: {whole}]\n{text}" if start and limit else text

@@ -1,0 +1,392 @@
+"""One attempt as a process tree on this machine → an outcome. Knows no job files, no spool.
+
+Output goes to files and never through a pipe: nobody has to read it while the job runs, and a background
+child that keeps it open holds nobody up.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from queuectl import files, times
+from queuectl.output import cut, open_for_job, tail
+from queuectl.process_tree import TreeEnd, end_tree, group_exists, open_pidfd, tree_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Attempt",
+    "Ending",
+    "LocalRunner",
+    "Outcome",
+    "Runner",
+    "Running",
+    "end_tree",
+    "tail",
+    "tree_of",
+]
+
+_BLIND_PAUSE = 0.02  # seconds between looks where no descriptor tells of a child's end
+_FIRST_OUTPUT_LOOK = 0.05
+_LAST_OUTPUT_LOOK = 0.5
+_CRASHES = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What to run, and within which bounds.
+
+    Attributes:
+        command: text runs in the shell, a list is executed without one.
+        cwd: the folder it runs in.
+        env: its complete environment.
+        timeout: seconds it may take; 0 = no end.
+        grace: seconds between TERM and KILL when it is ended.
+        stdout, stderr: files that take its output; emptied first, made 0600 if missing.
+        lock_fd: a descriptor that its processes inherit (the run lock), or None.
+        marks: the variables in env that tell this run's processes from all others.
+        log_limit: bytes that each of the two files keeps; 0 = no limit.
+    """
+
+    command: str | list[str]
+    cwd: str
+    env: Mapping[str, str]
+    timeout: float
+    grace: float
+    stdout: str
+    stderr: str
+    lock_fd: int | None
+    marks: Mapping[str, str]
+    log_limit: int
+
+
+class Ending(enum.StrEnum):
+    """How an attempt came to its end."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SIGNALLED = "signalled"
+    TIMED_OUT = "timed_out"
+    NOT_STARTED = "not_started"
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an attempt.
+
+    Attributes:
+        exit_code: of the first process, 128 + n after signal n; None when it never ran or nobody knows.
+        error: one line for people, None after a success.
+        duration: seconds by the monotonic clock.
+        leftovers: processes of the run that are alive still: background children after a normal end, which
+            are left alone, or what even KILL could not reach. They may go on writing into the output files,
+            so those must not be used for another run.
+    """
+
+    ending: Ending
+    exit_code: int | None
+    error: str | None
+    duration: float
+    leftovers: int = 0
+
+
+class Running(Protocol):
+    """An attempt under way. Not for use by more than one thread."""
+
+    pid: int
+
+    def wait_fd(self) -> int | None:
+        """A descriptor that becomes readable when poll() has something to see. Ask anew before every wait.
+
+        None: there is none, at least now; next_look() alone says when.
+        """
+
+    def next_look(self) -> float | None:
+        """The monotonic moment at which poll() is due at the latest. None: only wait_fd() matters."""
+
+    def poll(self) -> Outcome | None:
+        """See how it stands, and do what is due: timeout, TERM, KILL. Never blocks. An outcome once it is over."""
+
+    def cancel(self, ending: Ending, *, now: bool = False) -> None:
+        """Begin to end it; the first reason given stays. With now the grace time is over. Does nothing after its end."""
+
+    def close(self) -> None:
+        """Give back descriptors. Ends no process."""
+
+
+class Runner(Protocol):
+    """What starts attempts: this machine, or another engine."""
+
+    def start(self, attempt: Attempt) -> Running | Outcome:
+        """Start it, or say in an outcome (NOT_STARTED) why the command cannot start.
+
+        Raises:
+            SpoolError: the output files cannot be made, which is not the job's fault.
+        """
+
+
+class LocalRunner:
+    """Runs attempts as child processes, each in a session of its own."""
+
+    def __init__(self) -> None:
+        # A parent may have handed down an ignored SIGCHLD: then exit codes vanish and every job seems to succeed.
+        if sys.platform != "win32" and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def start(self, attempt: Attempt) -> Running | Outcome:
+        """Start it, or say in an outcome (NOT_STARTED) why the command cannot start.
+
+        Raises:
+            SpoolError: the output files cannot be made, which is not the job's fault.
+        """
+        out = open_for_job(attempt.stdout)
+        try:
+            err = open_for_job(attempt.stderr)
+        except BaseException:
+            os.close(out)
+            raise
+        began = time.monotonic()
+        try:
+            process = _spawn(attempt, out, err)
+        except (OSError, ValueError) as error:
+            reason = f"Cannot start: {_why_not(attempt, error)}"
+            return Outcome(Ending.NOT_STARTED, None, reason, time.monotonic() - began)
+        finally:
+            os.close(out)
+            os.close(err)
+        return _LocalRun(attempt, process, began)
+
+
+class _LocalRun:
+    __slots__ = (
+        "_attempt",
+        "_began",
+        "_deadline",
+        "_ending",
+        "_outcome",
+        "_output_look",
+        "_output_pause",
+        "_pidfd",
+        "_process",
+        "_tree",
+        "pid",
+    )
+
+    def __init__(self, attempt: Attempt, process: subprocess.Popen[bytes], began: float) -> None:
+        self.pid = process.pid
+        self._attempt = attempt
+        self._process = process
+        self._began = began
+        self._deadline = began + attempt.timeout if attempt.timeout else None
+        self._output_pause = _FIRST_OUTPUT_LOOK
+        self._output_look = began + self._output_pause if attempt.log_limit else None
+        self._ending = Ending.TIMED_OUT
+        self._tree: TreeEnd | None = None
+        self._outcome: Outcome | None = None
+        self._pidfd = open_pidfd(process.pid)
+
+    def wait_fd(self) -> int | None:
+        # While the tree is being ended the dead leader stays unreaped: its pidfd would be readable all the time.
+        return self._pidfd if self._tree is None else None
+
+    def next_look(self) -> float | None:
+        if self._outcome is not None:
+            return time.monotonic()
+        moments = [moment for moment in (self._deadline, self._output_look) if moment is not None]
+        if self._tree is not None:
+            return min(self._tree.next_look, self._output_look or self._tree.next_look)
+        if self._pidfd is None:
+            moments.append(time.monotonic() + _BLIND_PAUSE)
+        return min(moments, default=None)
+
+    def poll(self) -> Outcome | None:
+        if self._outcome is not None:
+            return self._outcome
+        if self._tree is None and self._ended_by_itself():
+            return self._outcome
+        now = time.monotonic()
+        if self._output_look is not None and now >= self._output_look:
+            self._cut_outputs(now)
+        if self._tree is None:
+            if self._deadline is None or now < self._deadline:
+                return None
+            self._begin(Ending.TIMED_OUT)
+        if self._tree is not None and self._tree.step(now):
+            self._outcome = self._ended_by_us(self._tree.left)
+        return self._outcome
+
+    def cancel(self, ending: Ending, *, now: bool = False) -> None:
+        if self._outcome is not None or (self._tree is None and self._ended_by_itself()):
+            return
+        if self._tree is None:
+            self._begin(ending)
+        if now and self._tree is not None:
+            self._tree.hurry()
+
+    def close(self) -> None:
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _begin(self, ending: Ending) -> None:
+        self._ending = ending
+        self._tree = TreeEnd(self._attempt.marks, self.pid, self._attempt.grace, ours=True)
+
+    def _ended_by_itself(self) -> bool:
+        known, code = _reap(self._process)
+        if not known:
+            return False
+        duration = time.monotonic() - self._began
+        leftovers = self._count_leftovers()
+        self._cut_outputs(None)
+        ending, error = _judge(code, isinstance(self._attempt.command, str))
+        self._outcome = Outcome(ending, _exit_code(code), error, duration, leftovers)
+        return True
+
+    def _ended_by_us(self, left: int) -> Outcome:
+        _, code = _reap(self._process)
+        self._cut_outputs(None)
+        duration = time.monotonic() - self._began
+        error = {
+            Ending.TIMED_OUT: f"Timeout exceeded ({times.seconds(self._attempt.timeout)}s)",
+            Ending.STOPPED: "Stopped with its worker",
+            Ending.CANCELLED: "Cancelled",
+        }.get(self._ending, f"Ended: {self._ending}")
+        if left:
+            error += f"; {left} of its processes could not be ended"
+        return Outcome(self._ending, _exit_code(code), error, duration, left)
+
+    def _count_leftovers(self) -> int:
+        """How many background children live on; two cheap questions first, as nearly always there are none."""
+        if not self._seems_to_live_on():
+            return 0
+        count = len(tree_of(self._attempt.marks, self.pid))
+        return count or int(self._seems_to_live_on())
+
+    def _seems_to_live_on(self) -> bool:
+        return group_exists(self.pid) or any(
+            files.open_for_writing_elsewhere(path) for path in (self._attempt.stdout, self._attempt.stderr)
+        )
+
+    def _cut_outputs(self, now: float | None) -> None:
+        limit = self._attempt.log_limit
+        if not limit:
+            return
+        near = False
+        for path in (self._attempt.stdout, self._attempt.stderr):
+            near |= cut(path, limit) > limit // 4
+        if now is not None:
+            self._output_pause = (
+                _FIRST_OUTPUT_LOOK if near else min(self._output_pause * 2, _LAST_OUTPUT_LOOK)
+            )
+            self._output_look = now + self._output_pause
+
+
+def _spawn(attempt: Attempt, out: int, err: int) -> subprocess.Popen[bytes]:
+    if sys.platform == "win32":
+        return subprocess.Popen(
+            attempt.command,
+            shell=isinstance(attempt.command, str),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            cwd=attempt.cwd,
+            env=attempt.env,
+            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
+        )
+    command = attempt.command
+    return subprocess.Popen(
+        ["/bin/sh", "-c", command] if isinstance(command, str) else command,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=err,
+        cwd=attempt.cwd,
+        env=attempt.env,
+        start_new_session=True,
+        pass_fds=() if attempt.lock_fd is None else (attempt.lock_fd,),
+    )
+
+
+def _why_not(attempt: Attempt, error: OSError | ValueError) -> str:
+    if isinstance(error, ValueError):
+        return f"the command or its environment cannot be passed on ({error})"
+    if not os.path.isdir(attempt.cwd):
+        there = os.path.lexists(attempt.cwd)
+        return f"{attempt.cwd} is not a folder" if there else f"the folder {attempt.cwd} does not exist"
+    if error.errno == errno.EACCES and not os.access(attempt.cwd, os.X_OK):
+        return f"no permission to enter the folder {attempt.cwd}"
+    program = "/bin/sh" if isinstance(attempt.command, str) else attempt.command[0]
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if os.path.dirname(program) and os.path.exists(os.path.join(attempt.cwd, program)):
+            return f"the interpreter that {program!r} names in its first line does not exist"
+        return f"no program {program!r} found"
+    if error.errno == errno.EACCES:
+        return f"{program!r} is not executable"
+    if error.errno == errno.ENOEXEC:
+        return f"{program!r} is not a program this system can run"
+    if error.errno == errno.E2BIG:
+        return "the command and its environment are too long for this system"
+    return (error.strerror or str(error)).lower()
+
+
+def _reap(process: subprocess.Popen[bytes]) -> tuple[bool, int | None]:
+    """Take the exit status if there is one: (whether it has ended, the code or None if it was lost).
+
+    Popen.poll() would call a lost status 0, which is a success.
+    """
+    if sys.platform == "win32":
+        code = process.poll()
+        return code is not None, code
+    try:
+        pid, status = os.waitpid(process.pid, os.WNOHANG)
+    except ChildProcessError:
+        process.returncode = -1
+        return True, None
+    if pid == 0:
+        return False, None
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return True, process.returncode
+
+
+def _exit_code(code: int | None) -> int | None:
+    return 128 - code if code is not None and code < 0 and sys.platform != "win32" else code
+
+
+def _judge(code: int | None, in_shell: bool) -> tuple[Ending, str | None]:
+    """Name and word the end of a process that was not ended by us."""
+    if code == 0:
+        return Ending.SUCCEEDED, None
+    if code is None:
+        return Ending.FAILED, "Exit code unknown: the system did not keep it"
+    if code < 0 and sys.platform != "win32":
+        name = _signal_name(-code)
+        return Ending.SIGNALLED, f"Killed by signal {-code}" + (f" ({name})" if name else "")
+    return Ending.FAILED, f"Exit code {code}" + (_shell_hint(code) if in_shell else "")
+
+
+def _shell_hint(code: int) -> str:
+    """What a shell means by its special codes."""
+    if code == 127:
+        return " (command not found)"
+    if code == 126:
+        return " (not executable)"
+    name = _signal_name(code - 128)
+    return f" (128 + {code - 128}: {name})" if name in _CRASHES else ""
+
+
+def _signal_name(number: int) -> str | None:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return None

@@ -1,0 +1,571 @@
+"""One attempt as a process tree: how it starts, how it ends, and that nothing of it is left behind."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from queuectl.errors import SpoolError
+from queuectl.files import token
+from queuectl.runner import Attempt, Ending, LocalRunner, Outcome, Running, end_tree, tail, tree_of
+
+from support import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
+
+
+class Bench:
+    """Starts attempts in a folder of their own and knows their marks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.marks = {"QUEUECTL_RUN": token(), "QUEUECTL_JOB_ID": "job1"}
+        self.out = folder / "job.out"
+        self.err = folder / "job.err"
+        self._started: list[Running] = []
+
+    def attempt(self, command: str | list[str], **changes: Any) -> Attempt:
+        """What is run unless a test says otherwise."""
+        fields: dict[str, Any] = {
+            "cwd": str(self.folder),
+            "env": {"PATH": os.environ["PATH"], **self.marks},
+            "timeout": 20,
+            "grace": 2,
+            "stdout": str(self.out),
+            "stderr": str(self.err),
+            "lock_fd": None,
+            "marks": self.marks,
+            "log_limit": 0,
+        }
+        return Attempt(command, **{**fields, **changes})
+
+    def start(self, command: str | list[str], **changes: Any) -> Running:
+        """Start it; it must start."""
+        running = LocalRunner().start(self.attempt(command, **changes))
+        assert not isinstance(running, Outcome), running
+        self._started.append(running)
+        return running
+
+    def run(self, command: str | list[str], **changes: Any) -> Outcome:
+        """Start it and wait for its end."""
+        return wait_for(self.start(command, **changes))
+
+    def refuse(self, command: str | list[str], **changes: Any) -> str:
+        """Why it cannot start; it must not."""
+        outcome = LocalRunner().start(self.attempt(command, **changes))
+        assert isinstance(outcome, Outcome)
+        assert (outcome.ending, outcome.exit_code) == (Ending.NOT_STARTED, None)
+        assert outcome.error
+        return outcome.error
+
+    def text(self) -> str:
+        """What the last job wrote to stdout."""
+        return self.out.read_text()
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        for running in self._started:
+            running.cancel(Ending.STOPPED, now=True)
+            wait_for(running)
+            running.close()
+        for left in tree_of(self.marks):
+            left.kill()
+        wait_until(lambda: not tree_of(self.marks), message="an empty process tree")
+
+
+def wait_for(running: Running, *, at_most: float = 30) -> Outcome:
+    """Wait as a worker does: for the descriptor, with the next look as the ceiling."""
+    end = time.monotonic() + at_most
+    while (outcome := running.poll()) is None:
+        assert time.monotonic() < end, "the attempt does not come to its end"
+        look = running.next_look()
+        pause = max(0.0, (end if look is None else look) - time.monotonic())
+        fd = running.wait_fd()
+        select.select([] if fd is None else [fd], [], [], pause)
+    return outcome
+
+
+def lives(pid: int) -> bool:
+    """Whether the process runs; one that its new parent has not reaped yet does not."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A bench whose processes are gone at the end."""
+    made = Bench(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "ending", "code", "error"),
+    [
+        ("exit 0", Ending.SUCCEEDED, 0, None),
+        ("exit 3", Ending.FAILED, 3, "Exit code 3"),
+        ("no-such-command-xyz", Ending.FAILED, 127, "Exit code 127 (command not found)"),
+        ("/etc/passwd", Ending.FAILED, 126, "Exit code 126 (not executable)"),
+        ("kill -9 $$", Ending.SIGNALLED, 137, "Killed by signal 9 (SIGKILL)"),
+        ("kill -34 $$", Ending.SIGNALLED, 162, "Killed by signal 34 (SIGRTMIN)"),
+        ("kill -35 $$", Ending.SIGNALLED, 163, "Killed by signal 35"),
+        ("sh -c 'kill -9 $$'; exit $?", Ending.FAILED, 137, "Exit code 137 (128 + 9: SIGKILL)"),
+        (["sh", "-c", "exit 127"], Ending.FAILED, 127, "Exit code 127"),
+    ],
+)
+def test_an_end_is_named_and_worded(
+    bench: Bench, command: str | list[str], ending: Ending, code: int, error: str | None
+) -> None:
+    """Each way to end has its own kind, code and words."""
+    outcome = bench.run(command)
+
+    assert (outcome.ending, outcome.exit_code, outcome.error) == (ending, code, error)
+    assert outcome.duration > 0
+    assert outcome.leftovers == 0
+
+
+def test_what_cannot_start_says_why(bench: Bench) -> None:
+    """A missing program, folder or interpreter, a text or a list too long: each is told apart."""
+    plain = bench.folder / "plain"
+    plain.write_text("echo hi\n")
+    broken = bench.folder / "broken"
+    broken.write_text("#!/no/such/interpreter\n")
+    broken.chmod(0o755)
+    noise = bench.folder / "noise"
+    noise.write_bytes(b"\0\1\2")
+    noise.chmod(0o755)
+
+    assert bench.refuse(["no-such-xyz"]) == "Cannot start: no program 'no-such-xyz' found"
+    assert bench.refuse("true", cwd="/no/x") == "Cannot start: the folder /no/x does not exist"
+    assert bench.refuse("true", cwd="/etc/passwd") == "Cannot start: /etc/passwd is not a folder"
+    assert bench.refuse(["./plain"]) == "Cannot start: './plain' is not executable"
+    assert "first line" in bench.refuse(["./broken"])
+    assert bench.refuse(["./noise"]) == "Cannot start: './noise' is not a program this system can run"
+    assert "too long" in bench.refuse("true " + "x" * 1_000_000)
+    assert "cannot be passed on" in bench.refuse(["echo", "a\0b"])
+    assert "cannot be passed on" in bench.refuse(["echo", "\ud800"])
+
+
+def test_a_program_is_found_on_the_path_of_its_own_environment(bench: Bench) -> None:
+    """A list command is looked up where the job's PATH says, not the worker's."""
+    script = bench.folder / "bin" / "greet"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\necho hello\n")
+    script.chmod(0o755)
+
+    assert bench.run(["greet"], env={"PATH": str(script.parent)}).ending is Ending.SUCCEEDED
+    assert bench.text() == "hello\n"
+
+
+def test_a_list_runs_without_a_shell(bench: Bench) -> None:
+    """Nothing in a list is expanded or split."""
+    bench.run(["printf", "%s|", "$HOME", "a b", "*", ";"])
+
+    assert bench.text() == "$HOME|a b|*|;|"
+
+
+def test_both_streams_go_to_their_files_and_old_content_is_gone(bench: Bench) -> None:
+    """A recycled scratch file never shows what an earlier run wrote."""
+    bench.out.write_text("old " * 100)
+    bench.err.write_text("old " * 100)
+
+    bench.run("echo out; echo err >&2")
+
+    assert (bench.text(), bench.err.read_text()) == ("out\n", "err\n")
+    assert bench.run("true").ending is Ending.SUCCEEDED
+    assert bench.text() == ""
+
+
+def test_new_output_files_are_private(bench: Bench) -> None:
+    """Output can hold secrets: 0600 from its first moment."""
+    bench.run("echo secret")
+
+    assert bench.out.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_output_file_that_cannot_be_made_is_no_failure_of_the_job(bench: Bench) -> None:
+    """The spool is at fault, so it is an error of the spool and no descriptor is lost."""
+    before = psutil.Process().num_fds()
+
+    with pytest.raises(SpoolError, match="output"):
+        LocalRunner().start(bench.attempt("true", stderr="/no/such/folder/err"))
+
+    assert psutil.Process().num_fds() == before
+
+
+def test_stdin_is_empty(bench: Bench) -> None:
+    """A command that reads its input ends at once instead of waiting for a terminal."""
+    assert bench.run("cat", timeout=5).ending is Ending.SUCCEEDED
+
+
+def test_a_job_is_a_session_of_its_own(bench: Bench) -> None:
+    """Ctrl+C in the worker's terminal goes to the worker alone."""
+    running = bench.start(["sleep", "30"])
+
+    assert os.getsid(running.pid) == os.getpgid(running.pid) == running.pid != os.getsid(0)
+
+
+def test_the_lock_is_inherited_and_nothing_else(bench: Bench) -> None:
+    """The run lock lives as long as the job; no other descriptor of the worker leaks into it."""
+    lock = os.open(bench.folder / "run.lock", os.O_RDWR | os.O_CREAT)
+    other = os.open(bench.folder / "secret", os.O_RDWR | os.O_CREAT)
+    os.set_inheritable(other, True)
+    try:
+        bench.run(["ls", "/proc/self/fd"], lock_fd=lock)
+    finally:
+        os.close(lock)
+        os.close(other)
+
+    # The fourth is the folder that ls itself reads.
+    seen = {int(name) for name in bench.text().split()}
+    assert {0, 1, 2, lock} < seen
+    assert len(seen) == 5
+    assert other not in seen
+
+
+def test_a_job_does_not_cost_descriptors(bench: Bench) -> None:
+    """Ten thousand jobs later the worker can still open files."""
+    bench.run("true")
+    before = psutil.Process().num_fds()
+
+    for _ in range(3):
+        running = bench.start("exit 1")
+        wait_for(running)
+        running.close()
+        running.close()
+        bench.refuse(["no-such-xyz"])
+
+    assert psutil.Process().num_fds() == before
+
+
+def test_a_background_child_does_not_hold_the_job_up(bench: Bench) -> None:
+    """The job is over when its command is; the child lives on, is counted, and keeps its output file."""
+    outcome = bench.run("sleep 8 & echo started")
+
+    assert outcome.ending is Ending.SUCCEEDED
+    assert outcome.duration < 5
+    assert outcome.leftovers == 1
+    assert bench.text() == "started\n"
+    assert len(tree_of(bench.marks)) == 1
+
+
+def test_a_child_in_another_session_counts_as_left_over_while_it_can_write(bench: Bench) -> None:
+    """Its late words would land in the next job's output if the file were used again."""
+    outcome = bench.run("setsid sh -c 'touch up; sleep 30' & until [ -e up ]; do sleep 0.02; done")
+
+    assert outcome.ending is Ending.SUCCEEDED
+    assert outcome.leftovers == 2
+
+
+def test_a_timeout_ends_the_grandchildren(bench: Bench) -> None:
+    """Not only the shell: no process of the tree is left when the outcome is told."""
+    outcome = bench.run("sleep 60 & sleep 60", timeout=0.3)
+
+    assert (outcome.ending, outcome.error) == (Ending.TIMED_OUT, "Timeout exceeded (0.3s)")
+    assert outcome.exit_code == 143
+    assert outcome.leftovers == 0
+    assert tree_of(bench.marks) == []
+
+
+def test_the_default_timeout_reads_as_whole_seconds(bench: Bench) -> None:
+    """`Timeout exceeded (1s)`, not 1.0."""
+    assert bench.run("sleep 60", timeout=1.0).error == "Timeout exceeded (1s)"
+
+
+@pytest.mark.parametrize(
+    "escape",
+    ["setsid {}", "env -u QUEUECTL_RUN -u QUEUECTL_JOB_ID {}", "setsid setsid {} &"],
+    ids=["other session", "no marks", "fled to init"],
+)
+def test_a_timeout_finds_who_left_the_group(bench: Bench, escape: str) -> None:
+    """The marks find a daemon, the session and the parents find a process without marks."""
+    pidfile = bench.folder / "pid"
+    fled = escape.format(f"sh -c 'echo $$ >{pidfile}; sleep 60; exit 0'")
+
+    outcome = bench.run(f"{fled}\nsleep 60", timeout=0.7)
+
+    assert outcome.ending is Ending.TIMED_OUT
+    assert not lives(int(pidfile.read_text()))
+    assert tree_of(bench.marks) == []
+
+
+def test_a_job_that_ignores_term_is_killed_after_the_grace_time(bench: Bench) -> None:
+    """No handler keeps a job alive past timeout and grace."""
+    outcome = bench.run("trap '' TERM; while :; do sleep 0.1; done", timeout=0.3, grace=0.5)
+
+    assert (outcome.ending, outcome.exit_code) == (Ending.TIMED_OUT, 137)
+    assert 0.8 <= outcome.duration < 5
+
+
+def test_a_job_gets_its_grace_time_and_one_term(bench: Bench) -> None:
+    """A handler can clean up, and is asked only once."""
+    command = "trap 'echo term; sleep 0.4; echo clean; exit 0' TERM; echo up; while :; do sleep 0.05; done"
+
+    outcome = bench.run(command, timeout=0.5, grace=20)
+
+    assert outcome.ending is Ending.TIMED_OUT
+    assert bench.text() == "up\nterm\nclean\n"
+
+
+def test_a_stopped_job_ends_too(bench: Bench) -> None:
+    """SIGSTOP does not save it: after TERM comes CONT, so even its handler runs."""
+    outcome = bench.run("trap 'echo clean; exit 0' TERM; kill -STOP $$; sleep 60", timeout=0.3, grace=20)
+
+    assert outcome.ending is Ending.TIMED_OUT
+    assert bench.text() == "clean\n"
+
+
+def test_a_child_born_of_the_term_handler_ends_too(bench: Bench) -> None:
+    """What is started after TERM is found by the look that comes after."""
+    outcome = bench.run(
+        "trap 'setsid sleep 60 & exit' TERM; sleep 0.3 & wait; sleep 60", timeout=0.2, grace=5
+    )
+
+    assert outcome.ending is Ending.TIMED_OUT
+    assert tree_of(bench.marks) == []
+
+
+def test_no_timeout_means_no_look(bench: Bench) -> None:
+    """Zero is "no end", and a quiet job wakes nobody up."""
+    running = bench.start("sleep 30", timeout=0)
+
+    if running.wait_fd() is not None:
+        assert running.next_look() is None
+    assert running.poll() is None
+
+
+def test_without_a_pidfd_the_end_is_seen_all_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no such descriptor, looking every few milliseconds does."""
+    monkeypatch.setattr("queuectl.runner.open_pidfd", lambda _pid: None)
+    running = bench.start("exit 3")
+
+    assert running.wait_fd() is None
+    assert wait_for(running, at_most=5).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("ending", "error"), [(Ending.STOPPED, "Stopped with its worker"), (Ending.CANCELLED, "Cancelled")]
+)
+def test_an_attempt_can_be_ended_from_outside(bench: Bench, ending: Ending, error: str) -> None:
+    """Worker or person: the first reason given is the one that is told."""
+    running = bench.start("sleep 60 & sleep 60")
+
+    running.cancel(ending)
+    running.cancel(Ending.FAILED)
+    outcome = wait_for(running, at_most=5)
+
+    assert (outcome.ending, outcome.error) == (ending, error)
+    assert tree_of(bench.marks) == []
+    running.cancel(ending, now=True)
+    assert running.poll() is outcome
+
+
+def test_a_second_wish_to_stop_kills_at_once(bench: Bench) -> None:
+    """Ctrl+C twice does not sit through the grace time."""
+    running = bench.start("trap '' TERM; echo up; while :; do sleep 0.1; done", grace=60)
+    wait_until(bench.text)
+
+    running.cancel(Ending.STOPPED)
+    assert running.poll() is None
+    running.cancel(Ending.STOPPED, now=True)
+
+    assert wait_for(running, at_most=5).exit_code == 137
+
+
+def test_a_job_that_was_done_before_the_wish_to_stop_keeps_its_result(bench: Bench) -> None:
+    """A finished job is not run again because a stop came a moment later."""
+    running = bench.start("exit 0")
+    wait_until(lambda: psutil.Process(running.pid).status() == psutil.STATUS_ZOMBIE)
+
+    running.cancel(Ending.STOPPED)
+
+    outcome = running.poll()
+    assert outcome is not None
+    assert outcome.ending is Ending.SUCCEEDED
+
+
+def test_an_ignored_sigchld_does_not_turn_failures_into_successes(bench: Bench) -> None:
+    """A parent that hands SIG_IGN down would make the kernel throw every exit code away."""
+    code = (
+        "import signal, sys\n"
+        "from queuectl.runner import *\n"
+        "from test_runner import Bench, wait_for\n"
+        "from pathlib import Path\n"
+        "outcome = Bench(Path(sys.argv[1])).run('exit 3')\n"
+        "print(outcome.exit_code)\n"
+    )
+    shim = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
+        "os.execv(sys.executable, [sys.executable, '-c', *sys.argv[1:]])"
+    )
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            shim,
+            code,
+            str(bench.folder),
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+
+    assert told.stdout == "3\n"
+
+
+def test_a_lost_exit_code_is_not_called_a_success(bench: Bench) -> None:
+    """Whoever reaps our child away leaves us without its code, and we say so."""
+    running = bench.start("exit 3")
+    os.waitpid(running.pid, 0)
+
+    outcome = running.poll()
+
+    assert outcome is not None
+    assert (outcome.ending, outcome.exit_code) == (Ending.FAILED, None)
+
+
+def test_a_flood_of_output_stays_in_bounds(bench: Bench) -> None:
+    """200 MB: the job ends well, memory stays flat, the file keeps its head and says that it was cut."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    outcome = bench.run(
+        "echo head; head -c 200000000 /dev/zero | tr '\\0' x", log_limit=1_000_000, timeout=50
+    )
+
+    note = b"\n[queuectl: output cut at 1000000 bytes]\n"
+    data = bench.out.read_bytes()
+    assert outcome.ending is Ending.SUCCEEDED
+    assert len(data) == 1_000_000 + len(note)
+    assert data.startswith(b"head\nxxx")
+    assert data.endswith(b"xxx" + note)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
+
+
+def test_a_flood_is_cut_while_it_goes_on(bench: Bench) -> None:
+    """The disk is not filled by a job that never ends, and the job is neither held up nor killed."""
+    running = bench.start("while :; do echo flood; done", log_limit=2000)
+
+    seen: list[int] = []
+    end = time.monotonic() + 10
+    while len(seen) < 3 and time.monotonic() < end:
+        before = bench.out.stat().st_size
+        assert running.poll() is None
+        after = bench.out.stat().st_size
+        if after < before:
+            seen.append(before)
+        look = running.next_look()
+        assert look is not None
+        select.select([], [], [], max(0.0, look - time.monotonic()))
+
+    running.cancel(Ending.STOPPED)
+    assert wait_for(running).ending is Ending.STOPPED
+    assert len(seen) == 3
+    data = bench.out.read_bytes()
+    assert len(data) < 2100
+    assert b"\0" not in data
+
+
+def test_output_within_the_limit_is_left_alone(bench: Bench) -> None:
+    """No note where nothing was cut."""
+    bench.run("head -c 5000 /dev/zero | tr '\\0' x", log_limit=5000)
+
+    assert bench.text() == "x" * 5000
+
+
+def test_ten_megabytes_on_both_streams_do_not_block(bench: Bench) -> None:
+    """More than a pipe holds: no false timeout."""
+    outcome = bench.run("head -c 10000000 /dev/zero; head -c 10000000 /dev/zero >&2", timeout=20)
+
+    assert outcome.ending is Ending.SUCCEEDED
+    assert bench.out.stat().st_size == bench.err.stat().st_size == 10_000_000
+
+
+def test_a_tail_is_text_whatever_was_written(bench: Bench) -> None:
+    """Bytes 0-255 become text that JSON and the job's own reader accept."""
+    bench.out.write_bytes(bytes(range(256)))
+
+    text = tail(str(bench.out), 4096)
+
+    assert "ABC" in text
+    assert "\0" not in text
+    text.encode()
+    assert tail(str(bench.folder / "nothing"), 100) == ""
+
+
+def test_a_cut_tail_says_how_much_is_missing(bench: Bench) -> None:
+    """The note counts the bytes and names the command that shows the rest; no character is split."""
+    bench.out.write_text("é" * 100)
+
+    assert tail(str(bench.out), 11, whole="queuectl logs job1") == (
+        "[… 190 bytes cut; the whole: queuectl logs job1]\n" + "é" * 5
+    )
+    assert tail(str(bench.out), 200) == "é" * 100
+    assert tail(str(bench.out), 0) == ""
+
+
+def orphan(bench: Bench, command: str) -> int:
+    """Start a command as a run whose worker dies at once; returns the pid of its leader."""
+    code = "import subprocess, sys; print(subprocess.Popen(['sh', '-c', sys.argv[1]], start_new_session=True).pid)"
+    told = subprocess.run(
+        [sys.executable, "-c", code, f"exec >/dev/null 2>&1; {command}"],
+        env={**os.environ, **bench.marks},
+        cwd=bench.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    return int(told.stdout)
+
+
+@pytest.mark.parametrize("know_leader", [True, False])
+def test_a_dead_workers_run_is_found_and_ended(bench: Bench, *, know_leader: bool) -> None:
+    """Whoever recovers the job first ends what is left of it, wherever it went, even what ignores TERM."""
+    pid = orphan(bench, "trap '' TERM; setsid sleep 60 & (sleep 60) & touch up; while :; do sleep 0.1; done")
+    wait_until((bench.folder / "up").exists)
+    assert len(tree_of(bench.marks, pid)) >= 3
+
+    assert end_tree(bench.marks, pid if know_leader else None, 0.3)
+
+    assert tree_of(bench.marks, pid) == []
+
+
+def test_a_number_that_belongs_to_somebody_else_is_left_in_peace(bench: Bench) -> None:
+    """A stranger that got the dead leader's pid is no part of the run."""
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        assert tree_of(bench.marks, stranger.pid) == []
+        assert end_tree(bench.marks, stranger.pid, 0.1)
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_run_without_processes_is_ended_at_once(bench: Bench) -> None:
+    """Nothing to wait for: true, and fast."""
+    began = time.monotonic()
+
+    assert end_tree(bench.marks, None, 60)
+    assert time.monotonic() - began < 5
+
+
+def test_starting_loads_no_psutil() -> None:
+    """A worker pays for psutil when a tree must be found, not before each first job."""
+    code = "import sys, queuectl.runner; sys.exit('psutil' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=20).returncode == 0
