@@ -25,7 +25,6 @@ FLOORS = {
     "job": 1,
     "config": 1,
     "output": 1,
-    "output": 1,
     "layout": 2,
     "retry": 2,
     "row": 2,
