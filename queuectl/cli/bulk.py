@@ -1,0 +1,156 @@
+"""`queuectl enqueue --file`: many jobs in batches, and the progress of it."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from queuectl.cli import enqueue, reading, render
+from queuectl.cli.frame import Usage
+from queuectl.errors import DuplicateId, InvalidJob, QueuectlError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rich.progress import Progress, TaskID
+
+    from queuectl.cli.frame import Session
+
+BAR_AFTER = 500
+"""Jobs after which a terminal gets a progress bar instead of a line a job."""
+
+
+def enqueue_file(session: Session, path: str, fields: Mapping[str, Any]) -> None:
+    """Queue every job of a file, with the flags laid over each; stop at the first that can be no job.
+
+    Raises:
+        QueuectlError: why it stopped, at which line, and how many had been queued before.
+    """
+    with reading.opened(path) as source, ExitStack() as stack:
+        feed = _Feed(source, fields)
+        bar = stack.enter_context(_Bar(source))
+        array = stack.enter_context(render.JsonArray()) if session.json else None
+        queued = 0
+        try:
+            for job_id in session.spool.enqueue_many(feed):
+                queued += 1
+                _, record = feed.taken()
+                if array is not None:
+                    array.add(enqueue.told(job_id, record))
+                elif not bar.replaces_lines:
+                    render.line(f"enqueued job {job_id}")
+                bar.advance(queued)
+        except KeyboardInterrupt:
+            raise _stopped("interrupted", queued, 130) from None
+        except QueuectlError as error:
+            raise _placed(error, feed.place_of(error), source, queued) from None
+        if feed.error is not None:
+            raise _placed(feed.error, source.place, source, queued)
+        if queued == 0:
+            render.note(f"no jobs in {source.name}")
+        elif bar.replaces_lines:
+            render.line(f"enqueued {render.count(queued, 'job')}")
+
+
+class _Feed:
+    """The jobs of a file on their way into the spool.
+
+    What is wrong with the file ends the stream and is kept in `error`, so that what came before it is queued in
+    whole batches first.
+    """
+
+    def __init__(self, source: reading.JobFile, fields: Mapping[str, Any]) -> None:
+        self.error: QueuectlError | None = None
+        self._source = source
+        self._fields = fields
+        self._under_way: deque[tuple[str, dict[str, Any]]] = deque()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        from queuectl.job import from_mapping
+
+        number = 0
+        try:
+            for record in self._source:
+                number += 1
+                if number > 1 and "id" in self._fields:
+                    raise Usage("--id names one job, and the file holds several", hint="queuectl enqueue --help")
+                made = enqueue.merged(record, self._fields)
+                from_mapping(made)
+                self._under_way.append((self._source.place, made))
+                yield made
+        except QueuectlError as error:
+            self.error = error
+
+    def taken(self) -> tuple[str, dict[str, Any]]:
+        """The place and the fields of the next job that became durable; they do so in order."""
+        return self._under_way.popleft()
+
+    def place_of(self, error: QueuectlError) -> str:
+        """Where in the file the job stands that an error is about."""
+        if isinstance(error, DuplicateId):
+            same = [place for place, record in self._under_way if record.get("id") == error.job_id]
+            if same:
+                return same[-1]
+        return self._source.place if isinstance(error, InvalidJob) else ""
+
+
+def _placed(error: QueuectlError, place: str, source: reading.JobFile, queued: int) -> QueuectlError:
+    """The same error with the file, the line, and what had been queued."""
+    where = f"{source.name} {place}".strip()
+    told = str(error) if str(error).startswith(("cannot", "no room")) else f"{where}: {error}"
+    return _stopped(told, queued, error.exit_code, error.hint)
+
+
+def _stopped(told: str, queued: int, exit_code: int, hint: str | None = None) -> QueuectlError:
+    before = f"; {render.count(queued, 'job')} before it {'was' if queued == 1 else 'were'} queued" if queued else ""
+    stopped = QueuectlError(f"{told}{before}", hint=hint)
+    stopped.exit_code = exit_code
+    return stopped
+
+
+class _Bar:
+    """A progress bar on stderr, once there is something to wait for and a person who looks."""
+
+    def __init__(self, source: reading.JobFile) -> None:
+        self._source = source
+        self._person = render.is_terminal(sys.stderr)
+        self._progress: Progress | None = None
+        self._bar: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    @property
+    def replaces_lines(self) -> bool:
+        """Whether the bar is drawn on the terminal where the lines would go."""
+        return self._progress is not None and render.is_terminal()
+
+    def advance(self, queued: int) -> None:
+        """Tell how many are queued by now."""
+        if not self._person or queued < BAR_AFTER:
+            return
+        if self._progress is None:
+            self._start()
+        if self._progress is not None and self._bar is not None and queued % 100 == 0:
+            self._progress.update(self._bar, completed=self._source.consumed, queued=queued)
+
+    def _start(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("enqueueing"),
+            BarColumn(),
+            TextColumn("{task.fields[queued]} jobs"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=render.console(stderr=True),
+            transient=True,
+        )
+        self._bar = self._progress.add_task("", total=self._source.size, queued=0)
+        self._progress.start()

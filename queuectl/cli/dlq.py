@@ -1,0 +1,158 @@
+"""`queuectl dlq`: the dead letters: list, retry, clear."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from queuectl.cli import args as takes
+from queuectl.cli import render
+from queuectl.cli.frame import Group, Session, Usage, command
+from queuectl.cli.status import in_full, told, tries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+dlq_command = Group(
+    name="dlq",
+    callback=lambda: None,
+    short_help="The dead letter queue: list, retry, clear.",
+    help="""The dead letter queue holds what has been given up, each with its reason.
+
+    A job lands here when it has failed as often as max_retries says, when its workers died under it again and again,
+    or when its file can be no job at all. Nothing leaves it by itself.""",
+    examples="""
+    queuectl dlq list
+    queuectl dlq retry job1 job2
+    queuectl dlq retry job1 --timeout 60
+    queuectl dlq retry --all
+    queuectl dlq clear
+    """,
+    sections={
+        "Commands": {
+            "list": ("dlq", "List the dead jobs, with the reasons."),
+            "retry": ("dlq", "Send dead jobs back to pending."),
+            "clear": ("dlq", "Delete the dead jobs."),
+        }
+    },
+)
+
+
+@command(
+    "list",
+    examples="""
+    queuectl dlq list
+    queuectl dlq list --json | jq -r '.[] | .id + ": " + .last_error'
+    """,
+)
+@click.pass_obj
+def list_command(session: Session) -> None:
+    """List the dead jobs, one a line: ID - COMMAND - ATTEMPTS - LAST ERROR."""
+    spool = session.spool
+    rows = spool.list("dead")
+    if session.json:
+        render.json_array(told(spool, row) for row in rows)
+    elif not rows:
+        render.note("the dead letter queue is empty")
+    elif render.is_terminal():
+        cells = (
+            (row.id, render.clip(render.visible(row.command), 60), tries(row), render.visible(row.last_error or ""))
+            for row in rows
+        )
+        render.table("Dead Letter Queue (DLQ)", ("Job ID", "Command", "Attempts", "Last Error"), cells)
+    else:
+        for row in rows:
+            text, error = in_full(spool, row)
+            render.line(f"{row.id} - {text or '(no job)'} - {row.attempts} - {error or ''}")
+
+
+@command(
+    "retry",
+    examples="""
+    queuectl dlq retry job1
+    queuectl dlq retry job1 job2 --timeout 60
+    queuectl dlq retry --all
+    """,
+)
+@click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=takes.complete_ids("dead"))
+@click.option("--all", "everything", is_flag=True, help="All dead jobs.")
+@click.option(
+    "--timeout",
+    metavar="TIME",
+    callback=takes.job_field("timeout"),
+    help="Give them this time limit from now on: 60, 10m, 0 for none.",
+)
+@click.pass_obj
+def retry_command(session: Session, ids: tuple[str, ...], everything: bool, timeout: float | None) -> int:
+    """Send dead jobs back to pending, with fresh attempts. Their history stays.
+
+    With several jobs each is reported, and the exit code is 1 if any could not be sent back.
+    """
+    if bool(ids) == everything:
+        raise Usage("name the jobs to retry, or --all" if not ids else "JOB and --all do not go together")
+    spool = session.spool
+    chosen = [row.id for row in spool.list("dead")] if everything else ids
+    if not chosen and not session.json:
+        render.note("the dead letter queue is empty")
+
+    def retry(job_id: str) -> tuple[str, dict[str, Any]]:
+        job = spool.retry(job_id, timeout=timeout)
+        return f"requeued job {job.id}", {"id": job.id, "state": job.state}
+
+    return each(session, chosen, retry)
+
+
+def each(session: Session, ids: Sequence[str], do: Callable[[str], tuple[str, dict[str, Any]]]) -> int:
+    """Do something to every job named, tell of each, and go on past those that refuse.
+
+    Args:
+        do: returns the line for a person, and what --json tells.
+
+    Returns:
+        0, or the highest exit code of those that refused.
+    """
+    from queuectl.errors import QueuectlError
+
+    worst = 0
+    results = []
+    for job_id in dict.fromkeys(ids):
+        try:
+            text, result = do(job_id)
+        except QueuectlError as error:
+            if len(ids) == 1 and not session.json:
+                raise
+            render.note(f"error: {render.clip(str(error))}")
+            worst = max(worst, error.exit_code)
+            result = {"id": job_id, "error": str(error)}
+        else:
+            if not session.json:
+                render.line(text)
+        results.append(result)
+    if session.json:
+        render.json_array(results)
+    return worst
+
+
+@command(
+    "clear",
+    examples="""
+    queuectl dlq clear
+    queuectl dlq clear --yes                  for scripts: do not ask
+    """,
+)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def clear_command(session: Session, yes: bool) -> None:
+    """Delete all dead jobs for good, and what they wrote. Asks first."""
+    spool = session.spool
+    there = spool.counts()["dead"]
+    if there:
+        takes.agree(f"Delete {render.count(there, 'dead job')} for good", yes=yes)
+    deleted, _ = spool.clear("dead")
+    if session.json:
+        render.json_value({"deleted": deleted})
+    elif deleted:
+        render.line(f"Deleted {deleted} job(s)")
+    else:
+        render.line("Dead letter queue is empty")

@@ -1,0 +1,265 @@
+"""`queuectl enqueue`: a command, a job in JSON, flags, or a file of jobs."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from queuectl.cli import args as takes
+from queuectl.cli import render
+from queuectl.cli.frame import Command, Session, Usage, command
+from queuectl.errors import InvalidJob, QueuectlError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_AFTER_DASHES = "queuectl.after_dashes"
+
+
+class _Enqueue(Command):
+    """A command that remembers what stood behind `--`: words of a command to run without a shell."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Set the words behind `--` aside before click drops the mark."""
+        at = self._dashes(args)
+        if at is not None:
+            ctx.meta[_AFTER_DASHES] = args[at + 1 :]
+            args = args[:at]
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise Usage(
+                error.format_message(), hint='a command with options goes in quotes ("ls -l") or behind -- (-- ls -l)'
+            ) from None
+
+    def _dashes(self, args: list[str]) -> int | None:
+        """Where the first `--` stands that is not the value of an option."""
+        takes_value = {
+            name
+            for param in self.params
+            if isinstance(param, click.Option) and not param.is_flag
+            for name in param.opts
+        }
+        position = 0
+        while position < len(args):
+            if args[position] == "--":
+                return position
+            position += 2 if args[position] in takes_value else 1
+        return None
+
+
+def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
+    """Turn NAME=VALUE, given any number of times, into a map."""
+    made = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE", _ctx, param)
+        try:
+            made[takes.plain_text(name)] = takes.plain_text(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error), _ctx, param) from None
+    return made or None
+
+
+@command(
+    "enqueue",
+    cls=_Enqueue,
+    examples="""
+    queuectl enqueue "tar czf backup.tgz src"          in the shell, in the current directory
+    queuectl enqueue -- convert a.png "my photo.jpg"   without a shell: no quoting to get wrong
+    queuectl enqueue --id nightly --priority 8 --timeout 2h --command "./nightly.sh"
+    queuectl enqueue --delay 10m "curl -fsS https://example.org/ping"
+    queuectl enqueue --run-at 2026-12-31T18:00 --max-retries 1 "./party.sh"
+    queuectl enqueue '{"id": "job1", "command": "echo hello", "priority": 8}'
+    queuectl enqueue --file jobs.json                  one job, a list, or one job a line
+    make-jobs | queuectl enqueue --file -              the same from another program
+    """,
+)
+@click.argument("words", nargs=-1, metavar="[TEXT | -- CMD ARG...]")
+@click.option(
+    "--command", "-c", "command_text", metavar="TEXT", callback=takes.job_field("command"), help="The shell command."
+)
+@click.option(
+    "--file",
+    "-f",
+    "file",
+    metavar="PATH",
+    type=click.Path(),
+    help="A file of jobs, JSON or YAML: one, a list, or one JSON a line. - is stdin.",
+)
+@click.option(
+    "--id", "job_id", metavar="ID", callback=takes.job_field("id"), help="The job's name. Default: a new one."
+)
+@click.option(
+    "--priority", metavar="1..10", callback=takes.job_field("priority", takes.whole), help="Higher is more urgent."
+)
+@click.option(
+    "--timeout",
+    metavar="TIME",
+    callback=takes.job_field("timeout"),
+    help="End the command past it: 90, 90s, 10m, 2h. 0 is never.",
+)
+@click.option(
+    "--max-retries",
+    metavar="N",
+    callback=takes.job_field("max_retries", takes.whole),
+    help="How many times it may run in all.",
+)
+@click.option(
+    "--backoff-base",
+    metavar="N",
+    callback=takes.job_field("backoff_base", takes.number),
+    help="Wait N ** attempt seconds before the next one.",
+)
+@click.option("--run-at", metavar="WHEN", callback=takes.job_field("run_at"), help="Not before this moment.")
+@click.option("--delay", metavar="TIME", callback=takes.checked(takes.duration), help="Not before so long from now.")
+@click.option(
+    "--cwd", metavar="DIR", callback=takes.job_field("cwd"), help="Run it there. Default: the current directory."
+)
+@click.option(
+    "--env", metavar="NAME=VALUE", multiple=True, callback=_variable, help="Add a variable. May be given again."
+)
+@click.pass_context
+def enqueue_command(
+    ctx: click.Context, /, words: tuple[str, ...], command_text: str | None, file: str | None, **flags: Any
+) -> None:
+    """Put jobs into the queue.
+
+    TEXT is a command for the shell. If it starts with { it is a job in JSON; a shell group that starts so goes
+    into --command. Behind -- stands a command with its arguments, run as they are, without a shell.
+    Flags win over what a JSON text or a file says. When the line `enqueued job ID` is printed, the job is on the disk
+    and survives a power cut.
+    """
+    session = ctx.ensure_object(Session)
+    argv = ctx.meta.get(_AFTER_DASHES)
+    _one_source(words, argv, command_text, file)
+    fields = _fields(flags)
+    if file is not None:
+        from queuectl.cli.bulk import enqueue_file
+
+        enqueue_file(session, file, fields)
+        return
+    record = _record(words, argv, command_text)
+    job = session.spool.enqueue(merged(record, fields))
+    if session.json:
+        render.json_array([told(job.id, {"command": job.command})])
+    else:
+        render.line(f"enqueued job {job.id}")
+
+
+def _one_source(
+    words: tuple[str, ...], argv: list[str] | None, command_text: str | None, file: str | None
+) -> None:
+    """Insist on exactly one place where the command comes from."""
+    given = [
+        name
+        for name, there in (
+            ("TEXT", words),
+            ("--command", command_text is not None),
+            ("--file", file is not None),
+            ("words behind --", argv is not None),
+        )
+        if there
+    ]
+    if not given:
+        raise Usage("nothing to enqueue", hint='queuectl enqueue "echo hello"; more: queuectl enqueue --help')
+    if len(given) > 1:
+        raise Usage(f"{' and '.join(given)} both say what to run: give one of them")
+    if len(words) > 1:
+        import shlex
+
+        line = render.clip(" ".join(words), 60)
+        raise Usage(
+            f"{len(words)} texts, and one command is wanted",
+            hint=f"queuectl enqueue {shlex.quote(line)}, or queuectl enqueue -- {line}",
+        )
+    if argv is not None and (not argv or not argv[0]):
+        raise Usage("no command behind --", hint="queuectl enqueue -- ls -l")
+
+
+def _record(words: tuple[str, ...], argv: list[str] | None, command_text: str | None) -> dict[str, Any]:
+    """The job as a map, from whichever source there is."""
+    if command_text is not None:
+        return {"command": command_text}
+    if argv is not None:
+        return {"command": [_utf8(word) for word in argv]}
+    text = _utf8(words[0])
+    if not text.strip():
+        raise Usage("the command is empty", hint='queuectl enqueue "echo hello"')
+    if not text.lstrip().startswith("{"):
+        return {"command": text}
+    from queuectl.job import load_object
+
+    try:
+        return load_object(text.encode())
+    except InvalidJob as error:
+        raise Usage(
+            f"a text that starts with {{ is a job in JSON, and this one is {_verdict(error)}",
+            hint="for a shell command that starts with { use --command",
+        ) from None
+
+
+def _verdict(error: InvalidJob) -> str:
+    return error.message if error.message.startswith("not JSON") else f"no good: {error.message}"
+
+
+def _utf8(text: str) -> str:
+    try:
+        return takes.plain_text(text)
+    except ValueError:
+        raise Usage("the command is not UTF-8", hint="a job file is UTF-8 text") from None
+
+
+def _fields(flags: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the job file that flags set; what was not given is left out, an explicit 0 is not."""
+    if flags["run_at"] is not None and flags["delay"] is not None:
+        raise Usage("--run-at and --delay both say when: give one of them")
+    fields = {name: value for name, value in flags.items() if value is not None}
+    if "job_id" in fields:
+        fields["id"] = fields.pop("job_id")
+    if "delay" in fields:
+        from queuectl import times
+
+        try:
+            fields["run_at"] = times.parse_moment(time.time() + fields.pop("delay"))
+        except ValueError as error:
+            raise Usage(f"--delay: {error}") from None
+    return fields
+
+
+def merged(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the flags over a job, and say where it runs: in the caller's directory unless it says otherwise."""
+    made = {**record, **fields}
+    inner = record.get("env")
+    if "env" in fields and isinstance(inner, dict):
+        made["env"] = {**inner, **fields["env"]}
+    cwd = made.get("cwd")
+    if cwd is None or isinstance(cwd, str):
+        made["cwd"] = _folder(cwd or "")
+    return made
+
+
+def _folder(cwd: str) -> str:
+    cwd = os.path.expanduser(cwd)
+    if os.path.isabs(cwd):
+        return cwd
+    try:
+        here = os.getcwd()
+    except OSError:
+        raise QueuectlError("the current directory is gone", hint="name another one with --cwd") from None
+    folder = os.path.join(here, cwd) if cwd else here
+    try:
+        return takes.plain_text(folder)
+    except ValueError:
+        raise QueuectlError(
+            "the name of the current directory is not UTF-8, so no job file can hold it", hint="--cwd"
+        ) from None
+
+
+def told(job_id: str | None, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What --json tells about a job that was queued."""
+    return {"id": job_id, "state": "pending", "command": record.get("command")}

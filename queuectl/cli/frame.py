@@ -1,0 +1,202 @@
+"""What every command stands on: options accepted at every level, lazy loading, help pages with examples."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from inspect import cleandoc
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from click.shell_completion import CompletionItem
+
+    from queuectl.spool import Spool
+
+
+class Session:
+    """One call of the command line: which spool is meant, and whether a program reads the output."""
+
+    def __init__(self) -> None:
+        self.root: str | None = None
+        self.json = False
+        self._spool: Spool | None = None
+
+    @property
+    def spool(self) -> Spool:
+        """The spool that --spool, QUEUECTL_SPOOL or the default names."""
+        if self._spool is None:
+            from queuectl.spool import Spool
+
+            self._spool = Spool(self.root)
+        return self._spool
+
+
+class Usage(click.UsageError):
+    """A call that makes no sense, with a hint of its own instead of the help page."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def _take_spool(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    if not value and not ctx.resilient_parsing:
+        raise click.BadParameter("names no folder", ctx, param)
+    ctx.ensure_object(Session).root = value
+
+
+def _take_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(Session).json = True
+
+
+def _folders(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def _shared_options() -> list[click.Parameter]:
+    """--spool and --json: each level has its own, so that they may stand before and after a command's name."""
+    return [
+        click.Option(
+            ["--spool"],
+            metavar="DIR",
+            expose_value=False,
+            callback=_take_spool,
+            shell_complete=_folders,
+            help="The spool to use. Default: $QUEUECTL_SPOOL, else ~/.queuectl.",
+        ),
+        click.Option(
+            ["--json"],
+            is_flag=True,
+            expose_value=False,
+            callback=_take_json,
+            help="Print JSON and nothing else.",
+        ),
+    ]
+
+
+def _write_examples(formatter: click.HelpFormatter, examples: str) -> None:
+    """Write them line by line: click would fill them up into a paragraph."""
+    if not examples:
+        return
+    formatter.write_paragraph()
+    formatter.write("Examples:\n")
+    for line in cleandoc(examples).splitlines():
+        formatter.write(f"  {line}\n" if line else "\n")
+
+
+class _Placed(click.Command):
+    """A command whose usage errors all know where they happened, so that the hint can name the help page."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and complete what click leaves out of some of its errors."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
+
+class Command(_Placed):
+    """A command with the shared options and a section of examples in its help."""
+
+    def __init__(self, *args: Any, examples: str = "", **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
+        self.examples = examples
+        self.params += _shared_options()
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples under the options."""
+        _write_examples(formatter, self.examples)
+        super().format_epilog(ctx, formatter)
+
+
+def command(name: str, *, examples: str, **attrs: Any) -> Callable[[Callable[..., Any]], Command]:
+    """Make a function a command; its docstring is the help page."""
+    attrs.setdefault("cls", Command)
+    make: Callable[[Callable[..., Any]], Command] = click.command(name, examples=examples, **attrs)
+    return make
+
+
+class Group(_Placed, click.Group):
+    """A group that imports the module of a command only when that command is asked for.
+
+    Args:
+        sections: heading -> {command name -> (module of queuectl.cli, one line of help)}. In its module the command
+            is called as on the command line, with `_command` behind it.
+        hidden: commands that work and are not shown, by name -> module.
+    """
+
+    def __init__(
+        self,
+        *,
+        sections: Mapping[str, Mapping[str, tuple[str, str]]],
+        examples: str,
+        hidden_commands: Mapping[str, str] | None = None,
+        **attrs: Any,
+    ) -> None:
+        attrs.setdefault("invoke_without_command", True)
+        attrs.setdefault("subcommand_metavar", "COMMAND ...")
+        super().__init__(**attrs)
+        self.sections = sections
+        self.examples = examples
+        self.params += _shared_options()
+        self._modules = {name: module for part in sections.values() for name, (module, _) in part.items()}
+        self._modules.update(hidden_commands or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """The names to show, in the order of the help page."""
+        return [name for part in self.sections.values() for name in part]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (likewise)
+        """Import the command's module and return the command, or None for an unknown name."""
+        module = self._modules.get(cmd_name)
+        if module is None:
+            return None
+        found: click.Command = getattr(import_module(f"queuectl.cli.{module}"), f"{cmd_name}_command")
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is answered with the nearest names."""
+        name = args[0]
+        if name not in self._modules and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, self.list_commands(ctx))
+            nearest = f"; the nearest is {near[0]!r}" if near else ""
+            hint = f"{ctx.command_path} {near[0]} --help" if near else f"{ctx.command_path} --help"
+            raise Usage(f"no command {name!r}{nearest}", hint=hint)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; without one show the help page, which for a group within queuectl is a usage error."""
+        if ctx._protected_args:
+            return super().invoke(ctx)
+        inner = ctx.parent is not None
+        click.echo(ctx.get_help(), err=inner)
+        return 2 if inner else 0
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (likewise)
+        """Write the commands from the table, without importing any."""
+        for heading, part in self.sections.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, text) for name, (_, text) in part.items()], col_max=14)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands before the options: they are what the reader came for."""
+        self.format_commands(ctx, formatter)
+        click.Command.format_options(self, ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples under the options."""
+        _write_examples(formatter, self.examples)
+        super().format_epilog(ctx, formatter)

@@ -1,0 +1,171 @@
+r"""How things look: plain lines in a pipe, tables on a terminal, JSON for programs, and nothing that bites.
+
+Whatever stands in a job file or comes from a job's output may hold bytes that move a terminal's cursor, retitle its
+window or turn its text around. They are shown as escapes such as `\x1b`, everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console, RenderableType
+
+# C0, DEL, C1; then what reorders, hides or breaks lines: soft hyphen, bidi marks, separators, zero-width no-break
+# space, lone surrogates, interlinear marks, invisible tags.
+_RISKY = (
+    "\0-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f"
+)
+_LINE = re.compile(f"[{_RISKY}]")
+_LINES = re.compile(f"[{_RISKY}]".replace("\0-\x1f", "\0-\x09\x0b-\x1f"))
+_NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+STATE_STYLES = {"processing": "cyan", "completed": "green", "failed": "yellow", "dead": "red"}
+
+
+def _escape(found: re.Match[str]) -> str:
+    character = found[0]
+    code = ord(character)
+    named = _NAMES.get(character)
+    return named or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}")
+
+
+def visible(text: str) -> str:
+    """The text on one line, with every control character written out."""
+    return _LINE.sub(_escape, text)
+
+
+def visible_lines(text: str) -> str:
+    """The text with its line ends kept, tabs as blanks, and every other control character written out."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").expandtabs(8)
+    return _LINES.sub(_escape, text)
+
+
+def clip(text: str, width: int = 1000) -> str:
+    """Cut a text that somebody made absurdly long, in its middle."""
+    if len(text) <= width:
+        return text
+    half = (width - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Whether a person looks at this stream; None means stdout."""
+    stream = sys.stdout if stream is None else stream
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+def line(text: str = "") -> None:
+    """Print one line of result."""
+    if sys.stdout is not None:
+        sys.stdout.write(visible(text) + "\n")
+
+
+def note(text: str) -> None:
+    """Tell the person something that is no result: on stderr, one line."""
+    if sys.stderr is not None:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        sys.stderr.write(visible(text) + "\n")
+        sys.stderr.flush()
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """Write JSON that is readable and safe to show: risky characters stand as escapes, the value is the same."""
+    import json
+
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _LINES.sub(_json_escape, text)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def json_value(value: Any) -> None:
+    """Print one JSON value."""
+    if sys.stdout is not None:
+        sys.stdout.write(json_text(value) + "\n")
+
+
+class JsonArray:
+    """A JSON array printed as its parts come, one a line: complete also when the work stops half way."""
+
+    def __enter__(self) -> Self:
+        self._open = "["
+        return self
+
+    def add(self, value: Any) -> None:
+        """Print one more element."""
+        sys.stdout.write(f"{self._open}\n  {json_text(value, indent=None)}")
+        self._open = ","
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout.write("[]\n" if self._open == "[" else "\n]\n")
+
+
+def json_array(values: Iterable[Any]) -> None:
+    """Print a JSON array, one element a line."""
+    with JsonArray() as array:
+        for value in values:
+            array.add(value)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console that takes text as text: no markup, no emoji, no guessed colours."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table on the terminal.
+
+    Args:
+        columns: the headings; the column named Command or Last Error gives way when the terminal is narrow.
+        rows: cells of text, which is made visible here, or things that rich can draw.
+    """
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAVY, pad_edge=False)
+    for name in columns:
+        if name in {"Command", "Last Error", "Value", "Note"}:
+            made.add_column(name, overflow="fold", ratio=None)
+        else:
+            made.add_column(name, no_wrap=name != "ID", overflow="fold")
+    for row in rows:
+        made.add_row(*(_cell(value) for value in row))
+    console().print(made)
+
+
+def _cell(value: Any) -> RenderableType:
+    from rich.text import Text
+
+    if not isinstance(value, str):
+        shown: RenderableType = value
+        return shown
+    return Text(visible_lines(value), style=STATE_STYLES.get(value, ""))
+
+
+def ago(seconds: float) -> str:
+    """A length of time in the two units that matter: 12s, 3m 4s, 2h 5m, 4d 1h."""
+    whole = max(0, int(seconds))
+    for size, unit, small, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            rest = whole % size // small
+            return f"{whole // size}{unit} {rest}{below}" if rest else f"{whole // size}{unit}"
+    return f"{whole}s"
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun: 1 job, 2 jobs."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,125 @@
+"""`queuectl show`: everything about a job."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from queuectl.cli import args as takes
+from queuectl.cli import render
+from queuectl.cli.frame import Session, command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from queuectl.job import Job
+
+
+@command(
+    "show",
+    examples="""
+    queuectl show job1
+    queuectl show job1 --json | jq .history
+    """,
+)
+@takes.job_argument()
+@click.pass_obj
+def show_command(session: Session, job_id: str) -> None:
+    """Show every field of a job, its timings, its attempts, and the end of its output.
+
+    Times are in your own time zone; --json prints the fields as they stand in the job's file.
+    """
+    job = session.spool.get(job_id)
+    if session.json:
+        render.json_value(job.to_dict())
+        return
+    rows = [(name, value) for name, value in _rows(job) if value != ""]
+    if render.is_terminal():
+        render.table(f"Job Details: {render.visible(job.id or job_id)}", ("Field", "Value"), rows)
+        return
+    width = max(len(name) for name, _ in rows) + 2
+    render.line(f"{'Field':<{width}}Value")
+    for name, value in rows:
+        first, *more = render.visible_lines(value).rstrip("\n").split("\n")
+        render.line(f"{name:<{width}}{first}")
+        for text in more:
+            render.line(" " * width + text)
+
+
+def _rows(job: Job) -> Iterator[tuple[str, str]]:
+    """The fields as people read them: what was asked, what happened, the attempts, the output."""
+    yield "ID", job.id or ""
+    yield "Command", job.shown_command
+    yield "State", job.state
+    yield "Priority", _text(job.priority)
+    yield "Timeout", _span(job.timeout, none="none")
+    yield "Max Retries", _text(job.max_retries)
+    yield "Backoff Base", _text(job.backoff_base)
+    yield "Attempts", f"{job.attempts}/{job.runs_allowed}" if job.max_retries is not None else _text(job.attempts)
+    yield "Directory", job.cwd or ""
+    yield "Environment", "\n".join(f"{name}={value}" for name, value in (job.env or {}).items())
+    yield "Run At", _moment(job.run_at)
+    yield "Next Retry", _moment(job.next_retry_at)
+    yield "Exec Time", "" if job.duration is None else f"{job.duration:.3f}s"
+    yield "Created", _moment(job.created_at)
+    yield "Updated", _moment(job.updated_at)
+    yield "Started", _moment(job.started_at)
+    yield "Finished", _moment(job.finished_at)
+    yield "Worker", job.worker or ""
+    yield "Exit Code", _text(job.exit_code)
+    yield "Last Error", job.last_error or ""
+    yield "Interrupted", f"{job.crashes} in a row" if job.crashes else ""
+    for name, value in job.extra.items():
+        yield name, value if isinstance(value, str) else render.json_text(value, indent=None)
+    for number, entry in enumerate(job.history, 1):
+        yield f"Run {_text(entry.get('run', number))}", _attempt(entry)
+    yield "Output", job.output or ""
+
+
+def _attempt(entry: dict[str, Any]) -> str:
+    """One entry of the history in a line. The file may have been written by anyone, so nothing in it is relied on."""
+    parts = [_text(entry.get("outcome")) or "ended"]
+    if entry.get("attempt") is not None:
+        parts.append(f"attempt {_text(entry['attempt'])}")
+    if entry.get("exit_code") is not None:
+        parts.append(f"exit code {_text(entry['exit_code'])}")
+    if isinstance(entry.get("duration"), int | float):
+        parts.append(f"{entry['duration']:.3f}s")
+    if entry.get("worker"):
+        parts.append(f"by {_text(entry['worker'])}")
+    if entry.get("started_at"):
+        parts.append(f"at {_from_file(entry['started_at'])}")
+    error = entry.get("error")
+    return ", ".join(parts) + (f": {_text(error)}" if error else "")
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _span(seconds: float | None, *, none: str) -> str:
+    from queuectl import times
+
+    if seconds is None:
+        return ""
+    return f"{times.seconds(seconds)}s" if seconds else none
+
+
+def _moment(moment: float | None) -> str:
+    from queuectl import times
+
+    if moment is None:
+        return ""
+    ahead = moment - time.time()
+    return times.local(moment) + (f" (in {render.ago(ahead)})" if ahead > 1 else "")
+
+
+def _from_file(value: object) -> str:
+    from queuectl import times
+
+    try:
+        return times.local(times.parse_moment(value))
+    except ValueError:
+        return _text(value)
