@@ -76,7 +76,6 @@ class Index:
         self._boot = boot
         self._db: sqlite3.Connection | None = None
         self._inode = 0
-        self._carried: dict[str, bool] = {}
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -86,7 +85,7 @@ class Index:
         Raises:
             sqlite3.Error: it cannot be opened or made at all.
         """
-        if self._db is not None and self._is_the_file_there():
+        if self.usable and self._is_the_file_there():
             return self._is_trusted()
         self.close()
         self._db = self._connect()
@@ -132,6 +131,12 @@ class Index:
         self._db.execute("PRAGMA synchronous = OFF")
         self._create()
 
+    def use_memory(self) -> None:
+        """Go on without a file, for this process alone: the disk is read-only or full."""
+        self.close()
+        self.path = ":memory:"
+        self.broken = None
+
     def _file_inode(self) -> int:
         try:
             return 0 if self.path == ":memory:" else os.stat(self.path).st_ino
@@ -155,6 +160,11 @@ class Index:
         return self._meta("schema") == SCHEMA and self._meta("boot") == self._boot
 
     @property
+    def usable(self) -> bool:
+        """Whether it is open and nothing has gone wrong with it."""
+        return self._db is not None and self.broken is None
+
+    @property
     def db(self) -> sqlite3.Connection:
         """The open connection."""
         if self._db is None:
@@ -172,7 +182,13 @@ class Index:
 
     @contextmanager
     def write(self) -> Iterator[None]:
-        """One write transaction; it takes the lock at its start, so that it never fails half way for want of it."""
+        """One write transaction, or a part of the one that is open.
+
+        It takes the lock at its start, so that it never fails half way for want of it.
+        """
+        if self.db.in_transaction:
+            yield
+            return
         if not self._is_the_file_there():
             raise sqlite3.DatabaseError("the index file was replaced")
         self.db.execute("BEGIN IMMEDIATE")
@@ -191,28 +207,27 @@ class Index:
         Trouble with the index never reaches the move: the body runs all the same, and `broken` says why the mirror
         lags behind. `put` and `drop` do nothing then.
         """
-        begun = self._begin(places)
+        joined = self._db is not None and self._db.in_transaction
+        begun = not joined and self._begin()
+        carried = [place for place in places if (begun or joined) and self._stamp_matches(place)]
         try:
             yield
         except BaseException:
             if begun:
                 self._attempt("ROLLBACK")
             raise
-        if begun and self.broken is None:
-            self._carry_stamps(places)
+        if (begun or joined) and self.broken is None:
+            self._carry_stamps(carried)
         if begun:
             self._attempt("COMMIT" if self.broken is None else "ROLLBACK")
 
-    def _begin(self, places: Iterable[str]) -> bool:
-        if self.broken is not None or self._db is None:
+    def _begin(self) -> bool:
+        if not self.usable:
             return False
         if not self._is_the_file_there():
             self.broken = "the index file was replaced"
             return False
-        if not self._attempt("BEGIN IMMEDIATE"):
-            return False
-        self._carried = {place: self._stamp_matches(place) for place in places}
-        return True
+        return self._attempt("BEGIN IMMEDIATE")
 
     def _attempt(self, statement: str, values: Iterable[Any] = ()) -> bool:
         try:
@@ -232,15 +247,12 @@ class Index:
 
     def _carry_stamps(self, places: Iterable[str]) -> None:
         for place in places:
-            if self._carried.get(place):
-                mtime = os.stat(os.path.join(self._root, place)).st_mtime_ns
-                self._attempt(
-                    "UPDATE folders SET mtime = ?, stamped = ? WHERE place = ?", (mtime, time.time_ns(), place)
-                )
+            mtime = os.stat(os.path.join(self._root, place)).st_mtime_ns
+            self._attempt("UPDATE folders SET mtime = ?, stamped = ? WHERE place = ?", (mtime, time.time_ns(), place))
 
     def put(self, row: Row) -> None:
         """Insert the row, or replace the one of that id, which then keeps its number unless the row brings one."""
-        if self.broken is not None or self._db is None:
+        if not self.usable:
             return
         values = [getattr(row, column) for column in _COLUMNS]
         try:
@@ -259,12 +271,12 @@ class Index:
 
     def put_if_new(self, row: Row) -> None:
         """Insert the row unless its id is there: a worker may have seen, or even claimed, the file already."""
-        if self.broken is None and self._db is not None:
+        if self.usable:
             self._attempt(_INSERT.replace("INSERT", "INSERT OR IGNORE", 1), [getattr(row, c) for c in _COLUMNS])
 
     def drop(self, job_id: str) -> None:
         """Forget a row."""
-        if self.broken is None and self._db is not None:
+        if self.usable:
             self._attempt("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def drop_if_at(self, job_id: str, place: str, name: str) -> None:

@@ -95,6 +95,11 @@ class Job:
         """The moment before which it must not start: its retry time if it failed, else its run_at."""
         return self.next_retry_at if self.next_retry_at is not None else self.run_at
 
+    @property
+    def waiting_state(self) -> str:
+        """The state in which it lies in pending/: failed when an attempt failed and the next has its moment."""
+        return "failed" if self.attempts and self.next_retry_at is not None else "pending"
+
     def accept(self, settings: Settings) -> None:
         """Copy the settings in force onto the fields that the producer left out, so that later changes pass it by."""
         for name in ("priority", "timeout", "max_retries", "backoff_base", "max_backoff"):

@@ -64,6 +64,10 @@ class Layout:
         """Where the full output of a job's run-th run lies; stream is "out" or "err"."""
         return os.path.join(self.logs, f"{job_id}.{run}.{stream}")
 
+    def config_stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """A value that changes whenever a settings file does."""
+        return tuple(_stamp(path) for path in (self.config_yaml, self.config_json))
+
     def create(self) -> None:
         """Make what is missing, 0700.
 
@@ -83,3 +87,11 @@ class Layout:
                         raise
         except OSError as error:
             raise SpoolError.from_os("make the spool in", self.root, error) from None
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

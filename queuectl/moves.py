@@ -20,7 +20,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from queuectl import files, job as jobs
+import orjson
+
+from queuectl import files
+from queuectl import job as jobs
 from queuectl.errors import DuplicateId, InvalidJob, MoveError, SpoolError
 from queuectl.layout import DEAD, PENDING, PROCESSING
 from queuectl.row import Row, micros, row_of
@@ -79,12 +82,13 @@ class Mover:
     def enqueue(self, job: Job) -> None:
         """Queue a job that has an id; on return it survives a power cut.
 
+        A chosen id is checked with `refuse_taken` first; here only the file name is.
+
         Raises:
-            DuplicateId: the id is taken.
+            DuplicateId: the name is taken.
             SpoolFull, SpoolError: nothing was queued.
         """
         name = f"{job.id}.json"
-        self.refuse_taken(job.id or "")
         scratch = os.path.join(self.layout.tmp, f".{files.token()}.tmp")
         try:
             files.write_new(scratch, job.to_bytes(), sync=True)
@@ -156,7 +160,7 @@ class Mover:
         with os.scandir(self.layout.processing) as workers:
             if any(os.path.lexists(os.path.join(worker.path, name)) for worker in workers):
                 return "processing"
-        row = None if self.index.broken else self.index.get(job_id)
+        row = self.index.get(job_id) if self.index.usable else None
         if row is None:
             return None
         path = os.path.join(self.layout.root, row.place, row.name)
@@ -193,6 +197,7 @@ class Mover:
             job.id = job.id or row.id
             if job.state in ("completed", "dead"):
                 job.renew()
+            accept_as_indexed(job, row)
             if job.id == row.id and (job.due_at or 0) <= self.now():
                 return Claim(job, path, row)
         # Edited since the index saw it: back it goes, and the intake will look at it anew.
@@ -245,7 +250,7 @@ class Mover:
         with self.index.moving(PENDING):
             name = move_to_free_name(claim.path, self.layout.pending, claim.row.name)
             status = os.stat(os.path.join(self.layout.pending, name))
-            state = "failed" if claim.job.attempts else "pending"
+            state = claim.job.waiting_state
             now = micros(self.now())
             self.index.put(row_of(claim.job, PENDING, name, status, state=state, arrived=claim.row.arrived, now=now))
 
@@ -288,7 +293,7 @@ class Mover:
         now = micros(self.now())
         status = os.stat(os.path.join(self.layout.pending, name))
         new = row_of(job, PENDING, name, status, state="pending", arrived=now, now=now)
-        if self.index.broken is None:
+        if self.index.usable:
             new.seq = self.index.next_seq()
         if row.id != job.id:
             self.index.drop(row.id)
@@ -349,6 +354,16 @@ class Mover:
         with suppress(FileNotFoundError):
             os.unlink(path + ".reason")
         return True
+
+
+def accept_as_indexed(job: Job, row: Row) -> None:
+    """Fill in what the producer left out as it was settled when the job was accepted, not as it is today."""
+    if job.created_at is None:
+        job.created_at = row.arrived / 1e6
+    if row.settings:
+        for name, value in orjson.loads(row.settings).items():
+            if getattr(job, name, None) is None:
+                setattr(job, name, value)
 
 
 def _delete(path: str) -> None:

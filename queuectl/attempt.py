@@ -1,0 +1,163 @@
+"""From a claimed job to what the runner needs, and from the outcome back into the job's record."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from queuectl import files, retry, times
+from queuectl.runner import Attempt, Ending, Outcome, tail
+
+if TYPE_CHECKING:
+    from queuectl.config import Settings
+    from queuectl.job import Job
+    from queuectl.layout import Layout
+
+_OURS = ("QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", "QUEUECTL_MAX_RETRIES", "QUEUECTL_WORKER", "QUEUECTL_RUN")
+INTERRUPTED = "interrupted"
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without the marks of a job that it may itself be part of."""
+    return {name: value for name, value in os.environ.items() if name not in _OURS}
+
+
+def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:
+    """The variables that tell this run's processes from all others on the machine."""
+    return {
+        "QUEUECTL_SPOOL": layout.root,
+        "QUEUECTL_JOB_ID": job.id or "",
+        "QUEUECTL_WORKER": worker,
+        "QUEUECTL_RUN": str(run_number(job)),
+    }
+
+
+def run_number(job: Job) -> int:
+    """The number of the run that is under way or comes next, counted over the job's whole life."""
+    return len(job.history) + 1
+
+
+def prepare(layout: Layout, job: Job, worker: str, settings: Settings, base: dict[str, str], lock_fd: int | None) -> Attempt:
+    """Put together what the runner needs.
+
+    Args:
+        base: the worker's environment; the job's comes on top, queuectl's own variables last.
+        lock_fd: the run lock, for the job's processes to inherit.
+    """
+    mine = marks(layout, job, worker)
+    numbers = {"QUEUECTL_ATTEMPT": str(job.attempts + 1), "QUEUECTL_MAX_RETRIES": str(job.runs_allowed)}
+    home = os.path.expanduser("~")
+    return Attempt(
+        command=job.command,
+        # A dropped file has no caller whose folder could be meant: there a relative path starts at home.
+        cwd=os.path.join(home, os.path.expanduser(job.cwd)) if job.cwd else home,
+        env={**base, **(job.env or {}), **mine, **numbers},
+        timeout=job.timeout or 0,
+        grace=settings.kill_grace,
+        stdout=layout.worker_file(worker, "out"),
+        stderr=layout.worker_file(worker, "err"),
+        lock_fd=lock_fd,
+        marks=mine,
+        log_limit=settings.log_limit,
+    )
+
+
+def keep_output(layout: Layout, job: Job, worker: str, *, limit: int, retire: bool) -> None:
+    """Move what a run printed into logs/, and repeat its end in the record.
+
+    Args:
+        limit: bytes of each stream that the record repeats.
+        retire: a process of the run still writes: the files must not serve the next run.
+    """
+    run = run_number(job)
+    parts = []
+    for stream in ("out", "err"):
+        source = layout.worker_file(worker, stream)
+        with suppress(FileNotFoundError):
+            if os.stat(source).st_size:
+                parts.append(tail(source, limit, whole=f"queuectl logs {job.id}"))
+                _shelve(source, layout.log_file(job.id or "", run, stream))
+            elif retire:
+                _shelve(source, layout.log_file(job.id or "", run, stream))
+    if len(parts) == 2 and not parts[0].endswith("\n"):
+        parts[0] += "\n"
+    job.output = "".join(parts)
+
+
+def _shelve(source: str, target: str) -> None:
+    try:
+        files.move(source, target)
+    except FileExistsError:
+        # The log of a job of that name that somebody deleted by hand, or of this run before a crash.
+        os.unlink(target)
+        files.move(source, target)
+
+
+def record(job: Job, outcome: Outcome, worker: str, *, started: float, now: float, settings: Settings) -> str:
+    """Write an attempt's outcome into the job and decide what follows; returns the new state."""
+    uncharged = outcome.ending == Ending.STOPPED
+    if not uncharged:
+        job.attempts += 1
+        job.crashes = 0
+    error = outcome.error
+    if outcome.ending == Ending.TIMED_OUT and job.timeout == settings.timeout:
+        error = f"{error}; this is the default limit, see: queuectl config set timeout"
+    job.started_at, job.finished_at = started, now
+    job.duration = round(outcome.duration, 6)
+    job.exit_code = outcome.exit_code
+    job.last_error = error
+    job.worker = worker
+    job.next_retry_at = None
+    job.history.append(_entry(job, worker, outcome, error, charged=not uncharged))
+    if uncharged:
+        return "pending"
+    if outcome.ending == Ending.CANCELLED:
+        return "dead"
+    decision = retry.decide(job, succeeded=outcome.ending == Ending.SUCCEEDED, now=now)
+    job.next_retry_at = decision.retry_at
+    return decision.state
+
+
+def _entry(job: Job, worker: str, outcome: Outcome, error: str | None, *, charged: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "run": run_number(job),
+        "attempt": job.attempts if charged else job.attempts + 1,
+        "worker": worker,
+        "outcome": str(outcome.ending),
+        "started_at": times.iso(job.started_at or 0),
+        "finished_at": times.iso(job.finished_at or 0),
+        "duration": job.duration,
+        "exit_code": outcome.exit_code,
+    }
+    if error:
+        entry["error"] = error
+    return entry
+
+
+def record_crash(job: Job, worker: str, *, now: float, limit: int) -> str:
+    """Write down that a worker died with the job in hand; returns the new state.
+
+    It is no attempt, as the command is not to blame. A job that takes its workers down with it is stopped after
+    `limit` deaths in a row.
+    """
+    job.crashes += 1
+    error = f"{worker} died while running it"
+    job.history.append(
+        {
+            "run": run_number(job),
+            "attempt": job.attempts + 1,
+            "worker": worker,
+            "outcome": INTERRUPTED,
+            "finished_at": times.iso(now),
+            "error": error,
+        }
+    )
+    job.worker = worker
+    if job.crashes >= limit:
+        job.last_error = f"Its worker died {job.crashes} times in a row while running it"
+        job.finished_at = now
+        job.next_retry_at = None
+        return "dead"
+    job.last_error = error
+    return "pending"

@@ -1,0 +1,441 @@
+"""From a foreign file to a job, or to dead/ with a reason; and the scan that makes index and folders agree.
+
+A scan compares names and inodes, and reads only what is new. Where the folder's stamp still holds there is nothing
+to compare. A file that is not complete yet is left alone and looked at again.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import orjson
+
+from queuectl import files
+from queuectl import job as jobs
+from queuectl.errors import InvalidJob, SpoolError
+from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
+from queuectl.moves import Mover, invalid_row
+from queuectl.row import Row, micros, row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from queuectl.config import Settings
+    from queuectl.index import Index
+    from queuectl.job import Job
+    from queuectl.layout import Layout
+
+CHUNK = 500
+"""Names compared, and files taken in, per transaction: some 20 ms, in which no worker can claim."""
+
+_DEFAULTED = ("priority", "timeout", "max_retries", "backoff_base", "max_backoff")
+_ORDER = (DONE, DEAD, PENDING)
+"""pending/ comes last: whether an id is taken is known only once the other folders have been read."""
+
+
+def is_job_name(name: str) -> bool:
+    """Whether a name in a state folder can be a job's.
+
+    Editors, rsync, browsers and sync tools mark what is not finished by a leading dot, ~, # or $, or by an ending
+    other than .json; Syncthing's and Dropbox's conflict copies are second versions of a job, never a job.
+    """
+    if not name.lower().endswith(".json") or name.startswith((".", "~", "#", "$", "_rsync")):
+        return False
+    return ".sync-conflict-" not in name and "conflicted copy" not in name
+
+
+class Intake:
+    """Takes foreign files in and keeps the mirror right, for one spool.
+
+    Args:
+        settings: gives the settings in force, which are copied onto a job when it is accepted.
+        report: called with the number of files looked at so far, for a progress bar.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        index: Index,
+        mover: Mover,
+        settings: Callable[[], Settings],
+        report: Callable[[int], None] | None = None,
+    ) -> None:
+        self.layout = layout
+        self.index = index
+        self.mover = mover
+        self.unfinished = 0
+        self._settings = settings
+        self.report = report
+        self._looked = 0
+        self._accepted: str | None = None
+
+    # -- whole passes ----------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Make the index agree with every folder that somebody else has touched since it last did.
+
+        Where no index can be kept, on a full or read-only disk, one in memory serves this process.
+
+        Raises:
+            SpoolError: the folders cannot be read.
+        """
+        try:
+            self._refresh()
+        except sqlite3.Error:
+            # Once more: a damaged file is replaced when it is opened anew.
+            self.index.broken = "failed"
+            try:
+                self._refresh()
+            except sqlite3.Error:
+                self.index.use_memory()
+                self._refresh()
+
+    def _refresh(self) -> None:
+        if not self.index.open():
+            self.rebuild()
+            return
+        self._scan_claims()
+        for place in _ORDER:
+            if not self.index.agrees(place, time.time_ns()):
+                for _ in self.scan(place):
+                    continue
+
+    def rebuild(self) -> int:
+        """Make the index anew out of the folders; returns the number of jobs found.
+
+        In one transaction: whoever looks meanwhile sees the old index or waits, never half of a new one.
+        """
+        trusted = self.index.open()
+        with self.index.write():
+            if not trusted and self.index.open():
+                return sum(self.index.counts().values())  # another process has just done it
+            self.index.forget_all()
+            self._scan_claims()
+            for place in _ORDER:
+                for _ in self.scan(place):
+                    continue
+            self.index.finish_rebuild()
+            return sum(self.index.counts().values())
+
+    def pending_agrees(self) -> bool:
+        """Whether pending/ holds nothing that the index does not know."""
+        return self.unfinished == 0 and self.index.agrees(PENDING, time.time_ns())
+
+    # -- one folder ------------------------------------------------------------------------------------------------
+
+    def scan(self, place: str, *, deep: bool = False) -> Iterator[None]:
+        """Compare one folder with the index, a chunk of names at each step.
+
+        Args:
+            deep: look for files edited in place too, which costs a stat each.
+        """
+        scan = files.token()
+        folder = os.path.join(self.layout.root, place)
+        unfinished = 0
+        try:
+            with self.index.write():
+                self.index.begin_scan(place, scan)
+            seen = 0
+            for names in self._chunks(folder):
+                seen += len(names)
+                unfinished += self._take_chunk(place, names, deep=deep)
+                self._looked += len(names)
+                if self.report:
+                    self.report(self._looked)
+                yield
+            if seen - unfinished != self.index.count_at(place):
+                yield from self._drop_vanished(place)
+            if place == PENDING:
+                self.unfinished = unfinished
+            if not unfinished:
+                with self.index.write():
+                    self.index.end_scan(place, scan)
+        except FileNotFoundError:
+            self.layout.create()
+        except OSError as error:
+            raise SpoolError.from_os("read", folder, error) from None
+
+    def _chunks(self, folder: str) -> Iterator[dict[str, int]]:
+        """The names of a folder that can be jobs, with their inodes."""
+        chunk: dict[str, int] = {}
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_job_name(entry.name):
+                    chunk[entry.name] = entry.inode()
+                    if len(chunk) == CHUNK:
+                        yield chunk
+                        chunk = {}
+        if chunk:
+            yield chunk
+
+    def _take_chunk(self, place: str, names: dict[str, int], *, deep: bool) -> int:
+        """Take in what is new of a chunk; returns how many files are not complete yet."""
+        known = self.index.inodes_at(place, list(names))
+        new = [name for name, inode in names.items() if known.get(name) != inode]
+        if deep and place == PENDING:
+            new += self._edited(place, [name for name in names if name in known and name not in new])
+        if not new:
+            return 0
+        folder = os.path.join(self.layout.root, place)
+        found = [(name, self._read(os.path.join(folder, name))) for name in new]
+        # The order in which they landed; scandir's is that of a hash.
+        found.sort(key=lambda pair: (pair[1].arrived, pair[0]))
+        unfinished = 0
+        buried = []
+        with self.index.write():
+            for name, what in found:
+                verdict = self._take(place, name, what)
+                if verdict is _UNFINISHED:
+                    unfinished += 1
+                elif isinstance(verdict, str):
+                    buried.append((name, verdict))
+        for name, reason in buried:
+            self._bury(os.path.join(folder, name), reason)
+        return unfinished
+
+    def _edited(self, place: str, names: list[str]) -> list[str]:
+        rows = self.index.at(place, names)
+        return [name for name in names if not self._unchanged(rows[name])]
+
+    def _unchanged(self, row: Row) -> bool:
+        try:
+            status = os.lstat(os.path.join(self.layout.root, row.place, row.name))
+        except OSError:
+            return False
+        return (status.st_ino, status.st_mtime_ns, status.st_size) == (row.inode, row.mtime, row.size)
+
+    def freshen(self, rows: list[Row]) -> bool:
+        """Look whether files of these waiting jobs were edited in place; True when any row changed."""
+        stale = [row.name for row in rows if row.place == PENDING and not self._unchanged(row)]
+        for start in range(0, len(stale), CHUNK):
+            part = stale[start : start + CHUNK]
+            self._take_chunk(PENDING, dict.fromkeys(part, -1), deep=False)
+        return bool(stale)
+
+    def _drop_vanished(self, place: str) -> Iterator[None]:
+        """Forget the rows whose file is gone: deleted by hand, or moved to a folder whose scan will find it."""
+        after = ""
+        while page := self.index.all_at(place, after, CHUNK):
+            gone = [
+                (job_id, name)
+                for job_id, name in page
+                if not os.path.lexists(os.path.join(self.layout.root, place, name))
+            ]
+            if gone:
+                with self.index.write():
+                    for job_id, name in gone:
+                        self.index.drop_if_at(job_id, place, name)
+            after = page[-1][1]
+            yield
+
+    # -- one file --------------------------------------------------------------------------------------------------
+
+    def _read(self, path: str) -> _Found:
+        """Read one file as far as it goes; what is wrong with it is part of the answer."""
+        found = _Found()
+        try:
+            data, status = files.read_plain(path, jobs.SIZE_LIMIT)
+            found.status = status
+            found.job = jobs.parse(data)
+        except files.Unfit as error:
+            found.reason = str(error)
+        except InvalidJob as error:
+            found.reason = str(error)
+            found.may_grow = True
+        except FileNotFoundError:
+            found.gone = True
+        except PermissionError:
+            found.reason = "the worker's user may not read it"
+        except OSError as error:
+            found.reason = f"cannot be read: {(error.strerror or str(error)).lower()}"
+            found.gone = True  # a passing fault of the disk is no reason to bury a job
+        if found.status is None and not found.gone:
+            try:
+                found.status = os.lstat(path)
+            except OSError:
+                found.gone = True
+        if found.status is not None:
+            # The change time is when it landed here; the modification time is the producer's and may be anything.
+            found.arrived = min(found.status.st_ctime_ns // 1000, micros(self.mover.now()))
+        if found.may_grow:
+            found.may_grow = self._is_being_written(path, found)
+        return found
+
+    def _is_being_written(self, path: str, found: _Found) -> bool:
+        """Whether a file that does not parse may still become a job.
+
+        It may while a process has it open for writing, however slow that one is, and for a moment after any change.
+        """
+        if found.status is None or files.open_for_writing_elsewhere(path):
+            return True
+        changed = max(found.status.st_mtime, found.status.st_ctime)
+        age = self.mover.now() - changed
+        return 0 <= age < self._settings().settle_time
+
+    def _take(self, place: str, name: str, found: _Found) -> object:
+        """Put one file into the index; returns a reason when it has to be buried, or _UNFINISHED."""
+        if found.gone:
+            return None
+        if found.job is None:
+            if place == PENDING:
+                return _UNFINISHED if found.may_grow else found.reason
+            self._take_invalid(place, name, found)
+            return None
+        job = found.job
+        path = os.path.join(self.layout.root, place, name)
+        reason = self._name_it(job, place, name, path)
+        if reason:
+            if place == PENDING:
+                return reason
+            self._take_twin(place, name, found, reason)
+            return None
+        assert found.status is not None
+        settings = None
+        if place == PENDING:
+            if job.state in ("completed", "dead"):
+                job.renew()  # moved back by hand
+            settings = self._accept(job)
+            if job.created_at is None:
+                job.created_at = found.arrived / 1e6
+        state = _state_in(place, job)
+        row = row_of(job, place, name, found.status, state=state, arrived=found.arrived, now=micros(self.mover.now()))
+        row.settings = settings
+        old = self.index.get(row.id)
+        if old is not None and old.place == place == PENDING and old.name == name:
+            row.arrived = old.arrived
+            row.settings = old.settings or settings
+        elif old is not None:
+            row.seq = self.index.next_seq()
+        self.index.put(row)
+        return None
+
+    def _name_it(self, job: Job, place: str, name: str, path: str) -> str | None:
+        """Give the job its id; returns a reason when the id it asks for belongs to another job."""
+        stem = name[: -len(".json")]
+        if job.id is None:
+            known = self.index.at(place, [name]).get(name)
+            if known is not None:
+                job.id = known.id
+            elif jobs.is_id(stem) and self.mover.state_of(stem, but=path) is None:
+                job.id = stem
+            else:
+                job.id = jobs.new_id(self.mover.now())
+            return None
+        taken = self.mover.state_of(job.id, but=path)
+        return f"duplicate id: {job.id!r} is the id of another job, which is {taken}" if taken else None
+
+    def _accept(self, job: Job) -> str | None:
+        """Settle what the producer left open, and remember it: a later `config set` is for new jobs only."""
+        settings = self._settings()
+        open_fields = {name: getattr(settings, name) for name in _DEFAULTED if getattr(job, name) is None}
+        for name, value in open_fields.items():
+            setattr(job, name, value)
+        return orjson.dumps(open_fields).decode() if open_fields else None
+
+    def _take_invalid(self, place: str, name: str, found: _Found) -> None:
+        """A file in done/ or dead/ that is no job: dead ones are listed with their reason, others are left alone."""
+        if place != DEAD or found.status is None:
+            return
+        path = os.path.join(self.layout.dead, name)
+        reason = found.reason
+        with suppress(OSError, UnicodeDecodeError), open(path + ".reason", encoding="utf-8") as file:
+            reason = file.read(2000).strip() or reason
+        self._put_invalid(name, found, reason)
+
+    def _take_twin(self, place: str, name: str, found: _Found, reason: str) -> None:
+        if place == DEAD:
+            self._put_invalid(name, found, reason)
+
+    def _put_invalid(self, name: str, found: _Found, reason: str) -> None:
+        assert found.status is not None
+        known = self.index.at(DEAD, [name]).get(name)
+        job_id = known.id if known else self._free_id(name, os.path.join(self.layout.dead, name))
+        self.index.put(invalid_row(job_id, name, found.status, reason))
+
+    def _free_id(self, name: str, path: str) -> str:
+        stem = name.rpartition(".")[0]
+        if jobs.is_id(stem) and self.mover.state_of(stem, but=path) is None:
+            return stem
+        return jobs.new_id(self.mover.now())
+
+    def _bury(self, path: str, reason: str) -> None:
+        job_id = self._free_id(os.path.basename(path), path)
+        try:
+            self.mover.bury_file(path, job_id, reason)
+        except OSError:
+            # It stays where it is: on a read-only disk the next best is to tell the truth about it.
+            with suppress(OSError):
+                row = invalid_row(job_id, os.path.basename(path), os.lstat(path), reason)
+                row.place = PENDING
+                with self.index.write():
+                    self.index.put(row)
+
+    # -- claims ----------------------------------------------------------------------------------------------------
+
+    def _scan_claims(self) -> None:
+        """Compare the workers' folders with the index. They hold a job each, so they are simply read."""
+        here: dict[str, set[str]] = {}
+        try:
+            with os.scandir(self.layout.processing) as workers:
+                names = [entry.name for entry in workers if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            self.layout.create()
+            return
+        for worker in names:
+            place = f"{PROCESSING}/{worker}"
+            with suppress(FileNotFoundError):
+                here[place] = {name for name in os.listdir(self.layout.claims(worker)) if is_job_name(name)}
+        for place, found in here.items():
+            known = {name for _, name in self.index.all_at(place, "", CHUNK)}
+            for name in found - known:
+                self._take_claim(place, name)
+        for place in self.index.places():
+            if place.startswith(PROCESSING + "/"):
+                for _ in self._drop_vanished(place):
+                    continue
+
+    def _take_claim(self, place: str, name: str) -> None:
+        path = os.path.join(self.layout.root, place, name)
+        found = self._read(path)
+        if found.job is None or found.status is None:
+            return
+        found.job.id = name[: -len(".json")]
+        found.job.worker = place.rpartition("/")[2]
+        now = micros(self.mover.now())
+        row = row_of(found.job, place, name, found.status, state="processing", arrived=found.arrived, now=now)
+        with self.index.write():
+            old = self.index.get(row.id)
+            later = old is not None and old.place in (DONE, DEAD, PENDING)
+            if later and os.path.lexists(os.path.join(self.layout.root, old.place, old.name)):  # type: ignore[union-attr]
+                return
+            self.index.put(row)
+
+
+class _Found:
+    """What reading one file brought to light."""
+
+    __slots__ = ("arrived", "gone", "job", "may_grow", "reason", "status")
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+        self.status: os.stat_result | None = None
+        self.reason = ""
+        self.arrived = 0
+        self.gone = False
+        self.may_grow = False
+
+
+_UNFINISHED = object()
+
+
+def _state_in(place: str, job: Job) -> str:
+    """The folder decides; in pending/ the job's own past decides between pending and failed."""
+    if place == DONE:
+        return "completed"
+    if place == DEAD:
+        return "dead"
+    return job.waiting_state

@@ -1,0 +1,281 @@
+"""Worker processes: start them with a handshake, be one, list them, stop them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from queuectl import files, seat, times
+from queuectl.attempt import clean_environment
+from queuectl.config import Settings
+from queuectl.errors import QueuectlError, WorkerError
+from queuectl.owner import is_held
+from queuectl.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.layout import Layout
+    from queuectl.seat import WorkerInfo
+
+READY_WITHIN = 30.0
+"""Seconds a worker may take until it says that it is ready."""
+
+_POLL = 0.05
+_TELL_EVERY = 2.0
+
+
+def list_workers(layout: Layout) -> list[WorkerInfo]:
+    """The living workers of a spool."""
+    return seat.living(layout)
+
+
+# -- starting ----------------------------------------------------------------------------------------------------------
+
+
+def command_line(layout: Layout, mode: str, *, drain: bool, wait_retries: bool) -> list[str]:
+    """What to execute to get a worker process; a frozen program has no interpreter that could take a -m."""
+    program = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "queuectl"]
+    flags = ["--drain"] * drain + ["--wait-retries"] * wait_retries
+    return [*program, "--spool", layout.root, "worker", "run", "--mode", mode, *flags]
+
+
+def start(layout: Layout, count: int, *, drain: bool = False, wait_retries: bool = False) -> list[WorkerInfo]:
+    """Start background workers that outlive the terminal; returns when each is ready.
+
+    Raises:
+        WorkerError: one did not start, and why; those that did go on.
+    """
+    Worker(layout.root).check()
+    command = command_line(layout, "background", drain=drain, wait_retries=wait_retries)
+    children = [_spawn(command) for _ in range(count)]
+    answers = [_await_ready(child) for child in children]
+    failed = [answer for answer in answers if "error" in answer]
+    if failed:
+        first = failed[0]
+        raise WorkerError(f"{len(failed)} of {count} worker(s) did not start: {first['error']}", hint=first.get("hint"))
+    now = time.time()
+    return [
+        seat.WorkerInfo(str(a["name"]), int(a["pid"]), now, "background", None, None, stopping=False, polling=None)
+        for a in answers
+    ]
+
+
+def _spawn(command: list[str]) -> subprocess.Popen[bytes]:
+    detached: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        detached = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # Not the caller's folder: a worker would keep it from being unmounted for as long as it lives.
+        cwd=os.path.abspath(os.sep),
+        env=_environment(),
+        **detached,
+    )
+
+
+def _environment() -> dict[str, str]:
+    """The caller's environment, and the place from which this very package was loaded."""
+    environment = clean_environment()
+    if not getattr(sys, "frozen", False):
+        package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        paths = [os.path.abspath(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+        environment["PYTHONPATH"] = os.pathsep.join([*paths, package] if package not in paths else paths)
+    return environment
+
+
+def _await_ready(child: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """Read what a new worker says until it says that it is ready, or why not."""
+    too_late = threading.Timer(READY_WITHIN, child.kill)
+    too_late.start()
+    said: list[str] = []
+    assert child.stdout is not None
+    try:
+        with child.stdout as lines:
+            for line in lines:
+                with suppress(ValueError):
+                    answer = json.loads(line)
+                    if isinstance(answer, dict) and ("name" in answer or "error" in answer):
+                        return answer
+                said.append(line.decode(errors="replace").strip())
+    finally:
+        too_late.cancel()
+    code = child.wait()
+    last = next((line for line in reversed(said) if line), f"it ended with exit code {code} and said nothing")
+    return {"error": last}
+
+
+# -- being one ---------------------------------------------------------------------------------------------------------
+
+
+def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> int:
+    """Run one worker in this process; returns the exit code.
+
+    Args:
+        mode: "background" answers its starter on stdout and then writes into its log; "foreground" prints;
+            "child" prints too, and leaves when the process that started it is gone.
+    """
+    background = mode == "background"
+    voice = _Voice(layout)
+    worker = Worker(layout.root, drain=drain, wait_retries=wait_retries, say=voice.say, mode=mode)
+    try:
+        worker.take_seat()
+    except QueuectlError as error:
+        if not background:
+            raise
+        print(json.dumps({"error": error.message, "hint": error.hint}), flush=True)
+        return error.exit_code
+    voice.name = worker.name
+    _listen(worker, mode)
+    if background:
+        print(json.dumps({"name": worker.name, "pid": os.getpid()}), flush=True)
+        voice.to_log(layout.worker_file(worker.name, "log"))
+    voice.say(f"started PID={os.getpid()}")
+    worker.run()
+    voice.say(f"stopped after {worker.jobs_run} attempt(s)")
+    return 0
+
+
+class _Voice:
+    """Where a worker's lines go: the terminal, or its log."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.name = "worker"
+        self._layout = layout
+        self._log: str | None = None
+        self._size = 0
+
+    def say(self, line: str) -> None:
+        """Write one line."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) if self._log else ""
+        data = f"{stamp}[{self.name}] {line}\n".encode(errors="backslashreplace")
+        # A closed terminal or a full disk must not end a worker that has a job in hand.
+        with suppress(OSError):
+            self._size += len(data)
+            if self._log and self._size > Settings().log_limit:
+                self.to_log(self._log)
+            files.write_all(1, data)
+
+    def to_log(self, path: str) -> None:
+        """Let everything that this process prints go into a log; a log grown too large makes room first."""
+        with suppress(OSError):
+            if os.stat(path).st_size > Settings().log_limit:
+                os.replace(path, path + ".1")
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | files.O_CLOEXEC, 0o600)
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+        os.close(fd)
+        self._log = path
+        self._size = os.stat(path).st_size
+
+
+def _listen(worker: Worker, mode: str) -> None:
+    """Let signals set flags: TERM stops gracefully, the first Ctrl+C too, the second by force."""
+    pressed: list[int] = []
+
+    def on_interrupt(number: int, frame: object) -> None:
+        pressed.append(number)
+        worker.stop(force=len(pressed) > 1)
+
+    def on_term(number: int, frame: object) -> None:
+        worker.stop()
+
+    signal.set_wakeup_fd(worker.bell.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGINT, on_interrupt if mode == "foreground" else on_term)
+    signal.signal(signal.SIGTERM, on_term)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, on_term)
+    if mode == "child":
+        parent = os.getppid()
+        worker.leave_when(lambda: os.getppid() != parent)
+
+
+def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries: bool = False) -> int:
+    """Work in this terminal until stopped or drained; returns the exit code.
+
+    One worker is this process. More are children with sessions of their own: Ctrl+C reaches only us, and we tell them.
+    """
+    if count == 1:
+        return be_worker(layout, mode="foreground", drain=drain, wait_retries=wait_retries)
+    Worker(layout.root).check()
+    command = command_line(layout, "child", drain=drain, wait_retries=wait_retries)
+    children = [subprocess.Popen(command, start_new_session=True, env=_environment()) for _ in range(count)]
+    pressed: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+        signal.signal(number, lambda number, _: pressed.append(number))
+    told = 0
+    while any(child.poll() is None for child in children):
+        if len(pressed) > told:
+            told = len(pressed)
+            force = pressed.count(signal.SIGINT) > 1
+            for child in children:
+                _tell_child(layout, child, force=force)
+        time.sleep(_POLL)
+    return max(abs(child.returncode) for child in children)
+
+
+def _tell_child(layout: Layout, child: subprocess.Popen[bytes], *, force: bool) -> None:
+    for info in seat.living(layout):
+        if info.pid == child.pid:
+            seat.ask_to_stop(layout, info.name, force=force)
+            return
+    if child.poll() is None:
+        child.terminate()
+
+
+# -- stopping ----------------------------------------------------------------------------------------------------------
+
+
+def stop(
+    layout: Layout, *, force: bool, timeout: float, tell: Callable[[list[WorkerInfo]], None]
+) -> tuple[int, list[WorkerInfo]]:
+    """Stop all workers of the spool and wait for them.
+
+    Args:
+        force: end their jobs, which go back uncharged.
+        timeout: seconds to wait.
+        tell: called now and then with those who are busy still.
+
+    Returns:
+        how many are gone, and who is busy still.
+    """
+    asked: dict[str, WorkerInfo] = {}
+    for info in seat.living(layout):
+        if info.mode == "starting" or seat.ask_to_stop(layout, info.name, force=force):
+            asked[info.name] = info
+    began = time.monotonic()
+    tell_at = began + _TELL_EVERY
+    while True:
+        left = [info for info in asked.values() if not _is_gone(layout, info, force=force)]
+        if not left or time.monotonic() - began >= timeout:
+            break
+        if time.monotonic() >= tell_at:
+            tell_at += _TELL_EVERY
+            tell(_as_they_are(layout, left))
+        time.sleep(_POLL)
+    return len(asked) - len(left), _as_they_are(layout, left)
+
+
+def _is_gone(layout: Layout, info: WorkerInfo, *, force: bool) -> bool:
+    if not is_held(layout.worker_file(info.name, "lock")):
+        return True
+    present = seat.look(layout, info.name)
+    if info.mode == "starting" and present.mode != "starting":
+        # It had the lock but no record yet when we came: now it can be told.
+        seat.ask_to_stop(layout, info.name, force=force)
+        return False
+    return present.pid != info.pid and info.pid != 0
+
+
+def _as_they_are(layout: Layout, infos: list[WorkerInfo]) -> list[WorkerInfo]:
+    return [seat.look(layout, info.name) for info in infos]

@@ -1,0 +1,140 @@
+"""Abandoned claims: what a dead worker had in hand goes back, once nothing of the old run is alive.
+
+Proof of death is the lock: whoever gets the lock of a worker's name may touch its folder, and nobody else. A copy
+that a crash in mid-settle left behind is void when the later state is there.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from queuectl import attempt, files
+from queuectl import job as jobs
+from queuectl.errors import InvalidJob
+from queuectl.layout import PROCESSING
+from queuectl.moves import Claim, accept_as_indexed
+from queuectl.owner import Lock, is_held
+from queuectl.row import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.config import Settings
+    from queuectl.job import Job
+    from queuectl.layout import Layout
+    from queuectl.moves import Mover
+
+_GRACE = 0.5
+"""Seconds between TERM and KILL for a run whose worker is dead: its outcome cannot be recorded any more."""
+
+
+def abandoned(
+    layout: Layout, mover: Mover, settings: Settings, say: Callable[[str], None], *, mine: str | None = None
+) -> int:
+    """Take back the claims of workers that are gone; returns how many jobs were freed.
+
+    Args:
+        mine: the caller's own name; its folder is its own business.
+    """
+    freed = 0
+    for worker in claimants(layout):
+        if worker != mine:
+            lock = Lock.acquire(layout.worker_file(worker, "lock"))
+            if lock is not None:
+                try:
+                    freed += leftovers(layout, mover, settings, worker, say)
+                finally:
+                    lock.release()
+    return freed
+
+
+def claimants(layout: Layout) -> list[str]:
+    """The names under processing/ that hold at least one job file."""
+    found = []
+    with suppress(OSError), os.scandir(layout.processing) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if entry.is_dir(follow_symlinks=False) and _claims(entry.path):
+                    found.append(entry.name)
+    return found
+
+
+def _claims(folder: str) -> list[str]:
+    return [name for name in os.listdir(folder) if name.endswith(".json") and not name.startswith(".")]
+
+
+def leftovers(layout: Layout, mover: Mover, settings: Settings, worker: str, say: Callable[[str], None]) -> int:
+    """Free the jobs in the folder of a worker whose lock the caller holds; returns how many."""
+    freed = 0
+    folder = layout.claims(worker)
+    for name in _claims(folder) if os.path.isdir(folder) else []:
+        try:
+            freed += _free(layout, mover, settings, worker, os.path.join(folder, name), say)
+        except OSError as error:
+            # One file that cannot be dealt with must not keep the others from being freed.
+            say(f"cannot take back {name} of {worker}: {(error.strerror or str(error)).lower()}")
+    with suppress(OSError):
+        if not is_held(layout.worker_file(worker, "run")):
+            os.unlink(layout.worker_file(worker, "json"))
+            os.rmdir(folder)
+    return freed
+
+
+def _free(
+    layout: Layout, mover: Mover, settings: Settings, worker: str, path: str, say: Callable[[str], None]
+) -> bool:
+    job_id = os.path.basename(path)[: -len(".json")]
+    try:
+        job = jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0])
+    except (files.Unfit, InvalidJob) as error:
+        mover.bury_file(path, job_id, f"{error} (found in the folder of {worker}, which is gone)")
+        return True
+    job.id = job_id
+    if _is_settled(layout, job, worker):
+        os.unlink(path)
+        return False
+    if not end_run(layout, job, worker):
+        say(f"cannot take back {job_id}: processes of its run are still alive")
+        return False
+    row = mover.index.get(job_id) if mover.index.usable else None
+    row = row or Row(id=job_id, state="processing", place=f"{PROCESSING}/{worker}", name=f"{job_id}.json")
+    if job.state in ("completed", "dead"):
+        job.renew()
+    accept_as_indexed(job, row)
+    job.accept(settings)
+    attempt.keep_output(layout, job, worker, limit=settings.output_limit, retire=True)
+    state = attempt.record_crash(job, worker, now=mover.now(), limit=settings.crash_limit)
+    mover.settle(Claim(job, path, row), state)
+    say(f"took back {job_id}: {job.last_error}")
+    return True
+
+
+def end_run(layout: Layout, job: Job, worker: str) -> bool:
+    """End what is left of the run of a dead worker; True when nothing of it is alive.
+
+    A process that has cleared its environment is not found by its marks, but it still holds the run lock.
+    """
+    from queuectl.runner import end_tree
+
+    gone = end_tree(attempt.marks(layout, job, worker), None, _GRACE)
+    return gone and not is_held(layout.worker_file(worker, "run"))
+
+
+def _is_settled(layout: Layout, claimed: Job, worker: str) -> bool:
+    """Whether a later copy of a claimed job lies elsewhere: the settle was cut off between its rename and its tidying.
+
+    It is later when it knows of more runs. A stranger's file of the same id does not, and frees nothing.
+    """
+    elsewhere = [layout.claims(name) for name in claimants(layout) if name != worker]
+    for folder in (layout.done, layout.dead, layout.pending, *elsewhere):
+        path = os.path.join(folder, f"{claimed.id}.json")
+        try:
+            other = jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0])
+        except (files.Unfit, InvalidJob, OSError):
+            continue
+        later = len(other.history) > len(claimed.history)
+        if later and other.history[: len(claimed.history)] == claimed.history:
+            return True
+    return False

@@ -1,0 +1,219 @@
+"""A worker's place in the spool: its name, its lock, its record, and the notes that others leave for it.
+
+    data/workers/worker-0.lock     held as long as the worker lives; never deleted
+    data/workers/worker-0.json     who holds it, for people and for signals
+    data/workers/worker-0.stop     "graceful" or "force", meant for exactly that process
+    data/workers/worker-0.cancel   the id of the job that a person wants ended
+    data/workers/worker-0.run      the run lock: held by the job's own processes too
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from queuectl import files, times
+from queuectl.errors import SpoolError
+from queuectl.owner import Identity, Lock, is_held, nudge_signal
+
+if TYPE_CHECKING:
+    from queuectl.layout import Layout
+
+_NAME = re.compile(r"(?:worker-)([0-9]{1,6})", re.ASCII)
+_SECOND_LOOK = 0.15
+"""Seconds: who only asks whether a lock is held holds it for some microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A living worker. Moments are epoch seconds."""
+
+    name: str
+    pid: int
+    started_at: float
+    mode: str
+    job_id: str | None
+    job_since: float | None
+    stopping: bool
+    polling: str | None
+
+
+class Seat:
+    """A name that this process holds until leave() or death."""
+
+    def __init__(self, layout: Layout, name: str, lock: Lock) -> None:
+        self.layout = layout
+        self.name = name
+        self._lock = lock
+        self._me = Identity.mine()
+        self._record: dict[str, Any] = {}
+
+    @classmethod
+    def take(cls, layout: Layout) -> Seat:
+        """Take the lowest free name worker-0, worker-1, …
+
+        Raises:
+            SpoolError: the lock files cannot be made.
+        """
+        number = 0
+        while True:
+            name = f"worker-{number}"
+            try:
+                lock = Lock.acquire(layout.worker_file(name, "lock"), patience=_SECOND_LOOK)
+            except OSError as error:
+                raise SpoolError.from_os("take the lock", layout.worker_file(name, "lock"), error) from None
+            if lock is not None:
+                return cls(layout, name, lock)
+            number += 1
+
+    def introduce(self, mode: str) -> None:
+        """Write the record, and forget notes that were meant for an earlier holder of the name.
+
+        Raises:
+            SpoolError: the record or the folder cannot be written.
+        """
+        self._record = {
+            "name": self.name,
+            "pid": self._me.pid,
+            "process_started": self._me.started,
+            "boot_id": self._me.boot,
+            "started_at": times.iso(time.time()),
+            "mode": mode,
+        }
+        try:
+            for kind in ("stop", "cancel"):
+                self._clear(kind)
+            os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)
+            self._write()
+        except OSError as error:
+            raise SpoolError.from_os("write", self.layout.worker_file(self.name, "json"), error) from None
+
+    def say_polling(self, reason: str | None) -> None:
+        """Tell `status` that no events come and why, or that they come again."""
+        if self._record.get("polling") != reason:
+            self._record["polling"] = reason
+            with suppress(OSError):
+                self._write()
+
+    def _write(self) -> None:
+        files.replace(self.layout.worker_file(self.name, "json"), orjson.dumps(self._record, option=orjson.OPT_INDENT_2))
+
+    def stop_wanted(self) -> str | None:
+        """What the stop note says, "graceful" or "force", if it is meant for this very process."""
+        note = _read(self.layout.worker_file(self.name, "stop"))
+        if note.get("pid") == self._me.pid and note.get("process_started") == self._me.started:
+            return "force" if note.get("how") == "force" else "graceful"
+        return None
+
+    def cancel_wanted(self, job_id: str) -> bool:
+        """Whether somebody wants this job ended."""
+        path = self.layout.worker_file(self.name, "cancel")
+        return os.path.exists(path) and _read(path).get("job") == job_id
+
+    def forget_cancel(self) -> None:
+        """The job is over: the note has nothing more to say."""
+        self._clear("cancel")
+
+    def _clear(self, kind: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self.layout.worker_file(self.name, kind))
+
+    def leave(self) -> None:
+        """Give the name back. The lock file stays: see owner.Lock."""
+        with suppress(OSError):
+            for kind in ("json", "stop", "cancel"):
+                self._clear(kind)
+            os.rmdir(self.layout.claims(self.name))
+        self._lock.release()
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            found = orjson.loads(file.read())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def living(layout: Layout) -> list[WorkerInfo]:
+    """The workers that hold their lock, in the order of their numbers."""
+    found = []
+    for name in names(layout):
+        if is_held(layout.worker_file(name, "lock")):
+            found.append(look(layout, name))
+    return found
+
+
+def names(layout: Layout) -> list[str]:
+    """Every name that ever had a lock, in the order of the numbers."""
+    try:
+        entries = os.listdir(layout.workers)
+    except OSError:
+        return []
+    numbers = (_NAME.fullmatch(entry.removesuffix(".lock")) for entry in entries if entry.endswith(".lock"))
+    return [f"worker-{number}" for number in sorted(int(found[1]) for found in numbers if found)]
+
+
+def look(layout: Layout, name: str) -> WorkerInfo:
+    """What is known of the worker of this name."""
+    record = _read(layout.worker_file(name, "json"))
+    job_id, since = _job_of(layout, name)
+    started = record.get("started_at")
+    return WorkerInfo(
+        name=name,
+        pid=int(record.get("pid") or 0),
+        started_at=times.parse_moment(started) if started else 0.0,
+        mode=str(record.get("mode", "starting")),
+        job_id=job_id,
+        job_since=since,
+        stopping=os.path.exists(layout.worker_file(name, "stop")),
+        polling=record.get("polling"),
+    )
+
+
+def _job_of(layout: Layout, name: str) -> tuple[str | None, float | None]:
+    folder = layout.claims(name)
+    with suppress(OSError):
+        for entry in os.listdir(folder):
+            if entry.endswith(".json") and not entry.startswith("."):
+                # The claim is a rename, and a rename sets the folder's modification time.
+                return entry[: -len(".json")], os.stat(folder).st_mtime
+    return None, None
+
+
+def ask_to_stop(layout: Layout, name: str, *, force: bool) -> bool:
+    """Leave the stop note for the present holder of a name and nudge it; False when there is none."""
+    record = _read(layout.worker_file(name, "json"))
+    identity = Identity.of(record)
+    if identity is None or not is_held(layout.worker_file(name, "lock")):
+        return False
+    note = {"pid": identity.pid, "process_started": identity.started, "how": "force" if force else "graceful"}
+    _leave_note(layout, name, "stop", note)
+    if record.get("mode") == "program":
+        return True  # somebody's own program, to which TERM may mean something else; it reads the note within a second
+    return _nudge(identity)
+
+
+def ask_to_cancel(layout: Layout, name: str, job_id: str) -> None:
+    """Leave the note that a worker's job is to be ended; it is read within a second."""
+    _leave_note(layout, name, "cancel", {"job": job_id})
+
+
+def _leave_note(layout: Layout, name: str, kind: str, note: dict[str, Any]) -> None:
+    path = layout.worker_file(name, kind)
+    try:
+        files.replace(path, orjson.dumps(note))
+    except OSError as error:
+        raise SpoolError.from_os("write", path, error) from None
+
+
+def _nudge(identity: Identity) -> bool:
+    number = nudge_signal()
+    return identity.is_running() if number is None else identity.send(number)

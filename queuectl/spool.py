@@ -1,0 +1,389 @@
+"""The Python door: one spool, and what can be done with it. The command line is a thin skin over this."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from queuectl import files, times
+from queuectl import job as jobs
+from queuectl.config import Settings, load
+from queuectl.errors import DuplicateId, InvalidJob, JobNotFound, MoveError, QueuectlError, SpoolError
+from queuectl.index import Index
+from queuectl.intake import Intake
+from queuectl.job import Job
+from queuectl.layout import PROCESSING, Layout, default_root
+from queuectl.moves import Mover, accept_as_indexed, check
+from queuectl.owner import boot_id
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from queuectl.row import Row
+    from queuectl.seat import WorkerInfo
+
+BATCH = 2000
+"""Jobs that are made durable together: one wait for the disk for all of them."""
+
+_DRAWS = 10
+
+
+class Spool:
+    """A spool of jobs in a folder, which is made when it is first written to.
+
+    Args:
+        path: the folder. Default: $QUEUECTL_SPOOL, else ~/.queuectl.
+
+    Not for use by several threads at once; make one for each.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.layout = Layout(path if path is not None else default_root())
+        self._index = Index(self.layout.index, self.layout.root, boot_id())
+        self._mover = Mover(self.layout, self._index)
+        self._settings: Settings | None = None
+        self._stamp: object = None
+        self._warnings: builtins.list[str] = []
+        self._intake = Intake(self.layout, self._index, self._mover, self.settings)
+
+    def settings(self) -> Settings:
+        """The settings in force, read anew when their file has changed.
+
+        Raises:
+            ConfigError: the file cannot be read or holds a bad value.
+        """
+        stamp = self.layout.config_stamp()
+        if self._settings is None or stamp != self._stamp:
+            self._settings, self._warnings = load(self.layout)
+            self._stamp = stamp
+        return self._settings
+
+    # -- in --------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, command: str | builtins.list[str] | Mapping[str, Any], /, **fields: Any) -> Job:
+        """Queue one job; when this returns, it survives a power cut.
+
+        Args:
+            command: text for the shell, a list for no shell, or a whole job as a mapping.
+            fields: fields of the job file, and `delay`, in seconds or like "10m".
+
+        Raises:
+            InvalidJob: a field is wrong; the message names it.
+            DuplicateId: the id is taken.
+            SpoolFull: no room on the disk.
+            SpoolError: the spool cannot be written.
+        """
+        record = dict(command) if hasattr(command, "keys") else {"command": command}
+        self.layout.create()
+        job = self._prepare({**record, **fields})
+        self._open_index()
+        if job.id is not None:
+            self._mover.refuse_taken(job.id)
+            self._mover.enqueue(job)
+            return job
+        for _ in range(_DRAWS):
+            job.id = jobs.new_id(time.time())
+            with suppress(DuplicateId):
+                self._mover.enqueue(job)
+                return job
+        raise SpoolError(f"cannot find a free id in {self.layout.root}")
+
+    def enqueue_many(
+        self,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        progress: Callable[[int], None] | None = None,
+        common: Mapping[str, Any] | None = None,
+    ) -> Iterator[str]:
+        """Queue many jobs, each batch of them durable before its ids are given out.
+
+        Args:
+            records: the jobs, as mappings of fields; read as they are needed, so there may be millions.
+            progress: called with the number queued so far.
+            common: fields that all of them get, over their own.
+
+        Raises:
+            InvalidJob, DuplicateId, SpoolFull, SpoolError: as for enqueue; what was given out before is queued.
+        """
+        self.layout.create()
+        self._open_index()
+        source = iter(records)
+        queued = 0
+        while True:
+            batch, failure = self._prepare_batch(source, common or {})
+            if batch:
+                self._mover.enqueue_batch(batch)
+                queued += len(batch)
+                if progress:
+                    progress(queued)
+                for job in batch:
+                    yield job.id or ""
+            if failure:
+                raise failure
+            if len(batch) < BATCH:
+                return
+
+    def _prepare_batch(
+        self, source: Iterator[Mapping[str, Any]], common: Mapping[str, Any]
+    ) -> tuple[builtins.list[Job], Exception | None]:
+        """Make a batch ready; trouble with one ends the batch before it, so that those before it are queued."""
+        batch: builtins.list[Job] = []
+        drawn: set[str] = set()
+        try:
+            for record in islice(source, BATCH):
+                job = self._prepare({**record, **common})
+                if job.id is None:
+                    job.id = jobs.new_id(time.time())
+                    while job.id in drawn:
+                        job.id = jobs.new_id(time.time())
+                elif job.id in drawn:
+                    raise DuplicateId(job.id, "pending")
+                else:
+                    self._mover.refuse_taken(job.id)
+                drawn.add(job.id)
+                batch.append(job)
+        except QueuectlError as error:
+            return batch, error
+        return batch, None
+
+    def _prepare(self, record: Mapping[str, Any]) -> Job:
+        fields = {name: value for name, value in record.items() if name in jobs.PRODUCER_FIELDS or name not in _OURS}
+        delay = fields.pop("delay", None)
+        job = jobs.from_mapping(fields)
+        now = time.time()
+        if delay is not None:
+            if job.run_at is not None:
+                raise InvalidJob("a job has run_at or delay, not both", field="delay")
+            try:
+                job.run_at = times.parse_moment(now + times.parse_duration(delay))
+            except ValueError as error:
+                raise InvalidJob(str(error), field="delay") from None
+        job.accept(self.settings())
+        job.created_at = job.updated_at = now
+        data = job.to_bytes()
+        if len(data) > jobs.SIZE_LIMIT:
+            raise InvalidJob(f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}")
+        return job
+
+    def _open_index(self) -> None:
+        """Open the index for an enqueue, which can do without it: then the next look at the folders finds the job."""
+        import sqlite3
+
+        try:
+            if not self._index.open():
+                self._index.broken = "not built yet"
+        except sqlite3.Error as error:
+            self._index.broken = str(error)
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    def refresh(self, progress: Callable[[int], None] | None = None) -> None:
+        """Make the index agree with the folders: take in what was dropped, see what was moved or deleted by hand.
+
+        Raises:
+            SpoolError: the folders cannot be read.
+        """
+        with suppress(SpoolError):  # a read-only spool that lacks a folder can still be looked at
+            self.layout.create()
+        if not os.path.isdir(self.layout.pending):
+            self.layout.create()
+        self._intake.report = progress
+        self._intake.refresh()
+
+    def reindex(self, progress: Callable[[int], None] | None = None) -> int:
+        """Make the index anew out of the folders; returns how many jobs there are."""
+        self.layout.create()
+        self._intake.report = progress
+        return self._intake.rebuild()
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are pending, processing, completed, failed and dead."""
+        self.refresh()
+        return self._index.counts()
+
+    def get(self, job_id: str) -> Job:
+        """One job, as its file says it; the folder decides the state.
+
+        A file in dead/ that is no job comes as a job without a command; its last_error says what is wrong.
+
+        Raises:
+            JobNotFound: there is none of that id.
+        """
+        self.refresh()
+        row = self._find(job_id)
+        if self._intake.freshen([row]):
+            row = self._find(job_id)
+        return self._load(row)
+
+    def _find(self, job_id: str) -> Row:
+        row = self._index.get(job_id)
+        if row is None:
+            raise JobNotFound(job_id)
+        return row
+
+    def _load(self, row: Row) -> Job:
+        path = os.path.join(self.layout.root, row.place, row.name)
+        try:
+            job = jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0])
+        except FileNotFoundError:
+            return self._moved(row)
+        except (InvalidJob, files.Unfit, OSError) as error:
+            reason = row.last_error or str(error)
+            moment = (row.updated_at or row.arrived) / 1e6
+            return Job(id=row.id, state=row.state, last_error=reason, updated_at=moment, created_at=row.arrived / 1e6)
+        job.id = row.id
+        if row.state in ("pending", "failed"):
+            if job.state in ("completed", "dead"):
+                job.renew()
+            accept_as_indexed(job, row)
+        job.state = row.state
+        if row.state == "processing":
+            job.worker = row.worker or row.place.removeprefix(PROCESSING + "/")
+        if row.state == "dead" and row.last_error and not job.command:
+            job.last_error = row.last_error
+        return job
+
+    def _moved(self, row: Row) -> Job:
+        """The file went elsewhere between the index's answer and our reading: look once more."""
+        self._intake.refresh()
+        again = self._index.get(row.id)
+        if again is None or (again.place, again.name) == (row.place, row.name):
+            raise JobNotFound(row.id)
+        return self._load(again)
+
+    def list(self, state: str | None = None, limit: int | None = None) -> builtins.list[Row]:
+        """The jobs in the order of their arrival, of one state or all."""
+        self.refresh()
+        rows = self._index.list(state, limit)
+        if self._intake.freshen(rows):
+            rows = self._index.list(state, limit)
+        return rows
+
+    def workers(self) -> builtins.list[WorkerInfo]:
+        """The living workers."""
+        from queuectl import seat
+
+        return seat.living(self.layout)
+
+    def notes(self) -> builtins.list[str]:
+        """What a person should know beside the numbers."""
+        self.settings()
+        found = [*self._warnings]
+        if self._intake.unfinished:
+            number = self._intake.unfinished
+            found.append(
+                f"{number} file{'s' if number > 1 else ''} in pending/ not complete yet, left alone until complete"
+            )
+        if self._index.path == ":memory:":
+            found.append("the index cannot be written here, so every look reads all folders")
+        found += [f"{w.name} polls, as no events come: {w.polling}" for w in self.workers() if w.polling]
+        return found
+
+    def output(self, job_id: str, *, run: int | None = None, stream: str = "out") -> str | None:
+        """The path of what a run printed, or None when there is nothing.
+
+        Args:
+            run: its number in the history; default the one under way, else the last.
+            stream: "out" or "err".
+
+        Raises:
+            JobNotFound: there is no such job.
+        """
+        job = self.get(job_id)
+        under_way = len(job.history) + 1 if job.state == "processing" else None
+        run = run or under_way or len(job.history)
+        path = self.layout.log_file(job_id, run, stream)
+        if run == under_way and job.worker:
+            live = self.layout.worker_file(job.worker, stream)
+            return live if os.path.exists(live) else None
+        return path if os.path.exists(path) else None
+
+    # -- by a person -----------------------------------------------------------------------------------------------
+
+    def retry(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Send a dead job back to pending/ with fresh attempts; its history stays.
+
+        Args:
+            timeout: seconds; stays on the job.
+
+        Raises:
+            JobNotFound, MoveError: there is none, or it is not dead.
+            InvalidJob: the file is still no job.
+        """
+        self.refresh()
+        return self._mover.requeue(self._find(job_id), timeout=timeout)
+
+    def cancel(self, job_id: str) -> str:
+        """Give a job up: a waiting one goes to dead/, a running one is ended and goes there too.
+
+        Returns:
+            what was done: "cancelled" or "ending".
+
+        Raises:
+            JobNotFound, MoveError: there is none, or it is over already.
+        """
+        from queuectl import seat
+
+        self.refresh()
+        row = self._find(job_id)
+        if row.state == "processing":
+            seat.ask_to_cancel(self.layout, row.worker or row.place.removeprefix(PROCESSING + "/"), job_id)
+            return "ending"
+        check("bury", row.id, row.state, "dead")
+        self._mover.bury(row, "Cancelled")
+        return "cancelled"
+
+    def forget(self, job_id: str) -> None:
+        """Delete a job and what it printed.
+
+        Raises:
+            JobNotFound, MoveError: there is none, or it runs.
+        """
+        self.refresh()
+        self._forget(self._find(job_id))
+
+    def _forget(self, row: Row) -> bool:
+        runs = 0
+        with suppress(QueuectlError, files.Unfit, OSError):
+            path = os.path.join(self.layout.root, row.place, row.name)
+            runs = len(jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0]).history)
+        if not self._mover.forget(row):
+            return False
+        for run in range(1, runs + 1):
+            for stream in ("out", "err"):
+                with suppress(FileNotFoundError):
+                    os.unlink(self.layout.log_file(row.id, run, stream))
+        return True
+
+    def clear(self, state: str | None = None, progress: Callable[[int], None] | None = None) -> tuple[int, int]:
+        """Delete all jobs, or those of a state, but never one that runs.
+
+        Returns:
+            how many were deleted, and how many were left because they run.
+        """
+        self.refresh()
+        deleted = kept = 0
+        after = -1
+        while rows := self._index.list(state, BATCH, after):
+            for row in rows:
+                try:
+                    deleted += self._forget(row)
+                except MoveError:
+                    kept += 1
+                except OSError as error:
+                    raise SpoolError.from_os("delete", os.path.join(row.place, row.name), error) from None
+            after = rows[-1].seq or 0
+            if progress:
+                progress(deleted)
+        return deleted, kept
+
+
+_OURS = frozenset(
+    name
+    for name in Job.__dataclass_fields__
+    if name not in jobs.PRODUCER_FIELDS and name not in ("extra", "max_backoff")
+)

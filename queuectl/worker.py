@@ -1,0 +1,463 @@
+"""The loop of one worker: recover, take in, claim, run, settle, wait."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from queuectl import attempt, config, guard, recover, times
+from queuectl.errors import QueuectlError, SpoolError
+from queuectl.index import Index
+from queuectl.intake import Intake
+from queuectl.layout import PENDING, Layout, default_root
+from queuectl.moves import Claim, Mover
+from queuectl.owner import Lock, boot_id
+from queuectl.runner import Ending, LocalRunner, Outcome
+from queuectl.seat import Seat
+from queuectl.wake import Bell, FolderWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from queuectl.runner import Runner, Running
+
+TICK = 1.0
+"""Seconds between looks at what rings no bell: notes left for us, dead colleagues, settings, a silent watch."""
+
+SCAN_SLICE = 0.05
+"""Seconds of scanning between two claims, so that a hundred thousand drops do not hold up the next start."""
+
+SCAN_SHARE = 3.0
+"""A busy worker scans again only after this many times as long as the last scan took."""
+
+_BESIDE = 0.005
+"""Seconds an idle worker waits for a colleague who is taking in what has landed."""
+
+TROUBLE_PAUSE = 1.0
+"""Seconds until what the disk refused is tried again."""
+
+
+class Worker:
+    """Runs jobs of one spool, one at a time, until it is told to stop.
+
+    Args:
+        path: the spool; None for the default one.
+        drain: leave when nothing is left to do now.
+        wait_retries: with drain, wait for retries and scheduled jobs too.
+        say: takes one line for each thing that happens, without the worker's name.
+        mode: what `worker list` shows.
+        runner: what runs the attempts.
+        now: the wall clock in epoch seconds.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        drain: bool = False,
+        wait_retries: bool = False,
+        say: Callable[[str], None] | None = None,
+        mode: str = "program",
+        runner: Runner | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.layout = Layout(path if path is not None else default_root())
+        self._drain, self._wait_retries = drain, wait_retries
+        self._say = say or (lambda _: None)
+        self._mode = mode
+        self._runner = runner or LocalRunner()
+        self._now = now
+        self._bell = Bell()
+        self._stopping = self._forced = False
+        self._settings = config.Settings()
+        self._config_stamp: object = None
+        self._seat: Seat | None = None
+        self._index = Index(self.layout.index, self.layout.root, boot_id())
+        self._mover = Mover(self.layout, self._index, now)
+        self._intake = Intake(self.layout, self._index, self._mover, lambda: self._settings)
+        self._watch = FolderWatch(self.layout.pending, self._bell)
+        self._environment = attempt.clean_environment()
+        self._scan: Iterator[None] | None = None
+        self._scan_lock: Lock | None = None
+        self._scan_cost = 0.0
+        self._scan_after = 0.0
+        self._next_tick = 0.0
+        self._is_over: Callable[[], bool] = lambda: False
+        self._trouble: str | None = None
+        self._in_trouble = False
+        self.jobs_run = 0
+
+    # -- for whoever holds it --------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Its name, once it has one."""
+        return self._seat.name if self._seat else "worker"
+
+    @property
+    def bell(self) -> Bell:
+        """Ring it to make the worker look at its flags."""
+        return self._bell
+
+    def stop(self, *, force: bool = False) -> None:
+        """Finish the job in hand and leave; with force, end that job and put it back. Safe in a signal handler."""
+        self._stopping = True
+        self._forced = self._forced or force
+        self._bell.ring()
+
+    def leave_when(self, over: Callable[[], bool]) -> None:
+        """Leave, finishing the job in hand, once this says so; it is asked every second."""
+        self._is_over = over
+
+    def check(self) -> None:
+        """See that this spool may be worked on.
+
+        Raises:
+            QueuectlError: why not.
+        """
+        self.layout.create()
+        guard.refuse_unsafe(self.layout)
+        self._read_settings()
+
+    def take_seat(self) -> None:
+        """Get a name and be listed.
+
+        Raises:
+            QueuectlError: the spool does not let us.
+        """
+        self.check()
+        self._seat = Seat.take(self.layout)
+        self._seat.introduce(self._mode)
+
+    def run(self) -> int:
+        """Work until stopped, or drained; returns the number of attempts made.
+
+        Raises:
+            QueuectlError: the spool cannot be worked on.
+        """
+        if self._seat is None:
+            self.take_seat()
+        try:
+            self._take_back_own()
+            self._loop()
+        finally:
+            self._stop_scan()
+            self._watch.drop()
+            if self._seat is not None:
+                self._seat.leave()
+            self._index.close()
+        return self.jobs_run
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        while True:
+            self._tick()
+            if self._stopping:
+                return
+            claim = self._next()
+            if self._in_trouble:
+                # Without a pause, trouble that lasts would spin and fill the log.
+                self._in_trouble = False
+                if claim is None:
+                    self._bell.wait(TROUBLE_PAUSE)
+                    continue
+            else:
+                self._trouble = None
+            if claim is not None:
+                self._work(claim)
+            elif self._drain and self._is_drained():
+                return
+            elif not self._stopping:
+                self._wait()
+
+    def _tick(self) -> None:
+        """What is looked at once a second, busy or idle."""
+        now = time.monotonic()
+        if now < self._next_tick:
+            return
+        self._next_tick = now + TICK
+        self._look_at_notes()
+        with self._outliving():
+            self._read_settings()
+            if not self._index.usable:
+                self._intake.refresh()
+            recover.abandoned(self.layout, self._mover, self._settings, self._say, mine=self.name)
+
+    def _look_at_notes(self) -> None:
+        if self._is_over():
+            self._stopping = True
+        wanted = self._seat.stop_wanted() if self._seat else None
+        if wanted:
+            self._stopping = True
+            self._forced = self._forced or wanted == "force"
+
+    @contextmanager
+    def _outliving(self) -> Iterator[None]:
+        """Turn trouble of the disk or the index into one line: the worker outlives it, waits, and tries again."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._index.broken = str(error)
+            self._report(f"the index is set aside and will be rebuilt: {error}")
+        except QueuectlError as error:
+            self._report(str(error))
+        except OSError as error:
+            where = f" {error.filename}" if error.filename else ""
+            self._report(f"trouble with the disk{where}: {(error.strerror or str(error)).lower()}")
+
+    def _report(self, trouble: str) -> None:
+        self._in_trouble = True
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._say(trouble)
+
+    def _take_back_own(self) -> None:
+        """What an earlier holder of our name left behind is ours to free: we hold its lock."""
+        with self._outliving():
+            self._intake.refresh()
+            recover.leftovers(self.layout, self._mover, self._settings, self.name, self._say)
+            os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)
+
+    def _read_settings(self) -> None:
+        stamp = self.layout.config_stamp()
+        if stamp != self._config_stamp:
+            self._settings, warnings = config.load(self.layout)
+            self._config_stamp = stamp
+            for warning in warnings:
+                self._say(warning)
+
+    def _next(self) -> Claim | None:
+        """The next job, claimed; None when there is none to be had now."""
+        with self._outliving():
+            if not self._index.usable:
+                self._intake.refresh()
+            self._take_in()
+            # One transaction from the suggestion to the claim: no two workers reach for the same file.
+            with self._index.moving(PENDING):
+                self._index.promote(round(self._now() * 1e6))
+                while (row := self._index.suggest()) is not None:
+                    claim = self._mover.claim(row, self.name)
+                    if claim is not None or not self._index.usable:
+                        return claim
+        return None
+
+    # -- taking in -------------------------------------------------------------------------------------------------
+
+    def _take_in(self) -> None:
+        """Go on with a scan, or begin one if somebody else has touched pending/."""
+        if self._scan is None:
+            deep = self._watch.written
+            if not deep and self._intake.pending_agrees():
+                return
+            if time.monotonic() < self._scan_after:
+                return
+            self._scan_lock = Lock.acquire(os.path.join(self.layout.data, "intake.lock"))
+            if self._scan_lock is None:
+                return
+            self._watch.written = False
+            self._scan = self._intake.scan(PENDING, deep=deep)
+            self._scan_cost = 0.0
+        began = time.monotonic()
+        while time.monotonic() - began < SCAN_SLICE:
+            if next(self._scan, self) is self:
+                self._stop_scan()
+                break
+        self._scan_cost += time.monotonic() - began
+        self._scan_after = time.monotonic() + self._scan_cost * SCAN_SHARE
+
+    def _stop_scan(self) -> None:
+        self._scan = None
+        if self._scan_lock is not None:
+            self._scan_lock.release()
+            self._scan_lock = None
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        """Sleep until something lands, a moment comes, or a second is over."""
+        if not self._watch.arm() and self._seat:
+            self._seat.say_polling(self._watch.failure)
+        elif self._seat:
+            self._seat.say_polling(None)
+        self._watch.events = 0
+        timeout = max(0.0, self._next_tick - time.monotonic())
+        with self._outliving():
+            # Armed first, then looked: what lands from here on rings the bell.
+            if self._scan is not None or (not self._intake.unfinished and not self._intake.pending_agrees()):
+                self._scan_after = 0.0
+                timeout = 0.0 if self._scan_lock_is_free() else _BESIDE
+            due = self._index.next_due()
+            if due is not None:
+                timeout = min(timeout, max(0.0, due / 1e6 - self._now()))
+            if self._index.suggest() is not None:
+                timeout = 0.0
+        self._bell.wait(timeout)
+        self._scan_after = 0.0
+        if self._watch.stormy():
+            self._watch.drop()
+
+    def _scan_lock_is_free(self) -> bool:
+        if self._scan_lock is not None:
+            return True
+        lock = Lock.acquire(os.path.join(self.layout.data, "intake.lock"))
+        if lock is None:
+            return False
+        lock.release()
+        return True
+
+    def _is_drained(self) -> bool:
+        """Whether nothing is left: no waiting job, and with wait_retries none that will wait or may come back."""
+        with self._outliving():
+            if self._scan is not None or not (self._intake.unfinished or self._intake.pending_agrees()):
+                return False
+            if self._index.suggest() is not None:
+                return False
+            counts = self._index.counts()
+            return not (self._wait_retries and counts["pending"] + counts["failed"] + counts["processing"])
+        return False
+
+    # -- one job ---------------------------------------------------------------------------------------------------
+
+    def _work(self, claim: Claim) -> None:
+        job = claim.job
+        job.accept(self._settings)
+        started = self._now()
+        self._say(f"executing job {job.id}: {_line(job.shown_command)}")
+        limit = f"{times.seconds(job.timeout)}s" if job.timeout else "none"
+        self._say(f"  priority {job.priority}, attempt {job.attempts + 1}/{job.runs_allowed}, timeout {limit}")
+        job.started_at, job.worker = started, self.name
+        try:
+            outcome = self._run(claim)
+        except SpoolError as error:
+            self._give_back(claim, error)
+            return
+        self.jobs_run += 1
+        with self._outliving():
+            limit_of = self._settings.output_limit
+            attempt.keep_output(self.layout, job, self.name, limit=limit_of, retire=outcome.leftovers > 0)
+        now = self._now()
+        state = attempt.record(job, outcome, self.name, started=started, now=now, settings=self._settings)
+        if self._settle(claim, state):
+            self._tell(claim, outcome, state)
+        if self._seat:
+            self._seat.forget_cancel()
+
+    def _run(self, claim: Claim) -> Outcome:
+        lock = self._run_lock()
+        try:
+            prepared = attempt.prepare(
+                self.layout, claim.job, self.name, self._settings, self._environment, lock.fd
+            )
+            running = self._runner.start(prepared)
+        finally:
+            lock.abandon()
+        if isinstance(running, Outcome):
+            return running
+        try:
+            return self._attend(claim, running)
+        finally:
+            running.close()
+
+    def _run_lock(self) -> Lock:
+        """Take the run lock; if a background child of an earlier run still holds it, on a new file.
+
+        The old file's holder is not in the way then, and the lock says nothing about it any more.
+        """
+        path = self.layout.worker_file(self.name, "run")
+        try:
+            lock = Lock.acquire(path)
+            if lock is None:
+                os.unlink(path)
+                lock = Lock.acquire(path, patience=1.0)
+        except OSError as error:
+            raise SpoolError.from_os("take the lock", path, error) from None
+        if lock is None:
+            raise SpoolError(f"cannot take the lock {path}: another process holds it")
+        return lock
+
+    def _attend(self, claim: Claim, running: Running) -> Outcome:
+        """Wait for the end of a run, and meanwhile do what cannot wait for it."""
+        noted = False
+        self._next_tick = max(self._next_tick, time.monotonic() + TICK / 4)
+        while (outcome := running.poll()) is None:
+            if self._forced:
+                running.cancel(Ending.STOPPED)
+            look = running.next_look()
+            until = self._next_tick if look is None else min(self._next_tick, look)
+            fd = running.wait_fd()
+            self._bell.wait(until - time.monotonic(), () if fd is None else (fd,))
+            if time.monotonic() >= self._next_tick:
+                self._tick()
+                if not noted:
+                    noted = True
+                    with self._outliving():
+                        self._mover.note_running(claim)
+                if self._seat and self._seat.cancel_wanted(claim.job.id or ""):
+                    running.cancel(Ending.CANCELLED)
+            else:
+                self._look_at_notes_if_rung()
+        return outcome
+
+    def _look_at_notes_if_rung(self) -> None:
+        if self._stopping and not self._forced:
+            self._look_at_notes()
+
+    def _settle(self, claim: Claim, state: str) -> bool:
+        """Record the outcome, however long the disk refuses: an outcome lost is a job run twice."""
+        told = False
+        while True:
+            try:
+                self._mover.settle(claim, state)
+            except OSError as error:
+                if self._forced:
+                    return False
+                if not told:
+                    reason = (error.strerror or str(error)).lower()
+                    self._say(f"cannot record the outcome of {claim.job.id} yet: {reason}")
+                    told = True
+                self._bell.wait(TROUBLE_PAUSE)
+                self._look_at_notes()
+            else:
+                return True
+
+    def _give_back(self, claim: Claim, error: QueuectlError) -> None:
+        self._say(f"cannot run {claim.job.id} now: {error}")
+        with self._outliving():
+            self._mover.release(claim)
+        self._bell.wait(TROUBLE_PAUSE)
+
+    def _tell(self, claim: Claim, outcome: Outcome, state: str) -> None:
+        job = claim.job
+        took = f"execution time {outcome.duration:.3f}s"
+        code = "" if outcome.exit_code is None else f", exit code {outcome.exit_code}"
+        if state == "completed":
+            self._say(f"completed {job.id}")
+        elif state == "failed":
+            wait = max(0.0, (job.next_retry_at or 0) - (job.finished_at or 0))
+            self._say(f"failed {job.id}: {job.last_error}; next attempt in {times.seconds(wait)}s")
+        elif state == "dead":
+            self._say(f"dead {job.id}: {job.last_error}")
+        else:
+            self._say(f"put back {job.id}: {job.last_error}")
+        self._say(f"  {took}{code}")
+
+
+def _line(text: str) -> str:
+    """A command as one line that can do a terminal no harm."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def main(layout: Layout, *, mode: str, drain: bool = False, wait_retries: bool = False) -> int:
+    """Be a worker process: what `queuectl worker run` does. Returns the exit code."""
+    from queuectl import pool
+
+    try:
+        return pool.be_worker(layout, mode=mode, drain=drain, wait_retries=wait_retries)
+    finally:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
