@@ -35,6 +35,7 @@ __all__ = [
     "tree_of",
 ]
 
+_LONGEST_WAIT = 86400.0
 _BLIND_PAUSE = 0.02  # seconds between looks where no descriptor tells of a child's end
 _FIRST_OUTPUT_LOOK = 0.05
 _LAST_OUTPUT_LOOK = 0.5
@@ -201,14 +202,16 @@ class _LocalRun:
         return self._pidfd if self._tree is None else None
 
     def next_look(self) -> float | None:
+        now = time.monotonic()
         if self._outcome is not None:
-            return time.monotonic()
+            return now
         moments = [moment for moment in (self._deadline, self._output_look) if moment is not None]
         if self._tree is not None:
-            return min(self._tree.next_look, self._output_look or self._tree.next_look)
-        if self._pidfd is None:
-            moments.append(time.monotonic() + _BLIND_PAUSE)
-        return min(moments, default=None)
+            moments = [self._tree.next_look]
+        elif self._pidfd is None:
+            moments.append(now + _BLIND_PAUSE)
+        # No system call waits for a timeout of a million years.
+        return min(*moments, now + _LONGEST_WAIT) if moments else None
 
     def poll(self) -> Outcome | None:
         if self._outcome is not None:

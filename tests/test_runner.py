@@ -345,6 +345,16 @@ def test_no_timeout_means_no_look(bench: Bench) -> None:
     assert running.poll() is None
 
 
+def test_a_timeout_of_ages_can_be_waited_for(bench: Bench) -> None:
+    """A number that no system call takes as a waiting time does not bring the worker down."""
+    running = bench.start("sleep 0.2", timeout=1e15)
+
+    look = running.next_look()
+    assert look is not None
+    assert look - time.monotonic() <= 86400
+    assert wait_for(running).ending is Ending.SUCCEEDED
+
+
 def test_without_a_pidfd_the_end_is_seen_all_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no such descriptor, looking every few milliseconds does."""
     monkeypatch.setattr("queuectl.runner.open_pidfd", lambda _pid: None)
