@@ -11,77 +11,15 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import click
-
-from queuectl.cli.frame import Group, Session
 from queuectl.errors import QueuectlError, SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import click
+
 COMPLETE_VAR = "_QUEUECTL_COMPLETE"
 _BUG, _INTERRUPTED, _NO_READER = 70, 130, 141
-
-
-def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        import queuectl
-
-        click.echo(f"queuectl {queuectl.__version__}")
-        ctx.exit()
-
-
-root = Group(
-    name="queuectl",
-    callback=lambda: None,
-    params=[
-        click.Option(
-            ["--version"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=_show_version,
-            help="Show the version and leave.",
-        )
-    ],
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="""A background job spool made of plain files.
-
-    A job is a command in a JSON file. Put it into the spool, and a worker runs it: with retries, a timeout,
-    priorities, and a dead letter queue for what cannot be done. The spool is ~/.queuectl, or the folder
-    that --spool or the variable QUEUECTL_SPOOL names; there is nothing to set up first.""",
-    examples="""
-    queuectl enqueue "echo hello"             hand a command over
-    queuectl worker start --count 2           run jobs in the background
-    queuectl status                           see how many jobs are in which state
-    queuectl list --state failed              see which will be tried again
-    queuectl logs JOB                         read what a job wrote
-    queuectl dlq retry JOB                    run a dead job again
-    queuectl worker stop                      finish the jobs in hand, then leave
-    queuectl demo                             see all of it happen in a temporary spool
-    """,
-    sections={
-        "Jobs": {
-            "enqueue": ("enqueue", "Hand over a command, or a file of jobs."),
-            "list": ("status", "List the jobs, all or those of one state."),
-            "show": ("show", "Show everything about a job."),
-            "logs": ("logs", "Print what a job wrote, or follow it."),
-            "cancel": ("maintain", "Give a job up: end it if it runs, bury it if it waits."),
-            "dlq": ("dlq", "The dead letter queue: list, retry, clear."),
-        },
-        "Workers": {
-            "worker": ("workers", "Start, stop and watch the processes that run jobs."),
-            "status": ("status", "Count the jobs in each state, and the workers."),
-        },
-        "Spool": {
-            "config": ("config", "Read and change the settings of the spool."),
-            "clear": ("maintain", "Delete jobs, but never a running one."),
-            "reindex": ("maintain", "Build the index anew from the folders."),
-            "demo": ("demo", "Run the example spool and show what happens."),
-            "completion": ("completion", "Print the script that lets your shell complete commands and ids."),
-        },
-    },
-)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -104,6 +42,14 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     instruction = os.environ.get(COMPLETE_VAR)
+    if not instruction:
+        from queuectl.cli import quick
+
+        if quick.enqueue(words):
+            return 0
+    from queuectl.cli.frame import Session
+    from queuectl.cli.root import root
+
     if instruction:
         from click.shell_completion import shell_complete
 
@@ -138,15 +84,10 @@ def _guarded(do: Callable[[], int]) -> int:
     """Do it, and turn what goes wrong into words and an exit code."""
     try:
         return do()
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
-    except click.ClickException as error:
-        _tell(*_usage_words(error))
-        return error.exit_code
     except QueuectlError as error:
         _tell(str(error), error.hint)
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         _tell("interrupted", None)
         return _INTERRUPTED
     except BrokenPipeError:
@@ -156,12 +97,29 @@ def _guarded(do: Callable[[], int]) -> int:
         known = SpoolError.from_os("use", error.filename or "the spool", error)
         _tell(str(known), None)
         return known.exit_code
-    except Exception:
+    except Exception as error:
+        code = _click_code(error)
+        if code is not None:
+            return code
         import traceback
 
         traceback.print_exc()
         _tell("this is a bug in queuectl; the lines above tell where", None)
         return _BUG
+
+
+def _click_code(error: Exception) -> int | None:
+    """Tell an error of click's and return its exit code; None if it is none. Not imported only to find that out."""
+    if "click" not in sys.modules:
+        return None
+    import click
+
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        _tell(*_usage_words(error))
+        return error.exit_code
+    return None
 
 
 def _usage_words(error: click.ClickException) -> tuple[str, str | None]:

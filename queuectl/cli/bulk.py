@@ -7,7 +7,7 @@ from collections import deque
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
-from queuectl.cli import enqueue, reading, render
+from queuectl.cli import enqueue, quick, reading, render
 from queuectl.cli.frame import Usage
 from queuectl.errors import DuplicateId, InvalidJob, QueuectlError
 
@@ -76,7 +76,7 @@ class _Feed:
                 number += 1
                 if number > 1 and "id" in self._fields:
                     raise Usage("--id names one job, and the file holds several", hint="queuectl enqueue --help")
-                made = enqueue.merged(record, self._fields)
+                made = quick.merged(record, self._fields)
                 from_mapping(made)
                 self._under_way.append((self._source.place, made))
                 yield made

@@ -60,7 +60,7 @@ def demo_command(session: Session) -> None:
     render.line(f"jobs: {spool.counts()}")
     render.line()
     render.line("Look into the folders, they are all there is; or ask:")
-    for words in ("list", "show too-slow", "dlq list", "dlq retry too-slow --timeout 90"):
+    for words in ("list", "show too-slow", "dlq list", "dlq retry too-slow --timeout 90", "worker start --drain"):
         render.line(f"    queuectl --spool {root} {words}")
     render.line(f"Done with it? rm -r {root}")
 
@@ -72,8 +72,8 @@ def _copy_example() -> str:
     source = next((path for path in candidates if os.path.isdir(path)), None)
     if source is None:
         raise QueuectlError("the example spool is not part of this installation", hint="pip install queuectl")
-    root = os.path.join(tempfile.mkdtemp(prefix="queuectl-demo-"), "spool")
-    shutil.copytree(source, root, ignore=shutil.ignore_patterns(".gitkeep"))
+    root = tempfile.mkdtemp(prefix="queuectl-demo-")
+    shutil.copytree(source, root, ignore=shutil.ignore_patterns(".gitkeep"), dirs_exist_ok=True)
     for folder, _, names in os.walk(root):
         os.chmod(folder, 0o700)
         for name in names:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from queuectl.cli import args as takes
-from queuectl.cli import render
+from queuectl.cli import quick, render
 from queuectl.cli.frame import Command, Session, Usage, command
-from queuectl.errors import InvalidJob, QueuectlError
+from queuectl.errors import InvalidJob
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,7 +143,7 @@ def enqueue_command(
         enqueue_file(session, file, fields)
         return
     record = _record(words, argv, command_text)
-    job = session.spool.enqueue(merged(record, fields))
+    job = session.spool.enqueue(quick.merged(record, fields))
     if session.json:
         render.json_array([told(job.id, {"command": job.command})])
     else:
@@ -216,8 +215,6 @@ def _utf8(text: str) -> str:
 
 def _fields(flags: dict[str, Any]) -> dict[str, Any]:
     """The fields of the job file that flags set; what was not given is left out, an explicit 0 is not."""
-    if flags["run_at"] is not None and flags["delay"] is not None:
-        raise Usage("--run-at and --delay both say when: give one of them")
     fields = {name: value for name, value in flags.items() if value is not None}
     if "job_id" in fields:
         fields["id"] = fields.pop("job_id")
@@ -225,39 +222,12 @@ def _fields(flags: dict[str, Any]) -> dict[str, Any]:
         from queuectl import times
 
         try:
-            fields["run_at"] = times.parse_moment(time.time() + fields.pop("delay"))
+            due = times.parse_moment(time.time() + fields.pop("delay"))
         except ValueError as error:
             raise Usage(f"--delay: {error}") from None
+        # Both say "not before", so with both the later one holds.
+        fields["run_at"] = max(due, fields.get("run_at", 0))
     return fields
-
-
-def merged(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the flags over a job, and say where it runs: in the caller's directory unless it says otherwise."""
-    made = {**record, **fields}
-    inner = record.get("env")
-    if "env" in fields and isinstance(inner, dict):
-        made["env"] = {**inner, **fields["env"]}
-    cwd = made.get("cwd")
-    if cwd is None or isinstance(cwd, str):
-        made["cwd"] = _folder(cwd or "")
-    return made
-
-
-def _folder(cwd: str) -> str:
-    cwd = os.path.expanduser(cwd)
-    if os.path.isabs(cwd):
-        return cwd
-    try:
-        here = os.getcwd()
-    except OSError:
-        raise QueuectlError("the current directory is gone", hint="name another one with --cwd") from None
-    folder = os.path.join(here, cwd) if cwd else here
-    try:
-        return takes.plain_text(folder)
-    except ValueError:
-        raise QueuectlError(
-            "the name of the current directory is not UTF-8, so no job file can hold it", hint="--cwd"
-        ) from None
 
 
 def told(job_id: str | None, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,32 +113,37 @@ class _Tail:
     """One stream of one run, and how much of it has been passed on."""
 
     def __init__(self, spool: Spool, job_id: str, run: int, stream: str, sink: Sink) -> None:
-        self._where = lambda: spool.output(job_id, run=run, stream=stream)
+        self._spool = spool
+        self._job_id = job_id
+        self._run = run
+        self._stream = stream
         self._sink = sink
         self._done = 0
 
     def pass_on(self) -> None:
         """Pass on what was written since the last time."""
-        while path := self._where():
-            data = self._read(str(path))
-            # While the job runs the file is its worker's scratch, and the next job's output soon lands in there: what
-            # was read counts only if it was still this run's file afterwards.
-            if data and self._where() != path:
-                continue
+        while path := self._path():
+            start, data = self._read(path)
             if not data:
                 return
-            self._done += len(data)
-            self._sink.write(data)
+            # While the job runs the file is its worker's scratch, and the next job's output soon lands in there: what
+            # was read counts only if it was still this run's file afterwards.
+            if self._path() == path:
+                self._sink.write(data)
+                self._done = start + len(data)
 
-    def _read(self, path: str) -> bytes:
+    def _path(self) -> str | None:
+        return self._spool.output(self._job_id, run=self._run, stream=self._stream)
+
+    def _read(self, path: str) -> tuple[int, bytes]:
+        """From where, and what. A stream that got too long is cut while it is written: go on from where it ends now."""
         try:
             with open(path, "rb") as file:
-                # A stream that got too long is cut while it is being written; go on from where it ends now.
-                self._done = min(self._done, os.fstat(file.fileno()).st_size)
-                file.seek(self._done)
-                return file.read(CHUNK)
+                start = min(self._done, os.fstat(file.fileno()).st_size)
+                file.seek(start)
+                return start, file.read(CHUNK)
         except FileNotFoundError:
-            return b""  # moved to logs/ this very moment, or deleted by hand
+            return 0, b""  # moved to logs/ this very moment, or deleted by hand
 
 
 class Sink:

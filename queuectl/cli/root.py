@@ -1,0 +1,68 @@
+"""The root of the commands, with its help page. The commands themselves are imported when they are asked for."""
+
+from __future__ import annotations
+
+import click
+
+from queuectl.cli.frame import Group
+
+
+def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        import queuectl
+
+        click.echo(f"queuectl {queuectl.__version__}")
+        ctx.exit()
+
+
+root = Group(
+    name="queuectl",
+    callback=lambda: None,
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            help="Show the version and leave.",
+        )
+    ],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="""A background job spool made of plain files.
+
+    A job is a command in a JSON file. Put it into the spool, and a worker runs it: with retries, a timeout,
+    priorities, and a dead letter queue for what cannot be done. The spool is ~/.queuectl, or the folder
+    that --spool or the variable QUEUECTL_SPOOL names; there is nothing to set up first.""",
+    examples="""
+    queuectl enqueue "echo hello"             hand a command over
+    queuectl worker start --count 2           run jobs in the background
+    queuectl status                           see how many jobs are in which state
+    queuectl list --state failed              see which will be tried again
+    queuectl logs JOB                         read what a job wrote
+    queuectl dlq retry JOB                    run a dead job again
+    queuectl worker stop                      finish the jobs in hand, then leave
+    queuectl demo                             see all of it happen in a temporary spool
+    """,
+    sections={
+        "Jobs": {
+            "enqueue": ("enqueue", "Hand over a command, or a file of jobs."),
+            "list": ("status", "List the jobs, all or those of one state."),
+            "show": ("show", "Show everything about a job."),
+            "logs": ("logs", "Print what a job wrote, or follow it."),
+            "cancel": ("maintain", "Give a job up: end it if it runs, bury it if it waits."),
+            "dlq": ("dlq", "The dead letter queue: list, retry, clear."),
+        },
+        "Workers": {
+            "worker": ("workers", "Start, stop and watch the processes that run jobs."),
+            "status": ("status", "Count the jobs in each state, and the workers."),
+        },
+        "Spool": {
+            "config": ("config", "Read and change the settings of the spool."),
+            "clear": ("maintain", "Delete jobs, but never a running one."),
+            "reindex": ("maintain", "Build the index anew from the folders."),
+            "demo": ("demo", "Run the example spool and show what happens."),
+            "completion": ("completion", "Print the script that lets your shell complete commands and ids."),
+        },
+    },
+)
