@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from queuectl import config, job, layout
+from queuectl import config, intake, job, layout
 from queuectl.errors import InvalidJob
 
 EXAMPLE = Path(__file__).parent.parent / "spool_example"
@@ -101,6 +101,17 @@ def test_readme_of_the_example_lists_every_producer_field() -> None:
 def test_readme_of_the_example_names_every_file() -> None:
     """A reader finds each file of the example explained."""
     assert [name for name in names(JOBS) if f"`{name}`" not in README] == []
+
+
+def test_names_that_the_readme_calls_ignored_are_ignored() -> None:
+    """Each name of the list is passed over, and a plain one is not."""
+    listed = re.findall(
+        r"`([^`]+)`", README.partition("synchronise folders, are never taken: ")[2].partition("\n\n")[0]
+    )
+
+    assert len(listed) > 6
+    assert [name for name in listed if intake.is_job_name(name)] == []
+    assert intake.is_job_name("job.json")
 
 
 @pytest.mark.parametrize(
