@@ -115,6 +115,24 @@ def finished(spool: Path, *job_ids: str) -> bool:
     return all(where_is(spool, job_id) in (["done"], ["dead"]) for job_id in job_ids)
 
 
+def drain(
+    spool: Path,
+    *,
+    now: Callable[[], float] = time.time,
+    wait_retries: bool = False,
+) -> list[str]:
+    """Run a worker in this process until nothing is left to do now; returns the lines it said.
+
+    Args:
+        now: its wall clock, in epoch seconds, for what would take too long by a real one.
+    """
+    from queuectl import Worker
+
+    said: list[str] = []
+    Worker(spool, drain=True, wait_retries=wait_retries, say=said.append, now=now).run()
+    return said
+
+
 def processes_of(folder: Path) -> list[psutil.Process]:
     """Every live process, not this one, whose QUEUECTL_SPOOL lies in (or is) this folder."""
     import psutil
