@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import stat
 import sys
 from contextlib import suppress
@@ -21,6 +22,7 @@ _STRANGER = (
 )
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
+F_SETSIG = 10  # of Linux; Python's fcntl does not name it everywhere
 _NOT_HERE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 
 
@@ -198,14 +200,12 @@ def read_plain(path: str, limit: int) -> tuple[bytes, os.stat_result]:
         # The apparent size alone decides: a sparse file of a terabyte costs nothing to make.
         if status.st_size > limit:
             raise Unfit(f"too large: {status.st_size} bytes, and the limit is {limit}")
-        chunks = []
-        left = limit + 1
-        while left > 0 and (chunk := os.read(fd, min(left, 1 << 20))):
-            chunks.append(chunk)
-            left -= len(chunk)
-        if left <= 0:
-            raise Unfit(f"too large: over {limit} bytes")
-        return b"".join(chunks), status
+        data = os.read(fd, status.st_size + 1)
+        while len(data) > status.st_size and (more := os.read(fd, limit)):
+            data += more  # it has grown since
+            if len(data) > limit:
+                raise Unfit(f"too large: over {limit} bytes")
+        return data, status
     finally:
         os.close(fd)
 
@@ -239,6 +239,8 @@ def open_for_writing_elsewhere(path: str) -> bool | None:
     except OSError:
         return None
     try:
+        # Whoever opens it for writing while the lease stands makes the kernel send SIGIO, which ends a process.
+        fcntl.fcntl(fd, F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:

@@ -13,6 +13,7 @@ import os
 import sqlite3
 import time
 from contextlib import contextmanager, suppress
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from queuectl.layout import STATES
@@ -55,8 +56,10 @@ CREATE TRIGGER IF NOT EXISTS jobs_over AFTER UPDATE OF state ON jobs WHEN OLD.st
 
 
 _COLUMNS = tuple(Row.__dataclass_fields__)
+_values = attrgetter(*_COLUMNS)
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
 _INSERT = f"INSERT INTO jobs({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_INSERT_NEW = _INSERT.replace("INSERT", "INSERT OR IGNORE", 1)
 _UPDATE = f"UPDATE jobs SET {', '.join(f'{c} = ?' for c in _COLUMNS if c != 'id')} WHERE id = ?"
 
 
@@ -254,7 +257,7 @@ class Index:
         """Insert the row, or replace the one of that id, which then keeps its number unless the row brings one."""
         if not self.usable:
             return
-        values = [getattr(row, column) for column in _COLUMNS]
+        values = list(_values(row))
         try:
             self.db.execute("DELETE FROM jobs WHERE place = ? AND name = ? AND id != ?", (row.place, row.name, row.id))
             if row.seq is None:
@@ -265,14 +268,18 @@ class Index:
                 values[_COLUMNS.index("seq")] = found[0]
             del values[_COLUMNS.index("id")]
             if not self.db.execute(_UPDATE, [*values, row.id]).rowcount:
-                self.db.execute(_INSERT, [getattr(row, column) for column in _COLUMNS])
+                self.db.execute(_INSERT, _values(row))
         except sqlite3.Error as error:
             self.broken = str(error)
 
     def put_if_new(self, row: Row) -> None:
         """Insert the row unless its id is there: a worker may have seen, or even claimed, the file already."""
         if self.usable:
-            self._attempt(_INSERT.replace("INSERT", "INSERT OR IGNORE", 1), [getattr(row, c) for c in _COLUMNS])
+            self._attempt(_INSERT_NEW, _values(row))
+
+    def insert_new(self, row: Row) -> bool:
+        """Insert the row if neither its id nor its file is known; says whether it was new."""
+        return self.db.execute(_INSERT_NEW, _values(row)).rowcount == 1
 
     def drop(self, job_id: str) -> None:
         """Forget a row."""

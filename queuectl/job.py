@@ -142,7 +142,35 @@ def parse(data: bytes) -> Job:
     Raises:
         InvalidJob: with the field, and the reason in plain words.
     """
-    return from_mapping(load_object(data))
+    record = _load_plain(data)
+    return from_mapping(load_object(data) if record is None else record)
+
+
+def _load_plain(data: bytes) -> dict[str, Any] | None:
+    """Read the files that need no strict look at five times the speed; None for all others.
+
+    A C parser that keeps the last of two equal keys is right when there are as many keys as key marks. Escapes,
+    long numbers, exponents, nesting and errors are for the strict reader, who can also say what is wrong.
+    """
+    if data[:1] != b"{" or b"\\u" in data or _ODD.search(data):
+        return None
+    if data.count(b"{") + data.count(b"[") > DEPTH_LIMIT:
+        return None
+    try:
+        record = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    marks = data.count(b'":') - data.count(b'\\":')
+    return record if isinstance(record, dict) and _count_keys(record) == marks else None
+
+
+_ODD = re.compile(rb'"\s+:|[0-9]{16}|[0-9][eE]')
+
+
+def _count_keys(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(_count_keys(inner) for inner in value.values() if isinstance(inner, dict | list))
+    return sum(_count_keys(inner) for inner in value if isinstance(inner, dict | list))
 
 
 def load_object(data: bytes) -> dict[str, Any]:

@@ -45,9 +45,17 @@ def abandoned(
             if lock is not None:
                 try:
                     freed += leftovers(layout, mover, settings, worker, say)
+                    _tidy(layout, worker)
                 finally:
                     lock.release()
     return freed
+
+
+def _tidy(layout: Layout, worker: str) -> None:
+    """Take down the name plate of a worker that is gone."""
+    with suppress(OSError):
+        os.rmdir(layout.claims(worker))
+        os.unlink(layout.worker_file(worker, "json"))
 
 
 def claimants(layout: Layout) -> list[str]:
@@ -75,10 +83,6 @@ def leftovers(layout: Layout, mover: Mover, settings: Settings, worker: str, say
         except OSError as error:
             # One file that cannot be dealt with must not keep the others from being freed.
             say(f"cannot take back {name} of {worker}: {(error.strerror or str(error)).lower()}")
-    with suppress(OSError):
-        if not is_held(layout.worker_file(worker, "run")):
-            os.unlink(layout.worker_file(worker, "json"))
-            os.rmdir(folder)
     return freed
 
 

@@ -72,6 +72,7 @@ def row_of(job: Job, place: str, name: str, status: os.stat_result, *, state: st
         arrived: since when it lies there, in microseconds; waiting counts from then, or from its due moment.
         now: the present in microseconds.
     """
+    command = job.command
     row = Row(
         id=job.id or "",
         state=state,
@@ -85,7 +86,7 @@ def row_of(job: Job, place: str, name: str, status: os.stat_result, *, state: st
         updated_at=_micros(job.updated_at),
         run_at=_micros(job.run_at),
         next_retry_at=_micros(job.next_retry_at),
-        command=job.shown_command[:SHOWN],
+        command=command[:SHOWN] if isinstance(command, str) else job.shown_command[:SHOWN],
         worker=job.worker,
         exit_code=job.exit_code,
         last_error=job.last_error and job.last_error[:SHOWN],
