@@ -233,12 +233,16 @@ def open_for_writing_elsewhere(path: str) -> bool | None:
     if not sys.platform.startswith("linux"):
         return None
     import fcntl
+    import signal
 
     try:
         fd = os.open(path, _STRANGER)
     except OSError:
         return None
     try:
+        # Whoever opens the file for writing in this very moment breaks the lease, and the kernel tells us with
+        # SIGIO, which would end this process. SIGURG is ignored by default.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         # Whoever opens it for writing while the lease stands makes the kernel send SIGIO, which ends a process.
         fcntl.fcntl(fd, F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
