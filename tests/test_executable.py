@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -90,14 +91,14 @@ def test_executable_knows_its_version_and_its_example(run: Run) -> None:
 
 
 def test_workers_of_the_executable_outlive_the_command_that_started_them(run: Run, spool_dir: Path) -> None:
-    """The folder into which the starting command unpacked itself is gone; its workers do not miss it."""
+    """The folder into which the starting command unpacked itself is gone; its workers have their own."""
     run("worker", "start")
-    for number in range(3):
-        run("enqueue", "--id", f"job{number}", "--command", "true")
-    support.wait_until(lambda: support.finished(spool_dir, "job0", "job1", "job2"), message="the jobs to end")
-    run("config", "set", "timeout", "30")
+    (worker,) = json.loads(run("worker", "list", "--json"))
 
+    maps = Path(f"/proc/{worker['pid']}/maps").read_text(encoding="utf-8").splitlines()
+    unpacked = {line.partition("/")[2] for line in maps if "/_MEI" in line}
+
+    assert unpacked
+    assert [path for path in unpacked if not Path("/", path).exists()] == []
     run("enqueue", "--id", "late", "--command", "true")
     support.wait_until(lambda: support.finished(spool_dir, "late"), message="the late job to end")
-
-    assert os.listdir(spool_dir / "dead") == []
