@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import signal
 import stat
 import sys
 from contextlib import suppress
@@ -126,6 +125,35 @@ def move(source: str, target: str) -> None:
         _link_then_unlink(source, target)
 
 
+def move_to_free_name(source: str, folder: str, name: str) -> str:
+    """Move a file under this name, or under the next free one like it; says which.
+
+    Raises:
+        FileNotFoundError: the source is gone.
+    """
+    stem, dot, ending = name.rpartition(".")
+    candidate = name
+    number = 1
+    while True:
+        try:
+            move(source, os.path.join(folder, candidate))
+        except FileExistsError:
+            number += 1
+            candidate = f"{stem}-{number}{dot}{ending}"
+        else:
+            return candidate
+
+
+def delete(path: str) -> None:
+    """Delete a file, or a folder that somebody put where a file belongs; a link itself, never what it points to."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        import shutil
+
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
 def _libc(name: str, *arguments: Any) -> Any:
     """A function of Linux's C library that Python has no call for, or None."""
     if not sys.platform.startswith("linux"):
@@ -233,16 +261,12 @@ def open_for_writing_elsewhere(path: str) -> bool | None:
     if not sys.platform.startswith("linux"):
         return None
     import fcntl
-    import signal
 
     try:
         fd = os.open(path, _STRANGER)
     except OSError:
         return None
     try:
-        # Whoever opens the file for writing in this very moment breaks the lease, and the kernel tells us with
-        # SIGIO, which would end this process. SIGURG is ignored by default.
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         # Whoever opens it for writing while the lease stands makes the kernel send SIGIO, which ends a process.
         fcntl.fcntl(fd, F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
