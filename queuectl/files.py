@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import stat
 import sys
 from contextlib import suppress
@@ -16,12 +17,9 @@ from typing import Any
 O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 # A FIFO opened without O_NONBLOCK blocks for ever; a link would be followed out of the spool.
-_STRANGER = (
-    os.O_RDONLY | O_CLOEXEC | _BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-)
+_STRANGER = os.O_RDONLY | O_CLOEXEC | _BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
-F_SETSIG = 10  # of Linux; Python's fcntl does not name it everywhere
 _NOT_HERE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 
 
@@ -175,9 +173,7 @@ def _rename_noreplace(source: str, target: str) -> bool:
     """Try renameat2; False where the kernel or the filesystem does not know it."""
     if _renameat2 is None:
         return False
-    status = _renameat2(
-        _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE
-    )
+    status = _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
     if status == 0:
         return True
     code = ctypes.get_errno()
@@ -267,8 +263,6 @@ def open_for_writing_elsewhere(path: str) -> bool | None:
     except OSError:
         return None
     try:
-        # Whoever opens it for writing while the lease stands makes the kernel send SIGIO, which ends a process.
-        fcntl.fcntl(fd, F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
