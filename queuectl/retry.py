@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from queuectl import times
+
 if TYPE_CHECKING:
     from queuectl.job import Job
 
@@ -32,5 +34,8 @@ def decide(job: Job, *, succeeded: bool, now: float) -> Decision:
         return Decision("completed")
     if job.attempts >= job.runs_allowed:
         return Decision("dead")
-    wait = backoff(job.backoff_base or 2, job.attempts, 86400.0 if job.max_backoff is None else job.max_backoff)
-    return Decision("failed", now + wait)
+    wait = backoff(
+        job.backoff_base or 2, job.attempts, 86400.0 if job.max_backoff is None else job.max_backoff
+    )
+    # A cap from a file may be anything; past the last moment that can be written down the job could not be settled.
+    return Decision("failed", min(now + wait, times.LATEST))

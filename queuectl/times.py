@@ -75,6 +75,9 @@ def parse_duration(value: object) -> float:
         seconds = _as_float(value)
     if seconds < 0:
         raise ValueError(f"must not be negative, not {_short(value)}")
+    if seconds > LATEST:
+        # A JSON number may have 300 digits; a whole one past 64 bits could not be written back.
+        raise ValueError(f"{_short(value)} is too long a time")
     return seconds
 
 

@@ -64,6 +64,10 @@ class Bell:
         self._in.close()
         self._out.close()
 
+    def __del__(self) -> None:
+        # Not at the end of a worker's run: a signal may still want to write into it.
+        self.close()
+
 
 def _readable(fds: list[int], timeout: float | None) -> list[int]:
     if sys.platform == "win32":
@@ -108,7 +112,7 @@ class FolderWatch:
             status = os.stat(self.folder)
             self._observer = _start(self)
             self._identity = (status.st_dev, status.st_ino)
-        except Exception as error:  # noqa: BLE001  whatever keeps the watch from starting, polling still works
+        except Exception as error:  # whatever keeps the watch from starting, polling still works
             self.failure = f"{error}" or type(error).__name__
             self._observer = None
             self._retry_at = time.monotonic() + 30
@@ -124,7 +128,9 @@ class FolderWatch:
         """
         if self._observer is None:
             return False
-        if not self._observer.is_alive() or not all(emitter.is_alive() for emitter in self._observer.emitters):
+        if not self._observer.is_alive() or not all(
+            emitter.is_alive() for emitter in self._observer.emitters
+        ):
             return False
         try:
             status = os.stat(self.folder)

@@ -78,7 +78,7 @@ class Worker:
         self._seat: Seat | None = None
         self._index = Index(self.layout.index, self.layout.root, boot_id())
         self._mover = Mover(self.layout, self._index, now)
-        self._intake = Intake(self.layout, self._index, self._mover, lambda: self._settings)
+        self._intake = Intake(self.layout, self._index, self._mover, self._settings_now)
         self._watch = FolderWatch(self.layout.pending, self._bell)
         self._environment = attempt.clean_environment()
         self._scan: Iterator[None] | None = None
@@ -223,6 +223,12 @@ class Worker:
             recover.leftovers(self.layout, self._mover, self._settings, self.name, self._say)
             os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)
 
+    def _settings_now(self) -> config.Settings:
+        """The settings for a file that is being taken in: what was set before it was dropped holds for it."""
+        with self._outliving():
+            self._read_settings()
+        return self._settings
+
     def _read_settings(self) -> None:
         stamp = self.layout.config_stamp()
         if stamp != self._config_stamp:
@@ -329,7 +335,9 @@ class Worker:
         started = self._now()
         self._say(f"executing job {job.id}: {_line(job.shown_command)}")
         limit = f"{times.seconds(job.timeout)}s" if job.timeout else "none"
-        self._say(f"  priority {job.priority}, attempt {job.attempts + 1}/{job.runs_allowed}, timeout {limit}")
+        self._say(
+            f"  priority {job.priority}, attempt {job.attempts + 1}/{job.runs_allowed}, timeout {limit}"
+        )
         job.started_at, job.worker = started, self.name
         try:
             outcome = self._run(claim)
