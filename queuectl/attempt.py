@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from queuectl import files, retry, times
+from queuectl.row import micros
 from queuectl.runner import Attempt, Ending, Outcome, tail
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:
         "QUEUECTL_SPOOL": layout.root,
         "QUEUECTL_JOB_ID": job.id or "",
         "QUEUECTL_WORKER": worker,
-        "QUEUECTL_RUN": str(run_number(job)),
+        # The moment of its making, too: a job deleted and queued again under its id is another job.
+        "QUEUECTL_RUN": f"{run_number(job)}.{micros(job.created_at or 0)}",
     }
 
 
@@ -38,7 +40,9 @@ def run_number(job: Job) -> int:
     return len(job.history) + 1
 
 
-def prepare(layout: Layout, job: Job, worker: str, settings: Settings, base: dict[str, str], lock_fd: int | None) -> Attempt:
+def prepare(
+    layout: Layout, job: Job, worker: str, settings: Settings, base: dict[str, str], lock_fd: int | None
+) -> Attempt:
     """Put together what the runner needs.
 
     Args:

@@ -50,9 +50,7 @@ class DuplicateId(JobError):
     """The id belongs to another job already, in whatever state."""
 
     def __init__(self, job_id: str, state: str) -> None:
-        super().__init__(
-            f"job id {job_id!r} is taken: that job is {state}", hint=f"queuectl show {job_id}"
-        )
+        super().__init__(f"job id {job_id!r} is taken: that job is {state}", hint=f"queuectl show {job_id}")
         self.job_id = job_id
         self.state = state
 

@@ -22,13 +22,23 @@ def refuse_unsafe(layout: Layout) -> None:
     """
     if sys.platform == "win32":
         return  # access there is a list of rights and not in the mode; the README says so
-    for path in (layout.root, layout.pending, layout.processing, layout.done, layout.dead, layout.data, layout.workers):
+    for path in (
+        layout.root,
+        layout.pending,
+        layout.processing,
+        layout.done,
+        layout.dead,
+        layout.data,
+        layout.workers,
+    ):
         try:
             status = os.stat(path)
         except OSError as error:
             raise SpoolError.from_os("look at", path, error) from None
         if status.st_uid not in (0, os.geteuid()):
-            raise WorkerError(f"{path} belongs to another user (uid {status.st_uid}), who could run commands as you")
+            raise WorkerError(
+                f"{path} belongs to another user (uid {status.st_uid}), who could run commands as you"
+            )
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise WorkerError(
                 f"{path} can be written by others, who could run commands as you", hint=f"chmod go-w {path}"

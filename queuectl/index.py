@@ -18,42 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl.layout import STATES
 from queuectl.row import Row
+from queuectl.schema import SCHEMA, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SCHEMA = 1
 BUSY = 30.0
 """Seconds to wait for another writer. A rebuild of a million jobs is the longest one."""
 
 YOUNG = 25_000_000
 """Nanoseconds: older kernels stamp files with a clock that ticks every 4 to 10 ms, so a second change within a tick
 of the first leaves the same time. A stamp that young is believed only while the folder goes on changing."""
-
-_TABLES = f"""
-CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS folders(
-    place TEXT PRIMARY KEY, mtime INTEGER, inode INTEGER, stamped INTEGER, scan TEXT, whole INTEGER) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS jobs(
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state TEXT NOT NULL, place TEXT NOT NULL, name TEXT NOT NULL,
-    ready_key INTEGER, due INTEGER, arrived INTEGER, priority INTEGER, attempts INTEGER, max_retries INTEGER,
-    created_at INTEGER, updated_at INTEGER, run_at INTEGER, next_retry_at INTEGER,
-    command TEXT, worker TEXT, exit_code INTEGER, last_error TEXT,
-    inode INTEGER, mtime INTEGER, size INTEGER, settings TEXT);
-CREATE UNIQUE INDEX IF NOT EXISTS jobs_place ON jobs(place, name);
-CREATE INDEX IF NOT EXISTS jobs_ready ON jobs(ready_key, seq) WHERE ready_key IS NOT NULL;
-CREATE INDEX IF NOT EXISTS jobs_due ON jobs(due) WHERE due IS NOT NULL;
-CREATE INDEX IF NOT EXISTS jobs_state ON jobs(state, seq);
-CREATE TABLE IF NOT EXISTS counts(state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
-INSERT OR IGNORE INTO counts VALUES {", ".join(f"('{state}', 0)" for state in STATES)};
-CREATE TRIGGER IF NOT EXISTS jobs_in AFTER INSERT ON jobs BEGIN
-    UPDATE counts SET n = n + 1 WHERE state = NEW.state; END;
-CREATE TRIGGER IF NOT EXISTS jobs_out AFTER DELETE ON jobs BEGIN
-    UPDATE counts SET n = n - 1 WHERE state = OLD.state; END;
-CREATE TRIGGER IF NOT EXISTS jobs_over AFTER UPDATE OF state ON jobs WHEN OLD.state != NEW.state BEGIN
-    UPDATE counts SET n = n - 1 WHERE state = OLD.state; UPDATE counts SET n = n + 1 WHERE state = NEW.state; END;
-"""
-
 
 _COLUMNS = tuple(Row.__dataclass_fields__)
 _values = attrgetter(*_COLUMNS)
@@ -121,7 +96,7 @@ class Index:
             for table in ("meta", "folders", "jobs", "counts"):
                 db.execute(f"DROP TABLE IF EXISTS {table}")
             db.execute("COMMIT")
-        db.executescript("BEGIN IMMEDIATE;" + _TABLES + "COMMIT;")
+        db.executescript("BEGIN IMMEDIATE;" + TABLES + "COMMIT;")
 
     def _start_over(self) -> None:
         """Put a damaged file aside by making a new one; whoever has the old one open notices by its inode."""
@@ -160,7 +135,7 @@ class Index:
         return row[0] if row else None
 
     def _is_trusted(self) -> bool:
-        return self._meta("schema") == SCHEMA and self._meta("boot") == self._boot
+        return bool(self._meta("schema") == SCHEMA and self._meta("boot") == self._boot)
 
     @property
     def usable(self) -> bool:
@@ -246,12 +221,14 @@ class Index:
             status = os.stat(os.path.join(self._root, place))
         except (sqlite3.Error, OSError):
             return False
-        return found == (status.st_mtime_ns, status.st_ino)
+        return bool(found == (status.st_mtime_ns, status.st_ino))
 
     def _carry_stamps(self, places: Iterable[str]) -> None:
         for place in places:
             mtime = os.stat(os.path.join(self._root, place)).st_mtime_ns
-            self._attempt("UPDATE folders SET mtime = ?, stamped = ? WHERE place = ?", (mtime, time.time_ns(), place))
+            self._attempt(
+                "UPDATE folders SET mtime = ?, stamped = ? WHERE place = ?", (mtime, time.time_ns(), place)
+            )
 
     def put(self, row: Row) -> None:
         """Insert the row, or replace the one of that id, which then keeps its number unless the row brings one."""
@@ -259,7 +236,9 @@ class Index:
             return
         values = list(_values(row))
         try:
-            self.db.execute("DELETE FROM jobs WHERE place = ? AND name = ? AND id != ?", (row.place, row.name, row.id))
+            self.db.execute(
+                "DELETE FROM jobs WHERE place = ? AND name = ? AND id != ?", (row.place, row.name, row.id)
+            )
             if row.seq is None:
                 found = self.db.execute("SELECT seq FROM jobs WHERE id = ?", (row.id,)).fetchone()
                 if found is None:
@@ -303,7 +282,9 @@ class Index:
     def at(self, place: str, names: list[str]) -> dict[str, Row]:
         """The rows of these files of a folder, by name."""
         marks = ", ".join("?" * len(names))
-        return {row.name: row for row in self._rows(f"WHERE place = ? AND name IN ({marks})", (place, *names))}
+        return {
+            row.name: row for row in self._rows(f"WHERE place = ? AND name IN ({marks})", (place, *names))
+        }
 
     def inodes_at(self, place: str, names: list[str]) -> dict[str, int]:
         """The inodes that are known of these files of a folder, by name."""
@@ -390,7 +371,8 @@ class Index:
     def end_scan(self, place: str, scan: str) -> None:
         """Believe the stamp from now on, if no other scan has begun; it stays unmatched if a stranger came between."""
         self.db.execute(
-            "UPDATE folders SET whole = 1, stamped = ? WHERE place = ? AND scan = ?", (time.time_ns(), place, scan)
+            "UPDATE folders SET whole = 1, stamped = ? WHERE place = ? AND scan = ?",
+            (time.time_ns(), place, scan),
         )
 
     def finish_rebuild(self) -> None:

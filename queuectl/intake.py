@@ -10,17 +10,18 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import orjson
 
 from queuectl import files
 from queuectl import job as jobs
 from queuectl.config import Settings
-from queuectl.errors import InvalidJob, SpoolError
+from queuectl.errors import SpoolError
+from queuectl.foreign import Found, is_job_name, read_foreign
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
-from queuectl.moves import Mover, invalid_row
-from queuectl.row import Row, micros, row_of
+from queuectl.moves import Mover
+from queuectl.row import Row, invalid_row, micros, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,17 +39,6 @@ LARGE_CHUNK = 5000
 _DEFAULTED = ("priority", "timeout", "max_retries", "backoff_base", "max_backoff")
 _ORDER = (DONE, DEAD, PENDING)
 """pending/ comes last: whether an id is taken is known only once the other folders have been read."""
-
-
-def is_job_name(name: str) -> bool:
-    """Whether a name in a state folder can be a job's.
-
-    Editors, rsync, browsers and sync tools mark what is not finished by a leading dot, ~, # or $, or by an ending
-    other than .json; Syncthing's and Dropbox's conflict copies are second versions of a job, never a job.
-    """
-    if not name.lower().endswith(".json") or name.startswith((".", "~", "#", "$", "_rsync")):
-        return False
-    return ".sync-conflict-" not in name and "conflicted copy" not in name
 
 
 class Intake:
@@ -243,49 +233,10 @@ class Intake:
 
     # -- one file --------------------------------------------------------------------------------------------------
 
-    def _read(self, path: str) -> _Found:
-        """Read one file as far as it goes; what is wrong with it is part of the answer."""
-        found = _Found()
-        try:
-            data, status = files.read_plain(path, jobs.SIZE_LIMIT)
-            found.status = status
-            found.job = jobs.parse(data)
-        except files.Unfit as error:
-            found.reason = str(error)
-        except InvalidJob as error:
-            found.reason = str(error)
-            found.may_grow = True
-        except FileNotFoundError:
-            found.gone = True
-        except PermissionError:
-            found.reason = "the worker's user may not read it"
-        except OSError as error:
-            found.reason = f"cannot be read: {(error.strerror or str(error)).lower()}"
-            found.gone = True  # a passing fault of the disk is no reason to bury a job
-        if found.status is None and not found.gone:
-            try:
-                found.status = os.lstat(path)
-            except OSError:
-                found.gone = True
-        if found.status is not None:
-            # The change time is when it landed here; the modification time is the producer's and may be anything.
-            found.arrived = min(found.status.st_ctime_ns // 1000, self._micros)
-        if found.may_grow:
-            found.may_grow = self._is_being_written(path, found)
-        return found
+    def _read(self, path: str) -> Found:
+        return read_foreign(path, self._micros, self._in_force.settle_time)
 
-    def _is_being_written(self, path: str, found: _Found) -> bool:
-        """Whether a file that does not parse may still become a job.
-
-        It may while a process has it open for writing, however slow that one is, and for a moment after any change.
-        """
-        if found.status is None or files.open_for_writing_elsewhere(path):
-            return True
-        changed = max(found.status.st_mtime, found.status.st_ctime)
-        age = self.mover.now() - changed
-        return 0 <= age < self._in_force.settle_time
-
-    def _take_new(self, place: str, name: str, found: _Found) -> bool:
+    def _take_new(self, place: str, name: str, found: Found) -> bool:
         """Take a well-formed job in whose id and file the index has never seen: nearly every job, in one statement."""
         job = found.job
         if job is None or found.status is None:
@@ -298,18 +249,18 @@ class Intake:
         row = self._row(place, name, job, found, job_id)
         return self.index.insert_new(row)
 
-    def _row(self, place: str, name: str, job: Job, found: _Found, job_id: str) -> Row:
-        assert found.status is not None
+    def _row(self, place: str, name: str, job: Job, found: Found, job_id: str) -> Row:
+        status = cast("os.stat_result", found.status)
         job.id = job_id
         settings = self._accept(job) if place == PENDING else None
         if job.created_at is None:
             job.created_at = found.arrived / 1e6
         state = _state_in(place, job)
-        row = row_of(job, place, name, found.status, state=state, arrived=found.arrived, now=self._micros)
+        row = row_of(job, place, name, status, state=state, arrived=found.arrived, now=self._micros)
         row.settings = settings
         return row
 
-    def _take(self, place: str, name: str, found: _Found) -> object:
+    def _take(self, place: str, name: str, found: Found) -> object:
         """Put one file into the index; returns a reason when it has to be buried, or _UNFINISHED."""
         if found.gone:
             return None
@@ -368,7 +319,7 @@ class Intake:
             self._accepted[left_open] = orjson.dumps(values).decode()
         return self._accepted[left_open]
 
-    def _take_invalid(self, place: str, name: str, found: _Found) -> None:
+    def _take_invalid(self, place: str, name: str, found: Found) -> None:
         """A file in done/ or dead/ that is no job: dead ones are listed with their reason, others are left alone."""
         if place != DEAD or found.status is None:
             return
@@ -378,15 +329,15 @@ class Intake:
             reason = file.read(2000).strip() or reason
         self._put_invalid(name, found, reason)
 
-    def _take_twin(self, place: str, name: str, found: _Found, reason: str) -> None:
+    def _take_twin(self, place: str, name: str, found: Found, reason: str) -> None:
         if place == DEAD:
             self._put_invalid(name, found, reason)
 
-    def _put_invalid(self, name: str, found: _Found, reason: str) -> None:
-        assert found.status is not None
+    def _put_invalid(self, name: str, found: Found, reason: str) -> None:
+        status = cast("os.stat_result", found.status)
         known = self.index.at(DEAD, [name]).get(name)
         job_id = known.id if known else self._free_id(name, os.path.join(self.layout.dead, name))
-        self.index.put(invalid_row(job_id, name, found.status, reason))
+        self.index.put(invalid_row(job_id, name, status, reason))
 
     def _free_id(self, name: str, path: str) -> str:
         stem = name.rpartition(".")[0]
@@ -446,20 +397,6 @@ class Intake:
             if later and os.path.lexists(os.path.join(self.layout.root, old.place, old.name)):  # type: ignore[union-attr]
                 return
             self.index.put(row)
-
-
-class _Found:
-    """What reading one file brought to light."""
-
-    __slots__ = ("arrived", "gone", "job", "may_grow", "reason", "status")
-
-    def __init__(self) -> None:
-        self.job: Job | None = None
-        self.status: os.stat_result | None = None
-        self.reason = ""
-        self.arrived = 0
-        self.gone = False
-        self.may_grow = False
 
 
 _UNFINISHED = object()

@@ -26,7 +26,7 @@ from queuectl import files
 from queuectl import job as jobs
 from queuectl.errors import DuplicateId, InvalidJob, MoveError, SpoolError
 from queuectl.layout import DEAD, PENDING, PROCESSING
-from queuectl.row import Row, micros, row_of
+from queuectl.row import Row, invalid_row, micros, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +37,12 @@ if TYPE_CHECKING:
 
 MOVES = {
     "claim": {("pending", "processing"), ("failed", "processing")},
-    "settle": {("processing", "completed"), ("processing", "failed"), ("processing", "dead"), ("processing", "pending")},
+    "settle": {
+        ("processing", "completed"),
+        ("processing", "failed"),
+        ("processing", "dead"),
+        ("processing", "pending"),
+    },
     "requeue": {("dead", "pending")},
     "bury": {("pending", "dead"), ("failed", "dead")},
 }
@@ -153,7 +158,11 @@ class Mover:
     def state_of(self, job_id: str, *, but: str | None = None) -> str | None:
         """The state of the job of this id by the folders themselves, or None; `but` is a path that does not count."""
         name = f"{job_id}.json"
-        for state, folder in (("completed", self.layout.done), ("dead", self.layout.dead), ("pending", self.layout.pending)):
+        for state, folder in (
+            ("completed", self.layout.done),
+            ("dead", self.layout.dead),
+            ("pending", self.layout.pending),
+        ):
             path = os.path.join(folder, name)
             if path != but and os.path.lexists(path):
                 return state
@@ -206,7 +215,7 @@ class Mover:
 
     def _put_back(self, path: str, row: Row) -> None:
         with suppress(FileNotFoundError):
-            move_to_free_name(path, self.layout.pending, row.name)
+            files.move_to_free_name(path, self.layout.pending, row.name)
         self.index.drop(row.id)
 
     def settle(self, claim: Claim, state: str) -> None:
@@ -226,9 +235,11 @@ class Mover:
         files.write_new(scratch, job.to_bytes(), sync=True)
         try:
             with self.index.moving(place):
-                name = move_to_free_name(scratch, folder, f"{job.id}.json")
+                name = files.move_to_free_name(scratch, folder, f"{job.id}.json")
                 status = os.stat(os.path.join(folder, name))
-                row = row_of(job, place, name, status, state=state, arrived=claim.row.arrived, now=micros(now))
+                row = row_of(
+                    job, place, name, status, state=state, arrived=claim.row.arrived, now=micros(now)
+                )
                 self.index.put(row)
         finally:
             with suppress(OSError):
@@ -248,11 +259,13 @@ class Mover:
     def release(self, claim: Claim) -> None:
         """Put a claimed job back as it was, uncharged."""
         with self.index.moving(PENDING):
-            name = move_to_free_name(claim.path, self.layout.pending, claim.row.name)
+            name = files.move_to_free_name(claim.path, self.layout.pending, claim.row.name)
             status = os.stat(os.path.join(self.layout.pending, name))
             state = claim.job.waiting_state
             now = micros(self.now())
-            self.index.put(row_of(claim.job, PENDING, name, status, state=state, arrived=claim.row.arrived, now=now))
+            self.index.put(
+                row_of(claim.job, PENDING, name, status, state=state, arrived=claim.row.arrived, now=now)
+            )
 
     # -- by a person -----------------------------------------------------------------------------------------------
 
@@ -277,7 +290,7 @@ class Mover:
             # First mended where it lies, then moved: at no moment are there two.
             files.replace(source, job.to_bytes())
             with self.index.moving(DEAD, PENDING):
-                name = move_to_free_name(source, self.layout.pending, f"{job.id}.json")
+                name = files.move_to_free_name(source, self.layout.pending, f"{job.id}.json")
                 self._tell_renewed(job, row, name)
             files.sync_folder(self.layout.pending)
             files.sync_folder(self.layout.dead)
@@ -309,7 +322,7 @@ class Mover:
         source = os.path.join(self.layout.pending, row.name)
         try:
             with self.index.moving(PENDING, DEAD):
-                name = move_to_free_name(source, self.layout.dead, f"{row.id}.json")
+                name = files.move_to_free_name(source, self.layout.dead, f"{row.id}.json")
                 target = os.path.join(self.layout.dead, name)
                 job = jobs.parse(files.read_plain(target, jobs.SIZE_LIMIT)[0])
                 job.id, job.state, job.last_error = row.id, "dead", reason
@@ -319,13 +332,15 @@ class Mover:
                 now = micros(self.now())
                 self.index.put(row_of(job, DEAD, name, status, state="dead", arrived=row.arrived, now=now))
         except FileNotFoundError:
-            raise MoveError(f"job {row.id!r} has just been taken or moved", hint=f"queuectl show {row.id}") from None
+            raise MoveError(
+                f"job {row.id!r} has just been taken or moved", hint=f"queuectl show {row.id}"
+            ) from None
 
     def bury_file(self, path: str, job_id: str, reason: str) -> Row | None:
         """Put what can never be a job into dead/, its bytes untouched, the reason beside it; None if it is gone."""
         with self.index.moving(PENDING, DEAD):
             try:
-                name = move_to_free_name(path, self.layout.dead, os.path.basename(path))
+                name = files.move_to_free_name(path, self.layout.dead, os.path.basename(path))
             except FileNotFoundError:
                 return None
             target = os.path.join(self.layout.dead, name)
@@ -342,11 +357,13 @@ class Mover:
             MoveError: it runs.
         """
         if row.state == "processing":
-            raise MoveError(f"job {row.id!r} is running and cannot be deleted", hint=f"queuectl cancel {row.id}")
+            raise MoveError(
+                f"job {row.id!r} is running and cannot be deleted", hint=f"queuectl cancel {row.id}"
+            )
         path = os.path.join(self.layout.root, row.place, row.name)
         with self.index.moving(row.place):
             try:
-                _delete(path)
+                files.delete(path)
             except FileNotFoundError:
                 return False
             finally:
@@ -364,47 +381,3 @@ def accept_as_indexed(job: Job, row: Row) -> None:
         for name, value in orjson.loads(row.settings).items():
             if getattr(job, name, None) is None:
                 setattr(job, name, value)
-
-
-def _delete(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        import shutil
-
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
-
-
-def invalid_row(job_id: str, name: str, status: os.stat_result, reason: str) -> Row:
-    """The row of a file in dead/ that is no job."""
-    return Row(
-        id=job_id,
-        state="dead",
-        place=DEAD,
-        name=name,
-        arrived=status.st_ctime_ns // 1000,
-        updated_at=status.st_ctime_ns // 1000,
-        last_error=reason,
-        inode=status.st_ino,
-        mtime=status.st_mtime_ns,
-        size=status.st_size,
-    )
-
-
-def move_to_free_name(source: str, folder: str, name: str) -> str:
-    """Move a file under this name, or under the next free one like it; says which.
-
-    Raises:
-        FileNotFoundError: the source is gone.
-    """
-    stem, dot, ending = name.rpartition(".")
-    candidate = name
-    number = 1
-    while True:
-        try:
-            files.move(source, os.path.join(folder, candidate))
-        except FileExistsError:
-            number += 1
-            candidate = f"{stem}-{number}{dot}{ending}"
-        else:
-            return candidate

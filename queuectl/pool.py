@@ -10,9 +10,9 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
-from queuectl import files, seat, times
+from queuectl import files, seat
 from queuectl.attempt import clean_environment
 from queuectl.config import Settings
 from queuectl.errors import QueuectlError, WorkerError
@@ -60,10 +60,14 @@ def start(layout: Layout, count: int, *, drain: bool = False, wait_retries: bool
     failed = [answer for answer in answers if "error" in answer]
     if failed:
         first = failed[0]
-        raise WorkerError(f"{len(failed)} of {count} worker(s) did not start: {first['error']}", hint=first.get("hint"))
+        raise WorkerError(
+            f"{len(failed)} of {count} worker(s) did not start: {first['error']}", hint=first.get("hint")
+        )
     now = time.time()
     return [
-        seat.WorkerInfo(str(a["name"]), int(a["pid"]), now, "background", None, None, stopping=False, polling=None)
+        seat.WorkerInfo(
+            str(a["name"]), int(a["pid"]), now, "background", None, None, stopping=False, polling=None
+        )
         for a in answers
     ]
 
@@ -89,7 +93,9 @@ def _environment() -> dict[str, str]:
     environment = clean_environment()
     if not getattr(sys, "frozen", False):
         package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        paths = [os.path.abspath(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+        paths = [
+            os.path.abspath(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path
+        ]
         environment["PYTHONPATH"] = os.pathsep.join([*paths, package] if package not in paths else paths)
     return environment
 
@@ -99,9 +105,8 @@ def _await_ready(child: subprocess.Popen[bytes]) -> dict[str, Any]:
     too_late = threading.Timer(READY_WITHIN, child.kill)
     too_late.start()
     said: list[str] = []
-    assert child.stdout is not None
     try:
-        with child.stdout as lines:
+        with cast("IO[bytes]", child.stdout) as lines:
             for line in lines:
                 with suppress(ValueError):
                     answer = json.loads(line)
@@ -183,11 +188,11 @@ def _listen(worker: Worker, mode: str) -> None:
     """Let signals set flags: TERM stops gracefully, the first Ctrl+C too, the second by force."""
     pressed: list[int] = []
 
-    def on_interrupt(number: int, frame: object) -> None:
+    def on_interrupt(number: int, _frame: object) -> None:
         pressed.append(number)
         worker.stop(force=len(pressed) > 1)
 
-    def on_term(number: int, frame: object) -> None:
+    def on_term(_number: int, _frame: object) -> None:
         worker.stop()
 
     signal.set_wakeup_fd(worker.bell.fileno(), warn_on_full_buffer=False)
@@ -221,7 +226,7 @@ def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries:
             for child in children:
                 _tell_child(layout, child, force=force)
         time.sleep(_POLL)
-    return max(abs(child.returncode) for child in children)
+    return int(max(abs(child.returncode) for child in children))
 
 
 def _tell_child(layout: Layout, child: subprocess.Popen[bytes], *, force: bool) -> None:
@@ -274,7 +279,7 @@ def _is_gone(layout: Layout, info: WorkerInfo, *, force: bool) -> bool:
         # It had the lock but no record yet when we came: now it can be told.
         seat.ask_to_stop(layout, info.name, force=force)
         return False
-    return present.pid != info.pid and info.pid != 0
+    return info.pid not in (present.pid, 0)
 
 
 def _as_they_are(layout: Layout, infos: list[WorkerInfo]) -> list[WorkerInfo]:

@@ -73,7 +73,9 @@ def _claims(folder: str) -> list[str]:
     return [name for name in os.listdir(folder) if name.endswith(".json") and not name.startswith(".")]
 
 
-def leftovers(layout: Layout, mover: Mover, settings: Settings, worker: str, say: Callable[[str], None]) -> int:
+def leftovers(
+    layout: Layout, mover: Mover, settings: Settings, worker: str, say: Callable[[str], None]
+) -> int:
     """Free the jobs in the folder of a worker whose lock the caller holds; returns how many."""
     freed = 0
     folder = layout.claims(worker)

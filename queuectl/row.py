@@ -64,7 +64,9 @@ def ready_key(eligible: int, priority: int) -> int:
     return eligible - 60_000_000 * priority
 
 
-def row_of(job: Job, place: str, name: str, status: os.stat_result, *, state: str, arrived: int, now: int) -> Row:
+def row_of(
+    job: Job, place: str, name: str, status: os.stat_result, *, state: str, arrived: int, now: int
+) -> Row:
     """The row of a job whose file is place/name.
 
     Args:
@@ -101,3 +103,19 @@ def row_of(job: Job, place: str, name: str, status: os.stat_result, *, state: st
         else:
             row.ready_key = ready_key(max(arrived, due or 0), job.priority or 5)
     return row
+
+
+def invalid_row(job_id: str, name: str, status: os.stat_result, reason: str) -> Row:
+    """The row of a file in dead/ that is no job."""
+    return Row(
+        id=job_id,
+        state="dead",
+        place="dead",
+        name=name,
+        arrived=status.st_ctime_ns // 1000,
+        updated_at=status.st_ctime_ns // 1000,
+        last_error=reason,
+        inode=status.st_ino,
+        mtime=status.st_mtime_ns,
+        size=status.st_size,
+    )

@@ -1,10 +1,14 @@
 """A worker's place in the spool: its name, its lock, its record, and the notes that others leave for it.
 
-    data/workers/worker-0.lock     held as long as the worker lives; never deleted
-    data/workers/worker-0.json     who holds it, for people and for signals
-    data/workers/worker-0.stop     "graceful" or "force", meant for exactly that process
-    data/workers/worker-0.cancel   the id of the job that a person wants ended
-    data/workers/worker-0.run      the run lock: held by the job's own processes too
+Its files in data/workers/:
+
+- worker-0.lock: held as long as the worker lives, and never deleted
+- worker-0.json: who holds it, for people and for signals
+- worker-0.stop: "graceful" or "force", meant for exactly that process
+- worker-0.cancel: the id of the job that a person wants ended
+- worker-0.run: the run lock, which the job's own processes hold too
+- worker-0.out, worker-0.err: what the job under way prints
+- worker-0.log: what a background worker says
 """
 
 from __future__ import annotations
@@ -56,7 +60,7 @@ class Seat:
 
     @classmethod
     def take(cls, layout: Layout) -> Seat:
-        """Take the lowest free name worker-0, worker-1, …
+        """Take the lowest free name: worker-0, worker-1 and so on.
 
         Raises:
             SpoolError: the lock files cannot be made.
@@ -102,7 +106,9 @@ class Seat:
                 self._write()
 
     def _write(self) -> None:
-        files.replace(self.layout.worker_file(self.name, "json"), orjson.dumps(self._record, option=orjson.OPT_INDENT_2))
+        files.replace(
+            self.layout.worker_file(self.name, "json"), orjson.dumps(self._record, option=orjson.OPT_INDENT_2)
+        )
 
     def stop_wanted(self) -> str | None:
         """What the stop note says, "graceful" or "force", if it is meant for this very process."""
@@ -144,11 +150,7 @@ def _read(path: str) -> dict[str, Any]:
 
 def living(layout: Layout) -> list[WorkerInfo]:
     """The workers that hold their lock, in the order of their numbers."""
-    found = []
-    for name in names(layout):
-        if is_held(layout.worker_file(name, "lock")):
-            found.append(look(layout, name))
-    return found
+    return [look(layout, name) for name in names(layout) if is_held(layout.worker_file(name, "lock"))]
 
 
 def names(layout: Layout) -> list[str]:

@@ -77,7 +77,7 @@ class Spool:
             SpoolFull: no room on the disk.
             SpoolError: the spool cannot be written.
         """
-        record = dict(command) if hasattr(command, "keys") else {"command": command}
+        record = {"command": command} if isinstance(command, str | list) else dict(command)
         self.layout.create()
         job = self._prepare({**record, **fields})
         self._open_index()
@@ -151,7 +151,9 @@ class Spool:
         return batch, None
 
     def _prepare(self, record: Mapping[str, Any]) -> Job:
-        fields = {name: value for name, value in record.items() if name in jobs.PRODUCER_FIELDS or name not in _OURS}
+        fields = {
+            name: value for name, value in record.items() if name in jobs.PRODUCER_FIELDS or name not in _OURS
+        }
         delay = fields.pop("delay", None)
         job = jobs.from_mapping(fields)
         now = time.time()
@@ -234,7 +236,9 @@ class Spool:
         except (InvalidJob, files.Unfit, OSError) as error:
             reason = row.last_error or str(error)
             moment = (row.updated_at or row.arrived) / 1e6
-            return Job(id=row.id, state=row.state, last_error=reason, updated_at=moment, created_at=row.arrived / 1e6)
+            return Job(
+                id=row.id, state=row.state, last_error=reason, updated_at=moment, created_at=row.arrived / 1e6
+            )
         job.id = row.id
         if row.state in ("pending", "failed"):
             if job.state in ("completed", "dead"):
@@ -359,7 +363,9 @@ class Spool:
                     os.unlink(self.layout.log_file(row.id, run, stream))
         return True
 
-    def clear(self, state: str | None = None, progress: Callable[[int], None] | None = None) -> tuple[int, int]:
+    def clear(
+        self, state: str | None = None, progress: Callable[[int], None] | None = None
+    ) -> tuple[int, int]:
         """Delete all jobs, or those of a state, but never one that runs.
 
         Returns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from contextlib import ExitStack
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
 from queuectl.cli import enqueue, quick, reading, render
@@ -28,30 +28,31 @@ def enqueue_file(session: Session, path: str, fields: Mapping[str, Any]) -> None
     Raises:
         QueuectlError: why it stopped, at which line, and how many had been queued before.
     """
-    with reading.opened(path) as source, ExitStack() as stack:
+    with reading.opened(path) as source:
         feed = _Feed(source, fields)
-        bar = stack.enter_context(_Bar(source))
-        array = stack.enter_context(render.JsonArray()) if session.json else None
-        queued = 0
-        try:
-            for job_id in session.spool.enqueue_many(feed):
-                queued += 1
-                _, record = feed.taken()
-                if array is not None:
-                    array.add(enqueue.told(job_id, record))
-                elif not bar.replaces_lines:
-                    render.line(f"enqueued job {job_id}")
-                bar.advance(queued)
-        except KeyboardInterrupt:
-            raise _stopped("interrupted", queued, 130) from None
-        except QueuectlError as error:
-            raise _placed(error, feed.place_of(error), source, queued) from None
-        if feed.error is not None:
-            raise _placed(feed.error, source.place, source, queued)
-        if queued == 0:
+        with _Bar(source) as bar, render.JsonArray() if session.json else nullcontext() as array:
+            _queue(session, feed, bar, array)
+        if feed.queued == 0:
             render.note(f"no jobs in {source.name}")
-        elif bar.replaces_lines:
-            render.line(f"enqueued {render.count(queued, 'job')}")
+        elif bar.replaces_lines and array is None:
+            render.line(f"enqueued {render.count(feed.queued, 'job')}")
+
+
+def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | None) -> None:
+    try:
+        for job_id in session.spool.enqueue_many(feed):
+            record = feed.taken()
+            if array is not None:
+                array.add(enqueue.told(job_id, record))
+            elif not bar.replaces_lines:
+                render.line(f"enqueued job {job_id}")
+            bar.advance(feed.queued)
+    except KeyboardInterrupt:
+        raise _stopped("interrupted", feed.queued, 130) from None
+    except QueuectlError as error:
+        raise _placed(error, feed.place_of(error), feed) from None
+    if feed.error is not None:
+        raise _placed(feed.error, feed.source.place, feed)
 
 
 class _Feed:
@@ -62,8 +63,9 @@ class _Feed:
     """
 
     def __init__(self, source: reading.JobFile, fields: Mapping[str, Any]) -> None:
+        self.source = source
         self.error: QueuectlError | None = None
-        self._source = source
+        self.queued = 0
         self._fields = fields
         self._under_way: deque[tuple[str, dict[str, Any]]] = deque()
 
@@ -72,20 +74,21 @@ class _Feed:
 
         number = 0
         try:
-            for record in self._source:
+            for record in self.source:
                 number += 1
                 if number > 1 and "id" in self._fields:
                     raise Usage("--id names one job, and the file holds several", hint="queuectl enqueue --help")
                 made = quick.merged(record, self._fields)
                 from_mapping(made)
-                self._under_way.append((self._source.place, made))
+                self._under_way.append((self.source.place, made))
                 yield made
         except QueuectlError as error:
             self.error = error
 
-    def taken(self) -> tuple[str, dict[str, Any]]:
-        """The place and the fields of the next job that became durable; they do so in order."""
-        return self._under_way.popleft()
+    def taken(self) -> dict[str, Any]:
+        """Count the next job that became durable, and return its fields; they do so in order."""
+        self.queued += 1
+        return self._under_way.popleft()[1]
 
     def place_of(self, error: QueuectlError) -> str:
         """Where in the file the job stands that an error is about."""
@@ -93,14 +96,13 @@ class _Feed:
             same = [place for place, record in self._under_way if record.get("id") == error.job_id]
             if same:
                 return same[-1]
-        return self._source.place if isinstance(error, InvalidJob) else ""
+        return self.source.place if isinstance(error, InvalidJob) else ""
 
 
-def _placed(error: QueuectlError, place: str, source: reading.JobFile, queued: int) -> QueuectlError:
+def _placed(error: QueuectlError, place: str, feed: _Feed) -> QueuectlError:
     """The same error with the file, the line, and what had been queued."""
-    where = f"{source.name} {place}".strip()
-    told = str(error) if str(error).startswith(("cannot", "no room")) else f"{where}: {error}"
-    return _stopped(told, queued, error.exit_code, error.hint)
+    told = f"{feed.source.name} {place}: {error}" if place else str(error)
+    return _stopped(told, feed.queued, error.exit_code, error.hint)
 
 
 def _stopped(told: str, queued: int, exit_code: int, hint: str | None = None) -> QueuectlError:
@@ -141,14 +143,14 @@ class _Bar:
             self._progress.update(self._bar, completed=self._source.consumed, queued=queued)
 
     def _start(self) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
             TextColumn("enqueueing"),
             BarColumn(),
             TextColumn("{task.fields[queued]} jobs"),
-            TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=render.console(stderr=True),
             transient=True,
         )

@@ -191,7 +191,7 @@ def _record(words: tuple[str, ...], argv: list[str] | None, command_text: str | 
         raise Usage("the command is empty", hint='queuectl enqueue "echo hello"')
     if not text.lstrip().startswith("{"):
         return {"command": text}
-    from queuectl.job import load_object
+    from queuectl.strict_json import load_object
 
     try:
         return load_object(text.encode())

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from queuectl.errors import InvalidJob, QueuectlError
-from queuectl.job import SIZE_LIMIT, load_json
+from queuectl.job import SIZE_LIMIT
+from queuectl.strict_json import load_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -220,7 +221,9 @@ class _Scan:
     def _refuse(self, error: ValueError) -> NoReturn:
         if not isinstance(error, json.JSONDecodeError):
             raise InvalidJob("a number with too many digits") from None
-        if len(self._text) - self._at > SIZE_LIMIT and error.pos - self._at >= SIZE_LIMIT:
+        # Of a text without an end the error names the start, and of all else the place that is wrong.
+        far = error.msg.startswith("Unterminated") or error.pos - self._at >= SIZE_LIMIT
+        if far and len(self._text) - self._at > SIZE_LIMIT:
             raise InvalidJob(f"too large: a job may have {SIZE_LIMIT} bytes") from None
         line = self.line + self._text.count("\n", self._at, error.pos)
         column = error.pos - self._text.rfind("\n", self._at, error.pos)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import yaml
 
 from queuectl.errors import InvalidJob
-from queuectl.job import SIZE_LIMIT, load_json
+from queuectl.job import SIZE_LIMIT
+from queuectl.strict_json import load_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,95 @@
+"""Files as strangers leave them: which names can be jobs, what one holds, and whether it is complete."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from queuectl import files
+from queuectl import job as jobs
+from queuectl.errors import InvalidJob
+
+if TYPE_CHECKING:
+    from queuectl.job import Job
+
+
+def is_job_name(name: str) -> bool:
+    """Whether a name in a state folder can be a job's.
+
+    Editors, rsync, browsers and sync tools mark what is not finished by a leading dot, ~, # or $, or by an ending
+    other than .json; Syncthing's and Dropbox's conflict copies are second versions of a job, never a job.
+    """
+    if not name.lower().endswith(".json") or name.startswith((".", "~", "#", "$", "_rsync")):
+        return False
+    return ".sync-conflict-" not in name and "conflicted copy" not in name
+
+
+class Found:
+    """What reading one file brought to light.
+
+    Attributes:
+        job: what it says, if it is a job.
+        reason: why it is none, in plain words.
+        may_grow: it is not complete yet, as far as anyone can tell.
+        gone: it is not there, or cannot be read just now.
+        arrived: microseconds since the epoch at which it landed where it lies.
+    """
+
+    __slots__ = ("arrived", "gone", "job", "may_grow", "reason", "status")
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+        self.status: os.stat_result | None = None
+        self.reason = ""
+        self.arrived = 0
+        self.gone = False
+        self.may_grow = False
+
+
+def read_foreign(path: str, now: int, settle_time: float) -> Found:
+    """Read one file as far as it goes; what is wrong with it is part of the answer.
+
+    Args:
+        now: the present in microseconds.
+        settle_time: seconds that a file which does not parse must stand still before it counts as complete.
+    """
+    found = Found()
+    try:
+        data, found.status = files.read_plain(path, jobs.SIZE_LIMIT)
+        found.job = jobs.parse(data)
+    except files.Unfit as error:
+        found.reason = str(error)
+    except InvalidJob as error:
+        found.reason = str(error)
+        found.may_grow = True
+    except FileNotFoundError:
+        found.gone = True
+    except PermissionError:
+        found.reason = "the worker's user may not read it"
+    except OSError:
+        found.gone = True  # a passing fault of the disk is no reason to bury a job
+    if found.status is None and not found.gone:
+        try:
+            found.status = os.lstat(path)
+        except OSError:
+            found.gone = True
+    if found.status is not None:
+        # The change time is when it landed here; the modification time is the producer's and may be anything.
+        found.arrived = min(found.status.st_ctime_ns // 1000, now)
+    if found.may_grow:
+        found.may_grow = _is_being_written(path, found.status, now, settle_time)
+    return found
+
+
+def _is_being_written(path: str, status: os.stat_result | None, now: int, settle_time: float) -> bool:
+    """Whether a file that does not parse may still become a job.
+
+    It may while a process has it open for writing, however slow that one is, and for a moment after any change.
+    """
+    if status is None or files.open_for_writing_elsewhere(path):
+        return True
+    # Windows keeps the time of creation there.
+    changed = status.st_mtime_ns if sys.platform == "win32" else status.st_ctime_ns
+    # Either side of now: a clock set back must not make a file seem complete.
+    return abs(now - changed // 1000) < settle_time * 1e6
