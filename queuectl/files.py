@@ -110,6 +110,11 @@ def replace(path: str, data: bytes) -> None:
     sync_folder(folder)
 
 
+def set_aside(path: str, aside: str) -> None:
+    """Rename a log of ours over the one set aside before it."""
+    os.replace(path, aside)
+
+
 def move(source: str, target: str) -> None:
     """Rename, but never onto an existing name.
 
@@ -263,6 +268,8 @@ def open_for_writing_elsewhere(path: str) -> bool | None:
     except OSError:
         return None
     try:
+        # Whoever opens it for writing while the lease stands makes the kernel send SIGIO, which ends a process.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
