@@ -1,0 +1,404 @@
+"""The primitives: whole or not at all, never onto an existing name, not led astray by what a stranger put there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from queuectl import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LIMIT = 1 << 20
+LINK = os.link
+HOW_MOVED = ["renameat2", "link and unlink", "a look and a rename"]
+
+
+@pytest.fixture(params=HOW_MOVED)
+def move(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Path], None]:
+    """files.move in each of its ways: what this kernel has, and what others must do with."""
+    if request.param != "renameat2":
+        monkeypatch.setattr(files, "_renameat2", None)
+    if request.param == "a look and a rename":
+
+        def no_links_here(*args: Any, **options: Any) -> None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", no_links_here)
+    return lambda source, target: files.move(str(source), str(target))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# -- move ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_move_takes_the_file_along(tmp_path: Path, move: Callable[[Path, Path], None]) -> None:
+    """Afterwards it lies under the new name only."""
+    (tmp_path / "a").write_text("mine")
+    move(tmp_path / "a", tmp_path / "b")
+    assert names(tmp_path) == ["b"]
+    assert (tmp_path / "b").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling link", "the same file"])
+def test_a_move_never_clobbers(tmp_path: Path, move: Callable[[Path, Path], None], kind: str) -> None:
+    """Whatever has the target's name keeps it, and the source stays (T63)."""
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_text("mine")
+    if kind == "file":
+        target.write_text("theirs")
+    elif kind == "folder":
+        target.mkdir()
+    elif kind == "dangling link":
+        target.symlink_to("/nowhere/at/all")
+    else:
+        # A rename between two names of one file does nothing, and says that it went well.
+        LINK(source, target)
+    before = os.lstat(target)
+
+    with pytest.raises(FileExistsError):
+        move(source, target)
+
+    assert names(tmp_path) == ["a", "b"]
+    assert source.read_text() == "mine"
+    after = os.lstat(target)
+    assert (after.st_ino, after.st_mtime_ns, after.st_size) == (
+        before.st_ino,
+        before.st_mtime_ns,
+        before.st_size,
+    )
+
+
+def test_a_move_of_what_is_gone_says_so(tmp_path: Path, move: Callable[[Path, Path], None]) -> None:
+    """FileNotFoundError means that another mover won."""
+    with pytest.raises(FileNotFoundError):
+        move(tmp_path / "a", tmp_path / "b")
+    assert names(tmp_path) == []
+
+
+def test_a_link_is_moved_itself(tmp_path: Path, move: Callable[[Path, Path], None]) -> None:
+    """What it points to is not touched."""
+    (tmp_path / "precious").write_text("keep")
+    (tmp_path / "a").symlink_to(tmp_path / "precious")
+    move(tmp_path / "a", tmp_path / "b")
+    assert names(tmp_path) == ["b", "precious"]
+    assert (tmp_path / "b").is_symlink()
+
+
+def test_a_folder_can_be_moved(tmp_path: Path, move: Callable[[Path, Path], None]) -> None:
+    """A folder in pending/ has to get out of it, too."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "inside").touch()
+    move(tmp_path / "a", tmp_path / "b")
+    assert names(tmp_path / "b") == ["inside"]
+
+
+def test_of_many_movers_to_one_name_one_wins(tmp_path: Path) -> None:
+    """Twenty threads, one name: one file lands, nineteen stay where they were."""
+    for number in range(20):
+        (tmp_path / f"from{number}").write_text(str(number))
+    refused: list[int] = []
+    barrier = threading.Barrier(20)
+
+    def go(number: int) -> None:
+        barrier.wait()
+        try:
+            files.move(str(tmp_path / f"from{number}"), str(tmp_path / "to"))
+        except FileExistsError:
+            refused.append(number)
+
+    threads = [threading.Thread(target=go, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    winner = int((tmp_path / "to").read_text())
+    assert sorted([winner, *refused]) == list(range(20))
+    assert all((tmp_path / f"from{number}").exists() for number in refused)
+
+
+# -- write ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_file_is_ours_alone(tmp_path: Path) -> None:
+    """0600 whatever the umask is, and never over what is there."""
+    path = str(tmp_path / "new")
+    before = os.umask(0)
+    try:
+        files.write_new(path, b"abc", sync=True)
+    finally:
+        os.umask(before)
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    with pytest.raises(FileExistsError):
+        files.write_new(path, b"xyz", sync=True)
+    assert Path(path).read_bytes() == b"abc"
+
+
+def test_a_new_file_is_not_written_through_a_link(tmp_path: Path) -> None:
+    """A link laid in wait under the name leads nowhere."""
+    (tmp_path / "trap").symlink_to(tmp_path / "victim")
+    with pytest.raises(FileExistsError):
+        files.write_new(str(tmp_path / "trap"), b"abc", sync=False)
+    assert not (tmp_path / "victim").exists()
+
+
+@pytest.mark.parametrize("failing", ["write", "fsync", "late write"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+@pytest.mark.parametrize("how", ["write_new", "replace"])
+def test_a_failed_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, code: int, how: str
+) -> None:
+    """On a full or failing disk no half file and no temporary stays behind, and an old file stays as it was."""
+    path = tmp_path / "file"
+    if how == "replace":
+        path.write_text("old")
+    real = os.write
+
+    def refuse(*args: Any) -> int:
+        raise OSError(code, os.strerror(code))
+
+    def some_then_refuse(fd: int, data: Any) -> int:
+        if len(data) <= 50:
+            return refuse()
+        return real(fd, data[: len(data) // 2])
+
+    monkeypatch.setattr(
+        os, "fsync" if failing == "fsync" else "write", some_then_refuse if "late" in failing else refuse
+    )
+    write = files.replace if how == "replace" else partial(files.write_new, sync=True)
+    with pytest.raises(OSError) as caught:
+        write(str(path), b"x" * 1000)
+    assert caught.value.errno == code
+    if how == "replace":
+        assert names(tmp_path) == ["file"]
+        assert path.read_text() == "old"
+    else:
+        assert names(tmp_path) == []
+
+
+def test_a_write_that_is_cut_short_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel may take a few bytes at a time."""
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:7]))
+    files.write_new(str(tmp_path / "file"), b"0123456789" * 10, sync=False)
+    monkeypatch.undo()
+    assert (tmp_path / "file").read_bytes() == b"0123456789" * 10
+
+
+def test_a_failed_rename_leaves_the_old_file_and_no_scratch(tmp_path: Path) -> None:
+    """A folder has the name: replace gives up and tidies up."""
+    (tmp_path / "name").mkdir()
+    with pytest.raises(OSError):
+        files.replace(str(tmp_path / "name"), b"abc")
+    assert names(tmp_path) == ["name"]
+
+
+def test_readers_see_the_old_or_the_new_file_never_half(tmp_path: Path) -> None:
+    """A file replaced over and over reads whole each time."""
+    path = tmp_path / "file"
+    sides = [b"a" * 100_000, b"b" * 50_000]
+    path.write_bytes(sides[0])
+    over = threading.Event()
+
+    def write() -> None:
+        for number in range(40):
+            files.replace(str(path), sides[number % 2])
+        over.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    looks = 0
+    while not over.is_set():
+        assert path.read_bytes() in sides
+        looks += 1
+    writer.join()
+    assert looks
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["syncfs", "one by one"])
+def test_many_files_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: bool) -> None:
+    """With one call where there is one, one by one elsewhere; a missing file is an error either way or none at all."""
+    if not here:
+        monkeypatch.setattr(files, "_syncfs", None)
+    paths = [str(tmp_path / str(number)) for number in range(3)]
+    for path in paths:
+        files.write_new(path, b"abc", sync=False)
+    files.sync_many(str(tmp_path), paths)
+    with pytest.raises(FileNotFoundError):
+        files.sync_many(str(tmp_path / "gone"), [str(tmp_path / "gone" / "x")])
+
+
+def test_tokens_differ_and_are_plain_letters() -> None:
+    """A name that nobody else will choose, on any file system."""
+    drawn = {files.token() for _ in range(2000)}
+    assert len(drawn) == 2000
+    assert all(len(text) == 16 and text.isalnum() and text == text.lower() for text in drawn)
+
+
+# -- read ----------------------------------------------------------------------------------------------------------
+
+
+def a_socket(path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(path.parent)  # a socket's path is limited to 107 bytes
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+def a_big_file(path: Path) -> None:
+    path.write_bytes(b"x" * (LIMIT + 1))
+
+
+def a_sparse_file(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+ODD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "link": (lambda path: path.symlink_to("/etc/passwd"), "a symbolic link"),
+    "dangling link": (lambda path: path.symlink_to("/nowhere"), "a symbolic link"),
+    "link to itself": (lambda path: path.symlink_to(path), "a symbolic link"),
+    "folder": (lambda path: path.mkdir(), "a folder"),
+    "fifo": (os.mkfifo, "a FIFO"),
+    "socket": (a_socket, "a socket"),
+    "big": (a_big_file, f"too large: {LIMIT + 1} bytes"),
+    "sparse": (a_sparse_file, f"too large: {1 << 40} bytes"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    """No link is followed, no FIFO waited for, no terabyte read; the text says what it is."""
+    make, told = ODD[kind]
+    path = tmp_path / "odd"
+    make(path)
+    began = time.monotonic()
+    with pytest.raises(files.Unfit, match=told):
+        files.read_plain(str(path), LIMIT)
+    assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
+def test_a_device_is_refused(tmp_path: Path) -> None:
+    """/dev/zero has no end."""
+    path = tmp_path / "zero"
+    try:
+        os.mknod(path, 0o020600, os.makedev(1, 5))
+    except PermissionError:
+        pytest.skip("no devices may be made here")
+    with pytest.raises(files.Unfit, match="device"):
+        files.read_plain(str(path), LIMIT)
+
+
+def test_exactly_the_limit_may_be_read(tmp_path: Path) -> None:
+    """The limit is inclusive, and the status is that of the file that was read."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * LIMIT)
+    data, status = files.read_plain(str(path), LIMIT)
+    assert len(data) == LIMIT
+    assert status.st_ino == path.stat().st_ino
+
+
+def test_a_file_that_grows_while_it_is_read_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size that was looked up is not believed."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100)
+    real = os.read
+
+    def read(fd: int, count: int) -> bytes:
+        with path.open("ab") as file:
+            file.write(b"y" * 100)
+        return real(fd, count)
+
+    monkeypatch.setattr(os, "read", read)
+    with pytest.raises(files.Unfit, match="too large"):
+        files.read_plain(str(path), 150)
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    """Not after success, nor after any refusal."""
+    (tmp_path / "good").write_text("x")
+    (tmp_path / "fifo").mkdir()
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    files.read_plain(str(tmp_path / "good"), LIMIT)
+    for name in ("fifo", "good"):
+        with pytest.raises(files.Unfit):
+            files.read_plain(str(tmp_path / name), 0)
+    files.open_for_writing_elsewhere(str(tmp_path / "good"))
+    after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    assert after == before
+
+
+# -- who writes ----------------------------------------------------------------------------------------------------
+
+linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="leases are Linux's")
+
+
+@linux_only
+def test_a_writer_is_seen_as_long_as_it_writes(tmp_path: Path) -> None:
+    """However slow it is, and not a moment longer; a reader is no writer."""
+    path = tmp_path / "file"
+    path.touch()
+    assert files.open_for_writing_elsewhere(str(path)) is False
+    with path.open("rb"):
+        assert files.open_for_writing_elsewhere(str(path)) is False
+    with path.open("ab"):
+        assert files.open_for_writing_elsewhere(str(path)) is True
+    assert files.open_for_writing_elsewhere(str(path)) is False
+    assert files.open_for_writing_elsewhere(str(tmp_path / "gone")) is None
+
+
+@linux_only
+def test_a_writer_that_comes_while_we_look_does_not_end_us(tmp_path: Path) -> None:
+    """The kernel tells of a broken lease by SIGIO, which would end the worker."""
+    path = tmp_path / "file"
+    path.touch()
+    look = (
+        "import fcntl, os, sys, time\n"
+        "from queuectl import files\n"
+        "real = fcntl.fcntl\n"
+        "def slow(fd, what, value=0):\n"
+        "    found = real(fd, what, value)\n"
+        "    if (what, value) == (fcntl.F_SETLEASE, fcntl.F_RDLCK):\n"
+        "        print('leased', flush=True)\n"
+        "        sys.stdin.readline()\n"
+        "        time.sleep(0.05)\n"
+        "    return found\n"
+        "fcntl.fcntl = slow\n"
+        "print(files.open_for_writing_elsewhere(sys.argv[1]))\n"
+    )
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", look, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert watcher.stdin
+    assert watcher.stdout
+    assert watcher.stdout.readline() == "leased\n"
+    writer = threading.Thread(target=lambda: path.write_text("x"))
+    writer.start()  # blocks until the lease is given up
+    rest, _ = watcher.communicate("\n", timeout=20)
+    writer.join()
+    assert watcher.returncode != -signal.SIGIO
+    assert (rest, watcher.returncode) == ("False\n", 0)
+    assert path.read_text() == "x"
