@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from queuectl.errors import InvalidJob, QueuectlError
 from queuectl.job import SIZE_LIMIT
-from queuectl.strict_json import load_json
+from queuectl.strict_json import load_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,10 +187,8 @@ class _Scan:
         end = self._end()
         raw = self._text[self._at : end]
         self._at = end
-        value = load_json(raw)
+        value = load_object(raw.encode())
         self.line += raw.count("\n")
-        if not isinstance(value, dict):
-            raise InvalidJob("a job is a JSON object: {…}")
         return value
 
     def _end(self) -> int:

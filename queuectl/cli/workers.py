@@ -162,9 +162,9 @@ def list_command(session: Session) -> None:
 @click.pass_obj
 def run_command(session: Session, mode: str, drain: bool, wait_retries: bool) -> int:
     """Be a worker. This is what `worker start` executes."""
-    from queuectl import worker
+    from queuectl import pool
 
-    return worker.main(session.spool.layout, mode=mode, drain=drain, wait_retries=wait_retries)
+    return pool.be_worker(session.spool.layout, mode=mode, drain=drain, wait_retries=wait_retries)
 
 
 def _since(moment: float | None) -> str:

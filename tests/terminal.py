@@ -1,0 +1,61 @@
+"""Run the command line with a terminal in front of it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Seen(NamedTuple):
+    """What a person saw, bytes and text, and the exit code."""
+
+    raw: bytes
+    text: str
+    code: int
+
+
+def on_terminal(
+    *args: str, typed: str = "", width: int = 120, timeout: float = 40, cwd: Path | None = None
+) -> Seen:
+    """Run `queuectl ARGS` on a pseudo terminal, type something, and return what it wrote to either stream."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "COLUMNS": str(width), "LINES": "50", "TERM": "xterm", "NO_COLOR": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "queuectl", *args], stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=cwd
+    )
+    os.close(theirs)
+    try:
+        if typed:
+            os.write(ours, typed.encode())
+        raw = _read_all(ours, time.monotonic() + timeout)
+        code = process.wait(timeout)
+    finally:
+        os.close(ours)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    return Seen(raw, raw.decode(errors="replace").replace("\r\n", "\n"), code)
+
+
+def _read_all(fd: int, end: float) -> bytes:
+    """Read until the other side is closed, which Linux tells as an input/output error."""
+    parts = []
+    while time.monotonic() < end:
+        if not select.select([fd], [], [], 0.1)[0]:
+            continue
+        try:
+            data = os.read(fd, 65536)
+        except OSError:
+            break
+        if not data:
+            break
+        parts.append(data)
+    return b"".join(parts)
