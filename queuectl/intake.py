@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 
-from queuectl import files
+from queuectl import claims, files
 from queuectl import job as jobs
 from queuectl.config import Settings
 from queuectl.errors import SpoolError
 from queuectl.foreign import Found, is_job_name, read_foreign
-from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
-from queuectl.moves import Mover
+from queuectl.layout import DEAD, DONE, PENDING
 from queuectl.row import Row, invalid_row, micros, row_of
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from queuectl.index import Index
     from queuectl.job import Job
     from queuectl.layout import Layout
+    from queuectl.moves import Mover
 
 CHUNK = 500
 """Names compared, and files taken in, per transaction of a worker: some 20 ms, in which no other can claim."""
@@ -94,7 +94,7 @@ class Intake:
         if not self.index.open():
             self.rebuild()
             return
-        self._scan_claims()
+        claims.mirror(self.layout, self.index, self.mover.now())
         for place in _ORDER:
             if not self.index.agrees(place, time.time_ns()):
                 for _ in self.scan(place, chunk=LARGE_CHUNK):
@@ -110,7 +110,7 @@ class Intake:
             if not trusted and self.index.open():
                 return sum(self.index.counts().values())  # another process has just done it
             self.index.forget_all()
-            self._scan_claims()
+            claims.mirror(self.layout, self.index, self.mover.now())
             for place in _ORDER:
                 for _ in self.scan(place, chunk=LARGE_CHUNK):
                     continue
@@ -356,47 +356,6 @@ class Intake:
                 row.place = PENDING
                 with self.index.write():
                     self.index.put(row)
-
-    # -- claims ----------------------------------------------------------------------------------------------------
-
-    def _scan_claims(self) -> None:
-        """Compare the workers' folders with the index. They hold a job each, so they are simply read."""
-        here: dict[str, set[str]] = {}
-        try:
-            with os.scandir(self.layout.processing) as workers:
-                names = [entry.name for entry in workers if entry.is_dir(follow_symlinks=False)]
-        except OSError:
-            self.layout.create()
-            return
-        for worker in names:
-            place = f"{PROCESSING}/{worker}"
-            with suppress(FileNotFoundError):
-                here[place] = {name for name in os.listdir(self.layout.claims(worker)) if is_job_name(name)}
-        for place, found in here.items():
-            known = {name for _, name in self.index.all_at(place, "", CHUNK)}
-            for name in found - known:
-                self._take_claim(place, name)
-        for place in self.index.places():
-            if place.startswith(PROCESSING + "/"):
-                for _ in self._drop_vanished(place):
-                    continue
-
-    def _take_claim(self, place: str, name: str) -> None:
-        path = os.path.join(self.layout.root, place, name)
-        self._micros = micros(self.mover.now())
-        found = self._read(path)
-        if found.job is None or found.status is None:
-            return
-        found.job.id = name[: -len(".json")]
-        found.job.worker = place.rpartition("/")[2]
-        now = micros(self.mover.now())
-        row = row_of(found.job, place, name, found.status, state="processing", arrived=found.arrived, now=now)
-        with self.index.write():
-            old = self.index.get(row.id)
-            later = old is not None and old.place in (DONE, DEAD, PENDING)
-            if later and os.path.lexists(os.path.join(self.layout.root, old.place, old.name)):  # type: ignore[union-attr]
-                return
-            self.index.put(row)
 
 
 _UNFINISHED = object()

@@ -86,6 +86,11 @@ class Job:
         return shlex.join(self.command)
 
     @property
+    def safe_command(self) -> str:
+        """The command as one line that can do a terminal no harm."""
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in self.shown_command)
+
+    @property
     def runs_allowed(self) -> int:
         """How many times the command may run in all: max_retries, and 0 means 1."""
         return max(1, self.max_retries or 0)

@@ -175,7 +175,7 @@ class _Voice:
         """Let everything that this process prints go into a log; a log grown too large makes room first."""
         with suppress(OSError):
             if os.stat(path).st_size > Settings().log_limit:
-                os.replace(path, path + ".1")
+                files.set_aside(path, path + ".1")
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | files.O_CLOEXEC, 0o600)
         os.dup2(fd, 1)
         os.dup2(fd, 2)

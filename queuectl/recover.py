@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import attempt, files
+from queuectl import attempt, claims, files
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob
 from queuectl.layout import PROCESSING
@@ -39,7 +39,7 @@ def abandoned(
         mine: the caller's own name; its folder is its own business.
     """
     freed = 0
-    for worker in claimants(layout):
+    for worker in claims.by_worker(layout):
         if worker != mine:
             lock = Lock.acquire(layout.worker_file(worker, "lock"))
             if lock is not None:
@@ -58,28 +58,13 @@ def _tidy(layout: Layout, worker: str) -> None:
         os.unlink(layout.worker_file(worker, "json"))
 
 
-def claimants(layout: Layout) -> list[str]:
-    """The names under processing/ that hold at least one job file."""
-    found = []
-    with suppress(OSError), os.scandir(layout.processing) as entries:
-        for entry in entries:
-            with suppress(OSError):
-                if entry.is_dir(follow_symlinks=False) and _claims(entry.path):
-                    found.append(entry.name)
-    return found
-
-
-def _claims(folder: str) -> list[str]:
-    return [name for name in os.listdir(folder) if name.endswith(".json") and not name.startswith(".")]
-
-
 def leftovers(
     layout: Layout, mover: Mover, settings: Settings, worker: str, say: Callable[[str], None]
 ) -> int:
     """Free the jobs in the folder of a worker whose lock the caller holds; returns how many."""
     freed = 0
     folder = layout.claims(worker)
-    for name in _claims(folder) if os.path.isdir(folder) else []:
+    for name in claims.by_worker(layout).get(worker, []):
         try:
             freed += _free(layout, mover, settings, worker, os.path.join(folder, name), say)
         except OSError as error:
@@ -133,7 +118,7 @@ def _is_settled(layout: Layout, claimed: Job, worker: str) -> bool:
 
     It is later when it knows of more runs. A stranger's file of the same id does not, and frees nothing.
     """
-    elsewhere = [layout.claims(name) for name in claimants(layout) if name != worker]
+    elsewhere = [layout.claims(name) for name in claims.by_worker(layout) if name != worker]
     for folder in (layout.done, layout.dead, layout.pending, *elsewhere):
         path = os.path.join(folder, f"{claimed.id}.json")
         try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from queuectl import attempt, config, guard, recover, times
@@ -14,6 +13,7 @@ from queuectl.errors import QueuectlError, SpoolError
 from queuectl.index import Index
 from queuectl.intake import Intake
 from queuectl.layout import PENDING, Layout, default_root
+from queuectl.lookout import Lookout
 from queuectl.moves import Claim, Mover
 from queuectl.owner import Lock, boot_id
 from queuectl.runner import Ending, LocalRunner, Outcome
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
 
 TICK = 1.0
 """Seconds between looks at what rings no bell: notes left for us, dead colleagues, settings, a silent watch."""
-
-SCAN_SLICE = 0.05
-"""Seconds of scanning between two claims, so that a hundred thousand drops do not hold up the next start."""
-
-SCAN_SHARE = 3.0
-"""A busy worker scans again only after this many times as long as the last scan took."""
-
-_BESIDE = 0.005
-"""Seconds an idle worker waits for a colleague who is taking in what has landed."""
 
 TROUBLE_PAUSE = 1.0
 """Seconds until what the disk refused is tried again."""
@@ -80,11 +71,8 @@ class Worker:
         self._mover = Mover(self.layout, self._index, now)
         self._intake = Intake(self.layout, self._index, self._mover, self._settings_now)
         self._watch = FolderWatch(self.layout.pending, self._bell)
+        self._lookout = Lookout(self.layout, self._intake, self._watch)
         self._environment = attempt.clean_environment()
-        self._scan: Iterator[None] | None = None
-        self._scan_lock: Lock | None = None
-        self._scan_cost = 0.0
-        self._scan_after = 0.0
         self._next_tick = 0.0
         self._is_over: Callable[[], bool] = lambda: False
         self._trouble: str | None = None
@@ -145,7 +133,7 @@ class Worker:
             self._take_back_own()
             self._loop()
         finally:
-            self._stop_scan()
+            self._lookout.close()
             self._watch.drop()
             if self._seat is not None:
                 self._seat.leave()
@@ -242,45 +230,16 @@ class Worker:
         with self._outliving():
             if not self._index.usable:
                 self._intake.refresh()
-            self._take_in()
+            self._lookout.take_in()
             # One transaction from the suggestion to the claim: no two workers reach for the same file.
             with self._index.moving(PENDING):
                 self._index.promote(round(self._now() * 1e6))
                 while (row := self._index.suggest()) is not None:
+                    self._lookout.unsure = True
                     claim = self._mover.claim(row, self.name)
                     if claim is not None or not self._index.usable:
                         return claim
         return None
-
-    # -- taking in -------------------------------------------------------------------------------------------------
-
-    def _take_in(self) -> None:
-        """Go on with a scan, or begin one if somebody else has touched pending/."""
-        if self._scan is None:
-            deep = self._watch.written
-            if not deep and self._intake.pending_agrees():
-                return
-            if time.monotonic() < self._scan_after:
-                return
-            self._scan_lock = Lock.acquire(os.path.join(self.layout.data, "intake.lock"))
-            if self._scan_lock is None:
-                return
-            self._watch.written = False
-            self._scan = self._intake.scan(PENDING, deep=deep)
-            self._scan_cost = 0.0
-        began = time.monotonic()
-        while time.monotonic() - began < SCAN_SLICE:
-            if next(self._scan, self) is self:
-                self._stop_scan()
-                break
-        self._scan_cost += time.monotonic() - began
-        self._scan_after = time.monotonic() + self._scan_cost * SCAN_SHARE
-
-    def _stop_scan(self) -> None:
-        self._scan = None
-        if self._scan_lock is not None:
-            self._scan_lock.release()
-            self._scan_lock = None
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
@@ -294,32 +253,21 @@ class Worker:
         timeout = max(0.0, self._next_tick - time.monotonic())
         with self._outliving():
             # Armed first, then looked: what lands from here on rings the bell.
-            if self._scan is not None or (not self._intake.unfinished and not self._intake.pending_agrees()):
-                self._scan_after = 0.0
-                timeout = 0.0 if self._scan_lock_is_free() else _BESIDE
+            if self._lookout.has_work():
+                timeout = self._lookout.patience()
             due = self._index.next_due()
             if due is not None:
                 timeout = min(timeout, max(0.0, due / 1e6 - self._now()))
             if self._index.suggest() is not None:
                 timeout = 0.0
         self._bell.wait(timeout)
-        self._scan_after = 0.0
         if self._watch.stormy():
             self._watch.drop()
-
-    def _scan_lock_is_free(self) -> bool:
-        if self._scan_lock is not None:
-            return True
-        lock = Lock.acquire(os.path.join(self.layout.data, "intake.lock"))
-        if lock is None:
-            return False
-        lock.release()
-        return True
 
     def _is_drained(self) -> bool:
         """Whether nothing is left: no waiting job, and with wait_retries none that will wait or may come back."""
         with self._outliving():
-            if self._scan is not None or not (self._intake.unfinished or self._intake.pending_agrees()):
+            if self._lookout.has_work():
                 return False
             if self._index.suggest() is not None:
                 return False
@@ -333,7 +281,7 @@ class Worker:
         job = claim.job
         job.accept(self._settings)
         started = self._now()
-        self._say(f"executing job {job.id}: {_line(job.shown_command)}")
+        self._say(f"executing job {job.id}: {job.safe_command}")
         limit = f"{times.seconds(job.timeout)}s" if job.timeout else "none"
         self._say(
             f"  priority {job.priority}, attempt {job.attempts + 1}/{job.runs_allowed}, timeout {limit}"
@@ -407,13 +355,9 @@ class Worker:
                         self._mover.note_running(claim)
                 if self._seat and self._seat.cancel_wanted(claim.job.id or ""):
                     running.cancel(Ending.CANCELLED)
-            else:
-                self._look_at_notes_if_rung()
+            elif self._stopping and not self._forced:
+                self._look_at_notes()
         return outcome
-
-    def _look_at_notes_if_rung(self) -> None:
-        if self._stopping and not self._forced:
-            self._look_at_notes()
 
     def _settle(self, claim: Claim, state: str) -> bool:
         """Record the outcome, however long the disk refuses: an outcome lost is a job run twice."""
@@ -453,19 +397,3 @@ class Worker:
         else:
             self._say(f"put back {job.id}: {job.last_error}")
         self._say(f"  {took}{code}")
-
-
-def _line(text: str) -> str:
-    """A command as one line that can do a terminal no harm."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def main(layout: Layout, *, mode: str, drain: bool = False, wait_retries: bool = False) -> int:
-    """Be a worker process: what `queuectl worker run` does. Returns the exit code."""
-    from queuectl import pool
-
-    try:
-        return pool.be_worker(layout, mode=mode, drain=drain, wait_retries=wait_retries)
-    finally:
-        with suppress(OSError, ValueError):
-            sys.stdout.flush()

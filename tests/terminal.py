@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Seen(NamedTuple):
-    """What a person saw, bytes and text, and the exit code."""
+    """What a person saw: the bytes, the text without its colours, and the exit code."""
 
     raw: bytes
     text: str
@@ -42,7 +43,8 @@ def on_terminal(
         if process.poll() is None:
             process.kill()
             process.wait()
-    return Seen(raw, raw.decode(errors="replace").replace("\r\n", "\n"), code)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", raw.decode(errors="replace")).replace("\r\n", "\n")
+    return Seen(raw, text, code)
 
 
 def _read_all(fd: int, end: float) -> bytes:

@@ -77,7 +77,9 @@ class _Feed:
             for record in self.source:
                 number += 1
                 if number > 1 and "id" in self._fields:
-                    raise Usage("--id names one job, and the file holds several", hint="queuectl enqueue --help")
+                    raise Usage(
+                        "--id names one job, and the file holds several", hint="queuectl enqueue --help"
+                    )
                 made = quick.merged(record, self._fields)
                 from_mapping(made)
                 self._under_way.append((self.source.place, made))
@@ -106,7 +108,11 @@ def _placed(error: QueuectlError, place: str, feed: _Feed) -> QueuectlError:
 
 
 def _stopped(told: str, queued: int, exit_code: int, hint: str | None = None) -> QueuectlError:
-    before = f"; {render.count(queued, 'job')} before it {'was' if queued == 1 else 'were'} queued" if queued else ""
+    before = (
+        f"; {render.count(queued, 'job')} before it {'was' if queued == 1 else 'were'} queued"
+        if queued
+        else ""
+    )
     stopped = QueuectlError(f"{told}{before}", hint=hint)
     stopped.exit_code = exit_code
     return stopped

@@ -60,7 +60,13 @@ def demo_command(session: Session) -> None:
     render.line(f"jobs: {spool.counts()}")
     render.line()
     render.line("Look into the folders, they are all there is; or ask:")
-    for words in ("list", "show too-slow", "dlq list", "dlq retry too-slow --timeout 90", "worker start --drain"):
+    for words in (
+        "list",
+        "show too-slow",
+        "dlq list",
+        "dlq retry too-slow --timeout 90",
+        "worker start --drain",
+    ):
         render.line(f"    queuectl --spool {root} {words}")
     render.line(f"Done with it? rm -r {root}")
 
@@ -92,7 +98,9 @@ def _run_workers(root: str, *, quiet: bool) -> None:
         code = workers.wait(max(0.0, end - time.monotonic()))
     except subprocess.TimeoutExpired:
         _end(workers)
-        raise WorkerError(f"the demo took longer than {LIMIT:g} s", hint=f"queuectl --spool {root} list") from None
+        raise WorkerError(
+            f"the demo took longer than {LIMIT:g} s", hint=f"queuectl --spool {root} list"
+        ) from None
     except BaseException:
         _end(workers)
         raise

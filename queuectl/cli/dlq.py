@@ -57,7 +57,12 @@ def list_command(session: Session) -> None:
         render.note("the dead letter queue is empty")
     elif render.is_terminal():
         cells = (
-            (row.id, render.clip(render.visible(row.command), 60), tries(row), render.visible(row.last_error or ""))
+            (
+                row.id,
+                render.clip(render.visible(row.command), 60),
+                tries(row),
+                render.visible(row.last_error or ""),
+            )
             for row in rows
         )
         render.table("Dead Letter Queue (DLQ)", ("Job ID", "Command", "Attempts", "Last Error"), cells)

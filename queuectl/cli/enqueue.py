@@ -31,7 +31,8 @@ class _Enqueue(Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             raise Usage(
-                error.format_message(), hint='a command with options goes in quotes ("ls -l") or behind -- (-- ls -l)'
+                error.format_message(),
+                hint='a command with options goes in quotes ("ls -l") or behind -- (-- ls -l)',
             ) from None
 
     def _dashes(self, args: list[str]) -> int | None:
@@ -80,7 +81,12 @@ def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 )
 @click.argument("words", nargs=-1, metavar="[TEXT | -- CMD ARG...]")
 @click.option(
-    "--command", "-c", "command_text", metavar="TEXT", callback=takes.job_field("command"), help="The shell command."
+    "--command",
+    "-c",
+    "command_text",
+    metavar="TEXT",
+    callback=takes.job_field("command"),
+    help="The shell command.",
 )
 @click.option(
     "--file",
@@ -94,7 +100,10 @@ def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     "--id", "job_id", metavar="ID", callback=takes.job_field("id"), help="The job's name. Default: a new one."
 )
 @click.option(
-    "--priority", metavar="1..10", callback=takes.job_field("priority", takes.whole), help="Higher is more urgent."
+    "--priority",
+    metavar="1..10",
+    callback=takes.job_field("priority", takes.whole),
+    help="Higher is more urgent.",
 )
 @click.option(
     "--timeout",
@@ -115,12 +124,21 @@ def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     help="Wait N ** attempt seconds before the next one.",
 )
 @click.option("--run-at", metavar="WHEN", callback=takes.job_field("run_at"), help="Not before this moment.")
-@click.option("--delay", metavar="TIME", callback=takes.checked(takes.duration), help="Not before so long from now.")
 @click.option(
-    "--cwd", metavar="DIR", callback=takes.job_field("cwd"), help="Run it there. Default: the current directory."
+    "--delay", metavar="TIME", callback=takes.checked(takes.duration), help="Not before so long from now."
 )
 @click.option(
-    "--env", metavar="NAME=VALUE", multiple=True, callback=_variable, help="Add a variable. May be given again."
+    "--cwd",
+    metavar="DIR",
+    callback=takes.job_field("cwd"),
+    help="Run it there. Default: the current directory.",
+)
+@click.option(
+    "--env",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_variable,
+    help="Add a variable. May be given again.",
 )
 @click.pass_context
 def enqueue_command(

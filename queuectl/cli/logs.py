@@ -36,7 +36,9 @@ CHUNK = 1 << 18
 )
 @takes.job_argument()
 @click.option("--follow", "-f", is_flag=True, help="Go on until the job has ended.")
-@click.option("--attempt", metavar="N", callback=takes.between(1, 2**31), help="The N-th run. Default: the last.")
+@click.option(
+    "--attempt", metavar="N", callback=takes.between(1, 2**31), help="The N-th run. Default: the last."
+)
 @click.option("--stderr", "errors_only", is_flag=True, help="Only the error stream, on stdout.")
 @click.option("--raw", is_flag=True, help="On a terminal too, pass control characters through as they are.")
 @click.pass_obj
@@ -49,7 +51,9 @@ def logs_command(
     \x1b, unless --raw is given: a job's output could otherwise take the terminal over.
     """
     if session.json:
-        raise Usage("logs prints the bytes of a job, there is no JSON of them", hint=f"queuectl show {job_id} --json")
+        raise Usage(
+            "logs prints the bytes of a job, there is no JSON of them", hint=f"queuectl show {job_id} --json"
+        )
     spool = session.spool
     job = spool.get(job_id)
     run = _last_run(job) if attempt is None else attempt
@@ -152,7 +156,11 @@ class Sink:
     def __init__(self, stream: TextIO, *, raw: bool) -> None:
         self._stream = stream
         self._held = ""
-        self._decoder = None if raw or not render.is_terminal(stream) else codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = (
+            None
+            if raw or not render.is_terminal(stream)
+            else codecs.getincrementaldecoder("utf-8")("replace")
+        )
 
     def write(self, data: bytes) -> None:
         """Pass bytes on."""

@@ -86,7 +86,9 @@ class JobFile:
             try:
                 data = self._stream.read(CHUNK)
             except OSError as error:
-                raise QueuectlError(f"cannot read {self.name}: {(error.strerror or str(error)).lower()}") from None
+                raise QueuectlError(
+                    f"cannot read {self.name}: {(error.strerror or str(error)).lower()}"
+                ) from None
             if self.consumed == 0:
                 data = _without_bom(data)
             try:

@@ -31,7 +31,9 @@ def _escape(found: re.Match[str]) -> str:
     character = found[0]
     code = ord(character)
     named = _NAMES.get(character)
-    return named or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}")
+    return named or (
+        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    )
 
 
 def visible(text: str) -> str:

@@ -57,7 +57,10 @@ def _rows(job: Job) -> Iterator[tuple[str, str]]:
     yield "Timeout", _span(job.timeout, none="none")
     yield "Max Retries", _text(job.max_retries)
     yield "Backoff Base", _text(job.backoff_base)
-    yield "Attempts", f"{job.attempts}/{job.runs_allowed}" if job.max_retries is not None else _text(job.attempts)
+    yield (
+        "Attempts",
+        f"{job.attempts}/{job.runs_allowed}" if job.max_retries is not None else _text(job.attempts),
+    )
     yield "Directory", job.cwd or ""
     yield "Environment", "\n".join(f"{name}={value}" for name, value in (job.env or {}).items())
     yield "Run At", _moment(job.run_at)

@@ -92,7 +92,9 @@ def _state(text: str) -> str:
 
 
 def _limit(text: str) -> int:
-    value = min(int(text), _MOST) if text.isascii() and text.isdigit() and len(text) < 4000 else takes.whole(text)
+    value = (
+        min(int(text), _MOST) if text.isascii() and text.isdigit() and len(text) < 4000 else takes.whole(text)
+    )
     if value < 0:
         raise ValueError(f"must be 0 or more, not {value}")
     return value

@@ -52,12 +52,17 @@ def logs_command(session: Session, name: str | None, follow: bool, raw: bool) ->
     What jobs wrote is in `queuectl logs JOB`.
     """
     if session.json:
-        raise Usage("worker logs prints lines for people, there is no JSON of them", hint="queuectl worker list --json")
+        raise Usage(
+            "worker logs prints lines for people, there is no JSON of them",
+            hint="queuectl worker list --json",
+        )
     layout = session.spool.layout
     names = _names(layout)
     if name is not None:
         if name not in names:
-            raise WorkerError(f"no worker {name!r} has written a log in this spool", hint="queuectl worker list")
+            raise WorkerError(
+                f"no worker {name!r} has written a log in this spool", hint="queuectl worker list"
+            )
         names = [name]
     elif not names and not follow:
         render.note("no worker has written a log yet")

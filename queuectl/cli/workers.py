@@ -55,11 +55,15 @@ worker_command = Group(
     """,
 )
 @click.option("--count", "-n", metavar="N", callback=takes.between(1, MOST_WORKERS), help="How many.")
-@click.option("--foreground", "-f", is_flag=True, help="Live in this terminal and show every job's start and end.")
+@click.option(
+    "--foreground", "-f", is_flag=True, help="Live in this terminal and show every job's start and end."
+)
 @click.option("--drain", is_flag=True, help="Leave when nothing is left to do.")
 @click.option("--wait-retries", is_flag=True, help="With --drain: wait for retries and scheduled jobs too.")
 @click.pass_obj
-def start_command(session: Session, count: int | None, foreground: bool, drain: bool, wait_retries: bool) -> int:
+def start_command(
+    session: Session, count: int | None, foreground: bool, drain: bool, wait_retries: bool
+) -> int:
     """Start workers.
 
     Without --foreground they run in the background, outlive the terminal, and the command returns when each of them
@@ -97,7 +101,9 @@ def _show_started(session: Session, started: list[WorkerInfo]) -> None:
     queuectl worker stop --force              end the jobs too; they are put back and run again later
     """,
 )
-@click.option("--force", is_flag=True, help="End the jobs in hand; they are put back, and it costs them no attempt.")
+@click.option(
+    "--force", is_flag=True, help="End the jobs in hand; they are put back, and it costs them no attempt."
+)
 @click.option(
     "--timeout",
     metavar="TIME",
@@ -123,7 +129,8 @@ def stop_command(session: Session, force: bool, timeout: float | None) -> None:
     if busy:
         names = ", ".join(f"{worker.name} ({_doing(worker)})" for worker in busy)
         raise WorkerError(
-            f"still busy: {names}; each stops when its job ends", hint="queuectl worker stop --force ends the jobs"
+            f"still busy: {names}; each stops when its job ends",
+            hint="queuectl worker stop --force ends the jobs",
         )
 
 

@@ -60,7 +60,11 @@ def as_json(value: dict[str, Any]) -> dict[str, Any]:
     try:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
-        reason = str(error).removeprefix("Object of type ").replace(" is not JSON serializable", " is no value of JSON")
+        reason = (
+            str(error)
+            .removeprefix("Object of type ")
+            .replace(" is not JSON serializable", " is no value of JSON")
+        )
         raise InvalidJob(reason) from None
     made = load_json(text)
     if not isinstance(made, dict):

@@ -1,0 +1,67 @@
+"""What the workers have in hand: their folders under processing/, read and mirrored in the index."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from queuectl.foreign import is_job_name, read_foreign
+from queuectl.layout import PROCESSING
+from queuectl.row import micros, row_of
+
+if TYPE_CHECKING:
+    from queuectl.index import Index
+    from queuectl.layout import Layout
+    from queuectl.row import Row
+
+_ALL = 1 << 30
+
+
+def by_worker(layout: Layout) -> dict[str, list[str]]:
+    """The job files in each worker's folder; folders without one are left out."""
+    found = {}
+    with suppress(OSError), os.scandir(layout.processing) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    names = [name for name in os.listdir(entry.path) if is_job_name(name)]
+                    if names:
+                        found[entry.name] = names
+    return found
+
+
+def mirror(layout: Layout, index: Index, now: float) -> None:
+    """Make the index agree with the workers' folders. They hold a job each, so they are simply read."""
+    here = {f"{PROCESSING}/{worker}": set(names) for worker, names in by_worker(layout).items()}
+    known: dict[str, set[str]] = {place: set() for place in here} | {
+        place: {name for _, name in index.all_at(place, "", _ALL)}
+        for place in index.places()
+        if place.startswith(PROCESSING + "/")
+    }
+    for place, names in known.items():
+        for name in here.get(place, set()) - names:
+            _add(layout, index, place, name, now)
+        for name in names - here.get(place, set()):
+            with index.write():
+                index.drop_if_at(name.removesuffix(".json"), place, name)
+
+
+def _add(layout: Layout, index: Index, place: str, name: str, now: float) -> None:
+    found = read_foreign(os.path.join(layout.root, place, name), micros(now), 0)
+    if found.job is None or found.status is None:
+        return
+    found.job.id = name.removesuffix(".json")
+    found.job.worker = place.rpartition("/")[2]
+    row = row_of(
+        found.job, place, name, found.status, state="processing", arrived=found.arrived, now=micros(now)
+    )
+    with index.write():
+        old = index.get(row.id)
+        # A copy left behind by a crash in mid-settle does not hide where the job really is.
+        if old is None or not _exists(layout, old):
+            index.put(row)
+
+
+def _exists(layout: Layout, row: Row) -> bool:
+    return os.path.lexists(os.path.join(layout.root, row.place, row.name))
