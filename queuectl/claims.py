@@ -36,8 +36,7 @@ def mirror(layout: Layout, index: Index, now: float) -> None:
     here = {f"{PROCESSING}/{worker}": set(names) for worker, names in by_worker(layout).items()}
     known: dict[str, set[str]] = {place: set() for place in here} | {
         place: {name for _, name in index.all_at(place, "", _ALL)}
-        for place in index.places()
-        if place.startswith(PROCESSING + "/")
+        for place in index.claim_places()
     }
     for place, names in known.items():
         for name in here.get(place, set()) - names:

@@ -301,9 +301,10 @@ class Index:
         """How many rows a folder has."""
         return int(self.db.execute("SELECT count(*) FROM jobs WHERE place = ?", (place,)).fetchone()[0])
 
-    def places(self) -> list[str]:
-        """Every folder that has rows."""
-        return [place for (place,) in self.db.execute("SELECT DISTINCT place FROM jobs")]
+    def claim_places(self) -> list[str]:
+        """The workers' folders that have rows. The range keeps SQLite from walking through a million others."""
+        query = "SELECT DISTINCT place FROM jobs WHERE place > 'processing/' AND place < 'processing0'"
+        return [place for (place,) in self.db.execute(query)]
 
     def counts(self) -> dict[str, int]:
         """Jobs by state, in the order of STATES."""

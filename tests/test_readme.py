@@ -147,9 +147,11 @@ def test_every_block_is_of_a_kind_that_is_looked_at() -> None:
 
 
 def spoken_of() -> set[str]:
-    """Every `queuectl …` in running text and tables."""
+    """Every `queuectl …` in running text and tables, and what the service executes."""
     prose = re.sub(r"^```.*\n(?s:.*?)^```$", "", README, flags=re.MULTILINE)
-    return set(re.findall(r"`(queuectl [^`]+)`", prose))
+    services = re.findall(r"^ExecStart=.*/(queuectl .*)$", README, flags=re.MULTILINE)
+    assert services
+    return {*re.findall(r"`(queuectl [^`]+)`", prose), *services}
 
 
 def test_commands_in_running_text_exist(home: Path) -> None:
