@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from queuectl import config, intake, job, layout
+from queuectl import config, foreign, job, layout
 from queuectl.errors import InvalidJob
 
 EXAMPLE = Path(__file__).parent.parent / "spool_example"
@@ -110,8 +110,8 @@ def test_names_that_the_readme_calls_ignored_are_ignored() -> None:
     )
 
     assert len(listed) > 6
-    assert [name for name in listed if intake.is_job_name(name)] == []
-    assert intake.is_job_name("job.json")
+    assert [name for name in listed if foreign.is_job_name(name)] == []
+    assert foreign.is_job_name("job.json")
 
 
 @pytest.mark.parametrize(
