@@ -1,0 +1,295 @@
+"""The order of jobs: priority, waiting time, arrival."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queuectl import Spool, times
+from queuectl.index import Index
+from queuectl.job import Job
+from queuectl.row import row_of
+
+import support
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+NOW = 1_800_000_000.0
+MINUTE = 60_000_000  # microseconds
+
+
+class Waiting(NamedTuple):
+    """A waiting job: moments are microseconds before NOW."""
+
+    priority: int
+    arrived: int
+    due: int | None
+    retry: bool
+
+
+def effective_priority(job: Waiting) -> float:
+    """SPEC 4, word for word, in sixtieths of a second so that nothing is rounded: priority + waiting time / 60 s."""
+    waited = job.arrived if job.due is None else min(job.arrived, job.due)
+    return job.priority * MINUTE + waited
+
+
+waiting_jobs = st.builds(
+    Waiting,
+    priority=st.integers(1, 10),
+    # Whole minutes make ties, single microseconds break them, days outgrow every priority.
+    arrived=st.one_of(
+        st.integers(0, 12).map(lambda minutes: minutes * MINUTE),
+        st.integers(0, 4 * 86400 * 10**6),
+        st.sampled_from([3 * MINUTE - 1, 3 * MINUTE, 3 * MINUTE + 1]),
+    ),
+    due=st.one_of(st.none(), st.integers(0, 12).map(lambda minutes: minutes * MINUTE)),
+    retry=st.booleans(),
+)
+
+
+def put(index: Index, job: Waiting, number: int, *, at: float) -> None:
+    """Tell the index of a job as if the clock stood at this moment, as it does when the job comes."""
+    due = None if job.due is None else NOW - job.due / 1e6
+    made = Job(id=f"job{number}", command="true", priority=job.priority)
+    if job.retry and due is not None:
+        made.attempts, made.next_retry_at = 1, due
+    else:
+        made.run_at = due
+    status = os.stat_result((0o100600, number + 1, 0, 1, 0, 0, 10, 0, 0, 0))
+    arrived = round(NOW * 1e6) - job.arrived
+    row = row_of(
+        made,
+        "pending",
+        f"job{number}.json",
+        status,
+        state=made.waiting_state,
+        arrived=arrived,
+        now=round(at * 1e6),
+    )
+    with index.write():
+        index.put(row)
+
+
+@given(jobs=st.lists(waiting_jobs, min_size=1, max_size=25), late=st.booleans())
+def test_index_hands_jobs_out_in_the_order_of_the_formula(jobs: list[Waiting], late: bool) -> None:
+    """Whatever waits, the next job is the one of the highest effective priority, and of equal ones the first to come.
+
+    late: the index learned of them before they were due, and has to promote them.
+    """
+    jobs = sorted(jobs, key=lambda job: -job.arrived)
+    index = Index(":memory:", "/nonexistent", "boot")
+    index.open()
+    for number, job in enumerate(jobs):
+        put(index, job, number, at=NOW - job.arrived / 1e6 if late else NOW)
+
+    with index.write():
+        index.promote(round(NOW * 1e6))
+    handed_out = []
+    while (row := index.suggest()) is not None:
+        handed_out.append(row.id)
+        with index.write():
+            index.drop(row.id)
+    index.close()
+
+    ranked = sorted(range(len(jobs)), key=lambda number: (-effective_priority(jobs[number]), number))
+    assert handed_out == [f"job{number}" for number in ranked]
+
+
+@given(jobs=st.lists(waiting_jobs, min_size=2, max_size=10), later=st.integers(0, 10**6))
+def test_order_of_waiting_jobs_never_changes(jobs: list[Waiting], later: int) -> None:
+    """Two waiting jobs age alike, so an order found once holds for ever: nothing needs updating (T38)."""
+
+    def order(shift: int) -> list[int]:
+        def key(number: int) -> tuple[float, int]:
+            job = jobs[number]
+            older = job._replace(
+                arrived=job.arrived + shift, due=None if job.due is None else job.due + shift
+            )
+            return -effective_priority(older), number
+
+        return sorted(range(len(jobs)), key=key)
+
+    assert order(0) == order(later)
+
+
+def run_order(spool_dir: Path) -> list[str]:
+    """The ids in the order in which jobs wrote them down."""
+    path = spool_dir / "order"
+    return path.read_text().split() if path.exists() else []
+
+
+def note(spool_dir: Path) -> str:
+    """A command that writes its job's id down."""
+    return f'echo "$QUEUECTL_JOB_ID" >> "{spool_dir}/order"'
+
+
+@pytest.mark.parametrize(
+    ("waited", "first"), [(181, "waited"), (180, "waited"), (179, "fresh")], ids=["past", "tie", "before"]
+)
+def test_priority_5_that_waited_180_s_ties_with_a_fresh_priority_8(
+    spool_dir: Path, waited: int, first: str
+) -> None:
+    """SPEC 4's own example, through a spool and a worker: at the tie the earlier one goes first."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+    moment = time.time()
+    spool._mover.now = lambda: moment - waited
+    spool.enqueue(note(spool_dir), id="waited", priority=5)
+    spool._mover.now = lambda: moment
+    spool.enqueue(note(spool_dir), id="fresh", priority=8)
+
+    support.drain(spool_dir)
+
+    assert run_order(spool_dir)[0] == first
+
+
+def test_higher_priorities_go_first_and_equal_ones_in_order_of_arrival(spool_dir: Path) -> None:
+    """Ten is the most urgent; among equals nobody overtakes."""
+    spool = Spool(spool_dir)
+    for number, priority in enumerate([5, 1, 10, 5, 8, 10, 1, 8]):
+        spool.enqueue(note(spool_dir), id=f"p{priority}-{number}", priority=priority)
+
+    support.drain(spool_dir)
+
+    assert run_order(spool_dir) == ["p10-2", "p10-5", "p8-4", "p8-7", "p5-0", "p5-3", "p1-1", "p1-6"]
+
+
+def test_old_job_of_the_lowest_priority_is_not_starved(spool_dir: Path) -> None:
+    """After ten minutes a priority 1 job goes before every fresh job, whatever its priority."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+    moment = time.time()
+    spool._mover.now = lambda: moment - 600
+    spool.enqueue(note(spool_dir), id="old", priority=1)
+    spool._mover.now = lambda: moment
+    for number in range(3):
+        spool.enqueue(note(spool_dir), id=f"fresh{number}", priority=10)
+
+    support.drain(spool_dir)
+
+    assert run_order(spool_dir)[0] == "old"
+
+
+def test_job_scheduled_long_ago_brings_no_bonus(spool_dir: Path) -> None:
+    """R21: waiting counts from run_at. A job scheduled a week ahead is as fresh as any other when it is due."""
+    start = time.time()
+    spool = Spool(spool_dir)
+    spool.refresh()
+    spool._mover.now = lambda: start - 7 * 86400
+    spool.enqueue(note(spool_dir), id="scheduled", priority=5, run_at=start + 600)
+    spool._mover.now = lambda: start + 590
+    spool.enqueue(note(spool_dir), id="waiting", priority=5)
+
+    support.drain(spool_dir, now=lambda: start + 601)
+
+    assert run_order(spool_dir) == ["waiting", "scheduled"]
+
+
+def test_retry_waits_from_its_own_moment(spool_dir: Path) -> None:
+    """R21: after a failure waiting counts from next_retry_at, so an old failing job does not push in."""
+    start = time.time()
+    spool = Spool(spool_dir)
+    spool.refresh()
+    spool._mover.now = lambda: start - 3600
+    spool.enqueue(f"{note(spool_dir)}; exit 1", id="failing", backoff_base=100, max_retries=2)
+    support.drain(spool_dir, now=lambda: start)
+    due = times.parse_moment(support.load(spool_dir / "pending" / "failing.json")["next_retry_at"])
+    spool._mover.now = lambda: due - 30
+    spool.enqueue(note(spool_dir), id="waiting")
+
+    support.drain(spool_dir, now=lambda: due + 1)
+
+    assert run_order(spool_dir) == ["failing", "waiting", "failing"]
+
+
+def test_burst_of_enqueued_jobs_runs_in_order_of_arrival(spool_dir: Path) -> None:
+    """T09: fifty jobs within the same instants, a worker beside them: ids drawn at random do not shuffle them."""
+    spool = Spool(spool_dir)
+    ids = [spool.enqueue(note(spool_dir)).id for _ in range(25)]
+    ids += list(spool.enqueue_many({"command": note(spool_dir)} for _ in range(25)))
+
+    support.drain(spool_dir)
+
+    assert run_order(spool_dir) == ids
+
+
+def test_burst_enqueued_under_a_running_worker_keeps_its_order(spool_dir: Path, workers: Cli) -> None:
+    """T09: it makes no difference whether the worker or the producer tells the index first."""
+    workers(1)
+    spool = Spool(spool_dir)
+    ids = [spool.enqueue(note(spool_dir)).id or "" for _ in range(50)]
+
+    support.wait_until(lambda: support.finished(spool_dir, *ids), message="fifty jobs to end")
+
+    assert run_order(spool_dir) == ids
+
+
+def test_burst_of_dropped_files_runs_in_order_of_arrival(spool_dir: Path) -> None:
+    """T09: fifty files from a shell loop, named as people number them: job2 comes before job10."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+    script = """
+    for i in $(seq 50); do
+        printf '{"command": "echo $QUEUECTL_JOB_ID >> %s"}' "$1/order" > "$1/tmp/new"
+        mv "$1/tmp/new" "$1/pending/job$i.json"
+    done"""
+    subprocess.run(["sh", "-c", script, "sh", str(spool_dir)], check=True)
+
+    support.drain(spool_dir)
+
+    assert run_order(spool_dir) == [f"job{number}" for number in range(1, 51)]
+
+
+def test_files_of_one_tick_of_the_clock_run_in_the_order_of_their_numbers(spool_dir: Path) -> None:
+    """Files that land within one tick of the file system's clock carry the same time; their names decide then."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+    for number in range(1, 51):
+        support.drop(spool_dir, f"job{number}", command=note(spool_dir))
+
+    support.drain(spool_dir)
+
+    assert run_order(spool_dir) == [f"job{number}" for number in range(1, 51)]
+
+
+def test_editing_a_waiting_file_keeps_its_place(spool_dir: Path) -> None:
+    """Who changes a job in pending/ does not send it to the end of the line."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+    start = time.time()
+    spool._mover.now = lambda: start - 120
+    spool.enqueue(note(spool_dir), id="edited")
+    spool._mover.now = lambda: start - 60
+    spool.enqueue(note(spool_dir), id="other")
+    spool._mover.now = time.time
+    path = spool_dir / "pending" / "edited.json"
+    path.write_text(path.read_text().replace("echo", "echo ''; echo"))
+    assert [row.id for row in spool.list()] == ["edited", "other"]
+
+    support.drain(spool_dir)
+
+    assert run_order(spool_dir) == ["edited", "other"]
+
+
+def test_reindex_keeps_the_order(spool_dir: Path, cli: Cli) -> None:
+    """The index may be deleted at any time: the folders know the order too."""
+    spool = Spool(spool_dir)
+    ids = [spool.enqueue(note(spool_dir), priority=5).id for _ in range(12)]
+    urgent = spool.enqueue(note(spool_dir), priority=9).id
+    for name in os.listdir(spool_dir / "data"):
+        if name.startswith("queuectl.db"):
+            (spool_dir / "data" / name).unlink()
+
+    support.drain(spool_dir)
+
+    assert run_order(spool_dir) == [urgent, *ids]
