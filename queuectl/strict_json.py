@@ -11,7 +11,7 @@ import orjson
 from queuectl.errors import InvalidJob
 
 DEPTH_LIMIT = 32
-_ODD = re.compile(rb'"\s+:|[0-9]{16}|[0-9][eE]')
+_ODD = re.compile(rb'"\s+:|[0-9]{16}|[0-9][eE]|\\\\":')
 
 
 def load_object(data: bytes) -> dict[str, Any]:

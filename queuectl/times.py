@@ -17,7 +17,7 @@ def iso(moment: float) -> str:
 
     The fixed width makes text order and time order the same.
     """
-    when = _EPOCH + timedelta(microseconds=round(moment * 1e6))
+    when = _EPOCH + timedelta(seconds=moment)
     return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond:06d}Z"
 
 
