@@ -30,7 +30,12 @@ def on_terminal(
     ours, theirs = pty.openpty()
     env = {**os.environ, "COLUMNS": str(width), "LINES": "50", "TERM": "xterm", "NO_COLOR": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "queuectl", *args], stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=cwd
+        [sys.executable, "-m", "queuectl", *args],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=env,
+        cwd=cwd,
     )
     os.close(theirs)
     try:

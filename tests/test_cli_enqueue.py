@@ -66,7 +66,12 @@ def test_text_in_braces_is_a_job(cli: Cli, spool_dir: Path) -> None:
     cli("enqueue", '{"id":"job1","command":"echo Hello World","priority":8,"ticket":"A-7"}', expect=0)
 
     job = only(spool_dir)
-    assert (job["id"], job["command"], job["priority"], job["ticket"]) == ("job1", "echo Hello World", 8, "A-7")
+    assert (job["id"], job["command"], job["priority"], job["ticket"]) == (
+        "job1",
+        "echo Hello World",
+        8,
+        "A-7",
+    )
 
 
 def test_flags_set_every_field(cli: Cli, spool_dir: Path) -> None:
@@ -154,9 +159,13 @@ def test_cwd_is_the_callers(cli: Cli, spool_dir: Path, tmp_path: Path) -> None:
 def test_vanished_current_directory_is_told(spool_dir: Path, tmp_path: Path) -> None:
     """A caller whose directory was deleted learns that, and may name another."""
     gone = tmp_path / "gone"
-    script = f'mkdir "{gone}"; cd "{gone}"; rmdir "{gone}"; exec "{sys.executable}" -m queuectl enqueue "$@" true'
+    script = (
+        f'mkdir "{gone}"; cd "{gone}"; rmdir "{gone}"; exec "{sys.executable}" -m queuectl enqueue "$@" true'
+    )
     run = subprocess.run(["sh", "-c", script, "sh"], capture_output=True, text=True, check=False)
-    named = subprocess.run(["sh", "-c", script, "sh", "--cwd", "/"], capture_output=True, text=True, check=False)
+    named = subprocess.run(
+        ["sh", "-c", script, "sh", "--cwd", "/"], capture_output=True, text=True, check=False
+    )
 
     assert (
         run.returncode,
@@ -188,7 +197,9 @@ def test_taken_id_is_refused_and_nothing_changes(cli: Cli, spool_dir: Path) -> N
 def test_json_tells_what_was_queued(cli: Cli, spool_dir: Path) -> None:
     """--json prints an array of the queued jobs, whatever the source, and only that."""
     one = cli("--json", "enqueue", "--id", "a", "echo a", expect=0)
-    many = cli("enqueue", "--file", "-", "--json", stdin='{"id":"b","command":["x"]}\n{"command":"y"}', expect=0)
+    many = cli(
+        "enqueue", "--file", "-", "--json", stdin='{"id":"b","command":["x"]}\n{"command":"y"}', expect=0
+    )
 
     assert json.loads(one.stdout) == [{"id": "a", "state": "pending", "command": "echo a"}]
     first, second = json.loads(many.stdout)
@@ -196,7 +207,9 @@ def test_json_tells_what_was_queued(cli: Cli, spool_dir: Path) -> None:
     assert second["id"] == next(job["id"] for job in queued(spool_dir) if job["command"] == "y")
 
 
-def test_first_command_in_an_empty_home_works(cli: Cli, spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_command_in_an_empty_home_works(
+    cli: Cli, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without any spool named, and without an init step, the job lies in ~/.queuectl, which is private."""
     monkeypatch.delenv("QUEUECTL_SPOOL")
     cli("enqueue", "true", expect=0)

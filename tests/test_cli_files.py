@@ -74,7 +74,9 @@ def test_chunks_may_end_anywhere(monkeypatch: pytest.MonkeyPatch, size: int) -> 
 
 def test_yaml_keeps_times_as_written() -> None:
     """A time without an offset is local in a job file; YAML's own reading of it as UTC must not get in between."""
-    assert read("command: a\nrun_at: 2030-01-01 08:00:00\n") == [{"command": "a", "run_at": "2030-01-01 08:00:00"}]
+    assert read("command: a\nrun_at: 2030-01-01 08:00:00\n") == [
+        {"command": "a", "run_at": "2030-01-01 08:00:00"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,9 @@ def test_what_is_no_job_is_named(text: str | bytes, message: str) -> None:
 def test_jobs_before_the_damage_are_queued_and_counted(cli: Cli, spool_dir: Path, tmp_path: Path) -> None:
     """A bad job stops the file: the error names its line and how many came before it, and those are queued."""
     file = tmp_path / "jobs.ndjson"
-    file.write_text('{"id":"a","command":"true"}\n{"id":"b","command":"true"}\n\n{"command":"c","priority":99}\n')
+    file.write_text(
+        '{"id":"a","command":"true"}\n{"id":"b","command":"true"}\n\n{"command":"c","priority":99}\n'
+    )
 
     done = cli("enqueue", "--file", file, expect=1)
 
@@ -125,7 +129,9 @@ def test_jobs_before_the_damage_are_queued_and_counted(cli: Cli, spool_dir: Path
 
 def test_taken_id_in_a_file_is_named_with_its_line(cli: Cli, spool_dir: Path) -> None:
     """An id that stands twice in a file, or is taken already, stops it there."""
-    twice = cli("enqueue", "--file", "-", stdin='{"id":"a","command":"1"}\n{"id":"a","command":"2"}\n', expect=1)
+    twice = cli(
+        "enqueue", "--file", "-", stdin='{"id":"a","command":"1"}\n{"id":"a","command":"2"}\n', expect=1
+    )
     taken = cli("enqueue", "--file", "-", stdin='{"command":"0"}\n{"id":"a","command":"3"}\n', expect=1)
 
     first = "error: stdin line 2: job id 'a' is taken: that job is pending; 1 job before it was queued"
@@ -135,14 +141,23 @@ def test_taken_id_in_a_file_is_named_with_its_line(cli: Cli, spool_dir: Path) ->
 
 def test_partial_json_output_is_still_json(cli: Cli, spool_dir: Path) -> None:
     """With --json the array tells what was queued before the damage, and is whole."""
-    done = cli("enqueue", "--json", "--file", "-", stdin='{"id":"a","command":"1"}\n{"command":7}\n', expect=1)
+    done = cli(
+        "enqueue", "--json", "--file", "-", stdin='{"id":"a","command":"1"}\n{"command":7}\n', expect=1
+    )
 
     assert json.loads(done.stdout) == [{"id": "a", "state": "pending", "command": "1"}]
 
 
 def test_flags_are_laid_over_every_job(cli: Cli, spool_dir: Path) -> None:
     """A flag beside --file is for all of its jobs; --id can only be for one."""
-    cli("enqueue", "--file", "-", "--priority", "9", stdin="- {id: a, command: x}\n- {id: b, command: y, priority: 1}")
+    cli(
+        "enqueue",
+        "--file",
+        "-",
+        "--priority",
+        "9",
+        stdin="- {id: a, command: x}\n- {id: b, command: y, priority: 1}",
+    )
     several = cli("enqueue", "--file", "-", "--id", "c", stdin='{"command":"x"}\n{"command":"y"}', expect=2)
 
     assert [load(spool_dir / "pending" / f"{name}.json")["priority"] for name in "ab"] == [9, 9]

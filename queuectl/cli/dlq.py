@@ -9,7 +9,7 @@ import click
 from queuectl.cli import args as takes
 from queuectl.cli import render
 from queuectl.cli.frame import Group, Session, Usage, command
-from queuectl.cli.status import in_full, told, tries
+from queuectl.cli.status import LONG, in_full, told, tries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,17 +55,13 @@ def list_command(session: Session) -> None:
         render.json_array(told(spool, row) for row in rows)
     elif not rows:
         render.note("the dead letter queue is empty")
-    elif render.is_terminal():
+    elif render.is_terminal() and len(rows) <= LONG:
+        heads = ("Job ID", "Command", "Attempts", "Last Error")
         cells = (
-            (
-                row.id,
-                render.clip(render.visible(row.command), 60),
-                tries(row),
-                render.visible(row.last_error or ""),
-            )
+            (row.id, render.visible(row.command), tries(row), render.visible(row.last_error or ""))
             for row in rows
         )
-        render.table("Dead Letter Queue (DLQ)", ("Job ID", "Command", "Attempts", "Last Error"), cells)
+        render.table("Dead Letter Queue (DLQ)", heads, cells, cut=("Command",))
     else:
         for row in rows:
             text, error = in_full(spool, row)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
 # C0, DEL, C1; then what reorders, hides or breaks lines: soft hyphen, bidi marks, separators, zero-width no-break
 # space, lone surrogates, interlinear marks, invisible tags.
@@ -24,6 +24,7 @@ _RISKY = (
 _LINE = re.compile(f"[{_RISKY}]")
 _LINES = re.compile(f"[{_RISKY}]".replace("\0-\x1f", "\0-\x09\x0b-\x1f"))
 _NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_BETWEEN, _NARROWEST = 3, 12
 STATE_STYLES = {"processing": "cyan", "completed": "green", "failed": "yellow", "dead": "red"}
 
 
@@ -121,41 +122,60 @@ def json_array(values: Iterable[Any]) -> None:
             array.add(value)
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """A rich console that takes text as text: no markup, no emoji, no guessed colours."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table on the terminal.
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, cut: Sequence[str] = ()
+) -> None:
+    """Print a table on the terminal. Its text is made harmless here.
 
     Args:
-        columns: the headings; the column named Command or Last Error gives way when the terminal is narrow.
-        rows: cells of text, which is made visible here, or things that rich can draw.
+        columns: the headings. The last column is wrapped, the others keep their width: an id must stay whole.
+        cut: headings of columns that give way, and end in … where there is no room.
     """
     from rich import box
     from rich.table import Table
-
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAVY, pad_edge=False)
-    for name in columns:
-        if name in {"Command", "Last Error", "Value", "Note"}:
-            made.add_column(name, overflow="fold", ratio=None)
-        else:
-            made.add_column(name, no_wrap=name != "ID", overflow="fold")
-    for row in rows:
-        made.add_row(*(_cell(value) for value in row))
-    console().print(made)
-
-
-def _cell(value: Any) -> RenderableType:
     from rich.text import Text
 
-    if not isinstance(value, str):
-        shown: RenderableType = value
-        return shown
-    return Text(visible_lines(value), style=STATE_STYLES.get(value, ""))
+    cells = [[visible_lines(text) for text in row] for row in rows]
+    room = console().width
+    widths = _fit([columns, *cells], [*(columns.index(name) for name in cut), len(columns) - 1], room)
+    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAVY)
+    for name, width in zip(columns, widths, strict=True):
+        wrapped = name == columns[-1] and name not in cut
+        made.add_column(name, width=width, no_wrap=not wrapped, overflow="fold" if wrapped else "ellipsis")
+    for row in cells:
+        made.add_row(*(Text(text, style=STATE_STYLES.get(text, "")) for text in row))
+    # Where even the narrowest table has no room, the terminal breaks its lines: rich would leave out whole columns.
+    console(width=max(room, sum(widths) + _BETWEEN * len(widths) + 2)).print(made)
+
+
+def _fit(rows: Sequence[Sequence[str]], giving: Sequence[int], room: int) -> list[int]:
+    """The widths of a table's columns.
+
+    Args:
+        rows: all cells, the headings too.
+        giving: the columns that give way when there is no room; each keeps what it needs or its fair share.
+        room: characters in a line of the terminal.
+    """
+    from rich.cells import cell_len
+
+    widths = [
+        max(cell_len(part) for text in column for part in text.split("\n"))
+        for column in zip(*rows, strict=True)
+    ]
+    flexible = sorted(set(giving), key=lambda number: widths[number])
+    room -= sum(widths) - sum(widths[number] for number in flexible) + _BETWEEN * len(widths) + 2
+    for done, number in enumerate(flexible):
+        share = max(_NARROWEST, room // (len(flexible) - done))
+        widths[number] = min(widths[number], share)
+        room -= widths[number]
+    return widths
 
 
 def ago(seconds: float) -> str:

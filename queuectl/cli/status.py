@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FC = TypeVar("FC", bound="Callable[..., Any] | click.Command")
 _MOST = 2**62
+LONG = 1000
+"""Jobs past which a terminal gets plain lines too: nobody reads such a table, and drawing it takes seconds."""
 
 
 @command(
@@ -132,7 +134,7 @@ def list_command(session: Session, state: str | None, limit: int | None) -> None
         render.json_array(told(spool, row) for row in rows)
     elif not rows:
         render.note("no jobs" if state is None else f"no {state} jobs")
-    elif render.is_terminal():
+    elif render.is_terminal() and len(rows) <= LONG:
         _table(rows)
     else:
         for row in rows:
@@ -150,11 +152,12 @@ def _table(rows: list[Row]) -> None:
                 row.state,
                 str(row.priority if row.priority is not None else ""),
                 tries(row),
-                render.clip(render.visible(row.command), 60),
-                render.clip(render.visible(_remark(row, now)), 60),
+                render.visible(row.command),
+                render.visible(_remark(row, now)),
             )
             for row in rows
         ),
+        cut=("Command", "Note"),
     )
 
 
