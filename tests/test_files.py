@@ -57,7 +57,7 @@ def test_a_move_takes_the_file_along(tmp_path: Path, move: Callable[[Path, Path]
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link", "the same file"])
 def test_a_move_never_clobbers(tmp_path: Path, move: Callable[[Path, Path], None], kind: str) -> None:
-    """Whatever has the target's name keeps it, and the source stays (T63)."""
+    """Whatever has the target's name keeps it, and the source stays."""
     source, target = tmp_path / "a", tmp_path / "b"
     source.write_text("mine")
     if kind == "file":

@@ -185,7 +185,7 @@ def test_the_table_of_wrong_values_has_every_field() -> None:
     ids=lambda v: repr(v)[:30],
 )
 def test_a_wrong_value_is_refused_and_the_field_named(field: str, value: Any) -> None:
-    """Out of range, of the wrong type, or true where a number belongs: the reader learns which field it is (T31)."""
+    """Out of range, of the wrong type, or true where a number belongs: the reader learns which field it is."""
     error = refusal({"command": "true", field: value})
     assert error.field == field
     assert f"{field}: " in str(error)
@@ -228,7 +228,7 @@ def test_null_means_not_given(field: str) -> None:
     ],
 )
 def test_what_is_right_is_kept(field: str, given_value: Any, expected: Any) -> None:
-    """An explicit 0 is a value and not a gap (T29); times come in with and without an offset (T30)."""
+    """An explicit 0 is a value and not a gap; times come in with and without an offset."""
     assert getattr(jobs.parse(as_file({"command": "true", field: given_value})), field) == expected
 
 
@@ -245,7 +245,7 @@ def test_a_time_without_an_offset_is_local(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_explicit_zero_survives_the_settings() -> None:
-    """Settings fill gaps, and only gaps (T29)."""
+    """Settings fill gaps, and only gaps."""
     job = jobs.parse(b'{"command": "true", "timeout": 0, "max_retries": 0}')
     job.accept(Settings(timeout=99, max_retries=9, priority=7))
     assert (job.timeout, job.max_retries, job.priority) == (0, 0, 7)
@@ -300,7 +300,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_broken_file_is_refused_in_plain_words(what: str) -> None:
-    """Quickly, in one line, and never by a traceback (T54, T57)."""
+    """Quickly, in one line, and never by a traceback."""
     data, told = BROKEN[what]
     began = time.monotonic()
     error = refusal(data)
@@ -319,7 +319,7 @@ def test_a_broken_file_is_refused_in_plain_words(what: str) -> None:
     ],
 )
 def test_json_as_tools_write_it_is_read(data: bytes) -> None:
-    """PowerShell's BOM and CRLF, blanks, escapes (T57)."""
+    """PowerShell's BOM and CRLF, blanks, escapes."""
     assert jobs.parse(data).command == "echo hi"
 
 
@@ -438,7 +438,7 @@ def test_renewing_keeps_the_history_and_drops_the_outcome() -> None:
 @example(1799999999.9999995, 1800000000.0)
 @example(0.0, times.LATEST)
 def test_times_have_one_width_so_that_text_order_is_time_order(one: float, other: float) -> None:
-    """Around whole seconds, too (T42)."""
+    """Around whole seconds, too."""
     texts = times.iso(one), times.iso(other)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text) for text in texts)
     if abs(one - other) > 1e-4:
@@ -483,7 +483,7 @@ def test_an_id_may_be(text: str) -> None:
 
 @given(st.text(max_size=70) | st.from_regex(r"[A-Za-z0-9./\\_-]{1,70}", fullmatch=True))
 def test_an_id_is_always_a_safe_file_name(text: str) -> None:
-    """On any system, and nowhere but in its folder (T56)."""
+    """On any system, and nowhere but in its folder."""
     if jobs.is_id(text):
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text)
         assert text[0] not in ".-_"
