@@ -62,13 +62,7 @@ def _run(words: list[str]) -> int:
 def _flush() -> int:
     """Write out what is buffered while an error can still be told; at exit Python would only grumble."""
     if sys.stdout is not None:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            _forget_output()
-            raise SpoolError.from_os("write", "the output", error) from None
+        sys.stdout.flush()
     return 0
 
 
@@ -94,7 +88,11 @@ def _guarded(do: Callable[[], int]) -> int:
         _forget_output()
         return _NO_READER
     except OSError as error:
-        known = SpoolError.from_os("use", error.filename or "the spool", error)
+        # The spool's own accidents come worded; what has no name is the stream that we print to.
+        if error.filename is None:
+            _forget_output()
+        doing, what = ("use", error.filename) if error.filename else ("write", "the output")
+        known = SpoolError.from_os(doing, what, error)
         _tell(str(known), None)
         return known.exit_code
     except Exception as error:

@@ -92,6 +92,8 @@ def get_command(session: Session, key: str | None) -> None:
     queuectl config set timeout 10m
     queuectl config set log_limit 50M
     """,
+    # A negative number is a bad value and no option.
+    context_settings={"ignore_unknown_options": True},
 )
 @_key()
 @click.argument("value")

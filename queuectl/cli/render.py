@@ -65,10 +65,14 @@ def is_terminal(stream: TextIO | None = None) -> bool:
         return False
 
 
+def _write(text: str) -> None:
+    if sys.stdout is not None:  # closed by whoever started us
+        sys.stdout.write(text)
+
+
 def line(text: str = "") -> None:
     """Print one line of result."""
-    if sys.stdout is not None:
-        sys.stdout.write(visible(text) + "\n")
+    _write(visible(text) + "\n")
 
 
 def note(text: str) -> None:
@@ -95,8 +99,7 @@ def _json_escape(found: re.Match[str]) -> str:
 
 def json_value(value: Any) -> None:
     """Print one JSON value."""
-    if sys.stdout is not None:
-        sys.stdout.write(json_text(value) + "\n")
+    _write(json_text(value) + "\n")
 
 
 class JsonArray:
@@ -108,11 +111,11 @@ class JsonArray:
 
     def add(self, value: Any) -> None:
         """Print one more element."""
-        sys.stdout.write(f"{self._open}\n  {json_text(value, indent=None)}")
+        _write(f"{self._open}\n  {json_text(value, indent=None)}")
         self._open = ","
 
     def __exit__(self, *_: object) -> None:
-        sys.stdout.write("[]\n" if self._open == "[" else "\n]\n")
+        _write("[]\n" if self._open == "[" else "\n]\n")
 
 
 def json_array(values: Iterable[Any]) -> None:

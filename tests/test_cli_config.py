@@ -1,0 +1,104 @@
+"""A setting that was set must be in force, and one that cannot be must be refused by name."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support import load
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_get_of_an_untouched_spool(cli: Cli, spool_dir: Path) -> None:
+    """Every setting has its built-in value, and no file is made by asking."""
+    lines = cli("config", "get", expect=0).stdout.splitlines()
+
+    wanted = ["max_retries = 3", "backoff_base = 2", "max_backoff = 86400", "timeout = 20", "priority = 5"]
+    assert lines[:6] == [*wanted, "worker_count = unset"]
+    assert json.loads(cli("config", "get", "--json", expect=0).stdout)["worker_count"] is None
+    assert not (spool_dir / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("key", ["max_retries", "max-retries", "MAX_RETRIES"])
+def test_key_is_echoed_as_typed(cli: Cli, spool_dir: Path, key: str) -> None:
+    """Each spelling names the same setting, and the answer uses the asker's."""
+    assert cli("config", "set", key, "5", expect=0).stdout == f"{key} = 5\n"
+    assert cli("config", "get", key, expect=0).stdout == f"{key} = 5\n"
+    assert cli("config", "get", "max_retries", "--json", expect=0).stdout == '{\n  "max_retries": 5\n}\n'
+
+
+def test_set_is_for_later_jobs_only(cli: Cli, spool_dir: Path) -> None:
+    """A job keeps what was in force when it came; a flag wins over the setting; unset brings the built-in back."""
+    cli("enqueue", "--id", "before", "true", expect=0)
+    cli("config", "set", "max_retries", "1", expect=0)
+    cli("config", "set", "timeout", "10m", expect=0)
+    cli("enqueue", "--id", "after", "true", expect=0)
+    cli("enqueue", "--id", "flag", "--max-retries", "7", "true", expect=0)
+    unset = cli("config", "unset", "max_retries", expect=0)
+    cli("enqueue", "--id", "last", "true", expect=0)
+
+    jobs = [load(spool_dir / "pending" / f"{name}.json") for name in ("before", "after", "flag", "last")]
+    assert [job["max_retries"] for job in jobs] == [3, 1, 7, 3]
+    assert [job["timeout"] for job in jobs] == [20, 600, 600, 600]
+    assert unset.stdout == "max_retries = 3\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["set", "timeuot", "30"], "error: unknown setting 'timeuot'; did you mean timeout?"),
+        (["get", "timeuot"], "error: unknown setting 'timeuot'; did you mean timeout?"),
+        (["unset", "nonsense"], "error: unknown setting 'nonsense'"),
+        (["set", "max_retries", "-1"], "error: max_retries: must be at least 0, not -1"),
+        (["set", "priority", "11"], "error: priority: must be 1 to 10, not 11"),
+        (
+            ["set", "timeout", "soon"],
+            "error: timeout: 'soon' is not a duration: write seconds, or 30s, 10m, 2h, 7d",
+        ),
+        (["set", "backoff_base", "0"], "error: backoff_base: must be at least 1, not 0"),
+    ],
+)
+def test_what_is_refused(cli: Cli, spool_dir: Path, words: list[str], message: str) -> None:
+    """An unknown key or a bad value is exit 1 with one line of fact, and nothing is written."""
+    refused = cli("config", *words, expect=1)
+
+    assert (refused.stdout, refused.stderr.splitlines()[0]) == ("", message)
+    assert not (spool_dir / "config.yaml").exists()
+
+    assert refused.returncode in {1, 2}
+    assert len(refused.stderr.splitlines()) <= 2
+
+
+def test_bad_file_is_named_with_its_line(cli: Cli, spool_dir: Path) -> None:
+    """A settings file that a person got wrong stops whatever needs it, naming file, line and key."""
+    spool_dir.mkdir(mode=0o700)
+    (spool_dir / "config.yaml").write_text("# mine\ntimeout: soon\n")
+
+    for words in (["config", "get"], ["enqueue", "true"]):
+        refused = cli(*words, expect=1)
+        assert refused.stderr.startswith(f"error: {spool_dir}/config.yaml")
+        assert "timeout" in refused.stderr
+        assert "2" in refused.stderr.splitlines()[0]
+
+
+def test_two_files_are_warned_about(cli: Cli, spool_dir: Path) -> None:
+    """YAML wins over JSON, and whoever looks at settings or status is told."""
+    spool_dir.mkdir(mode=0o700)
+    (spool_dir / "config.yaml").write_text("timeout: 1\n")
+    (spool_dir / "config.json").write_text('{"timeout": 2}')
+
+    got = cli("config", "get", "timeout", expect=0)
+    status = cli("status", expect=0)
+
+    assert got.stdout == "timeout = 1\n"
+    assert got.stderr.startswith("warning: config.yaml and config.json are both there")
+    assert "config.yaml and config.json are both there" in status.stderr
+    assert status.stdout.startswith("jobs: {")

@@ -1,0 +1,190 @@
+"""Dead letters are the jobs somebody has to look after: they are listed, sent back or deleted exactly as asked."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from terminal import on_terminal
+
+from support import drop, drop_bytes, load, wait_until, where_is
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def bury(spool: Path, job_id: str, **fields: Any) -> None:
+    record = {"id": job_id, "command": f"echo {job_id}", "attempts": 3, "max_retries": 3, **fields}
+    drop_bytes(spool, f"{job_id}.json", json.dumps(record).encode(), "dead")
+
+
+@pytest.fixture
+def dead(spool_dir: Path) -> Path:
+    """A spool with two dead jobs."""
+    bury(spool_dir, "job1", last_error="Timeout exceeded (5s)", history=[{"run": 1}, {"run": 2}, {"run": 3}])
+    bury(spool_dir, "job2", last_error="Exit code 3")
+    return spool_dir
+
+
+def test_list_in_a_pipe(cli: Cli, dead: Path) -> None:
+    """Id, command, attempts and reason stand in a line; nothing is printed for nothing."""
+    lines = cli("dlq", "list", expect=0).stdout.splitlines()
+    cli("dlq", "clear", "--yes", expect=0)
+    empty = cli("dlq", "list", expect=0)
+
+    assert sorted(lines) == [
+        "job1 - echo job1 - 3 - Timeout exceeded (5s)",
+        "job2 - echo job2 - 3 - Exit code 3",
+    ]
+    assert (empty.stdout, empty.stderr) == ("", "the dead letter queue is empty\n")
+    assert cli("dlq", "list", "--json", expect=0).stdout == "[]\n"
+
+
+def test_list_on_a_terminal(dead: Path) -> None:
+    """People get the documented title and heads."""
+    lines = [line.strip() for line in on_terminal("dlq", "list").text.splitlines()]
+
+    assert lines[0] == "Dead Letter Queue (DLQ)"
+    assert lines[2].split("  ")[0] == "Job ID"
+    assert [word for word in lines[2].split("  ") if word] == [
+        "Job ID",
+        " Command",
+        " Attempts",
+        " Last Error",
+    ]
+
+
+def test_list_status_and_state_agree(cli: Cli, dead: Path) -> None:
+    """Three ways to ask how many are dead give one answer, with an unreadable file counted everywhere."""
+    drop_bytes(dead, "bad.json", b'{"command": ', "dead")
+
+    listed = json.loads(cli("dlq", "list", "--json", expect=0).stdout)
+    by_state = json.loads(cli("list", "--state", "dead", "--json", expect=0).stdout)
+
+    assert listed == by_state
+    assert len(listed) == 3 == json.loads(cli("status", "--json").stdout)["jobs"]["dead"]
+    assert "bad - (no job) - 0 - invalid job: not JSON" in cli("dlq", "list").stdout
+
+
+def test_retry_gives_fresh_attempts_and_keeps_the_history(cli: Cli, dead: Path) -> None:
+    """A job sent back is pending with no attempts used; what was, is remembered."""
+    done = cli("dlq", "retry", "job1", expect=0)
+
+    job = load(dead / "pending" / "job1.json")
+    assert done.stdout == "requeued job job1\n"
+    assert where_is(dead, "job1") == ["pending"]
+    assert (job["state"], job["attempts"], len(job["history"])) == ("pending", 0, 3)
+    assert "last_error" not in job
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60", 60), ("10m", 600), ("0", 0)])
+def test_retry_with_a_new_timeout(cli: Cli, dead: Path, text: str, seconds: float) -> None:
+    """The new limit stays on the job."""
+    cli("dlq", "retry", "job1", "--timeout", text, expect=0)
+
+    assert load(dead / "pending" / "job1.json")["timeout"] == seconds
+
+
+def test_retry_of_several_reports_each(cli: Cli, dead: Path) -> None:
+    """One that cannot be sent back does not hold up the others, and shows in the exit code."""
+    drop(dead, "alive", command="true")
+
+    done = cli("dlq", "retry", "job1", "nobody", "alive", "job2", expect=1)
+    again = cli("dlq", "retry", "job1", "job2", "--json", expect=1)
+
+    assert done.stdout == "requeued job job1\nrequeued job job2\n"
+    assert done.stderr.splitlines()[0] == "error: no job 'nobody' in this spool"
+    assert done.stderr.splitlines()[1].startswith("error: job 'alive' is pending")
+    assert [sorted(entry) for entry in json.loads(again.stdout)] == [["error", "id"]] * 2
+
+
+def test_retry_of_all(cli: Cli, dead: Path) -> None:
+    """--all takes every dead job; with none there it is no error."""
+    done = cli("dlq", "retry", "--all", "--json", expect=0)
+    none = cli("dlq", "retry", "--all", expect=0)
+
+    assert sorted(entry["id"] for entry in json.loads(done.stdout)) == ["job1", "job2"]
+    assert (none.stdout, none.stderr) == ("", "the dead letter queue is empty\n")
+
+
+def test_retry_of_what_is_no_job_says_why(cli: Cli, spool_dir: Path) -> None:
+    """A broken file stays where it is, untouched, until it is mended."""
+    drop_bytes(spool_dir, "bad.json", b'{"command": ', "dead")
+
+    refused = cli("dlq", "retry", "bad", expect=1)
+    (spool_dir / "dead" / "bad.json").write_text('{"command": "true"}')
+    cli("dlq", "retry", "bad", expect=0)
+
+    assert refused.stderr.startswith("error: invalid job: not JSON: ")
+    assert where_is(spool_dir, "bad") == ["pending"]
+
+
+def test_clear_asks_a_person(dead: Path) -> None:
+    """The question says how many; anything but yes deletes nothing."""
+    refused = on_terminal("dlq", "clear", typed="n\n")
+    kept = where_is(dead, "job1")
+    agreed = on_terminal("dlq", "clear", typed="y\n")
+
+    assert "Delete 2 dead jobs for good? [y/N]" in refused.text
+    assert (refused.code, kept) == (1, ["dead"])
+    assert (agreed.code, where_is(dead, "job1")) == (0, [])
+    assert "Deleted 2 job(s)" in agreed.text
+
+
+def test_clear_without_a_terminal_needs_yes(cli: Cli, dead: Path) -> None:
+    """A script that forgot --yes deletes nothing and learns of the flag."""
+    refused = cli("dlq", "clear", stdin="y\n", expect=1)
+
+    assert where_is(dead, "job1") == ["dead"]
+    assert refused.stderr.splitlines()[1] == "hint: add --yes"
+    assert cli("dlq", "clear", "--yes", expect=0).stdout == "Deleted 2 job(s)\n"
+    assert cli("dlq", "clear", expect=0).stdout == "Dead letter queue is empty\n"
+
+
+def test_clear_deletes_every_state_but_running(
+    cli: Cli, dead: Path, workers: Callable[..., Any], tmp_path: Path
+) -> None:
+    """`clear` leaves the running job alone, and its worker; with --state only that state goes."""
+    cli(
+        "enqueue",
+        "--id",
+        "runs",
+        "--timeout",
+        "0",
+        f"while [ ! -e '{tmp_path}/go' ]; do sleep 0.05; done",
+        expect=0,
+    )
+    drop_bytes(dead, "fine.json", b'{"command": "true"}', "done")
+    workers(1)
+    wait_until(lambda: where_is(dead, "runs") == ["processing/worker-0"])
+    cli("enqueue", "--id", "waits", "true", expect=0)
+
+    only_done = cli("clear", "--state", "done", "--yes", expect=0)
+    rest = cli("clear", "--yes", expect=0)
+    (tmp_path / "go").touch()
+
+    assert only_done.stdout == "Deleted 1 job(s)\n"
+    assert (rest.stdout, rest.stderr) == ("Deleted 3 job(s)\n", "note: 1 running job left alone\n")
+    wait_until(lambda: where_is(dead, "runs") == ["done"])
+
+
+def test_cancelled_jobs_are_dead(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
+    """A waiting job is buried, a running one ended; both say Cancelled, and both can be sent back."""
+    cli("enqueue", "--id", "waits", "--delay", "1h", "true", expect=0)
+    cli("enqueue", "--id", "runs", "sleep 60", expect=0)
+    workers(1)
+    wait_until(lambda: where_is(spool_dir, "runs") == ["processing/worker-0"])
+
+    cli("cancel", "waits", "runs", expect=0)
+
+    wait_until(lambda: where_is(spool_dir, "runs") == ["dead"])
+    rows = json.loads(cli("dlq", "list", "--json").stdout)
+    assert {row["id"]: row["last_error"] for row in rows} == {"waits": "Cancelled", "runs": "Cancelled"}
+    assert cli("cancel", "waits", expect=1).stderr.startswith(
+        "error: job 'waits' is dead and cannot be cancelled"
+    )
