@@ -245,8 +245,15 @@ class Intake:
             return False
         if place == PENDING and job.state in ("completed", "dead"):
             return False
+        asked = job.id, job.created_at
         row = self._row(place, name, job, found, job_id)
-        return self.index.insert_new(row)
+        if self.index.insert_new(row):
+            return True
+        # No news after all: the job again as the producer wrote it.
+        job.id, job.created_at = asked
+        for field in orjson.loads(row.settings or "{}"):
+            setattr(job, field, None)
+        return False
 
     def _row(self, place: str, name: str, job: Job, found: Found, job_id: str) -> Row:
         status = cast("os.stat_result", found.status)
