@@ -32,7 +32,7 @@ class Found:
         job: what it says, if it is a job.
         reason: why it is none, in plain words.
         may_grow: it is not complete yet, as far as anyone can tell.
-        gone: it is not there, or cannot be read just now.
+        gone: it is not there, or cannot be read just now; then the reason says why.
         arrived: microseconds since the epoch at which it landed where it lies.
     """
 
@@ -67,7 +67,8 @@ def read_foreign(path: str, now: int, settle_time: float) -> Found:
         found.gone = True
     except PermissionError:
         found.reason = "the worker's user may not read it"
-    except OSError:
+    except OSError as error:
+        found.reason = f"cannot be read: {error}"
         found.gone = True  # a passing fault of the disk is no reason to bury a job
     if found.status is None and not found.gone:
         try:

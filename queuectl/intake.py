@@ -135,15 +135,16 @@ class Intake:
         try:
             with self.index.write():
                 self.index.begin_scan(place, scan)
-            seen = 0
+            present = 0
             for names in self._chunks(folder, chunk):
-                seen += len(names)
-                unfinished += self._take_chunk(place, names, deep=deep)
+                in_rows, incomplete = self._take_chunk(place, names, deep=deep)
+                present += in_rows
+                unfinished += incomplete
                 self._looked += len(names)
                 if self.report:
                     self.report(self._looked)
                 yield
-            if seen - unfinished != self.index.count_at(place):
+            if present != self.index.count_at(place):
                 yield from self._drop_vanished(place)
             if place == PENDING:
                 self.unfinished = unfinished
@@ -168,32 +169,36 @@ class Intake:
         if chunk:
             yield chunk
 
-    def _take_chunk(self, place: str, names: dict[str, int], *, deep: bool) -> int:
-        """Take in what is new of a chunk; returns how many files are not complete yet."""
+    def _take_chunk(self, place: str, names: dict[str, int], *, deep: bool) -> tuple[int, int]:
+        """Take in what is new of a chunk; returns how many files have a row now, and how many are not complete yet."""
         known = self.index.inodes_at(place, list(names))
         new = [name for name, inode in names.items() if known.get(name) != inode]
         if deep and place == PENDING:
             new += self._edited(place, [name for name in names if name in known and name not in new])
+        present = len(names) - len(new)
         if not new:
-            return 0
+            return present, 0
         folder = os.path.join(self.layout.root, place)
         self._micros, self._in_force = micros(self.mover.now()), self._settings()
         found = [(name, self._read(f"{folder}{os.sep}{name}")) for name in new]
         found.sort(key=_landed)
         unfinished = 0
-        buried = []
+        buried, odd = [], []
         with self.index.write():
             for name, what in found:
                 if self._take_new(place, name, what):
+                    present += 1
                     continue
                 verdict = self._take(place, name, what)
-                if verdict is _UNFINISHED:
-                    unfinished += 1
-                elif isinstance(verdict, str):
+                if isinstance(verdict, str):
                     buried.append((name, verdict))
+                    continue
+                odd.append(name)
+                unfinished += verdict is _UNFINISHED
+            present += len(self.index.inodes_at(place, odd))
         for name, reason in buried:
             self._bury(os.path.join(folder, name), reason)
-        return unfinished
+        return present, unfinished
 
     def _edited(self, place: str, names: list[str]) -> list[str]:
         rows = self.index.at(place, names)
@@ -227,8 +232,15 @@ class Intake:
                 with self.index.write():
                     for job_id, name in gone:
                         self.index.drop_if_at(job_id, place, name)
+                        if place == DEAD:
+                            self._drop_reason(name)
             after = page[-1][1]
             yield
+
+    def _drop_reason(self, name: str) -> None:
+        """Delete the reason that lay beside a file which has left dead/."""
+        with suppress(OSError):
+            os.unlink(os.path.join(self.layout.dead, f"{name}.reason"))
 
     # -- one file --------------------------------------------------------------------------------------------------
 
@@ -269,7 +281,7 @@ class Intake:
     def _take(self, place: str, name: str, found: Found) -> object:
         """Put one file into the index; returns a reason when it has to be buried, or _UNFINISHED."""
         if found.gone:
-            return None
+            return _UNFINISHED if found.reason else None
         if found.job is None:
             if place == PENDING:
                 return _UNFINISHED if found.may_grow else found.reason
@@ -294,6 +306,8 @@ class Intake:
             row.settings = old.settings or row.settings
         elif old is not None:
             row.seq = self.index.next_seq()
+            if old.place == DEAD != place:
+                self._drop_reason(old.name)
         self.index.put(row)
         return None
 
