@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,19 @@ INTERRUPTED = "interrupted"
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without the marks of a job that it may itself be part of."""
-    return {name: value for name, value in os.environ.items() if name not in _OURS}
+    """This process's environment without the marks of a job that it may itself be part of.
+
+    Without PyInstaller's marks too: a job's programs must not load the executable's libraries, and a worker needs a
+    folder of its own to unpack to, as that of the command that starts it is gone in a moment.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in _OURS}
+    if getattr(sys, "frozen", False):
+        original = environment.pop("LD_LIBRARY_PATH_ORIG", None)
+        environment.pop("LD_LIBRARY_PATH", None)
+        if original is not None:
+            environment["LD_LIBRARY_PATH"] = original
+        environment = {name: value for name, value in environment.items() if not name.startswith("_PYI_")}
+    return environment
 
 
 def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:

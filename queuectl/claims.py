@@ -35,8 +35,7 @@ def mirror(layout: Layout, index: Index, now: float) -> None:
     """Make the index agree with the workers' folders. They hold a job each, so they are simply read."""
     here = {f"{PROCESSING}/{worker}": set(names) for worker, names in by_worker(layout).items()}
     known: dict[str, set[str]] = {place: set() for place in here} | {
-        place: {name for _, name in index.all_at(place, "", _ALL)}
-        for place in index.claim_places()
+        place: {name for _, name in index.all_at(place, "", _ALL)} for place in index.claim_places()
     }
     for place, names in known.items():
         for name in here.get(place, set()) - names:

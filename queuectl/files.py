@@ -18,6 +18,8 @@ O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 # A FIFO opened without O_NONBLOCK blocks for ever; a link would be followed out of the spool.
 _STRANGER = os.O_RDONLY | O_CLOEXEC | _BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | O_CLOEXEC | _BINARY
+OVERWRITE = os.O_WRONLY | O_CLOEXEC | _BINARY
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _NOT_HERE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
@@ -35,7 +37,7 @@ def token() -> str:
 
 def write_new(path: str, data: bytes, *, sync: bool) -> None:
     """Create path, which must not exist, 0600, with these bytes; with sync they are on the disk on return."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | O_CLOEXEC | _BINARY, 0o600)
+    fd = os.open(path, CREATE, 0o600)
     try:
         write_all(fd, data)
         if sync:
@@ -79,13 +81,21 @@ def sync_folder(path: str) -> None:
 
 def sync_many(folder: str, paths: list[str]) -> None:
     """Put the bytes of many files on the disk. Linux does it with one call for the filesystem they share."""
-    if _syncfs is None:
+    if not CAN_SYNC_ALL:
         for path in paths:
             fd = os.open(path, os.O_RDONLY | O_CLOEXEC | _BINARY)
             try:
                 sync_file(fd)
             finally:
                 os.close(fd)
+        return
+    sync_all(folder)
+
+
+def sync_all(folder: str) -> None:
+    """Put everything of the filesystem that holds this folder on the disk; elsewhere than Linux, of all of them."""
+    if not CAN_SYNC_ALL:
+        os.sync()
         return
     fd = os.open(folder, os.O_RDONLY | O_CLOEXEC | os.O_DIRECTORY)
     try:
@@ -172,6 +182,8 @@ def _libc(name: str, *arguments: Any) -> Any:
 
 _renameat2 = _libc("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _syncfs = _libc("syncfs", ctypes.c_int)
+CAN_SYNC_ALL = _syncfs is not None
+"""Whether one call syncs a whole filesystem and waits for it."""
 
 
 def _rename_noreplace(source: str, target: str) -> bool:

@@ -51,7 +51,7 @@ class Index:
         self.path = path
         self.broken: str | None = None
         self._root = root
-        self._boot = boot
+        self.boot = boot
         self._db: sqlite3.Connection | None = None
         self._inode = 0
 
@@ -66,15 +66,15 @@ class Index:
         if self.usable and self._is_the_file_there():
             return self._is_trusted()
         self.close()
-        self._db = self._connect()
         try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = OFF")
+            self._connect()
             trusted = self._is_trusted()
             if not trusted:
                 self._create()
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
+            if isinstance(error, sqlite3.OperationalError) and not any(
+                word in str(error) for word in _DAMAGE
+            ):
                 raise
             self._start_over()
             trusted = False
@@ -82,11 +82,13 @@ class Index:
         self.broken = None
         return trusted
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> None:
         if self.path != ":memory:":
             with suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        return sqlite3.connect(self.path, isolation_level=None, timeout=BUSY, check_same_thread=False)
+        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = OFF")
 
     def _create(self) -> None:
         """Make the tables, dropping those of another version."""
@@ -104,9 +106,7 @@ class Index:
         for suffix in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 os.unlink(self.path + suffix)
-        self._db = self._connect()
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = OFF")
+        self._connect()
         self._create()
 
     def use_memory(self) -> None:
@@ -135,7 +135,7 @@ class Index:
         return row[0] if row else None
 
     def _is_trusted(self) -> bool:
-        return bool(self._meta("schema") == SCHEMA and self._meta("boot") == self._boot)
+        return bool(self._meta("schema") == SCHEMA and self._meta("boot") == self.boot)
 
     @property
     def usable(self) -> bool:
@@ -251,6 +251,18 @@ class Index:
         except sqlite3.Error as error:
             self.broken = str(error)
 
+    def update(self, row: Row) -> None:
+        """Replace the row of an id that is known, number and all; what the hot path does where `put` asks first."""
+        if not self.usable:
+            return
+        values = list(_values(row))
+        del values[_COLUMNS.index("id")]
+        try:
+            if row.seq is None or not self.db.execute(_UPDATE, [*values, row.id]).rowcount:
+                self.put(row)
+        except sqlite3.Error as error:
+            self.broken = str(error)
+
     def put_if_new(self, row: Row) -> None:
         """Insert the row unless its id is there: a worker may have seen, or even claimed, the file already."""
         if self.usable:
@@ -271,8 +283,11 @@ class Index:
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
+    def _one(self, query: str, *values: Any) -> Any:
+        return self.db.execute(query, values).fetchone()[0]
+
     def _rows(self, tail: str, values: Iterable[Any] = ()) -> list[Row]:
-        return [_row(found) for found in self.db.execute(f"{_SELECT} {tail}", tuple(values))]
+        return [Row(*found) for found in self.db.execute(f"{_SELECT} {tail}", tuple(values))]
 
     def get(self, job_id: str) -> Row | None:
         """The row of one job."""
@@ -299,7 +314,7 @@ class Index:
 
     def count_at(self, place: str) -> int:
         """How many rows a folder has."""
-        return int(self.db.execute("SELECT count(*) FROM jobs WHERE place = ?", (place,)).fetchone()[0])
+        return int(self._one("SELECT count(*) FROM jobs WHERE place = ?", place))
 
     def claim_places(self) -> list[str]:
         """The workers' folders that have rows. The range keeps SQLite from walking through a million others."""
@@ -319,7 +334,7 @@ class Index:
 
     def next_seq(self) -> int:
         """A number behind all others, for a job that goes to the end of the line."""
-        return int(self.db.execute("SELECT coalesce(max(seq), 0) + 1 FROM jobs").fetchone()[0])
+        return int(self._one("SELECT coalesce(max(seq), 0) + 1 FROM jobs"))
 
     def claimed(self, row: Row, place: str, name: str, worker: str) -> None:
         """Say that a waiting job lies in a worker's folder now; the one update of the hot path."""
@@ -338,8 +353,8 @@ class Index:
 
     def next_due(self) -> int | None:
         """The moment of the next scheduled job or retry."""
-        found = self.db.execute("SELECT min(due) FROM jobs WHERE due IS NOT NULL").fetchone()
-        return None if found is None else found[0]
+        found: int | None = self._one("SELECT min(due) FROM jobs WHERE due IS NOT NULL")
+        return found
 
     def suggest(self) -> Row | None:
         """The waiting job that is first in order."""
@@ -378,8 +393,7 @@ class Index:
 
     def finish_rebuild(self) -> None:
         """Declare the content complete, as of this boot."""
-        rows = [("schema", SCHEMA), ("boot", self._boot)]
-        self.db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?), ('boot', ?)", (SCHEMA, self.boot))
 
     def forget_all(self) -> None:
         """Empty it, for a rebuild."""
@@ -388,10 +402,4 @@ class Index:
         self.db.execute("UPDATE counts SET n = 0")
 
 
-def _row(found: tuple[Any, ...]) -> Row:
-    return Row(*found)
-
-
-def _is_damage(error: sqlite3.OperationalError) -> bool:
-    text = str(error)
-    return "malformed" in text or "not a database" in text or "disk image" in text
+_DAMAGE = ("malformed", "not a database", "disk image")

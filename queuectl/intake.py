@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 
-from queuectl import claims, files
+from queuectl import claims, files, spares
 from queuectl import job as jobs
 from queuectl.config import Settings
 from queuectl.errors import SpoolError
@@ -106,6 +106,8 @@ class Intake:
         In one transaction: whoever looks meanwhile sees the old index or waits, never half of a new one.
         """
         trusted = self.index.open()
+        with suppress(OSError):  # a read-only disk keeps what a power cut left as it is
+            spares.restore(self.layout, self.index.boot)
         with self.index.write():
             if not trusted and self.index.open():
                 return sum(self.index.counts().values())  # another process has just done it

@@ -20,20 +20,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import orjson
-
 from queuectl import files
 from queuectl import job as jobs
 from queuectl.errors import DuplicateId, InvalidJob, MoveError, SpoolError
 from queuectl.layout import DEAD, PENDING, PROCESSING
-from queuectl.row import Row, invalid_row, micros, row_of
+from queuectl.row import Row, accept_as_indexed, invalid_row, micros, row_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from queuectl.index import Index
     from queuectl.job import Job
     from queuectl.layout import Layout
+    from queuectl.spares import Spares
 
 MOVES = {
     "claim": {("pending", "processing"), ("failed", "processing")},
@@ -63,11 +62,15 @@ def check(move: str, job_id: str, state: str, target: str) -> None:
 
 @dataclass(slots=True)
 class Claim:
-    """A job in a worker's hands: the folder says so, and `job` is what was read after the rename."""
+    """A job in a worker's hands: the folder says so, and `job` is what was read after the rename.
+
+    `ours`: queuectl wrote the file, and nobody else has a name for it.
+    """
 
     job: Job
     path: str
     row: Row
+    ours: bool = False
 
 
 class Mover:
@@ -84,13 +87,14 @@ class Mover:
 
     # -- in --------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, job: Job) -> None:
+    def enqueue(self, job: Job, *, chosen: bool) -> None:
         """Queue a job that has an id; on return it survives a power cut.
 
-        A chosen id is checked with `refuse_taken` first; here only the file name is.
+        Args:
+            chosen: somebody chose the id, so another job may have it, in whatever state.
 
         Raises:
-            DuplicateId: the name is taken.
+            DuplicateId: the id is taken.
             SpoolFull, SpoolError: nothing was queued.
         """
         name = f"{job.id}.json"
@@ -99,7 +103,7 @@ class Mover:
             files.write_new(scratch, job.to_bytes(), sync=True)
             try:
                 with self.index.moving(PENDING):
-                    self._publish(scratch, name, job)
+                    self._publish(scratch, name, job, chosen=chosen)
             finally:
                 with suppress(OSError):
                     os.unlink(scratch)
@@ -109,41 +113,56 @@ class Mover:
         except OSError as error:
             raise SpoolError.from_os("queue a job in", self.layout.pending, error) from None
 
-    def enqueue_batch(self, batch: Sequence[Job]) -> None:
-        """Queue many at the price of one wait for the disk; all are durable on return.
+    def enqueue_batch(self, batch: Sequence[Job], chosen: Container[str]) -> tuple[int, DuplicateId | None]:
+        """Queue many at the price of one wait for the disk.
 
-        The names were found free by the caller; one that got taken meanwhile raises DuplicateId, and those before
-        it are queued.
+        Args:
+            chosen: the ids that somebody chose.
+
+        Returns:
+            how many of them are queued and durable, from the first on, and what stopped it before the end.
+
+        Raises:
+            SpoolFull, SpoolError: the disk refused; those that are in pending/ already stay there.
         """
         scratches = [os.path.join(self.layout.tmp, f".{files.token()}.tmp") for _ in batch]
+        taken: DuplicateId | None = None
+        queued = 0
         try:
             for scratch, job in zip(scratches, batch, strict=True):
                 files.write_new(scratch, job.to_bytes(), sync=False)
             files.sync_many(self.layout.tmp, scratches)
             with self.index.moving(PENDING):
                 for scratch, job in zip(scratches, batch, strict=True):
-                    self._publish(scratch, f"{job.id}.json", job)
-        except FileExistsError as error:
-            taken = os.path.basename(error.filename2 or error.filename or "?").removesuffix(".json")
-            raise DuplicateId(taken, "pending") from None
+                    try:
+                        self._publish(scratch, f"{job.id}.json", job, chosen=job.id in chosen)
+                    except FileExistsError:
+                        taken = DuplicateId(job.id or "", "pending")
+                    except DuplicateId as error:
+                        taken = error
+                    if taken:
+                        break
+                    queued += 1
+            files.sync_folder(self.layout.pending)
         except OSError as error:
             raise SpoolError.from_os("queue jobs in", self.layout.pending, error) from None
         finally:
             for scratch in scratches:
                 with suppress(OSError):
                     os.unlink(scratch)
-        try:
-            files.sync_folder(self.layout.pending)
-        except OSError as error:
-            raise SpoolError.from_os("queue jobs in", self.layout.pending, error) from None
+        return queued, taken
 
-    def _publish(self, scratch: str, name: str, job: Job) -> None:
+    def _publish(self, scratch: str, name: str, job: Job, *, chosen: bool) -> None:
+        """Make a written file a waiting job; within a transaction, so that no claim hides an id while it is looked for."""
+        if chosen:
+            self.refuse_taken(job.id or "")
         target = os.path.join(self.layout.pending, name)
         files.move(scratch, target)
         now = micros(self.now())
         with suppress(FileNotFoundError):  # claimed already: then the worker has told the index
-            status = os.stat(target)
-            self.index.put_if_new(row_of(job, PENDING, name, status, state="pending", arrived=now, now=now))
+            row = row_of(job, PENDING, name, os.stat(target), state="pending", arrived=now, now=now)
+            row.ours = 1
+            self.index.put_if_new(row)
 
     def refuse_taken(self, job_id: str) -> None:
         """See that no job has this id.
@@ -198,17 +217,20 @@ class Mover:
     def _read_claim(self, row: Row, path: str) -> Claim | None:
         """Read what was claimed. What runs is what is read here, whatever a writer still does to the file."""
         try:
-            data, _ = files.read_plain(path, jobs.SIZE_LIMIT)
-            job = jobs.parse(data)
+            data, status = files.read_plain(path, jobs.SIZE_LIMIT)
+            job, ours = (
+                jobs.parse(data),
+                bool(row.ours) and (status.st_ino, status.st_nlink) == (row.inode, 1),
+            )
         except (files.Unfit, InvalidJob, OSError):
-            job = None
+            job, ours = None, False
         if job is not None:
             job.id = job.id or row.id
             if job.state in ("completed", "dead"):
                 job.renew()
             accept_as_indexed(job, row)
             if job.id == row.id and (job.due_at or 0) <= self.now():
-                return Claim(job, path, row)
+                return Claim(job, path, row, ours)
         # Edited since the index saw it: back it goes, and the intake will look at it anew.
         self._put_back(path, row)
         return None
@@ -218,8 +240,12 @@ class Mover:
             files.move_to_free_name(path, self.layout.pending, row.name)
         self.index.drop(row.id)
 
-    def settle(self, claim: Claim, state: str) -> None:
+    def settle(self, claim: Claim, state: str, spares: Spares | None = None) -> None:
         """Record how it went and move the job out of processing/; `claim.job` holds the outcome.
+
+        Args:
+            spares: the caller's recycled files. With them the claimed file is held until the outcome has been synced;
+                without, this waits for the disk and deletes it.
 
         Raises:
             OSError: the disk refused; the job is still claimed, and settling may be tried again.
@@ -227,27 +253,34 @@ class Mover:
         job = claim.job
         check("settle", job.id or "", "processing", state)
         job.state = state
-        now = self.now()
-        job.updated_at = now
+        job.updated_at = self.now()
         folder = self.layout.folder(state)
         place = os.path.basename(folder)
-        scratch = os.path.join(self.layout.tmp, f".{files.token()}.tmp")
-        files.write_new(scratch, job.to_bytes(), sync=True)
+        scratch, status = spares.write(job.to_bytes()) if spares else self._write_synced(job)
         try:
             with self.index.moving(place):
                 name = files.move_to_free_name(scratch, folder, f"{job.id}.json")
-                status = os.stat(os.path.join(folder, name))
-                row = row_of(
-                    job, place, name, status, state=state, arrived=claim.row.arrived, now=micros(now)
-                )
-                self.index.put(row)
-        finally:
+                now = micros(job.updated_at)
+                row = row_of(job, place, name, status, state=state, arrived=claim.row.arrived, now=now)
+                row.ours = 1
+                row.seq = claim.row.seq
+                self.index.update(row)
+        except BaseException:
             with suppress(OSError):
                 os.unlink(scratch)
-        # The claimed file may go only when the new one cannot be lost any more.
-        files.sync_folder(folder)
+            raise
         with suppress(FileNotFoundError):
-            os.unlink(claim.path)
+            if spares:
+                spares.hold(claim.path, job.id or "", ours=claim.ours)
+            else:
+                # The claimed file may go only when the new one cannot be lost any more.
+                files.sync_folder(folder)
+                os.unlink(claim.path)
+
+    def _write_synced(self, job: Job) -> tuple[str, os.stat_result]:
+        scratch = os.path.join(self.layout.tmp, f".{files.token()}.tmp")
+        files.write_new(scratch, job.to_bytes(), sync=True)
+        return scratch, os.stat(scratch)
 
     def note_running(self, claim: Claim) -> None:
         """Write into a claimed file that it runs, since when and where, for whoever opens it."""
@@ -255,6 +288,7 @@ class Mover:
         claim.job.updated_at = self.now()
         if os.path.lexists(claim.path):
             files.replace(claim.path, claim.job.to_bytes())
+            claim.ours = True
 
     def release(self, claim: Claim) -> None:
         """Put a claimed job back as it was, uncharged."""
@@ -371,13 +405,3 @@ class Mover:
         with suppress(FileNotFoundError):
             os.unlink(path + ".reason")
         return True
-
-
-def accept_as_indexed(job: Job, row: Row) -> None:
-    """Fill in what the producer left out as it was settled when the job was accepted, not as it is today."""
-    if job.created_at is None:
-        job.created_at = row.arrived / 1e6
-    if row.settings:
-        for name, value in orjson.loads(row.settings).items():
-            if getattr(job, name, None) is None:
-                setattr(job, name, value)

@@ -81,23 +81,17 @@ def _spawn(command: list[str]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        # Not the caller's folder: a worker would keep it from being unmounted for as long as it lives.
-        cwd=os.path.abspath(os.sep),
-        env=_environment(),
+        cwd=_start_folder(),
+        env=clean_environment(),
         **detached,
     )
 
 
-def _environment() -> dict[str, str]:
-    """The caller's environment, and the place from which this very package was loaded."""
-    environment = clean_environment()
-    if not getattr(sys, "frozen", False):
-        package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        paths = [
-            os.path.abspath(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path
-        ]
-        environment["PYTHONPATH"] = os.pathsep.join([*paths, package] if package not in paths else paths)
-    return environment
+def _start_folder() -> str:
+    """Where `python -m queuectl` finds this very package without a word in the environment, which jobs inherit."""
+    if getattr(sys, "frozen", False):
+        return os.path.abspath(os.sep)
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def _await_ready(child: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -131,6 +125,9 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
             "child" prints too, and leaves when the process that started it is gone.
     """
     background = mode == "background"
+    if mode != "foreground":
+        # A worker would keep the folder it was started in from being unmounted for as long as it lives.
+        os.chdir(os.sep)
     voice = _Voice(layout)
     worker = Worker(layout.root, drain=drain, wait_retries=wait_retries, say=voice.say, mode=mode)
     try:
@@ -214,7 +211,10 @@ def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries:
         return be_worker(layout, mode="foreground", drain=drain, wait_retries=wait_retries)
     Worker(layout.root).check()
     command = command_line(layout, "child", drain=drain, wait_retries=wait_retries)
-    children = [subprocess.Popen(command, start_new_session=True, env=_environment()) for _ in range(count)]
+    children = [
+        subprocess.Popen(command, start_new_session=True, cwd=_start_folder(), env=clean_environment())
+        for _ in range(count)
+    ]
     pressed: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, lambda number, _: pressed.append(number))

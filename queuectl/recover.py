@@ -14,9 +14,10 @@ from queuectl import attempt, claims, files
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob
 from queuectl.layout import PROCESSING
-from queuectl.moves import Claim, accept_as_indexed
+from queuectl.moves import Claim
 from queuectl.owner import Lock, is_held
-from queuectl.row import Row
+from queuectl.row import Row, accept_as_indexed
+from queuectl.spares import is_settled, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +46,7 @@ def abandoned(
             if lock is not None:
                 try:
                     freed += leftovers(layout, mover, settings, worker, say)
+                    sweep(layout, worker, mover.index.boot)
                     _tidy(layout, worker)
                 finally:
                     lock.release()
@@ -83,7 +85,7 @@ def _free(
         mover.bury_file(path, job_id, f"{error} (found in the folder of {worker}, which is gone)")
         return True
     job.id = job_id
-    if _is_settled(layout, job, worker):
+    if is_settled(layout, job, but=path):
         os.unlink(path)
         return False
     if not end_run(layout, job, worker):
@@ -111,21 +113,3 @@ def end_run(layout: Layout, job: Job, worker: str) -> bool:
 
     gone = end_tree(attempt.marks(layout, job, worker), None, _GRACE)
     return gone and not is_held(layout.worker_file(worker, "run"))
-
-
-def _is_settled(layout: Layout, claimed: Job, worker: str) -> bool:
-    """Whether a later copy of a claimed job lies elsewhere: the settle was cut off between its rename and its tidying.
-
-    It is later when it knows of more runs. A stranger's file of the same id does not, and frees nothing.
-    """
-    elsewhere = [layout.claims(name) for name in claims.by_worker(layout) if name != worker]
-    for folder in (layout.done, layout.dead, layout.pending, *elsewhere):
-        path = os.path.join(folder, f"{claimed.id}.json")
-        try:
-            other = jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0])
-        except (files.Unfit, InvalidJob, OSError):
-            continue
-        later = len(other.history) > len(claimed.history)
-        if later and other.history[: len(claimed.history)] == claimed.history:
-            return True
-    return False

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import orjson
+
 if TYPE_CHECKING:
     import os
 
@@ -18,7 +20,7 @@ SHOWN = 200
 class Row:
     """What the index knows of one job. Moments are whole microseconds since the epoch.
 
-    A waiting job has either a `ready_key`, its place in the order, or `due`, the moment when it gets one.
+    `ours` is 1 for a file that queuectl itself wrote. A waiting job has either a `ready_key`, its place in the order, or `due`, the moment when it gets one.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Row:
     mtime: int = 0
     size: int = 0
     settings: str | None = None
+    ours: int = 0
 
 
 def micros(moment: float) -> int:
@@ -119,3 +122,13 @@ def invalid_row(job_id: str, name: str, status: os.stat_result, reason: str) -> 
         mtime=status.st_mtime_ns,
         size=status.st_size,
     )
+
+
+def accept_as_indexed(job: Job, row: Row) -> None:
+    """Fill in what the producer left out as it was settled when the job was accepted, not as it is today."""
+    if job.created_at is None:
+        job.created_at = row.arrived / 1e6
+    if row.settings:
+        for name, value in orjson.loads(row.settings).items():
+            if getattr(job, name, None) is None:
+                setattr(job, name, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from queuectl.layout import STATES
 
-SCHEMA = 1
+SCHEMA = 2
 
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS jobs(
     ready_key INTEGER, due INTEGER, arrived INTEGER, priority INTEGER, attempts INTEGER, max_retries INTEGER,
     created_at INTEGER, updated_at INTEGER, run_at INTEGER, next_retry_at INTEGER,
     command TEXT, worker TEXT, exit_code INTEGER, last_error TEXT,
-    inode INTEGER, mtime INTEGER, size INTEGER, settings TEXT);
+    inode INTEGER, mtime INTEGER, size INTEGER, settings TEXT, ours INTEGER);
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_place ON jobs(place, name);
 CREATE INDEX IF NOT EXISTS jobs_ready ON jobs(ready_key, seq) WHERE ready_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs(due) WHERE due IS NOT NULL;

@@ -16,8 +16,9 @@ from queuectl.index import Index
 from queuectl.intake import Intake
 from queuectl.job import Job
 from queuectl.layout import PROCESSING, Layout, default_root
-from queuectl.moves import Mover, accept_as_indexed, check
+from queuectl.moves import Mover, check
 from queuectl.owner import boot_id
+from queuectl.row import accept_as_indexed
 
 if TYPE_CHECKING:
     import builtins
@@ -82,13 +83,12 @@ class Spool:
         job = self._prepare({**record, **fields})
         self._open_index()
         if job.id is not None:
-            self._mover.refuse_taken(job.id)
-            self._mover.enqueue(job)
+            self._mover.enqueue(job, chosen=True)
             return job
         for _ in range(_DRAWS):
             job.id = jobs.new_id(time.time())
             with suppress(DuplicateId):
-                self._mover.enqueue(job)
+                self._mover.enqueue(job, chosen=False)
                 return job
         raise SpoolError(f"cannot find a free id in {self.layout.root}")
 
@@ -114,14 +114,14 @@ class Spool:
         source = iter(records)
         queued = 0
         while True:
-            batch, failure = self._prepare_batch(source, common or {})
+            batch, chosen, failure = self._prepare_batch(source, common or {})
             if batch:
-                self._mover.enqueue_batch(batch)
-                queued += len(batch)
+                made, taken = self._mover.enqueue_batch(batch, chosen)
+                failure = taken or failure
+                queued += made
                 if progress:
                     progress(queued)
-                for job in batch:
-                    yield job.id or ""
+                yield from (job.id or "" for job in batch[:made])
             if failure:
                 raise failure
             if len(batch) < BATCH:
@@ -129,10 +129,11 @@ class Spool:
 
     def _prepare_batch(
         self, source: Iterator[Mapping[str, Any]], common: Mapping[str, Any]
-    ) -> tuple[builtins.list[Job], Exception | None]:
+    ) -> tuple[builtins.list[Job], set[str], Exception | None]:
         """Make a batch ready; trouble with one ends the batch before it, so that those before it are queued."""
         batch: builtins.list[Job] = []
         drawn: set[str] = set()
+        chosen: set[str] = set()
         try:
             for record in islice(source, BATCH):
                 job = self._prepare({**record, **common})
@@ -143,12 +144,12 @@ class Spool:
                 elif job.id in drawn:
                     raise DuplicateId(job.id, "pending")
                 else:
-                    self._mover.refuse_taken(job.id)
+                    chosen.add(job.id)
                 drawn.add(job.id)
                 batch.append(job)
         except QueuectlError as error:
-            return batch, error
-        return batch, None
+            return batch, chosen, error
+        return batch, chosen, None
 
     def _prepare(self, record: Mapping[str, Any]) -> Job:
         fields = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from queuectl import attempt, config, guard, recover, times
@@ -18,10 +17,12 @@ from queuectl.moves import Claim, Mover
 from queuectl.owner import Lock, boot_id
 from queuectl.runner import Ending, LocalRunner, Outcome
 from queuectl.seat import Seat
+from queuectl.spares import Spares, sweep
+from queuectl.trouble import Troubles
 from queuectl.wake import Bell, FolderWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from queuectl.runner import Runner, Running
 
@@ -39,7 +40,7 @@ class Worker:
         path: the spool; None for the default one.
         drain: leave when nothing is left to do now.
         wait_retries: with drain, wait for retries and scheduled jobs too.
-        say: takes one line for each thing that happens, without the worker's name.
+        say: takes what happens, a line or two, without the worker's name.
         mode: what `worker list` shows.
         runner: what runs the attempts.
         now: the wall clock in epoch seconds.
@@ -62,11 +63,13 @@ class Worker:
         self._mode = mode
         self._runner = runner or LocalRunner()
         self._now = now
-        self._bell = Bell()
+        self.bell = self._bell = Bell()
         self._stopping = self._forced = False
         self._settings = config.Settings()
         self._config_stamp: object = None
         self._seat: Seat | None = None
+        self._spares: Spares | None = None
+        self._ready: Claim | None = None
         self._index = Index(self.layout.index, self.layout.root, boot_id())
         self._mover = Mover(self.layout, self._index, now)
         self._intake = Intake(self.layout, self._index, self._mover, self._settings_now)
@@ -75,8 +78,7 @@ class Worker:
         self._environment = attempt.clean_environment()
         self._next_tick = 0.0
         self._is_over: Callable[[], bool] = lambda: False
-        self._trouble: str | None = None
-        self._in_trouble = False
+        self._troubles = Troubles(self._say, self._index)
         self.jobs_run = 0
 
     # -- for whoever holds it --------------------------------------------------------------------------------------
@@ -85,11 +87,6 @@ class Worker:
     def name(self) -> str:
         """Its name, once it has one."""
         return self._seat.name if self._seat else "worker"
-
-    @property
-    def bell(self) -> Bell:
-        """Ring it to make the worker look at its flags."""
-        return self._bell
 
     def stop(self, *, force: bool = False) -> None:
         """Finish the job in hand and leave; with force, end that job and put it back. Safe in a signal handler."""
@@ -131,9 +128,12 @@ class Worker:
             self.take_seat()
         try:
             self._take_back_own()
+            self._spares = Spares(self.layout, self.name, self._index.boot, self._say)
             self._loop()
         finally:
             self._lookout.close()
+            if self._spares is not None:
+                self._spares.close()
             self._watch.drop()
             if self._seat is not None:
                 self._seat.leave()
@@ -146,16 +146,18 @@ class Worker:
         while True:
             self._tick()
             if self._stopping:
+                if self._ready is not None:
+                    self._mover.release(self._ready)
                 return
             claim = self._next()
-            if self._in_trouble:
+            if self._troubles.fresh:
                 # Without a pause, trouble that lasts would spin and fill the log.
-                self._in_trouble = False
+                self._troubles.fresh = False
                 if claim is None:
                     self._bell.wait(TROUBLE_PAUSE)
                     continue
             else:
-                self._trouble = None
+                self._troubles.over()
             if claim is not None:
                 self._work(claim)
             elif self._drain and self._is_drained():
@@ -170,7 +172,7 @@ class Worker:
             return
         self._next_tick = now + TICK
         self._look_at_notes()
-        with self._outliving():
+        with self._troubles.outlive():
             self._read_settings()
             if not self._index.usable:
                 self._intake.refresh()
@@ -184,36 +186,17 @@ class Worker:
             self._stopping = True
             self._forced = self._forced or wanted == "force"
 
-    @contextmanager
-    def _outliving(self) -> Iterator[None]:
-        """Turn trouble of the disk or the index into one line: the worker outlives it, waits, and tries again."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            self._index.broken = str(error)
-            self._report(f"the index is set aside and will be rebuilt: {error}")
-        except QueuectlError as error:
-            self._report(str(error))
-        except OSError as error:
-            where = f" {error.filename}" if error.filename else ""
-            self._report(f"trouble with the disk{where}: {(error.strerror or str(error)).lower()}")
-
-    def _report(self, trouble: str) -> None:
-        self._in_trouble = True
-        if trouble != self._trouble:
-            self._trouble = trouble
-            self._say(trouble)
-
     def _take_back_own(self) -> None:
         """What an earlier holder of our name left behind is ours to free: we hold its lock."""
-        with self._outliving():
+        with self._troubles.outlive():
             self._intake.refresh()
             recover.leftovers(self.layout, self._mover, self._settings, self.name, self._say)
+            sweep(self.layout, self.name, self._index.boot)
             os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)
 
     def _settings_now(self) -> config.Settings:
         """The settings for a file that is being taken in: what was set before it was dropped holds for it."""
-        with self._outliving():
+        with self._troubles.outlive():
             self._read_settings()
         return self._settings
 
@@ -227,31 +210,40 @@ class Worker:
 
     def _next(self) -> Claim | None:
         """The next job, claimed; None when there is none to be had now."""
-        with self._outliving():
+        if self._ready is not None:
+            claim, self._ready = self._ready, None
+            return claim
+        with self._troubles.outlive():
             if not self._index.usable:
                 self._intake.refresh()
             self._lookout.take_in()
-            # One transaction from the suggestion to the claim: no two workers reach for the same file.
             with self._index.moving(PENDING):
-                self._index.promote(round(self._now() * 1e6))
-                while (row := self._index.suggest()) is not None:
-                    self._lookout.unsure = True
-                    claim = self._mover.claim(row, self.name)
-                    if claim is not None or not self._index.usable:
-                        return claim
+                return self._claim()
+        return None
+
+    def _claim(self) -> Claim | None:
+        """Take the first job in order, within a transaction: no two workers reach for the same file."""
+        self._index.promote(round(self._now() * 1e6))
+        while self._index.usable and (row := self._index.suggest()) is not None:
+            self._lookout.unsure = True
+            claim = self._mover.claim(row, self.name)
+            if claim is not None:
+                return claim
         return None
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
         """Sleep until something lands, a moment comes, or a second is over."""
+        if self._spares is not None:
+            self._spares.flush()
         if not self._watch.arm() and self._seat:
             self._seat.say_polling(self._watch.failure)
         elif self._seat:
             self._seat.say_polling(None)
         self._watch.events = 0
         timeout = max(0.0, self._next_tick - time.monotonic())
-        with self._outliving():
+        with self._troubles.outlive():
             # Armed first, then looked: what lands from here on rings the bell.
             if self._lookout.has_work():
                 timeout = self._lookout.patience()
@@ -266,7 +258,7 @@ class Worker:
 
     def _is_drained(self) -> bool:
         """Whether nothing is left: no waiting job, and with wait_retries none that will wait or may come back."""
-        with self._outliving():
+        with self._troubles.outlive():
             if self._lookout.has_work():
                 return False
             if self._index.suggest() is not None:
@@ -281,11 +273,9 @@ class Worker:
         job = claim.job
         job.accept(self._settings)
         started = self._now()
-        self._say(f"executing job {job.id}: {job.safe_command}")
         limit = f"{times.seconds(job.timeout)}s" if job.timeout else "none"
-        self._say(
-            f"  priority {job.priority}, attempt {job.attempts + 1}/{job.runs_allowed}, timeout {limit}"
-        )
+        details = f"priority {job.priority}, attempt {job.attempts + 1}/{job.runs_allowed}, timeout {limit}"
+        self._say(f"executing job {job.id}: {job.safe_command}\n  {details}")
         job.started_at, job.worker = started, self.name
         try:
             outcome = self._run(claim)
@@ -293,7 +283,7 @@ class Worker:
             self._give_back(claim, error)
             return
         self.jobs_run += 1
-        with self._outliving():
+        with self._troubles.outlive():
             limit_of = self._settings.output_limit
             attempt.keep_output(self.layout, job, self.name, limit=limit_of, retire=outcome.leftovers > 0)
         now = self._now()
@@ -351,7 +341,7 @@ class Worker:
                 self._tick()
                 if not noted:
                     noted = True
-                    with self._outliving():
+                    with self._troubles.outlive():
                         self._mover.note_running(claim)
                 if self._seat and self._seat.cancel_wanted(claim.job.id or ""):
                     running.cancel(Ending.CANCELLED)
@@ -364,7 +354,18 @@ class Worker:
         told = False
         while True:
             try:
-                self._mover.settle(claim, state)
+                with self._troubles.outlive():
+                    self._lookout.take_in()
+                # One transaction for the end of this job and the claim of the next.
+                with self._index.moving(PENDING):
+                    self._mover.settle(claim, state, self._spares)
+                    if not self._stopping:
+                        self._ready = self._claim()
+            except sqlite3.Error as error:
+                self._index.broken = str(
+                    error
+                )  # after the settle: the next look at the folders puts it right
+                return True
             except OSError as error:
                 if self._forced:
                     return False
@@ -379,21 +380,16 @@ class Worker:
 
     def _give_back(self, claim: Claim, error: QueuectlError) -> None:
         self._say(f"cannot run {claim.job.id} now: {error}")
-        with self._outliving():
+        with self._troubles.outlive():
             self._mover.release(claim)
         self._bell.wait(TROUBLE_PAUSE)
 
     def _tell(self, claim: Claim, outcome: Outcome, state: str) -> None:
         job = claim.job
-        took = f"execution time {outcome.duration:.3f}s"
-        code = "" if outcome.exit_code is None else f", exit code {outcome.exit_code}"
-        if state == "completed":
-            self._say(f"completed {job.id}")
-        elif state == "failed":
+        verb = "put back" if state == "pending" else state
+        line = f"{verb} {job.id}" if state == "completed" else f"{verb} {job.id}: {job.last_error}"
+        if state == "failed":
             wait = max(0.0, (job.next_retry_at or 0) - (job.finished_at or 0))
-            self._say(f"failed {job.id}: {job.last_error}; next attempt in {times.seconds(wait)}s")
-        elif state == "dead":
-            self._say(f"dead {job.id}: {job.last_error}")
-        else:
-            self._say(f"put back {job.id}: {job.last_error}")
-        self._say(f"  {took}{code}")
+            line += f"; next attempt in {times.seconds(wait)}s"
+        code = "" if outcome.exit_code is None else f", exit code {outcome.exit_code}"
+        self._say(f"{line}\n  execution time {outcome.duration:.3f}s{code}")

@@ -28,7 +28,7 @@ worker_command = Group(
     and stopped at any time, several times, from any terminal.""",
     examples="""
     queuectl worker start --count 4           four in the background
-    queuectl worker start --foreground        one here; Ctrl+C once lets it finish its job, twice ends it
+    queuectl worker start --foreground        one here; Ctrl+C lets it finish its job, twice ends it
     queuectl worker start --drain             run what is there, then leave: for cron
     queuectl worker list                      who runs what
     queuectl worker stop                      finish the jobs in hand, then leave
@@ -84,6 +84,8 @@ def start_command(
 
 
 def _show_started(session: Session, started: list[WorkerInfo]) -> None:
+    # Whichever got ready first took the first name; a reader wants them in order.
+    started = sorted(started, key=lambda worker: (len(worker.name), worker.name))
     if session.json:
         render.json_array(_told(worker) for worker in started)
         return

@@ -1,0 +1,326 @@
+"""Files that a worker writes outcomes into, over and over, so that settling a job creates and deletes nothing.
+
+Creating and deleting a file costs more than all other bookkeeping of a job, on some filesystems fifty times more. So
+the claimed file of a settled job becomes the file for a later outcome. But it is also the only copy of the job that
+is surely on the disk, until the outcome is: it is *held* first, and becomes a *spare* once a sync has come back. One
+sync serves all that was settled before it, and a thread waits for it while the worker goes on.
+
+- data/workers/worker-0.held.BOOT.N/ID~K.json: claimed files of settled jobs, not synced yet
+- data/workers/worker-0.spare.N/: files free to be written
+
+A batch changes from held to spare by one rename of its folder. After a power cut, the held files of the old boot say
+which outcomes may not have reached the disk; within their own boot they mean nothing, as no page was lost.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import threading
+import zlib
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from queuectl import files
+from queuectl import job as jobs
+from queuectl.errors import InvalidJob
+from queuectl.owner import Lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from queuectl.job import Job
+    from queuectl.layout import Layout
+
+BATCH = 128
+"""Settled jobs that one sync makes durable while a worker is busy."""
+
+BEHIND = 8
+"""Batches that may wait for the disk before the worker waits too."""
+
+_FOLDER = re.compile(r"(worker-[0-9]+)\.(?:held\.([0-9a-f]+)|spare)\.[0-9]+", re.ASCII)
+
+
+class Spares:
+    """The recycled files of one worker, who holds the lock of its name. One thread uses it.
+
+    Args:
+        boot: the machine's boot id.
+        trouble: told when a sync fails; what it was for stays held then. Called by another thread.
+    """
+
+    def __init__(self, layout: Layout, worker: str, boot: str, trouble: Callable[[str], None]) -> None:
+        self._layout = layout
+        self._prefix = layout.worker_file(worker, "")
+        self._boot = _short(boot)
+        self._trouble = trouble
+        self._batch = _Batch()
+        self._batches = 0
+        self._spares: deque[tuple[str, list[str]]] = deque()
+        self._empty: list[str] = []
+        self._to_sync: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._synced: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._under_way = 0
+        self._thread: threading.Thread | None = None
+
+    def write(self, data: bytes) -> tuple[str, os.stat_result]:
+        """Put bytes into a spare file, or a new one; returns its path, which is the caller's to rename, and status.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        path, fd = self._open()
+        try:
+            files.write_all(fd, data)
+            # Cut to length at last: a truncation to nothing would make ext4 flush the file at its close.
+            os.ftruncate(fd, len(data))
+            status = os.fstat(fd)
+        except BaseException:
+            os.close(fd)
+            with suppress(OSError):
+                os.unlink(path)
+            raise
+        if files.CAN_SYNC_ALL:
+            os.close(fd)
+        else:
+            self._batch.unsynced.append(fd)
+        return path, status
+
+    def _open(self) -> tuple[str, int]:
+        self._collect()
+        while self._spares:
+            folder, names = self._spares[0]
+            path = f"{folder}{os.sep}{names.pop()}"
+            if not names:
+                self._spares.popleft()
+                self._empty.append(folder)
+            with suppress(FileNotFoundError):
+                return path, os.open(path, files.OVERWRITE)
+        path = f"{self._layout.tmp}{os.sep}.{files.token()}.tmp"
+        return path, os.open(path, files.CREATE, 0o600)
+
+    def hold(self, path: str, job_id: str, *, ours: bool) -> None:
+        """Keep a settled job's claimed file until its outcome is on the disk.
+
+        Args:
+            ours: queuectl wrote the file and it has no other name, so it may be written again later. Whoever dropped
+                a file may still hold it open.
+        """
+        batch = self._batch
+        if not batch.folder:
+            batch.folder = self._new_folder()
+        # Numbered: a job that is tried twice within a batch must not push out its own surely durable copy.
+        name = f"{job_id}~{batch.count}.json"
+        os.rename(path, f"{batch.folder}{os.sep}{name}")
+        batch.count += 1
+        if not ours:
+            batch.foreign.append(name)
+        if batch.count >= BATCH:
+            self.flush()
+
+    def _new_folder(self) -> str:
+        self._batches += 1
+        folder = f"{self._prefix}held.{self._boot}.{self._batches}"
+        if self._empty:
+            with suppress(OSError):
+                os.rename(self._empty.pop(), folder)
+                return folder
+        os.mkdir(folder, 0o700)
+        return folder
+
+    def flush(self) -> None:
+        """Have all that was settled so far synced, without waiting for it, unless too much is under way already."""
+        if not self._batch.folder:
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._sync_loop, name="queuectl-sync", daemon=True)
+            self._thread.start()
+        self._to_sync.put(self._batch)
+        self._batch = _Batch()
+        self._under_way += 1
+        self._collect(wait=self._under_way > BEHIND)
+
+    def close(self) -> None:
+        """Wait for the last sync, and delete the files."""
+        self.flush()
+        if self._thread is not None:
+            self._to_sync.put(None)
+            self._thread.join()
+        self._collect()
+        folders = [folder for folder, _ in self._spares] + self._empty
+        self._spares.clear()
+        self._empty.clear()
+        for folder in folders:
+            _remove(folder)
+
+    def _collect(self, *, wait: bool = False) -> None:
+        """Take over the batches whose sync has come back."""
+        while self._under_way:
+            try:
+                folder = self._synced.get(block=wait)
+            except queue.Empty:
+                return
+            wait = False
+            self._under_way -= 1
+            names = os.listdir(folder) if folder else []
+            if folder and names:
+                self._spares.append((folder, names))
+            elif folder:
+                self._empty.append(folder)
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _sync_loop(self) -> None:
+        while (batch := self._to_sync.get()) is not None:
+            try:
+                self._synced.put(self._make_spare(batch))
+            except OSError as error:
+                self._trouble(f"cannot sync what was settled: {(error.strerror or str(error)).lower()}")
+                self._synced.put(None)
+
+    def _make_spare(self, batch: _Batch) -> str:
+        if files.CAN_SYNC_ALL:
+            files.sync_all(batch.folder)
+        else:
+            _sync_each(batch.unsynced, (self._layout.done, self._layout.dead, self._layout.pending))
+        for name in batch.foreign:
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(batch.folder, name))
+        spare = f"{self._prefix}spare.{batch.folder.rpartition('.')[2]}"
+        os.rename(batch.folder, spare)
+        return spare
+
+
+class _Batch:
+    """What was settled between two syncs."""
+
+    __slots__ = ("count", "folder", "foreign", "unsynced")
+
+    def __init__(self) -> None:
+        self.folder = ""
+        self.count = 0
+        self.foreign: list[str] = []
+        self.unsynced: list[int] = []
+
+
+def _sync_each(fds: list[int], folders: Iterable[str]) -> None:
+    try:
+        for fd in fds:
+            files.sync_file(fd)
+    finally:
+        for fd in fds:
+            os.close(fd)
+    for folder in folders:
+        files.sync_folder(folder)
+
+
+def _short(boot: str) -> str:
+    return f"{zlib.crc32(boot.encode()):08x}"
+
+
+def _remove(folder: str) -> None:
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+
+
+# -- after a death -----------------------------------------------------------------------------------------------------
+
+
+def sweep(layout: Layout, worker: str, boot: str) -> None:
+    """Delete what a worker that died in this boot left; the caller holds the lock of its name.
+
+    Raises:
+        OSError: the disk refused to sync the outcomes that the held files vouch for; they stay.
+    """
+    for name in os.listdir(layout.workers):
+        found = _FOLDER.fullmatch(name)
+        if found and found[1] == worker and found[2] in (None, _short(boot)):
+            folder = os.path.join(layout.workers, name)
+            if found[2]:
+                files.sync_all(folder)
+            _remove(folder)
+
+
+def restore(layout: Layout, boot: str) -> int:
+    """After a power cut: put back the jobs whose outcome did not reach the disk; returns how many.
+
+    Raises:
+        OSError: the disk refused; what is left stays for the next time.
+    """
+    old = [
+        os.path.join(layout.workers, name)
+        for name in os.listdir(layout.workers)
+        if (found := _FOLDER.fullmatch(name)) and found[2] not in (None, _short(boot))
+    ]
+    if not old:
+        return 0
+    lock = Lock.acquire(os.path.join(layout.data, "restore.lock"), patience=60)
+    if lock is None:
+        return 0
+    try:
+        return _restore(layout, old)
+    finally:
+        lock.release()
+
+
+def _restore(layout: Layout, folders: list[str]) -> int:
+    latest: dict[str, tuple[Job, str]] = {}
+    for folder in folders:
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            path = os.path.join(folder, name)
+            job = _read(path)
+            if job is not None:
+                job.id = name.rpartition("~")[0]
+                known = latest.get(job.id)
+                if known is None or len(job.history) > len(known[0].history):
+                    latest[job.id] = (job, path)
+    lost = [(job, path) for job, path in latest.values() if not is_settled(layout, job)]
+    for job, path in lost:
+        _clear_torn(layout, job.id or "")
+        files.move_to_free_name(path, layout.pending, f"{job.id}.json")
+    files.sync_folder(layout.pending)
+    for folder in folders:
+        _remove(folder)
+    return len(lost)
+
+
+def is_settled(layout: Layout, claimed: Job, *, but: str | None = None) -> bool:
+    """Whether a later copy of a claimed job lies somewhere: one that knows of more runs.
+
+    A stranger's file of the same id does not, and proves nothing. `but` is a path that does not count.
+    """
+    runs = len(claimed.history)
+    for path in _places(layout, claimed.id or ""):
+        other = _read(path) if path != but else None
+        same = other is not None and other.id in (None, claimed.id)
+        if same and other and len(other.history) > runs and other.history[:runs] == claimed.history:
+            return True
+    return False
+
+
+def _clear_torn(layout: Layout, job_id: str) -> None:
+    """Delete what a power cut left of an outcome: a file under the job's name that is not whole, or another's."""
+    for path in _places(layout, job_id):
+        if os.path.lexists(path):
+            other = _read(path)
+            if other is None or (other.id is not None and other.id != job_id):
+                os.unlink(path)
+
+
+def _places(layout: Layout, job_id: str) -> list[str]:
+    """Where the file of a job can lie."""
+    folders = [layout.done, layout.dead, layout.pending]
+    with suppress(OSError), os.scandir(layout.processing) as workers:
+        folders += [worker.path for worker in workers]
+    return [os.path.join(folder, f"{job_id}.json") for folder in folders]
+
+
+def _read(path: str) -> Job | None:
+    try:
+        return jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0])
+    except (files.Unfit, InvalidJob, OSError):
+        return None

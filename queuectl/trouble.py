@@ -1,0 +1,53 @@
+"""What a worker outlives: a disk that refuses, an index that is damaged. One line each, then it tries again."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from queuectl.errors import QueuectlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from queuectl.index import Index
+
+
+class Troubles:
+    """Turns passing trouble into lines, without repeating itself.
+
+    Attributes:
+        fresh: something went wrong since this was last set to False.
+    """
+
+    def __init__(self, say: Callable[[str], None], index: Index) -> None:
+        self.fresh = False
+        self._say = say
+        self._index = index
+        self._told: str | None = None
+
+    @contextmanager
+    def outlive(self) -> Iterator[None]:
+        """Report trouble of the disk or the index instead of dying of it."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._index.broken = str(error)
+            self.report(f"the index is set aside and will be rebuilt: {error}")
+        except QueuectlError as error:
+            self.report(str(error))
+        except OSError as error:
+            where = f" {error.filename}" if error.filename else ""
+            self.report(f"trouble with the disk{where}: {(error.strerror or str(error)).lower()}")
+
+    def report(self, trouble: str) -> None:
+        """Say it, unless it was the last thing said."""
+        self.fresh = True
+        if trouble != self._told:
+            self._told = trouble
+            self._say(trouble)
+
+    def over(self) -> None:
+        """All is well again: the same trouble would be news."""
+        self._told = None
