@@ -73,6 +73,18 @@ def test_run_that_never_was_is_refused(cli: Cli, twice: Path) -> None:
     assert (new.stdout, new.stderr) == ("", "job new has not run yet\n")
 
 
+def test_deleted_log_is_told_of(cli: Cli, spool_dir: Path) -> None:
+    """Nothing to print is not the same as nothing was written."""
+    drop_bytes(spool_dir, "job1.json", b'{"command": "x", "output": "hi", "history": [{"run": 1}]}', "done")
+
+    done = cli("logs", "job1", expect=0)
+
+    assert (done.stdout, done.stderr) == (
+        "",
+        "the logs of job job1 are gone; the end of its output: queuectl show job1\n",
+    )
+
+
 def follow(*words: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "queuectl", "logs", "-f", *words],

@@ -70,8 +70,11 @@ def logs_command(
     elif run == 0:
         render.note(f"job {job.id} has not run yet")
     else:
-        for tail in _tails(spool, job, run, sinks):
+        tails = _tails(spool, job, run, sinks)
+        for tail in tails:
             tail.pass_on()
+        if job.output and run == _last_run(job) and not any(tail.found for tail in tails):
+            render.note(f"the logs of job {job.id} are gone; the end of its output: queuectl show {job.id}")
     for sink in sinks.values():
         sink.finish()
 
@@ -123,10 +126,12 @@ class _Tail:
         self._stream = stream
         self._sink = sink
         self._done = 0
+        self.found = False
 
     def pass_on(self) -> None:
         """Pass on what was written since the last time."""
         while path := self._path():
+            self.found = True
             start, data = self._read(path)
             if not data:
                 return

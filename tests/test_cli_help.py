@@ -1,0 +1,171 @@
+"""A newcomer must get by with --help alone, and a script must not pay for what its command does not use."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+from terminal import on_terminal
+
+import queuectl
+from queuectl.cli.root import root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+DOCUMENTED = {
+    "enqueue", "worker start", "worker stop", "worker list", "worker logs", "status", "list", "show", "logs", "dlq list",
+    "dlq retry", "dlq clear", "config get", "config set", "config unset", "cancel", "clear", "reindex", "demo",
+    "completion",
+}  # fmt: skip
+
+
+def commands(
+    group: click.Group = root, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command and group below the root that is shown, with the words that lead to it."""
+    ctx = click.Context(group, info_name="queuectl")
+    for name in group.list_commands(ctx):
+        found = group.get_command(ctx, name)
+        assert found is not None, name
+        yield (*path, name), found
+        if isinstance(found, click.Group):
+            yield from commands(found, (*path, name))
+
+
+ALL = list(commands())
+PATHS = [path for path, _ in ALL]
+
+
+def test_every_documented_command_is_there() -> None:
+    """The help pages show what the contract names, and nothing half done."""
+    assert {" ".join(path) for path, found in ALL if not isinstance(found, click.Group)} == DOCUMENTED
+
+
+@pytest.mark.parametrize("path", [(), *PATHS], ids=" ".join)
+def test_help_is_a_page_to_work_from(cli: Cli, spool_dir: Path, path: tuple[str, ...]) -> None:
+    """Every level has a page with what it does, all options explained, and examples; it makes no spool."""
+    page = cli(*path, "--help", expect=0).stdout
+
+    assert page.startswith(f"Usage: {' '.join(('queuectl', *path))} ")
+    assert "\nExamples:\n  queuectl" in page.replace("\n  eval", "\n  queuectl")
+    assert not re.search(r"^  (-\S+, )?--[a-z-]+( [A-Z]\S*)?$", page, flags=re.MULTILINE)
+    assert max(map(len, page.splitlines())) <= 100
+    assert not spool_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), ALL, ids=lambda part: " ".join(part) if isinstance(part, tuple) else ""
+)
+def test_every_option_is_explained(path: tuple[str, ...], command: click.Command) -> None:
+    """No option is a bare name, and each has --spool and --json of its own."""
+    options = [param for param in command.params if isinstance(param, click.Option)]
+
+    assert [param.name for param in options if not param.help and not param.hidden] == []
+    assert {"spool", "json"} <= {param.name for param in options}
+
+
+def test_examples_parse() -> None:
+    """Every example on a help page is a call that the command line understands."""
+    for _, found in [((), root), *ALL]:
+        for line in getattr(found, "examples", "").splitlines():
+            text = re.split(r"\s{3,}|\s\|\s", line.strip())[0]
+            if not text.startswith("queuectl "):
+                continue
+            words = shlex.split(text)[1:]
+            context, command = click.Context(root, info_name="queuectl"), root
+            while isinstance(command, click.Group):
+                name, inner, words = command.resolve_command(context, words)
+                assert inner is not None, text
+                command, context = inner, click.Context(inner, info_name=name, parent=context)  # type: ignore[assignment]
+            command.make_context("x", words[: words.index(">")] if ">" in words else words)
+
+
+@pytest.mark.parametrize("words", [["-h"], [], ["--json"]])
+def test_bare_call_shows_the_page(cli: Cli, spool_dir: Path, words: list[str]) -> None:
+    """Who types the name alone learns what there is."""
+    assert cli(*words, expect=0).stdout == cli("--help", expect=0).stdout
+
+
+def test_bare_group_shows_its_page_as_an_error(cli: Cli, spool_dir: Path) -> None:
+    """A script whose variable was empty must not take the page for success."""
+    done = cli("dlq", expect=2)
+
+    assert (done.stdout, done.stderr) == ("", cli("dlq", "--help").stdout)
+
+
+def test_version(cli: Cli) -> None:
+    """Both ways to call it tell the same version."""
+    installed = subprocess.run(
+        [Path(sys.executable).parent / "queuectl", "--version"], capture_output=True, text=True, check=True
+    )
+
+    assert cli("--version", expect=0).stdout == installed.stdout == f"queuectl {queuectl.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--spool", "S", "--json", "dlq", "list"],
+        ["dlq", "--spool", "S", "--json", "list"],
+        ["dlq", "list", "--spool", "S", "--json"],
+        ["--json", "dlq", "--spool=S", "list"],
+        ["--spool", "elsewhere", "dlq", "list", "--spool", "S", "--json"],
+    ],
+)
+def test_shared_options_stand_anywhere(cli: Cli, spool_dir: Path, tmp_path: Path, words: list[str]) -> None:
+    """--spool and --json mean the same before and after any name; the last --spool counts."""
+    spool = tmp_path / "named"
+    (spool / "dead").mkdir(parents=True, mode=0o700)
+    (spool / "dead" / "job1.json").write_text('{"command": "x"}')
+
+    done = cli(*(word.replace("S", str(spool)) for word in words), expect=0)
+
+    assert [row["id"] for row in json.loads(done.stdout)] == ["job1"]
+    assert not spool_dir.exists()
+
+
+@pytest.mark.parametrize("words", [["status"], ["list"], ["dlq", "list"], ["worker", "list"], ["config", "get"], ["reindex"],
+                                   ["dlq", "clear"], ["clear"], ["dlq", "retry", "--all"], ["worker", "stop"]])  # fmt: skip
+def test_json_is_all_there_is(spool_dir: Path, words: list[str]) -> None:
+    """With --json even a person's terminal gets JSON and nothing else."""
+    seen = on_terminal(*words, "--json")
+
+    json.loads(seen.text)
+    assert seen.code == 0
+
+
+LOADS = """
+import sys
+from queuectl.cli import main
+code = main(sys.argv[1:])
+heavy = {"rich", "psutil", "yaml", "filelock", "watchdog", "subprocess", "asyncio", "email", "http"}
+print(sorted(heavy & set(sys.modules)), "click" in sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "loaded"),
+    [
+        (["enqueue", "true"], "[] False"),
+        (["enqueue", "--priority", "3", "true"], "[] True"),
+        (["enqueue", '{"command": "x"}'], "[] True"),
+        (["list"], "[] True"),
+        (["status"], "[] True"),
+        (["--help"], "[] True"),
+    ],
+)
+def test_commands_load_only_what_they_use(spool_dir: Path, words: list[str], loaded: str) -> None:
+    """Scripts call these thousands of times; a library more would be felt."""
+    done = subprocess.run([sys.executable, "-c", LOADS, *words], capture_output=True, text=True, check=True)
+
+    assert done.stderr.splitlines()[-1] == loaded

@@ -1,0 +1,210 @@
+"""Workers are started, watched and stopped by people and by scripts, from any terminal, with the documented lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from queuectl.cli import demo
+
+from support import drop, finished, processes_of, wait_until, where_is
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_start_prints_the_documented_lines(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
+    """One line a worker, the number, and all process ids, which are those of living processes."""
+    lines = workers(3).stdout.splitlines()
+
+    pids = [int(line.split("=")[1]) for line in lines[:3]]
+    assert lines[:3] == [f"[worker-{n}] started PID={pid}" for n, pid in enumerate(pids)]
+    assert lines[3:] == ["Started 3 worker(s)", f"Worker PIDs: [{', '.join(map(str, pids))}]"]
+    assert set(pids) <= {process.pid for process in processes_of(spool_dir)} | set(pids)
+    for pid in pids:
+        os.kill(pid, 0)
+
+
+def test_start_as_json(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
+    """Programs get an array of names and process ids."""
+    (told,) = json.loads(workers(1, "--json").stdout)
+
+    assert told["name"] == "worker-0"
+    os.kill(told["pid"], 0)
+
+
+def test_count_comes_from_flag_then_setting_then_one(
+    cli: Cli, spool_dir: Path, workers: Callable[..., Any]
+) -> None:
+    """--count wins over worker_count, which wins over one."""
+    cli("config", "set", "worker_count", "2", expect=0)
+    by_setting = cli("worker", "start", expect=0).stdout
+    by_flag = workers(1).stdout
+
+    assert "Started 2 worker(s)" in by_setting
+    assert "Started 1 worker(s)" in by_flag
+
+
+def test_stop_from_anywhere(cli: Cli, spool_dir: Path, workers: Callable[..., Any], tmp_path: Path) -> None:
+    """A stop in another directory reaches every worker, however many starts there were; a second finds none."""
+    workers(1)
+    workers(2)
+    stopped = cli("worker", "stop", expect=0, cwd=tmp_path)
+    again = cli("worker", "stop", expect=0)
+
+    assert (stopped.stdout, again.stdout) == ("Stopped 3 worker(s)\n", "No workers to stop\n")
+    assert processes_of(spool_dir) == []
+
+
+def test_stop_names_who_is_busy(
+    cli: Cli, spool_dir: Path, workers: Callable[..., Any], tmp_path: Path
+) -> None:
+    """After its time a stop says who runs what, and exits 1; the worker leaves when its job ends."""
+    cli(
+        "enqueue",
+        "--id",
+        "long",
+        "--timeout",
+        "0",
+        f"while [ ! -e '{tmp_path}/go' ]; do sleep 0.05; done",
+        expect=0,
+    )
+    workers(1)
+    wait_until(lambda: where_is(spool_dir, "long") == ["processing/worker-0"])
+
+    stopped = cli("worker", "stop", "--timeout", "0", expect=1)
+    listed = cli("worker", "list", expect=0).stdout
+    (tmp_path / "go").touch()
+
+    assert re.match(r"error: still busy: worker-0 \(job long for \d+s", stopped.stderr)
+    assert stopped.stderr.splitlines()[1] == "hint: queuectl worker stop --force ends the jobs"
+    assert re.fullmatch(r"worker-0 - PID=\d+ - job long for \d+s, then stops\n", listed)
+    wait_until(lambda: not processes_of(spool_dir))
+    assert where_is(spool_dir, "long") == ["done"]
+
+
+def test_forced_stop_puts_the_job_back(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
+    """--force ends the job, which waits again and was charged nothing."""
+    cli("enqueue", "--id", "long", "sleep 60", expect=0)
+    workers(1)
+    wait_until(lambda: where_is(spool_dir, "long") == ["processing/worker-0"])
+
+    assert cli("worker", "stop", "--force", expect=0).stdout == "Stopped 1 worker(s)\n"
+    assert where_is(spool_dir, "long") == ["pending"]
+    assert json.loads(cli("list", "--json").stdout)[0]["attempts"] == 0
+
+
+def test_list_of_workers(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
+    """Who is there, as lines and as JSON; nobody is an empty array."""
+    assert cli("worker", "list", "--json", expect=0).stdout == "[]\n"
+    workers(2)
+    told = json.loads(cli("worker", "list", "--json", expect=0).stdout)
+
+    assert [(worker["name"], worker["job_id"], worker["stopping"]) for worker in told] == [
+        ("worker-0", None, False),
+        ("worker-1", None, False),
+    ]
+    assert json.loads(cli("status", "--json").stdout)["workers"] == 2
+
+
+def test_foreground_shows_each_job(cli: Cli, spool_dir: Path) -> None:
+    """A worker in the terminal tells each job's start and end, and with --drain leaves by itself."""
+    drop(spool_dir, "job1", command="echo hi", priority=8, max_retries=3)
+    done = cli("worker", "start", "--foreground", "--drain", expect=0)
+
+    text = done.stdout
+    assert re.search(r"^\[worker-0\] started PID=\d+$", text, flags=re.MULTILINE)
+    assert "[worker-0] executing job job1: echo hi\n" in text
+    assert "[worker-0] completed job1\n" in text
+    for part in ("priority 8", "attempt 1/3", "timeout 20s", "execution time 0.", "exit code 0"):
+        assert part in text
+
+
+def test_several_in_the_foreground_drain_all(cli: Cli, spool_dir: Path) -> None:
+    """More than one work in one terminal; each job is run once."""
+    for number in range(20):
+        drop(spool_dir, f"j{number}", command="true")
+
+    text = cli("worker", "start", "--foreground", "--drain", "--count", "2", expect=0).stdout
+
+    assert sorted(re.findall(r"\] completed (\S+)", text)) == sorted(f"j{n}" for n in range(20))
+
+
+def test_start_that_fails_says_why(cli: Cli, spool_dir: Path) -> None:
+    """A spool that others can write is no place to run commands from: one line, and no success."""
+    spool_dir.mkdir()
+    spool_dir.chmod(0o777)
+
+    done = cli("worker", "start", expect=1)
+
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) <= 2
+
+
+def test_demo_shows_every_job_of_the_example(cli: Cli, spool_dir: Path, tmp_path: Path) -> None:
+    """The demo runs in seconds, tells what each job is there for and where it ended, and touches no other spool."""
+    (tmp_path / "t").mkdir()
+    done = cli("demo", expect=0, env={"TMPDIR": str(tmp_path / "t")}, timeout=20)
+
+    (root,) = (tmp_path / "t").iterdir()
+    for name, lesson in demo.LESSONS.items():
+        assert f"\n{name}: {lesson}\n" in done.stdout
+    assert "a job\n    in " not in done.stdout
+    assert finished(root, *(name for name in demo.LESSONS if name != "new-year"))
+    assert f"queuectl --spool {root} show too-slow" in done.stdout
+    assert not spool_dir.exists()
+
+
+def complete(shell: str, *words: str) -> list[str]:
+    line = " ".join(("queuectl", *words))
+    env = {
+        **os.environ,
+        "_QUEUECTL_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words)),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "queuectl"], env=env, capture_output=True, text=True, check=True
+    )
+    return [part.partition(",")[2] for part in done.stdout.splitlines() if part]
+
+
+def test_completion_of_names_and_ids(cli: Cli, spool_dir: Path, tmp_path: Path) -> None:
+    """Commands, options, states, settings and the ids of fitting jobs complete, in the spool that is named."""
+    drop(spool_dir, "alpha", command="true")
+    drop(tmp_path / "other", "beta", command="true")
+    (spool_dir / "dead").mkdir(exist_ok=True)
+    (spool_dir / "dead" / "omega.json").write_text('{"command": "x"}')
+
+    assert complete("bash", "wor") == ["worker"]
+    assert complete("bash", "worker", "sto") == ["stop"]
+    assert sorted(complete("bash", "show", "''")) == ["alpha", "omega"]
+    assert complete("bash", "show", "a") == ["alpha"]
+    assert complete("bash", "dlq", "retry", "''") == ["omega"]
+    assert complete("bash", "--spool", str(tmp_path / "other"), "show", "''") == ["beta"]
+    assert complete("bash", "list", "--state", "pe") == ["pending"]
+    assert complete("bash", "config", "set", "max-r") == ["max_retries"]
+    assert complete("bash", "show", "--spool", str(tmp_path / "missing" / "x"), "''") == []
+
+
+@pytest.mark.parametrize(
+    ("shell", "mark"), [("bash", "complete -o"), ("zsh", "#compdef"), ("fish", "complete --no-files")]
+)
+def test_completion_script(cli: Cli, spool_dir: Path, shell: str, mark: str) -> None:
+    """Each script calls back for completions; bash takes its own as it stands."""
+    script = cli("completion", shell, expect=0).stdout
+
+    assert mark in script
+    assert f"_QUEUECTL_COMPLETE={shell}_complete" in script
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
