@@ -384,6 +384,10 @@ class Index:
             (place, status.st_mtime_ns, status.st_ino, time.time_ns(), scan),
         )
 
+    def distrust(self, place: str) -> None:
+        """Have a folder scanned although its time may match: the index is known to be wrong about it."""
+        self._attempt("UPDATE folders SET whole = 0, scan = NULL WHERE place = ?", (place,))
+
     def end_scan(self, place: str, scan: str) -> None:
         """Believe the stamp from now on, if no other scan has begun; it stays unmatched if a stranger came between."""
         self.db.execute(

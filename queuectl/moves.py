@@ -239,6 +239,8 @@ class Mover:
         with suppress(FileNotFoundError):
             files.move_to_free_name(path, self.layout.pending, row.name)
         self.index.drop(row.id)
+        if self.index.usable:
+            self.index.distrust(PENDING)
 
     def settle(self, claim: Claim, state: str, spares: Spares | None = None) -> None:
         """Record how it went and move the job out of processing/; `claim.job` holds the outcome.

@@ -223,7 +223,7 @@ class Spool:
         return self._load(row)
 
     def _find(self, job_id: str) -> Row:
-        row = self._index.get(job_id)
+        row = self._index.get(job_id) if jobs.is_id(job_id) else None
         if row is None:
             raise JobNotFound(job_id)
         return row

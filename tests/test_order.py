@@ -293,3 +293,46 @@ def test_reindex_keeps_the_order(spool_dir: Path, cli: Cli) -> None:
     support.drain(spool_dir)
 
     assert run_order(spool_dir) == [urgent, *ids]
+
+
+def asked(index: Index, ask: Callable[[], object]) -> list[str]:
+    """The steps by which SQLite answers what is asked, one line each."""
+    statements: list[str] = []
+    index.db.set_trace_callback(statements.append)
+    ask()
+    index.db.set_trace_callback(None)
+    plans = [index.db.execute(f"EXPLAIN QUERY PLAN {text}").fetchall() for text in statements]
+    return [step[3] for plan in plans for step in plan]
+
+
+def test_next_job_is_found_without_looking_at_the_others() -> None:
+    """T38, T39: the order is read from an index of the database: no scan of the waiting jobs, no sorting."""
+    index = Index(":memory:", "/nonexistent", "boot")
+    index.open()
+    for number in range(20):
+        put(index, Waiting(5, number, None, retry=False), number, at=NOW)
+    put(index, Waiting(5, 0, -3600 * 10**6, retry=False), 20, at=NOW)
+
+    steps = asked(index, index.suggest)
+    steps += asked(index, index.next_due)
+    steps += asked(index, lambda: index.promote(round(NOW * 1e6)))
+    index.close()
+
+    assert len(steps) >= 3
+    assert [step for step in steps if "USING" not in step or "TEMP B-TREE" in step] == []
+
+
+def test_handing_a_job_over_changes_no_other_row() -> None:
+    """T38: nothing ages by being updated: what an enqueue writes does not depend on how many wait."""
+    changes = []
+    for waiting in (0, 300):
+        index = Index(":memory:", "/nonexistent", "boot")
+        index.open()
+        for number in range(waiting):
+            put(index, Waiting(5, number, None, retry=False), number, at=NOW)
+        before = index.db.total_changes
+        put(index, Waiting(5, 0, None, retry=False), waiting, at=NOW)
+        changes.append(index.db.total_changes - before)
+        index.close()
+
+    assert changes[0] == changes[1]
