@@ -19,6 +19,10 @@ STORM = 64
 """Events after which a watch is dropped until the next idle moment: each costs 250 µs, and a scan sees all at once."""
 
 
+RETRY = 30.0
+"""Seconds after which a watch that could not be had is asked for again."""
+
+
 class Bell:
     """Ends a wait from a signal handler, another thread, or a descriptor that becomes readable."""
 
@@ -95,7 +99,8 @@ class FolderWatch:
         self._identity: tuple[int, int] | None = None
         self._retry_at = 0.0
         self.events = 0
-        self.written = False
+        # Who did not listen cannot know what was edited in place meanwhile.
+        self.written = True
 
     def arm(self) -> bool:
         """Watch, if not watching already; False when that cannot be had and the caller must poll.
@@ -108,6 +113,7 @@ class FolderWatch:
             self.drop()
         if time.monotonic() < self._retry_at:
             return False
+        self.written = True
         try:
             status = os.stat(self.folder)
             self._observer = _start(self)
@@ -115,7 +121,7 @@ class FolderWatch:
         except Exception as error:  # whatever keeps the watch from starting, polling still works
             self.failure = f"{error}" or type(error).__name__
             self._observer = None
-            self._retry_at = time.monotonic() + 30
+            self._retry_at = time.monotonic() + RETRY
             return False
         self.failure = None
         self.events = 0
