@@ -8,6 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from queuectl import files, retry, times
+from queuectl.errors import SpoolError
+from queuectl.owner import Lock
 from queuectl.row import micros
 from queuectl.runner import Attempt, Ending, Outcome, tail
 
@@ -45,6 +47,50 @@ def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:
         # The moment of its making, too: a job deleted and queued again under its id is another job.
         "QUEUECTL_RUN": f"{run_number(job)}.{micros(job.created_at or 0)}",
     }
+
+
+def run_lock(layout: Layout, job: Job, worker: str) -> Lock:
+    """Take the run lock, and write into its file which run it belongs to before anything of that run is started.
+
+    If a background child of an earlier run still holds it, on a new file: the old file's holder is not in the way
+    then, and the lock says nothing about it any more.
+
+    Raises:
+        SpoolError: the file cannot be opened or written.
+    """
+    path = layout.worker_file(worker, "run")
+    mine = marks(layout, job, worker)
+    try:
+        lock = Lock.acquire(path)
+        if lock is None:
+            os.unlink(path)
+            lock = Lock.acquire(path, patience=1.0)
+        if lock is None:
+            raise SpoolError(f"cannot take the lock {path}: another process holds it")
+        try:
+            _sign(lock.fd, f"{mine['QUEUECTL_JOB_ID']} {mine['QUEUECTL_RUN']}\n".encode())
+        except BaseException:
+            lock.release()
+            raise
+    except OSError as error:
+        raise SpoolError.from_os("take the lock", path, error) from None
+    return lock
+
+
+def _sign(fd: int, data: bytes) -> None:
+    os.lseek(fd, 0, os.SEEK_SET)
+    files.write_all(fd, data)
+    os.ftruncate(fd, len(data))
+
+
+def signed(layout: Layout, worker: str) -> tuple[str, str] | None:
+    """The job and the run that a worker's run lock belongs to; None when it never ran anything."""
+    try:
+        with open(layout.worker_file(worker, "run"), encoding="utf-8") as file:
+            job_id, space, run = file.readline().rstrip("\n").partition(" ")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return (job_id, run) if space else None
 
 
 def run_number(job: Job) -> int:

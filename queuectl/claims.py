@@ -6,12 +6,16 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from queuectl import files
+from queuectl import job as jobs
+from queuectl.errors import InvalidJob
 from queuectl.foreign import is_job_name, read_foreign
 from queuectl.layout import PROCESSING
 from queuectl.row import micros, row_of
 
 if TYPE_CHECKING:
     from queuectl.index import Index
+    from queuectl.job import Job
     from queuectl.layout import Layout
     from queuectl.row import Row
 
@@ -43,6 +47,16 @@ def mirror(layout: Layout, index: Index, now: float) -> None:
         for name in names - here.get(place, set()):
             with index.write():
                 index.drop_if_at(name.removesuffix(".json"), place, name)
+
+
+def is_continued(layout: Layout, job: Job) -> bool:
+    """Whether a worker's folder holds an earlier copy of this job, left there by a crash in mid-settle."""
+    for worker in by_worker(layout):
+        path = os.path.join(layout.claims(worker), f"{job.id}.json")
+        with suppress(files.Unfit, InvalidJob, OSError):
+            if job.continues(jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0])):
+                return True
+    return False
 
 
 def _add(layout: Layout, index: Index, place: str, name: str, now: float) -> None:

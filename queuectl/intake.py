@@ -326,6 +326,8 @@ class Intake:
                 job.id = jobs.new_id(self.mover.now())
             return None
         taken = self.mover.state_of(job.id, but=path)
+        if taken == "processing" and claims.is_continued(self.layout, job):
+            return None
         return f"duplicate id: {job.id!r} is the id of another job, which is {taken}" if taken else None
 
     def _accept(self, job: Job) -> str | None:

@@ -111,6 +111,19 @@ class Job:
             if getattr(self, name) is None:
                 setattr(self, name, getattr(settings, name))
 
+    def continues(self, earlier: Job) -> bool:
+        """Whether this is a later copy of the very same job: it knows of all its runs, and of more.
+
+        A stranger's file that has the id by chance, or a backup, is not one.
+        """
+        runs = len(earlier.history)
+        if len(self.history) <= runs or self.history[:runs] != earlier.history:
+            return False
+        if self.command != earlier.command:
+            return False
+        made = earlier.created_at
+        return made is None or (self.created_at is not None and abs(self.created_at - made) < 1e-3)
+
     def renew(self) -> None:
         """Make it new again after a person put it back: fresh attempts, the history kept."""
         self.state = "pending"

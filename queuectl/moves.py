@@ -71,6 +71,7 @@ class Claim:
     path: str
     row: Row
     ours: bool = False
+    settled: bool = False
 
 
 class Mover:
@@ -242,26 +243,47 @@ class Mover:
         if self.index.usable:
             self.index.distrust(PENDING)
 
-    def settle(self, claim: Claim, state: str, spares: Spares | None = None) -> None:
+    def settle(self, claim: Claim, state: str, spares: Spares | None = None) -> bool:
         """Record how it went and move the job out of processing/; `claim.job` holds the outcome.
 
         Args:
             spares: the caller's recycled files. With them the claimed file is held until the outcome has been synced;
                 without, this waits for the disk and deletes it.
 
+        Returns:
+            False when the claimed file is gone: the job was taken away, and this outcome comes too late.
+
         Raises:
             OSError: the disk refused; the job is still claimed, and settling may be tried again.
         """
         job = claim.job
         check("settle", job.id or "", "processing", state)
+        folder = self.layout.folder(state)
+        # Tried again after its commit point, it must not make a second file.
+        if not claim.settled and not self._commit(claim, state, folder, spares):
+            return False
+        with suppress(FileNotFoundError):
+            if spares:
+                spares.hold(claim.path, job.id or "", ours=claim.ours)
+            else:
+                # The claimed file may go only when the new one cannot be lost any more.
+                files.sync_folder(folder)
+                os.unlink(claim.path)
+        return True
+
+    def _commit(self, claim: Claim, state: str, folder: str, spares: Spares | None) -> bool:
+        job = claim.job
         job.state = state
         job.updated_at = self.now()
-        folder = self.layout.folder(state)
         place = os.path.basename(folder)
         scratch, status = spares.write(job.to_bytes()) if spares else self._write_synced(job)
         try:
             with self.index.moving(place):
+                if not os.path.lexists(claim.path):
+                    os.unlink(scratch)
+                    return False
                 name = files.move_to_free_name(scratch, folder, f"{job.id}.json")
+                claim.settled = True
                 now = micros(job.updated_at)
                 row = row_of(job, place, name, status, state=state, arrived=claim.row.arrived, now=now)
                 row.ours = 1
@@ -271,13 +293,7 @@ class Mover:
             with suppress(OSError):
                 os.unlink(scratch)
             raise
-        with suppress(FileNotFoundError):
-            if spares:
-                spares.hold(claim.path, job.id or "", ours=claim.ours)
-            else:
-                # The claimed file may go only when the new one cannot be lost any more.
-                files.sync_folder(folder)
-                os.unlink(claim.path)
+        return True
 
     def _write_synced(self, job: Job) -> tuple[str, os.stat_result]:
         scratch = os.path.join(self.layout.tmp, f".{files.token()}.tmp")

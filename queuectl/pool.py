@@ -130,6 +130,8 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
         os.chdir(os.sep)
     voice = _Voice(layout)
     worker = Worker(layout.root, drain=drain, wait_retries=wait_retries, say=voice.say, mode=mode)
+    # Before it can be found: a stop that comes at once must find flags to set, not the default that ends it.
+    _listen(worker, mode)
     try:
         worker.take_seat()
     except QueuectlError as error:
@@ -138,7 +140,6 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
         print(json.dumps({"error": error.message, "hint": error.hint}), flush=True)
         return error.exit_code
     voice.name = worker.name
-    _listen(worker, mode)
     if background:
         print(json.dumps({"name": worker.name, "pid": os.getpid()}), flush=True)
         voice.to_log(layout.worker_file(worker.name, "log"))

@@ -231,3 +231,51 @@ def end_tree(marks: Mapping[str, str], leader: int | None, grace: float) -> bool
     while not ending.step(time.monotonic()):
         time.sleep(max(0.0, ending.next_look - time.monotonic()))
     return ending.left == 0
+
+
+def end_holders(path: str, grace: float) -> bool:
+    """End the processes that hold the lock on a file, as a dead worker's run does that has cleared its environment.
+
+    Args:
+        path: the lock file.
+        grace: seconds between TERM and KILL.
+
+    Returns:
+        True when none is left that can be seen.
+    """
+    kill_at = time.monotonic() + grace
+    asked: set[tuple[int, int]] = set()
+    while holders := _holders(os.path.realpath(path)):
+        now = time.monotonic()
+        if now > kill_at + UNKILLABLE:
+            return False
+        numbers = (signal.SIGTERM, signal.SIGCONT) if now < kill_at else (_KILL,)
+        for number in numbers:
+            TreeEnd._send([one for one in holders if (one.pid, number) not in asked], number)
+        asked.update((one.pid, number) for one in holders for number in numbers)
+        time.sleep(_FIRST_PAUSE * 4)
+    return True
+
+
+def _holders(path: str) -> list[psutil.Process]:
+    """The processes that have a locked descriptor of this file, and their descendants. Linux alone can tell."""
+    if not sys.platform.startswith("linux"):
+        return []
+    import psutil
+
+    everyone = list(psutil.process_iter(["ppid"]))
+    found = {one.pid for one in everyone if one.pid != os.getpid() and _holds(one.pid, path)}
+    _add_descendants(found, everyone)
+    return [one for one in everyone if one.pid in found and is_alive(one)]
+
+
+def _holds(pid: int, path: str) -> bool:
+    with suppress(OSError):
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            # The link's text, never a stat through it: that can hang on a dead network share.
+            with suppress(OSError):
+                if os.readlink(f"/proc/{pid}/fd/{number}") == path:
+                    with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as info:
+                        if "\nlock:" in info.read():
+                            return True
+    return False

@@ -16,7 +16,7 @@ from queuectl.errors import InvalidJob
 from queuectl.layout import PROCESSING
 from queuectl.moves import Claim
 from queuectl.owner import Lock, is_held
-from queuectl.row import Row, accept_as_indexed
+from queuectl.row import Row, accept_as_indexed, micros
 from queuectl.spares import is_settled, sweep
 
 if TYPE_CHECKING:
@@ -92,7 +92,10 @@ def _free(
         say(f"cannot take back {job_id}: processes of its run are still alive")
         return False
     row = mover.index.get(job_id) if mover.index.usable else None
-    row = row or Row(id=job_id, state="processing", place=f"{PROCESSING}/{worker}", name=f"{job_id}.json")
+    if row is None:
+        arrived = micros(os.stat(path).st_ctime)
+        place = f"{PROCESSING}/{worker}"
+        row = Row(id=job_id, state="processing", place=place, name=f"{job_id}.json", arrived=arrived)
     if job.state in ("completed", "dead"):
         job.renew()
     accept_as_indexed(job, row)
@@ -109,7 +112,14 @@ def end_run(layout: Layout, job: Job, worker: str) -> bool:
 
     A process that has cleared its environment is not found by its marks, but it still holds the run lock.
     """
-    from queuectl.runner import end_tree
+    from queuectl.runner import end_holders, end_tree
 
-    gone = end_tree(attempt.marks(layout, job, worker), None, _GRACE)
-    return gone and not is_held(layout.worker_file(worker, "run"))
+    lock = layout.worker_file(worker, "run")
+    marks = attempt.marks(layout, job, worker)
+    signed = attempt.signed(layout, worker)
+    if signed is not None:
+        # The lock of another run: this one had not begun, and whoever holds the lock may go on with it.
+        if signed[0] != job.id or signed[1].partition(".")[0] != str(attempt.run_number(job)):
+            return True
+        marks["QUEUECTL_RUN"] = signed[1]
+    return end_tree(marks, None, _GRACE) and end_holders(lock, _GRACE) and not is_held(lock)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from queuectl import files, times
 from queuectl.output import cut, open_for_job, tail
-from queuectl.process_tree import TreeEnd, end_tree, group_exists, open_pidfd, tree_of
+from queuectl.process_tree import TreeEnd, end_holders, end_tree, group_exists, open_pidfd, tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +30,7 @@ __all__ = [
     "Outcome",
     "Runner",
     "Running",
+    "end_holders",
     "end_tree",
     "tail",
     "tree_of",

@@ -72,7 +72,9 @@ class Seat:
                 lock = Lock.acquire(layout.worker_file(name, "lock"), patience=_SECOND_LOOK)
             except OSError as error:
                 raise SpoolError.from_os("take the lock", layout.worker_file(name, "lock"), error) from None
-            if lock is not None:
+            if lock is not None and _is_haunted(layout, name):
+                lock.release()
+            elif lock is not None:
                 return cls(layout, name, lock)
             number += 1
 
@@ -137,6 +139,11 @@ class Seat:
                 self._clear(kind)
             os.rmdir(self.layout.claims(self.name))
         self._lock.release()
+
+
+def _is_haunted(layout: Layout, name: str) -> bool:
+    """Whether a run of the name's last holder is alive still: another name's worker frees that job when it is over."""
+    return _job_of(layout, name)[0] is not None and is_held(layout.worker_file(name, "run"))
 
 
 def _read(path: str) -> dict[str, Any]:

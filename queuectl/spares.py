@@ -293,11 +293,9 @@ def is_settled(layout: Layout, claimed: Job, *, but: str | None = None) -> bool:
 
     A stranger's file of the same id does not, and proves nothing. `but` is a path that does not count.
     """
-    runs = len(claimed.history)
     for path in _places(layout, claimed.id or ""):
         other = _read(path) if path != but else None
-        same = other is not None and other.id in (None, claimed.id)
-        if same and other and len(other.history) > runs and other.history[:runs] == claimed.history:
+        if other is not None and other.id in (None, claimed.id) and other.continues(claimed):
             return True
     return False
 

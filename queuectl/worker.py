@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl import attempt, config, guard, recover, times
@@ -14,7 +15,7 @@ from queuectl.intake import Intake
 from queuectl.layout import PENDING, Layout, default_root
 from queuectl.lookout import Lookout
 from queuectl.moves import Claim, Mover
-from queuectl.owner import Lock, boot_id
+from queuectl.owner import boot_id
 from queuectl.runner import Ending, LocalRunner, Outcome
 from queuectl.seat import Seat
 from queuectl.spares import Spares, sweep
@@ -79,6 +80,7 @@ class Worker:
         self._next_tick = 0.0
         self._is_over: Callable[[], bool] = lambda: False
         self._troubles = Troubles(self._say, self._index)
+        self._complaints: set[str] = set()
         self.jobs_run = 0
 
     # -- for whoever holds it --------------------------------------------------------------------------------------
@@ -147,7 +149,8 @@ class Worker:
             self._tick()
             if self._stopping:
                 if self._ready is not None:
-                    self._mover.release(self._ready)
+                    with self._troubles.outlive():
+                        self._mover.release(self._ready)
                 return
             claim = self._next()
             if self._troubles.fresh:
@@ -165,8 +168,8 @@ class Worker:
             elif not self._stopping:
                 self._wait()
 
-    def _tick(self) -> None:
-        """What is looked at once a second, busy or idle."""
+    def _tick(self, *, busy: bool = False) -> None:
+        """What is looked at once a second, busy with a job or not."""
         now = time.monotonic()
         if now < self._next_tick:
             return
@@ -176,7 +179,9 @@ class Worker:
             self._read_settings()
             if not self._index.usable:
                 self._intake.refresh()
-            recover.abandoned(self.layout, self._mover, self._settings, self._say, mine=self.name)
+            recover.abandoned(self.layout, self._mover, self._settings, self._say_once, mine=self.name)
+            if not busy and self._ready is None:
+                recover.leftovers(self.layout, self._mover, self._settings, self.name, self._say_once)
 
     def _look_at_notes(self) -> None:
         if self._is_over():
@@ -186,11 +191,18 @@ class Worker:
             self._stopping = True
             self._forced = self._forced or wanted == "force"
 
+    def _say_once(self, line: str) -> None:
+        """Say what a claim's recovery came to; that it is not possible yet is found again every second."""
+        if line not in self._complaints:
+            if line.startswith("cannot "):
+                self._complaints.add(line)
+            self._say(line)
+
     def _take_back_own(self) -> None:
         """What an earlier holder of our name left behind is ours to free: we hold its lock."""
         with self._troubles.outlive():
             self._intake.refresh()
-            recover.leftovers(self.layout, self._mover, self._settings, self.name, self._say)
+            recover.leftovers(self.layout, self._mover, self._settings, self.name, self._say_once)
             sweep(self.layout, self.name, self._index.boot)
             os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)
 
@@ -294,7 +306,7 @@ class Worker:
             self._seat.forget_cancel()
 
     def _run(self, claim: Claim) -> Outcome:
-        lock = self._run_lock()
+        lock = attempt.run_lock(self.layout, claim.job, self.name)
         try:
             prepared = attempt.prepare(
                 self.layout, claim.job, self.name, self._settings, self._environment, lock.fd
@@ -309,23 +321,6 @@ class Worker:
         finally:
             running.close()
 
-    def _run_lock(self) -> Lock:
-        """Take the run lock; if a background child of an earlier run still holds it, on a new file.
-
-        The old file's holder is not in the way then, and the lock says nothing about it any more.
-        """
-        path = self.layout.worker_file(self.name, "run")
-        try:
-            lock = Lock.acquire(path)
-            if lock is None:
-                os.unlink(path)
-                lock = Lock.acquire(path, patience=1.0)
-        except OSError as error:
-            raise SpoolError.from_os("take the lock", path, error) from None
-        if lock is None:
-            raise SpoolError(f"cannot take the lock {path}: another process holds it")
-        return lock
-
     def _attend(self, claim: Claim, running: Running) -> Outcome:
         """Wait for the end of a run, and meanwhile do what cannot wait for it."""
         noted = False
@@ -338,7 +333,7 @@ class Worker:
             fd = running.wait_fd()
             self._bell.wait(until - time.monotonic(), () if fd is None else (fd,))
             if time.monotonic() >= self._next_tick:
-                self._tick()
+                self._tick(busy=True)
                 if not noted:
                     noted = True
                     with self._troubles.outlive():
@@ -358,7 +353,7 @@ class Worker:
                     self._lookout.take_in()
                 # One transaction for the end of this job and the claim of the next.
                 with self._index.moving(PENDING):
-                    self._mover.settle(claim, state, self._spares)
+                    recorded = self._mover.settle(claim, state, self._spares)
                     if not self._stopping:
                         self._ready = self._claim()
             except sqlite3.Error as error:
@@ -376,13 +371,19 @@ class Worker:
                 self._bell.wait(TROUBLE_PAUSE)
                 self._look_at_notes()
             else:
-                return True
+                if not recorded:
+                    self._say(f"{claim.job.id} was taken away while it ran; its outcome is not recorded")
+                return recorded
 
     def _give_back(self, claim: Claim, error: QueuectlError) -> None:
         self._say(f"cannot run {claim.job.id} now: {error}")
-        with self._troubles.outlive():
-            self._mover.release(claim)
-        self._bell.wait(TROUBLE_PAUSE)
+        while os.path.lexists(claim.path):
+            with suppress(OSError):
+                self._mover.release(claim)
+            self._bell.wait(TROUBLE_PAUSE)
+            self._look_at_notes()
+            if self._stopping:
+                return
 
     def _tell(self, claim: Claim, outcome: Outcome, state: str) -> None:
         job = claim.job

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     import psutil
@@ -170,3 +170,27 @@ def end_workers(spool: Path) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         run_cli("--spool", spool, "worker", "stop", "--force", timeout=20)
     wait_until(lambda: end_all(left) if (left := processes_of(spool)) else True, message="an empty spool")
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Let nobody write into a folder for a while, root included; skips the test where that cannot be had."""
+    import pytest
+
+    if os.geteuid() != 0:
+        mode = folder.stat().st_mode & 0o777
+        folder.chmod(0o500)
+        try:
+            yield
+        finally:
+            folder.chmod(mode)
+        return
+    here = str(folder)
+    for command in (["mount", "--bind", here, here], ["mount", "-o", "remount,bind,ro", here]):
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            subprocess.run(["umount", "--lazy", here], capture_output=True, check=False)
+            pytest.skip("root may write everywhere here, and mount nothing")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", here], check=True)
