@@ -216,8 +216,11 @@ def record_crash(job: Job, worker: str, *, now: float, limit: int) -> str:
         }
     )
     job.worker = worker
-    if job.crashes >= limit:
+    if job.on_crash == "dead":
+        job.last_error = f"{error}; on_crash is dead, so it is not run again"
+    elif job.crashes >= limit:
         job.last_error = f"Its worker died {job.crashes} times in a row while running it"
+    if job.on_crash == "dead" or job.crashes >= limit:
         job.finished_at = now
         job.next_retry_at = None
         return "dead"

@@ -39,6 +39,9 @@ class Settings:
     log_limit: int = 10 << 20
     output_limit: int = 4096
     settle_time: float = 2
+    min_free_space: int = 4 << 20
+    incoming: str | None = None
+    incoming_users: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,21 @@ def _count(value: object) -> int:
     if not 1 <= value <= 1000:
         raise ValueError(f"must be 1 to 1000, not {value}")
     return value
+
+
+def _folder(value: object) -> str:
+    if not isinstance(value, str) or not os.path.isabs(os.path.expanduser(value)) or "\0" in value:
+        raise ValueError(f"must be an absolute path, not {value!r}")
+    return os.path.expanduser(value)
+
+
+def _names(value: object) -> str:
+    names = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) for name in names
+    ):
+        raise ValueError(f"must be names of users, like alice bob, not {value!r}")
+    return " ".join(names)
 
 
 def _size(most: int) -> Callable[[object], int]:
@@ -114,6 +132,15 @@ _ALL = (
         "bytes of each output stream that are repeated in the job file",
         "bytes",
     ),
+    Key(
+        "min_free_space",
+        4 << 20,
+        _size(1 << 50),
+        "bytes of free disk below which workers start nothing; 0 = no limit",
+        "bytes",
+    ),
+    Key("incoming", None, _folder, "a folder from which other users' jobs are taken; unset: none"),
+    Key("incoming_users", None, _names, "who may hand jobs in there, like `alice bob`; unset: nobody"),
     Key("settle_time", 2, _duration, "how long an unreadable file must stand still to be buried", "seconds"),
 )
 KEYS: Mapping[str, Key] = {key.name: key for key in _ALL}

@@ -251,6 +251,11 @@ def read_plain(path: str, limit: int) -> tuple[bytes, os.stat_result]:
         os.close(fd)
 
 
+def is_strangers(status: os.stat_result) -> bool:
+    """Whether a file belongs to neither this user nor root, who may do as they please with this user anyway."""
+    return sys.platform != "win32" and status.st_uid not in (0, os.geteuid())
+
+
 def kind_of(mode: int) -> str:
     """Name what is not a plain file, for a sentence."""
     for check, name in (

@@ -47,16 +47,19 @@ class Found:
         self.may_grow = False
 
 
-def read_foreign(path: str, now: int, settle_time: float) -> Found:
+def read_foreign(path: str, now: int, settle_time: float, *, strangers: bool = False) -> Found:
     """Read one file as far as it goes; what is wrong with it is part of the answer.
 
     Args:
         now: the present in microseconds.
+        strangers: files of other users are taken, too.
         settle_time: seconds that a file which does not parse must stand still before it counts as complete.
     """
     found = Found()
     try:
         data, found.status = files.read_plain(path, jobs.SIZE_LIMIT)
+        if not strangers and files.is_strangers(found.status):
+            raise files.Unfit(f"belongs to another user (uid {found.status.st_uid})")
         found.job = jobs.parse(data)
     except files.Unfit as error:
         found.reason = str(error)

@@ -57,6 +57,7 @@ class Job:
     backoff_base: float | None = None
     cwd: str | None = None
     env: dict[str, str] | None = None
+    on_crash: str | None = None
 
     state: str = "pending"
     attempts: int = 0
@@ -266,6 +267,12 @@ def _env(value: object) -> dict[str, str]:
     return value
 
 
+def _on_crash(value: object) -> str:
+    if value not in ("retry", "dead"):
+        raise ValueError(f"must be retry or dead, not {value!r}")
+    return str(value)
+
+
 def _state(value: object) -> str:
     if value == "done":
         return "completed"
@@ -309,6 +316,7 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "backoff_base": _base,
     "cwd": _text,
     "env": _env,
+    "on_crash": _on_crash,
     "state": _state,
     "attempts": _whole(0, _MANY),
     "created_at": _moment,

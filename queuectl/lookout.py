@@ -6,14 +6,17 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from queuectl import incoming
 from queuectl.layout import PENDING
 from queuectl.owner import Lock, is_held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from queuectl.config import Settings
     from queuectl.intake import Intake
     from queuectl.layout import Layout
+    from queuectl.moves import Mover
     from queuectl.wake import FolderWatch
 
 SLICE = 0.05
@@ -83,6 +86,17 @@ class Lookout:
     def patience(self) -> float:
         """Seconds to wait before looking again when there is work: none, unless a colleague is at it."""
         return _BESIDE if self._lock is None and is_held(self._lock_path) else 0.0
+
+    def take_from_others(self, mover: Mover, settings: Settings, say: Callable[[str], None]) -> None:
+        """Take in what other users dropped, if a folder is set up for that and no colleague is at it."""
+        if settings.incoming is None:
+            return
+        lock = Lock.acquire(self._lock_path)
+        if lock is not None:
+            try:
+                incoming.take_in(mover, settings, say)
+            finally:
+                lock.release()
 
     def close(self) -> None:
         """End a scan, finished or not."""

@@ -24,6 +24,7 @@ from queuectl import files
 from queuectl import job as jobs
 from queuectl.errors import DuplicateId, InvalidJob, MoveError, SpoolError
 from queuectl.layout import DEAD, PENDING, PROCESSING
+from queuectl.move_table import check
 from queuectl.row import Row, accept_as_indexed, invalid_row, micros, row_of
 
 if TYPE_CHECKING:
@@ -33,32 +34,6 @@ if TYPE_CHECKING:
     from queuectl.job import Job
     from queuectl.layout import Layout
     from queuectl.spares import Spares
-
-MOVES = {
-    "claim": {("pending", "processing"), ("failed", "processing")},
-    "settle": {
-        ("processing", "completed"),
-        ("processing", "failed"),
-        ("processing", "dead"),
-        ("processing", "pending"),
-    },
-    "requeue": {("dead", "pending")},
-    "bury": {("pending", "dead"), ("failed", "dead")},
-}
-"""The legal moves of a job that is in the spool, as pairs of states."""
-
-
-def check(move: str, job_id: str, state: str, target: str) -> None:
-    """Refuse what the table does not have.
-
-    Raises:
-        MoveError: naming the job and its state.
-    """
-    if (state, target) not in MOVES[move]:
-        article = {"requeue": "retried", "bury": "cancelled"}.get(move, f"moved to {target}")
-        hint = f"queuectl show {job_id}"
-        raise MoveError(f"job {job_id!r} is {state} and cannot be {article}", hint=hint)
-
 
 @dataclass(slots=True)
 class Claim:
@@ -219,6 +194,8 @@ class Mover:
         """Read what was claimed. What runs is what is read here, whatever a writer still does to the file."""
         try:
             data, status = files.read_plain(path, jobs.SIZE_LIMIT)
+            if files.is_strangers(status):
+                raise files.Unfit("belongs to another user")
             job, ours = (
                 jobs.parse(data),
                 bool(row.ours) and (status.st_ino, status.st_nlink) == (row.inode, 1),
@@ -299,6 +276,19 @@ class Mover:
         scratch = os.path.join(self.layout.tmp, f".{files.token()}.tmp")
         files.write_new(scratch, job.to_bytes(), sync=True)
         return scratch, os.stat(scratch)
+
+    def make_durable(self, claim: Claim) -> None:
+        """Put the claim itself on the disk: after a power cut the job is known to have been started.
+
+        Raises:
+            SpoolError: the disk refused; the command must not be started.
+        """
+        try:
+            files.sync_folder(os.path.dirname(claim.path))
+            files.sync_folder(self.layout.processing)
+            files.sync_folder(self.layout.pending)
+        except OSError as error:
+            raise SpoolError.from_os("sync", claim.path, error) from None
 
     def note_running(self, claim: Claim) -> None:
         """Write into a claimed file that it runs, since when and where, for whoever opens it."""

@@ -46,6 +46,7 @@ class WorkerInfo:
     job_since: float | None
     stopping: bool
     polling: str | None
+    paused: str | None = None
 
 
 class Seat:
@@ -100,10 +101,10 @@ class Seat:
         except OSError as error:
             raise SpoolError.from_os("write", self.layout.worker_file(self.name, "json"), error) from None
 
-    def say_polling(self, reason: str | None) -> None:
-        """Tell `status` that no events come and why, or that they come again."""
-        if self._record.get("polling") != reason:
-            self._record["polling"] = reason
+    def note(self, what: str, reason: str | None) -> None:
+        """Tell `status` that we poll (no events come) or are paused (no room), and why; None when no longer."""
+        if self._record.get(what) != reason:
+            self._record[what] = reason
             with suppress(OSError):
                 self._write()
 
@@ -184,6 +185,7 @@ def look(layout: Layout, name: str) -> WorkerInfo:
         job_since=since,
         stopping=os.path.exists(layout.worker_file(name, "stop")),
         polling=record.get("polling"),
+        paused=record.get("paused"),
     )
 
 

@@ -16,7 +16,8 @@ from queuectl.index import Index
 from queuectl.intake import Intake
 from queuectl.job import Job
 from queuectl.layout import PROCESSING, Layout, default_root
-from queuectl.moves import Mover, check
+from queuectl.move_table import check
+from queuectl.moves import Mover
 from queuectl.owner import boot_id
 from queuectl.row import accept_as_indexed
 
@@ -285,6 +286,7 @@ class Spool:
             )
         if self._index.path == ":memory:":
             found.append("the index cannot be written here, so every look reads all folders")
+        found += [f"{w.name} is paused: {w.paused}" for w in self.workers() if w.paused]
         found += [f"{w.name} polls, as no events come: {w.polling}" for w in self.workers() if w.polling]
         return found
 

@@ -16,6 +16,7 @@ from queuectl.layout import PENDING, Layout, default_root
 from queuectl.lookout import Lookout
 from queuectl.moves import Claim, Mover
 from queuectl.owner import boot_id
+from queuectl.room import Room
 from queuectl.runner import Ending, LocalRunner, Outcome
 from queuectl.seat import Seat
 from queuectl.spares import Spares, sweep
@@ -75,6 +76,7 @@ class Worker:
         self._mover = Mover(self.layout, self._index, now)
         self._intake = Intake(self.layout, self._index, self._mover, self._settings_now)
         self._watch = FolderWatch(self.layout.pending, self._bell)
+        self._room = Room(self.layout.root, self._say_pause)
         self._lookout = Lookout(self.layout, self._intake, self._watch)
         self._environment = attempt.clean_environment()
         self._next_tick = 0.0
@@ -182,6 +184,13 @@ class Worker:
             recover.abandoned(self.layout, self._mover, self._settings, self._say_once, mine=self.name)
             if not busy and self._ready is None:
                 recover.leftovers(self.layout, self._mover, self._settings, self.name, self._say_once)
+            self._lookout.take_from_others(self._mover, self._settings, self._say)
+            self._room.look(self._settings.min_free_space)
+
+    def _say_pause(self, reason: str | None) -> None:
+        if self._seat:
+            self._seat.note("paused", reason)
+        self._say(f"pausing: {reason}" if reason else "going on: there is room again")
 
     def _look_at_notes(self) -> None:
         if self._is_over():
@@ -236,6 +245,8 @@ class Worker:
     def _claim(self) -> Claim | None:
         """Take the first job in order, within a transaction: no two workers reach for the same file."""
         self._index.promote(round(self._now() * 1e6))
+        if self._room.lacking:
+            return None
         while self._index.usable and (row := self._index.suggest()) is not None:
             self._lookout.unsure = True
             claim = self._mover.claim(row, self.name)
@@ -249,10 +260,9 @@ class Worker:
         """Sleep until something lands, a moment comes, or a second is over."""
         if self._spares is not None:
             self._spares.flush()
-        if not self._watch.arm() and self._seat:
-            self._seat.say_polling(self._watch.failure)
-        elif self._seat:
-            self._seat.say_polling(None)
+        armed = self._watch.arm()
+        if self._seat:
+            self._seat.note("polling", None if armed else self._watch.failure)
         self._watch.events = 0
         timeout = max(0.0, self._next_tick - time.monotonic())
         with self._troubles.outlive():
@@ -262,7 +272,7 @@ class Worker:
             due = self._index.next_due()
             if due is not None:
                 timeout = min(timeout, max(0.0, due / 1e6 - self._now()))
-            if self._index.suggest() is not None:
+            if self._index.suggest() is not None and not self._room.lacking:
                 timeout = 0.0
         self._bell.wait(timeout)
         if self._watch.stormy():
@@ -306,6 +316,8 @@ class Worker:
             self._seat.forget_cancel()
 
     def _run(self, claim: Claim) -> Outcome:
+        if claim.job.on_crash == "dead":
+            self._mover.make_durable(claim)
         lock = attempt.run_lock(self.layout, claim.job, self.name)
         try:
             prepared = attempt.prepare(
@@ -353,7 +365,8 @@ class Worker:
                     self._lookout.take_in()
                 # One transaction for the end of this job and the claim of the next.
                 with self._index.moving(PENDING):
-                    recorded = self._mover.settle(claim, state, self._spares)
+                    once = claim.job.on_crash == "dead"
+                    recorded = self._mover.settle(claim, state, None if once else self._spares)
                     if not self._stopping:
                         self._ready = self._claim()
             except sqlite3.Error as error:

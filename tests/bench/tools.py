@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -113,6 +114,7 @@ class Box:
         self.path = root / "spool"
         self.spool = Spool(self.path)
         self.spool.refresh()
+        self._pids: list[int] = []
         self.environment = {**os.environ, "QUEUECTL_SPOOL": str(self.path), "HOME": str(root)}
 
     def command(self, *args: str) -> list[str]:
@@ -127,11 +129,19 @@ class Box:
     def start(self, count: int) -> list[int]:
         """Start background workers; returns their process ids."""
         self.call("worker", "start", "--count", str(count))
-        return [worker.pid for worker in self.spool.workers()]
+        self._pids = [worker.pid for worker in self.spool.workers()]
+        return self._pids
 
     def stop(self) -> None:
         """Stop them all, at once."""
-        self.call("worker", "stop", "--force")
+        try:
+            self.call("worker", "stop", "--force")
+        except subprocess.CalledProcessError:
+            for pid in self._pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
+        self._pids = []
 
     def drop(self, name: str, **fields: object) -> int:
         """Rename a job file into pending/; returns the wall clock in nanoseconds just before."""
@@ -185,5 +195,9 @@ def timed(words: Sequence[str], environment: dict[str, str] | None = None) -> fl
         subprocess.CalledProcessError: it failed, so its time means nothing.
     """
     began = time.perf_counter()
-    subprocess.run(words, env=environment, check=True, stdin=subprocess.DEVNULL, capture_output=True)
-    return time.perf_counter() - began
+    done = subprocess.run(words, env=environment, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+    took = time.perf_counter() - began
+    if done.returncode:
+        sys.stderr.write(done.stderr.decode(errors="replace"))
+        raise subprocess.CalledProcessError(done.returncode, words)
+    return took
