@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from queuectl import files
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob
-from queuectl.foreign import is_job_name, read_foreign
+from queuectl.foreign import is_job_name, is_text, read_foreign
 from queuectl.layout import PROCESSING
 from queuectl.row import micros, row_of
 
@@ -28,7 +28,7 @@ def by_worker(layout: Layout) -> dict[str, list[str]]:
     with suppress(OSError), os.scandir(layout.processing) as entries:
         for entry in entries:
             with suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
+                if entry.is_dir(follow_symlinks=False) and is_text(entry.name):
                     names = [name for name in os.listdir(entry.path) if is_job_name(name)]
                     if names:
                         found[entry.name] = names

@@ -22,7 +22,14 @@ def is_job_name(name: str) -> bool:
     """
     if not name.lower().endswith(".json") or name.startswith((".", "~", "#", "$", "_rsync")):
         return False
+    if not is_text(name):
+        return False
     return ".sync-conflict-" not in name and "conflicted copy" not in name
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is UTF-8. The index can hold no other, so what is called otherwise is left where it lies."""
+    return name.isascii() or not any("\udc80" <= character <= "\udcff" for character in name)
 
 
 class Found:

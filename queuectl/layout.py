@@ -86,7 +86,7 @@ class Layout:
                     if not os.path.isdir(self._in(name)):
                         raise
         except OSError as error:
-            raise SpoolError.from_os("make the spool in", self.root, error) from None
+            raise SpoolError.from_os("make the folder", error.filename or self.root, error) from None
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:
