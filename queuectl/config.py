@@ -132,6 +132,7 @@ _ALL = (
         "bytes of each output stream that are repeated in the job file",
         "bytes",
     ),
+    Key("settle_time", 2, _duration, "how long an unreadable file must stand still to be buried", "seconds"),
     Key(
         "min_free_space",
         4 << 20,
@@ -141,7 +142,6 @@ _ALL = (
     ),
     Key("incoming", None, _folder, "a folder from which other users' jobs are taken; unset: none"),
     Key("incoming_users", None, _names, "who may hand jobs in there, like `alice bob`; unset: nobody"),
-    Key("settle_time", 2, _duration, "how long an unreadable file must stand still to be buried", "seconds"),
 )
 KEYS: Mapping[str, Key] = {key.name: key for key in _ALL}
 """Every setting by its name, in the order in which they are shown."""

@@ -159,9 +159,10 @@ class _Voice:
         self._size = 0
 
     def say(self, line: str) -> None:
-        """Write one line."""
+        """Write a line, or several in one go."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) if self._log else ""
-        data = f"{stamp}[{self.name}] {line}\n".encode(errors="backslashreplace")
+        head = f"{stamp}[{self.name}] "
+        data = "".join(f"{head}{part}\n" for part in line.split("\n")).encode(errors="backslashreplace")
         # A closed terminal or a full disk must not end a worker that has a job in hand.
         with suppress(OSError):
             self._size += len(data)

@@ -373,6 +373,7 @@ def test_twenty_sets_at_once_all_take_effect(layout: Layout) -> None:
     """Different keys from twenty processes: each is there in the end, and the comments are too."""
     write(layout, "# keep me\n")
     wanted = {key: 7 if key == "priority" else 11 for key in KEYS}
+    wanted |= {"incoming": "/drop", "incoming_users": "alice bob"}  # type: ignore[dict-item]
     pairs = [(key, str(value)) for key, value in wanted.items()]
     pairs.extend(pairs[: 20 - len(pairs)])
 
