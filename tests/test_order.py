@@ -336,3 +336,34 @@ def test_handing_a_job_over_changes_no_other_row() -> None:
         index.close()
 
     assert changes[0] == changes[1]
+
+
+@pytest.mark.parametrize("priority", [0, 11, -1, 99, 5.5, "8", True])
+def test_priority_outside_of_1_to_10_is_refused(spool_dir: Path, cli: Cli, priority: object) -> None:
+    """R22, T31: told at once on the command line; a dropped file goes to dead/ with the reason beside it."""
+    refused = cli("enqueue", "--priority", "x" if priority == "8" else str(priority), "--command", "true")
+    assert refused.returncode == 2
+    assert "priority" in refused.stderr
+    support.drop(spool_dir, "job1", command=f"touch '{spool_dir}/ran'", priority=priority)
+
+    support.drain(spool_dir, now=lambda: time.time() + 10)
+
+    assert support.where_is(spool_dir, "job1") == ["dead"]
+    assert "priority" in (spool_dir / "dead" / "job1.json.reason").read_text()
+    assert not (spool_dir / "ran").exists()
+
+
+def test_priority_is_five_and_timeout_twenty_in_every_form(spool_dir: Path, cli: Cli) -> None:
+    """R14, R23: the defaults do not depend on how a job came."""
+    cli("enqueue", "--id", "flag", "--command", "true", expect=0)
+    cli("enqueue", '{"id": "json", "command": "true"}', expect=0)
+    cli("enqueue", "--file", "-", stdin='{"id": "file", "command": "true"}', expect=0)
+    Spool(spool_dir).enqueue("true", id="door")
+    support.drop(spool_dir, "drop", command="true")
+
+    support.drain(spool_dir)
+
+    for job_id in ("flag", "json", "file", "door", "drop"):
+        record = support.load(spool_dir / "done" / f"{job_id}.json")
+        names = ("priority", "timeout", "max_retries", "backoff_base", "max_backoff")
+        assert [record[name] for name in names] == [5, 20, 3, 2, 86400], job_id
