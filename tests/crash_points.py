@@ -1,0 +1,274 @@
+"""Dies just before the n-th step of a story, for n = 1, 2, 3 and so on until the story gets through.
+
+A program of its own, since it forks: python crash_points.py STORY FOLDER. Steps are changes of the file system, commits
+of the index, and the start of a command. After each death the spool is looked at, worked off by a fresh worker, and
+looked at again; one line of JSON a death tells what was found.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock  # noqa: F401  loaded before the first fork, as are the others
+import psutil  # noqa: F401
+
+from queuectl import Spool, Worker, attempt, files, index, pool, recover, seat, spares  # noqa: F401
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DIED = 77
+MOST = 400
+_answer = 2
+_CHANGES = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "subprocess.Popen"}
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+@dataclass
+class Story:
+    """What is there before, what is done until death, and how it may end.
+
+    Attributes:
+        ends: folders, each with the number of attempts, in which a job may be in the end.
+        runs: how often the commands may have run.
+        must: the jobs are there whatever happens; else only once the story has said so.
+    """
+
+    prepare: Callable[[Path], None]
+    act: Callable[[Path], None]
+    ends: tuple[tuple[str, int], ...] = (("done", 1),)
+    runs: tuple[int, int] = (1, 2)
+    must: bool = True
+    ids: list[str] = field(default_factory=lambda: ["job1"])
+
+
+def main(name: str, folder: Path) -> None:
+    """Tell a story again and again."""
+    story = STORIES[name]
+    for number in range(1, MOST):
+        spool = folder / str(number)
+        story.prepare(spool)
+        code, said = in_child(partial(_die_at, number, spool, story.act))
+        report: dict[str, Any] = {"number": number, "code": code, "said": said, "after": look(story, spool)}
+        report["finish"] = in_child(partial(_finish, spool))
+        report |= {"end": look(story, spool), "ran": _runs(spool)}
+        print(json.dumps(report), flush=True)
+        if code == 0:
+            return
+
+
+def in_child(act: Callable[[], None]) -> tuple[int, str]:
+    """Do something in a process of its own; its exit code, and what it told us."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            global _answer
+            _answer = writing
+            act()
+            code = 0
+        except BaseException as error:
+            tell(f"{type(error).__name__}: {error}")
+        finally:
+            os._exit(code)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read().decode()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said
+
+
+def tell(what: str) -> None:
+    """Answer the process that forked us."""
+    os.write(_answer, f"{what}\n".encode())
+
+
+def _die_at(number: int, spool: Path, act: Callable[[Path], None]) -> None:
+    left = number
+    inside = str(spool)
+
+    def step(what: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            tell(what.replace(inside + "/", ""))
+            os._exit(DIED)
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event in _CHANGES or (event == "open" and isinstance(args[2], int) and args[2] & _WRITING):
+            told = " ".join(str(one) for one in args[:2])
+            if inside in told or event == "subprocess.Popen":
+                step(f"{event} {told[:300]}")
+
+    rename = files._renameat2
+
+    def renameat2(*args: Any) -> Any:
+        step(f"renameat2 {os.fsdecode(args[1])} {os.fsdecode(args[3])}")
+        return rename(*args)
+
+    if rename is not None:
+        files._renameat2 = renameat2
+    execute = index.Index._attempt
+
+    def commit(self: index.Index, statement: str, values: Any = ()) -> bool:
+        if statement == "COMMIT":
+            step(statement)
+        return execute(self, statement, values)
+
+    index.Index._attempt = commit  # type: ignore[method-assign]
+    sys.addaudithook(hook)
+    act(spool)
+
+
+def _finish(spool: Path) -> None:
+    """Let a worker that knows nothing of what was work the spool off, an hour later."""
+    Path(f"{spool}.ran.calm").touch()
+    for hours in range(1, 5):
+        Worker(spool, drain=True, now=lambda hours=hours: time.time() + 3600 * hours).run()  # type: ignore[misc]
+
+
+def look(story: Story, spool: Path) -> dict[str, Any]:
+    """Where the jobs lie, whether their files are whole, and what the command line would say."""
+    found: dict[str, Any] = {"places": [], "torn": [], "attempts": [], "interrupted": 0, "created": "9"}
+    for job_id in story.ids:
+        for path in sorted(spool.rglob(f"{job_id}*.json")):
+            place = path.parent.relative_to(spool).as_posix()
+            if place.startswith(("data", "tmp")):
+                continue
+            found["places"].append(place)
+            try:
+                record = json.loads(path.read_bytes())
+            except ValueError:
+                found["torn"].append(place)
+                continue
+            found["attempts"].append(record.get("attempts", 0))
+            past = [entry["outcome"] for entry in record.get("history", [])]
+            found["interrupted"] = max(found["interrupted"], past.count("interrupted"))
+            found["created"] = min(found["created"], record.get("created_at", "9"))
+    found["counts"] = json.loads(in_child(lambda: _count(spool))[1] or "{}")
+    workers = spool / "data" / "workers"
+    found["litter"] = [path.name for path in workers.glob("*") if path.is_dir()] if workers.exists() else []
+    return found
+
+
+def _count(spool: Path) -> None:
+    tell(json.dumps(Spool(spool).counts()))
+
+
+def _runs(spool: Path) -> int:
+    ledger = spool.parent / f"{spool.name}.ran"
+    return len(ledger.read_text().split()) if ledger.exists() else 0
+
+
+# -- stories -----------------------------------------------------------------------------------------------------------
+
+
+def _command(spool: Path, more: str = "") -> str:
+    ran = shlex.quote(f"{spool}.ran")
+    return f'echo "$QUEUECTL_JOB_ID" >> {ran}' + more.replace("{ran}", ran)
+
+
+def _queued(more: str = "", **fields: Any) -> Callable[[Path], None]:
+    def prepare(spool: Path) -> None:
+        Spool(spool).enqueue(_command(spool, more), id="job1", **fields)
+
+    return prepare
+
+
+def _dropped(spool: Path) -> None:
+    _put(spool, "pending", {"command": _command(spool)})
+
+
+def _put(spool: Path, place: str, record: dict[str, Any]) -> None:
+    folder = spool / place
+    folder.mkdir(parents=True, mode=0o700)
+    spool.chmod(0o700)
+    (folder / "job1.json").write_text(json.dumps(record))
+
+
+def _abandoned(spool: Path) -> None:
+    _put(spool, "processing/worker-0", {"command": _command(spool)})
+
+
+def _settled_twice(spool: Path) -> None:
+    _put(spool, "processing/worker-0", {"id": "job1", "command": _command(spool)})
+    past = [{"run": 1, "attempt": 1, "outcome": "failed"}]
+    _put(spool, "pending", {"id": "job1", "command": _command(spool), "attempts": 1, "history": past})
+
+
+def _dead(spool: Path) -> None:
+    past = [{"run": 1, "attempt": 1, "outcome": "failed"}]
+    fields = {"attempts": 1, "history": past, "state": "dead", "created_at": "2026-01-01T00:00:00Z"}
+    _put(spool, "dead", {"id": "job1", "command": _command(spool), **fields})
+    Spool(spool).refresh()
+
+
+def _nothing(spool: Path) -> None:
+    Spool(spool).refresh()
+
+
+def _work(spool: Path) -> None:
+    Worker(spool, drain=True).run()
+
+
+def _force(spool: Path) -> None:
+    """Run a job that does not end, and end it by force as soon as it has begun."""
+    worker = Worker(spool)
+
+    def look_again(number: int, frame: object) -> None:
+        if _runs(spool):
+            worker.stop(force=True)
+
+    signal.signal(signal.SIGALRM, look_again)
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    worker.run()
+
+
+def _enqueue(spool: Path) -> None:
+    Spool(spool).enqueue(_command(spool), id="job1")
+    tell("queued")
+    # One more step, so that there is a death after the answer too.
+    (spool / "tmp" / "answered").touch()
+
+
+def _enqueue_many(spool: Path) -> None:
+    jobs = [{"id": job_id, "command": _command(spool)} for job_id in STORIES["enqueue-many"].ids]
+    if len(list(Spool(spool).enqueue_many(jobs))) == len(jobs):
+        tell("queued")
+    (spool / "tmp" / "answered").touch()
+
+
+def _retry(spool: Path) -> None:
+    Spool(spool).retry("job1")
+
+
+def _cancel(spool: Path) -> None:
+    Spool(spool).cancel("job1")
+
+
+STORIES = {
+    "run": Story(_queued(), _work),
+    "run-dropped": Story(_dropped, _work),
+    "run-with-output": Story(_queued("; head -c 20000 /dev/zero | tr '\\0' x"), _work),
+    "fail-once": Story(_queued("; exit 3", max_retries=2), _work, (("dead", 2),), (2, 3)),
+    "fail-for-good": Story(_queued("; exit 3", max_retries=1), _work, (("dead", 1),)),
+    "recover": Story(_abandoned, _work),
+    "tidy-up": Story(_settled_twice, _work, (("done", 2),)),
+    "force": Story(_queued("; [ -e {ran}.calm ] || sleep 30"), _force, runs=(1, 3)),
+    "enqueue": Story(_nothing, _enqueue, runs=(0, 1), must=False),
+    "enqueue-many": Story(_nothing, _enqueue_many, runs=(0, 3), must=False, ids=["job1", "job2", "job3"]),
+    "retry": Story(_dead, _retry, (("dead", 1), ("dead", 0), ("done", 1)), (0, 1)),
+    "cancel": Story(_queued(), _cancel, (("done", 1), ("dead", 0)), (0, 1)),
+}
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,64 @@
+"""Whatever step a worker or a command dies at, the job is there, whole, in one place, and comes to its end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("the stories fork", allow_module_level=True)
+
+import crash_points
+
+
+def tell(story: str, folder: Path) -> list[dict[str, Any]]:
+    """Let the story die at each of its steps; what was found after each death."""
+    folder.mkdir()
+    program = Path(crash_points.__file__)
+    told = subprocess.run(
+        [sys.executable, program, story, folder], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert told.returncode == 0, told.stderr
+    return [json.loads(line) for line in told.stdout.splitlines()]
+
+
+def complaints(story: crash_points.Story, report: dict[str, Any]) -> list[str]:
+    """What is wrong with what one death left behind."""
+    after, end, jobs = report["after"], report["end"], len(story.ids)
+    there = len([place for place in after["places"] if not place.startswith("processing")])
+    claimed = len(after["places"]) - there
+    known = sum(after["counts"].values())
+    least = jobs if story.must or "queued\n" in report["said"] else 0
+    ended = list(zip(end["places"], end["attempts"], strict=False))
+    checks = {
+        "the story failed by itself": report["code"] in (0, crash_points.DIED),
+        "the worker after it failed": report["finish"] == [0, ""],
+        "a file is torn": not after["torn"] and not end["torn"],
+        "a job is gone": least <= there + claimed and least <= known,
+        "a job is in two places": there <= jobs and claimed <= 1,
+        "a job is counted twice": known <= jobs,
+        "the end is not told right": sum(end["counts"].values()) == len(ended)
+        and least <= len(ended) <= jobs,
+        "it ended in the wrong way": set(ended) <= set(story.ends),
+        "it ran too often or not at all": story.runs[0] <= report["ran"] <= story.runs[1],
+        "charged for the death": end["interrupted"] <= 1 + (story is crash_points.STORIES["recover"]),
+        "made in 1970": end["created"] > "2020",
+        "litter is left": not end["litter"],
+    }
+    return [what for what, well in checks.items() if not well]
+
+
+@pytest.mark.parametrize("name", crash_points.STORIES)
+def test_dying_at_any_step_loses_and_doubles_nothing(tmp_path: Path, name: str) -> None:
+    """Just before each rename, link, unlink, open, commit and spawn in turn, until the story gets through."""
+    reports = tell(name, tmp_path / "told")
+    story = crash_points.STORIES[name]
+    found = {f"{r['number']}: {r['said'].strip()}": wrong for r in reports if (wrong := complaints(story, r))}
+    assert not found, json.dumps(found, indent=1)
+    assert [report["code"] for report in reports] == [crash_points.DIED] * (len(reports) - 1) + [0]
+    assert len(reports) > 5
