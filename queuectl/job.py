@@ -13,6 +13,7 @@ import orjson
 
 from queuectl import times
 from queuectl.errors import InvalidJob
+from queuectl.shown import one_line
 from queuectl.strict_json import load_object
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Job:
     @property
     def safe_command(self) -> str:
         """The command as one line that can do a terminal no harm."""
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in self.shown_command)
+        return one_line(self.shown_command)
 
     @property
     def runs_allowed(self) -> int:
@@ -151,6 +152,9 @@ class Job:
 _NAMES = tuple(f.name for f in fields(Job) if f.name != "extra")
 _MOMENTS = frozenset({"run_at", "created_at", "updated_at", "started_at", "finished_at", "next_retry_at"})
 _BLANK_IS_DEFAULT = frozenset({"crashes", "history"})
+KNOWN = frozenset(_NAMES)
+"""All fields that queuectl knows."""
+
 PRODUCER_FIELDS = _NAMES[: _NAMES.index("state")]
 """The fields that are the producer's to write."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from queuectl import shown
 from queuectl.cli import args as takes
 from queuectl.cli import quick, render
 from queuectl.cli.frame import Command, Session, Usage, command
@@ -57,7 +58,8 @@ def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     for value in values:
         name, equals, text = value.partition("=")
         if not name or not equals:
-            raise click.BadParameter(f"{value!r} is not NAME=VALUE", _ctx, param)
+            told = shown.MASK if shown.is_secret(value) else repr(value)
+            raise click.BadParameter(f"{told} is not NAME=VALUE", _ctx, param)
         try:
             made[takes.plain_text(name)] = takes.plain_text(text)
         except ValueError as error:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from queuectl import shown
 from queuectl.cli import args as takes
 from queuectl.cli import render
 from queuectl.cli.frame import Session, command
+from queuectl.job import KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,11 +31,12 @@ if TYPE_CHECKING:
 def show_command(session: Session, job_id: str) -> None:
     """Show every field of a job, its timings, its attempts, and the end of its output.
 
-    Times are in your own time zone; --json prints the fields as they stand in the job's file.
+    Times are in your own time zone; --json prints the fields as they stand in the job's file. Values of variables
+    whose name looks secret, such as API_TOKEN, are shown as ***; the job's file has them.
     """
     job = session.spool.get(job_id)
     if session.json:
-        render.json_value(job.to_dict())
+        render.json_value(shown.masked(job.to_dict(), KNOWN))
         return
     rows = [(name, value) for name, value in _rows(job) if value != ""]
     if render.is_terminal():
@@ -62,7 +65,10 @@ def _rows(job: Job) -> Iterator[tuple[str, str]]:
         f"{job.attempts}/{job.runs_allowed}" if job.max_retries is not None else _text(job.attempts),
     )
     yield "Directory", job.cwd or ""
-    yield "Environment", "\n".join(f"{name}={value}" for name, value in (job.env or {}).items())
+    yield (
+        "Environment",
+        "\n".join(f"{name}={value}" for name, value in shown.masked_env(job.env or {}).items()),
+    )
     yield "Run At", _moment(job.run_at)
     yield "Next Retry", _moment(job.next_retry_at)
     yield "Exec Time", "" if job.duration is None else f"{job.duration:.3f}s"
@@ -74,7 +80,7 @@ def _rows(job: Job) -> Iterator[tuple[str, str]]:
     yield "Exit Code", _text(job.exit_code)
     yield "Last Error", job.last_error or ""
     yield "Interrupted", f"{job.crashes} in a row" if job.crashes else ""
-    for name, value in job.extra.items():
+    for name, value in shown.masked(job.extra).items():
         yield name, value if isinstance(value, str) else render.json_text(value, indent=None)
     for number, entry in enumerate(job.history, 1):
         yield f"Run {_text(entry.get('run', number))}", _attempt(entry)
