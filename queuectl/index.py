@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from queuectl import files
 from queuectl.layout import STATES
 from queuectl.row import Row
 from queuectl.schema import SCHEMA, TABLES
@@ -28,7 +29,8 @@ BUSY = 30.0
 
 YOUNG = 25_000_000
 """Nanoseconds: older kernels stamp files with a clock that ticks every 4 to 10 ms, so a second change within a tick
-of the first leaves the same time. A stamp that young is believed only while the folder goes on changing."""
+of the first leaves the same time. A stamp that young is believed only while the folder goes on changing, or where
+the clock of files is finer than that."""
 
 _COLUMNS = tuple(Row.__dataclass_fields__)
 _values = attrgetter(*_COLUMNS)
@@ -54,6 +56,7 @@ class Index:
         self.boot = boot
         self._db: sqlite3.Connection | None = None
         self._inode = 0
+        self._fine_times: bool | None = None
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -374,7 +377,12 @@ class Index:
         if found is None or not found[3] or found[:2] != (status.st_mtime_ns, status.st_ino):
             return False
         was_young = found[2] - found[0] < YOUNG
-        return not was_young or now_ns - status.st_mtime_ns < YOUNG
+        return not was_young or now_ns - status.st_mtime_ns < YOUNG or self._has_fine_times()
+
+    def _has_fine_times(self) -> bool:
+        if self._fine_times is None:
+            self._fine_times = files.has_fine_times(os.path.join(self._root, "tmp"))
+        return self._fine_times
 
     def begin_scan(self, place: str, scan: str) -> None:
         """Stamp a folder for a scan that begins; our moves carry the stamp along, a stranger's change leaves it."""

@@ -17,6 +17,7 @@ from queuectl.attempt import clean_environment
 from queuectl.config import Settings
 from queuectl.errors import QueuectlError, WorkerError
 from queuectl.owner import is_held
+from queuectl.runner import LocalRunner
 from queuectl.worker import Worker
 
 if TYPE_CHECKING:
@@ -129,7 +130,14 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
         # A worker would keep the folder it was started in from being unmounted for as long as it lives.
         os.chdir(os.sep)
     voice = _Voice(layout)
-    worker = Worker(layout.root, drain=drain, wait_retries=wait_retries, say=voice.say, mode=mode)
+    worker = Worker(
+        layout.root,
+        drain=drain,
+        wait_retries=wait_retries,
+        say=voice.say,
+        mode=mode,
+        runner=LocalRunner(may_chdir=True),
+    )
     # Before it can be found: a stop that comes at once must find flags to set, not the default that ends it.
     _listen(worker, mode)
     try:

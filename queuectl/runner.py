@@ -10,7 +10,6 @@ import enum
 import errno
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from queuectl import files, times
 from queuectl.output import cut, open_for_job, tail
 from queuectl.process_tree import TreeEnd, end_holders, end_tree, group_exists, open_pidfd, tree_of
+from queuectl.spawn import CAN_SPAWN_FAST, Child, fast_spawn, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,9 +139,14 @@ class Runner(Protocol):
 
 
 class LocalRunner:
-    """Runs attempts as child processes, each in a session of its own."""
+    """Runs attempts as child processes, each in a session of its own.
 
-    def __init__(self) -> None:
+    Args:
+        may_chdir: this process is only a worker, so that its current folder may change for the moment of a start.
+    """
+
+    def __init__(self, *, may_chdir: bool = False) -> None:
+        self._spawn = fast_spawn if may_chdir and CAN_SPAWN_FAST else spawn
         # A parent may have handed down an ignored SIGCHLD: then exit codes vanish and every job seems to succeed.
         if sys.platform != "win32" and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -160,35 +165,35 @@ class LocalRunner:
             raise
         began = time.monotonic()
         try:
-            process = _spawn(attempt, out, err)
+            child = self._spawn(attempt, out, err)
         except (OSError, ValueError) as error:
             reason = f"Cannot start: {_why_not(attempt, error)}"
             return Outcome(Ending.NOT_STARTED, None, reason, time.monotonic() - began)
         finally:
             os.close(out)
             os.close(err)
-        return _LocalRun(attempt, process, began)
+        return _LocalRun(attempt, child, began)
 
 
 class _LocalRun:
     __slots__ = (
         "_attempt",
         "_began",
+        "_child",
         "_deadline",
         "_ending",
         "_outcome",
         "_output_look",
         "_output_pause",
         "_pidfd",
-        "_process",
         "_tree",
         "pid",
     )
 
-    def __init__(self, attempt: Attempt, process: subprocess.Popen[bytes], began: float) -> None:
-        self.pid = process.pid
+    def __init__(self, attempt: Attempt, child: Child, began: float) -> None:
+        self.pid = child.pid
         self._attempt = attempt
-        self._process = process
+        self._child = child
         self._began = began
         self._deadline = began + attempt.timeout if attempt.timeout else None
         self._output_pause = _FIRST_OUTPUT_LOOK
@@ -196,7 +201,7 @@ class _LocalRun:
         self._ending = Ending.TIMED_OUT
         self._tree: TreeEnd | None = None
         self._outcome: Outcome | None = None
-        self._pidfd = open_pidfd(process.pid)
+        self._pidfd = open_pidfd(child.pid)
 
     def wait_fd(self) -> int | None:
         # While the tree is being ended the dead leader stays unreaped: its pidfd would be readable all the time.
@@ -248,7 +253,7 @@ class _LocalRun:
         self._tree = TreeEnd(self._attempt.marks, self.pid, self._attempt.grace, ours=True)
 
     def _ended_by_itself(self) -> bool:
-        known, code = _reap(self._process)
+        known, code = self._child.reap()
         if not known:
             return False
         duration = time.monotonic() - self._began
@@ -259,7 +264,7 @@ class _LocalRun:
         return True
 
     def _ended_by_us(self, left: int) -> Outcome:
-        _, code = _reap(self._process)
+        _, code = self._child.reap()
         self._cut_outputs(None)
         duration = time.monotonic() - self._began
         error = {
@@ -297,31 +302,6 @@ class _LocalRun:
             self._output_look = now + self._output_pause
 
 
-def _spawn(attempt: Attempt, out: int, err: int) -> subprocess.Popen[bytes]:
-    if sys.platform == "win32":
-        return subprocess.Popen(
-            attempt.command,
-            shell=isinstance(attempt.command, str),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            cwd=attempt.cwd,
-            env=attempt.env,
-            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
-        )
-    command = attempt.command
-    return subprocess.Popen(
-        ["/bin/sh", "-c", command] if isinstance(command, str) else command,
-        stdin=subprocess.DEVNULL,
-        stdout=out,
-        stderr=err,
-        cwd=attempt.cwd,
-        env=attempt.env,
-        start_new_session=True,
-        pass_fds=() if attempt.lock_fd is None else (attempt.lock_fd,),
-    )
-
-
 def _why_not(attempt: Attempt, error: OSError | ValueError) -> str:
     if isinstance(error, ValueError):
         return f"the command or its environment cannot be passed on ({error})"
@@ -342,25 +322,6 @@ def _why_not(attempt: Attempt, error: OSError | ValueError) -> str:
     if error.errno == errno.E2BIG:
         return "the command and its environment are too long for this system"
     return (error.strerror or str(error)).lower()
-
-
-def _reap(process: subprocess.Popen[bytes]) -> tuple[bool, int | None]:
-    """Take the exit status if there is one: (whether it has ended, the code or None if it was lost).
-
-    Popen.poll() would call a lost status 0, which is a success.
-    """
-    if sys.platform == "win32":
-        code = process.poll()
-        return code is not None, code
-    try:
-        pid, status = os.waitpid(process.pid, os.WNOHANG)
-    except ChildProcessError:
-        process.returncode = -1
-        return True, None
-    if pid == 0:
-        return False, None
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return True, process.returncode
 
 
 def _exit_code(code: int | None) -> int | None:

@@ -312,8 +312,6 @@ class Worker:
         state = attempt.record(job, outcome, self.name, started=started, now=now, settings=self._settings)
         if self._settle(claim, state):
             self._tell(claim, outcome, state)
-        if self._seat:
-            self._seat.forget_cancel()
 
     def _run(self, claim: Claim) -> Outcome:
         if claim.job.on_crash == "dead":
@@ -352,6 +350,7 @@ class Worker:
                         self._mover.note_running(claim)
                 if self._seat and self._seat.cancel_wanted(claim.job.id or ""):
                     running.cancel(Ending.CANCELLED)
+                    self._seat.forget_cancel()
             elif self._stopping and not self._forced:
                 self._look_at_notes()
         return outcome
