@@ -86,6 +86,7 @@ def _free(
         return True
     job.id = job_id
     if is_settled(layout, job, but=path):
+        files.sync_all(layout.root)  # the later copy may not be on the disk yet
         os.unlink(path)
         return False
     if not end_run(layout, job, worker):
