@@ -1,0 +1,209 @@
+"""A process that has everything imported and forks a child for each move that a fault shall meet.
+
+Started by faults.Server. Each line on stdin is a request, each line on stdout the answer. A child waits for a byte
+before it begins, so that strace can be attached to nothing but the move itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+import time
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from queuectl import owner
+
+_BOOT = ["boot-0"]
+owner.boot_id = lambda: _BOOT[0]  # before the rooms that take it over by name are imported
+
+from queuectl import Spool, Worker, cli, spares  # noqa: E402
+from queuectl.runner import Ending, LocalRunner, Outcome  # noqa: E402
+
+if TYPE_CHECKING:
+    from queuectl.runner import Attempt, Running
+
+_ANY_TRACER = 0x59616D61, ctypes.c_ulong(-1)
+"""PR_SET_PTRACER, PR_SET_PTRACER_ANY: strace is not our parent."""
+
+
+class InlineRunner:
+    """Runs no process: it does what `echo WORD >> FILE` does, so that every call traced is queuectl's own."""
+
+    def start(self, attempt: Attempt) -> Running | Outcome:
+        """Write the line; a command that goes on with `exit 1` fails."""
+        assert isinstance(attempt.command, str)
+        words = attempt.command.split()
+        with open(words[3].rstrip(";"), "a", encoding="ascii") as file:
+            file.write(f"{words[1]}\n")
+        failed = words[-1] == "1"
+        ending = Ending.FAILED if failed else Ending.SUCCEEDED
+        return Outcome(ending, int(failed), "Exit code 1" if failed else None, 0.0)
+
+
+def work(root: str, *, inline: bool = False, ahead: float = 0.0, recycle: bool = True) -> list[str]:
+    """Run a worker until nothing is left to do; returns what it said.
+
+    Args:
+        ahead: seconds that its clock is ahead, so that retries are due.
+        recycle: False makes it settle without recycled files.
+    """
+    said: list[str] = []
+    runner: Any = InlineRunner() if inline else LocalRunner()
+    worker = Worker(root, drain=True, say=said.append, runner=runner, now=lambda: time.time() + ahead)
+    if not recycle:
+        worker._mover.settle = _settle_without(worker._mover.settle)  # type: ignore[method-assign]
+    worker.run()
+    return said
+
+
+def _settle_without(settle: Any) -> Any:
+    return lambda claim, state, _spares=None: settle(claim, state)
+
+
+def perform(request: dict[str, Any]) -> Any:
+    """Do one move."""
+    root, move = request["spool"], request["move"]
+    if move == "enqueue":
+        return Spool(root).enqueue(request["command"], **request.get("fields", {})).id
+    if move == "enqueue_many":
+        return list(Spool(root).enqueue_many(request["jobs"]))
+    if move == "work":
+        return work(root, **request.get("how", {}))
+    if move == "retry":
+        return Spool(root).retry(request["id"]).state
+    if move == "cancel":
+        return Spool(root).cancel(request["id"])
+    if move == "clear":
+        return Spool(root).clear()
+    if move == "look":
+        spool = Spool(root)
+        return [[row.id, row.state] for row in spool.list()]
+    if move == "cli":
+        os.environ["QUEUECTL_SPOOL"] = root
+        code = cli.main(request["words"])
+        sys.stderr.flush()
+        return code
+    if move == "hold":
+        # Claim a job and stop there, as a worker does that is killed while its job runs.
+        worker = Worker(root)
+        worker.take_seat()
+        worker._take_back_own()
+        claim = worker._next()
+        assert claim is not None
+        os._exit(0)
+    if move == "serve":
+        return serve(request)
+    if move == "produce":
+        return produce(request)
+    raise ValueError(move)
+
+
+def serve(request: dict[str, Any]) -> int:
+    """Be a worker until killed, and write down outside which outcomes were synced."""
+    whole = spares.Spares._make_spare
+
+    def make_spare(self: spares.Spares, batch: Any) -> str:
+        held = [name.rpartition("~")[0] for name in os.listdir(batch.folder)]
+        spare = whole(self, batch)
+        with open(request["synced"], "a", encoding="ascii") as file:
+            file.writelines(f"{name}\n" for name in held)
+        return spare
+
+    spares.Spares._make_spare = make_spare  # type: ignore[method-assign]
+    runner: Any = InlineRunner() if request.get("inline") else LocalRunner()
+    return Worker(request["spool"], runner=runner).run()
+
+
+def produce(request: dict[str, Any]) -> int:
+    """Enqueue until killed, and write down outside what was acknowledged."""
+    spool = Spool(request["spool"])
+    number = 0
+    with open(request["acks"], "a", encoding="ascii", buffering=1) as acks:
+        while True:
+            name = f"{request['name']}-{number}"
+            fields = {"id": name, "max_retries": 1, **({"on_crash": "dead"} if number % 4 == 0 else {})}
+            if number % 7 == 3:
+                more = [
+                    {"id": f"{name}-{i}", "command": f"echo {name}-{i} >> {request['runs']}"}
+                    for i in range(5)
+                ]
+                acks.writelines(f"{made}\n" for made in spool.enqueue_many(more))
+            else:
+                command = f"echo {name} >> {request['runs']}" + ("; exit 1" if number % 5 == 4 else "")
+                acks.write(f"{spool.enqueue(command, **fields).id}\n")
+            number += 1
+            time.sleep(request.get("pause", 0.0))
+
+
+def child(request: dict[str, Any], go: int, result: int) -> None:
+    """Wait for the sign, move, and answer."""
+    ctypes.CDLL(None).prctl(*_ANY_TRACER, 0, 0, 0)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        where = os.open(request.get(name, os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(where, number)
+        os.close(where)
+    os.read(go, 1)
+    try:
+        answer = {"value": perform(request)}
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        answer = {"error": f"{type(error).__name__}: {error}", "exit_code": code}
+    with suppress(OSError):
+        os.write(result, json.dumps(answer).encode())
+    os._exit(0)
+
+
+def main() -> None:
+    """Answer requests until the end of the input."""
+    # Imports would be most of the calls that a fault meets.
+    for name in (
+        "filelock",
+        "orjson",
+        "psutil",
+        "watchdog.observers",
+        "queuectl.process_tree",
+        "click",
+        "yaml",
+    ):
+        import_module(name)
+    for name in ("root", "enqueue", "render", "quick", "bulk", "status", "args"):
+        import_module(f"queuectl.cli.{name}")
+    children: dict[int, tuple[int, int]] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["do"] == "boot":
+            _BOOT[0] = request["boot"]
+            reply: dict[str, Any] = {}
+        elif request["do"] == "fork":
+            go, began = os.pipe()
+            answer, result = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.close(began)
+                os.close(answer)
+                child(request, go, result)
+            os.close(go)
+            os.close(result)
+            children[pid] = began, answer
+            reply = {"pid": pid}
+        elif request["do"] == "go":
+            os.write(children[request["pid"]][0], b"x")
+            reply = {}
+        else:
+            began, answer = children.pop(request["pid"])
+            data = b""
+            while part := os.read(answer, 65536):
+                data += part
+            status = os.waitpid(request["pid"], 0)[1]
+            os.close(began)
+            os.close(answer)
+            reply = {"killed": os.WIFSIGNALED(status), "signal": status & 0x7F, **json.loads(data or b"{}")}
+        print(json.dumps(reply), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""What the fault tests share: moves that meet a fault at a given system call, disks to cut, and what must hold."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support import JOB_FOLDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FULL = bool(os.environ.get("QUEUECTL_FULL"))
+"""Every point instead of a representative part."""
+
+SHUTDOWN = 0x8004587D
+NO_LOG_FLUSH = 2
+
+
+def must_not_skip(reason: str) -> None:
+    """Skip, or fail where QUEUECTL_MUST_MOUNT says that this machine can do it."""
+    if os.environ.get("QUEUECTL_MUST_MOUNT"):
+        pytest.fail(f"{reason}, and QUEUECTL_MUST_MOUNT is set")
+    pytest.skip(reason)
+
+
+class Server:
+    """A process that has everything imported, and forks one child per move; see fault_server.py."""
+
+    def __init__(self) -> None:
+        script = str(Path(__file__).with_name("fault_server.py"))
+        self._process = subprocess.Popen(
+            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._live: set[int] = set()
+
+    def _ask(self, **request: Any) -> dict[str, Any]:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        reply = json.loads(self._process.stdout.readline() or "null")
+        assert isinstance(reply, dict), "the server has died"
+        return reply
+
+    def boot(self, name: str) -> None:
+        """Have the machine look booted anew."""
+        self._ask(do="boot", boot=name)
+
+    def fork(self, spool: Path, move: str, **request: Any) -> int:
+        """Make a child that waits for its sign; returns its pid."""
+        pid = self._ask(do="fork", spool=str(spool), move=move, **request)["pid"]
+        self._live.add(pid)
+        assert isinstance(pid, int)
+        return pid
+
+    def go(self, pid: int) -> None:
+        """Let it move."""
+        self._ask(do="go", pid=pid)
+
+    def end(self, pid: int) -> dict[str, Any]:
+        """Wait for its end: killed, and what it answered before it ended."""
+        self._live.discard(pid)
+        return self._ask(do="wait", pid=pid)
+
+    def kill(self, *pids: int) -> None:
+        """End children that go on by themselves."""
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            self.end(pid)
+
+    def do(self, spool: Path, move: str, **request: Any) -> Any:
+        """Do a move without a fault; returns its value."""
+        pid = self.fork(spool, move, **request)
+        self.go(pid)
+        answer = self.end(pid)
+        assert "error" not in answer, answer
+        return answer.get("value")
+
+    def faulted(
+        self, spool: Path, move: str, inject: str, *, threads: bool = False, **request: Any
+    ) -> dict[str, Any]:
+        """Do a move under a fault of strace's; the answer has `hit`: whether the call was reached.
+
+        Args:
+            inject: as in "fsync:signal=KILL:when=2".
+            threads: follow its threads, and its children, too.
+        """
+        pid = self.fork(spool, move, **request)
+        log = Path(f"{spool}.strace")
+        log.unlink(missing_ok=True)
+        name = inject.partition(":")[0]
+        words = ["strace", *(["-f"] if threads else []), "-e", f"trace={name}", "-e", f"inject={inject}"]
+        with subprocess.Popen(
+            [*words, "-e", "signal=none", "-o", str(log), "-p", str(pid)], stderr=subprocess.PIPE, text=True
+        ) as strace:
+            assert strace.stderr
+            line = strace.stderr.readline()
+            assert "attached" in line, line
+            self.go(pid)
+            answer = self.end(pid)
+            strace.stderr.read()
+        told = log.read_text(encoding="utf-8", errors="replace")
+        answer["hit"] = answer["killed"] or "(INJECTED" in told
+        return answer
+
+    def calls(
+        self, spool: Path, move: str, names: str, *, threads: bool = False, **request: Any
+    ) -> Counter[str]:
+        """Count the system calls of these names that a move makes."""
+        pid = self.fork(spool, move, **request)
+        log = Path(f"{spool}.strace")
+        words = ["strace", *(["-f"] if threads else []), "-e", f"trace={names}", "-e", "signal=none"]
+        with subprocess.Popen(
+            [*words, "-o", str(log), "-p", str(pid)], stderr=subprocess.PIPE, text=True
+        ) as strace:
+            assert strace.stderr
+            assert "attached" in strace.stderr.readline()
+            self.go(pid)
+            self.end(pid)
+            strace.stderr.read()
+        found: Counter[str] = Counter()
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+            words = line.split(None, 1)
+            call = (words[1] if words[0].isdigit() else line).partition("(")[0]
+            if call in names.split(","):
+                found[call] += 1
+        return found
+
+    def close(self) -> None:
+        """End it and what it has forked."""
+        for pid in self._live:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.communicate()
+
+
+# -- what must hold ----------------------------------------------------------------------------------------------------
+
+
+def places(spool: Path) -> dict[str, list[str]]:
+    """Where each job's files lie, by id, whole ones only; a file that is not whole fails the test."""
+    found: dict[str, list[str]] = {}
+    for folder in JOB_FOLDERS:
+        for path in sorted((spool / folder).rglob("*.json")):
+            if path.name.startswith("."):
+                continue
+            try:
+                record = json.loads(path.read_bytes())
+            except ValueError as error:
+                raise AssertionError(f"{path} is not whole: {error}: {path.read_bytes()[:80]!r}") from None
+            found.setdefault(record.get("id") or path.stem, []).append(folder)
+    return found
+
+
+def runs(path: Path) -> Counter[str]:
+    """How often each job ran, by the lines that its command wrote."""
+    return Counter(path.read_text(encoding="ascii").split()) if path.exists() else Counter()
+
+
+# -- disks -------------------------------------------------------------------------------------------------------------
+
+
+class Disk:
+    """A filesystem of its own in a file, which can lose its power.
+
+    Args:
+        kind: ext4 or xfs.
+        size: MiB.
+    """
+
+    def __init__(self, base: Path, kind: str, size: int, *options: str) -> None:
+        if os.geteuid() != 0:
+            must_not_skip("only root can mount a disk")
+        self.image, self.at = base / f"{kind}.img", base / kind
+        with self.image.open("wb") as file:
+            file.truncate(size << 20)
+        self.at.mkdir()
+        quiet = ["-q", "-F"] if kind == "ext4" else ["-q", "-f"]
+        subprocess.run([f"mkfs.{kind}", *quiet, *options, str(self.image)], check=True)
+        self.mounted = False
+        self.mount()
+
+    def mount(self, *options: str) -> None:
+        """Mount it."""
+        words = ["mount", "-o", ",".join(("loop", *options)), str(self.image), str(self.at)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            must_not_skip(f"cannot mount: {done.stderr.strip()}")
+        self.mounted = True
+
+    def remount(self, how: str) -> None:
+        """Make it `ro` or `rw`."""
+        subprocess.run(["mount", "-o", f"remount,{how}", str(self.at)], check=True)
+
+    def cut(self) -> None:
+        """Take the power away: what is not on the disk by now is lost, and nothing can be written any more."""
+        fd = os.open(self.at, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, SHUTDOWN, ctypes.c_uint32(NO_LOG_FLUSH))
+        finally:
+            os.close(fd)
+
+    def restart(self) -> None:
+        """Boot anew: unmount, and mount what the disk has."""
+        self.unmount()
+        self.mount()
+
+    def unmount(self) -> None:
+        """Take it down."""
+        if self.mounted:
+            subprocess.run(["umount", str(self.at)], check=True)
+            self.mounted = False
+
+    def close(self) -> None:
+        """Take it down, whatever still uses it."""
+        if self.mounted:
+            subprocess.run(["umount", "--lazy", str(self.at)], check=False)
+            self.mounted = False
+
+
+@contextmanager
+def disk(base: Path, kind: str, size: int, *options: str) -> Iterator[Disk]:
+    """A disk that is gone at the end."""
+    made = Disk(base, kind, size, *options)
+    try:
+        yield made
+    finally:
+        made.close()
