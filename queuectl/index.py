@@ -24,6 +24,9 @@ from queuectl.schema import SCHEMA, TABLES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+SETTLING = 2.0
+"""Seconds to wait while others make the file what it is to be; afterwards nobody holds it so that it cannot be opened."""
+
 BUSY = 30.0
 """Seconds to wait for another writer. A rebuild of a million jobs is the longest one."""
 
@@ -89,8 +92,15 @@ class Index:
         if self.path != ":memory:":
             with suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=SETTLING, check_same_thread=False)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            # Others hold what once was our file, cut short or overwritten, and may do so for ever.
+            raise sqlite3.DatabaseError("the file is no index any more") from None
+        self._db.execute(f"PRAGMA busy_timeout = {round(BUSY * 1000)}")
         self._db.execute("PRAGMA synchronous = OFF")
 
     def _create(self) -> None:
@@ -111,6 +121,13 @@ class Index:
                 os.unlink(self.path + suffix)
         self._connect()
         self._create()
+
+    def heal(self, error: sqlite3.Error) -> None:
+        """Begin a new file if this error says that the old one is damaged, even if it opens well."""
+        if any(word in str(error) for word in _DAMAGE):
+            with suppress(sqlite3.Error, OSError):
+                self._start_over()
+        self.broken = str(error)
 
     def use_memory(self) -> None:
         """Go on without a file, for this process alone: the disk is read-only or full."""
@@ -414,4 +431,4 @@ class Index:
         self.db.execute("UPDATE counts SET n = 0")
 
 
-_DAMAGE = ("malformed", "not a database", "disk image")
+_DAMAGE = ("malformed", "not a database", "disk image", "disk I/O", "no such table", "no such column")

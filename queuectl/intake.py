@@ -81,9 +81,8 @@ class Intake:
         """
         try:
             self._refresh()
-        except sqlite3.Error:
-            # Once more: a damaged file is replaced when it is opened anew.
-            self.index.broken = "failed"
+        except sqlite3.Error as error:
+            self.index.heal(error)
             try:
                 self._refresh()
             except sqlite3.Error:
