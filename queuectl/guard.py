@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl import files
@@ -25,12 +27,23 @@ def refuse_unsafe(layout: Layout) -> None:
     """
     if sys.platform == "win32":
         return  # access there is a list of rights and not in the mode; the README says so
-    for path, problem, hint in unsafe(layout):
-        raise WorkerError(f"{path} {problem}, who could run commands as you", hint=hint or None)
+    found = list(unsafe(layout))
+    if found:
+        path, problem, _ = found[0]
+        more = f" (and so for {len(found) - 1} more)" if len(found) > 1 else ""
+        raise WorkerError(f"{path} {problem}, who could run commands as you{more}", hint=_mending(found))
+
+
+def _mending(found: list[tuple[str, str, str]]) -> str:
+    """One line that mends all of it."""
+    commands: dict[str, list[str]] = {}
+    for path, _, command in found:
+        commands.setdefault(command, []).append(shlex.quote(path))
+    return " && ".join(f"{command} {' '.join(paths)}" for command, paths in commands.items())
 
 
 def unsafe(layout: Layout) -> Iterator[tuple[str, str, str]]:
-    """Everything that lets others in: the path, what is wrong with it, and what would mend it.
+    """Everything that lets others in: the path, what is wrong with it, and the command that mends it, without the path.
 
     Raises:
         SpoolError: a folder cannot be looked at.
@@ -40,24 +53,54 @@ def unsafe(layout: Layout) -> Iterator[tuple[str, str, str]]:
         layout.processing,
         layout.done,
         layout.dead,
+        layout.logs,
         layout.tmp,
         layout.data,
         layout.workers,
     )
     for path in (layout.root, *names):
         yield from _judge(path, _look(path))
-    for path in _ancestors(layout.root):
-        status = _look(path)
-        # Nobody can rename or delete what belongs to others in a sticky folder such as /tmp.
-        if not status.st_mode & stat.S_ISVTX:
-            yield from _judge(path, status)
+    # What stands in these decides what is run, or taken from whom.
+    for path in (*_folders_in(layout.processing), layout.config_yaml, layout.config_json, layout.index):
+        with suppress(FileNotFoundError):
+            yield from _judge(path, os.stat(path))
+    yield from unsafe_way(layout.root)
 
 
-def _ancestors(root: str) -> Iterator[str]:
-    path = os.path.realpath(root)
+def unsafe_way(path: str) -> Iterator[tuple[str, str, str]]:
+    """What lets others put another folder in the place of this one: the folders above it, and links on the way.
+
+    Raises:
+        SpoolError: one of them cannot be looked at.
+    """
+    if sys.platform == "win32":
+        return
+    above = dict.fromkeys([*_ancestors(path), *_ancestors(os.path.realpath(path))])
+    for folder in (path, *above):
+        if os.path.islink(folder) and files.is_strangers(os.lstat(folder)):
+            yield (
+                folder,
+                f"is a link of another user (uid {os.lstat(folder).st_uid})",
+                "sudo chown -h " + _me(),
+            )
+    for folder in above:
+        status = _look(folder)
+        # Nobody but its owner can rename or delete what belongs to others in a sticky folder such as /tmp.
+        yield from _judge(folder, status, may_write=bool(status.st_mode & stat.S_ISVTX))
+
+
+def _ancestors(path: str) -> Iterator[str]:
     while (parent := os.path.dirname(path)) != path:
         path = parent
         yield path
+
+
+def _folders_in(path: str) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError as error:
+        raise SpoolError.from_os("read", path, error) from None
 
 
 def _look(path: str) -> os.stat_result:
@@ -67,8 +110,12 @@ def _look(path: str) -> os.stat_result:
         raise SpoolError.from_os("look at", path, error) from None
 
 
-def _judge(path: str, status: os.stat_result) -> Iterator[tuple[str, str, str]]:
+def _judge(path: str, status: os.stat_result, *, may_write: bool = False) -> Iterator[tuple[str, str, str]]:
     if files.is_strangers(status):
-        yield path, f"belongs to another user (uid {status.st_uid})", ""
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        yield path, "can be written by others", f"chmod go-w {path}"
+        yield path, f"belongs to another user (uid {status.st_uid})", f"sudo chown {_me()}"
+    if not may_write and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        yield path, "can be written by others", "chmod go-w"
+
+
+def _me() -> str:
+    return str(os.geteuid()) if sys.platform != "win32" else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from queuectl.errors import SpoolError
@@ -78,7 +79,7 @@ class Layout:
             return
         try:
             if not os.path.isdir(self.root):
-                os.makedirs(self.root, mode=0o700, exist_ok=True)
+                _make_way(self.root)
             for name in FOLDERS:
                 try:
                     os.mkdir(self._in(name), 0o700)
@@ -87,6 +88,15 @@ class Layout:
                         raise
         except OSError as error:
             raise SpoolError.from_os("make the folder", error.filename or self.root, error) from None
+
+
+def _make_way(path: str) -> None:
+    """Make a folder and those above it that are missing, 0700: os.makedirs would make the latter as the umask says."""
+    parent = os.path.dirname(path)
+    if parent != path and not os.path.isdir(parent):
+        _make_way(parent)
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:

@@ -322,7 +322,10 @@ class Mover:
         check("requeue", row.id, row.state, "pending")
         source = os.path.join(self.layout.root, row.place, row.name)
         try:
-            data, _ = files.read_plain(source, jobs.SIZE_LIMIT)
+            data, status = files.read_plain(source, jobs.SIZE_LIMIT)
+            if files.is_strangers(status):
+                # Written anew below it would be ours, and run.
+                raise files.Unfit(f"belongs to another user (uid {status.st_uid})")
             job = jobs.parse(data)
             job.id = job.id or row.id
             job.renew()

@@ -80,7 +80,10 @@ def _free(
 ) -> bool:
     job_id = os.path.basename(path)[: -len(".json")]
     try:
-        job = jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0])
+        data, status = files.read_plain(path, jobs.SIZE_LIMIT)
+        if files.is_strangers(status):
+            raise files.Unfit(f"belongs to another user (uid {status.st_uid})")
+        job = jobs.parse(data)
     except (files.Unfit, InvalidJob) as error:
         mover.bury_file(path, job_id, f"{error} (found in the folder of {worker}, which is gone)")
         return True

@@ -249,7 +249,8 @@ class Spool:
         job.state = row.state
         if row.state == "processing":
             job.worker = row.worker or row.place.removeprefix(PROCESSING + "/")
-        if row.state == "dead" and row.last_error and not job.command:
+        # Buried for another reason than its content: the row of a file that is no job has no command.
+        if row.state == "dead" and row.last_error and not row.command:
             job.last_error = row.last_error
         return job
 
