@@ -106,6 +106,8 @@ def _await_ready(child: subprocess.Popen[bytes]) -> dict[str, Any]:
                 with suppress(ValueError):
                     answer = json.loads(line)
                     if isinstance(answer, dict) and ("name" in answer or "error" in answer):
+                        if "error" in answer:
+                            child.wait()  # or it would still be about to leave when the command has returned
                         return answer
                 said.append(line.decode(errors="replace").strip())
     finally:
