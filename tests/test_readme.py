@@ -24,6 +24,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 NOT_IN_TESTS = {
     "pip install . && queuectl demo",
     "pip install '.[test]' && pytest",
+    "python -m tests.bench",
     "pytest -m slow",
     "bash .ci/run",
     "systemctl --user daemon-reload",
