@@ -61,6 +61,7 @@ root = Group(
             "config": ("config", "Read and change the settings of the spool."),
             "clear": ("maintain", "Delete jobs, but never a running one."),
             "reindex": ("maintain", "Build the index anew from the folders."),
+            "doctor": ("doctor", "Find what is wrong with the spool, and mend it."),
             "demo": ("demo", "Run the example spool and show what happens."),
             "completion": ("completion", "Print the script that lets your shell complete commands and ids."),
         },

@@ -1,0 +1,181 @@
+"""What a spool stands on: its folders, who may use them, the filesystem, room, the clock, the watch for events."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from queuectl import guard, times
+from queuectl.errors import SpoolError
+from queuectl.finding import Finding
+from queuectl.layout import DEAD, DONE, FOLDERS, PENDING, PROCESSING
+from queuectl.room import Room
+from queuectl.wake import Bell, FolderWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from queuectl.finding import Case
+
+REMOTE = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "beegfs",
+        "ncpfs",
+        "virtiofs",
+    }
+)
+"""Filesystems whose other end is another machine: no events, weak locks, and a rename may lie about its success."""
+
+CLOCK_SLACK = 5.0
+"""Seconds that the clock may be behind the newest file: a clock being steered goes back by less."""
+
+
+def examine(case: Case) -> Iterator[Finding]:
+    """Everything that is wrong with the ground under the spool."""
+    missing = list(_missing(case))
+    yield from missing
+    if case.trouble is not None:
+        yield Finding("settings", "config", f"{case.trouble}", case.trouble.hint or "mend the settings file")
+    if missing:
+        return
+    yield from _rights(case)
+    yield from _devices(case)
+    yield from _filesystem(case)
+    yield from _room(case)
+    yield from _clock(case)
+    yield from _watch(case)
+
+
+def _missing(case: Case) -> Iterator[Finding]:
+    for name in FOLDERS:
+        path = case.within(name)
+        if os.path.isdir(path):
+            continue
+        if os.path.lexists(path):
+            yield Finding(
+                "no folder",
+                name,
+                f"{name} is not a folder",
+                "move it away; the next command makes the folder",
+            )
+        else:
+            yield Finding("no folder", name, f"the folder {name}/ is missing", "make it", case.layout.create)
+
+
+def _rights(case: Case) -> Iterator[Finding]:
+    if sys.platform == "win32":
+        return
+    try:
+        for path, problem, hint in guard.unsafe(case.layout):
+            inside = path == case.layout.root or path.startswith(case.layout.root + os.sep)
+            mend = _Close(path) if hint and inside else None
+            cure = hint or "have its owner, or root, give it to you (chown)"
+            yield Finding("rights", path, f"{path} {problem}, who could run commands as you", cure, mend)
+    except SpoolError as error:
+        yield Finding("rights", case.layout.root, str(error), "")
+
+
+class _Close:
+    """Takes the right to write away from others."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __call__(self) -> None:
+        mode = stat.S_IMODE(os.stat(self._path).st_mode)
+        os.chmod(self._path, mode & ~(stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _devices(case: Case) -> Iterator[Finding]:
+    home = os.stat(case.layout.root).st_dev
+    claims: list[str] = []
+    with suppress(OSError), os.scandir(case.layout.processing) as entries:
+        claims = [f"{PROCESSING}/{entry.name}" for entry in entries if entry.is_dir()]
+    for name in (*FOLDERS, *claims):
+        with suppress(OSError):
+            if os.stat(case.within(name)).st_dev != home:
+                fact = f"{name}/ is on another filesystem than the spool, so no file can be renamed into or out of it"
+                yield Finding("device", name, fact, "unmount it, or move the whole spool there")
+
+
+class Mount(NamedTuple):
+    """The filesystem that holds a folder: its type, and where it is mounted."""
+
+    type: str
+    point: str
+
+
+def mount_of(folder: str) -> Mount | None:
+    """The mount that a folder lies on, by the kernel's own number for it; None where that cannot be told."""
+    if not sys.platform.startswith("linux"):
+        return None
+    with suppress(OSError, ValueError, IndexError):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8") as file:
+                number = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
+        finally:
+            os.close(fd)
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                words = line.split()
+                if words[0] == number:
+                    return Mount(words[words.index("-") + 1], words[4])
+    return None
+
+
+def _filesystem(case: Case) -> Iterator[Finding]:
+    root = case.layout.root
+    mount = mount_of(root)
+    if mount and (mount.type in REMOTE or mount.type.startswith("fuse.")):
+        fact = f"{root} is on {mount.type}: there locks, renames and events may not do what the spool needs"
+        yield Finding("filesystem", root, fact, "move the spool to a local disk")
+    if hasattr(os, "statvfs") and os.statvfs(root).f_flag & os.ST_RDONLY:
+        fact = f"{root} is on a filesystem that is read-only"
+        yield Finding("read-only", root, fact, "see dmesg for why, then mount it for writing")
+
+
+def _room(case: Case) -> Iterator[Finding]:
+    room = Room(case.layout.root, lambda _: None)
+    room.look(case.settings.min_free_space)
+    if room.lacking:
+        yield Finding("room", case.layout.root, f"workers pause: {room.lacking}", "make room on the disk")
+
+
+def _clock(case: Case) -> Iterator[Finding]:
+    newest, name = 0.0, ""
+    for place in (PENDING, DONE, DEAD, PROCESSING, "tmp", "logs", "data/workers"):
+        # The change time is the kernel's own; a producer may write any other.
+        with suppress(OSError):
+            changed = os.stat(case.within(place)).st_ctime
+            if changed > newest:
+                newest, name = changed, place
+    behind = newest - case.now()
+    if behind > CLOCK_SLACK:
+        fact = f"the clock is {behind:.0f} s behind {name}/, which was changed at {times.iso(newest)}"
+        yield Finding("clock", name, fact, "set the clock; jobs wait for their moments by it")
+
+
+def _watch(case: Case) -> Iterator[Finding]:
+    bell = Bell()
+    watch = FolderWatch(case.layout.pending, bell)
+    try:
+        if not watch.arm():
+            fact = f"no events can be had for pending/, so workers look every second: {watch.failure}"
+            cure = "raise fs.inotify.max_user_instances and max_user_watches (sysctl)"
+            yield Finding("watch", "pending", fact, cure, harmless=True)
+    finally:
+        watch.drop()
