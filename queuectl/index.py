@@ -71,16 +71,18 @@ class Index:
         """
         if self.usable and self._is_the_file_there():
             return self._is_trusted()
+        # A file cut short opens well, and fails again at the first page that is missing.
+        known_bad = _is_damage(self.broken) and self._is_the_file_there()
         self.close()
         try:
+            if known_bad:
+                raise sqlite3.DatabaseError(self.broken)
             self._connect()
             trusted = self._is_trusted()
             if not trusted:
                 self._create()
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and not any(
-                word in str(error) for word in _DAMAGE
-            ):
+            if isinstance(error, sqlite3.OperationalError) and not _is_damage(str(error)):
                 raise
             self._start_over()
             trusted = False
@@ -121,13 +123,6 @@ class Index:
                 os.unlink(self.path + suffix)
         self._connect()
         self._create()
-
-    def heal(self, error: sqlite3.Error) -> None:
-        """Begin a new file if this error says that the old one is damaged, even if it opens well."""
-        if any(word in str(error) for word in _DAMAGE):
-            with suppress(sqlite3.Error, OSError):
-                self._start_over()
-        self.broken = str(error)
 
     def use_memory(self) -> None:
         """Go on without a file, for this process alone: the disk is read-only or full."""
@@ -432,3 +427,7 @@ class Index:
 
 
 _DAMAGE = ("malformed", "not a database", "disk image", "disk I/O", "no such table", "no such column")
+
+
+def _is_damage(trouble: str | None) -> bool:
+    return trouble is not None and any(word in trouble for word in _DAMAGE)

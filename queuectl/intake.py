@@ -82,7 +82,7 @@ class Intake:
         try:
             self._refresh()
         except sqlite3.Error as error:
-            self.index.heal(error)
+            self.index.broken = str(error)
             try:
                 self._refresh()
             except sqlite3.Error:
