@@ -1,0 +1,522 @@
+"""The mirror may be deleted, broken, old or out of reach: no job is lost, doubled or misreported for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queuectl import Spool, index
+from queuectl.index import Index
+from queuectl.intake import Intake
+from queuectl.layout import STATES, Layout
+from queuectl.moves import Mover
+from queuectl.row import Row
+
+from support import drain, drop, finished, load, wait_until, where_is
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+FAR = "2100-01-01T00:00:00Z"
+
+
+def database(spool: Path) -> Path:
+    return spool / "data" / "queuectl.db"
+
+
+def truth(spool: Path) -> dict[str, int]:
+    """The counts by the folders alone."""
+    counts = dict.fromkeys(STATES, 0)
+    for path in spool.glob("pending/*.json"):
+        waits_again = "next_retry_at" in load(path)
+        counts["failed" if waits_again else "pending"] += 1
+    counts["processing"] = len(list(spool.glob("processing/*/*.json")))
+    counts["completed"] = len(list(spool.glob("done/*.json")))
+    counts["dead"] = len(list(spool.glob("dead/*.json")))
+    return counts
+
+
+def fill(spool: Path) -> dict[str, str]:
+    """Jobs in every state but processing; returns the state of each."""
+    for number in range(4):
+        drop(spool, f"good{number}", command="true")
+    drop(spool, "bad", command="false", max_retries=1)
+    drop(spool, "again", command="false", backoff_base=100_000)
+    (spool / "config.yaml").write_text("settle_time: 0\n")
+    (spool / "pending" / "no_job.json").write_text("{}")
+    for number in range(3):
+        drop(spool, f"late{number}", command="true", run_at=FAR)
+    drain(spool)
+    good, late = (dict.fromkeys((f"{name}{n}" for n in range(count)), state) for name, count, state in (
+        ("good", 4, "completed"), ("late", 3, "pending")))  # fmt: skip
+    return {**good, "bad": "dead", "again": "failed", "no_job": "dead", **late}
+
+
+# -- damage --------------------------------------------------------------------------------------------------------
+
+
+def deleted(path: Path, _: Path) -> None:
+    for name in (path, with_ending(path, "-wal"), with_ending(path, "-shm")):
+        name.unlink(missing_ok=True)
+
+
+def with_ending(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def deleted_alone(path: Path, _: Path) -> None:
+    """Its side files stay, and belong to nothing."""
+    path.unlink()
+
+
+def side_files_deleted(path: Path, _: Path) -> None:
+    with_ending(path, "-wal").unlink(missing_ok=True)
+    with_ending(path, "-shm").unlink(missing_ok=True)
+
+
+def side_file_zeroed(path: Path, _: Path) -> None:
+    if with_ending(path, "-wal").exists():
+        with_ending(path, "-wal").write_bytes(b"")
+
+
+def emptied(path: Path, _: Path) -> None:
+    path.write_bytes(b"")
+
+
+def truncated(path: Path, _: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def zeroed(path: Path, _: Path) -> None:
+    path.write_bytes(b"\0" * path.stat().st_size)
+
+
+def scrambled(path: Path, _: Path) -> None:
+    path.write_bytes(random.Random(7).randbytes(path.stat().st_size))
+
+
+def beheaded(path: Path, _: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"x" * 100)
+
+
+def made_text(path: Path, _: Path) -> None:
+    path.write_text("hello\n")
+
+
+def made_a_folder(path: Path, _: Path) -> None:
+    deleted(path, path)
+    path.mkdir()
+
+
+def an_old_one_moved_over_it(path: Path, old: Path) -> None:
+    shutil.copy(old, with_ending(path, ".old"))
+    with_ending(path, ".old").replace(path)
+
+
+def an_old_one_copied_into_it(path: Path, old: Path) -> None:
+    path.write_bytes(old.read_bytes())
+
+
+def of_another_version(path: Path, _: Path) -> None:
+    change(path, "UPDATE meta SET value = 999 WHERE key = 'schema'")
+
+
+def of_another_shape(path: Path, _: Path) -> None:
+    """As a later version might leave it behind."""
+    change(
+        path,
+        "DROP TABLE jobs",
+        "CREATE TABLE jobs(id INTEGER, x)",
+        "UPDATE meta SET value = 999 WHERE key = 'schema'",
+    )
+
+
+def without_a_table(path: Path, _: Path) -> None:
+    change(path, "DROP TABLE jobs")
+
+
+def change(path: Path, *statements: str) -> None:
+    db = sqlite3.connect(path, timeout=20, isolation_level=None)
+    for statement in statements:
+        db.execute(statement)
+    db.close()
+
+
+DAMAGES: dict[str, Callable[[Path, Path], None]] = {
+    damage.__name__: damage
+    for damage in (
+        deleted, deleted_alone, side_files_deleted, side_file_zeroed, emptied, truncated, zeroed, scrambled, beheaded, made_text,
+        made_a_folder, an_old_one_moved_over_it, an_old_one_copied_into_it, of_another_version, of_another_shape, without_a_table,
+    )
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_while_nobody_runs_changes_no_answer(
+    spool_dir: Path, damage: str, cli: Callable[..., Any]
+) -> None:
+    """The next look is right, and so is the one after it; then jobs run as ever."""
+    drop(spool_dir, "oldest", command="true")
+    drain(spool_dir)
+    old = spool_dir.parent / "old.db"
+    shutil.copy(database(spool_dir), old)
+    expected = {"oldest": "completed", **fill(spool_dir)}
+
+    DAMAGES[damage](database(spool_dir), old)
+
+    for _ in range(2):
+        spool = Spool(spool_dir)
+        assert {row.id: row.state for row in spool.list()} == expected
+        assert spool.counts() == truth(spool_dir)
+    assert f"jobs: {truth(spool_dir)}\n" == cli("status", expect=0).stdout
+    drop(spool_dir, "new", command="true")
+    drain(spool_dir)
+    assert where_is(spool_dir, "new") == ["done"]
+    assert Spool(spool_dir).counts() == truth(spool_dir)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_while_workers_run_costs_no_job(
+    spool_dir: Path, damage: str, cli: Callable[..., Any], workers: Callable[..., Any]
+) -> None:
+    """Two workers in mid-work: each job runs once, they live on, and the counts are right at the end."""
+    ran = spool_dir.parent / "ran"
+    expected = fill(spool_dir)
+    old = spool_dir.parent / "old.db"
+    shutil.copy(database(spool_dir), old)
+    workers(2)
+    pids = [worker.pid for worker in Spool(spool_dir).workers()]
+    names = [f"work{number}" for number in range(60)]
+    for number, name in enumerate(names):
+        drop(spool_dir, name, command=f"sleep 0.01; echo {name} >> {ran}")
+        if number == 30:
+            wait_until(lambda: len(list((spool_dir / "done").iterdir())) > 8)
+            DAMAGES[damage](database(spool_dir), old)
+    wait_until(lambda: finished(spool_dir, *names), timeout=40, message=lambda: truth(spool_dir))
+
+    assert sorted(ran.read_text().split()) == sorted(names)
+    spool = Spool(spool_dir)
+    found = {row.id: row.state for row in spool.list()}
+    assert found == {**expected, **dict.fromkeys(names, "completed")}
+    assert spool.counts() == truth(spool_dir)
+    drop(spool_dir, "new", command="true")
+    wait_until(lambda: finished(spool_dir, "new"))
+    assert Spool(spool_dir).counts() == truth(spool_dir)
+    assert [worker.pid for worker in Spool(spool_dir).workers()] == pids
+
+
+def test_a_spool_without_its_machinery_is_whole(spool_dir: Path, cli: Callable[..., Any]) -> None:
+    """data/ is never needed to understand the spool, nor to use it."""
+    expected = fill(spool_dir)
+    shutil.rmtree(spool_dir / "data")
+    assert {row["id"]: row["state"] for row in json.loads(cli("list", "--json", expect=0).stdout)} == expected
+    drop(spool_dir, "new", command="true")
+    drain(spool_dir)
+    assert Spool(spool_dir).counts() == truth(spool_dir)
+
+
+# -- out of reach --------------------------------------------------------------------------------------------------
+
+HOLD = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)
+db.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def hold(spool: Path) -> subprocess.Popen[str]:
+    """A process that has the index locked until its stdin says a line."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(database(spool))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_an_index_that_is_locked_for_a_while_costs_time_only(
+    spool_dir: Path, cli: Callable[..., Any], workers: Callable[..., Any]
+) -> None:
+    """Somebody looks into it with another tool: workers and commands go on afterwards, and nothing ran twice."""
+    ran = spool_dir.parent / "ran"
+    expected = fill(spool_dir)
+    workers(2)
+    holder = hold(spool_dir)
+    try:
+        for number in range(10):
+            drop(spool_dir, f"work{number}", command=f"echo {number} >> {ran}")
+        time.sleep(1.5)
+    finally:
+        holder.communicate("\n", timeout=20)
+    names = [f"work{number}" for number in range(10)]
+    wait_until(lambda: finished(spool_dir, *names))
+    assert sorted(ran.read_text().split()) == sorted(str(number) for number in range(10))
+    found = {row.id: row.state for row in Spool(spool_dir).list()}
+    assert found == {**expected, **dict.fromkeys(names, "completed")}
+
+
+def test_an_index_that_stays_locked_keeps_no_question_from_its_answer(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its patience a command reads the folders itself; jobs are queued and run without the index, too."""
+    expected = fill(spool_dir)
+    monkeypatch.setattr(index, "BUSY", 0.2)
+    holder = hold(spool_dir)
+    try:
+        drop(spool_dir, "dropped", command="true")
+        Spool(spool_dir).enqueue("true", id="queued")
+        spool = Spool(spool_dir)
+        assert {row.id: row.state for row in spool.list()} == {
+            **expected,
+            "dropped": "pending",
+            "queued": "pending",
+        }
+        drain(spool_dir)
+        assert finished(spool_dir, "dropped", "queued")
+        assert "every look reads all folders" in " ".join(spool.notes())
+    finally:
+        holder.communicate("\n", timeout=20)
+    assert Spool(spool_dir).counts() == truth(spool_dir)
+
+
+def test_an_index_that_may_not_be_written_is_done_without(spool_dir: Path) -> None:
+    """By its own rights, and by its folder's."""
+    expected = fill(spool_dir)
+    database(spool_dir).chmod(0o400)
+    if os.access(database(spool_dir), os.W_OK):
+        pytest.skip("root may write everything")
+    assert {row.id: row.state for row in Spool(spool_dir).list()} == expected
+    (spool_dir / "data").chmod(0o500)
+    try:
+        assert {row.id: row.state for row in Spool(spool_dir).list()} == expected
+    finally:
+        (spool_dir / "data").chmod(0o700)
+
+
+# -- trust ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_from_before_the_boot_is_not_believed(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be older than the folders, however well it seems to match; it is built anew before the first answer."""
+    expected = fill(spool_dir)
+    change(
+        database(spool_dir),
+        "DELETE FROM jobs WHERE id LIKE 'good%'",
+        "UPDATE jobs SET state = 'pending' WHERE id = 'bad'",
+    )
+    monkeypatch.setattr("queuectl.spool.boot_id", lambda: "another boot")
+    spool = Spool(spool_dir)
+    assert spool.counts() == truth(spool_dir)
+    assert {row.id: row.state for row in spool.list()} == expected
+    again = Spool(spool_dir)
+    assert again._index.open() is True
+    assert again.counts() == truth(spool_dir)
+
+
+def test_reindex_finds_every_job(spool_dir: Path, cli: Callable[..., Any]) -> None:
+    """Whatever the index had said."""
+    expected = fill(spool_dir)
+    change(database(spool_dir), "DELETE FROM jobs WHERE id LIKE 'good%'")
+    assert Spool(spool_dir).reindex() == len(expected)
+    assert {row.id: row.state for row in Spool(spool_dir).list()} == expected
+
+
+def rows_of(made: Index) -> dict[str, tuple[Any, ...]]:
+    return {
+        row.id: (row.state, row.place, row.name, row.priority, row.attempts, row.max_retries, row.run_at, row.next_retry_at,
+                 row.command, row.exit_code, row.inode, row.mtime, row.size, row.due is None)
+        for row in made.list(None, None)
+    }  # fmt: skip
+
+
+def test_an_index_built_from_scratch_equals_the_one_in_use(
+    spool_dir: Path, workers: Callable[..., Any]
+) -> None:
+    """After drops, runs, retries, cancels, moves by hand and deletions, under two workers, the two say the same."""
+    fill(spool_dir)
+    workers(2)
+    spool = Spool(spool_dir)
+    for number in range(40):
+        drop(
+            spool_dir,
+            f"drop{number}",
+            command="true" if number % 4 else "false",
+            max_retries=1,
+            priority=1 + number % 10,
+        )
+    queued = [
+        spool.enqueue(f"exit {number % 2}", max_retries=2, backoff_base=50_000).id for number in range(10)
+    ]
+    assert len(list(spool.enqueue_many([{"command": "true"} for _ in range(20)]))) == 20
+    spool.cancel("late0")
+    spool.retry("bad")
+    (spool_dir / "pending" / "late1.json").rename(spool_dir / "dead" / "late1.json")
+    (spool_dir / "done" / "good0.json").unlink()
+    (spool_dir / "done" / "good1.json").rename(spool_dir / "pending" / "good1.json")
+    wait_until(
+        lambda: truth(spool_dir)["processing"] == 0 and truth(spool_dir)["pending"] == 1,
+        message=lambda: truth(spool_dir),
+    )
+    wait_until(lambda: spool.counts() == truth(spool_dir))
+    assert all(queued)
+
+    layout = Layout(spool_dir)
+    fresh = Index(":memory:", layout.root, "no boot")
+    Intake(layout, fresh, Mover(layout, fresh), spool.settings).rebuild()
+
+    assert rows_of(fresh) == rows_of(spool._index)
+    assert fresh.counts() == spool.counts() == truth(spool_dir)
+
+
+# -- the tables ----------------------------------------------------------------------------------------------------
+
+OPS = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "put_if_new", "drop", "drop_if_at", "claimed", "insert_new"]),
+        st.sampled_from("abcde"),
+        st.sampled_from(STATES),
+        st.sampled_from("xyz"),
+    ),
+    max_size=30,
+)
+
+
+@given(OPS)
+def test_counts_are_what_counting_would_say(ops: list[tuple[str, str, str, str]]) -> None:
+    """However rows come, change and go; and no two rows claim one file."""
+    made = Index(":memory:", "/nowhere", "boot")
+    made.open()
+    for what, job_id, state, name in ops:
+        row = Row(id=job_id, state=state, place="pending", name=name)
+        if what == "claimed":
+            made.claimed(row, "processing/worker-0", f"{job_id}.json", "worker-0")
+        elif what == "drop":
+            made.drop(job_id)
+        elif what == "drop_if_at":
+            made.drop_if_at(job_id, "pending", name)
+        else:
+            getattr(made, what)(row)
+        if made.broken:  # two files of one name in one folder cannot be
+            made.broken = None
+    counted = dict(made.db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
+    assert made.counts() == {state: counted.get(state, 0) for state in STATES}
+    places = made.db.execute("SELECT place || '/' || name FROM jobs").fetchall()
+    assert len(places) == len(set(places))
+    made.close()
+
+
+def test_rows_are_listed_in_the_order_of_arrival(spool_dir: Path) -> None:
+    """A limit and a page cut it, and nothing else does."""
+    ids = list(
+        Spool(spool_dir).enqueue_many(
+            [{"id": f"job{n}", "command": "true", "priority": 1 + n % 10} for n in range(60)]
+        )
+    )
+    spool = Spool(spool_dir)
+    assert [row.id for row in spool.list()] == ids
+    assert [row.id for row in spool.list(limit=7)] == ids[:7]
+    assert [row.id for row in spool.list("pending")] == ids
+    assert spool.list("dead") == []
+    first = spool._index.list(None, 25)
+    assert [row.id for row in spool._index.list(None, 100, first[-1].seq or 0)] == ids[25:]
+
+
+# -- stamps --------------------------------------------------------------------------------------------------------
+
+
+def agreed(spool_dir: Path) -> Spool:
+    """A spool whose index agrees with pending/, and has for a while."""
+    drop(spool_dir, "first", command="true")
+    spool = Spool(spool_dir)
+    spool.refresh()
+    time.sleep(0.05)
+    spool.refresh()
+    assert spool._index.agrees("pending", time.time_ns())
+    return spool
+
+
+@pytest.mark.parametrize("change", ["drop", "delete", "replace", "rename"])
+def test_a_strangers_change_is_noticed(spool_dir: Path, change: str) -> None:
+    """Any that changes a name in the folder."""
+    spool = agreed(spool_dir)
+    path = spool_dir / "pending" / "first.json"
+    if change == "drop":
+        drop(spool_dir, "second", command="true")
+    elif change == "delete":
+        path.unlink()
+    elif change == "replace":
+        drop(spool_dir, "first", command="false")
+    else:
+        path.rename(path.with_name("other.json"))
+    assert not spool._index.agrees("pending", time.time_ns())
+
+
+def test_our_own_move_is_no_strangers_change(spool_dir: Path) -> None:
+    """Or each move would cost a scan."""
+    spool = agreed(spool_dir)
+    Spool(spool_dir).enqueue("true")
+    assert spool._index.agrees("pending", time.time_ns())
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_strangers_drop_in_the_middle_of_our_own_move_is_run(
+    spool_dir: Path, workers: Callable[..., Any], when: str
+) -> None:
+    """It falls between our two looks at the folder's time and leaves no trace there; an idle worker finds it all the same."""
+    spool = agreed(spool_dir)
+    workers(1)
+    wait_until(lambda: finished(spool_dir, "first"))
+    ours = spool_dir / "tmp" / "ours.json"
+    ours.write_text('{"command": "true"}')
+    spool.refresh()
+    with spool._index.moving("pending"):
+        if when == "before":
+            drop(spool_dir, "theirs", command="true")
+        ours.rename(spool_dir / "pending" / "ours.json")
+        if when == "after":
+            drop(spool_dir, "theirs", command="true")
+    wait_until(lambda: finished(spool_dir, "theirs", "ours"), timeout=8)
+    assert spool.counts() == truth(spool_dir)
+
+
+def test_two_changes_within_one_tick_of_the_clock_are_both_noticed(spool_dir: Path) -> None:
+    """A folder's time moves in steps; what comes right behind a scan may not change it."""
+    spool = agreed(spool_dir)
+    for number in range(30):
+        drop(spool_dir, f"one{number}", command="true")
+        spool.refresh()
+        drop(spool_dir, f"two{number}", command="true")
+        assert spool.counts()["pending"] >= 2 * number + 2
+    time.sleep(0.05)
+    assert spool.counts()["pending"] == 61
+
+
+def test_a_folder_put_in_anothers_place_is_noticed(spool_dir: Path) -> None:
+    """With the same time on it, as a backup tool would restore it."""
+    spool = agreed(spool_dir)
+    folder = spool_dir / "pending"
+    status = folder.stat()
+    folder.rename(spool_dir / "away")
+    folder.mkdir(mode=0o700)
+    os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert spool.counts()["pending"] == 0
