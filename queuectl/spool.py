@@ -79,7 +79,9 @@ class Spool:
             SpoolFull: no room on the disk.
             SpoolError: the spool cannot be written.
         """
-        record = {"command": command} if isinstance(command, str | list) else dict(command)
+        record: dict[str, Any] = {"command": command}
+        if not isinstance(command, str | list) and hasattr(command, "keys"):
+            record = dict(command)
         self.layout.create()
         job = self._prepare({**record, **fields})
         self._open_index()
@@ -168,7 +170,10 @@ class Spool:
                 raise InvalidJob(str(error), field="delay") from None
         job.accept(self.settings())
         job.created_at = job.updated_at = now
-        data = job.to_bytes()
+        try:
+            data = job.to_bytes()
+        except TypeError as error:  # from a program: an object, bytes, a number past 64 bits, half a character
+            raise InvalidJob(f"a job file cannot hold it: {error}") from None
         if len(data) > jobs.SIZE_LIMIT:
             raise InvalidJob(f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}")
         return job
