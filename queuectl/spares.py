@@ -280,7 +280,7 @@ def _restore(layout: Layout, folders: list[str]) -> int:
                     latest[job.id] = (job, path)
     lost = [(job, path) for job, path in latest.values() if not is_settled(layout, job)]
     for job, path in lost:
-        _clear_torn(layout, job.id or "")
+        _clear_torn(layout, job)
         files.move_to_free_name(path, layout.pending, f"{job.id}.json")
     files.sync_folder(layout.pending)
     for folder in folders:
@@ -300,12 +300,15 @@ def is_settled(layout: Layout, claimed: Job, *, but: str | None = None) -> bool:
     return False
 
 
-def _clear_torn(layout: Layout, job_id: str) -> None:
-    """Delete what a power cut left of an outcome: a file under the job's name that is not whole, or another's."""
-    for path in _places(layout, job_id):
+def _clear_torn(layout: Layout, claimed: Job) -> None:
+    """Delete what a power cut left of an outcome under the job's name.
+
+    It is not whole, or it is what the recycled file held before: another job, or this one at an earlier time.
+    """
+    for path in _places(layout, claimed.id or ""):
         if os.path.lexists(path):
             other = _read(path)
-            if other is None or (other.id is not None and other.id != job_id):
+            if other is None or other.id not in (None, claimed.id) or claimed.continues(other):
                 os.unlink(path)
 
 

@@ -369,6 +369,7 @@ class Spool:
         for run in range(1, runs + 1):
             for stream in ("out", "err"):
                 with suppress(FileNotFoundError):
+        self._sync_deletions()
                     os.unlink(self.layout.log_file(row.id, run, stream))
         return True
 
@@ -402,3 +403,12 @@ _OURS = frozenset(
     for name in Job.__dataclass_fields__
     if name not in jobs.PRODUCER_FIELDS and name not in ("extra", "max_backoff")
 )
+        self._sync_deletions()
+    def _sync_deletions(self) -> None:
+        """See that a power cut brings none of the deleted jobs back: a waiting one would run."""
+        for folder in (self.layout.pending, self.layout.done, self.layout.dead):
+            try:
+                files.sync_folder(folder)
+            except OSError as error:
+                raise SpoolError.from_os("sync", folder, error) from None
+

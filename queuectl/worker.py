@@ -182,6 +182,8 @@ class Worker:
             if not self._index.usable:
                 self._intake.refresh()
             recover.abandoned(self.layout, self._mover, self._settings, self._say_once, mine=self.name)
+            if self._spares is not None:
+                self._spares.flush()  # or a long job would leave the outcomes before it unsynced
             if not busy and self._ready is None:
                 recover.leftovers(self.layout, self._mover, self._settings, self.name, self._say_once)
             self._lookout.take_from_others(self._mover, self._settings, self._say)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,6 +45,8 @@ class Server:
             [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._live: set[int] = set()
+        self._folder = tempfile.TemporaryDirectory()
+        self._log = Path(self._folder.name, "strace")
 
     def _ask(self, **request: Any) -> dict[str, Any]:
         assert self._process.stdin
@@ -99,7 +102,7 @@ class Server:
             threads: follow its threads, and its children, too.
         """
         pid = self.fork(spool, move, **request)
-        log = Path(f"{spool}.strace")
+        log = self._log
         log.unlink(missing_ok=True)
         name = inject.partition(":")[0]
         words = ["strace", *(["-f"] if threads else []), "-e", f"trace={name}", "-e", f"inject={inject}"]
@@ -121,7 +124,7 @@ class Server:
     ) -> Counter[str]:
         """Count the system calls of these names that a move makes."""
         pid = self.fork(spool, move, **request)
-        log = Path(f"{spool}.strace")
+        log = self._log
         words = ["strace", *(["-f"] if threads else []), "-e", f"trace={names}", "-e", "signal=none"]
         with subprocess.Popen(
             [*words, "-o", str(log), "-p", str(pid)], stderr=subprocess.PIPE, text=True
@@ -146,6 +149,7 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
         self._process.kill()
         self._process.communicate()
+        self._folder.cleanup()
 
 
 # -- what must hold ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,178 @@
+"""The moves of a job as stories: what comes before, the move under fire, and how it may end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LINE = "echo a >> {runs}"
+FAILING = LINE + "; exit 1"
+
+
+@dataclass(frozen=True)
+class Story:
+    """A move, what comes before it, and what may be true after it was cut short.
+
+    Attributes:
+        before: moves without a fault, each as (move, arguments).
+        request: the move under fire.
+        calls: the system calls that it makes.
+        ends: the states in which job `a` may lie in the end, when the move was (not) acknowledged; "" = gone.
+        runs: how often `a` may have run in the end.
+        threads: trace the threads too; the jobs are run inline then, so that no job is hit.
+    """
+
+    move: str
+    request: dict[str, Any]
+    calls: str
+    before: tuple[tuple[str, dict[str, Any]], ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    ends: tuple[set[str], set[str]] = ({"done"}, {"done"})
+    runs: range = range(1, 3)
+    threads: bool = False
+
+
+def _job(command: str = LINE, **fields: Any) -> tuple[str, dict[str, Any]]:
+    return "enqueue", {"command": command, "fields": {"id": "a", "backoff_base": 1, **fields}}
+
+
+_DEAD: tuple[tuple[str, dict[str, Any]], ...] = (_job(FAILING, max_retries=1), ("work", {}))
+_ASK = "openat ftruncate pwrite64 write"
+_WORK = f"{_ASK} unlink mkdir rename renameat2 fsync rmdir"
+_MAYBE = {"", "done"}, {"done"}
+_INLINE = {"how": {"inline": True}}
+STORIES = {
+    "enqueue": Story(
+        *_job(), f"{_ASK} fsync renameat2 unlink", before=(("look", {}),), ends=_MAYBE, runs=range(3)
+    ),
+    "first enqueue": Story(
+        *_job(), f"{_ASK} mkdir fdatasync unlink fsync renameat2", ends=_MAYBE, runs=range(3)
+    ),
+    "enqueue many": Story(
+        "enqueue_many",
+        {"jobs": [{"id": name, "command": LINE} for name in "abc"]},
+        f"{_ASK} syncfs renameat2 fsync unlink",
+        before=(("look", {}),),
+        ends=_MAYBE,
+        runs=range(5),
+    ),
+    "done": Story("work", {}, _WORK, before=(_job(),)),
+    "done, threads too": Story("work", _INLINE, f"{_WORK} syncfs", before=(_job(),), threads=True),
+    "done, without recycled files": Story(
+        "work", {"how": {"inline": True, "recycle": False}}, _WORK, before=(_job(),), threads=True
+    ),
+    "done, on_crash dead": Story(
+        "work",
+        _INLINE,
+        _WORK,
+        before=(_job(on_crash="dead"),),
+        ends=({"done", "dead"}, {"done"}),
+        runs=range(2),
+        threads=True,
+    ),
+    "dropped": Story(
+        "work", {}, f"{_WORK} fdatasync", files={"pending/a.json": json.dumps({"id": "a", "command": LINE})}
+    ),
+    "failed": Story(
+        "work", {}, _WORK, before=(_job(FAILING, max_retries=2),), ends=({"dead"}, {"dead"}), runs=range(2, 4)
+    ),
+    "failed again": Story(
+        "work",
+        {"how": {"ahead": 60.0}},
+        _WORK,
+        before=(_job(FAILING, max_retries=2), ("work", {})),
+        ends=({"dead"}, {"dead"}),
+        runs=range(2, 4),
+    ),
+    "buried": Story("work", {}, _WORK, before=(_job(FAILING, max_retries=1),), ends=({"dead"}, {"dead"})),
+    "recovered": Story("work", {}, _WORK, before=(_job(), ("hold", {}))),
+    "recovered, on_crash dead": Story(
+        "work",
+        {},
+        _WORK,
+        before=(_job(on_crash="dead"), ("hold", {})),
+        ends=({"dead"}, {"dead"}),
+        runs=range(1),
+    ),
+    "requeued": Story(
+        "retry",
+        {"id": "a"},
+        f"{_ASK} rename unlink fsync renameat2",
+        before=_DEAD,
+        ends=({"dead"}, {"dead"}),
+        runs=range(1, 4),
+    ),
+    "cancelled": Story(
+        "cancel",
+        {"id": "a"},
+        f"{_ASK} renameat2 fsync rename",
+        before=(_job(),),
+        ends=({"dead", "done"}, {"dead"}),
+        runs=range(3),
+    ),
+    "cleared": Story("clear", {}, f"{_ASK} rename unlink", before=_DEAD, ends=({"", "dead"}, {""})),
+    "invalid": Story(
+        "look",
+        {},
+        f"{_ASK} mkdir fdatasync unlink renameat2 fsync rename",
+        files={
+            "config.yaml": "settle_time: 0\n",
+            "pending/broken.json": json.dumps({"id": "a", "command": 5}),
+        },
+        ends=({"dead"}, {"dead"}),
+        runs=range(1),
+    ),
+}
+
+
+def set_up(story: Story, server: faults.Server, spool: Path, runs: Path) -> dict[str, Any]:
+    """Play what comes before; returns the request with this spool's paths in it."""
+    filled = json.loads(json.dumps([story.before, story.request]).replace("{runs}", str(runs)))
+    for move, request in filled[0]:
+        server.do(spool, move, **request)
+    for name, text in story.files.items():
+        (spool / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        spool.chmod(0o700)
+        (spool / name).write_text(text.replace("{runs}", str(runs)), encoding="utf-8")
+    request = filled[1]
+    assert isinstance(request, dict)
+    return request
+
+
+def finish(server: faults.Server, spool: Path) -> None:
+    """Let a worker do what is left to do, retries included."""
+    for hours in range(1, 6):
+        server.do(spool, "work", how={"ahead": 3600.0 * hours})
+        if not list((spool / "pending").glob("*.json")):
+            return
+    raise AssertionError(f"still waiting: {list((spool / 'pending').iterdir())}")
+
+
+def judge(story: Story, server: faults.Server, spool: Path, runs: Path, *, acked: bool, known: bool) -> None:
+    """See that nothing is lost, doubled or half.
+
+    Args:
+        acked: the move came back and said that it was done.
+        known: the job was in the spool before.
+    """
+    before = faults.places(spool)
+    if known or acked:
+        assert "a" in before or story.move == "clear", "an acknowledged job is gone"
+    seen = [state for job_id, state in server.do(spool, "look") if job_id in {"a", "broken"}]
+    assert len(seen) <= 1, seen
+    assert bool(seen) or "a" not in before, (seen, before)
+    if spool.joinpath("pending").exists():
+        finish(server, spool)
+    after = faults.places(spool)
+    assert all(len(found) == 1 for found in after.values()), after
+    assert not list(spool.glob("processing/*/*.json"))
+    end = after.get("a", [""])[0]
+    assert end in story.ends[acked], (end, acked)
+    ran = faults.runs(runs)["a"]
+    assert ran in story.runs or (end == "" and ran <= max(story.runs)), ran
