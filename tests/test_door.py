@@ -42,7 +42,7 @@ def test_value_that_no_job_file_can_hold_is_an_invalid_job(spool_dir: Path, fiel
     """SPEC 7: errors are raised as documented; a stranger's TypeError from deep inside is none of them."""
     spool = Spool(spool_dir)
 
-    with pytest.raises(InvalidJob, match="invalid job: ."):
+    with pytest.raises(InvalidJob, match=r"invalid job: ."):
         spool.enqueue("true", **fields)
 
     assert sum(spool.counts().values()) == 0
