@@ -35,6 +35,19 @@ def token() -> str:
     return "".join("abcdefghijklmnopqrstuvwxyz234567"[number >> shift & 31] for shift in range(0, 80, 5))
 
 
+def keep_from_children(kind: str = "") -> None:
+    """See that programs started from here inherit none of our descriptors but the first three.
+
+    Args:
+        kind: how the text of their links in /proc begins; "" = all.
+    """
+    with suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                if int(name) > 2 and os.readlink(f"/proc/self/fd/{name}").startswith(kind):
+                    os.set_inheritable(int(name), False)
+
+
 def write_new(path: str, data: bytes, *, sync: bool) -> None:
     """Create path, which must not exist, 0600, with these bytes; with sync they are on the disk on return."""
     fd = os.open(path, CREATE, 0o600)

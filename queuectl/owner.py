@@ -56,6 +56,33 @@ class Lock:
             raise
         return cls(fd)
 
+    @classmethod
+    def on_folder(cls, path: str) -> Lock | None:
+        """Take the lock on a folder itself, or None when another holds it.
+
+        Raises:
+            OSError: it is not there, or folders cannot be locked here (Windows, some network shares).
+        """
+        from filelock import lock_descriptor
+
+        fd = os.open(path, os.O_RDONLY | files.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0))
+        try:
+            taken = lock_descriptor(fd, blocking=False)
+        except BaseException:
+            os.close(fd)
+            raise
+        if taken:
+            return cls(fd)
+        os.close(fd)
+        return None
+
+    def is_on(self, path: str) -> bool:
+        """Whether the file or folder of this name still is the one that is locked."""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self.fd))
+        except OSError:
+            return False
+
     def release(self) -> None:
         """Give it back. Unlocked before closing: a copy of the descriptor may be in a child being spawned."""
         from filelock import unlock_descriptor
@@ -73,6 +100,18 @@ def is_held(path: str) -> bool:
     if not os.path.exists(path):
         return False
     lock = Lock.acquire(path)
+    if lock is None:
+        return True
+    lock.release()
+    return False
+
+
+def is_folder_held(path: str) -> bool:
+    """Whether any process holds the lock on a folder. Where folders cannot be locked nobody does."""
+    try:
+        lock = Lock.on_folder(path)
+    except OSError:
+        return False
     if lock is None:
         return True
     lock.release()

@@ -128,6 +128,7 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
             "child" prints too, and leaves when the process that started it is gone.
     """
     background = mode == "background"
+    files.keep_from_children()
     if mode != "foreground":
         # A worker would keep the folder it was started in from being unmounted for as long as it lives.
         os.chdir(os.sep)
@@ -238,7 +239,9 @@ def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries:
             for child in children:
                 _tell_child(layout, child, force=force)
         time.sleep(_POLL)
-    return int(max(abs(child.returncode) for child in children))
+    # One that was told while it was starting or leaving dies of the signal: it is gone as it should be.
+    gone = {0, -signal.SIGTERM} if pressed else {0}
+    return int(max(0 if child.returncode in gone else abs(child.returncode) for child in children))
 
 
 def _tell_child(layout: Layout, child: subprocess.Popen[bytes], *, force: bool) -> None:

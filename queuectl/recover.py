@@ -15,7 +15,7 @@ from queuectl import job as jobs
 from queuectl.errors import InvalidJob
 from queuectl.layout import PROCESSING
 from queuectl.moves import Claim
-from queuectl.owner import Lock, is_held
+from queuectl.owner import Lock, is_folder_held, is_held
 from queuectl.row import Row, accept_as_indexed, micros
 from queuectl.spares import is_settled, sweep
 
@@ -45,6 +45,8 @@ def abandoned(
             lock = Lock.acquire(layout.worker_file(worker, "lock"))
             if lock is not None:
                 try:
+                    if is_folder_held(layout.claims(worker)):
+                        continue  # it lives, and only its lock file was deleted
                     freed += leftovers(layout, mover, settings, worker, say)
                     sweep(layout, worker, mover.index.boot)
                     _tidy(layout, worker)

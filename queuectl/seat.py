@@ -24,7 +24,7 @@ import orjson
 
 from queuectl import files, times
 from queuectl.errors import SpoolError
-from queuectl.owner import Identity, Lock, is_held, nudge_signal
+from queuectl.owner import Identity, Lock, is_folder_held, is_held, nudge_signal
 
 if TYPE_CHECKING:
     from queuectl.layout import Layout
@@ -56,6 +56,7 @@ class Seat:
         self.layout = layout
         self.name = name
         self._lock = lock
+        self._folder: Lock | None = None
         self._me = Identity.mine()
         self._record: dict[str, Any] = {}
 
@@ -96,10 +97,37 @@ class Seat:
         try:
             for kind in ("stop", "cancel"):
                 self._clear(kind)
-            os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)
+            self._hold_folder()
             self._write()
         except OSError as error:
             raise SpoolError.from_os("write", self.layout.worker_file(self.name, "json"), error) from None
+
+    def _hold_folder(self) -> None:
+        """Lock the folder of our claims too: whoever deletes data/ does not make our job look abandoned."""
+        path = self.layout.claims(self.name)
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        if self._folder is not None:
+            self._folder.release()
+            self._folder = None
+        with suppress(OSError):
+            self._folder = Lock.on_folder(path)
+
+    def hold_on(self) -> None:
+        """Take our place anew if somebody deleted it: a worker without its lock file is seen and stopped by nobody.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        if self._folder is not None and not self._folder.is_on(self.layout.claims(self.name)):
+            self._hold_folder()
+        path = self.layout.worker_file(self.name, "lock")
+        if not self._lock.is_on(path):
+            os.makedirs(self.layout.workers, mode=0o700, exist_ok=True)
+            lock = Lock.acquire(path)
+            if lock is not None:
+                self._lock.release()
+                self._lock = lock
+                self._write()
 
     def note(self, what: str, reason: str | None) -> None:
         """Tell `status` that we poll (no events come) or are paused (no room), and why; None when no longer."""
@@ -138,12 +166,16 @@ class Seat:
         with suppress(OSError):
             for kind in ("json", "stop", "cancel"):
                 self._clear(kind)
+            if self._folder is not None:
+                self._folder.release()
             os.rmdir(self.layout.claims(self.name))
         self._lock.release()
 
 
 def _is_haunted(layout: Layout, name: str) -> bool:
-    """Whether a run of the name's last holder is alive still: another name's worker frees that job when it is over."""
+    """Whether the name's last holder, or a run of his, is alive still: another worker frees that job when it is over."""
+    if is_folder_held(layout.claims(name)):
+        return True
     return _job_of(layout, name)[0] is not None and is_held(layout.worker_file(name, "run"))
 
 

@@ -26,6 +26,7 @@ class Troubles:
         self._say = say
         self._index = index
         self._told: str | None = None
+        self._complaints: set[str] = set()
 
     @contextmanager
     def outlive(self) -> Iterator[None]:
@@ -47,6 +48,13 @@ class Troubles:
         if trouble != self._told:
             self._told = trouble
             self._say(trouble)
+
+    def say_once(self, line: str) -> None:
+        """Say what a claim's recovery came to; that it is not possible yet is found again every second."""
+        if line not in self._complaints:
+            if line.startswith("cannot "):
+                self._complaints.add(line)
+            self._say(line)
 
     def over(self) -> None:
         """All is well again: the same trouble would be news."""

@@ -12,6 +12,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from queuectl import files
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -174,6 +176,8 @@ def _start(watch: FolderWatch) -> Any:
     observer.daemon = True
     observer.schedule(Ringer(), watch.folder, recursive=False)
     observer.start()
+    # watchdog's descriptor would be inherited by every job, and a machine has few of its kind.
+    files.keep_from_children("anon_inode:inotify")
     return observer
 
 

@@ -82,7 +82,6 @@ class Worker:
         self._next_tick = 0.0
         self._is_over: Callable[[], bool] = lambda: False
         self._troubles = Troubles(self._say, self._index)
-        self._complaints: set[str] = set()
         self.jobs_run = 0
 
     # -- for whoever holds it --------------------------------------------------------------------------------------
@@ -181,11 +180,13 @@ class Worker:
             self._read_settings()
             if not self._index.usable:
                 self._intake.refresh()
-            recover.abandoned(self.layout, self._mover, self._settings, self._say_once, mine=self.name)
+            if self._seat:
+                self._seat.hold_on()
+            recover.abandoned(self.layout, self._mover, self._settings, self._troubles.say_once, mine=self.name)
             if self._spares is not None:
                 self._spares.flush()  # or a long job would leave the outcomes before it unsynced
             if not busy and self._ready is None:
-                recover.leftovers(self.layout, self._mover, self._settings, self.name, self._say_once)
+                recover.leftovers(self.layout, self._mover, self._settings, self.name, self._troubles.say_once)
             self._lookout.take_from_others(self._mover, self._settings, self._say)
             self._room.look(self._settings.min_free_space)
 
@@ -202,18 +203,11 @@ class Worker:
             self._stopping = True
             self._forced = self._forced or wanted == "force"
 
-    def _say_once(self, line: str) -> None:
-        """Say what a claim's recovery came to; that it is not possible yet is found again every second."""
-        if line not in self._complaints:
-            if line.startswith("cannot "):
-                self._complaints.add(line)
-            self._say(line)
-
     def _take_back_own(self) -> None:
         """What an earlier holder of our name left behind is ours to free: we hold its lock."""
         with self._troubles.outlive():
             self._intake.refresh()
-            recover.leftovers(self.layout, self._mover, self._settings, self.name, self._say_once)
+            recover.leftovers(self.layout, self._mover, self._settings, self.name, self._troubles.say_once)
             sweep(self.layout, self.name, self._index.boot)
             os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -488,16 +489,33 @@ def test_the_log_can_be_read(spool_dir: Path, cli: Cli, workers: Cli) -> None:
     assert re.search(rf"^{stamp}stopped after 1 attempt", shown, re.MULTILINE)
 
 
+def links_of(pid: int) -> list[str]:
+    """What a process has open."""
+    found = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return found
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
 def test_a_job_inherits_nothing_of_its_worker(spool_dir: Path, workers: Cli) -> None:
     """No lock, index, watch or socket of the worker leaks into jobs, and their input is empty; the run lock is meant."""
     command = 'for fd in /proc/self/fd/*; do echo "$(basename $fd) $(readlink $fd)"; done; cat'
-    workers(1)
-    time.sleep(0.3)  # idle once, so that the watch is armed
+    secret = os.open(spool_dir.parent, os.O_RDONLY)
+    os.dup2(secret, 57)  # as a shell hands on what was redirected to it
+    worker = foreground(pass_fds=(57,))
+    os.close(57)
+    os.close(secret)
+    Spool(spool_dir).enqueue("true", id="before")
+    wait_until(lambda: finished(spool_dir, "before"))
+    wait_until(lambda: any("inotify" in link for link in links_of(worker.pid)))
     spool = Spool(spool_dir)
     for number in range(2):
         spool.enqueue(command, id=f"job{number}", timeout=5)
     wait_until(lambda: finished(spool_dir, "job0", "job1"))
+    press_ctrl_c(worker)
+    worker.communicate(timeout=20)
     for number in range(2):
         lines = load(spool_dir / "done" / f"job{number}.json")["output"].splitlines()
         links = dict(line.split(" ", 1) for line in lines if " " in line)
@@ -505,6 +523,7 @@ def test_a_job_inherits_nothing_of_its_worker(spool_dir: Path, workers: Cli) -> 
         kept = {f"{spool_dir}/data/workers/worker-0.{kind}" for kind in ("out", "err", "run")}
         assert of_spool <= kept, links
         assert links["0"] == "/dev/null"
+        assert "57" not in links
         assert not [
             link for link in links.values() if "socket" in link or "inotify" in link or "pidfd" in link
         ]

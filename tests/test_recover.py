@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -338,6 +339,27 @@ def test_a_dead_worker_is_not_counted_and_not_waited_for(spool_dir: Path, cli: C
     began = time.monotonic()
     assert cli("worker", "stop", expect=0).stdout == "Stopped 1 worker(s)\n"
     assert time.monotonic() - began < 3
+
+
+def test_deleting_all_machinery_disturbs_no_running_job(spool_dir: Path, cli: Cli, workers: Cli) -> None:
+    """data/ is deleted while workers are busy: no job is taken from them, and they are listed and stopped as before."""
+    command = 'echo >> "$HOME/ran"; touch "$HOME/$QUEUECTL_JOB_ID.ran"; while [ ! -e "$HOME/go" ]; do sleep 0.05; done'
+    for number in range(2):
+        Spool(spool_dir).enqueue(command, id=f"job{number}", timeout=0)
+    team = pids(workers(3))
+    wait_for_start(spool_dir, "job0")
+    wait_for_start(spool_dir, "job1")
+    shutil.rmtree(spool_dir / "data")
+    newcomer = pids(workers(1))
+    wait_until(
+        lambda: {worker.pid for worker in Spool(spool_dir).workers()} == {*team.values(), *newcomer.values()}
+    )
+    time.sleep(1.2)
+    assert Spool(spool_dir).counts()["processing"] == 2
+    (spool_dir.parent / "home" / "go").touch()
+    wait_until(lambda: finished(spool_dir, "job0", "job1"))
+    assert [outcomes(spool_dir, f"job{number}") for number in range(2)] == [["succeeded"]] * 2
+    assert cli("worker", "stop", expect=0).stdout == "Stopped 4 worker(s)\n"
 
 
 def test_a_crash_at_the_head_of_the_line_holds_up_nobody(spool_dir: Path, workers: Cli) -> None:
