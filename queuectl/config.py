@@ -86,12 +86,18 @@ def _folder(value: object) -> str:
 
 
 def _names(value: object) -> str:
-    names = value.replace(",", " ").split() if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(
-        isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) for name in names
-    ):
+    if isinstance(value, str):
+        value = value.replace(",", " ").split()
+    elif isinstance(value, int) and not isinstance(value, bool):
+        value = [value]  # a user without a name
+    names = [str(name) for name in value] if isinstance(value, list) else []
+    if not names or not all(re.fullmatch(r"[\w.@+\\-]+\$?", name) for name in names):
         raise ValueError(f"must be names of users, like alice bob, not {value!r}")
     return " ".join(names)
+
+
+_TEXTS = (_folder, _names)
+"""What is typed for these is text, even a name like 1e3."""
 
 
 def _size(most: int) -> Callable[[object], int]:
@@ -143,6 +149,7 @@ _ALL = (
     Key("incoming", None, _folder, "a folder from which other users' jobs are taken; unset: none"),
     Key("incoming_users", None, _names, "who may hand jobs in there, like `alice bob`; unset: nobody"),
 )
+_EXAMPLES = {"incoming": "/var/spool/jobs", "incoming_users": "alice"}
 KEYS: Mapping[str, Key] = {key.name: key for key in _ALL}
 """Every setting by its name, in the order in which they are shown."""
 
@@ -200,7 +207,8 @@ def load(layout: Layout) -> tuple[Settings, list[str]]:
         try:
             found[name] = key.default if entry.value is None else key.check(entry.value)
         except ValueError as error:
-            hint = f"queuectl config set {name} {shown(key.default or 1)}"
+            example = _EXAMPLES.get(name) or shown(key.default or 1)
+            hint = f"queuectl config set {name} {example}"
             raise ConfigError(f"{where}: {name}: {error}", hint=hint) from None
     return Settings(**found), warnings
 
@@ -220,7 +228,7 @@ def set_value(layout: Layout, key: str, text: str) -> Any:
     """
     known = KEYS[normalise(key)]
     try:
-        typed = _typed(text)
+        typed = text.strip() if known.check in _TEXTS else _typed(text)
         value = known.check(typed)
     except ValueError as error:
         raise ConfigError(f"{known.name}: {error}") from None

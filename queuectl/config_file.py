@@ -171,18 +171,25 @@ def _yaml_ways(path: str, text: str, name: str, value: object) -> Iterator[str]:
         for index in reversed(places):
             text = _without(text, root, pairs, index)
         yield text
-    elif places:
-        yield _replaced(text, pairs[places[-1]][1], _scalar(value, root))
-    elif root is not None and root.flow_style:
-        yield _into_braces(text, root, f'"{name}": {_scalar(value, root)}')
-    else:
-        line = f"{' ' * (root.start_mark.column if root else 0)}{name}: {_scalar(value, root)}"
-        yield from _new_line(text, name, line)
+        return
+    for scalar in _scalars(value, root):
+        if places:
+            yield _replaced(text, pairs[places[-1]][1], scalar)
+        elif root is not None and root.flow_style:
+            yield _into_braces(text, root, f'"{name}": {scalar}')
+        else:
+            line = f"{' ' * (root.start_mark.column if root else 0)}{name}: {scalar}"
+            yield from _new_line(text, name, line)
 
 
-def _scalar(value: object, root: Any) -> str:
-    """A value as text; among braces as JSON, so that a file which is JSON stays so."""
-    return str(value) if root is None or not root.flow_style else json.dumps(value)
+def _scalars(value: object, root: Any) -> Iterator[str]:
+    """A value as text, the plainest first: a name like `no` or a path with ` #` means something else without quotes.
+
+    Among braces as JSON alone, so that a file which is JSON stays so.
+    """
+    if root is None or not root.flow_style:
+        yield str(value)
+    yield json.dumps(value, ensure_ascii=False)
 
 
 def _replaced(text: str, node: Any, scalar: str) -> str:

@@ -8,32 +8,38 @@ made sticky and group-writable, so that nobody can touch what others dropped.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import files
+from queuectl import files, guard
 from queuectl import job as jobs
 from queuectl.errors import DuplicateId, InvalidJob, SpoolError
-from queuectl.foreign import is_job_name, read_foreign
+from queuectl.foreign import Found, is_job_name, read_foreign
+from queuectl.layout import FOLDERS
 from queuectl.row import micros
+from queuectl.shown import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from queuectl.config import Settings
     from queuectl.job import Job
+    from queuectl.layout import Layout
     from queuectl.moves import Mover
 
 MODE = 0o1770
 
 
-def make(path: str) -> None:
+def make(path: str, layout: Layout) -> None:
     """Make the drop folder if it is missing: sticky, for its owner and its group.
 
     Raises:
-        SpoolError: it cannot be made, or others could replace what lies in it.
+        SpoolError: it cannot be made, or it is no drop folder: others could replace what lies in it, or nobody can
+            drop anything, or it serves something else.
     """
     try:
         if not os.path.isdir(path):
@@ -42,130 +48,187 @@ def make(path: str) -> None:
         status = os.stat(path)
     except OSError as error:
         raise SpoolError.from_os("make the drop folder", path, error) from None
+    real = os.path.realpath(path)
+    root = os.path.realpath(layout.root)
+    # Everything that lies in a drop folder is taken away from there.
+    if real == root or real in (os.path.join(root, *name.split("/")) for name in FOLDERS):
+        raise SpoolError(f"{path} is a folder of the spool itself, not a drop folder for others")
     if files.is_strangers(status):
         raise SpoolError(f"the drop folder {path} belongs to another user (uid {status.st_uid})")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+    if not (status.st_mode & stat.S_ISVTX and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
         raise SpoolError(
-            f"in the drop folder {path} users can touch each other's files", hint=f"chmod +t {path}"
+            f"{path} is no drop folder: it must be writable for others, and sticky", hint=f"chmod 1770 {path}"
         )
+    for folder, problem, _ in guard.unsafe_way(path):
+        raise SpoolError(f"the drop folder {path} could be swapped for another one: {folder} {problem}")
 
 
-def take_in(mover: Mover, settings: Settings, say: Callable[[str], None]) -> int:
-    """Take every complete file out of the drop folder; returns how many became jobs.
+class Drops:
+    """Takes jobs out of the drop folder of one spool. One process at a time.
 
-    Raises:
-        SpoolError: the folder is unsafe or cannot be read, or the spool cannot be written.
+    Args:
+        say: takes what happens, a line each; a line that begins with "cannot " may come again and again.
     """
-    folder = settings.incoming
-    if folder is None:
-        return 0
-    make(folder)
-    taken = 0
-    try:
-        names = sorted(name for name in os.listdir(folder) if is_job_name(name))
-    except OSError as error:
-        raise SpoolError.from_os("read", folder, error) from None
-    for name in names:
-        taken += _take(mover, settings, os.path.join(folder, name), say)
-    return taken
 
+    def __init__(self, mover: Mover, say: Callable[[str], None]) -> None:
+        self._mover = mover
+        self._say = say
+        self._after = ""
 
-def _take(mover: Mover, settings: Settings, path: str, say: Callable[[str], None]) -> bool:
-    found = read_foreign(path, micros(mover.now()), settings.settle_time, strangers=True)
-    status = found.status
-    if found.gone or found.may_grow or status is None:
+    def take_in(self, settings: Settings, patience: float) -> None:
+        """Take complete files out of the drop folder, from where the last call stopped.
+
+        Args:
+            patience: seconds after which to stop: a job is running meanwhile.
+
+        Raises:
+            SpoolError: the folder is unsafe or cannot be read, or the spool cannot be written.
+        """
+        folder = settings.incoming
+        if folder is None:
+            return
+        make(folder, self._mover.layout)
+        give_up = time.monotonic() + patience
+        for name in self._names(folder):
+            self._take(settings, os.path.join(folder, name))
+            self._after = name
+            if time.monotonic() >= give_up:
+                return
+        self._after = ""
+
+    def _names(self, folder: str) -> Iterator[str]:
+        """The names behind the last one looked at: who fills the folder with rubbish must not keep others out."""
+        try:
+            names = sorted(name for name in os.listdir(folder) if is_job_name(name))
+        except OSError as error:
+            raise SpoolError.from_os("read", folder, error) from None
+        return (name for name in names if name > self._after)
+
+    def _take(self, settings: Settings, path: str) -> None:
+        found = read_foreign(path, micros(self._mover.now()), settings.settle_time, strangers=True)
+        status = found.status
+        if found.gone or found.may_grow or status is None:
+            return
+        owner = name_of(status.st_uid)
+        reason = found.reason
+        if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
+            reason = "has a second name elsewhere"  # somebody else's file, linked to here
+        elif owner not in (settings.incoming_users or "").split():
+            reason = f"user {owner} may not hand in jobs here, see: queuectl config set incoming_users"
+        elif found.job is not None:
+            self._enqueue(settings, found.job, path, status, owner)
+            return
+        self._refuse(path, found, owner, reason)
+
+    def _enqueue(self, settings: Settings, job: Job, path: str, status: os.stat_result, owner: str) -> None:
+        mover = self._mover
+        mark = _mark(status)
+        if job.id is None:
+            stem = os.path.basename(path)[: -len(".json")]
+            free = jobs.is_id(stem) and (mover.state_of(stem) is None or self._is_queued(stem, mark))
+            # Drawn from the file itself: a crash between queueing and deleting must not queue it twice.
+            job.id = stem if free else f"in-{mark[:20]}"
+        job.renew()
+        job.history = []
+        job.accept(settings)
+        job.created_at = job.updated_at = mover.now()
+        job.extra["submitted_by"] = owner
+        job.extra["submission"] = mark
+        size = len(job.to_bytes())
+        try:
+            if size > jobs.SIZE_LIMIT:
+                raise InvalidJob(f"too large: {size} bytes as a job file, and the limit is {jobs.SIZE_LIMIT}")
+            mover.enqueue(job, chosen=True)
+        except (DuplicateId, InvalidJob) as error:
+            if isinstance(error, InvalidJob) or not self._is_queued(job.id, mark):
+                found = Found()
+                found.status, found.job = status, job
+                self._refuse(path, found, owner, str(error))
+                return
+        _delete(path, status)
+        self._say(f"took in {job.id} from {owner}")
+
+    def _is_queued(self, job_id: str, mark: str) -> bool:
+        """Whether the job of this id is what was made of this very file before a crash, in whatever state it is now."""
+        layout = self._mover.layout
+        name = f"{job_id}.json"
+        row = self._mover.index.get(job_id) if self._mover.index.usable else None
+        paths = [os.path.join(layout.root, row.place, row.name)] if row else []
+        paths += [os.path.join(folder, name) for folder in (layout.pending, layout.done, layout.dead)]
+        with suppress(OSError), os.scandir(layout.processing) as workers:
+            paths += [os.path.join(worker.path, name) for worker in workers]
+        for path in paths:
+            with suppress(OSError, files.Unfit, InvalidJob):
+                if jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0]).extra.get("submission") == mark:
+                    return True
         return False
-    owner = _name_of(status.st_uid)
-    reason = found.reason
-    if status.st_nlink != 1 and stat.S_ISREG(status.st_mode):
-        reason = "has a second name elsewhere"  # somebody else's file, linked to here
-    elif owner not in (settings.incoming_users or "").split():
-        reason = f"user {owner} may not hand in jobs here, see: queuectl config set incoming_users"
-    elif found.job is not None:
-        return _enqueue(mover, settings, found.job, path, status, owner, say)
-    _refuse(mover, path, status, owner, reason, say)
-    return False
 
+    def _refuse(self, path: str, found: Found, owner: str, reason: str) -> None:
+        """Put a note with its content into dead/, and take the original away; what cannot be copied stays where it is.
 
-def _enqueue(
-    mover: Mover,
-    settings: Settings,
-    job: Job,
-    path: str,
-    status: os.stat_result,
-    owner: str,
-    say: Callable[[str], None],
-) -> bool:
-    stem = os.path.basename(path)[: -len(".json")]
-    mark = _mark(status)
-    if job.id is None:
-        # Drawn from the file itself: a crash between queueing and deleting must not queue it twice.
-        free = jobs.is_id(stem) and (mover.state_of(stem) is None or _is_ours_already(mover, stem, mark))
-        job.id = stem if free else f"in-{mark[:20]}"
-    job.renew()
-    job.history = []
-    job.accept(settings)
-    job.created_at = job.updated_at = mover.now()
-    job.extra["submitted_by"] = owner
-    job.extra["submission"] = mark
-    try:
-        mover.enqueue(job, chosen=True)
-    except DuplicateId as error:
-        if not _is_ours_already(mover, job.id or "", mark):
-            _refuse(mover, path, status, owner, f"duplicate id: {error}", say)
-            return False
-    _delete(path, status)
-    say(f"took in {job.id} from {owner}")
-    return True
+        A note and no copy: a copy would be a file of ours, which `dlq retry` would run.
+        """
+        name = os.path.basename(path)
+        status = found.status
+        if status is None:
+            return
+        content = None
+        if stat.S_ISDIR(status.st_mode):
+            self._say(f"cannot take in {one_line(name)} from {owner}: a folder, not a file")
+            return
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            try:
+                content = files.read_plain(path, jobs.SIZE_LIMIT)[0].decode("utf-8", "backslashreplace")
+            except (files.Unfit, OSError):
+                self._say(f"cannot take in {one_line(name)} from {owner}: {found.reason or reason}")
+                return
+        told = f"{reason} (from {owner}, dropped as {one_line(name)})"
+        note = {"refused": {"name": name, "owner": owner, "reason": reason, "content": content}}
+        job_id = f"refused-{files.token()}"
+        kept = os.path.join(self._mover.layout.tmp, f"{job_id}.json")
+        try:
+            files.write_new(kept, f"{json.dumps(note, indent=2)}\n".encode(), sync=True)
+            self._mover.bury_file(kept, job_id, told)
+        except OSError as error:
+            raise SpoolError.from_os("write", kept, error) from None
+        _delete(path, status)
+        self._say(f"refused {one_line(name)} from {owner}: {reason}")
 
 
 def _mark(status: os.stat_result) -> str:
-    text = f"{status.st_dev}.{status.st_ino}.{status.st_uid}.{status.st_mtime_ns}.{status.st_size}"
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _is_ours_already(mover: Mover, job_id: str, mark: str) -> bool:
-    row = mover.index.get(job_id) if mover.index.usable else None
-    places = (
-        [os.path.join(row.place, row.name)]
-        if row
-        else [f"{place}/{job_id}.json" for place in ("pending", "done", "dead")]
+    """What tells this file from all others: its change time too, which a copy with an old date has of its own."""
+    text = ".".join(
+        str(part)
+        for part in (
+            status.st_dev,
+            status.st_ino,
+            status.st_uid,
+            status.st_ctime_ns,
+            status.st_mtime_ns,
+            status.st_size,
+        )
     )
-    for place in places:
-        with suppress(OSError, files.Unfit, InvalidJob):
-            data, _ = files.read_plain(os.path.join(mover.layout.root, place), jobs.SIZE_LIMIT)
-            if jobs.parse(data).extra.get("submission") == mark:
-                return True
-    return False
-
-
-def _refuse(
-    mover: Mover, path: str, status: os.stat_result, owner: str, reason: str, say: Callable[[str], None]
-) -> None:
-    """Leave a copy of what was refused in dead/, with the reason, and take the original away."""
-    name = os.path.basename(path)
-    data = b""
-    with suppress(files.Unfit, OSError):
-        data, _ = files.read_plain(path, jobs.SIZE_LIMIT)
-    kept = os.path.join(mover.layout.tmp, f"refused-{files.token()}.json")
-    try:
-        files.write_new(kept, data, sync=True)
-        mover.bury_file(kept, jobs.new_id(mover.now()), f"{reason} (from {owner}, dropped as {name})")
-    except OSError as error:
-        raise SpoolError.from_os("write", kept, error) from None
-    _delete(path, status)
-    say(f"refused {name} from {owner}: {reason}")
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _delete(path: str, status: os.stat_result) -> None:
     """Delete exactly the file that was read: its owner may have put another under the name meanwhile."""
-    with suppress(FileNotFoundError):
-        now = os.lstat(path)
+    aside = os.path.join(os.path.dirname(path), f".{files.token()}.taken")
+    try:
+        files.move(path, aside)
+        now = os.lstat(aside)
         if (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino):
-            files.delete(path)
+            os.unlink(aside)
+        else:
+            files.move_to_free_name(aside, os.path.dirname(path), os.path.basename(path))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SpoolError.from_os("take away", path, error) from None
 
 
-def _name_of(uid: int) -> str:
+def name_of(uid: int) -> str:
+    """The user's name, or the number of one who has none."""
     import pwd
 
     try:

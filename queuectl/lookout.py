@@ -6,30 +6,33 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from queuectl import incoming
 from queuectl.layout import PENDING
 from queuectl.owner import Lock, is_held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from queuectl.config import Settings
+    from queuectl.incoming import Drops
     from queuectl.intake import Intake
     from queuectl.layout import Layout
-    from queuectl.moves import Mover
     from queuectl.wake import FolderWatch
 
 SLICE = 0.05
 """Seconds of scanning between two claims, so that a hundred thousand drops do not hold up the next start."""
 
+IDLE_SLICE = 1.0
+"""Seconds that an idle worker gives to other users' drops at a time; a busy one gives a SLICE a second."""
+
 SHARE = 3.0
 """A busy worker scans again only after this many times as long as the last scan took."""
 
-SAFETY = 2.0
+SAFETY = 0.1
 """Seconds after which a worker looks even though nothing seems to have changed, if anything was moved meanwhile: a
 drop that falls between the two looks at the folder's time around one of our own moves leaves no trace there."""
 
 SAFETY_SHARE = 50.0
+"""That look takes at most one part in so many of a worker's time."""
 
 _BESIDE = 0.005
 """Seconds an idle worker waits for a colleague who is taking in what has landed."""
@@ -48,6 +51,7 @@ class Lookout:
         self._not_before = 0.0
         self._safety_at = time.monotonic() + SAFETY
         self.unsure = False
+        self._busy = False
 
     def take_in(self) -> None:
         """Go on with a scan for a slice, or begin one if somebody else has touched pending/."""
@@ -74,12 +78,17 @@ class Lookout:
         if self._lock is None:
             return False
         self._watch.written = self.unsure = False
-        self._scan = self._intake.scan(PENDING, deep=deep)
+        self._scan = self._intake.scan(PENDING, deep=deep, thorough=not self._busy)
         self._cost = 0.0
         return True
 
+    def moved(self) -> None:
+        """The worker has claimed a job: it is busy, and something may have dropped in beside its own move."""
+        self.unsure = self._busy = True
+
     def has_work(self) -> bool:
         """Whether there is something to take in; an idle worker, who asks, need not save its time."""
+        self._busy = False
         self._not_before = 0.0
         return self._scan is not None or not (self._intake.unfinished or self._intake.pending_agrees())
 
@@ -87,14 +96,14 @@ class Lookout:
         """Seconds to wait before looking again when there is work: none, unless a colleague is at it."""
         return _BESIDE if self._lock is None and is_held(self._lock_path) else 0.0
 
-    def take_from_others(self, mover: Mover, settings: Settings, say: Callable[[str], None]) -> None:
+    def take_from_others(self, drops: Drops, settings: Settings, *, busy: bool) -> None:
         """Take in what other users dropped, if a folder is set up for that and no colleague is at it."""
         if settings.incoming is None:
             return
         lock = Lock.acquire(self._lock_path)
         if lock is not None:
             try:
-                incoming.take_in(mover, settings, say)
+                drops.take_in(settings, SLICE if busy else IDLE_SLICE)
             finally:
                 lock.release()
 

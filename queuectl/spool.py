@@ -292,9 +292,20 @@ class Spool:
             )
         if self._index.path == ":memory:":
             found.append("the index cannot be written here, so every look reads all folders")
+        if self.settings().incoming:
+            found += self._trouble_with_incoming()
         found += [f"{w.name} is paused: {w.paused}" for w in self.workers() if w.paused]
         found += [f"{w.name} polls, as no events come: {w.polling}" for w in self.workers() if w.polling]
         return found
+
+    def _trouble_with_incoming(self) -> builtins.list[str]:
+        from queuectl import incoming
+
+        try:
+            incoming.make(self.settings().incoming or "", self.layout)
+        except SpoolError as error:
+            return [f"{error}; {error.hint}" if error.hint else str(error)]
+        return []
 
     def output(self, job_id: str, *, run: int | None = None, stream: str = "out") -> str | None:
         """The path of what a run printed, or None when there is nothing.
@@ -358,6 +369,7 @@ class Spool:
         """
         self.refresh()
         self._forget(self._find(job_id))
+        self._sync_deletions()
 
     def _forget(self, row: Row) -> bool:
         runs = 0
@@ -369,7 +381,6 @@ class Spool:
         for run in range(1, runs + 1):
             for stream in ("out", "err"):
                 with suppress(FileNotFoundError):
-        self._sync_deletions()
                     os.unlink(self.layout.log_file(row.id, run, stream))
         return True
 
@@ -395,15 +406,9 @@ class Spool:
             after = rows[-1].seq or 0
             if progress:
                 progress(deleted)
+        self._sync_deletions()
         return deleted, kept
 
-
-_OURS = frozenset(
-    name
-    for name in Job.__dataclass_fields__
-    if name not in jobs.PRODUCER_FIELDS and name not in ("extra", "max_backoff")
-)
-        self._sync_deletions()
     def _sync_deletions(self) -> None:
         """See that a power cut brings none of the deleted jobs back: a waiting one would run."""
         for folder in (self.layout.pending, self.layout.done, self.layout.dead):
@@ -412,3 +417,9 @@ _OURS = frozenset(
             except OSError as error:
                 raise SpoolError.from_os("sync", folder, error) from None
 
+
+_OURS = frozenset(
+    name
+    for name in Job.__dataclass_fields__
+    if name not in jobs.PRODUCER_FIELDS and name not in ("extra", "max_backoff")
+)

@@ -30,6 +30,9 @@ NOT_IN_TESTS = {
     "systemctl --user daemon-reload",
     "systemctl --user enable --now queuectl",
     'loginctl enable-linger "$USER"',
+    "queuectl config set incoming /var/spool/jobs          # made by the next worker: sticky, 1770",
+    'queuectl config set incoming_users "alice bob"        # nobody but them',
+    "sudo chgrp staff /var/spool/jobs                      # a group that they and the worker's user are in",
     'pyinstaller --onefile --name queuectl --collect-all queuectl --copy-metadata queuectl "$(command -v queuectl)"',
 }
 """Lines that set up the very environment the tests run in, or need a system that a test has not."""

@@ -8,11 +8,11 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from terminal import on_terminal
 
 from queuectl import Spool, shown
 
 from support import drop, finished, load, wait_until
-from terminal import on_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
