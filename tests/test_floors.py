@@ -44,6 +44,7 @@ FLOORS = {
     "claims": 3,
     "move_table": 2,
     "spares": 3,
+    "hand_moves": 3,
     "moves": 3,
     "intake": 4,
     "recover": 4,

@@ -1,0 +1,140 @@
+"""The moves that no worker makes for its own job: back again, given up, buried, deleted. Part of the mover."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from queuectl import files
+from queuectl import job as jobs
+from queuectl.errors import InvalidJob, MoveError, SpoolError
+from queuectl.layout import DEAD, PENDING
+from queuectl.move_table import check
+from queuectl.row import Row, invalid_row, micros, row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.index import Index
+    from queuectl.job import Job
+    from queuectl.layout import Layout
+
+
+class HandMoves:
+    """What a person does to a job, and what is done to a file that is none.
+
+    Args:
+        now: the wall clock, in epoch seconds.
+    """
+
+    def __init__(self, layout: Layout, index: Index, now: Callable[[], float]) -> None:
+        self.layout = layout
+        self.index = index
+        self.now = now
+
+    def requeue(self, row: Row, *, timeout: float | None = None) -> Job:
+        """Send a dead job back with fresh attempts; its history stays.
+
+        Raises:
+            MoveError: it is not dead.
+            InvalidJob: the file is still no job.
+            SpoolError: the disk refused.
+        """
+        check("requeue", row.id, row.state, "pending")
+        source = os.path.join(self.layout.root, row.place, row.name)
+        try:
+            data, status = files.read_plain(source, jobs.SIZE_LIMIT)
+            if files.is_strangers(status):
+                # Written anew below it would be ours, and run.
+                raise files.Unfit(f"belongs to another user (uid {status.st_uid})")
+            job = jobs.parse(data)
+            job.id = job.id or row.id
+            job.renew()
+            if timeout is not None:
+                job.timeout = timeout
+            job.updated_at = self.now()
+            # First mended where it lies, then moved: at no moment are there two.
+            files.replace(source, job.to_bytes())
+            with self.index.moving(DEAD, PENDING):
+                name = files.move_to_free_name(source, self.layout.pending, f"{job.id}.json")
+                self._tell_renewed(job, row, name)
+            files.sync_folder(self.layout.pending)
+            files.sync_folder(self.layout.dead)
+        except files.Unfit as error:
+            raise InvalidJob(str(error)) from None
+        except OSError as error:
+            raise SpoolError.from_os("move back", source, error) from None
+        with suppress(OSError):
+            os.unlink(source + ".reason")
+        return job
+
+    def _tell_renewed(self, job: Job, row: Row, name: str) -> None:
+        now = micros(self.now())
+        status = os.stat(os.path.join(self.layout.pending, name))
+        new = row_of(job, PENDING, name, status, state="pending", arrived=now, now=now)
+        if self.index.usable:
+            new.seq = self.index.next_seq()
+        if row.id != job.id:
+            self.index.drop(row.id)
+        self.index.put(new)
+
+    def bury(self, row: Row, reason: str) -> None:
+        """Give a waiting job up.
+
+        Raises:
+            MoveError: it does not wait, or a worker has just taken it.
+        """
+        check("bury", row.id, row.state, "dead")
+        source = os.path.join(self.layout.pending, row.name)
+        try:
+            with self.index.moving(PENDING, DEAD):
+                name = files.move_to_free_name(source, self.layout.dead, f"{row.id}.json")
+                target = os.path.join(self.layout.dead, name)
+                job = jobs.parse(files.read_plain(target, jobs.SIZE_LIMIT)[0])
+                job.id, job.state, job.last_error = row.id, "dead", reason
+                job.updated_at = self.now()
+                files.replace(target, job.to_bytes())
+                status = os.stat(target)
+                now = micros(self.now())
+                self.index.put(row_of(job, DEAD, name, status, state="dead", arrived=row.arrived, now=now))
+        except FileNotFoundError:
+            raise MoveError(
+                f"job {row.id!r} has just been taken or moved", hint=f"queuectl show {row.id}"
+            ) from None
+
+    def bury_file(self, path: str, job_id: str, reason: str) -> Row | None:
+        """Put what can never be a job into dead/, its bytes untouched, the reason beside it; None if it is gone."""
+        with self.index.moving(PENDING, DEAD):
+            try:
+                name = files.move_to_free_name(path, self.layout.dead, os.path.basename(path))
+            except FileNotFoundError:
+                return None
+            target = os.path.join(self.layout.dead, name)
+            with suppress(OSError):
+                files.replace(target + ".reason", f"{reason}\n".encode())
+            row = invalid_row(job_id, name, os.lstat(target), reason)
+            self.index.put(row)
+        return row
+
+    def forget(self, row: Row) -> bool:
+        """Delete a job and what it printed; False when it is gone already.
+
+        Raises:
+            MoveError: it runs.
+        """
+        if row.state == "processing":
+            raise MoveError(
+                f"job {row.id!r} is running and cannot be deleted", hint=f"queuectl cancel {row.id}"
+            )
+        path = os.path.join(self.layout.root, row.place, row.name)
+        with self.index.moving(row.place):
+            try:
+                files.delete(path)
+            except FileNotFoundError:
+                return False
+            finally:
+                self.index.drop(row.id)
+        with suppress(FileNotFoundError):
+            os.unlink(path + ".reason")
+        return True
