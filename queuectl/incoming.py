@@ -63,6 +63,15 @@ def make(path: str, layout: Layout) -> None:
         raise SpoolError(f"the drop folder {path} could be swapped for another one: {folder} {problem}")
 
 
+def trouble(path: str, layout: Layout) -> list[str]:
+    """What keeps a drop folder from being used, in a line."""
+    try:
+        make(path, layout)
+    except SpoolError as error:
+        return [f"{error}; {error.hint}" if error.hint else str(error)]
+    return []
+
+
 class Drops:
     """Takes jobs out of the drop folder of one spool. One process at a time.
 

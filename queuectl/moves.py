@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from queuectl.layout import Layout
     from queuectl.spares import Spares
 
+
 @dataclass(slots=True)
 class Claim:
     """A job in a worker's hands: the folder says so, and `job` is what was read after the rename.
@@ -174,12 +175,13 @@ class Mover(HandMoves):
     def claim(self, row: Row, worker: str) -> Claim | None:
         """Take a waiting job; None when another worker won, the file is gone, or it is no longer what the row says.
 
-        Call it inside `index.moving("pending")`.
+        Call it inside `index.moving()`.
         """
         source = os.path.join(self.layout.pending, row.name)
         target = os.path.join(self.layout.claims(worker), f"{row.id}.json")
         try:
-            os.rename(source, target)
+            with self.index.carrying(PENDING):
+                os.rename(source, target)
         except FileNotFoundError:
             if os.path.lexists(source):
                 os.makedirs(self.layout.claims(worker), mode=0o700, exist_ok=True)

@@ -292,20 +292,13 @@ class Spool:
             )
         if self._index.path == ":memory:":
             found.append("the index cannot be written here, so every look reads all folders")
-        if self.settings().incoming:
-            found += self._trouble_with_incoming()
+        if folder := self.settings().incoming:
+            from queuectl import incoming
+
+            found += incoming.trouble(folder, self.layout)
         found += [f"{w.name} is paused: {w.paused}" for w in self.workers() if w.paused]
         found += [f"{w.name} polls, as no events come: {w.polling}" for w in self.workers() if w.polling]
         return found
-
-    def _trouble_with_incoming(self) -> builtins.list[str]:
-        from queuectl import incoming
-
-        try:
-            incoming.make(self.settings().incoming or "", self.layout)
-        except SpoolError as error:
-            return [f"{error}; {error.hint}" if error.hint else str(error)]
-        return []
 
     def output(self, job_id: str, *, run: int | None = None, stream: str = "out") -> str | None:
         """The path of what a run printed, or None when there is nothing.
