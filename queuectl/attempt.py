@@ -12,6 +12,7 @@ from queuectl.errors import SpoolError
 from queuectl.owner import Lock
 from queuectl.row import micros
 from queuectl.runner import Attempt, Ending, Outcome, tail
+from queuectl.shown import one_line
 
 if TYPE_CHECKING:
     from queuectl.config import Settings
@@ -162,7 +163,7 @@ def record(job: Job, outcome: Outcome, worker: str, *, started: float, now: floa
     if not uncharged:
         job.attempts += 1
         job.crashes = 0
-    error = outcome.error
+    error = outcome.error and one_line(outcome.error)
     if outcome.ending == Ending.TIMED_OUT and job.timeout == settings.timeout:
         error = f"{error}; this is the default limit, see: queuectl config set timeout"
     job.started_at, job.finished_at = started, now

@@ -92,7 +92,7 @@ class Census:
         self._known.add(name[: -len(".json")])
         path = self._case.within(place, name)
         try:
-            job = jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0])
+            job = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
         except FileNotFoundError:
             return
         except OSError as error:
@@ -169,7 +169,7 @@ class Census:
     def _read(self, place: str, name: str) -> _Copy | None:
         path = self._case.within(place, name)
         try:
-            data, status = files.read_plain(path, jobs.SIZE_LIMIT)
+            data, status = files.read_plain(path, jobs.READ_LIMIT)
             return _Copy(place, name, path, status.st_ino, jobs.parse(data))
         except (OSError, InvalidJob, files.Unfit):
             return None

@@ -54,7 +54,7 @@ def is_continued(layout: Layout, job: Job) -> bool:
     for worker in by_worker(layout):
         path = os.path.join(layout.claims(worker), f"{job.id}.json")
         with suppress(files.Unfit, InvalidJob, OSError):
-            if job.continues(jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0])):
+            if job.continues(jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])):
                 return True
     return False
 

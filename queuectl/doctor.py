@@ -243,7 +243,7 @@ def _says_id(case: Case, place: str, name: str) -> str | None:
     if os.path.lexists(path + ".reason"):
         return None
     with suppress(OSError, files.Unfit, InvalidJob):
-        return jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0]).id
+        return jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).id
     return None
 
 

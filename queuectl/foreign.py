@@ -13,6 +13,9 @@ from queuectl.errors import InvalidJob
 if TYPE_CHECKING:
     from queuectl.job import Job
 
+_SURELY_FAIR = jobs.SIZE_LIMIT // 64
+"""Bytes of a file that stays below the limit however it is indented."""
+
 
 def is_job_name(name: str) -> bool:
     """Whether a name in a state folder can be a job's.
@@ -63,16 +66,19 @@ def read_foreign(path: str, now: int, settle_time: float, *, strangers: bool = F
         settle_time: seconds that a file which does not parse must stand still before it counts as complete.
     """
     found = Found()
+    data = b""
     try:
-        data, found.status = files.read_plain(path, jobs.SIZE_LIMIT)
+        data, found.status = files.read_plain(path, jobs.READ_LIMIT)
         if not strangers and files.is_strangers(found.status):
             raise files.Unfit(f"belongs to another user (uid {found.status.st_uid})")
-        found.job = jobs.parse(data)
+        found.job = _of_fair_size(jobs.parse(data), len(data))
     except files.Unfit as error:
         found.reason = str(error)
     except InvalidJob as error:
         found.reason = str(error)
-        found.may_grow = True
+        found.may_grow = len(data) <= jobs.SIZE_LIMIT
+        if not found.may_grow:
+            found.reason = f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}"
     except FileNotFoundError:
         found.gone = True
     except PermissionError:
@@ -91,6 +97,19 @@ def read_foreign(path: str, now: int, settle_time: float, *, strangers: bool = F
     if found.may_grow:
         found.may_grow = _is_being_written(path, found.status, now, settle_time)
     return found
+
+
+def _of_fair_size(job: Job, size: int) -> Job:
+    """See that a new job leaves room for its outcome; written anew, indented, it may be many times as large.
+
+    Raises:
+        Unfit: it does not.
+    """
+    if size > _SURELY_FAIR and job.state == "pending" and not job.history:
+        size = max(size, len(job.to_bytes()))
+        if size > jobs.SIZE_LIMIT:
+            raise files.Unfit(f"too large: {size} bytes, and the limit is {jobs.SIZE_LIMIT}")
+    return job
 
 
 def _is_being_written(path: str, status: os.stat_result | None, now: int, settle_time: float) -> bool:

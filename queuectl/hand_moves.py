@@ -44,7 +44,7 @@ class HandMoves:
         check("requeue", row.id, row.state, "pending")
         source = os.path.join(self.layout.root, row.place, row.name)
         try:
-            data, status = files.read_plain(source, jobs.SIZE_LIMIT)
+            data, status = files.read_plain(source, jobs.READ_LIMIT)
             if files.is_strangers(status):
                 # Written anew below it would be ours, and run.
                 raise files.Unfit(f"belongs to another user (uid {status.st_uid})")
@@ -91,7 +91,7 @@ class HandMoves:
             with self.index.moving(PENDING, DEAD):
                 name = files.move_to_free_name(source, self.layout.dead, f"{row.id}.json")
                 target = os.path.join(self.layout.dead, name)
-                job = jobs.parse(files.read_plain(target, jobs.SIZE_LIMIT)[0])
+                job = jobs.parse(files.read_plain(target, jobs.READ_LIMIT)[0])
                 job.id, job.state, job.last_error = row.id, "dead", reason
                 job.updated_at = self.now()
                 files.replace(target, job.to_bytes())

@@ -168,7 +168,7 @@ class Drops:
             paths += [os.path.join(worker.path, name) for worker in workers]
         for path in paths:
             with suppress(OSError, files.Unfit, InvalidJob):
-                if jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0]).extra.get("submission") == mark:
+                if jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).extra.get("submission") == mark:
                     return True
         return False
 

@@ -238,6 +238,17 @@ class Index:
             return False
         return bool(found == (status.st_mtime_ns, status.st_ino))
 
+    @contextmanager
+    def carrying(self, place: str) -> Iterator[None]:
+        """Wrap a single rename within a transaction: the closest look at a folder's time before and after it.
+
+        What a stranger drops between the two looks goes unnoticed until the next scan, so they stand close together.
+        """
+        carried = self.usable and self._stamp_matches(place)
+        yield
+        if carried:
+            self._carry_stamps((place,))
+
     def _carry_stamps(self, places: Iterable[str]) -> None:
         for place in places:
             mtime = os.stat(os.path.join(self._root, place)).st_mtime_ns
@@ -378,15 +389,19 @@ class Index:
 
     # -- stamps ----------------------------------------------------------------------------------------------------
 
-    def agrees(self, place: str, now_ns: int) -> bool:
-        """Whether nobody but us has touched the folder since the index last agreed with it."""
+    def agrees(self, place: str, now_ns: int, *, whole: bool = True) -> bool:
+        """Whether nobody but us has touched the folder since the index last agreed with it.
+
+        Args:
+            whole: False: it is enough that every file has its row, even if a row has lost its file.
+        """
         query = "SELECT mtime, inode, stamped, whole FROM folders WHERE place = ?"
         found = self.db.execute(query, (place,)).fetchone()
         try:
             status = os.stat(os.path.join(self._root, place))
         except OSError:
             return False
-        if found is None or not found[3] or found[:2] != (status.st_mtime_ns, status.st_ino):
+        if found is None or (found[3] or 0) < 1 + whole or found[:2] != (status.st_mtime_ns, status.st_ino):
             return False
         was_young = found[2] - found[0] < YOUNG
         return not was_young or now_ns - status.st_mtime_ns < YOUNG or self._has_fine_times()
@@ -408,11 +423,11 @@ class Index:
         """Have a folder scanned although its time may match: the index is known to be wrong about it."""
         self._attempt("UPDATE folders SET whole = 0, scan = NULL WHERE place = ?", (place,))
 
-    def end_scan(self, place: str, scan: str) -> None:
+    def end_scan(self, place: str, scan: str, *, whole: bool = True) -> None:
         """Believe the stamp from now on, if no other scan has begun; it stays unmatched if a stranger came between."""
         self.db.execute(
-            "UPDATE folders SET whole = 1, stamped = ? WHERE place = ? AND scan = ?",
-            (time.time_ns(), place, scan),
+            "UPDATE folders SET whole = ?, stamped = ? WHERE place = ? AND scan = ?",
+            (1 + whole, time.time_ns(), place, scan),
         )
 
     def finish_rebuild(self) -> None:

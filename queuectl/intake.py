@@ -120,15 +120,19 @@ class Intake:
 
     def pending_agrees(self) -> bool:
         """Whether pending/ holds nothing that the index does not know."""
-        return self.unfinished == 0 and self.index.agrees(PENDING, time.time_ns())
+        return self.unfinished == 0 and self.index.agrees(PENDING, time.time_ns(), whole=False)
 
     # -- one folder ------------------------------------------------------------------------------------------------
 
-    def scan(self, place: str, *, deep: bool = False, chunk: int = CHUNK) -> Iterator[None]:
+    def scan(
+        self, place: str, *, deep: bool = False, chunk: int = CHUNK, thorough: bool = True
+    ) -> Iterator[None]:
         """Compare one folder with the index, a chunk of names at each step.
 
         Args:
             deep: look for files edited in place too, which costs a stat each.
+            thorough: look for rows whose file is gone, too. A busy worker leaves that to the next who asks: every
+                claim between two chunks looks like one, and a claim itself finds out what is gone.
         """
         scan = files.token()
         folder = os.path.join(self.layout.root, place)
@@ -145,13 +149,15 @@ class Intake:
                 if self.report:
                     self.report(self._looked)
                 yield
-            if present != self.index.count_at(place):
+            whole = present == self.index.count_at(place)
+            if thorough and not whole:
                 yield from self._drop_vanished(place)
+                whole = True
             if place == PENDING:
                 self.unfinished = unfinished
             if not unfinished:
                 with self.index.write():
-                    self.index.end_scan(place, scan)
+                    self.index.end_scan(place, scan, whole=whole)
         except FileNotFoundError:
             self.layout.create()
         except OSError as error:

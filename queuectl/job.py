@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from queuectl.config import Settings
 
 SIZE_LIMIT = 1 << 20
-"""Bytes a job file may have. A job is a command and a few fields; megabytes are a mistake or an attack."""
+"""Bytes a new job file may have. A job is a command and a few fields; megabytes are a mistake or an attack."""
+
+READ_LIMIT = 8 << 20
+"""Bytes that a job of that size may have grown to, with its output and the history of its attempts."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.ASCII)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from queuectl import files
 from queuectl import job as jobs
-from queuectl.errors import DuplicateId, InvalidJob, SpoolError
+from queuectl.errors import FULL, DuplicateId, InvalidJob, SpoolError
 from queuectl.hand_moves import HandMoves
 from queuectl.layout import PENDING, PROCESSING
 from queuectl.move_table import check
@@ -83,7 +83,7 @@ class Mover(HandMoves):
             finally:
                 with suppress(OSError):
                     os.unlink(scratch)
-            files.sync_folder(self.layout.pending)
+            self._sync_queued([job])
         except FileExistsError:
             raise DuplicateId(job.id or "", "pending") from None
         except OSError as error:
@@ -99,7 +99,7 @@ class Mover(HandMoves):
             how many of them are queued and durable, from the first on, and what stopped it before the end.
 
         Raises:
-            SpoolFull, SpoolError: the disk refused; those that are in pending/ already stay there.
+            SpoolFull, SpoolError: the disk refused; what no worker has claimed by then is taken back.
         """
         scratches = [os.path.join(self.layout.tmp, f".{files.token()}.tmp") for _ in batch]
         taken: DuplicateId | None = None
@@ -116,10 +116,13 @@ class Mover(HandMoves):
                         taken = DuplicateId(job.id or "", "pending")
                     except DuplicateId as error:
                         taken = error
+                    except OSError:
+                        self._take_back(batch[:queued])
+                        raise
                     if taken:
                         break
                     queued += 1
-            files.sync_folder(self.layout.pending)
+            self._sync_queued(batch[:queued])
         except OSError as error:
             raise SpoolError.from_os("queue jobs in", self.layout.pending, error) from None
         finally:
@@ -139,6 +142,25 @@ class Mover(HandMoves):
             row = row_of(job, PENDING, name, os.stat(target), state="pending", arrived=now, now=now)
             row.ours = 1
             self.index.put_if_new(row)
+
+    def _sync_queued(self, batch: Sequence[Job]) -> None:
+        """Make published jobs durable, or take them back: a job that was refused must not run all the same.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        try:
+            files.sync_folder(self.layout.pending)
+        except OSError:
+            self._take_back(batch)
+            raise
+
+    def _take_back(self, batch: Sequence[Job]) -> None:
+        with self.index.moving(PENDING):
+            for job in batch:
+                with suppress(OSError):
+                    os.unlink(os.path.join(self.layout.pending, f"{job.id}.json"))
+                    self.index.drop(job.id or "")
 
     def refuse_taken(self, job_id: str) -> None:
         """See that no job has this id.
@@ -194,7 +216,7 @@ class Mover(HandMoves):
     def _read_claim(self, row: Row, path: str) -> Claim | None:
         """Read what was claimed. What runs is what is read here, whatever a writer still does to the file."""
         try:
-            data, status = files.read_plain(path, jobs.SIZE_LIMIT)
+            data, status = files.read_plain(path, jobs.READ_LIMIT)
             if files.is_strangers(status):
                 raise files.Unfit("belongs to another user")
             job, ours = (
@@ -221,12 +243,15 @@ class Mover(HandMoves):
         if self.index.usable:
             self.index.distrust(PENDING)
 
-    def settle(self, claim: Claim, state: str, spares: Spares | None = None) -> bool:
+    def settle(
+        self, claim: Claim, state: str, spares: Spares | None = None, *, at_once: bool = False
+    ) -> bool:
         """Record how it went and move the job out of processing/; `claim.job` holds the outcome.
 
         Args:
             spares: the caller's recycled files. With them the claimed file is held until the outcome has been synced;
                 without, this waits for the disk and deletes it.
+            at_once: wait for the disk in any case.
 
         Returns:
             False when the claimed file is gone: the job was taken away, and this outcome comes too late.
@@ -241,11 +266,12 @@ class Mover(HandMoves):
         if not claim.settled and not self._commit(claim, state, folder, spares):
             return False
         with suppress(FileNotFoundError):
-            if spares:
-                spares.hold(claim.path, job.id or "", ours=claim.ours)
-            else:
+            if not (spares and not at_once and spares.hold(claim.path, job.id or "", ours=claim.ours)):
                 # The claimed file may go only when the new one cannot be lost any more.
-                files.sync_folder(folder)
+                if spares:
+                    files.sync_all(folder)
+                else:
+                    files.sync_folder(folder)
                 os.unlink(claim.path)
         return True
 
@@ -254,7 +280,14 @@ class Mover(HandMoves):
         job.state = state
         job.updated_at = self.now()
         place = os.path.basename(folder)
-        scratch, status = spares.write(job.to_bytes()) if spares else self._write_synced(job)
+        try:
+            scratch, status = self._write(job, spares)
+        except OSError as error:
+            if error.errno not in FULL or not job.output:
+                raise
+            # An outcome without its output is better than none: the command would run again.
+            job.output = f"[left out, as the disk is full; the whole: queuectl logs {job.id}]"
+            scratch, status = self._write(job, spares)
         try:
             with self.index.moving(place):
                 if not os.path.lexists(claim.path):
@@ -273,7 +306,9 @@ class Mover(HandMoves):
             raise
         return True
 
-    def _write_synced(self, job: Job) -> tuple[str, os.stat_result]:
+    def _write(self, job: Job, spares: Spares | None) -> tuple[str, os.stat_result]:
+        if spares:
+            return spares.write(job.to_bytes())
         scratch = os.path.join(self.layout.tmp, f".{files.token()}.tmp")
         files.write_new(scratch, job.to_bytes(), sync=True)
         return scratch, os.stat(scratch)

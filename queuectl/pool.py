@@ -18,6 +18,7 @@ from queuectl.config import Settings
 from queuectl.errors import QueuectlError, WorkerError
 from queuectl.owner import is_held
 from queuectl.runner import LocalRunner
+from queuectl.shown import one_line
 from queuectl.worker import Worker
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
     if mode != "foreground":
         # A worker would keep the folder it was started in from being unmounted for as long as it lives.
         os.chdir(os.sep)
-    voice = _Voice(layout)
+    voice = _Voice()
     worker = Worker(
         layout.root,
         drain=drain,
@@ -141,6 +142,7 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
         mode=mode,
         runner=LocalRunner(may_chdir=True),
     )
+    voice.limit = lambda: worker.log_limit
     # Before it can be found: a stop that comes at once must find flags to set, not the default that ends it.
     _listen(worker, mode)
     try:
@@ -163,9 +165,9 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
 class _Voice:
     """Where a worker's lines go: the terminal, or its log."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self) -> None:
         self.name = "worker"
-        self._layout = layout
+        self.limit: Callable[[], int] = lambda: Settings().log_limit
         self._log: str | None = None
         self._size = 0
 
@@ -173,18 +175,22 @@ class _Voice:
         """Write a line, or several in one go."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) if self._log else ""
         head = f"{stamp}[{self.name}] "
-        data = "".join(f"{head}{part}\n" for part in line.split("\n")).encode(errors="backslashreplace")
+        data = "".join(f"{head}{one_line(part)}\n" for part in line.split("\n")).encode(
+            errors="backslashreplace"
+        )
         # A closed terminal or a full disk must not end a worker that has a job in hand.
         with suppress(OSError):
             self._size += len(data)
-            if self._log and self._size > Settings().log_limit:
+            limit = self.limit()
+            if self._log and limit and self._size > limit:
                 self.to_log(self._log)
             files.write_all(1, data)
 
     def to_log(self, path: str) -> None:
         """Let everything that this process prints go into a log; a log grown too large makes room first."""
         with suppress(OSError):
-            if os.stat(path).st_size > Settings().log_limit:
+            limit = self.limit()
+            if limit and os.stat(path).st_size > limit:
                 files.set_aside(path, path + ".1")
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | files.O_CLOEXEC, 0o600)
         os.dup2(fd, 1)

@@ -82,7 +82,7 @@ def _free(
 ) -> bool:
     job_id = os.path.basename(path)[: -len(".json")]
     try:
-        data, status = files.read_plain(path, jobs.SIZE_LIMIT)
+        data, status = files.read_plain(path, jobs.READ_LIMIT)
         if files.is_strangers(status):
             raise files.Unfit(f"belongs to another user (uid {status.st_uid})")
         job = jobs.parse(data)

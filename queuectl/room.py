@@ -30,22 +30,30 @@ class Room:
         Raises:
             OSError: the filesystem cannot be asked.
         """
-        lacking = self._lack(floor) if floor else None
+        lacking = lack(self._path, floor)
         if bool(lacking) != bool(self.lacking):
             self._tell(lacking)
         self.lacking = lacking
 
-    def _lack(self, floor: int) -> str | None:
-        if not hasattr(os, "statvfs"):
-            import shutil
 
-            free = shutil.disk_usage(self._path).free
-            return f"{free} bytes of disk are free, min_free_space is {floor}" if free < floor else None
-        status = os.statvfs(self._path)
-        free = status.f_bavail * status.f_frsize
-        if free < floor:
-            return f"{free} bytes of disk are free, min_free_space is {floor}"
-        # Filesystems without a fixed number of files report none at all.
-        if status.f_files and status.f_favail < FREE_INODES:
-            return f"the disk can take only {status.f_favail} more files"
+def lack(path: str, floor: int) -> str | None:
+    """What the filesystem of this path lacks; None when there is room, or floor is 0.
+
+    Raises:
+        OSError: the filesystem cannot be asked.
+    """
+    if not floor:
         return None
+    if not hasattr(os, "statvfs"):
+        import shutil
+
+        free = shutil.disk_usage(path).free
+        return f"{free} bytes of disk are free, min_free_space is {floor}" if free < floor else None
+    status = os.statvfs(path)
+    free = status.f_bavail * status.f_frsize
+    if free < floor:
+        return f"{free} bytes of disk are free, min_free_space is {floor}"
+    # Filesystems without a fixed number of files report none at all.
+    if status.f_files and status.f_favail < FREE_INODES:
+        return f"the disk can take only {status.f_favail} more files"
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from queuectl.layout import STATES
 
-SCHEMA = 2
+SCHEMA = 3
 
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;

@@ -59,6 +59,7 @@ class Seat:
         self._folder: Lock | None = None
         self._me = Identity.mine()
         self._record: dict[str, Any] = {}
+        self._unwritten = False
 
     @classmethod
     def take(cls, layout: Layout) -> Seat:
@@ -133,8 +134,12 @@ class Seat:
         """Tell `status` that we poll (no events come) or are paused (no room), and why; None when no longer."""
         if self._record.get(what) != reason:
             self._record[what] = reason
+            self._unwritten = True
+        # On a full disk this fails now, and comes off when it has room again or another note is due.
+        if self._unwritten:
             with suppress(OSError):
                 self._write()
+                self._unwritten = False
 
     def _write(self) -> None:
         files.replace(
@@ -238,8 +243,14 @@ def ask_to_stop(layout: Layout, name: str, *, force: bool) -> bool:
     if identity is None or not is_held(layout.worker_file(name, "lock")):
         return False
     note = {"pid": identity.pid, "process_started": identity.started, "how": "force" if force else "graceful"}
-    _leave_note(layout, name, "stop", note)
-    if record.get("mode") == "program":
+    by_note = record.get("mode") == "program"
+    try:
+        _leave_note(layout, name, "stop", note)
+    except SpoolError:
+        # On a full disk the signal alone has to do, which says no more than "finish, and leave".
+        if force or by_note:
+            raise
+    if by_note:
         return True  # somebody's own program, to which TERM may mean something else; it reads the note within a second
     return _nudge(identity)
 

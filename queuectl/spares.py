@@ -7,6 +7,7 @@ sync serves all that was settled before it, and a thread waits for it while the 
 
 - data/workers/worker-0.held.BOOT.N/ID~K.json: claimed files of settled jobs, not synced yet
 - data/workers/worker-0.spare.N/: files free to be written
+- data/workers/worker-0.reserve: the one for an outcome on a full disk
 
 A batch changes from held to spare by one rename of its folder. After a power cut, the held files of the old boot say
 which outcomes may not have reached the disk; within their own boot they mean nothing, as no page was lost.
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from queuectl import files
 from queuectl import job as jobs
-from queuectl.errors import InvalidJob
+from queuectl.errors import FULL, InvalidJob
 from queuectl.owner import Lock
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ BATCH = 128
 
 BEHIND = 8
 """Batches that may wait for the disk before the worker waits too."""
+
+RESERVE = 64 << 10
+"""Bytes kept for the outcome of a job that ends while the disk is full. Output is repeated in it up to 8 KiB."""
 
 _FOLDER = re.compile(r"(worker-[0-9]+)\.(?:held\.([0-9a-f]+)|spare)\.[0-9]+", re.ASCII)
 
@@ -64,14 +68,38 @@ class Spares:
         self._synced: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._under_way = 0
         self._thread: threading.Thread | None = None
+        self._reserve: str | None = None
+        self.keep_reserve()
+
+    def keep_reserve(self) -> None:
+        """Have a file whose blocks are ours already; where the disk is full now, ask again later."""
+        if self._reserve is not None:
+            return
+        path = f"{self._prefix}reserve"
+        with suppress(OSError):
+            if not os.path.exists(path):
+                # Synced: a block is ours only once it has been given out, which some filesystems put off.
+                files.write_new(path, bytes(RESERVE), sync=True)
+            if os.path.getsize(path) == RESERVE:
+                self._reserve = path
+            else:
+                os.unlink(path)  # of a holder of our name that died over it
 
     def write(self, data: bytes) -> tuple[str, os.stat_result]:
         """Put bytes into a spare file, or a new one; returns its path, which is the caller's to rename, and status.
 
         Raises:
-            OSError: the disk refused.
+            OSError: the disk refused, and the reserve is used up or too small.
         """
-        path, fd = self._open()
+        try:
+            return self._fill(*self._open(), data)
+        except OSError as error:
+            if error.errno not in FULL or self._reserve is None or len(data) > RESERVE:
+                raise
+        path, self._reserve = self._reserve, None
+        return self._fill(path, os.open(path, files.OVERWRITE), data)
+
+    def _fill(self, path: str, fd: int, data: bytes) -> tuple[str, os.stat_result]:
         try:
             files.write_all(fd, data)
             # Cut to length at last: a truncation to nothing would make ext4 flush the file at its close.
@@ -101,24 +129,34 @@ class Spares:
         path = f"{self._layout.tmp}{os.sep}.{files.token()}.tmp"
         return path, os.open(path, files.CREATE, 0o600)
 
-    def hold(self, path: str, job_id: str, *, ours: bool) -> None:
-        """Keep a settled job's claimed file until its outcome is on the disk.
+    def hold(self, path: str, job_id: str, *, ours: bool) -> bool:
+        """Keep a settled job's claimed file until its outcome is on the disk; False: the disk has no room for that.
 
         Args:
             ours: queuectl wrote the file and it has no other name, so it may be written again later. Whoever dropped
                 a file may still hold it open.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            OSError: the disk refused otherwise.
         """
         batch = self._batch
-        if not batch.folder:
-            batch.folder = self._new_folder()
         # Numbered: a job that is tried twice within a batch must not push out its own surely durable copy.
         name = f"{job_id}~{batch.count}.json"
-        os.rename(path, f"{batch.folder}{os.sep}{name}")
+        try:
+            if not batch.folder:
+                batch.folder = self._new_folder()
+            os.rename(path, f"{batch.folder}{os.sep}{name}")
+        except OSError as error:
+            if error.errno in FULL:
+                return False
+            raise
         batch.count += 1
         if not ours:
             batch.foreign.append(name)
         if batch.count >= BATCH:
             self.flush()
+        return True
 
     def _new_folder(self) -> str:
         self._batches += 1
@@ -152,6 +190,9 @@ class Spares:
         folders = [folder for folder, _ in self._spares] + self._empty
         self._spares.clear()
         self._empty.clear()
+        if self._reserve is not None:
+            with suppress(OSError):
+                os.unlink(self._reserve)
         for folder in folders:
             _remove(folder)
 
@@ -322,6 +363,6 @@ def _places(layout: Layout, job_id: str) -> list[str]:
 
 def _read(path: str) -> Job | None:
     try:
-        return jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0])
+        return jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
     except (files.Unfit, InvalidJob, OSError):
         return None

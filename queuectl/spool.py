@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from queuectl import files, times
+from queuectl import files, room, times
 from queuectl import job as jobs
 from queuectl.config import Settings, load
 from queuectl.errors import DuplicateId, InvalidJob, JobNotFound, MoveError, QueuectlError, SpoolError
@@ -168,11 +168,15 @@ class Spool:
                 job.run_at = times.parse_moment(now + times.parse_duration(delay))
             except ValueError as error:
                 raise InvalidJob(str(error), field="delay") from None
+        # Where the caller is, as a shell would have it; a folder that is gone means the worker's home.
+        with suppress(FileNotFoundError):
+            job.cwd = os.path.abspath(os.path.expanduser(job.cwd or os.curdir))
         job.accept(self.settings())
         job.created_at = job.updated_at = now
         try:
             data = job.to_bytes()
-        except TypeError as error:  # from a program: an object, bytes, a number past 64 bits, half a character
+        except TypeError as error:
+            # From a program: an object, bytes, a number past 64 bits, half a character.
             raise InvalidJob(f"a job file cannot hold it: {error}") from None
         if len(data) > jobs.SIZE_LIMIT:
             raise InvalidJob(f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}")
@@ -237,7 +241,7 @@ class Spool:
     def _load(self, row: Row) -> Job:
         path = os.path.join(self.layout.root, row.place, row.name)
         try:
-            job = jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0])
+            job = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
         except FileNotFoundError:
             return self._moved(row)
         except (InvalidJob, files.Unfit, OSError) as error:
@@ -296,7 +300,8 @@ class Spool:
             from queuectl import incoming
 
             found += incoming.trouble(folder, self.layout)
-        found += [f"{w.name} is paused: {w.paused}" for w in self.workers() if w.paused]
+        if lack := room.lack(self.layout.root, self.settings().min_free_space):
+            found.append(f"workers start nothing: {lack}")
         found += [f"{w.name} polls, as no events come: {w.polling}" for w in self.workers() if w.polling]
         return found
 
@@ -368,7 +373,7 @@ class Spool:
         runs = 0
         with suppress(QueuectlError, files.Unfit, OSError):
             path = os.path.join(self.layout.root, row.place, row.name)
-            runs = len(jobs.parse(files.read_plain(path, jobs.SIZE_LIMIT)[0]).history)
+            runs = len(jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).history)
         if not self._mover.forget(row):
             return False
         for run in range(1, runs + 1):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from queuectl.index import Index
 
+_MOST_COMPLAINTS = 1000
+
 
 class Troubles:
     """Turns passing trouble into lines, without repeating itself.
@@ -52,7 +54,7 @@ class Troubles:
     def say_once(self, line: str) -> None:
         """Say what a claim's recovery came to; that it is not possible yet is found again every second."""
         if line not in self._complaints:
-            if line.startswith("cannot "):
+            if line.startswith("cannot ") and len(self._complaints) < _MOST_COMPLAINTS:
                 self._complaints.add(line)
             self._say(line)
 

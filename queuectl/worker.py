@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from queuectl import attempt, config, guard, recover, times
 from queuectl.errors import QueuectlError, SpoolError
+from queuectl.incoming import Drops
 from queuectl.index import Index
 from queuectl.intake import Intake
-from queuectl.layout import PENDING, Layout, default_root
+from queuectl.layout import Layout, default_root
 from queuectl.lookout import Lookout
 from queuectl.moves import Claim, Mover
 from queuectl.owner import boot_id
@@ -78,10 +79,11 @@ class Worker:
         self._watch = FolderWatch(self.layout.pending, self._bell)
         self._room = Room(self.layout.root, self._say_pause)
         self._lookout = Lookout(self.layout, self._intake, self._watch)
+        self._troubles = Troubles(self._say, self._index)
+        self._drops = Drops(self._mover, self._troubles.say_once)
         self._environment = attempt.clean_environment()
         self._next_tick = 0.0
         self._is_over: Callable[[], bool] = lambda: False
-        self._troubles = Troubles(self._say, self._index)
         self.jobs_run = 0
 
     # -- for whoever holds it --------------------------------------------------------------------------------------
@@ -90,6 +92,11 @@ class Worker:
     def name(self) -> str:
         """Its name, once it has one."""
         return self._seat.name if self._seat else "worker"
+
+    @property
+    def log_limit(self) -> int:
+        """Bytes after which its log is begun anew, 0 for never."""
+        return self._settings.log_limit
 
     def stop(self, *, force: bool = False) -> None:
         """Finish the job in hand and leave; with force, end that job and put it back. Safe in a signal handler."""
@@ -177,17 +184,25 @@ class Worker:
         self._next_tick = now + TICK
         self._look_at_notes()
         with self._troubles.outlive():
+            if self._spares is not None:
+                self._spares.flush()  # or a long job would leave the outcomes before it unsynced
+                self._spares.keep_reserve()
             self._read_settings()
             if not self._index.usable:
                 self._intake.refresh()
             if self._seat:
                 self._seat.hold_on()
-            recover.abandoned(self.layout, self._mover, self._settings, self._troubles.say_once, mine=self.name)
-            if self._spares is not None:
-                self._spares.flush()  # or a long job would leave the outcomes before it unsynced
+            recover.abandoned(
+                self.layout, self._mover, self._settings, self._troubles.say_once, mine=self.name
+            )
             if not busy and self._ready is None:
-                recover.leftovers(self.layout, self._mover, self._settings, self.name, self._troubles.say_once)
-            self._lookout.take_from_others(self._mover, self._settings, self._say)
+                recover.leftovers(
+                    self.layout, self._mover, self._settings, self.name, self._troubles.say_once
+                )
+        # Each on its own: trouble with one must not keep the others from being looked at.
+        with self._troubles.outlive():
+            self._lookout.take_from_others(self._drops, self._settings, busy=busy)
+        with self._troubles.outlive():
             self._room.look(self._settings.min_free_space)
 
     def _say_pause(self, reason: str | None) -> None:
@@ -234,7 +249,7 @@ class Worker:
             if not self._index.usable:
                 self._intake.refresh()
             self._lookout.take_in()
-            with self._index.moving(PENDING):
+            with self._index.moving():
                 return self._claim()
         return None
 
@@ -244,7 +259,7 @@ class Worker:
         if self._room.lacking:
             return None
         while self._index.usable and (row := self._index.suggest()) is not None:
-            self._lookout.unsure = True
+            self._lookout.moved()
             claim = self._mover.claim(row, self.name)
             if claim is not None:
                 return claim
@@ -359,9 +374,9 @@ class Worker:
                 with self._troubles.outlive():
                     self._lookout.take_in()
                 # One transaction for the end of this job and the claim of the next.
-                with self._index.moving(PENDING):
+                with self._index.moving():
                     once = claim.job.on_crash == "dead"
-                    recorded = self._mover.settle(claim, state, None if once else self._spares)
+                    recorded = self._mover.settle(claim, state, self._spares, at_once=once)
                     if not self._stopping:
                         self._ready = self._claim()
             except sqlite3.Error as error:

@@ -61,7 +61,7 @@ def work(root: str, *, inline: bool = False, ahead: float = 0.0, recycle: bool =
 
 
 def _settle_without(settle: Any) -> Any:
-    return lambda claim, state, _spares=None: settle(claim, state)
+    return lambda claim, state, _spares=None, **_how: settle(claim, state)
 
 
 def perform(request: dict[str, Any]) -> Any:

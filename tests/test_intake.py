@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -578,3 +579,43 @@ def test_a_chunk_boundary_loses_nothing(spool_dir: Path, monkeypatch: pytest.Mon
         (spool_dir / "pending" / f"job{number}.json").unlink()
     drop(spool_dir, "one more", command="true")
     assert spool.counts()["pending"] == 50 - 17 + 1
+
+
+# -- producers that die ----------------------------------------------------------------------------------------------
+
+PRODUCER = """
+import sys
+from queuectl import Spool
+spool = Spool(sys.argv[1])
+for number in range(100_000):
+    print(spool.enqueue("true", note="x" * 3000).id, flush=True)
+"""
+
+
+def test_producers_killed_in_mid_write_leave_whole_files_only(spool_dir: Path) -> None:
+    """SIGKILL at any moment, several at once: what was acknowledged is there, and every file is a whole job."""
+    told: list[str] = []
+    for round_ in range(4):
+        producers = [
+            subprocess.Popen(
+                [sys.executable, "-c", PRODUCER, str(spool_dir)], stdout=subprocess.PIPE, text=True
+            )
+            for _ in range(2)
+        ]
+        for producer in producers:
+            assert producer.stdout
+            told.append(producer.stdout.readline().strip())  # it is at it now
+        time.sleep(0.02 + 0.013 * round_)
+        for producer in producers:
+            producer.kill()
+            # Its last line may be cut short by the kill.
+            told += [
+                line.strip()
+                for line in producer.communicate()[0].splitlines(keepends=True)
+                if line.endswith("\n")
+            ]
+    found = {path.stem: load(path) for path in (spool_dir / "pending").iterdir()}
+    assert len(told) >= 8
+    assert set(told) <= set(found)
+    assert all(record["note"] == "x" * 3000 for record in found.values())
+    assert Spool(spool_dir).counts()["pending"] == len(found)

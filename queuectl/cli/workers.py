@@ -182,6 +182,8 @@ def _since(moment: float | None) -> str:
 
 def _doing(worker: WorkerInfo) -> str:
     if worker.job_id is None:
+        if worker.paused and not worker.stopping:
+            return f"paused: {worker.paused}"
         return "stopping" if worker.stopping else "idle"
     stopping = ", then stops" if worker.stopping else ""
     return f"job {worker.job_id} for {_since(worker.job_since)}{stopping}"
@@ -200,4 +202,5 @@ def _told(worker: WorkerInfo) -> dict[str, Any]:
         "job_id": worker.job_id,
         "job_since": moment(worker.job_since),
         "stopping": worker.stopping,
+        "paused": worker.paused,
     }
