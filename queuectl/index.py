@@ -2,24 +2,20 @@
 
 The folders are the truth. Every method here may fail, be wrong or find nothing without a job being lost: a failed
 write leaves the index `broken`, the folders' stamps stop matching, and the next scan puts it right.
-
-Stamps: a folder's modification time as of the moment when index and folder were known to agree. Our own moves carry
-the stamp along (see `moving`), so a stamp that does not match means that somebody else touched the folder.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from contextlib import contextmanager, suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from queuectl import files
 from queuectl.layout import STATES
 from queuectl.row import Row
 from queuectl.schema import SCHEMA, TABLES
+from queuectl.stamps import Stamps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,11 +26,6 @@ SETTLING = 2.0
 BUSY = 30.0
 """Seconds to wait for another writer. A rebuild of a million jobs is the longest one."""
 
-YOUNG = 25_000_000
-"""Nanoseconds: older kernels stamp files with a clock that ticks every 4 to 10 ms, so a second change within a tick
-of the first leaves the same time. A stamp that young is believed only while the folder goes on changing, or where
-the clock of files is finer than that."""
-
 _COLUMNS = tuple(Row.__dataclass_fields__)
 _values = attrgetter(*_COLUMNS)
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
@@ -43,7 +34,7 @@ _INSERT_NEW = _INSERT.replace("INSERT", "INSERT OR IGNORE", 1)
 _UPDATE = f"UPDATE jobs SET {', '.join(f'{c} = ?' for c in _COLUMNS if c != 'id')} WHERE id = ?"
 
 
-class Index:
+class Index(Stamps):
     """One connection to the mirror of one spool.
 
     Args:
@@ -55,11 +46,10 @@ class Index:
     def __init__(self, path: str, root: str, boot: str) -> None:
         self.path = path
         self.broken: str | None = None
-        self._root = root
+        super().__init__(root)
         self.boot = boot
         self._db: sqlite3.Connection | None = None
         self._inode = 0
-        self._fine_times: bool | None = None
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -230,32 +220,6 @@ class Index:
             return False
         return True
 
-    def _stamp_matches(self, place: str) -> bool:
-        try:
-            found = self.db.execute("SELECT mtime, inode FROM folders WHERE place = ?", (place,)).fetchone()
-            status = os.stat(os.path.join(self._root, place))
-        except (sqlite3.Error, OSError):
-            return False
-        return bool(found == (status.st_mtime_ns, status.st_ino))
-
-    @contextmanager
-    def carrying(self, place: str) -> Iterator[None]:
-        """Wrap a single rename within a transaction: the closest look at a folder's time before and after it.
-
-        What a stranger drops between the two looks goes unnoticed until the next scan, so they stand close together.
-        """
-        carried = self.usable and self._stamp_matches(place)
-        yield
-        if carried:
-            self._carry_stamps((place,))
-
-    def _carry_stamps(self, places: Iterable[str]) -> None:
-        for place in places:
-            mtime = os.stat(os.path.join(self._root, place)).st_mtime_ns
-            self._attempt(
-                "UPDATE folders SET mtime = ?, stamped = ? WHERE place = ?", (mtime, time.time_ns(), place)
-            )
-
     def put(self, row: Row) -> None:
         """Insert the row, or replace the one of that id, which then keeps its number unless the row brings one."""
         if not self.usable:
@@ -386,49 +350,6 @@ class Index:
         """The waiting job that is first in order."""
         found = self._rows("WHERE ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT 1")
         return found[0] if found else None
-
-    # -- stamps ----------------------------------------------------------------------------------------------------
-
-    def agrees(self, place: str, now_ns: int, *, whole: bool = True) -> bool:
-        """Whether nobody but us has touched the folder since the index last agreed with it.
-
-        Args:
-            whole: False: it is enough that every file has its row, even if a row has lost its file.
-        """
-        query = "SELECT mtime, inode, stamped, whole FROM folders WHERE place = ?"
-        found = self.db.execute(query, (place,)).fetchone()
-        try:
-            status = os.stat(os.path.join(self._root, place))
-        except OSError:
-            return False
-        if found is None or (found[3] or 0) < 1 + whole or found[:2] != (status.st_mtime_ns, status.st_ino):
-            return False
-        was_young = found[2] - found[0] < YOUNG
-        return not was_young or now_ns - status.st_mtime_ns < YOUNG or self._has_fine_times()
-
-    def _has_fine_times(self) -> bool:
-        if self._fine_times is None:
-            self._fine_times = files.has_fine_times(os.path.join(self._root, "tmp"))
-        return self._fine_times
-
-    def begin_scan(self, place: str, scan: str) -> None:
-        """Stamp a folder for a scan that begins; our moves carry the stamp along, a stranger's change leaves it."""
-        status = os.stat(os.path.join(self._root, place))
-        self.db.execute(
-            "INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?, 0)",
-            (place, status.st_mtime_ns, status.st_ino, time.time_ns(), scan),
-        )
-
-    def distrust(self, place: str) -> None:
-        """Have a folder scanned although its time may match: the index is known to be wrong about it."""
-        self._attempt("UPDATE folders SET whole = 0, scan = NULL WHERE place = ?", (place,))
-
-    def end_scan(self, place: str, scan: str, *, whole: bool = True) -> None:
-        """Believe the stamp from now on, if no other scan has begun; it stays unmatched if a stranger came between."""
-        self.db.execute(
-            "UPDATE folders SET whole = ?, stamped = ? WHERE place = ? AND scan = ?",
-            (1 + whole, time.time_ns(), place, scan),
-        )
 
     def finish_rebuild(self) -> None:
         """Declare the content complete, as of this boot."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from queuectl import files, room, times
+from queuectl import files, room
 from queuectl import job as jobs
 from queuectl.config import Settings, load
 from queuectl.errors import DuplicateId, InvalidJob, JobNotFound, MoveError, QueuectlError, SpoolError
@@ -19,6 +18,7 @@ from queuectl.layout import PROCESSING, Layout, default_root
 from queuectl.move_table import check
 from queuectl.moves import Mover
 from queuectl.owner import boot_id
+from queuectl.prepare import prepare, prepare_batch
 from queuectl.row import accept_as_indexed
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Spool:
         if not isinstance(command, str | list) and hasattr(command, "keys"):
             record = dict(command)
         self.layout.create()
-        job = self._prepare({**record, **fields})
+        job = prepare({**record, **fields}, self.settings())
         self._open_index()
         if job.id is not None:
             self._mover.enqueue(job, chosen=True)
@@ -117,7 +117,7 @@ class Spool:
         source = iter(records)
         queued = 0
         while True:
-            batch, chosen, failure = self._prepare_batch(source, common or {})
+            batch, chosen, failure = prepare_batch(source, common or {}, self.settings, BATCH)
             if batch:
                 made, taken = self._mover.enqueue_batch(batch, chosen)
                 failure = taken or failure
@@ -129,58 +129,6 @@ class Spool:
                 raise failure
             if len(batch) < BATCH:
                 return
-
-    def _prepare_batch(
-        self, source: Iterator[Mapping[str, Any]], common: Mapping[str, Any]
-    ) -> tuple[builtins.list[Job], set[str], Exception | None]:
-        """Make a batch ready; trouble with one ends the batch before it, so that those before it are queued."""
-        batch: builtins.list[Job] = []
-        drawn: set[str] = set()
-        chosen: set[str] = set()
-        try:
-            for record in islice(source, BATCH):
-                job = self._prepare({**record, **common})
-                if job.id is None:
-                    job.id = jobs.new_id(time.time())
-                    while job.id in drawn:
-                        job.id = jobs.new_id(time.time())
-                elif job.id in drawn:
-                    raise DuplicateId(job.id, "pending")
-                else:
-                    chosen.add(job.id)
-                drawn.add(job.id)
-                batch.append(job)
-        except QueuectlError as error:
-            return batch, chosen, error
-        return batch, chosen, None
-
-    def _prepare(self, record: Mapping[str, Any]) -> Job:
-        fields = {
-            name: value for name, value in record.items() if name in jobs.PRODUCER_FIELDS or name not in _OURS
-        }
-        delay = fields.pop("delay", None)
-        job = jobs.from_mapping(fields)
-        now = time.time()
-        if delay is not None:
-            if job.run_at is not None:
-                raise InvalidJob("a job has run_at or delay, not both", field="delay")
-            try:
-                job.run_at = times.parse_moment(now + times.parse_duration(delay))
-            except ValueError as error:
-                raise InvalidJob(str(error), field="delay") from None
-        # Where the caller is, as a shell would have it; a folder that is gone means the worker's home.
-        with suppress(FileNotFoundError):
-            job.cwd = os.path.abspath(os.path.expanduser(job.cwd or os.curdir))
-        job.accept(self.settings())
-        job.created_at = job.updated_at = now
-        try:
-            data = job.to_bytes()
-        except TypeError as error:
-            # From a program: an object, bytes, a number past 64 bits, half a character.
-            raise InvalidJob(f"a job file cannot hold it: {error}") from None
-        if len(data) > jobs.SIZE_LIMIT:
-            raise InvalidJob(f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}")
-        return job
 
     def _open_index(self) -> None:
         """Open the index for an enqueue, which can do without it: then the next look at the folders finds the job."""
@@ -414,10 +362,3 @@ class Spool:
                 files.sync_folder(folder)
             except OSError as error:
                 raise SpoolError.from_os("sync", folder, error) from None
-
-
-_OURS = frozenset(
-    name
-    for name in Job.__dataclass_fields__
-    if name not in jobs.PRODUCER_FIELDS and name not in ("extra", "max_backoff")
-)

@@ -39,6 +39,8 @@ FLOORS = {
     "process_tree": 2,
     "attempt": 3,
     "schema": 3,
+    "stamps": 3,
+    "prepare": 3,
     "index": 3,
     "foreign": 3,
     "claims": 3,
