@@ -345,9 +345,9 @@ def in_a_terminal(command: str) -> tuple[subprocess.Popen[bytes], int]:
 def test_background_workers_outlive_the_terminal(spool_dir: Path, workers: Cli) -> None:
     """The terminal in which workers were started is closed: they go on, and their jobs too."""
     go = begin_long_job(spool_dir)
-    shell, terminal = in_a_terminal(f"{' '.join(QUEUECTL)} worker start --count 2; sleep 60")
+    shell, terminal = in_a_terminal(f"{' '.join(QUEUECTL)} worker start --count 2; touch $HOME/up; sleep 60")
     wait_for_begin(spool_dir)
-    wait_until(lambda: len(living(spool_dir)) == 2)
+    wait_until((spool_dir.parent / "home" / "up").exists)
     team = living(spool_dir)
     os.close(terminal)
     shell.wait(10)
