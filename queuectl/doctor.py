@@ -230,7 +230,9 @@ def _compare(case: Case, fresh: Index, place: str) -> Iterator[Finding]:
             if not os.path.lexists(case.within(place, name)):
                 yield _drifted(case, where, f"the index has job {here.id} in {where}, where no file is")
         elif (here.inode, here.mtime, here.size) == (there.inode, there.mtime, there.size):
-            wrong = [field for field in _COMPARED if getattr(here, field) != getattr(there, field)]
+            # What was settled when the job was accepted differs from today's settings, and holds.
+            compared = [field for field in _COMPARED if f'"{field}":' not in (here.settings or "")]
+            wrong = [field for field in compared if getattr(here, field) != getattr(there, field)]
             if here.id != there.id and _says_id(case, place, name) not in (None, here.id):
                 wrong.append("id")
             if wrong and there.command:

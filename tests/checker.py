@@ -137,7 +137,9 @@ def _mirror(spool: Spool) -> Iterator[str]:
 
 
 def _differences(used: Row, anew: Row) -> Iterator[str]:
-    for name in _MIRRORED:
+    # What was settled when a job was accepted holds, whatever the settings say by now.
+    settled = json.loads(used.settings or "{}")
+    for name in (name for name in _MIRRORED if name not in settled):
         here, there = getattr(used, name), getattr(anew, name)
         # A file that gives no time of its making has that of its arrival, and one that is edited keeps its place.
         if here != there and not (name in ("created_at", "updated_at") and used.state != "completed"):

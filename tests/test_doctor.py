@@ -446,3 +446,13 @@ def test_drops_and_moves_by_hand_are_no_faults(spool: Path, cli: Cli) -> None:
         log.unlink()
 
     cli("doctor", expect=0)
+
+
+def test_settings_of_an_accepted_job_are_no_fault(spool: Path, cli: Cli) -> None:
+    """What was settled when a dropped job was accepted holds, though an index made anew would say otherwise."""
+    put(spool, "pending", "dropped.json")
+    cli("status", expect=0)
+    cli("config", "set", "priority", "3", expect=0)
+    cli("config", "set", "max_retries", "9", expect=0)
+
+    cli("doctor", expect=0)

@@ -1,0 +1,199 @@
+"""What must hold at any moment, and what must hold in the end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from checker import assert_spool_sane
+
+from queuectl import Spool
+
+import support
+from .world import Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .killer import Killer
+    from .world import World
+
+PATIENCE = 20.0
+"""Seconds in which the workers must have put right what a death in mid-move left behind."""
+
+ALLOWED = ("orphan log", "process")
+"""Findings of the doctor that the soak's own deletions and background jobs bring about."""
+
+
+class Checker:
+    """Looks at one soak again and again."""
+
+    def __init__(self, world: World, killer: Killer) -> None:
+        self._world, self._killer = world, killer
+        self._reported: dict[str, int] = {}
+        self._logs: dict[str, tuple[int, int]] = {}
+
+    def look(self) -> None:
+        """Look while everybody works; actors pause, workers do not.
+
+        Raises:
+            Violation: a promise is broken.
+        """
+        with self._world.quiet():
+            self._killer.calm()
+            begun = self._begun()
+            self._no_overlap()
+            self._none_again(begun)
+            self._worker_logs()
+            self._lasting(self._lost, "lost")
+            self._lasting(self._doubled, "in two places")
+            self._reported = {
+                job_id: begun[job_id] for job_id, places in self._world.places().items() if places == ["done"]
+            }
+        self._world.counts["looks at work under way"] += 1
+
+    def stand_still(self) -> None:
+        """Stop the workers and look closely, jobs waiting and all; starting them again is left to the killer.
+
+        Raises:
+            Violation: a promise is broken.
+        """
+        with self._world.quiet():
+            self._killer.calm()
+            self._stop()
+            self._sane()
+        self._world.counts["looks at a spool at rest"] += 1
+
+    def finish(self, patience: float) -> None:
+        """Let the workers do all that is left, and look for the last time; every actor has left.
+
+        Raises:
+            Violation: a promise is broken.
+        """
+        self._killer.calm()
+        self._world.cli("worker", "start", "--count", "2", may_fail=False)
+        end = time.monotonic() + patience
+        spool = Spool(self._world.spool)
+        while any(
+            number for state, number in spool.counts().items() if state in ("pending", "failed", "processing")
+        ):
+            if time.monotonic() > end:
+                raise Violation(f"jobs that nobody runs to their end: {spool.counts()}")
+            if not spool.workers():
+                self._world.cli("worker", "start", "--count", "2", may_fail=False)
+            time.sleep(0.3)
+        self._stop()
+        self._no_overlap()
+        self._worker_logs()
+        self._sane()
+        self._ended_well()
+        self._nothing_alive()
+
+    def _stop(self) -> None:
+        done = self._world.cli("worker", "stop", may_fail=True)
+        support.wait_until(
+            lambda: not Spool(self._world.spool).workers(), 60, f"workers to stop: {done.stdout}"
+        )
+
+    # -- one promise each ------------------------------------------------------------------------------------------
+
+    def _begun(self) -> Counter[str]:
+        return Counter(stamp.job_id for stamp in self._world.stamps() if stamp.what == "start")
+
+    def _no_overlap(self) -> None:
+        stamps = self._world.stamps()
+        for stamp in stamps:
+            if stamp.what == "overlap":
+                told = [one for one in stamps if one.job_id == stamp.job_id]
+                raise Violation(f"two runs of {stamp.job_id} overlap: {told}")
+
+    def _none_again(self, begun: Counter[str]) -> None:
+        """No job that was seen in done/ has begun again by itself."""
+        for job_id, number in self._reported.items():
+            if begun[job_id] > number and job_id not in self._world.again:
+                raise Violation(f"{job_id} had been reported as completed and was run again")
+
+    def _lost(self) -> list[str]:
+        there = self._world.places()
+        return [job_id for job_id in self._world.acked if job_id not in there]
+
+    def _doubled(self) -> list[str]:
+        return [f"{job_id} in {places}" for job_id, places in self._world.places().items() if len(places) > 1]
+
+    @staticmethod
+    def _lasting(look: Callable[[], list[str]], what: str) -> None:
+        """What lasts is a fault; what is seen once may be in the middle of a move."""
+        end = time.monotonic() + PATIENCE
+        left = set(look())
+        while left:
+            if time.monotonic() > end:
+                raise Violation(f"{what}: {sorted(left)}")
+            time.sleep(0.2)
+            left &= set(look())
+
+    def _worker_logs(self) -> None:
+        for path in (self._world.spool / "data" / "workers").glob("*.log*"):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            if "Traceback" in text:
+                raise Violation(f"a worker crashed: {text[text.index('Traceback') :][:3000]}")
+
+    def _sane(self) -> None:
+        runs = [stamp.job_id for stamp in self._world.stamps() if stamp.what == "start"]
+        try:
+            assert_spool_sane(
+                self._world.spool,
+                acknowledged=self._world.acked,
+                runs=runs,
+                again=self._world.again,
+                allow=ALLOWED,
+                background=True,
+            )
+        except AssertionError as error:
+            raise Violation(str(error)) from None
+        for path in (self._world.spool / "dead").glob("*.reason"):
+            if not path.name.startswith("rubbish-"):
+                raise Violation(f"{path.name}: {path.read_text(encoding='utf-8')}")
+
+    def _ended_well(self) -> None:
+        """Each kind of job has come to the end that is its own, unless somebody meddled with it."""
+        for place in ("done", "dead"):
+            for path in (self._world.spool / place).glob("*.json"):
+                kind = self._world.acked.get(path.stem)
+                if kind is not None and path.stem not in self._world.again:
+                    job = support.load(path)
+                    self._world.counts[f"{kind} in {place}"] += 1
+                    if wrong := _unlike(kind, place, job):
+                        raise Violation(f"{path.stem} in {place}: {wrong}: {job}")
+
+    def _nothing_alive(self) -> None:
+        def alive() -> list[Any]:
+            mine = str(self._world.outside)
+            found = [one.as_dict(["pid", "cmdline"]) for one in support.processes_of(self._world.spool)]
+            for process in psutil.process_iter(["pid", "cmdline", "status"]):
+                words = process.info["cmdline"] or []
+                if process.pid != os.getpid() and any(word == mine for word in words):
+                    found.append(process.info)
+            return found
+
+        support.wait_until(lambda: not alive(), 15, lambda: f"the end of {alive()}")
+
+
+def _unlike(kind: str, place: str, job: dict[str, Any]) -> str:
+    """What is odd about the end of a job that nobody meddled with, or nothing."""
+    outcomes = [entry["outcome"] for entry in job.get("history", [])]
+    charged = [one for one in outcomes if one not in ("interrupted", "stopped")]
+    if job.get("attempts", 0) != len(charged):
+        return f"{job.get('attempts')} attempts charged, {len(charged)} made"
+    crashed = outcomes[-3:] == ["interrupted"] * 3
+    given_up = "cancelled" in outcomes or job.get("last_error") == "Cancelled"
+    if place == "done" and kind in ("fail", "killer"):
+        return "it cannot have succeeded"
+    if place == "dead" and not crashed and not given_up:
+        if kind == "fail" and len(charged) != job["max_retries"]:
+            return "it has attempts left"
+        if kind in ("ok", "background", "flood", "escape") and "timed_out" not in charged:
+            return "it cannot have failed"
+    return ""
