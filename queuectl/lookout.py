@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import TYPE_CHECKING
@@ -85,6 +86,16 @@ class Lookout:
     def moved(self) -> None:
         """The worker has claimed a job: it is busy, and something may have dropped in beside its own move."""
         self.unsure = self._busy = True
+
+    def hear(self) -> None:
+        """Note what rang the bell: it may have dropped in beside one of our own moves, during a scan too."""
+        if self._watch.events:
+            self._watch.events = 0
+            self.unsure = True
+
+    def doubt(self) -> float:
+        """Seconds until the look that settles whether anything slipped in; endless if nothing can have."""
+        return max(0.0, self._safety_at - time.monotonic()) if self.unsure else math.inf
 
     def has_work(self) -> bool:
         """Whether there is something to take in; an idle worker, who asks, need not save its time."""

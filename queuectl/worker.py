@@ -274,8 +274,8 @@ class Worker:
         armed = self._watch.arm()
         if self._seat:
             self._seat.note("polling", None if armed else self._watch.failure)
-        self._watch.events = 0
-        timeout = max(0.0, self._next_tick - time.monotonic())
+        self._lookout.hear()
+        timeout = min(max(0.0, self._next_tick - time.monotonic()), self._lookout.doubt())
         with self._troubles.outlive():
             # Armed first, then looked: what lands from here on rings the bell.
             if self._lookout.has_work():
