@@ -19,7 +19,10 @@ def iso(moment: float) -> str:
 
     The fixed width makes text order and time order the same.
     """
-    whole, micros = divmod(round(moment * 1e6), 1_000_000)
+    # The fraction by itself: past the year 2255 a float cannot count the microseconds of both.
+    whole, micros = int(moment), round(moment % 1 * 1e6)
+    if micros == 1_000_000:
+        whole, micros = whole + 1, 0
     return f"{_second(whole)}.{micros:06d}Z"
 
 
