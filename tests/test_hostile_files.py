@@ -161,7 +161,7 @@ def test_a_hostile_file_ends_in_dead_untouched(
     assert told in (spool.get(kind).last_error or "")
     assert spool.reindex() == 2
     assert told in (spool.get(kind).last_error or "")
-    assert time.monotonic() - began < PROMPTLY
+    assert time.monotonic() - began < 4 * PROMPTLY  # for all four looks
     assert not (spool_dir / "escaped.json").exists()
 
     if kind in {"link", "fifo", "folder", "sparse"}:

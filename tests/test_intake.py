@@ -581,6 +581,15 @@ def test_a_chunk_boundary_loses_nothing(spool_dir: Path, monkeypatch: pytest.Mon
     assert spool.counts()["pending"] == 50 - 17 + 1
 
 
+def test_a_drop_right_behind_a_bad_file_is_not_overlooked(attended: Place) -> None:
+    """The worker is about to move the bad one away, and takes the change of the folder's time for its own."""
+    for number in range(30):
+        (attended.spool / "pending" / f"bad{number}.json").mkdir()
+        time.sleep(number % 10 * 0.0004)
+        written_in_tmp(attended, f"behind{number}")
+        wait_until(lambda number=number: finished(attended.spool, f"behind{number}"), timeout=8)  # type: ignore[misc]
+
+
 # -- producers that die ----------------------------------------------------------------------------------------------
 
 PRODUCER = """

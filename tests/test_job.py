@@ -152,6 +152,7 @@ WRONG: dict[str, list[Any]] = {
     "worker": [5, True, {}],
     "crashes": [-1, "1", True],
     "max_backoff": [-1, "never", True],
+    "on_crash": ["", "later", "RUN", 5, True, ["run"]],
     "history": ["x", {}, [1], ["x"], [[]], 5],
 }
 
