@@ -44,15 +44,14 @@ class Checker:
         """
         with self._world.quiet():
             self._killer.calm()
-            begun = self._begun()
             self._no_overlap()
-            self._none_again(begun)
+            self._none_again()
             self._worker_logs()
             self._lasting(self._lost, "lost")
             self._lasting(self._doubled, "in two places")
-            self._reported = {
-                job_id: begun[job_id] for job_id, places in self._world.places().items() if places == ["done"]
-            }
+            there = self._world.places()
+            begun = self._begun()
+            self._reported = {job_id: begun[job_id] for job_id, places in there.items() if places == ["done"]}
         self._world.counts["looks at work under way"] += 1
 
     def stand_still(self) -> None:
@@ -110,8 +109,9 @@ class Checker:
                 told = [one for one in stamps if one.job_id == stamp.job_id]
                 raise Violation(f"two runs of {stamp.job_id} overlap: {told}")
 
-    def _none_again(self, begun: Counter[str]) -> None:
+    def _none_again(self) -> None:
         """No job that was seen in done/ has begun again by itself."""
+        begun = self._begun()
         for job_id, number in self._reported.items():
             if begun[job_id] > number and job_id not in self._world.again:
                 raise Violation(f"{job_id} had been reported as completed and was run again")

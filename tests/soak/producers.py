@@ -70,7 +70,7 @@ class Producer(threading.Thread):
         ]
         job: dict[str, Any] = {
             "id": f"{self._way}-{self._number}-{kind}",
-            "command": words if self._dice.random() < 0.3 else " ".join(words),
+            "command": words if self._dice.random() < 0.3 else "exec " + " ".join(words),
         }
         if kind in ("timeout", "stubborn", "stopped"):
             job |= {"timeout": 1, "max_retries": 1}
