@@ -78,7 +78,11 @@ class Seat:
             if lock is not None and _is_haunted(layout, name):
                 lock.release()
             elif lock is not None:
-                return cls(layout, name, lock)
+                try:
+                    return cls(layout, name, lock)
+                except OSError as error:
+                    lock.release()
+                    raise SpoolError.from_os("look up this process for", name, error) from None
             number += 1
 
     def introduce(self, mode: str) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import socket
 import sys
 import time
+import traceback
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ _BOOT = ["boot-0"]
 owner.boot_id = lambda: _BOOT[0]  # before the rooms that take it over by name are imported
 
 from queuectl import Spool, Worker, cli, spares  # noqa: E402
+from queuectl.errors import SpoolError  # noqa: E402
 from queuectl.runner import Ending, LocalRunner, Outcome  # noqa: E402
 
 if TYPE_CHECKING:
@@ -37,8 +40,11 @@ class InlineRunner:
         """Write the line; a command that goes on with `exit 1` fails."""
         assert isinstance(attempt.command, str)
         words = attempt.command.split()
-        with open(words[3].rstrip(";"), "a", encoding="ascii") as file:
-            file.write(f"{words[1]}\n")
+        try:
+            with open(words[3].rstrip(";"), "a", encoding="ascii") as file:
+                file.write(f"{words[1]}\n")
+        except OSError as error:
+            raise SpoolError.from_os("write", words[3], error) from None
         failed = words[-1] == "1"
         ending = Ending.FAILED if failed else Ending.SUCCEEDED
         return Outcome(ending, int(failed), "Exit code 1" if failed else None, 0.0)
@@ -139,21 +145,22 @@ def produce(request: dict[str, Any]) -> int:
             time.sleep(request.get("pause", 0.0))
 
 
-def child(request: dict[str, Any], go: int, result: int) -> None:
-    """Wait for the sign, move, and answer."""
+def child(request: dict[str, Any], line: socket.socket) -> None:
+    """Wait for the sign, move, and answer. By a socket: its calls are none of those that meet a fault."""
     ctypes.CDLL(None).prctl(*_ANY_TRACER, 0, 0, 0)
     for number, name in ((1, "stdout"), (2, "stderr")):
         where = os.open(request.get(name, os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(where, number)
         os.close(where)
-    os.read(go, 1)
+    line.recv(1)
     try:
         answer = {"value": perform(request)}
     except Exception as error:
         code = getattr(error, "exit_code", None)
-        answer = {"error": f"{type(error).__name__}: {error}", "exit_code": code}
+        trace = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-6:]]
+        answer = {"error": f"{type(error).__name__}: {error}", "exit_code": code, "where": trace}
     with suppress(OSError):
-        os.write(result, json.dumps(answer).encode())
+        line.sendall(json.dumps(answer).encode())
     os._exit(0)
 
 
@@ -172,35 +179,32 @@ def main() -> None:
         import_module(name)
     for name in ("root", "enqueue", "render", "quick", "bulk", "status", "args"):
         import_module(f"queuectl.cli.{name}")
-    children: dict[int, tuple[int, int]] = {}
+    children: dict[int, socket.socket] = {}
     for line in sys.stdin:
         request = json.loads(line)
         if request["do"] == "boot":
             _BOOT[0] = request["boot"]
             reply: dict[str, Any] = {}
         elif request["do"] == "fork":
-            go, began = os.pipe()
-            answer, result = os.pipe()
+            ours, theirs = socket.socketpair()
             pid = os.fork()
             if pid == 0:
-                os.close(began)
-                os.close(answer)
-                child(request, go, result)
-            os.close(go)
-            os.close(result)
-            children[pid] = began, answer
+                ours.close()
+                child(request, theirs)
+            theirs.close()
+            children[pid] = ours
             reply = {"pid": pid}
         elif request["do"] == "go":
-            os.write(children[request["pid"]][0], b"x")
+            children[request["pid"]].sendall(b"x")
             reply = {}
         else:
-            began, answer = children.pop(request["pid"])
+            ours = children.pop(request["pid"])
             data = b""
-            while part := os.read(answer, 65536):
-                data += part
+            with suppress(ConnectionResetError):
+                while part := ours.recv(65536):
+                    data += part
             status = os.waitpid(request["pid"], 0)[1]
-            os.close(began)
-            os.close(answer)
+            ours.close()
             reply = {"killed": os.WIFSIGNALED(status), "signal": status & 0x7F, **json.loads(data or b"{}")}
         print(json.dumps(reply), flush=True)
 

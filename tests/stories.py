@@ -70,7 +70,7 @@ STORIES = {
     "done, on_crash dead": Story(
         "work",
         _INLINE,
-        _WORK,
+        f"{_WORK} syncfs",
         before=(_job(on_crash="dead"),),
         ends=({"done", "dead"}, {"done"}),
         runs=range(2),
@@ -116,7 +116,9 @@ STORIES = {
         ends=({"dead", "done"}, {"dead"}),
         runs=range(3),
     ),
-    "cleared": Story("clear", {}, f"{_ASK} rename unlink", before=_DEAD, ends=({"", "dead"}, {""})),
+    "cleared": Story(
+        "clear", {}, "openat ftruncate pwrite64 fsync rename unlink", before=_DEAD, ends=({"", "dead"}, {""})
+    ),
     "invalid": Story(
         "look",
         {},
