@@ -18,7 +18,7 @@ from queuectl import aside, files
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob
 from queuectl.finding import STALE, Finding
-from queuectl.foreign import is_job_name
+from queuectl.foreign import explanation, is_job_name
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
 
 if TYPE_CHECKING:
@@ -81,12 +81,17 @@ class Census:
         there = set(names)
         for name in names:
             if is_job_name(name):
-                yield from self._file(place, name, explained=place == DEAD and f"{name}.reason" in there)
+                yield from self._file(place, name, explained=place == DEAD and self._is_explained(name))
             elif place == DEAD and name.endswith(".reason") and is_job_name(name.removesuffix(".reason")):
                 if name.removesuffix(".reason") not in there:
                     yield self._to_put_aside("orphan reason", DEAD, name, "explains a file that is gone")
             elif not _SCRATCH.fullmatch(name):
                 yield from self._foreign(place, name)
+
+    def _is_explained(self, name: str) -> bool:
+        path = self._case.within(DEAD, name)
+        status = _status(path)
+        return status is not None and explanation(path, status) is not None
 
     def _file(self, place: str, name: str, *, explained: bool) -> Iterator[Finding]:
         self._known.add(name[: -len(".json")])

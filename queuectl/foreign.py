@@ -123,3 +123,18 @@ def _is_being_written(path: str, status: os.stat_result | None, now: int, settle
     changed = status.st_mtime_ns if sys.platform == "win32" else status.st_ctime_ns
     # Either side of now: a clock set back must not make a file seem complete.
     return abs(now - changed // 1000) < settle_time * 1e6
+
+
+_SLACK = 60_000_000_000
+"""Nanoseconds by which a file may have been touched after its reason was written: a chmod over the whole spool does."""
+
+
+def explanation(path: str, status: os.stat_result) -> str | None:
+    """The reason that lies beside a file in dead/, if it was written for this file and not for one before it."""
+    try:
+        data, told = files.read_plain(f"{path}.reason", jobs.SIZE_LIMIT)
+    except (files.Unfit, OSError):
+        return None
+    if told.st_ctime_ns + _SLACK < status.st_ctime_ns:
+        return None
+    return data[:2000].decode(errors="replace").strip() or None

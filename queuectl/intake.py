@@ -18,7 +18,7 @@ from queuectl import claims, files, spares
 from queuectl import job as jobs
 from queuectl.config import Settings
 from queuectl.errors import SpoolError
-from queuectl.foreign import Found, is_job_name, read_foreign
+from queuectl.foreign import Found, explanation, is_job_name, read_foreign
 from queuectl.layout import DEAD, DONE, PENDING
 from queuectl.row import Row, invalid_row, micros, row_of
 
@@ -187,7 +187,7 @@ class Intake:
             return present, 0
         folder = os.path.join(self.layout.root, place)
         self._micros, self._in_force = micros(self.mover.now()), self._settings()
-        found = [(name, self._read(f"{folder}{os.sep}{name}")) for name in new]
+        found = [(name, self._read(place, f"{folder}{os.sep}{name}")) for name in new]
         found.sort(key=_landed)
         unfinished = 0
         buried, odd = [], []
@@ -251,8 +251,14 @@ class Intake:
 
     # -- one file --------------------------------------------------------------------------------------------------
 
-    def _read(self, path: str) -> Found:
-        return read_foreign(path, self._micros, self._in_force.settle_time)
+    def _read(self, place: str, path: str) -> Found:
+        found = read_foreign(path, self._micros, self._in_force.settle_time)
+        if place == DEAD and found.job is not None and found.status is not None:
+            # A duplicate is a job by itself: taken for one, it would drive the owner of its id out of a new index.
+            reason = explanation(path, found.status)
+            if reason is not None:
+                found.job, found.reason = None, reason
+        return found
 
     def _take_new(self, place: str, name: str, found: Found) -> bool:
         """Take a well-formed job in whose id and file the index has never seen: nearly every job, in one statement."""
@@ -355,9 +361,7 @@ class Intake:
         if place != DEAD or found.status is None:
             return
         path = os.path.join(self.layout.dead, name)
-        reason = found.reason
-        with suppress(OSError, UnicodeDecodeError), open(path + ".reason", encoding="utf-8") as file:
-            reason = file.read(2000).strip() or reason
+        reason = explanation(path, found.status) or found.reason
         self._put_invalid(name, found, reason)
 
     def _take_twin(self, place: str, name: str, found: Found, reason: str) -> None:

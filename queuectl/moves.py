@@ -24,7 +24,7 @@ from queuectl import files
 from queuectl import job as jobs
 from queuectl.errors import FULL, DuplicateId, InvalidJob, SpoolError
 from queuectl.hand_moves import HandMoves
-from queuectl.layout import PENDING, PROCESSING
+from queuectl.layout import DEAD, PENDING, PROCESSING
 from queuectl.move_table import check
 from queuectl.row import Row, accept_as_indexed, micros, row_of
 
@@ -295,6 +295,9 @@ class Mover(HandMoves):
                     return False
                 name = files.move_to_free_name(scratch, folder, f"{job.id}.json")
                 claim.settled = True
+                if place == DEAD:
+                    with suppress(OSError):  # of a file of that name that was deleted by hand
+                        os.unlink(os.path.join(folder, f"{name}.reason"))
                 now = micros(job.updated_at)
                 row = row_of(job, place, name, status, state=state, arrived=claim.row.arrived, now=now)
                 row.ours = 1
