@@ -50,12 +50,15 @@ class Row:
 
 
 def micros(moment: float) -> int:
-    """Epoch seconds as whole microseconds, which compare without rounding."""
-    return round(moment * 1e6)
+    """Epoch seconds as whole microseconds, which compare without rounding.
+
+    Rounded as in the job's file, or an index made anew out of the files would say something else.
+    """
+    return int(moment) * 1_000_000 + round(moment % 1 * 1e6)
 
 
 def _micros(moment: float | None) -> int | None:
-    return None if moment is None else round(moment * 1e6)
+    return None if moment is None else micros(moment)
 
 
 def ready_key(eligible: int, priority: int) -> int:

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from queuectl import Spool, times
+from queuectl.row import micros
 
 import support
 
@@ -256,3 +257,10 @@ def test_moment_survives_being_written_and_read(micros: int, offset: int) -> Non
 
     assert again == moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     assert times.iso(times.parse_moment(again)) == again
+
+
+@given(st.floats(1.7e9, 2.5e9))
+@example(1795311323.5088495)
+def test_index_and_file_round_a_moment_alike(moment: float) -> None:
+    """Or an index made anew out of the files would have another time than the one in use."""
+    assert micros(moment) == micros(times.parse_moment(times.iso(moment)))

@@ -67,7 +67,17 @@ def _soak(world: World, duration: float, workers: int, pause: float) -> None:
     actors = [*producers(world), harm]
     for actor in actors:
         actor.start()
-    end = time.monotonic() + duration
+    try:
+        _watch(world, checker, time.monotonic() + duration)
+    finally:
+        world.over.set()
+        for actor in actors:
+            actor.join()
+    if not world.violations:
+        checker.finish(patience=max(60.0, duration / 4))
+
+
+def _watch(world: World, checker: Checker, end: float) -> None:
     looks = 0
     while not world.over.wait(min(5.0, max(0.0, end - time.monotonic()))) and time.monotonic() < end:
         looks += 1
@@ -75,11 +85,6 @@ def _soak(world: World, duration: float, workers: int, pause: float) -> None:
         if looks % 6 == 0:
             checker.stand_still()
             print(f"{time.monotonic() - world.began:6.0f} s: {_short(world)}", flush=True)
-    world.over.set()
-    for actor in actors:
-        actor.join()
-    if not world.violations:
-        checker.finish(patience=max(60.0, duration / 4))
 
 
 def _short(world: World) -> str:
