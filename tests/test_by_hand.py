@@ -359,7 +359,8 @@ def test_a_whole_folder_moved_at_once(spool_dir: Path, cli: Cli, settle: Callabl
     settle()
     assert Spool(spool_dir).counts() == {**NOBODY, "dead": 100}
     (spool_dir.parent / "home" / "mended").touch()
-    subprocess.run(f"mv {spool_dir}/dead/*.json {spool_dir}/pending/", shell=True, check=True)
+    # mv looks back at each file once it is there, and grumbles where a worker was faster.
+    subprocess.run(f"mv {spool_dir}/dead/*.json {spool_dir}/pending/", shell=True, check=False)
     settle()
     wait_until(
         lambda: Spool(spool_dir).counts() == {**NOBODY, "completed": 100},
@@ -400,15 +401,15 @@ def test_a_waiting_job_deleted_under_a_worker_is_not_run(
     assert Spool(spool_dir).counts() == {**NOBODY, "completed": 11}
 
 
-def test_a_running_job_whose_file_is_deleted_still_ends_somewhere(
+def test_a_running_job_whose_file_is_deleted_is_forgotten(
     spool_dir: Path, cli: Cli, workers: Callable[..., Any]
 ) -> None:
-    """processing/ is not for hands, but nothing breaks: the outcome is written, the worker lives on."""
+    """processing/ is not for hands, but nothing breaks: the worker says so and lives on, the command line agrees."""
     workers(1)
     drop(spool_dir, "job", command="sleep 0.7")
     wait_until(lambda: where_is(spool_dir, "job") == ["processing/worker-0"])
     (spool_dir / "processing" / "worker-0" / "job.json").unlink()
-    wait_until(lambda: finished(spool_dir, "job"))
-    tells(job="completed")
     drop(spool_dir, "next", command="true")
     wait_until(lambda: finished(spool_dir, "next"))
+    assert "job was taken away while it ran" in cli("worker", "logs", expect=0).stdout
+    tells(next="completed")
