@@ -158,6 +158,7 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
         voice.to_log(layout.worker_file(worker.name, "log"))
     voice.say(f"started PID={os.getpid()}")
     worker.run()
+    _go_deaf()
     voice.say(f"stopped after {worker.jobs_run} attempt(s)")
     return 0
 
@@ -219,6 +220,13 @@ def _listen(worker: Worker, mode: str) -> None:
     if mode == "child":
         parent = os.getppid()
         worker.leave_when(lambda: os.getppid() != parent)
+
+
+def _go_deaf() -> None:
+    """Nothing is left to stop: a signal during the last steps of Python must not make a failure of a good end."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries: bool = False) -> int:

@@ -188,6 +188,21 @@ def _is_haunted(layout: Layout, name: str) -> bool:
     return _job_of(layout, name)[0] is not None and is_held(layout.worker_file(name, "run"))
 
 
+def haunted(layout: Layout) -> list[tuple[str, str]]:
+    """Workers that are gone while their run is not, each with the job that waits for its end."""
+    return [
+        (name, _job_of(layout, name)[0] or "")
+        for name in names(layout)
+        if _is_haunted(layout, name) and not _is_at_work(layout, name)
+    ]
+
+
+def _is_at_work(layout: Layout, name: str) -> bool:
+    """Whether the worker itself lives: its lock may be held by a colleague who is trying to free its job."""
+    identity = Identity.of(_read(layout.worker_file(name, "json")))
+    return identity is not None and identity.is_running()
+
+
 def _read(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:

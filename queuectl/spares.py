@@ -172,13 +172,24 @@ class Spares:
         """Have all that was settled so far synced, without waiting for it, unless too much is under way already."""
         if not self._batch.folder:
             return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._sync_loop, name="queuectl-sync", daemon=True)
-            self._thread.start()
-        self._to_sync.put(self._batch)
-        self._batch = _Batch()
+        started = self._thread is not None or self._start()
+        batch, self._batch = self._batch, _Batch()
         self._under_way += 1
+        if started:
+            self._to_sync.put(batch)
+        else:
+            self._sync(batch)
         self._collect(wait=self._under_way > BEHIND)
+
+    def _start(self) -> bool:
+        """Start the thread; False where the system has none to give: then the worker waits for the disk itself."""
+        thread = threading.Thread(target=self._sync_loop, name="queuectl-sync", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError):
+            return False
+        self._thread = thread
+        return True
 
     def close(self) -> None:
         """Wait for the last sync, and delete the files."""
@@ -215,11 +226,14 @@ class Spares:
 
     def _sync_loop(self) -> None:
         while (batch := self._to_sync.get()) is not None:
-            try:
-                self._synced.put(self._make_spare(batch))
-            except OSError as error:
-                self._trouble(f"cannot sync what was settled: {(error.strerror or str(error)).lower()}")
-                self._synced.put(None)
+            self._sync(batch)
+
+    def _sync(self, batch: _Batch) -> None:
+        try:
+            self._synced.put(self._make_spare(batch))
+        except OSError as error:
+            self._trouble(f"cannot sync what was settled: {(error.strerror or str(error)).lower()}")
+            self._synced.put(None)
 
     def _make_spare(self, batch: _Batch) -> str:
         if files.CAN_SYNC_ALL:

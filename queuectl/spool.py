@@ -235,6 +235,8 @@ class Spool:
 
     def notes(self) -> builtins.list[str]:
         """What a person should know beside the numbers."""
+        from queuectl import seat
+
         self.settings()
         found = [*self._warnings]
         if self._intake.unfinished:
@@ -248,6 +250,10 @@ class Spool:
             from queuectl import incoming
 
             found += incoming.trouble(folder, self.layout)
+        found += [
+            f"job {job_id} of {name}, which is gone, waits until the last process of its run ends"
+            for name, job_id in seat.haunted(self.layout)
+        ]
         if lack := room.lack(self.layout.root, self.settings().min_free_space):
             found.append(f"workers start nothing: {lack}")
         found += [f"{w.name} polls, as no events come: {w.polling}" for w in self.workers() if w.polling]

@@ -35,9 +35,9 @@ class Troubles:
         """Report trouble of the disk or the index instead of dying of it."""
         try:
             yield
-        except sqlite3.Error as error:
-            self._index.broken = str(error)
-            self.report(f"the index is set aside and will be rebuilt: {error}")
+        except (sqlite3.Error, MemoryError) as error:
+            self._index.broken = str(error) or "no memory"
+            self.report(f"the index is set aside and will be rebuilt: {self._index.broken}")
         except QueuectlError as error:
             self.report(str(error))
         except OSError as error:

@@ -379,16 +379,15 @@ class Worker:
                     recorded = self._mover.settle(claim, state, self._spares, at_once=once)
                     if not self._stopping:
                         self._ready = self._claim()
-            except sqlite3.Error as error:
-                self._index.broken = str(
-                    error
-                )  # after the settle: the next look at the folders puts it right
-                return True
-            except OSError as error:
+            except (sqlite3.Error, MemoryError, OSError) as error:
+                if not isinstance(error, OSError):
+                    self._index.broken = str(error) or "no memory"
+                    if claim.settled:
+                        return True  # the next look at the folders puts the index right
                 if self._forced:
                     return False
                 if not told:
-                    reason = (error.strerror or str(error)).lower()
+                    reason = (getattr(error, "strerror", None) or str(error) or "no memory").lower()
                     self._say(f"cannot record the outcome of {claim.job.id} yet: {reason}")
                     told = True
                 self._bell.wait(TROUBLE_PAUSE)
