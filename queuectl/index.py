@@ -26,6 +26,9 @@ SETTLING = 2.0
 BUSY = 30.0
 """Seconds to wait for another writer. A rebuild of a million jobs is the longest one."""
 
+PAGE = 4096
+"""Bytes of a page of the index. Its file always has whole ones."""
+
 _COLUMNS = tuple(Row.__dataclass_fields__)
 _values = attrgetter(*_COLUMNS)
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
@@ -68,6 +71,8 @@ class Index(Stamps):
             if known_bad:
                 raise sqlite3.DatabaseError(self.broken)
             self._connect()
+            if self._file_inode() < 0:
+                raise sqlite3.DatabaseError("the file was cut short")
             trusted = self._is_trusted()
             if not trusted:
                 self._create()
@@ -85,6 +90,7 @@ class Index(Stamps):
             with suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         self._db = sqlite3.connect(self.path, isolation_level=None, timeout=SETTLING, check_same_thread=False)
+        self._db.execute(f"PRAGMA page_size = {PAGE}")
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
@@ -121,10 +127,14 @@ class Index(Stamps):
         self.broken = None
 
     def _file_inode(self) -> int:
+        """The file's inode; -1 when it is gone, or cut within a page: SQLite reads the rest of that page as zeros."""
         try:
-            return 0 if self.path == ":memory:" else os.stat(self.path).st_ino
+            status = None if self.path == ":memory:" else os.stat(self.path)
         except OSError:
             return -1
+        if status is None:
+            return 0
+        return -1 if status.st_size % PAGE else status.st_ino
 
     def _is_the_file_there(self) -> bool:
         """An index deleted or replaced under us would take our writes into nowhere, without an error."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import sys
 from typing import TYPE_CHECKING
 
@@ -57,3 +59,20 @@ def test_a_reason_left_behind_is_not_believed_of_the_next_file(spool_dir: Path) 
     assert Spool(spool_dir).get("x").last_error == "Exit code 3"
     assert json.loads((spool_dir / "dead" / "x.json").read_bytes())["exit_code"] == 3
     assert not (spool_dir / "dead" / "x.json.reason").exists()
+
+
+@pytest.mark.parametrize("parts", [5, 9, 12])
+def test_an_index_cut_within_a_page_is_not_believed(spool_dir: Path, parts: int) -> None:
+    """SQLite takes the missing half of a page for zeros, and counts and lists wrong without a word."""
+    door = Spool(spool_dir)
+    for number in range(60):
+        door.enqueue(f"echo {number}", id=f"job{number}")
+    path = spool_dir / "data" / "queuectl.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size * parts // 13 + 100)
+
+    assert Spool(spool_dir).counts()["pending"] == 60
+    assert len(door.list()) == 60
+    assert_spool_sane(spool_dir)
