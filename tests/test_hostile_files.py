@@ -408,7 +408,7 @@ def test_a_hard_link_kept_outside_reaches_no_outcome(spool: Spool, spool_dir: Pa
     assert spool.counts()["completed"] == 60
 
 
-@pytest.mark.parametrize("swap", ["link", "fifo", "folder", "large", "zeroed"])
+@pytest.mark.parametrize("swap", ["link", "fifo", "folder", "sparse", "zeroed"])
 def test_a_file_swapped_after_the_check_is_not_run(
     spool: Spool, spool_dir: Path, outside: Path, swap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
