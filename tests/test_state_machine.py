@@ -1,0 +1,853 @@
+"""Whatever is done to a spool, in whatever order: every job lies in one place, and the commands say which.
+
+Workers, people with `mv`, commands that die half way, clocks that jump and indexes that vanish take turns on one
+spool. A plain dictionary says what should have come of it. Everything happens in this process: a death is an
+exception at a chosen call to the file system, after which the dead one makes no more calls.
+
+QUEUECTL_STATE_EXAMPLES and QUEUECTL_STATE_STEPS make it as long as one likes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from queuectl import Spool, Worker, attempt, files, recover
+from queuectl import spool as spool_module
+from queuectl import worker as worker_module
+from queuectl.errors import DuplicateId, MoveError
+from queuectl.runner import Ending, Outcome
+from queuectl.spares import Spares
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from queuectl.moves import Claim
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files are moved while they are open")
+
+EXAMPLES = int(os.environ.get("QUEUECTL_STATE_EXAMPLES", "60"))
+STEPS = int(os.environ.get("QUEUECTL_STATE_STEPS", "40"))
+CRASH_LIMIT = 3
+OUTCOMES = {
+    "success": (Ending.SUCCEEDED, 0),
+    "failure": (Ending.FAILED, 3),
+    "signal": (Ending.SIGNALLED, 137),
+    "timeout": (Ending.TIMED_OUT, None),
+    "not started": (Ending.NOT_STARTED, None),
+    "stopped": (Ending.STOPPED, None),
+    "cancelled": (Ending.CANCELLED, None),
+}
+JUMPS = (1.0, 5.0, 70.0, 3600.0, 400 * 86400.0, -1.0, -70.0, -3600.0, -400 * 86400.0)
+ANY = st.integers(0, 10**6)
+FUSE = st.none() | st.integers(0, 45)
+
+
+class DiedError(BaseException):
+    """The process was killed just before a call to the file system."""
+
+
+class Fuse:
+    """Kills whoever makes the n-th call to the file system while it burns, and keeps it dead."""
+
+    _CALLS = (
+        "rename",
+        "replace",
+        "unlink",
+        "link",
+        "open",
+        "write",
+        "mkdir",
+        "rmdir",
+        "ftruncate",
+        "utime",
+        "chmod",
+    )
+
+    def __init__(self) -> None:
+        self._real = {name: getattr(os, name) for name in self._CALLS}
+        self._renameat2 = files._renameat2
+        self._thread = threading.get_ident()
+
+    @contextmanager
+    def burning(self, calls: int | None) -> Iterator[None]:
+        """Let so many calls pass; None: all of them."""
+        if calls is None:
+            yield
+            return
+        left = calls
+
+        def guard(real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **options: Any) -> Any:
+                nonlocal left
+                if threading.get_ident() == self._thread:
+                    left -= 1
+                    if left < 0:
+                        raise DiedError
+                return real(*args, **options)
+
+            return call
+
+        for name, real in self._real.items():
+            setattr(os, name, guard(real))
+        files._renameat2 = guard(self._renameat2)
+        try:
+            yield
+        finally:
+            for name, real in self._real.items():
+                setattr(os, name, real)
+            files._renameat2 = self._renameat2
+
+
+@dataclass
+class Known:
+    """What must be true of one job file: where it lies, and what stands in it."""
+
+    tag: str
+    id: str
+    place: str
+    name: str
+    command: str
+    priority: int
+    max_retries: int
+    state: str = "pending"
+    attempts: int = 0
+    crashes: int = 0
+    runs: int = 0
+    due: float | None = None
+    retry: float | None = None
+    void: str | None = None
+    """The worker's folder in which a crash in mid-settle has left a copy that no longer holds."""
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was sent back by hand after its end, and begins anew."""
+        return self.state in {"completed", "dead"}
+
+    @property
+    def shown(self) -> str:
+        """The state that the commands must tell."""
+        if self.place == "pending":
+            return "failed" if self.attempts and self.retry is not None and not self.is_fresh else "pending"
+        return {"done": "completed", "dead": "dead"}.get(self.place, "processing")
+
+    def begin(self) -> None:
+        """Forget the attempts of an earlier life, as the next to write the file will."""
+        if self.is_fresh:
+            self.attempts = self.crashes = 0
+            self.retry = None
+
+    @property
+    def waits_until(self) -> float:
+        """The moment before which nobody may start it."""
+        retry = None if self.is_fresh else self.retry
+        return retry if retry is not None else self.due or 0.0
+
+
+class Copy:
+    """One file on the disk, read without any of queuectl's code."""
+
+    def __init__(self, place: str, path: str) -> None:
+        self.place, self.name, self.path = place, os.path.basename(path), path
+        with open(path, "rb") as file:
+            data = file.read()
+        try:
+            self.record: dict[str, Any] = json.loads(data)
+        except ValueError:
+            self.record = {"tag": data.decode().rpartition(" ")[2]}
+        self.tag: str = self.record["tag"]
+
+
+class Machine(RuleBasedStateMachine):
+    """Everybody who touches a spool, and the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp(prefix="queuectl-states-"))
+        self.spool = self.root / "spool"
+        self.spool.mkdir(mode=0o700)
+        (self.spool / "config.yaml").write_text("settle_time: 0\nmin_free_space: 0\n")
+        self.clock = 1_800_000_000.0
+        self.boot = "boot-0"
+        self.jobs: dict[str, Known] = {}
+        self.odd: dict[str, str] = {}
+        """Files that are no job, or a job whose id is taken, by tag; and the id that they ask for, or nothing."""
+        self.workers: dict[str, Worker] = {}
+        self.claims: dict[str, Claim] = {}
+        self.noted: set[str] = set()
+        self.backup: Path | None = None
+        self.blind = 0
+        self.steps = 0
+        self._numbers = count()
+        self._fuse = Fuse()
+        self._undo = self._rig()
+        self.door = self._new_door()
+
+    def _rig(self) -> pytest.MonkeyPatch:
+        """One clock for all, no waiting for the disk, and no search for processes that cannot be there."""
+        patch = pytest.MonkeyPatch()
+        patch.setattr(spool_module, "time", SimpleNamespace(time=self._now))
+        patch.setattr(spool_module, "boot_id", lambda: self.boot)
+        patch.setattr(worker_module, "boot_id", lambda: self.boot)
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(files, "sync_all", lambda _: None)
+        patch.setattr(recover, "end_run", lambda *_: True)
+        return patch
+
+    def _now(self) -> float:
+        return self.clock
+
+    def _new_door(self) -> Spool:
+        door = Spool(self.spool)
+        door._mover.now = self._now
+        return door
+
+    def _door(self, fresh: object) -> Spool:
+        """The long-lived one of a program, or one like a command's, used once."""
+        if fresh and (not isinstance(fresh, int) or fresh % 2):
+            return self._new_door()
+        return self.door
+
+    def teardown(self) -> None:
+        """Let go of everything, and delete the spool."""
+        for name in list(self.workers):
+            self._kill(name)
+        self.door._index.close()
+        self._undo.undo()
+        shutil.rmtree(self.root)
+
+    # -- the disk --------------------------------------------------------------------------------------------------
+
+    def _disk(self) -> dict[str, list[Copy]]:
+        found: dict[str, list[Copy]] = {}
+        places = ["pending", "done", "dead"]
+        with suppress(FileNotFoundError):
+            places += [f"processing/{name}" for name in os.listdir(self.spool / "processing")]
+        for place in places:
+            with suppress(FileNotFoundError):
+                for name in os.listdir(self.spool / place):
+                    if name.endswith(".json"):
+                        copy = Copy(place, str(self.spool / place / name))
+                        found.setdefault(copy.tag, []).append(copy)
+        return found
+
+    def _reload(self, known: Known, copy: Copy) -> None:
+        record = copy.record
+        known.place, known.name = copy.place, copy.name
+        known.state = record.get("state", "pending")
+        known.attempts, known.crashes = record.get("attempts", 0), record.get("crashes", 0)
+        known.runs = len(record.get("history", []))
+        known.retry = _moment(record.get("next_retry_at"))
+
+    def _resolve(self, touched: set[str], *, dead: str = "", may_vanish: bool = False) -> None:
+        """After a death: what it was about may have happened or not, but not half; nothing else may have changed."""
+        disk = self._disk()
+        for tag, known in list(self.jobs.items()):
+            copies = disk.get(tag, [])
+            if not copies and tag in touched and may_vanish:
+                del self.jobs[tag]
+                continue
+            if len(copies) == 2:
+                copies.sort(key=lambda copy: len(copy.record.get("history", [])))
+                void, copy = copies
+                assert void.place.startswith("processing/"), f"two of {known}"
+                assert void.place.partition("/")[2] not in self.workers
+                known.void = void.place
+            else:
+                [copy] = copies
+                if known.void and copy.place != known.void:
+                    known.void = None
+            taken = bool(dead) and known.place == "pending" and copy.place == f"processing/{dead}"
+            if tag in touched or taken:
+                self._reload(known, copy)
+
+    def _take_up_odd(self) -> None:
+        """A file whose id was taken when it was dropped may have become a job, if the id was freed before a scan."""
+        if not any(self.odd.values()):
+            return
+        for tag, copies in self._disk().items():
+            free = self.odd.get(tag) and self._owner_of(self.odd[tag]) is None
+            if free and copies[0].place != "dead":
+                self._adopt(copies[0])
+
+    def _adopt(self, copy: Copy) -> None:
+        record = copy.record
+        job_id = self.odd.pop(copy.tag)
+        known = Known(
+            copy.tag,
+            job_id,
+            copy.place,
+            copy.name,
+            record["command"],
+            record["priority"],
+            record["max_retries"],
+        )
+        self._reload(known, copy)
+        self.jobs[copy.tag] = known
+
+    # -- choosing --------------------------------------------------------------------------------------------------
+
+    def _pick(self, n: int, *places: str, void: bool = True) -> Known | None:
+        fitting = [
+            known
+            for known in self.jobs.values()
+            if known.place.partition("/")[0] in places and (void or known.void is None)
+        ]
+        return fitting[n % len(fitting)] if fitting else None
+
+    def _worker(self, n: int, *, busy: bool | None = None) -> str | None:
+        names = sorted(name for name in self.workers if busy is None or (name in self.claims) == busy)
+        return names[n % len(names)] if names else None
+
+    def _tag(self) -> str:
+        return f"t{next(self._numbers)}"
+
+    def _owner_of(self, job_id: str) -> Known | None:
+        return next((known for known in self.jobs.values() if known.id == job_id), None)
+
+    # -- producers -------------------------------------------------------------------------------------------------
+
+    @initialize()
+    def first_look(self) -> None:
+        """The spool is made by the first command."""
+        assert sum(self.door.counts().values()) == 0
+
+    @rule(
+        n=ANY,
+        priority=st.integers(1, 10),
+        retries=st.integers(0, 3),
+        delay=st.sampled_from([0, 0, 0, 60]),
+        fuse=FUSE,
+    )
+    def enqueue(self, n: int, priority: int, retries: int, delay: int, fuse: int | None) -> None:
+        """`queuectl enqueue`, which may die at any call."""
+        job_id, tag, door = f"e{n % 6}", self._tag(), self._door(n)
+        fields: dict[str, Any] = {"priority": priority, "max_retries": retries, "tag": tag}
+        if delay:
+            fields["run_at"] = self.clock + delay
+        known = Known(
+            tag,
+            job_id,
+            "pending",
+            f"{job_id}.json",
+            f"echo {tag}",
+            priority,
+            retries,
+            due=fields.get("run_at"),
+        )
+        taken = self._owner_of(job_id) or next((one for one in self.odd.values() if one == job_id), None)
+        try:
+            with self._fuse.burning(fuse):
+                door.enqueue(f"echo {tag}", id=job_id, **fields)
+        except DuplicateId:
+            assert taken or any(self.odd.values()), f"{job_id} is free"
+            return
+        except DiedError:
+            self._drop_door(door)
+            if self._disk().get(tag):
+                assert not self._owner_of(job_id)
+                self.jobs[tag] = known
+            return
+        assert not self._owner_of(job_id)
+        self.jobs[tag] = known
+
+    def _drop_door(self, door: Spool) -> None:
+        door._index.close()
+        if door is self.door:
+            self.door = self._new_door()
+
+    @rule(n=ANY, priority=st.integers(1, 10), retries=st.integers(0, 3), says_id=st.booleans())
+    def drop(self, n: int, priority: int, retries: int, says_id: bool) -> None:
+        """A producer renames a file into pending/; if its id is taken it is no job, or not yet."""
+        tag, job_id = self._tag(), f"d{n % 6}"
+        record = {"command": f"echo {tag}", "priority": priority, "max_retries": retries, "tag": tag}
+        taken = self._owner_of(job_id) is not None or job_id in self.odd.values()
+        name = f"{tag}.json" if taken or n % 3 == 0 else f"{job_id}.json"
+        if says_id or name != f"{job_id}.json":
+            record["id"] = job_id
+        self._put(name, json.dumps(record).encode())
+        if taken:
+            self.odd[tag] = job_id
+        else:
+            self.jobs[tag] = Known(tag, job_id, "pending", name, f"echo {tag}", priority, retries)
+
+    def _put(self, name: str, data: bytes) -> None:
+        scratch = self.root / "scratch"
+        scratch.write_bytes(data)
+        scratch.rename(self.spool / "pending" / name)
+
+    @rule()
+    def drop_rubbish(self) -> None:
+        """Half a job."""
+        tag = self._tag()
+        self._put(f"{tag}.json", f'{{"command": "x {tag}'.encode())
+        self.odd[tag] = ""
+
+    # -- hands -----------------------------------------------------------------------------------------------------
+
+    @rule(n=ANY, place=st.sampled_from(["pending", "done", "dead"]))
+    def move_by_hand(self, n: int, place: str) -> None:
+        """`mv` from one folder to another."""
+        known = self._pick(n, *({"pending", "done", "dead"} - {place}))
+        if known is None or (self.spool / place / known.name).exists():
+            return
+        (self.spool / known.place / known.name).rename(self.spool / place / known.name)
+        known.place = place
+
+    @rule(n=ANY)
+    def delete_by_hand(self, n: int) -> None:
+        """`rm`. Of two copies, one of which a death has made void, only the commands know which is which."""
+        known = self._pick(n, "pending", "done", "dead", void=False)
+        if known is not None:
+            (self.spool / known.place / known.name).unlink()
+            del self.jobs[known.tag]
+
+    @rule(
+        n=ANY,
+        priority=st.integers(1, 10),
+        retries=st.integers(0, 4),
+        in_place=st.booleans(),
+        other=st.booleans(),
+    )
+    def edit_by_hand(self, n: int, priority: int, retries: int, in_place: bool, other: bool) -> None:
+        """An editor that writes into the file, or one that replaces it."""
+        known = self._pick(n, "pending")
+        if known is None:
+            return
+        path = self.spool / "pending" / known.name
+        record = json.loads(path.read_bytes())
+        known.priority, known.max_retries = priority, retries
+        known.command += " edited" if other else ""
+        record |= {"priority": priority, "max_retries": retries, "command": known.command}
+        data = json.dumps(record).encode()
+        if in_place:
+            path.write_bytes(data)
+        else:
+            self._put(known.name, data)
+
+    @rule(n=ANY)
+    def move_odd_back(self, n: int) -> None:
+        """What is no job is put into pending/ again as it is."""
+        lying = [
+            copies[0] for tag, copies in self._disk().items() if tag in self.odd and copies[0].place == "dead"
+        ]
+        if lying:
+            copy = lying[n % len(lying)]
+            os.rename(copy.path, self.spool / "pending" / copy.name)
+            self._take_up_odd()
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    @rule(n=ANY, fuse=FUSE)
+    def requeue(self, n: int, fuse: int | None) -> None:
+        """`queuectl dlq retry`."""
+        known = self._pick(n, "dead")
+        if known is None:
+            return
+        door = self._door(n)
+        try:
+            with self._fuse.burning(fuse):
+                door.retry(known.id)
+        except DiedError:
+            self._drop_door(door)
+            self._resolve({known.tag})
+            return
+        known.state, known.attempts, known.crashes, known.retry = "pending", 0, 0, None
+        known.place, known.name = "pending", f"{known.id}.json"
+
+    @rule(n=ANY, fuse=FUSE)
+    def cancel(self, n: int, fuse: int | None) -> None:
+        """`queuectl cancel` of a waiting job; of one that is over it is refused."""
+        known = self._pick(n, "pending", "done", "dead")
+        if known is None:
+            return
+        door = self._door(n)
+        try:
+            with self._fuse.burning(fuse):
+                door.cancel(known.id)
+        except DiedError:
+            self._drop_door(door)
+            self._resolve({known.tag})
+            return
+        except MoveError:
+            assert known.place != "pending"
+            return
+        assert known.place == "pending"
+        known.place, known.name, known.state = "dead", f"{known.id}.json", "dead"
+
+    @rule(n=ANY, fuse=FUSE)
+    def forget(self, n: int, fuse: int | None) -> None:
+        """`queuectl clear` of one job."""
+        known = self._pick(n, "pending", "done", "dead", void=False)
+        if known is None:
+            return
+        door = self._door(n)
+        try:
+            with self._fuse.burning(fuse):
+                door.forget(known.id)
+        except DiedError:
+            self._drop_door(door)
+            self._resolve({known.tag}, may_vanish=True)
+            return
+        del self.jobs[known.tag]
+
+    @rule(n=ANY)
+    def reindex(self, n: int) -> None:
+        """`queuectl reindex`."""
+        self._door(n).reindex()
+
+    # -- workers ---------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.workers) < 3)
+    @rule()
+    def start_worker(self) -> None:
+        """A worker takes the lowest free name, and what an earlier holder of that name left behind."""
+        made = Worker(self.spool, now=self._now)
+        made.take_seat()
+        made._take_back_own()
+        made._spares = Spares(made.layout, made.name, self.boot, lambda _: None)
+        self._taken_back(lambda worker: worker == made.name)
+        self.workers[made.name] = made
+
+    def _taken_back(self, whose: Callable[[str], bool]) -> None:
+        for known in self.jobs.values():
+            if known.void and whose(known.void.partition("/")[2]):
+                known.void = None
+            worker = known.place.partition("/")[2]
+            if worker and whose(worker):
+                known.begin()
+                known.crashes += 1
+                known.runs += 1
+                over = known.crashes >= CRASH_LIMIT
+                known.place, known.name = "dead" if over else "pending", f"{known.id}.json"
+                known.state = known.place
+                known.retry = None if over else known.retry
+
+    @rule(n=ANY)
+    def claim(self, n: int) -> None:
+        """An idle worker takes the next job; if one is due it must get one."""
+        name = self._worker(n, busy=False)
+        if name is None:
+            return
+        worker = self.workers[name]
+        for _ in range(5):
+            worker._watch.written = True  # as it would be told by an event
+            with suppress(sqlite3.Error):
+                worker._lookout.has_work()
+            claim = worker._next()
+            if claim is not None:
+                break
+        else:
+            self._take_up_odd()
+            late = [
+                known
+                for known in self.jobs.values()
+                if known.place == "pending" and known.waits_until <= self.clock
+            ]
+            assert not late, f"due, and not to be had: {late}"
+            return
+        self._claimed(name, claim)
+
+    def _claimed(self, name: str, claim: Claim) -> None:
+        self._take_up_odd()
+        known = self.jobs[claim.job.extra["tag"]]
+        if known.place != f"processing/{name}":
+            assert known.place == "pending"
+            assert known.waits_until <= self.clock
+        assert (claim.job.id, claim.job.priority, claim.job.command) == (
+            known.id,
+            known.priority,
+            known.command,
+        )
+        known.place, known.name = f"processing/{name}", f"{known.id}.json"
+        self.claims[name] = claim
+        self.noted.discard(name)
+
+    @rule(n=ANY, fuse=FUSE)
+    def note_running(self, n: int, fuse: int | None) -> None:
+        """A job that runs for a second is told so in its file."""
+        name = self._worker(n, busy=True)
+        if name is None or name in self.noted:
+            return
+        claim = self.claims[name]
+        known = self.jobs[claim.job.extra["tag"]]
+        try:
+            with self._fuse.burning(fuse):
+                self.workers[name]._mover.note_running(claim)
+        except DiedError:
+            self._kill(name)
+            self._resolve({known.tag})
+            return
+        known.begin()
+        known.state = "processing"
+        self.noted.add(name)
+
+    @rule(
+        n=ANY,
+        how=st.sampled_from([*OUTCOMES, "success", "failure", "failure"]),
+        recycle=st.booleans(),
+        fuse=FUSE,
+    )
+    def settle(self, n: int, how: str, recycle: bool, fuse: int | None) -> None:
+        """A run ends, its outcome is recorded, and the next job is claimed; the worker may die at any call of that."""
+        name = self._worker(n, busy=True)
+        if name is None:
+            return
+        worker, claim = self.workers[name], self.claims.pop(name)
+        known = self.jobs[claim.job.extra["tag"]]
+        ending, code = OUTCOMES[how]
+        outcome = Outcome(ending, code, None if how == "success" else how, 0.01, 0)
+        state = attempt.record(
+            claim.job, outcome, name, started=self.clock, now=self.clock, settings=worker._settings
+        )
+        spares, worker._spares = worker._spares, worker._spares if recycle else None
+        try:
+            with self._fuse.burning(fuse):
+                recorded = worker._settle(claim, state)
+        except DiedError:
+            self._kill(name)
+            self._resolve({known.tag}, dead=name)
+            return
+        worker._spares = spares
+        assert recorded
+        self._settled(known, how)
+        assert state == known.state
+        if worker._ready is not None:
+            self._claimed(name, worker._ready)
+            del self.claims[name]  # in hand, but not begun
+
+    def _settled(self, known: Known, how: str) -> None:
+        known.begin()
+        known.runs += 1
+        known.retry = None
+        known.name = f"{known.id}.json"
+        if how == "stopped":
+            known.state, known.place = "pending", "pending"
+            return
+        known.attempts += 1
+        known.crashes = 0
+        if how == "success":
+            known.state, known.place = "completed", "done"
+        elif how == "cancelled" or known.attempts >= max(1, known.max_retries):
+            known.state, known.place = "dead", "dead"
+        else:
+            known.state, known.place = "failed", "pending"
+            known.retry = self.clock + 2**known.attempts
+
+    @rule(n=ANY)
+    def sync(self, n: int) -> None:
+        """An idle worker has what it settled synced, and its held files become spare ones."""
+        name = self._worker(n)
+        if name is not None:
+            spares = self.workers[name]._spares
+            assert spares is not None
+            spares.flush()
+            while spares._under_way:
+                spares._collect(wait=True)
+
+    @rule(n=ANY)
+    def stop_worker(self, n: int) -> None:
+        """A worker leaves after the job in hand, and puts back what it has not begun."""
+        name = self._worker(n, busy=False)
+        if name is None:
+            return
+        worker = self.workers.pop(name)
+        if worker._ready is not None:
+            known = self.jobs[worker._ready.job.extra["tag"]]
+            worker._mover.release(worker._ready)
+            known.place, known.name = "pending", worker._ready.row.name
+        assert worker._spares is not None
+        assert worker._seat is not None
+        worker._spares.close()
+        worker._seat.leave()
+        worker._index.close()
+        worker.bell.close()
+
+    @rule(n=ANY)
+    def kill_worker(self, n: int) -> None:
+        """A worker dies between two calls."""
+        name = self._worker(n)
+        if name is not None:
+            self._kill(name)
+
+    def _kill(self, name: str) -> None:
+        worker = self.workers.pop(name)
+        self.claims.pop(name, None)
+        assert worker._seat is not None
+        worker._lookout.close()
+        worker._seat._lock.release()
+        worker._index.close()
+        worker.bell.close()
+
+    @rule(n=ANY, fuse=FUSE)
+    def recover(self, n: int, fuse: int | None) -> None:
+        """A worker takes back what dead ones had in hand; it may die over that."""
+        name = self._worker(n)
+        orphans = {
+            known.tag
+            for known in self.jobs.values()
+            if (known.void or known.place).partition("/")[2] not in {"", *self.workers}
+        }
+        if name is None:
+            return
+        worker = self.workers[name]
+        try:
+            with self._fuse.burning(fuse):
+                recover.abandoned(worker.layout, worker._mover, worker._settings, lambda _: None, mine=name)
+        except DiedError:
+            self._kill(name)
+            self._resolve(orphans)
+            return
+        self._taken_back(lambda worker: worker not in self.workers)
+
+    # -- the world -------------------------------------------------------------------------------------------------
+
+    @rule(seconds=st.sampled_from(JUMPS))
+    def clock_jumps(self, seconds: float) -> None:
+        """Forward and back, by a second or a year."""
+        self.clock = min(max(self.clock + seconds, 1.5e9), 2.2e9)
+
+    @rule(
+        how=st.sampled_from(["delete", "delete all", "truncate", "empty", "rubbish"]), part=st.integers(1, 12)
+    )
+    def index_breaks(self, how: str, part: int) -> None:
+        """Somebody cleans up, or the disk goes bad."""
+        path = self.spool / "data" / "queuectl.db"
+        if not path.exists():
+            return
+        if how in {"truncate", "empty"}:
+            os.truncate(path, path.stat().st_size * part // 13 if how == "truncate" else 0)
+        elif how == "rubbish":
+            path.write_bytes(os.urandom(4096 * part))
+        else:
+            for ending in ("", "-wal", "-shm") if how == "delete all" else ("",):
+                path.with_name(path.name + ending).unlink(missing_ok=True)
+
+    @rule(whole=st.booleans())
+    def index_goes_back(self, whole: bool) -> None:
+        """A backup of the index is made, and put back later over the one in use, with its journal or without."""
+        data = self.spool / "data"
+        if self.backup is None:
+            self.backup = self.root / "backup"
+            self.backup.mkdir()
+            for path in data.glob("queuectl.db*"):
+                shutil.copy2(path, self.backup)
+            return
+        for path in data.glob("queuectl.db*"):
+            if whole or path.suffix == ".db":
+                path.unlink()
+        for path in self.backup.iterdir():
+            if whole or path.suffix == ".db":
+                shutil.copy2(path, data)
+        shutil.rmtree(self.backup)
+        self.backup = None
+
+    @precondition(lambda self: not any((self.spool / "data" / "workers").glob("*.held.*")))
+    @rule()
+    def reboot(self) -> None:
+        """All workers die and the machine starts again, with everything on the disk."""
+        for name in list(self.workers):
+            self._kill(name)
+        self.boot = f"boot-{next(self._numbers)}"
+        self.door._index.close()
+        self.door = self._new_door()
+
+    @rule(steps=st.integers(2, 6))
+    def look_away(self, steps: int) -> None:
+        """For some steps nobody asks, so that several things come together."""
+        self.blind = steps
+
+    # -- what must hold --------------------------------------------------------------------------------------------
+
+    @invariant()
+    def each_job_lies_in_its_one_place(self) -> None:
+        """The folders, read as they are, are what the model says."""
+        self._take_up_odd()
+        disk = self._disk()
+        for tag, known in self.jobs.items():
+            copies = [copy for copy in disk.pop(tag, []) if copy.place != known.void]
+            assert [(copy.place, copy.name) for copy in copies] == [(known.place, known.name)], known
+            record = copies[0].record
+            assert (record["command"], record["priority"]) == (known.command, known.priority)
+            assert record.get("attempts", 0) == known.attempts, known
+            assert len(record.get("history", [])) == known.runs, known
+            if known.shown == "failed":
+                assert abs((_moment(record.get("next_retry_at")) or 0) - (known.retry or 0)) < 1e-3
+        assert set(disk) == set(self.odd)
+
+    @invariant()
+    def the_commands_tell_the_truth(self) -> None:
+        """`status`, `list` and `show` say of each job where it is."""
+        self.steps += 1
+        self.blind = max(0, self.blind - 1)
+        if self.blind:
+            return
+        door = self._door(self.steps)
+        rows = {row.id: row for row in door.list()}
+        self._take_up_odd()
+        odd = {
+            tag
+            for tag, copies in self._disk().items()
+            if tag in self.odd
+            for copy in copies
+            if copy.place == "dead"
+        }
+        assert odd == set(self.odd), "rubbish was left in pending/"
+        expected = {known.id: (known.shown, known.place, known.name) for known in self.jobs.values()}
+        dead_rows = {row.name: row for row in rows.values() if row.place == "dead"}
+        for copies in self._disk().values():
+            if copies[0].tag in self.odd:
+                row = dead_rows[copies[0].name]
+                expected[row.id] = ("dead", "dead", row.name)
+                assert row.last_error
+        assert {row.id: (row.state, row.place, row.name) for row in rows.values()} == expected
+        states = [state for state, _, _ in expected.values()]
+        assert door.counts() == {state: states.count(state) for state in door.counts()}
+        for known in self.jobs.values():
+            row = rows[known.id]
+            attempts = 0 if known.is_fresh and known.place not in {"done", "dead"} else known.attempts
+            assert (row.attempts, row.priority, row.max_retries) == (
+                attempts,
+                known.priority,
+                known.max_retries,
+            ), known
+            assert row.command == known.command
+            if known.shown in {"pending", "failed"}:
+                assert (row.due is None) != (row.ready_key is None)
+        if self.jobs:
+            known = list(self.jobs.values())[self.steps % len(self.jobs)]
+            assert door.get(known.id).state == known.shown
+        if door is not self.door:
+            door._index.close()
+
+
+def _moment(text: str | None) -> float | None:
+    from datetime import datetime
+
+    return None if text is None else datetime.fromisoformat(text).timestamp()
+
+
+Machine.TestCase.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=STEPS,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+test_a_spool_is_what_a_plain_dictionary_says = pytest.mark.timeout(900 + EXAMPLES * 5)(Machine.TestCase)
