@@ -216,7 +216,13 @@ class Spares:
                 return
             wait = False
             self._under_way -= 1
-            names = os.listdir(folder) if folder else []
+            names: list[str] = []
+            try:
+                names = os.listdir(folder) if folder else []
+            except OSError:
+                folder = (
+                    None  # it is not ours to lose: what is left of it is swept with the worker's other files
+                )
             if folder and names:
                 self._spares.append((folder, names))
             elif folder:

@@ -143,7 +143,8 @@ class Worker:
         finally:
             self._lookout.close()
             if self._spares is not None:
-                self._spares.close()
+                with self._troubles.outlive():
+                    self._spares.close()
             self._watch.drop()
             if self._seat is not None:
                 self._seat.leave()

@@ -61,7 +61,7 @@ def test_enqueue_is_refused_cleanly_or_done(
         inject = f"{call}:error={error}:when={number}"
         answer = server.faulted(spool_dir, "cli", inject, words=words, stdout=str(out), stderr=str(err))
         assert not answer["killed"], answer
-        assert "error" not in answer, answer
+        assert "value" in answer, (call, number, answer)
         told = err.read_text(encoding="utf-8") if err.exists() else ""
         here = f"{call} number {number}: exit {answer['value']}: {told}"
         queued = spool_dir / "pending" / f"a{number}.json"
@@ -131,7 +131,7 @@ def test_a_worker_outlives_a_refusal(name: str, call: str, server: faults.Server
             noted = runs.exists()
             assert faults.runs(runs)["a"] == expected or not noted, here
             shutil.rmtree(spool)
-            if not answer["hit"] or (call == "openat" and name == "recovered" and number > 150):
+            if not answer["hit"] or (call in {"openat", "read"} and name == "recovered" and number > 150):
                 break
             tried += 1
     print(f"points: {tried}")
