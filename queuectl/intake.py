@@ -20,7 +20,7 @@ from queuectl.config import Settings
 from queuectl.errors import SpoolError
 from queuectl.foreign import Found, explanation, is_job_name, read_foreign
 from queuectl.layout import DEAD, DONE, PENDING
-from queuectl.row import Row, invalid_row, micros, row_of
+from queuectl.row import RENEWED, Row, invalid_row, micros, row_of, state_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,6 +64,7 @@ class Intake:
         self._settings = settings
         self.report = report
         self._looked = 0
+        self._left_dead: set[str] = set()
         self._accepted_from: Settings | None = None
         self._accepted: dict[tuple[str, ...], str] = {}
         self._in_force = Settings()
@@ -240,6 +241,7 @@ class Intake:
                     for job_id, name in gone:
                         self.index.drop_if_at(job_id, place, name)
                         if place == DEAD:
+                            self._left_dead.add(job_id)
                             self._drop_reason(name)
             after = page[-1][1]
             yield
@@ -268,7 +270,7 @@ class Intake:
         job_id = job.id or name[: -len(".json")]
         if job.id is None and not jobs.is_id(job_id):
             return False
-        if place == PENDING and job.state in ("completed", "dead"):
+        if place == PENDING and (job.state in ("completed", "dead") or job_id in self._left_dead):
             return False
         asked = job.id, job.created_at
         row = self._row(place, name, job, found, job_id)
@@ -286,7 +288,7 @@ class Intake:
         settings = self._accept(job) if place == PENDING else None
         if job.created_at is None:
             job.created_at = found.arrived / 1e6
-        state = _state_in(place, job)
+        state = state_in(place, job)
         row = row_of(job, place, name, status, state=state, arrived=found.arrived, now=self._micros)
         row.settings = settings
         return row
@@ -308,13 +310,17 @@ class Intake:
                 return reason
             self._take_twin(place, name, found, reason)
             return None
-        if place == PENDING and job.state in ("completed", "dead"):
-            job.renew()  # moved back by hand
         old = self.index.get(job.id or "")
+        # Moved back by hand. A job that was given up by hand does not say so itself: its file is as it was.
+        was_given_up = job.id in self._left_dead or (old is not None and old.place == DEAD)
+        if place == PENDING and (job.state in ("completed", "dead") or was_given_up):
+            job.renew()
         edited = old is not None and old.place == place == PENDING and old.name == name
         if old is not None and edited:
             found.arrived = old.arrived  # who changes a job keeps its place in the line
         row = self._row(place, name, job, found, job.id or "")
+        if place == PENDING and was_given_up:
+            row.settings = orjson.dumps({**orjson.loads(row.settings or "{}"), RENEWED: True}).decode()
         if old is not None and edited:
             row.settings = old.settings or row.settings
         elif old is not None:
@@ -405,12 +411,3 @@ def _landed(pair: tuple[str, Found]) -> tuple[int, float, int, str]:
     name, found = pair
     created = found.job.created_at if found.job is not None else None
     return found.arrived, created or 0.0, len(name), name
-
-
-def _state_in(place: str, job: Job) -> str:
-    """The folder decides; in pending/ the job's own past decides between pending and failed."""
-    if place == DONE:
-        return "completed"
-    if place == DEAD:
-        return "dead"
-    return job.waiting_state

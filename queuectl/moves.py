@@ -344,6 +344,6 @@ class Mover(HandMoves):
             status = os.stat(os.path.join(self.layout.pending, name))
             state = claim.job.waiting_state
             now = micros(self.now())
-            self.index.put(
-                row_of(claim.job, PENDING, name, status, state=state, arrived=claim.row.arrived, now=now)
-            )
+            row = row_of(claim.job, PENDING, name, status, state=state, arrived=claim.row.arrived, now=now)
+            row.settings = claim.row.settings
+            self.index.put(row)

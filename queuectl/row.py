@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from queuectl.job import Job
 
+RENEWED = "renewed"
+"""Among the settings of a row: the job came back from dead/ by hand, and its attempts were of its first life."""
+
 SHOWN = 200
 """Characters of a command or an error that the index repeats; the file has all of it."""
 
@@ -132,6 +135,18 @@ def accept_as_indexed(job: Job, row: Row) -> None:
     if job.created_at is None:
         job.created_at = row.arrived / 1e6
     if row.settings:
-        for name, value in orjson.loads(row.settings).items():
+        settings = orjson.loads(row.settings)
+        if settings.pop(RENEWED, False):
+            job.renew()
+        for name, value in settings.items():
             if getattr(job, name, None) is None:
                 setattr(job, name, value)
+
+
+def state_in(place: str, job: Job) -> str:
+    """The folder decides; in pending/ the job's own past decides between pending and failed."""
+    if place == "done":
+        return "completed"
+    if place == "dead":
+        return "dead"
+    return job.waiting_state

@@ -413,3 +413,18 @@ def test_a_running_job_whose_file_is_deleted_is_forgotten(
     wait_until(lambda: finished(spool_dir, "next"))
     assert "job was taken away while it ran" in cli("worker", "logs", expect=0).stdout
     tells(next="completed")
+
+
+def test_a_failed_job_given_up_and_put_back_is_fresh(spool_dir: Path, cli: Cli) -> None:
+    """Its attempts were of its first life."""
+    drop(spool_dir, "job", command="false", max_retries=3, backoff_base=1000)
+    drain(spool_dir)
+    tells(job="failed")
+    hand("mv", spool_dir / "pending" / "job.json", spool_dir / "dead/")
+    tells(job="dead")
+    hand("mv", spool_dir / "dead" / "job.json", spool_dir / "pending/")
+    tells(job="pending")
+    drain(spool_dir)
+    tells(job="failed")
+    record = load(spool_dir / "pending" / "job.json")
+    assert (record["attempts"], len(record["history"])) == (1, 2)

@@ -315,6 +315,12 @@ class Machine(RuleBasedStateMachine):
         names = sorted(name for name in self.workers if busy is None or (name in self.claims) == busy)
         return names[n % len(names)] if names else None
 
+    def _busy(self, n: int) -> str | None:
+        """A worker with a job in hand, if one is to be had."""
+        if not self.claims:
+            self.claim(n)
+        return self._worker(n, busy=True)
+
     def _tag(self) -> str:
         return f"t{next(self._numbers)}"
 
@@ -401,6 +407,7 @@ class Machine(RuleBasedStateMachine):
 
     # -- hands -----------------------------------------------------------------------------------------------------
 
+    @precondition(lambda self: self.jobs)
     @rule(n=ANY, place=st.sampled_from(["pending", "done", "dead"]))
     def move_by_hand(self, n: int, place: str) -> None:
         """`mv` from one folder to another."""
@@ -410,6 +417,7 @@ class Machine(RuleBasedStateMachine):
         (self.spool / known.place / known.name).rename(self.spool / place / known.name)
         known.place = place
 
+    @precondition(lambda self: self.jobs)
     @rule(n=ANY)
     def delete_by_hand(self, n: int) -> None:
         """`rm`. Of two copies, one of which a death has made void, only the commands know which is which."""
@@ -418,6 +426,7 @@ class Machine(RuleBasedStateMachine):
             (self.spool / known.place / known.name).unlink()
             del self.jobs[known.tag]
 
+    @precondition(lambda self: self.jobs)
     @rule(
         n=ANY,
         priority=st.integers(1, 10),
@@ -454,6 +463,7 @@ class Machine(RuleBasedStateMachine):
 
     # -- commands --------------------------------------------------------------------------------------------------
 
+    @precondition(lambda self: self.jobs)
     @rule(n=ANY, fuse=FUSE)
     def requeue(self, n: int, fuse: int | None) -> None:
         """`queuectl dlq retry`."""
@@ -471,6 +481,7 @@ class Machine(RuleBasedStateMachine):
         known.state, known.attempts, known.crashes, known.retry = "pending", 0, 0, None
         known.place, known.name = "pending", f"{known.id}.json"
 
+    @precondition(lambda self: self.jobs)
     @rule(n=ANY, fuse=FUSE)
     def cancel(self, n: int, fuse: int | None) -> None:
         """`queuectl cancel` of a waiting job; of one that is over it is refused."""
@@ -491,6 +502,7 @@ class Machine(RuleBasedStateMachine):
         assert known.place == "pending"
         known.place, known.name, known.state = "dead", f"{known.id}.json", "dead"
 
+    @precondition(lambda self: self.jobs)
     @rule(n=ANY, fuse=FUSE)
     def forget(self, n: int, fuse: int | None) -> None:
         """`queuectl clear` of one job."""
@@ -542,6 +554,8 @@ class Machine(RuleBasedStateMachine):
     @rule(n=ANY)
     def claim(self, n: int) -> None:
         """An idle worker takes the next job; if one is due it must get one."""
+        if not self.workers:
+            self.start_worker()
         name = self._worker(n, busy=False)
         if name is None:
             return
@@ -579,10 +593,11 @@ class Machine(RuleBasedStateMachine):
         self.claims[name] = claim
         self.noted.discard(name)
 
+    @precondition(lambda self: self.claims or any(known.place == "pending" for known in self.jobs.values()))
     @rule(n=ANY, fuse=FUSE)
     def note_running(self, n: int, fuse: int | None) -> None:
         """A job that runs for a second is told so in its file."""
-        name = self._worker(n, busy=True)
+        name = self._busy(n)
         if name is None or name in self.noted:
             return
         claim = self.claims[name]
@@ -598,6 +613,7 @@ class Machine(RuleBasedStateMachine):
         known.state = "processing"
         self.noted.add(name)
 
+    @precondition(lambda self: self.claims or any(known.place == "pending" for known in self.jobs.values()))
     @rule(
         n=ANY,
         how=st.sampled_from([*OUTCOMES, "success", "failure", "failure"]),
@@ -606,7 +622,7 @@ class Machine(RuleBasedStateMachine):
     )
     def settle(self, n: int, how: str, recycle: bool, fuse: int | None) -> None:
         """A run ends, its outcome is recorded, and the next job is claimed; the worker may die at any call of that."""
-        name = self._worker(n, busy=True)
+        name = self._busy(n)
         if name is None:
             return
         worker, claim = self.workers[name], self.claims.pop(name)
@@ -650,6 +666,7 @@ class Machine(RuleBasedStateMachine):
             known.state, known.place = "failed", "pending"
             known.retry = self.clock + 2**known.attempts
 
+    @precondition(lambda self: self.workers)
     @rule(n=ANY)
     def sync(self, n: int) -> None:
         """An idle worker has what it settled synced, and its held files become spare ones."""
@@ -661,6 +678,7 @@ class Machine(RuleBasedStateMachine):
             while spares._under_way:
                 spares._collect(wait=True)
 
+    @precondition(lambda self: self.workers)
     @rule(n=ANY)
     def stop_worker(self, n: int) -> None:
         """A worker leaves after the job in hand, and puts back what it has not begun."""
@@ -679,6 +697,7 @@ class Machine(RuleBasedStateMachine):
         worker._index.close()
         worker.bell.close()
 
+    @precondition(lambda self: self.workers)
     @rule(n=ANY)
     def kill_worker(self, n: int) -> None:
         """A worker dies between two calls."""
@@ -691,13 +710,17 @@ class Machine(RuleBasedStateMachine):
         self.claims.pop(name, None)
         assert worker._seat is not None
         worker._lookout.close()
-        worker._seat._lock.release()
+        for lock in (worker._seat._lock, worker._seat._folder):
+            if lock is not None:
+                lock.release()
         worker._index.close()
         worker.bell.close()
 
     @rule(n=ANY, fuse=FUSE)
     def recover(self, n: int, fuse: int | None) -> None:
         """A worker takes back what dead ones had in hand; it may die over that."""
+        if not self.workers:
+            self.start_worker()
         name = self._worker(n)
         orphans = {
             known.tag
