@@ -179,7 +179,7 @@ class _reader:  # noqa: N801 (used like a function)
 class _Onlooker(Mover):
     """A mover that moves nothing, for an index that is only compared with the one in use."""
 
-    def bury_file(self, path: str, job_id: str, reason: str) -> Row | None:  # noqa: ARG002 (the mover's signature)
+    def bury_file(self, path: str, job_id: str, reason: str, **_: object) -> Row | None:  # noqa: ARG002 (the mover's signature)
         """Leave it where it is."""
         return None
 

@@ -44,25 +44,28 @@ class HandMoves:
         check("requeue", row.id, row.state, "pending")
         source = os.path.join(self.layout.root, row.place, row.name)
         try:
-            data, status = files.read_plain(source, jobs.READ_LIMIT)
-            if files.is_strangers(status):
-                # Written anew below it would be ours, and run.
-                raise files.Unfit(f"belongs to another user (uid {status.st_uid})")
-            job = jobs.parse(data)
-            job.id = job.id or row.id
-            job.renew()
-            if timeout is not None:
-                job.timeout = timeout
-            job.updated_at = self.now()
-            # First mended where it lies, then moved: at no moment are there two.
-            files.replace(source, job.to_bytes())
+            # All in one transaction: of two who send it back at once, one would make a second job of it.
             with self.index.moving(DEAD, PENDING):
+                data, status = files.read_plain(source, jobs.READ_LIMIT)
+                if files.is_strangers(status):
+                    # Written anew below it would be ours, and run.
+                    raise files.Unfit(f"belongs to another user (uid {status.st_uid})")
+                job = jobs.parse(data)
+                job.id = job.id or row.id
+                job.renew()
+                if timeout is not None:
+                    job.timeout = timeout
+                job.updated_at = self.now()
+                # First mended where it lies, then moved: at no moment are there two.
+                files.replace(source, job.to_bytes())
                 name = files.move_to_free_name(source, self.layout.pending, f"{job.id}.json")
                 self._tell_renewed(job, row, name)
             files.sync_folder(self.layout.pending)
             files.sync_folder(self.layout.dead)
         except files.Unfit as error:
             raise InvalidJob(str(error)) from None
+        except FileNotFoundError:
+            raise _just_moved(row) from None
         except OSError as error:
             raise SpoolError.from_os("move back", source, error) from None
         with suppress(OSError):
@@ -84,6 +87,8 @@ class HandMoves:
 
         Raises:
             MoveError: it does not wait, or a worker has just taken it.
+            InvalidJob: the file is no job any more.
+            SpoolError: the disk refused; it waits on.
         """
         check("bury", row.id, row.state, "dead")
         source = os.path.join(self.layout.pending, row.name)
@@ -91,23 +96,38 @@ class HandMoves:
             with self.index.moving(DEAD):
                 name = files.move_to_free_name(source, self.layout.dead, f"{row.id}.json")
                 target = os.path.join(self.layout.dead, name)
-                job = jobs.parse(files.read_plain(target, jobs.READ_LIMIT)[0])
-                job.id, job.state, job.last_error = row.id, "dead", reason
-                job.updated_at = self.now()
-                files.replace(target, job.to_bytes())
+                try:
+                    job = jobs.parse(files.read_plain(target, jobs.READ_LIMIT)[0])
+                    job.id, job.state, job.last_error = row.id, "dead", reason
+                    job.updated_at = self.now()
+                    files.replace(target, job.to_bytes())
+                except (OSError, files.Unfit, InvalidJob):
+                    # Refused means that nothing was done: it waits on.
+                    files.move_to_free_name(target, self.layout.pending, row.name)
+                    raise
                 status = os.stat(target)
                 now = micros(self.now())
                 self.index.put(row_of(job, DEAD, name, status, state="dead", arrived=row.arrived, now=now))
         except FileNotFoundError:
-            raise MoveError(
-                f"job {row.id!r} has just been taken or moved", hint=f"queuectl show {row.id}"
-            ) from None
+            raise _just_moved(row) from None
+        except files.Unfit as error:
+            raise InvalidJob(str(error)) from None
+        except OSError as error:
+            raise SpoolError.from_os("give up", source, error) from None
 
-    def bury_file(self, path: str, job_id: str, reason: str) -> Row | None:
-        """Put what can never be a job into dead/, its bytes untouched, the reason beside it; None if it is gone."""
+    def bury_file(
+        self, path: str, job_id: str, reason: str, *, judged: os.stat_result | None = None
+    ) -> Row | None:
+        """Put what can never be a job into dead/, its bytes untouched, the reason beside it; None if it is gone.
+
+        Args:
+            judged: of the file that the reason is about. A job that failed meanwhile may have come back to its name.
+        """
         # The time of pending/ is not carried along: syncing the reason takes long enough for a drop to slip in unseen.
         with self.index.moving(DEAD):
             try:
+                if judged is not None and os.lstat(path).st_ino != judged.st_ino:
+                    return None
                 name = files.move_to_free_name(path, self.layout.dead, os.path.basename(path))
             except FileNotFoundError:
                 return None
@@ -139,3 +159,7 @@ class HandMoves:
         with suppress(FileNotFoundError):
             os.unlink(path + ".reason")
         return True
+
+
+def _just_moved(row: Row) -> MoveError:
+    return MoveError(f"job {row.id!r} has just been taken or moved", hint=f"queuectl show {row.id}")

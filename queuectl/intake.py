@@ -199,18 +199,19 @@ class Intake:
                     continue
                 verdict = self._take(place, name, what)
                 if isinstance(verdict, str):
-                    buried.append((name, verdict))
+                    buried.append((name, verdict, what.status))
                     continue
                 odd.append(name)
                 unfinished += verdict is _UNFINISHED
             present += len(self.index.inodes_at(place, odd))
-        for name, reason in buried:
-            self._bury(os.path.join(folder, name), reason)
+        for name, reason, status in buried:
+            self._bury(os.path.join(folder, name), reason, status)
         return present, unfinished
 
     def _edited(self, place: str, names: list[str]) -> list[str]:
         rows = self.index.at(place, names)
-        return [name for name in names if not self._unchanged(rows[name])]
+        # What has no row any more was claimed between the two questions.
+        return [name for name in names if name in rows and not self._unchanged(rows[name])]
 
     def _unchanged(self, row: Row) -> bool:
         try:
@@ -386,10 +387,10 @@ class Intake:
             return stem
         return jobs.new_id(self.mover.now())
 
-    def _bury(self, path: str, reason: str) -> None:
+    def _bury(self, path: str, reason: str, status: os.stat_result | None) -> None:
         job_id = self._free_id(os.path.basename(path), path)
         try:
-            self.mover.bury_file(path, job_id, reason)
+            self.mover.bury_file(path, job_id, reason, judged=status)
         except OSError:
             # It stays where it is: on a read-only disk the next best is to tell the truth about it.
             with suppress(OSError):

@@ -628,3 +628,44 @@ def test_producers_killed_in_mid_write_leave_whole_files_only(spool_dir: Path) -
     assert set(told) <= set(found)
     assert all(record["note"] == "x" * 3000 for record in found.values())
     assert Spool(spool_dir).counts()["pending"] == len(found)
+
+
+def test_a_job_claimed_during_a_look_for_edits_ends_no_worker(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the question which files are known and the one what is known of them a colleague may claim."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    spool.refresh()
+    ask = spool._index.at
+
+    def claimed_before(place: str, names: list[str]) -> dict[str, Any]:
+        spool._index.drop("a")
+        return ask(place, names)
+
+    monkeypatch.setattr(spool._index, "at", claimed_before)
+
+    list(spool._intake.scan("pending", deep=True))
+
+
+def test_a_retry_that_comes_back_before_its_copy_is_buried_stays(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was read just before its claim looks like a twin of the running job, which may fail at once."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    (spool_dir / "pending" / "other.json").write_text('{"id": "a", "command": "true"}')
+    bury = spool._intake._bury
+
+    def after_a_change(*arguments: Any) -> None:
+        drop_bytes(spool_dir, "other.json", b'{"id": "b", "command": "true"}')
+        bury(*arguments)
+
+    monkeypatch.setattr(spool._intake, "_bury", after_a_change)
+    spool.refresh()
+    monkeypatch.undo()
+
+    drain(spool_dir)
+    assert where_is(spool_dir, "other") == []
+    assert finished(spool_dir, "a", "b")
+    assert not list((spool_dir / "dead").iterdir())
