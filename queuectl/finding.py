@@ -13,7 +13,7 @@ from queuectl.errors import ConfigError
 from queuectl.index import Index
 from queuectl.intake import Intake
 from queuectl.moves import Mover
-from queuectl.owner import boot_id, is_held
+from queuectl.owner import boot_id, is_folder_held, is_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ class Case:
         return os.path.join(self.layout.root, *parts)
 
     def lives(self, worker: str) -> bool:
-        """Whether the worker of this name holds its lock."""
+        """Whether the worker of this name holds its lock, or that of its folder should somebody have deleted data/."""
         with suppress(OSError):
-            return is_held(self.layout.worker_file(worker, "lock"))
+            return is_held(self.layout.worker_file(worker, "lock")) or is_folder_held(self.layout.claims(worker))
         return True  # not to be seen: then it is not ours to judge

@@ -44,8 +44,9 @@ class HandMoves:
         check("requeue", row.id, row.state, "pending")
         source = os.path.join(self.layout.root, row.place, row.name)
         try:
-            # All in one transaction: of two who send it back at once, one would make a second job of it.
-            with self.index.moving(DEAD, PENDING):
+            # All in one transaction: of two who send it back at once, one would make a second job of it. The folders'
+            # times are carried along only around the rename, or a drop could slip in unseen beside the slow sync.
+            with self.index.moving():
                 data, status = files.read_plain(source, jobs.READ_LIMIT)
                 if files.is_strangers(status):
                     # Written anew below it would be ours, and run.
@@ -58,8 +59,9 @@ class HandMoves:
                 job.updated_at = self.now()
                 # First mended where it lies, then moved: at no moment are there two.
                 files.replace(source, job.to_bytes())
-                name = files.move_to_free_name(source, self.layout.pending, f"{job.id}.json")
-                self._tell_renewed(job, row, name)
+                with self.index.moving(DEAD, PENDING):
+                    name = files.move_to_free_name(source, self.layout.pending, f"{job.id}.json")
+                    self._tell_renewed(job, row, name)
             files.sync_folder(self.layout.pending)
             files.sync_folder(self.layout.dead)
         except files.Unfit as error:

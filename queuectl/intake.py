@@ -6,6 +6,7 @@ to compare. A file that is not complete yet is left alone and looked at again.
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import time
@@ -97,8 +98,18 @@ class Intake:
         claims.mirror(self.layout, self.index, self.mover.now())
         for place in _ORDER:
             if not self.index.agrees(place, time.time_ns()):
-                for _ in self.scan(place, chunk=LARGE_CHUNK):
-                    continue
+                self._scan_all(place)
+
+    def _scan_all(self, place: str) -> None:
+        """Scan in one go. A hundred thousand files make no garbage in rings: looking for it took a tenth of the time."""
+        looking = gc.isenabled()
+        gc.disable()
+        try:
+            for _ in self.scan(place, chunk=LARGE_CHUNK):
+                continue
+        finally:
+            if looking:
+                gc.enable()
 
     def rebuild(self) -> int:
         """Make the index anew out of the folders; returns the number of jobs found.
@@ -114,8 +125,7 @@ class Intake:
             self.index.forget_all()
             claims.mirror(self.layout, self.index, self.mover.now())
             for place in _ORDER:
-                for _ in self.scan(place, chunk=LARGE_CHUNK):
-                    continue
+                self._scan_all(place)
             self.index.finish_rebuild()
             return sum(self.index.counts().values())
 

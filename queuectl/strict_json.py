@@ -39,7 +39,9 @@ def _load_plain(data: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     marks = data.count(b'":') - data.count(b'\\":')
-    return record if isinstance(record, dict) and _count_keys(record) == marks else None
+    if not isinstance(record, dict):
+        return None
+    return record if len(record) == marks or _count_keys(record) == marks else None
 
 
 def _count_keys(value: Any) -> int:

@@ -86,6 +86,62 @@ def test_enqueue_is_refused_cleanly_or_done(
     assert set(states) == files
 
 
+BY_HAND = {
+    "requeued": (["dlq", "retry", "a"], "dead", "pending"),
+    "cancelled": (["cancel", "a"], "pending", "dead"),
+    "cleared": (["clear", "--yes"], "dead", ""),
+}
+
+
+@pytest.mark.parametrize("call", ["openat", "write", "fsync", "renameat2", "rename", "unlink"])
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_refused_command_leaves_the_job_in_one_state(
+    name: str, call: str, server: faults.Server, spool_dir: Path
+) -> None:
+    """A retry, a cancel or a clear that the disk refuses says so in one line, and the job is where it was, or where it goes."""
+    words, before, after = BY_HAND[name]
+    tried = 0
+    for error, code in list(ERRORS.items())[: None if faults.FULL else 3]:
+        for number in points(call, {"openat": 3}):
+            spool, out, err = (
+                spool_dir.with_name(f"{what}{error}{number}") for what in ("spool", "out", "err")
+            )
+            set_up(STORIES[name], server, spool, spool.with_name(f"{spool.name}.runs"))
+            inject = f"{call}:error={error}:when={number}"
+            answer = server.faulted(spool, "cli", inject, words=words, stdout=str(out), stderr=str(err))
+            told = err.read_text(encoding="utf-8")
+            here = f"{call} number {number}, {error}: {answer}: {told}"
+            assert answer.get("value") in (0, code), here
+            assert told.count("error: ") == told.count("\n") == (answer["value"] != 0), here
+            found = faults.places(spool).get("a", [""])
+            if answer["value"] == 0:
+                assert found == [after], here
+            else:
+                assert found in [[before], [after]], here
+            assert dict(server.do(spool, "look")).get("a", "") == found[0], here
+            shutil.rmtree(spool)
+            if not answer["hit"]:
+                break
+            tried += 1
+    print(f"points: {tried}")
+
+
+def test_two_who_send_a_job_back_make_one_of_it(server: faults.Server, spool_dir: Path) -> None:
+    """Of two retries of a dead job at the same moment one is refused, and the job runs once."""
+    runs = spool_dir.with_name("runs")
+    for number in range(8):
+        spool = spool_dir.with_name(f"spool{number}")
+        set_up(STORIES["requeued"], server, spool, runs)
+        pids = [server.fork(spool, "retry", id="a") for _ in range(2)]
+        for pid in pids:
+            server.go(pid)
+        answers = [server.end(pid) for pid in pids]
+        assert faults.places(spool) == {"a": ["pending"]}, answers
+        assert sum("value" in answer for answer in answers) == 1, answers
+        refused = next(answer for answer in answers if "value" not in answer)
+        assert refused["exit_code"] == 1, refused
+
+
 WORKER_STORIES = (
     ("done", "done, on_crash dead", "failed", "buried", "recovered", "dropped")
     if faults.FULL

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31mA\x7f\x08\rB\x0cC\u202eD\u2028E\u200bF"
 """Retitles, clears, colours, rubs out, overwrites, turns around, breaks lines, hides."""
 
+NAME = EVIL.replace("/", "")
+
 HARMLESS = re.compile(
     rb"\x1b\[[0-9;]*m|\x1b\[\?25[hl]|\r\n|\r\x1b\[2?K|\n|\t"
 )  # what our own tables are made of
@@ -65,7 +67,8 @@ def evil_spool(spool_dir: Path) -> Path:
     text = json.dumps(everywhere())
     for folder, name in (("done", "over"), ("dead", "given-up"), ("processing/worker-9", "running")):
         drop_bytes(spool_dir, f"{name}.json", text.encode(), folder=folder)
-    drop_bytes(spool_dir, f"name{EVIL.replace(chr(13), '')}.json", b'{"command": ""}')
+    drop_bytes(spool_dir, f"freed{NAME}.json", text.encode(), folder="processing/worker-9")
+    drop_bytes(spool_dir, f"name{NAME}.json", b'{"command": ""}')
     drop_bytes(spool_dir, "field.json", json.dumps({"command": "true", "priority": EVIL, EVIL: 1}).encode())
     drop_bytes(spool_dir, "word.json", f'{{"command": {EVIL}'.encode())
     drop_bytes(spool_dir, "id.json", json.dumps({"command": "true", "id": EVIL}).encode())
@@ -95,7 +98,7 @@ def test_what_is_looked_at_is_harmless(evil_spool: Path) -> None:
             harmless(on_terminal(*words))
         assert "\\x1b]0;owned\\x07" in harmless(on_terminal("show", "waiting"))
         jobs = [row.id for row in Spool(evil_spool).list()]
-        assert len(jobs) == 9
+        assert len(jobs) == 10
         for job_id in jobs:
             harmless(on_terminal("show", job_id))
         for job_id in ("waiting", "running", "over"):

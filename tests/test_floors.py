@@ -77,7 +77,7 @@ ONLY_IN = {
 MOVERS = {"files", "moves", "spares"}
 MOVING = {"rename", "renames", "replace", "link"}
 HEAVY = {"rich", "psutil", "yaml", "watchdog", "filelock", "sqlite3", "asyncio", "importlib.metadata"}
-LINES_A_MODULE = 420  # "about 400": a wall is built with thought, not to save three lines
+LINES_A_MODULE = 440  # "about 400": a wall is built with thought, not to save a few lines
 LINES_A_FUNCTION = 60
 
 

@@ -405,6 +405,15 @@ def test_a_file_copied_in_twice_with_its_old_date_runs_twice(box: Path, spool_di
         as_user(NOBODY, f"cp -p {shlex.quote(str(template))} {shlex.quote(str(box))}")
         drain(spool_dir)
     assert Spool(spool_dir).counts()["completed"] == 3
+    first = template.stat()
+    os.utime(template, ns=(first.st_atime_ns, first.st_mtime_ns))
+    second = template.stat()
+    assert (first.st_ino, first.st_mtime_ns, first.st_size) == (
+        second.st_ino,
+        second.st_mtime_ns,
+        second.st_size,
+    )
+    assert incoming._mark(first) != incoming._mark(second)
 
 
 # -- crashes and swaps ---------------------------------------------------------------------------------------------
@@ -491,8 +500,9 @@ def test_rubbish_in_front_does_not_keep_others_out(box: Path, spool_dir: Path) -
     spool = Spool(spool_dir)
     spool.refresh()
     drops = incoming.Drops(spool._mover, lambda _: None)
-    for _ in range(30):
+    for turn in range(30):
         drops.take_in(spool.settings(), 0)
+        assert turn > 5 or where_is(spool_dir, "zlast") == []
     assert where_is(spool_dir, "zlast") == ["pending"]
 
 
@@ -559,7 +569,7 @@ def test_an_ordinary_worker_takes_jobs_of_others(place: Path) -> None:
     home = place / "worker"
     home.mkdir(mode=0o711)
     spool, box = home / "spool", place / "box"
-    env = {"HOME": str(home), "QUEUECTL_SPOOL": str(spool), "PATH": os.environ["PATH"]}
+    env = {**os.environ, "HOME": str(home), "QUEUECTL_SPOOL": str(spool)}
     become = ["setpriv", f"--reuid={WORKER}", f"--regid={WORKER}", f"--groups={NOBODY}"]
 
     def run(*args: str) -> subprocess.CompletedProcess[str]:

@@ -251,7 +251,7 @@ def limited(tmp_path: Path) -> Iterator[tuple[Path, Callable[..., None]]]:
     base = tempfile.mkdtemp(dir="/tmp")
     os.chown(base, LIMITED, LIMITED)
     spool = Path(base) / "spool"
-    env = {"HOME": base, "QUEUECTL_SPOOL": str(spool), "PATH": os.environ["PATH"]}
+    env = {**os.environ, "HOME": base, "QUEUECTL_SPOOL": str(spool)}
     become = ["setpriv", f"--reuid={LIMITED}", f"--regid={LIMITED}", "--clear-groups"]
     command = [*become, sys.executable, "-m", "queuectl"]
     subprocess.run(

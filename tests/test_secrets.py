@@ -84,7 +84,7 @@ def test_no_command_shows_a_secret(
     everyone = [row.id for row in Spool(spool_dir).list()]
     assert {"good", "bad", "later", "slow", "poor", "broken"} <= set(everyone)
     for words in (
-        ["list"], ["status"], ["worker", "list"], ["worker", "logs"], ["dlq", "list"], ["config", "get"],
+        ["list"], ["status"], ["doctor"], ["worker", "list"], ["worker", "logs"], ["dlq", "list"], ["config", "get"],
         *(["show", one] for one in everyone), *(["logs", one] for one in everyone),
     ):  # fmt: skip
         said += [cli(*words), cli(*words, "--json")]
