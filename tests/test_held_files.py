@@ -1,0 +1,95 @@
+"""Held files: the claimed file of a settled job is its only durable copy until a sync has come back."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from support import drop_bytes, wait_until
+
+from queuectl import Spool, files, spares
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+JOB = b'{"id": "a", "command": "true"}'
+
+
+@pytest.fixture
+def spool(spool_dir: Path) -> Spool:
+    made = Spool(spool_dir)
+    made.refresh()
+    return made
+
+
+def held(spool_dir: Path, boot: str) -> Path:
+    """A folder with one held file, as a worker of that boot leaves it."""
+    folder = spool_dir / "data" / "workers" / f"worker-7.held.{spares._short(boot)}.1"
+    folder.mkdir()
+    (folder / "a~0.json").write_bytes(JOB)
+    return folder
+
+
+def test_a_job_settled_twice_before_a_sync_is_held_twice(spool: Spool, spool_dir: Path) -> None:
+    """Its first claimed file is the one that is surely on the disk; the second must not push it out."""
+    mine = spares.Spares(spool.layout, "worker-0", "boot", print)
+    for content in (b"1", b"2"):
+        mine.hold(str(drop_bytes(spool_dir, "a.json", content)), "a", ours=True)
+
+    [folder] = (spool_dir / "data" / "workers").glob("worker-0.held.*")
+
+    assert sorted(path.read_bytes() for path in folder.iterdir()) == [b"1", b"2"]
+    mine.close()
+
+
+def test_a_held_file_is_not_written_before_its_sync_is_back(
+    spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written too early it is neither the old job nor a new outcome after a power cut."""
+    may_go_on = threading.Event()
+    sync = files.sync_all
+
+    def slowly(folder: str) -> None:
+        may_go_on.wait(20)
+        sync(folder)
+
+    monkeypatch.setattr(files, "CAN_SYNC_ALL", True)
+    monkeypatch.setattr(files, "sync_all", slowly)
+    mine = spares.Spares(spool.layout, "worker-0", "boot", print)
+    mine.hold(str(drop_bytes(spool_dir, "a.json", JOB)), "a", ours=True)
+    [folder] = (spool_dir / "data" / "workers").glob("worker-0.held.*")
+    inode = (folder / "a~0.json").stat().st_ino
+
+    before = mine.write(b"outcome")
+    mine.flush()
+    during = mine.write(b"outcome")
+    assert (folder / "a~0.json").read_bytes() == JOB
+    may_go_on.set()
+    wait_until(lambda: list((spool_dir / "data" / "workers").glob("worker-0.spare.*")))
+    after = mine.write(b"outcome")
+
+    assert [status.st_ino == inode for _, status in (before, during, after)] == [False, False, True]
+    mine.close()
+
+
+def test_held_files_of_this_boot_say_nothing_about_power(spool: Spool, spool_dir: Path) -> None:
+    """No page was lost since: a job restored from one of them would run again."""
+    folder = held(spool_dir, "boot")
+
+    assert spares.restore(spool.layout, "boot") == 0
+
+    assert folder.exists()
+    assert not list((spool_dir / "pending").iterdir())
+
+
+def test_held_files_of_another_boot_are_not_swept(spool: Spool, spool_dir: Path) -> None:
+    """They go only once it is known that the outcomes have reached the disk."""
+    folder = held(spool_dir, "boot")
+
+    spares.sweep(spool.layout, "worker-7", "another boot")
+
+    assert (folder / "a~0.json").read_bytes() == JOB
+    assert spares.restore(spool.layout, "another boot") == 1
+    assert os.listdir(spool_dir / "pending") == ["a.json"]

@@ -1,0 +1,97 @@
+"""Who is meant: a note, a lock and a signal reach exactly the process that they are for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from queuectl.layout import Layout
+from queuectl.owner import Identity, Lock, is_held
+from queuectl.seat import Seat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def seat(spool_dir: Path) -> Iterator[Seat]:
+    layout = Layout(spool_dir)
+    layout.create()
+    made = Seat.take(layout)
+    made.introduce("program")
+    yield made
+    made.leave()
+
+
+def leave_note(seat: Seat, kind: str, **fields: Any) -> None:
+    with open(seat.layout.worker_file(seat.name, kind), "w", encoding="utf-8") as file:
+        json.dump(fields, file)
+
+
+def test_a_process_of_another_boot_is_gone() -> None:
+    """Numbers and even times of start may repeat after a boot."""
+    me = Identity.mine()
+
+    assert me.is_running()
+    assert not dataclasses.replace(me, boot="another").is_running()
+    assert not dataclasses.replace(me, started=me.started - 60).is_running()
+
+
+def test_a_process_that_is_not_the_one_meant_gets_no_signal() -> None:
+    """The number belongs to somebody else by now, here to this very test."""
+    me = Identity.mine()
+
+    assert not dataclasses.replace(me, started=me.started - 60).send(9)
+    assert me.send(0)
+
+
+def test_a_stop_note_is_for_one_process(seat: Seat) -> None:
+    """A note for an earlier holder of the name, even one of the same number, stops nobody."""
+    me = Identity.mine()
+    meant = {"pid": me.pid, "process_started": me.started, "how": "graceful"}
+
+    answers = []
+    for change in ({}, {"pid": me.pid + 1}, {"process_started": me.started - 60}, {"how": "force"}):
+        leave_note(seat, "stop", **{**meant, **change})
+        answers.append(seat.stop_wanted())
+
+    assert answers == ["graceful", None, None, "force"]
+
+
+def test_a_cancel_note_is_for_one_job(seat: Seat) -> None:
+    """One that came too late must not end the next job."""
+    leave_note(seat, "cancel", job="a")
+
+    assert seat.cancel_wanted("a")
+    assert not seat.cancel_wanted("b")
+
+
+def test_notes_for_an_earlier_holder_are_gone(seat: Seat) -> None:
+    """Whoever takes a name begins without them."""
+    leave_note(seat, "stop", pid=1)
+    leave_note(seat, "cancel", job="a")
+
+    seat.introduce("program")
+
+    assert not [
+        kind for kind in ("stop", "cancel") if os.path.exists(seat.layout.worker_file(seat.name, kind))
+    ]
+
+
+def test_a_lock_that_is_given_back_is_free_at_once(tmp_path: Path) -> None:
+    """Even while a child that is just being started has a copy of the descriptor."""
+    path = str(tmp_path / "lock")
+    lock = Lock.acquire(path)
+    assert lock
+    assert is_held(path)
+    copy = os.dup(lock.fd)
+
+    lock.release()
+
+    assert not is_held(path)
+    os.close(copy)

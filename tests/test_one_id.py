@@ -1,0 +1,100 @@
+"""One id is one job: looked for where nobody can hide it, and settled once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from queuectl import Spool, files
+from queuectl.config import Settings
+from queuectl.errors import DuplicateId
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from queuectl.moves import Claim
+
+
+def claimed(spool: Spool, job_id: str) -> Claim:
+    spool.refresh()
+    row = spool._index.get(job_id)
+    assert row
+    os.makedirs(spool.layout.claims("worker-0"), exist_ok=True)
+    claim = spool._mover.claim(row, "worker-0")
+    assert claim
+    claim.job.accept(Settings())
+    return claim
+
+
+def test_an_id_is_looked_for_within_the_transaction(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim between the looks at two folders would hide it; claims need the same transaction."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+    look = spool._mover.state_of
+    seen: list[bool] = []
+
+    def watched(job_id: str, *, but: str | None = None) -> str | None:
+        seen.append(spool._index.db.in_transaction)
+        return look(job_id, but=but)
+
+    monkeypatch.setattr(spool._mover, "state_of", watched)
+    spool.enqueue("true", id="a")
+    list(spool.enqueue_many([{"id": "b", "command": "true"}]))
+
+    assert seen == [True, True]
+
+
+def test_the_id_of_a_running_job_is_taken_without_an_index_too(spool_dir: Path) -> None:
+    """The folders say so."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    claimed(spool, "a")
+
+    bare = Spool(spool_dir)
+
+    assert bare._mover.state_of("a") == "processing"
+    (spool_dir / "data" / "queuectl.db").unlink()
+    with pytest.raises(DuplicateId, match="processing"):
+        bare.enqueue("true", id="a")
+
+
+def test_settling_again_after_trouble_makes_one_outcome(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may refuse the sync after the outcome has its name; it is settled already then."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    claim = claimed(spool, "a")
+
+    def refuse(folder: str) -> None:
+        raise OSError(5, "Input/output error", folder)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(files, "sync_folder", refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            spool._mover.settle(claim, "completed")
+    assert os.path.exists(claim.path)
+
+    assert spool._mover.settle(claim, "completed")
+
+    assert os.listdir(spool_dir / "done") == ["a.json"]
+    assert not os.path.exists(claim.path)
+
+
+def test_a_scan_that_was_overtaken_vouches_for_nothing(spool_dir: Path) -> None:
+    """Its stamp is gone: the folder agrees only when the scan that began last has ended."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+    index = spool._index
+    index.distrust("done")
+
+    index.begin_scan("done", "one")
+    index.begin_scan("done", "two")
+    index.end_scan("done", "one")
+    early = index.db.execute("SELECT whole FROM folders WHERE place = 'done'").fetchone()
+    index.end_scan("done", "two")
+
+    assert early == (0,)
+    assert index.db.execute("SELECT whole FROM folders WHERE place = 'done'").fetchone() == (2,)
