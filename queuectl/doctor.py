@@ -23,6 +23,7 @@ from queuectl.intake import Intake
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, STATES
 from queuectl.moves import Mover
 from queuectl.owner import Lock, boot_id
+from queuectl.row import RENEWED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ _PASSES = 4
 """Repairs that may follow from one another: a stray becomes a twin, a twin an orphaned log."""
 
 _LEFT = re.compile(r"(worker-[0-9]+)\.(?:held\.[0-9a-f]+|spare)\.[0-9]+", re.ASCII)
+_OF_A_LIFE = frozenset({"state", "attempts", "next_retry_at", "exit_code"})
 _COMPARED = (
     "state",
     "priority",
@@ -232,6 +234,9 @@ def _compare(case: Case, fresh: Index, place: str) -> Iterator[Finding]:
         elif (here.inode, here.mtime, here.size) == (there.inode, there.mtime, there.size):
             # What was settled when the job was accepted differs from today's settings, and holds.
             compared = [field for field in _COMPARED if f'"{field}":' not in (here.settings or "")]
+            if RENEWED in (here.settings or ""):
+                # Given up by hand and put back: a past life that the index alone knows to be over.
+                compared = [field for field in compared if field not in _OF_A_LIFE]
             wrong = [field for field in compared if getattr(here, field) != getattr(there, field)]
             if here.id != there.id and _says_id(case, place, name) not in (None, here.id):
                 wrong.append("id")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from queuectl import Spool, doctor
 from queuectl.finding import Case
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, Layout
+from queuectl.row import RENEWED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -141,6 +142,16 @@ def _differences(used: Row, anew: Row) -> Iterator[str]:
     settled = json.loads(used.settings or "{}")
     for name in (name for name in _MIRRORED if name not in settled):
         here, there = getattr(used, name), getattr(anew, name)
+        if f'"{name}":' in (used.settings or ""):
+            continue  # settled when the job was accepted, whatever the settings are today
+        if RENEWED in (used.settings or "") and name in {
+            "state",
+            "attempts",
+            "next_retry_at",
+            "exit_code",
+            "last_error",
+        }:
+            continue  # it was given up by hand and put back, which the index alone can know
         # A file that gives no time of its making has that of its arrival, and one that is edited keeps its place.
         if here != there and not (name in ("created_at", "updated_at") and used.state != "completed"):
             yield f"{used.place}/{used.name}: the index says {name} {here!r}, the folders {there!r}"

@@ -76,3 +76,15 @@ def test_an_index_cut_within_a_page_is_not_believed(spool_dir: Path, parts: int)
     assert Spool(spool_dir).counts()["pending"] == 60
     assert len(door.list()) == 60
     assert_spool_sane(spool_dir)
+
+
+def test_what_the_index_alone_knows_is_no_drift(spool_dir: Path) -> None:
+    """A failed job was given up by hand and put back: that its attempts are over stands in no file."""
+    drop(spool_dir, "job", command="false", max_retries=3, backoff_base=1000)
+    drain(spool_dir)
+    (spool_dir / "pending" / "job.json").rename(spool_dir / "dead" / "job.json")
+    assert Spool(spool_dir).get("job").state == "dead"
+    (spool_dir / "dead" / "job.json").rename(spool_dir / "pending" / "job.json")
+
+    assert [(row.state, row.attempts) for row in Spool(spool_dir).list()] == [("pending", 0)]
+    assert_spool_sane(spool_dir, acknowledged=["job"])
