@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from support import drop_bytes, wait_until
 
 from queuectl import Spool, files, spares
+
+from support import drop_bytes, load, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,3 +95,68 @@ def test_held_files_of_another_boot_are_not_swept(spool: Spool, spool_dir: Path)
     assert (folder / "a~0.json").read_bytes() == JOB
     assert spares.restore(spool.layout, "another boot") == 1
     assert os.listdir(spool_dir / "pending") == ["a.json"]
+
+
+def test_a_queued_file_that_somebody_linked_to_is_not_ours_to_write(spool: Spool, spool_dir: Path) -> None:
+    """A backup by hard links keeps what it saw."""
+    ours = []
+    for job_id in ("a", "b"):
+        spool.enqueue("true", id=job_id)
+    os.link(spool_dir / "pending" / "a.json", spool_dir.parent / "backup.json")
+    os.makedirs(spool.layout.claims("worker-0"))
+    for job_id in ("a", "b"):
+        row = spool._index.get(job_id)
+        assert row
+        claim = spool._mover.claim(row, "worker-0")
+        assert claim
+        ours.append(claim.ours)
+
+    assert ours == [False, True]
+
+
+def test_on_a_full_disk_an_outcome_goes_into_the_reserve(
+    spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outcome that is not recorded is a command that runs again."""
+    mine = spares.Spares(spool.layout, "worker-0", "boot", print)
+
+    def full() -> tuple[str, int]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(mine, "_open", full)
+
+    path, status = mine.write(b"outcome")
+
+    assert os.path.basename(path) == "worker-0.reserve"
+    assert (status.st_size, (spool_dir / "data" / "workers" / "worker-0.reserve").read_bytes()) == (
+        7,
+        b"outcome",
+    )
+    with pytest.raises(OSError, match="No space"):
+        mine.write(b"another")
+    mine.close()
+
+
+def test_an_outcome_too_long_for_the_disk_leaves_its_output_out(
+    spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Better an outcome without its output than none."""
+    spool.enqueue("true", id="a")
+    row = spool._index.get("a")
+    os.makedirs(spool.layout.claims("worker-0"))
+    assert row
+    claim = spool._mover.claim(row, "worker-0")
+    assert claim
+    claim.job.output = "x" * 5000
+    write = files.write_all
+
+    def small(fd: int, data: bytes) -> None:
+        if len(data) > 4000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(fd, data)
+
+    monkeypatch.setattr(files, "write_all", small)
+
+    assert spool._mover.settle(claim, "completed")
+
+    assert "left out, as the disk is full" in load(spool_dir / "done" / "a.json")["output"]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from queuectl import Spool, recover
+from queuectl.config import Settings
 from queuectl.layout import Layout
 from queuectl.owner import Identity, Lock, is_held
 from queuectl.seat import Seat
+
+from support import where_is
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,3 +100,42 @@ def test_a_lock_that_is_given_back_is_free_at_once(tmp_path: Path) -> None:
 
     assert not is_held(path)
     os.close(copy)
+
+
+@pytest.mark.parametrize("lost", ["neither", "lock file", "folder lock"])
+def test_either_lock_of_a_living_worker_keeps_its_job(
+    lost: str, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock file may be deleted with all of data/, and on some filesystems folders cannot be locked."""
+    if lost == "folder lock":
+        monkeypatch.setattr(Lock, "on_folder", _cannot)
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    spool.refresh()
+    seat = Seat.take(spool.layout)
+    seat.introduce("program")
+    row = spool._index.get("a")
+    assert row
+    assert spool._mover.claim(row, seat.name)
+    if lost == "lock file":
+        os.unlink(spool.layout.worker_file(seat.name, "lock"))
+
+    assert recover.abandoned(spool.layout, spool._mover, Settings(), print) == 0
+
+    assert where_is(spool_dir, "a") == ["processing/worker-0"]
+    seat.leave()
+
+
+def _cannot(_: str) -> Lock:
+    raise OSError(errno.EBADF, "folders cannot be locked here")
+
+
+def test_a_deleted_lock_file_is_made_and_held_again(seat: Seat) -> None:
+    """Or nobody would see this worker, and nobody could stop it."""
+    path = seat.layout.worker_file(seat.name, "lock")
+    os.unlink(path)
+    assert not is_held(path)
+
+    seat.hold_on()
+
+    assert is_held(path)

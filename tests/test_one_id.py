@@ -98,3 +98,17 @@ def test_a_scan_that_was_overtaken_vouches_for_nothing(spool_dir: Path) -> None:
 
     assert early == (0,)
     assert index.db.execute("SELECT whole FROM folders WHERE place = 'done'").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("folder", ["pending", "done", "dead", "processing/worker-9"])
+def test_an_id_is_taken_wherever_its_job_lies(folder: str, spool_dir: Path) -> None:
+    """By its file's name alone: the index may not have seen it yet."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+    (spool_dir / folder).mkdir(exist_ok=True)
+    (spool_dir / folder / "a.json").write_text('{"command": "true"}')
+
+    with pytest.raises(DuplicateId):
+        spool.enqueue("true", id="a")
+    with pytest.raises(DuplicateId):
+        list(spool.enqueue_many([{"id": "a", "command": "true"}]))

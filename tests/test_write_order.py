@@ -5,6 +5,8 @@ A power cut can be tried only where disks can be mounted; this tells everywhere,
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import re
 import sys
@@ -15,8 +17,9 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("descriptors are named by /proc", allow_module_level=True)
 
-from queuectl import Spool, Worker, config, files, recover, spares
+from queuectl import Spool, Worker, aside, config, files, recover, spares
 from queuectl.config import Settings
+from queuectl.errors import SpoolError
 from queuectl.runner import Ending, LocalRunner, Outcome
 
 from support import drop, load, wait_until
@@ -357,3 +360,27 @@ def test_a_running_job_is_noted_as_a_whole(spool: Spool, recorder: Recorder) -> 
     place = "processing/worker-0"
     assert recorder.take() == [f"sync {place}/SCRATCH", f"{place}/SCRATCH -> {place}/a.json", f"sync {place}"]
     assert load(spool_of(spool) / place / "a.json")["state"] == "processing"
+
+
+def test_what_is_put_aside_is_there_before_it_is_gone_here(spool: Spool, recorder: Recorder) -> None:
+    """A repair that is cut short leaves the file twice rather than nowhere."""
+    path = spool_of(spool) / "pending" / "odd"
+    path.touch()
+
+    aside.put(spool.layout, str(path), "odd", inode=path.stat().st_ino, now=0)
+
+    assert recorder.take() == ["pending/odd -> data/aside/odd", "sync data/aside", "sync pending"]
+
+
+def test_a_sync_of_all_that_fails_is_an_error(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be acknowledged, or deleted, on the word of a sync that did not happen."""
+
+    def refuse(_: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(files, "_syncfs", refuse)
+
+    with pytest.raises(SpoolError, match="input/output error"):
+        list(spool.enqueue_many([{"id": "a", "command": "true"}]))
+    assert not list((spool_of(spool) / "pending").iterdir())
