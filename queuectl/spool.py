@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from queuectl import files, room
 from queuectl import job as jobs
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from queuectl.row import Row
     from queuectl.seat import WorkerInfo
 
+T = TypeVar("T")
 BATCH = 2000
 """Jobs that are made durable together: one wait for the disk for all of them."""
 
@@ -164,7 +165,18 @@ class Spool:
     def counts(self) -> dict[str, int]:
         """How many jobs are pending, processing, completed, failed and dead."""
         self.refresh()
-        return self._index.counts()
+        return self._ask(self._index.counts)
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Ask the index; damage that shows only now has it made anew, and asked again."""
+        import sqlite3
+
+        try:
+            return question()
+        except sqlite3.DatabaseError as error:
+            self._index.broken = str(error)
+            self.refresh()
+            return question()
 
     def get(self, job_id: str) -> Job:
         """One job, as its file says it; the folder decides the state.
@@ -176,12 +188,12 @@ class Spool:
         """
         self.refresh()
         row = self._find(job_id)
-        if self._intake.freshen([row]):
+        if self._ask(lambda: self._intake.freshen([row])):
             row = self._find(job_id)
         return self._load(row)
 
     def _find(self, job_id: str) -> Row:
-        row = self._index.get(job_id) if jobs.is_id(job_id) else None
+        row = self._ask(lambda: self._index.get(job_id)) if jobs.is_id(job_id) else None
         if row is None:
             raise JobNotFound(job_id)
         return row
@@ -222,10 +234,11 @@ class Spool:
     def list(self, state: str | None = None, limit: int | None = None) -> builtins.list[Row]:
         """The jobs in the order of their arrival, of one state or all."""
         self.refresh()
+        return self._ask(lambda: self._listed(state, limit))
+
+    def _listed(self, state: str | None, limit: int | None) -> builtins.list[Row]:
         rows = self._index.list(state, limit)
-        if self._intake.freshen(rows):
-            rows = self._index.list(state, limit)
-        return rows
+        return self._index.list(state, limit) if self._intake.freshen(rows) else rows
 
     def workers(self) -> builtins.list[WorkerInfo]:
         """The living workers."""
@@ -347,7 +360,7 @@ class Spool:
         self.refresh()
         deleted = kept = 0
         after = -1
-        while rows := self._index.list(state, BATCH, after):
+        while rows := self._ask(lambda: self._index.list(state, BATCH, after)):  # noqa: B023 (asked at once)
             for row in rows:
                 try:
                     deleted += self._forget(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import sys
 from typing import TYPE_CHECKING
@@ -88,3 +89,26 @@ def test_what_the_index_alone_knows_is_no_drift(spool_dir: Path) -> None:
 
     assert [(row.state, row.attempts) for row in Spool(spool_dir).list()] == [("pending", 0)]
     assert_spool_sane(spool_dir, acknowledged=["job"])
+
+
+def test_an_index_cut_between_pages_is_made_anew_when_it_is_asked(spool_dir: Path) -> None:
+    """It opens well, its folders seem to agree, and only the question about a missing page finds it out."""
+    spool = Spool(spool_dir)
+    for number in range(30):
+        spool.enqueue(f"echo {number}", id=f"job{number}")
+    path = spool_dir / "data" / "queuectl.db"
+    pages = path.stat().st_size // 4096
+
+    for kept in range(1, max(pages, 12)):
+        for ask in (
+            lambda door: door.counts()["pending"],
+            lambda door: len(door.list()),
+            lambda door: door.get("job7").id,
+        ):
+            spool.list()
+            with contextlib.closing(sqlite3.connect(path)) as db:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if path.stat().st_size > kept * 4096:
+                os.truncate(path, kept * 4096)
+            assert ask(Spool(spool_dir)) in {30, "job7"}
+    assert_spool_sane(spool_dir)
