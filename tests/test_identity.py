@@ -6,12 +6,15 @@ import dataclasses
 import errno
 import json
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import Spool, recover
+from queuectl import Spool, attempt, recover
 from queuectl.config import Settings
+from queuectl.job import Job
 from queuectl.layout import Layout
 from queuectl.owner import Identity, Lock, is_held
 from queuectl.seat import Seat
@@ -139,3 +142,40 @@ def test_a_deleted_lock_file_is_made_and_held_again(seat: Seat) -> None:
     seat.hold_on()
 
     assert is_held(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone shows who holds a lock")
+def test_a_run_without_marks_is_found_by_its_lock(spool_dir: Path) -> None:
+    """Its processes have cleared their environment; what they hold still tells whose they are."""
+    layout = Layout(spool_dir)
+    layout.create()
+    job = Job(id="a", command="true")
+    lock = attempt.run_lock(layout, job, "worker-7")
+    process = subprocess.Popen(
+        ["sleep", "60"], env={"PATH": os.environ["PATH"]}, pass_fds=(lock.fd,), start_new_session=True
+    )
+    lock.abandon()
+
+    assert recover.end_run(layout, job, "worker-7")
+
+    assert process.wait(5) == -15
+    assert not is_held(layout.worker_file("worker-7", "run"))
+
+
+@pytest.mark.parametrize(("whose", "ended"), [("a", True), ("b", False)])
+def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, spool_dir: Path) -> None:
+    """It closed what it inherited; a background child of the worker's last job is not part of this run."""
+    layout = Layout(spool_dir)
+    layout.create()
+    job = Job(id=whose, command="true")
+    attempt.run_lock(layout, job, "worker-7").release()
+    process = subprocess.Popen(
+        ["sleep", "60"], env={**os.environ, **attempt.marks(layout, job, "worker-7")}, start_new_session=True
+    )
+    try:
+        assert recover.end_run(layout, Job(id="a", command="true"), "worker-7")
+
+        assert (process.poll() is not None) == ended
+    finally:
+        process.kill()
+        process.wait()

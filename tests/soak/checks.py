@@ -63,6 +63,10 @@ class Checker:
         with self._world.quiet():
             self._killer.calm()
             self._stop()
+            if list((self._world.spool / "processing").glob("*/*.json")):
+                # The last worker was killed by its job: nobody is left to free it, so a person does.
+                self._world.cli("doctor", "--repair")
+                self._world.counts["repairs by the doctor"] += 1
             self._sane()
         self._world.counts["looks at a spool at rest"] += 1
 
