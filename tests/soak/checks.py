@@ -63,8 +63,9 @@ class Checker:
         with self._world.quiet():
             self._killer.calm()
             self._stop()
-            if list((self._world.spool / "processing").glob("*/*.json")):
-                # The last worker was killed by its job: nobody is left to free it, so a person does.
+            left = ("processing/*/*.json", "data/workers/*.held.*", "data/workers/*.spare.*")
+            if any(list(self._world.spool.glob(pattern)) for pattern in left):
+                # The last worker was killed by its job: nobody is left to clear up after it, so a person does.
                 self._world.cli("doctor", "--repair")
                 self._world.counts["repairs by the doctor"] += 1
             self._sane()
