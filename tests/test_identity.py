@@ -17,6 +17,7 @@ from queuectl.config import Settings
 from queuectl.job import Job
 from queuectl.layout import Layout
 from queuectl.owner import Identity, Lock, is_held
+from queuectl.runner import end_tree
 from queuectl.seat import Seat
 
 from support import where_is
@@ -176,6 +177,22 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
         assert recover.end_run(layout, Job(id="a", command="true"), "worker-7")
 
         assert (process.poll() is not None) == ended
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_run_with_other_marks_is_left_in_peace(spool_dir: Path) -> None:
+    """The next run of the same worker shares all marks with this one but the job and the number."""
+    layout = Layout(spool_dir)
+    mine, other = (attempt.marks(layout, Job(id=job_id, command="true"), "worker-7") for job_id in ("a", "b"))
+    process = subprocess.Popen(["sleep", "60"], env={**os.environ, **other}, start_new_session=True)
+    try:
+        assert end_tree(mine, None, 0.1)
+
+        assert process.poll() is None
+        assert end_tree(other, None, 1)
+        assert process.wait(5) < 0
     finally:
         process.kill()
         process.wait()
