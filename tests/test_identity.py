@@ -196,3 +196,22 @@ def test_a_run_with_other_marks_is_left_in_peace(spool_dir: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_what_left_the_group_and_ignores_term_is_killed(spool_dir: Path, tmp_path: Path) -> None:
+    """A dead worker's run has no group that could be signalled: each process gets its own KILL."""
+    mine = attempt.marks(Layout(spool_dir), Job(id="a", command="true"), "worker-7")
+    deaf = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    process = subprocess.Popen(
+        ["sh", "-c", deaf], env={**os.environ, **mine}, stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert process.stdout
+        process.stdout.readline()
+
+        assert end_tree(mine, None, 0.2)
+
+        assert process.wait(5) == -9
+    finally:
+        process.kill()
+        process.communicate()
