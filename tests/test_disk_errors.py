@@ -117,7 +117,8 @@ def test_a_refused_command_leaves_the_job_in_one_state(
             if answer["value"] == 0:
                 assert found == [after], here
             else:
-                assert found in [[before], [after]], here
+                undone = name == "cancelled" and "cannot write the output" not in told
+                assert found in ([[before]] if undone else [[before], [after]]), here
             assert dict(server.do(spool, "look")).get("a", "") == found[0], here
             shutil.rmtree(spool)
             if not answer["hit"]:
