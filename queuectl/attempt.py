@@ -221,9 +221,10 @@ def record_crash(job: Job, worker: str, *, now: float, limit: int) -> str:
         job.last_error = f"{error}; on_crash is dead, so it is not run again"
     elif job.crashes >= limit:
         job.last_error = f"Its worker died {job.crashes} times in a row while running it"
+    # It was due when it was taken. Kept, the moment would make it a failed job again wherever its file is read.
+    job.next_retry_at = None
     if job.on_crash == "dead" or job.crashes >= limit:
         job.finished_at = now
-        job.next_retry_at = None
         return "dead"
     job.last_error = error
     return "pending"

@@ -559,7 +559,7 @@ class Machine(RuleBasedStateMachine):
                 over = known.crashes >= CRASH_LIMIT
                 known.place, known.name = "dead" if over else "pending", f"{known.id}.json"
                 known.state = known.place
-                known.retry = None if over else known.retry
+                known.retry = None
 
     def claim(self, n: int, fuse: int | None) -> None:  # noqa: ARG002 (all turns are called alike)
         """An idle worker takes the next job; if one is due it must get one."""
