@@ -232,7 +232,7 @@ def test_a_storm_of_signals_loses_no_job_and_leaves_no_child(spool_dir: Path, na
         counts = Spool(spool_dir).counts()
         assert sum(counts.values()) == MANY, told
         assert counts["completed"] + counts["pending"] == MANY, told
-    run_cli("worker", "start", "--foreground", "--drain", expect=0, timeout=60)
+    run_cli("worker", "start", "--foreground", "--drain", expect=0, timeout=60 + MANY / 10)
     runs = lines(home_of(spool_dir) / "runs")
     assert set(runs) == set(ids)
     if "INT" not in names:

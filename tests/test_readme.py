@@ -247,3 +247,15 @@ def test_every_library_has_a_reason() -> None:
 def test_the_version_has_an_entry_in_the_changes() -> None:
     """What is installed is what the changes end with."""
     assert section("Changes").lstrip().startswith(f"### {queuectl.__version__}")
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    """A promise without a test is a wish."""
+    section = README.partition("## Promises and limits")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| when")]
+    named = [re.findall(r"`(test_[a-z_]+\.py)`", row.rpartition(" | ")[2]) for row in rows]
+
+    assert len(rows) > 10
+    assert all(named)
+    missing = {name for names in named for name in names if not (Path(__file__).parent / name).is_file()}
+    assert missing == set()
