@@ -8,11 +8,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import Spool, attempt, recover
+from queuectl import Spool, attempt, files, recover
 from queuectl.config import Settings
 from queuectl.job import Job
 from queuectl.layout import Layout
@@ -20,10 +21,10 @@ from queuectl.owner import Identity, Lock, is_held
 from queuectl.runner import end_tree
 from queuectl.seat import Seat
 
-from support import where_is
+from support import drop, finished, load, wait_until, where_is
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -185,7 +186,12 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
 def test_a_run_with_other_marks_is_left_in_peace(spool_dir: Path) -> None:
     """The next run of the same worker shares all marks with this one but the job and the number."""
     layout = Layout(spool_dir)
-    mine, other = (attempt.marks(layout, Job(id=job_id, command="true"), "worker-7") for job_id in ("a", "b"))
+    # Nothing of it is like that of any other process here: code that gets this wrong ends them.
+    worker, made = f"worker-{files.token()}", time.time()
+    mine, other = (
+        attempt.marks(layout, Job(id=f"{name}-{worker}", command="true", created_at=made), worker)
+        for name in "ab"
+    )
     process = subprocess.Popen(["sleep", "60"], env={**os.environ, **other}, start_new_session=True)
     try:
         assert end_tree(mine, None, 0.1)
@@ -215,3 +221,18 @@ def test_what_left_the_group_and_ignores_term_is_killed(spool_dir: Path, tmp_pat
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_job_that_kills_its_group_ends_itself_only(
+    spool_dir: Path, workers: Callable[..., Any], cli: Callable[..., Any]
+) -> None:
+    """The worker is not in it, however the job was started."""
+    for number, command in enumerate(("kill -9 0", ["sh", "-c", "kill -9 0"])):
+        drop(spool_dir, f"job{number}", command=command, max_retries=1)
+    workers(1)
+
+    wait_until(lambda: finished(spool_dir, "job0", "job1"))
+
+    for number in range(2):
+        assert "signal 9" in load(spool_dir / "dead" / f"job{number}.json")["last_error"]
+    assert len(Spool(spool_dir).workers()) == 1

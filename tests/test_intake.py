@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool, files, intake
-from queuectl.foreign import is_job_name
+from queuectl.foreign import is_job_name, read_foreign
 
 import support
 from support import drain, drop, drop_bytes, finished, load, run_cli, wait_until, where_is
@@ -669,3 +669,24 @@ def test_a_retry_that_comes_back_before_its_copy_is_buried_stays(
     assert where_is(spool_dir, "other") == []
     assert finished(spool_dir, "a", "b")
     assert not list((spool_dir / "dead").iterdir())
+
+
+def test_an_incomplete_file_counts_as_complete_only_when_it_has_stood_still(tmp_path: Path) -> None:
+    """Seen from a moment after its last change, long after it, and by a clock that was set back far or a little."""
+    path = tmp_path / "a.json"
+    path.write_text('{"command": "tr')
+    changed = path.stat().st_ctime_ns // 1000
+    moments = {
+        "at once": 0,
+        "too early": 1_900_000,
+        "late": 2_100_000,
+        "set back": -1_900_000,
+        "far back": -9_000_000,
+    }
+
+    grows = {
+        when: read_foreign(str(path), changed + later, settle_time=2).may_grow
+        for when, later in moments.items()
+    }
+
+    assert grows == {"at once": True, "too early": True, "late": False, "set back": True, "far back": False}

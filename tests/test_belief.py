@@ -1,0 +1,142 @@
+"""When the index may be believed: each way in which it can be wrong about a folder makes it say so."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from queuectl import Spool, Worker
+
+from support import drop, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+YEAR = 365 * 86400 * 10**9
+
+
+@pytest.fixture
+def spool(spool_dir: Path) -> Spool:
+    made = Spool(spool_dir)
+    made.enqueue("true", id="a")
+    made.refresh()
+    os.utime(made.layout.pending, ns=(0, time.time_ns() - YEAR))  # long ago, so that any change shows
+    made._index.distrust("pending")
+    made.refresh()
+    assert made._index.agrees("pending", time.time_ns())
+    return made
+
+
+def claim(spool: Spool) -> None:
+    row = spool._index.get("a")
+    assert row
+    os.makedirs(spool.layout.claims("worker-0"), exist_ok=True)
+    with spool._index.moving():
+        assert spool._mover.claim(row, "worker-0")
+
+
+def enqueue(spool: Spool) -> None:
+    spool.enqueue("true", id="b")
+
+
+@pytest.mark.parametrize("move", [claim, enqueue])
+def test_a_move_of_ours_is_vouched_for(move: Callable[[Spool], None], spool: Spool) -> None:
+    """Or every move would cost a look at the whole folder."""
+    move(spool)
+
+    assert spool._index.agrees("pending", time.time_ns())
+
+
+@pytest.mark.parametrize("move", [claim, enqueue])
+def test_a_move_of_ours_does_not_vouch_for_a_strangers(
+    move: Callable[[Spool], None], spool: Spool, spool_dir: Path
+) -> None:
+    """What was dropped before it would never be seen."""
+    drop(spool_dir, "dropped", command="true")
+
+    move(spool)
+
+    assert not spool._index.agrees("pending", time.time_ns())
+    assert "dropped" in {row.id for row in spool.list()}
+
+
+def test_a_stamp_of_the_present_is_not_believed_for_long(spool: Spool) -> None:
+    """Where the clock of files ticks slowly, a second change within the tick leaves the same time."""
+    index = spool._index
+    os.utime(spool.layout.pending)
+    index.distrust("pending")
+    spool.refresh()
+    later = time.time_ns() + 10**9
+
+    answers = []
+    for fine in (True, False):
+        index._fine_times = fine
+        answers.append(index.agrees("pending", later))
+
+    assert answers == [True, False]
+
+
+def test_what_is_known_to_be_wrong_is_looked_at(spool: Spool) -> None:
+    """The folder's time matches all the while."""
+    spool._index.distrust("pending")
+
+    assert not spool._index.agrees("pending", time.time_ns())
+
+
+def test_nothing_is_written_into_a_file_that_is_gone(spool: Spool) -> None:
+    """SQLite would go on without an error, and nobody else would ever see it."""
+    index = spool._index
+    os.rename(index.path, index.path + ".away")
+
+    with pytest.raises(sqlite3.DatabaseError, match="replaced"), index.write():
+        raise AssertionError
+    with index.moving("pending"):
+        index.drop("a")
+
+    assert index.broken == "the index file was replaced"
+    assert not index.usable
+    assert [row.id for row in spool.list()] == ["a"]
+
+
+def test_a_damaged_file_makes_room_for_a_new_one(spool: Spool, spool_dir: Path) -> None:
+    """Without one every command would read all folders, for ever."""
+    spool._index.close()
+    for path in (spool_dir / "data").glob("queuectl.db*"):
+        path.write_bytes(b"no index at all " * 1000)
+
+    again = Spool(spool_dir)
+
+    assert [row.id for row in again.list()] == ["a"]
+    assert again._index.path == str(spool_dir / "data" / "queuectl.db")
+    assert (spool_dir / "data" / "queuectl.db").read_bytes().startswith(b"SQLite format 3")
+
+
+def test_a_worker_that_moves_looks_again_though_nothing_shows(spool_dir: Path) -> None:
+    """A drop that falls beside one of its own moves leaves no trace in the folder's time."""
+    worker = Worker(spool_dir)
+    worker.check()
+    worker._intake.refresh()
+    drop(spool_dir, "dropped", command="true")
+    status = os.stat(spool_dir / "pending")
+    with worker._index.write():
+        worker._index.db.execute(
+            "UPDATE folders SET mtime = ?, stamped = ? WHERE place = 'pending'",
+            (status.st_mtime_ns, status.st_mtime_ns + YEAR),
+        )
+    worker._lookout.take_in()
+    assert worker._index.get("dropped") is None
+
+    worker._lookout.moved()
+
+    def seen() -> object:
+        worker._lookout.take_in()
+        return worker._index.get("dropped")
+
+    wait_until(seen, 5)
+    worker._lookout.close()
+    worker._index.close()
