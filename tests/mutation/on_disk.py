@@ -1,0 +1,415 @@
+"""What reaches the disk, in which order, and that nothing lands on anything."""
+
+from __future__ import annotations
+
+from .run import Mutant
+
+ORDER = "tests/test_write_order.py"
+
+
+def _order(test: str) -> str:
+    return f"{ORDER}::test_{test}"
+
+
+_ENQUEUE = _order("enqueue_syncs_the_bytes_before_the_name_and_the_name_before_it_returns")
+_MANY = _order("many_are_synced_before_any_of_them_has_a_name")
+_SETTLE = _order("an_outcome_is_on_the_disk_before_the_claim_goes")
+_AT_ONCE = _order("an_outcome_that_cannot_wait_is_synced_at_once")
+_HELD = _order("a_claimed_file_is_held_until_its_outcome_is_synced")
+_RETRY = _order("back_from_dead_is_mended_where_it_lies_then_moved_then_synced")
+_STARTED = _order("a_command_that_must_not_run_twice_is_known_to_have_started")
+_RECOVER = "tests/test_recover.py::test_"
+_HOSTILE = "tests/test_hostile_files.py::test_"
+_POOL = "tests/test_pool.py::test_"
+_HAND = "tests/test_by_hand.py::test_"
+_RACES = "tests/test_claim_races.py::test_"
+
+SYNCS = (
+    Mutant(
+        "sync: no file is ever synced",
+        "files.py",
+        "        os.fsync(fd)\n\n\ndef sync_folder",
+        "        pass\n\n\ndef sync_folder",
+        (_ENQUEUE,),
+    ),
+    Mutant(
+        "sync: no folder is ever synced",
+        "files.py",
+        "    try:\n        os.fsync(fd)\n    finally:",
+        "    try:\n        pass\n    finally:",
+        (_ENQUEUE,),
+    ),
+    Mutant("sync: syncfs is not called", "files.py", "if _syncfs(fd) != 0:", "if _syncfs is None:", (_MANY,)),
+    Mutant(
+        "sync: a failed syncfs is no error",
+        "files.py",
+        "if _syncfs(fd) != 0:",
+        "if _syncfs(fd) > 0:",
+        (_order("a_sync_of_all_that_fails_is_an_error"),),
+    ),
+    Mutant(
+        "sync: new files are not",
+        "files.py",
+        "        if sync:\n            sync_file(fd)",
+        "",
+        (_ENQUEUE,),
+    ),
+    Mutant(
+        "sync: a replaced file is not",
+        "files.py",
+        "write_new(scratch, data, sync=True)",
+        "write_new(scratch, data, sync=False)",
+        (_order("a_setting_is_on_the_disk"),),
+    ),
+    Mutant(
+        "sync: the folder of a replaced file is not",
+        "files.py",
+        "        raise\n    sync_folder(folder)\n",
+        "        raise\n",
+        (_order("a_setting_is_on_the_disk"),),
+    ),
+    Mutant(
+        "sync: many files one by one are not",
+        "files.py",
+        "                sync_file(fd)\n            finally",
+        "                pass\n            finally",
+        (_MANY,),
+    ),
+    Mutant(
+        "sync: a queued job's bytes are not",
+        "moves.py",
+        "files.write_new(scratch, job.to_bytes(), sync=True)\n            try",
+        "files.write_new(scratch, job.to_bytes(), sync=False)\n            try",
+        (_ENQUEUE,),
+    ),
+    Mutant(
+        "sync: a queued job's name is not",
+        "moves.py",
+        "            files.sync_folder(self.layout.pending)\n        except OSError:\n            self._take_back(batch)",
+        "            pass\n        except OSError:\n            self._take_back(batch)",
+        (_ENQUEUE,),
+    ),
+    Mutant(
+        "sync: a batch's bytes are not",
+        "moves.py",
+        "            files.sync_many(self.layout.tmp, scratches)\n",
+        "",
+        (_MANY,),
+    ),
+    Mutant(
+        "sync: an outcome's bytes are not",
+        "moves.py",
+        "        files.write_new(scratch, job.to_bytes(), sync=True)\n        return",
+        "        files.write_new(scratch, job.to_bytes(), sync=False)\n        return",
+        (_SETTLE,),
+    ),
+    Mutant(
+        "sync: an outcome's name is not",
+        "moves.py",
+        "                    files.sync_folder(folder)\n                os.unlink",
+        "                    pass\n                os.unlink",
+        (_SETTLE,),
+    ),
+    Mutant(
+        "sync: an outcome that cannot wait is not",
+        "moves.py",
+        "                    files.sync_all(folder)\n",
+        "                    pass\n",
+        (_AT_ONCE,),
+    ),
+    Mutant(
+        "sync: an outcome that cannot wait waits",
+        "worker.py",
+        'once = claim.job.on_crash == "dead"',
+        "once = False",
+        (_STARTED,),
+    ),
+    Mutant(
+        "sync: a start that must be known is not",
+        "worker.py",
+        "            self._mover.make_durable(claim)\n",
+        "            pass\n",
+        (_STARTED,),
+    ),
+    Mutant(
+        "sync: the claim of such a start is not",
+        "moves.py",
+        "            files.sync_folder(os.path.dirname(claim.path))\n",
+        "",
+        (_STARTED,),
+    ),
+    Mutant(
+        "sync: the worker's folder of such a start is not",
+        "moves.py",
+        "            files.sync_folder(self.layout.processing)\n",
+        "",
+        (_STARTED,),
+    ),
+    Mutant(
+        "sync: the place such a start left is not",
+        "moves.py",
+        "            files.sync_folder(self.layout.processing)\n            files.sync_folder(self.layout.pending)\n",
+        "            files.sync_folder(self.layout.processing)\n",
+        (_STARTED,),
+    ),
+    Mutant(
+        "sync: held files become spares unsynced",
+        "spares.py",
+        "            files.sync_all(batch.folder)\n",
+        "            pass\n",
+        (_HELD,),
+    ),
+    Mutant(
+        "sync: outcomes one by one are not",
+        "spares.py",
+        "            files.sync_file(fd)\n",
+        "            pass\n",
+        (_HELD,),
+    ),
+    Mutant(
+        "sync: names of outcomes one by one are not",
+        "spares.py",
+        "        files.sync_folder(folder)\n\n\ndef _short",
+        "        pass\n\n\ndef _short",
+        (_HELD,),
+    ),
+    Mutant(
+        "sync: the reserve has no blocks",
+        "spares.py",
+        "files.write_new(path, bytes(RESERVE), sync=True)",
+        "files.write_new(path, bytes(RESERVE), sync=False)",
+        (_order("the_reserve_for_a_full_disk_has_its_blocks"),),
+    ),
+    Mutant(
+        "sync: held files of the dead are swept unsynced",
+        "spares.py",
+        "                files.sync_all(folder)\n            _remove",
+        "                pass\n            _remove",
+        (_order("held_files_of_a_dead_worker_go_only_when_all_is_synced"),),
+    ),
+    Mutant(
+        "sync: restored jobs are not",
+        "spares.py",
+        "    files.sync_folder(layout.pending)\n    for folder in folders:",
+        "    for folder in folders:",
+        (_order("after_a_power_cut_a_job_is_back_on_the_disk_before_its_held_copies_go"),),
+    ),
+    Mutant(
+        "sync: outcomes wait for the end of a long job",
+        "worker.py",
+        "                self._spares.flush()  # or a long job",
+        "                pass  # or a long job",
+        ("tests/test_power_cut.py::test_what_was_settled_is_synced_within_a_second_of_a_long_job",),
+    ),
+    Mutant(
+        "sync: a copy left by a crash goes before",
+        "recover.py",
+        "        files.sync_all(layout.root)  # the later",
+        "        pass  # the later",
+        (_order("a_copy_left_by_a_crash_goes_only_when_the_later_one_is_synced"),),
+    ),
+    Mutant(
+        "sync: a retried job's new name is not",
+        "hand_moves.py",
+        "            files.sync_folder(self.layout.pending)\n            files.sync_folder(self.layout.dead)\n",
+        "            files.sync_folder(self.layout.dead)\n",
+        (_RETRY,),
+    ),
+    Mutant(
+        "sync: a retried job's old name is not",
+        "hand_moves.py",
+        "            files.sync_folder(self.layout.pending)\n            files.sync_folder(self.layout.dead)\n",
+        "            files.sync_folder(self.layout.pending)\n",
+        (_RETRY,),
+    ),
+    Mutant(
+        "sync: deletions are not",
+        "spool.py",
+        "                files.sync_folder(folder)\n",
+        "                pass\n",
+        (_order("what_is_deleted_stays_deleted"),),
+    ),
+    Mutant(
+        "sync: a folder put aside into is not",
+        "aside.py",
+        "    files.sync_folder(folder(layout))\n",
+        "",
+        (_order("what_is_put_aside_is_there_before_it_is_gone_here"),),
+    ),
+    Mutant(
+        "sync: a refused enqueue stays",
+        "moves.py",
+        "        except OSError:\n            self._take_back(batch)\n            raise\n",
+        "        except OSError:\n            raise\n",
+        ("tests/test_disk_errors.py::test_enqueue_is_refused_cleanly_or_done",),
+    ),
+)
+"""Each wait for the disk."""
+
+ORDERS = (
+    Mutant(
+        "order: a claimed file is written at once",
+        "spares.py",
+        "        batch.count += 1\n        if not ours",
+        "        batch.count += 1\n        self._spares.append((batch.folder, [name]))\n        if not ours",
+        ("tests/test_held_files.py", _HELD),
+    ),
+    Mutant(
+        "order: a stranger's file is written over",
+        "spares.py",
+        "            batch.foreign.append(name)\n",
+        "            pass\n",
+        (_HELD, f"{_HOSTILE}a_hard_link_kept_outside_reaches_no_outcome"),
+    ),
+    Mutant(
+        "order: a file with a second name counts as ours",
+        "moves.py",
+        "(status.st_ino, status.st_nlink) == (row.inode, 1)",
+        "status.st_ino == row.inode",
+        ("tests/test_held_files.py::test_a_queued_file_that_somebody_linked_to_is_not_ours_to_write",),
+    ),
+    Mutant(
+        "order: the claim goes before its outcome is synced",
+        "moves.py",
+        "                # The claimed file may go only when the new one cannot be lost any more.\n",
+        "                os.unlink(claim.path)\n",
+        (_SETTLE,),
+    ),
+    Mutant(
+        "order: a retry moves first and mends then",
+        "hand_moves.py",
+        "                files.replace(source, job.to_bytes())\n                with self.index.moving(DEAD, PENDING):",
+        "                with self.index.moving(DEAD, PENDING):",
+        (_RETRY, "tests/test_cli_dlq.py::test_retry_gives_fresh_attempts_and_keeps_the_history"),
+    ),
+    Mutant(
+        "order: held copies push one another out",
+        "spares.py",
+        'name = f"{job_id}~{batch.count}.json"',
+        'name = f"{job_id}~0.json"',
+        ("tests/test_held_files.py",),
+    ),
+    Mutant(
+        "order: settling twice makes two files",
+        "moves.py",
+        "if not claim.settled and not self._commit",
+        "if not self._commit",
+        ("tests/test_one_id.py",),
+    ),
+    Mutant(
+        "order: a late outcome counts",
+        "moves.py",
+        "                if not os.path.lexists(claim.path):\n",
+        "                if False:\n",
+        (
+            f"{_HAND}a_running_job_whose_file_is_deleted_is_forgotten",
+            f"{_RECOVER}a_late_result_changes_nothing",
+        ),
+    ),
+    Mutant(
+        "order: what is claimed is not read again",
+        "moves.py",
+        "if job.id == row.id and (job.due_at or 0) <= self.now():",
+        "if True:",
+        (
+            f"{_RACES}a_job_postponed_in_place_waits_and_then_runs",
+            f"{_RACES}a_job_edited_between_look_and_claim_is_not_lost",
+        ),
+    ),
+    Mutant(
+        "order: a copy left by a crash runs again",
+        "recover.py",
+        "    if is_settled(layout, job, but=path):",
+        "    if False:",
+        (f"{_RECOVER}a_copy_left_by_a_crash_is_void",),
+    ),
+    Mutant(
+        "order: any file of the same id settles a job",
+        "spares.py",
+        "and other.continues(claimed):",
+        "and True:",
+        (f"{_RECOVER}a_foreign_file_of_the_same_id_frees_nothing",),
+    ),
+    Mutant(
+        "order: an outcome that the disk refuses is dropped",
+        "worker.py",
+        "                self._bell.wait(TROUBLE_PAUSE)\n                self._look_at_notes()\n            else:",
+        "                return False\n            else:",
+        (f"{_POOL}a_spool_that_is_read_only_for_a_moment_loses_nothing",),
+    ),
+    Mutant(
+        "order: a full disk takes the output first",
+        "moves.py",
+        "            if error.errno not in FULL or not job.output:\n                raise\n",
+        "            raise\n",
+        ("tests/test_held_files.py::test_an_outcome_too_long_for_the_disk_leaves_its_output_out",),
+    ),
+    Mutant(
+        "order: no reserve for a full disk",
+        "spares.py",
+        "            if error.errno not in FULL or self._reserve is None or len(data) > RESERVE:\n                raise\n",
+        "            raise\n",
+        ("tests/test_held_files.py::test_on_a_full_disk_an_outcome_goes_into_the_reserve",),
+    ),
+)
+"""What comes before what."""
+
+CLOBBER = (
+    Mutant(
+        "clobber: renames land on what is there",
+        "files.py",
+        "_RENAME_NOREPLACE = 1",
+        "_RENAME_NOREPLACE = 0",
+        ("tests/test_files.py::test_a_move_never_clobbers",),
+    ),
+    Mutant(
+        "clobber: without renameat2, too",
+        "files.py",
+        "        os.link(source, target, follow_symlinks=False)\n",
+        "        os.replace(source, target)\n        return\n",
+        ("tests/test_files.py::test_a_move_never_clobbers",),
+    ),
+    Mutant(
+        "clobber: without links, too",
+        "files.py",
+        "        if os.path.lexists(target):\n            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None\n",
+        "",
+        ("tests/test_files.py::test_a_move_never_clobbers",),
+    ),
+    Mutant(
+        "clobber: new files are written over old ones",
+        "files.py",
+        "os.O_CREAT | os.O_EXCL | O_CLOEXEC",
+        "os.O_CREAT | O_CLOEXEC",
+        ("tests/test_files.py::test_a_new_file_is_ours_alone",),
+    ),
+    Mutant(
+        "clobber: an id is not looked for",
+        "moves.py",
+        '        if chosen:\n            self.refuse_taken(job.id or "")\n',
+        "",
+        ("tests/test_one_id.py::test_an_id_is_taken_wherever_its_job_lies",),
+    ),
+    Mutant(
+        "clobber: an id is looked for outside the transaction",
+        "moves.py",
+        "                with self.index.moving(PENDING):\n                    self._publish(scratch, name, job, chosen=chosen)\n",
+        '                if chosen:\n                    self.refuse_taken(job.id or "")\n                with self.index.moving(PENDING):\n                    self._publish(scratch, name, job, chosen=False)\n',
+        ("tests/test_one_id.py",),
+    ),
+    Mutant(
+        "clobber: running jobs are not looked for",
+        "moves.py",
+        '                return "processing"\n',
+        "                pass\n",
+        ("tests/test_one_id.py",),
+    ),
+    Mutant(
+        "clobber: an id of a dropped file may be taken",
+        "intake.py",
+        "        taken = self.mover.state_of(job.id, but=path)\n",
+        "        taken = None\n",
+        ("tests/test_intake.py::test_the_same_id_ten_times_is_one_job_and_nine_refusals",),
+    ),
+)
+"""Nothing lands on anything."""

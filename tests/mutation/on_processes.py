@@ -1,0 +1,342 @@
+"""Who holds what, who is who, and how runs end."""
+
+from __future__ import annotations
+
+from .run import Mutant
+
+_RECOVER = "tests/test_recover.py::test_"
+_INDEX = "tests/test_index.py::test_"
+_RUNNER = "tests/test_runner.py::test_"
+_POOL = "tests/test_pool.py::test_"
+_BOUNDS = "tests/test_bounds.py::test_"
+
+LOCKS = (
+    Mutant(
+        "lock: nobody ever holds one",
+        "owner.py",
+        "    lock = Lock.acquire(path)\n    if lock is None:\n        return True\n",
+        "    lock = Lock.acquire(path)\n    if lock is None:\n        return False\n",
+        (f"{_POOL}start_stop_and_list_agree_from_different_folders",),
+    ),
+    Mutant(
+        "lock: everybody gets it",
+        "owner.py",
+        "            while not lock_descriptor(fd, blocking=False):",
+        "            while False:",
+        (
+            "tests/test_config.py::test_twenty_sets_at_once_all_take_effect",
+            f"{_POOL}start_stop_and_list_agree_from_different_folders",
+        ),
+    ),
+    Mutant(
+        "lock: a living worker is taken for dead",
+        "recover.py",
+        'lock = Lock.acquire(layout.worker_file(worker, "lock"))',
+        'lock = Lock.acquire(layout.worker_file(worker, "other"))',
+        ("tests/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
+    ),
+    Mutant(
+        "lock: the lock of a folder says nothing",
+        "recover.py",
+        "                    if is_folder_held(layout.claims(worker)):\n                        continue",
+        "                    if False:\n                        continue",
+        ("tests/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
+    ),
+    Mutant(
+        "lock: a worker does not hold its folder",
+        "seat.py",
+        "            self._folder = Lock.on_folder(path)\n",
+        "            pass\n",
+        ("tests/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
+    ),
+    Mutant(
+        "lock: a deleted lock file is not made again",
+        "seat.py",
+        "        if not self._lock.is_on(path):\n",
+        "        if False:\n",
+        ("tests/test_identity.py::test_a_deleted_lock_file_is_made_and_held_again",),
+    ),
+    Mutant(
+        "lock: the run lock says nothing",
+        "recover.py",
+        " and not is_held(lock)",
+        "",
+        ("tests/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
+    ),
+    Mutant(
+        "lock: who holds the run lock is not ended",
+        "recover.py",
+        " and end_holders(lock, _GRACE)",
+        "",
+        ("tests/test_identity.py::test_a_run_without_marks_is_found_by_its_lock",),
+    ),
+    Mutant(
+        "lock: a job does not hold the run lock",
+        "spawn.py",
+        "        os.set_inheritable(start.lock_fd, True)\n",
+        "        pass\n",
+        ("tests/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
+    ),
+    Mutant(
+        "lock: a job without a shell does not hold it",
+        "spawn.py",
+        "() if start.lock_fd is None else (start.lock_fd,)",
+        "()",
+        (f"{_RUNNER}the_lock_is_inherited_and_nothing_else",),
+    ),
+    Mutant(
+        "lock: the old run is not ended",
+        "recover.py",
+        "return end_tree(marks, None, _GRACE) and",
+        "return",
+        ("tests/test_identity.py::test_a_run_without_its_lock_is_found_by_its_marks",),
+    ),
+    Mutant(
+        "lock: nobody asks about the old run",
+        "recover.py",
+        "    if not end_run(layout, job, worker):",
+        "    if False:",
+        (f"{_RECOVER}the_old_run_is_over_before_the_new_one_begins",),
+    ),
+    Mutant(
+        "lock: a background child of another run is ended",
+        "recover.py",
+        "            return True\n        marks[",
+        "            pass\n        marks[",
+        ("tests/test_identity.py::test_a_run_without_its_lock_is_found_by_its_marks",),
+    ),
+    Mutant(
+        "lock: a haunted name is taken",
+        "seat.py",
+        "if lock is not None and _is_haunted(layout, name):",
+        "if False:",
+        ("tests/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
+    ),
+    Mutant(
+        "lock: settings are changed without one",
+        "config.py",
+        "        lock = Lock.acquire(lock_path, patience=_LOCK_PATIENCE)\n",
+        "        lock = Lock.acquire(lock_path + str(os.getpid()), patience=_LOCK_PATIENCE)\n",
+        ("tests/test_config.py::test_twenty_sets_at_once_all_take_effect",),
+    ),
+    Mutant(
+        "lock: let go of by closing only",
+        "owner.py",
+        "        unlock_descriptor(self.fd)\n        os.close(self.fd)\n",
+        "        os.close(self.fd)\n",
+        ("tests/test_identity.py",),
+    ),
+    Mutant(
+        "lock: the drop folder is emptied by all at once",
+        "lookout.py",
+        "        lock = Lock.acquire(self._lock_path)\n        if lock is not None:\n            try:\n                drops",
+        "        lock = Lock.acquire(self._lock_path + str(os.getpid()))\n        if lock is not None:\n            try:\n                drops",
+        ("tests/test_incoming.py::test_a_running_worker_takes_them_within_moments",),
+        equal="queueing an id twice is refused by the transaction; the lock only saves the work",
+    ),
+)
+"""Who holds what."""
+
+IDENTITY = (
+    Mutant(
+        "boot: the index of another boot is believed",
+        "index.py",
+        'self._meta("schema") == SCHEMA and self._meta("boot") == self.boot',
+        'self._meta("schema") == SCHEMA',
+        (f"{_INDEX}an_index_from_before_the_boot_is_not_believed",),
+    ),
+    Mutant(
+        "boot: held files of this boot are restored",
+        "spares.py",
+        "(found := _FOLDER.fullmatch(name)) and found[2] not in (None, _short(boot))",
+        "(found := _FOLDER.fullmatch(name)) and found[2]",
+        ("tests/test_held_files.py",),
+    ),
+    Mutant(
+        "boot: held files of another boot are swept",
+        "spares.py",
+        "found[1] == worker and found[2] in (None, _short(boot))",
+        "found[1] == worker",
+        ("tests/test_held_files.py",),
+    ),
+    Mutant(
+        "boot: a process of another boot is ours",
+        "owner.py",
+        "        if self.boot != boot_id():\n            return False\n",
+        "",
+        ("tests/test_identity.py", f"{_POOL}a_stranger_in_a_worker_record_is_left_alone"),
+    ),
+    Mutant(
+        "pid: a number is enough",
+        "owner.py",
+        "abs(process.create_time() - self.started) < 0.05 and ",
+        "",
+        ("tests/test_identity.py::test_a_process_of_another_boot_is_gone",),
+    ),
+    Mutant(
+        "pid: signals go without a look",
+        "owner.py",
+        "            if not self.is_running():\n                return False\n            signal",
+        "            signal",
+        ("tests/test_identity.py::test_a_process_that_is_not_the_one_meant_gets_no_signal",),
+    ),
+    Mutant(
+        "note: any stop note counts",
+        "seat.py",
+        'if note.get("pid") == self._me.pid and note.get("process_started") == self._me.started:',
+        "if note:",
+        ("tests/test_identity.py", f"{_POOL}a_stop_is_not_undone_by_the_next_start"),
+    ),
+    Mutant(
+        "note: a number is enough",
+        "seat.py",
+        ' and note.get("process_started") == self._me.started:',
+        ":",
+        ("tests/test_identity.py",),
+    ),
+    Mutant(
+        "note: any cancel note counts",
+        "seat.py",
+        'and _read(path).get("job") == job_id',
+        "",
+        ("tests/test_identity.py",),
+    ),
+    Mutant(
+        "marks: one is enough",
+        "process_tree.py",
+        "all(environ.get(name) == value",
+        "any(environ.get(name) == value",
+        ("tests/test_identity.py::test_a_run_with_other_marks_is_left_in_peace",),
+    ),
+    Mutant(
+        "marks: none are looked for",
+        "process_tree.py",
+        'if marks and _carries(one.info["environ"], marks)',
+        "if False",
+        (f"{_RUNNER}a_dead_workers_run_is_found_and_ended",),
+    ),
+    Mutant(
+        "marks: a leader's number is trusted",
+        "process_tree.py",
+        "        if ours or session & found:\n",
+        "        if True:\n",
+        (f"{_RUNNER}a_number_that_belongs_to_somebody_else_is_left_in_peace",),
+    ),
+)
+"""Who is who."""
+
+ENDS = (
+    Mutant(
+        "end: no KILL after the grace time",
+        "process_tree.py",
+        "        elif now >= self._kill_at:\n",
+        "        elif False:\n",
+        (f"{_RUNNER}a_job_that_ignores_term_is_killed_after_the_grace_time",),
+    ),
+    Mutant(
+        "end: no CONT",
+        "process_tree.py",
+        "        self._signal_group(signal.SIGCONT)\n        self._send(outside, signal.SIGCONT)\n",
+        "",
+        (f"{_RUNNER}a_stopped_job_ends_too",),
+    ),
+    Mutant(
+        "end: no TERM",
+        "process_tree.py",
+        "        self._signal_group(signal.SIGTERM)\n",
+        "",
+        (f"{_RUNNER}a_job_gets_its_grace_time_and_one_term",),
+    ),
+    Mutant(
+        "end: only the group",
+        "process_tree.py",
+        "        self._send(self._tree, _KILL)\n\n",
+        "\n",
+        ("tests/test_identity.py::test_what_left_the_group_and_ignores_term_is_killed",),
+    ),
+    Mutant(
+        "end: no second look",
+        "process_tree.py",
+        "            self._tree = self._find()\n            if not self._tree:\n                self._signal_group(_KILL)\n                return True\n",
+        "            return True\n",
+        (f"{_RUNNER}a_child_born_of_the_term_handler_ends_too",),
+    ),
+    Mutant(
+        "end: no session of its own",
+        "spawn.py",
+        "            setsid=True,\n",
+        "",
+        ("tests/test_identity.py::test_a_job_that_kills_its_group_ends_itself_only",),
+    ),
+    Mutant(
+        "end: no timeout",
+        "runner.py",
+        "        self._deadline = began + attempt.timeout if attempt.timeout else None\n",
+        "        self._deadline = None\n",
+        ("tests/test_running.py::test_timeout_of_its_own_is_worded_plainly",),
+    ),
+    Mutant(
+        "end: a lost exit code is a success",
+        "spawn.py",
+        "            return self._ended(None)\n",
+        "            return self._ended(0)\n",
+        (f"{_RUNNER}a_lost_exit_code_is_not_called_a_success",),
+    ),
+    Mutant(
+        "end: a flood is not cut",
+        "runner.py",
+        "            near |= cut(path, limit) > limit // 4\n",
+        "            pass\n",
+        (f"{_RUNNER}a_flood_of_output_stays_in_bounds",),
+    ),
+    Mutant(
+        "end: descriptors of the worker are inherited",
+        "pool.py",
+        "    files.keep_from_children()\n",
+        "",
+        (f"{_POOL}a_job_inherits_nothing_of_its_worker",),
+    ),
+    Mutant(
+        "crash: no limit of deaths",
+        "attempt.py",
+        '    if job.on_crash == "dead" or job.crashes >= limit:',
+        '    if job.on_crash == "dead":',
+        (f"{_RECOVER}a_job_that_kills_its_workers_is_given_up",),
+    ),
+    Mutant(
+        "crash: deaths far apart add up",
+        "attempt.py",
+        "        job.crashes = 0\n",
+        "",
+        (f"{_RECOVER}deaths_far_apart_do_not_add_up",),
+    ),
+    Mutant(
+        "crash: a death is an attempt",
+        "attempt.py",
+        "    job.crashes += 1\n",
+        "    job.crashes += 1\n    job.attempts += 1\n",
+        ("tests/test_retry.py::test_death_of_a_worker_costs_no_attempt",),
+    ),
+    Mutant(
+        "crash: what must not run twice does",
+        "attempt.py",
+        '    if job.on_crash == "dead" or job.crashes',
+        "    if job.crashes",
+        (f"{_BOUNDS}a_command_that_must_not_run_twice_does_not",),
+    ),
+    Mutant(
+        "stop: force is an attempt",
+        "attempt.py",
+        "    uncharged = outcome.ending == Ending.STOPPED\n",
+        "    uncharged = False\n",
+        (f"{_POOL}force_ends_the_tree_and_puts_the_job_back_uncharged",),
+    ),
+    Mutant(
+        "room: no floor",
+        "worker.py",
+        "        if self._room.lacking:\n            return None\n",
+        "",
+        (f"{_BOUNDS}workers_pause_without_room_and_go_on_by_themselves",),
+    ),
+)
+"""How runs end, and how often they may begin."""

@@ -1,0 +1,9 @@
+"""The mutants: what is taken out, and who has to notice."""
+
+from __future__ import annotations
+
+from .on_content import INTAKE, MIRROR
+from .on_disk import CLOBBER, ORDERS, SYNCS
+from .on_processes import ENDS, IDENTITY, LOCKS
+
+MUTANTS = (*SYNCS, *ORDERS, *CLOBBER, *LOCKS, *IDENTITY, *ENDS, *MIRROR, *INTAKE)
