@@ -9,13 +9,15 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    import psutil
 
 TOP = Path(__file__).parent.parent.parent
 NEEDED = ("queuectl", "spool_example", "tests", "pyproject.toml", "README.md")
@@ -83,7 +85,10 @@ def failing(mutants: Iterable[Mutant]) -> list[str]:
 @contextmanager
 def _snapshot() -> Iterator[Path]:
     """A copy of the project for all mutants: it may be worked on meanwhile."""
-    with tempfile.TemporaryDirectory(prefix="queuectl-mutants-") as folder, _copy(Path(folder), "", TOP):
+    with (
+        tempfile.TemporaryDirectory(prefix="queuectl-mutants-", ignore_cleanup_errors=True) as folder,
+        _copy(Path(folder), "", TOP),
+    ):
         yield Path(folder)
 
 
@@ -174,14 +179,24 @@ def _end(copy: Path) -> None:
     """End what the tests left running: under a mutant a worker may not be found by those who would stop it."""
     import psutil
 
-    for process in psutil.process_iter(["pid"]):
-        try:
-            if process.pid != os.getpid() and f"{copy}{os.sep}" in process.environ().get(
-                "QUEUECTL_SPOOL", ""
-            ):
+    for _ in range(5):
+        left = [process for process in psutil.process_iter() if _is_of(process, f"{copy}{os.sep}")]
+        for process in left:
+            with suppress(psutil.Error):
                 process.kill()
-        except psutil.Error:
-            continue
+        if not left:
+            return
+        psutil.wait_procs(left, 2)
+
+
+def _is_of(process: psutil.Process, folder: str) -> bool:
+    import psutil
+
+    try:
+        named = [process.environ().get("QUEUECTL_SPOOL", ""), *process.cmdline()]
+        return process.pid != os.getpid() and any(folder in text for text in named)
+    except psutil.Error:
+        return False
 
 
 def _who_failed(said: str) -> str:
