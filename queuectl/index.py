@@ -73,6 +73,9 @@ class Index(Stamps):
             self._connect()
             if self._file_inode() < 0:
                 raise sqlite3.DatabaseError("the file was cut short")
+            if self._meta("inode") not in (None, self._file_inode()):
+                # A backup put back: SQLite would lay the journal of the newer file over it.
+                raise sqlite3.DatabaseError("the file is a copy")
             trusted = self._is_trusted()
             if not trusted:
                 self._create()
@@ -363,7 +366,10 @@ class Index(Stamps):
 
     def finish_rebuild(self) -> None:
         """Declare the content complete, as of this boot."""
-        self.db.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?), ('boot', ?)", (SCHEMA, self.boot))
+        self.db.execute(
+            "INSERT OR REPLACE INTO meta VALUES ('schema', ?), ('boot', ?), ('inode', ?)",
+            (SCHEMA, self.boot, self._file_inode()),
+        )
 
     def forget_all(self) -> None:
         """Empty it, for a rebuild."""
