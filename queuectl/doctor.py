@@ -207,8 +207,7 @@ def _drift(case: Case) -> Iterator[Finding]:
     try:
         with suppress(sqlite3.Error):
             for place in (PENDING, DONE, DEAD):
-                if case.index.agrees(place, time.time_ns()):
-                    yield from _compare(case, fresh, place)
+                yield from _compare(case, fresh, place, case.index.agrees(place, time.time_ns()))
             counted = dict.fromkeys(STATES, 0) | dict(
                 case.index.db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall()
             )
@@ -220,12 +219,15 @@ def _drift(case: Case) -> Iterator[Finding]:
         fresh.close()
 
 
-def _compare(case: Case, fresh: Index, place: str) -> Iterator[Finding]:
+def _compare(case: Case, fresh: Index, place: str, believed: bool) -> Iterator[Finding]:
+    """Compare row by row. Which files there are is only for an index to know that believes it does."""
     used = _rows_at(case.index, place)
     real = _rows_at(fresh, place)
     for name in sorted(used.keys() | real.keys()):
         here, there = used.get(name), real.get(name)
         where = f"{place}/{name}"
+        if (here is None or there is None) and not believed:
+            continue
         if here is None:
             yield _drifted(case, where, f"{where} is missing from the index")
         elif there is None:
