@@ -317,15 +317,47 @@ def restore(layout: Layout, boot: str) -> int:
         for name in os.listdir(layout.workers)
         if (found := _FOLDER.fullmatch(name)) and found[2] not in (None, _short(boot))
     ]
-    if not old:
+    mark = os.path.join(layout.data, "boot")
+    if not old and _marked(mark) == boot:
         return 0
     lock = Lock.acquire(os.path.join(layout.data, "restore.lock"), patience=60)
     if lock is None:
         return 0
     try:
-        return _restore(layout, old)
+        if _marked(mark) != boot:
+            _clear_beside_claims(layout)
+        restored = _restore(layout, old)
+        files.replace(mark, boot.encode())
+        return restored
     finally:
         lock.release()
+
+
+def _marked(path: str) -> str | None:
+    """The boot in which the spool was last put right after a power cut, if it was one."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _clear_beside_claims(layout: Layout) -> None:
+    """Delete outcomes whose names reached the disk and whose bytes did not, where the job is claimed still."""
+    with suppress(FileNotFoundError), os.scandir(layout.processing) as workers:
+        claimed = [
+            os.path.join(worker.path, name)
+            for worker in workers
+            if worker.is_dir(follow_symlinks=False)
+            for name in os.listdir(worker.path)
+            if name.endswith(".json") and not name.startswith(".")
+        ]
+        for path in claimed:
+            job = _read(path)
+            if job is not None:
+                job.id = os.path.basename(path)[: -len(".json")]
+                if not is_settled(layout, job, but=path):
+                    _clear_torn(layout, job, but=path)
 
 
 def _restore(layout: Layout, folders: list[str]) -> int:
@@ -361,13 +393,13 @@ def is_settled(layout: Layout, claimed: Job, *, but: str | None = None) -> bool:
     return False
 
 
-def _clear_torn(layout: Layout, claimed: Job) -> None:
+def _clear_torn(layout: Layout, claimed: Job, *, but: str | None = None) -> None:
     """Delete what a power cut left of an outcome under the job's name.
 
     It is not whole, or it is what the recycled file held before: another job, or this one at an earlier time.
     """
     for path in _places(layout, claimed.id or ""):
-        if os.path.lexists(path):
+        if path != but and os.path.lexists(path):
             other = _read(path)
             if other is None or other.id not in (None, claimed.id) or claimed.continues(other):
                 os.unlink(path)

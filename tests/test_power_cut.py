@@ -196,3 +196,20 @@ def test_what_was_settled_is_synced_within_a_second_of_a_long_job(spool_dir: Pat
     finally:
         (spool_dir / "wait").unlink()
         worker.join()
+
+
+@pytest.mark.parametrize("place", ["done", "dead", "pending"])
+def test_an_outcome_without_its_bytes_beside_the_claim_is_cleared(
+    place: str, spool_dir: Path, server: faults.Server, tmp_path: Path
+) -> None:
+    """A power cut between the outcome's new name and the claim's end leaves bytes of nothing: the job is run again, once."""
+    runs = tmp_path / "runs"
+    server.boot("boot-0")
+    server.do(spool_dir, "enqueue", command=f"echo a >> {runs}", fields={"id": "a"})
+    server.do(spool_dir, "hold")
+    (spool_dir / place / "a.json").write_bytes(bytes(832))
+    server.boot("boot-1")
+    server.do(spool_dir, "work")
+    assert faults.places(spool_dir) == {"a": ["done"]}
+    assert [path.name for path in (spool_dir / "done").iterdir()] == ["a.json"]
+    assert faults.runs(runs)["a"] == 1
