@@ -90,5 +90,7 @@ class Case:
     def lives(self, worker: str) -> bool:
         """Whether the worker of this name holds its lock, or that of its folder should somebody have deleted data/."""
         with suppress(OSError):
-            return is_held(self.layout.worker_file(worker, "lock")) or is_folder_held(self.layout.claims(worker))
+            return is_held(self.layout.worker_file(worker, "lock")) or is_folder_held(
+                self.layout.claims(worker)
+            )
         return True  # not to be seen: then it is not ours to judge
