@@ -121,6 +121,8 @@ def test_a_worker_that_moves_looks_again_though_nothing_shows(spool_dir: Path) -
     worker = Worker(spool_dir)
     worker.check()
     worker._intake.refresh()
+    worker._lookout.take_in()  # the first look of all goes deeper
+    worker._lookout._not_before = 0.0
     drop(spool_dir, "dropped", command="true")
     status = os.stat(spool_dir / "pending")
     with worker._index.write():

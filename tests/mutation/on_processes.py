@@ -336,7 +336,7 @@ ENDS = (
         "worker.py",
         "        if self._room.lacking:\n            return None\n",
         "",
-        (f"{_BOUNDS}workers_pause_without_room_and_go_on_by_themselves",),
+        (f"{_BOUNDS}workers_pause_without_room_and_go_on_by_themselves[below the floor]",),
     ),
 )
 """How runs end, and how often they may begin."""
