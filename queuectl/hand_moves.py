@@ -82,6 +82,12 @@ class HandMoves:
             new.seq = self.index.next_seq()
         if row.id != job.id:
             self.index.drop(row.id)
+        if job.leaves_open:
+            # Given up before it ever ran: what it leaves open is settled by the intake, as for any job dropped now.
+            self.index.drop(new.id)
+            if self.index.usable:
+                self.index.distrust(PENDING)
+            return
         self.index.put(new)
 
     def bury(self, row: Row, reason: str) -> None:

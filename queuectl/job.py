@@ -29,6 +29,7 @@ READ_LIMIT = 8 << 20
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.ASCII)
+_DEFAULTED = ("priority", "timeout", "max_retries", "backoff_base", "max_backoff")
 _STATES = ("pending", "processing", "completed", "failed", "dead")
 
 
@@ -112,9 +113,14 @@ class Job:
 
     def accept(self, settings: Settings) -> None:
         """Copy the settings in force onto the fields that the producer left out, so that later changes pass it by."""
-        for name in ("priority", "timeout", "max_retries", "backoff_base", "max_backoff"):
+        for name in _DEFAULTED:
             if getattr(self, name) is None:
                 setattr(self, name, getattr(settings, name))
+
+    @property
+    def leaves_open(self) -> bool:
+        """Whether a field that the settings decide has not been decided yet."""
+        return any(getattr(self, name) is None for name in _DEFAULTED)
 
     def continues(self, earlier: Job) -> bool:
         """Whether this is a later copy of the very same job: it knows of all its runs, and of more.

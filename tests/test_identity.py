@@ -56,7 +56,7 @@ def test_a_process_that_is_not_the_one_meant_gets_no_signal() -> None:
     """The number belongs to somebody else by now, here to this very test."""
     me = Identity.mine()
 
-    assert not dataclasses.replace(me, started=me.started - 60).send(9)
+    assert not dataclasses.replace(me, started=me.started - 60).send(0)
     assert me.send(0)
 
 
@@ -170,10 +170,13 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
     layout = Layout(spool_dir)
     layout.create()
     job = Job(id=whose, command="true")
-    attempt.run_lock(layout, job, "worker-7").release()
+    lock = attempt.run_lock(layout, job, "worker-7")
+    marks = attempt.marks(layout, job, "worker-7")
+    held = () if ended else (lock.fd,)
     process = subprocess.Popen(
-        ["sleep", "60"], env={**os.environ, **attempt.marks(layout, job, "worker-7")}, start_new_session=True
+        ["sleep", "60"], env={**os.environ, **marks}, pass_fds=held, start_new_session=True
     )
+    lock.abandon()
     try:
         assert recover.end_run(layout, Job(id="a", command="true"), "worker-7")
 

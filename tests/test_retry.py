@@ -398,3 +398,20 @@ def test_death_of_a_worker_costs_no_attempt(spool_dir: Path, cli: Cli, workers: 
     record: dict[str, Any] = support.load(spool_dir / "done" / "job1.json")
     assert (record["attempts"], record["max_retries"]) == (1, 1)
     assert [entry["outcome"] for entry in record["history"]] == ["interrupted", "succeeded"]
+
+
+def test_settings_of_a_job_given_up_and_sent_back_are_those_of_its_return(spool_dir: Path, cli: Cli) -> None:
+    """It never ran, so its file leaves them open; it is accepted anew, and listed and ordered by that."""
+    cli("config", "set", "priority", "7", expect=0)
+    support.drop(spool_dir, "job1", command="true")
+    cli("cancel", "job1", expect=0)
+    cli("config", "set", "max_retries", "4", expect=0)
+
+    cli("dlq", "retry", "job1", expect=0)
+    (row,) = json.loads(cli("list", "--json", expect=0).stdout)
+    cli("config", "set", "max_retries", "9", expect=0)
+    cli("doctor", expect=0)
+    support.drain(spool_dir)
+
+    assert (row["priority"], row["max_retries"]) == (7, 4)
+    assert support.load(spool_dir / "done" / "job1.json")["max_retries"] == 4
