@@ -319,6 +319,14 @@ def test_exactly_the_limit_may_be_read(tmp_path: Path) -> None:
     assert status.st_ino == path.stat().st_ino
 
 
+def test_one_byte_more_than_the_limit_is_not_read(tmp_path: Path) -> None:
+    """The size alone decides, before anything is read."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * (LIMIT + 1))
+    with pytest.raises(files.Unfit, match=f"too large: {LIMIT + 1} bytes"):
+        files.read_plain(str(path), LIMIT)
+
+
 def test_a_file_that_grows_while_it_is_read_is_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,7 +170,7 @@ INTAKE = (
         "files.py",
         "        if status.st_size > limit:\n",
         "        if False:\n",
-        ("tests/test_files.py::test_exactly_the_limit_may_be_read",),
+        ("tests/test_files.py::test_one_byte_more_than_the_limit_is_not_read",),
     ),
     Mutant(
         "hostile: a growing file is read to its end",
