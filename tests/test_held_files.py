@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl import Spool, files, spares
+from queuectl.owner import Lock
 
 from support import drop_bytes, load, wait_until
 
@@ -160,3 +161,20 @@ def test_an_outcome_too_long_for_the_disk_leaves_its_output_out(
     assert spool._mover.settle(claim, "completed")
 
     assert "left out, as the disk is full" in load(spool_dir / "done" / "a.json")["output"]
+
+
+def test_one_process_restores_at_a_time(spool: Spool, spool_dir: Path) -> None:
+    """Two that put the same job back would put it back twice; who waits finds nothing left to do."""
+    held(spool_dir, "another boot")
+    lock = Lock.acquire(str(spool_dir / "data" / "restore.lock"))
+    assert lock
+    thread = threading.Thread(target=spares.restore, args=(spool.layout, "boot"))
+    thread.start()
+    thread.join(0.4)
+    early = os.listdir(spool_dir / "pending")
+
+    lock.release()
+    thread.join(10)
+
+    assert early == []
+    assert os.listdir(spool_dir / "pending") == ["a.json"]

@@ -6,6 +6,7 @@ from .run import Mutant
 
 _RECOVER = "tests/test_recover.py::test_"
 _INDEX = "tests/test_index.py::test_"
+_RACES = "tests/test_claim_races.py::test_"
 _RUNNER = "tests/test_runner.py::test_"
 _POOL = "tests/test_pool.py::test_"
 _BOUNDS = "tests/test_bounds.py::test_"
@@ -125,6 +126,21 @@ LOCKS = (
         "        unlock_descriptor(self.fd)\n        os.close(self.fd)\n",
         "        os.close(self.fd)\n",
         ("tests/test_identity.py",),
+    ),
+    Mutant(
+        "lock: all restore at once",
+        "spares.py",
+        'lock = Lock.acquire(os.path.join(layout.data, "restore.lock"), patience=60)',
+        'lock = Lock.acquire(os.path.join(layout.data, f"restore.{os.getpid()}"), patience=60)',
+        ("tests/test_held_files.py::test_one_process_restores_at_a_time",),
+    ),
+    Mutant(
+        "lock: all scan at once",
+        "lookout.py",
+        "        self._lock = Lock.acquire(self._lock_path)\n",
+        "        self._lock = Lock.acquire(self._lock_path + str(os.getpid()))\n",
+        (f"{_RACES}five_hundred_jobs_over_two_pools_run_once_each",),
+        equal="each file is taken in within a transaction that looks anew; the lock only saves the work",
     ),
     Mutant(
         "lock: the drop folder is emptied by all at once",
