@@ -217,7 +217,8 @@ class Killer(threading.Thread):
 
     def _some(self, folder: str) -> list[Path]:
         found = sorted((self._world.spool / folder).glob("*.json"))
-        found = [path for path in found if not path.with_name(path.name + ".reason").exists()]
+        # What is no job, or not whole yet, is left to the workers: moved to dead/ it would lie there unexplained.
+        found = [path for path in found if not path.name.startswith(("rubbish-", "hand-"))]
         return self._dice.sample(found, min(len(found), self._dice.randint(1, 3)))
 
     def _move(self, source: str, target: str) -> bool:
