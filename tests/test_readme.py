@@ -26,6 +26,8 @@ NOT_IN_TESTS = {
     "pip install '.[test]' && pytest",
     "python -m tests.bench",
     "pytest -m slow",
+    "python -m tests.mutation",
+    "python -m tests.soak --minutes 20",
     "bash .ci/run",
     "systemctl --user daemon-reload",
     "systemctl --user enable --now queuectl",
