@@ -42,11 +42,12 @@ class Found:
         job: what it says, if it is a job.
         reason: why it is none, in plain words.
         may_grow: it is not complete yet, as far as anyone can tell.
+        fault: why it cannot be read just now, although it may be there.
         gone: it is not there, or cannot be read just now; then the reason says why.
         arrived: microseconds since the epoch at which it landed where it lies.
     """
 
-    __slots__ = ("arrived", "gone", "job", "may_grow", "reason", "status")
+    __slots__ = ("arrived", "fault", "gone", "job", "may_grow", "reason", "status")
 
     def __init__(self) -> None:
         self.job: Job | None = None
@@ -54,6 +55,7 @@ class Found:
         self.reason = ""
         self.arrived = 0
         self.gone = False
+        self.fault: OSError | None = None
         self.may_grow = False
 
 
@@ -86,6 +88,7 @@ def read_foreign(path: str, now: int, settle_time: float, *, strangers: bool = F
     except OSError as error:
         found.reason = f"cannot be read: {error}"
         found.gone = True  # a passing fault of the disk is no reason to bury a job
+        found.fault = error
     if found.status is None and not found.gone:
         try:
             found.status = os.lstat(path)

@@ -21,7 +21,7 @@ from queuectl.config import Settings
 from queuectl.errors import SpoolError
 from queuectl.foreign import Found, explanation, is_job_name, read_foreign
 from queuectl.layout import DEAD, DONE, PENDING
-from queuectl.row import RENEWED, Row, invalid_row, micros, row_of, state_in
+from queuectl.row import RENEWED, Row, accept_as_indexed, invalid_row, micros, row_of, state_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +65,8 @@ class Intake:
         self._settings = settings
         self.report = report
         self._looked = 0
-        self._left_dead: set[str] = set()
+        self._left_dead: dict[str, Row] = {}
+        self.fault: OSError | None = None
         self._accepted_from: Settings | None = None
         self._accepted: dict[tuple[str, ...], str] = {}
         self._in_force = Settings()
@@ -81,6 +82,7 @@ class Intake:
         Raises:
             SpoolError: the folders cannot be read.
         """
+        self.fault = None
         try:
             self._refresh()
         except sqlite3.Error as error:
@@ -228,7 +230,7 @@ class Intake:
             status = os.lstat(os.path.join(self.layout.root, row.place, row.name))
         except OSError:
             return False
-        return (status.st_ino, status.st_mtime_ns, status.st_size) == (row.inode, row.mtime, row.size)
+        return _is_file_of(row, status)
 
     def freshen(self, rows: list[Row]) -> bool:
         """Look whether files of these waiting jobs were edited in place; True when any row changed."""
@@ -248,11 +250,14 @@ class Intake:
                 if not os.path.lexists(os.path.join(self.layout.root, place, name))
             ]
             if gone:
+                if place == DEAD:
+                    self._left_dead |= {
+                        row.id: row for row in self.index.at(place, [n for _, n in gone]).values()
+                    }
                 with self.index.write():
                     for job_id, name in gone:
                         self.index.drop_if_at(job_id, place, name)
                         if place == DEAD:
-                            self._left_dead.add(job_id)
                             self._drop_reason(name)
             after = page[-1][1]
             yield
@@ -307,6 +312,7 @@ class Intake:
     def _take(self, place: str, name: str, found: Found) -> object:
         """Put one file into the index; returns a reason when it has to be buried, or _UNFINISHED."""
         if found.gone:
+            self.fault = found.fault or self.fault
             return _UNFINISHED if found.reason else None
         if found.job is None:
             if place == PENDING:
@@ -322,16 +328,21 @@ class Intake:
             self._take_twin(place, name, found, reason)
             return None
         old = self.index.get(job.id or "")
-        # Moved back by hand. A job that was given up by hand does not say so itself: its file is as it was.
-        was_given_up = job.id in self._left_dead or (old is not None and old.place == DEAD)
+        # Moved back by hand. A job that was given up by hand does not say so itself: its very file lay in dead/.
+        lay_dead = old if old is not None and old.place == DEAD else self._left_dead.get(job.id or "")
+        was_given_up = (
+            lay_dead is not None and found.status is not None and _is_file_of(lay_dead, found.status)
+        )
         if place == PENDING and (job.state in ("completed", "dead") or was_given_up):
             job.renew()
         edited = old is not None and old.place == place == PENDING and old.name == name
         if old is not None and edited:
             found.arrived = old.arrived  # who changes a job keeps its place in the line
+            accept_as_indexed(job, old)
         row = self._row(place, name, job, found, job.id or "")
         if place == PENDING and was_given_up:
-            row.settings = orjson.dumps({**orjson.loads(row.settings or "{}"), RENEWED: True}).decode()
+            settings = {**orjson.loads(row.settings or "{}"), RENEWED: len(job.history)}
+            row.settings = orjson.dumps(settings).decode()
         if old is not None and edited:
             row.settings = old.settings or row.settings
         elif old is not None:
@@ -422,3 +433,8 @@ def _landed(pair: tuple[str, Found]) -> tuple[int, float, int, str]:
     name, found = pair
     created = found.job.created_at if found.job is not None else None
     return found.arrived, created or 0.0, len(name), name
+
+
+def _is_file_of(row: Row, status: os.stat_result) -> bool:
+    """Whether this is the very file that the row was made of, unchanged."""
+    return (status.st_ino, status.st_mtime_ns, status.st_size) == (row.inode, row.mtime, row.size)

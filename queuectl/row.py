@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from queuectl.job import Job
 
 RENEWED = "renewed"
-"""Among the settings of a row: the job came back from dead/ by hand, and its attempts were of its first life."""
+"""Among the settings of a row: the job came back from dead/ by hand, and the attempts of so many runs do not count."""
 
 SHOWN = 200
 """Characters of a command or an error that the index repeats; the file has all of it."""
@@ -136,7 +136,7 @@ def accept_as_indexed(job: Job, row: Row) -> None:
         job.created_at = row.arrived / 1e6
     if row.settings:
         settings = orjson.loads(row.settings)
-        if settings.pop(RENEWED, False):
+        if settings.pop(RENEWED, None) == len(job.history):
             job.renew()
         for name, value in settings.items():
             if getattr(job, name, None) is None:

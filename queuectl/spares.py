@@ -318,7 +318,7 @@ def restore(layout: Layout, boot: str) -> int:
         if (found := _FOLDER.fullmatch(name)) and found[2] not in (None, _short(boot))
     ]
     mark = os.path.join(layout.data, "boot")
-    if not old and _marked(mark) == boot:
+    if not old and (_marked(mark) == boot or not _claimed(layout)):
         return 0
     lock = Lock.acquire(os.path.join(layout.data, "restore.lock"), patience=60)
     if lock is None:
@@ -344,20 +344,25 @@ def _marked(path: str) -> str | None:
 
 def _clear_beside_claims(layout: Layout) -> None:
     """Delete outcomes whose names reached the disk and whose bytes did not, where the job is claimed still."""
+    for path in _claimed(layout):
+        job = _read(path)
+        if job is not None:
+            job.id = os.path.basename(path)[: -len(".json")]
+            if not is_settled(layout, job, but=path):
+                _clear_torn(layout, job, but=path)
+
+
+def _claimed(layout: Layout) -> list[str]:
+    """Every claimed job's file."""
     with suppress(FileNotFoundError), os.scandir(layout.processing) as workers:
-        claimed = [
+        return [
             os.path.join(worker.path, name)
             for worker in workers
             if worker.is_dir(follow_symlinks=False)
             for name in os.listdir(worker.path)
             if name.endswith(".json") and not name.startswith(".")
         ]
-        for path in claimed:
-            job = _read(path)
-            if job is not None:
-                job.id = os.path.basename(path)[: -len(".json")]
-                if not is_settled(layout, job, but=path):
-                    _clear_torn(layout, job, but=path)
+    return []
 
 
 def _restore(layout: Layout, folders: list[str]) -> int:

@@ -194,6 +194,9 @@ class Spool:
 
     def _find(self, job_id: str) -> Row:
         row = self._ask(lambda: self._index.get(job_id)) if jobs.is_id(job_id) else None
+        if row is None and self._intake.fault:
+            where = self._intake.fault.filename or self.layout.root
+            raise SpoolError.from_os("read", where, self._intake.fault)  # it may be the one that is asked for
         if row is None:
             raise JobNotFound(job_id)
         return row
