@@ -66,8 +66,10 @@ def a_socket(path: Path, _: Path) -> None:
 
 
 def a_folder(path: Path, _: Path) -> None:
-    path.mkdir()
-    (path / "inside.json").write_text('{"command": "echo led astray"}')
+    made = path.parent.parent / f"made-{path.name}"  # a worker may take it away while it is being filled
+    made.mkdir()
+    (made / "inside.json").write_text('{"command": "echo led astray"}')
+    made.rename(path)
 
 
 def a_sparse_file(path: Path, _: Path) -> None:
