@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from queuectl import Spool
 from queuectl.layout import STATES
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
 
 
