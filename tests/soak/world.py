@@ -51,6 +51,7 @@ class World:
         self.began = time.monotonic()
         self.acked: dict[str, str] = {}
         self.again: set[str] = set()
+        self._deleted: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.violations: list[str] = []
@@ -109,12 +110,14 @@ class World:
     def promised(self, job_id: str, kind: str) -> None:
         """A job was acknowledged: from now on it may not be lost."""
         with self._gate:
-            self.acked[job_id] = kind
             self.counts["acknowledged"] += 1
+            if job_id not in self._deleted:  # it may be gone before its producer gets to say this
+                self.acked[job_id] = kind
 
     def forgotten(self, job_id: str) -> None:
         """A person deletes it, or will in a moment."""
         with self._gate:
+            self._deleted.add(job_id)
             if self.acked.pop(job_id, None):
                 self.counts["deleted"] += 1
 
