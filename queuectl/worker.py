@@ -346,7 +346,7 @@ class Worker:
     def _attend(self, claim: Claim, running: Running) -> Outcome:
         """Wait for the end of a run, and meanwhile do what cannot wait for it."""
         noted = False
-        self._next_tick = max(self._next_tick, time.monotonic() + TICK / 4)
+        worth_noting = time.monotonic() + TICK / 4
         while (outcome := running.poll()) is None:
             if self._forced:
                 running.cancel(Ending.STOPPED)
@@ -356,7 +356,7 @@ class Worker:
             self._bell.wait(until - time.monotonic(), () if fd is None else (fd,))
             if time.monotonic() >= self._next_tick:
                 self._tick(busy=True)
-                if not noted:
+                if not noted and time.monotonic() >= worth_noting:
                     noted = True
                     with self._troubles.outlive():
                         self._mover.note_running(claim)

@@ -390,3 +390,16 @@ def test_a_claim_that_could_not_be_freed_at_first_is_freed_later(spool_dir: Path
     finally:
         worker.kill()
         worker.communicate()
+
+
+def test_a_worker_with_one_short_job_after_another_still_takes_back(spool_dir: Path, workers: Cli) -> None:
+    """What is looked at once a second is not put off by each job that begins."""
+    door = Spool(spool_dir)
+    list(door.enqueue_many({"command": "true", "priority": 10} for _ in range(3000)))
+    workers(1)
+    left = spool_dir / "processing" / "worker-7"
+    left.mkdir(mode=0o700)
+    (left / "victim.json").write_text('{"command": "true", "priority": 1}')
+    wait_until(lambda: not (left / "victim.json").exists(), timeout=30)
+
+    assert len(list((spool_dir / "pending").iterdir())) > 1, "the queue was empty by then"
