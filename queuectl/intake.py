@@ -6,10 +6,10 @@ to compare. A file that is not complete yet is left alone and looked at again.
 
 from __future__ import annotations
 
-import gc
 import os
 import sqlite3
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
@@ -103,15 +103,9 @@ class Intake:
                 self._scan_all(place)
 
     def _scan_all(self, place: str) -> None:
-        """Scan in one go. A hundred thousand files make no garbage in rings: looking for it took a tenth of the time."""
-        looking = gc.isenabled()
-        gc.disable()
-        try:
-            for _ in self.scan(place, chunk=LARGE_CHUNK):
-                continue
-        finally:
-            if looking:
-                gc.enable()
+        """Scan in one go."""
+        with self.index.in_bulk():
+            deque(self.scan(place, chunk=LARGE_CHUNK), maxlen=0)
 
     def rebuild(self) -> int:
         """Make the index anew out of the folders; returns the number of jobs found.
@@ -371,7 +365,7 @@ class Intake:
 
     def _accept(self, job: Job) -> str | None:
         """Settle what the producer left open, and remember it: a later `config set` is for new jobs only."""
-        left_open = tuple(name for name in _DEFAULTED if getattr(job, name) is None)
+        left_open = tuple([name for name in _DEFAULTED if getattr(job, name) is None])
         settings = self._in_force
         for name in left_open:
             setattr(job, name, getattr(settings, name))

@@ -60,10 +60,6 @@ def micros(moment: float) -> int:
     return int(moment) * 1_000_000 + round(moment % 1 * 1e6)
 
 
-def _micros(moment: float | None) -> int | None:
-    return None if moment is None else micros(moment)
-
-
 def ready_key(eligible: int, priority: int) -> int:
     """A waiting job's place in the order; the smallest goes first.
 
@@ -93,10 +89,10 @@ def row_of(
         priority=job.priority,
         attempts=job.attempts,
         max_retries=job.max_retries,
-        created_at=_micros(job.created_at),
-        updated_at=_micros(job.updated_at),
-        run_at=_micros(job.run_at),
-        next_retry_at=_micros(job.next_retry_at),
+        created_at=None if job.created_at is None else micros(job.created_at),
+        updated_at=None if job.updated_at is None else micros(job.updated_at),
+        run_at=None if job.run_at is None else micros(job.run_at),
+        next_retry_at=None if job.next_retry_at is None else micros(job.next_retry_at),
         command=command[:SHOWN] if isinstance(command, str) else job.shown_command[:SHOWN],
         worker=job.worker,
         exit_code=job.exit_code,
@@ -106,7 +102,7 @@ def row_of(
         size=status.st_size,
     )
     if state in ("pending", "failed"):
-        due = _micros(job.due_at)
+        due = None if job.due_at is None else micros(job.due_at)
         if due is not None and due > now:
             row.due = due
         else:

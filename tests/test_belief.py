@@ -142,3 +142,25 @@ def test_a_worker_that_moves_looks_again_though_nothing_shows(spool_dir: Path) -
     wait_until(seen, 5)
     worker._lookout.close()
     worker._index.close()
+
+
+def test_a_move_told_to_a_file_that_was_replaced_is_found(spool: Spool, spool_dir: Path) -> None:
+    """Whoever builds the new file may vouch for a folder over the very moment of that move."""
+    spool._index.distrust("done")
+    spool.refresh()
+    row = spool._index.get("a")
+    assert row
+    os.makedirs(spool.layout.claims("worker-0"))
+    taken = spool._mover.claim(row, "worker-0")
+    assert taken
+    with spool._index.moving():
+        for path in (spool_dir / "data").glob("queuectl.db*"):
+            path.unlink()
+        other = Spool(spool_dir)
+        other.refresh()
+        with other._index.moving("done"):
+            assert spool._mover.settle(taken, "completed")
+    assert [row.id for row in other.list("completed")] == []
+
+    assert [row.id for row in spool.list("completed")] == ["a"]
+    assert [row.id for row in other.list("completed")] == ["a"]

@@ -40,7 +40,10 @@ def truth(spool: Path) -> dict[str, int]:
     """The counts by the folders alone."""
     counts = dict.fromkeys(STATES, 0)
     for path in spool.glob("pending/*.json"):
-        waits_again = "next_retry_at" in load(path)
+        try:
+            waits_again = "next_retry_at" in load(path)
+        except FileNotFoundError:
+            return truth(spool)  # claimed between the two looks
         counts["failed" if waits_again else "pending"] += 1
     counts["processing"] = len(list(spool.glob("processing/*/*.json")))
     counts["completed"] = len(list(spool.glob("done/*.json")))

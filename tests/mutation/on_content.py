@@ -19,6 +19,13 @@ MIRROR = (
         ("tests/test_belief.py::test_nothing_is_written_into_a_file_that_is_gone",),
     ),
     Mutant(
+        "index: what a replaced file was told is forgotten",
+        "index.py",
+        "        self._untold.update(places)\n",
+        "",
+        ("tests/test_belief.py::test_a_move_told_to_a_file_that_was_replaced_is_found",),
+    ),
+    Mutant(
         "index: a move believes a stale stamp",
         "index.py",
         "[place for place in places if (begun or joined) and self._stamp_matches(place)]",
