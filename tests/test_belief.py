@@ -96,6 +96,7 @@ def test_nothing_is_written_into_a_file_that_is_gone(spool: Spool) -> None:
     with pytest.raises(sqlite3.DatabaseError, match="replaced"), index.write():
         raise AssertionError
     with index.moving("pending"):
+        assert not index.usable
         index.drop("a")
 
     assert index.broken == "the index file was replaced"
