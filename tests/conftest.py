@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import faults
 
 # A busy machine must not fail a property because one example took long.
 hypothesis.settings.register_profile("queuectl", deadline=None, print_blob=True)
@@ -75,3 +78,15 @@ def workers(
 
     yield start
     support.end_workers(spool_dir)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[faults.Server]:
+    """What makes a child for each move that is to be killed, refused or cut off."""
+    import faults
+
+    if not shutil.which("strace"):
+        faults.must_not_skip("strace is not installed")
+    made = faults.Server()
+    yield made
+    made.close()

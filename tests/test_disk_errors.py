@@ -30,15 +30,6 @@ STRIDES = {"pwrite64": 7, "openat": 2}
 WORKER_STRIDES = {"openat": 9, "read": 9, "unlink": 2}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[faults.Server]:
-    if not shutil.which("strace"):
-        faults.must_not_skip("strace is not installed")
-    made = faults.Server()
-    yield made
-    made.close()
-
-
 def points(call: str, strides: dict[str, int]) -> Iterator[int]:
     number = 1
     while True:

@@ -10,7 +10,7 @@ import pytest
 from stories import STORIES, judge, set_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 CALLS = (
@@ -22,15 +22,6 @@ pytestmark = pytest.mark.timeout(240)
 
 MANY = {"openat": 5, "pwrite64": 9}
 """Calls of which there are dozens, most of them of the index or only looking: every n-th of them by default."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[faults.Server]:
-    if not shutil.which("strace"):
-        faults.must_not_skip("strace is not installed")
-    made = faults.Server()
-    yield made
-    made.close()
 
 
 POINTS = [(name, call) for name, story in STORIES.items() for call in story.calls.split()]

@@ -34,15 +34,6 @@ CUTS = 300 if faults.FULL else 40
 SEED = int(os.environ.get("QUEUECTL_SEED") or random.randrange(1 << 30))
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[faults.Server]:
-    if not shutil.which("strace"):
-        faults.must_not_skip("strace is not installed")
-    made = faults.Server()
-    yield made
-    made.close()
-
-
 @pytest.fixture(params=["ext4", "xfs"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[faults.Disk]:
     kind = request.param
