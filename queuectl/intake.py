@@ -225,7 +225,7 @@ class Intake:
 
     def _unchanged(self, row: Row) -> bool:
         try:
-            status = os.lstat(os.path.join(self.layout.root, row.place, row.name))
+            status = os.lstat(f"{self.layout.root}{os.sep}{row.place}{os.sep}{row.name}")
         except OSError:
             return False
         return _is_file_of(row, status)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 if TYPE_CHECKING:
@@ -73,6 +74,13 @@ def _write(text: str) -> None:
 def line(text: str = "") -> None:
     """Print one line of result."""
     _write(visible(text) + "\n")
+
+
+def lines(texts: Iterable[str]) -> None:
+    """Print many lines of result, a thousand in one go."""
+    rest = iter(texts)
+    while part := "".join([visible(text) + "\n" for text in islice(rest, 1000)]):
+        _write(part)
 
 
 def note(text: str) -> None:

@@ -137,8 +137,7 @@ def list_command(session: Session, state: str | None, limit: int | None) -> None
     elif render.is_terminal() and len(rows) <= LONG:
         _table(rows)
     else:
-        for row in rows:
-            render.line(f"{row.id} - {row.state} - {in_full(spool, row)[0]}")
+        render.lines(f"{row.id} - {row.state} - {in_full(spool, row)[0]}" for row in rows)
 
 
 def _table(rows: list[Row]) -> None:
@@ -177,13 +176,16 @@ def _remark(row: Row, now: float) -> str:
     return (row.last_error or "") if row.state in {"failed", "dead"} else ""
 
 
+_SURELY_WHOLE = 200
+"""Characters below which the index has cut nothing, see row.SHOWN."""
+
+
 def in_full(spool: Spool, row: Row) -> tuple[str, str | None]:
     """A row's command and last error in full: the index keeps the beginning of long ones."""
-    from queuectl.errors import JobNotFound
-    from queuectl.row import SHOWN
-
-    if len(row.command) < SHOWN and len(row.last_error or "") < SHOWN:
+    if len(row.command) < _SURELY_WHOLE and len(row.last_error or "") < _SURELY_WHOLE:
         return row.command, row.last_error
+    from queuectl.errors import JobNotFound
+
     try:
         job = spool.get(row.id)
     except JobNotFound:
