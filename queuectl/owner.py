@@ -194,6 +194,19 @@ def _kill(pid: int, number: int) -> bool:
     return True
 
 
+def surely_gone(pid: int) -> bool:
+    """Whether no process has this number. That one has it says nothing; and Windows is not asked, where it would kill."""
+    if sys.platform == "win32" or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def nudge_signal() -> int | None:
     """The signal that makes a worker look at its stop file at once; None where there is none to send."""
     return None if sys.platform == "win32" else signal.SIGTERM

@@ -166,7 +166,7 @@ def _clock(case: Case) -> Iterator[Finding]:
     behind = newest - case.now()
     if behind > CLOCK_SLACK:
         fact = f"the clock is {behind:.0f} s behind {name}/, which was changed at {times.iso(newest)}"
-        yield Finding("clock", name, fact, "set the clock; jobs wait for their moments by it")
+        yield Finding("clock", "clock", fact, "set the clock; jobs wait for their moments by it")
 
 
 def _watch(case: Case) -> Iterator[Finding]:

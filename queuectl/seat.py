@@ -24,7 +24,7 @@ import orjson
 
 from queuectl import files, times
 from queuectl.errors import SpoolError
-from queuectl.owner import Identity, Lock, is_folder_held, is_held, nudge_signal
+from queuectl.owner import Identity, Lock, is_folder_held, is_held, nudge_signal, surely_gone
 
 if TYPE_CHECKING:
     from queuectl.layout import Layout
@@ -214,7 +214,19 @@ def _read(path: str) -> dict[str, Any]:
 
 def living(layout: Layout) -> list[WorkerInfo]:
     """The workers that hold their lock, in the order of their numbers."""
-    return [look(layout, name) for name in names(layout) if is_held(layout.worker_file(name, "lock"))]
+    return [look(layout, name) for name in names(layout) if _is_living(layout, name)]
+
+
+def _is_living(layout: Layout, name: str) -> bool:
+    """Whether a worker holds the lock, and not somebody who only asks or clears up after a dead one for an instant."""
+    path = layout.worker_file(name, "lock")
+    if not is_held(path):
+        return False
+    pid = _read(layout.worker_file(name, "json")).get("pid")
+    if isinstance(pid, int) and surely_gone(pid):
+        time.sleep(_SECOND_LOOK)
+        return is_held(path)
+    return True
 
 
 def names(layout: Layout) -> list[str]:
