@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ class HandMoves:
         now: the wall clock, in epoch seconds.
     """
 
-    def __init__(self, layout: Layout, index: Index, now: Callable[[], float]) -> None:
+    def __init__(self, layout: Layout, index: Index, now: Callable[[], float] = time.time) -> None:
         self.layout = layout
         self.index = index
         self.now = now

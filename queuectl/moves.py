@@ -15,7 +15,6 @@ later state makes void (see recover).
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,11 +28,9 @@ from queuectl.move_table import check
 from queuectl.row import Row, accept_as_indexed, micros, row_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Container, Sequence
 
-    from queuectl.index import Index
     from queuectl.job import Job
-    from queuectl.layout import Layout
     from queuectl.spares import Spares
 
 
@@ -52,14 +49,7 @@ class Claim:
 
 
 class Mover(HandMoves):
-    """Moves the job files of one spool, and tells the index.
-
-    Args:
-        now: the wall clock, in epoch seconds.
-    """
-
-    def __init__(self, layout: Layout, index: Index, now: Callable[[], float] = time.time) -> None:
-        super().__init__(layout, index, now)
+    """Moves the job files of one spool, and tells the index."""
 
     # -- in --------------------------------------------------------------------------------------------------------
 

@@ -397,6 +397,8 @@ def test_a_worker_with_one_short_job_after_another_still_takes_back(spool_dir: P
     door = Spool(spool_dir)
     list(door.enqueue_many({"command": "true", "priority": 10} for _ in range(3000)))
     workers(1)
+    # The look of a worker's start is over by then.
+    wait_until(lambda: len(list((spool_dir / "done").iterdir())) > 50)
     left = spool_dir / "processing" / "worker-7"
     left.mkdir(mode=0o700)
     (left / "victim.json").write_text('{"command": "true", "priority": 1}')

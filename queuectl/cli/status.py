@@ -11,6 +11,7 @@ from queuectl.cli import args as takes
 from queuectl.cli import render
 from queuectl.cli.frame import Session, command
 from queuectl.layout import STATES
+from queuectl.row import SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,13 +177,9 @@ def _remark(row: Row, now: float) -> str:
     return (row.last_error or "") if row.state in {"failed", "dead"} else ""
 
 
-_SURELY_WHOLE = 200
-"""Characters below which the index has cut nothing, see row.SHOWN."""
-
-
 def in_full(spool: Spool, row: Row) -> tuple[str, str | None]:
     """A row's command and last error in full: the index keeps the beginning of long ones."""
-    if len(row.command) < _SURELY_WHOLE and len(row.last_error or "") < _SURELY_WHOLE:
+    if len(row.command) < SHOWN and len(row.last_error or "") < SHOWN:
         return row.command, row.last_error
     from queuectl.errors import JobNotFound
 
