@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _OURS = ("QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", "QUEUECTL_MAX_RETRIES", "QUEUECTL_WORKER", "QUEUECTL_RUN")
 INTERRUPTED = "interrupted"
+_ERROR_KEPT = 1000
+"""Characters of an error that each run repeats: the name of a program that is not there may have a million."""
 
 
 def clean_environment() -> dict[str, str]:
@@ -96,7 +98,7 @@ def signed(layout: Layout, worker: str) -> tuple[str, str] | None:
 
 def run_number(job: Job) -> int:
     """The number of the run that is under way or comes next, counted over the job's whole life."""
-    return len(job.history) + 1
+    return job.runs + 1
 
 
 def prepare(
@@ -172,7 +174,7 @@ def record(job: Job, outcome: Outcome, worker: str, *, started: float, now: floa
     job.last_error = error
     job.worker = worker
     job.next_retry_at = None
-    job.history.append(_entry(job, worker, outcome, error, charged=not uncharged))
+    job.add_run(_entry(job, worker, outcome, error, charged=not uncharged))
     if uncharged:
         return "pending"
     if outcome.ending == Ending.CANCELLED:
@@ -194,7 +196,7 @@ def _entry(job: Job, worker: str, outcome: Outcome, error: str | None, *, charge
         "exit_code": outcome.exit_code,
     }
     if error:
-        entry["error"] = error
+        entry["error"] = error if len(error) <= _ERROR_KEPT else error[:_ERROR_KEPT] + "…"
     return entry
 
 
@@ -206,7 +208,7 @@ def record_crash(job: Job, worker: str, *, now: float, limit: int) -> str:
     """
     job.crashes += 1
     error = f"{worker} died while running it"
-    job.history.append(
+    job.add_run(
         {
             "run": run_number(job),
             "attempt": job.attempts + 1,

@@ -250,7 +250,7 @@ def _later(one: _Copy, other: _Copy, job_id: str) -> _Copy:
 
     def standing(copy: _Copy) -> tuple[int, bool, int, float]:
         rank = _RANK[copy.place.partition("/")[0]]
-        runs, moment = len(copy.job.history), copy.job.updated_at or 0.0
+        runs, moment = copy.job.runs, copy.job.updated_at or 0.0
         # Two ends of one job: the one that was reached last. Two copies in one state: the one that ran less.
         return rank, copy.name == f"{job_id}.json", runs if one.place != other.place else -runs, moment
 

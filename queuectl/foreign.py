@@ -108,7 +108,7 @@ def _of_fair_size(job: Job, size: int) -> Job:
     Raises:
         Unfit: it does not.
     """
-    if size > _SURELY_FAIR and job.state == "pending" and not job.history:
+    if size > _SURELY_FAIR and job.state == "pending" and not job.runs:
         size = max(size, len(job.to_bytes()))
         if size > jobs.SIZE_LIMIT:
             raise files.Unfit(f"too large: {size} bytes, and the limit is {jobs.SIZE_LIMIT}")

@@ -339,7 +339,7 @@ class Intake:
             accept_as_indexed(job, old)
         row = self._row(place, name, job, found, job.id or "")
         if place == PENDING and was_given_up:
-            settings = {**orjson.loads(row.settings or "{}"), RENEWED: len(job.history)}
+            settings = {**orjson.loads(row.settings or "{}"), RENEWED: job.runs}
             row.settings = orjson.dumps(settings).decode()
         if old is not None and edited:
             row.settings = old.settings or row.settings

@@ -27,6 +27,9 @@ SIZE_LIMIT = 1 << 20
 READ_LIMIT = 8 << 20
 """Bytes that a job of that size may have grown to, with its output and the history of its attempts."""
 
+FIRST_RUNS, LAST_RUNS = 5, 95
+"""How many entries of a history are kept: without a bound, a job that is tried for ever outgrows READ_LIMIT."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.ASCII)
 _DEFAULTED = ("priority", "timeout", "max_retries", "backoff_base", "max_backoff")
@@ -78,6 +81,7 @@ class Job:
     worker: str | None = None
     crashes: int = 0
     max_backoff: float | None = None
+    history_left_out: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
     extra: dict[str, Any] = field(default_factory=dict)
@@ -100,6 +104,27 @@ class Job:
     def runs_allowed(self) -> int:
         """How many times the command may run in all: max_retries, and 0 means 1."""
         return max(1, self.max_retries or 0)
+
+    @property
+    def runs(self) -> int:
+        """How often it has run in its whole life, however it ended; the history keeps the first and the last."""
+        return len(self.history) + self.history_left_out
+
+    def add_run(self, entry: dict[str, Any]) -> None:
+        """Add a run to the history, and leave one out of its middle when it has grown long."""
+        self.history.append(entry)
+        surplus = len(self.history) - FIRST_RUNS - LAST_RUNS
+        if surplus > 0:
+            del self.history[FIRST_RUNS : FIRST_RUNS + surplus]
+            self.history_left_out += surplus
+
+    def numbered_history(self) -> list[tuple[int, dict[str, Any]]]:
+        """Each entry of the history with the number of its run."""
+        left_out = self.history_left_out
+        return [
+            (place if place <= FIRST_RUNS else place + left_out, entry)
+            for place, entry in enumerate(self.history, 1)
+        ]
 
     @property
     def due_at(self) -> float | None:
@@ -127,8 +152,10 @@ class Job:
 
         A stranger's file that has the id by chance, or a backup, is not one.
         """
-        runs = len(earlier.history)
-        if len(self.history) <= runs or self.history[:runs] != earlier.history:
+        if self.runs <= earlier.runs:
+            return False
+        known = dict(self.numbered_history())
+        if any(known.get(run, entry) != entry for run, entry in earlier.numbered_history()):
             return False
         if self.command != earlier.command:
             return False
@@ -160,7 +187,7 @@ class Job:
 
 _NAMES = tuple(f.name for f in fields(Job) if f.name != "extra")
 _MOMENTS = frozenset({"run_at", "created_at", "updated_at", "started_at", "finished_at", "next_retry_at"})
-_BLANK_IS_DEFAULT = frozenset({"crashes", "history"})
+_BLANK_IS_DEFAULT = frozenset({"crashes", "history_left_out", "history"})
 KNOWN = frozenset(_NAMES)
 """All fields that queuectl knows."""
 
@@ -344,5 +371,6 @@ _CHECKS: dict[str, Callable[[object], Any]] = {
     "worker": _text,
     "crashes": _whole(0, _MANY),
     "max_backoff": _duration,
+    "history_left_out": _whole(0, _MANY),
     "history": _history,
 }

@@ -14,6 +14,9 @@ FOLDERS = (PENDING, PROCESSING, DONE, DEAD, "logs", "tmp", "data", "data/workers
 STATES = ("pending", "processing", "completed", "failed", "dead")
 """States as the command line names them, in the order in which they are shown."""
 
+_FEW_RUNS = 1000
+"""Above it a look at the folder is cheaper than asking for each file."""
+
 FOLDER_OF = {"pending": PENDING, "failed": PENDING, "processing": PROCESSING, "completed": DONE, "dead": DEAD}
 
 
@@ -64,6 +67,18 @@ class Layout:
     def log_file(self, job_id: str, run: int, stream: str) -> str:
         """Where the full output of a job's run-th run lies; stream is "out" or "err"."""
         return os.path.join(self.logs, f"{job_id}.{run}.{stream}")
+
+    def log_files(self, job_id: str, runs: int) -> list[str]:
+        """Where the output of so many runs lies, if it is there. A stranger's file may claim billions of runs."""
+        if runs <= _FEW_RUNS:
+            return [
+                self.log_file(job_id, run, stream) for run in range(1, runs + 1) for stream in ("out", "err")
+            ]
+        return [
+            os.path.join(self.logs, name)
+            for name in os.listdir(self.logs)
+            if name.startswith(f"{job_id}.") and name[len(job_id) + 1 :].rpartition(".")[0].isdigit()
+        ]
 
     def config_stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
         """A value that changes whenever a settings file does."""

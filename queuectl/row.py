@@ -132,7 +132,7 @@ def accept_as_indexed(job: Job, row: Row) -> None:
         job.created_at = row.arrived / 1e6
     if row.settings:
         settings = orjson.loads(row.settings)
-        if settings.pop(RENEWED, None) == len(job.history):
+        if settings.pop(RENEWED, None) == job.runs:
             job.renew()
         for name, value in settings.items():
             if getattr(job, name, None) is None:

@@ -374,7 +374,7 @@ def _restore(layout: Layout, folders: list[str]) -> int:
             if job is not None:
                 job.id = name.rpartition("~")[0]
                 known = latest.get(job.id)
-                if known is None or len(job.history) > len(known[0].history):
+                if known is None or job.runs > known[0].runs:
                     latest[job.id] = (job, path)
     lost = [(job, path) for job, path in latest.values() if not is_settled(layout, job)]
     for job, path in lost:

@@ -286,8 +286,8 @@ class Spool:
             JobNotFound: there is no such job.
         """
         job = self.get(job_id)
-        under_way = len(job.history) + 1 if job.state == "processing" else None
-        run = run or under_way or len(job.history)
+        under_way = job.runs + 1 if job.state == "processing" else None
+        run = run or under_way or job.runs
         path = self.layout.log_file(job_id, run, stream)
         if run == under_way and job.worker:
             live = self.layout.worker_file(job.worker, stream)
@@ -343,13 +343,12 @@ class Spool:
         runs = 0
         with suppress(QueuectlError, files.Unfit, OSError):
             path = os.path.join(self.layout.root, row.place, row.name)
-            runs = len(jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).history)
+            runs = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).runs
         if not self._mover.forget(row):
             return False
-        for run in range(1, runs + 1):
-            for stream in ("out", "err"):
-                with suppress(FileNotFoundError):
-                    os.unlink(self.layout.log_file(row.id, run, stream))
+        for path in self.layout.log_files(row.id, runs):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
         return True
 
     def clear(

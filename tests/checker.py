@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from queuectl import Spool, doctor
+from queuectl import job as jobs
 from queuectl.finding import Case
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, Layout
 from queuectl.row import RENEWED
@@ -173,9 +174,12 @@ def _histories(root: Path, runs: Iterable[str], again: Collection[str], unrecord
         outcomes = [entry.get("outcome") for entry in history]
         if job_id not in again and "succeeded" in outcomes[:-1]:
             yield f"{job_id} had succeeded and was run again: {outcomes}"
-        if [entry.get("run") for entry in history] != list(range(1, len(history) + 1)):
-            yield f"{job_id} has runs {[entry.get('run') for entry in history]}"
-        allowed = len(history) + (place == PROCESSING) + unrecorded
+        left_out = record.get("history_left_out", 0)
+        numbers = [*range(1, min(len(history), jobs.FIRST_RUNS) + 1)]
+        numbers += range(jobs.FIRST_RUNS + left_out + 1, len(history) + left_out + 1)
+        if [entry.get("run") for entry in history] != numbers:
+            yield f"{job_id} has runs {[entry.get('run') for entry in history]}, {left_out} left out"
+        allowed = len(history) + left_out + (place == PROCESSING) + unrecorded
         if started[job_id] > allowed:
             yield f"{job_id} was started {started[job_id]} times, and its history knows of {len(history)}"
         if place == DONE and (not outcomes or outcomes[-1] != "succeeded") and job_id in started:

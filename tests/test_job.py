@@ -153,6 +153,7 @@ WRONG: dict[str, list[Any]] = {
     "crashes": [-1, "1", True],
     "max_backoff": [-1, "never", True],
     "on_crash": ["", "later", "RUN", 5, True, ["run"]],
+    "history_left_out": [-1, 2**31 + 1, 1.5, True, "5", []],
     "history": ["x", {}, [1], ["x"], [[]], 5],
 }
 

@@ -82,7 +82,7 @@ def logs_command(
 def _last_run(job: Job) -> int:
     """The number of the latest run, the one that is under way included; 0 before the first."""
     ended = 0
-    for number, entry in enumerate(job.history, 1):
+    for number, entry in job.numbered_history():
         run = entry.get("run")
         ended = max(ended, run if isinstance(run, int) else number)
     return ended + (job.state == "processing")

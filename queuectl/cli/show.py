@@ -82,7 +82,11 @@ def _rows(job: Job) -> Iterator[tuple[str, str]]:
     yield "Interrupted", f"{job.crashes} in a row" if job.crashes else ""
     for name, value in shown.masked(job.extra).items():
         yield name, value if isinstance(value, str) else render.json_text(value, indent=None)
-    for number, entry in enumerate(job.history, 1):
+    before = 0
+    for number, entry in job.numbered_history():
+        if number > before + 1:
+            yield f"Runs {before + 1} to {number - 1}", "left out here; their logs are kept"
+        before = number
         yield f"Run {_text(entry.get('run', number))}", _attempt(entry)
     yield "Output", job.output or ""
 
