@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import support
 from support import JOB_FOLDERS
 
 if TYPE_CHECKING:
@@ -226,8 +227,13 @@ class Disk:
     def unmount(self) -> None:
         """Take it down."""
         if self.mounted:
-            subprocess.run(["umount", str(self.at)], check=True)
+            # What was being started when its worker was killed shows whose it is only once it has begun.
+            support.wait_until(self._try_to_unmount, message="the end of whoever still uses the disk")
             self.mounted = False
+
+    def _try_to_unmount(self) -> bool:
+        support.end_all(support.processes_of(self.at))
+        return not subprocess.run(["umount", str(self.at)], capture_output=True, check=False).returncode
 
     def close(self) -> None:
         """Take it down, whatever still uses it."""
