@@ -303,6 +303,16 @@ def is_strangers(status: os.stat_result) -> bool:
     return sys.platform != "win32" and status.st_uid not in (0, os.geteuid())
 
 
+def user_name(uid: int) -> str:
+    """The user's name, or the number of one who has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def kind_of(mode: int) -> str:
     """Name what is not a plain file, for a sentence."""
     for check, name in (

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from queuectl.layout import Layout
 
 
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
 def refuse_unsafe(layout: Layout) -> None:
     """See that nobody but the worker's user can put jobs into the spool, as sshd's StrictModes does for keys.
 
@@ -29,9 +32,82 @@ def refuse_unsafe(layout: Layout) -> None:
         return  # access there is a list of rights and not in the mode; the README says so
     found = list(unsafe(layout))
     if found:
-        path, problem, _ = found[0]
-        more = f" (and so for {len(found) - 1} more)" if len(found) > 1 else ""
-        raise WorkerError(f"{path} {problem}, who could run commands as you{more}", hint=_mending(found))
+        owner = owner_other_than_root(layout)
+        hint = _as_owner(layout, owner, "worker start") if owner else _mending(found)
+        raise WorkerError(_told(found), hint=hint)
+
+
+def _told(found: list[tuple[str, str, str]]) -> str:
+    path, problem, _ = found[0]
+    more = f" (and so for {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{path} {problem}, who could run commands as you{more}"
+
+
+def refuse_root(layout: Layout) -> None:
+    """See that root hands no jobs to another user's workers: they could not read root's files.
+
+    Raises:
+        SpoolError: this is root, and the spool is somebody else's.
+    """
+    owner = owner_other_than_root(layout)
+    if owner:
+        raise SpoolError(
+            f"{layout.root} is the spool of {owner}, whose workers cannot read what root writes",
+            hint=_as_owner(layout, owner, "enqueue …"),
+        )
+
+
+def owner_other_than_root(layout: Layout) -> str | None:
+    """Whose spool this is, asked by root about a spool that is not root's own; else None."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return None
+    try:
+        uid = os.stat(layout.root).st_uid
+    except OSError:
+        return None
+    return files.user_name(uid) if uid else None
+
+
+def _as_owner(layout: Layout, owner: str, words: str) -> str:
+    who = f"'#{owner}'" if owner.isdigit() else shlex.quote(owner)
+    return f"sudo -u {who} queuectl --spool {shlex.quote(layout.root)} {words}"
+
+
+class Watch:
+    """Looks again and again, cheaply, whether a spool has been opened to others since its worker began."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        way = [*_ancestors(layout.root), *_ancestors(os.path.realpath(layout.root))]
+        self._above = tuple(dict.fromkeys(way))
+        self._within = (layout.root, *_folders(layout), layout.config_yaml, layout.config_json, layout.index)
+
+    def look(self) -> str | None:
+        """What lets others in, with the command that mends it; None when nothing does.
+
+        Raises:
+            SpoolError: a folder cannot be looked at.
+        """
+        if sys.platform == "win32" or not (self._is_open() and (found := list(unsafe(self._layout)))):
+            return None
+        return f"{_told(found)}; {_mending(found)}"
+
+    def _is_open(self) -> bool:
+        """Whether a closer look is due; this one takes some microseconds a folder, once a second."""
+        trusted = (0, os.geteuid())
+        claims: list[str] = []
+        with suppress(OSError, SpoolError):
+            claims = _folders_in(self._layout.processing)
+        for path in (*self._above, *self._within, *claims):
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue  # deleted under us: made again, or the business of others
+            if status.st_uid not in trusted:
+                return True
+            if status.st_mode & _OTHERS_WRITE and not (status.st_mode & stat.S_ISVTX and path in self._above):
+                return True
+        return False
 
 
 def _mending(found: list[tuple[str, str, str]]) -> str:
@@ -48,17 +124,7 @@ def unsafe(layout: Layout) -> Iterator[tuple[str, str, str]]:
     Raises:
         SpoolError: a folder cannot be looked at.
     """
-    names = (
-        layout.pending,
-        layout.processing,
-        layout.done,
-        layout.dead,
-        layout.logs,
-        layout.tmp,
-        layout.data,
-        layout.workers,
-    )
-    for path in (layout.root, *names):
+    for path in (layout.root, *_folders(layout)):
         yield from _judge(path, _look(path))
     # What stands in these decides what is run, or taken from whom.
     for path in (*_folders_in(layout.processing), layout.config_yaml, layout.config_json, layout.index):
@@ -89,6 +155,19 @@ def unsafe_way(path: str) -> Iterator[tuple[str, str, str]]:
         yield from _judge(folder, status, may_write=bool(status.st_mode & stat.S_ISVTX))
 
 
+def _folders(layout: Layout) -> tuple[str, ...]:
+    return (
+        layout.pending,
+        layout.processing,
+        layout.done,
+        layout.dead,
+        layout.logs,
+        layout.tmp,
+        layout.data,
+        layout.workers,
+    )
+
+
 def _ancestors(path: str) -> Iterator[str]:
     while (parent := os.path.dirname(path)) != path:
         path = parent
@@ -113,7 +192,7 @@ def _look(path: str) -> os.stat_result:
 def _judge(path: str, status: os.stat_result, *, may_write: bool = False) -> Iterator[tuple[str, str, str]]:
     if files.is_strangers(status):
         yield path, f"belongs to another user (uid {status.st_uid})", f"sudo chown {_me()}"
-    if not may_write and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if not may_write and status.st_mode & _OTHERS_WRITE:
         yield path, "can be written by others", "chmod go-w"
 
 

@@ -118,7 +118,7 @@ class Drops:
         status = found.status
         if found.gone or found.may_grow or status is None:
             return
-        owner = name_of(status.st_uid)
+        owner = files.user_name(status.st_uid)
         reason = found.reason
         if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
             reason = "has a second name elsewhere"  # somebody else's file, linked to here
@@ -234,13 +234,3 @@ def _delete(path: str, status: os.stat_result) -> None:
         return
     except OSError as error:
         raise SpoolError.from_os("take away", path, error) from None
-
-
-def name_of(uid: int) -> str:
-    """The user's name, or the number of one who has none."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

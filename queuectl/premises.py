@@ -149,7 +149,7 @@ def _filesystem(case: Case) -> Iterator[Finding]:
 
 
 def _room(case: Case) -> Iterator[Finding]:
-    room = Room(case.layout.root, lambda _: None)
+    room = Room(case.layout.root, lambda *_: None)
     room.look(case.settings.min_free_space)
     if room.lacking:
         yield Finding("room", case.layout.root, f"workers pause: {room.lacking}", "make room on the disk")

@@ -1,4 +1,4 @@
-"""Whether the disk has room for another job: one that fills up under a running job loses work."""
+"""Whether a worker may begin another job: the disk has room for it, and the spool is nobody else's."""
 
 from __future__ import annotations
 
@@ -13,16 +13,26 @@ FREE_INODES = 32
 
 
 class Room:
-    """Watches the free space of the spool's filesystem.
+    """Watches the free space of the spool's filesystem, and who can write there.
+
+    A disk that fills up under a running job loses work; a spool that others can write to runs what they like.
 
     Args:
-        tell: called with the reason when room runs out, and with None when it is back.
+        tell: called with the reason when work has to pause (None when it goes on), and with a line about it.
+        danger: says what else stands in the way.
     """
 
-    def __init__(self, path: str, tell: Callable[[str | None], None]) -> None:
+    def __init__(
+        self,
+        path: str,
+        tell: Callable[[str | None, str], None],
+        danger: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self.lacking: str | None = None
         self._path = path
         self._tell = tell
+        self._danger = danger
+        self._in_danger = False
 
     def look(self, floor: int) -> None:
         """Look again; floor is in bytes, 0 for none.
@@ -30,10 +40,15 @@ class Room:
         Raises:
             OSError: the filesystem cannot be asked.
         """
-        lacking = lack(self._path, floor)
-        if bool(lacking) != bool(self.lacking):
-            self._tell(lacking)
-        self.lacking = lacking
+        danger = self._danger()
+        lacking = danger or lack(self._path, floor)
+        # How many bytes are free is news only when it begins or ends to matter.
+        if lacking and (not self.lacking or danger != (self.lacking if self._in_danger else None)):
+            self._tell(lacking, f"pausing: {lacking}")
+        elif self.lacking and not lacking:
+            over = "nobody else can write to the spool now" if self._in_danger else "there is room again"
+            self._tell(None, f"going on: {over}")
+        self.lacking, self._in_danger = lacking, bool(danger)
 
 
 def lack(path: str, floor: int) -> str | None:

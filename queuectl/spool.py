@@ -83,7 +83,7 @@ class Spool:
         record: dict[str, Any] = {"command": command}
         if not isinstance(command, str | list) and hasattr(command, "keys"):
             record = dict(command)
-        self.layout.create()
+        self._make_ready()
         job = prepare({**record, **fields}, self.settings())
         self._open_index()
         if job.id is not None:
@@ -113,7 +113,7 @@ class Spool:
         Raises:
             InvalidJob, DuplicateId, SpoolFull, SpoolError: as for enqueue; what was given out before is queued.
         """
-        self.layout.create()
+        self._make_ready()
         self._open_index()
         source = iter(records)
         queued = 0
@@ -130,6 +130,16 @@ class Spool:
                 raise failure
             if len(batch) < BATCH:
                 return
+
+    def _make_ready(self) -> None:
+        self.layout.create()
+        self._refuse_root()
+
+    def _refuse_root(self) -> None:
+        if hasattr(os, "geteuid") and os.geteuid() == 0 and os.stat(self.layout.root).st_uid != 0:
+            from queuectl import guard
+
+            guard.refuse_root(self.layout)
 
     def _open_index(self) -> None:
         """Open the index for an enqueue, which can do without it: then the next look at the folders finds the job."""
@@ -251,7 +261,7 @@ class Spool:
 
     def notes(self) -> builtins.list[str]:
         """What a person should know beside the numbers."""
-        from queuectl import seat
+        from queuectl import guard, seat
 
         self.settings()
         found = [*self._warnings]
@@ -270,7 +280,10 @@ class Spool:
             f"job {job_id} of {name}, which is gone, waits until the last process of its run ends"
             for name, job_id in seat.haunted(self.layout)
         ]
-        if lack := room.lack(self.layout.root, self.settings().min_free_space):
+        # Root, who looks at another user's spool, is no danger to it.
+        open_to = None if guard.owner_other_than_root(self.layout) else guard.Watch(self.layout).look()
+        lack = open_to or room.lack(self.layout.root, self.settings().min_free_space)
+        if lack:
             found.append(f"workers start nothing: {lack}")
         found += [f"{w.name} polls, as no events come: {w.polling}" for w in self.workers() if w.polling]
         return found
@@ -306,6 +319,7 @@ class Spool:
             JobNotFound, MoveError: there is none, or it is not dead.
             InvalidJob: the file is still no job.
         """
+        self._refuse_root()
         self.refresh()
         return self._mover.requeue(self._find(job_id), timeout=timeout)
 

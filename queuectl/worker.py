@@ -77,7 +77,7 @@ class Worker:
         self._mover = Mover(self.layout, self._index, now)
         self._intake = Intake(self.layout, self._index, self._mover, self._settings_now)
         self._watch = FolderWatch(self.layout.pending, self._bell)
-        self._room = Room(self.layout.root, self._say_pause)
+        self._room = Room(self.layout.root, self._say_pause, guard.Watch(self.layout).look)
         self._lookout = Lookout(self.layout, self._intake, self._watch)
         self._troubles = Troubles(self._say, self._index)
         self._drops = Drops(self._mover, self._troubles.say_once)
@@ -202,14 +202,15 @@ class Worker:
                 )
         # Each on its own: trouble with one must not keep the others from being looked at.
         with self._troubles.outlive():
-            self._lookout.take_from_others(self._drops, self._settings, busy=busy)
-        with self._troubles.outlive():
             self._room.look(self._settings.min_free_space)
+        with self._troubles.outlive():
+            if not self._room.lacking:
+                self._lookout.take_from_others(self._drops, self._settings, busy=busy)
 
-    def _say_pause(self, reason: str | None) -> None:
+    def _say_pause(self, reason: str | None, line: str) -> None:
         if self._seat:
             self._seat.note("paused", reason)
-        self._say(f"pausing: {reason}" if reason else "going on: there is room again")
+        self._say(line)
 
     def _look_at_notes(self) -> None:
         if self._is_over():

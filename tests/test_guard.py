@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,10 +104,80 @@ def test_a_worker_refuses_and_the_hint_mends_it(cli: Callable[..., Any], spool: 
 
 @needs_root
 def test_a_spool_of_somebody_else_is_refused(cli: Callable[..., Any], spool: Path) -> None:
-    """Root does not run what another user put into his own spool."""
+    """Root does not run what another user put into his own spool, and is told how to start that user's workers."""
     os.chown(spool, NOBODY, NOBODY)
-    mend(refused(cli, f"{spool} belongs to another user (uid {NOBODY})"))
-    assert list(unsafe(Layout(spool))) == []
+    hint = refused(cli, f"{spool} belongs to another user (uid {NOBODY})")
+    assert hint == f"sudo -u nobody queuectl --spool {spool} worker start"
+    assert where_is(spool, "job") == ["pending"]
+    told = cli("status", expect=0)
+    assert "'pending': 1" in told.stdout
+    assert told.stderr == ""
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["enqueue", "true"],
+        ["enqueue", "--file", "-"],
+        ["dlq", "retry", "old"],
+        ["config", "set", "timeout", "5"],
+    ],
+    ids=" ".join,
+)
+def test_root_hands_nothing_to_workers_who_cannot_read_it(
+    cli: Callable[..., Any], spool: Path, words: list[str]
+) -> None:
+    """What root writes is root's, 0600: a job that was acknowledged would be given up unread."""
+    drop(spool, "old", command="true").rename(spool / "dead" / "old.json")
+    cli("list", expect=0)
+    os.chown(spool, NOBODY, NOBODY)
+    before = sorted(path.relative_to(spool) for path in spool.rglob("*.[jy]*"))
+    done = cli(*words, stdin='{"command": "true"}', expect=3)
+    assert "is the spool of nobody" in done.stderr
+    assert "hint: sudo -u nobody queuectl" in done.stderr
+    assert sorted(path.relative_to(spool) for path in spool.rglob("*.[jy]*")) == before
+
+
+OPENED = {
+    "group": lambda spool: (spool / "pending").chmod(0o770),
+    "everybody": lambda spool: (spool / "dead").chmod(0o707),
+    "a worker's folder": lambda spool: (spool / "processing" / "worker-7").chmod(0o722),
+    "above": lambda spool: spool.parent.chmod(0o777),
+    "settings": lambda spool: (spool / "config.yaml").chmod(0o666),
+}
+
+
+@pytest.mark.parametrize("how", OPENED)
+def test_a_spool_opened_under_its_workers_stops_them(
+    cli: Callable[..., Any], spool: Path, workers: Callable[..., Any], how: str
+) -> None:
+    """Within a second or so they take no new job, say why and what to type, and go on once that is done."""
+    record = spool / "data" / "workers" / "worker-0.json"
+    (spool / "config.yaml").write_text("timeout: 30\n")
+    (spool / "config.yaml").chmod(0o600)
+    mode = spool.parent.stat().st_mode & 0o777
+    workers(1)
+    wait_until(lambda: finished(spool, "job"))
+    OPENED[how](spool)
+    began = time.monotonic()
+    wait_until(lambda: load(record).get("paused"))
+    assert time.monotonic() - began < 3
+    drop(spool, "waits", command="true")
+    told = cli("status", expect=0).stderr
+    assert "workers start nothing: " in told
+    assert "can be written by others, who could run commands as you; chmod go-w " in told
+    assert "paused: " in cli("worker", "list").stdout
+    two_ticks_on = time.monotonic() + 2.2
+    wait_until(lambda: time.monotonic() > two_ticks_on)
+    assert where_is(spool, "waits") == ["pending"]
+    mend(load(record)["paused"].partition("; ")[2])
+    wait_until(lambda: finished(spool, "waits"))
+    spool.parent.chmod(mode)
+    assert where_is(spool, "waits") == ["done"]
+    assert cli("status", expect=0).stderr == ""
+    log = cli("worker", "logs").stdout
+    assert log.count("pausing: ") == log.count("going on: nobody else can write to the spool now") == 1
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o775], ids=oct)

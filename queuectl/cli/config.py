@@ -100,8 +100,9 @@ def get_command(session: Session, key: str | None) -> None:
 @click.pass_obj
 def set_command(session: Session, key: str, value: str) -> None:
     """Set KEY to VALUE. Comments in the file stay, and it is never half written."""
-    from queuectl import config
+    from queuectl import config, guard
 
+    guard.refuse_root(session.spool.layout)
     taken = config.set_value(session.spool.layout, key, value)
     if session.json:
         render.json_value({config.normalise(key): taken})
@@ -114,8 +115,9 @@ def set_command(session: Session, key: str, value: str) -> None:
 @click.pass_obj
 def unset_command(session: Session, key: str) -> None:
     """Take KEY out of the file, so that the built-in value is in force again."""
-    from queuectl import config
+    from queuectl import config, guard
 
+    guard.refuse_root(session.spool.layout)
     name = config.normalise(key)
     config.unset_value(session.spool.layout, key)
     value = _load(session)[name]
