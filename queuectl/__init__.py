@@ -11,8 +11,7 @@ Names are loaded when they are first used: `import queuectl` itself costs nothin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.config import Settings
     from queuectl.errors import (

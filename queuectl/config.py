@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from queuectl import config_file, files, job, times
+from queuectl import files, job, times
 from queuectl.errors import ConfigError, SpoolError
+from queuectl.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from queuectl.layout import Layout
 
@@ -19,8 +19,8 @@ _OUTPUT_MOST = 64 << 10
 """Two streams of this size fit into a job file even if JSON writes every byte of them as six."""
 
 _LOCK_PATIENCE = 30.0
-_UNIT_TEXT = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw]|[kmg](?:i?b)?)", re.ASCII | re.IGNORECASE)
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
+_UNIT_TEXT = r"[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw]|[kmg](?:i?b)?)"
+_SIZE = r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,8 @@ def _folder(value: object) -> str:
 
 
 def _names(value: object) -> str:
+    import re
+
     if isinstance(value, str):
         value = value.replace(",", " ").split()
     elif isinstance(value, int) and not isinstance(value, bool):
@@ -102,9 +104,11 @@ _TEXTS = (_folder, _names)
 
 def _size(most: int) -> Callable[[object], int]:
     def check(value: object) -> int:
+        import re
+
         found = None
         if isinstance(value, int | float | str) and not isinstance(value, bool):
-            found = _SIZE.fullmatch(str(value).strip())
+            found = re.fullmatch(_SIZE, str(value).strip(), re.ASCII | re.IGNORECASE)
         if not found:
             raise ValueError(f"{value!r} is not a size: write bytes, or 512K, 10M, 2G")
         size = int(float(found[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[found[2].lower()])
@@ -160,6 +164,8 @@ def normalise(key: str) -> str:
     Raises:
         ConfigError: there is no such setting; it names the nearest one.
     """
+    from queuectl import config_file
+
     name = config_file.key_of(key)
     if name not in KEYS:
         raise ConfigError(f"unknown setting {key!r}{_nearest(name)}", hint="queuectl config get")
@@ -192,6 +198,8 @@ def load(layout: Layout) -> tuple[Settings, list[str]]:
     path = _existing(layout)
     if path is None:
         return Settings(), []
+    from queuectl import config_file
+
     warnings = []
     if path == layout.config_yaml and os.path.lexists(layout.config_json):
         warnings.append("config.yaml and config.json are both there: config.yaml is used")
@@ -232,8 +240,11 @@ def set_value(layout: Layout, key: str, text: str) -> Any:
         value = known.check(typed)
     except ValueError as error:
         raise ConfigError(f"{known.name}: {error}") from None
+    import re
+
     # 30s stays 30s in the file; a number is written as it was understood.
-    _change(layout, known.name, typed if isinstance(typed, str) and _UNIT_TEXT.fullmatch(typed) else value)
+    has_unit = isinstance(typed, str) and re.fullmatch(_UNIT_TEXT, typed, re.ASCII | re.IGNORECASE)
+    _change(layout, known.name, typed if has_unit else value)
     return value
 
 
@@ -250,6 +261,8 @@ def unset_value(layout: Layout, key: str) -> None:
 
 
 def _typed(text: str) -> object:
+    import re
+
     text = text.strip()
     if re.fullmatch(r"[-+]?[0-9]{1,300}", text, re.ASCII):
         return int(text)
@@ -267,6 +280,7 @@ def _existing(layout: Layout) -> str | None:
 
 def _change(layout: Layout, name: str, value: object) -> None:
     """Write a value (None: no value) into the file, one process at a time, all or nothing."""
+    from queuectl import config_file
     from queuectl.owner import Lock
 
     layout.create()

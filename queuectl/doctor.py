@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from queuectl import claims, files, premises, process_tree, recover, spares
 from queuectl import job as jobs
+from queuectl.boot import boot_id
 from queuectl.census import Census
 from queuectl.errors import InvalidJob, QueuectlError
 from queuectl.finding import Case, Finding
@@ -22,7 +23,7 @@ from queuectl.index import Index
 from queuectl.intake import Intake
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, STATES
 from queuectl.moves import Mover
-from queuectl.owner import Lock, boot_id
+from queuectl.owner import Lock
 from queuectl.row import RENEWED
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ QueuectlError (1)
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 

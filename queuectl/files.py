@@ -5,14 +5,15 @@ Knows no jobs. Every function either does all it says or raises OSError with not
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import signal
 import stat
 import sys
 from contextlib import suppress
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -24,6 +25,7 @@ OVERWRITE = os.O_WRONLY | O_CLOEXEC | _BINARY
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _NOT_HERE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
+_NO_LINKS = _NOT_HERE | {errno.EPERM}
 
 
 class Unfit(Exception):
@@ -114,7 +116,7 @@ def sync_all(folder: str) -> None:
     fd = os.open(folder, os.O_RDONLY | O_CLOEXEC | os.O_DIRECTORY)
     try:
         if _syncfs(fd) != 0:
-            code = ctypes.get_errno()
+            code = _errno()
             raise OSError(code, os.strerror(code), folder)
     finally:
         os.close(fd)
@@ -137,6 +139,26 @@ def replace(path: str, data: bytes) -> None:
 def set_aside(path: str, aside: str) -> None:
     """Rename a log of ours over the one set aside before it."""
     os.replace(path, aside)
+
+
+def publish(scratch: str, target: str) -> None:
+    """Give a new file of ours its name, but never an existing one's.
+
+    A link refuses that by itself and costs as much as a rename; renameat2 would have to load ctypes first, and a lone
+    enqueue has not so much time.
+
+    Raises:
+        FileExistsError: the target exists; nothing changed.
+    """
+    try:
+        os.link(scratch, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        move(scratch, target)
+        return
+    with suppress(OSError):  # it has its name; the other one is swept like any leftover
+        os.unlink(scratch)
 
 
 def move(source: str, target: str) -> None:
@@ -181,33 +203,53 @@ def delete(path: str) -> None:
         os.unlink(path)
 
 
-def _libc(name: str, *arguments: Any) -> Any:
-    """A function of Linux's C library that Python has no call for, or None."""
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
-        found = getattr(ctypes.CDLL(None, use_errno=True), name)
-    except (OSError, AttributeError):
-        return None
-    found.argtypes = arguments
-    found.restype = ctypes.c_int
-    return found
+_libc: dict[str, Any] = {}
 
 
-_renameat2 = _libc("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
-_syncfs = _libc("syncfs", ctypes.c_int)
-CAN_SYNC_ALL = _syncfs is not None
+def _in_libc(name: str, *kinds: str) -> Any:
+    """A function of Linux's C library that Python has no call for; one that fails where it is missing."""
+    import ctypes
+
+    call = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    if call is None:
+
+        def found(*_: Any) -> int:
+            ctypes.set_errno(errno.ENOSYS)
+            return -1
+
+        return found
+    call.argtypes = [getattr(ctypes, kind) for kind in kinds]
+    call.restype = ctypes.c_int
+    return _libc.setdefault(name, call)
+
+
+def _errno() -> int:
+    import ctypes
+
+    return ctypes.get_errno()
+
+
+def _renameat2(from_folder: int, source: bytes, to_folder: int, target: bytes, flags: int) -> int:
+    call = _libc.get("renameat2") or _in_libc("renameat2", "c_int", "c_char_p", "c_int", "c_char_p", "c_uint")
+    return int(call(from_folder, source, to_folder, target, flags))
+
+
+def _syncfs(fd: int) -> int:
+    return int((_libc.get("syncfs") or _in_libc("syncfs", "c_int"))(fd))
+
+
+CAN_SYNC_ALL = sys.platform.startswith("linux")
 """Whether one call syncs a whole filesystem and waits for it."""
 
 
 def _rename_noreplace(source: str, target: str) -> bool:
     """Try renameat2; False where the kernel or the filesystem does not know it."""
-    if _renameat2 is None:
+    if not sys.platform.startswith("linux"):
         return False
     status = _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
     if status == 0:
         return True
-    code = ctypes.get_errno()
+    code = _errno()
     if code in _NOT_HERE:
         return False
     raise OSError(code, os.strerror(code), source, None, target)
@@ -217,7 +259,7 @@ def _link_then_unlink(source: str, target: str) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _NOT_HERE | {errno.EPERM}:
+        if error.errno not in _NO_LINKS:
             raise
         # No hard links here (FAT, some network shares): a look first is all that is left.
         if os.path.lexists(target):
@@ -336,6 +378,7 @@ def open_for_writing_elsewhere(path: str) -> bool | None:
     if not sys.platform.startswith("linux"):
         return None
     import fcntl
+    import signal
 
     try:
         fd = os.open(path, _STRANGER)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from queuectl import config
+from queuectl.boot import boot_id
 from queuectl.config import Settings
 from queuectl.errors import ConfigError
 from queuectl.index import Index
 from queuectl.intake import Intake
 from queuectl.moves import Mover
-from queuectl.owner import boot_id, is_folder_held, is_held
+from queuectl.owner import is_folder_held, is_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from queuectl import files
 from queuectl import job as jobs
@@ -14,6 +13,7 @@ from queuectl.layout import DEAD, PENDING
 from queuectl.move_table import check
 from queuectl.row import Row, invalid_row, micros, row_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -11,15 +11,16 @@ import os
 import sqlite3
 from contextlib import contextmanager, suppress
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
 
 from queuectl.layout import STATES
 from queuectl.row import Row
 from queuectl.schema import SCHEMA, TABLES
 from queuectl.stamps import Stamps
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
 SETTLING = 2.0
 """Seconds to wait while others make the file what it is to be; afterwards nobody holds it so that it cannot be opened."""
@@ -30,7 +31,7 @@ BUSY = 30.0
 PAGE = 4096
 """Bytes of a page of the index. Its file always has whole ones."""
 
-_COLUMNS = tuple(Row.__dataclass_fields__)
+_COLUMNS = tuple(Row.__match_args__)
 _values = attrgetter(*_COLUMNS)
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
 _INSERT = f"INSERT INTO jobs({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"

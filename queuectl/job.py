@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
+import sys
 import time
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from queuectl import times
 from queuectl.errors import InvalidJob
-from queuectl.shown import one_line
-from queuectl.strict_json import load_object
+from queuectl.plain import dataclass, field
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from queuectl.config import Settings
 
@@ -30,15 +26,23 @@ READ_LIMIT = 8 << 20
 FIRST_RUNS, LAST_RUNS = 5, 95
 """How many entries of a history are kept: without a bound, a job that is tried for ever outgrows READ_LIMIT."""
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.ASCII)
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_DEVICES = frozenset(
+    ["con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(10))]
+)
 _DEFAULTED = ("priority", "timeout", "max_retries", "backoff_base", "max_backoff")
 _STATES = ("pending", "processing", "completed", "failed", "dead")
 
 
 def is_id(text: str) -> bool:
     """Whether text can be an id: 1-64 of A-Z a-z 0-9 . _ -, first a letter or digit; not a Windows device name."""
-    return bool(_ID.fullmatch(text)) and not text.endswith(".") and not _RESERVED.fullmatch(text)
+    return (
+        0 < len(text) <= 64
+        and not text.strip(_LETTERS + "._-")
+        and text[0] in _LETTERS
+        and text[-1] != "."
+        and text.partition(".")[0].lower() not in _DEVICES
+    )
 
 
 def new_id(now: float) -> str:
@@ -98,6 +102,8 @@ class Job:
     @property
     def safe_command(self) -> str:
         """The command as one line that can do a terminal no harm."""
+        from queuectl.shown import one_line
+
         return one_line(self.shown_command)
 
     @property
@@ -182,10 +188,31 @@ class Job:
 
     def to_bytes(self) -> bytes:
         """The file's content: indented JSON in UTF-8 with a newline at the end."""
-        return orjson.dumps(self.to_dict(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        record = self.to_dict()
+        if "orjson" not in sys.modules and (text := _plain_json(record)):
+            return text.encode()
+        import orjson
+
+        return orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-_NAMES = tuple(f.name for f in fields(Job) if f.name != "extra")
+def _plain_json(record: Mapping[Any, Any]) -> str | None:
+    """The same without orjson, which takes longer to load than a job to enqueue; None for what is not plain."""
+    lines = []
+    for name, value in record.items():
+        if type(name) is not str or not name.isidentifier():
+            return None
+        if type(value) is str and value.isprintable():
+            shown = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        elif type(value) is int and -(2**63) <= value < 2**63:
+            shown = str(value)
+        else:
+            return None
+        lines.append(f'  "{name}": {shown}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+_NAMES = tuple(name for name in Job.__match_args__ if name != "extra")
 _MOMENTS = frozenset({"run_at", "created_at", "updated_at", "started_at", "finished_at", "next_retry_at"})
 _BLANK_IS_DEFAULT = frozenset({"crashes", "history_left_out", "history"})
 KNOWN = frozenset(_NAMES)
@@ -201,6 +228,8 @@ def parse(data: bytes) -> Job:
     Raises:
         InvalidJob: with the field, and the reason in plain words.
     """
+    from queuectl.strict_json import load_object
+
     return from_mapping(load_object(data))
 
 
@@ -279,7 +308,7 @@ def _whole(low: int, high: int) -> Callable[[object], int]:
 def _base(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"must be a number, not {_kind(value)}")
-    if not 1 <= value < math.inf:
+    if not 1 <= value < float("inf"):
         raise ValueError(f"must be at least 1, not {value}")
     if value > 1e300:
         raise ValueError("must be at most 1e300")

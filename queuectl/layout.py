@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from pathlib import Path
 
 from queuectl.errors import SpoolError
 
@@ -20,10 +19,10 @@ _FEW_RUNS = 1000
 FOLDER_OF = {"pending": PENDING, "failed": PENDING, "processing": PROCESSING, "completed": DONE, "dead": DEAD}
 
 
-def default_root() -> Path:
+def default_root() -> str:
     """The spool that is meant when nobody names one: $QUEUECTL_SPOOL, else ~/.queuectl."""
     named = os.environ.get("QUEUECTL_SPOOL")
-    return Path(named).expanduser() if named else Path.home() / ".queuectl"
+    return os.path.expanduser(named or os.path.join("~", ".queuectl"))
 
 
 class Layout:

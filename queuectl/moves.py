@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from queuectl import files
 from queuectl import job as jobs
@@ -25,8 +23,10 @@ from queuectl.errors import FULL, DuplicateId, InvalidJob, SpoolError
 from queuectl.hand_moves import HandMoves
 from queuectl.layout import DEAD, PENDING, PROCESSING
 from queuectl.move_table import check
+from queuectl.plain import dataclass
 from queuectl.row import Row, accept_as_indexed, micros, row_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
@@ -70,9 +70,10 @@ class Mover(HandMoves):
             try:
                 with self.index.moving(PENDING):
                     self._publish(scratch, name, job, chosen=chosen)
-            finally:
+            except BaseException:
                 with suppress(OSError):
                     os.unlink(scratch)
+                raise
             self._sync_queued([job])
         except FileExistsError:
             raise DuplicateId(job.id or "", "pending") from None
@@ -116,7 +117,7 @@ class Mover(HandMoves):
         except OSError as error:
             raise SpoolError.from_os("queue jobs in", self.layout.pending, error) from None
         finally:
-            for scratch in scratches:
+            for scratch in scratches[queued:]:
                 with suppress(OSError):
                     os.unlink(scratch)
         return queued, taken
@@ -126,7 +127,7 @@ class Mover(HandMoves):
         if chosen:
             self.refuse_taken(job.id or "")
         target = os.path.join(self.layout.pending, name)
-        files.move(scratch, target)
+        files.publish(scratch, target)
         now = micros(self.now())
         with suppress(FileNotFoundError):  # claimed already: then the worker has told the index
             row = row_of(job, PENDING, name, os.stat(target), state="pending", arrived=now, now=now)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from queuectl import files
+from queuectl.boot import boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,17 +117,6 @@ def is_folder_held(path: str) -> bool:
         return True
     lock.release()
     return False
-
-
-def boot_id() -> str:
-    """A text that changes with every boot of the machine."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        import psutil
-
-        return f"booted-{psutil.boot_time():.0f}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,22 @@ import os
 import time
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any
 
 from queuectl import job as jobs
 from queuectl import times
 from queuectl.errors import DuplicateId, InvalidJob, QueuectlError
 from queuectl.job import Job
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
 
     from queuectl.config import Settings
 
 _OURS = frozenset(
     name
-    for name in Job.__dataclass_fields__
+    for name in Job.__match_args__
     if name not in jobs.PRODUCER_FIELDS and name not in ("extra", "max_backoff")
 )
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from queuectl.plain import dataclass
 
-import orjson
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
@@ -131,6 +129,8 @@ def accept_as_indexed(job: Job, row: Row) -> None:
     if job.created_at is None:
         job.created_at = row.arrived / 1e6
     if row.settings:
+        import orjson
+
         settings = orjson.loads(row.settings)
         if settings.pop(RENEWED, None) == job.runs:
             job.renew()

@@ -5,30 +5,32 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
 
-from queuectl import files, room
+from queuectl import files
 from queuectl import job as jobs
-from queuectl.config import Settings, load
+from queuectl.boot import boot_id
 from queuectl.errors import DuplicateId, InvalidJob, JobNotFound, MoveError, QueuectlError, SpoolError
 from queuectl.index import Index
-from queuectl.intake import Intake
 from queuectl.job import Job
 from queuectl.layout import PROCESSING, Layout, default_root
 from queuectl.move_table import check
 from queuectl.moves import Mover
-from queuectl.owner import boot_id
 from queuectl.prepare import prepare, prepare_batch
 from queuectl.row import accept_as_indexed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any, TypeVar
 
+    from queuectl.config import Settings
+    from queuectl.intake import Intake
     from queuectl.row import Row
     from queuectl.seat import WorkerInfo
 
-T = TypeVar("T")
+    T = TypeVar("T")
+
 BATCH = 2000
 """Jobs that are made durable together: one wait for the disk for all of them."""
 
@@ -51,7 +53,16 @@ class Spool:
         self._settings: Settings | None = None
         self._stamp: object = None
         self._warnings: builtins.list[str] = []
-        self._intake = Intake(self.layout, self._index, self._mover, self.settings)
+        self._taking_in: Intake | None = None
+
+    @property
+    def _intake(self) -> Intake:
+        """Made when somebody asks: who only enqueues has no use for it."""
+        if self._taking_in is None:
+            from queuectl.intake import Intake
+
+            self._taking_in = Intake(self.layout, self._index, self._mover, self.settings)
+        return self._taking_in
 
     def settings(self) -> Settings:
         """The settings in force, read anew when their file has changed.
@@ -59,6 +70,8 @@ class Spool:
         Raises:
             ConfigError: the file cannot be read or holds a bad value.
         """
+        from queuectl.config import load
+
         stamp = self.layout.config_stamp()
         if self._settings is None or stamp != self._stamp:
             self._settings, self._warnings = load(self.layout)
@@ -261,7 +274,7 @@ class Spool:
 
     def notes(self) -> builtins.list[str]:
         """What a person should know beside the numbers."""
-        from queuectl import guard, seat
+        from queuectl import guard, room, seat
 
         self.settings()
         found = [*self._warnings]

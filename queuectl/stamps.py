@@ -9,12 +9,13 @@ import os
 import sqlite3
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 from queuectl import files
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
 YOUNG = 25_000_000
 """Nanoseconds: older kernels stamp files with a clock that ticks every 4 to 10 ms, so a second change within a tick

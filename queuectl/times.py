@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import re
-from datetime import UTC, datetime, timedelta
+import time
 from functools import lru_cache
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = timedelta(seconds=1)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import datetime
+
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w|)\s*", re.ASCII)
+_ENDLESS = float("inf")
 LATEST = 253402300799.0  # 9999-12-31T23:59:59Z: past it datetime cannot write the moment down
 
 
@@ -29,12 +29,12 @@ def iso(moment: float) -> str:
 @lru_cache(maxsize=64)
 def _second(whole: int) -> str:
     """A job writes six moments, most of them within the same second."""
-    return (_EPOCH + timedelta(seconds=whole)).strftime("%Y-%m-%dT%H:%M:%S")
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
 
 def local(moment: float) -> str:
     """Write epoch seconds in the reader's own time zone, to the second, for tables."""
-    return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
 
 
 def parse_moment(value: object) -> float:
@@ -49,7 +49,7 @@ def parse_moment(value: object) -> float:
         text = value.strip()
         try:
             if len(text) == 27 and text[26] == "Z":  # most likely our own
-                return (datetime.fromisoformat(text) - _EPOCH) / _SECOND
+                return _at(text).timestamp()
             moment = _parse_text(text)
         except (ValueError, OverflowError, OSError):
             raise ValueError(
@@ -63,12 +63,18 @@ def parse_moment(value: object) -> float:
 
 
 def _parse_text(text: str) -> float:
+    import re
+
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text, re.ASCII) and not re.fullmatch(r"[0-9]{8}", text, re.ASCII):
         return float(text)
-    when = datetime.fromisoformat(text)
-    if when.tzinfo is None:
-        when = when.astimezone()
-    return (when - _EPOCH) / _SECOND
+    when = _at(text)
+    return (when if when.tzinfo is not None else when.astimezone()).timestamp()
+
+
+def _at(text: str) -> datetime:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text)
 
 
 def parse_duration(value: object) -> float:
@@ -80,7 +86,9 @@ def parse_duration(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("must be a number of seconds, or text like 30s, 10m, 2h, 7d")
     if isinstance(value, str):
-        found = _DURATION.fullmatch(value)
+        import re
+
+        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w|)\s*", value, re.ASCII)
         if not found:
             raise ValueError(f"{_short(value)} is not a duration: write seconds, or 30s, 10m, 2h, 7d")
         seconds = _as_float(found[1]) * _UNITS[found[2]]
@@ -99,7 +107,7 @@ def _as_float(value: str | float) -> float:
         number = float(value)
     except (ValueError, OverflowError):
         raise ValueError(f"{_short(value)} is too large a number") from None
-    if not math.isfinite(number):
+    if not abs(number) < _ENDLESS:
         raise ValueError("must be a finite number")
     return number
 

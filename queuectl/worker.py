@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl import attempt, config, guard, recover, times
+from queuectl.boot import boot_id
 from queuectl.errors import QueuectlError, SpoolError
 from queuectl.incoming import Drops
 from queuectl.index import Index
@@ -16,7 +17,6 @@ from queuectl.intake import Intake
 from queuectl.layout import Layout, default_root
 from queuectl.lookout import Lookout
 from queuectl.moves import Claim, Mover
-from queuectl.owner import boot_id
 from queuectl.room import Room
 from queuectl.runner import Ending, LocalRunner, Outcome
 from queuectl.seat import Seat

@@ -17,10 +17,10 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from queuectl import owner
+from queuectl import boot
 
 _BOOT = ["boot-0"]
-owner.boot_id = lambda: _BOOT[0]  # before the rooms that take it over by name are imported
+boot.boot_id = lambda: _BOOT[0]  # before the rooms that take it over by name are imported
 
 from queuectl import Spool, Worker, cli, spares  # noqa: E402
 from queuectl.errors import SpoolError  # noqa: E402

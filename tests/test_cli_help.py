@@ -153,6 +153,40 @@ print(sorted(heavy & set(sys.modules)), "click" in sys.modules, file=sys.stderr)
 """
 
 
+SLOW = {
+    "argparse", "ast", "asyncio", "click", "ctypes", "dataclasses", "email", "enum", "inspect", "json", "logging",
+    "orjson", "pathlib", "platform", "psutil", "queue", "re", "shutil", "signal", "subprocess", "tempfile",
+    "threading", "traceback", "typing", "uuid", "yaml",
+}  # fmt: skip
+"""Modules of the standard library and others: none of them is needed to queue a line of shell."""
+LOADED = """
+import sys
+before = set(sys.modules)
+from queuectl.cli import main
+code = main(sys.argv[1:])
+print(*sorted(set(sys.modules) - before), file=sys.stderr)
+"""
+
+
+def test_a_line_of_shell_is_queued_with_little_more_than_the_interpreter(spool_dir: Path) -> None:
+    """`queuectl enqueue TEXT` in a shell loop: each module more is 0.2 to 7 ms, a thousand times."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, "enqueue", "echo 'hello' > \"ä\""],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = done.stderr.split()
+
+    assert sorted(SLOW & set(loaded)) == []
+    assert sorted(name for name in loaded if name.startswith("queuectl.") and name.count(".") == 1) == [
+        "queuectl.boot", "queuectl.cli", "queuectl.config", "queuectl.errors", "queuectl.files",
+        "queuectl.hand_moves", "queuectl.index", "queuectl.job", "queuectl.layout", "queuectl.move_table",
+        "queuectl.moves", "queuectl.plain", "queuectl.prepare", "queuectl.row", "queuectl.schema",
+        "queuectl.spool", "queuectl.stamps", "queuectl.times",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "loaded"),
     [

@@ -48,9 +48,9 @@ def test_without_a_file_the_built_in_values_are_in_force(layout: Layout) -> None
     """And the table of keys says the same defaults as the settings, in the same order."""
     assert load(layout) == (Settings(), [])
     assert {key.name: key.default for key in KEYS.values()} == {
-        name: getattr(Settings(), name) for name in Settings.__dataclass_fields__
+        name: getattr(Settings(), name) for name in Settings.__match_args__
     }
-    assert list(KEYS) == list(Settings.__dataclass_fields__)
+    assert list(KEYS) == list(Settings.__match_args__)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing but words\n", "---\n", "null\n", "{}\n", "\ufeff"])

@@ -23,21 +23,22 @@ if TYPE_CHECKING:
 
 LIMIT = 1 << 20
 LINK = os.link
-HOW_MOVED = ["renameat2", "link and unlink", "a look and a rename"]
+HOW_MOVED = ["renameat2", "link and unlink", "a look and a rename", "publish", "publish without links"]
 
 
 @pytest.fixture(params=HOW_MOVED)
 def move(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Path], None]:
-    """files.move in each of its ways: what this kernel has, and what others must do with."""
-    if request.param != "renameat2":
-        monkeypatch.setattr(files, "_renameat2", None)
-    if request.param == "a look and a rename":
+    """files.move and files.publish in each of its ways: what this kernel has, and what others must do with."""
+    if request.param not in {"renameat2", "publish without links"}:
+        monkeypatch.setattr(files, "_rename_noreplace", lambda *_: False)
+    if request.param in {"a look and a rename", "publish without links"}:
 
         def no_links_here(*args: Any, **options: Any) -> None:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
         monkeypatch.setattr(os, "link", no_links_here)
-    return lambda source, target: files.move(str(source), str(target))
+    way = files.publish if request.param.startswith("publish") else files.move
+    return lambda source, target: way(str(source), str(target))
 
 
 def names(folder: Path) -> list[str]:
@@ -89,6 +90,27 @@ def test_a_move_of_what_is_gone_says_so(tmp_path: Path, move: Callable[[Path, Pa
     with pytest.raises(FileNotFoundError):
         move(tmp_path / "a", tmp_path / "b")
     assert names(tmp_path) == []
+
+
+def test_a_name_that_was_given_stays_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that refuses to delete the other name does not make a queued job a refused one."""
+
+    def refuse(path: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    (tmp_path / "a").write_text("mine")
+    monkeypatch.setattr(os, "unlink", refuse)
+
+    files.publish(str(tmp_path / "a"), str(tmp_path / "b"))
+
+    assert names(tmp_path) == ["a", "b"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's C library")
+def test_a_call_that_the_c_library_lacks_fails_like_any_other() -> None:
+    """An older library without renameat2 must not end a command, but send it the other way."""
+    assert files._in_libc("no_such_call", "c_int")(1) == -1
+    assert files._errno() == errno.ENOSYS
 
 
 def test_a_link_is_moved_itself(tmp_path: Path, move: Callable[[Path, Path], None]) -> None:

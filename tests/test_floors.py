@@ -21,6 +21,8 @@ FLOORS = {
     "times": 0,
     "files": 0,
     "wake": 0,
+    "boot": 0,
+    "plain": 0,
     "owner": 0,
     "shown": 0,
     "strict_json": 1,
@@ -69,7 +71,7 @@ FLOORS = {
 ONLY_IN = {
     "watchdog": {"wake"},
     "filelock": {"owner"},
-    "psutil": {"owner", "runner", "process_tree", "pool"},
+    "psutil": {"boot", "owner", "runner", "process_tree", "pool"},
     "click": {"cli"},
     "rich": {"cli"},
     "yaml": {"config_file", "cli"},

@@ -18,6 +18,11 @@ from queuectl import strict_json, times
 from queuectl.config import Settings
 from queuectl.errors import InvalidJob
 
+WRITTEN = st.dictionaries(
+    st.sampled_from(jobs.PRODUCER_FIELDS) | st.text(max_size=8),
+    st.text(max_size=40) | st.integers() | st.floats() | st.none() | st.lists(st.text()),
+    max_size=12,
+)
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 FILLED_TEXT = TEXT.filter(str.strip)
 IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True).filter(jobs.is_id)
@@ -178,7 +183,7 @@ def refusal(data: bytes | str | dict[str, Any]) -> InvalidJob:
 
 def test_the_table_of_wrong_values_has_every_field() -> None:
     """A field added to the record gets its wrong values here."""
-    assert set(WRONG) == set(jobs.Job.__dataclass_fields__) - {"extra"}
+    assert set(WRONG) == set(jobs.Job.__match_args__) - {"extra"}
 
 
 @pytest.mark.parametrize(
@@ -505,3 +510,30 @@ def test_the_writer_of_the_file_and_python_agree_on_json() -> None:
     """Whatever orjson writes, the standard library reads the same."""
     job = jobs.parse(as_file({"command": "x", "deep": {"a": [1, 2.5, None, True, "\u2028"]}}))
     assert json.loads(job.to_bytes()) == orjson.loads(job.to_bytes()) == job.to_dict()
+
+
+@given(WRITTEN)
+@example({"command": 'python -c "print(1)" \\ ü €'})
+@example({"command": "a\tb", "id": "x"})
+@example({"big": 2**63})
+@example({"big": -(2**63), "no": 2**64})
+@example({'na"me': "x"})
+@example({"half": "\ud800"})
+def test_what_is_written_without_a_library_is_the_same(record: dict[str, Any]) -> None:
+    """A lone enqueue does not load orjson: then the bytes are those that orjson would write, or it is loaded."""
+    plain = jobs._plain_json(record)
+
+    if plain is not None:
+        option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        assert not record or plain.encode() == orjson.dumps(record, option=option)
+        assert record or plain == "{\n\n}\n"
+
+
+def test_a_field_without_a_name_is_left_to_the_library() -> None:
+    """From a program anything may come as a name; what is wrong with it is said in one way."""
+    assert jobs._plain_json({1: "x"}) is None
+
+
+def test_plain_jobs_need_no_library() -> None:
+    """What most people enqueue is written without it."""
+    assert jobs._plain_json({"command": "python -c 'print(\"ü\")' > out.txt", "priority": 5}) is not None

@@ -173,7 +173,7 @@ def test_a_stranger_in_a_worker_record_is_left_alone(
     spool_dir: Path, cli: Cli, workers: Cli, lie: str
 ) -> None:
     """A stale record that names a living stranger neither hinders a start, nor is that process counted or touched."""
-    from queuectl.owner import boot_id
+    from queuectl.boot import boot_id
 
     workers(1)
     cli("worker", "stop", expect=0)

@@ -26,10 +26,35 @@ pytestmark = pytest.mark.timeout(900)
 
 SIZES = {"ext4": 64, "xfs": 300}
 STEPS = {
-    "ext4": ("write", "ftruncate", "fsync", "syncfs", "rename", "renameat2", "unlink", "mkdir", "rmdir"),
-    "xfs": ("write", "ftruncate", "fsync", "syncfs", "rename", "renameat2", "unlink", "mkdir", "rmdir"),
+    "ext4": (
+        "write",
+        "ftruncate",
+        "fsync",
+        "syncfs",
+        "rename",
+        "renameat2",
+        "link",
+        "unlink",
+        "mkdir",
+        "rmdir",
+    ),
+    "xfs": (
+        "write",
+        "ftruncate",
+        "fsync",
+        "syncfs",
+        "rename",
+        "renameat2",
+        "link",
+        "unlink",
+        "mkdir",
+        "rmdir",
+    ),
 }
-SOME = {"ext4": ("fsync", "syncfs", "rename", "renameat2", "unlink"), "xfs": ("fsync", "syncfs", "renameat2")}
+SOME = {
+    "ext4": ("fsync", "syncfs", "rename", "renameat2", "link", "unlink"),
+    "xfs": ("fsync", "syncfs", "renameat2", "link"),
+}
 CUTS = 300 if faults.FULL else 40
 SEED = int(os.environ.get("QUEUECTL_SEED") or random.randrange(1 << 30))
 

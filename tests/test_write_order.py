@@ -81,6 +81,7 @@ def recorder(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.setattr(os, "fsync", after(os.fsync, lambda fd: f"sync {opened(fd)}"))
     monkeypatch.setattr(os, "rename", after(os.rename, moved))
     monkeypatch.setattr(os, "replace", after(os.replace, moved))
+    monkeypatch.setattr(os, "link", after(os.link, moved))
     monkeypatch.setattr(os, "unlink", after(os.unlink, lambda path: f"delete {made.short(path)}"))
     monkeypatch.setattr(files, "_renameat2", after(files._renameat2, lambda *a: moved(a[1], a[3])))
     monkeypatch.setattr(files, "_syncfs", after(files._syncfs, lambda fd: f"sync all{opened(fd)[:0]}"))

@@ -7,14 +7,15 @@ line, each that is wrong in any way included, is left to click.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from queuectl.errors import QueuectlError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any, TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 
 def enqueue(words: Sequence[str]) -> bool:
