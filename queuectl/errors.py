@@ -6,7 +6,8 @@ QueuectlError (1)
 ├── ConfigError (1)       an unknown key or a value out of range
 ├── WorkerError (1)       a worker that did not start, or may not
 └── SpoolError (3)        the folders or the disk: unreadable, read-only, not a spool
-    └── SpoolFull (4)     no room left on the device, or no quota
+    ├── SpoolFull (4)     no room left on the device, or no quota
+    └── QueuedUnsafely (3)   queued, and it runs, but it may not survive a power cut
 """
 
 from __future__ import annotations
@@ -95,6 +96,25 @@ class SpoolError(QueuectlError):
         reason = (error.strerror or str(error)).lower()
         kind = SpoolFull if error.errno in FULL else cls
         return kind(f"cannot {doing} {path}: {reason}")
+
+
+class QueuedUnsafely(SpoolError):
+    """Jobs that a worker had taken before the disk refused to confirm them, so they could not be taken back.
+
+    Args:
+        job_ids: which.
+        error: what the disk said.
+    """
+
+    def __init__(self, job_ids: list[str], error: OSError) -> None:
+        first, more = job_ids[0], len(job_ids) - 1
+        which = f"job {first} is" if not more else f"job {first} and {more} more are"
+        reason = (error.strerror or str(error)).lower()
+        super().__init__(
+            f"{which} queued and may run, but may not survive a power cut: {reason}",
+            hint=f"queuectl show {first}  # before you enqueue it again",
+        )
+        self.job_ids = job_ids
 
 
 class SpoolFull(SpoolError):

@@ -19,7 +19,7 @@ from contextlib import suppress
 
 from queuectl import files
 from queuectl import job as jobs
-from queuectl.errors import FULL, DuplicateId, InvalidJob, SpoolError
+from queuectl.errors import FULL, DuplicateId, InvalidJob, QueuedUnsafely, SpoolError
 from queuectl.hand_moves import HandMoves
 from queuectl.layout import DEAD, PENDING, PROCESSING
 from queuectl.move_table import check
@@ -62,6 +62,7 @@ class Mover(HandMoves):
         Raises:
             DuplicateId: the id is taken.
             SpoolFull, SpoolError: nothing was queued.
+            QueuedUnsafely: it is queued, and a worker has it, but the disk would not confirm it.
         """
         name = f"{job.id}.json"
         scratch = os.path.join(self.layout.tmp, f".{files.token()}.tmp")
@@ -90,7 +91,8 @@ class Mover(HandMoves):
             how many of them are queued and durable, from the first on, and what stopped it before the end.
 
         Raises:
-            SpoolFull, SpoolError: the disk refused; what no worker has claimed by then is taken back.
+            SpoolFull, SpoolError: the disk refused; nothing is queued.
+            QueuedUnsafely: the disk refused; what no worker has claimed by then was taken back, and it names the rest.
         """
         scratches = [os.path.join(self.layout.tmp, f".{files.token()}.tmp") for _ in batch]
         taken: DuplicateId | None = None
@@ -107,8 +109,8 @@ class Mover(HandMoves):
                         taken = DuplicateId(job.id or "", "pending")
                     except DuplicateId as error:
                         taken = error
-                    except OSError:
-                        self._take_back(batch[:queued])
+                    except OSError as error:
+                        self._take_back(batch[:queued], error)
                         raise
                     if taken:
                         break
@@ -138,20 +140,28 @@ class Mover(HandMoves):
         """Make published jobs durable, or take them back: a job that was refused must not run all the same.
 
         Raises:
-            OSError: the disk refused.
+            OSError: the disk refused; they are taken back.
+            QueuedUnsafely: the disk refused, and some could not be taken back.
         """
         try:
             files.sync_folder(self.layout.pending)
-        except OSError:
-            self._take_back(batch)
+        except OSError as error:
+            self._take_back(batch, error)
             raise
 
-    def _take_back(self, batch: Sequence[Job]) -> None:
+    def _take_back(self, batch: Sequence[Job], why: OSError) -> None:
+        left = []
         with self.index.moving(PENDING):
             for job in batch:
-                with suppress(OSError):
-                    os.unlink(os.path.join(self.layout.pending, f"{job.id}.json"))
-                    self.index.drop(job.id or "")
+                job_id = job.id or ""
+                try:
+                    os.unlink(os.path.join(self.layout.pending, f"{job_id}.json"))
+                    self.index.drop(job_id)
+                except OSError:
+                    # Told that it was refused, its producer would hand it in again beside the one that runs.
+                    left.append(job_id)
+        if left:
+            raise QueuedUnsafely(left, why) from None
 
     def refuse_taken(self, job_id: str) -> None:
         """See that no job has this id.

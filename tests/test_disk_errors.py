@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -13,7 +15,8 @@ import faults
 import pytest
 from stories import STORIES, finish, set_up
 
-from queuectl import Spool, Worker
+from queuectl import Spool, Worker, files
+from queuectl.errors import QueuedUnsafely, SpoolError
 
 import support
 
@@ -361,3 +364,63 @@ def test_a_locked_index_fails_no_enqueue(spool_dir: Path, monkeypatch: pytest.Mo
         holder.execute("ROLLBACK")
         holder.close()
     assert [row.id for row in Spool(spool_dir).list()] == ["a", "b"]
+
+
+def _enqueue(spool: Spool, names: str) -> None:
+    if len(names) == 1:
+        spool.enqueue("true", id=names)
+    else:
+        list(spool.enqueue_many({"id": name, "command": "true"} for name in names))
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+def test_what_a_worker_took_before_the_disk_refused_is_not_said_to_be_refused(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch, many: bool
+) -> None:
+    """It runs: handed in again, it would run twice. What nobody took is taken back."""
+    spool = Spool(spool_dir)
+    worker = Worker(spool_dir, drain=True)
+    real = files.sync_folder
+
+    def refuse(path: str) -> None:
+        if path != spool.layout.pending:
+            return real(path)
+        with monkeypatch.context() as patch:  # a worker is quicker than the disk
+            patch.setattr(files, "sync_folder", real)
+            for name in ("b", "c"):
+                with suppress(FileNotFoundError):
+                    (spool_dir / "pending" / f"{name}.json").rename(spool_dir / "tmp" / f"{name}.json")
+            worker.run()
+            for name in ("b", "c"):
+                with suppress(FileNotFoundError):
+                    (spool_dir / "tmp" / f"{name}.json").rename(spool_dir / "pending" / f"{name}.json")
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sync_folder", refuse)
+    names = "abc" if many else "a"
+    with pytest.raises(QueuedUnsafely) as caught:
+        _enqueue(spool, names)
+    monkeypatch.undo()
+    assert caught.value.job_ids == ["a"]
+    assert caught.value.exit_code == 3
+    assert str(caught.value).startswith("job a is queued and may run, but may not survive a power cut: ")
+    assert support.where_is(spool_dir, "a") == ["done"]
+    assert [row.id for row in Spool(spool_dir).list()] == ["a"]
+
+
+def test_what_nobody_took_before_the_disk_refused_is_refused(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plainly, and nothing is queued."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+
+    def refuse(_path: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sync_folder", refuse)
+    with pytest.raises(SpoolError) as caught:
+        spool.enqueue("true", id="a")
+    assert not isinstance(caught.value, QueuedUnsafely)
+    assert support.where_is(spool_dir, "a") == []
+    assert Spool(spool_dir).list() == []
