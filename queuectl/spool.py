@@ -244,6 +244,8 @@ class Spool:
         job.state = row.state
         if row.state == "processing":
             job.worker = row.worker or row.place.removeprefix(PROCESSING + "/")
+        if row.state == "dead" and not job.last_error:
+            job.last_error = jobs.BY_HAND
         # Buried for another reason than its content: the row of a file that is no job has no command.
         if row.state == "dead" and row.last_error and not row.command:
             job.last_error = row.last_error

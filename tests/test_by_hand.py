@@ -428,3 +428,35 @@ def test_a_failed_job_given_up_and_put_back_is_fresh(spool_dir: Path, cli: Cli) 
     tells(job="failed")
     record = load(spool_dir / "pending" / "job.json")
     assert (record["attempts"], len(record["history"])) == (1, 2)
+
+
+def test_what_was_given_up_by_hand_says_so(cli: Cli, spool_dir: Path) -> None:
+    """In `dlq list`, in `show`, with and without an index: no dead letter is without a reason."""
+    drop(spool_dir, "job", command="true")
+    cli("list", expect=0)
+    (spool_dir / "pending" / "job.json").rename(spool_dir / "dead" / "job.json")
+    for _ in range(2):
+        assert cli("dlq", "list", expect=0).stdout == "job - true - 0 - Given up by hand\n"
+        assert "Given up by hand" in cli("show", "job", expect=0).stdout
+        assert '"last_error": "Given up by hand"' in cli("dlq", "list", "--json", expect=0).stdout
+        (spool_dir / "data" / "queuectl.db").unlink()
+    cli("dlq", "retry", "job", expect=0)
+    assert "Given up" not in cli("show", "job", expect=0).stdout
+    drain(spool_dir)
+    assert load(spool_dir / "done" / "job.json").get("last_error") is None
+
+
+def test_a_cancel_cut_short_leaves_a_reason(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It dies between the move to dead/ and the writing of its reason."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="job")
+    with monkeypatch.context() as patch:
+        patch.setattr("queuectl.files.replace", lambda *_: os._exit(9))
+        child = os.fork()
+        if not child:
+            Spool(spool_dir).cancel("job")
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert where_is(spool_dir, "job") == ["dead"]
+    assert Spool(spool_dir).list("dead")[0].last_error == "Given up by hand"
+    assert Spool(spool_dir).get("job").last_error == "Given up by hand"
