@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from queuectl import files, seat
 from queuectl.attempt import clean_environment
 from queuectl.config import Settings
 from queuectl.errors import QueuectlError, WorkerError
-from queuectl.owner import is_held
+from queuectl.owner import Identity, is_held
 from queuectl.runner import LocalRunner
 from queuectl.shown import one_line
 from queuectl.worker import Worker
@@ -150,17 +151,23 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
     except QueuectlError as error:
         if not background:
             raise
-        print(json.dumps({"error": error.message, "hint": error.hint}), flush=True)
+        _answer({"error": error.message, "hint": error.hint})
         return error.exit_code
     voice.name = worker.name
     if background:
-        print(json.dumps({"name": worker.name, "pid": os.getpid()}), flush=True)
+        _answer({"name": worker.name, "pid": os.getpid()})
         voice.to_log(layout.worker_file(worker.name, "log"))
     voice.say(f"started PID={os.getpid()}")
     worker.run()
     _go_deaf()
     voice.say(f"stopped after {worker.jobs_run} attempt(s)")
     return 0
+
+
+def _answer(answer: dict[str, object]) -> None:
+    """Tell our starter; if it is gone, nobody is waiting, and the worker that was asked for works all the same."""
+    with suppress(OSError):
+        files.write_all(1, f"{json.dumps(answer)}\n".encode())
 
 
 class _Voice:
@@ -283,14 +290,16 @@ def stop(
     Returns:
         how many are gone, and who is busy still.
     """
-    asked: dict[str, WorkerInfo] = {}
+    asked: dict[str, _Asked] = {}
     for info in seat.living(layout):
+        # Read before it leaves, and its record with it.
+        process = seat.identity_of(layout, info.name)
         if info.mode == "starting" or seat.ask_to_stop(layout, info.name, force=force):
-            asked[info.name] = info
+            asked[info.name] = _Asked(info, process)
     began = time.monotonic()
     tell_at = began + _TELL_EVERY
     while True:
-        left = [info for info in asked.values() if not _is_gone(layout, info, force=force)]
+        left = [one.info for one in asked.values() if not _is_gone(layout, one, force=force)]
         if not left or time.monotonic() - began >= timeout:
             break
         if time.monotonic() >= tell_at:
@@ -300,15 +309,27 @@ def stop(
     return len(asked) - len(left), _as_they_are(layout, left)
 
 
-def _is_gone(layout: Layout, info: WorkerInfo, *, force: bool) -> bool:
-    if not is_held(layout.worker_file(info.name, "lock")):
-        return True
-    present = seat.look(layout, info.name)
-    if info.mode == "starting" and present.mode != "starting":
-        # It had the lock but no record yet when we came: now it can be told.
-        seat.ask_to_stop(layout, info.name, force=force)
-        return False
-    return info.pid not in (present.pid, 0)
+@dataclass(slots=True)
+class _Asked:
+    """A worker that was told to stop, and its process: it gives its name back some moments before it ends."""
+
+    info: WorkerInfo
+    process: Identity | None
+
+
+def _is_gone(layout: Layout, asked: _Asked, *, force: bool) -> bool:
+    info = asked.info
+    if is_held(layout.worker_file(info.name, "lock")):
+        present = seat.look(layout, info.name)
+        if info.mode == "starting" and present.mode != "starting":
+            # It had the lock but no record yet when we came: now it can be told.
+            asked.process = seat.identity_of(layout, info.name)
+            seat.ask_to_stop(layout, info.name, force=force)
+            return False
+        if info.pid in (present.pid, 0):
+            return False
+    # A program in which a worker lives goes on without it.
+    return info.mode == "program" or asked.process is None or not asked.process.is_running()
 
 
 def _as_they_are(layout: Layout, infos: list[WorkerInfo]) -> list[WorkerInfo]:

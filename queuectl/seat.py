@@ -203,6 +203,11 @@ def _is_at_work(layout: Layout, name: str) -> bool:
     return identity is not None and identity.is_running()
 
 
+def identity_of(layout: Layout, name: str) -> Identity | None:
+    """The process that holds a name, as its record says it; None when there is no record."""
+    return Identity.of(_read(layout.worker_file(name, "json")))
+
+
 def _read(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from queuectl import Spool
+from queuectl import Spool, pool
+from queuectl.layout import Layout
 
 from support import drop, finished, load, processes_of, read_only, run_cli, wait_until, where_is
 
@@ -527,3 +528,61 @@ def test_a_job_inherits_nothing_of_its_worker(spool_dir: Path, workers: Cli) -> 
         assert not [
             link for link in links.values() if "socket" in link or "inotify" in link or "pidfd" in link
         ]
+
+
+# -- ends that come too early ------------------------------------------------------------------------------------------
+
+
+def test_a_worker_whose_starter_died_works_all_the_same(spool_dir: Path, cli: Cli, workers: Cli) -> None:
+    """`worker start` may be killed before the worker is ready to answer it: nobody reads the answer, and that is all."""
+    Spool(spool_dir).enqueue("echo hi", id="job")
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [*QUEUECTL, "worker", "run", "--mode", "background"],
+        stdin=subprocess.DEVNULL,
+        stdout=write,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    os.close(write)
+    os.close(read)
+    wait_until(lambda: finished(spool_dir, "job"))
+    assert living(spool_dir) == {"worker-0": process.pid}
+    assert "Traceback" not in cli("worker", "logs", expect=0).stdout
+    cli("worker", "stop", expect=0)
+    assert process.wait(5) == 0
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["graceful", "force"])
+def test_a_stopped_worker_is_gone_when_stop_returns(
+    spool_dir: Path, workers: Cli, cli: Cli, force: bool
+) -> None:
+    """Not its name alone, its process: whoever unmounts the disk or upgrades Python after it may."""
+    for _ in range(3):
+        numbers = pids(workers(3))
+        cli("worker", "stop", *["--force"] * force, expect=0)
+        assert not [pid for pid in numbers.values() if is_alive(pid)]
+
+
+def test_stop_waits_for_the_process_and_not_for_its_name(spool_dir: Path) -> None:
+    """A worker that has given its name back, and has not ended yet, is still told as busy."""
+    layout = Layout(spool_dir)
+    layout.create()
+    code = (
+        "import sys, time; from queuectl.layout import Layout; from queuectl.seat import Seat;"
+        "seat = Seat.take(Layout(sys.argv[1])); seat.introduce('background'); print('here', flush=True);"
+        "import signal; signal.signal(signal.SIGTERM, lambda *_: None); signal.pause(); seat.leave();"
+        "print('left', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(spool_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin
+    assert process.stdout
+    try:
+        assert process.stdout.readline() == "here\n"
+        stopped, busy = pool.stop(layout, force=False, timeout=1, tell=lambda _: None)
+        assert process.stdout.readline() == "left\n"
+        assert (stopped, [info.name for info in busy]) == (0, ["worker-0"])
+    finally:
+        process.communicate("")
