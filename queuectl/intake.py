@@ -305,8 +305,6 @@ class Intake:
         state = state_in(place, job)
         row = row_of(job, place, name, status, state=state, arrived=found.arrived, now=self._micros)
         row.settings = settings
-        if place == DEAD and not row.last_error:
-            row.last_error = jobs.BY_HAND
         return row
 
     def _take(self, place: str, name: str, found: Found) -> object:

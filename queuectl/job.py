@@ -23,9 +23,6 @@ SIZE_LIMIT = 1 << 20
 READ_LIMIT = 8 << 20
 """Bytes that a job of that size may have grown to, with its output and the history of its attempts."""
 
-BY_HAND = "Given up by hand"
-"""Why a job lies in dead/ that does not say so itself: somebody moved it there, or a cancel was cut short."""
-
 FIRST_RUNS, LAST_RUNS = 5, 95
 """How many entries of a history are kept: without a bound, a job that is tried for ever outgrows READ_LIMIT."""
 

@@ -6,6 +6,7 @@ comes about. A pid says nothing by itself: after a reboot or a busy hour it name
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -129,10 +130,17 @@ class Identity:
 
     @classmethod
     def mine(cls) -> Identity:
-        """This process."""
+        """This process.
+
+        Raises:
+            OSError: the system would not say when it started.
+        """
         import psutil
 
-        return cls(os.getpid(), psutil.Process().create_time(), boot_id())
+        try:
+            return cls(os.getpid(), psutil.Process().create_time(), boot_id())
+        except psutil.Error as error:
+            raise OSError(errno.EACCES, f"no look at this process: {error}") from None
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Identity | None:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 RENEWED = "renewed"
 """Among the settings of a row: the job came back from dead/ by hand, and the attempts of so many runs do not count."""
 
+BY_HAND = "Given up by hand"
+"""Why a job lies in dead/ that does not say so itself: somebody moved it there, or a cancel was cut short."""
+
 SHOWN = 200
 """Characters of a command or an error that the index repeats; the file has all of it."""
 
@@ -99,6 +102,8 @@ def row_of(
         mtime=status.st_mtime_ns,
         size=status.st_size,
     )
+    if state == "dead" and not row.last_error:
+        row.last_error = BY_HAND
     if state in ("pending", "failed"):
         due = None if job.due_at is None else micros(job.due_at)
         if due is not None and due > now:

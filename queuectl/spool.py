@@ -16,7 +16,7 @@ from queuectl.layout import PROCESSING, Layout, default_root
 from queuectl.move_table import check
 from queuectl.moves import Mover
 from queuectl.prepare import prepare, prepare_batch
-from queuectl.row import accept_as_indexed
+from queuectl.row import BY_HAND, accept_as_indexed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ class Spool:
         if row.state == "processing":
             job.worker = row.worker or row.place.removeprefix(PROCESSING + "/")
         if row.state == "dead" and not job.last_error:
-            job.last_error = jobs.BY_HAND
+            job.last_error = BY_HAND
         # Buried for another reason than its content: the row of a file that is no job has no command.
         if row.state == "dead" and row.last_error and not row.command:
             job.last_error = row.last_error

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(7200 if faults.FULL else 240)
 
 ERRORS = {"ENOSPC": 4, "EDQUOT": 4, "EIO": 3, "EROFS": 3, "EACCES": 3, "EMFILE": 3}
 """What the kernel says, and the exit code that it must become."""

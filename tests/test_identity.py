@@ -11,10 +11,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from queuectl import Spool, attempt, files, recover
 from queuectl.config import Settings
+from queuectl.errors import SpoolError
 from queuectl.job import Job
 from queuectl.layout import Layout
 from queuectl.owner import Identity, Lock, is_held
@@ -239,3 +241,20 @@ def test_a_job_that_kills_its_group_ends_itself_only(
     for number in range(2):
         assert "signal 9" in load(spool_dir / "dead" / f"job{number}.json")["last_error"]
     assert len(Spool(spool_dir).workers()) == 1
+
+
+def test_a_worker_that_cannot_learn_who_it_is_says_so(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/proc may refuse as any file may: one line, and the name is free for the next who tries."""
+    layout = Layout(spool_dir)
+    layout.create()
+
+    def refuse(_: object) -> float:
+        raise psutil.AccessDenied(os.getpid())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psutil.Process, "create_time", refuse)
+        with pytest.raises(SpoolError, match="cannot look up this process for worker-0"):
+            Seat.take(layout)
+    assert not is_held(layout.worker_file("worker-0", "lock"))
