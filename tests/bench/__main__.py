@@ -1,46 +1,73 @@
-"""`python -m tests.bench [--tiny] [--dir DIR] [name ...]`."""
+"""`python -m tests.bench [--tiny] [--dir DIR] [--image [GB]] [name ...]`."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import commands, drain, idle, latency
-from .tools import TINY, Scale, machine
+from . import commands, drain, flood, growth, handing, idle, install, latency, place
+from .image import mounted
+from .peers import peers
+from .scale import TINY, Scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 BENCHES: Mapping[str, Callable[[Scale, Path], None]] = {
-    "latency": latency.latency,
-    "idle": idle.idle,
-    "enqueue": commands.enqueue,
-    "dropped": commands.dropped,
     "drain": drain.drain,
-    "backlog": drain.backlog,
+    "sleepers": drain.sleepers,
+    "latency": latency.latency,
+    "enqueue": commands.enqueue,
+    "python": handing.python,
+    "idle": idle.idle,
+    "peers": peers,
+    "dropped": commands.dropped,
+    "flood": flood.flood,
+    "bulk": handing.bulk,
+    "growth": growth.growth,
 }
+"""What deletes or makes very many files comes last: it slows others down for minutes."""
 
 
 def main() -> None:
     """Measure what is named, all without a name."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench", description="Measure queuectl on this machine."
+        prog="python -m tests.bench",
+        description="Measure queuectl on this machine, and other queues beside it. `setup` installs those.",
     )
     parser.add_argument("names", nargs="*", metavar="name", help=f"of: {', '.join(BENCHES)}; default: all")
     parser.add_argument("--tiny", action="store_true", help="so few that the numbers mean nothing")
     parser.add_argument(
         "--dir", type=Path, default=Path(tempfile.gettempdir()), help="where to make the spools"
     )
+    parser.add_argument(
+        "--image",
+        type=float,
+        nargs="?",
+        const=32,
+        metavar="GB",
+        help="measure once more on a disk with a journal: an ext4 image in DIR, mounted meanwhile (root; default: 32)",
+    )
     given = parser.parse_args()
+    if given.names == ["setup"]:
+        install.set_up()
+        return
     for name in given.names:
         if name not in BENCHES:
-            parser.error(f"no measurement {name!r}; there are {', '.join(BENCHES)}")
-    folder = given.dir.resolve()
-    machine(folder)
-    for name in given.names or BENCHES:
-        BENCHES[name](TINY if given.tiny else Scale(), folder)
+            parser.error(f"no measurement {name!r}; there are {', '.join(BENCHES)}, and setup by itself")
+    with contextlib.ExitStack() as stack:
+        stack.callback(place.clear_up)
+        folder = given.dir.resolve()
+        folders = [folder]
+        if given.image:
+            folders.append(stack.enter_context(mounted(folder, given.image)))
+        for one in folders:
+            place.machine(one)
+            for name in given.names or BENCHES:
+                BENCHES[name](TINY if given.tiny else Scale(), one)
 
 
 if __name__ == "__main__":

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
 
-from .tools import HEADS, Samples, box, table, timed
+from .place import bare_python, box
+from .tables import HEADS, Samples, ratio, table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .tools import Scale
+    from .scale import Scale
 
 FEW = 5
 
 
 def enqueue(scale: Scale, folder: Path) -> None:
-    """(c) `queuectl enqueue "true"` against `python -c pass`, in turn."""
-    ours, bare = [], []
+    """(c) One durable enqueue from the shell against `python -c pass`, in turn."""
+    ways = {
+        'queuectl enqueue "true"': ["enqueue", "true"],
+        "queuectl enqueue -- ls -l": ["enqueue", "--", "ls", "-l"],
+        'queuectl enqueue \'{"command": "true"}\'': ["enqueue", '{"command": "true"}'],
+        "queuectl enqueue --priority 8 true": ["enqueue", "--priority", "8", "true"],
+    }
+    took: dict[str, list[float]] = {name: [] for name in (*ways, "python -c pass")}
     with box(folder) as made:
-        made.call("enqueue", "true")  # compiles modules, makes folders
+        for words in ways.values():
+            made.call(*words)  # compiles modules, makes folders
         for _ in range(scale.samples):
-            ours.append(made.call("enqueue", "true"))
-            bare.append(timed([sys.executable, "-c", "pass"], made.environment))
-    one, other = Samples(ours), Samples(bare)
+            for name, words in ways.items():
+                took[name].append(made.call(*words))
+            took["python -c pass"].append(bare_python(made.environment))
+    bare = took["python -c pass"]
     rows = [
-        ['queuectl enqueue "true"', *one.shown(), f"{one.median / other.median:.2f}"],
-        ["python -c pass", *other.shown(), "1"],
+        [name, *Samples(values).shown(), ratio(Samples(values), Samples(bare))]
+        for name, values in took.items()
     ]
     table("(c) one durable enqueue from the shell", ("", *HEADS, "ratio"), rows)
 
@@ -47,23 +55,16 @@ def dropped(scale: Scale, folder: Path) -> None:
         after = Samples([made.call("status") for _ in range(few)])
         page = Samples([made.call("list", "--limit", "20") for _ in range(few)])
         everything = Samples([made.call("list") for _ in range(scale.rounds)])
-        bare = Samples([timed([sys.executable, "-c", "pass"], made.environment) for _ in range(few)])
-    rows = [
-        [
-            name,
-            *samples.shown(),
-            f"{samples.median / plain.median:.2f}",
-            f"{samples.median / bare.median:.1f}",
-        ]
-        for name, samples in (
-            ("reading and parsing them in a Python loop", plain),
-            ("queuectl status, the first", first),
-            ("queuectl status, after", after),
-            ("queuectl list --limit 20, after", page),
-            ("queuectl list, after", everything),
-            ("python -c pass", bare),
-        )
-    ]
+        bare = Samples([bare_python(made.environment) for _ in range(few)])
+    found = {
+        "reading and parsing them in a Python loop": plain,
+        "queuectl status, the first": first,
+        "queuectl status, after": after,
+        "queuectl list --limit 20, after": page,
+        "queuectl list, after": everything,
+        "python -c pass": bare,
+    }
+    rows = [[name, *took.shown(), ratio(took, plain), ratio(took, bare)] for name, took in found.items()]
     heads = ("", *HEADS, "to the loop", "to python -c pass")
     table(f"(d) {scale.files:,} files dropped by hand, no worker", heads, rows)
 

@@ -2,78 +2,74 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from queuectl import times
-
-from .tools import HEADS, Samples, box, table
+from .ours import InProcess
+from .place import box, wait_for
+from .race import COMMANDS, WORKERS, race
+from .shell import Xargs
+from .tables import HEADS, Samples, ratios, table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .tools import Box, Scale
+    from .race import Lap
+    from .scale import Scale
+
+NAP = 0.05
 
 
 def drain(scale: Scale, folder: Path) -> None:
     """(e) Short jobs with two workers against `xargs -P2 sh -c`, in turn."""
-    ours, theirs = [], []
-    for _ in range(scale.rounds):
-        theirs.append(_xargs(scale.drain))
-        with box(folder) as made:
-            list(made.spool.enqueue_many({"command": "true"} for _ in range(scale.drain)))
-            ours.append(_worked_off(made, workers=2, jobs=scale.drain))
-    one, other = Samples(ours), Samples(theirs)
-    rows = [
-        [
-            "two workers",
-            *one.shown("s"),
-            f"{scale.drain / one.median:.0f}/s",
-            f"{other.median / one.median:.2f}",
-        ],
-        ["xargs -P2 sh -c", *other.shown("s"), f"{scale.drain / other.median:.0f}/s", "1"],
-    ]
-    table(f"(e) {scale.drain:,} times `true`", ("", *HEADS, "rate", "rate to xargs"), rows)
-
-
-def backlog(scale: Scale, folder: Path) -> None:
-    """(f) What one job costs while few and while many wait, in turn: to hand it over, and to work it off."""
-    handed: dict[int, list[float]] = {size: [] for size in scale.backlogs}
-    worked: dict[int, list[float]] = {size: [] for size in scale.backlogs}
-    jobs = min(500, scale.backlogs[0] // 2)
-    for _ in range(scale.rounds):
-        for size in scale.backlogs:
-            with box(folder) as made:
-                list(made.spool.enqueue_many({"command": "true"} for _ in range(size)))
-                began = time.perf_counter()
-                for _ in range(scale.samples):
-                    made.spool.enqueue("true", priority=1)
-                handed[size].append((time.perf_counter() - began) / scale.samples)
-                worked[size].append(_worked_off(made, workers=1, jobs=jobs) / jobs)
+    ours, theirs = InProcess(), Xargs()
     rows = []
-    for title, costs in (("enqueue, durable", handed), ("claim, run `true`, settle", worked)):
-        few, many = (Samples(costs[size]) for size in scale.backlogs)
-        for size, samples in zip(scale.backlogs, (few, many), strict=True):
-            ratio = f"{samples.median / few.median:.2f}"
-            rows.append([f"{title}; {size:,} waiting", *samples.shown("us"), ratio])
-    table("(f) cost of one job", ("", *HEADS, "ratio"), rows)
+    for command in COMMANDS:
+        results = race([theirs, ours], folder, command, scale.drain, scale.rounds)
+        rates = {name: _rates(result) for name, result in results.items()}
+        for peer in (ours, theirs):
+            shown = Samples(rates[peer.name]).shown("/s")
+            rows.append([f"`{command}`, {peer.name}", *shown, ratios(rates[peer.name], rates[theirs.name])])
+    table(f"(e) {scale.drain:,} short commands, {WORKERS} at a time", ("", *HEADS, "rate to xargs"), rows)
 
 
-def _worked_off(made: Box, *, workers: int, jobs: int) -> float:
-    """Seconds from the first start to the end of the job that ends as the jobs-th; the workers' own start is no part."""
-    made.start(workers)
-    made.wait_for(lambda: made.done() >= jobs)
-    made.stop()
-    records = [made.record(name.removesuffix(".json")) for name in os.listdir(made.path / "done")]
-    first = min(times.parse_moment(record["started_at"]) for record in records)
-    ends = sorted(times.parse_moment(record["finished_at"]) for record in records)
-    return ends[jobs - 1] - first
+def _rates(result: list[Lap] | str) -> list[float]:
+    if isinstance(result, str):
+        raise RuntimeError(result)
+    return [lap.rate for lap in result if lap.rate is not None]
 
 
-def _xargs(jobs: int) -> float:
-    lines = "".join(f"{number}\n" for number in range(jobs))
+def sleepers(scale: Scale, folder: Path) -> None:
+    """(s) More and more workers whose jobs only sleep, against what the sleeping alone takes."""
+    rows = []
+    for workers in scale.workers:
+        ours, theirs = [], []
+        ideal = scale.naps * NAP
+        for _ in range(scale.rounds):
+            theirs.append(ideal / _xargs_naps(workers, workers * scale.naps))
+            ours.append(ideal / _our_naps(folder, workers, workers * scale.naps))
+        cells = [
+            [f"{value:.3f}" for value in (s.median, s.values[0])] for s in (Samples(ours), Samples(theirs))
+        ]
+        name = f"{workers} worker{'s' if workers > 1 else ''}"
+        rows.append([name, *cells[0], *cells[1], ratios(ours, theirs)])
+    heads = ("", "share of ideal, median", "least", "xargs -P, median", "least", "rate to xargs")
+    table(f"(s) `sleep {NAP}`, {scale.naps} jobs a worker", heads, rows)
+
+
+def _our_naps(folder: Path, workers: int, jobs: int) -> float:
+    with box(folder) as made:
+        made.start(workers)
+        made.hand_over(jobs, command=f"sleep {NAP}")
+        time.sleep(jobs * NAP / workers)  # looking costs the machine something, so not before it can be over
+        wait_for(lambda: len(made.done()) >= jobs, pause=0.1)
+        return made.took(made.done(), jobs)
+
+
+def _xargs_naps(workers: int, jobs: int) -> float:
+    lines = f"sleep {NAP}\n" * jobs
     began = time.perf_counter()
-    subprocess.run(["xargs", "-P2", "-n1", "sh", "-c", "true"], input=lines, text=True, check=True)
+    words = ["xargs", f"-P{workers}", "-d", "\n", "-n1", "sh", "-c"]
+    subprocess.run(words, input=lines, text=True, check=True)
     return time.perf_counter() - began

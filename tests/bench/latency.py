@@ -8,61 +8,65 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from .tools import HEADS, Samples, box, table
+from .place import box, wait_for
+from .tables import HEADS, Samples, number, table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .tools import Box, Scale
+    from .place import Box
+    from .scale import Scale
 
 STAMP = "exec date +%s%N"
 """A command that says when it began. Starting it costs something too: the same is started by hand, in turn."""
 
 
 def latency(scale: Scale, folder: Path) -> None:
-    """(a) Idle workers; while another worker claims and runs short jobs; in the middle of a backlog."""
+    """(a) Idle workers; beside others that drop short jobs; a more urgent job in the middle of a drain."""
     rows = []
     with box(folder) as made:
-        alone = Samples([_spawned(made) for _ in range(scale.samples)])
         made.start(1)
-        idle, by_hand = _in_turn(made, scale, "idle")
-        rows.append(["started by hand, nothing between", *alone.shown(), ""])
-        rows.append(["the same, beside an idle worker", *by_hand.shown(), ""])
-        rows.append(["idle worker", *idle.shown(), _over(idle, by_hand)])
+        rows += _rows("idle worker", *_in_turn(made, scale, "idle"))
     with box(folder) as made:
         made.start(2)
         with _Trickle(made):
-            beside, by_hand = _in_turn(made, scale, "beside")
-        rows.append(["two workers, 100 other drops/s", *beside.shown(), _over(beside, by_hand)])
-    with box(folder) as made:
-        backlog = 40 * scale.samples
-        list(made.spool.enqueue_many({"command": "sleep 0.005", "priority": 1} for _ in range(backlog)))
-        made.start(2)
-        busy, by_hand = _in_turn(made, scale, "busy")
-        left = made.spool.counts()["pending"]
-        rows.append([f"two busy workers, {backlog} to {left} waiting", *busy.shown(), _over(busy, by_hand)])
-    table("(a) rename into pending/ to the first instruction", ("", *HEADS, "over by hand"), rows)
+            rows += _rows("two workers, a drop every 20 ms", *_in_turn(made, scale, "beside"))
+    for command in ("true", "sleep 0.005"):
+        with box(folder) as made:
+            made.hand_over(50 * scale.starts, command=command, priority=1)
+            made.start(2)
+            found = _in_turn(made, scale, "urgent")
+            left = made.spool.counts()["pending"]
+        rows += _rows(f"more urgent, in a drain of `{command}` ({left:,} still wait)", *found)
+    heads = ("", *HEADS, "99 of 100", "median over by hand", "99 of 100 over")
+    table("(a) rename into pending/ to the first instruction", heads, rows)
 
 
-def _over(one: Samples, other: Samples) -> str:
-    return f"{(one.median - other.median) * 1e3:+.2f} ms"
+def _rows(name: str, ours: Samples, by_hand: Samples) -> list[list[str]]:
+    """A line for the dropped jobs and one for the same started by hand meanwhile."""
+    over = number(ours.median - by_hand.median, "ms")
+    late = number(ours.at_99 - by_hand.median, "ms")
+    return [
+        [name, *ours.shown(), number(ours.at_99, "ms"), over, late],
+        ["started by hand meanwhile", *by_hand.shown(), number(by_hand.at_99, "ms"), "", ""],
+    ]
 
 
 def _in_turn(made: Box, scale: Scale, name: str) -> tuple[Samples, Samples]:
     """Drop a job, then start the same by hand, and so on."""
     dropped, by_hand = [], []
-    for number in range(scale.samples):
-        dropped.append(_dropped(made, f"{name}{number}"))
+    for turn in range(scale.starts):
+        dropped.append(_dropped(made, f"{name}{turn}"))
         by_hand.append(_spawned(made))
         # Not in step with the worker's own second.
-        time.sleep(0.03 + number % 7 * 0.003)
+        time.sleep(0.03 + turn % 7 * 0.003)
     return Samples(dropped), Samples(by_hand)
 
 
 def _dropped(made: Box, name: str) -> float:
     before = made.drop(name, command=STAMP, priority=10)
     path = made.path / "done" / f"{name}.json"
-    made.wait_for(path.exists)
+    wait_for(path.exists)
     return (int(made.record(name)["output"]) - before) / 1e9
 
 
@@ -84,12 +88,12 @@ class _Trickle:
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        number = 0
-        while not self._over.wait(0.01):
-            number += 1
-            scratch = self._made.path / "tmp" / f".other{number}"
+        turn = 0
+        while not self._over.wait(0.02):
+            turn += 1
+            scratch = self._made.path / "tmp" / f".other{turn}"
             scratch.write_text('{"command": "true", "priority": 1}', encoding="utf-8")
-            os.rename(scratch, self._made.path / "pending" / f"other{number}.json")
+            os.rename(scratch, self._made.path / "pending" / f"other{turn}.json")
 
     def __enter__(self) -> None:
         self._thread.start()

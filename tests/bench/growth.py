@@ -1,0 +1,116 @@
+"""What things cost as work grows: the same spool with few and with very many jobs waiting, measured in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+from .place import Box, bare_python, box, wait_for
+from .tables import Samples, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .scale import Scale
+
+FEW = 7
+COSTS = {
+    "handed over in bulk, a job": "us",
+    "Spool.enqueue": "us",
+    "claim, run `true`, settle": "us",
+    "queuectl enqueue true": "ms",
+    "queuectl status": "ms",
+    "queuectl list --limit 20": "ms",
+    "queuectl show ID": "ms",
+    "worker start, to its answer": "ms",
+    "a worker's memory, resident": "MB",
+    "of that its own": "MB",
+    "queuectl reindex, a job": "us",
+}
+
+
+class _Size:
+    """A spool with so many jobs in it, and what was measured there."""
+
+    def __init__(self, name: str, made: Box, jobs: int) -> None:
+        self.name = name
+        self.made = made
+        self.jobs = jobs
+        self.found: dict[str, list[float]] = {}
+
+    def note(self, what: str, value: float) -> None:
+        self.found.setdefault(what, []).append(value)
+
+
+def growth(scale: Scale, folder: Path) -> None:
+    """(g) From an empty spool to the largest, and one in which all but the probes are scheduled for later."""
+    with contextlib.ExitStack() as stack:
+        counts = (0, *scale.backlogs)
+        sizes = [_Size(f"{count:,}", stack.enter_context(box(folder)), count) for count in counts]
+        most = scale.backlogs[-1]
+        later = _Size(f"{most:,}, all for later", stack.enter_context(box(folder)), most)
+        for size in (*sizes, later):
+            _fill(size, "2090-01-01" if size is later else None)
+        sizes.append(later)
+        for _ in range(scale.rounds):
+            for size in sizes:
+                _probe(size, scale)
+        for _ in range(min(FEW, scale.samples)):
+            for size in sizes:
+                _commands(size)
+        for size in sizes[1:]:
+            for _ in range(scale.rounds):
+                size.note("queuectl reindex, a job", size.made.call("reindex") / size.jobs)
+    _show(sizes)
+
+
+def _fill(size: _Size, run_at: str | None) -> None:
+    size.made.call("status")
+    if size.jobs:
+        took = size.made.hand_over(size.jobs, **({"run_at": run_at} if run_at else {}))
+        size.note("handed over in bulk, a job", took / size.jobs)
+
+
+def _probe(size: _Size, scale: Scale) -> None:
+    """Some jobs more, and as many worked off."""
+    made = size.made
+    half = scale.probe // 2
+    began = time.perf_counter()
+    for _ in range(half):
+        made.spool.enqueue("true", priority=10)
+    size.note("Spool.enqueue", (time.perf_counter() - began) / half)
+    made.hand_over(scale.probe - half)
+    before = made.done()
+    began = time.perf_counter()
+    pids = made.start(1)
+    size.note("worker start, to its answer", time.perf_counter() - began)
+    wait_for(lambda: len(made.done()) >= len(before) + scale.probe, pause=0.05)
+    memory = psutil.Process(pids[0]).memory_full_info()
+    size.note("a worker's memory, resident", memory.rss)
+    size.note("of that its own", memory.uss)
+    made.stop()
+    size.note("claim, run `true`, settle", made.took(made.done() - before, scale.probe) / scale.probe)
+
+
+def _commands(size: _Size) -> None:
+    made = size.made
+    size.note("queuectl status", made.call("status"))
+    size.note("queuectl list --limit 20", made.call("list", "--limit", "20"))
+    size.note("queuectl enqueue true", made.call("enqueue", "--id", f"one{time.time_ns()}", "true"))
+    size.note("queuectl show ID", made.call("show", made.spool.list(limit=1)[0].id))
+    size.note("python -c pass", bare_python(made.environment))
+
+
+def _show(sizes: list[_Size]) -> None:
+    rows = []
+    for what, unit in COSTS.items():
+        cells = [Samples(size.found[what]).cell(unit) if what in size.found else "" for size in sizes]
+        first = next(size for size in sizes if what in size.found)
+        base = Samples(first.found[what]).median
+        last = [f"{Samples(size.found[what]).median / base:.2f}" for size in sizes[-2:]]
+        rows.append([what, *cells, *last])
+    heads = ("jobs in the spool", *(size.name for size in sizes), "most to least", "for later to least")
+    table("(g) the cost of one thing as work grows: median (least to most)", heads, rows)

@@ -1,0 +1,55 @@
+"""How much is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of everything that is measured.
+
+    Attributes:
+        samples: repetitions of what takes milliseconds.
+        starts: jobs whose way to their first instruction is timed, in each scenario.
+        rounds: repetitions of what takes seconds.
+        idle: seconds over which idle workers are watched.
+        files: jobs dropped by hand.
+        bulk: jobs in one NDJSON file.
+        drain: jobs in a drain.
+        naps: jobs a worker sleeps through.
+        workers: how many workers sleep side by side.
+        backlogs: numbers of waiting jobs at which the cost of one is compared, least first.
+        probe: jobs that are worked off, and handed over again, at each of these.
+        peers: jobs handed to each of the other programs.
+    """
+
+    samples: int = 60
+    starts: int = 200
+    rounds: int = 3
+    idle: float = 10
+    files: int = 100_000
+    bulk: int = 100_000
+    drain: int = 2000
+    naps: int = 40
+    workers: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
+    backlogs: tuple[int, ...] = (1000, 10_000, 100_000, 1_000_000)
+    probe: int = 400
+    peers: int = 800
+
+
+TINY = Scale(
+    samples=3,
+    starts=3,
+    rounds=1,
+    idle=0.3,
+    files=30,
+    bulk=30,
+    drain=20,
+    naps=2,
+    workers=(1, 2),
+    backlogs=(20, 40),
+    probe=8,
+    peers=8,
+)
+"""So little that the numbers mean nothing, and every line of the measurements has run."""
