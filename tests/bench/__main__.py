@@ -1,9 +1,10 @@
-"""`python -m tests.bench [--tiny] [--dir DIR] [--image [GB]] [name ...]`."""
+"""`python -m tests.bench [--tiny] [--dir DIR] [--image [GB]] [--most N] [name ...]`."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,7 @@ def main() -> None:
         metavar="GB",
         help="measure once more on a disk with a journal: an ext4 image in DIR, mounted meanwhile (root; default: 32)",
     )
+    parser.add_argument("--most", type=int, metavar="N", help="growth: no spool of more than N jobs")
     given = parser.parse_args()
     if given.names == ["setup"]:
         install.set_up()
@@ -58,6 +60,12 @@ def main() -> None:
     for name in given.names:
         if name not in BENCHES:
             parser.error(f"no measurement {name!r}; there are {', '.join(BENCHES)}, and setup by itself")
+    scale = TINY if given.tiny else Scale()
+    if given.most:
+        if given.most < scale.backlogs[0]:
+            parser.error(f"--most must be {scale.backlogs[0]} at least")
+        kept = tuple(jobs for jobs in scale.backlogs if jobs <= given.most)
+        scale = dataclasses.replace(scale, backlogs=kept)
     with contextlib.ExitStack() as stack:
         stack.callback(place.clear_up)
         folder = given.dir.resolve()
@@ -67,7 +75,7 @@ def main() -> None:
         for one in folders:
             place.machine(one)
             for name in given.names or BENCHES:
-                BENCHES[name](TINY if given.tiny else Scale(), one)
+                BENCHES[name](scale, one)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from .place import Box, bare_python, box, wait_for
-from .tables import Samples, table
+from .tables import Samples, ratios, table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
     from .scale import Scale
 
 FEW = 7
-COSTS = {
-    "handed over in bulk, a job": "us",
-    "Spool.enqueue": "us",
-    "claim, run `true`, settle": "us",
+A_JOB = ("handed over in bulk", "Spool.enqueue", "claim, run `true`, settle", "queuectl reindex")
+"""Costs of one job, compared with the smallest spool that has some."""
+
+A_CALL = {
     "queuectl enqueue true": "ms",
     "queuectl status": "ms",
     "queuectl list --limit 20": "ms",
     "queuectl show ID": "ms",
+    "python -c pass": "ms",
     "worker start, to its answer": "ms",
     "a worker's memory, resident": "MB",
     "of that its own": "MB",
-    "queuectl reindex, a job": "us",
 }
+"""What is compared with an empty spool."""
 
 
 class _Size:
@@ -63,7 +64,7 @@ def growth(scale: Scale, folder: Path) -> None:
                 _commands(size)
         for size in sizes[1:]:
             for _ in range(scale.rounds):
-                size.note("queuectl reindex, a job", size.made.call("reindex") / size.jobs)
+                size.note("queuectl reindex", size.made.call("reindex") / size.jobs)
     _show(sizes)
 
 
@@ -71,7 +72,7 @@ def _fill(size: _Size, run_at: str | None) -> None:
     size.made.call("status")
     if size.jobs:
         took = size.made.hand_over(size.jobs, **({"run_at": run_at} if run_at else {}))
-        size.note("handed over in bulk, a job", took / size.jobs)
+        size.note("handed over in bulk", took / size.jobs)
 
 
 def _probe(size: _Size, scale: Scale) -> None:
@@ -105,12 +106,35 @@ def _commands(size: _Size) -> None:
 
 
 def _show(sizes: list[_Size]) -> None:
-    rows = []
-    for what, unit in COSTS.items():
-        cells = [Samples(size.found[what]).cell(unit) if what in size.found else "" for size in sizes]
-        first = next(size for size in sizes if what in size.found)
-        base = Samples(first.found[what]).median
-        last = [f"{Samples(size.found[what]).median / base:.2f}" for size in sizes[-2:]]
-        rows.append([what, *cells, *last])
-    heads = ("jobs in the spool", *(size.name for size in sizes), "most to least", "for later to least")
-    table("(g) the cost of one thing as work grows: median (least to most)", heads, rows)
+    empty, least, most, later = sizes[0], sizes[1], sizes[-2], sizes[-1]
+    rows = [
+        [
+            what,
+            *(_cell(size, what, "us") for size in sizes[1:]),
+            _rate(least, most, what),
+            _rate(least, later, what),
+        ]
+        for what in A_JOB
+    ]
+    names = [size.name for size in sizes]
+    heads = ("a job", *names[1:], f"rate at {most.name} to {least.name}", "rate with all for later")
+    table("(g) what a job costs as work grows: median (least to most)", heads, rows)
+    rows = [
+        [
+            what,
+            *(_cell(size, what, unit) for size in sizes),
+            _rate(most, empty, what),
+            _rate(later, empty, what),
+        ]
+        for what, unit in A_CALL.items()
+    ]
+    heads = ("jobs in the spool", *names, f"{most.name} to none", "all for later to none")
+    table("(h) what a command and a worker cost as work grows: median (least to most)", heads, rows)
+
+
+def _cell(size: _Size, what: str, unit: str) -> str:
+    return Samples(size.found[what]).cell(unit)
+
+
+def _rate(one: _Size, other: _Size, what: str) -> str:
+    return ratios(one.found[what], other.found[what])

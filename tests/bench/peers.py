@@ -60,6 +60,7 @@ RUNNERS: tuple[Peer, ...] = (
     library.RqFork(),
     library.RqSynced(),
     library.CeleryRedis(),
+    library.CeleryThreads(),
     library.CeleryFiles(),
 )
 KEEPERS: tuple[Peer, ...] = (

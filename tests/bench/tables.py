@@ -43,7 +43,7 @@ class Samples:
     def cell(self, unit: str = "ms") -> str:
         """The same in one cell."""
         median, least, most = self.shown(unit)
-        bare = [text.partition(" ")[0] for text in (least, most)]
+        bare = [text.partition(" ")[0].removesuffix("/s") for text in (least, most)]
         return f"{median} ({bare[0]} to {bare[1]})" if len(self.values) > 1 else median
 
 
