@@ -15,6 +15,8 @@ from queuectl.runner import Attempt, Ending, Outcome, tail
 from queuectl.shown import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from queuectl.config import Settings
     from queuectl.job import Job
     from queuectl.layout import Layout
@@ -52,17 +54,19 @@ def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:
     }
 
 
-def run_lock(layout: Layout, job: Job, worker: str) -> Lock:
+def run_lock(layout: Layout, worker: str, mine: Mapping[str, str]) -> Lock:
     """Take the run lock, and write into its file which run it belongs to before anything of that run is started.
 
     If a background child of an earlier run still holds it, on a new file: the old file's holder is not in the way
     then, and the lock says nothing about it any more.
 
+    Args:
+        mine: the run's marks.
+
     Raises:
         SpoolError: the file cannot be opened or written.
     """
     path = layout.worker_file(worker, "run")
-    mine = marks(layout, job, worker)
     try:
         lock = Lock.acquire(path)
         if lock is None:
@@ -71,7 +75,7 @@ def run_lock(layout: Layout, job: Job, worker: str) -> Lock:
         if lock is None:
             raise SpoolError(f"cannot take the lock {path}: another process holds it")
         try:
-            _sign(lock.fd, f"{mine['QUEUECTL_JOB_ID']} {mine['QUEUECTL_RUN']}\n".encode())
+            _sign(lock.fd, f"{mine['QUEUECTL_JOB_ID']} {mine['QUEUECTL_RUN']}".encode())
         except BaseException:
             lock.release()
             raise
@@ -80,17 +84,19 @@ def run_lock(layout: Layout, job: Job, worker: str) -> Lock:
     return lock
 
 
+_SIGNED = 128
+"""Bytes that the signature is filled up to with spaces: an earlier one is overwritten by a single call."""
+
+
 def _sign(fd: int, data: bytes) -> None:
-    os.lseek(fd, 0, os.SEEK_SET)
-    files.write_all(fd, data)
-    os.ftruncate(fd, len(data))
+    files.write_all(fd, data.ljust(_SIGNED))
 
 
 def signed(layout: Layout, worker: str) -> tuple[str, str] | None:
     """The job and the run that a worker's run lock belongs to; None when it never ran anything."""
     try:
         with open(layout.worker_file(worker, "run"), encoding="utf-8") as file:
-            job_id, space, run = file.readline().rstrip("\n").partition(" ")
+            job_id, space, run = file.readline().rstrip().partition(" ")
     except (OSError, UnicodeDecodeError):
         return None
     return (job_id, run) if space else None
@@ -102,21 +108,25 @@ def run_number(job: Job) -> int:
 
 
 def prepare(
-    layout: Layout, job: Job, worker: str, settings: Settings, base: dict[str, str], lock_fd: int | None
+    layout: Layout,
+    job: Job,
+    mine: Mapping[str, str],
+    settings: Settings,
+    base: Mapping[str, str],
+    lock_fd: int | None,
 ) -> Attempt:
     """Put together what the runner needs.
 
     Args:
+        mine: the run's marks.
         base: the worker's environment; the job's comes on top, queuectl's own variables last.
         lock_fd: the run lock, for the job's processes to inherit.
     """
-    mine = marks(layout, job, worker)
+    worker = mine["QUEUECTL_WORKER"]
     numbers = {"QUEUECTL_ATTEMPT": str(job.attempts + 1), "QUEUECTL_MAX_RETRIES": str(job.runs_allowed)}
-    home = os.path.expanduser("~")
     return Attempt(
         command=job.command,
-        # A dropped file has no caller whose folder could be meant: there a relative path starts at home.
-        cwd=os.path.join(home, os.path.expanduser(job.cwd)) if job.cwd else home,
+        cwd=_folder(job.cwd),
         env={**base, **(job.env or {}), **mine, **numbers},
         timeout=job.timeout or 0,
         grace=settings.kill_grace,
@@ -128,13 +138,27 @@ def prepare(
     )
 
 
-def keep_output(layout: Layout, job: Job, worker: str, *, limit: int, retire: bool) -> None:
+def _folder(cwd: str | None) -> str:
+    """A dropped file has no caller whose folder could be meant: there a relative path starts at home."""
+    if cwd and cwd.startswith(os.sep):
+        return cwd
+    home = os.path.expanduser("~")
+    return os.path.join(home, os.path.expanduser(cwd)) if cwd else home
+
+
+def keep_output(
+    layout: Layout, job: Job, worker: str, *, limit: int, retire: bool, printed: tuple[int, int] | None = None
+) -> None:
     """Move what a run printed into logs/, and repeat its end in the record.
 
     Args:
         limit: bytes of each stream that the record repeats.
         retire: a process of the run still writes: the files must not serve the next run.
+        printed: bytes in the two files, if they are known.
     """
+    if printed == (0, 0) and not retire:
+        job.output = ""
+        return
     run = run_number(job)
     parts = []
     for stream in ("out", "err"):

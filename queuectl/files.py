@@ -69,7 +69,10 @@ def write_new(path: str, data: bytes, *, sync: bool) -> None:
 
 def write_all(fd: int, data: bytes) -> None:
     """Write every byte; a disk that fills up half way cuts a single write short."""
-    view = memoryview(data)
+    written = os.write(fd, data)
+    if written == len(data):
+        return
+    view = memoryview(data)[written:]
     while view:
         view = view[os.write(fd, view) :]
 
@@ -180,15 +183,19 @@ def move_to_free_name(source: str, folder: str, name: str) -> str:
     Raises:
         FileNotFoundError: the source is gone.
     """
-    stem, dot, ending = name.rpartition(".")
-    candidate = name
-    number = 1
+    try:
+        move(source, f"{folder}{os.sep}{name}")
+    except FileExistsError:
+        stem, dot, ending = name.rpartition(".")
+    else:
+        return name
+    number = 2
     while True:
+        candidate = f"{stem}-{number}{dot}{ending}"
         try:
-            move(source, os.path.join(folder, candidate))
+            move(source, f"{folder}{os.sep}{candidate}")
         except FileExistsError:
             number += 1
-            candidate = f"{stem}-{number}{dot}{ending}"
         else:
             return candidate
 
@@ -238,7 +245,7 @@ def _syncfs(fd: int) -> int:
     return int((_libc.get("syncfs") or _in_libc("syncfs", "c_int"))(fd))
 
 
-CAN_SYNC_ALL = sys.platform.startswith("linux")
+_HAS_LEASES = CAN_SYNC_ALL = sys.platform.startswith("linux")
 """Whether one call syncs a whole filesystem and waits for it."""
 
 
@@ -371,26 +378,42 @@ def kind_of(mode: int) -> str:
 
 
 def open_for_writing_elsewhere(path: str) -> bool | None:
-    """Whether any process has this file open for writing.
-
-    Linux grants a read lease only on a file that nobody writes. None: no way to tell here.
-    """
-    if not sys.platform.startswith("linux"):
-        return None
-    import fcntl
-    import signal
-
+    """Whether any process has this file open for writing. None: no way to tell here."""
     try:
         fd = os.open(path, _STRANGER)
     except OSError:
         return None
     try:
-        # Whoever opens it for writing while the lease stands makes the kernel send SIGIO, which ends a process.
+        prepare_lease(fd)
+        return is_written(fd)
+    finally:
+        os.close(fd)
+
+
+def prepare_lease(fd: int) -> None:
+    """Make it harmless to ask is_written of a descriptor: do so once.
+
+    Whoever opens the file for writing while the lease stands makes the kernel send SIGIO, which ends a process.
+    """
+    if _HAS_LEASES:
+        import fcntl
+        import signal
+
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+
+
+def is_written(fd: int) -> bool | None:
+    """Whether any process has the file of this read-only descriptor open for writing. None: no way to tell here.
+
+    Linux grants a read lease only on a file that nobody writes. Call prepare_lease before.
+    """
+    if not _HAS_LEASES:
+        return None
+    import fcntl
+
+    try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
         return True if error.errno == errno.EAGAIN else None
-    finally:
-        os.close(fd)
     return False

@@ -15,7 +15,7 @@ from operator import attrgetter
 from queuectl.layout import STATES
 from queuectl.row import Row
 from queuectl.schema import SCHEMA, TABLES
-from queuectl.stamps import Stamps
+from queuectl.stamps import Moving, Stamps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ _values = attrgetter(*_COLUMNS)
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
 _INSERT = f"INSERT INTO jobs({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 _INSERT_NEW = _INSERT.replace("INSERT", "INSERT OR IGNORE", 1)
+_OF_AN_END = tuple(
+    c for c in _COLUMNS if c not in ("id", "seq", "ready_key", "due", "arrived", "run_at", "command")
+)
+_ENDED = f"""UPDATE jobs SET {", ".join(f"{c} = ?" for c in _OF_AN_END)}
+ WHERE seq = ? AND id = ? AND ready_key IS NULL AND due IS NULL"""
+_ended = attrgetter(*_OF_AN_END, "seq", "id")
 _UPDATE = f"UPDATE jobs SET {', '.join(f'{c} = ?' for c in _COLUMNS if c != 'id')} WHERE id = ?"
 
 
@@ -175,6 +181,11 @@ class Index(Stamps):
         return self._db is not None and self.broken is None
 
     @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._db is not None and self._db.in_transaction
+
+    @property
     def db(self) -> sqlite3.Connection:
         """The open connection."""
         if self._db is None:
@@ -210,31 +221,26 @@ class Index(Stamps):
             raise
         self.db.execute("COMMIT")
 
-    @contextmanager
-    def moving(self, *places: str) -> Iterator[None]:
+    def moving(self, *places: str) -> Moving:
         """Wrap moves of job files: rows change and the folders' stamps are carried along, in one transaction.
 
         Trouble with the index never reaches the move: the body runs all the same, and `broken` says why the mirror
         lags behind. `put` and `drop` do nothing then.
         """
+        return Moving(self, places)
+
+    def begin_moving(self, places: tuple[str, ...]) -> bool:
+        """Begin a transaction for moves unless one is open; says whether it did."""
         self._untold.update(places)
-        joined = self._db is not None and self._db.in_transaction
-        begun = not joined and self._begin()
-        carried = [place for place in places if (begun or joined) and self._stamp_matches(place)]
-        try:
-            yield
-        except BaseException:
-            if begun:
-                self._attempt("ROLLBACK")
-            raise
-        if (begun or joined) and self.broken is None:
-            self._carry_stamps(carried)
-        if begun:
-            self._attempt("COMMIT" if self.broken is None else "ROLLBACK")
-            if self.broken is None and not self._is_the_file_there():
-                self.broken = "the index file was replaced"
-            if self.broken is None:
-                self._untold.clear()
+        return not self.in_transaction and self._begin()
+
+    def end_moving(self, *, well: bool) -> None:
+        """End the transaction that begin_moving began."""
+        self._attempt("COMMIT" if well and self.broken is None else "ROLLBACK")
+        if self.broken is None and not self._is_the_file_there():
+            self.broken = "the index file was replaced"
+        if well and self.broken is None:
+            self._untold.clear()
 
     def _begin(self) -> bool:
         if not self.usable:
@@ -378,12 +384,22 @@ class Index(Stamps):
         return int(self._one("SELECT coalesce(max(seq), 0) + 1 FROM jobs"))
 
     def claimed(self, row: Row, place: str, name: str, worker: str) -> None:
-        """Say that a waiting job lies in a worker's folder now; the one update of the hot path."""
+        """Say that a waiting job, just suggested, lies in a worker's folder now."""
         self._attempt(
             "UPDATE jobs SET state = 'processing', place = ?, name = ?, ready_key = NULL, due = NULL, worker = ?"
-            " WHERE id = ?",
-            (place, name, worker, row.id),
+            " WHERE seq = ?",
+            (place, name, worker, row.seq),
         )
+
+    def ended(self, row: Row) -> None:
+        """Say that a claimed job is over. It names few columns: each index of a named one is written anew."""
+        if not self.usable:
+            return
+        try:
+            if row.seq is None or not self.db.execute(_ENDED, _ended(row)).rowcount:
+                self.put(row)
+        except sqlite3.Error as error:
+            self.broken = str(error)
 
     def promote(self, now: int) -> None:
         """Let the jobs whose moment has come into the order of waiting jobs; they have waited since that moment."""

@@ -51,17 +51,17 @@ class Layout:
 
     def claims(self, worker: str) -> str:
         """The folder of what this worker runs."""
-        return os.path.join(self.processing, worker)
+        return f"{self.processing}{os.sep}{worker}"
 
     def folder(self, state: str, worker: str | None = None) -> str:
         """The folder in which jobs of this state lie."""
         if state == "processing" and worker is not None:
             return self.claims(worker)
-        return self._in(FOLDER_OF[state])
+        return f"{self.root}{os.sep}{FOLDER_OF[state]}"
 
     def worker_file(self, worker: str, kind: str) -> str:
         """One of a worker's own files: lock, run, json (its record), stop, log, out, err."""
-        return os.path.join(self.workers, f"{worker}.{kind}")
+        return f"{self.workers}{os.sep}{worker}.{kind}"
 
     def log_file(self, job_id: str, run: int, stream: str) -> str:
         """Where the full output of a job's run-th run lies; stream is "out" or "err"."""

@@ -83,6 +83,14 @@ class Lookout:
         self._cost = 0.0
         return True
 
+    def calm(self) -> bool:
+        """Whether there is nothing to take in before the next claim: no scan under way, and nobody else's drop."""
+        if self._scan is not None or self._watch.written or self._watch.events:
+            return False
+        if self.unsure and time.monotonic() >= self._safety_at:
+            return False
+        return self._intake.pending_agrees()
+
     def moved(self) -> None:
         """The worker has claimed a job: it is busy, and something may have dropped in beside its own move."""
         self.unsure = self._busy = True

@@ -200,8 +200,8 @@ class Mover(HandMoves):
 
         Call it inside `index.moving()`.
         """
-        source = os.path.join(self.layout.pending, row.name)
-        target = os.path.join(self.layout.claims(worker), f"{row.id}.json")
+        source = f"{self.layout.pending}{os.sep}{row.name}"
+        target = f"{self.layout.claims(worker)}{os.sep}{row.id}.json"
         try:
             with self.index.carrying(PENDING):
                 os.rename(source, target)
@@ -220,10 +220,9 @@ class Mover(HandMoves):
             data, status = files.read_plain(path, jobs.READ_LIMIT)
             if files.is_strangers(status):
                 raise files.Unfit("belongs to another user")
-            job, ours = (
-                jobs.parse(data),
-                bool(row.ours) and (status.st_ino, status.st_nlink) == (row.inode, 1),
-            )
+            ours = bool(row.ours) and (status.st_ino, status.st_nlink) == (row.inode, 1)
+            untouched = ours and (status.st_mtime_ns, status.st_size) == (row.mtime, row.size)
+            job = jobs.parse_own(data) if untouched else jobs.parse(data)
         except (files.Unfit, InvalidJob, OSError):
             job, ours = None, False
         if job is not None:
@@ -303,7 +302,10 @@ class Mover(HandMoves):
                 row = row_of(job, place, name, status, state=state, arrived=claim.row.arrived, now=now)
                 row.ours = 1
                 row.seq = claim.row.seq
-                self.index.update(row)
+                if place == PENDING:
+                    self.index.update(row)
+                else:
+                    self.index.ended(row)
         except BaseException:
             with suppress(OSError):
                 os.unlink(scratch)

@@ -9,7 +9,63 @@ from queuectl import files
 from queuectl.errors import SpoolError
 
 _BINARY = getattr(os, "O_BINARY", 0)
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | files.O_CLOEXEC | _BINARY
+APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+"""How a job opens its output: appended to, so that it can be cut while it is written."""
+
+_FLAGS = APPEND | files.O_CLOEXEC | _BINARY
+_READ = os.O_RDONLY | files.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | _BINARY
+
+
+class Outputs:
+    """The two files that a worker's runs print into, one run after another as long as they stay empty.
+
+    They are kept open for reading: what is asked of a descriptor costs a third of what is asked of a path.
+    """
+
+    __slots__ = ("_fds", "paths")
+
+    def __init__(self, stdout: str, stderr: str) -> None:
+        self.paths = (stdout, stderr)
+        self._fds: list[int] = []
+
+    def empty(self) -> None:
+        """Have both there and empty; nothing to do if the run before this one left them so.
+
+        Raises:
+            SpoolError: a file cannot be made.
+        """
+        if self._fds:
+            return
+        for path in self.paths:
+            os.close(open_for_job(path))
+        try:
+            for path in self.paths:
+                fd = os.open(path, _READ)
+                self._fds.append(fd)
+                files.prepare_lease(fd)
+        except OSError as error:
+            self.forget()
+            raise SpoolError.from_os("write a job's output into", path, error) from None
+
+    def sizes(self) -> tuple[int, int] | None:
+        """What was printed, in bytes; None when somebody took a file away, so that only its path can be asked."""
+        if not self._fds:
+            return None
+        one, other = (os.fstat(fd) for fd in self._fds)
+        return (one.st_size, other.st_size) if one.st_nlink and other.st_nlink else None
+
+    def is_written(self) -> bool:
+        """Whether a process has one of them open for writing still."""
+        return any(map(files.is_written, self._fds))
+
+    def __del__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of both: they are not what the next run writes into."""
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
 
 
 def open_for_job(path: str) -> int:

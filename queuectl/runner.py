@@ -12,11 +12,12 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from queuectl import files, times
-from queuectl.output import cut, open_for_job, tail
+from queuectl import times
+from queuectl.output import Outputs, cut, open_for_job, tail
 from queuectl.process_tree import TreeEnd, end_holders, end_tree, group_exists, open_pidfd, tree_of
 from queuectl.spawn import CAN_SPAWN_FAST, Child, fast_spawn, spawn
 
@@ -43,7 +44,7 @@ _LAST_OUTPUT_LOOK = 0.5
 _CRASHES = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
     """What to run, and within which bounds.
 
@@ -83,7 +84,7 @@ class Ending(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What became of an attempt.
 
@@ -94,6 +95,7 @@ class Outcome:
         leftovers: processes of the run that are alive still: background children after a normal end, which
             are left alone, or what even KILL could not reach. They may go on writing into the output files,
             so those must not be used for another run.
+        printed: bytes in the two output files; None when they have to be looked at.
     """
 
     ending: Ending
@@ -101,6 +103,7 @@ class Outcome:
     error: str | None
     duration: float
     leftovers: int = 0
+    printed: tuple[int, int] | None = None
 
 
 class Running(Protocol):
@@ -146,7 +149,8 @@ class LocalRunner:
     """
 
     def __init__(self, *, may_chdir: bool = False) -> None:
-        self._spawn = fast_spawn if may_chdir and CAN_SPAWN_FAST else spawn
+        self._fast = may_chdir and CAN_SPAWN_FAST
+        self._outputs = Outputs("", "")
         # A parent may have handed down an ignored SIGCHLD: then exit codes vanish and every job seems to succeed.
         if sys.platform != "win32" and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -157,22 +161,36 @@ class LocalRunner:
         Raises:
             SpoolError: the output files cannot be made, which is not the job's fault.
         """
-        out = open_for_job(attempt.stdout)
-        try:
-            err = open_for_job(attempt.stderr)
-        except BaseException:
-            os.close(out)
-            raise
+        outputs = self._outputs_of(attempt)
+        outputs.empty()
         began = time.monotonic()
-        try:
-            child = self._spawn(attempt, out, err)
-        except (OSError, ValueError) as error:
-            reason = f"Cannot start: {_why_not(attempt, error)}"
-            return Outcome(Ending.NOT_STARTED, None, reason, time.monotonic() - began)
-        finally:
-            os.close(out)
-            os.close(err)
-        return _LocalRun(attempt, child, began)
+        if self._fast:
+            with suppress(OSError, ValueError):  # the common way says what is wrong
+                return _LocalRun(attempt, fast_spawn(attempt), began, outputs)
+        child = _spawn_or_say_why(attempt, began)
+        return child if isinstance(child, Outcome) else _LocalRun(attempt, child, began, outputs)
+
+    def _outputs_of(self, attempt: Attempt) -> Outputs:
+        if self._outputs.paths != (attempt.stdout, attempt.stderr):
+            self._outputs = Outputs(attempt.stdout, attempt.stderr)
+        return self._outputs
+
+
+def _spawn_or_say_why(attempt: Attempt, began: float) -> Child | Outcome:
+    out = open_for_job(attempt.stdout)
+    try:
+        err = open_for_job(attempt.stderr)
+    except BaseException:
+        os.close(out)
+        raise
+    try:
+        return spawn(attempt, out, err)
+    except (OSError, ValueError) as error:
+        reason = f"Cannot start: {_why_not(attempt, error)}"
+        return Outcome(Ending.NOT_STARTED, None, reason, time.monotonic() - began)
+    finally:
+        os.close(out)
+        os.close(err)
 
 
 class _LocalRun:
@@ -185,16 +203,18 @@ class _LocalRun:
         "_outcome",
         "_output_look",
         "_output_pause",
+        "_outputs",
         "_pidfd",
         "_tree",
         "pid",
     )
 
-    def __init__(self, attempt: Attempt, child: Child, began: float) -> None:
+    def __init__(self, attempt: Attempt, child: Child, began: float, outputs: Outputs) -> None:
         self.pid = child.pid
         self._attempt = attempt
         self._child = child
         self._began = began
+        self._outputs = outputs
         self._deadline = began + attempt.timeout if attempt.timeout else None
         self._output_pause = _FIRST_OUTPUT_LOOK
         self._output_look = began + self._output_pause if attempt.log_limit else None
@@ -208,16 +228,20 @@ class _LocalRun:
         return self._pidfd if self._tree is None else None
 
     def next_look(self) -> float | None:
-        now = time.monotonic()
         if self._outcome is not None:
-            return now
-        moments = [moment for moment in (self._deadline, self._output_look) if moment is not None]
+            return time.monotonic()
         if self._tree is not None:
-            moments = [self._tree.next_look]
-        elif self._pidfd is None:
-            moments.append(now + _BLIND_PAUSE)
-        # No system call waits for a timeout of a million years.
-        return min(*moments, now + _LONGEST_WAIT) if moments else None
+            return self._tree.next_look
+        look, deadline = self._output_look, self._deadline
+        if look is None or (deadline is not None and deadline < look):
+            look = deadline
+        if self._pidfd is None:
+            blind = time.monotonic() + _BLIND_PAUSE
+            look = blind if look is None else min(look, blind)
+        elif look is not None and look > self._began + _LONGEST_WAIT:
+            # No system call waits for a timeout of a million years.
+            look = min(look, time.monotonic() + _LONGEST_WAIT)
+        return look
 
     def poll(self) -> Outcome | None:
         if self._outcome is not None:
@@ -258,14 +282,28 @@ class _LocalRun:
             return False
         duration = time.monotonic() - self._began
         leftovers = self._count_leftovers()
-        self._cut_outputs(None)
+        printed = self._printed()
         ending, error = _judge(code, isinstance(self._attempt.command, str))
-        self._outcome = Outcome(ending, _exit_code(code), error, duration, leftovers)
+        self._outcome = Outcome(ending, _exit_code(code), error, duration, leftovers, printed)
+        if leftovers:
+            self._outputs.forget()
         return True
+
+    def _printed(self) -> tuple[int, int] | None:
+        """What was printed, cut to its limit; files that hold something are somebody else's from here on."""
+        sizes = self._outputs.sizes()
+        limit = self._attempt.log_limit
+        if sizes is None or (limit and max(sizes) > limit):
+            self._cut_outputs(None)
+            sizes = None
+        if sizes != (0, 0):
+            self._outputs.forget()
+        return sizes
 
     def _ended_by_us(self, left: int) -> Outcome:
         _, code = self._child.reap()
         self._cut_outputs(None)
+        self._outputs.forget()
         duration = time.monotonic() - self._began
         error = {
             Ending.TIMED_OUT: f"Timeout exceeded ({times.seconds(self._attempt.timeout)}s)",
@@ -284,9 +322,7 @@ class _LocalRun:
         return count or int(self._seems_to_live_on())
 
     def _seems_to_live_on(self) -> bool:
-        return group_exists(self.pid) or any(
-            files.open_for_writing_elsewhere(path) for path in (self._attempt.stdout, self._attempt.stderr)
-        )
+        return group_exists(self.pid) or self._outputs.is_written()
 
     def _cut_outputs(self, now: float | None) -> None:
         limit = self._attempt.log_limit

@@ -102,9 +102,11 @@ class Spares:
     def _fill(self, path: str, fd: int, data: bytes) -> tuple[str, os.stat_result]:
         try:
             files.write_all(fd, data)
-            # Cut to length at last: a truncation to nothing would make ext4 flush the file at its close.
-            os.ftruncate(fd, len(data))
             status = os.fstat(fd)
+            if status.st_size != len(data):
+                # Cut to length at last: a truncation to nothing would make ext4 flush the file at its close.
+                os.ftruncate(fd, len(data))
+                status = os.fstat(fd)
         except BaseException:
             os.close(fd)
             with suppress(OSError):
@@ -209,11 +211,8 @@ class Spares:
 
     def _collect(self, *, wait: bool = False) -> None:
         """Take over the batches whose sync has come back."""
-        while self._under_way:
-            try:
-                folder = self._synced.get(block=wait)
-            except queue.Empty:
-                return
+        while self._under_way and (wait or not self._synced.empty()):
+            folder = self._synced.get()
             wait = False
             self._under_way -= 1
             names: list[str] = []

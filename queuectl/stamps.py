@@ -6,16 +6,17 @@ Our own moves carry the stamp along, so a stamp that does not match means that s
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
-from contextlib import contextmanager
 
 from queuectl import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    import sqlite3
+    from collections.abc import Iterable
     from typing import Any
+
+    from queuectl.index import Index
 
 YOUNG = 25_000_000
 """Nanoseconds: older kernels stamp files with a clock that ticks every 4 to 10 ms, so a second change within a tick
@@ -47,30 +48,28 @@ class Stamps:
     def _attempt(self, statement: str, values: Iterable[Any] = ()) -> bool:
         raise NotImplementedError
 
-    def _stamp_matches(self, place: str) -> bool:
-        try:
-            found = self.db.execute("SELECT mtime, inode FROM folders WHERE place = ?", (place,)).fetchone()
-            status = os.stat(os.path.join(self._root, place))
-        except (sqlite3.Error, OSError):
-            return False
-        return bool(found == (status.st_mtime_ns, status.st_ino))
-
-    @contextmanager
-    def carrying(self, place: str) -> Iterator[None]:
+    def carrying(self, place: str) -> Carried:
         """Wrap a single rename within a transaction: the closest look at a folder's time before and after it.
 
         What a stranger drops between the two looks goes unnoticed until the next scan, so they stand close together.
         """
-        carried = self.usable and self._stamp_matches(place)
-        yield
-        if carried:
-            self._carry_stamps((place,))
+        return Carried(self, place)
 
-    def _carry_stamps(self, places: Iterable[str]) -> None:
-        for place in places:
-            mtime = os.stat(os.path.join(self._root, place)).st_mtime_ns
+    def look(self, place: str) -> tuple[int, int] | None:
+        """The time and the inode of a folder as it is now, for carry(); None when it cannot be had."""
+        try:
+            status = os.stat(f"{self._root}{os.sep}{place}")
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino
+
+    def carry(self, place: str, before: tuple[int, int] | None) -> None:
+        """After a move of ours: take over the folder's new time, if the one looked at before it was the known one."""
+        after = self.look(place) if before else None
+        if before and after:
             self._attempt(
-                "UPDATE folders SET mtime = ?, stamped = ? WHERE place = ?", (mtime, time.time_ns(), place)
+                "UPDATE folders SET mtime = ?, stamped = ? WHERE place = ? AND mtime = ? AND inode = ?",
+                (after[0], time.time_ns(), place, *before),
             )
 
     def agrees(self, place: str, now_ns: int, *, whole: bool = True) -> bool:
@@ -81,14 +80,10 @@ class Stamps:
         """
         query = "SELECT mtime, inode, stamped, whole FROM folders WHERE place = ?"
         found = self.db.execute(query, (place,)).fetchone()
-        try:
-            status = os.stat(os.path.join(self._root, place))
-        except OSError:
+        if found is None or (found[3] or 0) < 1 + whole or found[:2] != self.look(place):
             return False
-        if found is None or (found[3] or 0) < 1 + whole or found[:2] != (status.st_mtime_ns, status.st_ino):
-            return False
-        was_young = found[2] - found[0] < YOUNG
-        return not was_young or now_ns - status.st_mtime_ns < YOUNG or self._has_fine_times()
+        mtime, _, stamped, _ = found
+        return stamped - mtime >= YOUNG or now_ns - mtime < YOUNG or self._has_fine_times()
 
     def _has_fine_times(self) -> bool:
         if self._fine_times is None:
@@ -113,3 +108,44 @@ class Stamps:
             "UPDATE folders SET whole = ?, stamped = ? WHERE place = ? AND scan = ?",
             (1 + whole, time.time_ns(), place, scan),
         )
+
+
+class Carried:
+    """See Stamps.carrying."""
+
+    __slots__ = ("_before", "_place", "_stamps")
+
+    def __init__(self, stamps: Stamps, place: str) -> None:
+        self._stamps = stamps
+        self._place = place
+
+    def __enter__(self) -> None:
+        self._before = self._stamps.look(self._place) if self._stamps.usable else None
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None and self._stamps.usable:
+            self._stamps.carry(self._place, self._before)
+
+
+class Moving:
+    """See Index.moving. A class, as a generator would cost more than what it wraps."""
+
+    __slots__ = ("_before", "_begun", "_index", "_places")
+
+    def __init__(self, index: Index, places: tuple[str, ...]) -> None:
+        self._index = index
+        self._places = places
+        self._before: list[tuple[int, int] | None] = []
+
+    def __enter__(self) -> None:
+        self._begun = self._index.begin_moving(self._places)
+        if self._index.in_transaction:
+            self._before = [self._index.look(place) for place in self._places]
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        index = self._index
+        if kind is None and index.broken is None:
+            for place, before in zip(self._places, self._before, strict=False):
+                index.carry(place, before)
+        if self._begun:
+            index.end_moving(well=kind is None)

@@ -11,6 +11,7 @@ import orjson
 from queuectl.errors import InvalidJob
 
 DEPTH_LIMIT = 32
+_LARGEST = 2**63
 _ODD = re.compile(rb'"\s+:|[0-9]{16}|[0-9][eE]|\\\\":')
 
 
@@ -30,18 +31,39 @@ def _load_plain(data: bytes) -> dict[str, Any] | None:
     A C parser that keeps the last of two equal keys is right when there are as many keys as key marks. Escapes,
     long numbers, exponents, nesting and errors are for the strict reader, who can also say what is wrong.
     """
-    if data[:1] != b"{" or b"\\u" in data or _ODD.search(data):
-        return None
-    if data.count(b"{") + data.count(b"[") > DEPTH_LIMIT:
+    if data[:1] != b"{" or b"\\u" in data or data.count(b"{") + data.count(b"[") > DEPTH_LIMIT:
         return None
     try:
         record = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
+    if _is_as_written(record, data):
+        return record  # type: ignore[no-any-return]
+    if _ODD.search(data):
+        return None
     marks = data.count(b'":') - data.count(b'\\":')
     if not isinstance(record, dict):
         return None
     return record if len(record) == marks or _count_keys(record) == marks else None
+
+
+def _is_as_written(record: Any, data: bytes) -> bool:
+    """Whether queuectl would write these very bytes: then no key stands twice, and no number lost anything."""
+    return (
+        isinstance(record, dict)
+        and orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE) == data
+        and not any(_is_huge(value) for value in record.values())
+    )
+
+
+def _is_huge(value: Any) -> bool:
+    """Whether a whole number does not fit into 64 bits with a sign; looked for in lists and objects too."""
+    kind = type(value)
+    if kind is int:
+        return bool(value >= _LARGEST)
+    if kind is dict:
+        return any(map(_is_huge, value.values()))
+    return kind is list and any(map(_is_huge, value))
 
 
 def _count_keys(value: Any) -> int:

@@ -10,12 +10,9 @@ import select
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from queuectl import files
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 STORM = 64
 """Events after which a watch is dropped until the next idle moment: each costs 250 µs, and a scan sees all at once."""
@@ -31,6 +28,9 @@ class Bell:
     def __init__(self) -> None:
         self._in, self._out = socket.socketpair()
         self._in.setblocking(False)
+        self._poll = None if sys.platform == "win32" else select.poll()
+        if self._poll is not None:
+            self._poll.register(self._in.fileno(), select.POLLIN)
         self._out.setblocking(False)
 
     def fileno(self) -> int:
@@ -44,19 +44,33 @@ class Bell:
         except OSError:
             return
 
-    def wait(self, timeout: float | None, also: Iterable[int] = ()) -> bool:
-        """Wait for a ring or one of the descriptors; True when the bell rang.
+    def wait(self, timeout: float | None, also: int | None = None) -> bool:
+        """Wait for a ring or for a descriptor to become readable; True when the bell rang.
 
         Args:
             timeout: seconds; None waits without end.
-            also: descriptors whose becoming readable ends the wait too.
+            also: a descriptor that ends the wait too.
         """
-        if timeout is not None:
-            timeout = max(0.0, timeout)
-        rang = self._in.fileno() in _readable([self._in.fileno(), *also], timeout)
+        if timeout is not None and timeout < 0:
+            timeout = 0.0
+        rang = self._in.fileno() in self._readable(also, timeout)
         if rang:
             self._drain()
         return rang
+
+    def _readable(self, also: int | None, timeout: float | None) -> list[int]:
+        if self._poll is None:
+            waiting = [self._in.fileno()] if also is None else [self._in.fileno(), also]
+            return list(select.select(waiting, [], [], timeout)[0])
+        if also is not None:
+            self._poll.register(also, select.POLLIN)
+        try:
+            # poll counts in milliseconds: rounding down would end a wait just before its moment and spin.
+            found = self._poll.poll(None if timeout is None else -int(-timeout * 1000 // 1))
+        finally:
+            if also is not None:
+                self._poll.unregister(also)
+        return [fd for fd, _ in found]
 
     def _drain(self) -> None:
         try:
@@ -73,16 +87,6 @@ class Bell:
     def __del__(self) -> None:
         # Not at the end of a worker's run: a signal may still want to write into it.
         self.close()
-
-
-def _readable(fds: list[int], timeout: float | None) -> list[int]:
-    if sys.platform == "win32":
-        return list(select.select(fds, [], [], timeout)[0])
-    poller = select.poll()
-    for fd in fds:
-        poller.register(fd, select.POLLIN)
-    # poll counts in milliseconds: rounding down would end a wait just before its moment and spin.
-    return [fd for fd, _ in poller.poll(None if timeout is None else -int(-timeout * 1000 // 1))]
 
 
 class FolderWatch:

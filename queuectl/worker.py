@@ -319,8 +319,14 @@ class Worker:
             return
         self.jobs_run += 1
         with self._troubles.outlive():
-            limit_of = self._settings.output_limit
-            attempt.keep_output(self.layout, job, self.name, limit=limit_of, retire=outcome.leftovers > 0)
+            attempt.keep_output(
+                self.layout,
+                job,
+                self.name,
+                limit=self._settings.output_limit,
+                retire=outcome.leftovers > 0,
+                printed=outcome.printed,
+            )
         now = self._now()
         state = attempt.record(job, outcome, self.name, started=started, now=now, settings=self._settings)
         if self._settle(claim, state):
@@ -329,10 +335,11 @@ class Worker:
     def _run(self, claim: Claim) -> Outcome:
         if claim.job.on_crash == "dead":
             self._mover.make_durable(claim)
-        lock = attempt.run_lock(self.layout, claim.job, self.name)
+        marks = attempt.marks(self.layout, claim.job, self.name)
+        lock = attempt.run_lock(self.layout, self.name, marks)
         try:
             prepared = attempt.prepare(
-                self.layout, claim.job, self.name, self._settings, self._environment, lock.fd
+                self.layout, claim.job, marks, self._settings, self._environment, lock.fd
             )
             running = self._runner.start(prepared)
         finally:
@@ -348,13 +355,15 @@ class Worker:
         """Wait for the end of a run, and meanwhile do what cannot wait for it."""
         noted = False
         worth_noting = time.monotonic() + TICK / 4
-        while (outcome := running.poll()) is None:
+        while True:
             if self._forced:
                 running.cancel(Ending.STOPPED)
             look = running.next_look()
-            until = self._next_tick if look is None else min(self._next_tick, look)
-            fd = running.wait_fd()
-            self._bell.wait(until - time.monotonic(), () if fd is None else (fd,))
+            until = self._next_tick if look is None or look > self._next_tick else look
+            self._bell.wait(until - time.monotonic(), running.wait_fd())
+            outcome = running.poll()
+            if outcome is not None:
+                return outcome
             if time.monotonic() >= self._next_tick:
                 self._tick(busy=True)
                 if not noted and time.monotonic() >= worth_noting:
@@ -366,20 +375,17 @@ class Worker:
                     self._seat.forget_cancel()
             elif self._stopping and not self._forced:
                 self._look_at_notes()
-        return outcome
 
     def _settle(self, claim: Claim, state: str) -> bool:
         """Record the outcome, however long the disk refuses: an outcome lost is a job run twice."""
         told = False
         while True:
             try:
-                with self._troubles.outlive():
-                    self._lookout.take_in()
-                # One transaction for the end of this job and the claim of the next.
+                # One transaction for the end of this job and the claim of the next, unless something has dropped in.
                 with self._index.moving():
                     once = claim.job.on_crash == "dead"
                     recorded = self._mover.settle(claim, state, self._spares, at_once=once)
-                    if not self._stopping:
+                    if not self._stopping and self._index.usable and self._lookout.calm():
                         self._ready = self._claim()
             except (sqlite3.Error, MemoryError, OSError) as error:
                 if not isinstance(error, OSError):

@@ -145,6 +145,21 @@ def test_a_worker_that_moves_looks_again_though_nothing_shows(spool_dir: Path) -
     worker._index.close()
 
 
+def test_a_busy_worker_looks_before_each_claim(spool_dir: Path) -> None:
+    """The end of a job and the claim of the next share a transaction only if nothing has dropped in meanwhile."""
+    worker = Worker(spool_dir)
+    worker.check()
+    worker._intake.refresh()
+    worker._lookout.take_in()  # the first look of all goes deeper
+    assert worker._lookout.calm()
+
+    drop(spool_dir, "urgent", command="true")
+
+    assert not worker._lookout.calm()
+    worker._lookout.close()
+    worker._index.close()
+
+
 def test_a_move_told_to_a_file_that_was_replaced_is_found(spool: Spool, spool_dir: Path) -> None:
     """Whoever builds the new file may vouch for a folder over the very moment of that move."""
     spool._index.distrust("done")

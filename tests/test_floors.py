@@ -36,6 +36,7 @@ FLOORS = {
     "guard": 2,
     "room": 0,
     "seat": 2,
+    "shell_free": 0,
     "spawn": 1,
     "runner": 2,
     "process_tree": 2,

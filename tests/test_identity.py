@@ -154,7 +154,7 @@ def test_a_run_without_marks_is_found_by_its_lock(spool_dir: Path) -> None:
     layout = Layout(spool_dir)
     layout.create()
     job = Job(id="a", command="true")
-    lock = attempt.run_lock(layout, job, "worker-7")
+    lock = attempt.run_lock(layout, "worker-7", attempt.marks(layout, job, "worker-7"))
     process = subprocess.Popen(
         ["sleep", "60"], env={"PATH": os.environ["PATH"]}, pass_fds=(lock.fd,), start_new_session=True
     )
@@ -172,7 +172,7 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
     layout = Layout(spool_dir)
     layout.create()
     job = Job(id=whose, command="true")
-    lock = attempt.run_lock(layout, job, "worker-7")
+    lock = attempt.run_lock(layout, "worker-7", attempt.marks(layout, job, "worker-7"))
     marks = attempt.marks(layout, job, "worker-7")
     held = () if ended else (lock.fd,)
     process = subprocess.Popen(

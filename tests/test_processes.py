@@ -333,8 +333,9 @@ def test_out_of_memory_the_attempt_is_recorded_and_the_worker_lives(
     """RLIMIT_AS: of the job, which inherits it, and of the worker; both outcomes are in the record."""
     spool, limit = limited
     (info,) = Spool(spool).workers()
-    size = psutil.Process(info.pid).memory_info().vms
-    limit(**{"as": size + (1 << 20)})
+    process = psutil.Process(info.pid)
+    wait_until(lambda: process.num_threads() > 1)  # it watches: all it needs while idle is there
+    limit(**{"as": process.memory_info().vms + (1 << 20)})
     drop_as_limited(spool, "job", command=EATER, max_retries=1)
     wait_until(lambda: finished(spool, "job"), 20)
     record = load(spool / "dead" / "job.json")

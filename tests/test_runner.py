@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from queuectl.errors import SpoolError
-from queuectl.files import token
+from queuectl.files import keep_from_children, token
 from queuectl.runner import Attempt, Ending, LocalRunner, Outcome, Running, end_tree, tail, tree_of
 
 from support import wait_until
@@ -29,8 +29,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are wr
 class Bench:
     """Starts attempts in a folder of their own and knows their marks."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, runner: LocalRunner) -> None:
         self.folder = folder
+        self.runner = runner
         self.marks = {"QUEUECTL_RUN": token(), "QUEUECTL_JOB_ID": "job1"}
         self.out = folder / "job.out"
         self.err = folder / "job.err"
@@ -53,7 +54,7 @@ class Bench:
 
     def start(self, command: str | list[str], **changes: Any) -> Running:
         """Start it; it must start."""
-        running = LocalRunner().start(self.attempt(command, **changes))
+        running = self.runner.start(self.attempt(command, **changes))
         assert not isinstance(running, Outcome), running
         self._started.append(running)
         return running
@@ -64,7 +65,7 @@ class Bench:
 
     def refuse(self, command: str | list[str], **changes: Any) -> str:
         """Why it cannot start; it must not."""
-        outcome = LocalRunner().start(self.attempt(command, **changes))
+        outcome = self.runner.start(self.attempt(command, **changes))
         assert isinstance(outcome, Outcome)
         assert (outcome.ending, outcome.exit_code) == (Ending.NOT_STARTED, None)
         assert outcome.error
@@ -102,12 +103,14 @@ def lives(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    """A bench whose processes are gone at the end."""
-    made = Bench(tmp_path)
+@pytest.fixture(params=["by posix_spawn", "by Popen"])
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A bench whose processes are gone at the end, for either way to start them."""
+    here = os.getcwd()
+    made = Bench(tmp_path, LocalRunner(may_chdir=request.param == "by posix_spawn"))
     yield made
     made.close()
+    os.chdir(here)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +202,7 @@ def test_an_output_file_that_cannot_be_made_is_no_failure_of_the_job(bench: Benc
     before = psutil.Process().num_fds()
 
     with pytest.raises(SpoolError, match="output"):
-        LocalRunner().start(bench.attempt("true", stderr="/no/such/folder/err"))
+        bench.runner.start(bench.attempt("true", stderr="/no/such/folder/err"))
 
     assert psutil.Process().num_fds() == before
 
@@ -222,6 +225,7 @@ def test_the_lock_is_inherited_and_nothing_else(bench: Bench) -> None:
     other = os.open(bench.folder / "secret", os.O_RDWR | os.O_CREAT)
     os.set_inheritable(other, True)
     try:
+        keep_from_children()
         bench.run(["ls", "/proc/self/fd"], lock_fd=lock)
     finally:
         os.close(lock)
@@ -412,7 +416,7 @@ def test_an_ignored_sigchld_does_not_turn_failures_into_successes(bench: Bench) 
         "from queuectl.runner import *\n"
         "from test_runner import Bench, wait_for\n"
         "from pathlib import Path\n"
-        "outcome = Bench(Path(sys.argv[1])).run('exit 3')\n"
+        "outcome = Bench(Path(sys.argv[1]), LocalRunner()).run('exit 3')\n"
         "print(outcome.exit_code)\n"
     )
     shim = (

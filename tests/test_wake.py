@@ -103,7 +103,7 @@ def test_a_descriptor_ends_the_wait_and_is_no_ring(bell: Bell) -> None:
     try:
         os.write(writable, b"x")
         began = time.monotonic()
-        assert bell.wait(20, (readable,)) is False
+        assert bell.wait(20, readable) is False
         assert time.monotonic() - began < 5
     finally:
         os.close(readable)

@@ -280,7 +280,7 @@ ENDS = (
     Mutant(
         "end: no session of its own",
         "spawn.py",
-        "            setsid=True,\n",
+        "        setsid=True,\n",
         "",
         ("tests/test_identity.py::test_a_job_that_kills_its_group_ends_itself_only",),
     ),
