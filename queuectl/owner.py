@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from queuectl import files
@@ -43,12 +44,10 @@ class Lock:
         Raises:
             OSError: the lock file cannot be opened.
         """
-        from filelock import lock_descriptor
-
         fd = os.open(path, _FLAGS, 0o600)
         give_up = time.monotonic() + patience
         try:
-            while not lock_descriptor(fd, blocking=False):
+            while not _take(fd):
                 if time.monotonic() >= give_up:
                     os.close(fd)
                     return None
@@ -65,11 +64,9 @@ class Lock:
         Raises:
             OSError: it is not there, or folders cannot be locked here (Windows, some network shares).
         """
-        from filelock import lock_descriptor
-
         fd = os.open(path, os.O_RDONLY | files.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0))
         try:
-            taken = lock_descriptor(fd, blocking=False)
+            taken = _take(fd)
         except BaseException:
             os.close(fd)
             raise
@@ -95,6 +92,18 @@ class Lock:
     def abandon(self) -> None:
         """Close our descriptor and leave the lock to whoever inherited a copy of it."""
         os.close(self.fd)
+
+
+def _take(fd: int) -> bool:
+    return bool(_lock_descriptor()(fd, blocking=False))
+
+
+@cache
+def _lock_descriptor() -> Any:
+    """The call of filelock, imported where a lock is taken, and looked up once: each job takes a lock."""
+    from filelock import lock_descriptor
+
+    return lock_descriptor
 
 
 def is_held(path: str) -> bool:

@@ -134,7 +134,7 @@ def _posix_spawn(program: str, words: list[str], start: Start, environment: Mapp
     pid = os.posix_spawn(
         program,
         words,
-        {_encoded(name): _encoded(text) for name, text in environment.items()},
+        dict(zip(map(_encoded, environment), map(_encoded, environment.values()), strict=True)),
         file_actions=(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, start.stdout, APPEND, 0o600),

@@ -22,7 +22,7 @@ LOCKS = (
     Mutant(
         "lock: everybody gets it",
         "owner.py",
-        "            while not lock_descriptor(fd, blocking=False):",
+        "            while not _take(fd):",
         "            while False:",
         (
             "tests/test_config.py::test_twenty_sets_at_once_all_take_effect",
