@@ -63,7 +63,7 @@ def growth(scale: Scale, folder: Path) -> None:
             for size in sizes:
                 _commands(size)
         for size in sizes[1:]:
-            for _ in range(scale.rounds):
+            for _ in range(1 if size is later else scale.rounds):
                 size.note("queuectl reindex", size.made.call("reindex") / size.jobs)
     _show(sizes)
 
@@ -100,7 +100,7 @@ def _commands(size: _Size) -> None:
     made = size.made
     size.note("queuectl status", made.call("status"))
     size.note("queuectl list --limit 20", made.call("list", "--limit", "20"))
-    size.note("queuectl enqueue true", made.call("enqueue", "--id", f"one{time.time_ns()}", "true"))
+    size.note("queuectl enqueue true", made.call("enqueue", "true"))
     size.note("queuectl show ID", made.call("show", made.spool.list(limit=1)[0].id))
     size.note("python -c pass", bare_python(made.environment))
 
@@ -137,4 +137,5 @@ def _cell(size: _Size, what: str, unit: str) -> str:
 
 
 def _rate(one: _Size, other: _Size, what: str) -> str:
-    return ratios(one.found[what], other.found[what])
+    pairs = list(zip(one.found[what], other.found[what], strict=False))
+    return ratios([first for first, _ in pairs], [second for _, second in pairs])

@@ -114,7 +114,7 @@ class TaskSpooler(_Program):
         return time.perf_counter() - began
 
     def work(self, root: Path) -> None:
-        """Open the gates; a last job says when the others are over."""
+        """Open the gates, and ask now and then whether a job is left."""
         environment = self._environment(root)
         (root / "open").touch()
         wait_for(lambda: not self._waiting(environment), pause=0.2)
