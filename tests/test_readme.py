@@ -25,6 +25,8 @@ NOT_IN_TESTS = {
     "pip install . && queuectl demo",
     "pip install '.[test]' && pytest",
     "python -m tests.bench",
+    "python -m tests.bench setup",
+    "python -m tests.bench --image",
     "pytest -m slow",
     "python -m tests.mutation",
     "python -m tests.soak --minutes 20",

@@ -26,7 +26,7 @@ def drain(scale: Scale, folder: Path) -> None:
     ours, theirs = InProcess(), Xargs()
     rows = []
     for command in COMMANDS:
-        results = race([theirs, ours], folder, command, scale.drain, scale.rounds)
+        results = race([theirs, ours], folder, command, scale.drain, scale.laps)
         rates = {name: _rates(result) for name, result in results.items()}
         for peer in (ours, theirs):
             shown = Samples(rates[peer.name]).shown("/s")

@@ -17,6 +17,7 @@ class Scale:
         files: jobs dropped by hand.
         bulk: jobs in one NDJSON file.
         drain: jobs in a drain.
+        laps: drains of each kind; many short ones, so that each has its rival close beside it.
         naps: jobs a worker sleeps through.
         workers: how many workers sleep side by side.
         backlogs: numbers of waiting jobs at which the cost of one is compared, least first.
@@ -30,12 +31,13 @@ class Scale:
     idle: float = 10
     files: int = 100_000
     bulk: int = 100_000
-    drain: int = 2000
+    drain: int = 1000
+    laps: int = 9
     naps: int = 40
     workers: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
     backlogs: tuple[int, ...] = (1000, 10_000, 100_000, 1_000_000)
     probe: int = 400
-    peers: int = 800
+    peers: int = 500
 
 
 TINY = Scale(
@@ -46,6 +48,7 @@ TINY = Scale(
     files=30,
     bulk=30,
     drain=20,
+    laps=1,
     naps=2,
     workers=(1, 2),
     backlogs=(20, 40),
