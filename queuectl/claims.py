@@ -22,17 +22,61 @@ if TYPE_CHECKING:
 _ALL = 1 << 30
 
 
+_SETTLED = 2.0
+"""Seconds: a folder whose time is older than that has changed since if and only if its time has."""
+
+
 def by_worker(layout: Layout) -> dict[str, list[str]]:
     """The job files in each worker's folder; folders without one are left out."""
     found = {}
-    with suppress(OSError), os.scandir(layout.processing) as entries:
-        for entry in entries:
-            with suppress(OSError):
-                if entry.is_dir(follow_symlinks=False) and is_text(entry.name):
-                    names = [name for name in os.listdir(entry.path) if is_job_name(name)]
-                    if names:
-                        found[entry.name] = names
+    for worker in _workers(layout):
+        names = of(layout, worker)
+        if names:
+            found[worker] = names
     return found
+
+
+def of(layout: Layout, worker: str) -> list[str]:
+    """The job files in one worker's folder."""
+    with suppress(OSError):
+        return [name for name in os.listdir(layout.claims(worker)) if is_job_name(name)]
+    return []
+
+
+def _workers(layout: Layout) -> list[str]:
+    with suppress(OSError), os.scandir(layout.processing) as entries:
+        return [
+            entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and is_text(entry.name)
+        ]
+    return []
+
+
+class Glance:
+    """Which workers have something in hand, asked every second by every worker: idle folders cost one look each."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._empty: dict[str, tuple[int, int]] = {}
+
+    def busy(self, now: float) -> list[str]:
+        """The workers whose folder holds a job, maybe; a folder found empty counts again once it has changed.
+
+        Args:
+            now: the wall clock in epoch seconds.
+        """
+        known, self._empty = self._empty, {}
+        busy = []
+        for worker in _workers(self._layout):
+            with suppress(OSError):
+                status = os.stat(self._layout.claims(worker))
+                seen = status.st_mtime_ns, status.st_ino
+                if known.get(worker) == seen:
+                    self._empty[worker] = seen
+                elif of(self._layout, worker):
+                    busy.append(worker)
+                elif now - status.st_mtime > _SETTLED:
+                    self._empty[worker] = seen
+        return busy
 
 
 def mirror(layout: Layout, index: Index, now: float) -> None:

@@ -408,15 +408,16 @@ class Index(Stamps):
                 "UPDATE jobs SET ready_key = due - 60000000 * priority, due = NULL WHERE due <= ?", (now,)
             )
 
-    def next_due(self) -> int | None:
-        """The moment of the next scheduled job or retry."""
-        found: int | None = self._one("SELECT min(due) FROM jobs WHERE due IS NOT NULL")
-        return found
+    def outlook(self) -> tuple[bool, int | None]:
+        """Whether a job can run now, and the moment of the next scheduled one or retry."""
+        ready = "EXISTS (SELECT 1 FROM jobs WHERE ready_key IS NOT NULL)"
+        due = "(SELECT min(due) FROM jobs WHERE due IS NOT NULL)"
+        found = self.db.execute(f"SELECT {ready}, {due}").fetchone()
+        return bool(found[0]), found[1]
 
     def suggest(self) -> Row | None:
         """The waiting job that is first in order."""
-        found = self._rows("WHERE ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT 1")
-        return found[0] if found else None
+        return next(iter(self._rows("WHERE ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT 1")), None)
 
     def finish_rebuild(self) -> None:
         """Declare the content complete, as of this boot."""

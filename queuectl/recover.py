@@ -20,7 +20,7 @@ from queuectl.row import Row, accept_as_indexed, micros
 from queuectl.spares import is_settled, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from queuectl.config import Settings
     from queuectl.job import Job
@@ -32,15 +32,22 @@ _GRACE = 0.5
 
 
 def abandoned(
-    layout: Layout, mover: Mover, settings: Settings, say: Callable[[str], None], *, mine: str | None = None
+    layout: Layout,
+    mover: Mover,
+    settings: Settings,
+    say: Callable[[str], None],
+    *,
+    mine: str | None = None,
+    busy: Iterable[str] | None = None,
 ) -> int:
     """Take back the claims of workers that are gone; returns how many jobs were freed.
 
     Args:
         mine: the caller's own name; its folder is its own business.
+        busy: the workers that may have something in hand, if that is known.
     """
     freed = 0
-    for worker in claims.by_worker(layout):
+    for worker in claims.by_worker(layout) if busy is None else busy:
         if worker != mine:
             lock = Lock.acquire(layout.worker_file(worker, "lock"))
             if lock is not None:
@@ -68,7 +75,7 @@ def leftovers(
     """Free the jobs in the folder of a worker whose lock the caller holds; returns how many."""
     freed = 0
     folder = layout.claims(worker)
-    for name in claims.by_worker(layout).get(worker, []):
+    for name in claims.of(layout, worker):
         try:
             freed += _free(layout, mover, settings, worker, os.path.join(folder, name), say)
         except OSError as error:

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import attempt, config, guard, recover, times
+from queuectl import attempt, claims, config, guard, recover, times
 from queuectl.boot import boot_id
 from queuectl.errors import QueuectlError, SpoolError
 from queuectl.incoming import Drops
@@ -81,6 +81,7 @@ class Worker:
         self._lookout = Lookout(self.layout, self._intake, self._watch)
         self._troubles = Troubles(self._say, self._index)
         self._drops = Drops(self._mover, self._troubles.say_once)
+        self._glance = claims.Glance(self.layout)
         self._environment = attempt.clean_environment()
         self._next_tick = 0.0
         self._is_over: Callable[[], bool] = lambda: False
@@ -193,19 +194,22 @@ class Worker:
                 self._intake.refresh()
             if self._seat:
                 self._seat.hold_on()
-            recover.abandoned(
-                self.layout, self._mover, self._settings, self._troubles.say_once, mine=self.name
-            )
-            if not busy and self._ready is None:
-                recover.leftovers(
-                    self.layout, self._mover, self._settings, self.name, self._troubles.say_once
-                )
+            self._recover(mine=not busy and self._ready is None)
         # Each on its own: trouble with one must not keep the others from being looked at.
         with self._troubles.outlive():
             self._room.look(self._settings.min_free_space)
         with self._troubles.outlive():
             if not self._room.lacking:
                 self._lookout.take_from_others(self._drops, self._settings, busy=busy)
+
+    def _recover(self, *, mine: bool) -> None:
+        """Free what dead workers had in hand; with mine, what lies in our own folder too."""
+        given = self.layout, self._mover, self._settings
+        busy = self._glance.busy(self._now())
+        say = self._troubles.say_once
+        recover.abandoned(*given, say, mine=self.name, busy=busy)
+        if mine and self.name in busy:
+            recover.leftovers(*given, self.name, say)
 
     def _say_pause(self, reason: str | None, line: str) -> None:
         if self._seat:
@@ -251,8 +255,11 @@ class Worker:
             if not self._index.usable:
                 self._intake.refresh()
             self._lookout.take_in()
-            with self._index.moving():
-                return self._claim()
+            ready, due = self._index.outlook()
+            # Nobody takes the index's write lock to find nothing: ten idle workers would do so every second.
+            if ready or (due is not None and due <= self._now() * 1e6):
+                with self._index.moving():
+                    return self._claim()
         return None
 
     def _claim(self) -> Claim | None:
@@ -282,10 +289,10 @@ class Worker:
             # Armed first, then looked: what lands from here on rings the bell.
             if self._lookout.has_work():
                 timeout = self._lookout.patience()
-            due = self._index.next_due()
+            ready, due = self._index.outlook()
             if due is not None:
                 timeout = min(timeout, max(0.0, due / 1e6 - self._now()))
-            if self._index.suggest() is not None and not self._room.lacking:
+            if ready and not self._room.lacking:
                 timeout = 0.0
         self._bell.wait(timeout)
         if self._watch.stormy():
@@ -296,7 +303,7 @@ class Worker:
         with self._troubles.outlive():
             if self._lookout.has_work():
                 return False
-            if self._index.suggest() is not None:
+            if self._index.outlook()[0]:
                 return False
             counts = self._index.counts()
             return not (self._wait_retries and counts["pending"] + counts["failed"] + counts["processing"])

@@ -314,12 +314,14 @@ def test_next_job_is_found_without_looking_at_the_others() -> None:
     put(index, Waiting(5, 0, -3600 * 10**6, retry=False), 20, at=NOW)
 
     steps = asked(index, index.suggest)
-    steps += asked(index, index.next_due)
+    steps += asked(index, index.outlook)
     steps += asked(index, lambda: index.promote(round(NOW * 1e6)))
     index.close()
 
     assert len(steps) >= 3
-    assert [step for step in steps if "USING" not in step or "TEMP B-TREE" in step] == []
+    frame = ("SCAN CONSTANT ROW", "SCALAR SUBQUERY")  # of a question with two parts
+    looks = [step for step in steps if not step.startswith(frame)]
+    assert [step for step in looks if "USING" not in step or "TEMP B-TREE" in step] == []
 
 
 def test_handing_a_job_over_changes_no_other_row() -> None:

@@ -10,18 +10,20 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 from queuectl import Spool, Worker
+from queuectl.claims import Glance
+from queuectl.layout import Layout
 
 from support import drop, drop_bytes, finished, load, read_only, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -405,3 +407,35 @@ def test_a_worker_with_one_short_job_after_another_still_takes_back(spool_dir: P
     wait_until(lambda: not (left / "victim.json").exists(), timeout=30)
 
     assert len(list((spool_dir / "pending").iterdir())) > 1, "the queue was empty by then"
+
+
+def test_an_empty_folder_counts_again_once_it_changes(spool_dir: Path) -> None:
+    """A worker's folder that was found empty is looked into again as soon as its time is another."""
+    layout = Layout(spool_dir)
+    layout.create()
+    folder = Path(layout.claims("worker-3"))
+    folder.mkdir()
+    glance = Glance(layout)
+    later = os.stat(folder).st_mtime + 60
+    assert glance.busy(later) == []
+    assert glance.busy(later) == []
+
+    (folder / "job.json").write_text("{}")
+
+    assert glance.busy(later) == ["worker-3"]
+
+
+def test_a_folder_that_has_just_changed_is_not_taken_for_empty(spool_dir: Path) -> None:
+    """Within a tick of a coarse clock a second change leaves the same time: only an old time vouches for a folder."""
+    layout = Layout(spool_dir)
+    layout.create()
+    folder = Path(layout.claims("worker-3"))
+    folder.mkdir()
+    glance = Glance(layout)
+    status = os.stat(folder)
+    assert glance.busy(status.st_mtime + 0.001) == []
+
+    (folder / "job.json").write_text("{}")
+    os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    assert glance.busy(status.st_mtime + 0.002) == ["worker-3"]
