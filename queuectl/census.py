@@ -18,7 +18,7 @@ from queuectl import aside, files
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob
 from queuectl.finding import STALE, Finding
-from queuectl.foreign import explanation, is_job_name
+from queuectl.foreign import explanation, is_job_name, looks_meant
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 _RANK = {DONE: 2, DEAD: 2, PROCESSING: 1, PENDING: 0}
 _LOG = re.compile(r"(.+)\.[0-9]+\.(?:out|err)")
-_SCRATCH = re.compile(r"\.[a-z2-7]{16}\.tmp", re.ASCII)
-"""What files.replace and the mover write before they rename it."""
-
 _PLACEHOLDERS = frozenset(
     {".gitkeep", ".gitignore", ".keep", ".nomedia", ".stfolder", ".stignore", ".directory"}
 )
@@ -85,7 +82,7 @@ class Census:
             elif place == DEAD and name.endswith(".reason") and is_job_name(name.removesuffix(".reason")):
                 if name.removesuffix(".reason") not in there:
                     yield self._to_put_aside("orphan reason", DEAD, name, "explains a file that is gone")
-            elif not _SCRATCH.fullmatch(name):
+            elif not files.is_scratch(name):
                 yield from self._foreign(place, name)
 
     def _is_explained(self, name: str) -> bool:
@@ -131,11 +128,13 @@ class Census:
     def _foreign(self, place: str, name: str) -> Iterator[Finding]:
         with suppress(OSError):
             status = os.lstat(self._case.within(place, name))
-            if name in _PLACEHOLDERS or self._case.now() - _touched(status) < STALE:
+            # A day and a half for what may be a temporary file of anybody's, none for a job under a wrong name.
+            age = self._case.now() - _touched(status)
+            if name in _PLACEHOLDERS or (age < STALE and not (place == PENDING and looks_meant(name))):
                 return
             kind = "a file" if stat.S_ISREG(status.st_mode) else files.kind_of(status.st_mode)
             yield Finding(
-                "foreign", f"{place}/{name}", f"{place}/{name} is {kind} whose name cannot be a job's; it is left alone",
+                "foreign", f"{place}/{name}", f"{place}/{files.shown_name(name)} is {kind} whose name cannot be a job's; it is left alone",
                 "move it out, or give it a name that ends in .json", harmless=True,
             )  # fmt: skip
 
@@ -151,7 +150,7 @@ class Census:
                             (f"{PROCESSING}/{worker}", name)
                         )
                         self._known.add(name[: -len(".json")])
-                    elif not _SCRATCH.fullmatch(name):
+                    elif not files.is_scratch(name):
                         yield from self._foreign(f"{PROCESSING}/{worker}", name)
             elif is_job_name(worker):
                 yield Finding(
@@ -217,7 +216,7 @@ class Census:
         claims = [f"{PROCESSING}/{worker}" for worker in _names(self._case.layout.processing)]
         for place in ("tmp", PENDING, DONE, DEAD, "data", "data/workers", *claims):
             for name in _names(self._case.within(place)):
-                if (place == "tmp" or _SCRATCH.fullmatch(name)) and name not in _PLACEHOLDERS:
+                if (place == "tmp" or files.is_scratch(name)) and name not in _PLACEHOLDERS:
                     with suppress(OSError):
                         age = self._case.now() - _touched(os.lstat(self._case.within(place, name)))
                         if age > STALE:

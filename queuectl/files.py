@@ -38,6 +38,19 @@ def token() -> str:
     return "".join("abcdefghijklmnopqrstuvwxyz234567"[number >> shift & 31] for shift in range(0, 80, 5))
 
 
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz234567")
+
+
+def shown_name(name: str) -> str:
+    """A name as text, whatever bytes it is made of."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def is_scratch(name: str) -> bool:
+    """Whether a name is one that queuectl gives to what it has not written to its end: ".", a token, ".tmp"."""
+    return len(name) == 21 and name[0] == "." and name[17:] == ".tmp" and _LETTERS.issuperset(name[1:17])
+
+
 def keep_from_children(kind: str = "") -> None:
     """See that programs started from here inherit none of our descriptors but the first three.
 

@@ -30,6 +30,16 @@ def is_job_name(name: str) -> bool:
     return ".sync-conflict-" not in name and "conflicted copy" not in name
 
 
+_UNFINISHED_ENDINGS = (".tmp", ".part", ".partial", ".crdownload", ".swp", ".swx", "~", ".reason")
+
+
+def looks_meant(name: str) -> bool:
+    """Whether a name that can be no job's is not that of a temporary file either: somebody may wait for it to run."""
+    if is_job_name(name) or name.startswith((".", "~", "#", "$", "_rsync")):
+        return False
+    return not name.lower().endswith(_UNFINISHED_ENDINGS)
+
+
 def is_text(name: str) -> bool:
     """Whether a name is UTF-8. The index can hold no other, so what is called otherwise is left where it lies."""
     return name.isascii() or not any("\udc80" <= character <= "\udcff" for character in name)
@@ -83,12 +93,13 @@ def read_foreign(path: str, now: int, settle_time: float, *, strangers: bool = F
             found.reason = f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}"
     except FileNotFoundError:
         found.gone = True
-    except PermissionError:
-        found.reason = "the worker's user may not read it"
     except OSError as error:
-        found.reason = f"cannot be read: {error}"
-        found.gone = True  # a passing fault of the disk is no reason to bury a job
-        found.fault = error
+        if isinstance(error, PermissionError) and not os.access(path, os.R_OK):
+            found.reason = "the worker's user may not read it"
+        else:
+            found.reason = f"cannot be read: {error}"
+            found.gone = True  # a passing fault of the disk is no reason to bury a job
+            found.fault = error
     if found.status is None and not found.gone:
         try:
             found.status = os.lstat(path)
@@ -100,6 +111,14 @@ def read_foreign(path: str, now: int, settle_time: float, *, strangers: bool = F
     if found.may_grow:
         found.may_grow = _is_being_written(path, found.status, now, settle_time)
     return found
+
+
+def bears(path: str, job_id: str) -> bool:
+    """Whether a file that is called like this id is there, and does not say that it is another job."""
+    try:
+        return jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).id in (None, job_id)
+    except (files.Unfit, InvalidJob, OSError):
+        return False
 
 
 def _of_fair_size(job: Job, size: int) -> Job:

@@ -20,7 +20,7 @@ from queuectl import claims, files, spares
 from queuectl import job as jobs
 from queuectl.config import Settings
 from queuectl.errors import SpoolError
-from queuectl.foreign import Found, explanation, is_job_name, read_foreign
+from queuectl.foreign import Found, bears, explanation, is_job_name, read_foreign
 from queuectl.layout import DEAD, DONE, PENDING
 from queuectl.row import RENEWED, Row, accept_as_indexed, invalid_row, micros, row_of, state_in
 
@@ -63,16 +63,14 @@ class Intake:
         self.layout = layout
         self.index = index
         self.mover = mover
-        self.unfinished = 0
+        self.unfinished = self._looked = self._micros = 0
         self._settings = settings
         self.report = report
-        self._looked = 0
         self._left_dead: dict[str, Row] = {}
         self.fault: OSError | None = None
         self._accepted_from: Settings | None = None
         self._accepted: dict[tuple[str, ...], str] = {}
         self._in_force = Settings()
-        self._micros = 0
 
     # -- whole passes ----------------------------------------------------------------------------------------------
 
@@ -278,13 +276,15 @@ class Intake:
 
     def _take_new(self, place: str, name: str, found: Found) -> bool:
         """Take a well-formed job in whose id and file the index has never seen: nearly every job, in one statement."""
-        job = found.job
-        if job is None or found.status is None:
+        job, stem = found.job, name[: -len(".json")]
+        if job is None or found.status is None or not (job.id or jobs.is_id(stem)):
             return False
-        job_id = job.id or name[: -len(".json")]
-        if job.id is None and not jobs.is_id(job_id):
-            return False
+        job_id = job.id or stem
         if place == PENDING and (job.state in ("completed", "dead") or job_id in self._left_dead):
+            return False
+        if job_id != stem and bears(
+            self.layout.job_file(place, job_id), job_id
+        ):  # of two new ones, that is it
             return False
         asked = job.id, job.created_at
         row = self._row(place, name, job, found, job_id)

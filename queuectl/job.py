@@ -156,17 +156,18 @@ class Job:
     def continues(self, earlier: Job) -> bool:
         """Whether this is a later copy of the very same job: it knows of all its runs, and of more.
 
-        A stranger's file that has the id by chance, or a backup, is not one.
+        A stranger's file that has the id by chance, or a backup, is not one. A job whose command a person has edited
+        since is: the moment of its making tells it from others better.
         """
         if self.runs <= earlier.runs:
             return False
         known = dict(self.numbered_history())
         if any(known.get(run, entry) != entry for run, entry in earlier.numbered_history()):
             return False
-        if self.command != earlier.command:
-            return False
         made = earlier.created_at
-        return made is None or (self.created_at is not None and abs(self.created_at - made) < 1e-3)
+        if made is None:
+            return self.command == earlier.command
+        return self.created_at is not None and abs(self.created_at - made) < 1e-3
 
     def renew(self) -> None:
         """Make it new again after a person put it back: fresh attempts, the history kept."""

@@ -59,6 +59,10 @@ class Layout:
             return self.claims(worker)
         return f"{self.root}{os.sep}{FOLDER_OF[state]}"
 
+    def job_file(self, place: str, job_id: str) -> str:
+        """The file in a folder that is called by an id."""
+        return f"{self.root}{os.sep}{place}{os.sep}{job_id}.json"
+
     def worker_file(self, worker: str, kind: str) -> str:
         """One of a worker's own files: lock, run, json (its record), stop, log, out, err."""
         return f"{self.workers}{os.sep}{worker}.{kind}"

@@ -231,10 +231,21 @@ class Mover(HandMoves):
                 job.renew()
             accept_as_indexed(job, row)
             if job.id == row.id and (job.due_at or 0) <= self.now():
+                if (job.priority, job.max_retries) != (row.priority, row.max_retries):
+                    self._tell_edited(job, row, path)
                 return Claim(job, path, row, ours)
         # Edited since the index saw it: back it goes, and the intake will look at it anew.
         self._put_back(path, row)
         return None
+
+    def _tell_edited(self, job: Job, row: Row, path: str) -> None:
+        """Have the index show a claimed job as it is, not as it was before a person edited it in place."""
+        folder, name = os.path.split(path)
+        job.worker = os.path.basename(folder)
+        place, now = f"{PROCESSING}/{job.worker}", micros(self.now())
+        new = row_of(job, place, name, os.stat(path), state="processing", arrived=row.arrived, now=now)
+        new.seq, new.settings = row.seq, row.settings
+        self.index.put(new)
 
     def _put_back(self, path: str, row: Row) -> None:
         with suppress(FileNotFoundError):

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -202,9 +203,13 @@ def _kill(pid: int, number: int) -> bool:
 
 
 def surely_gone(pid: int) -> bool:
-    """Whether no process has this number. That one has it says nothing; and Windows is not asked, where it would kill."""
+    """Whether no process has this number, or only the rest of a dead one, whose last thread may hold its locks for an
+    instant yet. That one has it says nothing; and Windows is not asked, where it would kill.
+    """
     if sys.platform == "win32" or pid <= 0:
         return False
+    with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b") ")[2][:1] in (b"Z", b"X")
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

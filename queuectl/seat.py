@@ -60,6 +60,8 @@ class Seat:
         self._me = Identity.mine()
         self._record: dict[str, Any] = {}
         self._unwritten = False
+        self.after: float | None = None
+        """When the last holder of the name started, if it died without giving it back, in epoch seconds."""
 
     @classmethod
     def take(cls, layout: Layout) -> Seat:
@@ -91,6 +93,8 @@ class Seat:
         Raises:
             SpoolError: the record or the folder cannot be written.
         """
+        if os.path.exists(self.layout.worker_file(self.name, "json")):
+            self.after = look(self.layout, self.name).started_at
         self._record = {
             "name": self.name,
             "pid": self._me.pid,
@@ -228,7 +232,7 @@ def _is_living(layout: Layout, name: str) -> bool:
     if not is_held(path):
         return False
     pid = _read(layout.worker_file(name, "json")).get("pid")
-    if isinstance(pid, int) and surely_gone(pid):
+    if not isinstance(pid, int) or surely_gone(pid):
         time.sleep(_SECOND_LOOK)
         return is_held(path)
     return True

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from itertools import islice
 
 from queuectl import files
 from queuectl import job as jobs
 from queuectl.boot import boot_id
 from queuectl.errors import DuplicateId, InvalidJob, JobNotFound, MoveError, QueuectlError, SpoolError
+from queuectl.foreign import looks_meant
 from queuectl.index import Index
 from queuectl.job import Job
 from queuectl.layout import PROCESSING, Layout, default_root
@@ -17,6 +19,7 @@ from queuectl.move_table import check
 from queuectl.moves import Mover
 from queuectl.prepare import prepare, prepare_batch
 from queuectl.row import BY_HAND, accept_as_indexed
+from queuectl.shown import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ BATCH = 2000
 """Jobs that are made durable together: one wait for the disk for all of them."""
 
 _DRAWS = 10
+_LOOKED_AT = 2000
+"""Files among which `status` looks for names that can be no job's: two milliseconds. The doctor looks at all."""
 
 
 class Spool:
@@ -285,6 +290,11 @@ class Spool:
             found.append(
                 f"{number} file{'s' if number > 1 else ''} in pending/ not complete yet, left alone until complete"
             )
+        if overlooked := self._overlooked():
+            those = f"and {len(overlooked) - 1} more are" if len(overlooked) > 1 else "is"
+            found.append(
+                f"pending/{one_line(files.shown_name(overlooked[0]))} {those} ignored: a job's file is called NAME.json, in UTF-8"
+            )
         if self._index.path == ":memory:":
             found.append("the index cannot be written here, so every look reads all folders")
         if folder := self.settings().incoming:
@@ -302,6 +312,15 @@ class Spool:
             found.append(f"workers start nothing: {lack}")
         found += [f"{w.name} polls, as no events come: {w.polling}" for w in self.workers() if w.polling]
         return found
+
+    def _overlooked(self) -> builtins.list[str]:
+        """What lies in pending/ under names that no job can have; looked for among the first few files."""
+        try:
+            with os.scandir(self.layout.pending) as entries:
+                names = [entry.name for entry in islice(entries, _LOOKED_AT) if looks_meant(entry.name)]
+        except OSError:
+            return []
+        return sorted(names)
 
     def output(self, job_id: str, *, run: int | None = None, stream: str = "out") -> str | None:
         """The path of what a run printed, or None when there is nothing.

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -460,3 +461,21 @@ def test_a_cancel_cut_short_leaves_a_reason(spool_dir: Path, monkeypatch: pytest
     assert where_is(spool_dir, "job") == ["dead"]
     assert Spool(spool_dir).list("dead")[0].last_error == "Given up by hand"
     assert Spool(spool_dir).get("job").last_error == "Given up by hand"
+
+
+def test_what_was_edited_just_before_it_began_is_shown_as_it_runs(spool_dir: Path) -> None:
+    """In place, so that no folder tells of it: the list shows what runs."""
+    drop(spool_dir, "job", command="until test -e $HOME/go; do sleep 0.02; done", max_retries=7)
+    spool = Spool(spool_dir)
+    assert spool.list()[0].priority == 5
+    path = spool_dir / "pending" / "job.json"
+    path.write_text(json.dumps({**load(path), "priority": 9, "max_retries": 4}))
+    worker = threading.Thread(target=drain, args=(spool_dir,))
+    worker.start()
+    try:
+        wait_until(lambda: where_is(spool_dir, "job") == ["processing/worker-0"])
+        (row,) = spool.list()
+        assert (row.state, row.worker, row.priority, row.max_retries) == ("processing", "worker-0", 9, 4)
+    finally:
+        (spool_dir.parent / "home" / "go").touch()
+        worker.join()

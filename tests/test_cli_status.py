@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -239,3 +240,35 @@ def test_empty_spool_says_so_only_to_people(cli: Cli, spool_dir: Path) -> None:
 
     assert (plain.stdout, plain.stderr) == ("", "no jobs\n")
     assert cli("list", "--json", expect=0).stdout == "[]\n"
+
+
+ODD_NAMES = {
+    b"job.txt": "job.txt",
+    b"JOB": "JOB",
+    b"caf\xe9.json": "caf\\xe9.json",
+    b"a\x1b[2J.txt": "a\\x1b[2J.txt",
+}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=ODD_NAMES.values())
+def test_files_that_no_job_can_be_called_are_told(cli: Cli, spool_dir: Path, name: bytes) -> None:
+    """Somebody waits for them to run: `status` and `doctor` say that they lie there and why nothing comes of it."""
+    cli("list", expect=0)
+    folder = os.fsencode(spool_dir / "pending")
+    for other in (b".job.json.swp", b"job.json.part", b"job.json~", b".gitkeep"):  # nobody waits for these
+        with open(os.path.join(folder, other), "wb"):
+            pass
+    assert cli("status", expect=0).stderr == ""
+    with open(os.path.join(folder, name), "wb") as file:
+        file.write(b'{"command": "true"}')
+
+    told = cli("status", expect=0).stderr
+
+    assert told == f"note: pending/{ODD_NAMES[name]} is ignored: a job's file is called NAME.json, in UTF-8\n"
+    assert "is ignored" in cli("status", "--json", expect=0).stdout
+    doctor = cli("doctor", expect=0)
+    assert f"pending/{ODD_NAMES[name]}" in doctor.stdout + doctor.stderr
+    assert cli("doctor", "--json", expect=0).stdout.isascii()
+    with open(os.path.join(folder, b"two.txt"), "wb"):
+        pass
+    assert "and 1 more are ignored" in cli("status", expect=0).stderr

@@ -424,3 +424,24 @@ def test_what_nobody_took_before_the_disk_refused_is_refused(
     assert not isinstance(caught.value, QueuedUnsafely)
     assert support.where_is(spool_dir, "a") == []
     assert Spool(spool_dir).list() == []
+
+
+def test_a_file_that_could_not_be_read_once_is_not_given_up(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rights allow it, so the refusal was the disk's: the next look reads it."""
+    drop = support.drop(spool_dir, "job", command="true")
+    real = files.read_plain
+    refused: list[str] = []
+
+    def refuse(path: str, limit: int) -> tuple[bytes, os.stat_result]:
+        if path == str(drop) and not refused:
+            refused.append(path)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, limit)
+
+    monkeypatch.setattr(files, "read_plain", refuse)
+    assert Spool(spool_dir).list() == []
+    assert refused
+    support.drain(spool_dir)
+    assert support.where_is(spool_dir, "job") == ["done"]

@@ -447,6 +447,7 @@ def test_an_unreadable_file_is_told(spool: Spool, spool_dir: Path, monkeypatch: 
             return real(name, *rest, **options)
 
         monkeypatch.setattr(os, "open", refuse)
+        monkeypatch.setattr(os, "access", lambda name, _: not str(name).endswith("/theirs.json"))
     drop(spool_dir, "healthy", command="true")
     drain(spool_dir)
     assert finished(spool_dir, "healthy", "theirs")

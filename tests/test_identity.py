@@ -19,7 +19,7 @@ from queuectl.config import Settings
 from queuectl.errors import SpoolError
 from queuectl.job import Job
 from queuectl.layout import Layout
-from queuectl.owner import Identity, Lock, is_held
+from queuectl.owner import Identity, Lock, is_held, surely_gone
 from queuectl.runner import end_tree
 from queuectl.seat import Seat
 
@@ -258,3 +258,14 @@ def test_a_worker_that_cannot_learn_who_it_is_says_so(
         with pytest.raises(SpoolError, match="cannot look up this process for worker-0"):
             Seat.take(layout)
     assert not is_held(layout.worker_file("worker-0", "lock"))
+
+
+def test_the_rest_of_a_dead_process_is_gone() -> None:
+    """A zombie has its number still; who was killed is not listed for it."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert not surely_gone(process.pid)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert surely_gone(process.pid)
+    process.communicate()
+    assert surely_gone(process.pid)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,7 +11,10 @@ from queuectl import Spool, files
 from queuectl.config import Settings
 from queuectl.errors import DuplicateId
 
+from support import drain, drop, load
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from queuectl.moves import Claim
@@ -112,3 +115,30 @@ def test_an_id_is_taken_wherever_its_job_lies(folder: str, spool_dir: Path) -> N
         spool.enqueue("true", id="a")
     with pytest.raises(DuplicateId):
         list(spool.enqueue_many([{"id": "a", "command": "true"}]))
+
+
+@pytest.mark.parametrize("first", ["the job", "the stranger"])
+def test_of_two_files_seen_at_once_the_one_called_by_the_id_is_the_job(
+    spool_dir: Path, cli: Callable[..., Any], first: str
+) -> None:
+    """A done job is put back by hand, and before anybody looks a stranger asks for its id."""
+    drop(spool_dir, "job", command="echo mine")
+    drain(spool_dir)
+    if first == "the stranger":
+        drop(spool_dir, "other", id="job", command="echo theirs")
+    (spool_dir / "done" / "job.json").rename(spool_dir / "pending" / "job.json")
+    if first == "the job":
+        drop(spool_dir, "other", id="job", command="echo theirs")
+
+    assert cli("list", expect=0).stdout.splitlines()[0] == "job - pending - echo mine"
+    assert "duplicate id: 'job'" in (spool_dir / "dead" / "other.json.reason").read_text()
+    drain(spool_dir)
+    assert load(spool_dir / "done" / "job.json")["output"] == "mine\n"
+
+
+def test_two_files_that_swap_their_names_and_ids_are_two_jobs(spool_dir: Path) -> None:
+    """Whatever they are called, no id is there twice."""
+    drop(spool_dir, "a", id="b", command="echo b")
+    drop(spool_dir, "b", id="a", command="echo a")
+    drain(spool_dir)
+    assert [load(spool_dir / "done" / f"{name}.json")["output"] for name in "ab"] == ["a\n", "b\n"]
