@@ -13,6 +13,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import orjson
+
 from queuectl import claims, files, premises, process_tree, recover, spares
 from queuectl import job as jobs
 from queuectl.boot import boot_id
@@ -24,10 +26,10 @@ from queuectl.intake import Intake
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, STATES
 from queuectl.moves import Mover
 from queuectl.owner import Lock
-from queuectl.row import RENEWED
+from queuectl.row import RENEWED, ready_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from queuectl.layout import Layout
     from queuectl.row import Row
@@ -235,16 +237,28 @@ def _compare(case: Case, fresh: Index, place: str, believed: bool) -> Iterator[F
             if not os.path.lexists(case.within(place, name)):
                 yield _drifted(case, where, f"the index has job {here.id} in {where}, where no file is")
         elif (here.inode, here.mtime, here.size) == (there.inode, there.mtime, there.size):
-            # What was settled when the job was accepted differs from today's settings, and holds.
-            compared = [field for field in _COMPARED if f'"{field}":' not in (here.settings or "")]
-            if RENEWED in (here.settings or ""):
+            settled = orjson.loads(here.settings or "{}")
+            compared: Iterable[str] = _COMPARED
+            if RENEWED in settled:
                 # Given up by hand and put back: a past life that the index alone knows to be over.
-                compared = [field for field in compared if field not in _OF_A_LIFE]
-            wrong = [field for field in compared if getattr(here, field) != getattr(there, field)]
+                compared = [field for field in _COMPARED if field not in _OF_A_LIFE]
+            # What was settled when the job was accepted may differ from today's settings, and holds.
+            meant = {field: settled.get(field, getattr(there, field)) for field in compared}
+            wrong = [field for field, value in meant.items() if getattr(here, field) != value]
+            if here.state in ("pending", "failed") and not _is_in_order(here):
+                wrong.append("order")
             if here.id != there.id and _says_id(case, place, name) not in (None, here.id):
                 wrong.append("id")
             if wrong and there.command:
                 yield _drifted(case, where, f"the index has another {' and '.join(wrong)} than {where}")
+
+
+def _is_in_order(row: Row) -> bool:
+    """Whether a waiting job's place in the order follows from its priority and its moments."""
+    due = row.run_at if row.next_retry_at is None else row.next_retry_at
+    if row.due is not None:
+        return row.ready_key is None and row.due == due
+    return row.ready_key == ready_key(max(row.arrived, due or 0), row.priority or 5)
 
 
 def _says_id(case: Case, place: str, name: str) -> str | None:

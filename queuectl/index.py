@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 import os
 import sqlite3
+import time
 from contextlib import contextmanager, suppress
 from operator import attrgetter
 
-from queuectl.layout import STATES
+from queuectl.layout import DEAD, DONE, PENDING, STATES
 from queuectl.row import Row
 from queuectl.schema import SCHEMA, TABLES
 from queuectl.stamps import Moving, Stamps
@@ -82,7 +83,7 @@ class Index(Stamps):
             self._connect()
             if self._file_inode() < 0:
                 raise sqlite3.DatabaseError("the file was cut short")
-            if self._meta("inode") not in (None, self._file_inode()):
+            if self.meta("inode") not in (None, self._file_inode()):
                 # A backup put back: SQLite would lay the journal of the newer file over it.
                 raise sqlite3.DatabaseError("the file is a copy")
             trusted = self._is_trusted()
@@ -127,7 +128,7 @@ class Index(Stamps):
     def _create(self) -> None:
         """Make the tables, dropping those of another version."""
         db = self.db
-        if self._meta("schema") not in (None, SCHEMA):
+        if self.meta("schema") not in (None, SCHEMA):
             db.execute("BEGIN IMMEDIATE")
             for table in ("meta", "folders", "jobs", "counts"):
                 db.execute(f"DROP TABLE IF EXISTS {table}")
@@ -149,6 +150,12 @@ class Index(Stamps):
         self.path = ":memory:"
         self.broken = None
 
+    def use_file(self, path: str) -> None:
+        """Go back to the file; of what was moved meanwhile it may not know."""
+        self.close()
+        self.path, self.broken = path, None
+        self._untold.update((PENDING, DONE, DEAD))
+
     def _file_inode(self) -> int:
         """The file's inode; -1 when it is gone, or cut within a page: SQLite reads the rest of that page as zeros."""
         try:
@@ -163,17 +170,8 @@ class Index(Stamps):
         """An index deleted or replaced under us would take our writes into nowhere, without an error."""
         return self._inode == self._file_inode()
 
-    def _meta(self, key: str) -> Any:
-        try:
-            row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        except sqlite3.OperationalError as error:
-            if "no such table" in str(error):
-                return None
-            raise
-        return row[0] if row else None
-
     def _is_trusted(self) -> bool:
-        return bool(self._meta("schema") == SCHEMA and self._meta("boot") == self.boot)
+        return bool(self.meta("schema") == SCHEMA and self.meta("boot") == self.boot)
 
     @property
     def usable(self) -> bool:
@@ -422,8 +420,8 @@ class Index(Stamps):
     def finish_rebuild(self) -> None:
         """Declare the content complete, as of this boot."""
         self.db.execute(
-            "INSERT OR REPLACE INTO meta VALUES ('schema', ?), ('boot', ?), ('inode', ?)",
-            (SCHEMA, self.boot, self._file_inode()),
+            "INSERT OR REPLACE INTO meta VALUES ('schema', ?), ('boot', ?), ('inode', ?), ('made', ?)",
+            (SCHEMA, self.boot, self._file_inode(), time.time()),
         )
 
     def forget_all(self) -> None:

@@ -10,10 +10,10 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import attempt, claims, files
+from queuectl import attempt, claims, files, seat
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob
-from queuectl.layout import PROCESSING
+from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
 from queuectl.moves import Claim
 from queuectl.owner import Lock, is_folder_held, is_held
 from queuectl.row import Row, accept_as_indexed, micros
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from queuectl.config import Settings
+    from queuectl.index import Index
     from queuectl.job import Job
     from queuectl.layout import Layout
     from queuectl.moves import Mover
@@ -56,14 +57,52 @@ def abandoned(
                         continue  # it lives, and only its lock file was deleted
                     freed += leftovers(layout, mover, settings, worker, say)
                     sweep(layout, worker, mover.index.boot)
-                    _tidy(layout, worker)
+                    _tidy(layout, mover.index, worker)
                 finally:
                     lock.release()
     return freed
 
 
-def _tidy(layout: Layout, worker: str) -> None:
-    """Take down the name plate of a worker that is gone."""
+def bygone(layout: Layout, index: Index, *, mine: str) -> None:
+    """Deal with workers that died with nothing in hand.
+
+    Raises:
+        OSError, sqlite3.Error: a lock cannot be asked for, or the index refused.
+    """
+    for worker in seat.names(layout):
+        if worker == mine or not os.path.exists(layout.worker_file(worker, "json")):
+            continue
+        lock = Lock.acquire(layout.worker_file(worker, "lock"))
+        if lock is not None:
+            try:
+                if not is_folder_held(layout.claims(worker)) and not claims.of(layout, worker):
+                    _tidy(layout, index, worker)
+            finally:
+                lock.release()
+
+
+def mistrust(index: Index, began: float | None) -> None:
+    """Have all folders scanned if the index was made anew while a worker lived that died: its last moves may have been
+    told to the file before, and somebody may have vouched for the folders over them.
+
+    Args:
+        began: when that worker started, in epoch seconds; None if nobody knows.
+
+    Raises:
+        sqlite3.Error: the index refused.
+    """
+    made = index.meta("made")
+    if began is None or made is None or made >= began - 1:
+        with index.write():
+            for place in (PENDING, DONE, DEAD):
+                index.distrust(place)
+
+
+def _tidy(layout: Layout, index: Index, worker: str) -> None:
+    """Take down the name plate of a worker that is gone, once the index has heard of it."""
+    if not index.usable:
+        return
+    mistrust(index, seat.look(layout, worker).started_at)
     with suppress(OSError):
         os.rmdir(layout.claims(worker))
         os.unlink(layout.worker_file(worker, "json"))

@@ -6,13 +6,13 @@ Our own moves carry the stamp along, so a stamp that does not match means that s
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 
 from queuectl import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable
     from typing import Any
 
@@ -71,6 +71,16 @@ class Stamps:
                 "UPDATE folders SET mtime = ?, stamped = ? WHERE place = ? AND mtime = ? AND inode = ?",
                 (after[0], time.time_ns(), place, *before),
             )
+
+    def meta(self, key: str) -> Any:
+        """What the index notes about itself, or None."""
+        try:
+            row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return None
+            raise
+        return row[0] if row else None
 
     def agrees(self, place: str, now_ns: int, *, whole: bool = True) -> bool:
         """Whether nobody but us has touched the folder since the index last agreed with it.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from queuectl import attempt, claims, config, guard, recover, times
 from queuectl.boot import boot_id
+from queuectl.chores import Chores
 from queuectl.errors import QueuectlError, SpoolError
 from queuectl.incoming import Drops
 from queuectl.index import Index
@@ -82,6 +83,7 @@ class Worker:
         self._troubles = Troubles(self._say, self._index)
         self._drops = Drops(self._mover, self._troubles.say_once)
         self._glance = claims.Glance(self.layout)
+        self._chores = Chores(self.layout, self._index, self._say, now)
         self._environment = attempt.clean_environment()
         self._next_tick = 0.0
         self._is_over: Callable[[], bool] = lambda: False
@@ -197,6 +199,8 @@ class Worker:
             self._recover(mine=not busy and self._ready is None)
         # Each on its own: trouble with one must not keep the others from being looked at.
         with self._troubles.outlive():
+            self._chores.look(mine=self.name)
+        with self._troubles.outlive():
             self._room.look(self._settings.min_free_space)
         with self._troubles.outlive():
             if not self._room.lacking:
@@ -227,6 +231,8 @@ class Worker:
     def _take_back_own(self) -> None:
         """What an earlier holder of our name left behind is ours to free: we hold its lock."""
         with self._troubles.outlive():
+            self._intake.refresh()
+            self._chores.begin(self._seat.after if self._seat else None)
             self._intake.refresh()
             recover.leftovers(self.layout, self._mover, self._settings, self.name, self._troubles.say_once)
             sweep(self.layout, self.name, self._index.boot)

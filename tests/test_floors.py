@@ -53,6 +53,7 @@ FLOORS = {
     "moves": 3,
     "intake": 4,
     "recover": 4,
+    "chores": 4,
     "incoming": 3,
     "lookout": 4,
     "trouble": 4,

@@ -32,8 +32,8 @@ LOCKS = (
     Mutant(
         "lock: a living worker is taken for dead",
         "recover.py",
-        'lock = Lock.acquire(layout.worker_file(worker, "lock"))',
-        'lock = Lock.acquire(layout.worker_file(worker, "other"))',
+        '            lock = Lock.acquire(layout.worker_file(worker, "lock"))',
+        '            lock = Lock.acquire(layout.worker_file(worker, "other"))',
         ("tests/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
     ),
     Mutant(
@@ -157,8 +157,8 @@ IDENTITY = (
     Mutant(
         "boot: the index of another boot is believed",
         "index.py",
-        'self._meta("schema") == SCHEMA and self._meta("boot") == self.boot',
-        'self._meta("schema") == SCHEMA',
+        'self.meta("schema") == SCHEMA and self.meta("boot") == self.boot',
+        'self.meta("schema") == SCHEMA',
         (f"{_INDEX}an_index_from_before_the_boot_is_not_believed",),
     ),
     Mutant(

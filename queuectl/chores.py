@@ -1,0 +1,160 @@
+"""What a worker sees to now and then beside its jobs: the index's health, leftovers, colleagues that are gone.
+
+Nothing here is urgent, and all of it is cheap: together some microseconds a second.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from queuectl import files, recover
+from queuectl.errors import QueuectlError
+from queuectl.index import Index
+from queuectl.layout import PENDING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.layout import Layout
+
+EVERY = 5.0
+"""Seconds between looks at colleagues that are gone, and at an index that could not be kept in its file."""
+
+LONGEST = 300.0
+"""Seconds between such looks at the index when it goes on to be refused: each success costs a look at every folder."""
+
+DOUBT = 600.0
+"""Seconds after which pending/ is compared with the index though nothing seems to have changed, by one worker of all:
+whatever made the index lose a job, it begins after that time at the latest."""
+
+SWEEP = 3600.0
+"""Seconds between looks for what producers that were killed left in tmp/."""
+
+STALE = 24 * 3600.0
+"""Seconds after which such a leftover goes: nobody takes a day between writing a job's file and queueing it."""
+
+CHECKED = 64 << 20
+"""Bytes up to which the index is checked when a worker starts, a tenth of a second for that many."""
+
+
+class Chores:
+    """The chores of one worker.
+
+    Args:
+        say: takes a line about what was done.
+        now: the wall clock in epoch seconds.
+    """
+
+    def __init__(
+        self, layout: Layout, index: Index, say: Callable[[str], None], now: Callable[[], float]
+    ) -> None:
+        self._layout, self._index, self._say, self._now = layout, index, say, now
+        self._next = self._next_sweep = 0.0
+        self._patience = EVERY
+        self._next_return = 0.0
+
+    def begin(self, after: float | None) -> None:
+        """See that the index may be believed.
+
+        Args:
+            after: when the last holder of our name started, if it died, in epoch seconds.
+
+        Raises:
+            sqlite3.Error: the index refused.
+        """
+        if after is not None and self._index.usable:
+            recover.mistrust(self._index, after)
+        self._check_index()
+
+    def _check_index(self) -> None:
+        """Have an index made anew whose file is damaged; damage in a part that is seldom read shows only so."""
+        index = self._index
+        with suppress(OSError):
+            if not index.usable or os.stat(index.path).st_size > CHECKED:
+                return
+            try:
+                [answer] = index.db.execute("PRAGMA quick_check(1)").fetchone()
+            except sqlite3.DatabaseError as error:
+                answer = str(error)
+            if answer != "ok":
+                index.broken = f"database disk image is malformed: {' '.join(answer.split())}"
+                self._say("the index is damaged and will be rebuilt")
+
+    def look(self, *, mine: str) -> None:
+        """Do what is due.
+
+        Args:
+            mine: the worker's own name.
+
+        Raises:
+            OSError, sqlite3.Error: the disk or the index refused; the rest is done another time.
+        """
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + EVERY
+        if now >= self._next_sweep:
+            self._next_sweep = now + SWEEP
+            sweep(self._layout, self._now())
+        self._return_to_file(now)
+        if self._index.usable:
+            recover.bygone(self._layout, self._index, mine=mine)
+            self._doubt()
+
+    def _return_to_file(self, now: float) -> None:
+        """Go back to an index in its file, once it can be kept there again."""
+        if self._index.path == self._layout.index:
+            self._patience = EVERY
+        elif now >= self._next_return:
+            if self._can_be_kept():
+                self._index.use_file(self._layout.index)
+                self._say("the index is kept in its file again")
+            self._next_return = now + self._patience
+            self._patience = min(self._patience * 2, LONGEST)
+
+    def _can_be_kept(self) -> bool:
+        scratch = os.path.join(self._layout.data, f".{files.token()}.tmp")
+        probe = Index(self._layout.index, self._layout.root, self._index.boot)
+        try:
+            files.write_new(scratch, bytes(1 << 16), sync=True)
+            os.unlink(scratch)
+            probe.open()
+            with probe.write():
+                pass
+        except (OSError, sqlite3.Error, QueuectlError):
+            return False
+        finally:
+            probe.close()
+        return True
+
+    def _doubt(self) -> None:
+        index, now = self._index, self._now()
+        last = index.meta("doubted")
+        if last is not None and 0 <= now - last < DOUBT:
+            return
+        with index.write():
+            index.db.execute("INSERT OR REPLACE INTO meta VALUES ('doubted', ?)", (now,))
+            if last is not None:
+                index.distrust(PENDING)
+
+
+def sweep(layout: Layout, now: float) -> None:
+    """Delete what killed producers left in tmp/ a day ago or more; never what is not surely a file of theirs.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    with os.scandir(layout.tmp) as entries:
+        for entry in entries:
+            if files.is_scratch(entry.name):
+                with suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    touched = max(status.st_mtime, status.st_ctime)
+                    ours = stat.S_ISREG(status.st_mode) and not files.is_strangers(status)
+                    if ours and now - touched > STALE:
+                        os.unlink(entry.path)

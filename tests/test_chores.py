@@ -1,0 +1,287 @@
+"""What a worker sees to beside its jobs: an index that comes back, leftovers, colleagues that died, its own doubt."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from queuectl import Spool, Worker, chores, doctor, files
+from queuectl.chores import DOUBT, STALE, sweep
+from queuectl.layout import Layout
+
+from support import drain, drop, finished, load, wait_until, where_is
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+DAY = 24 * 3600.0
+NOBODY = 65534
+
+
+def change(spool: Path, *statements: str) -> None:
+    """Let a stranger write into the index."""
+    db = sqlite3.connect(spool / "data" / "queuectl.db", timeout=20, isolation_level=None)
+    for statement in statements:
+        db.execute(statement)
+    db.close()
+
+
+# -- leftovers of producers ------------------------------------------------------------------------------------------
+
+
+def scratch(spool: Path, folder: str = "tmp") -> Path:
+    path = spool / folder / f".{files.token()}.tmp"
+    path.write_text("{")
+    return path
+
+
+def test_workers_sweep_what_killed_producers_left_a_day_ago(spool_dir: Path) -> None:
+    """Never sooner, and never what is not surely theirs: other names, other folders, other things."""
+    Layout(spool_dir).create()
+    old = scratch(spool_dir)
+    strange = [
+        spool_dir / "tmp" / name
+        for name in (
+            "half.json",
+            ".half.tmp",
+            ".ABCDEFGHIJKLMNOP.tmp",
+            ".abcdefghijklmnop.tmp.json",
+            "a" * 21,
+        )
+    ]
+    for path in strange:
+        path.write_text("{")
+    folder = spool_dir / "tmp" / f".{files.token()}.tmp"
+    folder.mkdir()
+    link = spool_dir / "tmp" / f".{files.token()}.tmp"
+    link.symlink_to(strange[0])
+    elsewhere = scratch(spool_dir, "done")
+    untouched = [*strange, folder, link, elsewhere]
+
+    drain(spool_dir, now=lambda: time.time() + STALE - 60)
+    assert old.exists()
+
+    drain(spool_dir, now=lambda: time.time() + STALE + 60)
+    assert not old.exists()
+    assert all(os.path.lexists(path) for path in untouched)
+
+
+def test_what_is_old_by_one_of_its_times_only_is_not_swept(spool_dir: Path) -> None:
+    """A producer may set the time of a file; when it came here only the kernel says."""
+    Layout(spool_dir).create()
+    path = scratch(spool_dir)
+    os.utime(path, (1e9, 1e9))
+    sweep(Layout(spool_dir), time.time())
+    assert path.exists()
+
+
+# -- an index in memory ----------------------------------------------------------------------------------------------
+
+
+def test_a_worker_returns_to_the_file_when_it_can_be_kept_again(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
+) -> None:
+    """A disk that was full or read-only for a while does not leave it with an index of its own for ever."""
+    monkeypatch.setattr(chores, "EVERY", 0.2)
+    refusing = threading.Event()
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def refuse(path: str, *args: Any, **kwargs: Any) -> sqlite3.Connection:
+        if refusing.is_set() and path != ":memory:":
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(path, *args, **kwargs)
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    said: list[str] = []
+    worker = Worker(spool_dir, say=said.append)
+    worker.check()
+    refusing.set()
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        drop(spool_dir, "first", command="true")
+        wait_until(lambda: finished(spool_dir, "first"))
+        assert worker._index.path == ":memory:"
+        refusing.clear()
+        wait_until(lambda: "the index is kept in its file again" in said)
+        drop(spool_dir, "second", command="true")
+        wait_until(lambda: finished(spool_dir, "second"))
+        assert worker._index.path == str(spool_dir / "data" / "queuectl.db")
+        assert "'completed': 2" in cli("status", expect=0).stdout
+    finally:
+        worker.stop()
+        thread.join()
+
+
+def test_what_was_moved_meanwhile_is_found_when_it_returns(spool_dir: Path) -> None:
+    """The file was in use by others, who may have vouched for a folder over that very move."""
+    worker = Worker(spool_dir)
+    worker.check()
+    worker._intake.refresh()
+    index = worker._index
+    stamps = index.db.execute("SELECT place, mtime FROM folders").fetchall()
+    assert {place for place, _ in stamps} == {"pending", "done", "dead"}
+    index.use_memory()
+    worker._intake.refresh()
+
+    index.use_file(worker.layout.index)
+
+    assert index.open()
+    assert not [place for place, _ in stamps if index.agrees(place, time.time_ns())]
+    index.close()
+
+
+# -- a colleague that died ---------------------------------------------------------------------------------------------
+
+DIES = """
+import os, sys
+from pathlib import Path
+from queuectl import Spool, Worker
+root = Path(sys.argv[1])
+worker = Worker(root)
+worker.take_seat()
+worker._intake.refresh()
+index = worker._index
+with index.moving():
+    claim = worker._claim()
+with index.moving():
+    for path in (root / "data").glob("queuectl.db*"):
+        path.unlink()
+    other = Spool(root)
+    other.refresh()
+    with other._index.moving("done"):
+        assert worker._mover.settle(claim, "completed")
+os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("successor", ["takes its name", "lives beside it"])
+def test_the_last_move_of_a_worker_that_died_is_found(
+    spool_dir: Path, workers: Callable[..., Any], cli: Callable[..., Any], successor: str
+) -> None:
+    """It had told an index that was replaced in that moment, and the new one had vouched for the folder."""
+    if successor == "lives beside it":
+        workers(1)
+    drop(spool_dir, "due", command="true", run_at="2100-01-01")
+    Spool(spool_dir).refresh()
+    stopped = [worker.pid for worker in Spool(spool_dir).workers()]
+    for pid in stopped:
+        os.kill(pid, 19)  # it must not take the job itself
+    drop(spool_dir, "job", command="true")
+    died = subprocess.run([sys.executable, "-c", DIES, str(spool_dir)], check=False)
+    assert died.returncode == 9
+    assert where_is(spool_dir, "job") == ["done"]
+    assert [row.id for row in Spool(spool_dir).list("completed")] == []
+
+    for pid in stopped:
+        os.kill(pid, 18)
+    if not stopped:
+        drain(spool_dir)
+
+    wait_until(lambda: cli("list", "--state", "done").stdout == "job - completed - true\n")
+
+
+# -- doubt -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_the_index_lost_runs_in_the_end(spool_dir: Path) -> None:
+    """However it came about: here a stranger deleted its row, and no folder has changed since."""
+    drop(spool_dir, "job", command="true", run_at=time.time() + 3600)
+    drain(spool_dir)
+    change(spool_dir, "DELETE FROM jobs")
+    jump = 0.0
+    said: list[str] = []
+    worker = Worker(spool_dir, say=said.append, now=lambda: time.time() + jump)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        wait_until(lambda: worker._index.usable and worker._index.meta("doubted"))
+        assert worker._index.get("job") is None
+        worker._chores._next = 0.0
+        jump = DOUBT + 3700
+        wait_until(lambda: finished(spool_dir, "job"))
+    finally:
+        worker.stop()
+        thread.join()
+
+
+# -- damage that does not show -----------------------------------------------------------------------------------------
+
+
+def fill(spool: Path) -> None:
+    for number in range(60):
+        drop(spool, f"late{number}", command=f"echo {'x' * 300}", run_at="2100-01-01")
+    drain(spool)
+
+
+def test_a_worker_that_starts_finds_damage(spool_dir: Path, cli: Callable[..., Any]) -> None:
+    """Random bytes in pages that no question touched so far."""
+    fill(spool_dir)
+    path = spool_dir / "data" / "queuectl.db"
+    change(spool_dir, "PRAGMA wal_checkpoint(TRUNCATE)")
+    (root,) = (
+        sqlite3.connect(path).execute("SELECT rootpage FROM sqlite_master WHERE name = 'jobs_due'").fetchone()
+    )
+    with path.open("r+b") as file:
+        file.seek((root - 1) * 4096 + 100)
+        file.write(random.Random(7).randbytes(3000))
+
+    said = drain(spool_dir)
+
+    assert "the index is damaged and will be rebuilt" in said
+    assert Spool(spool_dir).counts()["pending"] == 60
+    assert doctor.examine(Layout(spool_dir)) == []
+    assert "damaged" not in "".join(drain(spool_dir))
+
+
+FOREIGN = {
+    "another order": "UPDATE jobs SET priority = 10, ready_key = 0 WHERE id = 'late7'",
+    "another state": "UPDATE jobs SET state = 'dead' WHERE id = 'late7'",
+    "a row less": "DELETE FROM jobs WHERE id = 'late7'",
+    "a row too many": "INSERT INTO jobs(id, state, place, name) VALUES ('ghost', 'pending', 'pending', 'ghost.json')",
+    "another place": "UPDATE jobs SET place = 'done' WHERE id = 'late7'",
+    "other counts": "UPDATE counts SET n = 99 WHERE state = 'pending'",
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_the_doctor_finds_what_strangers_wrote_into_the_index(
+    spool_dir: Path, cli: Callable[..., Any], what: str
+) -> None:
+    """By comparing it with the files, row by row; a repair builds it anew, and no job is lost over it."""
+    fill(spool_dir)
+    change(spool_dir, FOREIGN[what])
+
+    told = cli("doctor", expect=1).stdout
+    assert "index" in told
+
+    cli("doctor", "--repair", expect=0)
+    cli("doctor", expect=0)
+    assert Spool(spool_dir).counts()["pending"] == 60
+
+
+def test_an_older_copy_written_into_the_index_is_found(spool_dir: Path, cli: Callable[..., Any]) -> None:
+    """`cp` keeps the file's inode; that the folders have moved on since tells it, and the doctor what else differs."""
+    fill(spool_dir)
+    path = spool_dir / "data" / "queuectl.db"
+    change(spool_dir, "PRAGMA wal_checkpoint(TRUNCATE)")
+    old = path.read_bytes()
+    (spool_dir / "pending" / "late7.json").rename(spool_dir / "dead" / "late7.json")
+    drop(spool_dir, "new", command="true", run_at="2100-01-01")
+    drain(spool_dir)
+    change(spool_dir, "PRAGMA wal_checkpoint(TRUNCATE)")
+    path.write_bytes(old)
+
+    assert Spool(spool_dir).counts() | {"pending": 60, "dead": 1} == Spool(spool_dir).counts()
+    assert load(spool_dir / "dead" / "late7.json")["command"]
+    assert cli("show", "new", expect=0)
+    cli("doctor", expect=0)
