@@ -5,5 +5,6 @@ from __future__ import annotations
 from .on_content import INTAKE, MIRROR
 from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_processes import ENDS, IDENTITY, LOCKS
+from .on_trust import TRUST
 
-MUTANTS = (*SYNCS, *ORDERS, *CLOBBER, *LOCKS, *IDENTITY, *ENDS, *MIRROR, *INTAKE)
+MUTANTS = (*SYNCS, *ORDERS, *CLOBBER, *LOCKS, *IDENTITY, *ENDS, *MIRROR, *INTAKE, *TRUST)

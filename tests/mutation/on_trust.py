@@ -1,0 +1,142 @@
+"""Who may use a spool while it is in use, what a history says, and what a worker sees to beside its jobs."""
+
+from __future__ import annotations
+
+from .run import Mutant
+
+_GUARD = "tests/test_guard.py::test_"
+_HISTORY = "tests/test_history.py::test_"
+_CHORES = "tests/test_chores.py::test_"
+_POOL = "tests/test_pool.py::test_"
+_ONE_ID = "tests/test_one_id.py::test_"
+_DISK = "tests/test_disk_errors.py::test_"
+
+TRUST = (
+    Mutant(
+        "guard: one look at the start will do",
+        "worker.py",
+        "self._say_pause, guard.Watch(self.layout).look)",
+        "self._say_pause)",
+        (f"{_GUARD}a_spool_opened_under_its_workers_stops_them[group]",),
+    ),
+    Mutant(
+        "guard: folders above are not watched",
+        "guard.py",
+        "in (*self._above, *self._within, *claims):",
+        "in (*self._within, *claims):",
+        (f"{_GUARD}a_spool_opened_under_its_workers_stops_them[above]",),
+    ),
+    Mutant(
+        "guard: root hands jobs to anybody",
+        "spool.py",
+        "        self.layout.create()\n        self._refuse_root()\n",
+        "        self.layout.create()\n",
+        (f"{_GUARD}root_hands_nothing_to_workers_who_cannot_read_it[enqueue true]",),
+    ),
+    Mutant(
+        "history: without an end",
+        "job.py",
+        "        if surplus > 0:\n",
+        "        if False:\n",
+        (f"{_HISTORY}the_first_and_the_last_runs_are_kept_and_the_rest_is_counted",),
+    ),
+    Mutant(
+        "history: what was left out is not counted",
+        "job.py",
+        "        return len(self.history) + self.history_left_out\n",
+        "        return len(self.history)\n",
+        (f"{_HISTORY}run_numbers_go_on_past_the_bound",),
+    ),
+    Mutant(
+        "history: an error of any length",
+        "attempt.py",
+        "error if len(error) <= _ERROR_KEPT else",
+        "error if True else",
+        (f"{_HISTORY}what_a_run_has_to_say_is_bounded_too",),
+    ),
+    Mutant(
+        "enqueue: what runs is said to be refused",
+        "moves.py",
+        "        if left:\n            raise QueuedUnsafely",
+        "        if False:\n            raise QueuedUnsafely",
+        (f"{_DISK}what_a_worker_took_before_the_disk_refused_is_not_said_to_be_refused[one]",),
+    ),
+    Mutant(
+        "stop: the name is enough",
+        "pool.py",
+        "or asked.process is None or not asked.process.is_running()",
+        "or True",
+        (f"{_POOL}stop_waits_for_the_process_and_not_for_its_name",),
+    ),
+    Mutant(
+        "id: a stranger may be first",
+        "intake.py",
+        "        if job_id != stem and bears(",
+        "        if False and bears(",
+        (f"{_ONE_ID}of_two_files_seen_at_once_the_one_called_by_the_id_is_the_job",),
+    ),
+    Mutant(
+        "read: refused once is refused for good",
+        "foreign.py",
+        "isinstance(error, PermissionError) and not os.access(path, os.R_OK)",
+        "isinstance(error, PermissionError)",
+        (f"{_DISK}a_file_that_could_not_be_read_once_is_not_given_up",),
+    ),
+    Mutant(
+        "chores: young leftovers go too",
+        "chores.py",
+        "now - touched > STALE:",
+        "now - touched > 1:",
+        (f"{_CHORES}workers_sweep_what_killed_producers_left_a_day_ago",),
+    ),
+    Mutant(
+        "chores: anything goes",
+        "chores.py",
+        "            if files.is_scratch(entry.name):\n",
+        "            if True:\n",
+        (f"{_CHORES}workers_sweep_what_killed_producers_left_a_day_ago",),
+    ),
+    Mutant(
+        "chores: once in memory, always",
+        "chores.py",
+        "        self._return_to_file(now)\n",
+        "",
+        (f"{_CHORES}a_worker_returns_to_the_file_when_it_can_be_kept_again",),
+    ),
+    Mutant(
+        "chores: the file knows all",
+        "index.py",
+        "        self._untold.update((PENDING, DONE, DEAD))\n",
+        "",
+        (f"{_CHORES}what_was_moved_meanwhile_is_found_when_it_returns",),
+    ),
+    Mutant(
+        "chores: the dead have told all, beside us",
+        "chores.py",
+        "            recover.bygone(self._layout, self._index, mine=mine)\n",
+        "",
+        (f"{_CHORES}the_last_move_of_a_worker_that_died_is_found[lives beside it]",),
+    ),
+    Mutant(
+        "chores: the dead have told all, before us",
+        "chores.py",
+        "            recover.mistrust(self._index, after)\n",
+        "            pass\n",
+        (f"{_CHORES}the_last_move_of_a_worker_that_died_is_found[takes its name]",),
+    ),
+    Mutant(
+        "chores: no doubt",
+        "chores.py",
+        "                index.distrust(PENDING)\n",
+        "                pass\n",
+        (f"{_CHORES}a_job_that_the_index_lost_runs_in_the_end",),
+    ),
+    Mutant(
+        "chores: damage shows when it shows",
+        "chores.py",
+        "        self._check_index()\n",
+        "",
+        (f"{_CHORES}a_worker_that_starts_finds_damage",),
+    ),
+)
+"""What stands between a spool and those who mean it no good, or no harm."""
