@@ -33,7 +33,7 @@ def refuse_unsafe(layout: Layout) -> None:
     found = list(unsafe(layout))
     if found:
         owner = owner_other_than_root(layout)
-        hint = _as_owner(layout, owner, "worker start") if owner else _mending(found)
+        hint = as_owner(layout, owner, "worker start") if owner else _mending(found)
         raise WorkerError(_told(found), hint=hint)
 
 
@@ -53,7 +53,7 @@ def refuse_root(layout: Layout) -> None:
     if owner:
         raise SpoolError(
             f"{layout.root} is the spool of {owner}, whose workers cannot read what root writes",
-            hint=_as_owner(layout, owner, "enqueue …"),
+            hint=as_owner(layout, owner, "enqueue …"),
         )
 
 
@@ -68,7 +68,8 @@ def owner_other_than_root(layout: Layout) -> str | None:
     return files.user_name(uid) if uid else None
 
 
-def _as_owner(layout: Layout, owner: str, words: str) -> str:
+def as_owner(layout: Layout, owner: str, words: str) -> str:
+    """The command line with which root does something in the spool of another user, as that user."""
     who = f"'#{owner}'" if owner.isdigit() else shlex.quote(owner)
     return f"sudo -u {who} queuectl --spool {shlex.quote(layout.root)} {words}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import sys
 from contextlib import suppress
@@ -78,11 +79,18 @@ def _missing(case: Case) -> Iterator[Finding]:
 def _rights(case: Case) -> Iterator[Finding]:
     if sys.platform == "win32":
         return
+    owner = guard.owner_other_than_root(case.layout)
+    if owner:
+        # Nothing is wrong with it; but mended by root it would be no use to its owner.
+        cure = guard.as_owner(case.layout, owner, "doctor")
+        fact = f"{case.layout.root} is the spool of {owner}, and you are root: its rights are for its owner to look at"
+        yield Finding("owner", case.layout.root, fact, cure, harmless=True)
+        return
     try:
         for path, problem, hint in guard.unsafe(case.layout):
             inside = path == case.layout.root or path.startswith(case.layout.root + os.sep)
-            mend = _Close(path) if hint and inside else None
-            cure = hint or "have its owner, or root, give it to you (chown)"
+            mend = _Close(path) if hint.startswith("chmod") and inside else None
+            cure = f"{hint} {shlex.quote(path)}"
             yield Finding("rights", path, f"{path} {problem}, who could run commands as you", cure, mend)
     except SpoolError as error:
         yield Finding("rights", case.layout.root, str(error), "")

@@ -139,6 +139,28 @@ def test_root_hands_nothing_to_workers_who_cannot_read_it(
     assert sorted(path.relative_to(spool) for path in spool.rglob("*.[jy]*")) == before
 
 
+@needs_root
+def test_the_doctor_takes_no_spool_from_its_owner(cli: Callable[..., Any], spool: Path) -> None:
+    """Looked at by root, it is told how its owner looks at it; a repair changes no owner."""
+    os.chown(spool, NOBODY, NOBODY)
+    for words in (["doctor"], ["doctor", "--repair"]):
+        done = cli(*words, expect=0)
+        assert "is the spool of nobody, and you are root" in done.stdout + done.stderr
+        assert f"sudo -u nobody queuectl --spool {spool} doctor" in done.stdout + done.stderr
+    assert spool.stat().st_uid == NOBODY
+
+
+@needs_root
+def test_the_doctor_does_not_promise_what_it_cannot_do(cli: Callable[..., Any], spool: Path) -> None:
+    """Who a folder belongs to is not its business to change; it says what to type, and that helps."""
+    os.chown(spool / "dead", NOBODY, NOBODY)
+    told = cli("doctor", "--repair", expect=1).stdout
+    assert f"{spool}/dead belongs to another user" in told
+    assert told.rstrip().endswith(f"; to do: sudo chown 0 {spool}/dead")
+    mend(told.rstrip().rpartition("; to do: ")[2])
+    cli("doctor", expect=0)
+
+
 OPENED = {
     "group": lambda spool: (spool / "pending").chmod(0o770),
     "everybody": lambda spool: (spool / "dead").chmod(0o707),
