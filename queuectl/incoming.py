@@ -20,6 +20,7 @@ from queuectl import job as jobs
 from queuectl.errors import DuplicateId, InvalidJob, SpoolError
 from queuectl.foreign import Found, is_job_name, read_foreign
 from queuectl.layout import FOLDERS
+from queuectl.prepare import Prepared
 from queuectl.row import micros
 from queuectl.shown import one_line
 
@@ -143,11 +144,12 @@ class Drops:
         job.created_at = job.updated_at = mover.now()
         job.extra["submitted_by"] = owner
         job.extra["submission"] = mark
-        size = len(job.to_bytes())
+        data = job.to_bytes()
+        size = len(data)
         try:
             if size > jobs.SIZE_LIMIT:
                 raise InvalidJob(f"too large: {size} bytes as a job file, and the limit is {jobs.SIZE_LIMIT}")
-            mover.enqueue(job, chosen=True)
+            mover.enqueue(Prepared(job, data, chosen=True))
         except (DuplicateId, InvalidJob) as error:
             if isinstance(error, InvalidJob) or not self._is_queued(job.id, mark):
                 found = Found()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import lru_cache
+from operator import attrgetter
 
 from queuectl import times
 from queuectl.errors import InvalidJob
@@ -26,6 +28,7 @@ READ_LIMIT = 8 << 20
 FIRST_RUNS, LAST_RUNS = 5, 95
 """How many entries of a history are kept: without a bound, a job that is tried for ever outgrows READ_LIMIT."""
 
+_FIVE_BITS = b"0123456789abcdefghjkmnpqrstvwxyz" * 8
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _DEVICES = frozenset(
     ["con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(10))]
@@ -47,9 +50,12 @@ def is_id(text: str) -> bool:
 
 def new_id(now: float) -> str:
     """An id that sorts by time and that nobody else draws: the second in UTC and 40 random bits."""
-    number = int.from_bytes(os.urandom(5), "big")
-    tail = "".join("0123456789abcdefghjkmnpqrstvwxyz"[number >> shift & 31] for shift in range(35, -1, -5))
-    return time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + "-" + tail
+    return f"{_second(int(now))}-{os.urandom(8).translate(_FIVE_BITS).decode()}"
+
+
+@lru_cache(maxsize=1)
+def _second(whole: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime(whole))
 
 
 @dataclass(slots=True)
@@ -179,8 +185,7 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """The fields as they stand in the file: moments as text, nothing that is None."""
         record: dict[str, Any] = {}
-        for name in _NAMES:
-            value = getattr(self, name)
+        for name, value in zip(_NAMES, _values(self), strict=True):
             if value is None or (name in _BLANK_IS_DEFAULT and not value):
                 continue
             record[name] = times.iso(value) if name in _MOMENTS else value
@@ -214,6 +219,7 @@ def _plain_json(record: Mapping[Any, Any]) -> str | None:
 
 
 _NAMES = tuple(name for name in Job.__match_args__ if name != "extra")
+_values = attrgetter(*_NAMES)
 _MOMENTS = frozenset({"run_at", "created_at", "updated_at", "started_at", "finished_at", "next_retry_at"})
 _BLANK_IS_DEFAULT = frozenset({"crashes", "history_left_out", "history"})
 KNOWN = frozenset(_NAMES)

@@ -28,9 +28,10 @@ from queuectl.row import Row, accept_as_indexed, micros, row_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Sequence
 
     from queuectl.job import Job
+    from queuectl.prepare import Prepared
     from queuectl.spares import Spares
 
 
@@ -53,39 +54,53 @@ class Mover(HandMoves):
 
     # -- in --------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, job: Job, *, chosen: bool) -> None:
-        """Queue a job that has an id; on return it survives a power cut.
+    def enqueue(self, made: Prepared, *, durable: bool = True) -> None:
+        """Queue a job; on return it survives a power cut.
 
         Args:
-            chosen: somebody chose the id, so another job may have it, in whatever state.
+            durable: False: do not wait for the disk; the job survives only what leaves the machine running.
 
         Raises:
             DuplicateId: the id is taken.
             SpoolFull, SpoolError: nothing was queued.
             QueuedUnsafely: it is queued, and a worker has it, but the disk would not confirm it.
         """
-        name = f"{job.id}.json"
-        scratch = os.path.join(self.layout.tmp, f".{files.token()}.tmp")
         try:
-            files.write_new(scratch, job.to_bytes(), sync=True)
             try:
-                with self.index.moving(PENDING):
-                    self._publish(scratch, name, job, chosen=chosen)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(scratch)
-                raise
-            self._sync_queued([job])
+                self._enqueue(made, durable=durable)
+            except FileNotFoundError:  # somebody deleted a folder
+                self.layout.create()
+                self._enqueue(made, durable=durable)
         except FileExistsError:
-            raise DuplicateId(job.id or "", "pending") from None
+            raise DuplicateId(made.job.id or "", "pending") from None
         except OSError as error:
             raise SpoolError.from_os("queue a job in", self.layout.pending, error) from None
 
-    def enqueue_batch(self, batch: Sequence[Job], chosen: Container[str]) -> tuple[int, DuplicateId | None]:
+    def _enqueue(self, made: Prepared, *, durable: bool) -> None:
+        scratch = f"{self.layout.tmp}{os.sep}.{files.token()}.tmp"
+        fd = os.open(scratch, files.CREATE, 0o600)
+        try:
+            files.write_all(fd, made.data)
+            if durable:
+                files.send_ahead(fd)
+            with self.index.moving(PENDING):
+                self._publish(scratch, made, os.fstat(fd))
+            if durable:
+                self._sync_queued([made], fd)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(scratch)
+            raise
+        finally:
+            os.close(fd)
+
+    def enqueue_batch(
+        self, batch: Sequence[Prepared], *, durable: bool = True
+    ) -> tuple[int, DuplicateId | None]:
         """Queue many at the price of one wait for the disk.
 
         Args:
-            chosen: the ids that somebody chose.
+            durable: as for enqueue.
 
         Returns:
             how many of them are queued and durable, from the first on, and what stopped it before the end.
@@ -94,19 +109,22 @@ class Mover(HandMoves):
             SpoolFull, SpoolError: the disk refused; nothing is queued.
             QueuedUnsafely: the disk refused; what no worker has claimed by then was taken back, and it names the rest.
         """
-        scratches = [os.path.join(self.layout.tmp, f".{files.token()}.tmp") for _ in batch]
+        scratches = [f"{self.layout.tmp}{os.sep}.{files.token()}.tmp" for _ in batch]
         taken: DuplicateId | None = None
         queued = 0
         try:
-            for scratch, job in zip(scratches, batch, strict=True):
-                files.write_new(scratch, job.to_bytes(), sync=False)
-            files.sync_many(self.layout.tmp, scratches)
+            written = [
+                files.write_new(scratch, made.data, sync=False)
+                for scratch, made in zip(scratches, batch, strict=True)
+            ]
+            if durable:
+                files.sync_many(self.layout.tmp, scratches)
             with self.index.moving(PENDING):
-                for scratch, job in zip(scratches, batch, strict=True):
+                for scratch, made, status in zip(scratches, batch, written, strict=True):
                     try:
-                        self._publish(scratch, f"{job.id}.json", job, chosen=job.id in chosen)
+                        self._publish(scratch, made, status)
                     except FileExistsError:
-                        taken = DuplicateId(job.id or "", "pending")
+                        taken = DuplicateId(made.job.id or "", "pending")
                     except DuplicateId as error:
                         taken = error
                     except OSError as error:
@@ -115,7 +133,8 @@ class Mover(HandMoves):
                     if taken:
                         break
                     queued += 1
-            self._sync_queued(batch[:queued])
+            if durable:
+                self._sync_queued(batch[:queued])
         except OSError as error:
             raise SpoolError.from_os("queue jobs in", self.layout.pending, error) from None
         finally:
@@ -124,19 +143,18 @@ class Mover(HandMoves):
                     os.unlink(scratch)
         return queued, taken
 
-    def _publish(self, scratch: str, name: str, job: Job, *, chosen: bool) -> None:
+    def _publish(self, scratch: str, made: Prepared, status: os.stat_result) -> None:
         """Make a written file a waiting job; within a transaction, so that no claim hides an id while it is looked for."""
-        if chosen:
+        job, name = made.job, f"{made.job.id}.json"
+        if made.chosen:
             self.refuse_taken(job.id or "")
-        target = os.path.join(self.layout.pending, name)
-        files.publish(scratch, target)
+        files.publish(scratch, f"{self.layout.pending}{os.sep}{name}")
         now = micros(self.now())
-        with suppress(FileNotFoundError):  # claimed already: then the worker has told the index
-            row = row_of(job, PENDING, name, os.stat(target), state="pending", arrived=now, now=now)
-            row.ours = 1
-            self.index.put_if_new(row)
+        row = row_of(job, PENDING, name, status, state="pending", arrived=now, now=now)
+        row.ours = 1
+        self.index.put_if_new(row)
 
-    def _sync_queued(self, batch: Sequence[Job]) -> None:
+    def _sync_queued(self, batch: Sequence[Prepared], fd: int | None = None) -> None:
         """Make published jobs durable, or take them back: a job that was refused must not run all the same.
 
         Raises:
@@ -144,16 +162,18 @@ class Mover(HandMoves):
             QueuedUnsafely: the disk refused, and some could not be taken back.
         """
         try:
+            if fd is not None:
+                files.sync_file(fd)
             files.sync_folder(self.layout.pending)
         except OSError as error:
             self._take_back(batch, error)
             raise
 
-    def _take_back(self, batch: Sequence[Job], why: OSError) -> None:
+    def _take_back(self, batch: Sequence[Prepared], why: OSError) -> None:
         left = []
         with self.index.moving(PENDING):
-            for job in batch:
-                job_id = job.id or ""
+            for made in batch:
+                job_id = made.job.id or ""
                 try:
                     os.unlink(os.path.join(self.layout.pending, f"{job_id}.json"))
                     self.index.drop(job_id)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from functools import lru_cache
 from itertools import islice
 
 from queuectl import job as jobs
 from queuectl import times
 from queuectl.errors import DuplicateId, InvalidJob, QueuectlError
 from queuectl.job import Job
+from queuectl.plain import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from queuectl.config import Settings
@@ -26,8 +28,22 @@ _OURS = frozenset(
 )
 
 
-def prepare(record: Mapping[str, Any], settings: Settings) -> Job:
-    """Make one job; it has an id only if the record gives one.
+@dataclass(slots=True)
+class Prepared:
+    """A job that can be queued.
+
+    Attributes:
+        data: the bytes of its file.
+        chosen: somebody chose its id; else it was drawn.
+    """
+
+    job: Job
+    data: bytes
+    chosen: bool
+
+
+def prepare(record: Mapping[str, Any], settings: Settings) -> Prepared:
+    """Make one job.
 
     Args:
         record: the fields of a job file, and `delay`; what queuectl itself writes there is passed over.
@@ -48,9 +64,11 @@ def prepare(record: Mapping[str, Any], settings: Settings) -> Job:
             raise InvalidJob(str(error), field="delay") from None
     # Where the caller is, as a shell would have it; a folder that is gone means the worker's home.
     with suppress(FileNotFoundError):
-        job.cwd = os.path.abspath(os.path.expanduser(job.cwd or os.curdir))
+        job.cwd = _tidy(job.cwd) if job.cwd and os.path.isabs(job.cwd) else _absolute(job.cwd or os.curdir)
     job.accept(settings)
     job.created_at = job.updated_at = now
+    chosen = job.id is not None
+    job.id = job.id or jobs.new_id(now)
     try:
         data = job.to_bytes()
     except TypeError as error:
@@ -58,41 +76,43 @@ def prepare(record: Mapping[str, Any], settings: Settings) -> Job:
         raise InvalidJob(f"a job file cannot hold it: {error}") from None
     if len(data) > jobs.SIZE_LIMIT:
         raise InvalidJob(f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}")
-    return job
+    return Prepared(job, data, chosen)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+_tidy = lru_cache(maxsize=8)(_absolute)
+"""The same for an absolute path, which is the same at any time: most jobs of a list share it."""
 
 
 def prepare_batch(
     source: Iterator[Mapping[str, Any]],
     common: Mapping[str, Any],
-    settings: Callable[[], Settings],
+    settings: Settings,
     size: int,
-) -> tuple[list[Job], set[str], Exception | None]:
-    """Make the next jobs of a long list, all with ids.
+) -> tuple[list[Prepared], Exception | None]:
+    """Make the next jobs of a long list.
 
     Args:
         common: fields that all of them get, over their own.
         size: how many at the most.
 
     Returns:
-        the jobs, which of their ids were chosen by somebody, and the trouble that ended the batch early: those before
-        it are good.
+        the jobs, and the trouble that ended the batch early: those before it are good.
     """
-    batch: list[Job] = []
-    drawn: set[str] = set()
-    chosen: set[str] = set()
+    batch: list[Prepared] = []
+    ids: set[str | None] = set()
     try:
         for record in islice(source, size):
-            job = prepare({**record, **common}, settings())
-            if job.id is None:
-                job.id = jobs.new_id(time.time())
-                while job.id in drawn:
-                    job.id = jobs.new_id(time.time())
-            elif job.id in drawn:
-                raise DuplicateId(job.id, "pending")
-            else:
-                chosen.add(job.id)
-            drawn.add(job.id)
-            batch.append(job)
+            made = prepare({**record, **common} if common else record, settings)
+            while not made.chosen and made.job.id in ids:
+                made = prepare({**record, **common}, settings)
+            if made.job.id in ids:
+                raise DuplicateId(made.job.id or "", "pending")
+            ids.add(made.job.id)
+            batch.append(made)
     except QueuectlError as error:
-        return batch, chosen, error
-    return batch, chosen, None
+        return batch, error
+    return batch, None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from itertools import islice
 
@@ -58,6 +57,7 @@ class Spool:
         self._settings: Settings | None = None
         self._stamp: object = None
         self._warnings: builtins.list[str] = []
+        self._is_ready = False
         self._taking_in: Intake | None = None
 
     @property
@@ -101,17 +101,19 @@ class Spool:
         record: dict[str, Any] = {"command": command}
         if not isinstance(command, str | list) and hasattr(command, "keys"):
             record = dict(command)
-        self._make_ready()
-        job = prepare({**record, **fields}, self.settings())
-        self._open_index()
-        if job.id is not None:
-            self._mover.enqueue(job, chosen=True)
-            return job
+        if not self._is_ready:
+            self._make_ready()
+            self._is_ready = True
         for _ in range(_DRAWS):
-            job.id = jobs.new_id(time.time())
-            with suppress(DuplicateId):
-                self._mover.enqueue(job, chosen=False)
-                return job
+            made = prepare({**record, **fields}, self.settings())
+            self._open_index()
+            try:
+                self._mover.enqueue(made)
+            except DuplicateId:
+                if made.chosen:
+                    raise
+                continue
+            return made.job
         raise SpoolError(f"cannot find a free id in {self.layout.root}")
 
     def enqueue_many(
@@ -136,14 +138,14 @@ class Spool:
         source = iter(records)
         queued = 0
         while True:
-            batch, chosen, failure = prepare_batch(source, common or {}, self.settings, BATCH)
+            batch, failure = prepare_batch(source, common or {}, self.settings(), BATCH)
             if batch:
-                made, taken = self._mover.enqueue_batch(batch, chosen)
+                many, taken = self._mover.enqueue_batch(batch)
                 failure = taken or failure
-                queued += made
+                queued += many
                 if progress:
                     progress(queued)
-                yield from (job.id or "" for job in batch[:made])
+                yield from [made.job.id or "" for made in batch[:many]]
             if failure:
                 raise failure
             if len(batch) < BATCH:

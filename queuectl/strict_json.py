@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import orjson
@@ -11,8 +10,10 @@ import orjson
 from queuectl.errors import InvalidJob
 
 DEPTH_LIMIT = 32
-_LARGEST = 2**63
-_ODD = re.compile(rb'"\s+:|[0-9]{16}|[0-9][eE]|\\\\":')
+OURS = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+"""How queuectl writes a file of its own."""
+
+_LARGE = 2**53
 
 
 def load_object(data: bytes) -> dict[str, Any]:
@@ -21,57 +22,47 @@ def load_object(data: bytes) -> dict[str, Any]:
     Raises:
         InvalidJob: what is wrong, and where.
     """
-    record = _load_plain(data)
+    record = load_plain(data)
     return _load_strictly(data) if record is None else record
 
 
-def _load_plain(data: bytes) -> dict[str, Any] | None:
+def load_plain(data: bytes) -> dict[str, Any] | None:
     """Read the files that need no strict look at five times the speed; None for all others.
 
-    A C parser that keeps the last of two equal keys is right when there are as many keys as key marks. Escapes,
-    long numbers, exponents, nesting and errors are for the strict reader, who can also say what is wrong.
+    A C parser that keeps the last of two equal keys is right when there are as many keys as key marks. Escapes, large
+    numbers, deep nesting and errors are for the strict reader, who can also say what is wrong.
     """
     if data[:1] != b"{" or b"\\u" in data or data.count(b"{") + data.count(b"[") > DEPTH_LIMIT:
         return None
     try:
         record = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        # Written by us, and nothing was lost on the way.
+        ours = data[1:2] == b"\n" and orjson.dumps(record, option=OURS) == data
+    except (orjson.JSONDecodeError, TypeError):
         return None
-    if _is_as_written(record, data):
-        return record  # type: ignore[no-any-return]
-    if _ODD.search(data):
-        return None
-    marks = data.count(b'":') - data.count(b'\\":')
     if not isinstance(record, dict):
         return None
-    return record if len(record) == marks or _count_keys(record) == marks else None
-
-
-def _is_as_written(record: Any, data: bytes) -> bool:
-    """Whether queuectl would write these very bytes: then no key stands twice, and no number lost anything."""
-    return (
-        isinstance(record, dict)
-        and orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE) == data
-        and not any(_is_huge(value) for value in record.values())
-    )
-
-
-def _is_huge(value: Any) -> bool:
-    """Whether a whole number does not fit into 64 bits with a sign; looked for in lists and objects too."""
-    kind = type(value)
-    if kind is int:
-        return bool(value >= _LARGEST)
-    if kind is dict:
-        return any(map(_is_huge, value.values()))
-    return kind is list and any(map(_is_huge, value))
+    keys = _count_keys(record)
+    if ours:
+        return record if keys >= 0 else None
+    # A blank before the colon would hide a key. No pattern here: it takes longer than all the rest.
+    if b" :" in data or b"\n:" in data or b"\r:" in data or b"\t:" in data or b'\\\\":' in data:
+        return None
+    marks = data.count(b'":') - data.count(b'\\":')
+    return record if keys == marks else None
 
 
 def _count_keys(value: Any) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(
-            _count_keys(inner) for inner in value.values() if isinstance(inner, dict | list)
-        )
-    return sum(_count_keys(inner) for inner in value if isinstance(inner, dict | list))
+    """How many keys there are at all depths; less than none if a number is large: the parser may have rounded it."""
+    found, inside = (len(value), value.values()) if isinstance(value, dict) else (0, value)
+    for inner in inside:
+        kind = type(inner)
+        if kind is float or kind is int:
+            if not -_LARGE < inner < _LARGE:
+                return -_LARGE
+        elif kind is dict or kind is list:
+            found += _count_keys(inner)
+    return found
 
 
 def _load_strictly(data: bytes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ _ENDLESS = float("inf")
 LATEST = 253402300799.0  # 9999-12-31T23:59:59Z: past it datetime cannot write the moment down
 
 
+@lru_cache(maxsize=8)
 def iso(moment: float) -> str:
     """Write epoch seconds as UTC ISO 8601 with exactly six decimals.
 
@@ -49,7 +50,7 @@ def parse_moment(value: object) -> float:
         text = value.strip()
         try:
             if len(text) == 27 and text[26] == "Z":  # most likely our own
-                return _at(text).timestamp()
+                return _from_ours(text)
             moment = _parse_text(text)
         except (ValueError, OverflowError, OSError):
             raise ValueError(
@@ -69,6 +70,12 @@ def _parse_text(text: str) -> float:
         return float(text)
     when = _at(text)
     return (when if when.tzinfo is not None else when.astimezone()).timestamp()
+
+
+@lru_cache(maxsize=8)
+def _from_ours(text: str) -> float:
+    """A file has two or three moments, most of them the same."""
+    return _at(text).timestamp()
 
 
 def _at(text: str) -> datetime:

@@ -84,6 +84,8 @@ def recorder(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.setattr(os, "link", after(os.link, moved))
     monkeypatch.setattr(os, "unlink", after(os.unlink, lambda path: f"delete {made.short(path)}"))
     monkeypatch.setattr(files, "_renameat2", after(files._renameat2, lambda *a: moved(a[1], a[3])))
+    send = after(files._sync_file_range, lambda fd, *_: f"send ahead {opened(fd)}")
+    monkeypatch.setattr(files, "_sync_file_range", send)
     monkeypatch.setattr(files, "_syncfs", after(files._syncfs, lambda fd: f"sync all{opened(fd)[:0]}"))
     return made
 
@@ -106,13 +108,21 @@ def claimed(spool: Spool, job_id: str, *, worker: str = "worker-0") -> Any:
     return claim
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["the first", "a later one"])
 def test_enqueue_syncs_the_bytes_before_the_name_and_the_name_before_it_returns(
-    spool: Spool, recorder: Recorder
+    first: bool, spool: Spool, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name that is on the disk without its bytes is an empty job; bytes without a name are no job at all."""
+    monkeypatch.setattr(files, "_has_sent", not first)
+
     spool.enqueue("true", id="a")
 
-    assert recorder.take() == ["sync tmp/SCRATCH", "tmp/SCRATCH -> pending/a.json", "sync pending"]
+    assert recorder.take() == [
+        "sync tmp/SCRATCH" if first else "send ahead tmp/SCRATCH",
+        "tmp/SCRATCH -> pending/a.json",
+        "sync tmp/SCRATCH",
+        "sync pending",
+    ]
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["syncfs", "one by one"])

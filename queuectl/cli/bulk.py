@@ -70,9 +70,8 @@ class _Feed:
         self._under_way: deque[tuple[str, dict[str, Any]]] = deque()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        from queuectl.job import from_mapping
-
         number = 0
+        plain = quick.merged({}, self._fields)
         try:
             for record in self.source:
                 number += 1
@@ -80,8 +79,8 @@ class _Feed:
                     raise Usage(
                         "--id names one job, and the file holds several", hint="queuectl enqueue --help"
                     )
-                made = quick.merged(record, self._fields)
-                from_mapping(made)
+                own = "cwd" in record or "env" in record
+                made = quick.merged(record, self._fields) if own else {**record, **plain}
                 self._under_way.append((self.source.place, made))
                 yield made
         except QueuectlError as error:

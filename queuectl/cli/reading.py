@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from queuectl.errors import InvalidJob, QueuectlError
 from queuectl.job import SIZE_LIMIT
-from queuectl.strict_json import load_object
+from queuectl.strict_json import load_object, load_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,12 +186,22 @@ class _Scan:
 
     def value(self) -> dict[str, Any]:
         """Take the object that starts here, whole, reading on as far as it needs and a job may go."""
+        if line := self._whole_line():
+            return line
         end = self._end()
         raw = self._text[self._at : end]
         self._at = end
         value = load_object(raw.encode())
         self.line += raw.count("\n")
         return value
+
+    def _whole_line(self) -> dict[str, Any] | None:
+        """The job that fills the line from here on, read once where all others are read twice; None for others."""
+        end = self._text.find("\n", self._at)
+        found = load_plain(self._text[self._at : end].encode()) if end > 0 else None
+        if found is not None:
+            self._at = end
+        return found
 
     def _end(self) -> int:
         """Where the value that starts here ends."""

@@ -78,8 +78,15 @@ SYNCS = (
     Mutant(
         "sync: a queued job's bytes are not",
         "moves.py",
-        "files.write_new(scratch, job.to_bytes(), sync=True)\n            try",
-        "files.write_new(scratch, job.to_bytes(), sync=False)\n            try",
+        "                files.sync_file(fd)\n            files.sync_folder(self",
+        "                pass\n            files.sync_folder(self",
+        (_ENQUEUE,),
+    ),
+    Mutant(
+        "sync: a queued job's bytes do not go before its name",
+        "moves.py",
+        "                files.send_ahead(fd)\n",
+        "                pass\n",
         (_ENQUEUE,),
     ),
     Mutant(
