@@ -15,7 +15,7 @@ from operator import attrgetter
 
 from queuectl.layout import DEAD, DONE, PENDING, STATES
 from queuectl.row import Row
-from queuectl.schema import SCHEMA, TABLES
+from queuectl.schema import COUNT, ORDERS, SCHEMA, TABLES
 from queuectl.stamps import Moving, Stamps
 
 TYPE_CHECKING = False
@@ -33,7 +33,9 @@ PAGE = 4096
 """Bytes of a page of the index. Its file always has whole ones."""
 
 _COLUMNS = tuple(Row.__match_args__)
-_values = attrgetter(*_COLUMNS)
+values_of = attrgetter(*_COLUMNS)
+"""A row as the tuple that is inserted."""
+
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
 _INSERT = f"INSERT INTO jobs({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 _INSERT_NEW = _INSERT.replace("INSERT", "INSERT OR IGNORE", 1)
@@ -133,7 +135,7 @@ class Index(Stamps):
             for table in ("meta", "folders", "jobs", "counts"):
                 db.execute(f"DROP TABLE IF EXISTS {table}")
             db.execute("COMMIT")
-        db.executescript("BEGIN IMMEDIATE;" + TABLES + "COMMIT;")
+        db.executescript("BEGIN IMMEDIATE;" + TABLES + ORDERS + "COMMIT;")
 
     def _start_over(self) -> None:
         """Put a damaged file aside by making a new one; whoever has the old one open notices by its inode."""
@@ -279,7 +281,7 @@ class Index(Stamps):
         """Insert the row, or replace the one of that id, which then keeps its number unless the row brings one."""
         if not self.usable:
             return
-        values = list(_values(row))
+        values = list(values_of(row))
         try:
             self.db.execute(
                 "DELETE FROM jobs WHERE place = ? AND name = ? AND id != ?", (row.place, row.name, row.id)
@@ -292,7 +294,7 @@ class Index(Stamps):
                 values[_COLUMNS.index("seq")] = found[0]
             del values[_COLUMNS.index("id")]
             if not self.db.execute(_UPDATE, [*values, row.id]).rowcount:
-                self.db.execute(_INSERT, _values(row))
+                self.db.execute(_INSERT, values_of(row))
         except sqlite3.Error as error:
             self.broken = str(error)
 
@@ -300,7 +302,7 @@ class Index(Stamps):
         """Replace the row of an id that is known, number and all; what the hot path does where `put` asks first."""
         if not self.usable:
             return
-        values = list(_values(row))
+        values = list(values_of(row))
         del values[_COLUMNS.index("id")]
         try:
             if row.seq is None or not self.db.execute(_UPDATE, [*values, row.id]).rowcount:
@@ -311,11 +313,11 @@ class Index(Stamps):
     def put_if_new(self, row: Row) -> None:
         """Insert the row unless its id is there: a worker may have seen, or even claimed, the file already."""
         if self.usable:
-            self._attempt(_INSERT_NEW, _values(row))
+            self._attempt(_INSERT_NEW, values_of(row))
 
-    def insert_new(self, row: Row) -> bool:
-        """Insert the row if neither its id nor its file is known; says whether it was new."""
-        return self.db.execute(_INSERT_NEW, _values(row)).rowcount == 1
+    def insert_new(self, rows: Iterable[tuple[Any, ...]]) -> int:
+        """Insert the rows, as `values_of` gives them, whose id and file are both not known; says how many were new."""
+        return self.db.executemany(_INSERT_NEW, rows).rowcount
 
     def drop(self, job_id: str) -> None:
         """Forget a row."""
@@ -419,16 +421,27 @@ class Index(Stamps):
 
     def finish_rebuild(self) -> None:
         """Declare the content complete, as of this boot."""
+        self._make(ORDERS)
+        self.db.execute(COUNT)
         self.db.execute(
             "INSERT OR REPLACE INTO meta VALUES ('schema', ?), ('boot', ?), ('inode', ?), ('made', ?)",
             (SCHEMA, self.boot, self._file_inode(), time.time()),
         )
 
     def forget_all(self) -> None:
-        """Empty it, for a rebuild."""
-        for table in ("jobs", "folders", "meta"):
-            self.db.execute(f"DELETE FROM {table}")
-        self.db.execute("UPDATE counts SET n = 0")
+        """Empty it, for a rebuild, within whose transaction it is slow to tell states and the order of jobs."""
+        for table in ("jobs", "counts", "folders", "meta"):
+            self.db.execute(f"DROP TABLE {table}")
+        self._make(TABLES)
+
+    def _make(self, statements: str) -> None:
+        """Run statements within the transaction that is open, where executescript would end it."""
+        statement = ""
+        for line in statements.splitlines():
+            statement += line
+            if sqlite3.complete_statement(statement):
+                self.db.execute(statement)
+                statement = ""
 
 
 _DAMAGE = ("malformed", "not a database", "disk image", "disk I/O", "no such table", "no such column")

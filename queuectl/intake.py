@@ -11,22 +11,24 @@ import sqlite3
 import time
 from collections import deque
 from contextlib import suppress
-from operator import attrgetter
+from operator import itemgetter
 from typing import TYPE_CHECKING, cast
 
 import orjson
 
 from queuectl import claims, files, spares
 from queuectl import job as jobs
-from queuectl.config import Settings
 from queuectl.errors import SpoolError
-from queuectl.foreign import Found, bears, explanation, is_job_name, read_foreign
+from queuectl.foreign import Found, explanation, is_job_name
 from queuectl.layout import DEAD, DONE, PENDING
-from queuectl.row import RENEWED, Row, accept_as_indexed, invalid_row, micros, row_of, state_in
+from queuectl.reader import Reader
+from queuectl.row import RENEWED, Row, accept_as_indexed, invalid_row, micros
+from queuectl.second_core import in_two
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from queuectl.config import Settings
     from queuectl.index import Index
     from queuectl.job import Job
     from queuectl.layout import Layout
@@ -38,8 +40,6 @@ CHUNK = 500
 LARGE_CHUNK = 20_000
 """The same where nobody waits for us: half the time in all, as neighbours in the index are written once."""
 
-_DEFAULTED = ("priority", "timeout", "max_retries", "backoff_base", "max_backoff")
-_defaulted = attrgetter(*_DEFAULTED)
 _ORDER = (DONE, DEAD, PENDING)
 """pending/ comes last: whether an id is taken is known only once the other folders have been read."""
 
@@ -63,14 +63,12 @@ class Intake:
         self.layout = layout
         self.index = index
         self.mover = mover
-        self.unfinished = self._looked = self._micros = 0
+        self.unfinished = self._looked = 0
         self._settings = settings
         self.report = report
         self._left_dead: dict[str, Row] = {}
         self.fault: OSError | None = None
-        self._accepted_from: Settings | None = None
-        self._accepted: dict[tuple[str, ...], str] = {}
-        self._in_force = Settings()
+        self._reader = Reader(layout.root)
 
     # -- whole passes ----------------------------------------------------------------------------------------------
 
@@ -148,8 +146,9 @@ class Intake:
             with self.index.write():
                 self.index.begin_scan(place, scan)
             present = 0
+            empty = not self.index.count_at(place)
             for names in self._chunks(folder, chunk):
-                in_rows, incomplete = self._take_chunk(place, names, deep=deep)
+                in_rows, incomplete = self._take_chunk(place, names, deep=deep, empty=empty)
                 present += in_rows
                 unfinished += incomplete
                 self._looked += len(names)
@@ -183,35 +182,47 @@ class Intake:
         if chunk:
             yield chunk
 
-    def _take_chunk(self, place: str, names: dict[str, int], *, deep: bool) -> tuple[int, int]:
-        """Take in what is new of a chunk; returns how many files have a row now, and how many are not complete yet."""
-        known = self.index.inodes_at(place, list(names))
-        new = [name for name, inode in names.items() if known.get(name) != inode]
+    def _take_chunk(
+        self, place: str, names: dict[str, int], *, deep: bool = False, empty: bool = False
+    ) -> tuple[int, int]:
+        """Take in what is new of a chunk; returns how many files have a row now, and how many are not complete yet.
+
+        Args:
+            empty: the index knows of no file of this folder.
+        """
+        known = {} if empty else self.index.inodes_at(place, list(names))
+        changed = [name for name, inode in names.items() if known.get(name, inode) != inode]
         if deep and place == PENDING:
-            new += self._edited(place, [name for name in names if name in known and name not in new])
-        present = len(names) - len(new)
-        if not new:
+            seen = set(changed)
+            changed += self._edited(place, [name for name in names if name in known and name not in seen])
+        new = [name for name in names if name not in known]
+        present = len(names) - len(new) - len(changed)
+        if not new and not changed:
             return present, 0
         folder = os.path.join(self.layout.root, place)
-        self._micros, self._in_force = micros(self.mover.now()), self._settings()
+        self._reader.begin(micros(self.mover.now()), self._settings())
         # Inodes lie beside each other on the disk; names come in the order of a hash.
         new.sort(key=names.__getitem__)
-        found = [(name, self._read(place, f"{folder}{os.sep}{name}")) for name in new]
-        found.sort(key=_landed)
+        made = in_two(lambda part: self._reader.rows(place, part, self._left_dead), new)
+        made.sort(key=itemgetter(slice(4)))
         unfinished = 0
-        buried, odd = [], []
+        buried, looked_at = [], []
         with self.index.write():
-            for name, what in found:
-                if self._take_new(place, name, what):
-                    present += 1
-                    continue
+            rows = [values for *_, values in made if values]
+            odd = []
+            if self.index.insert_new(rows) < len(new):
+                there = self.index.inodes_at(place, new)
+                odd = [name for *_, name, values in made if values is None or name not in there]
+            present += len(new) - len(odd)
+            for name in changed + odd:
+                what = self._reader.read(place, f"{folder}{os.sep}{name}")
                 verdict = self._take(place, name, what)
                 if isinstance(verdict, str):
                     buried.append((name, verdict, what.status))
                     continue
-                odd.append(name)
+                looked_at.append(name)
                 unfinished += verdict is _UNFINISHED
-            present += len(self.index.inodes_at(place, odd))
+            present += len(self.index.inodes_at(place, looked_at))
         for name, reason, status in buried:
             self._bury(os.path.join(folder, name), reason, status)
         return present, unfinished
@@ -233,7 +244,7 @@ class Intake:
         stale = [row.name for row in rows if row.place == PENDING and not self._unchanged(row)]
         for start in range(0, len(stale), CHUNK):
             part = stale[start : start + CHUNK]
-            self._take_chunk(PENDING, dict.fromkeys(part, -1), deep=False)
+            self._take_chunk(PENDING, dict.fromkeys(part, -1))
         return bool(stale)
 
     def _drop_vanished(self, place: str) -> Iterator[None]:
@@ -265,48 +276,6 @@ class Intake:
 
     # -- one file --------------------------------------------------------------------------------------------------
 
-    def _read(self, place: str, path: str) -> Found:
-        found = read_foreign(path, self._micros, self._in_force.settle_time)
-        if place == DEAD and found.job is not None and found.status is not None:
-            # A duplicate is a job by itself: taken for one, it would drive the owner of its id out of a new index.
-            reason = explanation(path, found.status)
-            if reason is not None:
-                found.job, found.reason = None, reason
-        return found
-
-    def _take_new(self, place: str, name: str, found: Found) -> bool:
-        """Take a well-formed job in whose id and file the index has never seen: nearly every job, in one statement."""
-        job, stem = found.job, name[: -len(".json")]
-        if job is None or found.status is None or not (job.id or jobs.is_id(stem)):
-            return False
-        job_id = job.id or stem
-        if place == PENDING and (job.state in ("completed", "dead") or job_id in self._left_dead):
-            return False
-        if job_id != stem and bears(
-            self.layout.job_file(place, job_id), job_id
-        ):  # of two new ones, that is it
-            return False
-        asked = job.id, job.created_at
-        row = self._row(place, name, job, found, job_id)
-        if self.index.insert_new(row):
-            return True
-        # No news after all: the job again as the producer wrote it.
-        job.id, job.created_at = asked
-        for field in orjson.loads(row.settings or "{}"):
-            setattr(job, field, None)
-        return False
-
-    def _row(self, place: str, name: str, job: Job, found: Found, job_id: str) -> Row:
-        status = cast("os.stat_result", found.status)
-        job.id = job_id
-        settings = self._accept(job) if place == PENDING else None
-        if job.created_at is None:
-            job.created_at = found.arrived / 1e6
-        state = state_in(place, job)
-        row = row_of(job, place, name, status, state=state, arrived=found.arrived, now=self._micros)
-        row.settings = settings
-        return row
-
     def _take(self, place: str, name: str, found: Found) -> object:
         """Put one file into the index; returns a reason when it has to be buried, or _UNFINISHED."""
         if found.gone:
@@ -337,7 +306,7 @@ class Intake:
         if old is not None and edited:
             found.arrived = old.arrived  # who changes a job keeps its place in the line
             accept_as_indexed(job, old)
-        row = self._row(place, name, job, found, job.id or "")
+        row = self._reader.row(place, name, job, found, job.id or "")
         if place == PENDING and was_given_up:
             settings = {**orjson.loads(row.settings or "{}"), RENEWED: job.runs}
             row.settings = orjson.dumps(settings).decode()
@@ -366,23 +335,6 @@ class Intake:
         if taken == "processing" and claims.is_continued(self.layout, job):
             return None
         return f"duplicate id: {job.id!r} is the id of another job, which is {taken}" if taken else None
-
-    def _accept(self, job: Job) -> str | None:
-        """Settle what the producer left open, and remember it: a later `config set` is for new jobs only."""
-        left_open = tuple(
-            [name for name, value in zip(_DEFAULTED, _defaulted(job), strict=True) if value is None]
-        )
-        settings = self._in_force
-        for name in left_open:
-            setattr(job, name, getattr(settings, name))
-        if not left_open:
-            return None
-        if settings is not self._accepted_from:
-            self._accepted_from, self._accepted = settings, {}
-        if left_open not in self._accepted:
-            values = {name: getattr(settings, name) for name in left_open}
-            self._accepted[left_open] = orjson.dumps(values).decode()
-        return self._accepted[left_open]
 
     def _take_invalid(self, place: str, name: str, found: Found) -> None:
         """A file in done/ or dead/ that is no job: dead ones are listed with their reason, others are left alone."""
@@ -422,17 +374,6 @@ class Intake:
 
 
 _UNFINISHED = object()
-
-
-def _landed(pair: tuple[str, Found]) -> tuple[int, float, int, str]:
-    """The order in which files landed; scandir's is that of a hash.
-
-    Within one tick of the file system's clock, 4 ms on many, all carry the same time. What enqueue wrote has a finer
-    one; of the rest job2 goes before job10.
-    """
-    name, found = pair
-    created = found.job.created_at if found.job is not None else None
-    return found.arrived, created or 0.0, len(name), name
 
 
 def _is_file_of(row: Row, status: os.stat_result) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from queuectl.layout import STATES
 
+# In two parts: where very many rows are put into an empty table, the second is made after them.
+
 SCHEMA = 3
 
-TABLES = f"""
+TABLES = """
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS folders(
     place TEXT PRIMARY KEY, mtime INTEGER, inode INTEGER, stamped INTEGER, scan TEXT, whole INTEGER) WITHOUT ROWID;
@@ -17,6 +19,8 @@ CREATE TABLE IF NOT EXISTS jobs(
     command TEXT, worker TEXT, exit_code INTEGER, last_error TEXT,
     inode INTEGER, mtime INTEGER, size INTEGER, settings TEXT, ours INTEGER);
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_place ON jobs(place, name);
+"""
+ORDERS = f"""
 CREATE INDEX IF NOT EXISTS jobs_ready ON jobs(ready_key, seq) WHERE ready_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs(due) WHERE due IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_state ON jobs(state, seq);
@@ -29,3 +33,6 @@ CREATE TRIGGER IF NOT EXISTS jobs_out AFTER DELETE ON jobs BEGIN
 CREATE TRIGGER IF NOT EXISTS jobs_over AFTER UPDATE OF state ON jobs WHEN OLD.state != NEW.state BEGIN
     UPDATE counts SET n = n - 1 WHERE state = OLD.state; UPDATE counts SET n = n + 1 WHERE state = NEW.state; END;
 """
+
+COUNT = "INSERT OR REPLACE INTO counts SELECT state, count(*) FROM jobs GROUP BY state"
+"""Says what the triggers would have said."""

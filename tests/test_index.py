@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queuectl import Spool, index
-from queuectl.index import Index
+from queuectl.index import Index, values_of
 from queuectl.intake import Intake
 from queuectl.layout import STATES, Layout
 from queuectl.moves import Mover
@@ -413,6 +413,8 @@ def test_counts_are_what_counting_would_say(ops: list[tuple[str, str, str, str]]
         row = Row(id=job_id, state=state, place="pending", name=name)
         if what == "claimed":
             made.claimed(row, "processing/worker-0", f"{job_id}.json", "worker-0")
+        elif what == "insert_new":
+            made.insert_new([values_of(row)])
         elif what == "drop":
             made.drop(job_id)
         elif what == "drop_if_at":

@@ -99,8 +99,8 @@ SYNCS = (
     Mutant(
         "sync: a batch's bytes are not",
         "moves.py",
-        "            files.sync_many(self.layout.tmp, scratches)\n",
-        "",
+        "                files.sync_many(self.layout.tmp, scratches)\n",
+        "                pass\n",
         (_MANY,),
     ),
     Mutant(

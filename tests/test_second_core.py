@@ -1,0 +1,136 @@
+"""A long list is worked off on two cores, and nobody can tell but by the clock."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from queuectl import Spool, second_core
+
+from support import drop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+ITEMS = [str(number) for number in range(second_core.WORTH)]
+
+
+def pids(items: Sequence[str]) -> list[tuple[str, int]]:
+    return [(item, os.getpid()) for item in items]
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if alone in the process, which xdist's own threads would deny, on a machine that has two cores."""
+    monkeypatch.setattr(second_core, "_can_copy", lambda: True)
+
+
+def in_a_process_of_its_own(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=50
+    )
+    return done.stdout.strip()
+
+
+COUNT = (
+    "import os, threading\n"
+    "from queuectl import second_core\n"
+    "os.sched_getaffinity = lambda _: {0, 1}\n"
+    "items = [str(n) for n in range(second_core.WORTH)]\n"
+    "work = lambda part: [(one, os.getpid()) for one in part]\n"
+)
+
+
+def test_two_processes_do_it_and_nothing_is_left_out() -> None:
+    """Each item is worked on once, and the copy is gone afterwards."""
+    told = in_a_process_of_its_own(
+        COUNT + "made = second_core.in_two(work, items)\n"
+        "assert sorted(one for one, _ in made) == sorted(items)\n"
+        "try: os.waitpid(-1, os.WNOHANG); print('a child is left')\n"
+        "except ChildProcessError: print(len({pid for _, pid in made}))\n"
+    )
+    assert told == "2"
+
+
+def test_a_process_with_threads_is_not_copied() -> None:
+    """A lock that another thread holds would stay locked in the copy."""
+    told = in_a_process_of_its_own(
+        COUNT + "stop = threading.Event()\n"
+        "thread = threading.Thread(target=stop.wait); thread.start()\n"
+        "print(len({pid for _, pid in second_core.in_two(work, items)}))\n"
+        "stop.set(); thread.join()\n"
+    )
+    assert told == "1"
+
+
+def test_a_short_list_is_not_worth_it() -> None:
+    """A copy of the process costs more than reading a thousand files."""
+    assert {pid for _, pid in second_core.in_two(pids, ITEMS[:-1])} == {os.getpid()}
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_what_a_killed_copy_leaves_is_done_here(two_cores: None) -> None:
+    """Whoever runs short of memory kills the copy first; the list is whole all the same."""
+    here = os.getpid()
+
+    def work(items: Sequence[str]) -> list[tuple[str, int]]:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return pids(items)
+
+    made = second_core.in_two(work, ITEMS)
+
+    assert sorted(item for item, _ in made) == sorted(ITEMS)
+    assert {pid for _, pid in made} == {here}
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_an_error_in_the_copy_is_an_error_here(two_cores: None) -> None:
+    """It is met again where it can be told."""
+
+    def work(items: Sequence[str]) -> list[tuple[str, int]]:
+        if ITEMS[-1] in items:
+            raise OSError("the disk")
+        return pids(items)
+
+    with pytest.raises(OSError, match="the disk"):
+        second_core.in_two(work, ITEMS)
+
+
+def test_no_thread_of_ours_outlives_a_look(spool_dir: Path) -> None:
+    """Or the second look would have one core only."""
+    drop(spool_dir, "a", command="true")
+    before = threading.active_count()
+    Spool(spool_dir).refresh()
+    assert threading.active_count() == before
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_files_read_by_two_are_told_as_if_read_by_one(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same rows in the same order, what is odd among them included."""
+    monkeypatch.setattr(second_core, "WORTH", 4)
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="ours")
+    for number in range(12):
+        drop(spool_dir, f"job{number}", command=f"echo {number}", priority=1 + number % 10)
+    (spool_dir / "dead" / "odd.json").write_text("{no job")
+    drop(spool_dir, "twin", id="job3", command="true")
+    spool.refresh()
+    found = []
+    for both in (False, True):
+        monkeypatch.setattr(second_core, "_can_copy", lambda both=both: both)
+        spool.reindex()
+        found.append([(row.id, row.state, row.name, row.priority, row.command) for row in spool.list()])
+
+    assert found[0] == found[1]
+    assert [row[0] for row in found[0] if row[1] == "pending"] == ["ours", *(f"job{n}" for n in range(12))]
+    assert len(found[0]) == 15
