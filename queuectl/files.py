@@ -11,6 +11,8 @@ import stat
 import sys
 from contextlib import suppress
 
+from queuectl import libc
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -151,7 +153,7 @@ def sync_all(folder: str) -> None:
     fd = os.open(folder, os.O_RDONLY | O_CLOEXEC | os.O_DIRECTORY)
     try:
         if _syncfs(fd) != 0:
-            code = _errno()
+            code = libc.last_error()
             raise OSError(code, os.strerror(code), folder)
     finally:
         os.close(fd)
@@ -242,46 +244,16 @@ def delete(path: str) -> None:
         os.unlink(path)
 
 
-_libc: dict[str, Any] = {}
+def _renameat2(*arguments: Any) -> int:
+    return libc.call("renameat2", "c_int c_char_p c_int c_char_p c_uint", *arguments)
 
 
-def _in_libc(name: str, *kinds: str) -> Any:
-    """A function of Linux's C library that Python has no call for; one that fails where it is missing."""
-    import ctypes
-
-    call = getattr(ctypes.CDLL(None, use_errno=True), name, None)
-    if call is None:
-
-        def found(*_: Any) -> int:
-            ctypes.set_errno(errno.ENOSYS)
-            return -1
-
-        return found
-    call.argtypes = [getattr(ctypes, kind) for kind in kinds]
-    call.restype = ctypes.c_int
-    return _libc.setdefault(name, call)
-
-
-def _errno() -> int:
-    import ctypes
-
-    return ctypes.get_errno()
-
-
-def _renameat2(from_folder: int, source: bytes, to_folder: int, target: bytes, flags: int) -> int:
-    call = _libc.get("renameat2") or _in_libc("renameat2", "c_int", "c_char_p", "c_int", "c_char_p", "c_uint")
-    return int(call(from_folder, source, to_folder, target, flags))
-
-
-def _sync_file_range(fd: int, start: int, length: int, flags: int) -> int:
-    call = _libc.get("sync_file_range") or _in_libc(
-        "sync_file_range", "c_int", "c_int64", "c_int64", "c_uint"
-    )
-    return int(call(fd, start, length, flags))
+def _sync_file_range(*arguments: int) -> int:
+    return libc.call("sync_file_range", "c_int c_int64 c_int64 c_uint", *arguments)
 
 
 def _syncfs(fd: int) -> int:
-    return int((_libc.get("syncfs") or _in_libc("syncfs", "c_int"))(fd))
+    return libc.call("syncfs", "c_int", fd)
 
 
 _HAS_LEASES = CAN_SYNC_ALL = sys.platform.startswith("linux")
@@ -295,7 +267,7 @@ def _rename_noreplace(source: str, target: str) -> bool:
     status = _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
     if status == 0:
         return True
-    code = _errno()
+    code = libc.last_error()
     if code in _NOT_HERE:
         return False
     raise OSError(code, os.strerror(code), source, None, target)

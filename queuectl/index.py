@@ -13,9 +13,10 @@ import time
 from contextlib import contextmanager, suppress
 from operator import attrgetter
 
+from queuectl import schema
 from queuectl.layout import DEAD, DONE, PENDING, STATES
-from queuectl.row import Row
-from queuectl.schema import COUNT, ORDERS, SCHEMA, TABLES
+from queuectl.row import READY_KEY, Row
+from queuectl.schema import SCHEMA
 from queuectl.stamps import Moving, Stamps
 
 TYPE_CHECKING = False
@@ -77,7 +78,7 @@ class Index(Stamps):
         if self.usable and self._is_the_file_there():
             return self._is_trusted() and self._own_up()
         # A file cut short opens well, and fails again at the first page that is missing.
-        known_bad = _is_damage(self.broken) and self._is_the_file_there()
+        known_bad = schema.is_damage(self.broken) and self._is_the_file_there()
         self.close()
         try:
             if known_bad:
@@ -92,7 +93,7 @@ class Index(Stamps):
             if not trusted:
                 self._create()
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and not _is_damage(str(error)):
+            if isinstance(error, sqlite3.OperationalError) and not schema.is_damage(str(error)):
                 raise
             self._start_over()
             trusted = False
@@ -135,7 +136,7 @@ class Index(Stamps):
             for table in ("meta", "folders", "jobs", "counts"):
                 db.execute(f"DROP TABLE IF EXISTS {table}")
             db.execute("COMMIT")
-        db.executescript("BEGIN IMMEDIATE;" + TABLES + ORDERS + "COMMIT;")
+        db.executescript("BEGIN IMMEDIATE;" + schema.TABLES + schema.ORDERS + "COMMIT;")
 
     def _start_over(self) -> None:
         """Put a damaged file aside by making a new one; whoever has the old one open notices by its inode."""
@@ -310,14 +311,15 @@ class Index(Stamps):
         except sqlite3.Error as error:
             self.broken = str(error)
 
-    def put_if_new(self, row: Row) -> None:
-        """Insert the row unless its id is there: a worker may have seen, or even claimed, the file already."""
-        if self.usable:
-            self._attempt(_INSERT_NEW, values_of(row))
-
     def insert_new(self, rows: Iterable[tuple[Any, ...]]) -> int:
         """Insert the rows, as `values_of` gives them, whose id and file are both not known; says how many were new."""
-        return self.db.executemany(_INSERT_NEW, rows).rowcount
+        if not self.usable:
+            return 0
+        try:
+            return self.db.executemany(_INSERT_NEW, rows).rowcount
+        except sqlite3.Error as error:
+            self.broken = str(error)
+            return 0
 
     def drop(self, job_id: str) -> None:
         """Forget a row."""
@@ -404,9 +406,7 @@ class Index(Stamps):
     def promote(self, now: int) -> None:
         """Let the jobs whose moment has come into the order of waiting jobs; they have waited since that moment."""
         if self.db.execute("SELECT 1 FROM jobs WHERE due <= ? LIMIT 1", (now,)).fetchone():
-            self._attempt(
-                "UPDATE jobs SET ready_key = due - 60000000 * priority, due = NULL WHERE due <= ?", (now,)
-            )
+            self._attempt(f"UPDATE jobs SET ready_key = {READY_KEY}, due = NULL WHERE due <= ?", (now,))
 
     def outlook(self) -> tuple[bool, int | None]:
         """Whether a job can run now, and the moment of the next scheduled one or retry."""
@@ -421,8 +421,7 @@ class Index(Stamps):
 
     def finish_rebuild(self) -> None:
         """Declare the content complete, as of this boot."""
-        self._make(ORDERS)
-        self.db.execute(COUNT)
+        schema.finish(self.db)
         self.db.execute(
             "INSERT OR REPLACE INTO meta VALUES ('schema', ?), ('boot', ?), ('inode', ?), ('made', ?)",
             (SCHEMA, self.boot, self._file_inode(), time.time()),
@@ -430,22 +429,4 @@ class Index(Stamps):
 
     def forget_all(self) -> None:
         """Empty it, for a rebuild, within whose transaction it is slow to tell states and the order of jobs."""
-        for table in ("jobs", "counts", "folders", "meta"):
-            self.db.execute(f"DROP TABLE {table}")
-        self._make(TABLES)
-
-    def _make(self, statements: str) -> None:
-        """Run statements within the transaction that is open, where executescript would end it."""
-        statement = ""
-        for line in statements.splitlines():
-            statement += line
-            if sqlite3.complete_statement(statement):
-                self.db.execute(statement)
-                statement = ""
-
-
-_DAMAGE = ("malformed", "not a database", "disk image", "disk I/O", "no such table", "no such column")
-
-
-def _is_damage(trouble: str | None) -> bool:
-    return trouble is not None and any(word in trouble for word in _DAMAGE)
+        schema.start_anew(self.db)

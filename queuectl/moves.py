@@ -21,6 +21,7 @@ from queuectl import files
 from queuectl import job as jobs
 from queuectl.errors import FULL, DuplicateId, InvalidJob, QueuedUnsafely, SpoolError
 from queuectl.hand_moves import HandMoves
+from queuectl.index import values_of
 from queuectl.layout import DEAD, PENDING, PROCESSING
 from queuectl.move_table import check
 from queuectl.plain import dataclass
@@ -152,7 +153,7 @@ class Mover(HandMoves):
         now = micros(self.now())
         row = row_of(job, PENDING, name, status, state="pending", arrived=now, now=now)
         row.ours = 1
-        self.index.put_if_new(row)
+        self.index.insert_new([values_of(row)])
 
     def _sync_queued(self, batch: Sequence[Prepared], fd: int | None = None) -> None:
         """Make published jobs durable, or take them back: a job that was refused must not run all the same.

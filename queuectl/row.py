@@ -61,13 +61,19 @@ def micros(moment: float) -> int:
     return int(moment) * 1_000_000 + round(moment % 1 * 1e6)
 
 
+_OF_A_PRIORITY = 60_000_000
+
+READY_KEY = f"due - {_OF_A_PRIORITY} * priority"
+"""The same as `ready_key`, of a job that has waited since its due moment, for the index."""
+
+
 def ready_key(eligible: int, priority: int) -> int:
     """A waiting job's place in the order; the smallest goes first.
 
     priority + waiting / 60 s compares two waiting jobs the same way at every moment, because both age alike. So
     the moment since which a job could run, less 60 s a priority, is the order, and never needs updating (SPEC 4).
     """
-    return eligible - 60_000_000 * priority
+    return eligible - _OF_A_PRIORITY * priority
 
 
 def row_of(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from queuectl.layout import STATES
+import sqlite3
 
-# In two parts: where very many rows are put into an empty table, the second is made after them.
+from queuectl.layout import STATES
 
 SCHEMA = 3
 
@@ -20,6 +20,8 @@ CREATE TABLE IF NOT EXISTS jobs(
     inode INTEGER, mtime INTEGER, size INTEGER, settings TEXT, ours INTEGER);
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_place ON jobs(place, name);
 """
+"""What rows are put into, and found again by."""
+
 ORDERS = f"""
 CREATE INDEX IF NOT EXISTS jobs_ready ON jobs(ready_key, seq) WHERE ready_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs(due) WHERE due IS NOT NULL;
@@ -34,5 +36,33 @@ CREATE TRIGGER IF NOT EXISTS jobs_over AFTER UPDATE OF state ON jobs WHEN OLD.st
     UPDATE counts SET n = n - 1 WHERE state = OLD.state; UPDATE counts SET n = n + 1 WHERE state = NEW.state; END;
 """
 
-COUNT = "INSERT OR REPLACE INTO counts SELECT state, count(*) FROM jobs GROUP BY state"
-"""Says what the triggers would have said."""
+
+def start_anew(db: sqlite3.Connection) -> None:
+    """Make empty tables in place of those that are there, without what would slow down putting a million rows in."""
+    for table in ("jobs", "counts", "folders", "meta"):
+        db.execute(f"DROP TABLE {table}")
+    _run(db, TABLES)
+
+
+def finish(db: sqlite3.Connection) -> None:
+    """Make the rest once the rows are in, and count them."""
+    _run(db, ORDERS)
+    db.execute("INSERT OR REPLACE INTO counts SELECT state, count(*) FROM jobs GROUP BY state")
+
+
+def _run(db: sqlite3.Connection, statements: str) -> None:
+    """Run statements within the transaction that is open, where executescript would end it."""
+    statement = ""
+    for line in statements.splitlines():
+        statement += line
+        if sqlite3.complete_statement(statement):
+            db.execute(statement)
+            statement = ""
+
+
+_DAMAGE = ("malformed", "not a database", "disk image", "disk I/O", "no such table", "no such column")
+
+
+def is_damage(trouble: str | None) -> bool:
+    """Whether what SQLite says means that the file is not what it was."""
+    return trouble is not None and any(word in trouble for word in _DAMAGE)

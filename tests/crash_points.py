@@ -115,7 +115,7 @@ def _die_at(number: int, spool: Path, act: Callable[[Path], None]) -> None:
         step(f"renameat2 {os.fsdecode(args[1])} {os.fsdecode(args[3])}")
         return rename(*args)
 
-    files._renameat2 = renameat2  # type: ignore[assignment]
+    files._renameat2 = renameat2
     execute = index.Index._attempt
 
     def commit(self: index.Index, statement: str, values: Any = ()) -> bool:

@@ -181,7 +181,7 @@ def test_a_line_of_shell_is_queued_with_little_more_than_the_interpreter(spool_d
     assert sorted(SLOW & set(loaded)) == []
     assert sorted(name for name in loaded if name.startswith("queuectl.") and name.count(".") == 1) == [
         "queuectl.boot", "queuectl.cli", "queuectl.config", "queuectl.errors", "queuectl.files",
-        "queuectl.hand_moves", "queuectl.index", "queuectl.job", "queuectl.layout", "queuectl.move_table",
+        "queuectl.hand_moves", "queuectl.index", "queuectl.job", "queuectl.layout", "queuectl.libc", "queuectl.move_table",
         "queuectl.moves", "queuectl.plain", "queuectl.prepare", "queuectl.row", "queuectl.schema",
         "queuectl.spool", "queuectl.stamps", "queuectl.times",
     ]  # fmt: skip

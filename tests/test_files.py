@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import files
+from queuectl import files, libc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,8 +109,8 @@ def test_a_name_that_was_given_stays_given(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's C library")
 def test_a_call_that_the_c_library_lacks_fails_like_any_other() -> None:
     """An older library without renameat2 must not end a command, but send it the other way."""
-    assert files._in_libc("no_such_call", "c_int")(1) == -1
-    assert files._errno() == errno.ENOSYS
+    assert libc.call("no_such_call", "c_int", 1) == -1
+    assert libc.last_error() == errno.ENOSYS
 
 
 def test_a_link_is_moved_itself(tmp_path: Path, move: Callable[[Path, Path], None]) -> None:

@@ -23,6 +23,7 @@ FLOORS = {
     "wake": 0,
     "boot": 0,
     "plain": 0,
+    "libc": 0,
     "second_core": 0,
     "owner": 0,
     "shown": 0,

@@ -395,7 +395,7 @@ def test_an_index_built_from_scratch_equals_the_one_in_use(
 
 OPS = st.lists(
     st.tuples(
-        st.sampled_from(["put", "put_if_new", "drop", "drop_if_at", "claimed", "insert_new"]),
+        st.sampled_from(["put", "drop", "drop_if_at", "claimed", "insert_new"]),
         st.sampled_from("abcde"),
         st.sampled_from(STATES),
         st.sampled_from("xyz"),

@@ -125,7 +125,7 @@ INTAKE = (
     ),
     Mutant(
         "settings: not copied at acceptance",
-        "intake.py",
+        "reader.py",
         "        settings = self._accept(job) if place == PENDING else None\n",
         "        settings = None\n",
         ("tests/test_retry.py::test_settings_are_copied_when_a_job_is_accepted",),

@@ -28,8 +28,8 @@ SYNCS = (
     Mutant(
         "sync: no file is ever synced",
         "files.py",
-        "        os.fsync(fd)\n\n\ndef sync_folder",
-        "        pass\n\n\ndef sync_folder",
+        "        os.fsync(fd)\n\n\ndef send_ahead",
+        "        pass\n\n\ndef send_ahead",
         (_ENQUEUE,),
     ),
     Mutant(
@@ -393,15 +393,15 @@ CLOBBER = (
     Mutant(
         "clobber: an id is not looked for",
         "moves.py",
-        '        if chosen:\n            self.refuse_taken(job.id or "")\n',
+        '        if made.chosen:\n            self.refuse_taken(job.id or "")\n',
         "",
         ("tests/test_one_id.py::test_an_id_is_taken_wherever_its_job_lies",),
     ),
     Mutant(
         "clobber: an id is looked for outside the transaction",
         "moves.py",
-        "                with self.index.moving(PENDING):\n                    self._publish(scratch, name, job, chosen=chosen)\n",
-        '                if chosen:\n                    self.refuse_taken(job.id or "")\n                with self.index.moving(PENDING):\n                    self._publish(scratch, name, job, chosen=False)\n',
+        "            with self.index.moving(PENDING):\n                self._publish(scratch, made, os.fstat(fd))\n",
+        "            if made.chosen:\n                self.refuse_taken(made.job.id or '')\n            made.chosen = False\n            with self.index.moving(PENDING):\n                self._publish(scratch, made, os.fstat(fd))\n",
         ("tests/test_one_id.py",),
     ),
     Mutant(
