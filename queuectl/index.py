@@ -313,10 +313,8 @@ class Index(Stamps):
 
     def insert_new(self, rows: Iterable[tuple[Any, ...]]) -> int:
         """Insert the rows, as `values_of` gives them, whose id and file are both not known; says how many were new."""
-        if not self.usable:
-            return 0
         try:
-            return self.db.executemany(_INSERT_NEW, rows).rowcount
+            return self.db.executemany(_INSERT_NEW, rows).rowcount if self.usable else 0
         except sqlite3.Error as error:
             self.broken = str(error)
             return 0

@@ -31,6 +31,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from queuectl import Spool, Worker, attempt, files, recover
+from queuectl import prepare as prepare_module
 from queuectl import spool as spool_module
 from queuectl import worker as worker_module
 from queuectl.errors import DuplicateId, MoveError
@@ -214,7 +215,7 @@ class Machine(RuleBasedStateMachine):
     def _rig(self) -> pytest.MonkeyPatch:
         """One clock for all, no waiting for the disk, and no search for processes that cannot be there."""
         patch = pytest.MonkeyPatch()
-        patch.setattr(spool_module, "time", SimpleNamespace(time=self._now))
+        patch.setattr(prepare_module, "time", SimpleNamespace(time=self._now))
         patch.setattr(spool_module, "boot_id", lambda: self.boot)
         patch.setattr(worker_module, "boot_id", lambda: self.boot)
         patch.setattr(os, "fsync", lambda _: None)
