@@ -40,6 +40,7 @@ class Settings:
     output_limit: int = 4096
     settle_time: float = 2
     min_free_space: int = 4 << 20
+    durability: str = "full"
     incoming: str | None = None
     incoming_users: str | None = None
 
@@ -56,7 +57,7 @@ class Key:
     """
 
     name: str
-    default: float | None
+    default: float | str | None
     check: Callable[[object], Any]
     help: str
     unit: str = ""
@@ -98,7 +99,13 @@ def _names(value: object) -> str:
     return " ".join(names)
 
 
-_TEXTS = (_folder, _names)
+def _durability(value: object) -> str:
+    if value not in ("full", "none"):
+        raise ValueError(f"must be full or none, not {value!r}")
+    return str(value)
+
+
+_TEXTS = (_folder, _names, _durability)
 """What is typed for these is text, even a name like 1e3."""
 
 
@@ -149,6 +156,12 @@ _ALL = (
         _size(1 << 50),
         "bytes of free disk below which workers start nothing; 0 = no limit",
         "bytes",
+    ),
+    Key(
+        "durability",
+        "full",
+        _durability,
+        "full: what was enqueued survives a power cut; none: no wait for the disk",
     ),
     Key("incoming", None, _folder, "a folder from which other users' jobs are taken; unset: none"),
     Key("incoming_users", None, _names, "who may hand jobs in there, like `alice bob`; unset: nobody"),

@@ -86,7 +86,7 @@ class Spool:
     # -- in --------------------------------------------------------------------------------------------------------
 
     def enqueue(self, command: str | builtins.list[str] | Mapping[str, Any], /, **fields: Any) -> Job:
-        """Queue one job; when this returns, it survives a power cut.
+        """Queue one job; when this returns, it survives a power cut, unless the setting `durability` is none.
 
         Args:
             command: text for the shell, a list for no shell, or a whole job as a mapping.
@@ -108,7 +108,7 @@ class Spool:
             made = prepare({**record, **fields}, self.settings())
             self._open_index()
             try:
-                self._mover.enqueue(made)
+                self._mover.enqueue(made, durable=self.settings().durability == "full")
             except DuplicateId:
                 if made.chosen:
                     raise
@@ -140,7 +140,7 @@ class Spool:
         while True:
             batch, failure = prepare_batch(source, common or {}, self.settings(), BATCH)
             if batch:
-                many, taken = self._mover.enqueue_batch(batch)
+                many, taken = self._mover.enqueue_batch(batch, durable=self.settings().durability == "full")
                 failure = taken or failure
                 queued += many
                 if progress:

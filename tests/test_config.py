@@ -109,6 +109,8 @@ def test_values_are_read_with_their_units(layout: Layout, text: str, expected: d
         ("log_limit", "10X"),
         ("output_limit", "1G"),
         ("settle_time", "2001-01-01"),
+        ("durability", "most"),
+        ("durability", "1"),
     ],
 )
 def test_a_bad_value_is_refused_and_named(layout: Layout, key: str, value: str) -> None:
@@ -373,7 +375,7 @@ def test_twenty_sets_at_once_all_take_effect(layout: Layout) -> None:
     """Different keys from twenty processes: each is there in the end, and the comments are too."""
     write(layout, "# keep me\n")
     wanted = {key: 7 if key == "priority" else 11 for key in KEYS}
-    wanted |= {"incoming": "/drop", "incoming_users": "alice bob"}  # type: ignore[dict-item]
+    wanted |= {"incoming": "/drop", "incoming_users": "alice bob", "durability": "none"}  # type: ignore[dict-item]
     pairs = [(key, str(value)) for key, value in wanted.items()]
     pairs.extend(pairs[: 20 - len(pairs)])
 
