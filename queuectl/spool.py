@@ -10,7 +10,6 @@ from queuectl import files
 from queuectl import job as jobs
 from queuectl.boot import boot_id
 from queuectl.errors import DuplicateId, InvalidJob, JobNotFound, MoveError, QueuectlError, SpoolError
-from queuectl.foreign import looks_meant
 from queuectl.index import Index
 from queuectl.job import Job
 from queuectl.layout import PROCESSING, Layout, default_root
@@ -18,7 +17,6 @@ from queuectl.move_table import check
 from queuectl.moves import Mover
 from queuectl.prepare import prepare, prepare_batch
 from queuectl.row import BY_HAND, accept_as_indexed
-from queuectl.shown import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -284,6 +282,7 @@ class Spool:
     def notes(self) -> builtins.list[str]:
         """What a person should know beside the numbers."""
         from queuectl import guard, room, seat
+        from queuectl.shown import one_line
 
         self.settings()
         found = [*self._warnings]
@@ -317,6 +316,8 @@ class Spool:
 
     def _overlooked(self) -> builtins.list[str]:
         """What lies in pending/ under names that no job can have; looked for among the first few files."""
+        from queuectl.foreign import looks_meant
+
         try:
             with os.scandir(self.layout.pending) as entries:
                 names = [entry.name for entry in islice(entries, _LOOKED_AT) if looks_meant(entry.name)]

@@ -70,8 +70,8 @@ TRUST = (
     ),
     Mutant(
         "id: a stranger may be first",
-        "intake.py",
-        "        if job_id != stem and bears(",
+        "reader.py",
+        '        if job_id != name[: -len(".json")] and bears(',
         "        if False and bears(",
         (f"{_ONE_ID}of_two_files_seen_at_once_the_one_called_by_the_id_is_the_job",),
     ),
