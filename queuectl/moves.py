@@ -30,6 +30,7 @@ from queuectl.row import Row, accept_as_indexed, micros, row_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from queuectl.job import Job
     from queuectl.prepare import Prepared
@@ -85,7 +86,7 @@ class Mover(HandMoves):
             if durable:
                 files.send_ahead(fd)
             with self.index.moving(PENDING):
-                self._publish(scratch, made, os.fstat(fd))
+                self.index.insert_new([self._publish(scratch, made, os.fstat(fd))])
             if durable:
                 self._sync_queued([made], fd)
         except BaseException:
@@ -121,9 +122,10 @@ class Mover(HandMoves):
             if durable:
                 files.sync_many(self.layout.tmp, scratches)
             with self.index.moving(PENDING):
+                rows = []
                 for scratch, made, status in zip(scratches, batch, written, strict=True):
                     try:
-                        self._publish(scratch, made, status)
+                        rows.append(self._publish(scratch, made, status))
                     except FileExistsError:
                         taken = DuplicateId(made.job.id or "", "pending")
                     except DuplicateId as error:
@@ -134,6 +136,7 @@ class Mover(HandMoves):
                     if taken:
                         break
                     queued += 1
+                self.index.insert_new(rows)
             if durable:
                 self._sync_queued(batch[:queued])
         except OSError as error:
@@ -144,8 +147,11 @@ class Mover(HandMoves):
                     os.unlink(scratch)
         return queued, taken
 
-    def _publish(self, scratch: str, made: Prepared, status: os.stat_result) -> None:
-        """Make a written file a waiting job; within a transaction, so that no claim hides an id while it is looked for."""
+    def _publish(self, scratch: str, made: Prepared, status: os.stat_result) -> tuple[Any, ...]:
+        """Make a written file a waiting job; returns its row.
+
+        Within a transaction, so that no claim hides an id while it is looked for.
+        """
         job, name = made.job, f"{made.job.id}.json"
         if made.chosen:
             self.refuse_taken(job.id or "")
@@ -153,7 +159,7 @@ class Mover(HandMoves):
         now = micros(self.now())
         row = row_of(job, PENDING, name, status, state="pending", arrived=now, now=now)
         row.ours = 1
-        self.index.insert_new([values_of(row)])
+        return values_of(row)
 
     def _sync_queued(self, batch: Sequence[Prepared], fd: int | None = None) -> None:
         """Make published jobs durable, or take them back: a job that was refused must not run all the same.
