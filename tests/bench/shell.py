@@ -95,7 +95,9 @@ class TaskSpooler(_Program):
     """task-spooler, its queue held up by two gates until all jobs are in it."""
 
     name = "task-spooler (tsp -S 2)"
-    records = "exit code, times, in the memory of its server; output in a file a job"
+    records = (
+        "exit code, times, in the memory of its server; output in a file a job (a process waits for each job)"
+    )
     durable = "nothing"
     client = "a program a job"
     program = "tsp"
@@ -151,7 +153,7 @@ class Nq(_Program):
     """nq, which runs one job at a time: two queues, each held up by a gate until all jobs are in it."""
 
     name = "nq, two queues"
-    records = "command, exit code, output, in a file a job"
+    records = "command, exit code, output, in a file a job (a process waits for each job)"
     durable = "the file with the command, by the process that waits"
     client = "a program a job"
     program = "nq"
