@@ -224,6 +224,24 @@ def _entry(job: Job, worker: str, outcome: Outcome, error: str | None, *, charge
     return entry
 
 
+def started_line(job: Job) -> str:
+    """What a worker says when it starts a job: two lines."""
+    limit = f"{times.seconds(job.timeout)}s" if job.timeout else "none"
+    details = f"priority {job.priority}, attempt {job.attempts + 1}/{job.runs_allowed}, timeout {limit}"
+    return f"executing job {job.id}: {job.safe_command}\n  {details}"
+
+
+def ended_line(job: Job, outcome: Outcome, state: str) -> str:
+    """What a worker says when an attempt is over and recorded: two lines."""
+    verb = "put back" if state == "pending" else state
+    line = f"{verb} {job.id}" if state == "completed" else f"{verb} {job.id}: {job.last_error}"
+    if state == "failed":
+        wait = max(0.0, (job.next_retry_at or 0) - (job.finished_at or 0))
+        line += f"; next attempt in {times.seconds(wait)}s"
+    code = "" if outcome.exit_code is None else f", exit code {outcome.exit_code}"
+    return f"{line}\n  execution time {outcome.duration:.3f}s{code}"
+
+
 def record_crash(job: Job, worker: str, *, now: float, limit: int) -> str:
     """Write down that a worker died with the job in hand; returns the new state.
 

@@ -14,15 +14,18 @@ from contextlib import contextmanager, suppress
 from operator import attrgetter
 
 from queuectl import schema
-from queuectl.layout import DEAD, DONE, PENDING, STATES
-from queuectl.row import READY_KEY, Row
+from queuectl.layout import DEAD, DONE, PENDING
+from queuectl.lookups import COLUMNS, Lookups
+from queuectl.row import READY_KEY
 from queuectl.schema import SCHEMA
-from queuectl.stamps import Moving, Stamps
+from queuectl.stamps import Moving
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
+
+    from queuectl.row import Row
 
 SETTLING = 2.0
 """Seconds to wait while others make the file what it is to be; afterwards nobody holds it so that it cannot be opened."""
@@ -30,26 +33,27 @@ SETTLING = 2.0
 BUSY = 30.0
 """Seconds to wait for another writer. A rebuild of a million jobs is the longest one."""
 
+_PATIENT = f"PRAGMA busy_timeout = {round(BUSY * 1000)}"
+_FIRST_PAUSE, _LAST_PAUSE = 0.00005, 0.002
+
 PAGE = 4096
 """Bytes of a page of the index. Its file always has whole ones."""
 
-_COLUMNS = tuple(Row.__match_args__)
-values_of = attrgetter(*_COLUMNS)
+values_of = attrgetter(*COLUMNS)
 """A row as the tuple that is inserted."""
 
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM jobs"
-_INSERT = f"INSERT INTO jobs({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_INSERT = f"INSERT INTO jobs({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _INSERT_NEW = _INSERT.replace("INSERT", "INSERT OR IGNORE", 1)
 _OF_AN_END = tuple(
-    c for c in _COLUMNS if c not in ("id", "seq", "ready_key", "due", "arrived", "run_at", "command")
+    c for c in COLUMNS if c not in ("id", "seq", "ready_key", "due", "arrived", "run_at", "command")
 )
 _ENDED = f"""UPDATE jobs SET {", ".join(f"{c} = ?" for c in _OF_AN_END)}
  WHERE seq = ? AND id = ? AND ready_key IS NULL AND due IS NULL"""
 _ended = attrgetter(*_OF_AN_END, "seq", "id")
-_UPDATE = f"UPDATE jobs SET {', '.join(f'{c} = ?' for c in _COLUMNS if c != 'id')} WHERE id = ?"
+_UPDATE = f"UPDATE jobs SET {', '.join(f'{c} = ?' for c in COLUMNS if c != 'id')} WHERE id = ?"
 
 
-class Index(Stamps):
+class Index(Lookups):
     """One connection to the mirror of one spool.
 
     Args:
@@ -125,7 +129,7 @@ class Index(Stamps):
                 raise
             # Others hold what once was our file, cut short or overwritten, and may do so for ever.
             raise sqlite3.DatabaseError("the file is no index any more") from None
-        self._db.execute(f"PRAGMA busy_timeout = {round(BUSY * 1000)}")
+        self._db.execute(_PATIENT)
         self._db.execute("PRAGMA synchronous = OFF")
 
     def _create(self) -> None:
@@ -213,7 +217,7 @@ class Index(Stamps):
             return
         if not self._is_the_file_there():
             raise sqlite3.DatabaseError("the index file was replaced")
-        self.db.execute("BEGIN IMMEDIATE")
+        self._take_write_lock()
         try:
             yield
         except BaseException:
@@ -249,7 +253,32 @@ class Index(Stamps):
         if not self._is_the_file_there():
             self.broken = "the index file was replaced"
             return False
-        return self._attempt("BEGIN IMMEDIATE")
+        try:
+            self._take_write_lock()
+        except sqlite3.Error as error:
+            self.broken = str(error)
+        return self.broken is None
+
+    def _take_write_lock(self) -> None:
+        """Begin to write, waiting for whoever does so now: for a tenth of a millisecond, as a rule.
+
+        SQLite itself would sleep a whole one at least, and two workers met at every fifth job.
+        """
+        self.db.execute("PRAGMA busy_timeout = 0")
+        try:
+            give_up, pause = time.monotonic() + BUSY, _FIRST_PAUSE
+            while True:
+                try:
+                    self.db.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                        raise
+                    time.sleep(pause)
+                    pause = min(pause * 1.5, _LAST_PAUSE)
+                else:
+                    return
+        finally:
+            self.db.execute(_PATIENT)
 
     def _attempt(self, statement: str, values: Iterable[Any] = ()) -> bool:
         try:
@@ -292,8 +321,8 @@ class Index(Stamps):
                 if found is None:
                     self.db.execute(_INSERT, values)
                     return
-                values[_COLUMNS.index("seq")] = found[0]
-            del values[_COLUMNS.index("id")]
+                values[COLUMNS.index("seq")] = found[0]
+            del values[COLUMNS.index("id")]
             if not self.db.execute(_UPDATE, [*values, row.id]).rowcount:
                 self.db.execute(_INSERT, values_of(row))
         except sqlite3.Error as error:
@@ -304,7 +333,7 @@ class Index(Stamps):
         if not self.usable:
             return
         values = list(values_of(row))
-        del values[_COLUMNS.index("id")]
+        del values[COLUMNS.index("id")]
         try:
             if row.seq is None or not self.db.execute(_UPDATE, [*values, row.id]).rowcount:
                 self.put(row)
@@ -328,61 +357,6 @@ class Index(Stamps):
         """Forget a row if it still says that the job lies there."""
         self._attempt("DELETE FROM jobs WHERE id = ? AND place = ? AND name = ?", (job_id, place, name))
 
-    # -- asking ----------------------------------------------------------------------------------------------------
-
-    def _one(self, query: str, *values: Any) -> Any:
-        return self.db.execute(query, values).fetchone()[0]
-
-    def _rows(self, tail: str, values: Iterable[Any] = ()) -> list[Row]:
-        return [Row(*found) for found in self.db.execute(f"{_SELECT} {tail}", tuple(values))]
-
-    def get(self, job_id: str) -> Row | None:
-        """The row of one job."""
-        found = self._rows("WHERE id = ?", (job_id,))
-        return found[0] if found else None
-
-    def at(self, place: str, names: list[str]) -> dict[str, Row]:
-        """The rows of these files of a folder, by name."""
-        marks = ", ".join("?" * len(names))
-        return {
-            row.name: row for row in self._rows(f"WHERE place = ? AND name IN ({marks})", (place, *names))
-        }
-
-    def inodes_at(self, place: str, names: list[str]) -> dict[str, int]:
-        """The inodes that are known of these files of a folder, by name."""
-        marks = ", ".join("?" * len(names))
-        query = f"SELECT name, inode FROM jobs WHERE place = ? AND name IN ({marks})"
-        return dict(self.db.execute(query, (place, *names)).fetchall())
-
-    def all_at(self, place: str, after: str, limit: int) -> list[tuple[str, str]]:
-        """(id, name) of a folder's rows in the order of their names, a page at a time."""
-        query = "SELECT id, name FROM jobs WHERE place = ? AND name > ? ORDER BY name LIMIT ?"
-        return self.db.execute(query, (place, after, limit)).fetchall()
-
-    def count_at(self, place: str) -> int:
-        """How many rows a folder has."""
-        return int(self._one("SELECT count(*) FROM jobs WHERE place = ?", place))
-
-    def claim_places(self) -> list[str]:
-        """The workers' folders that have rows. The range keeps SQLite from walking through a million others."""
-        query = "SELECT DISTINCT place FROM jobs WHERE place > 'processing/' AND place < 'processing0'"
-        return [place for (place,) in self.db.execute(query)]
-
-    def counts(self) -> dict[str, int]:
-        """Jobs by state, in the order of STATES."""
-        found = dict(self.db.execute("SELECT state, n FROM counts").fetchall())
-        return {state: found.get(state, 0) for state in STATES}
-
-    def list(self, state: str | None, limit: int | None, after: int = -1) -> list[Row]:
-        """Rows in the order of arrival, of one state or all; after is the last number already seen."""
-        where = "WHERE seq > ?" if state is None else "WHERE state = ? AND seq > ?"
-        values: tuple[Any, ...] = (after,) if state is None else (state, after)
-        return self._rows(f"{where} ORDER BY seq LIMIT ?", (*values, -1 if limit is None else limit))
-
-    def next_seq(self) -> int:
-        """A number behind all others, for a job that goes to the end of the line."""
-        return int(self._one("SELECT coalesce(max(seq), 0) + 1 FROM jobs"))
-
     def claimed(self, row: Row, place: str, name: str, worker: str) -> None:
         """Say that a waiting job, just suggested, lies in a worker's folder now."""
         self._attempt(
@@ -405,17 +379,6 @@ class Index(Stamps):
         """Let the jobs whose moment has come into the order of waiting jobs; they have waited since that moment."""
         if self.db.execute("SELECT 1 FROM jobs WHERE due <= ? LIMIT 1", (now,)).fetchone():
             self._attempt(f"UPDATE jobs SET ready_key = {READY_KEY}, due = NULL WHERE due <= ?", (now,))
-
-    def outlook(self) -> tuple[bool, int | None]:
-        """Whether a job can run now, and the moment of the next scheduled one or retry."""
-        ready = "EXISTS (SELECT 1 FROM jobs WHERE ready_key IS NOT NULL)"
-        due = "(SELECT min(due) FROM jobs WHERE due IS NOT NULL)"
-        found = self.db.execute(f"SELECT {ready}, {due}").fetchone()
-        return bool(found[0]), found[1]
-
-    def suggest(self) -> Row | None:
-        """The waiting job that is first in order."""
-        return next(iter(self._rows("WHERE ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT 1")), None)
 
     def finish_rebuild(self) -> None:
         """Declare the content complete, as of this boot."""

@@ -29,7 +29,7 @@ from queuectl.row import Row, accept_as_indexed, micros, row_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from queuectl.job import Job
@@ -223,9 +223,15 @@ class Mover(HandMoves):
     # -- claim and settle ------------------------------------------------------------------------------------------
 
     def claim(self, row: Row, worker: str) -> Claim | None:
-        """Take a waiting job; None when another worker won, the file is gone, or it is no longer what the row says.
+        """Take a waiting job and read it; None when it is not to be had, or no longer what the row says."""
+        with self.index.moving():
+            path = self.take(row, worker)
+        return self.read(row, path) if path else None
 
-        Call it inside `index.moving()`.
+    def take(self, row: Row, worker: str) -> str | None:
+        """Take a waiting job; None when another worker won, or the file is gone.
+
+        Call it inside `index.moving()`, and `read` after: others wait for the index meanwhile.
         """
         source = f"{self.layout.pending}{os.sep}{row.name}"
         target = f"{self.layout.claims(worker)}{os.sep}{row.id}.json"
@@ -239,10 +245,13 @@ class Mover(HandMoves):
                 self.index.drop_if_at(row.id, PENDING, row.name)
             return None
         self.index.claimed(row, f"{PROCESSING}/{worker}", f"{row.id}.json", worker)
-        return self._read_claim(row, target)
+        return target
 
-    def _read_claim(self, row: Row, path: str) -> Claim | None:
-        """Read what was claimed. What runs is what is read here, whatever a writer still does to the file."""
+    def read(self, row: Row, path: str) -> Claim | None:
+        """Read what was taken; None, and back it goes, when it is no longer what the row says.
+
+        What runs is what is read here, whatever a writer still does to the file.
+        """
         try:
             data, status = files.read_plain(path, jobs.READ_LIMIT)
             if files.is_strangers(status):
@@ -272,7 +281,8 @@ class Mover(HandMoves):
         place, now = f"{PROCESSING}/{job.worker}", micros(self.now())
         new = row_of(job, place, name, os.stat(path), state="processing", arrived=row.arrived, now=now)
         new.seq, new.settings = row.seq, row.settings
-        self.index.put(new)
+        with self.index.moving():
+            self.index.put(new)
 
     def _put_back(self, path: str, row: Row) -> None:
         with suppress(FileNotFoundError):
@@ -282,7 +292,13 @@ class Mover(HandMoves):
             self.index.distrust(PENDING)
 
     def settle(
-        self, claim: Claim, state: str, spares: Spares | None = None, *, at_once: bool = False
+        self,
+        claim: Claim,
+        state: str,
+        spares: Spares | None = None,
+        *,
+        at_once: bool = False,
+        then: Callable[[], None] | None = None,
     ) -> bool:
         """Record how it went and move the job out of processing/; `claim.job` holds the outcome.
 
@@ -290,6 +306,7 @@ class Mover(HandMoves):
             spares: the caller's recycled files. With them the claimed file is held until the outcome has been synced;
                 without, this waits for the disk and deletes it.
             at_once: wait for the disk in any case.
+            then: called in the index's transaction when the outcome is recorded, so that the next claim can share it.
 
         Returns:
             False when the claimed file is gone: the job was taken away, and this outcome comes too late.
@@ -301,7 +318,7 @@ class Mover(HandMoves):
         check("settle", job.id or "", "processing", state)
         folder = self.layout.folder(state)
         # Tried again after its commit point, it must not make a second file.
-        if not claim.settled and not self._commit(claim, state, folder, spares):
+        if not claim.settled and not self._commit(claim, state, folder, spares, then):
             return False
         with suppress(FileNotFoundError):
             if not (spares and not at_once and spares.hold(claim.path, job.id or "", ours=claim.ours)):
@@ -313,7 +330,9 @@ class Mover(HandMoves):
                 os.unlink(claim.path)
         return True
 
-    def _commit(self, claim: Claim, state: str, folder: str, spares: Spares | None) -> bool:
+    def _commit(
+        self, claim: Claim, state: str, folder: str, spares: Spares | None, then: Callable[[], None] | None
+    ) -> bool:
         job = claim.job
         job.state = state
         job.updated_at = self.now()
@@ -344,6 +363,8 @@ class Mover(HandMoves):
                     self.index.update(row)
                 else:
                     self.index.ended(row)
+                if then:
+                    then()
         except BaseException:
             with suppress(OSError):
                 os.unlink(scratch)

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import attempt, claims, config, guard, recover, times
+from queuectl import attempt, claims, config, guard, recover
 from queuectl.boot import boot_id
 from queuectl.chores import Chores
 from queuectl.errors import QueuectlError, SpoolError
@@ -28,6 +28,7 @@ from queuectl.wake import Bell, FolderWatch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from queuectl.row import Row
     from queuectl.runner import Runner, Running
 
 TICK = 1.0
@@ -73,6 +74,7 @@ class Worker:
         self._config_stamp: object = None
         self._seat: Seat | None = None
         self._spares: Spares | None = None
+        self._taken: tuple[Row, str] | None = None
         self._ready: Claim | None = None
         self._index = Index(self.layout.index, self.layout.root, boot_id())
         self._mover = Mover(self.layout, self._index, now)
@@ -196,7 +198,11 @@ class Worker:
                 self._intake.refresh()
             if self._seat:
                 self._seat.hold_on()
-            self._recover(mine=not busy and self._ready is None)
+            claimants = self._glance.busy(self._now())
+            given = self.layout, self._mover, self._settings
+            recover.abandoned(*given, self._troubles.say_once, mine=self.name, busy=claimants)
+            if not busy and self._ready is None and self.name in claimants:
+                recover.leftovers(*given, self.name, self._troubles.say_once)
         # Each on its own: trouble with one must not keep the others from being looked at.
         with self._troubles.outlive():
             self._chores.look(mine=self.name)
@@ -205,15 +211,6 @@ class Worker:
         with self._troubles.outlive():
             if not self._room.lacking:
                 self._lookout.take_from_others(self._drops, self._settings, busy=busy)
-
-    def _recover(self, *, mine: bool) -> None:
-        """Free what dead workers had in hand; with mine, what lies in our own folder too."""
-        given = self.layout, self._mover, self._settings
-        busy = self._glance.busy(self._now())
-        say = self._troubles.say_once
-        recover.abandoned(*given, say, mine=self.name, busy=busy)
-        if mine and self.name in busy:
-            recover.leftovers(*given, self.name, say)
 
     def _say_pause(self, reason: str | None, line: str) -> None:
         if self._seat:
@@ -264,20 +261,30 @@ class Worker:
             ready, due = self._index.outlook()
             # Nobody takes the index's write lock to find nothing: ten idle workers would do so every second.
             if ready or (due is not None and due <= self._now() * 1e6):
-                with self._index.moving():
-                    return self._claim()
+                return self._claim()
         return None
 
     def _claim(self) -> Claim | None:
-        """Take the first job in order, within a transaction: no two workers reach for the same file."""
+        """Take the first job in order that is what the index says of it."""
+        claim = None
+        while claim is None:
+            with self._index.moving():
+                taken = self._take()
+            if taken is None:
+                return None
+            claim = self._mover.read(*taken)
+        return claim
+
+    def _take(self) -> tuple[Row, str] | None:
+        """Move the first job in order to us, within a transaction: no two workers reach for the same file."""
         self._index.promote(round(self._now() * 1e6))
         if self._room.lacking:
             return None
         while self._index.usable and (row := self._index.suggest()) is not None:
             self._lookout.moved()
-            claim = self._mover.claim(row, self.name)
-            if claim is not None:
-                return claim
+            path = self._mover.take(row, self.name)
+            if path is not None:
+                return row, path
         return None
 
     # -- waiting ---------------------------------------------------------------------------------------------------
@@ -321,9 +328,7 @@ class Worker:
         job = claim.job
         job.accept(self._settings)
         started = self._now()
-        limit = f"{times.seconds(job.timeout)}s" if job.timeout else "none"
-        details = f"priority {job.priority}, attempt {job.attempts + 1}/{job.runs_allowed}, timeout {limit}"
-        self._say(f"executing job {job.id}: {job.safe_command}\n  {details}")
+        self._say(attempt.started_line(job))
         job.started_at, job.worker = started, self.name
         try:
             outcome = self._run(claim)
@@ -343,7 +348,7 @@ class Worker:
         now = self._now()
         state = attempt.record(job, outcome, self.name, started=started, now=now, settings=self._settings)
         if self._settle(claim, state):
-            self._tell(claim, outcome, state)
+            self._say(attempt.ended_line(job, outcome, state))
 
     def _run(self, claim: Claim) -> Outcome:
         if claim.job.on_crash == "dead":
@@ -394,12 +399,12 @@ class Worker:
         told = False
         while True:
             try:
-                # One transaction for the end of this job and the claim of the next, unless something has dropped in.
-                with self._index.moving():
-                    once = claim.job.on_crash == "dead"
-                    recorded = self._mover.settle(claim, state, self._spares, at_once=once)
-                    if not self._stopping and self._index.usable and self._lookout.calm():
-                        self._ready = self._claim()
+                once = claim.job.on_crash == "dead"
+                recorded = self._mover.settle(
+                    claim, state, self._spares, at_once=once, then=self._take_beside
+                )
+                taken, self._taken = self._taken, None
+                self._ready = self._mover.read(*taken) if taken else None
             except (sqlite3.Error, MemoryError, OSError) as error:
                 if not isinstance(error, OSError):
                     self._index.broken = str(error) or "no memory"
@@ -418,6 +423,11 @@ class Worker:
                     self._say(f"{claim.job.id} was taken away while it ran; its outcome is not recorded")
                 return recorded
 
+    def _take_beside(self) -> None:
+        """Take the next job in the transaction that ends this one, unless something has dropped in meanwhile."""
+        if not self._stopping and self._index.usable and self._lookout.calm():
+            self._taken = self._take()
+
     def _give_back(self, claim: Claim, error: QueuectlError) -> None:
         self._say(f"cannot run {claim.job.id} now: {error}")
         while os.path.lexists(claim.path):
@@ -427,13 +437,3 @@ class Worker:
             self._look_at_notes()
             if self._stopping:
                 return
-
-    def _tell(self, claim: Claim, outcome: Outcome, state: str) -> None:
-        job = claim.job
-        verb = "put back" if state == "pending" else state
-        line = f"{verb} {job.id}" if state == "completed" else f"{verb} {job.id}: {job.last_error}"
-        if state == "failed":
-            wait = max(0.0, (job.next_retry_at or 0) - (job.finished_at or 0))
-            line += f"; next attempt in {times.seconds(wait)}s"
-        code = "" if outcome.exit_code is None else f", exit code {outcome.exit_code}"
-        self._say(f"{line}\n  execution time {outcome.duration:.3f}s{code}")

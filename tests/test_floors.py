@@ -45,6 +45,7 @@ FLOORS = {
     "attempt": 3,
     "schema": 3,
     "stamps": 3,
+    "lookups": 3,
     "prepare": 3,
     "index": 3,
     "foreign": 3,
