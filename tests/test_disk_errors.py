@@ -435,7 +435,7 @@ def test_a_file_that_could_not_be_read_once_is_not_given_up(
     refused: list[str] = []
 
     def refuse(path: str, limit: int) -> tuple[bytes, os.stat_result]:
-        if path == str(drop) and not refused:
+        if path == str(drop) and len(refused) < 2:  # a look reads what is odd twice
             refused.append(path)
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return real(path, limit)
