@@ -15,6 +15,7 @@ later state makes void (see recover).
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import suppress
 
 from queuectl import files
@@ -196,7 +197,11 @@ class Mover(HandMoves):
         Raises:
             DuplicateId: one has.
         """
-        state = self.state_of(job_id)
+        try:
+            state = self.state_of(job_id)
+        except sqlite3.Error as error:
+            self.index.broken = str(error)  # the folders know as well, and the next look makes it anew
+            state = self.state_of(job_id)
         if state:
             raise DuplicateId(job_id, state)
 

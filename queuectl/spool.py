@@ -356,8 +356,8 @@ class Spool:
             JobNotFound, MoveError: there is none, or it is not dead.
             InvalidJob: the file is still no job.
         """
-        self._refuse_root()
         self.refresh()
+        self._refuse_root()
         return self._mover.requeue(self._find(job_id), timeout=timeout)
 
     def cancel(self, job_id: str) -> str:

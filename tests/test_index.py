@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queuectl import Spool, index
+from queuectl.errors import DuplicateId
 from queuectl.index import Index, values_of
 from queuectl.intake import Intake
 from queuectl.layout import STATES, Layout
@@ -525,3 +526,27 @@ def test_a_folder_put_in_anothers_place_is_noticed(spool_dir: Path) -> None:
     folder.mkdir(mode=0o700)
     os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert spool.counts()["pending"] == 0
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+def test_damage_in_the_middle_of_an_enqueue_costs_nothing(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch, many: bool
+) -> None:
+    """It shows when the id is looked for: the job is queued all the same, once, and an id that is taken is refused."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="taken")
+    spool.refresh()
+
+    def damaged(*_: object) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Index, "get", damaged)
+        if many:
+            assert list(spool.enqueue_many([{"id": "new", "command": "true"}])) == ["new"]
+        else:
+            spool.enqueue("true", id="new")
+        with pytest.raises(DuplicateId):
+            spool.enqueue("true", id="taken")
+    assert Spool(spool_dir).counts()["pending"] == 2
+    assert spool.counts()["pending"] == 2

@@ -62,6 +62,13 @@ TRUST = (
         (f"{_DISK}what_a_worker_took_before_the_disk_refused_is_not_said_to_be_refused[one]",),
     ),
     Mutant(
+        "enqueue: damage found on the way is fatal",
+        "moves.py",
+        "        except sqlite3.Error as error:\n            self.index.broken",
+        "        except ZeroDivisionError as error:\n            self.index.broken",
+        ("tests/test_index.py::test_damage_in_the_middle_of_an_enqueue_costs_nothing",),
+    ),
+    Mutant(
         "stop: the name is enough",
         "pool.py",
         "or asked.process is None or not asked.process.is_running()",
