@@ -19,11 +19,11 @@ ROWS = {
     "sleepers": 2,
     "latency": 8,
     "enqueue": 5,
-    "python": 3,
+    "python": 4,
     "idle": 2,
     "dropped": 6,
     "flood": 4,
-    "bulk": 4,
+    "bulk": 5,
     "growth": 12,
 }
 PEERS = ("parallel", "task-spooler", "nq", "Filespooler", "huey", "rq", "celery", "persist-queue", "dirq")
