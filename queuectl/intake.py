@@ -130,12 +130,12 @@ class Intake:
     # -- one folder ------------------------------------------------------------------------------------------------
 
     def scan(
-        self, place: str, *, deep: bool = False, chunk: int = CHUNK, thorough: bool = True
+        self, place: str, *, chunk: int = CHUNK, thorough: bool = True, stamped: bool = True
     ) -> Iterator[None]:
         """Compare one folder with the index, a chunk of names at each step.
 
         Args:
-            deep: look for files edited in place too, which costs a stat each.
+            stamped: False: a look out of caution, which leaves what is believed of the folder as it is.
             thorough: look for rows whose file is gone, too. A busy worker leaves that to the next who asks: every
                 claim between two chunks looks like one, and a claim itself finds out what is gone.
         """
@@ -143,12 +143,13 @@ class Intake:
         folder = os.path.join(self.layout.root, place)
         unfinished = 0
         try:
-            with self.index.write():
-                self.index.begin_scan(place, scan)
+            if stamped:
+                with self.index.write():
+                    self.index.begin_scan(place, scan)
             present = 0
             empty = not self.index.count_at(place)
             for names in self._chunks(folder, chunk):
-                in_rows, incomplete = self._take_chunk(place, names, deep=deep, empty=empty)
+                in_rows, incomplete = self._take_chunk(place, names, empty=empty)
                 present += in_rows
                 unfinished += incomplete
                 self._looked += len(names)
@@ -161,7 +162,7 @@ class Intake:
                 whole = True
             if place == PENDING:
                 self.unfinished = unfinished
-            if not unfinished:
+            if stamped and not unfinished:
                 with self.index.write():
                     self.index.end_scan(place, scan, whole=whole)
         except FileNotFoundError:
@@ -182,9 +183,7 @@ class Intake:
         if chunk:
             yield chunk
 
-    def _take_chunk(
-        self, place: str, names: dict[str, int], *, deep: bool = False, empty: bool = False
-    ) -> tuple[int, int]:
+    def _take_chunk(self, place: str, names: dict[str, int], *, empty: bool = False) -> tuple[int, int]:
         """Take in what is new of a chunk; returns how many files have a row now, and how many are not complete yet.
 
         Args:
@@ -192,9 +191,6 @@ class Intake:
         """
         known = {} if empty else self.index.inodes_at(place, list(names))
         changed = [name for name, inode in names.items() if known.get(name, inode) != inode]
-        if deep and place == PENDING:
-            seen = set(changed)
-            changed += self._edited(place, [name for name in names if name in known and name not in seen])
         new = [name for name in names if name not in known]
         present = len(names) - len(new) - len(changed)
         if not new and not changed:
@@ -227,10 +223,13 @@ class Intake:
             self._bury(os.path.join(folder, name), reason, status)
         return present, unfinished
 
-    def _edited(self, place: str, names: list[str]) -> list[str]:
-        rows = self.index.at(place, names)
-        # What has no row any more was claimed between the two questions.
-        return [name for name in names if name in rows and not self._unchanged(rows[name])]
+    def edits(self) -> Iterator[None]:
+        """Look for waiting files that were edited in place, a chunk at each step: no folder's time tells of them."""
+        after = ""
+        while page := self.index.all_at(PENDING, after, CHUNK):
+            after = page[-1][1]
+            self.freshen(list(self.index.at(PENDING, [name for _, name in page]).values()))
+            yield
 
     def _unchanged(self, row: Row) -> bool:
         try:

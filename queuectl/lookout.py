@@ -35,6 +35,13 @@ drop that falls between the two looks at the folder's time around one of our own
 SAFETY_SHARE = 50.0
 """That look takes at most one part in so many of a worker's time."""
 
+CAUTION_SHARE = 9.0
+"""A busy worker gives a long look out of caution (for files edited in place, or for what may have slipped in) one part
+of its time to so many of jobs, beyond the first slice."""
+
+EDITS_PAUSE = 1.0
+"""Seconds until a worker asks again whether a colleague's look for edits is over."""
+
 _BESIDE = 0.005
 """Seconds an idle worker waits for a colleague who is taking in what has landed."""
 
@@ -53,41 +60,89 @@ class Lookout:
         self._safety_at = time.monotonic() + SAFETY
         self.unsure = False
         self._busy = False
+        self._cautious = False
+        self._rest_until = 0.0
+        self._edits_path = os.path.join(layout.data, "edits.lock")
+        self._edits_lock: Lock | None = None
+        self._edits: Iterator[None] | None = None
+        self._edits_at = 0.0
 
     def take_in(self) -> None:
         """Go on with a scan for a slice, or begin one if somebody else has touched pending/."""
+        if self._edits is not None or self._watch.written:
+            self._look_for_edits(time.monotonic())
         began = time.monotonic()
-        if self._scan is None and not self._begin(began):
+        if self._is_resting(began) or (self._scan is None and not self._begin(began)):
             return
         while self._scan is not None and time.monotonic() - began < SLICE:
             if next(self._scan, self) is self:
-                self.close()
+                self._end_scan()
         now = time.monotonic()
         self._cost += now - began
+        self._rest_until = now + (now - began) * CAUTION_SHARE
         self._not_before = now + self._cost * SHARE
         self._safety_at = now + max(SAFETY, self._cost * SAFETY_SHARE)
 
     def _begin(self, now: float) -> bool:
         if now < self._not_before:
             return False
-        deep = self._watch.written
         self.unsure = self.unsure or self._watch.events > 0
         overdue = self.unsure and now >= self._safety_at
-        if not deep and not overdue and self._intake.pending_agrees():
+        agrees = self._intake.pending_agrees()
+        if agrees and not overdue:
             return False
         self._lock = Lock.acquire(self._lock_path)
         if self._lock is None:
             return False
-        self._watch.written = self.unsure = False
-        self._scan = self._intake.scan(PENDING, deep=deep, thorough=not self._busy)
+        self.unsure = False
+        self._cautious = agrees and self._busy
+        self._scan = self._intake.scan(PENDING, thorough=not self._busy, stamped=not self._cautious)
         self._cost = 0.0
         return True
 
+    def _is_resting(self, now: float) -> bool:
+        """Whether a look out of caution leaves the time to the jobs; a real drop ends it, as that needs a real look."""
+        if self._scan is None or not self._cautious or not self._busy:
+            return False
+        if self._intake.pending_agrees():
+            return now < self._rest_until
+        self._end_scan()
+        self._not_before = 0.0
+        return False
+
+    def _look_for_edits(self, began: float) -> None:
+        """Go on with the look for files edited in place; only its first slice keeps a busy worker from its jobs."""
+        if began < self._edits_at:
+            return
+        if self._edits is None:
+            self._edits_lock = Lock.acquire(self._edits_path)
+            if self._edits_lock is None:
+                self._edits_at = began + EDITS_PAUSE  # a colleague is at it, and may be past the file already
+                return
+            self._watch.written = False
+            self._edits = self._intake.edits()
+        now, over = began, False
+        while not over and now - began < SLICE:
+            over = next(self._edits, self) is self
+            now = time.monotonic()
+        if over:
+            self._end_edits()
+        self._edits_at = now + (now - began) * CAUTION_SHARE if self._busy and not over else 0.0
+
+    def _end_edits(self) -> None:
+        self._edits = None
+        if self._edits_lock is not None:
+            self._edits_lock.release()
+            self._edits_lock = None
+
     def calm(self) -> bool:
         """Whether there is nothing to take in before the next claim: no scan under way, and nobody else's drop."""
-        if self._scan is not None or self._watch.written or self._watch.events:
+        now = time.monotonic()
+        if self._watch.events or (self._scan is not None and not (self._cautious and now < self._rest_until)):
             return False
-        if self.unsure and time.monotonic() >= self._safety_at:
+        if (self._edits is not None or self._watch.written) and now >= self._edits_at:
+            return False
+        if self._scan is None and self.unsure and now >= self._safety_at:
             return False
         return self._intake.pending_agrees()
 
@@ -109,6 +164,9 @@ class Lookout:
         """Whether there is something to take in; an idle worker, who asks, need not save its time."""
         self._busy = False
         self._not_before = 0.0
+        if self._edits is not None:
+            self._edits_at = 0.0
+            return True
         return self._scan is not None or not (self._intake.unfinished or self._intake.pending_agrees())
 
     def patience(self) -> float:
@@ -127,7 +185,11 @@ class Lookout:
                 lock.release()
 
     def close(self) -> None:
-        """End a scan, finished or not."""
+        """End all looks, finished or not."""
+        self._end_edits()
+        self._end_scan()
+
+    def _end_scan(self) -> None:
         self._scan = None
         if self._lock is not None:
             self._lock.release()

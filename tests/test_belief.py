@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl import Spool, Worker
+from queuectl.owner import is_held
 
 from support import drop, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 YEAR = 365 * 86400 * 10**9
@@ -122,7 +123,7 @@ def look_to_the_end(worker: Worker) -> None:
 
     def done() -> bool:
         worker._lookout.take_in()
-        return worker._lookout._scan is None
+        return worker._lookout._scan is None and worker._lookout._edits is None
 
     wait_until(done, 20)
 
@@ -190,3 +191,60 @@ def test_a_move_told_to_a_file_that_was_replaced_is_found(spool: Spool, spool_di
 
     assert [row.id for row in spool.list("completed")] == ["a"]
     assert [row.id for row in other.list("completed")] == ["a"]
+
+
+def test_a_long_look_for_edits_does_not_hold_the_jobs_up(spool_dir: Path) -> None:
+    """Beyond its first slice a busy worker's look for files edited in place takes a tenth of its time, and ends."""
+    worker = Worker(spool_dir)
+    worker.check()
+    worker._intake.refresh()
+    steps = iter(range(10**9))
+    worker._intake.edits = lambda: (None for _ in steps)  # type: ignore[method-assign]
+    lookout = worker._lookout
+    lookout.moved()
+    lookout.take_in()
+    begun = next(steps)
+    assert begun > 0
+
+    lookout.take_in()
+
+    assert next(steps) == begun + 1
+    assert lookout._edits is not None
+    lookout._edits_at = 0.0
+    lookout.take_in()
+    assert next(steps) > begun + 2
+    lookout.close()
+    assert not is_held(str(spool_dir / "data" / "edits.lock"))
+    worker._index.close()
+
+
+def test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one(spool_dir: Path) -> None:
+    """It takes a tenth of a busy worker's time, believes what was believed, and ends as soon as something drops in."""
+    worker = Worker(spool_dir)
+    worker.check()
+    worker._intake.refresh()
+    look_to_the_end(worker)
+    steps, asked = iter(range(10**9)), []
+
+    def scan(_place: str, *, thorough: bool, stamped: bool) -> Iterator[None]:
+        asked.append((thorough, stamped))
+        return (None for _ in steps)
+
+    worker._intake.scan = scan  # type: ignore[method-assign, assignment]
+    lookout = worker._lookout
+    lookout.moved()
+    lookout._not_before = lookout._safety_at = 0.0
+    lookout.take_in()
+    assert asked == [(False, False)]
+    begun = next(steps)
+
+    lookout.take_in()
+    assert next(steps) == begun + 1
+    assert lookout.calm()
+
+    drop(spool_dir, "urgent", command="true")
+    assert not lookout.calm()
+    lookout.take_in()
+    assert asked == [(False, False), (False, True)]
+    lookout.close()
+    worker._index.close()

@@ -648,7 +648,7 @@ def test_a_job_claimed_during_a_look_for_edits_ends_no_worker(
 
     monkeypatch.setattr(spool._index, "at", claimed_before)
 
-    list(spool._intake.scan("pending", deep=True))
+    list(spool._intake.edits())
 
 
 def test_a_retry_that_comes_back_before_its_copy_is_buried_stays(

@@ -84,8 +84,8 @@ MIRROR = (
     Mutant(
         "index: incomplete files are forgotten",
         "intake.py",
-        "            if not unfinished:\n                with",
-        "            if True:\n                with",
+        "            if stamped and not unfinished:\n                with",
+        "            if stamped:\n                with",
         ("tests/test_intake.py::test_a_half_written_file_is_never_taken",),
     ),
     Mutant(
@@ -101,6 +101,20 @@ MIRROR = (
         "        return self._intake.pending_agrees()\n",
         "        return True\n",
         ("tests/test_belief.py::test_a_busy_worker_looks_before_each_claim",),
+    ),
+    Mutant(
+        "index: a look out of caution takes all the time",
+        "lookout.py",
+        "            return now < self._rest_until\n",
+        "            return False\n",
+        ("tests/test_belief.py::test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one",),
+    ),
+    Mutant(
+        "index: a look for edits takes all the time",
+        "lookout.py",
+        "        if began < self._edits_at:\n            return\n",
+        "",
+        ("tests/test_belief.py::test_a_long_look_for_edits_does_not_hold_the_jobs_up",),
     ),
     Mutant(
         "index: no look beside our own moves",
