@@ -35,8 +35,8 @@ MIRROR = (
     Mutant(
         "index: a claim believes what it found afterwards",
         "stamps.py",
-        "                (after[0], time.time_ns(), place, *before),",
-        "                (after[0], time.time_ns(), place, *after),",
+        ' AND mtime = ? AND inode = ?",\n                (after[0], time.time_ns(), place, *before),',
+        '",\n                (after[0], time.time_ns(), place),',
         ("tests/test_belief.py::test_a_move_of_ours_does_not_vouch_for_a_strangers",),
     ),
     Mutant(
