@@ -208,16 +208,19 @@ def _drift(case: Case) -> Iterator[Finding]:
         return
     fresh = fresh_index(case)
     try:
-        with suppress(sqlite3.Error):
-            for place in (PENDING, DONE, DEAD):
-                yield from _compare(case, fresh, place, case.index.agrees(place, time.time_ns()))
-            counted = dict.fromkeys(STATES, 0) | dict(
-                case.index.db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall()
+        for place in (PENDING, DONE, DEAD):
+            yield from _compare(case, fresh, place, case.index.agrees(place, time.time_ns()))
+        counted = dict.fromkeys(STATES, 0) | dict(
+            case.index.db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall()
+        )
+        if counted != case.index.counts():
+            yield _drifted(
+                case, "data/queuectl.db", "the index data/queuectl.db counts jobs that it does not list"
             )
-            if counted != case.index.counts():
-                yield _drifted(
-                    case, "data/queuectl.db", "the index data/queuectl.db counts jobs that it does not list"
-                )
+    except sqlite3.OperationalError:
+        return  # locked: what it says cannot be had now
+    except sqlite3.DatabaseError as error:
+        yield _drifted(case, "data/queuectl.db", f"the index data/queuectl.db is damaged: {error}")
     finally:
         fresh.close()
 

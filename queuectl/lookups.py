@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from queuectl.layout import STATES
 from queuectl.row import Row
 from queuectl.stamps import Stamps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
 COLUMNS = tuple(Row.__match_args__)
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM jobs"
+_TEXTS = frozenset({"id", "state", "place", "name", "command", "worker", "last_error", "settings"})
+_ALWAYS = frozenset({"id", "state", "place", "name", "seq", "arrived"})
+_shapes: set[tuple[type, ...]] = set()
+
+
+def _row(found: Sequence[Any]) -> Row:
+    """Make a row of what SQLite found. A file that was written over may give text for a number, without an error.
+
+    Raises:
+        sqlite3.DatabaseError: it did.
+    """
+    shape = tuple(map(type, found))
+    if shape not in _shapes:
+        for name, kind in zip(COLUMNS, shape, strict=True):
+            wanted = (
+                (str if name in _TEXTS else int,)
+                if name in _ALWAYS
+                else (str if name in _TEXTS else int, type(None))
+            )
+            if kind not in wanted:
+                raise sqlite3.DatabaseError(f"malformed: {name} is {kind.__name__}")
+        _shapes.add(shape)
+    return Row(*found)
+
+
+def _number(value: object) -> int:
+    if type(value) is not int:
+        raise sqlite3.DatabaseError(f"malformed: a number is {type(value).__name__}")
+    return value
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise sqlite3.DatabaseError(f"malformed: a text is {type(value).__name__}")
+    return value
 
 
 class Lookups(Stamps):
@@ -22,7 +59,7 @@ class Lookups(Stamps):
         return self.db.execute(query, values).fetchone()[0]
 
     def _rows(self, tail: str, values: Iterable[Any] = ()) -> list[Row]:
-        return [Row(*found) for found in self.db.execute(f"{_SELECT} {tail}", tuple(values))]
+        return [_row(found) for found in self.db.execute(f"{_SELECT} {tail}", tuple(values))]
 
     def get(self, job_id: str) -> Row | None:
         """The row of one job."""
@@ -45,21 +82,23 @@ class Lookups(Stamps):
     def all_at(self, place: str, after: str, limit: int) -> list[tuple[str, str]]:
         """(id, name) of a folder's rows in the order of their names, a page at a time."""
         query = "SELECT id, name FROM jobs WHERE place = ? AND name > ? ORDER BY name LIMIT ?"
-        return self.db.execute(query, (place, after, limit)).fetchall()
+        return [
+            (_text(job_id), _text(name)) for job_id, name in self.db.execute(query, (place, after, limit))
+        ]
 
     def count_at(self, place: str) -> int:
         """How many rows a folder has."""
-        return int(self._one("SELECT count(*) FROM jobs WHERE place = ?", place))
+        return _number(self._one("SELECT count(*) FROM jobs WHERE place = ?", place))
 
     def claim_places(self) -> list[str]:
         """The workers' folders that have rows. The range keeps SQLite from walking through a million others."""
         query = "SELECT DISTINCT place FROM jobs WHERE place > 'processing/' AND place < 'processing0'"
-        return [place for (place,) in self.db.execute(query)]
+        return [_text(place) for (place,) in self.db.execute(query)]
 
     def counts(self) -> dict[str, int]:
         """Jobs by state, in the order of STATES."""
         found = dict(self.db.execute("SELECT state, n FROM counts").fetchall())
-        return {state: found.get(state, 0) for state in STATES}
+        return {state: _number(found.get(state, 0)) for state in STATES}
 
     def list(self, state: str | None, limit: int | None, after: int = -1) -> list[Row]:
         """Rows in the order of arrival, of one state or all; after is the last number already seen."""
@@ -69,14 +108,14 @@ class Lookups(Stamps):
 
     def next_seq(self) -> int:
         """A number behind all others, for a job that goes to the end of the line."""
-        return int(self._one("SELECT coalesce(max(seq), 0) + 1 FROM jobs"))
+        return _number(self._one("SELECT coalesce(max(seq), 0) + 1 FROM jobs"))
 
     def outlook(self) -> tuple[bool, int | None]:
         """Whether a job can run now, and the moment of the next scheduled one or retry."""
         ready = "EXISTS (SELECT 1 FROM jobs WHERE ready_key IS NOT NULL)"
         due = "(SELECT min(due) FROM jobs WHERE due IS NOT NULL)"
         found = self.db.execute(f"SELECT {ready}, {due}").fetchone()
-        return bool(found[0]), found[1]
+        return bool(found[0]), None if found[1] is None else _number(found[1])
 
     def suggest(self) -> Row | None:
         """The waiting job that is first in order."""

@@ -550,3 +550,39 @@ def test_damage_in_the_middle_of_an_enqueue_costs_nothing(
             spool.enqueue("true", id="taken")
     assert Spool(spool_dir).counts()["pending"] == 2
     assert spool.counts()["pending"] == 2
+
+
+NO_ROWS = [
+    "UPDATE jobs SET due = 'worker-0.json'",
+    "UPDATE jobs SET name = x'07' WHERE id = 'job'",
+    "UPDATE jobs SET id = x'00' WHERE id = 'job'",
+    "UPDATE jobs SET arrived = 'never' WHERE id = 'job'",
+    "UPDATE jobs SET priority = 'high' WHERE id = 'job'",
+    "UPDATE counts SET n = 'many' WHERE state = 'pending'",
+]
+
+
+@pytest.mark.parametrize("statement", NO_ROWS)
+def test_what_can_be_no_row_is_damage_and_ends_no_worker(spool_dir: Path, statement: str) -> None:
+    """A copy written over a live file mixes pages, and SQLite hands out text for a number without a word."""
+    drop(spool_dir, "later", command="true", run_at=FAR)
+    drop(spool_dir, "job", command="true", run_at=FAR)
+    Spool(spool_dir).refresh()
+    change(database(spool_dir), statement)
+
+    drain(spool_dir, wait_retries=False)
+    spool = Spool(spool_dir)
+    assert {row.id for row in spool.list()} == {"later", "job"}
+    assert spool.counts()["pending"] == 2
+    drain(spool_dir, now=lambda: time.time() + 80 * 365.25 * 86400)
+    assert finished(spool_dir, "later", "job")
+
+
+def test_a_moment_that_is_none_is_damage(spool_dir: Path) -> None:
+    """Asked for alone, it comes out of SQLite's own index of it, which no row vouches for."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", run_at=FAR)
+    spool.refresh()
+    change(database(spool_dir), "UPDATE jobs SET due = 'worker-0.json'")
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        spool._index.outlook()

@@ -69,6 +69,20 @@ TRUST = (
         ("tests/test_index.py::test_damage_in_the_middle_of_an_enqueue_costs_nothing",),
     ),
     Mutant(
+        "index: anything is a row",
+        "lookups.py",
+        "    if shape not in _shapes:\n",
+        "    if False:\n",
+        ("tests/test_index.py::test_what_can_be_no_row_is_damage_and_ends_no_worker",),
+    ),
+    Mutant(
+        "index: anything is a moment",
+        "lookups.py",
+        "None if found[1] is None else _number(found[1])",
+        "found[1]",
+        ("tests/test_index.py::test_a_moment_that_is_none_is_damage",),
+    ),
+    Mutant(
         "stop: the name is enough",
         "pool.py",
         "or asked.process is None or not asked.process.is_running()",
