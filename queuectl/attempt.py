@@ -183,8 +183,13 @@ def _shelve(source: str, target: str) -> None:
         files.move(source, target)
 
 
-def record(job: Job, outcome: Outcome, worker: str, *, started: float, now: float, settings: Settings) -> str:
-    """Write an attempt's outcome into the job and decide what follows; returns the new state."""
+def record(job: Job, outcome: Outcome, *, now: float, settings: Settings, digest: str | None = None) -> str:
+    """Write an attempt's outcome into the job, which knows its worker and its start; returns the new state.
+
+    Args:
+        digest: SHA-256 of the file that was read for this run, if somebody else than queuectl wrote it: whatever
+            became of the file since, the record says which one it was that ran.
+    """
     uncharged = outcome.ending == Ending.STOPPED
     if not uncharged:
         job.attempts += 1
@@ -192,13 +197,15 @@ def record(job: Job, outcome: Outcome, worker: str, *, started: float, now: floa
     error = outcome.error and one_line(outcome.error)
     if outcome.ending == Ending.TIMED_OUT and job.timeout == settings.timeout:
         error = f"{error}; this is the default limit, see: queuectl config set timeout"
-    job.started_at, job.finished_at = started, now
+    job.finished_at = now
     job.duration = round(outcome.duration, 6)
     job.exit_code = outcome.exit_code
     job.last_error = error
-    job.worker = worker
     job.next_retry_at = None
-    job.add_run(_entry(job, worker, outcome, error, charged=not uncharged))
+    entry = _entry(job, outcome, error, charged=not uncharged)
+    if digest:
+        entry["file_sha256"] = digest
+    job.add_run(entry)
     if uncharged:
         return "pending"
     if outcome.ending == Ending.CANCELLED:
@@ -208,11 +215,11 @@ def record(job: Job, outcome: Outcome, worker: str, *, started: float, now: floa
     return decision.state
 
 
-def _entry(job: Job, worker: str, outcome: Outcome, error: str | None, *, charged: bool) -> dict[str, Any]:
+def _entry(job: Job, outcome: Outcome, error: str | None, *, charged: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "run": run_number(job),
         "attempt": job.attempts if charged else job.attempts + 1,
-        "worker": worker,
+        "worker": job.worker,
         "outcome": str(outcome.ending),
         "started_at": times.iso(job.started_at or 0),
         "finished_at": times.iso(job.finished_at or 0),

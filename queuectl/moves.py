@@ -43,6 +43,7 @@ class Claim:
     """A job in a worker's hands: the folder says so, and `job` is what was read after the rename.
 
     `ours`: queuectl wrote the file, and nobody else has a name for it.
+    `digest`: SHA-256 of the bytes that were read, in hex, of a file that somebody else wrote or changed.
     """
 
     job: Job
@@ -50,6 +51,7 @@ class Claim:
     row: Row
     ours: bool = False
     settled: bool = False
+    digest: str | None = None
 
 
 class Mover(HandMoves):
@@ -264,8 +266,9 @@ class Mover(HandMoves):
             ours = bool(row.ours) and (status.st_ino, status.st_nlink) == (row.inode, 1)
             untouched = ours and (status.st_mtime_ns, status.st_size) == (row.mtime, row.size)
             job = jobs.parse_own(data) if untouched else jobs.parse(data)
+            digest = None if untouched else _digest(data)
         except (files.Unfit, InvalidJob, OSError):
-            job, ours = None, False
+            job, ours, digest = None, False, None
         if job is not None:
             job.id = job.id or row.id
             if job.state in ("completed", "dead"):
@@ -274,7 +277,7 @@ class Mover(HandMoves):
             if job.id == row.id and (job.due_at or 0) <= self.now():
                 if (job.priority, job.max_retries) != (row.priority, row.max_retries):
                     self._tell_edited(job, row, path)
-                return Claim(job, path, row, ours)
+                return Claim(job, path, row, ours, digest=digest)
         # Edited since the index saw it: back it goes, and the intake will look at it anew.
         self._put_back(path, row)
         return None
@@ -414,3 +417,9 @@ class Mover(HandMoves):
             row = row_of(claim.job, PENDING, name, status, state=state, arrived=claim.row.arrived, now=now)
             row.settings = claim.row.settings
             self.index.put(row)
+
+
+def _digest(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()

@@ -327,9 +327,8 @@ class Worker:
     def _work(self, claim: Claim) -> None:
         job = claim.job
         job.accept(self._settings)
-        started = self._now()
         self._say(attempt.started_line(job))
-        job.started_at, job.worker = started, self.name
+        job.started_at, job.worker = self._now(), self.name
         try:
             outcome = self._run(claim)
         except SpoolError as error:
@@ -345,8 +344,7 @@ class Worker:
                 retire=outcome.leftovers > 0,
                 printed=outcome.printed,
             )
-        now = self._now()
-        state = attempt.record(job, outcome, self.name, started=started, now=now, settings=self._settings)
+        state = attempt.record(job, outcome, now=self._now(), settings=self._settings, digest=claim.digest)
         if self._settle(claim, state):
             self._say(attempt.ended_line(job, outcome, state))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -481,3 +482,22 @@ def test_a_state_folder_that_is_a_link_or_a_file(spool_dir: Path, outside: Path,
     assert str(spool_dir / folder) in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 2
+
+
+def test_what_ran_is_what_was_read(spool_dir: Path, workers: Callable[..., Any]) -> None:
+    """A file rewritten after its check changes nothing: the record says which bytes it was that ran, by their hash."""
+    original = b'{"command": "echo first; while ! test -e $HOME/go; do sleep 0.02; done", "timeout": 60}\n'
+    home = Path(os.environ["HOME"])
+    drop_bytes(spool_dir, "job.json", original)
+    with (spool_dir / "pending" / "job.json").open("r+b") as still_open:
+        workers(1)
+        wait_until(lambda: where_is(spool_dir, "job") == ["processing/worker-0"])
+        wait_until(lambda: (spool_dir / "data" / "workers" / "worker-0.out").stat().st_size)
+        still_open.write(b'{"command": "echo second", "timeout": 60}'.ljust(len(original)))
+    (home / "go").touch()
+    wait_until(lambda: finished(spool_dir, "job"))
+
+    record = load(spool_dir / "done" / "job.json")
+    assert record["output"] == "first\n"
+    assert record["command"].startswith("echo first")
+    assert record["history"][0]["file_sha256"] == hashlib.sha256(original).hexdigest()

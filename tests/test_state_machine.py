@@ -642,9 +642,8 @@ class Machine(RuleBasedStateMachine):
         known = self.jobs[claim.job.extra["tag"]]
         ending, code = OUTCOMES[how]
         outcome = Outcome(ending, code, None if how == "success" else how, 0.01, 0)
-        state = attempt.record(
-            claim.job, outcome, name, started=self.clock, now=self.clock, settings=worker._settings
-        )
+        claim.job.worker, claim.job.started_at = name, self.clock
+        state = attempt.record(claim.job, outcome, now=self.clock, settings=worker._settings)
         spares, worker._spares = worker._spares, worker._spares if recycle else None
         try:
             with self._fuse.burning(fuse):
