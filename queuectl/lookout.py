@@ -74,11 +74,13 @@ class Lookout:
         began = time.monotonic()
         if self._is_resting(began) or (self._scan is None and not self._begin(began)):
             return
+        spent = time.thread_time()
         while self._scan is not None and time.monotonic() - began < SLICE:
             if next(self._scan, self) is self:
                 self._end_scan()
         now = time.monotonic()
-        self._cost += now - began
+        # Not by the clock: on a machine busy with others the next look would be put off for minutes.
+        self._cost += time.thread_time() - spent
         self._rest_until = now + (now - began) * CAUTION_SHARE
         self._not_before = now + self._cost * SHARE
         self._safety_at = now + max(SAFETY, self._cost * SAFETY_SHARE)
