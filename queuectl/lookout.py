@@ -85,6 +85,11 @@ class Lookout:
         self._not_before = now + self._cost * SHARE
         self._safety_at = now + max(SAFETY, self._cost * SAFETY_SHARE)
 
+    def go_on(self) -> None:
+        """Go on with what has begun while a long job runs: colleagues wait for our look, and could not begin their own."""
+        if self._scan is not None or self._edits is not None:
+            self.take_in()
+
     def _begin(self, now: float) -> bool:
         if now < self._not_before:
             return False

@@ -198,6 +198,8 @@ class Worker:
                 self._intake.refresh()
             if self._seat:
                 self._seat.hold_on()
+            if busy:
+                self._lookout.go_on()
             claimants = self._glance.busy(self._now())
             given = self.layout, self._mover, self._settings
             recover.abandoned(*given, self._troubles.say_once, mine=self.name, busy=claimants)

@@ -248,3 +248,23 @@ def test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one(spool_dir: Path
     assert asked == [(False, False), (False, True)]
     lookout.close()
     worker._index.close()
+
+
+def test_a_look_goes_on_while_a_long_job_runs(spool_dir: Path) -> None:
+    """Nobody else can look meanwhile: a drop would wait for as long as that job takes."""
+    worker = Worker(spool_dir)
+    worker.check()
+    worker._intake.refresh()
+    look_to_the_end(worker)
+    steps = iter(range(10**9))
+    worker._intake.scan = lambda *_, **__: (None for _ in steps)  # type: ignore[method-assign]
+    drop(spool_dir, "dropped", command="true")
+    worker._lookout.take_in()
+    begun = next(steps)
+    assert begun > 0
+
+    worker._tick(busy=True)
+
+    assert next(steps) > begun + 1
+    worker._lookout.close()
+    worker._index.close()

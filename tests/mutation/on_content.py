@@ -110,6 +110,13 @@ MIRROR = (
         ("tests/test_belief.py::test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one",),
     ),
     Mutant(
+        "index: a look stands still while a long job runs",
+        "worker.py",
+        "                self._lookout.go_on()\n",
+        "                pass\n",
+        ("tests/test_belief.py::test_a_look_goes_on_while_a_long_job_runs",),
+    ),
+    Mutant(
         "index: a look for edits takes all the time",
         "lookout.py",
         "        if began < self._edits_at:\n            return\n",
