@@ -342,7 +342,7 @@ def test_out_of_memory_the_attempt_is_recorded_and_the_worker_lives(
     (info,) = Spool(spool).workers()
     process = psutil.Process(info.pid)
     wait_until(lambda: is_at_rest(process))
-    limit(**{"as": process.memory_info().vms + (1 << 20)})
+    limit(**{"as": process.memory_info().vms + (4 << 20)})
     drop_as_limited(spool, "job", command=EATER, max_retries=1)
     wait_until(lambda: finished(spool, "job"), 20)
     record = load(spool / "dead" / "job.json")
