@@ -25,32 +25,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(900)
 
 SIZES = {"ext4": 64, "xfs": 300}
-STEPS = {
-    "ext4": (
-        "write",
-        "ftruncate",
-        "fsync",
-        "syncfs",
-        "rename",
-        "renameat2",
-        "link",
-        "unlink",
-        "mkdir",
-        "rmdir",
-    ),
-    "xfs": (
-        "write",
-        "ftruncate",
-        "fsync",
-        "syncfs",
-        "rename",
-        "renameat2",
-        "link",
-        "unlink",
-        "mkdir",
-        "rmdir",
-    ),
-}
+STEPS = dict.fromkeys(
+    SIZES,
+    ("write", "ftruncate", "fsync", "syncfs", "rename", "renameat2", "link", "unlink", "mkdir", "rmdir"),
+)
 SOME = {
     "ext4": ("fsync", "syncfs", "rename", "renameat2", "link", "unlink"),
     "xfs": ("fsync", "syncfs", "renameat2", "link"),
