@@ -63,7 +63,7 @@ class Intake:
         self.layout = layout
         self.index = index
         self.mover = mover
-        self.unfinished = self._looked = 0
+        self.unfinished = self.looked = self.taken = 0
         self._settings = settings
         self.report = report
         self._left_dead: dict[str, Row] = {}
@@ -152,9 +152,9 @@ class Intake:
                 in_rows, incomplete = self._take_chunk(place, names, empty=empty)
                 present += in_rows
                 unfinished += incomplete
-                self._looked += len(names)
+                self.looked += len(names)
                 if self.report:
-                    self.report(self._looked)
+                    self.report(self.looked)
                 yield
             whole = present == self.index.count_at(place)
             if thorough and not whole:
@@ -195,6 +195,7 @@ class Intake:
         present = len(names) - len(new) - len(changed)
         if not new and not changed:
             return present, 0
+        known_before = present
         folder = os.path.join(self.layout.root, place)
         self._reader.begin(micros(self.mover.now()), self._settings())
         # Inodes lie beside each other on the disk; names come in the order of a hash.
@@ -221,6 +222,7 @@ class Intake:
             present += len(self.index.inodes_at(place, looked_at))
         for name, reason, status in buried:
             self._bury(os.path.join(folder, name), reason, status)
+        self.taken += present - known_before + len(buried)
         return present, unfinished
 
     def edits(self) -> Iterator[None]:

@@ -74,13 +74,15 @@ class Lookout:
         began = time.monotonic()
         if self._is_resting(began) or (self._scan is None and not self._begin(began)):
             return
-        spent = time.thread_time()
+        spent, looked, taken = time.thread_time(), self._intake.looked, self._intake.taken
         while self._scan is not None and time.monotonic() - began < SLICE:
             if next(self._scan, self) is self:
                 self._end_scan()
         now = time.monotonic()
-        # Not by the clock: on a machine busy with others the next look would be put off for minutes.
-        self._cost += time.thread_time() - spent
+        # Not by the clock: on a machine busy with others the next look would be put off for minutes. And what takes
+        # in new files is no cost: a hundred thousand drops would have to wait for a rest after each part of them.
+        in_vain = 1 - (self._intake.taken - taken) / max(1, self._intake.looked - looked)
+        self._cost += (time.thread_time() - spent) * max(0.0, in_vain)
         self._rest_until = now + (now - began) * CAUTION_SHARE
         self._not_before = now + self._cost * SHARE
         self._safety_at = now + max(SAFETY, self._cost * SAFETY_SHARE)

@@ -268,3 +268,24 @@ def test_a_look_goes_on_while_a_long_job_runs(spool_dir: Path) -> None:
     assert next(steps) > begun + 1
     worker._lookout.close()
     worker._index.close()
+
+
+def test_only_a_look_in_vain_is_a_cost(spool_dir: Path) -> None:
+    """What takes in new files is not followed by a rest; a look at what is known, or at what stays half written, is."""
+    worker = Worker(spool_dir)
+    worker.check()
+    worker._intake.refresh()
+    look_to_the_end(worker)
+    lookout = worker._lookout
+    for number in range(200):
+        drop(spool_dir, f"job{number}", command="true")
+    lookout._not_before = 0.0
+    look_to_the_end(worker)
+    assert lookout._cost < 1e-4
+
+    lookout.moved()
+    lookout._not_before = lookout._safety_at = 0.0
+    look_to_the_end(worker)
+    assert lookout._cost > 1e-4
+    lookout.close()
+    worker._index.close()
