@@ -232,7 +232,7 @@ class Worker:
         with self._troubles.outlive():
             self._intake.refresh()
             self._chores.begin(self._seat.after if self._seat else None)
-            self._intake.refresh()
+            self._intake.refresh()  # again: the chores may have found reason to doubt the index
             recover.leftovers(self.layout, self._mover, self._settings, self.name, self._troubles.say_once)
             sweep(self.layout, self.name, self._index.boot)
             os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)

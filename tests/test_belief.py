@@ -128,12 +128,18 @@ def look_to_the_end(worker: Worker) -> None:
     wait_until(done, 20)
 
 
-def test_a_worker_that_moves_looks_again_though_nothing_shows(spool_dir: Path) -> None:
-    """A drop that falls beside one of its own moves leaves no trace in the folder's time."""
+def a_worker_at_rest(spool_dir: Path) -> Worker:
+    """A worker that has looked at all there is."""
     worker = Worker(spool_dir)
     worker.check()
     worker._intake.refresh()
-    look_to_the_end(worker)  # the first look of all goes deeper
+    look_to_the_end(worker)
+    return worker
+
+
+def test_a_worker_that_moves_looks_again_though_nothing_shows(spool_dir: Path) -> None:
+    """A drop that falls beside one of its own moves leaves no trace in the folder's time."""
+    worker = a_worker_at_rest(spool_dir)
     worker._lookout._not_before = 0.0
     drop(spool_dir, "dropped", command="true")
     status = os.stat(spool_dir / "pending")
@@ -158,10 +164,7 @@ def test_a_worker_that_moves_looks_again_though_nothing_shows(spool_dir: Path) -
 
 def test_a_busy_worker_looks_before_each_claim(spool_dir: Path) -> None:
     """The end of a job and the claim of the next share a transaction only if nothing has dropped in meanwhile."""
-    worker = Worker(spool_dir)
-    worker.check()
-    worker._intake.refresh()
-    look_to_the_end(worker)  # the first look of all goes deeper
+    worker = a_worker_at_rest(spool_dir)
     assert worker._lookout.calm()
 
     drop(spool_dir, "urgent", command="true")
@@ -220,10 +223,7 @@ def test_a_long_look_for_edits_does_not_hold_the_jobs_up(spool_dir: Path) -> Non
 
 def test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one(spool_dir: Path) -> None:
     """It takes a tenth of a busy worker's time, believes what was believed, and ends as soon as something drops in."""
-    worker = Worker(spool_dir)
-    worker.check()
-    worker._intake.refresh()
-    look_to_the_end(worker)
+    worker = a_worker_at_rest(spool_dir)
     steps, asked = iter(range(10**9)), []
 
     def scan(_place: str, *, thorough: bool, stamped: bool) -> Iterator[None]:
@@ -252,10 +252,7 @@ def test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one(spool_dir: Path
 
 def test_a_look_goes_on_while_a_long_job_runs(spool_dir: Path) -> None:
     """Nobody else can look meanwhile: a drop would wait for as long as that job takes."""
-    worker = Worker(spool_dir)
-    worker.check()
-    worker._intake.refresh()
-    look_to_the_end(worker)
+    worker = a_worker_at_rest(spool_dir)
     steps = iter(range(10**9))
     worker._intake.scan = lambda *_, **__: (None for _ in steps)  # type: ignore[method-assign]
     drop(spool_dir, "dropped", command="true")
@@ -272,10 +269,7 @@ def test_a_look_goes_on_while_a_long_job_runs(spool_dir: Path) -> None:
 
 def test_only_a_look_in_vain_is_a_cost(spool_dir: Path) -> None:
     """What takes in new files is not followed by a rest; a look at what is known, or at what stays half written, is."""
-    worker = Worker(spool_dir)
-    worker.check()
-    worker._intake.refresh()
-    look_to_the_end(worker)
+    worker = a_worker_at_rest(spool_dir)
     lookout = worker._lookout
     for number in range(200):
         drop(spool_dir, f"job{number}", command="true")
