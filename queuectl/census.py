@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from queuectl import aside, files
+from queuectl import aside, files, ids
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob
 from queuectl.finding import STALE, Finding
@@ -292,7 +292,7 @@ class _Bury:
         self._case, self._path, self._reason = case, path, reason
 
     def __call__(self) -> None:
-        self._case.mover.bury_file(self._path, jobs.new_id(self._case.now()), self._reason)
+        self._case.mover.bury_file(self._path, ids.new_id(self._case.now()), self._reason)
 
 
 class _Explain:

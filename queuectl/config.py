@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from queuectl import files, job, times
+from queuectl import fields, files, times
 from queuectl.errors import ConfigError, SpoolError
 from queuectl.plain import dataclass
 
@@ -32,6 +32,9 @@ class Settings:
     max_backoff: float = 86400
     timeout: float = 20
     priority: int = 5
+    jitter: float | None = None
+    retry_on: list[int] | None = None
+    give_up_on: list[int] | None = None
     worker_count: int | None = None
     stop_timeout: float = 30
     kill_grace: float = 5
@@ -64,7 +67,7 @@ class Key:
 
 
 def _as_in_a_job(name: str) -> Callable[[object], Any]:
-    return lambda value: job.check_field(name, value)
+    return lambda value: fields.check_field(name, value)
 
 
 def _duration(value: object) -> float:
@@ -86,6 +89,17 @@ def _folder(value: object) -> str:
     return os.path.expanduser(value)
 
 
+def _exit_codes(value: object) -> list[int]:
+    if isinstance(value, str) and value.replace(",", " ").split():
+        words = value.replace(",", " ").split()
+        if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
+            raise ValueError(f"must be exit codes, like 100 111, not {value!r}")
+        value = [int(word) for word in words]
+    codes = [value] if isinstance(value, int) and not isinstance(value, bool) else value
+    found: list[int] = fields.check_field("retry_on", codes)
+    return found
+
+
 def _names(value: object) -> str:
     import re
 
@@ -105,7 +119,7 @@ def _durability(value: object) -> str:
     return str(value)
 
 
-_TEXTS = (_folder, _names, _durability)
+_TEXTS = (_folder, _names, _durability, _exit_codes)
 """What is typed for these is text, even a name like 1e3."""
 
 
@@ -137,6 +151,14 @@ _ALL = (
     Key("max_backoff", 86400, _duration, "no wait between two attempts is longer", "seconds"),
     Key("timeout", 20, _duration, "longest time an attempt may take; 0 = no limit", "seconds"),
     Key("priority", 5, _as_in_a_job("priority"), "1 to 10, higher is more urgent"),
+    Key(
+        "jitter",
+        None,
+        _as_in_a_job("jitter"),
+        "0 to 1: by which share of itself a wait between attempts is drawn longer; unset: 0",
+    ),
+    Key("retry_on", None, _exit_codes, "exit codes that are tried again, all others are not; unset: all"),
+    Key("give_up_on", None, _exit_codes, "exit codes that are not tried again; unset: none"),
     Key("worker_count", None, _count, "workers that `worker start` starts without --count; unset: 1"),
     Key("stop_timeout", 30, _duration, "how long `worker stop` waits before it says who is busy", "seconds"),
     Key("kill_grace", 5, _duration, "time between TERM and KILL when a job is ended", "seconds"),
@@ -166,7 +188,13 @@ _ALL = (
     Key("incoming", None, _folder, "a folder from which other users' jobs are taken; unset: none"),
     Key("incoming_users", None, _names, "who may hand jobs in there, like `alice bob`; unset: nobody"),
 )
-_EXAMPLES = {"incoming": "/var/spool/jobs", "incoming_users": "alice"}
+_EXAMPLES = {
+    "incoming": "/var/spool/jobs",
+    "incoming_users": "alice",
+    "retry_on": "'111 75'",
+    "give_up_on": "100",
+    "jitter": "0.5",
+}
 KEYS: Mapping[str, Key] = {key.name: key for key in _ALL}
 """Every setting by its name, in the order in which they are shown."""
 
@@ -196,6 +224,8 @@ def shown(value: object) -> str:
     """A setting's value as people write it: 20 and not 20.0; unset for None."""
     if value is None:
         return "unset"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
     return times.seconds(value) if isinstance(value, float) else str(value)
 
 

@@ -20,10 +20,11 @@ from queuectl import job as jobs
 from queuectl.boot import boot_id
 from queuectl.census import Census
 from queuectl.errors import InvalidJob, QueuectlError
+from queuectl.fields import STATES
 from queuectl.finding import Case, Finding
 from queuectl.index import Index
 from queuectl.intake import Intake
-from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, STATES
+from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
 from queuectl.moves import Mover
 from queuectl.owner import Lock
 from queuectl.row import RENEWED, ready_key

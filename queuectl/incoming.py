@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import files, guard
+from queuectl import files, guard, ids
 from queuectl import job as jobs
 from queuectl.errors import DuplicateId, InvalidJob, SpoolError
 from queuectl.foreign import Found, is_job_name, read_foreign
@@ -135,7 +135,7 @@ class Drops:
         mark = _mark(status)
         if job.id is None:
             stem = os.path.basename(path)[: -len(".json")]
-            free = jobs.is_id(stem) and (mover.state_of(stem) is None or self._is_queued(stem, mark))
+            free = ids.is_id(stem) and (mover.state_of(stem) is None or self._is_queued(stem, mark))
             # Drawn from the file itself: a crash between queueing and deleting must not queue it twice.
             job.id = stem if free else f"in-{mark[:20]}"
         job.renew()

@@ -45,7 +45,9 @@ values_of = attrgetter(*COLUMNS)
 _INSERT = f"INSERT INTO jobs({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _INSERT_NEW = _INSERT.replace("INSERT", "INSERT OR IGNORE", 1)
 _OF_AN_END = tuple(
-    c for c in COLUMNS if c not in ("id", "seq", "ready_key", "due", "arrived", "run_at", "command")
+    c
+    for c in COLUMNS
+    if c not in ("id", "seq", "ready_key", "due", "arrived", "run_at", "command", "tags", "unique_key")
 )
 _ENDED = f"""UPDATE jobs SET {", ".join(f"{c} = ?" for c in _OF_AN_END)}
  WHERE seq = ? AND id = ? AND ready_key IS NULL AND due IS NULL"""

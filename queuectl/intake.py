@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 
-from queuectl import claims, files, spares
-from queuectl import job as jobs
+from queuectl import claims, files, ids, spares
 from queuectl.errors import SpoolError
 from queuectl.foreign import Found, explanation, is_job_name
 from queuectl.layout import DEAD, DONE, PENDING
@@ -327,10 +326,10 @@ class Intake:
             known = self.index.at(place, [name]).get(name)
             if known is not None:
                 job.id = known.id
-            elif jobs.is_id(stem) and self.mover.state_of(stem, but=path) is None:
+            elif ids.is_id(stem) and self.mover.state_of(stem, but=path) is None:
                 job.id = stem
             else:
-                job.id = jobs.new_id(self.mover.now())
+                job.id = ids.new_id(self.mover.now())
             return None
         taken = self.mover.state_of(job.id, but=path)
         if taken == "processing" and claims.is_continued(self.layout, job):
@@ -357,9 +356,9 @@ class Intake:
 
     def _free_id(self, name: str, path: str) -> str:
         stem = name.rpartition(".")[0]
-        if jobs.is_id(stem) and self.mover.state_of(stem, but=path) is None:
+        if ids.is_id(stem) and self.mover.state_of(stem, but=path) is None:
             return stem
-        return jobs.new_id(self.mover.now())
+        return ids.new_id(self.mover.now())
 
     def _bury(self, path: str, reason: str, status: os.stat_result | None) -> None:
         job_id = self._free_id(os.path.basename(path), path)

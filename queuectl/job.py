@@ -1,20 +1,18 @@
-"""The record: a job's fields, their validation, JSON both ways, the grammar of ids."""
+"""The record: a job's fields, and JSON both ways."""
 
 from __future__ import annotations
 
-import os
 import sys
-import time
-from functools import lru_cache
 from operator import attrgetter
 
 from queuectl import times
 from queuectl.errors import InvalidJob
+from queuectl.fields import CHECKS
 from queuectl.plain import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from queuectl.config import Settings
@@ -28,34 +26,11 @@ READ_LIMIT = 8 << 20
 FIRST_RUNS, LAST_RUNS = 5, 95
 """How many entries of a history are kept: without a bound, a job that is tried for ever outgrows READ_LIMIT."""
 
-_FIVE_BITS = b"0123456789abcdefghjkmnpqrstvwxyz" * 8
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-_DEVICES = frozenset(
-    ["con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(10))]
-)
-_DEFAULTED = ("priority", "timeout", "max_retries", "backoff_base", "max_backoff")
-_STATES = ("pending", "processing", "completed", "failed", "dead")
+DEFAULTED = ("priority", "timeout", "max_retries", "backoff_base", "max_backoff")
+"""The fields that every accepted job has: the settings decide what the producer leaves open."""
 
-
-def is_id(text: str) -> bool:
-    """Whether text can be an id: 1-64 of A-Z a-z 0-9 . _ -, first a letter or digit; not a Windows device name."""
-    return (
-        0 < len(text) <= 64
-        and not text.strip(_LETTERS + "._-")
-        and text[0] in _LETTERS
-        and text[-1] != "."
-        and text.partition(".")[0].lower() not in _DEVICES
-    )
-
-
-def new_id(now: float) -> str:
-    """An id that sorts by time and that nobody else draws: the second in UTC and 40 random bits."""
-    return f"{_second(int(now))}-{os.urandom(8).translate(_FIVE_BITS).decode()}"
-
-
-@lru_cache(maxsize=1)
-def _second(whole: int) -> str:
-    return time.strftime("%Y%m%dT%H%M%S", time.gmtime(whole))
+OPTIONAL = ("jitter", "retry_on", "give_up_on")
+"""The fields that an accepted job has if the producer or the settings say something of them."""
 
 
 @dataclass(slots=True)
@@ -76,6 +51,15 @@ class Job:
     cwd: str | None = None
     env: dict[str, str] | None = None
     on_crash: str | None = None
+    max_backoff: float | None = None
+    jitter: float | None = None
+    retry_on: list[int] | None = None
+    give_up_on: list[int] | None = None
+    expires_at: float | None = None
+    tags: list[str] | None = None
+    hold: bool = False
+    unique: str | None = None
+    if_exists: str | None = None
 
     state: str = "pending"
     attempts: int = 0
@@ -90,7 +74,6 @@ class Job:
     output: str | None = None
     worker: str | None = None
     crashes: int = 0
-    max_backoff: float | None = None
     history_left_out: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -150,14 +133,14 @@ class Job:
 
     def accept(self, settings: Settings) -> None:
         """Copy the settings in force onto the fields that the producer left out, so that later changes pass it by."""
-        for name in _DEFAULTED:
+        for name in (*DEFAULTED, *OPTIONAL):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(settings, name))
 
     @property
     def leaves_open(self) -> bool:
         """Whether a field that the settings decide has not been decided yet."""
-        return any(getattr(self, name) is None for name in _DEFAULTED)
+        return any(getattr(self, name) is None for name in DEFAULTED)
 
     def continues(self, earlier: Job) -> bool:
         """Whether this is a later copy of the very same job: it knows of all its runs, and of more.
@@ -220,8 +203,10 @@ def _plain_json(record: Mapping[Any, Any]) -> str | None:
 
 _NAMES = tuple(name for name in Job.__match_args__ if name != "extra")
 _values = attrgetter(*_NAMES)
-_MOMENTS = frozenset({"run_at", "created_at", "updated_at", "started_at", "finished_at", "next_retry_at"})
-_BLANK_IS_DEFAULT = frozenset({"crashes", "history_left_out", "history"})
+_MOMENTS = frozenset(
+    {"run_at", "created_at", "updated_at", "started_at", "finished_at", "next_retry_at", "expires_at"}
+)
+_BLANK_IS_DEFAULT = frozenset({"crashes", "history_left_out", "history", "hold"})
 KNOWN = frozenset(_NAMES)
 """All fields that queuectl knows."""
 
@@ -271,7 +256,7 @@ def from_mapping(record: Mapping[str, Any]) -> Job:
     """
     job = Job()
     for name, value in record.items():
-        check = _CHECKS.get(name)
+        check = CHECKS.get(name)
         if check is None:
             job.extra[name] = value
         elif value is not None:
@@ -282,154 +267,3 @@ def from_mapping(record: Mapping[str, Any]) -> Job:
     if not job.command:
         raise InvalidJob("missing: it says what to run", field="command")
     return job
-
-
-def check_field(name: str, value: object) -> Any:
-    """Check one field's value, for a flag of the command line.
-
-    Raises:
-        ValueError: the reason in plain words.
-    """
-    return _CHECKS[name](value)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"must be text, not {_kind(value)}")
-    if "\0" in value:
-        raise ValueError("holds a NUL character")
-    return value
-
-
-def _id(value: object) -> str:
-    text = _text(value)
-    if not is_id(text):
-        shown = text if len(text) <= 70 else text[:70] + "…"
-        raise ValueError(
-            f"{shown!r} cannot be an id: 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit, no device name"
-        )
-    return text
-
-
-def _command(value: object) -> str | list[str]:
-    if isinstance(value, list):
-        if not value or not all(isinstance(part, str) for part in value) or not value[0]:
-            raise ValueError("a list must hold texts, the first of them the program")
-        return [_text(part) for part in value]
-    if not isinstance(value, str):
-        raise ValueError(f"must be text or a list of texts, not {_kind(value)}")
-    if not value.strip():
-        raise ValueError("is empty")
-    return _text(value)
-
-
-def _whole(low: int, high: int) -> Callable[[object], int]:
-    def check(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"must be a whole number, not {_kind(value)}")
-        if not low <= value <= high:
-            bounds = f"{low} to {high}" if high < 10**6 else f"at least {low}"
-            raise ValueError(f"must be {bounds}, not {value}")
-        return value
-
-    return check
-
-
-def _base(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be a number, not {_kind(value)}")
-    if not 1 <= value < float("inf"):
-        raise ValueError(f"must be at least 1, not {value}")
-    if value > 1e300:
-        raise ValueError("must be at most 1e300")
-    return value if value < 2**53 else float(value)
-
-
-def _moment(value: object) -> float:
-    return times.parse_moment(value)
-
-
-def _duration(value: object) -> float:
-    number = times.parse_duration(value)
-    return int(number) if number.is_integer() else number
-
-
-def _env(value: object) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise ValueError(f"must be a map of texts, not {_kind(value)}")
-    for name, text in value.items():
-        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-            raise ValueError(f"{name!r} cannot be the name of a variable")
-        if not isinstance(text, str):
-            raise ValueError(f"the value of {name} must be text, not {_kind(text)}: put it in quotes")
-        _text(text)
-    return value
-
-
-def _on_crash(value: object) -> str:
-    if value not in ("retry", "dead"):
-        raise ValueError(f"must be retry or dead, not {value!r}")
-    return str(value)
-
-
-def _state(value: object) -> str:
-    if value == "done":
-        return "completed"
-    if value not in _STATES:
-        raise ValueError(f"{value!r} is not a state")
-    return str(value)
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be a number, not {_kind(value)}")
-    return value
-
-
-def _history(value: object) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise ValueError("must be a list of objects, one an attempt")
-    return value
-
-
-def _kind(value: object) -> str:
-    names = {
-        bool: "true or false",
-        str: "text",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "an object",
-    }
-    return names.get(type(value), type(value).__name__)
-
-
-_MANY = 2**31
-_CHECKS: dict[str, Callable[[object], Any]] = {
-    "id": _id,
-    "command": _command,
-    "priority": _whole(1, 10),
-    "run_at": _moment,
-    "timeout": _duration,
-    "max_retries": _whole(0, _MANY),
-    "backoff_base": _base,
-    "cwd": _text,
-    "env": _env,
-    "on_crash": _on_crash,
-    "state": _state,
-    "attempts": _whole(0, _MANY),
-    "created_at": _moment,
-    "updated_at": _moment,
-    "started_at": _moment,
-    "finished_at": _moment,
-    "next_retry_at": _moment,
-    "duration": _number,
-    "exit_code": _whole(-_MANY, _MANY),
-    "last_error": _text,
-    "output": _text,
-    "worker": _text,
-    "crashes": _whole(0, _MANY),
-    "max_backoff": _duration,
-    "history_left_out": _whole(0, _MANY),
-    "history": _history,
-}

@@ -10,9 +10,6 @@ from queuectl.errors import SpoolError
 PENDING, PROCESSING, DONE, DEAD = "pending", "processing", "done", "dead"
 FOLDERS = (PENDING, PROCESSING, DONE, DEAD, "logs", "tmp", "data", "data/workers")
 
-STATES = ("pending", "processing", "completed", "failed", "dead")
-"""States as the command line names them, in the order in which they are shown."""
-
 _FEW_RUNS = 1000
 """Above it a look at the folder is cheaper than asking for each file."""
 

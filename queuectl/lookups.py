@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from queuectl.layout import STATES
+from queuectl.fields import STATES
 from queuectl.row import Row
 from queuectl.stamps import Stamps
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 COLUMNS = tuple(Row.__match_args__)
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM jobs"
-_TEXTS = frozenset({"id", "state", "place", "name", "command", "worker", "last_error", "settings"})
+_TEXTS = frozenset(
+    {"id", "state", "place", "name", "command", "worker", "last_error", "settings", "tags", "unique_key"}
+)
 _ALWAYS = frozenset({"id", "state", "place", "name", "seq", "arrived"})
 _shapes: set[tuple[type, ...]] = set()
 

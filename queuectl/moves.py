@@ -274,7 +274,7 @@ class Mover(HandMoves):
             if job.state in ("completed", "dead"):
                 job.renew()
             accept_as_indexed(job, row)
-            if job.id == row.id and (job.due_at or 0) <= self.now():
+            if job.id == row.id and not job.hold and (job.due_at or 0) <= self.now():
                 if (job.priority, job.max_retries) != (row.priority, row.max_retries):
                     self._tell_edited(job, row, path)
                 return Claim(job, path, row, ours, digest=digest)

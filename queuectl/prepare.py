@@ -8,8 +8,8 @@ from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 
+from queuectl import ids, times
 from queuectl import job as jobs
-from queuectl import times
 from queuectl.errors import DuplicateId, InvalidJob, QueuectlError
 from queuectl.job import Job
 from queuectl.plain import dataclass
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
     from queuectl.config import Settings
 
-_OURS = frozenset(
-    name
-    for name in Job.__match_args__
-    if name not in jobs.PRODUCER_FIELDS and name not in ("extra", "max_backoff")
-)
+_OURS = frozenset(name for name in Job.__match_args__ if name not in jobs.PRODUCER_FIELDS and name != "extra")
 
 
 @dataclass(slots=True)
@@ -68,7 +64,7 @@ def prepare(record: Mapping[str, Any], settings: Settings) -> Prepared:
     job.accept(settings)
     job.created_at = job.updated_at = now
     chosen = job.id is not None
-    job.id = job.id or jobs.new_id(now)
+    job.id = job.id or ids.new_id(now)
     try:
         data = job.to_bytes()
     except TypeError as error:
@@ -103,15 +99,15 @@ def prepare_batch(
         the jobs, and the trouble that ended the batch early: those before it are good.
     """
     batch: list[Prepared] = []
-    ids: set[str | None] = set()
+    given: set[str | None] = set()
     try:
         for record in islice(source, size):
             made = prepare({**record, **common} if common else record, settings)
-            while not made.chosen and made.job.id in ids:
+            while not made.chosen and made.job.id in given:
                 made = prepare({**record, **common}, settings)
-            if made.job.id in ids:
+            if made.job.id in given:
                 raise DuplicateId(made.job.id or "", "pending")
-            ids.add(made.job.id)
+            given.add(made.job.id)
             batch.append(made)
     except QueuectlError as error:
         return batch, error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
+from queuectl import ids
 from queuectl import job as jobs
 from queuectl.config import Settings
 from queuectl.foreign import Found, bears, explanation, read_foreign
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from queuectl.job import Job
 
-_DEFAULTED = ("priority", "timeout", "max_retries", "backoff_base", "max_backoff")
-_defaulted = attrgetter(*_DEFAULTED)
+_OPEN = (*jobs.DEFAULTED, *jobs.OPTIONAL)
+_left_open = attrgetter(*_OPEN)
 
 
 class Reader:
@@ -36,7 +37,7 @@ class Reader:
         self._micros = 0
         self._in_force = Settings()
         self._accepted_from: Settings | None = None
-        self._accepted: dict[tuple[str, ...], str] = {}
+        self._accepted: dict[tuple[str, ...], str | None] = {}
 
     def begin(self, now: int, settings: Settings) -> None:
         """Say what holds for the files that are read next.
@@ -80,7 +81,7 @@ class Reader:
         if job is None or found.status is None:
             return None
         job_id = job.id or name[: -len(".json")]
-        if job.id is None and not jobs.is_id(job_id):
+        if job.id is None and not ids.is_id(job_id):
             return None
         if place == PENDING and (job.state in ("completed", "dead") or job_id in left_dead):
             return None
@@ -104,17 +105,13 @@ class Reader:
 
     def _accept(self, job: Job) -> str | None:
         """Settle what the producer left open, and remember it: a later `config set` is for new jobs only."""
-        left_open = tuple(
-            [name for name, value in zip(_DEFAULTED, _defaulted(job), strict=True) if value is None]
-        )
+        left_open = tuple([name for name, value in zip(_OPEN, _left_open(job), strict=True) if value is None])
         settings = self._in_force
         for name in left_open:
             setattr(job, name, getattr(settings, name))
-        if not left_open:
-            return None
         if settings is not self._accepted_from:
             self._accepted_from, self._accepted = settings, {}
         if left_open not in self._accepted:
-            values = {name: getattr(settings, name) for name in left_open}
-            self._accepted[left_open] = orjson.dumps(values).decode()
+            values = {name: value for name in left_open if (value := getattr(settings, name)) is not None}
+            self._accepted[left_open] = orjson.dumps(values).decode() if values else None
         return self._accepted[left_open]

@@ -24,7 +24,8 @@ SHOWN = 200
 class Row:
     """What the index knows of one job. Moments are whole microseconds since the epoch.
 
-    `ours` is 1 for a file that queuectl itself wrote. A waiting job has either a `ready_key`, its place in the order, or `due`, the moment when it gets one.
+    `ours` is 1 for a file that queuectl itself wrote. A waiting job has either a `ready_key`, its place in the order,
+    or `due`, the moment when it gets one, or neither: then it is held. `tags` has a blank before and after each tag.
     """
 
     id: str
@@ -51,6 +52,16 @@ class Row:
     size: int = 0
     settings: str | None = None
     ours: int = 0
+    tags: str | None = None
+    unique_key: str | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    duration: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for somebody to release it."""
+        return self.state in {"pending", "failed"} and self.ready_key is None and self.due is None
 
 
 def micros(moment: float) -> int:
@@ -107,10 +118,16 @@ def row_of(
         inode=status.st_ino,
         mtime=status.st_mtime_ns,
         size=status.st_size,
+        unique_key=job.unique,
+        started_at=None if job.started_at is None else micros(job.started_at),
+        finished_at=None if job.finished_at is None else micros(job.finished_at),
+        duration=None if job.duration is None else round(job.duration * 1e6),
     )
+    if job.tags:
+        row.tags = f" {' '.join(job.tags)} "
     if state == "dead" and not row.last_error:
         row.last_error = BY_HAND
-    if state in ("pending", "failed"):
+    if state in ("pending", "failed") and not job.hold:
         due = None if job.due_at is None else micros(job.due_at)
         if due is not None and due > now:
             row.due = due

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from itertools import islice
 
-from queuectl import files
+from queuectl import files, ids
 from queuectl import job as jobs
 from queuectl.boot import boot_id
 from queuectl.errors import DuplicateId, InvalidJob, JobNotFound, MoveError, QueuectlError, SpoolError
@@ -221,7 +221,7 @@ class Spool:
         return self._load(row)
 
     def _find(self, job_id: str) -> Row:
-        row = self._ask(lambda: self._index.get(job_id)) if jobs.is_id(job_id) else None
+        row = self._ask(lambda: self._index.get(job_id)) if ids.is_id(job_id) else None
         if row is None and self._intake.fault:
             where = self._intake.fault.filename or self.layout.root
             raise SpoolError.from_os("read", where, self._intake.fault)  # it may be the one that is asked for

@@ -328,7 +328,8 @@ class Worker:
 
     def _work(self, claim: Claim) -> None:
         job = claim.job
-        job.accept(self._settings)
+        if job.leaves_open:
+            job.accept(self._settings)
         self._say(attempt.started_line(job))
         job.started_at, job.worker = self._now(), self.name
         try:

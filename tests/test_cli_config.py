@@ -22,7 +22,7 @@ def test_get_of_an_untouched_spool(cli: Cli, spool_dir: Path) -> None:
     lines = cli("config", "get", expect=0).stdout.splitlines()
 
     wanted = ["max_retries = 3", "backoff_base = 2", "max_backoff = 86400", "timeout = 20", "priority = 5"]
-    assert lines[:6] == [*wanted, "worker_count = unset"]
+    assert lines[:6] == [*wanted, "jitter = unset"]
     assert json.loads(cli("config", "get", "--json", expect=0).stdout)["worker_count"] is None
     assert not (spool_dir / "config.yaml").exists()
 

@@ -28,6 +28,8 @@ FLOORS = {
     "owner": 0,
     "shown": 0,
     "strict_json": 1,
+    "ids": 0,
+    "fields": 1,
     "job": 1,
     "config": 1,
     "config_file": 1,

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from queuectl import Spool, index
 from queuectl.errors import DuplicateId
+from queuectl.fields import STATES
 from queuectl.index import Index, values_of
 from queuectl.intake import Intake
-from queuectl.layout import STATES, Layout
+from queuectl.layout import Layout
 from queuectl.moves import Mover
 from queuectl.row import Row
 

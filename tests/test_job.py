@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from queuectl import ids, strict_json, times
 from queuectl import job as jobs
-from queuectl import strict_json, times
 from queuectl.config import Settings
 from queuectl.errors import InvalidJob
 
@@ -25,7 +25,7 @@ WRITTEN = st.dictionaries(
 )
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 FILLED_TEXT = TEXT.filter(str.strip)
-IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True).filter(jobs.is_id)
+IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True).filter(ids.is_id)
 MOMENTS = st.floats(0, times.LATEST).map(lambda moment: round(moment, 6))
 DURATIONS = st.integers(0, 10**9) | st.floats(0, 10**9)
 JSON_VALUES = st.recursive(
@@ -61,7 +61,16 @@ RECORDS = st.fixed_dictionaries(
         "crashes": st.integers(0, 5),
         "history": st.lists(st.dictionaries(TEXT, JSON_VALUES, max_size=3), max_size=3),
         "x-theirs": JSON_VALUES.filter(lambda value: value is not None),
-        "tags": st.lists(TEXT, max_size=3),
+        "tags": st.lists(
+            st.from_regex(r"[A-Za-z0-9._:/@+=-]{1,64}", fullmatch=True), max_size=3, unique=True
+        ),
+        "hold": st.booleans(),
+        "unique": FILLED_TEXT,
+        "if_exists": st.sampled_from(["skip", "replace", "queue"]),
+        "jitter": st.floats(0, 1),
+        "retry_on": st.lists(st.integers(0, 255), max_size=4),
+        "give_up_on": st.lists(st.integers(0, 255), max_size=4),
+        "expires_at": MOMENTS,
     },
 )
 
@@ -157,6 +166,25 @@ WRONG: dict[str, list[Any]] = {
     "worker": [5, True, {}],
     "crashes": [-1, "1", True],
     "max_backoff": [-1, "never", True],
+    "jitter": [-0.1, 1.1, "0.5", True, [0.5]],
+    "retry_on": [1, "1", [-1], [256], ["1"], [True], [1.0], {}, list(range(65))],
+    "give_up_on": [100, "100", [-1], [256], ["1"], [None], {}],
+    "expires_at": ["never", -1, True, "", [5]],
+    "tags": [
+        "nightly",
+        [5],
+        [""],
+        ["a b"],
+        ["a,b"],
+        ["ä"],
+        ["x" * 65],
+        {},
+        [[]],
+        [f"t{n}" for n in range(33)],
+    ],
+    "hold": [0, 1, "true", "yes", []],
+    "unique": ["", " ", 5, True, ["x"], "x" * 201],
+    "if_exists": ["", "wait", True, 5, ["skip"]],
     "on_crash": ["", "later", "RUN", 5, True, ["run"]],
     "history_left_out": [-1, 2**31 + 1, 1.5, True, "5", []],
     "history": ["x", {}, [1], ["x"], [[]], 5],
@@ -232,6 +260,10 @@ def test_null_means_not_given(field: str) -> None:
         ("state", "done", "completed"),
         ("command", ["echo", ""], ["echo", ""]),
         ("env", {}, {}),
+        ("tags", ["a", "b", "a"], ["a", "b"]),
+        ("retry_on", [], []),
+        ("hold", False, False),
+        ("expires_at", "2027-01-15T08:00:00Z", 1800000000.0),
     ],
 )
 def test_what_is_right_is_kept(field: str, given_value: Any, expected: Any) -> None:
@@ -514,14 +546,14 @@ def test_a_time_is_read_as_it_is_meant(when: datetime) -> None:
 )
 def test_an_id_may_be(text: str) -> None:
     """1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit."""
-    assert jobs.is_id(text)
+    assert ids.is_id(text)
     assert jobs.parse(as_file({"id": text, "command": "true"})).id == text
 
 
 @given(st.text(max_size=70) | st.from_regex(r"[A-Za-z0-9./\\_-]{1,70}", fullmatch=True))
 def test_an_id_is_always_a_safe_file_name(text: str) -> None:
     """On any system, and nowhere but in its folder."""
-    if jobs.is_id(text):
+    if ids.is_id(text):
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text)
         assert text[0] not in ".-_"
         assert not text.endswith(".")
@@ -530,10 +562,10 @@ def test_an_id_is_always_a_safe_file_name(text: str) -> None:
 
 def test_generated_ids_differ_and_sort_by_time() -> None:
     """A thousand in one second are a thousand; a later second sorts behind."""
-    now = [jobs.new_id(1800000000.0) for _ in range(1000)]
+    now = [ids.new_id(1800000000.0) for _ in range(1000)]
     assert len(set(now)) == 1000
-    assert max(now) < min(jobs.new_id(1800000001.0) for _ in range(100))
-    assert all(jobs.is_id(text) for text in now)
+    assert max(now) < min(ids.new_id(1800000001.0) for _ in range(100))
+    assert all(ids.is_id(text) for text in now)
 
 
 def test_the_writer_of_the_file_and_python_agree_on_json() -> None:

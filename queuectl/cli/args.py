@@ -70,9 +70,9 @@ def job_field(name: str, convert: Callable[[str], Any] = str) -> Check:
     """The callback of an option that sets a field of the job file, under the file's own rules."""
 
     def check(text: str) -> Any:
-        from queuectl import job
+        from queuectl import fields
 
-        return job.check_field(name, convert(text))
+        return fields.check_field(name, convert(text))
 
     return checked(check)
 

@@ -10,7 +10,7 @@ import click
 from queuectl.cli import args as takes
 from queuectl.cli import render
 from queuectl.cli.frame import Session, command
-from queuectl.layout import STATES
+from queuectl.fields import STATES
 from queuectl.row import SHOWN
 
 if TYPE_CHECKING:

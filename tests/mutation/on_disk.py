@@ -316,7 +316,7 @@ ORDERS = (
     Mutant(
         "order: what is claimed is not read again",
         "moves.py",
-        "if job.id == row.id and (job.due_at or 0) <= self.now():",
+        "if job.id == row.id and not job.hold and (job.due_at or 0) <= self.now():",
         "if True:",
         (
             f"{_RACES}a_job_postponed_in_place_waits_and_then_runs",
