@@ -62,12 +62,21 @@ class InvalidJob(JobError):
     Args:
         reason: in plain language, for a reader who did not write the program.
         field: the field at fault, or None when the whole file is.
+        at: line and column in what was read, both from 1, where that is known.
     """
 
-    def __init__(self, reason: str, *, field: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        field: str | None = None,
+        hint: str | None = None,
+        at: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__(f"{field}: {reason}" if field else reason, hint=hint)
         self.reason = reason
         self.field = field
+        self.at = at
 
     def __str__(self) -> str:
         return f"invalid job: {self.message}"

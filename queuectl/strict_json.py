@@ -96,9 +96,9 @@ def load_json(text: str) -> Any:
     try:
         value = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise InvalidJob(
-            f"not JSON: {error.msg.lower()} (line {error.lineno}, column {error.colno})"
-        ) from None
+        at = error.lineno, error.colno
+        reason = f"not JSON: {error.msg.lower()} (line {at[0]}, column {at[1]})"
+        raise InvalidJob(reason, at=at) from None
     except RecursionError:
         raise InvalidJob("nested too deeply") from None
     except ValueError as error:

@@ -31,12 +31,20 @@ class JobFile:
     Args:
         stream: bytes, read once from front to back.
         name: what errors call it.
+
+    Attributes:
+        consumed: bytes read so far.
+        place: where the last job stands, in words; `at` is line and column, where they are known.
+        raw, node: the last job as it was written, in JSON or in YAML.
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self.name = name
         self.consumed = 0
         self.place = ""
+        self.at: tuple[int, int] | None = None
+        self.raw = ""
+        self.node: Any = None
         self._stream = stream
         self._decode = codecs.getincrementaldecoder("utf-8")()
 
@@ -48,6 +56,20 @@ class JobFile:
         except (OSError, ValueError):
             return None
         return status.st_size or None
+
+    def place_of(self, field: str | None) -> tuple[int, int] | None:
+        """Line and column of a field of the last job; of the whole job when it does not have it."""
+        if self.node is not None:
+            from queuectl.cli import yaml_jobs
+
+            return yaml_jobs.place_of(self.node, field, self._lines_before)
+        from queuectl import places
+
+        inside = places.of_field(self.raw, field) if field and self.raw else None
+        if inside is None or self.at is None:
+            return self.at
+        line, column = inside
+        return self.at[0] + line - 1, column + (self.at[1] - 1 if line == 1 else 0)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the jobs as decoded maps; `place` says where the last one stood.
@@ -110,12 +132,13 @@ class JobFile:
         while mark := scan.peek():
             if listed and mark == "]":
                 if not first and scan.after_comma:
-                    raise InvalidJob(f"not JSON: a job must follow the comma (line {scan.line})")
+                    raise scan.wrong("a job must follow the comma")
                 scan.skip(1)
                 if scan.peek():
-                    raise InvalidJob(f"not JSON: something follows the end of the list (line {scan.line})")
+                    raise scan.wrong("something follows the end of the list")
                 return
             self.place = f"line {scan.line}"
+            self.at = scan.line, scan.column
             yield scan.value()
             first = False
             scan.after_comma = False
@@ -131,8 +154,9 @@ class JobFile:
 
         number = 0
         try:
-            for value in yaml_jobs.documents(_Rest(self, text)):
-                for one in value if isinstance(value, list) else [value]:
+            for value, node in yaml_jobs.documents(_Rest(self, text), self._lines_before):
+                listed = isinstance(value, list)
+                for one, self.node in zip(value, node.value, strict=True) if listed else [(value, node)]:
                     number += 1
                     self.place = f"job {number}"
                     if not isinstance(one, dict):
@@ -142,7 +166,8 @@ class JobFile:
             mark = error.problem_mark
             line = mark.line + 1 + self._lines_before if mark else 0
             where = f" (line {line}, column {mark.column + 1})" if mark else ""
-            raise InvalidJob(f"neither JSON nor YAML: {error.problem or error.context}{where}") from None
+            reason = f"neither JSON nor YAML: {error.problem or error.context}{where}"
+            raise InvalidJob(reason, at=(line, mark.column + 1) if mark else None) from None
         except yaml.YAMLError as error:
             raise InvalidJob(f"neither JSON nor YAML: {str(error).splitlines()[0]}") from None
         except RecursionError:
@@ -156,9 +181,16 @@ class _Scan:
         self._source = source
         self._text = text
         self._at = 0
+        self._before = 0
         self._raw = json.JSONDecoder().raw_decode
         self.line = line
         self.after_comma = False
+
+    @property
+    def column(self) -> int:
+        """The column of the next character, from 1."""
+        start = self._text.rfind("\n", 0, self._at)
+        return self._at - start + (self._before if start < 0 else 0)
 
     def peek(self) -> str:
         """The next character that is no blank; empty at the end."""
@@ -168,9 +200,20 @@ class _Scan:
                 self._at += 1
             if self._at < len(self._text):
                 return self._text[self._at]
-            self._text, self._at = self._source._more(), 0
+            self._forget_read()
+            self._text = self._source._more()
             if not self._text:
                 return ""
+
+    def _forget_read(self) -> str:
+        """Let go of what has been read, but for the length of its last line; returns the rest."""
+        self._before = self.column - 1
+        rest, self._text, self._at = self._text[self._at :], "", 0
+        return rest
+
+    def wrong(self, what: str) -> InvalidJob:
+        """The error about the next character."""
+        return InvalidJob(f"not JSON: {what} (line {self.line})", at=(self.line, self.column))
 
     def skip(self, length: int) -> None:
         self._at += length
@@ -182,14 +225,14 @@ class _Scan:
             self.skip(1)
             self.after_comma = True
         elif mark not in {"]", ""}:
-            raise InvalidJob(f"not JSON: a comma is missing (line {self.line})")
+            raise self.wrong("a comma is missing")
 
     def value(self) -> dict[str, Any]:
         """Take the object that starts here, whole, reading on as far as it needs and a job may go."""
         if line := self._whole_line():
             return line
         end = self._end()
-        raw = self._text[self._at : end]
+        raw = self._source.raw = self._text[self._at : end]
         self._at = end
         value = load_object(raw.encode())
         self.line += raw.count("\n")
@@ -198,9 +241,10 @@ class _Scan:
     def _whole_line(self) -> dict[str, Any] | None:
         """The job that fills the line from here on, read once where all others are read twice; None for others."""
         end = self._text.find("\n", self._at)
-        found = load_plain(self._text[self._at : end].encode()) if end > 0 else None
+        raw = self._text[self._at : end] if end > 0 else ""
+        found = load_plain(raw.encode()) if raw else None
         if found is not None:
-            self._at = end
+            self._at, self._source.raw = end, raw
         return found
 
     def _end(self) -> int:
@@ -211,16 +255,16 @@ class _Scan:
             except RecursionError:
                 raise InvalidJob("nested too deeply") from None
             except ValueError as error:
+                inside = getattr(error, "pos", self._at) - self._at
                 if not self._grow():
-                    self._refuse(error)
+                    self._refuse(error, inside)
 
     def _grow(self) -> bool:
         """Read as much again; False at the end of the file, or when no job may be that long."""
         have = len(self._text) - self._at
         if have > SIZE_LIMIT:
             return False
-        parts = [self._text[self._at :]]
-        self._at = 0
+        parts = [self._forget_read()]
         read = 0
         while read < max(have, CHUNK) and (more := self._source._more()):
             parts.append(more)
@@ -228,19 +272,21 @@ class _Scan:
         self._text = "".join(parts)
         return read > 0
 
-    def _refuse(self, error: ValueError) -> NoReturn:
+    def _refuse(self, error: ValueError, inside: int) -> NoReturn:
+        """Say what is wrong so many characters behind the start of the value."""
         if not isinstance(error, json.JSONDecodeError):
             raise InvalidJob("a number with too many digits") from None
         # Of a text without an end the error names the start, and of all else the place that is wrong.
-        far = error.msg.startswith("Unterminated") or error.pos - self._at >= SIZE_LIMIT
+        far = error.msg.startswith("Unterminated") or inside >= SIZE_LIMIT
         if far and len(self._text) - self._at > SIZE_LIMIT:
             raise InvalidJob(f"too large: a job may have {SIZE_LIMIT} bytes") from None
-        line = self.line + self._text.count("\n", self._at, error.pos)
-        column = error.pos - self._text.rfind("\n", self._at, error.pos)
-        at = f"line {line}" + (f", column {column}" if line > self.line else "")
-        if not self._text[error.pos :].strip(_BLANK):
-            at += ", where the file ends"
-        raise InvalidJob(f"not JSON: {error.msg.lower()} ({at})") from None
+        wrong = self._at + inside
+        line = self.line + self._text.count("\n", self._at, wrong)
+        self._at = wrong
+        told = f"line {line}" + (f", column {self.column}" if line > self.line else "")
+        if not self._text[wrong:].strip(_BLANK):
+            told += ", where the file ends"
+        raise InvalidJob(f"not JSON: {error.msg.lower()} ({told})", at=(line, self.column)) from None
 
 
 class _Rest:

@@ -57,6 +57,10 @@ root = Group(
             "worker": ("workers", "Start, stop and watch the processes that run jobs."),
             "status": ("status", "Count the jobs in each state, and the workers."),
         },
+        "Job files": {
+            "check": ("check", "Say whether files hold jobs, and queue nothing."),
+            "schema": ("schema", "Print the JSON Schema of a job file, for editors."),
+        },
         "Spool": {
             "config": ("config", "Read and change the settings of the spool."),
             "clear": ("maintain", "Delete jobs, but never a running one."),

@@ -26,26 +26,45 @@ class _Loader(_Base):  # type: ignore[misc]
         for first, resolvers in _Base.yaml_implicit_resolvers.items()
     }
 
+    lines_before = 0
+
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[str] = set()
         for key, _ in getattr(node, "value", ()):
             name = key.value
             if isinstance(name, str) and name != "<<":
                 if name in seen:
-                    raise InvalidJob("stands twice", field=name)
+                    mark = key.start_mark
+                    at = mark.line + 1 + self.lines_before, mark.column + 1
+                    raise InvalidJob("stands twice", field=name, at=at)
                 seen.add(name)
         return super().construct_mapping(node, deep=deep)
 
 
-def documents(stream: Any) -> Iterator[Any]:
-    """Yield each document of a YAML stream that is not empty.
+def documents(stream: Any, lines_before: int) -> Iterator[tuple[Any, Any]]:
+    """Yield each document of a YAML stream that is not empty, and the node that knows where it stands.
 
     Raises:
         yaml.YAMLError: what is wrong, and where.
     """
-    for value in yaml.load_all(stream, Loader=_Loader):
-        if value is not None:
-            yield value
+    loader = _Loader(stream)
+    loader.lines_before = lines_before
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            value = loader.construct_document(node)
+            if value is not None:
+                yield value, node
+    finally:
+        loader.dispose()
+
+
+def place_of(node: Any, field: str | None, lines_before: int) -> tuple[int, int]:
+    """Line and column of a field's value in the node of a job, or of the job itself."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    marks = [value.start_mark for key, value in pairs if key.value == field]
+    mark = marks[-1] if marks else node.start_mark
+    return mark.line + 1 + lines_before, mark.column + 1
 
 
 def as_json(value: dict[str, Any]) -> dict[str, Any]:
