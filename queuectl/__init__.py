@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SpoolFull,
         WorkerError,
     )
+    from queuectl.filters import Filter
     from queuectl.job import Job
     from queuectl.spool import Spool
     from queuectl.worker import Worker
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigError",
     "DuplicateId",
+    "Filter",
     "InvalidJob",
     "Job",
     "JobError",
@@ -50,7 +52,7 @@ __all__ = [
     "__version__",
 ]
 
-_ELSEWHERE = {"Job": "job", "Settings": "config", "Spool": "spool", "Worker": "worker"}
+_ELSEWHERE = {"Filter": "filters", "Job": "job", "Settings": "config", "Spool": "spool", "Worker": "worker"}
 
 
 def __getattr__(name: str) -> object:

@@ -10,8 +10,11 @@ from queuectl.stamps import Stamps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Iterable, Sequence
     from typing import Any
+
+    from queuectl.filters import Filter
 
 COLUMNS = tuple(Row.__match_args__)
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM jobs"
@@ -107,6 +110,12 @@ class Lookups(Stamps):
         where = "WHERE seq > ?" if state is None else "WHERE state = ? AND seq > ?"
         values: tuple[Any, ...] = (after,) if state is None else (state, after)
         return self._rows(f"{where} ORDER BY seq LIMIT ?", (*values, -1 if limit is None else limit))
+
+    def select(self, which: Filter) -> builtins.list[Row]:
+        """The rows that a filter describes, in its order; of long commands only the beginning has been looked at."""
+        condition, values = which.conditions()
+        limit = -1 if which.limit is None else which.limit
+        return self._rows(f"WHERE {condition} ORDER BY {which.order()} LIMIT ?", (*values, limit))
 
     def next_seq(self) -> int:
         """A number behind all others, for a job that goes to the end of the line."""

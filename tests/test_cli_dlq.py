@@ -109,7 +109,7 @@ def test_retry_of_all(cli: Cli, dead: Path) -> None:
     none = cli("dlq", "retry", "--all", expect=0)
 
     assert sorted(entry["id"] for entry in json.loads(done.stdout)) == ["job1", "job2"]
-    assert (none.stdout, none.stderr) == ("", "the dead letter queue is empty\n")
+    assert (none.stdout, none.stderr) == ("", "no jobs to retry\n")
 
 
 def test_retry_of_what_is_no_job_says_why(cli: Cli, spool_dir: Path) -> None:

@@ -8,11 +8,12 @@ import click
 
 from queuectl.cli import args as takes
 from queuectl.cli import render
-from queuectl.cli.frame import Group, Session, Usage, command
-from queuectl.cli.status import LONG, in_full, told, tries
+from queuectl.cli.choose import Bulk, dry_run_option, filter_options
+from queuectl.cli.frame import Group, Session, command
+from queuectl.cli.jobs import LONG, in_full, told, tries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from queuectl.filters import Filter
 
 dlq_command = Group(
     name="dlq",
@@ -73,10 +74,12 @@ def list_command(session: Session) -> None:
     examples="""
     queuectl dlq retry job1
     queuectl dlq retry job1 job2 --timeout 60
-    queuectl dlq retry --all
+    queuectl dlq retry --tag import --exit-code 75
+    queuectl dlq retry --all --dry-run
     """,
 )
 @click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=takes.complete_ids("dead"))
+@filter_options()
 @click.option("--all", "everything", is_flag=True, help="All dead jobs.")
 @click.option(
     "--timeout",
@@ -84,55 +87,28 @@ def list_command(session: Session) -> None:
     callback=takes.job_field("timeout"),
     help="Give them this time limit from now on: 60, 10m, 0 for none.",
 )
+@dry_run_option
 @click.pass_obj
-def retry_command(session: Session, ids: tuple[str, ...], everything: bool, timeout: float | None) -> int:
+def retry_command(
+    session: Session,
+    ids: tuple[str, ...],
+    where: Filter,
+    everything: bool,
+    timeout: float | None,
+    dry_run: bool,
+) -> int:
     """Send dead jobs back to pending, with fresh attempts. Their history stays.
 
     With several jobs each is reported, and the exit code is 1 if any could not be sent back.
     """
-    if bool(ids) == everything:
-        raise Usage("name the jobs to retry, or --all" if not ids else "JOB and --all do not go together")
     spool = session.spool
-    chosen = [row.id for row in spool.list("dead")] if everything else ids
-    if not chosen and not session.json:
-        render.note("the dead letter queue is empty")
+    bulk = Bulk(session, "retry", "retried", ("dead",))
 
     def retry(job_id: str) -> tuple[str, dict[str, Any]]:
         job = spool.retry(job_id, timeout=timeout)
         return f"requeued job {job.id}", {"id": job.id, "state": job.state}
 
-    return each(session, chosen, retry)
-
-
-def each(session: Session, ids: Sequence[str], do: Callable[[str], tuple[str, dict[str, Any]]]) -> int:
-    """Do something to every job named, tell of each, and go on past those that refuse.
-
-    Args:
-        do: returns the line for a person, and what --json tells.
-
-    Returns:
-        0, or the highest exit code of those that refused.
-    """
-    from queuectl.errors import QueuectlError
-
-    worst = 0
-    results = []
-    for job_id in dict.fromkeys(ids):
-        try:
-            text, result = do(job_id)
-        except QueuectlError as error:
-            if len(ids) == 1 and not session.json:
-                raise
-            render.note(f"error: {render.clip(str(error))}")
-            worst = max(worst, error.exit_code)
-            result = {"id": job_id, "error": str(error)}
-        else:
-            if not session.json:
-                render.line(text)
-        results.append(result)
-    if session.json:
-        render.json_array(results)
-    return worst
+    return bulk.each(bulk.chosen(ids, where, everything=everything), retry, dry_run=dry_run)
 
 
 @command(

@@ -1,46 +1,13 @@
-"""`queuectl cancel`, `clear` and `reindex`."""
+"""`queuectl clear` and `reindex`."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import click
 
 from queuectl.cli import args as takes
 from queuectl.cli import render
+from queuectl.cli.choose import state_option
 from queuectl.cli.frame import Session, Usage, command
-from queuectl.cli.status import state_option
-
-
-@command(
-    "cancel",
-    examples="""
-    queuectl cancel job1
-    queuectl cancel job1 job2
-    """,
-)
-@click.argument(
-    "ids",
-    nargs=-1,
-    required=True,
-    metavar="JOB...",
-    shell_complete=takes.complete_ids("pending", "processing", "failed"),
-)
-@click.pass_obj
-def cancel_command(session: Session, ids: tuple[str, ...]) -> int:
-    """Give jobs up: one that waits goes to the dead letters, one that runs is ended first.
-
-    `queuectl dlq retry` brings it back. With several jobs each is reported, and the exit code is 1 if any refused.
-    """
-    from queuectl.cli.dlq import each
-
-    spool = session.spool
-
-    def cancel(job_id: str) -> tuple[str, dict[str, Any]]:
-        done = spool.cancel(job_id)
-        return f"{job_id}: {done}", {"id": job_id, "done": done}
-
-    return each(session, ids, cancel)
 
 
 @command(

@@ -47,10 +47,10 @@ root = Group(
     sections={
         "Jobs": {
             "enqueue": ("enqueue", "Hand over a command, or a file of jobs."),
-            "list": ("status", "List the jobs, all or those of one state."),
+            "list": ("jobs", "List the jobs, all or those of one state."),
             "show": ("show", "Show everything about a job."),
             "logs": ("logs", "Print what a job wrote, or follow it."),
-            "cancel": ("maintain", "Give a job up: end it if it runs, bury it if it waits."),
+            "cancel": ("cancel", "Give a job up: end it if it runs, bury it if it waits."),
             "dlq": ("dlq", "The dead letter queue: list, retry, clear."),
         },
         "Workers": {

@@ -231,7 +231,7 @@ SYNCS = (
     ),
     Mutant(
         "sync: deletions are not",
-        "spool.py",
+        "controls.py",
         "                files.sync_folder(folder)\n",
         "                pass\n",
         (_order("what_is_deleted_stays_deleted"),),

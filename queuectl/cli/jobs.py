@@ -1,0 +1,130 @@
+"""`queuectl list`: which jobs there are."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from queuectl.cli import render
+from queuectl.cli.choose import filter_options
+from queuectl.cli.frame import Session, command
+from queuectl.row import SHOWN
+
+if TYPE_CHECKING:
+    from queuectl.filters import Filter
+    from queuectl.row import Row
+    from queuectl.spool import Spool
+
+LONG = 1000
+"""Jobs past which a terminal gets plain lines too: nobody reads such a table, and drawing it takes seconds."""
+
+
+@command(
+    "list",
+    examples="""
+    queuectl list
+    queuectl list --state pending --sort next             in the order in which they will run
+    queuectl list --tag nightly --state dead --since 7d
+    queuectl list --command ffmpeg --sort -duration --limit 10
+    queuectl list --state dead --json | jq -r '.[].last_error'
+    """,
+)
+@filter_options(sort=True)
+@click.pass_obj
+def list_command(session: Session, where: Filter) -> None:
+    """List jobs, one a line: ID - STATE - COMMAND. Nothing is left out unless you say so."""
+    spool = session.spool
+    rows = spool.list(where=where)
+    if session.json:
+        render.json_array(told(spool, row) for row in rows)
+    elif not rows:
+        kind = f"no {' or '.join(where.states)} jobs" if where.states else "no jobs"
+        only = where.without_limit == type(where)(states=where.states, sort=where.sort)
+        render.note(kind if only else f"{kind} of that kind")
+    elif render.is_terminal() and len(rows) <= LONG:
+        _table(rows)
+    else:
+        render.lines(f"{row.id} - {row.state} - {in_full(spool, row)[0]}" for row in rows)
+
+
+def _table(rows: list[Row]) -> None:
+    now = time.time()
+    render.table(
+        f"Jobs ({len(rows)})",
+        ("ID", "State", "Pri", "Tries", "Command", "Note"),
+        (
+            (
+                row.id,
+                row.state,
+                str(row.priority if row.priority is not None else ""),
+                tries(row),
+                render.visible(row.command),
+                render.visible(_remark(row, now)),
+            )
+            for row in rows
+        ),
+        cut=("Command", "Note"),
+    )
+
+
+def tries(row: Row) -> str:
+    """Attempts made, of how many: 1/3."""
+    return str(row.attempts) if row.max_retries is None else f"{row.attempts}/{max(1, row.max_retries)}"
+
+
+def _remark(row: Row, now: float) -> str:
+    """What a reader of the table asks next: when it runs, who runs it, why it failed."""
+    due = row.next_retry_at if row.state == "failed" else row.run_at
+    if row.state in {"pending", "failed"} and due is not None and due / 1e6 > now:
+        why = f": {row.last_error}" if row.state == "failed" and row.last_error else ""
+        return f"in {render.ago(due / 1e6 - now)}{why}"
+    if row.held:
+        return "held"
+    if row.state == "processing":
+        return row.worker or ""
+    return (row.last_error or "") if row.state in {"failed", "dead"} else ""
+
+
+def in_full(spool: Spool, row: Row) -> tuple[str, str | None]:
+    """A row's command and last error in full: the index keeps the beginning of long ones."""
+    if len(row.command) < SHOWN and len(row.last_error or "") < SHOWN:
+        return row.command, row.last_error
+    from queuectl.errors import JobNotFound
+
+    try:
+        job = spool.get(row.id)
+    except JobNotFound:
+        return row.command + "…", row.last_error  # gone meanwhile
+    return job.shown_command or row.command, job.last_error or row.last_error
+
+
+def told(spool: Spool, row: Row) -> dict[str, Any]:
+    """What --json tells about a job in a list."""
+    from queuectl import times
+
+    def moment(value: int | None) -> str | None:
+        return None if value is None else times.iso(value / 1e6)
+
+    command, last_error = in_full(spool, row)
+    return {
+        "id": row.id,
+        "state": row.state,
+        "command": command,
+        "priority": row.priority,
+        "attempts": row.attempts,
+        "max_retries": row.max_retries,
+        "created_at": moment(row.created_at),
+        "updated_at": moment(row.updated_at),
+        "run_at": moment(row.run_at),
+        "started_at": moment(row.started_at),
+        "finished_at": moment(row.finished_at),
+        "duration": None if row.duration is None else row.duration / 1e6,
+        "next_retry_at": moment(row.next_retry_at),
+        "tags": (row.tags or "").split(),
+        "held": row.held,
+        "worker": row.worker,
+        "exit_code": row.exit_code,
+        "last_error": last_error,
+    }

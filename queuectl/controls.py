@@ -1,0 +1,122 @@
+"""What a person does with the jobs of a spool: retry, cancel, forget. Part of the Python door."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from queuectl import files
+from queuectl import job as jobs
+from queuectl.errors import MoveError, QueuectlError, SpoolError
+from queuectl.layout import PROCESSING
+from queuectl.move_table import check
+from queuectl.questions import Questions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.job import Job
+    from queuectl.row import Row
+
+PAGE = 2000
+"""Jobs that are looked up together when many are to be deleted."""
+
+
+class Controls(Questions):
+    """A spool whose jobs can be acted upon."""
+
+    def _refuse_root(self) -> None:
+        if hasattr(os, "geteuid") and os.geteuid() == 0 and os.stat(self.layout.root).st_uid != 0:
+            from queuectl import guard
+
+            guard.refuse_root(self.layout)
+
+    def retry(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """Send a dead job back to pending/ with fresh attempts; its history stays.
+
+        Args:
+            timeout: seconds; stays on the job.
+
+        Raises:
+            JobNotFound, MoveError: there is none, or it is not dead.
+            InvalidJob: the file is still no job.
+        """
+        self.refresh()
+        self._refuse_root()
+        return self._mover.requeue(self._find(job_id), timeout=timeout)
+
+    def cancel(self, job_id: str) -> str:
+        """Give a job up: a waiting one goes to dead/, a running one is ended and goes there too.
+
+        Returns:
+            what was done: "cancelled" or "ending".
+
+        Raises:
+            JobNotFound, MoveError: there is none, or it is over already.
+        """
+        from queuectl import seat
+
+        self.refresh()
+        row = self._find(job_id)
+        if row.state == "processing":
+            seat.ask_to_cancel(self.layout, row.worker or row.place.removeprefix(PROCESSING + "/"), job_id)
+            return "ending"
+        check("bury", row.id, row.state, "dead")
+        self._mover.bury(row, "Cancelled")
+        return "cancelled"
+
+    def forget(self, job_id: str) -> None:
+        """Delete a job and what it printed.
+
+        Raises:
+            JobNotFound, MoveError: there is none, or it runs.
+        """
+        self.refresh()
+        self._forget(self._find(job_id))
+        self._sync_deletions()
+
+    def _forget(self, row: Row) -> bool:
+        runs = 0
+        with suppress(QueuectlError, files.Unfit, OSError):
+            path = os.path.join(self.layout.root, row.place, row.name)
+            runs = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).runs
+        if not self._mover.forget(row):
+            return False
+        for path in self.layout.log_files(row.id, runs):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+        return True
+
+    def clear(
+        self, state: str | None = None, progress: Callable[[int], None] | None = None
+    ) -> tuple[int, int]:
+        """Delete all jobs, or those of a state, but never one that runs.
+
+        Returns:
+            how many were deleted, and how many were left because they run.
+        """
+        self.refresh()
+        deleted = kept = 0
+        after = -1
+        while rows := self._ask(lambda: self._index.list(state, PAGE, after)):  # noqa: B023 (asked at once)
+            for row in rows:
+                try:
+                    deleted += self._forget(row)
+                except MoveError:
+                    kept += 1
+                except OSError as error:
+                    raise SpoolError.from_os("delete", os.path.join(row.place, row.name), error) from None
+            after = rows[-1].seq or 0
+            if progress:
+                progress(deleted)
+        self._sync_deletions()
+        return deleted, kept
+
+    def _sync_deletions(self) -> None:
+        """See that a power cut brings none of the deleted jobs back: a waiting one would run."""
+        for folder in (self.layout.pending, self.layout.done, self.layout.dead):
+            try:
+                files.sync_folder(folder)
+            except OSError as error:
+                raise SpoolError.from_os("sync", folder, error) from None

@@ -1,0 +1,170 @@
+"""Filters choose the jobs that they describe, in lists and for what is done to many, and no others."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from queuectl import Filter, Spool
+from queuectl.filters import SORTS
+
+from support import drain, drop_bytes, where_is
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+LATER = 4e9  # the year 2096
+
+
+@pytest.fixture
+def mixed(spool_dir: Path) -> Spool:
+    """Jobs that have run well and badly, and others that wait in each way."""
+    spool = Spool(spool_dir)
+    spool.enqueue("exit 7", id="bad", max_retries=1, tags=["import", "eu"])
+    spool.enqueue("echo FFmpeg", id="good", tags=["import"])
+    spool.enqueue("sleep 0.05", id="slow", priority=1)
+    drain(spool_dir)
+    spool.enqueue("echo later", id="later", run_at=LATER, tags=["import"])
+    spool.enqueue("echo held", id="held", hold=True, priority=9)
+    spool.enqueue("echo " + "x" * 300 + " needle", id="long", priority=3)
+    return spool
+
+
+@pytest.mark.parametrize(
+    ("which", "ids"),
+    [
+        (Filter(), ["bad", "good", "slow", "later", "held", "long"]),
+        (Filter(states=("dead",)), ["bad"]),
+        (Filter(states=("done", "dead")), ["bad", "good", "slow"]),
+        (Filter(tags=("import",)), ["bad", "good", "later"]),
+        (Filter(tags=("import", "eu")), ["bad"]),
+        (Filter(tags=("imp",)), []),
+        (Filter(exit_codes=(7, 8)), ["bad"]),
+        (Filter(exit_codes=(0,)), ["good", "slow"]),
+        (Filter(command="ffmpeg"), ["good"]),
+        (Filter(command="NEEDLE"), ["long"]),
+        (Filter(command="xx n"), ["long"]),
+        (Filter(command="no such"), []),
+        (Filter(worker="worker-0"), ["bad", "good", "slow"]),
+        (Filter(held=True), ["held"]),
+        (Filter(held=False, states=("pending",)), ["later", "long"]),
+        (Filter(since=LATER), []),
+        (Filter(until=LATER, states=("dead",)), ["bad"]),
+        (Filter(since=0.0, limit=2), ["bad", "good"]),
+        (Filter(command="echo", limit=2), ["good", "later"]),
+        (Filter(sort="priority", states=("pending",)), ["long", "later", "held"]),
+        (Filter(sort="-duration", limit=1), ["slow"]),
+        (Filter(sort="next", states=("pending",)), ["long", "later", "held"]),
+        (Filter(sort="-id", limit=2), ["slow", "long"]),
+    ],
+    ids=repr,
+)
+def test_a_filter_finds_what_it_describes(mixed: Spool, which: Filter, ids: list[str]) -> None:
+    """All that is given holds for what is found, in the order asked for, also past what the index knows of a command."""
+    assert [row.id for row in mixed.list(where=which)] == ids
+
+
+@pytest.mark.parametrize("key", SORTS)
+def test_every_list_can_be_sorted_both_ways(mixed: Spool, key: str) -> None:
+    """Each key of --sort is one, there and back, and loses no job."""
+    there, back = mixed.list(where=Filter(sort=key)), mixed.list(where=Filter(sort=f"-{key}"))
+    assert len(there) == len(back) == 6
+    assert {row.id for row in there} == {row.id for row in back}
+
+
+def test_the_answer_is_the_same_when_the_index_is_made_anew(mixed: Spool, spool_dir: Path) -> None:
+    """Tags, holds, times and lengths of runs come out of the files: the index may be deleted."""
+    before = [(row.id, row.tags, row.held, row.started_at, row.duration) for row in mixed.list()]
+    (spool_dir / "data" / "queuectl.db").unlink()
+    again = Spool(spool_dir)
+
+    assert sorted(
+        (row.id, row.tags, row.held, row.started_at, row.duration) for row in again.list()
+    ) == sorted(before)
+    assert [row.id for row in again.list(where=Filter(tags=("eu",)))] == ["bad"]
+
+
+def test_filters_of_the_command_line(mixed: Spool, cli: Cli) -> None:
+    """The options say the same as the filter in a program; JSON has tags and times."""
+    found = cli("list", "--tag", "import", "-s", "done", "-s", "dead", "--sort", "-id", "--json", expect=0)
+    told = json.loads(found.stdout)
+
+    assert [job["id"] for job in told] == ["good", "bad"]
+    assert told[1]["tags"] == ["import", "eu"]
+    assert told[1]["duration"] > 0
+    assert told[1]["started_at"] < told[1]["finished_at"]
+    assert cli("list", "--held", expect=0).stdout == "held - pending - echo held\n"
+    assert (
+        cli("list", "--since", "1h", "--until", "1s", "--exit-code", "3", expect=0).stderr
+        == "no jobs of that kind\n"
+    )
+    assert len(cli("list", "--since", "1h", expect=0).stdout.splitlines()) == 6
+    assert cli("list", "--until", "1h", expect=0).stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--tag", "a b"], "'a b' cannot be a tag"),
+        (["--state", "gone"], "'gone' is none of pending"),
+        (["--since", "yesterday"], "'yesterday'"),
+        (["--exit-code", "x"], "'x' is not a whole number"),
+        (["--sort", "size"], "'size' is none of arrived"),
+        (["--limit", "-1"], "must be 0 or more"),
+    ],
+    ids=" ".join,
+)
+def test_nonsense_is_refused(cli: Cli, spool_dir: Path, words: list[str], told: str) -> None:
+    """A filter that cannot be meant is a usage error, told in a line."""
+    done = cli("list", *words, expect=2)
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 2
+
+
+def test_a_dry_run_changes_nothing_and_says_what_would(mixed: Spool, cli: Cli, spool_dir: Path) -> None:
+    """--dry-run names each job; the real thing then does just that."""
+    planned = cli("cancel", "--tag", "import", "--dry-run", expect=0)
+    assert planned.stdout == "would cancel later - pending - echo later\n"
+    assert where_is(spool_dir, "later") == ["pending"]
+
+    assert cli("cancel", "--tag", "import", expect=0).stdout == "later: cancelled\n"
+    assert where_is(spool_dir, "later") == ["dead"]
+    refused = cli("cancel", "good", "--dry-run", expect=1)
+    assert refused.stderr.startswith("error: job 'good' is completed and cannot be cancelled")
+    assert json.loads(cli("dlq", "retry", "--all", "--dry-run", "--json", expect=0).stdout) == [
+        {"id": "bad", "would": "retry", "state": "dead"},
+        {"id": "later", "would": "retry", "state": "dead"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["job1", "--all"],
+        ["job1", "--tag", "x"],
+        ["--state", "done"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_meant_must_be_said(cli: Cli, mixed: Spool, words: list[str]) -> None:
+    """Nothing named, named and described, or a state in which it cannot be done: nothing is cancelled."""
+    before: Any = [(row.id, row.state) for row in mixed.list()]
+    assert cli("cancel", *words, expect=2).stdout == ""
+    assert [(row.id, row.state) for row in mixed.list()] == before
+
+
+def test_a_held_job_is_not_run_and_a_released_file_is(spool_dir: Path) -> None:
+    """`"hold": true` in a file keeps a job waiting; taken out of the file again, it runs."""
+    drop_bytes(spool_dir, "j.json", b'{"command": "true", "hold": true}')
+    drain(spool_dir)
+    assert where_is(spool_dir, "j") == ["pending"]
+    drop_bytes(spool_dir, "j.json", b'{"command": "true"}')
+    drain(spool_dir)
+    assert where_is(spool_dir, "j") == ["done"]
