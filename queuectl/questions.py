@@ -118,8 +118,11 @@ class Questions:
             JobNotFound: there is none of that id.
         """
         self.refresh()
+        return self._ask(lambda: self._fetched(job_id))
+
+    def _fetched(self, job_id: str) -> Job:
         row = self._find(job_id)
-        if self._ask(lambda: self._intake.freshen([row])):
+        if self._intake.freshen([row]):
             row = self._find(job_id)
         return self._load(row)
 

@@ -153,18 +153,27 @@ def invalid_row(job_id: str, name: str, status: os.stat_result, reason: str) -> 
 
 
 def accept_as_indexed(job: Job, row: Row) -> None:
-    """Fill in what the producer left out as it was settled when the job was accepted, not as it is today."""
+    """Fill in what the producer left out as it was settled when the job was accepted, not as it is today.
+
+    Raises:
+        sqlite3.DatabaseError: the index's file was damaged, and this is what it shows in.
+    """
     if job.created_at is None:
         job.created_at = row.arrived / 1e6
     if row.settings:
+        import sqlite3
+
         import orjson
 
-        settings = orjson.loads(row.settings)
-        if settings.pop(RENEWED, None) == job.runs:
-            job.renew()
-        for name, value in settings.items():
-            if getattr(job, name, None) is None:
-                setattr(job, name, value)
+        try:
+            settings = orjson.loads(row.settings)
+            if settings.pop(RENEWED, None) == job.runs:
+                job.renew()
+            for name, value in settings.items():
+                if getattr(job, name) is None:
+                    setattr(job, name, value)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise sqlite3.DatabaseError(f"malformed: settings of {row.id}: {error}") from None
 
 
 def state_in(place: str, job: Job) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -12,7 +13,7 @@ import pytest
 from queuectl import Spool, Worker
 from queuectl.owner import is_held
 
-from support import drop, wait_until
+from support import drain, drop, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -283,3 +284,20 @@ def test_only_a_look_in_vain_is_a_cost(spool_dir: Path) -> None:
     assert lookout._cost > 1e-4
     lookout.close()
     worker._index.close()
+
+
+@pytest.mark.parametrize("damage", ['{"timeout": 20', '{"tineout": 20}', "[20]", '"x"'])
+def test_damaged_settings_of_a_row_end_no_worker(spool_dir: Path, damage: str) -> None:
+    """A bit that flipped inside a row's text is damage like any other: the index is made anew, and the job runs."""
+    drop(spool_dir, "j", command="true")
+    spool = Spool(spool_dir)
+    spool.refresh()
+    with contextlib.closing(sqlite3.connect(spool_dir / "data" / "queuectl.db", isolation_level=None)) as db:
+        db.execute("UPDATE jobs SET settings = ?", (damage,))
+
+    assert Spool(spool_dir).get("j").timeout in (None, 20)
+    with contextlib.closing(sqlite3.connect(spool_dir / "data" / "queuectl.db", isolation_level=None)) as db:
+        db.execute("UPDATE jobs SET settings = ?", (damage,))
+    drain(spool_dir, wait_retries=True)
+
+    assert where_is(spool_dir, "j") == ["done"]
