@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from queuectl.filters import Filter
     from queuectl.job import Job
     from queuectl.spool import Spool
+    from queuectl.templates import Template
     from queuectl.worker import Worker
 
     __version__: str
@@ -47,12 +48,20 @@ __all__ = [
     "Spool",
     "SpoolError",
     "SpoolFull",
+    "Template",
     "Worker",
     "WorkerError",
     "__version__",
 ]
 
-_ELSEWHERE = {"Filter": "filters", "Job": "job", "Settings": "config", "Spool": "spool", "Worker": "worker"}
+_ELSEWHERE = {
+    "Filter": "filters",
+    "Job": "job",
+    "Settings": "config",
+    "Spool": "spool",
+    "Template": "templates",
+    "Worker": "worker",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -134,7 +134,7 @@ class Mover(HandMoves):
                     except DuplicateId as error:
                         taken = error
                     except OSError as error:
-                        self._take_back(batch[:queued], error)
+                        self.take_back(batch[:queued], error)
                         raise
                     if taken:
                         break
@@ -176,10 +176,11 @@ class Mover(HandMoves):
                 files.sync_file(fd)
             files.sync_folder(self.layout.pending)
         except OSError as error:
-            self._take_back(batch, error)
+            self.take_back(batch, error)
             raise
 
-    def _take_back(self, batch: Sequence[Prepared], why: OSError) -> None:
+    def take_back(self, batch: Sequence[Prepared], why: OSError) -> None:
+        """Delete published jobs; QueuedUnsafely names those that are gone from pending/ already."""
         left = []
         with self.index.moving(PENDING):
             for made in batch:

@@ -44,9 +44,7 @@ class Spool(Controls):
             SpoolFull: no room on the disk.
             SpoolError: the spool cannot be written.
         """
-        record: dict[str, Any] = {"command": command}
-        if not isinstance(command, str | list) and hasattr(command, "keys"):
-            record = dict(command)
+        record = _record(command)
         if not self._is_ready:
             self._make_ready()
             self._is_ready = True
@@ -62,12 +60,21 @@ class Spool(Controls):
             return made.job
         raise SpoolError(f"cannot find a free id in {self.layout.root}")
 
+    def check(self, command: str | builtins.list[str] | Mapping[str, Any], /, **fields: Any) -> Job:
+        """The job that enqueue would queue, with the settings in force; nothing is written, and no id looked for.
+
+        Raises:
+            InvalidJob: a field is wrong; the message names it.
+        """
+        return prepare({**_record(command), **fields}, self.settings()).job
+
     def enqueue_many(
         self,
         records: Iterable[Mapping[str, Any]],
         *,
         progress: Callable[[int], None] | None = None,
         common: Mapping[str, Any] | None = None,
+        all_or_nothing: bool = False,
     ) -> Iterator[str]:
         """Queue many jobs, each batch of them durable before its ids are given out.
 
@@ -75,12 +82,18 @@ class Spool(Controls):
             records: the jobs, as mappings of fields; read as they are needed, so there may be millions.
             progress: called with the number queued so far.
             common: fields that all of them get, over their own.
+            all_or_nothing: queue all before the first id is given out, or none; see `whole`.
 
         Raises:
             InvalidJob, DuplicateId, SpoolFull, SpoolError: as for enqueue; what was given out before is queued.
         """
         self._make_ready()
         self._open_index()
+        if all_or_nothing:
+            from queuectl.whole import enqueue_all
+
+            yield from enqueue_all(self._mover, records, common or {}, self.settings())
+            return
         source = iter(records)
         queued = 0
         while True:
@@ -110,3 +123,9 @@ class Spool(Controls):
                 self._index.broken = "not built yet"
         except sqlite3.Error as error:
             self._index.broken = str(error)
+
+
+def _record(command: str | builtins.list[str] | Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(command, str | list) and hasattr(command, "keys"):
+        return dict(command)
+    return {"command": command}

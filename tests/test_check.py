@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import places
+from queuectl import Spool, places
+from queuectl.errors import InvalidJob
 
 from support import drop_bytes, where_is
 
@@ -158,6 +159,16 @@ def test_check_and_workers_agree(cli: Cli, spool_dir: Path) -> None:
     cli("worker", "start", "--foreground", "--drain", expect=0)
 
     assert [where_is(spool_dir, name) for name in texts] == [["done"], ["pending"], ["dead"], ["dead"]]
+
+
+def test_python_checks_a_job_as_enqueue_would(spool_dir: Path) -> None:
+    """A program that hands jobs over can ask first; nothing is made."""
+    spool = Spool(spool_dir)
+
+    assert (spool.check("true").timeout, spool.check({"command": ["x"]}, timeout="1m").timeout) == (20, 60)
+    with pytest.raises(InvalidJob, match="priority: must be 1 to 10"):
+        spool.check("true", priority=11)
+    assert not spool_dir.exists()
 
 
 def test_where_a_field_stands_is_found_in_broken_text_too() -> None:

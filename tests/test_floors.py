@@ -60,6 +60,8 @@ FLOORS = {
     "spares": 3,
     "hand_moves": 3,
     "moves": 3,
+    "templates": 1,
+    "whole": 4,
     "intake": 4,
     "recover": 4,
     "chores": 4,

@@ -1,4 +1,4 @@
-"""`queuectl enqueue --file`: many jobs in batches, and the progress of it."""
+"""`queuectl enqueue` with --file or --each: many jobs in batches, and the progress of it."""
 
 from __future__ import annotations
 
@@ -6,51 +6,88 @@ import gc
 import sys
 from collections import deque
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from queuectl.cli import enqueue, quick, reading, render
 from queuectl.cli.frame import Usage
-from queuectl.errors import DuplicateId, InvalidJob, QueuectlError
+from queuectl.errors import DuplicateId, InvalidJob, QueuectlError, QueuedUnsafely
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.progress import Progress, TaskID
 
+    from queuectl.cli.each import Each
     from queuectl.cli.frame import Session
+
+    Source = reading.JobFile | Each
 
 BAR_AFTER = 500
 """Jobs after which a terminal gets a progress bar instead of a line a job."""
 
 
-def enqueue_file(session: Session, path: str, fields: Mapping[str, Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How many jobs are queued and told of.
+
+    Attributes:
+        whole: all of them or none.
+        quiet: print ids and nothing else.
+    """
+
+    whole: bool = False
+    quiet: bool = False
+
+
+def enqueue_file(session: Session, path: str, fields: Mapping[str, Any], manner: Manner) -> None:
     """Queue every job of a file, with the flags laid over each; stop at the first that can be no job.
 
     Raises:
         QueuectlError: why it stopped, at which line, and how many had been queued before.
     """
-    gc.disable()  # jobs are no rings, and looking for some takes a tenth of the time
     with reading.opened(path) as source:
-        feed = _Feed(source, fields)
-        with _Bar(source) as bar, render.JsonArray() if session.json else nullcontext() as array:
-            _queue(session, feed, bar, array)
-        if feed.queued == 0:
-            render.note(f"no jobs in {source.name}")
-        elif bar.replaces_lines and array is None:
-            render.line(f"enqueued {render.count(feed.queued, 'job')}")
+        enqueue_from(session, source, fields, manner)
+
+
+def enqueue_each(
+    session: Session,
+    patterns: Sequence[str],
+    command: str | list[str],
+    fields: Mapping[str, Any],
+    manner: Manner,
+) -> None:
+    """Queue a job for each value that the patterns stand for, with the flags laid over each."""
+    from queuectl.cli.each import Each
+
+    source = Each(patterns, command, fields)
+    enqueue_from(session, source, {name: value for name, value in fields.items() if name != "id"}, manner)
+
+
+def enqueue_from(session: Session, source: Source, fields: Mapping[str, Any], manner: Manner) -> None:
+    """Queue every job of a source."""
+    gc.disable()  # jobs are no rings, and looking for some takes a tenth of the time
+    feed = _Feed(source, fields, manner)
+    with _Bar(source, manner) as bar, render.JsonArray() if session.json else nullcontext() as array:
+        _queue(session, feed, bar, array)
+    if feed.queued == 0:
+        render.note(f"no jobs in {source.name}")
+    elif bar.replaces_lines and array is None:
+        render.line(f"enqueued {render.count(feed.queued, 'job')}")
 
 
 def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | None) -> None:
+    manner = feed.manner
     try:
-        for job_id in session.spool.enqueue_many(feed):
+        for job_id in session.spool.enqueue_many(feed, all_or_nothing=manner.whole):
             record = feed.taken()
             if array is not None:
                 array.add(enqueue.told(job_id, record))
             elif not bar.replaces_lines:
-                render.line(f"enqueued job {job_id}")
+                render.line(job_id if manner.quiet else f"enqueued job {job_id}")
             bar.advance(feed.queued)
     except KeyboardInterrupt:
-        raise _stopped("interrupted", feed.queued, 130) from None
+        raise _stopped("interrupted", feed, 130) from None
     except QueuectlError as error:
         raise _placed(error, feed.place_of(error), feed) from None
     if feed.error is not None:
@@ -58,14 +95,15 @@ def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | N
 
 
 class _Feed:
-    """The jobs of a file on their way into the spool.
+    """The jobs of a source on their way into the spool.
 
-    What is wrong with the file ends the stream and is kept in `error`, so that what came before it is queued in
-    whole batches first.
+    What is wrong with the source ends the stream and is kept in `error`, so that what came before it is queued in
+    whole batches first; where all or nothing is wanted, it is raised.
     """
 
-    def __init__(self, source: reading.JobFile, fields: Mapping[str, Any]) -> None:
+    def __init__(self, source: Source, fields: Mapping[str, Any], manner: Manner) -> None:
         self.source = source
+        self.manner = manner
         self.error: QueuectlError | None = None
         self.queued = 0
         self._fields = fields
@@ -86,6 +124,8 @@ class _Feed:
                 self._under_way.append((self.source.place, made))
                 yield made
         except QueuectlError as error:
+            if self.manner.whole:
+                raise
             self.error = error
 
     def taken(self) -> dict[str, Any]:
@@ -94,7 +134,7 @@ class _Feed:
         return self._under_way.popleft()[1]
 
     def place_of(self, error: QueuectlError) -> str:
-        """Where in the file the job stands that an error is about."""
+        """Where in the source the job stands that an error is about."""
         if isinstance(error, DuplicateId):
             same = [place for place, record in self._under_way if record.get("id") == error.job_id]
             if same:
@@ -105,15 +145,19 @@ class _Feed:
 def _placed(error: QueuectlError, place: str, feed: _Feed) -> QueuectlError:
     """The same error with the file, the line, and what had been queued."""
     told = f"{feed.source.name} {place}: {error}" if place else str(error)
-    return _stopped(told, feed.queued, error.exit_code, error.hint)
+    return _stopped(told, feed, error.exit_code, error.hint, some=isinstance(error, QueuedUnsafely))
 
 
-def _stopped(told: str, queued: int, exit_code: int, hint: str | None = None) -> QueuectlError:
-    before = (
-        f"; {render.count(queued, 'job')} before it {'was' if queued == 1 else 'were'} queued"
-        if queued
-        else ""
-    )
+def _stopped(
+    told: str, feed: _Feed, exit_code: int, hint: str | None = None, *, some: bool = False
+) -> QueuectlError:
+    before = ""
+    if feed.queued:
+        before = (
+            f"; {render.count(feed.queued, 'job')} before it {'was' if feed.queued == 1 else 'were'} queued"
+        )
+    elif feed.manner.whole and not some:
+        before = "; none was queued"
     stopped = QueuectlError(f"{told}{before}", hint=hint)
     stopped.exit_code = exit_code
     return stopped
@@ -122,8 +166,9 @@ def _stopped(told: str, queued: int, exit_code: int, hint: str | None = None) ->
 class _Bar:
     """A progress bar on stderr, once there is something to wait for and a person who looks."""
 
-    def __init__(self, source: reading.JobFile) -> None:
+    def __init__(self, source: Source, manner: Manner) -> None:
         self._source = source
+        self._quiet = manner.quiet
         self._person = render.is_terminal(sys.stderr)
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
@@ -138,7 +183,7 @@ class _Bar:
     @property
     def replaces_lines(self) -> bool:
         """Whether the bar is drawn on the terminal where the lines would go."""
-        return self._progress is not None and render.is_terminal()
+        return self._progress is not None and render.is_terminal() and not self._quiet
 
     def advance(self, queued: int) -> None:
         """Tell how many are queued by now."""

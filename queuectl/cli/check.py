@@ -13,13 +13,12 @@ from queuectl import job as jobs
 from queuectl.cli import reading, render
 from queuectl.cli.frame import Session, command
 from queuectl.errors import InvalidJob, QueuectlError
-from queuectl.prepare import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from queuectl.config import Settings
     from queuectl.job import Job
+    from queuectl.spool import Spool
 
 _PLACE = re.compile(r" \(line \d+(, column \d+)?(, where the file ends)?\)$")
 _HERE = {"id": "generated (dropped: the file's name)", "cwd": "here (dropped: the worker's home)"}
@@ -45,8 +44,7 @@ def check_command(session: Session, files: tuple[str, ...]) -> int:
     Fields that the jobs leave open are shown with what the settings of the spool would fill in.
     Whether an id is free is seen only when the job is queued.
     """
-    settings = session.spool.settings()
-    checks = [_File(name, settings) for name in files]
+    checks = [_File(name, session.spool) for name in files]
     with render.JsonArray() if session.json else nullcontext() as array:
         for one in checks:
             for found in one.findings():
@@ -65,11 +63,11 @@ def check_command(session: Session, files: tuple[str, ...]) -> int:
 class _File:
     """One file, and what was found in it."""
 
-    def __init__(self, path: str, settings: Settings) -> None:
+    def __init__(self, path: str, spool: Spool) -> None:
         self.path = path
         self.good = self.bad = 0
         self.left_open: dict[str, str] = {}
-        self._settings = settings
+        self._spool = spool
         self._ids: set[str] = set()
 
     def findings(self) -> Iterator[dict[str, Any]]:
@@ -95,7 +93,7 @@ class _File:
 
     def _job(self, source: reading.JobFile, record: dict[str, Any]) -> dict[str, Any]:
         try:
-            job = prepare(record, self._settings).job
+            job = self._spool.check(record)
             if record.get("id") in self._ids:
                 raise InvalidJob("an earlier job of the file has it", field="id")
         except InvalidJob as error:

@@ -12,6 +12,7 @@ from queuectl.cli import args as takes
 from queuectl.cli import quick, render
 from queuectl.cli.frame import Command, Session, Usage, command
 from queuectl.errors import InvalidJob
+from queuectl.fields import check_field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +53,11 @@ class _Enqueue(Command):
         return None
 
 
+def _id(text: str) -> str:
+    """An id, or the template of one."""
+    return text if "{" in text else str(check_field("id", text))
+
+
 def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
     """Turn NAME=VALUE, given any number of times, into a map."""
     made = {}
@@ -79,6 +85,8 @@ def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     queuectl enqueue '{"id": "job1", "command": "echo hello", "priority": 8}'
     queuectl enqueue --file jobs.json                  one job, a list, or one job a line
     make-jobs | queuectl enqueue --file -              the same from another program
+    queuectl enqueue --each '*.wav' -- ffmpeg -i {} {stem}.mp3
+    find . -name '*.log' | queuectl enqueue --each - --quiet "gzip -9 {} && ls -l {}.gz"
     """,
 )
 @click.argument("words", nargs=-1, metavar="[TEXT | -- CMD ARG...]")
@@ -99,7 +107,14 @@ def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     help="A file of jobs, JSON or YAML: one, a list, or one JSON a line. - is stdin.",
 )
 @click.option(
-    "--id", "job_id", metavar="ID", callback=takes.job_field("id"), help="The job's name. Default: a new one."
+    "--each",
+    metavar="GLOB",
+    multiple=True,
+    help="A job for each file that matches, or with - for each line of stdin; in the command {} is its name, "
+    "{stem} {name} {dir} {ext} parts of it, {n} its number, and {{ a brace. May be given again.",
+)
+@click.option(
+    "--id", "job_id", metavar="ID", callback=takes.checked(_id), help="The job's name. Default: a new one."
 )
 @click.option(
     "--priority",
@@ -142,9 +157,24 @@ def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     callback=_variable,
     help="Add a variable. May be given again.",
 )
+@click.option(
+    "--all-or-nothing",
+    is_flag=True,
+    help="With --file or --each: queue all of the jobs, or none if one is no job, its id is taken, or the disk refuses. "
+    "A crash or a power cut just then may leave the first of them queued.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print the ids and nothing else, one a line.")
 @click.pass_context
 def enqueue_command(
-    ctx: click.Context, /, words: tuple[str, ...], command_text: str | None, file: str | None, **flags: Any
+    ctx: click.Context,
+    /,
+    words: tuple[str, ...],
+    command_text: str | None,
+    file: str | None,
+    each: tuple[str, ...],
+    all_or_nothing: bool,
+    quiet: bool,
+    **flags: Any,
 ) -> None:
     """Put jobs into the queue.
 
@@ -152,22 +182,59 @@ def enqueue_command(
     into --command. Behind -- stands a command with its arguments, run as they are, without a shell.
     Flags win over what a JSON text or a file says. When the line `enqueued job ID` is printed, the job is on the disk
     and survives a power cut.
+
+    With --each the command is a template. In a text for the shell the values are quoted, so leave out quotes around
+    {}; a place where that would not be safe is refused. Put the GLOB itself in quotes, or your shell expands it.
     """
     session = ctx.ensure_object(Session)
     argv = ctx.meta.get(_AFTER_DASHES)
-    _one_source(words, argv, command_text, file)
+    if quiet and session.json:
+        raise Usage("--quiet and --json both say what to print: give one of them")
+    if all_or_nothing and file is None and not each:
+        raise Usage("--all-or-nothing goes with --file or --each")
+    if each:
+        _one_template(words, argv, command_text, file)
+    else:
+        _one_source(words, argv, command_text, file)
     fields = _fields(flags)
-    if file is not None:
-        from queuectl.cli.bulk import enqueue_file
+    if not each and "{" in fields.get("id", ""):
+        raise Usage("--id has placeholders only with --each", hint="queuectl enqueue --help")
+    if file is not None or each:
+        from queuectl.cli import bulk
 
-        enqueue_file(session, file, fields)
+        manner = bulk.Manner(whole=all_or_nothing, quiet=quiet)
+        if file is not None:
+            bulk.enqueue_file(session, file, fields, manner)
+        else:
+            bulk.enqueue_each(session, each, _template(words, argv, command_text), fields, manner)
         return
     record = _record(words, argv, command_text)
     job = session.spool.enqueue(quick.merged(record, fields))
     if session.json:
         render.json_array([told(job.id, {"command": job.command})])
     else:
-        render.line(f"enqueued job {job.id}")
+        render.line(f"{job.id}" if quiet else f"enqueued job {job.id}")
+
+
+def _one_template(
+    words: tuple[str, ...], argv: list[str] | None, command_text: str | None, file: str | None
+) -> None:
+    """Insist on exactly one template; more texts are most often what the shell made of a GLOB without quotes."""
+    if file is not None:
+        raise Usage("--each and --file both say what to run: give one of them")
+    given = len(words) + (argv is not None) + (command_text is not None)
+    if given > 1:
+        raise Usage(
+            f"{given} commands, and one is wanted", hint="put the pattern in quotes, as in --each '*.wav'"
+        )
+    if not given or argv in ([], [""]):
+        raise Usage("no command for each", hint="queuectl enqueue --each '*.wav' -- ffmpeg -i {} {stem}.mp3")
+
+
+def _template(words: tuple[str, ...], argv: list[str] | None, command_text: str | None) -> str | list[str]:
+    if argv is not None:
+        return [_utf8(word) for word in argv]
+    return command_text if command_text is not None else _utf8(words[0])
 
 
 def _one_source(

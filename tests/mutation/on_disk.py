@@ -92,8 +92,8 @@ SYNCS = (
     Mutant(
         "sync: a queued job's name is not",
         "moves.py",
-        "            files.sync_folder(self.layout.pending)\n        except OSError as error:\n            self._take_back(batch",
-        "            pass\n        except OSError as error:\n            self._take_back(batch",
+        "            files.sync_folder(self.layout.pending)\n        except OSError as error:\n            self.take_back(batch",
+        "            pass\n        except OSError as error:\n            self.take_back(batch",
         (_ENQUEUE,),
     ),
     Mutant(
@@ -246,7 +246,7 @@ SYNCS = (
     Mutant(
         "sync: a refused enqueue stays",
         "moves.py",
-        "        except OSError as error:\n            self._take_back(batch, error)\n            raise\n",
+        "        except OSError as error:\n            self.take_back(batch, error)\n            raise\n",
         "        except OSError:\n            raise\n",
         ("tests/test_disk_errors.py::test_enqueue_is_refused_cleanly_or_done",),
     ),

@@ -1,0 +1,86 @@
+"""`queuectl enqueue --each`: one job for each file that matches, or for each line of stdin."""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from queuectl.cli import args as takes
+from queuectl.cli.frame import Usage
+from queuectl.errors import QueuectlError
+from queuectl.templates import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+class Each:
+    """A stream of jobs made from a template; in bulk.py it takes the place of a file of jobs.
+
+    Args:
+        patterns: globs, ** included; - is the lines of stdin.
+        command: text for the shell, or a list.
+        fields: the flags. The globs are looked up in the folder in which the jobs will run.
+
+    Raises:
+        Usage: the template makes no sense.
+    """
+
+    name = "--each"
+    size: int | None = None
+    consumed = 0
+
+    def __init__(self, patterns: Sequence[str], command: str | list[str], fields: Mapping[str, Any]) -> None:
+        self.place = ""
+        self._patterns = patterns
+        self._folder = os.path.expanduser(fields.get("cwd") or os.curdir)
+        job_id = {"id": fields["id"]} if "id" in fields else {}
+        self._one_id = "{" not in fields.get("id", "{")
+        try:
+            self._template = Template(command, **job_id)
+        except ValueError as error:
+            raise Usage(str(error), hint="queuectl enqueue --help") from None
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the jobs.
+
+        Raises:
+            QueuectlError: a pattern matches nothing, or a name is no UTF-8.
+        """
+        for number, value in enumerate(self._values(), 1):
+            if number > 1 and self._one_id:
+                raise Usage(
+                    "--id names one job, and there are several", hint="number them, as in --id job-{n}"
+                )
+            self.place = repr(value)
+            try:
+                takes.plain_text(value)
+            except ValueError:
+                raise QueuectlError(f"{value!r} is not UTF-8, so no job file can hold it") from None
+            yield self._template.job(value, number)
+
+    def _values(self) -> Iterator[str]:
+        # All are looked up before the first job: a slip in the last pattern is told before any is queued.
+        matches = [_lines() if pattern == "-" else self._matching(pattern) for pattern in self._patterns]
+        yield from chain.from_iterable(matches)
+
+    def _matching(self, pattern: str) -> list[str]:
+        import glob
+
+        found = sorted(glob.glob(os.path.expanduser(pattern), root_dir=self._folder, recursive=True))
+        if not found:
+            raise QueuectlError(f"nothing matches {pattern!r} in {os.path.abspath(self._folder)}")
+        # A name that begins with a dash would be taken for an option.
+        return [f"./{path}" if path.startswith("-") else path for path in found]
+
+
+def _lines() -> Iterator[str]:
+    """The lines of stdin that are not empty, without their ends."""
+    if sys.stdin is None:
+        raise QueuectlError("cannot read stdin: it is closed")
+    for line in sys.stdin.buffer:
+        text = line.removesuffix(b"\n").removesuffix(b"\r").decode(errors="surrogateescape")
+        if text.strip():
+            yield text

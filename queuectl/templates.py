@@ -1,0 +1,159 @@
+"""One command for many values: `ffmpeg -i {} {stem}.mp3`. In a shell text each value is quoted, or the place is refused."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+PLACEHOLDERS = {
+    "": "the value itself",
+    "stem": "its name without folder and extension",
+    "name": "its name without folder",
+    "dir": "its folder, . if it has none",
+    "ext": "its extension, without the dot",
+    "n": "its number, from 1",
+}
+"""What may stand between braces, and what it becomes."""
+
+# A brace behind $ is the shell's own: ${HOME} stays as it is.
+_MARK = re.compile(r"\{\{|(?<!\$)\{([a-z]*)\}")
+
+
+class Template:
+    """A command with placeholders: {} {stem} {name} {dir} {ext} {n}, and {{ for a brace. All else stays as it is.
+
+    Args:
+        command: text for the shell, or a list for no shell.
+        fields: further fields of each job; the id may have placeholders, too.
+
+    Raises:
+        ValueError: a placeholder is unknown, there is none at all, or one stands where no quoting is safe.
+    """
+
+    def __init__(self, command: str | list[str], **fields: Any) -> None:
+        self._shell = isinstance(command, str)
+        self._parts = [command] if isinstance(command, str) else list(command)
+        self._fields = fields
+        for text in [*self._parts, fields.get("id") or ""]:
+            _refuse_unknown(text)
+        if not any(mark[0] != "{{" for part in self._parts for mark in _MARK.finditer(part)):
+            raise ValueError("the command has no placeholder: {} stands for each value")
+        if isinstance(command, str):
+            _refuse_unsafe(command)
+
+    def job(self, value: str, number: int = 1) -> dict[str, Any]:
+        """The job for one value.
+
+        Args:
+            number: what {n} stands for.
+        """
+        found = _meanings(value, number)
+        parts = [_filled(part, found, shlex.quote if self._shell else str) for part in self._parts]
+        made = {**self._fields, "command": parts[0] if self._shell else parts}
+        if made.get("id"):
+            made["id"] = _filled(made["id"], found, str)
+        return made
+
+    def jobs(self, values: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """The jobs for many values, as `Spool.enqueue_many` takes them."""
+        for number, value in enumerate(values, 1):
+            yield self.job(value, number)
+
+
+def _meanings(value: str, number: int) -> dict[str, str]:
+    folder, name = os.path.split(value)
+    stem, dot_ext = os.path.splitext(name)
+    return {
+        "": value,
+        "stem": stem,
+        "name": name,
+        "dir": folder or ".",
+        "ext": dot_ext[1:],
+        "n": str(number),
+    }
+
+
+def _filled(text: str, meanings: dict[str, str], quoted: Callable[[str], str]) -> str:
+    return _MARK.sub(lambda mark: "{" if mark[0] == "{{" else quoted(meanings[mark[1]]), text)
+
+
+def _refuse_unknown(text: str) -> None:
+    for mark in _MARK.finditer(text):
+        if mark[0] != "{{" and mark[1] not in PLACEHOLDERS:
+            near = get_close_matches(mark[1], PLACEHOLDERS, n=1)
+            meant = f"; is {{{near[0]}}} meant?" if near else ""
+            raise ValueError(f"no placeholder is called {mark[0]}{meant} ({{{mark[0]} is that text itself)")
+
+
+def _refuse_unsafe(text: str) -> None:
+    """Refuse placeholders where the quotes around a value would not keep the shell from reading it."""
+    reasons = dict(_unsafe_places(text))
+    for mark in _MARK.finditer(text):
+        if mark[0] != "{{" and mark.start() in reasons:
+            raise ValueError(
+                f"{mark[0]} stands {reasons[mark.start()]}, where a value cannot be quoted safely; "
+                "outside of quotes each value is quoted by itself"
+            )
+
+
+_TOO_INTRICATE = (
+    ("`", "behind a backquote"),
+    ("<<", "behind <<"),
+    ("$'", "behind $'"),
+    ("((", "behind (("),
+)
+
+
+def _unsafe_places(text: str) -> Iterator[tuple[int, str]]:
+    """Where in a shell text a quoted value would not be one word of data, and why: each offset with its reason.
+
+    It knows quotes, backslashes and comments. Behind what it does not follow, nothing counts as safe.
+    """
+    at = 0
+    while at < len(text):
+        intricate = next((why for sign, why in _TOO_INTRICATE if text.startswith(sign, at)), None)
+        if intricate:
+            yield from ((place, intricate) for place in range(at, len(text)))
+            return
+        here, why = text[at], ""
+        if here == "\\":
+            end, why = at + 2, "behind a backslash"
+        elif here == "'":
+            end, why = _after(text, "'", at + 1), "in quotes"
+        elif here == '"':
+            end, why = _end_of_double(text, at + 1), "in quotes"
+        elif here == "#" and (at == 0 or text[at - 1] in " \t\n;&|()"):
+            end, why = _after(text, "\n", at), "in a comment"
+        elif text.startswith("${", at):
+            end, why = _end_of_expansion(text, at + 2), "in ${…}"
+        else:
+            end = at + 1
+        if why:
+            yield from ((place, why) for place in range(at, min(end, len(text))))
+        at = end
+
+
+def _after(text: str, mark: str, start: int) -> int:
+    found = text.find(mark, start)
+    return len(text) if found < 0 else found + 1
+
+
+def _end_of_double(text: str, at: int) -> int:
+    """Behind the closing quote; the end of the text when a command in it may have quotes of its own."""
+    while at < len(text) and text[at] != '"':
+        if text[at] == "`" or text.startswith(("$(", "${"), at):
+            return len(text)
+        at += 2 if text[at] == "\\" else 1
+    return at + 1
+
+
+def _end_of_expansion(text: str, at: int) -> int:
+    """Behind the closing brace of a plain ${name}; the end of the text for all that is more than a name."""
+    found = re.compile(r"[A-Za-z0-9_@*#?!-]+\}").match(text, at)
+    return found.end() if found else len(text)

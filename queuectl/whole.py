@@ -1,0 +1,65 @@
+"""Many jobs, of which all are queued or none."""
+
+from __future__ import annotations
+
+import errno
+
+from queuectl import files
+from queuectl.errors import InvalidJob
+from queuectl.layout import PENDING
+from queuectl.prepare import prepare_batch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from queuectl.config import Settings
+    from queuectl.moves import Mover
+    from queuectl.prepare import Prepared
+
+MOST = 50_000
+"""Jobs that can be queued so: no worker may claim anything meanwhile, and memory holds them all."""
+
+
+def enqueue_all(
+    mover: Mover, records: Iterable[Mapping[str, Any]], common: Mapping[str, Any], settings: Settings
+) -> list[str]:
+    """Queue all of these jobs or none, and return their ids; on return they survive a power cut.
+
+    Each is checked before the first is queued. No worker gets at one before all are in and on the disk, as the
+    transaction of the index that claims need is held meanwhile. What it cannot undo is its own end: a process that is
+    killed in the middle, or a power cut, may leave the first of them queued.
+
+    Raises:
+        InvalidJob, DuplicateId, SpoolFull, SpoolError: none is queued.
+        QueuedUnsafely: the disk refused, and some could not be taken back, as the index could not be held.
+    """
+    batch, trouble = prepare_batch(iter(records), common, settings, MOST + 1)
+    if trouble:
+        raise trouble
+    if len(batch) > MOST:
+        raise InvalidJob(f"more than {MOST} jobs cannot be queued all or nothing")
+    with mover.index.moving(PENDING):
+        for made in batch:
+            if made.chosen:
+                mover.refuse_taken(made.job.id or "")
+        try:
+            queued, taken = mover.enqueue_batch(batch, durable=settings.durability == "full")
+        except KeyboardInterrupt:
+            there = [made for made in batch if _is_queued(mover, made)]
+            mover.take_back(there, InterruptedError(errno.EINTR, "interrupted"))
+            raise
+        if taken:
+            why = FileExistsError(errno.EEXIST, "another job took an id meanwhile")
+            mover.take_back(batch[:queued], why)
+            raise taken
+    return [made.job.id or "" for made in batch]
+
+
+def _is_queued(mover: Mover, made: Prepared) -> bool:
+    """Whether this very job waits, and not one that a stranger dropped under its name."""
+    try:
+        return files.read_plain(f"{mover.layout.pending}/{made.job.id}.json", len(made.data))[0] == made.data
+    except (files.Unfit, OSError):
+        return False

@@ -1,0 +1,150 @@
+"""A job for each of many files or lines: exactly those, with names as they are, from where the jobs will run."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support import load
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+NAMES = ["a.wav", "it's.wav", "my $HOME song.wav", "-x.wav", "b.txt", ".hidden.wav", "sub/deep.wav"]
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    """A folder of files with names that people give, and some that bite."""
+    folder = tmp_path / "music"
+    for name in NAMES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def commands(spool: Path, *ids: str) -> list[object]:
+    return [load(spool / "pending" / f"{job_id}.json")["command"] for job_id in ids]
+
+
+def test_glob_makes_a_job_for_each_file(cli: Cli, spool_dir: Path, music: Path) -> None:
+    """The files that the shell would find, in their order; a name like an option becomes none."""
+    done = cli(
+        "enqueue", "--each", "*.wav", "--quiet", "--", "ffmpeg", "-i", "{}", "{stem}.mp3", cwd=music, expect=0
+    )
+
+    assert commands(spool_dir, *done.stdout.split()) == [
+        ["ffmpeg", "-i", "./-x.wav", "-x.mp3"],
+        ["ffmpeg", "-i", "a.wav", "a.mp3"],
+        ["ffmpeg", "-i", "it's.wav", "it's.mp3"],
+        ["ffmpeg", "-i", "my $HOME song.wav", "my $HOME song.mp3"],
+    ]
+    assert {load(path)["cwd"] for path in (spool_dir / "pending").iterdir()} == {str(music)}
+
+
+def test_text_template_is_quoted_and_runs(cli: Cli, spool_dir: Path, music: Path) -> None:
+    """In a shell text names stay names, all the way to what the command sees."""
+    text = "printf '%s\\n' {n} {} >> out; test -e {}"
+    cli("enqueue", "--each", "*song.wav", "--each", "it*.wav", "--id", "job-{n}", text, cwd=music, expect=0)
+    cli("worker", "start", "--foreground", "--drain", expect=0)
+
+    assert (music / "out").read_text() == "1\nmy $HOME song.wav\n2\nit's.wav\n"
+    assert sorted(path.name for path in (spool_dir / "done").iterdir()) == ["job-1.json", "job-2.json"]
+
+
+def test_lines_of_stdin_are_values(cli: Cli, spool_dir: Path) -> None:
+    """Any text, one a line, blank lines passed over; a last line without an end counts, a carriage return does not."""
+    done = cli("enqueue", "--each", "-", "--quiet", "--", "x", "{}", stdin="a b\r\n\n $(c) \nlast", expect=0)
+
+    assert commands(spool_dir, *done.stdout.split()) == [["x", "a b"], ["x", " $(c) "], ["x", "last"]]
+
+
+def test_flags_apply_to_each_job(cli: Cli, spool_dir: Path, music: Path) -> None:
+    """Fields' flags are for all of them; the pattern is looked up in the folder they will run in, ** below it too."""
+    done = cli(
+        "enqueue",
+        "--each",
+        "**/*.wav",
+        "--cwd",
+        music,
+        "--priority",
+        "9",
+        "--json",
+        "-c",
+        "x {dir}/{name}",
+        expect=0,
+    )
+    jobs = {
+        row["command"]: load(spool_dir / "pending" / f"{row['id']}.json") for row in json.loads(done.stdout)
+    }
+
+    assert "x sub/deep.wav" in jobs
+    assert len(jobs) == 5
+    assert {(job["priority"], job["cwd"]) for job in jobs.values()} == {(9, str(music))}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--each", "*.wav", "--each", "*.flac", "x {}"], 1, "nothing matches '*.flac' in "),
+        (["--each", "*.wav"], 2, "no command for each"),
+        (["--each", "*.wav", "--"], 2, "no command for each"),
+        (["--each", "*.wav", "echo hello"], 2, "the command has no placeholder"),
+        (["--each", "*.wav", "echo {stme}"], 2, "is {stem} meant?"),
+        (["--each", "*.wav", 'echo "{}"'], 2, "in quotes"),
+        (["--each", "a.wav", "b.txt", "echo {}"], 2, "hint: put the pattern in quotes"),
+        (["--each", "a.wav", "b.txt", "--", "echo", "{}"], 2, "hint: put the pattern in quotes"),
+        (["--each", "*.wav", "--file", "x", "echo {}"], 2, "--each and --file"),
+        (["--each", "*.wav", "--id", "x {n}", "echo {}"], 1, "'x 1' cannot be an id"),
+        (["--each", "a.wav", "--quiet", "--json", "echo {}"], 2, "--quiet and --json"),
+        (["--id", "job-{n}", "echo hi"], 2, "only with --each"),
+    ],
+)
+def test_slips_are_told_and_nothing_is_queued(
+    cli: Cli, spool_dir: Path, music: Path, words: list[str], code: int, told: str
+) -> None:
+    """A pattern that matches nothing, a template that makes no sense, a pattern that the shell has expanded."""
+    done = cli("enqueue", *words, cwd=music, expect=code)
+
+    assert told in done.stderr
+    assert not (spool_dir / "pending").exists() or not list((spool_dir / "pending").iterdir())
+
+
+def test_one_id_is_for_one_job(cli: Cli, spool_dir: Path, music: Path) -> None:
+    """An id without a number in it does for a single match; the second job stops it, and none where none is wanted."""
+    cli("enqueue", "--each", "a.*", "--id", "one", "x {}", cwd=music, expect=0)
+    done = cli("enqueue", "--each", "*.wav", "--id", "two", "--all-or-nothing", "x {}", cwd=music, expect=2)
+
+    assert "hint: number them, as in --id job-{n}" in done.stderr
+    assert [path.name for path in (spool_dir / "pending").iterdir()] == ["one.json"]
+
+
+def test_no_lines_are_no_error(cli: Cli) -> None:
+    """What finds nothing to do hands over an empty list: that is no failure of a script."""
+    done = cli("enqueue", "--each", "-", "x {}", stdin="\n\n", expect=0)
+
+    assert (done.stdout, done.stderr) == ("", "no jobs in --each\n")
+
+
+def test_name_that_is_no_utf8_is_refused(cli: Cli, spool_dir: Path, music: Path) -> None:
+    """A job file cannot hold such a name, and a changed one would be another file."""
+    with open(bytes(music) + b"/\xff.bin", "w"):
+        done = cli("enqueue", "--each", "*.bin", "x {}", cwd=music, expect=1)
+
+    assert "is not UTF-8, so no job file can hold it" in done.stderr
+
+
+def test_quiet_prints_ids_only(cli: Cli, spool_dir: Path) -> None:
+    """A script takes the ids as they come, from one job and from a file of jobs."""
+    one = cli("enqueue", "-q", "--id", "a", "true", expect=0).stdout
+    many = cli(
+        "enqueue", "-q", "--file", "-", stdin='{"id":"b","command":"x"}\n{"id":"c","command":"y"}', expect=0
+    ).stdout
+
+    assert one + many == "a\nb\nc\n"
