@@ -56,16 +56,12 @@ def is_scratch(name: str) -> bool:
     return len(name) == 21 and name[0] == "." and name[17:] == ".tmp" and _LETTERS.issuperset(name[1:17])
 
 
-def keep_from_children(kind: str = "") -> None:
-    """See that programs started from here inherit none of our descriptors but the first three.
-
-    Args:
-        kind: how the text of their links in /proc begins; "" = all.
-    """
+def keep_from_children() -> None:
+    """See that programs started from here inherit none of our descriptors but the first three."""
     with suppress(OSError):
         for name in os.listdir("/proc/self/fd"):
             with suppress(OSError):
-                if int(name) > 2 and os.readlink(f"/proc/self/fd/{name}").startswith(kind):
+                if int(name) > 2:
                     os.set_inheritable(int(name), False)
 
 

@@ -224,6 +224,14 @@ class Intake:
         self.taken += present - known_before + len(buried)
         return present, unfinished
 
+    def take_named(self, names: list[str]) -> None:
+        """Take in these files of pending/, as far as they are new, or are other files than those that were known."""
+        known = self.index.at(PENDING, names)
+        odd = [name for name in names if name not in known or not self._unchanged(known[name])]
+        self.looked += len(names)
+        if odd:
+            self._take_chunk(PENDING, dict.fromkeys(odd, -1))
+
     def edits(self) -> Iterator[None]:
         """Look for waiting files that were edited in place, a chunk at each step: no folder's time tells of them."""
         after = ""

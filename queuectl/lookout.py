@@ -1,14 +1,21 @@
-"""When a worker looks for what has landed: at once when idle, in slices and within bounds when busy."""
+"""When a worker looks for what has landed: at once when idle, in slices and within bounds when busy.
+
+What an event names is looked at first, by its name: an urgent job starts at the next gap, however many others wait. A
+scan of the whole folder stays the truth. It follows when it does not matter so much, and where no events come, at once.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from queuectl.foreign import is_job_name
 from queuectl.layout import PENDING
 from queuectl.owner import Lock, is_held
+from queuectl.wake import STORM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,10 +24,14 @@ if TYPE_CHECKING:
     from queuectl.incoming import Drops
     from queuectl.intake import Intake
     from queuectl.layout import Layout
+    from queuectl.trouble import Troubles
     from queuectl.wake import FolderWatch
 
 SLICE = 0.05
 """Seconds of scanning between two claims, so that a hundred thousand drops do not hold up the next start."""
+
+SHORT_SLICE = 0.005
+"""The same of a look that nobody waits for."""
 
 IDLE_SLICE = 1.0
 """Seconds that an idle worker gives to other users' drops at a time; a busy one gives a SLICE a second."""
@@ -35,12 +46,24 @@ drop that falls between the two looks at the folder's time around one of our own
 SAFETY_SHARE = 50.0
 """That look takes at most one part in so many of a worker's time."""
 
+SAFETY_TOLD = 10.0
+"""It comes so many times later where events tell what lands."""
+
 CAUTION_SHARE = 9.0
 """A busy worker gives a long look out of caution (for files edited in place, or for what may have slipped in) one part
 of its time to so many of jobs, beyond the first slice."""
 
 EDITS_PAUSE = 1.0
 """Seconds until a worker asks again whether a colleague's look for edits is over."""
+
+NAMED = 250
+"""Files that are taken in by name at a time: some 5 ms."""
+
+SOON, LATER = 0.1, 0.3
+"""Seconds until what was taken in by name is followed by the scan that makes sure: by whoever was first, by others."""
+
+BUSY_PAUSE = 10.0
+"""A busy worker lets so many times as long go by until then."""
 
 _BESIDE = 0.005
 """Seconds an idle worker waits for a colleague who is taking in what has landed."""
@@ -49,33 +72,94 @@ _BESIDE = 0.005
 class Lookout:
     """Decides about scans of pending/ for one worker. One worker scans at a time; the others go on running jobs."""
 
-    def __init__(self, layout: Layout, intake: Intake, watch: FolderWatch) -> None:
+    def __init__(self, layout: Layout, intake: Intake, watch: FolderWatch, troubles: Troubles) -> None:
         self._intake = intake
         self._watch = watch
+        self._troubles = troubles
         self._lock_path = os.path.join(layout.data, "intake.lock")
         self._lock: Lock | None = None
         self._scan: Iterator[None] | None = None
         self._cost = 0.0
         self._not_before = 0.0
         self._safety_at = time.monotonic() + SAFETY
+        self._sure_at: float | None = None
+        self._beside = False
         self.unsure = False
         self._busy = False
-        self._cautious = False
+        self._cautious = self._stamped = False
         self._rest_until = 0.0
         self._edits_path = os.path.join(layout.data, "edits.lock")
         self._edits_lock: Lock | None = None
         self._edits: Iterator[None] | None = None
         self._edits_at = 0.0
 
+    # -- what events name ------------------------------------------------------------------------------------------
+
+    def take_named(self) -> None:
+        """Take in what has landed since the last time, by the names that were told, for a slice at the most."""
+        if self._watch.hear():
+            with self._troubles.outlive():
+                self._take_named()
+
+    def _take_named(self) -> None:
+        watch = self._watch
+        heard = watch.heard
+        if not self._is_ours(len(heard)):
+            return
+        began = time.monotonic()
+        taken = self._intake.taken
+        while heard and time.monotonic() - began < SLICE:
+            part = list(islice(heard, NAMED))
+            for name in part:
+                del heard[name]
+            self._intake.take_named([name for name in part if is_job_name(name)])
+            if len(heard) < NAMED:
+                watch.hear()
+        if not heard and self._scan is None:
+            self._release()
+        self._make_sure(SOON if self._intake.taken > taken else LATER)
+
+    def _is_ours(self, heard: int) -> bool:
+        """Whether to deal with what was heard: few names are looked at by all, many by one for all."""
+        if self._lock is not None or (heard <= STORM and not self._beside):
+            return True
+        self._lock = Lock.acquire(self._lock_path)
+        if self._lock is None:
+            self._watch.heard.clear()
+            self._make_sure(LATER)
+        self._stand(beside=self._lock is None)
+        return not self._beside
+
+    def _stand(self, *, beside: bool) -> None:
+        """While a colleague takes in what has landed, each event of a storm would end our wait."""
+        if beside is not self._beside:
+            self._beside = beside
+            self._watch.hush(quiet=beside)
+
+    def _make_sure(self, pause: float) -> None:
+        if self._sure_at is None:
+            self._sure_at = time.monotonic() + (pause * BUSY_PAUSE if self._busy else pause)
+
+    def glance(self) -> None:
+        """Once a second: is there a watch, if it is cheap, and has something landed of which it has not told?"""
+        self._watch.arm(busy=True)
+        self._waits_for_a_colleague()
+        if self._watch.tells_all and self._sure_at is None and not self._intake.pending_agrees():
+            self._make_sure(0.0)
+
+    # -- looks at all names ----------------------------------------------------------------------------------------
+
     def take_in(self) -> None:
         """Go on with a scan for a slice, or begin one if somebody else has touched pending/."""
+        self.take_named()
         if self._edits is not None or self._watch.written:
             self._look_for_edits(time.monotonic())
         began = time.monotonic()
         if self._is_resting(began) or (self._scan is None and not self._begin(began)):
             return
         spent, looked, taken = time.thread_time(), self._intake.looked, self._intake.taken
-        while self._scan is not None and time.monotonic() - began < SLICE:
+        length = SHORT_SLICE if self._cautious and self._busy else SLICE
+        while self._scan is not None and time.monotonic() - began < length:
             if next(self._scan, self) is self:
                 self._end_scan()
         now = time.monotonic()
@@ -85,11 +169,15 @@ class Lookout:
         self._cost += (time.thread_time() - spent) * max(0.0, in_vain)
         self._rest_until = now + (now - began) * CAUTION_SHARE
         self._not_before = now + self._cost * SHARE
-        self._safety_at = now + max(SAFETY, self._cost * SAFETY_SHARE)
+        self._safety_at = now + self._safe_for()
+
+    def _safe_for(self) -> float:
+        """Seconds until the next look out of caution. Where events tell all, something else must fail besides."""
+        return max(SAFETY, self._cost * SAFETY_SHARE) * (SAFETY_TOLD if self._watch.tells_all else 1.0)
 
     def go_on(self) -> None:
         """Go on with what has begun while a long job runs: colleagues wait for our look, and could not begin their own."""
-        if self._scan is not None or self._edits is not None:
+        if self._scan is not None or self._edits is not None or self._watch.heard:
             self.take_in()
 
     def _begin(self, now: float) -> bool:
@@ -98,22 +186,33 @@ class Lookout:
         self.unsure = self.unsure or self._watch.events > 0
         overdue = self.unsure and now >= self._safety_at
         agrees = self._intake.pending_agrees()
+        told = self._watch.tells_all
         if agrees and not overdue:
+            self._watch.missed = False
+            self._sure_at = None
             return False
-        self._lock = Lock.acquire(self._lock_path)
+        if told and not overdue and not self._is_due_to_make_sure(now):
+            return False
+        self._lock = self._lock or Lock.acquire(self._lock_path)
         if self._lock is None:
+            self._not_before = now + SLICE if told else 0.0
             return False
-        self.unsure = False
-        self._cautious = agrees and self._busy
-        self._scan = self._intake.scan(PENDING, thorough=not self._busy, stamped=not self._cautious)
+        self.unsure = self._watch.missed = False
+        self._sure_at = None
+        self._cautious, self._stamped = (agrees or told) and self._busy, not (agrees and self._busy)
+        self._scan = self._intake.scan(PENDING, thorough=not self._busy, stamped=self._stamped)
         self._cost = 0.0
         return True
+
+    def _is_due_to_make_sure(self, now: float) -> bool:
+        self._make_sure(SOON)
+        return self._sure_at is not None and now >= self._sure_at
 
     def _is_resting(self, now: float) -> bool:
         """Whether a look out of caution leaves the time to the jobs; a real drop ends it, as that needs a real look."""
         if self._scan is None or not self._cautious or not self._busy:
             return False
-        if self._intake.pending_agrees():
+        if self._watch.tells_all or self._intake.pending_agrees():
             return now < self._rest_until
         self._end_scan()
         self._not_before = 0.0
@@ -144,20 +243,33 @@ class Lookout:
             self._edits_lock.release()
             self._edits_lock = None
 
+    # -- what the worker asks --------------------------------------------------------------------------------------
+
     def calm(self) -> bool:
         """Whether there is nothing to take in before the next claim: no scan under way, and nobody else's drop."""
-        now = time.monotonic()
-        if self._watch.events or (self._scan is not None and not (self._cautious and now < self._rest_until)):
+        now, watch = time.monotonic(), self._watch
+        if (
+            watch.events
+            or watch.heard
+            or (self._scan is not None and not (self._cautious and now < self._rest_until))
+        ):
             return False
-        if (self._edits is not None or self._watch.written) and now >= self._edits_at:
+        if (self._edits is not None or watch.written) and now >= self._edits_at:
             return False
         if self._scan is None and self.unsure and now >= self._safety_at:
             return False
+        if watch.tells_all:
+            return (
+                self._sure_at is None or self._scan is not None or now < max(self._sure_at, self._not_before)
+            )
         return self._intake.pending_agrees()
 
     def moved(self) -> None:
         """The worker has claimed a job: it is busy, and something may have dropped in beside its own move."""
-        self.unsure = self._busy = True
+        self._busy = True
+        if not self.unsure:
+            self.unsure = True
+            self._safety_at = max(self._safety_at, time.monotonic() + self._safe_for())
 
     def hear(self) -> None:
         """Note what rang the bell: it may have dropped in beside one of our own moves, during a scan too."""
@@ -167,20 +279,45 @@ class Lookout:
 
     def doubt(self) -> float:
         """Seconds until the look that settles whether anything slipped in; endless if nothing can have."""
-        return max(0.0, self._safety_at - time.monotonic()) if self.unsure else math.inf
+        at = self._safety_at if self.unsure else math.inf
+        if self._sure_at is not None:
+            at = min(at, self._sure_at)
+        return max(0.0, at - time.monotonic())
 
-    def has_work(self) -> bool:
-        """Whether there is something to take in; an idle worker, who asks, need not save its time."""
+    def has_work(self, *, leaving: bool = False) -> bool:
+        """Whether there is something to take in; an idle worker, who asks, need not save its time.
+
+        Args:
+            leaving: the worker would leave: what is to be made sure of is to be so now.
+        """
         self._busy = False
         self._not_before = 0.0
         if self._edits is not None:
             self._edits_at = 0.0
             return True
-        return self._scan is not None or not (self._intake.unfinished or self._intake.pending_agrees())
+        if self._scan is not None or self._watch.heard or self._waits_for_a_colleague():
+            return True
+        if self._intake.unfinished or self._intake.pending_agrees():
+            return False
+        now = time.monotonic()
+        if leaving:
+            self._sure_at = now
+        elif self._sure_at is not None:
+            self._sure_at = min(self._sure_at, now + LATER)
+        return not self._watch.tells_all or self._is_due_to_make_sure(now)
 
-    def patience(self) -> float:
-        """Seconds to wait before looking again when there is work: none, unless a colleague is at it."""
-        return _BESIDE if self._lock is None and is_held(self._lock_path) else 0.0
+    def _waits_for_a_colleague(self) -> bool:
+        """Whether a colleague takes in what we have heard of, too."""
+        if self._beside and not is_held(self._lock_path):
+            self._stand(beside=False)
+        return self._beside
+
+    def patience(self, longest: float) -> float:
+        """Seconds that an idle worker may wait; so many at the most."""
+        if self.has_work():
+            # None, unless a colleague is at it.
+            return _BESIDE if self._lock is None and is_held(self._lock_path) else 0.0
+        return min(longest, self.doubt())
 
     def take_from_others(self, drops: Drops, settings: Settings, *, busy: bool) -> None:
         """Take in what other users dropped, if a folder is set up for that and no colleague is at it."""
@@ -200,6 +337,9 @@ class Lookout:
 
     def _end_scan(self) -> None:
         self._scan = None
+        self._release()
+
+    def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
             self._lock = None

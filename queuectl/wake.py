@@ -1,6 +1,7 @@
 """'Look again': a bell that ends a wait, and a watch on a folder that rings it. The only import of watchdog.
 
-Events are hints and nothing else: a scan decides what is there. So a handler rings and returns.
+Events are hints and nothing else: a scan decides what is there. On Linux they bring names, which are looked at first;
+elsewhere watchdog's thread rings the bell and returns.
 """
 
 from __future__ import annotations
@@ -10,13 +11,19 @@ import select
 import socket
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from queuectl import files
+from queuectl import inotify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STORM = 64
-"""Events after which a watch is dropped until the next idle moment: each costs 250 µs, and a scan sees all at once."""
+"""Events from which on one worker deals with them for all; where a thread hands them on, for 250 µs each, the watch is
+dropped until the next idle moment."""
 
+MOST_HEARD = 200_000
+"""Names to remember; from more than that a scan is the better way."""
 
 RETRY = 30.0
 """Seconds after which a watch that could not be had is asked for again."""
@@ -32,6 +39,7 @@ class Bell:
         if self._poll is not None:
             self._poll.register(self._in.fileno(), select.POLLIN)
         self._out.setblocking(False)
+        self._ear: tuple[int, Callable[[], object]] | None = None
 
     def fileno(self) -> int:
         """The descriptor to write to, for signal.set_wakeup_fd."""
@@ -44,8 +52,22 @@ class Bell:
         except OSError:
             return
 
+    def listen(self, fd: int | None, hear: Callable[[], object] = lambda: None) -> None:
+        """Have a wait end when this descriptor becomes readable, too, and call `hear` then; None for no more."""
+        if self._poll is not None:
+            if self._ear is not None:
+                self._poll.unregister(self._ear[0])
+            self._ear = None if fd is None else (fd, hear)
+            if fd is not None:
+                self._poll.register(fd, select.POLLIN)
+
+    def hush(self, *, quiet: bool) -> None:
+        """Leave that descriptor alone for a while, or no longer."""
+        if self._poll is not None and self._ear is not None:
+            self._poll.modify(self._ear[0], 0 if quiet else select.POLLIN)
+
     def wait(self, timeout: float | None, also: int | None = None) -> bool:
-        """Wait for a ring or for a descriptor to become readable; True when the bell rang.
+        """Wait for a ring or for a descriptor to become readable; True when the bell rang, or there was news.
 
         Args:
             timeout: seconds; None waits without end.
@@ -53,9 +75,13 @@ class Bell:
         """
         if timeout is not None and timeout < 0:
             timeout = 0.0
-        rang = self._in.fileno() in self._readable(also, timeout)
+        found = self._readable(also, timeout)
+        rang = self._in.fileno() in found
         if rang:
             self._drain()
+        if self._ear is not None and self._ear[0] in found:
+            self._ear[1]()
+            return True
         return rang
 
     def _readable(self, also: int | None, timeout: float | None) -> list[int]:
@@ -90,43 +116,60 @@ class Bell:
 
 
 class FolderWatch:
-    """Rings a bell when something lands in a folder. Armed when idle, dropped in a storm.
+    """Rings a bell when something lands in a folder.
+
+    On Linux it is armed all the time, and `heard` has the names. Elsewhere it is armed when idle, dropped in a storm.
 
     Args:
         folder: the folder to watch, not its subfolders.
         bell: what to ring.
+
+    Attributes:
+        heard: names of what has landed, oldest first; whoever has looked at one takes it out.
+        events: how often something has landed, where no names are told.
+        written: a file may have been written to in place, nobody knows which.
+        missed: something may have landed of which nobody was told.
     """
 
     def __init__(self, folder: str, bell: Bell) -> None:
         self.folder = folder
         self.failure: str | None = None
         self._bell = bell
+        self._ear: inotify.Ear | None = None
         self._observer: Any = None
         self._identity: tuple[int, int] | None = None
         self._retry_at = 0.0
         self.events = 0
-        # Who did not listen cannot know what was edited in place meanwhile.
-        self.written = True
+        self.heard: dict[str, None] = {}
+        self.written = self.missed = True
 
-    def arm(self) -> bool:
+    @property
+    def tells_all(self) -> bool:
+        """Whether all that lands is told, by name."""
+        return self._ear is not None and not self.missed
+
+    def arm(self, *, busy: bool = False) -> bool:
         """Watch, if not watching already; False when that cannot be had and the caller must poll.
 
         Scan after arming, never before: what lands between a scan and the arming would wait for the next one.
+
+        Args:
+            busy: only if it costs next to nothing.
         """
-        if self._observer is not None:
+        if self._ear is not None or self._observer is not None:
             if self.healthy():
                 return True
             self.drop()
-        if time.monotonic() < self._retry_at:
+        if time.monotonic() < self._retry_at or (busy and not CHEAP):
             return False
-        self.written = True
+        self.written = self.missed = True
         try:
             status = os.stat(self.folder)
-            self._observer = _start(self)
+            _start(self)
             self._identity = (status.st_dev, status.st_ino)
         except Exception as error:  # whatever keeps the watch from starting, polling still works
+            self.drop()
             self.failure = f"{error}" or type(error).__name__
-            self._observer = None
             self._retry_at = time.monotonic() + RETRY
             return False
         self.failure = None
@@ -139,10 +182,9 @@ class FolderWatch:
         A folder deleted and made again is another folder; the old watch stays silent for ever.
         """
         if self._observer is None:
-            return False
-        if not self._observer.is_alive() or not all(
-            emitter.is_alive() for emitter in self._observer.emitters
-        ):
+            if self._ear is None or self._ear.is_over:
+                return False
+        elif not all(thread.is_alive() for thread in (self._observer, *self._observer.emitters)):
             return False
         try:
             status = os.stat(self.folder)
@@ -150,9 +192,23 @@ class FolderWatch:
             return False
         return (status.st_dev, status.st_ino) == self._identity
 
-    def stormy(self) -> bool:
-        """Whether so many events came that scanning is cheaper than listening."""
-        return self.events > STORM
+    def hear(self) -> bool:
+        """Take note of what has landed, where names are told; elsewhere, stop listening in a storm.
+
+        Returns:
+            whether there are names to look at.
+        """
+        if self._ear is None:
+            if self._observer is not None and self.events > STORM:
+                self.drop()
+            return False
+        names, missed = self._ear.read()
+        if names:
+            self.heard.update(dict.fromkeys(names))
+        if missed or len(self.heard) > MOST_HEARD:
+            self.heard.clear()
+            self.written = self.missed = True
+        return bool(self.heard)
 
     def landed(self, *, written: bool) -> None:
         """Called by the observer's thread for every event."""
@@ -161,52 +217,59 @@ class FolderWatch:
             self.written = True
         self._bell.ring()
 
+    def hush(self, *, quiet: bool) -> None:
+        """Let what lands end no wait for a while, or again; it is heard all the same when somebody asks."""
+        self._bell.hush(quiet=quiet)
+
     def drop(self) -> None:
         """Stop watching."""
+        ear, self._ear = self._ear, None
         observer, self._observer = self._observer, None
+        self.heard.clear()
+        if ear is not None:
+            self._bell.listen(None)
+            ear.close()
         if observer is not None:
             observer.stop()
             observer.join(2)
 
+    def listen(self) -> None:
+        """Have the kernel tell.
 
-def _start(watch: FolderWatch) -> Any:
-    from watchdog.events import FileClosedEvent, FileModifiedEvent, FileSystemEvent, FileSystemEventHandler
+        Raises:
+            OSError: it does not.
+        """
+        self._ear = inotify.Ear(self.folder)
+        self._bell.listen(self._ear.fd, self.hear)
 
-    class Ringer(FileSystemEventHandler):
-        def dispatch(self, event: FileSystemEvent) -> None:
-            watch.landed(written=isinstance(event, FileClosedEvent | FileModifiedEvent))
-
-    observer = _observer_class()
-    observer.daemon = True
-    observer.schedule(Ringer(), watch.folder, recursive=False)
-    observer.start()
-    # watchdog's descriptor would be inherited by every job, and a machine has few of its kind.
-    files.keep_from_children("anon_inode:inotify")
-    return observer
-
-
-def _observer_class() -> Any:
-    if not sys.platform.startswith("linux"):
+    def observe(self) -> None:
+        """Have watchdog's threads tell."""
+        from watchdog.events import (
+            FileClosedEvent,
+            FileModifiedEvent,
+            FileSystemEvent,
+            FileSystemEventHandler,
+        )
         from watchdog.observers import Observer
 
-        return Observer()
-    from watchdog.observers.api import BaseObserver
-    from watchdog.observers.inotify import InotifyEmitter
-    from watchdog.observers.inotify_c import InotifyConstants, Mask
+        watch = self
 
-    class Arrivals(InotifyEmitter):
-        """Hears what comes in and not what goes out.
+        class Ringer(FileSystemEventHandler):
+            def dispatch(self, event: FileSystemEvent) -> None:
+                watch.landed(written=isinstance(event, FileClosedEvent | FileModifiedEvent))
 
-        A move out of the folder (each claim is one) makes the stock emitter hold everything back for half a
-        second, in the hope of pairing it with a move in.
-        """
+        self._observer = Observer()
+        self._observer.daemon = True
+        self._observer.schedule(Ringer(), self.folder, recursive=False)
+        self._observer.start()
 
-        def get_event_mask_from_filter(self) -> Mask:
-            return Mask(
-                InotifyConstants.IN_CLOSE_WRITE
-                | InotifyConstants.IN_MOVED_TO
-                | InotifyConstants.IN_CREATE
-                | InotifyConstants.IN_DELETE_SELF
-            )
 
-    return BaseObserver(Arrivals)
+CHEAP = sys.platform == "linux"
+"""Whether a watch costs next to nothing, so that a busy worker has one, too."""
+
+
+def _start(watch: FolderWatch) -> None:
+    if CHEAP:
+        watch.listen()
+    else:
+        watch.observe()

@@ -81,8 +81,8 @@ class Worker:
         self._intake = Intake(self.layout, self._index, self._mover, self._settings_now)
         self._watch = FolderWatch(self.layout.pending, self._bell)
         self._room = Room(self.layout.root, self._say_pause, guard.Watch(self.layout).look)
-        self._lookout = Lookout(self.layout, self._intake, self._watch)
         self._troubles = Troubles(self._say, self._index)
+        self._lookout = Lookout(self.layout, self._intake, self._watch, self._troubles)
         self._drops = Drops(self._mover, self._troubles.say_once)
         self._glance = claims.Glance(self.layout)
         self._chores = Chores(self.layout, self._index, self._say, now)
@@ -142,6 +142,7 @@ class Worker:
         if self._seat is None:
             self.take_seat()
         try:
+            self._watch.arm(busy=True)
             self._take_back_own()
             self._spares = Spares(self.layout, self.name, self._index.boot, self._say)
             self._loop()
@@ -198,6 +199,7 @@ class Worker:
                 self._intake.refresh()
             if self._seat:
                 self._seat.hold_on()
+            self._lookout.glance()
             if busy:
                 self._lookout.go_on()
             claimants = self._glance.busy(self._now())
@@ -299,24 +301,21 @@ class Worker:
         if self._seat:
             self._seat.note("polling", None if armed else self._watch.failure)
         self._lookout.hear()
-        timeout = min(max(0.0, self._next_tick - time.monotonic()), self._lookout.doubt())
+        timeout = self._next_tick - time.monotonic()
         with self._troubles.outlive():
             # Armed first, then looked: what lands from here on rings the bell.
-            if self._lookout.has_work():
-                timeout = self._lookout.patience()
+            timeout = self._lookout.patience(timeout)
             ready, due = self._index.outlook()
             if due is not None:
                 timeout = min(timeout, max(0.0, due / 1e6 - self._now()))
             if ready and not self._room.lacking:
                 timeout = 0.0
         self._bell.wait(timeout)
-        if self._watch.stormy():
-            self._watch.drop()
 
     def _is_drained(self) -> bool:
         """Whether nothing is left: no waiting job, and with wait_retries none that will wait or may come back."""
         with self._troubles.outlive():
-            if self._lookout.has_work():
+            if self._lookout.has_work(leaving=True):
                 return False
             if self._index.outlook()[0]:
                 return False
@@ -383,6 +382,7 @@ class Worker:
             outcome = running.poll()
             if outcome is not None:
                 return outcome
+            self._lookout.take_named()  # beside the job, whose end is looked at next
             if time.monotonic() >= self._next_tick:
                 self._tick(busy=True)
                 if not noted and time.monotonic() >= worth_noting:
@@ -398,6 +398,7 @@ class Worker:
     def _settle(self, claim: Claim, state: str) -> bool:
         """Record the outcome, however long the disk refuses: an outcome lost is a job run twice."""
         told = False
+        self._lookout.take_named()  # an urgent one may be the next
         while True:
             try:
                 once = claim.job.on_crash == "dead"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl import Spool, Worker
-from queuectl.owner import is_held
+from queuectl.owner import Lock, is_held
+from queuectl.wake import STORM
 
 from support import drain, drop, wait_until, where_is
 
@@ -301,3 +302,100 @@ def test_damaged_settings_of_a_row_end_no_worker(spool_dir: Path, damage: str) -
     drain(spool_dir, wait_retries=True)
 
     assert where_is(spool_dir, "j") == ["done"]
+
+
+def a_listening_worker(spool_dir: Path) -> Worker:
+    """A worker at rest that is told what lands."""
+    worker = Worker(spool_dir)
+    worker.check()
+    assert worker._watch.arm()
+    worker._intake.refresh()
+    look_to_the_end(worker)
+    assert worker._watch.tells_all
+    return worker
+
+
+def test_what_is_named_is_taken_in_without_a_look_at_all_the_others(spool_dir: Path) -> None:
+    """An urgent job starts at the next gap, however many wait; a busy worker makes sure of the whole only later."""
+    worker = a_listening_worker(spool_dir)
+    worker._intake.scan = lambda *_, **__: pytest.fail("looked at all")  # type: ignore[method-assign]
+    worker._lookout.moved()
+    drop(spool_dir, "urgent", command="true")
+    (spool_dir / "pending" / "no-job.txt").write_text("{}")
+    path = spool_dir / "pending" / "edited.json"
+    path.write_text('{"command": "true"}')
+
+    worker._lookout.take_in()
+
+    row = worker._index.get("urgent")
+    assert row is not None
+    assert worker._index.get("edited") is not None
+    assert worker._lookout.calm()
+    path.write_text('{"command": "true", "priority": 9}')
+    assert worker._watch.hear()
+    assert not worker._lookout.calm()
+    worker._lookout.take_in()
+    edited = worker._index.get("edited")
+    assert edited is not None
+    assert edited.priority == 9
+    worker._lookout.close()
+    worker._index.close()
+    worker._watch.drop()
+
+
+def test_what_no_event_told_of_is_found_by_the_look_that_follows(spool_dir: Path) -> None:
+    """Events are hints: a name that was lost is found within moments by an idle worker, and soon by a busy one."""
+    worker = a_listening_worker(spool_dir)
+    lookout, watch = worker._lookout, worker._watch
+    for busy in (False, True):
+        name = f"lost{busy}"
+        lookout._busy = busy
+        drop(spool_dir, name, command="true")
+        drop(spool_dir, f"told{busy}", command="true")
+        watch.hear()
+        del watch.heard[f"{name}.json"]
+        lookout.take_in()
+        assert worker._index.get(f"told{busy}") is not None
+        assert worker._index.get(name) is None
+        assert lookout.calm()
+
+        lookout._sure_at = lookout._not_before = 0.0  # its time has come
+        assert not lookout.calm()
+        look_to_the_end(worker)
+
+        assert worker._index.get(name) is not None
+        assert lookout._sure_at is None
+    drop(spool_dir, "silent", command="true")
+    watch.hear()
+    watch.heard.clear()
+    lookout.glance()
+    lookout._not_before = 0.0
+    look_to_the_end(worker)
+    assert worker._index.get("silent") is not None
+    lookout.close()
+    worker._index.close()
+    watch.drop()
+
+
+def test_one_worker_takes_a_storm_in_for_all(spool_dir: Path) -> None:
+    """The others leave it alone: all that they would read has been read by then."""
+    one, other = a_listening_worker(spool_dir), a_listening_worker(spool_dir)
+    for number in range(3 * STORM):
+        drop(spool_dir, f"job{number}", command="true")
+    held = Lock.acquire(one._lookout._lock_path)
+    assert held
+    other._lookout.take_in()
+    assert not other._watch.heard
+    assert other._index.counts()["pending"] == 0
+    assert other._lookout.patience(10) < 1
+    held.release()
+
+    one._lookout.take_in()
+
+    assert one._index.counts()["pending"] == 3 * STORM
+    assert one._lookout._lock is None
+    assert not other._lookout.has_work() or other._lookout.doubt() < 1
+    for worker in (one, other):
+        worker._lookout.close()
+        worker._index.close()
+        worker._watch.drop()

@@ -20,6 +20,7 @@ FLOORS = {
     "errors": 0,
     "times": 0,
     "files": 0,
+    "inotify": 0,
     "wake": 0,
     "boot": 0,
     "places": 0,

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +23,6 @@ from support import drop, drop_bytes, finished, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -41,6 +41,13 @@ def watch(tmp_path: Path, bell: Bell) -> Iterator[FolderWatch]:
     made = FolderWatch(str(folder), bell)
     yield made
     made.drop()
+
+
+@pytest.fixture
+def threaded(watch: FolderWatch, monkeypatch: pytest.MonkeyPatch) -> FolderWatch:
+    """The same as it is elsewhere than on Linux."""
+    monkeypatch.setattr(wake, "CHEAP", False)
+    return watch
 
 
 # -- the bell ------------------------------------------------------------------------------------------------------
@@ -163,17 +170,64 @@ def test_whatever_lands_rings_and_what_leaves_does_not(
     assert bell.wait(0.3) is False
 
 
-def test_what_was_written_is_told_from_what_was_moved(tmp_path: Path, watch: FolderWatch, bell: Bell) -> None:
-    """Only a file edited in place needs the dear look at every file."""
+def test_what_lands_is_told_by_name_and_in_order(tmp_path: Path, watch: FolderWatch, bell: Bell) -> None:
+    """So that an urgent job is found among a million others, and a file edited in place, too."""
     folder = tmp_path / "pending"
     (tmp_path / "made").write_text("{}")
     watch.arm()
+    (tmp_path / "made").rename(folder / "b \N{SNOWMAN}.json")
+    os.link(folder / "b \N{SNOWMAN}.json", folder / "a.json")
+    assert bell.wait(10)
+    assert list(watch.heard) == ["b \N{SNOWMAN}.json", "a.json"]
+    watch.heard.clear()
     watch.written = False
+    (folder / "a.json").write_text('{"a": 1}')
+    assert bell.wait(10)
+    assert list(watch.heard) == ["a.json"]
+    assert watch.written is False
+
+
+def test_more_events_than_the_kernel_keeps_are_told_of(tmp_path: Path, watch: FolderWatch) -> None:
+    """Then names are missing, and only a look at everything helps."""
+    watch.arm()
+    watch.missed = watch.written = False
+    assert watch.tells_all
+    kept = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    ours, other = tmp_path / "pending" / "a.json", tmp_path / "pending" / "b.json"
+    ours.touch()
+    for _ in range(kept // 2 + 1):
+        os.rename(ours, other)
+        os.rename(other, ours)
+    watch.hear()
+    assert not watch.tells_all
+    assert watch.written
+    assert not watch.heard
+
+
+def test_a_noisy_folder_can_be_left_alone_for_a_while(tmp_path: Path, watch: FolderWatch, bell: Bell) -> None:
+    """While a colleague deals with a storm, it must not wake us a hundred thousand times."""
+    watch.arm()
+    watch.hush(quiet=True)
+    (tmp_path / "pending" / "a.json").touch()
+    assert bell.wait(0.2) is False
+    watch.hush(quiet=False)
+    assert bell.wait(10) is True
+    assert list(watch.heard) == ["a.json"]
+
+
+def test_what_was_written_is_told_from_what_was_moved(
+    tmp_path: Path, threaded: FolderWatch, bell: Bell
+) -> None:
+    """Where no names are told, only a file edited in place needs the dear look at every file."""
+    folder = tmp_path / "pending"
+    (tmp_path / "made").write_text("{}")
+    threaded.arm()
+    threaded.written = False
     (tmp_path / "made").rename(folder / "a.json")
     assert bell.wait(10)
-    assert watch.written is False
+    assert threaded.written is False
     (folder / "a.json").write_text('{"a": 1}')
-    wait_until(lambda: watch.written)
+    wait_until(lambda: threaded.written)
 
 
 def test_a_folder_made_again_is_watched_again(tmp_path: Path, watch: FolderWatch, bell: Bell) -> None:
@@ -192,53 +246,56 @@ def test_a_folder_made_again_is_watched_again(tmp_path: Path, watch: FolderWatch
     assert bell.wait(10) is True
 
 
-def test_a_dead_observer_is_noticed_and_replaced(tmp_path: Path, watch: FolderWatch, bell: Bell) -> None:
+def test_a_dead_observer_is_noticed_and_replaced(tmp_path: Path, threaded: FolderWatch, bell: Bell) -> None:
     """Its thread may end without a word."""
-    watch.arm()
-    watch._observer.stop()
-    watch._observer.join(5)
-    assert watch.healthy() is False
-    assert watch.arm() is True
+    threaded.arm()
+    threaded._observer.stop()
+    threaded._observer.join(5)
+    assert threaded.healthy() is False
+    assert threaded.arm() is True
     (tmp_path / "pending" / "a.json").write_text("{}")
     assert bell.wait(10) is True
 
 
-def test_a_dead_emitter_is_noticed(watch: FolderWatch) -> None:
+def test_a_dead_emitter_is_noticed(threaded: FolderWatch) -> None:
     """The thread that reads the events can die while the one that hands them on lives."""
-    watch.arm()
-    for emitter in watch._observer.emitters:
+    threaded.arm()
+    for emitter in threaded._observer.emitters:
         emitter.stop()
         emitter.join(5)
-    assert watch.healthy() is False
-    assert watch.arm() is True
+    assert threaded.healthy() is False
+    assert threaded.arm() is True
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_handler_that_raises_is_replaced(
-    tmp_path: Path, watch: FolderWatch, bell: Bell, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, threaded: FolderWatch, bell: Bell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends the observer's thread; the next look notices and watches anew."""
-    watch.arm()
+    threaded.arm()
 
     def landed(*, written: bool) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(watch, "landed", landed)
+    monkeypatch.setattr(threaded, "landed", landed)
     (tmp_path / "pending" / "a.json").write_text("{}")
-    wait_until(lambda: not watch.healthy())
+    wait_until(lambda: not threaded.healthy())
     monkeypatch.undo()
-    assert watch.arm() is True
+    assert threaded.arm() is True
     (tmp_path / "pending" / "b.json").write_text("{}")
     assert bell.wait(10) is True
 
 
-def test_a_storm_is_told(tmp_path: Path, watch: FolderWatch) -> None:
-    """From some events on a scan is cheaper than listening."""
-    watch.arm()
-    assert watch.stormy() is False
+def test_a_storm_ends_a_dear_watch(tmp_path: Path, threaded: FolderWatch) -> None:
+    """From some events on a scan is cheaper than threads that listen."""
+    threaded.arm()
+    threaded.hear()
+    assert threaded.healthy()
     for number in range(wake.STORM + 1):
         (tmp_path / "pending" / str(number)).touch()
-    wait_until(watch.stormy)
+    wait_until(lambda: threaded.events > wake.STORM)
+    threaded.hear()
+    assert not threaded.healthy()
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOSPC, errno.ENOSYS])
@@ -280,17 +337,19 @@ BROKEN_WATCH = {
     "no library": "def start(w): raise ImportError('no module named watchdog')",
 }
 DEAF = """
+wake.CHEAP = {cheap}
 real = wake._start
 def start(w):
-    observer = real(w)
+    real(w)
     {what}
-    return observer
 """
 STRUCK_DUMB = {
-    "observer dies": DEAF.format(what="observer.stop(); observer.join()"),
-    "emitter dies": DEAF.format(what="[(e.stop(), e.join()) for e in observer.emitters]"),
-    "handler raises": "def start(w, real=wake._start):\n    w.landed = None\n    return real(w)\n"
-    "import threading; threading.excepthook = lambda args: None",
+    "kernel is silent": DEAF.format(cheap=True, what="w._ear.read = lambda: ([], False)"),
+    "kernel forgets us": DEAF.format(cheap=True, what="w._ear.is_over = True"),
+    "observer dies": DEAF.format(cheap=False, what="w._observer.stop(); w._observer.join()"),
+    "emitter dies": DEAF.format(cheap=False, what="[(e.stop(), e.join()) for e in w._observer.emitters]"),
+    "handler raises": DEAF.format(cheap=False, what="w.landed = None")
+    + "import threading; threading.excepthook = lambda args: None",
 }
 
 

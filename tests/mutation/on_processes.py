@@ -137,8 +137,8 @@ LOCKS = (
     Mutant(
         "lock: all scan at once",
         "lookout.py",
-        "        self._lock = Lock.acquire(self._lock_path)\n",
-        "        self._lock = Lock.acquire(self._lock_path + str(os.getpid()))\n",
+        "        self._lock = self._lock or Lock.acquire(self._lock_path)\n",
+        "        self._lock = self._lock or Lock.acquire(self._lock_path + str(os.getpid()))\n",
         (f"{_RACES}five_hundred_jobs_over_two_pools_run_once_each",),
         equal="each file is taken in within a transaction that looks anew; the lock only saves the work",
     ),
