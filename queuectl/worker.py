@@ -142,7 +142,6 @@ class Worker:
         if self._seat is None:
             self.take_seat()
         try:
-            self._watch.arm(busy=True)
             self._take_back_own()
             self._spares = Spares(self.layout, self.name, self._index.boot, self._say)
             self._loop()
@@ -231,6 +230,7 @@ class Worker:
 
     def _take_back_own(self) -> None:
         """What an earlier holder of our name left behind is ours to free: we hold its lock."""
+        self._watch.arm(busy=True)
         with self._troubles.outlive():
             self._intake.refresh()
             self._chores.begin(self._seat.after if self._seat else None)
@@ -297,9 +297,9 @@ class Worker:
         """Sleep until something lands, a moment comes, or a second is over."""
         if self._spares is not None:
             self._spares.flush()
-        armed = self._watch.arm()
+        self._watch.arm()
         if self._seat:
-            self._seat.note("polling", None if armed else self._watch.failure)
+            self._seat.note("polling", self._watch.failure)
         self._lookout.hear()
         timeout = self._next_tick - time.monotonic()
         with self._troubles.outlive():
@@ -315,9 +315,7 @@ class Worker:
     def _is_drained(self) -> bool:
         """Whether nothing is left: no waiting job, and with wait_retries none that will wait or may come back."""
         with self._troubles.outlive():
-            if self._lookout.has_work(leaving=True):
-                return False
-            if self._index.outlook()[0]:
+            if self._lookout.has_work(leaving=True) or self._index.outlook()[0]:
                 return False
             counts = self._index.counts()
             return not (self._wait_retries and counts["pending"] + counts["failed"] + counts["processing"])
