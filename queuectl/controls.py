@@ -14,8 +14,10 @@ from queuectl.questions import Questions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
+    from queuectl.filters import Filter
     from queuectl.job import Job
     from queuectl.row import Row
 
@@ -32,19 +34,36 @@ class Controls(Questions):
 
             guard.refuse_root(self.layout)
 
-    def retry(self, job_id: str, *, timeout: float | None = None) -> Job:
+    def retry(self, job_id: str, **fields: Any) -> Job:
         """Send a dead job back to pending/ with fresh attempts; its history stays.
 
         Args:
-            timeout: seconds; stays on the job.
+            fields: fields of the job file that it gets, as in timeout=60 or priority=9; None takes one away, so that
+                the settings decide. A value that is wrong in a rejected file can be put right so.
 
         Raises:
             JobNotFound, MoveError: there is none, or it is not dead.
-            InvalidJob: the file is still no job.
+            InvalidJob: the file is still no job, or a field is wrong.
+            DuplicateId: a rejected file is a job now, and its id belongs to another.
         """
         self.refresh()
         self._refuse_root()
-        return self._mover.requeue(self._find(job_id), timeout=timeout)
+        return self._mover.requeue(self._find(job_id), fields)
+
+    def amend(self, job_id: str, before: bytes, after: bytes) -> Job:
+        """Change the file of a dead job where it lies; a rejected one becomes a dead job that can be retried.
+
+        Args:
+            before: the file as it was read; if it is another one by now, nothing is changed.
+            after: the file as it is to be.
+
+        Raises:
+            JobNotFound, MoveError: there is none, it is not dead, or it has changed meanwhile.
+            InvalidJob, DuplicateId: the new bytes are no job, or have an id that they cannot have.
+        """
+        self.refresh()
+        self._refuse_root()
+        return self._mover.amend(self._find(job_id), before, after)
 
     def cancel(self, job_id: str) -> str:
         """Give a job up: a waiting one goes to dead/, a running one is ended and goes there too.
@@ -89,17 +108,20 @@ class Controls(Questions):
         return True
 
     def clear(
-        self, state: str | None = None, progress: Callable[[int], None] | None = None
+        self,
+        state: str | None = None,
+        progress: Callable[[int], None] | None = None,
+        *,
+        where: Filter | None = None,
     ) -> tuple[int, int]:
-        """Delete all jobs, or those of a state, but never one that runs.
+        """Delete all jobs, those of a state or those that a filter describes, but never one that runs.
 
         Returns:
             how many were deleted, and how many were left because they run.
         """
         self.refresh()
         deleted = kept = 0
-        after = -1
-        while rows := self._ask(lambda: self._index.list(state, PAGE, after)):  # noqa: B023 (asked at once)
+        for rows in self._pages(state) if where is None else [self.list(where=where)]:
             for row in rows:
                 try:
                     deleted += self._forget(row)
@@ -107,11 +129,16 @@ class Controls(Questions):
                     kept += 1
                 except OSError as error:
                     raise SpoolError.from_os("delete", os.path.join(row.place, row.name), error) from None
-            after = rows[-1].seq or 0
             if progress:
                 progress(deleted)
         self._sync_deletions()
         return deleted, kept
+
+    def _pages(self, state: str | None) -> Iterator[list[Row]]:
+        after = -1
+        while rows := self._ask(lambda: self._index.list(state, PAGE, after)):  # noqa: B023 (asked at once)
+            yield rows
+            after = rows[-1].seq or 0
 
     def _sync_deletions(self) -> None:
         """See that a power cut brings none of the deleted jobs back: a waiting one would run."""

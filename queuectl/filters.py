@@ -66,8 +66,15 @@ class Filter:
     @property
     def without_limit(self) -> Filter:
         """The same, and as many as there are."""
-        given = {name: getattr(self, name) for name in Filter.__match_args__}
-        return Filter(**{**given, "limit": None})
+        return self._but(limit=None)
+
+    def of_states(self, *states: str) -> Filter:
+        """The same, for jobs in these states."""
+        return self._but(states=states)
+
+    def _but(self, **other: Any) -> Filter:
+        given: dict[str, Any] = {name: getattr(self, name) for name in Filter.__match_args__}
+        return Filter(**(given | other))
 
     def conditions(self) -> tuple[str, list[Any]]:
         """The condition in SQL, and its values."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from contextlib import suppress
 
 from queuectl import files
 from queuectl import job as jobs
-from queuectl.errors import InvalidJob, MoveError, SpoolError
+from queuectl.errors import DuplicateId, InvalidJob, MoveError, SpoolError
 from queuectl.layout import DEAD, PENDING
 from queuectl.move_table import check
 from queuectl.row import Row, invalid_row, micros, row_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from queuectl.index import Index
     from queuectl.job import Job
@@ -34,29 +36,65 @@ class HandMoves:
         self.index = index
         self.now = now
 
-    def requeue(self, row: Row, *, timeout: float | None = None) -> Job:
+    def refuse_taken(self, job_id: str) -> None:
+        """See that no job has this id.
+
+        Raises:
+            DuplicateId: one has.
+        """
+        try:
+            state = self.state_of(job_id)
+        except sqlite3.Error as error:
+            self.index.broken = str(error)  # the folders know as well, and the next look makes it anew
+            state = self.state_of(job_id)
+        if state:
+            raise DuplicateId(job_id, state)
+
+    def state_of(self, job_id: str, *, but: str | None = None) -> str | None:
+        """The state of the job of this id by the folders themselves, or None; `but` is a path that does not count."""
+        name = f"{job_id}.json"
+        for state, folder in (
+            ("completed", self.layout.done),
+            ("dead", self.layout.dead),
+            ("pending", self.layout.pending),
+        ):
+            path = os.path.join(folder, name)
+            if path != but and os.path.lexists(path):
+                return state
+        with os.scandir(self.layout.processing) as workers:
+            if any(os.path.lexists(os.path.join(worker.path, name)) for worker in workers):
+                return "processing"
+        row = self.index.get(job_id) if self.index.usable else None
+        if row is None:
+            return None
+        path = os.path.join(self.layout.root, row.place, row.name)
+        return row.state if path != but and os.path.lexists(path) else None
+
+    def requeue(self, row: Row, changes: Mapping[str, Any]) -> Job:
         """Send a dead job back with fresh attempts; its history stays.
+
+        Args:
+            changes: fields that it gets, by name.
 
         Raises:
             MoveError: it is not dead.
             InvalidJob: the file is still no job.
+            DuplicateId: it is one, and its id belongs to another.
             SpoolError: the disk refused.
         """
+        from queuectl.editing import changed
+
         check("requeue", row.id, row.state, "pending")
         source = os.path.join(self.layout.root, row.place, row.name)
         try:
             # All in one transaction: of two who send it back at once, one would make a second job of it. The folders'
             # times are carried along only around the rename, or a drop could slip in unseen beside the slow sync.
             with self.index.moving():
-                data, status = files.read_plain(source, jobs.READ_LIMIT)
-                if files.is_strangers(status):
-                    # Written anew below it would be ours, and run.
-                    raise files.Unfit(f"belongs to another user (uid {status.st_uid})")
-                job = jobs.parse(data)
+                job = changed(self._read_dead(source), changes)
                 job.id = job.id or row.id
+                if job.id != row.id:
+                    self.refuse_taken(job.id)
                 job.renew()
-                if timeout is not None:
-                    job.timeout = timeout
                 job.updated_at = self.now()
                 # First mended where it lies, then moved: at no moment are there two.
                 files.replace(source, job.to_bytes())
@@ -73,6 +111,58 @@ class HandMoves:
             raise SpoolError.from_os("move back", source, error) from None
         with suppress(OSError):
             os.unlink(source + ".reason")
+        return job
+
+    def _read_dead(self, path: str) -> bytes:
+        data, status = files.read_plain(path, jobs.READ_LIMIT)
+        if files.is_strangers(status):
+            # Written anew it would be ours, and run.
+            raise files.Unfit(f"belongs to another user (uid {status.st_uid})")
+        return data
+
+    def amend(self, row: Row, before: bytes, after: bytes) -> Job:
+        """Change a dead job's file where it lies, or make a job of what was none.
+
+        Args:
+            before: what was read when the change was begun.
+
+        Raises:
+            MoveError: it is not dead, or the file has changed meanwhile.
+            InvalidJob: the new bytes are no job, or have another id.
+            DuplicateId: they make a job of what was none, and its id belongs to another.
+            SpoolError: the disk refused; it is as it was.
+        """
+        if row.state != "dead":
+            hint = f"queuectl show {row.id}"
+            raise MoveError(f"job {row.id!r} is {row.state}, and not a dead one", hint=hint)
+        path = os.path.join(self.layout.root, row.place, row.name)
+        job = jobs.parse(after)
+        job.id = job.id or row.id
+        if job.id != row.id and row.command:
+            raise InvalidJob("cannot be changed: it names the job's files", field="id")
+        try:
+            with self.index.moving():
+                if job.id != row.id:
+                    self.refuse_taken(job.id)
+                if self._read_dead(path) != before:
+                    raise _just_moved(row)
+                job.state, job.updated_at = "dead", self.now()
+                job.last_error = job.last_error or (row.last_error and f"Mended; it was: {row.last_error}")
+                with self.index.moving(DEAD):
+                    files.replace(path, job.to_bytes())
+                    now, status = micros(job.updated_at), os.stat(path)
+                    new = row_of(job, DEAD, row.name, status, state="dead", arrived=row.arrived, now=now)
+                    if row.id != job.id:
+                        self.index.drop(row.id)
+                    self.index.put(new)
+        except files.Unfit as error:
+            raise InvalidJob(str(error)) from None
+        except FileNotFoundError:
+            raise _just_moved(row) from None
+        except OSError as error:
+            raise SpoolError.from_os("change", path, error) from None
+        with suppress(OSError):
+            os.unlink(path + ".reason")
         return job
 
     def _tell_renewed(self, job: Job, row: Row, name: str) -> None:

@@ -15,7 +15,6 @@ later state makes void (see recover).
 from __future__ import annotations
 
 import os
-import sqlite3
 from contextlib import suppress
 
 from queuectl import files
@@ -193,40 +192,6 @@ class Mover(HandMoves):
                     left.append(job_id)
         if left:
             raise QueuedUnsafely(left, why) from None
-
-    def refuse_taken(self, job_id: str) -> None:
-        """See that no job has this id.
-
-        Raises:
-            DuplicateId: one has.
-        """
-        try:
-            state = self.state_of(job_id)
-        except sqlite3.Error as error:
-            self.index.broken = str(error)  # the folders know as well, and the next look makes it anew
-            state = self.state_of(job_id)
-        if state:
-            raise DuplicateId(job_id, state)
-
-    def state_of(self, job_id: str, *, but: str | None = None) -> str | None:
-        """The state of the job of this id by the folders themselves, or None; `but` is a path that does not count."""
-        name = f"{job_id}.json"
-        for state, folder in (
-            ("completed", self.layout.done),
-            ("dead", self.layout.dead),
-            ("pending", self.layout.pending),
-        ):
-            path = os.path.join(folder, name)
-            if path != but and os.path.lexists(path):
-                return state
-        with os.scandir(self.layout.processing) as workers:
-            if any(os.path.lexists(os.path.join(worker.path, name)) for worker in workers):
-                return "processing"
-        row = self.index.get(job_id) if self.index.usable else None
-        if row is None:
-            return None
-        path = os.path.join(self.layout.root, row.place, row.name)
-        return row.state if path != but and os.path.lexists(path) else None
 
     # -- claim and settle ------------------------------------------------------------------------------------------
 

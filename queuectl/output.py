@@ -8,6 +8,11 @@ from contextlib import suppress
 from queuectl import files
 from queuectl.errors import SpoolError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+_BACKWARDS = 1 << 16
 _BINARY = getattr(os, "O_BINARY", 0)
 APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 """How a job opens its output: appended to, so that it can be cut while it is written."""
@@ -141,3 +146,30 @@ def tail(path: str, limit: int, *, whole: str = "queuectl logs") -> str:
         skip += 1
     text = data[skip:].decode("utf-8", "replace").replace("\0", "\ufffd")
     return f"[… {start + skip} bytes cut; the whole: {whole}]\n{text}" if start and limit else text
+
+
+def last_lines(file: BinaryIO, count: int) -> int:
+    """Where the last so many lines of a file begin, found from its end: a log may have gigabytes.
+
+    A last line without a line end counts.
+    """
+    at = file.seek(0, os.SEEK_END)
+    if count <= 0:
+        return at
+    wanted = count + 1
+    while at > 0:
+        size = min(at, _BACKWARDS)
+        file.seek(at - size)
+        block = file.read(size)
+        if wanted == count + 1 and not block.endswith(b"\n"):
+            wanted -= 1  # nothing ends the last line
+        at -= size
+        found = block.count(b"\n")
+        if found < wanted:
+            wanted -= found
+            continue
+        place = len(block)
+        for _ in range(wanted):
+            place = block.rfind(b"\n", 0, place)
+        return at + place + 1
+    return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import islice
 
 from queuectl import files, ids
@@ -125,6 +125,16 @@ class Questions:
         if self._intake.freshen([row]):
             row = self._find(job_id)
         return self._load(row)
+
+    def file_of(self, job_id: str) -> str:
+        """The path of a job's file, where it lies now; of a rejected file's, too.
+
+        Raises:
+            JobNotFound: there is none of that id.
+        """
+        self.refresh()
+        row = self._find(job_id)
+        return os.path.join(self.layout.root, row.place, row.name)
 
     def _find(self, job_id: str) -> Row:
         row = self._ask(lambda: self._index.get(job_id)) if ids.is_id(job_id) else None
@@ -273,3 +283,24 @@ class Questions:
             live = self.layout.worker_file(job.worker, stream)
             return live if os.path.exists(live) else None
         return path if os.path.exists(path) else None
+
+    def last_output(self, job_id: str, lines: int, *, run: int | None = None, stream: str = "out") -> str:
+        """The last lines of what a run printed; bytes that are no UTF-8 are replaced.
+
+        Args:
+            run, stream: as for output.
+
+        Raises:
+            JobNotFound: there is no such job.
+        """
+        from queuectl import output
+
+        path = self.output(job_id, run=run, stream=stream)
+        try:
+            with open(path, "rb") if path else nullcontext() as file:
+                if file is None:
+                    return ""
+                file.seek(output.last_lines(file, lines))
+                return file.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""  # deleted by hand, or moved to logs/ this very moment

@@ -55,6 +55,7 @@ def test_list_on_a_terminal(dead: Path) -> None:
         "Job ID",
         " Command",
         " Attempts",
+        " Age",
         " Last Error",
     ]
 

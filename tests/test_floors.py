@@ -39,6 +39,8 @@ FLOORS = {
     "layout": 2,
     "retry": 2,
     "row": 2,
+    "editing": 2,
+    "rejected": 2,
     "guard": 2,
     "room": 0,
     "seat": 2,

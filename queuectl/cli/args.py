@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from queuectl.cli.frame import Session
+from queuectl.editing import number, read_changes, whole
 from queuectl.errors import QueuectlError
 
 if TYPE_CHECKING:
@@ -16,29 +16,21 @@ if TYPE_CHECKING:
 
     Check = Callable[[click.Context, click.Parameter, Any], Any]
 
+__all__ = [
+    "agree",
+    "between",
+    "changes",
+    "checked",
+    "complete_ids",
+    "duration",
+    "job_argument",
+    "job_field",
+    "number",
+    "plain_text",
+    "whole",
+]
+
 FC = TypeVar("FC", bound="Callable[..., Any] | click.Command")
-
-
-def whole(text: str) -> int:
-    """Read a whole number.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text, re.ASCII):
-        raise ValueError(f"{_short(text)} is not a whole number")
-    return int(text)
-
-
-def number(text: str) -> float:
-    """Read a number, kept whole when it is.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", text, re.ASCII):
-        raise ValueError(f"{_short(text)} is not a number")
-    return float(text) if "." in text else int(text)
 
 
 def duration(text: str) -> float:
@@ -75,6 +67,16 @@ def job_field(name: str, convert: Callable[[str], Any] = str) -> Check:
         return fields.check_field(name, convert(text))
 
     return checked(check)
+
+
+def changes(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> dict[str, Any]:
+    """The callback of an option that takes FIELD=VALUE, given any number of times."""
+    if ctx.resilient_parsing:
+        return {}
+    try:
+        return read_changes([plain_text(word) for word in words])
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
 def between(low: int, high: int) -> Check:
@@ -140,8 +142,3 @@ def agree(question: str, *, yes: bool) -> None:
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise QueuectlError("not confirmed: nothing was deleted")
-
-
-def _short(text: str) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -103,13 +103,6 @@ def _several(read: Callable[[str], Any]) -> Callable[[click.Context, click.Param
     return lambda ctx, param, values: tuple(one(ctx, param, value) for value in values)
 
 
-def state_option(text: str) -> Callable[[FC], FC]:
-    """The --state option for a command that takes one state, with this help."""
-    return click.option(
-        "--state", metavar="STATE", callback=takes.checked(state), shell_complete=complete_states, help=text
-    )
-
-
 def _option(*names: str, read: Callable[[str], Any] | None, help: str, **attrs: Any) -> click.Option:  # noqa: A002
     """One option; `read` turns its text into a value."""
     if read is not None:
@@ -228,8 +221,7 @@ class Bulk:
         wrong = [name for name in where.states if name not in self._among]
         if wrong:
             raise Usage(f"{wrong[0]} jobs cannot be {self._past}")
-        given = {name: getattr(where, name) for name in Filter.__match_args__}
-        rows = self._session.spool.list(where=Filter(**{**given, "states": where.states or self._among}))
+        rows = self._session.spool.list(where=where.of_states(*(where.states or self._among)))
         if not rows and not self._session.json:
             render.note(f"no jobs to {self._verb}")
         return [row.id for row in rows]

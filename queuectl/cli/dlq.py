@@ -1,7 +1,8 @@
-"""`queuectl dlq`: the dead letters: list, retry, clear."""
+"""`queuectl dlq`: the dead letters: list, retry, clear; `letter` has what is done with one of them."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,8 +10,9 @@ import click
 from queuectl.cli import args as takes
 from queuectl.cli import render
 from queuectl.cli.choose import Bulk, dry_run_option, filter_options
-from queuectl.cli.frame import Group, Session, command
+from queuectl.cli.frame import Group, Session, Usage, command
 from queuectl.cli.jobs import LONG, in_full, told, tries
+from queuectl.cli.maintain import delete
 
 if TYPE_CHECKING:
     from queuectl.filters import Filter
@@ -18,21 +20,24 @@ if TYPE_CHECKING:
 dlq_command = Group(
     name="dlq",
     callback=lambda: None,
-    short_help="The dead letter queue: list, retry, clear.",
+    short_help="The dead letter queue: list, show, edit, retry, clear.",
     help="""The dead letter queue holds what has been given up, each with its reason.
 
     A job lands here when it has failed as often as max_retries says, when its workers died under it again and again,
     or when its file can be no job at all. Nothing leaves it by itself.""",
     examples="""
     queuectl dlq list
-    queuectl dlq retry job1 job2
+    queuectl dlq show job1                    why it is dead, what it wrote, what to do
+    queuectl dlq edit job1                    change or mend its file
     queuectl dlq retry job1 --timeout 60
-    queuectl dlq retry --all
+    queuectl dlq retry --tag import --since 2h
     queuectl dlq clear
     """,
     sections={
         "Commands": {
             "list": ("dlq", "List the dead jobs, with the reasons."),
+            "show": ("letter", "Show why one is dead, its runs, and the end of its output."),
+            "edit": ("letter", "Change or mend its file in your editor."),
             "retry": ("dlq", "Send dead jobs back to pending."),
             "clear": ("dlq", "Delete the dead jobs."),
         }
@@ -44,22 +49,32 @@ dlq_command = Group(
     "list",
     examples="""
     queuectl dlq list
+    queuectl dlq list --since 1d --exit-code 75 --sort -updated
     queuectl dlq list --json | jq -r '.[] | .id + ": " + .last_error'
     """,
 )
+@filter_options(sort=True)
 @click.pass_obj
-def list_command(session: Session) -> None:
-    """List the dead jobs, one a line: ID - COMMAND - ATTEMPTS - LAST ERROR."""
+def list_command(session: Session, where: Filter) -> None:
+    """List the dead jobs, one a line: ID - COMMAND - ATTEMPTS - LAST ERROR. A terminal also gets how long ago it was."""
     spool = session.spool
-    rows = spool.list("dead")
+    rows = spool.list(where=among_dead(where))
     if session.json:
         render.json_array(told(spool, row) for row in rows)
     elif not rows:
-        render.note("the dead letter queue is empty")
+        described = where.without_limit != type(where)(states=where.states, sort=where.sort)
+        render.note("no dead jobs of that kind" if described else "the dead letter queue is empty")
     elif render.is_terminal() and len(rows) <= LONG:
-        heads = ("Job ID", "Command", "Attempts", "Last Error")
+        now = time.time()
+        heads = ("Job ID", "Command", "Attempts", "Age", "Last Error")
         cells = (
-            (row.id, render.visible(row.command), tries(row), render.visible(row.last_error or ""))
+            (
+                row.id,
+                render.visible(row.command),
+                tries(row),
+                render.ago(now - (row.updated_at or row.arrived) / 1e6),
+                render.visible(row.last_error or ""),
+            )
             for row in rows
         )
         render.table("Dead Letter Queue (DLQ)", heads, cells, cut=("Command",))
@@ -69,12 +84,24 @@ def list_command(session: Session) -> None:
             render.line(f"{row.id} - {text or '(no job)'} - {row.attempts} - {error or ''}")
 
 
+def among_dead(where: Filter) -> Filter:
+    """The filter, for dead jobs alone.
+
+    Raises:
+        Usage: it asks for others.
+    """
+    if set(where.states) - {"dead"}:
+        raise Usage("the dead letter queue has dead jobs only", hint="queuectl list --help")
+    return where.of_states("dead")
+
+
 @command(
     "retry",
     examples="""
     queuectl dlq retry job1
     queuectl dlq retry job1 job2 --timeout 60
-    queuectl dlq retry --tag import --exit-code 75
+    queuectl dlq retry job1 --set max_retries=5 --set "command=./import.sh --slowly"
+    queuectl dlq retry --tag import --exit-code 75 --set priority=9
     queuectl dlq retry --all --dry-run
     """,
 )
@@ -87,6 +114,14 @@ def list_command(session: Session) -> None:
     callback=takes.job_field("timeout"),
     help="Give them this time limit from now on: 60, 10m, 0 for none.",
 )
+@click.option(
+    "--set",
+    "changes",
+    metavar="FIELD=VALUE",
+    multiple=True,
+    callback=takes.changes,
+    help="Give them this, too; lists as a,b; nothing after the = takes the field away. May be repeated.",
+)
 @dry_run_option
 @click.pass_obj
 def retry_command(
@@ -95,17 +130,21 @@ def retry_command(
     where: Filter,
     everything: bool,
     timeout: float | None,
+    changes: dict[str, Any],
     dry_run: bool,
 ) -> int:
     """Send dead jobs back to pending, with fresh attempts. Their history stays.
 
-    With several jobs each is reported, and the exit code is 1 if any could not be sent back.
+    What --timeout and --set say stays in the job's file. A file that is no job is refused until it is mended; a single
+    wrong field can be put right with --set. With several jobs each is reported, and the exit code is 1 if any could not be sent back.
     """
     spool = session.spool
     bulk = Bulk(session, "retry", "retried", ("dead",))
+    if timeout is not None:
+        changes = {**changes, "timeout": timeout}
 
     def retry(job_id: str) -> tuple[str, dict[str, Any]]:
-        job = spool.retry(job_id, timeout=timeout)
+        job = spool.retry(job_id, **changes)
         return f"requeued job {job.id}", {"id": job.id, "state": job.state}
 
     return bulk.each(bulk.chosen(ids, where, everything=everything), retry, dry_run=dry_run)
@@ -115,21 +154,14 @@ def retry_command(
     "clear",
     examples="""
     queuectl dlq clear
-    queuectl dlq clear --yes                  for scripts: do not ask
+    queuectl dlq clear --until 30d --dry-run   what has been dead for a month
+    queuectl dlq clear --yes                   for scripts: do not ask
     """,
 )
+@filter_options()
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@dry_run_option
 @click.pass_obj
-def clear_command(session: Session, yes: bool) -> None:
-    """Delete all dead jobs for good, and what they wrote. Asks first."""
-    spool = session.spool
-    there = spool.counts()["dead"]
-    if there:
-        takes.agree(f"Delete {render.count(there, 'dead job')} for good", yes=yes)
-    deleted, _ = spool.clear("dead")
-    if session.json:
-        render.json_value({"deleted": deleted})
-    elif deleted:
-        render.line(f"Deleted {deleted} job(s)")
-    else:
-        render.line("Dead letter queue is empty")
+def clear_command(session: Session, where: Filter, yes: bool, dry_run: bool) -> int:
+    """Delete dead jobs for good, and what they wrote: all, or those that you describe. Asks first."""
+    return delete(session, among_dead(where), yes=yes, dry_run=dry_run, nothing="Dead letter queue is empty")

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from queuectl.cli import args as takes
 from queuectl.cli import render
-from queuectl.cli.choose import state_option
+from queuectl.cli.choose import Bulk, dry_run_option, filter_options
 from queuectl.cli.frame import Session, Usage, command
+
+if TYPE_CHECKING:
+    from queuectl.filters import Filter
+
+
+_AMONG = ("pending", "completed", "failed", "dead")
 
 
 @command(
@@ -15,28 +23,53 @@ from queuectl.cli.frame import Session, Usage, command
     examples="""
     queuectl clear                            everything but what runs; asks first
     queuectl clear --state done --yes         only what has ended well, without asking
+    queuectl clear --tag test --dry-run       only say what would go
     """,
 )
-@state_option("Only jobs in this state: pending, completed (done), failed, dead.")
+@filter_options()
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@dry_run_option
 @click.pass_obj
-def clear_command(session: Session, state: str | None, yes: bool) -> None:
-    """Delete jobs for good, and what they wrote. Running jobs are left alone. Asks first."""
-    if state == "processing":
+def clear_command(session: Session, where: Filter, yes: bool, dry_run: bool) -> int:
+    """Delete jobs for good, and what they wrote: all, or those that you describe. Asks first.
+
+    Running jobs are left alone.
+    """
+    if "processing" in where.states:
         raise Usage("a running job cannot be deleted", hint="queuectl cancel JOB")
+    return delete(session, where, yes=yes, dry_run=dry_run, nothing="No jobs to delete")
+
+
+def delete(session: Session, where: Filter, *, yes: bool, dry_run: bool, nothing: str) -> int:
+    """Delete the jobs that are meant, once somebody has agreed.
+
+    Args:
+        nothing: what to say when there are none.
+
+    Returns:
+        the exit code.
+    """
     spool = session.spool
+    if dry_run:
+        bulk = Bulk(session, "delete", "deleted", _AMONG)
+        return bulk.each(bulk.chosen((), where, everything=True), lambda _: ("", {}), dry_run=True)
+    state = where.states[0] if len(where.states) == 1 else None
     counts = spool.counts()
-    there = sum(n for name, n in counts.items() if name != "processing") if state is None else counts[state]
-    kind = "job" if state is None else f"{state} job"
+    if where == type(where)(states=(state,) if state else ()):
+        there = counts[state] if state else sum(n for name, n in counts.items() if name != "processing")
+        described = None
+    else:
+        there, described = sum(row.state != "processing" for row in spool.list(where=where)), where
     if there:
-        takes.agree(f"Delete {render.count(there, kind)} for good", yes=yes)
-    deleted, running = spool.clear(state)
+        takes.agree(f"Delete {render.count(there, f'{state} job' if state else 'job')} for good", yes=yes)
+    deleted, running = spool.clear(state, where=described)
     if session.json:
         render.json_value({"deleted": deleted, "running": running})
-        return
-    render.line(f"Deleted {deleted} job(s)" if deleted else "No jobs to delete")
+        return 0
+    render.line(f"Deleted {deleted} job(s)" if deleted else nothing)
     if running:
         render.note(f"note: {render.count(running, 'running job')} left alone")
+    return 0
 
 
 @command("reindex", examples="queuectl reindex")

@@ -14,7 +14,7 @@ from queuectl.cli.frame import Session, command
 from queuectl.job import KNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from queuectl.job import Job
 
@@ -38,9 +38,14 @@ def show_command(session: Session, job_id: str) -> None:
     if session.json:
         render.json_value(shown.masked(job.to_dict(), KNOWN))
         return
-    rows = [(name, value) for name, value in _rows(job) if value != ""]
+    print_fields(f"Job Details: {render.visible(job.id or job_id)}", _rows(job))
+
+
+def print_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
+    """Print names and values, a table on a terminal; what is empty is left out."""
+    rows = [(name, value) for name, value in fields if value != ""]
     if render.is_terminal():
-        render.table(f"Job Details: {render.visible(job.id or job_id)}", ("Field", "Value"), rows)
+        render.table(title, ("Field", "Value"), rows)
         return
     width = max(len(name) for name, _ in rows) + 2
     render.line(f"{'Field':<{width}}Value")
@@ -82,13 +87,18 @@ def _rows(job: Job) -> Iterator[tuple[str, str]]:
     yield "Interrupted", f"{job.crashes} in a row" if job.crashes else ""
     for name, value in shown.masked(job.extra).items():
         yield name, value if isinstance(value, str) else render.json_text(value, indent=None)
+    yield from runs(job)
+    yield "Output", job.output or ""
+
+
+def runs(job: Job) -> Iterator[tuple[str, str]]:
+    """A line for each run in the history."""
     before = 0
     for number, entry in job.numbered_history():
         if number > before + 1:
             yield f"Runs {before + 1} to {number - 1}", "left out here; their logs are kept"
         before = number
         yield f"Run {_text(entry.get('run', number))}", _attempt(entry)
-    yield "Output", job.output or ""
 
 
 def _attempt(entry: dict[str, Any]) -> str:

@@ -259,8 +259,8 @@ INTAKE = (
     Mutant(
         "strangers: a retry makes them ours",
         "hand_moves.py",
-        "            if files.is_strangers(status):\n",
-        "            if False:\n",
+        "        if files.is_strangers(status):\n",
+        "        if False:\n",
         (f"{_GUARD}a_file_of_a_stranger_is_not_run",),
     ),
     Mutant(

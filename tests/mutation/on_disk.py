@@ -406,7 +406,7 @@ CLOBBER = (
     ),
     Mutant(
         "clobber: running jobs are not looked for",
-        "moves.py",
+        "hand_moves.py",
         '                return "processing"\n',
         "                pass\n",
         ("tests/test_one_id.py",),

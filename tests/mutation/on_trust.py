@@ -63,7 +63,7 @@ TRUST = (
     ),
     Mutant(
         "enqueue: damage found on the way is fatal",
-        "moves.py",
+        "hand_moves.py",
         "        except sqlite3.Error as error:\n            self.index.broken",
         "        except ZeroDivisionError as error:\n            self.index.broken",
         ("tests/test_index.py::test_damage_in_the_middle_of_an_enqueue_costs_nothing",),
