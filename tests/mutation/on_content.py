@@ -137,8 +137,8 @@ INTAKE = (
     Mutant(
         "settings: today's count for what was accepted",
         "row.py",
-        "            if getattr(job, name, None) is None:\n                setattr(job, name, value)\n",
-        "            pass\n",
+        "                if getattr(job, name) is None:\n                    setattr(job, name, value)\n",
+        "                pass\n",
         (
             "tests/test_retry.py::test_settings_are_copied_when_a_job_is_accepted",
             "tests/test_retry.py::test_running_worker_takes_a_new_setting_for_the_very_next_drop",
