@@ -12,6 +12,7 @@ import sys
 from contextlib import suppress
 
 from queuectl import libc
+from queuectl.plain import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +64,15 @@ def keep_from_children() -> None:
             with suppress(OSError):
                 if int(name) > 2:
                     os.set_inheritable(int(name), False)
+
+
+@dataclass(slots=True)
+class Written:
+    """What tells a file that was written from a later one in its place; the names are those of os.stat_result."""
+
+    st_ino: int
+    st_mtime_ns: int
+    st_size: int
 
 
 def write_new(path: str, data: bytes, *, sync: bool) -> os.stat_result:

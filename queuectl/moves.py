@@ -88,9 +88,9 @@ class Mover(HandMoves):
             if durable:
                 files.send_ahead(fd)
             with self.index.moving(PENDING):
-                self.index.insert_new([self._publish(scratch, made, os.fstat(fd))])
+                self.index.insert_new([self.publish(scratch, made, os.fstat(fd))])
             if durable:
-                self._sync_queued([made], fd)
+                self.sync_queued([made], fd)
         except BaseException:
             with suppress(OSError):
                 os.unlink(scratch)
@@ -101,55 +101,14 @@ class Mover(HandMoves):
     def enqueue_batch(
         self, batch: Sequence[Prepared], *, durable: bool = True
     ) -> tuple[int, DuplicateId | None]:
-        """Queue many at the price of one wait for the disk.
+        """Queue many at the price of one wait for the disk; see `Batch.finish`."""
+        from queuectl.batch import Batch
 
-        Args:
-            durable: as for enqueue.
+        return Batch(self, batch, durable=durable).finish()
 
-        Returns:
-            how many of them are queued and durable, from the first on, and what stopped it before the end.
-
-        Raises:
-            SpoolFull, SpoolError: the disk refused; nothing is queued.
-            QueuedUnsafely: the disk refused; what no worker has claimed by then was taken back, and it names the rest.
-        """
-        scratches = [f"{self.layout.tmp}{os.sep}.{files.token()}.tmp" for _ in batch]
-        taken: DuplicateId | None = None
-        queued = 0
-        try:
-            written = [
-                files.write_new(scratch, made.data, sync=False)
-                for scratch, made in zip(scratches, batch, strict=True)
-            ]
-            if durable:
-                files.sync_many(self.layout.tmp, scratches)
-            with self.index.moving(PENDING):
-                rows = []
-                for scratch, made, status in zip(scratches, batch, written, strict=True):
-                    try:
-                        rows.append(self._publish(scratch, made, status))
-                    except FileExistsError:
-                        taken = DuplicateId(made.job.id or "", "pending")
-                    except DuplicateId as error:
-                        taken = error
-                    except OSError as error:
-                        self.take_back(batch[:queued], error)
-                        raise
-                    if taken:
-                        break
-                    queued += 1
-                self.index.insert_new(rows)
-            if durable:
-                self._sync_queued(batch[:queued])
-        except OSError as error:
-            raise SpoolError.from_os("queue jobs in", self.layout.pending, error) from None
-        finally:
-            for scratch in scratches[queued:]:
-                with suppress(OSError):
-                    os.unlink(scratch)
-        return queued, taken
-
-    def _publish(self, scratch: str, made: Prepared, status: os.stat_result) -> tuple[Any, ...]:
+    def publish(
+        self, scratch: str, made: Prepared, status: os.stat_result | files.Written
+    ) -> tuple[Any, ...]:
         """Make a written file a waiting job; returns its row.
 
         Within a transaction, so that no claim hides an id while it is looked for.
@@ -163,7 +122,7 @@ class Mover(HandMoves):
         row.ours = 1
         return values_of(row)
 
-    def _sync_queued(self, batch: Sequence[Prepared], fd: int | None = None) -> None:
+    def sync_queued(self, batch: Sequence[Prepared], fd: int | None = None) -> None:
         """Make published jobs durable, or take them back: a job that was refused must not run all the same.
 
         Raises:

@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
+    from queuectl.files import Written
     from queuectl.job import Job
 
 RENEWED = "renewed"
@@ -88,7 +89,7 @@ def ready_key(eligible: int, priority: int) -> int:
 
 
 def row_of(
-    job: Job, place: str, name: str, status: os.stat_result, *, state: str, arrived: int, now: int
+    job: Job, place: str, name: str, status: os.stat_result | Written, *, state: str, arrived: int, now: int
 ) -> Row:
     """The row of a job whose file is place/name.
 

@@ -6,10 +6,12 @@ import marshal
 import os
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
 
 WORTH = 2000
 """Items from which on it pays: a copy is made within 2 to 10 ms."""
@@ -22,32 +24,52 @@ def in_two(work: Callable[[Sequence[str]], list[Any]], items: Sequence[str]) -> 
     """What `work` makes of all items.
 
     Args:
-        work: reads files and the like; it runs in the copy, too, so it must not touch what both have open, such as the
-            index. Its answer is a list of plain tuples.
+        work: as for `beside`.
     """
     if len(items) < WORTH or not _can_copy():
         return work(items)
     mine, others = items[: len(items) // SHARE], items[len(items) // SHARE :]
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _answer(writing, work, others)
-    os.close(writing)
+    collect = beside(work, others)
     try:
-        with open(reading, "rb") as pipe:
-            made = work(mine)
-            answer = pipe.read()
+        made = work(mine)
     finally:
-        with suppress(ChildProcessError):  # of a program that has its children collected elsewhere
-            os.waitpid(pid, 0)
-    try:
-        more: list[Any] = marshal.loads(answer)  # noqa: S302 (from ourselves)
-    except (EOFError, ValueError, TypeError):
-        more = work(others)  # it was killed
+        more = collect()
     return made + more
 
 
-def _answer(fd: int, work: Callable[[Sequence[str]], list[Any]], items: Sequence[str]) -> None:
+def beside(work: Callable[[Sequence[T]], list[Any]], items: Sequence[T]) -> Callable[[], list[Any]]:
+    """Begin what `work` makes of the items in a copy of this process, if one can be made; returns what waits for it.
+
+    Args:
+        work: reads or writes files and the like; it runs in the copy, so it must not touch what both have open, such
+            as the index. Its answer is a list of plain tuples. Where the copy died of something it is called again,
+            here: what half of it has done must not be in its way.
+    """
+    if not _can_copy():
+        return lambda: work(items)
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _answer(writing, work, items)
+    os.close(writing)
+
+    def collect() -> list[Any]:
+        try:
+            with open(reading, "rb") as pipe:
+                answer = pipe.read()
+        finally:
+            with suppress(ChildProcessError):  # of a program that has its children collected elsewhere
+                os.waitpid(pid, 0)
+        try:
+            made: list[Any] = marshal.loads(answer)  # noqa: S302 (from ourselves)
+        except (EOFError, ValueError, TypeError):
+            made = work(items)  # it was killed, or met an error that is told here
+        return made
+
+    return collect
+
+
+def _answer(fd: int, work: Callable[[Sequence[T]], list[Any]], items: Sequence[T]) -> None:
     """What the copy does. It leaves by the shortest way: whatever else this process holds is not the copy's to end."""
     try:
         with open(fd, "wb") as pipe:

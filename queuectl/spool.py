@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from queuectl.controls import Controls
 from queuectl.errors import DuplicateId, SpoolError
 from queuectl.prepare import prepare, prepare_batch
@@ -18,6 +20,7 @@ BATCH = 2000
 """Jobs that are made durable together: one wait for the disk for all of them."""
 
 _DRAWS = 10
+_PATIENCE = 0.5  # seconds that a producer of jobs may take for a batch before it counts as slow
 
 
 class Spool(Controls):
@@ -94,21 +97,41 @@ class Spool(Controls):
 
             yield from enqueue_all(self._mover, records, common or {}, self.settings())
             return
-        source = iter(records)
         queued = 0
-        while True:
-            batch, failure = prepare_batch(source, common or {}, self.settings(), BATCH)
-            if batch:
-                many, taken = self._mover.enqueue_batch(batch, durable=self.settings().durability == "full")
-                failure = taken or failure
-                queued += many
-                if progress:
-                    progress(queued)
-                yield from [made.job.id or "" for made in batch[:many]]
+        for ids in self._in_batches(iter(records), common or {}):
+            queued += len(ids)
+            if progress:
+                progress(queued)
+            yield from ids
+
+    def _in_batches(
+        self, source: Iterator[Mapping[str, Any]], common: Mapping[str, Any]
+    ) -> Iterator[builtins.list[str]]:
+        """Queue a batch after the other: while the files of one are written, the jobs of the next are made."""
+        from queuectl.batch import Batch
+
+        durable = self.settings().durability == "full"
+        begun: builtins.list[Batch] = []
+        try:
+            failure: Exception | None = None
+            last = False
+            while not last:
+                since = time.monotonic()
+                jobs, failure = prepare_batch(source, common, self.settings(), BATCH)
+                last = len(jobs) < BATCH or failure is not None
+                begun.append(Batch(self._mover, jobs, durable=durable))
+                # What came from a slow producer is not kept waiting for what comes next.
+                slow = time.monotonic() - since > _PATIENCE
+                while len(begun) > (0 if last or slow else 1):
+                    many, taken = (batch := begun.pop(0)).finish()
+                    yield batch.ids[:many]
+                    if taken:
+                        raise taken
             if failure:
                 raise failure
-            if len(batch) < BATCH:
-                return
+        finally:
+            for batch in begun:
+                batch.abandon()
 
     def _make_ready(self) -> None:
         self.layout.create()

@@ -65,6 +65,7 @@ FLOORS = {
     "moves": 3,
     "templates": 1,
     "whole": 4,
+    "batch": 3,
     "intake": 4,
     "recover": 4,
     "chores": 4,

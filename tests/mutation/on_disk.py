@@ -98,9 +98,9 @@ SYNCS = (
     ),
     Mutant(
         "sync: a batch's bytes are not",
-        "moves.py",
-        "                files.sync_many(self.layout.tmp, scratches)\n",
-        "                pass\n",
+        "batch.py",
+        "            files.sync_many(self._tmp, [scratch for scratch, _ in named])\n",
+        "            pass\n",
         (_MANY,),
     ),
     Mutant(
@@ -400,8 +400,8 @@ CLOBBER = (
     Mutant(
         "clobber: an id is looked for outside the transaction",
         "moves.py",
-        "            with self.index.moving(PENDING):\n                self.index.insert_new([self._publish(scratch, made, os.fstat(fd))])\n",
-        "            if made.chosen:\n                self.refuse_taken(made.job.id or '')\n            made.chosen = False\n            with self.index.moving(PENDING):\n                self.index.insert_new([self._publish(scratch, made, os.fstat(fd))])\n",
+        "            with self.index.moving(PENDING):\n                self.index.insert_new([self.publish(scratch, made, os.fstat(fd))])\n",
+        "            if made.chosen:\n                self.refuse_taken(made.job.id or '')\n            made.chosen = False\n            with self.index.moving(PENDING):\n                self.index.insert_new([self.publish(scratch, made, os.fstat(fd))])\n",
         ("tests/test_one_id.py",),
     ),
     Mutant(

@@ -1,0 +1,112 @@
+"""Many jobs queued together: written first, made durable with one wait for the disk, then given their names."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from queuectl import files, second_core
+from queuectl.errors import DuplicateId, SpoolError
+from queuectl.layout import PENDING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from queuectl.moves import Mover
+    from queuectl.prepare import Prepared
+
+
+class Batch:
+    """Jobs of which the files are being written, by a copy of this process where a second core is free.
+
+    Either `finish` or `abandon` has to follow.
+
+    Args:
+        durable: False: do not wait for the disk; the jobs survive only what leaves the machine running.
+    """
+
+    def __init__(self, mover: Mover, jobs: Sequence[Prepared], *, durable: bool) -> None:
+        self._mover = mover
+        self._jobs = jobs
+        self._durable = durable
+        self._tmp = mover.layout.tmp
+        self._scratches = [f"{self._tmp}{os.sep}.{files.token()}.tmp" for _ in jobs]
+        named = list(zip(self._scratches, [made.data for made in jobs], strict=True))
+        self._collect: Callable[[], list[tuple[int, int, int]]]
+        if len(jobs) < second_core.WORTH:
+            self._collect = lambda: self._write(named)
+        else:
+            self._collect = second_core.beside(self._write, named)
+
+    def _write(self, named: Sequence[tuple[str, bytes]]) -> list[tuple[int, int, int]]:
+        written = []
+        for scratch, data in named:
+            try:
+                status = files.write_new(scratch, data, sync=False)
+            except FileExistsError:  # by a copy of us that was killed
+                os.unlink(scratch)
+                status = files.write_new(scratch, data, sync=False)
+            written.append((status.st_ino, status.st_mtime_ns, status.st_size))
+        if self._durable:
+            files.sync_many(self._tmp, [scratch for scratch, _ in named])
+        return written
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of its jobs, in order."""
+        return [made.job.id or "" for made in self._jobs]
+
+    def finish(self) -> tuple[int, DuplicateId | None]:
+        """Queue them.
+
+        Returns:
+            how many of them are queued and durable, from the first on, and what stopped it before the end.
+
+        Raises:
+            SpoolFull, SpoolError: the disk refused; nothing is queued.
+            QueuedUnsafely: the disk refused; what no worker has claimed by then was taken back, and it names the rest.
+        """
+        queued = 0
+        try:
+            written = self._collect()
+            queued, taken = self._publish(written)
+            if self._durable:
+                self._mover.sync_queued(self._jobs[:queued])
+        except OSError as error:
+            raise SpoolError.from_os("queue jobs in", self._mover.layout.pending, error) from None
+        finally:
+            self._clean(self._scratches[queued:])
+        return queued, taken
+
+    def _publish(self, written: Sequence[tuple[int, int, int]]) -> tuple[int, DuplicateId | None]:
+        queued = 0
+        taken: DuplicateId | None = None
+        with self._mover.index.moving(PENDING):
+            rows = []
+            for scratch, made, status in zip(self._scratches, self._jobs, written, strict=True):
+                try:
+                    rows.append(self._mover.publish(scratch, made, files.Written(*status)))
+                except FileExistsError:
+                    taken = DuplicateId(made.job.id or "", "pending")
+                except DuplicateId as error:
+                    taken = error
+                except OSError as error:
+                    self._mover.take_back(self._jobs[:queued], error)
+                    raise
+                if taken:
+                    break
+                queued += 1
+            self._mover.index.insert_new(rows)
+        return queued, taken
+
+    def abandon(self) -> None:
+        """Queue none of them."""
+        with suppress(OSError):
+            self._collect()
+        self._clean(self._scratches)
+
+    def _clean(self, scratches: Sequence[str]) -> None:
+        for scratch in scratches:
+            with suppress(OSError):
+                os.unlink(scratch)

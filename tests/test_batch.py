@@ -1,0 +1,158 @@
+"""A long list of jobs is written on two cores and queued batch by batch, and nobody can tell but by the clock."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import queuectl.spool
+from queuectl import InvalidJob, Spool, SpoolError, files, second_core
+
+from support import drain, drop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+FEW = 5
+
+
+@pytest.fixture(params=[True, False], ids=["two cores", "one core"])
+def small_batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Batches of five, written by a copy of the process or by the process itself."""
+    monkeypatch.setattr(queuectl.spool, "BATCH", FEW)
+    monkeypatch.setattr(second_core, "WORTH", FEW)
+    monkeypatch.setattr(second_core, "_can_copy", lambda: request.param)
+    return bool(request.param)
+
+
+def jobs(number: int) -> Iterator[dict[str, Any]]:
+    return ({"id": f"j{n}", "command": f"echo {n}"} for n in range(number))
+
+
+def leftovers(spool_dir: Path) -> list[str]:
+    return sorted(path.name for path in (spool_dir / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("number", [0, 1, FEW, FEW + 1, 4 * FEW])
+def test_all_are_queued_in_their_order(small_batches: bool, spool_dir: Path, number: int) -> None:
+    """Each id is given out once, in the order of the list, and its job is there and runs in that order."""
+    spool = Spool(spool_dir)
+    ids = list(spool.enqueue_many(jobs(number)))
+
+    assert ids == [f"j{n}" for n in range(number)]
+    assert [row.id for row in spool.list()] == ids
+    assert leftovers(spool_dir) == []
+    drain(spool_dir)
+    assert spool.counts()["completed"] == number
+
+
+def test_what_was_written_by_the_copy_is_known_as_ours(small_batches: bool, spool_dir: Path) -> None:
+    """The index tells the files from edited ones: nothing is read twice."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+    list(spool.enqueue_many(jobs(2 * FEW)))
+    for row in spool.list():
+        status = os.stat(spool_dir / "pending" / row.name)
+        assert (row.ours, row.inode, row.mtime, row.size) == (
+            1,
+            status.st_ino,
+            status.st_mtime_ns,
+            status.st_size,
+        )
+
+
+def test_a_wrong_job_stops_the_list_and_those_before_it_are_queued(
+    small_batches: bool, spool_dir: Path
+) -> None:
+    """Also when it stands in a batch that is made while the one before is being written."""
+    spool = Spool(spool_dir)
+    ids: list[str] = []
+    with pytest.raises(InvalidJob, match="priority"):
+        ids.extend(spool.enqueue_many([*jobs(FEW + 2), {"command": "x", "priority": 99}, *jobs(1)]))
+
+    assert ids == [f"j{n}" for n in range(FEW + 2)]
+    assert [row.id for row in spool.list()] == ids
+    assert leftovers(spool_dir) == []
+
+
+def test_a_taken_id_stops_the_list_and_nothing_is_left_behind(small_batches: bool, spool_dir: Path) -> None:
+    """What had been written ahead of its turn is deleted again."""
+    spool = Spool(spool_dir)
+    drop(spool_dir, "j3", command="true")
+    ids: list[str] = []
+    with pytest.raises(queuectl.DuplicateId):
+        ids.extend(spool.enqueue_many(jobs(3 * FEW)))
+
+    assert ids == ["j0", "j1", "j2"]
+    assert {row.id for row in spool.list()} == {"j0", "j1", "j2", "j3"}
+    assert leftovers(spool_dir) == []
+
+
+def test_who_stops_asking_leaves_nothing_behind(small_batches: bool, spool_dir: Path) -> None:
+    """A list given up half way: what was given out is queued, and no file of the rest stays."""
+    asked = Spool(spool_dir).enqueue_many(jobs(4 * FEW))
+    assert next(asked) == "j0"
+    asked.close()  # type: ignore[attr-defined]
+
+    assert leftovers(spool_dir) == []
+    assert len(Spool(spool_dir).list()) == FEW
+
+
+def test_what_a_killed_copy_left_half_done_is_done_again(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs short of memory kills the copy first; its files do not stand in the way."""
+    monkeypatch.setattr(queuectl.spool, "BATCH", FEW)
+    monkeypatch.setattr(second_core, "WORTH", FEW)
+    monkeypatch.setattr(second_core, "_can_copy", lambda: True)
+    here, sync = os.getpid(), files.sync_many
+
+    def sync_or_die(folder: str, paths: list[str]) -> None:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sync(folder, paths)
+
+    monkeypatch.setattr(files, "sync_many", sync_or_die)
+
+    assert len(list(Spool(spool_dir).enqueue_many(jobs(2 * FEW)))) == 2 * FEW
+    assert leftovers(spool_dir) == []
+    assert len(Spool(spool_dir).list()) == 2 * FEW
+
+
+def test_a_disk_that_refuses_is_told_and_queues_nothing(
+    small_batches: bool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of the copy is met again where it can be told."""
+
+    def refuse(folder: str, paths: list[str]) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(files, "sync_many", refuse)
+    with pytest.raises(SpoolError, match="input/output error"):
+        list(Spool(spool_dir).enqueue_many(jobs(2 * FEW)))
+
+    assert leftovers(spool_dir) == []
+    assert Spool(spool_dir).list() == []
+
+
+def test_what_a_slow_producer_gave_waits_for_no_more(
+    small_batches: bool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch is queued when it is whole, if the next one will take its time."""
+    monkeypatch.setattr(queuectl.spool, "_PATIENCE", 0.01)
+    spool, seen = Spool(spool_dir), []
+
+    def slow() -> Iterator[dict[str, Any]]:
+        for job in jobs(FEW):
+            time.sleep(0.01)
+            yield job
+        seen.append(len(list((spool_dir / "pending").iterdir())))
+
+    list(spool.enqueue_many(slow()))
+    assert seen == [FEW]
