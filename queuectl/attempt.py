@@ -15,7 +15,7 @@ from queuectl.runner import Attempt, Ending, Outcome, tail
 from queuectl.shown import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from queuectl.config import Settings
     from queuectl.job import Job
@@ -146,17 +146,16 @@ def _folder(cwd: str | None) -> str:
     return os.path.join(home, os.path.expanduser(cwd)) if cwd else home
 
 
-def keep_output(
-    layout: Layout, job: Job, worker: str, *, limit: int, retire: bool, printed: tuple[int, int] | None = None
-) -> None:
+def keep_output(layout: Layout, job: Job, worker: str, outcome: Outcome | None, *, limit: int) -> None:
     """Move what a run printed into logs/, and repeat its end in the record.
 
     Args:
+        outcome: how the run ended; None: its worker died.
         limit: bytes of each stream that the record repeats.
-        retire: a process of the run still writes: the files must not serve the next run.
-        printed: bytes in the two files, if they are known.
     """
-    if printed == (0, 0) and not retire:
+    # What a process of the run may still write to must not serve the next run.
+    retire = outcome is None or outcome.leftovers > 0
+    if outcome is not None and outcome.printed == (0, 0) and not retire:
         job.output = ""
         return
     run = run_number(job)
@@ -183,10 +182,24 @@ def _shelve(source: str, target: str) -> None:
         files.move(source, target)
 
 
-def record(job: Job, outcome: Outcome, *, now: float, settings: Settings, digest: str | None = None) -> str:
+def chance() -> float:
+    """A number from 0 to 1 that nobody can tell beforehand, and no two processes share."""
+    return int.from_bytes(os.urandom(6), "big") / (1 << 48)
+
+
+def record(
+    job: Job,
+    outcome: Outcome,
+    *,
+    now: float,
+    settings: Settings,
+    digest: str | None = None,
+    draw: Callable[[], float] = chance,
+) -> str:
     """Write an attempt's outcome into the job, which knows its worker and its start; returns the new state.
 
     Args:
+        draw: gives a number from 0 to 1, for the jitter of the next wait.
         digest: SHA-256 of the file that was read for this run, if somebody else than queuectl wrote it: whatever
             became of the file since, the record says which one it was that ran.
     """
@@ -210,7 +223,15 @@ def record(job: Job, outcome: Outcome, *, now: float, settings: Settings, digest
         return "pending"
     if outcome.ending == Ending.CANCELLED:
         return "dead"
-    decision = retry.decide(job, succeeded=outcome.ending == Ending.SUCCEEDED, now=now)
+    decision = retry.decide(
+        job,
+        succeeded=outcome.ending == Ending.SUCCEEDED,
+        now=now,
+        exit_code=outcome.exit_code if outcome.ending == Ending.FAILED else None,
+        draw=draw() if job.jitter else 0.0,
+    )
+    if decision.why:
+        job.last_error = f"{job.last_error}; {decision.why}"
     job.next_retry_at = decision.retry_at
     return decision.state
 

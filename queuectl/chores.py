@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import files, recover
+from queuectl import expiry, files, recover
 from queuectl.errors import QueuectlError
 from queuectl.index import Index
 from queuectl.layout import PENDING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.layout import Layout
+    from queuectl.moves import Mover
 
 EVERY = 5.0
 """Seconds between looks at colleagues that are gone, and at an index that could not be kept in its file."""
@@ -47,13 +48,11 @@ class Chores:
 
     Args:
         say: takes a line about what was done.
-        now: the wall clock in epoch seconds.
     """
 
-    def __init__(
-        self, layout: Layout, index: Index, say: Callable[[str], None], now: Callable[[], float]
-    ) -> None:
-        self._layout, self._index, self._say, self._now = layout, index, say, now
+    def __init__(self, mover: Mover, say: Callable[[str], None]) -> None:
+        self._layout, self._index, self._now = mover.layout, mover.index, mover.now
+        self._mover, self._say = mover, say
         self._next = self._next_sweep = 0.0
         self._patience = EVERY
         self._next_return = 0.0
@@ -105,6 +104,8 @@ class Chores:
         if self._index.usable:
             recover.bygone(self._layout, self._index, mine=mine)
             self._doubt()
+            if not expiry.sweep(self._mover, self._say):
+                self._next = now
 
     def _return_to_file(self, now: float) -> None:
         """Go back to an index in its file, once it can be kept there again."""

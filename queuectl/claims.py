@@ -109,7 +109,7 @@ def _add(layout: Layout, index: Index, place: str, name: str, now: float) -> Non
         return
     found.job.id = name.removesuffix(".json")
     if found.job.state in ("completed", "dead"):
-        found.job.renew()  # put back by hand, and claimed as it was
+        found.job.renew(found.arrived / 1e6)  # put back by hand, and claimed as it was
     found.job.worker = place.rpartition("/")[2]
     row = row_of(
         found.job, place, name, found.status, state="processing", arrived=found.arrived, now=micros(now)

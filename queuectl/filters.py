@@ -102,7 +102,7 @@ class Filter:
         if self.worker is not None:
             add("worker = ?", self.worker)
         if self.held is not None:
-            held = "state IN ('pending', 'failed') AND ready_key IS NULL AND due IS NULL"
+            held = "state IN ('pending', 'failed') AND coalesce(ready_key, due, behind) IS NULL"
             add(held if self.held else f"NOT ({held})")
         return " AND ".join(parts) or "1", values
 

@@ -94,7 +94,7 @@ class HandMoves:
                 job.id = job.id or row.id
                 if job.id != row.id:
                     self.refuse_taken(job.id)
-                job.renew()
+                job.renew(self.now())
                 job.updated_at = self.now()
                 # First mended where it lies, then moved: at no moment are there two.
                 files.replace(source, job.to_bytes())
@@ -181,11 +181,14 @@ class HandMoves:
             return
         self.index.put(new)
 
-    def bury(self, row: Row, reason: str) -> None:
+    def bury(self, row: Row, reason: str, *, if_still: Callable[[Job], bool] = lambda _: True) -> None:
         """Give a waiting job up.
 
+        Args:
+            if_still: whether the reason still holds, for the job as its file says it now.
+
         Raises:
-            MoveError: it does not wait, or a worker has just taken it.
+            MoveError: it does not wait, a worker has just taken it, or the reason does not hold.
             InvalidJob: the file is no job any more.
             SpoolError: the disk refused; it waits on.
         """
@@ -197,10 +200,12 @@ class HandMoves:
                 target = os.path.join(self.layout.dead, name)
                 try:
                     job = jobs.parse(files.read_plain(target, jobs.READ_LIMIT)[0])
+                    if not if_still(job):
+                        raise _just_moved(row)
                     job.id, job.state, job.last_error = row.id, "dead", reason
                     job.updated_at = self.now()
                     files.replace(target, job.to_bytes())
-                except (OSError, files.Unfit, InvalidJob):
+                except (OSError, files.Unfit, InvalidJob, MoveError):
                     # Refused means that nothing was done: it waits on.
                     files.move_to_free_name(target, self.layout.pending, row.name)
                     raise

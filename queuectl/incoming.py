@@ -138,7 +138,7 @@ class Drops:
             free = ids.is_id(stem) and (mover.state_of(stem) is None or self._is_queued(stem, mark))
             # Drawn from the file itself: a crash between queueing and deleting must not queue it twice.
             job.id = stem if free else f"in-{mark[:20]}"
-        job.renew()
+        job.renew(0)
         job.history, job.history_left_out = [], 0
         job.accept(settings)
         job.created_at = job.updated_at = mover.now()

@@ -47,7 +47,9 @@ _INSERT_NEW = _INSERT.replace("INSERT", "INSERT OR IGNORE", 1)
 _OF_AN_END = tuple(
     c
     for c in COLUMNS
-    if c not in ("id", "seq", "ready_key", "due", "arrived", "run_at", "command", "tags", "unique_key")
+    if c
+    not in ("id", "seq", "ready_key", "due", "arrived", "run_at", "command", "tags", "unique_key", "behind")
+    and c != "expires"
 )
 _ENDED = f"""UPDATE jobs SET {", ".join(f"{c} = ?" for c in _OF_AN_END)}
  WHERE seq = ? AND id = ? AND ready_key IS NULL AND due IS NULL"""

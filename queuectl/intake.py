@@ -309,7 +309,7 @@ class Intake:
             lay_dead is not None and found.status is not None and _is_file_of(lay_dead, found.status)
         )
         if place == PENDING and (job.state in ("completed", "dead") or was_given_up):
-            job.renew()
+            job.renew(found.arrived / 1e6)
         edited = old is not None and old.place == place == PENDING and old.name == name
         if old is not None and edited:
             found.arrived = old.arrived  # who changes a job keeps its place in the line

@@ -158,8 +158,18 @@ class Job:
             return self.command == earlier.command
         return self.created_at is not None and abs(self.created_at - made) < 1e-3
 
-    def renew(self) -> None:
-        """Make it new again after a person put it back: fresh attempts, the history kept."""
+    def expired(self, now: float) -> bool:
+        """Whether it is not worth starting any more at this moment."""
+        return self.expires_at is not None and now > self.expires_at
+
+    def renew(self, put_back: float) -> None:
+        """Make it new again after a person put it back: fresh attempts, the history kept.
+
+        Args:
+            put_back: when that was. What had expired by then was put back to run all the same.
+        """
+        if self.expired(put_back):
+            self.expires_at = None
         self.state = "pending"
         self.attempts = self.crashes = 0
         self.next_retry_at = self.last_error = self.exit_code = None

@@ -117,6 +117,12 @@ class Lookups(Stamps):
         limit = -1 if which.limit is None else which.limit
         return self._rows(f"WHERE {condition} ORDER BY {which.order()} LIMIT ?", (*values, limit))
 
+    def expired(self, now: int, limit: int) -> builtins.list[Row]:
+        """Waiting jobs that are not worth starting any more, those that have been so for the longest time first."""
+        # Left to choose, SQLite walks through all that wait.
+        where = "INDEXED BY jobs_expires WHERE expires < ? AND place = 'pending' ORDER BY expires LIMIT ?"
+        return self._rows(where, (now, limit))
+
     def next_seq(self) -> int:
         """A number behind all others, for a job that goes to the end of the line."""
         return _number(self._one("SELECT coalesce(max(seq), 0) + 1 FROM jobs"))
@@ -127,6 +133,18 @@ class Lookups(Stamps):
         due = "(SELECT min(due) FROM jobs WHERE due IS NOT NULL)"
         found = self.db.execute(f"SELECT {ready}, {due}").fetchone()
         return bool(found[0]), None if found[1] is None else _number(found[1])
+
+    def has_work(self, *, later: bool) -> bool:
+        """Whether a job can run now.
+
+        Args:
+            later: or runs, or will run by itself; a held one does not.
+        """
+        ready, due = self.outlook()
+        if ready or not later:
+            return ready
+        behind = "SELECT EXISTS (SELECT 1 FROM jobs WHERE unique_key IS NOT NULL AND behind IS NOT NULL)"
+        return due is not None or self.counts()["processing"] > 0 or bool(self._one(behind))
 
     def suggest(self) -> Row | None:
         """The waiting job that is first in order."""

@@ -197,7 +197,7 @@ class Mover(HandMoves):
         if job is not None:
             job.id = job.id or row.id
             if job.state in ("completed", "dead"):
-                job.renew()
+                job.renew(row.arrived / 1e6)
             accept_as_indexed(job, row)
             if job.id == row.id and not job.hold and (job.due_at or 0) <= self.now():
                 if (job.priority, job.max_retries) != (row.priority, row.max_retries):

@@ -42,22 +42,21 @@ def prepare(record: Mapping[str, Any], settings: Settings) -> Prepared:
     """Make one job.
 
     Args:
-        record: the fields of a job file, and `delay`; what queuectl itself writes there is passed over.
+        record: the fields of a job file, `delay` and `expires_in`; what queuectl itself writes there is passed over.
 
     Raises:
         InvalidJob: a field is wrong, and why.
     """
     fields = {name: value for name, value in record.items() if name not in _OURS}
-    delay = fields.pop("delay", None)
+    delay, expires_in = fields.pop("delay", None), fields.pop("expires_in", None)
     job = jobs.from_mapping(fields)
     now = time.time()
     if delay is not None:
-        if job.run_at is not None:
-            raise InvalidJob("a job has run_at or delay, not both", field="delay")
-        try:
-            job.run_at = times.parse_moment(now + times.parse_duration(delay))
-        except ValueError as error:
-            raise InvalidJob(str(error), field="delay") from None
+        job.run_at = _from_now(now, delay, job.run_at, "delay", "run_at")
+    if expires_in is not None:
+        job.expires_at = _from_now(now, expires_in, job.expires_at, "expires_in", "expires_at")
+    if job.run_at is not None and job.expired(job.run_at):
+        raise InvalidJob("lies before run_at, so it could never start", field="expires_at")
     # Where the caller is, as a shell would have it; a folder that is gone means the worker's home.
     with suppress(FileNotFoundError):
         job.cwd = _tidy(job.cwd) if job.cwd and os.path.isabs(job.cwd) else _absolute(job.cwd or os.curdir)
@@ -73,6 +72,15 @@ def prepare(record: Mapping[str, Any], settings: Settings) -> Prepared:
     if len(data) > jobs.SIZE_LIMIT:
         raise InvalidJob(f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}")
     return Prepared(job, data, chosen)
+
+
+def _from_now(now: float, span: object, moment: float | None, name: str, other: str) -> float:
+    if moment is not None:
+        raise InvalidJob(f"a job has {other} or {name}, not both", field=name)
+    try:
+        return times.parse_moment(now + times.parse_duration(span))
+    except ValueError as error:
+        raise InvalidJob(str(error), field=name) from None
 
 
 def _absolute(path: str) -> str:

@@ -160,7 +160,7 @@ class Questions:
         job.id = row.id
         if row.state in ("pending", "failed"):
             if job.state in ("completed", "dead"):
-                job.renew()
+                job.renew(row.arrived / 1e6)
             accept_as_indexed(job, row)
         job.state = row.state
         if row.state == "processing":

@@ -149,10 +149,10 @@ def _free(
         place = f"{PROCESSING}/{worker}"
         row = Row(id=job_id, state="processing", place=place, name=f"{job_id}.json", arrived=arrived)
     if job.state in ("completed", "dead"):
-        job.renew()
+        job.renew(row.arrived / 1e6)
     accept_as_indexed(job, row)
     job.accept(settings)
-    attempt.keep_output(layout, job, worker, limit=settings.output_limit, retire=True)
+    attempt.keep_output(layout, job, worker, None, limit=settings.output_limit)
     state = attempt.record_crash(job, worker, now=mover.now(), limit=settings.crash_limit)
     mover.settle(Claim(job, path, row), state)
     say(f"took back {job_id}: {job.last_error}")

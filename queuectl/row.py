@@ -26,7 +26,8 @@ class Row:
     """What the index knows of one job. Moments are whole microseconds since the epoch.
 
     `ours` is 1 for a file that queuectl itself wrote. A waiting job has either a `ready_key`, its place in the order,
-    or `due`, the moment when it gets one, or neither: then it is held. `tags` has a blank before and after each tag.
+    or `due`, the moment when it gets one, or `behind`, which will be its ready_key once no other job has its unique
+    key, or none of them: then it is held. `tags` has a blank before and after each tag.
     """
 
     id: str
@@ -58,11 +59,14 @@ class Row:
     started_at: int | None = None
     finished_at: int | None = None
     duration: int | None = None
+    behind: int | None = None
+    expires: int | None = None
 
     @property
     def held(self) -> bool:
         """Whether it waits for somebody to release it."""
-        return self.state in {"pending", "failed"} and self.ready_key is None and self.due is None
+        places = self.ready_key, self.due, self.behind
+        return self.state in {"pending", "failed"} and places == (None, None, None)
 
 
 def micros(moment: float) -> int:
@@ -123,6 +127,7 @@ def row_of(
         started_at=None if job.started_at is None else micros(job.started_at),
         finished_at=None if job.finished_at is None else micros(job.finished_at),
         duration=None if job.duration is None else round(job.duration * 1e6),
+        expires=None if job.expires_at is None else micros(job.expires_at),
     )
     if job.tags:
         row.tags = f" {' '.join(job.tags)} "
@@ -169,7 +174,7 @@ def accept_as_indexed(job: Job, row: Row) -> None:
         try:
             settings = orjson.loads(row.settings)
             if settings.pop(RENEWED, None) == job.runs:
-                job.renew()
+                job.renew(row.arrived / 1e6)
             for name, value in settings.items():
                 if getattr(job, name) is None:
                     setattr(job, name, value)

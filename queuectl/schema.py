@@ -6,7 +6,7 @@ import sqlite3
 
 from queuectl.fields import STATES
 
-SCHEMA = 4
+SCHEMA = 5
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -18,7 +18,8 @@ CREATE TABLE IF NOT EXISTS jobs(
     created_at INTEGER, updated_at INTEGER, run_at INTEGER, next_retry_at INTEGER,
     command TEXT, worker TEXT, exit_code INTEGER, last_error TEXT,
     inode INTEGER, mtime INTEGER, size INTEGER, settings TEXT, ours INTEGER,
-    tags TEXT, unique_key TEXT, started_at INTEGER, finished_at INTEGER, duration INTEGER);
+    tags TEXT, unique_key TEXT, started_at INTEGER, finished_at INTEGER, duration INTEGER,
+    behind INTEGER, expires INTEGER);
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_place ON jobs(place, name);
 """
 """What rows are put into, and found again by."""
@@ -27,6 +28,7 @@ ORDERS = f"""
 CREATE INDEX IF NOT EXISTS jobs_ready ON jobs(ready_key, seq) WHERE ready_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs(due) WHERE due IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_unique ON jobs(unique_key) WHERE unique_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_expires ON jobs(expires) WHERE expires IS NOT NULL AND place = 'pending';
 CREATE INDEX IF NOT EXISTS jobs_state ON jobs(state, seq);
 CREATE TABLE IF NOT EXISTS counts(state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO counts VALUES {", ".join(f"('{state}', 0)" for state in STATES)};

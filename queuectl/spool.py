@@ -39,7 +39,7 @@ class Spool(Controls):
 
         Args:
             command: text for the shell, a list for no shell, or a whole job as a mapping.
-            fields: fields of the job file, and `delay`, in seconds or like "10m".
+            fields: fields of the job file, and `delay` and `expires_in`, in seconds or like "10m", from now.
 
         Raises:
             InvalidJob: a field is wrong; the message names it.

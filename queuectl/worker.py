@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import attempt, claims, config, guard, recover
+from queuectl import attempt, claims, config, expiry, guard, recover
 from queuectl.boot import boot_id
 from queuectl.chores import Chores
 from queuectl.errors import QueuectlError, SpoolError
@@ -85,7 +85,7 @@ class Worker:
         self._lookout = Lookout(self.layout, self._intake, self._watch, self._troubles)
         self._drops = Drops(self._mover, self._troubles.say_once)
         self._glance = claims.Glance(self.layout)
-        self._chores = Chores(self.layout, self._index, self._say, now)
+        self._chores = Chores(self._mover, self._say)
         self._environment = attempt.clean_environment()
         self._next_tick = 0.0
         self._is_over: Callable[[], bool] = lambda: False
@@ -315,10 +315,8 @@ class Worker:
     def _is_drained(self) -> bool:
         """Whether nothing is left: no waiting job, and with wait_retries none that will wait or may come back."""
         with self._troubles.outlive():
-            if self._lookout.has_work(leaving=True) or self._index.outlook()[0]:
-                return False
-            counts = self._index.counts()
-            return not (self._wait_retries and counts["pending"] + counts["failed"] + counts["processing"])
+            later = self._wait_retries
+            return not (self._lookout.has_work(leaving=True) or self._index.has_work(later=later))
         return False
 
     # -- one job ---------------------------------------------------------------------------------------------------
@@ -327,6 +325,10 @@ class Worker:
         job = claim.job
         if job.leaves_open:
             job.accept(self._settings)
+        if expiry.mark(job, self._now()):
+            if self._settle(claim, "dead"):
+                self._say(f"dead {job.id}: {job.last_error}")
+            return
         self._say(attempt.started_line(job))
         job.started_at, job.worker = self._now(), self.name
         try:
@@ -336,14 +338,7 @@ class Worker:
             return
         self.jobs_run += 1
         with self._troubles.outlive():
-            attempt.keep_output(
-                self.layout,
-                job,
-                self.name,
-                limit=self._settings.output_limit,
-                retire=outcome.leftovers > 0,
-                printed=outcome.printed,
-            )
+            attempt.keep_output(self.layout, job, self.name, outcome, limit=self._settings.output_limit)
         state = attempt.record(job, outcome, now=self._now(), settings=self._settings, digest=claim.digest)
         if self._settle(claim, state):
             self._say(attempt.ended_line(job, outcome, state))

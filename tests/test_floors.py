@@ -69,6 +69,7 @@ FLOORS = {
     "intake": 4,
     "recover": 4,
     "chores": 4,
+    "expiry": 3,
     "incoming": 3,
     "lookout": 4,
     "trouble": 4,

@@ -494,7 +494,7 @@ def test_renewing_keeps_the_history_and_drops_the_outcome() -> None:
         output="out", duration=1.0, started_at=1.0, finished_at=2.0, worker="worker-0", history=[{"run": 1}], priority=8,
         created_at=1.0, run_at=3.0,
     )  # fmt: skip
-    job.renew()
+    job.renew(0)
     expected = jobs.Job(id="x", command="true", history=[{"run": 1}], priority=8, created_at=1.0, run_at=3.0)
     assert job == expected
 

@@ -119,7 +119,7 @@ class _Feed:
                     raise Usage(
                         "--id names one job, and the file holds several", hint="queuectl enqueue --help"
                     )
-                own = "cwd" in record or "env" in record
+                own = not record.keys().isdisjoint(("cwd", "env", "tags"))
                 made = quick.merged(record, self._fields) if own else {**record, **plain}
                 self._under_way.append((self.source.place, made))
                 yield made

@@ -11,6 +11,7 @@ from queuectl import shown
 from queuectl.cli import args as takes
 from queuectl.cli import quick, render
 from queuectl.cli.frame import Command, Session, Usage, command
+from queuectl.cli.job_flags import policy_options, settle_expiry
 from queuectl.errors import InvalidJob
 from queuectl.fields import check_field
 
@@ -82,6 +83,9 @@ def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     queuectl enqueue --id nightly --priority 8 --timeout 2h --command "./nightly.sh"
     queuectl enqueue --delay 10m "curl -fsS https://example.org/ping"
     queuectl enqueue --run-at 2026-12-31T18:00 --max-retries 1 "./party.sh"
+    queuectl enqueue --give-up-on 100 --retry-on 111 --max-backoff 10m "./send.sh"
+    queuectl enqueue --expires-in 2h --tag news "./post-headline.sh"
+    queuectl enqueue --unique backup --timeout 2h "./backup.sh"   nothing, if one waits or runs
     queuectl enqueue '{"id": "job1", "command": "echo hello", "priority": 8}'
     queuectl enqueue --file jobs.json                  one job, a list, or one job a line
     make-jobs | queuectl enqueue --file -              the same from another program
@@ -157,6 +161,7 @@ def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     callback=_variable,
     help="Add a variable. May be given again.",
 )
+@policy_options
 @click.option(
     "--all-or-nothing",
     is_flag=True,
@@ -314,6 +319,7 @@ def _fields(flags: dict[str, Any]) -> dict[str, Any]:
             raise Usage(f"--delay: {error}") from None
         # Both say "not before", so with both the later one holds.
         fields["run_at"] = max(due, fields.get("run_at", 0))
+    settle_expiry(fields)
     return fields
 
 

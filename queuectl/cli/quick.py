@@ -39,6 +39,9 @@ def merged(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, An
     inner = record.get("env")
     if "env" in fields and isinstance(inner, dict):
         made["env"] = {**inner, **fields["env"]}
+    tags = record.get("tags")
+    if "tags" in fields and isinstance(tags, list):
+        made["tags"] = [*tags, *fields["tags"]]
     cwd = made.get("cwd")
     if cwd is None or isinstance(cwd, str):
         made["cwd"] = _folder(cwd or "")

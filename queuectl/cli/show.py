@@ -65,6 +65,10 @@ def _rows(job: Job) -> Iterator[tuple[str, str]]:
     yield "Timeout", _span(job.timeout, none="none")
     yield "Max Retries", _text(job.max_retries)
     yield "Backoff Base", _text(job.backoff_base)
+    yield "Max Backoff", _span(job.max_backoff, none="0s")
+    yield "Jitter", _text(job.jitter)
+    yield "Retry On", _codes(job.retry_on)
+    yield "Give Up On", _codes(job.give_up_on)
     yield (
         "Attempts",
         f"{job.attempts}/{job.runs_allowed}" if job.max_retries is not None else _text(job.attempts),
@@ -74,7 +78,11 @@ def _rows(job: Job) -> Iterator[tuple[str, str]]:
         "Environment",
         "\n".join(f"{name}={value}" for name, value in shown.masked_env(job.env or {}).items()),
     )
+    yield "Tags", " ".join(job.tags or ())
+    yield "Unique", f"{job.unique} ({job.if_exists or 'skip'})" if job.unique else ""
+    yield "Held", "until it is released" if job.hold else ""
     yield "Run At", _moment(job.run_at)
+    yield "Expires At", _moment(job.expires_at)
     yield "Next Retry", _moment(job.next_retry_at)
     yield "Exec Time", "" if job.duration is None else f"{job.duration:.3f}s"
     yield "Created", _moment(job.created_at)
@@ -120,6 +128,10 @@ def _attempt(entry: dict[str, Any]) -> str:
 
 def _text(value: object) -> str:
     return "" if value is None else str(value)
+
+
+def _codes(codes: list[int] | None) -> str:
+    return "" if codes is None else " ".join(map(str, codes)) or "none"
 
 
 def _span(seconds: float | None, *, none: str) -> str:

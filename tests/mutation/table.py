@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .on_content import INTAKE, MIRROR
 from .on_disk import CLOBBER, ORDERS, SYNCS
+from .on_policy import RETRIES
 from .on_processes import ENDS, IDENTITY, LOCKS
 from .on_trust import TRUST
 
-MUTANTS = (*SYNCS, *ORDERS, *CLOBBER, *LOCKS, *IDENTITY, *ENDS, *MIRROR, *INTAKE, *TRUST)
+MUTANTS = (*SYNCS, *ORDERS, *CLOBBER, *LOCKS, *IDENTITY, *ENDS, *MIRROR, *INTAKE, *TRUST, *RETRIES)
