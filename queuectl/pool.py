@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from queuectl import files, seat
+from queuectl import files, seat, signals
 from queuectl.attempt import clean_environment
 from queuectl.config import Settings
 from queuectl.errors import QueuectlError, WorkerError
@@ -145,7 +145,10 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
     )
     voice.limit = lambda: worker.log_limit
     # Before it can be found: a stop that comes at once must find flags to set, not the default that ends it.
-    _listen(worker, mode)
+    signals.listen(worker, in_terminal=mode == "foreground")
+    if mode == "child":
+        parent = os.getppid()
+        worker.leave_when(lambda: os.getppid() != parent)
     try:
         worker.take_seat()
     except QueuectlError as error:
@@ -159,7 +162,7 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
         voice.to_log(layout.worker_file(worker.name, "log"))
     voice.say(f"started PID={os.getpid()}")
     worker.run()
-    _go_deaf()
+    signals.go_deaf()
     voice.say(f"stopped after {worker.jobs_run} attempt(s)")
     return 0
 
@@ -208,34 +211,6 @@ class _Voice:
         self._size = os.stat(path).st_size
 
 
-def _listen(worker: Worker, mode: str) -> None:
-    """Let signals set flags: TERM stops gracefully, the first Ctrl+C too, the second by force."""
-    pressed: list[int] = []
-
-    def on_interrupt(number: int, _frame: object) -> None:
-        pressed.append(number)
-        worker.stop(force=len(pressed) > 1)
-
-    def on_term(_number: int, _frame: object) -> None:
-        worker.stop()
-
-    signal.set_wakeup_fd(worker.bell.fileno(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGINT, on_interrupt if mode == "foreground" else on_term)
-    signal.signal(signal.SIGTERM, on_term)
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, on_term)
-    if mode == "child":
-        parent = os.getppid()
-        worker.leave_when(lambda: os.getppid() != parent)
-
-
-def _go_deaf() -> None:
-    """Nothing is left to stop: a signal during the last steps of Python must not make a failure of a good end."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
 def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries: bool = False) -> int:
     """Work in this terminal until stopped or drained; returns the exit code.
 
@@ -250,10 +225,20 @@ def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries:
         for _ in range(count)
     ]
     pressed: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: pressed.append(number))
+    rereads: list[bool] = []
+    signals.on_hangup(
+        signals.Terminal(), reread=lambda: rereads.append(True), leave=lambda: pressed.append(signal.SIGTERM)
+    )
     told = 0
     while any(child.poll() is None for child in children):
+        if rereads:
+            rereads.clear()
+            listed = {info.pid for info in seat.living(layout)}  # HUP would end one that is still starting
+            for child in children:
+                if child.pid in listed:
+                    child.send_signal(signal.SIGHUP)
         if len(pressed) > told:
             told = len(pressed)
             force = pressed.count(signal.SIGINT) > 1

@@ -9,7 +9,7 @@ from itertools import islice
 from queuectl import files, ids
 from queuectl import job as jobs
 from queuectl.boot import boot_id
-from queuectl.errors import InvalidJob, JobNotFound, SpoolError
+from queuectl.errors import ConfigError, InvalidJob, JobNotFound, SpoolError
 from queuectl.index import Index
 from queuectl.job import Job
 from queuectl.layout import PROCESSING, Layout, default_root
@@ -222,10 +222,17 @@ class Questions:
     def notes(self) -> builtins.list[str]:
         """What a person should know beside the numbers."""
         from queuectl import guard, room, seat
+        from queuectl.config import Settings
         from queuectl.shown import one_line
 
-        self.settings()
-        found = [*self._warnings]
+        workers = self.workers()
+        try:
+            settings, found = self.settings(), [*self._warnings]
+        except ConfigError as error:
+            goes_on = "; workers go on with the settings from before" if workers else ""
+            settings, found = Settings(), [f"{error}{goes_on}"]
+        else:
+            found += [f"{w.name} goes on with older settings: {w.settings}" for w in workers if w.settings]
         if self._intake.unfinished:
             number = self._intake.unfinished
             found.append(
@@ -238,7 +245,7 @@ class Questions:
             )
         if self._index.path == ":memory:":
             found.append("the index cannot be written here, so every look reads all folders")
-        if folder := self.settings().incoming:
+        if folder := settings.incoming:
             from queuectl import incoming
 
             found += incoming.trouble(folder, self.layout)
@@ -248,10 +255,10 @@ class Questions:
         ]
         # Root, who looks at another user's spool, is no danger to it.
         open_to = None if guard.owner_other_than_root(self.layout) else guard.Watch(self.layout).look()
-        lack = open_to or room.lack(self.layout.root, self.settings().min_free_space)
+        lack = open_to or room.lack(self.layout.root, settings.min_free_space)
         if lack:
             found.append(f"workers start nothing: {lack}")
-        found += [f"{w.name} polls, as no events come: {w.polling}" for w in self.workers() if w.polling]
+        found += [f"{w.name} polls, as no events come: {w.polling}" for w in workers if w.polling]
         return found
 
     def _overlooked(self) -> builtins.list[str]:

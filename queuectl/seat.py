@@ -36,7 +36,7 @@ _SECOND_LOOK = 0.15
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A living worker. Moments are epoch seconds."""
+    """A living worker. Moments are epoch seconds; `polling`, `paused` and `settings` say what is amiss, and why."""
 
     name: str
     pid: int
@@ -47,6 +47,7 @@ class WorkerInfo:
     stopping: bool
     polling: str | None
     paused: str | None = None
+    settings: str | None = None
 
 
 class Seat:
@@ -262,6 +263,7 @@ def look(layout: Layout, name: str) -> WorkerInfo:
         job_since=since,
         stopping=os.path.exists(layout.worker_file(name, "stop")),
         polling=record.get("polling"),
+        settings=record.get("settings"),
         paused=record.get("paused"),
     )
 

@@ -8,10 +8,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import attempt, claims, config, expiry, guard, recover
+from queuectl import attempt, claims, expiry, guard, recover
 from queuectl.boot import boot_id
 from queuectl.chores import Chores
 from queuectl.errors import QueuectlError, SpoolError
+from queuectl.in_force import InForce
 from queuectl.incoming import Drops
 from queuectl.index import Index
 from queuectl.intake import Intake
@@ -28,6 +29,7 @@ from queuectl.wake import Bell, FolderWatch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from queuectl.config import Settings
     from queuectl.row import Row
     from queuectl.runner import Runner, Running
 
@@ -70,15 +72,14 @@ class Worker:
         self._now = now
         self.bell = self._bell = Bell()
         self._stopping = self._forced = False
-        self._settings = config.Settings()
-        self._config_stamp: object = None
+        self._in_force = InForce(self.layout, self._say, lambda fault: self._note("settings", fault))
         self._seat: Seat | None = None
         self._spares: Spares | None = None
         self._taken: tuple[Row, str] | None = None
         self._ready: Claim | None = None
         self._index = Index(self.layout.index, self.layout.root, boot_id())
         self._mover = Mover(self.layout, self._index, now)
-        self._intake = Intake(self.layout, self._index, self._mover, self._settings_now)
+        self._intake = Intake(self.layout, self._index, self._mover, self._in_force.look)
         self._watch = FolderWatch(self.layout.pending, self._bell)
         self._room = Room(self.layout.root, self._say_pause, guard.Watch(self.layout).look)
         self._troubles = Troubles(self._say, self._index)
@@ -109,6 +110,12 @@ class Worker:
         self._forced = self._forced or force
         self._bell.ring()
 
+    def read_settings(self) -> None:
+        """Read the settings now; a worker also does so within a second of each change. Safe in a signal handler."""
+        self._in_force.read_again()
+        self._next_tick = 0.0
+        self._bell.ring()
+
     def leave_when(self, over: Callable[[], bool]) -> None:
         """Leave, finishing the job in hand, once this says so; it is asked every second."""
         self._is_over = over
@@ -121,7 +128,7 @@ class Worker:
         """
         self.layout.create()
         guard.refuse_unsafe(self.layout)
-        self._read_settings()
+        self._in_force.read()
 
     def take_seat(self) -> None:
         """Get a name and be listed.
@@ -193,7 +200,7 @@ class Worker:
             if self._spares is not None:
                 self._spares.flush()  # or a long job would leave the outcomes before it unsynced
                 self._spares.keep_reserve()
-            self._read_settings()
+            self._in_force.look()
             if not self._index.usable:
                 self._intake.refresh()
             if self._seat:
@@ -215,9 +222,16 @@ class Worker:
             if not self._room.lacking:
                 self._lookout.take_from_others(self._drops, self._settings, busy=busy)
 
-    def _say_pause(self, reason: str | None, line: str) -> None:
+    @property
+    def _settings(self) -> Settings:
+        return self._in_force.settings
+
+    def _note(self, what: str, reason: str | None) -> None:
         if self._seat:
-            self._seat.note("paused", reason)
+            self._seat.note(what, reason)
+
+    def _say_pause(self, reason: str | None, line: str) -> None:
+        self._note("paused", reason)
         self._say(line)
 
     def _look_at_notes(self) -> None:
@@ -238,20 +252,6 @@ class Worker:
             recover.leftovers(self.layout, self._mover, self._settings, self.name, self._troubles.say_once)
             sweep(self.layout, self.name, self._index.boot)
             os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)
-
-    def _settings_now(self) -> config.Settings:
-        """The settings for a file that is being taken in: what was set before it was dropped holds for it."""
-        with self._troubles.outlive():
-            self._read_settings()
-        return self._settings
-
-    def _read_settings(self) -> None:
-        stamp = self.layout.config_stamp()
-        if stamp != self._config_stamp:
-            self._settings, warnings = config.load(self.layout)
-            self._config_stamp = stamp
-            for warning in warnings:
-                self._say(warning)
 
     def _next(self) -> Claim | None:
         """The next job, claimed; None when there is none to be had now."""
@@ -298,8 +298,7 @@ class Worker:
         if self._spares is not None:
             self._spares.flush()
         self._watch.arm()
-        if self._seat:
-            self._seat.note("polling", self._watch.failure)
+        self._note("polling", self._watch.failure)
         self._lookout.hear()
         timeout = self._next_tick - time.monotonic()
         with self._troubles.outlive():

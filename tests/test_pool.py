@@ -248,7 +248,7 @@ def test_force_ends_the_tree_and_puts_the_job_back_uncharged(spool_dir: Path, cl
     assert load(spool_dir / "done" / "job1.json")["attempts"] == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_a_background_worker_gracefully(spool_dir: Path, workers: Cli, number: int) -> None:
     """kill, and the machine's shutdown, let the job in hand finish."""
     go = begin_long_job(spool_dir)
@@ -363,10 +363,12 @@ def test_background_workers_outlive_the_terminal(spool_dir: Path, workers: Cli) 
     assert where_is(spool_dir, "long") == ["done"]
 
 
-def test_a_foreground_worker_whose_terminal_closes_finishes_its_job(spool_dir: Path) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_foreground_worker_whose_terminal_closes_finishes_its_job(spool_dir: Path, count: int) -> None:
     """A hang-up is a graceful stop; that nothing can be printed any more is no reason to drop the job."""
     go = begin_long_job(spool_dir)
-    worker, terminal = in_a_terminal(f"exec {' '.join(QUEUECTL)} worker start --foreground")
+    command = f"exec {' '.join(QUEUECTL)} worker start --foreground --count {count}"
+    worker, terminal = in_a_terminal(command)
     wait_for_begin(spool_dir)
     os.close(terminal)
     time.sleep(0.3)
