@@ -76,8 +76,12 @@ class Filter:
         given: dict[str, Any] = {name: getattr(self, name) for name in Filter.__match_args__}
         return Filter(**(given | other))
 
-    def conditions(self) -> tuple[str, list[Any]]:
-        """The condition in SQL, and its values."""
+    def conditions(self, *, beginnings: bool = False) -> tuple[str, list[Any]]:
+        """The condition in SQL, and its values.
+
+        Args:
+            beginnings: nobody will look into the files of long commands: what the index has of them decides.
+        """
         parts: list[str] = []
         values: list[Any] = []
 
@@ -96,7 +100,11 @@ class Filter:
             add(f"{_CHANGED} < ?", round(self.until * 1e6))
         if self.command:
             # The index has the beginning of a command; whether the rest of a long one fits is seen in its file.
-            add("(instr(lower(command), ?) > 0 OR length(command) >= ?)", self.command.lower(), SHOWN)
+            add(
+                "(instr(lower(command), ?) > 0 OR length(command) >= ?)",
+                self.command.lower(),
+                SHOWN + beginnings,
+            )
         if self.exit_codes:
             add(f"exit_code IN ({_marks(self.exit_codes)})", *self.exit_codes)
         if self.worker is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import nullcontext, suppress
 from itertools import islice
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from queuectl.intake import Intake
     from queuectl.row import Row
     from queuectl.seat import WorkerInfo
+    from queuectl.stats import Stats
 
     T = TypeVar("T")
 
@@ -212,6 +214,22 @@ class Questions:
             return len(row.command) >= SHOWN and text.lower() in self._load(row).shown_command.lower()
         except JobNotFound:
             return False
+
+    def stats(self, where: Filter | None = None, *, by: str | None = None) -> Stats:
+        """How the jobs that a filter describes have ended: how many, how well, how long they waited and ran.
+
+        Args:
+            where: `since` and `until` are about their ends; text in a command is looked for in its beginning.
+            by: "tag", "day", "hour", "command", "worker" or "exit-code": each of those for itself as well.
+
+        Raises:
+            ValueError: there is no such group.
+        """
+        from queuectl import stats
+        from queuectl.filters import Filter
+
+        self.refresh()
+        return self._ask(lambda: stats.gather(self._index.db, where or Filter(), by, time.time()))
 
     def workers(self) -> builtins.list[WorkerInfo]:
         """The living workers."""

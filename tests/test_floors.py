@@ -53,6 +53,7 @@ FLOORS = {
     "schema": 3,
     "stamps": 3,
     "lookups": 3,
+    "stats": 4,
     "job_schema": 2,
     "prepare": 3,
     "index": 3,

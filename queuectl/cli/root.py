@@ -56,6 +56,7 @@ root = Group(
         "Workers": {
             "worker": ("workers", "Start, stop and watch the processes that run jobs."),
             "status": ("status", "Count the jobs in each state, and the workers."),
+            "stats": ("stats", "Say how jobs have gone: how many, how well, how long."),
         },
         "Job files": {
             "check": ("check", "Say whether files hold jobs, and queue nothing."),
