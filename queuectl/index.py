@@ -34,7 +34,7 @@ BUSY = 30.0
 """Seconds to wait for another writer. A rebuild of a million jobs is the longest one."""
 
 _PATIENT = f"PRAGMA busy_timeout = {round(BUSY * 1000)}"
-_FIRST_PAUSE, _LAST_PAUSE = 0.00005, 0.002
+_FIRST_PAUSE, _LAST_PAUSE = 0.00005, 0.01
 
 PAGE = 4096
 """Bytes of a page of the index. Its file always has whole ones."""
