@@ -186,7 +186,7 @@ class Intake:
         """Take in what is new of a chunk; returns how many files have a row now, and how many are not complete yet.
 
         Args:
-            empty: the index knows of no file of this folder.
+            empty: the index knows of none of them.
         """
         known = {} if empty else self.index.inodes_at(place, list(names))
         changed = [name for name, inode in names.items() if known.get(name, inode) != inode]
@@ -230,7 +230,7 @@ class Intake:
         odd = [name for name in names if name not in known or not self._unchanged(known[name])]
         self.looked += len(names)
         if odd:
-            self._take_chunk(PENDING, dict.fromkeys(odd, -1))
+            self._take_chunk(PENDING, dict.fromkeys(odd, -1), empty=not known)
 
     def edits(self) -> Iterator[None]:
         """Look for waiting files that were edited in place, a chunk at each step: no folder's time tells of them."""

@@ -58,6 +58,7 @@ FLOORS = {
     "prepare": 3,
     "index": 3,
     "foreign": 3,
+    "alike": 3,
     "reader": 3,
     "claims": 3,
     "move_table": 2,

@@ -1,0 +1,87 @@
+"""Dropped files that say what one before them said, but for their id and command: their rows are made after its row.
+
+A hundred thousand files dropped at once are a hundred thousand times the same few fields. To check and settle those
+once halves the time that each takes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from queuectl import files, strict_json
+from queuectl.ids import is_id
+from queuectl.lookups import COLUMNS
+from queuectl.row import SHOWN, ready_key
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Container
+
+_PLAIN = frozenset({"command", "id", "priority", "timeout", "max_retries", "backoff_base", "cwd", "on_crash"})
+"""Fields that make nothing of a row but what the same value made of another."""
+
+_LONGEST = 4096
+"""Bytes of a file that is looked at in this way."""
+
+_MOST = 100
+"""Kinds of files to remember."""
+
+_AT = {name: COLUMNS.index(name) for name in COLUMNS}
+_ID, _NAME, _COMMAND = _AT["id"], _AT["name"], _AT["command"]
+_ARRIVED, _CREATED, _READY = _AT["arrived"], _AT["created_at"], _AT["ready_key"]
+_INODE, _MTIME, _SIZE = _AT["inode"], _AT["mtime"], _AT["size"]
+_STATE, _DUE, _PRIORITY = _AT["state"], _AT["due"], _AT["priority"]
+
+
+class Alike:
+    """The kinds of files in pending/ that were read before, under one set of settings."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Any, list[Any]] = {}
+        self._kind: Any = None
+
+    def forget(self) -> None:
+        """Other settings hold: what was made under the old ones is no example any more."""
+        self._rows.clear()
+
+    def row(
+        self, name: str, data: bytes, status: os.stat_result, now: int, left_dead: Container[str]
+    ) -> tuple[Any, ...] | None:
+        """The row of a file like one before; None for all others, which are to be looked at closely.
+
+        Args:
+            now: the present in microseconds.
+            left_dead: ids of jobs that were given up, which are more than their files.
+        """
+        self._kind = None
+        # What queuectl wrote itself says when that was, and no two say the same.
+        if len(data) > _LONGEST or files.is_strangers(status) or b'"created_at"' in data:
+            return None
+        record = strict_json.load_plain(data)
+        if record is None or not record.keys() <= _PLAIN:
+            return None
+        stem = name[: -len(".json")]
+        command = record.pop("command", None)
+        if record.pop("id", stem) != stem or stem in left_dead or not is_id(stem):
+            return None
+        if type(command) is not str or not command.strip() or "\0" in command:
+            return None
+        # 1 and True are equal, and only one of them is a priority.
+        self._kind = tuple((field, type(value), value) for field, value in record.items())
+        like = self._rows.get(self._kind)
+        if like is None:
+            return None
+        made = like.copy()
+        arrived = min(status.st_ctime_ns // 1000, now)
+        made[_ID], made[_NAME], made[_COMMAND] = stem, name, command[:SHOWN]
+        made[_ARRIVED] = made[_CREATED] = arrived
+        made[_READY] = ready_key(arrived, made[_PRIORITY])
+        made[_INODE], made[_MTIME], made[_SIZE] = status.st_ino, status.st_mtime_ns, status.st_size
+        return tuple(made)
+
+    def learn(self, values: tuple[Any, ...]) -> None:
+        """Remember the row that was made of the file which `row` has just passed over, if it may serve as an example."""
+        if self._kind is not None and values[_STATE] == "pending" and values[_READY] is not None:
+            if len(self._rows) >= _MOST:
+                self._rows.clear()
+            self._rows[self._kind] = list(values)
