@@ -231,6 +231,25 @@ class Questions:
         self.refresh()
         return self._ask(lambda: stats.gather(self._index.db, where or Filter(), by, time.time()))
 
+    def metrics(self, textfile: str | os.PathLike[str] | None = None) -> str:
+        """How the spool stands now, in Prometheus' text format.
+
+        Args:
+            textfile: also write it into this file, all at once, as node_exporter's textfile collector wants it.
+
+        Raises:
+            SpoolError: the file cannot be written.
+        """
+        from queuectl import metrics
+
+        counts, now = self.counts(), time.time()
+        families = self._ask(lambda: [*metrics.of_jobs(self._index.db, counts, now)])
+        families += metrics.of_workers(self.workers(), now)
+        families += metrics.of_place(self.layout.root, self.layout.index, paused=False)
+        if textfile is not None:
+            metrics.write(families, os.fspath(textfile))
+        return metrics.text(families)
+
     def workers(self) -> builtins.list[WorkerInfo]:
         """The living workers."""
         from queuectl import seat

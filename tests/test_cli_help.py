@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DOCUMENTED = {
     "enqueue", "worker start", "worker stop", "worker list", "worker logs", "status", "list", "show", "logs", "dlq list",
     "dlq show", "dlq edit", "dlq retry", "dlq clear", "config get", "config set", "config unset", "cancel", "clear", "reindex", "doctor",
-    "demo", "completion", "check", "schema", "stats",
+    "demo", "completion", "check", "schema", "stats", "metrics",
 }  # fmt: skip
 
 

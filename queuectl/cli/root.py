@@ -57,6 +57,7 @@ root = Group(
             "worker": ("workers", "Start, stop and watch the processes that run jobs."),
             "status": ("status", "Count the jobs in each state, and the workers."),
             "stats": ("stats", "Say how jobs have gone: how many, how well, how long."),
+            "metrics": ("metrics", "Print how the spool stands for Prometheus."),
         },
         "Job files": {
             "check": ("check", "Say whether files hold jobs, and queue nothing."),
