@@ -203,3 +203,17 @@ def test_commands_load_only_what_they_use(spool_dir: Path, words: list[str], loa
     done = subprocess.run([sys.executable, "-c", LOADS, *words], capture_output=True, text=True, check=True)
 
     assert done.stderr.splitlines()[-1] == loaded
+
+
+def test_many_options_stand_under_headings(cli: Cli, spool_dir: Path) -> None:
+    """Forty options in one list are read by nobody; each stands under a heading, once, and arguments are none."""
+    page = cli("enqueue", "--help", expect=0).stdout
+    found = re.findall(r"^([A-Z][^\n]*):\n((?:  [^\n]*\n)+)", page, flags=re.MULTILINE)
+    parts = {heading: re.findall(r"^  .*?(--[a-z-]+)", text, flags=re.MULTILINE) for heading, text in found}
+
+    assert parts["When"] == ["--run-at", "--delay", "--expires-at", "--expires-in"]
+    assert [*parts][-2:] == ["Options", "Examples"]
+    options = [name for heading, names in parts.items() if heading != "Examples" for name in names]
+    assert len(options) == len(set(options)) > 25
+    assert "[TEXT" not in page.partition("Options:")[2].partition("Examples:")[0]
+    assert "Which jobs:\n  -s, --state" in cli("cancel", "--help", expect=0).stdout

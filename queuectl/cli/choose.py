@@ -10,7 +10,7 @@ import click
 
 from queuectl.cli import args as takes
 from queuectl.cli import render
-from queuectl.cli.frame import Session, Usage
+from queuectl.cli.frame import Option, Session, Usage
 from queuectl.errors import MoveError, QueuectlError
 from queuectl.fields import STATES, is_tag
 from queuectl.filters import SORTS, Filter
@@ -107,7 +107,7 @@ def _option(*names: str, read: Callable[[str], Any] | None, help: str, **attrs: 
     """One option; `read` turns its text into a value."""
     if read is not None:
         attrs["callback"] = _several(read) if attrs.get("multiple") else takes.checked(read)
-    return click.Option(names, help=help, **attrs)
+    return Option(names, help=help, heading="Which jobs", **attrs)
 
 
 def _filters() -> list[click.Option]:

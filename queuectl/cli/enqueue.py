@@ -74,9 +74,26 @@ def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
     return made or None
 
 
+HEADINGS = {
+    "What to run": ("command_text", "file", "each", "cwd", "env"),
+    "The job": ("job_id", "priority", "tags", "unique", "if_exists", "hold"),
+    "When": ("run_at", "delay", "expires_at", "expires_in"),
+    "How often, how long": (
+        "timeout",
+        "max_retries",
+        "backoff_base",
+        "max_backoff",
+        "jitter",
+        "retry_on",
+        "give_up_on",
+    ),
+}
+
+
 @command(
     "enqueue",
     cls=_Enqueue,
+    headings=HEADINGS,
     examples="""
     queuectl enqueue "tar czf backup.tgz src"          in the shell, in the current directory
     queuectl enqueue -- convert a.png "my photo.jpg"   without a shell: no quoting to get wrong

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from click.shell_completion import CompletionItem
 
@@ -104,13 +104,48 @@ class _Placed(click.Command):
             raise
 
 
-class Command(_Placed):
-    """A command with the shared options and a section of examples in its help."""
+class Option(click.Option):
+    """An option with a place of its own on the help page.
 
-    def __init__(self, *args: Any, examples: str = "", **attrs: Any) -> None:
+    Args:
+        heading: what it stands under.
+    """
+
+    def __init__(self, *args: Any, heading: str, **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
+        self.heading = heading
+
+
+class Command(_Placed):
+    """A command with the shared options and a section of examples in its help.
+
+    Args:
+        headings: heading -> the names of the options that stand under it; others stand under Options.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: str = "",
+        headings: Mapping[str, Sequence[str]] | None = None,
+        **attrs: Any,
+    ) -> None:
         super().__init__(*args, **attrs)
         self.examples = examples
         self.params += _shared_options()
+        self._headings = {name: heading for heading, names in (headings or {}).items() for name in names}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings: forty in one list are read by nobody."""
+        found: dict[str, list[tuple[str, str]]] = {heading: [] for heading in self._headings.values()}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if record is not None:
+                own = param.heading if isinstance(param, Option) else None
+                found.setdefault(own or self._headings.get(param.name or "", "Options"), []).append(record)
+        for heading in sorted(found, key="Options".__eq__):
+            with formatter.section(heading):
+                formatter.write_dl(found[heading])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples under the options."""
