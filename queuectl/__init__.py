@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         QueuectlError,
         SpoolError,
         SpoolFull,
+        StillUnderWay,
         WorkerError,
     )
     from queuectl.filters import Filter
@@ -48,6 +49,7 @@ __all__ = [
     "Spool",
     "SpoolError",
     "SpoolFull",
+    "StillUnderWay",
     "Template",
     "Worker",
     "WorkerError",

@@ -1,4 +1,4 @@
-"""What a person does with the jobs of a spool: retry, cancel, forget. Part of the Python door."""
+"""What a person does with a spool and its jobs: retry, cancel, hold, forget, pause. Part of the Python door."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from queuectl.questions import Questions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Callable, Iterator
     from typing import Any
 
@@ -84,6 +85,95 @@ class Controls(Questions):
         check("bury", row.id, row.state, "dead")
         self._mover.bury(row, "Cancelled")
         return "cancelled"
+
+    def hold(self, job_id: str) -> bool:
+        """Keep a waiting job from running until it is released; False when it is held already.
+
+        Raises:
+            JobNotFound, MoveError: there is none, or it does not wait.
+        """
+        return self._set_hold(job_id, hold=True, past="held")
+
+    def release(self, job_id: str) -> bool:
+        """Let a job that is held take its place in the line, as if it came now; False when it is not held.
+
+        Raises:
+            JobNotFound, MoveError: there is none, or it does not wait.
+        """
+        return self._set_hold(job_id, hold=False, past="released")
+
+    def _set_hold(self, job_id: str, *, hold: bool, past: str) -> bool:
+        from queuectl.amend import amend
+
+        changed = False
+
+        def change(_: bytes, job: Job) -> Job | None:
+            nonlocal changed
+            changed = job.hold != hold
+            job.hold = hold
+            return job if changed else None
+
+        amend(self._mover, self._waiting(job_id), change, past)
+        return changed
+
+    def _waiting(self, job_id: str) -> Row:
+        """The row of a job that may be changed, as its file is now."""
+        self.refresh()
+        self._refuse_root()
+        row = self._find(job_id)
+        return self._find(job_id) if self._ask(lambda: self._intake.freshen([row])) else row
+
+    def pause(self, reason: str = "", *, patience: float = 5.0) -> builtins.list[str]:
+        """Have no worker start another job; what runs goes on. `paused` in the spool's folder says so.
+
+        Args:
+            patience: seconds to wait for the workers to take notice, which takes them one as a rule.
+
+        Returns:
+            the names of those that have not.
+
+        Raises:
+            SpoolError: the file cannot be written.
+        """
+        from queuectl import halt
+
+        self.layout.create()
+        self._refuse_root()
+        return halt.pause(self.layout, reason, patience=patience)
+
+    def resume(self) -> bool:
+        """Let the workers go on, within a second; False when the spool was not paused.
+
+        Raises:
+            SpoolError: the file cannot be removed.
+        """
+        from queuectl import pause
+
+        self._refuse_root()
+        return pause.end(self.layout)
+
+    def drain(
+        self,
+        reason: str = "",
+        *,
+        timeout: float | None = None,
+        tell: Callable[[builtins.list[str]], None] = lambda _: None,
+    ) -> None:
+        """Pause, and wait until nothing runs.
+
+        Args:
+            timeout: seconds; None waits as long as it takes.
+            tell: called now and then with the jobs that run still.
+
+        Raises:
+            StillUnderWay: some run still; the spool stays paused.
+            SpoolError: the file cannot be written.
+        """
+        from queuectl import halt
+
+        self.layout.create()
+        self._refuse_root()
+        halt.drain(self.layout, reason, timeout=timeout, tell=tell)
 
     def forget(self, job_id: str) -> None:
         """Delete a job and what it printed.

@@ -5,6 +5,7 @@ QueuectlError (1)
 ├── MoveError (1)         a move that the table of moves forbids
 ├── ConfigError (1)       an unknown key or a value out of range
 ├── WorkerError (1)       a worker that did not start, or may not
+├── StillUnderWay (75)    what was waited for has not come in the time given
 └── SpoolError (3)        the folders or the disk: unreadable, read-only, not a spool
     ├── SpoolFull (4)     no room left on the device, or no quota
     └── QueuedUnsafely (3)   queued, and it runs, but it may not survive a power cut
@@ -92,6 +93,20 @@ class ConfigError(QueuectlError):
 
 class WorkerError(QueuectlError):
     """A worker could not be started, or may not run on this spool."""
+
+
+class StillUnderWay(QueuectlError):
+    """What was waited for has not come in the time given: jobs that have not ended, workers that are still busy.
+
+    Args:
+        left: the ids of the jobs.
+    """
+
+    exit_code = 75
+
+    def __init__(self, message: str, left: list[str], *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.left = left
 
 
 class SpoolError(QueuectlError):

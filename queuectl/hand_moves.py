@@ -203,6 +203,7 @@ class HandMoves:
                     if not if_still(job):
                         raise _just_moved(row)
                     job.id, job.state, job.last_error = row.id, "dead", reason
+                    job.hold = False  # or it would be held when it comes back
                     job.updated_at = self.now()
                     files.replace(target, job.to_bytes())
                 except (OSError, files.Unfit, InvalidJob, MoveError):

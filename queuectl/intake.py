@@ -312,7 +312,8 @@ class Intake:
             job.renew(found.arrived / 1e6)
         edited = old is not None and old.place == place == PENDING and old.name == name
         if old is not None and edited:
-            found.arrived = old.arrived  # who changes a job keeps its place in the line
+            if not old.held:  # who changes a job keeps its place in the line; one that was held had none
+                found.arrived = old.arrived
             accept_as_indexed(job, old)
         row = self._reader.row(place, name, job, found, job.id or "")
         if place == PENDING and was_given_up:

@@ -42,6 +42,7 @@ class Layout:
         self.index = self._in("data", "queuectl.db")
         self.config_yaml = self._in("config.yaml")
         self.config_json = self._in("config.json")
+        self.paused = self._in("paused")
 
     def _in(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)

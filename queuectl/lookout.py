@@ -230,9 +230,16 @@ class Lookout:
             self._watch.written = False
             self._edits = self._intake.edits()
         now, over = began, False
-        while not over and now - began < SLICE:
-            over = next(self._edits, self) is self
-            now = time.monotonic()
+        try:
+            while not over and now - began < SLICE:
+                over = next(self._edits, self) is self
+                now = time.monotonic()
+        except BaseException:
+            self._watch.written = (
+                True  # the index that was told of it may be gone, and the next one must be told
+            )
+            self._end_edits()
+            raise
         if over:
             self._end_edits()
         self._edits_at = now + (now - began) * CAUTION_SHARE if self._busy and not over else 0.0

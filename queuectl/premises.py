@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from queuectl import guard, times
+from queuectl import guard, pause, times
 from queuectl.errors import SpoolError
 from queuectl.finding import Finding
 from queuectl.layout import DEAD, DONE, FOLDERS, PENDING, PROCESSING
@@ -55,6 +55,7 @@ def examine(case: Case) -> Iterator[Finding]:
     yield from _rights(case)
     yield from _devices(case)
     yield from _filesystem(case)
+    yield from _pause(case)
     yield from _room(case)
     yield from _clock(case)
     yield from _watch(case)
@@ -154,6 +155,13 @@ def _filesystem(case: Case) -> Iterator[Finding]:
     if hasattr(os, "statvfs") and os.statvfs(root).f_flag & os.ST_RDONLY:
         fact = f"{root} is on a filesystem that is read-only"
         yield Finding("read-only", root, fact, "see dmesg for why, then mount it for writing")
+
+
+def _pause(case: Case) -> Iterator[Finding]:
+    found = pause.read(case.layout)
+    if found:
+        fact = f"{found.sentence}; workers start nothing"
+        yield Finding("paused", "paused", fact, "queuectl resume, or delete the file", harmless=True)
 
 
 def _room(case: Case) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from queuectl.config import Settings
     from queuectl.filters import Filter
     from queuectl.intake import Intake
+    from queuectl.pause import Pause
     from queuectl.row import Row
     from queuectl.seat import WorkerInfo
     from queuectl.stats import Stats
@@ -256,6 +257,12 @@ class Questions:
 
         return seat.living(self.layout)
 
+    def paused(self) -> Pause | None:
+        """Since when the spool is paused, and why; None when it is not."""
+        from queuectl import pause
+
+        return pause.read(self.layout)
+
     def notes(self) -> builtins.list[str]:
         """What a person should know beside the numbers."""
         from queuectl import guard, room, seat
@@ -270,6 +277,8 @@ class Questions:
             settings, found = Settings(), [f"{error}{goes_on}"]
         else:
             found += [f"{w.name} goes on with older settings: {w.settings}" for w in workers if w.settings]
+        if paused := self.paused():
+            found.append(f"{paused.sentence}; workers start nothing until: queuectl resume")
         if self._intake.unfinished:
             number = self._intake.unfinished
             found.append(

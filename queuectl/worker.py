@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import attempt, claims, expiry, guard, recover
+from queuectl import attempt, claims, expiry, guard, pause, recover
 from queuectl.boot import boot_id
 from queuectl.chores import Chores
 from queuectl.errors import QueuectlError, SpoolError
@@ -81,7 +81,8 @@ class Worker:
         self._mover = Mover(self.layout, self._index, now)
         self._intake = Intake(self.layout, self._index, self._mover, self._in_force.look)
         self._watch = FolderWatch(self.layout.pending, self._bell)
-        self._room = Room(self.layout.root, self._say_pause, guard.Watch(self.layout).look)
+        safe, free = guard.Watch(self.layout).look, pause.Watch(self.layout).look
+        self._room = Room(self.layout.root, self._say_pause, safe, free)
         self._troubles = Troubles(self._say, self._index)
         self._lookout = Lookout(self.layout, self._intake, self._watch, self._troubles)
         self._drops = Drops(self._mover, self._troubles.say_once)
@@ -168,10 +169,11 @@ class Worker:
     def _loop(self) -> None:
         while True:
             self._tick()
+            if self._ready is not None and (self._stopping or self._room.lacking):
+                with self._troubles.outlive():
+                    self._mover.release(self._ready)
+                self._ready = None
             if self._stopping:
-                if self._ready is not None:
-                    with self._troubles.outlive():
-                        self._mover.release(self._ready)
                 return
             claim = self._next()
             if self._troubles.fresh:
@@ -184,7 +186,7 @@ class Worker:
                 self._troubles.over()
             if claim is not None:
                 self._work(claim)
-            elif self._drain and self._is_drained():
+            elif self._drain and (self._room.by_hand or self._is_drained()):
                 return
             elif not self._stopping:
                 self._wait()

@@ -223,6 +223,31 @@ def test_a_long_look_for_edits_does_not_hold_the_jobs_up(spool_dir: Path) -> Non
     worker._index.close()
 
 
+def test_an_edit_that_was_told_to_a_lost_index_is_told_to_the_next(spool_dir: Path) -> None:
+    """A file is edited in place just when the index is deleted and made anew by others: it is looked at again."""
+    path = drop(spool_dir, "a", command="true", hold=True)
+    worker = Worker(spool_dir)
+    worker.check()
+    worker._intake.refresh()
+    worker._lookout.take_in()
+    assert not worker._watch.written
+    for one in (spool_dir / "data").glob("queuectl.db*"):
+        one.unlink()
+    Spool(spool_dir).refresh()
+    path.write_text('{"command": "true"}')
+    worker._watch.written = True
+
+    with pytest.raises(sqlite3.DatabaseError, match="replaced"):
+        worker._lookout.take_in()
+    assert not is_held(str(spool_dir / "data" / "edits.lock"))
+    worker._intake.refresh()
+    worker._lookout.take_in()
+
+    assert worker._index.outlook()[0]
+    worker._lookout.close()
+    worker._index.close()
+
+
 def test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one(spool_dir: Path) -> None:
     """It takes a tenth of a busy worker's time, believes what was believed, and ends as soon as something drops in."""
     worker = a_worker_at_rest(spool_dir)

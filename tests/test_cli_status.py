@@ -74,6 +74,7 @@ def test_status_as_json(cli: Cli, five: Path) -> None:
         "workers": 0,
         "spool": str(five),
         "index": str(five / "data" / "queuectl.db"),
+        "paused": None,
         "notes": [],
     }
 

@@ -50,6 +50,8 @@ root = Group(
             "list": ("jobs", "List the jobs, all or those of one state."),
             "show": ("show", "Show everything about a job."),
             "logs": ("logs", "Print what a job wrote, or follow it."),
+            "hold": ("hold", "Keep waiting jobs from running."),
+            "release": ("hold", "Let held jobs run."),
             "cancel": ("cancel", "Give a job up: end it if it runs, bury it if it waits."),
             "dlq": ("dlq", "The dead letter queue: list, retry, clear."),
         },
@@ -58,6 +60,9 @@ root = Group(
             "status": ("status", "Count the jobs in each state, and the workers."),
             "stats": ("stats", "Say how jobs have gone: how many, how well, how long."),
             "metrics": ("metrics", "Print how the spool stands for Prometheus."),
+            "pause": ("pause", "Have no worker start another job."),
+            "resume": ("pause", "Let the workers go on."),
+            "drain": ("pause", "Pause, and wait until nothing runs."),
         },
         "Job files": {
             "check": ("check", "Say whether files hold jobs, and queue nothing."),

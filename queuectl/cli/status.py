@@ -6,6 +6,7 @@ import click
 
 from queuectl.cli import render
 from queuectl.cli.frame import Session, command
+from queuectl.cli.pause import told as told_pause
 from queuectl.fields import STATES
 
 
@@ -36,6 +37,7 @@ def status_command(session: Session) -> None:
                 "workers": len(workers),
                 "spool": spool.layout.root,
                 "index": spool.layout.index,
+                "paused": told_pause(spool),
                 "notes": notes,
             }
         )

@@ -80,6 +80,8 @@ def start_command(
     if foreground:
         return pool.foreground(spool.layout, many, drain=drain, wait_retries=wait_retries)
     _show_started(session, pool.start(spool.layout, many, drain=drain, wait_retries=wait_retries))
+    if paused := spool.paused():
+        render.note(f"note: {paused.sentence}; they start nothing until: queuectl resume")
     return 0
 
 

@@ -15,8 +15,8 @@ TRUST = (
     Mutant(
         "guard: one look at the start will do",
         "worker.py",
-        "self._say_pause, guard.Watch(self.layout).look)",
-        "self._say_pause)",
+        "self._say_pause, safe, free)",
+        "self._say_pause, paused=free)",
         (f"{_GUARD}a_spool_opened_under_its_workers_stops_them[group]",),
     ),
     Mutant(

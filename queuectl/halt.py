@@ -1,0 +1,76 @@
+"""Pause a spool and know that it is: every worker says in its record that it starts nothing more."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from queuectl import pause as marker
+from queuectl import seat
+from queuectl.errors import StillUnderWay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.layout import Layout
+
+_POLL = 0.05
+_TELL_EVERY = 5.0
+
+
+def pause(layout: Layout, reason: str, *, patience: float) -> list[str]:
+    """Pause, and wait until each worker has taken notice; returns those that have not within so many seconds.
+
+    Who comes later looks for the marker before it starts anything.
+    """
+    marker.begin(layout, reason)
+    end = time.monotonic() + patience
+    deaf = [worker.name for worker in seat.living(layout)]
+    while (deaf := [name for name in deaf if _may_start(layout, name)]) and time.monotonic() < end:
+        time.sleep(_POLL)
+    return deaf
+
+
+def _may_start(layout: Layout, name: str) -> bool:
+    """Whether a worker lives and does not know yet."""
+    if (seat.look(layout, name).paused or "").startswith(marker.BY_HAND):
+        return False
+    return any(worker.name == name and not worker.stopping for worker in seat.living(layout))
+
+
+def drain(layout: Layout, reason: str, *, timeout: float | None, tell: Callable[[list[str]], None]) -> None:
+    """Pause, and wait until nothing runs.
+
+    Raises:
+        StillUnderWay: some jobs run still.
+    """
+    began = time.monotonic()
+    end = None if timeout is None else began + timeout
+    marker.begin(layout, reason)
+    tell_at = began + _TELL_EVERY
+    while True:
+        # In this order: who has taken notice can have begun nothing since.
+        deaf = [worker.name for worker in seat.living(layout) if _may_start(layout, worker.name)]
+        jobs = running(layout)
+        if not deaf and not jobs:
+            return
+        now = time.monotonic()
+        if end is not None and now >= end:
+            raise StillUnderWay(_still(jobs, deaf), jobs, hint="queuectl worker list")
+        if now >= tell_at:
+            tell_at = now + _TELL_EVERY
+            tell(jobs)
+        time.sleep(_POLL if now - began < _TELL_EVERY else 4 * _POLL)
+
+
+def running(layout: Layout) -> list[str]:
+    """The jobs that run, those of workers that are gone included."""
+    living = [worker.job_id for worker in seat.living(layout) if worker.job_id]
+    return [*living, *(job_id for _, job_id in seat.haunted(layout))]
+
+
+def _still(jobs: list[str], deaf: list[str]) -> str:
+    if jobs:
+        more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
+        return f"still running: {', '.join(jobs[:3])}{more}; the spool stays paused"
+    return f"{', '.join(deaf)} may still start a job; the spool stays paused"
