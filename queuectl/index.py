@@ -185,6 +185,11 @@ class Index(Lookups):
         return bool(self.meta("schema") == SCHEMA and self.meta("boot") == self.boot)
 
     @property
+    def inode(self) -> int:
+        """The file that was opened last; 0 for memory."""
+        return self._inode
+
+    @property
     def usable(self) -> bool:
         """Whether it is open and nothing has gone wrong with it."""
         return self._db is not None and self.broken is None

@@ -92,6 +92,7 @@ class Lookout:
         self._edits_lock: Lock | None = None
         self._edits: Iterator[None] | None = None
         self._edits_at = 0.0
+        self._told = 0
 
     # -- what events name ------------------------------------------------------------------------------------------
 
@@ -152,6 +153,10 @@ class Lookout:
     def take_in(self) -> None:
         """Go on with a scan for a slice, or begin one if somebody else has touched pending/."""
         self.take_named()
+        if self._told != self._intake.index.inode:
+            # Another file than the one that was told of edits in place, or maybe not told any more.
+            self._end_edits()
+            self._told, self._watch.written = self._intake.index.inode, True
         if self._edits is not None or self._watch.written:
             self._look_for_edits(time.monotonic())
         began = time.monotonic()
@@ -220,7 +225,7 @@ class Lookout:
 
     def _look_for_edits(self, began: float) -> None:
         """Go on with the look for files edited in place; only its first slice keeps a busy worker from its jobs."""
-        if began < self._edits_at:
+        if began < self._edits_at or not self._intake.index.usable:
             return
         if self._edits is None:
             self._edits_lock = Lock.acquire(self._edits_path)
@@ -230,16 +235,9 @@ class Lookout:
             self._watch.written = False
             self._edits = self._intake.edits()
         now, over = began, False
-        try:
-            while not over and now - began < SLICE:
-                over = next(self._edits, self) is self
-                now = time.monotonic()
-        except BaseException:
-            self._watch.written = (
-                True  # the index that was told of it may be gone, and the next one must be told
-            )
-            self._end_edits()
-            raise
+        while not over and now - began < SLICE:
+            over = next(self._edits, self) is self
+            now = time.monotonic()
         if over:
             self._end_edits()
         self._edits_at = now + (now - began) * CAUTION_SHARE if self._busy and not over else 0.0
