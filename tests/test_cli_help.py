@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 DOCUMENTED = {
     "enqueue", "worker start", "worker stop", "worker list", "worker logs", "status", "list", "show", "logs", "dlq list",
     "dlq show", "dlq edit", "dlq retry", "dlq clear", "config get", "config set", "config unset", "cancel", "clear", "reindex", "doctor",
-    "hold", "release", "pause", "resume", "drain",
-    "demo", "completion", "check", "schema", "stats", "metrics",
+    "hold", "release", "pause", "resume", "drain", "demo", "completion", "check", "schema", "stats", "metrics",
+    "service print", "service install", "service uninstall",
 }  # fmt: skip
 
 

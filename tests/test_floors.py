@@ -85,6 +85,8 @@ FLOORS = {
     "census": 4,
     "premises": 4,
     "worker": 5,
+    "service_units": 1,
+    "service": 5,
     "pool": 5,
     "signals": 0,
     "questions": 6,

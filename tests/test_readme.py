@@ -31,9 +31,7 @@ NOT_IN_TESTS = {
     "python -m tests.mutation",
     "python -m tests.soak --minutes 20",
     "bash .ci/run",
-    "systemctl --user daemon-reload",
-    "systemctl --user enable --now queuectl",
-    'loginctl enable-linger "$USER"',
+    "queuectl service install --count 2",
     "queuectl config set incoming /var/spool/jobs          # made by the next worker: sticky, 1770",
     'queuectl config set incoming_users "alice bob"        # nobody but them',
     "sudo chgrp staff /var/spool/jobs                      # a group that they and the worker's user are in",
@@ -179,7 +177,7 @@ def test_commands_in_running_text_exist(home: Path) -> None:
 
 
 def _command_path(words: list[str]) -> Iterator[str]:
-    groups = {"worker", "dlq", "config"}
+    groups = {"worker", "dlq", "config", "service"}
     plain = [word for word in words if not word.startswith("-")]
     for word in plain[:1]:
         yield word
@@ -191,7 +189,7 @@ def test_every_command_is_spoken_of(home: Path) -> None:
     """Each command that the help pages show stands in the README."""
     del home
     missing = []
-    for group in ([], ["worker"], ["dlq"], ["config"]):
+    for group in ([], ["worker"], ["dlq"], ["config"], ["service"]):
         page = support.run_cli(*group, "--help", expect=0).stdout.partition("Options:")[0]
         for name in re.findall(r"^  ([a-z]+)  +\S", page, flags=re.MULTILINE):
             command = " ".join(["queuectl", *group, name])

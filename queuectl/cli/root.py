@@ -57,6 +57,7 @@ root = Group(
         },
         "Workers": {
             "worker": ("workers", "Start, stop and watch the processes that run jobs."),
+            "service": ("service", "Have systemd or launchd keep workers running."),
             "status": ("status", "Count the jobs in each state, and the workers."),
             "stats": ("stats", "Say how jobs have gone: how many, how well, how long."),
             "metrics": ("metrics", "Print how the spool stands for Prometheus."),
