@@ -139,6 +139,15 @@ class Questions:
         row = self._find(job_id)
         return os.path.join(self.layout.root, row.place, row.name)
 
+    def row(self, job_id: str) -> Row:
+        """What a list says about one job: its place in the order, and when it could run.
+
+        Raises:
+            JobNotFound: there is none of that id.
+        """
+        self.refresh()
+        return self._find(job_id)
+
     def _find(self, job_id: str) -> Row:
         row = self._ask(lambda: self._index.get(job_id)) if ids.is_id(job_id) else None
         if row is None and self._intake.fault:

@@ -68,6 +68,18 @@ class Row:
         places = self.ready_key, self.due, self.behind
         return self.state in {"pending", "failed"} and places == (None, None, None)
 
+    def waited(self, now: int) -> int | None:
+        """For how many microseconds it could have run; None when it cannot yet, or does not wait."""
+        if self.ready_key is None:
+            return None
+        return max(0, now - self.ready_key - _OF_A_PRIORITY * (self.priority or 5))
+
+    def effective(self, now: int) -> float | None:
+        """Its priority and a point for each minute that it has waited; None when it does not wait (SPEC 4)."""
+        if self.state not in {"pending", "failed"}:
+            return None
+        return (self.priority or 5) + (self.waited(now) or 0) / _OF_A_PRIORITY
+
 
 def micros(moment: float) -> int:
     """Epoch seconds as whole microseconds, which compare without rounding.

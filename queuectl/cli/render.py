@@ -83,6 +83,13 @@ def lines(texts: Iterable[str]) -> None:
         _write(part)
 
 
+def lines_of_cells(rows: Iterable[Iterable[str]]) -> None:
+    """Print many lines of several values, with tabs between them; a tab in a value is written out."""
+    rest = iter(rows)
+    while part := "".join(["\t".join(map(visible, cells)) + "\n" for cells in islice(rest, 1000)]):
+        _write(part)
+
+
 def note(text: str) -> None:
     """Tell the person something that is no result: on stderr, one line."""
     if sys.stderr is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,12 +12,14 @@ from queuectl import shown
 from queuectl.cli import args as takes
 from queuectl.cli import render
 from queuectl.cli.frame import Session, command
+from queuectl.errors import JobNotFound
 from queuectl.job import KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from queuectl.job import Job
+    from queuectl.spool import Spool
 
 
 @command(
@@ -38,7 +41,22 @@ def show_command(session: Session, job_id: str) -> None:
     if session.json:
         render.json_value(shown.masked(job.to_dict(), KNOWN))
         return
-    print_fields(f"Job Details: {render.visible(job.id or job_id)}", _rows(job))
+    print_fields(
+        f"Job Details: {render.visible(job.id or job_id)}", _rows(job, _effective(session.spool, job))
+    )
+
+
+def _effective(spool: Spool, job: Job) -> str:
+    """What a waiting job's priority has grown to, if it has."""
+    if job.state not in {"pending", "failed"}:
+        return ""
+    now = round(time.time() * 1e6)
+    with suppress(JobNotFound):
+        row = spool.row(job.id or "")
+        waited = row.waited(now)
+        if waited:
+            return f", {row.effective(now):.1f} by waiting for {render.ago(waited / 1e6)}"
+    return ""
 
 
 def print_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
@@ -56,12 +74,12 @@ def print_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
             render.line(" " * width + text)
 
 
-def _rows(job: Job) -> Iterator[tuple[str, str]]:
+def _rows(job: Job, effective: str) -> Iterator[tuple[str, str]]:
     """The fields as people read them: what was asked, what happened, the attempts, the output."""
     yield "ID", job.id or ""
     yield "Command", job.shown_command
     yield "State", job.state
-    yield "Priority", _text(job.priority)
+    yield "Priority", _text(job.priority) + effective
     yield "Timeout", _span(job.timeout, none="none")
     yield "Max Retries", _text(job.max_retries)
     yield "Backoff Base", _text(job.backoff_base)
