@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from queuectl import files, second_core
-from queuectl.errors import DuplicateId, SpoolError
+from queuectl.errors import DuplicateId, KeyTaken, SpoolError
 from queuectl.layout import PENDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from queuectl.moves import Mover
     from queuectl.prepare import Prepared
@@ -24,12 +25,16 @@ class Batch:
 
     Args:
         durable: False: do not wait for the disk; the jobs survive only what leaves the machine running.
+
+    Attributes:
+        skipped: by their place among the jobs, those that were not queued as another job has their unique key.
     """
 
     def __init__(self, mover: Mover, jobs: Sequence[Prepared], *, durable: bool) -> None:
         self._mover = mover
         self._jobs = jobs
         self._durable = durable
+        self.skipped: dict[int, KeyTaken] = {}
         self._tmp = mover.layout.tmp
         self._scratches = [f"{self._tmp}{os.sep}.{files.token()}.tmp" for _ in jobs]
         named = list(zip(self._scratches, [made.data for made in jobs], strict=True))
@@ -52,47 +57,59 @@ class Batch:
             files.sync_many(self._tmp, [scratch for scratch, _ in named])
         return written
 
-    @property
-    def ids(self) -> list[str]:
-        """The ids of its jobs, in order."""
-        return [made.job.id or "" for made in self._jobs]
+    def queued(self, many: int) -> list[Prepared]:
+        """The jobs among the first so many that were not skipped."""
+        return [made for place, made in enumerate(self._jobs[:many]) if place not in self.skipped]
+
+    def told(self, many: int) -> list[str | KeyTaken]:
+        """The ids of the first so many jobs, in order, and of those that were skipped the reasons."""
+        return [self.skipped.get(place, made.job.id or "") for place, made in enumerate(self._jobs[:many])]
 
     def finish(self) -> tuple[int, DuplicateId | None]:
         """Queue them.
 
         Returns:
-            how many of them are queued and durable, from the first on, and what stopped it before the end.
+            how many of them are queued and durable, or skipped, from the first on, and what stopped it before the end.
 
         Raises:
             SpoolFull, SpoolError: the disk refused; nothing is queued.
             QueuedUnsafely: the disk refused; what no worker has claimed by then was taken back, and it names the rest.
         """
         queued = 0
+        keys = self._mover.keys if any(made.job.unique is not None for made in self._jobs) else None
         try:
             written = self._collect()
-            queued, taken = self._publish(written)
-            if self._durable:
-                self._mover.sync_queued(self._jobs[:queued])
+            with keys.deciding() if keys else nullcontext():
+                queued, taken = self._publish(written)
+                if self._durable:
+                    self._mover.sync_queued(self.queued(queued))
+                if keys:
+                    keys.supersede(self.queued(queued))
         except OSError as error:
             raise SpoolError.from_os("queue jobs in", self._mover.layout.pending, error) from None
         finally:
-            self._clean(self._scratches[queued:])
+            self._clean([*(self._scratches[place] for place in self.skipped), *self._scratches[queued:]])
         return queued, taken
 
     def _publish(self, written: Sequence[tuple[int, int, int]]) -> tuple[int, DuplicateId | None]:
         queued = 0
         taken: DuplicateId | None = None
         with self._mover.index.moving(PENDING):
-            rows = []
+            rows: list[tuple[Any, ...]] = []
             for scratch, made, status in zip(self._scratches, self._jobs, written, strict=True):
                 try:
+                    if made.job.unique is not None and rows:
+                        self._mover.index.insert_new(rows)  # one of these may have its key
+                        rows.clear()
                     rows.append(self._mover.publish(scratch, made, files.Written(*status)))
+                except KeyTaken as error:
+                    self.skipped[queued] = error
                 except FileExistsError:
                     taken = DuplicateId(made.job.id or "", "pending")
                 except DuplicateId as error:
                     taken = error
                 except OSError as error:
-                    self._mover.take_back(self._jobs[:queued], error)
+                    self._mover.take_back(self.queued(queued), error)
                     raise
                 if taken:
                     break

@@ -104,6 +104,7 @@ class Chores:
         if self._index.usable:
             recover.bygone(self._layout, self._index, mine=mine)
             self._doubt()
+            self._mover.keys.look_again()
             if not expiry.sweep(self._mover, self._say):
                 self._next = now
 

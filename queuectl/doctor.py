@@ -189,6 +189,9 @@ class _Onlooker(Mover):
         """Leave it where it is."""
         return None
 
+    def bury(self, row: Row, reason: str, **_: object) -> None:
+        """Likewise."""
+
 
 def fresh_index(case: Case) -> Index:
     """An index in memory, made out of the folders as they are; nothing is moved for it."""
@@ -262,7 +265,8 @@ def _is_in_order(row: Row) -> bool:
     due = row.run_at if row.next_retry_at is None else row.next_retry_at
     if row.due is not None:
         return row.ready_key is None and row.due == due
-    return row.ready_key == ready_key(max(row.arrived, due or 0), row.priority or 5)
+    place = row.ready_key if row.behind is None else row.behind
+    return row.held or place == ready_key(max(row.arrived, due or 0), row.priority or 5)
 
 
 def _says_id(case: Case, place: str, name: str) -> str | None:

@@ -1,7 +1,7 @@
 """What can go wrong, as types: each knows its exit code and at most one hint that can be typed.
 
 QueuectlError (1)
-├── JobError (1)          one job: JobNotFound, DuplicateId, InvalidJob
+├── JobError (1)          one job: JobNotFound, DuplicateId, KeyTaken, InvalidJob
 ├── MoveError (1)         a move that the table of moves forbids
 ├── ConfigError (1)       an unknown key or a value out of range
 ├── WorkerError (1)       a worker that did not start, or may not
@@ -53,6 +53,19 @@ class DuplicateId(JobError):
 
     def __init__(self, job_id: str, state: str) -> None:
         super().__init__(f"job id {job_id!r} is taken: that job is {state}", hint=f"queuectl show {job_id}")
+        self.job_id = job_id
+        self.state = state
+
+
+class KeyTaken(JobError):
+    """Another job that waits or runs has the unique key, and this one is to be skipped then."""
+
+    def __init__(self, key: str, job_id: str, state: str) -> None:
+        shown = key if len(key) <= 70 else key[:70] + "…"
+        super().__init__(
+            f"job {job_id} ({state}) has the unique key {shown!r}", hint=f"queuectl show {job_id}"
+        )
+        self.key = key
         self.job_id = job_id
         self.state = state
 

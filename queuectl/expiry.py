@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.job import Job
-    from queuectl.moves import Mover
+    from queuectl.moves import Claim, Mover
     from queuectl.row import Row
 
 SLICE = 0.05
@@ -24,17 +24,15 @@ SLICE = 0.05
 _PAGE = 200
 
 
-def mark(job: Job, now: float) -> bool:
-    """Write into a job that its time is over, if that is so.
+def give_up(mover: Mover, claim: Claim, say: Callable[[str], None]) -> None:
+    """Put a claimed job, which nobody has started, into dead/: back first, as only a run is settled.
 
-    Args:
-        now: the wall clock in epoch seconds.
+    Raises:
+        QueuectlError, OSError: the disk refused, or somebody has taken it meanwhile.
     """
-    if not job.expired(now):
-        return False
-    job.last_error = _reason(job.expires_at or 0)
-    job.next_retry_at = None
-    return True
+    reason = _reason(claim.job.expires_at or 0)
+    mover.bury(mover.release(claim), reason)
+    say(f"dead {claim.job.id}: {reason}")
 
 
 def _reason(expires_at: float) -> str:

@@ -29,12 +29,16 @@ class HandMoves:
 
     Args:
         now: the wall clock, in epoch seconds.
+
+    Attributes:
+        refresh: makes the index agree with the folders; set by whoever does not see to that all the time.
     """
 
     def __init__(self, layout: Layout, index: Index, now: Callable[[], float] = time.time) -> None:
         self.layout = layout
         self.index = index
         self.now = now
+        self.refresh: Callable[[], None] = lambda: None
 
     def refuse_taken(self, job_id: str) -> None:
         """See that no job has this id.

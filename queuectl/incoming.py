@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from queuectl import files, guard, ids
 from queuectl import job as jobs
-from queuectl.errors import DuplicateId, InvalidJob, SpoolError
+from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, SpoolError
 from queuectl.foreign import Found, is_job_name, read_foreign
 from queuectl.layout import FOLDERS
 from queuectl.prepare import Prepared
@@ -150,7 +150,7 @@ class Drops:
             if size > jobs.SIZE_LIMIT:
                 raise InvalidJob(f"too large: {size} bytes as a job file, and the limit is {jobs.SIZE_LIMIT}")
             mover.enqueue(Prepared(job, data, chosen=True))
-        except (DuplicateId, InvalidJob) as error:
+        except (DuplicateId, KeyTaken, InvalidJob) as error:
             if isinstance(error, InvalidJob) or not self._is_queued(job.id, mark):
                 found = Found()
                 found.status, found.job = status, job

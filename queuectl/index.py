@@ -389,6 +389,18 @@ class Index(Lookups):
         if self.db.execute("SELECT 1 FROM jobs WHERE due <= ? LIMIT 1", (now,)).fetchone():
             self._attempt(f"UPDATE jobs SET ready_key = {READY_KEY}, due = NULL WHERE due <= ?", (now,))
 
+    def put_behind(self, key: str, state: str | None = None) -> None:
+        """Take the waiting jobs of a unique key, or those in a state, out of the order until its owner is over."""
+        self._attempt(
+            "UPDATE jobs SET behind = ready_key, ready_key = NULL"
+            " WHERE unique_key = ? AND state IN (?, ?) AND ready_key IS NOT NULL",
+            (key, state or "failed", "pending"),
+        )
+
+    def let_next(self, key: str) -> None:
+        """Give those jobs of a unique key their place in the order that come next, if none of it runs."""
+        self._attempt(schema.LET_NEXT.replace(":key", "?1"), (key,))
+
     def finish_rebuild(self) -> None:
         """Declare the content complete, as of this boot."""
         schema.finish(self.db)

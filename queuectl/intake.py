@@ -310,6 +310,10 @@ class Intake:
         )
         if place == PENDING and (job.state in ("completed", "dead") or was_given_up):
             job.renew(found.arrived / 1e6)
+        if place == PENDING and old is lay_dead is None and _is_new_with_key(job):
+            reason = self.mover.keys.judge_drop(job, found.arrived)
+            if reason:
+                return reason
         edited = old is not None and old.place == place == PENDING and old.name == name
         if old is not None and edited:
             if not old.held:  # who changes a job keeps its place in the line; one that was held had none
@@ -383,6 +387,11 @@ class Intake:
 
 
 _UNFINISHED = object()
+
+
+def _is_new_with_key(job: Job) -> bool:
+    """Whether a file is a producer's that has a unique key, and not what queuectl wrote, or a person put back."""
+    return job.unique is not None and job.created_at is job.updated_at is None
 
 
 def _is_file_of(row: Row, status: os.stat_result) -> bool:

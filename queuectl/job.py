@@ -38,7 +38,8 @@ class Job:
     """One job, as its file says it. Moments are epoch seconds, durations seconds; None means not given.
 
     The first group is the producer's, the second is written by queuectl. Fields that queuectl does not know
-    are kept in `extra` and written back.
+    are kept in `extra` and written back. `skipped` and `replaced` stand in no file: they tell what became of a job with
+    a unique key that was enqueued.
     """
 
     id: str | None = None
@@ -78,6 +79,8 @@ class Job:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     extra: dict[str, Any] = field(default_factory=dict)
+    skipped: bool = False
+    replaced: list[str] = field(default_factory=list)
 
     @property
     def shown_command(self) -> str:
@@ -211,7 +214,8 @@ def _plain_json(record: Mapping[Any, Any]) -> str | None:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-_NAMES = tuple(name for name in Job.__match_args__ if name != "extra")
+_BESIDE = ("extra", "skipped", "replaced")
+_NAMES = tuple(name for name in Job.__match_args__ if name not in _BESIDE)
 _values = attrgetter(*_NAMES)
 _MOMENTS = frozenset(
     {"run_at", "created_at", "updated_at", "started_at", "finished_at", "next_retry_at", "expires_at"}

@@ -117,6 +117,16 @@ class Lookups(Stamps):
         limit = -1 if which.limit is None else which.limit
         return self._rows(f"WHERE {condition} ORDER BY {which.order()} LIMIT ?", (*values, limit))
 
+    def with_key(self, key: str) -> builtins.list[Row]:
+        """The jobs with this unique key that wait or run, in the order of their arrival."""
+        states = "('pending', 'failed', 'processing')"
+        return self._rows(f"WHERE unique_key = ? AND state IN {states} ORDER BY seq", (key,))
+
+    def keys_waited_for(self) -> builtins.list[str]:
+        """The unique keys behind whose owner a job waits."""
+        query = "SELECT DISTINCT unique_key FROM jobs WHERE behind IS NOT NULL AND unique_key IS NOT NULL"
+        return [_text(key) for (key,) in self.db.execute(query)]
+
     def expired(self, now: int, limit: int) -> builtins.list[Row]:
         """Waiting jobs that are not worth starting any more, those that have been so for the longest time first."""
         # Left to choose, SQLite walks through all that wait.
@@ -143,7 +153,7 @@ class Lookups(Stamps):
         ready, due = self.outlook()
         if ready or not later:
             return ready
-        behind = "SELECT EXISTS (SELECT 1 FROM jobs WHERE unique_key IS NOT NULL AND behind IS NOT NULL)"
+        behind = "SELECT EXISTS (SELECT 1 FROM jobs WHERE behind IS NOT NULL)"
         return due is not None or self.counts()["processing"] > 0 or bool(self._one(behind))
 
     def suggest(self) -> Row | None:

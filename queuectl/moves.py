@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from queuectl.job import Job
     from queuectl.prepare import Prepared
     from queuectl.spares import Spares
+    from queuectl.unique import UniqueKeys
 
 
 @dataclass(slots=True)
@@ -56,6 +57,17 @@ class Claim:
 class Mover(HandMoves):
     """Moves the job files of one spool, and tells the index."""
 
+    _keys: UniqueKeys | None = None
+
+    @property
+    def keys(self) -> UniqueKeys:
+        """The unique keys; made when somebody asks: most jobs have none."""
+        if self._keys is None:
+            from queuectl.unique import UniqueKeys
+
+            self._keys = UniqueKeys(self)
+        return self._keys
+
     # -- in --------------------------------------------------------------------------------------------------------
 
     def enqueue(self, made: Prepared, *, durable: bool = True) -> None:
@@ -66,9 +78,18 @@ class Mover(HandMoves):
 
         Raises:
             DuplicateId: the id is taken.
+            KeyTaken: another job has its unique key, and it is to be skipped then.
             SpoolFull, SpoolError: nothing was queued.
             QueuedUnsafely: it is queued, and a worker has it, but the disk would not confirm it.
         """
+        if made.job.unique is None:
+            self._enqueue_one(made, durable=durable)
+            return
+        with self.keys.deciding():
+            self._enqueue_one(made, durable=durable)
+            self.keys.supersede([made])
+
+    def _enqueue_one(self, made: Prepared, *, durable: bool) -> None:
         try:
             try:
                 self._enqueue(made, durable=durable)
@@ -114,6 +135,8 @@ class Mover(HandMoves):
         Within a transaction, so that no claim hides an id while it is looked for.
         """
         job, name = made.job, f"{made.job.id}.json"
+        if job.unique is not None:
+            self.keys.admit(made)
         if made.chosen:
             self.refuse_taken(job.id or "")
         files.publish(scratch, f"{self.layout.pending}{os.sep}{name}")
@@ -167,6 +190,8 @@ class Mover(HandMoves):
         """
         source = f"{self.layout.pending}{os.sep}{row.name}"
         target = f"{self.layout.claims(worker)}{os.sep}{row.id}.json"
+        if row.unique_key is not None and self.keys.is_barred(row):
+            return None
         try:
             with self.index.carrying(PENDING):
                 os.rename(source, target)
@@ -175,6 +200,10 @@ class Mover(HandMoves):
                 os.makedirs(self.layout.claims(worker), mode=0o700, exist_ok=True)
             else:
                 self.index.drop_if_at(row.id, PENDING, row.name)
+            return None
+        if row.unique_key is not None and self.keys.runs_beside(row.unique_key, target):
+            with self.index.carrying(PENDING):
+                files.move_to_free_name(target, self.layout.pending, row.name)
             return None
         self.index.claimed(row, f"{PROCESSING}/{worker}", f"{row.id}.json", worker)
         return target
@@ -200,6 +229,9 @@ class Mover(HandMoves):
                 job.renew(row.arrived / 1e6)
             accept_as_indexed(job, row)
             if job.id == row.id and not job.hold and (job.due_at or 0) <= self.now():
+                if job.unique != row.unique_key:
+                    self.release(Claim(job, path, row))
+                    return None
                 if (job.priority, job.max_retries) != (row.priority, row.max_retries):
                     self._tell_edited(job, row, path)
                 return Claim(job, path, row, ours, digest=digest)
@@ -332,8 +364,8 @@ class Mover(HandMoves):
             files.replace(claim.path, claim.job.to_bytes())
             claim.ours = True
 
-    def release(self, claim: Claim) -> None:
-        """Put a claimed job back as it was, uncharged."""
+    def release(self, claim: Claim) -> Row:
+        """Put a claimed job back as it was, uncharged; returns its new row."""
         with self.index.moving(PENDING):
             name = files.move_to_free_name(claim.path, self.layout.pending, claim.row.name)
             status = os.stat(os.path.join(self.layout.pending, name))
@@ -342,6 +374,7 @@ class Mover(HandMoves):
             row = row_of(claim.job, PENDING, name, status, state=state, arrived=claim.row.arrived, now=now)
             row.settings = claim.row.settings
             self.index.put(row)
+        return row
 
 
 def _digest(data: bytes) -> str:

@@ -11,8 +11,7 @@ from itertools import islice
 from queuectl import ids, times
 from queuectl import job as jobs
 from queuectl.errors import DuplicateId, InvalidJob, QueuectlError
-from queuectl.job import Job
-from queuectl.plain import dataclass
+from queuectl.plain import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +19,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.config import Settings
+    from queuectl.job import Job
+    from queuectl.row import Row
 
-_OURS = frozenset(name for name in Job.__match_args__ if name not in jobs.PRODUCER_FIELDS and name != "extra")
+_OURS = jobs.KNOWN.difference(jobs.PRODUCER_FIELDS)
 
 
 @dataclass(slots=True)
@@ -31,11 +32,13 @@ class Prepared:
     Attributes:
         data: the bytes of its file.
         chosen: somebody chose its id; else it was drawn.
+        supersedes: the rows of waiting jobs that are to be given up for it.
     """
 
     job: Job
     data: bytes
     chosen: bool
+    supersedes: list[Row] = field(default_factory=list)
 
 
 def prepare(record: Mapping[str, Any], settings: Settings) -> Prepared:

@@ -48,6 +48,7 @@ class Questions:
         self.layout = Layout(path if path is not None else default_root())
         self._index = Index(self.layout.index, self.layout.root, boot_id())
         self._mover = Mover(self.layout, self._index)
+        self._mover.refresh = self.refresh
         self._settings: Settings | None = None
         self._stamp: object = None
         self._warnings: builtins.list[str] = []

@@ -107,6 +107,8 @@ class Reader:
             return None
         if place == PENDING and (job.state in ("completed", "dead") or job_id in left_dead):
             return None
+        if place == PENDING and job.unique is not None and job.created_at is job.updated_at is None:
+            return None  # whether it may come in is not for us to say
         if job_id != name[: -len(".json")] and bears(
             f"{self._root}{os.sep}{place}{os.sep}{job_id}.json", job_id
         ):

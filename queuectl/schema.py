@@ -24,10 +24,22 @@ CREATE UNIQUE INDEX IF NOT EXISTS jobs_place ON jobs(place, name);
 """
 """What rows are put into, and found again by."""
 
+_ACTIVE = "coalesce(ready_key, due, behind) IS NOT NULL"
+LET_NEXT = f"""UPDATE jobs SET ready_key = behind, behind = NULL
+    WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE unique_key = :key AND state = 'processing') AND seq IN (
+        SELECT seq FROM jobs WHERE unique_key = :key AND state = 'failed' AND behind IS NOT NULL UNION ALL
+        SELECT * FROM (SELECT seq FROM jobs WHERE unique_key = :key AND state = 'pending' AND behind IS NOT NULL
+            AND NOT EXISTS (SELECT 1 FROM jobs WHERE unique_key = :key AND state = 'failed' AND {_ACTIVE})
+            ORDER BY behind, seq LIMIT 1));"""
+"""Give those jobs of a key their place in the order that come next, once none of it runs: those that have begun, else
+the first of the others."""
+
+_LET_NEXT = LET_NEXT.replace(":key", "OLD.unique_key")
 ORDERS = f"""
 CREATE INDEX IF NOT EXISTS jobs_ready ON jobs(ready_key, seq) WHERE ready_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs(due) WHERE due IS NOT NULL;
-CREATE INDEX IF NOT EXISTS jobs_unique ON jobs(unique_key) WHERE unique_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_unique ON jobs(unique_key, state, behind, seq) WHERE unique_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_behind ON jobs(unique_key) WHERE behind IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_expires ON jobs(expires) WHERE expires IS NOT NULL AND place = 'pending';
 CREATE INDEX IF NOT EXISTS jobs_state ON jobs(state, seq);
 CREATE TABLE IF NOT EXISTS counts(state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
@@ -38,6 +50,10 @@ CREATE TRIGGER IF NOT EXISTS jobs_out AFTER DELETE ON jobs BEGIN
     UPDATE counts SET n = n - 1 WHERE state = OLD.state; END;
 CREATE TRIGGER IF NOT EXISTS jobs_over AFTER UPDATE OF state ON jobs WHEN OLD.state != NEW.state BEGIN
     UPDATE counts SET n = n - 1 WHERE state = OLD.state; UPDATE counts SET n = n + 1 WHERE state = NEW.state; END;
+CREATE TRIGGER IF NOT EXISTS jobs_next AFTER UPDATE OF state, ready_key, unique_key ON jobs
+    WHEN OLD.unique_key IS NOT NULL AND OLD.behind IS NULL AND NEW.behind IS NULL
+    AND (NEW.state != 'processing' OR NEW.unique_key IS NOT OLD.unique_key) BEGIN {_LET_NEXT} END;
+CREATE TRIGGER IF NOT EXISTS jobs_gone AFTER DELETE ON jobs WHEN OLD.unique_key IS NOT NULL BEGIN {_LET_NEXT} END;
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from queuectl.controls import Controls
-from queuectl.errors import DuplicateId, SpoolError
+from queuectl.errors import DuplicateId, JobNotFound, KeyTaken, SpoolError
 from queuectl.prepare import prepare, prepare_batch
 
 TYPE_CHECKING = False
@@ -41,6 +41,10 @@ class Spool(Controls):
             command: text for the shell, a list for no shell, or a whole job as a mapping.
             fields: fields of the job file, and `delay` and `expires_in`, in seconds or like "10m", from now.
 
+        Returns:
+            the job. If another one has its `unique` key and `if_exists` is skip, nothing is queued: it is that other
+            job, as it is now, and its `skipped` is True. With replace, `replaced` has the ids of those given up for it.
+
         Raises:
             InvalidJob: a field is wrong; the message names it.
             DuplicateId: the id is taken.
@@ -60,6 +64,13 @@ class Spool(Controls):
                 if made.chosen:
                     raise
                 continue
+            except KeyTaken as taken:
+                try:
+                    there = self.get(taken.job_id)
+                except JobNotFound:
+                    continue  # deleted just now, so the key is free
+                there.skipped = True
+                return there
             return made.job
         raise SpoolError(f"cannot find a free id in {self.layout.root}")
 
@@ -78,6 +89,7 @@ class Spool(Controls):
         progress: Callable[[int], None] | None = None,
         common: Mapping[str, Any] | None = None,
         all_or_nothing: bool = False,
+        skipped: Callable[[KeyTaken], None] = lambda _: None,
     ) -> Iterator[str]:
         """Queue many jobs, each batch of them durable before its ids are given out.
 
@@ -86,6 +98,7 @@ class Spool(Controls):
             progress: called with the number queued so far.
             common: fields that all of them get, over their own.
             all_or_nothing: queue all before the first id is given out, or none; see `whole`.
+            skipped: called in place of an id where a job is not queued, as another one has its unique key.
 
         Raises:
             InvalidJob, DuplicateId, SpoolFull, SpoolError: as for enqueue; what was given out before is queued.
@@ -95,18 +108,23 @@ class Spool(Controls):
         if all_or_nothing:
             from queuectl.whole import enqueue_all
 
-            yield from enqueue_all(self._mover, records, common or {}, self.settings())
-            return
+            batches = iter([enqueue_all(self._mover, records, common or {}, self.settings())])
+        else:
+            batches = self._in_batches(iter(records), common or {})
         queued = 0
-        for ids in self._in_batches(iter(records), common or {}):
-            queued += len(ids)
+        for told in batches:
+            queued += len(told)
             if progress:
                 progress(queued)
-            yield from ids
+            for one in told:
+                if isinstance(one, KeyTaken):
+                    skipped(one)
+                else:
+                    yield one
 
     def _in_batches(
         self, source: Iterator[Mapping[str, Any]], common: Mapping[str, Any]
-    ) -> Iterator[builtins.list[str]]:
+    ) -> Iterator[builtins.list[str | KeyTaken]]:
         """Queue a batch after the other: while the files of one are written, the jobs of the next are made."""
         from queuectl.batch import Batch
 
@@ -124,7 +142,7 @@ class Spool(Controls):
                 slow = time.monotonic() - since > _PATIENCE
                 while len(begun) > (0 if last or slow else 1):
                     many, taken = (batch := begun.pop(0)).finish()
-                    yield batch.ids[:many]
+                    yield batch.told(many)
                     if taken:
                         raise taken
             if failure:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+from contextlib import nullcontext, suppress
 
 from queuectl import files
-from queuectl.errors import InvalidJob
+from queuectl.batch import Batch
+from queuectl.errors import InvalidJob, KeyTaken
 from queuectl.layout import PENDING
 from queuectl.prepare import prepare_batch
 
@@ -24,8 +26,10 @@ MOST = 50_000
 
 def enqueue_all(
     mover: Mover, records: Iterable[Mapping[str, Any]], common: Mapping[str, Any], settings: Settings
-) -> list[str]:
+) -> list[str | KeyTaken]:
     """Queue all of these jobs or none, and return their ids; on return they survive a power cut.
+
+    One that is skipped for its unique key, as it asked to be, counts as done.
 
     Each is checked before the first is queued. No worker gets at one before all are in and on the disk, as the
     transaction of the index that claims need is held meanwhile. What it cannot undo is its own end: a process that is
@@ -40,21 +44,27 @@ def enqueue_all(
         raise trouble
     if len(batch) > MOST:
         raise InvalidJob(f"more than {MOST} jobs cannot be queued all or nothing")
-    with mover.index.moving(PENDING):
+    with_keys = any(made.job.unique is not None for made in batch)
+    # The lock of the keys comes before that of the index, as everywhere.
+    with mover.keys.deciding() if with_keys else nullcontext(), mover.index.moving(PENDING):
         for made in batch:
-            if made.chosen:
-                mover.refuse_taken(made.job.id or "")
+            with suppress(KeyTaken):
+                if made.job.unique is not None:
+                    mover.keys.admit(made)
+                if made.chosen:
+                    mover.refuse_taken(made.job.id or "")
+        queuing = Batch(mover, batch, durable=settings.durability == "full")
         try:
-            queued, taken = mover.enqueue_batch(batch, durable=settings.durability == "full")
+            queued, taken = queuing.finish()
         except KeyboardInterrupt:
             there = [made for made in batch if _is_queued(mover, made)]
             mover.take_back(there, InterruptedError(errno.EINTR, "interrupted"))
             raise
         if taken:
             why = FileExistsError(errno.EEXIST, "another job took an id meanwhile")
-            mover.take_back(batch[:queued], why)
+            mover.take_back(queuing.queued(queued), why)
             raise taken
-    return [made.job.id or "" for made in batch]
+    return queuing.told(len(batch))
 
 
 def _is_queued(mover: Mover, made: Prepared) -> bool:

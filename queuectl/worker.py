@@ -326,9 +326,9 @@ class Worker:
         job = claim.job
         if job.leaves_open:
             job.accept(self._settings)
-        if expiry.mark(job, self._now()):
-            if self._settle(claim, "dead"):
-                self._say(f"dead {job.id}: {job.last_error}")
+        if job.expired(self._now()):
+            with self._troubles.outlive():
+                expiry.give_up(self._mover, claim, self._say)
             return
         self._say(attempt.started_line(job))
         job.started_at, job.worker = self._now(), self.name

@@ -76,6 +76,7 @@ FLOORS = {
     "recover": 4,
     "chores": 4,
     "expiry": 3,
+    "unique": 3,
     "incoming": 3,
     "in_force": 3,
     "lookout": 4,

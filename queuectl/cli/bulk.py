@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from queuectl.cli import enqueue, quick, reading, render
 from queuectl.cli.frame import Usage
-from queuectl.errors import DuplicateId, InvalidJob, QueuectlError, QueuedUnsafely
+from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, QueuectlError, QueuedUnsafely
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -70,7 +70,7 @@ def enqueue_from(session: Session, source: Source, fields: Mapping[str, Any], ma
     feed = _Feed(source, fields, manner)
     with _Bar(source, manner) as bar, render.JsonArray() if session.json else nullcontext() as array:
         _queue(session, feed, bar, array)
-    if feed.queued == 0:
+    if feed.queued == feed.skipped == 0:
         render.note(f"no jobs in {source.name}")
     elif bar.replaces_lines and array is None:
         render.line(f"enqueued {render.count(feed.queued, 'job')}")
@@ -78,8 +78,16 @@ def enqueue_from(session: Session, source: Source, fields: Mapping[str, Any], ma
 
 def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | None) -> None:
     manner = feed.manner
+
+    def skipped(taken: KeyTaken) -> None:
+        feed.skip()
+        if array is not None:
+            array.add(enqueue.told_skipped(taken))
+        elif not (bar.replaces_lines or manner.quiet):
+            render.line(f"skipped: {render.visible(str(taken))}")
+
     try:
-        for job_id in session.spool.enqueue_many(feed, all_or_nothing=manner.whole):
+        for job_id in session.spool.enqueue_many(feed, all_or_nothing=manner.whole, skipped=skipped):
             record = feed.taken()
             if array is not None:
                 array.add(enqueue.told(job_id, record))
@@ -105,7 +113,7 @@ class _Feed:
         self.source = source
         self.manner = manner
         self.error: QueuectlError | None = None
-        self.queued = 0
+        self.queued = self.skipped = 0
         self._fields = fields
         self._under_way: deque[tuple[str, dict[str, Any]]] = deque()
 
@@ -132,6 +140,11 @@ class _Feed:
         """Count the next job that became durable, and return its fields; they do so in order."""
         self.queued += 1
         return self._under_way.popleft()[1]
+
+    def skip(self) -> None:
+        """Pass over the next job, whose unique key another one has."""
+        self.skipped += 1
+        self._under_way.popleft()
 
     def place_of(self, error: QueuectlError) -> str:
         """Where in the source the job stands that an error is about."""

@@ -12,11 +12,13 @@ from queuectl.cli import args as takes
 from queuectl.cli import quick, render
 from queuectl.cli.frame import Command, Session, Usage, command
 from queuectl.cli.job_flags import policy_options, settle_expiry
-from queuectl.errors import InvalidJob
+from queuectl.errors import InvalidJob, KeyTaken
 from queuectl.fields import check_field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from queuectl.job import Job
 
 _AFTER_DASHES = "queuectl.after_dashes"
 
@@ -233,9 +235,15 @@ def enqueue_command(
     record = _record(words, argv, command_text)
     job = session.spool.enqueue(quick.merged(record, fields))
     if session.json:
-        render.json_array([told(job.id, {"command": job.command})])
+        render.json_array([_told_of(job)])
+    elif job.skipped:
+        if not quiet:
+            taken = KeyTaken(job.unique or "", job.id or "", job.state)
+            render.line(f"skipped: {render.visible(str(taken))}")
     else:
         render.line(f"{job.id}" if quiet else f"enqueued job {job.id}")
+        for job_id in [] if quiet else job.replaced:
+            render.line(f"replaced job {job_id}")
 
 
 def _one_template(
@@ -338,6 +346,21 @@ def _fields(flags: dict[str, Any]) -> dict[str, Any]:
         fields["run_at"] = max(due, fields.get("run_at", 0))
     settle_expiry(fields)
     return fields
+
+
+def _told_of(job: Job) -> dict[str, Any]:
+    """The same of a single job, with what became of others that have its unique key."""
+    found = {**told(job.id, {"command": job.command}), "state": job.state}
+    if job.skipped:
+        found |= {"unique": job.unique, "skipped": True}
+    if job.replaced:
+        found["replaced"] = job.replaced
+    return found
+
+
+def told_skipped(taken: KeyTaken) -> dict[str, Any]:
+    """What --json tells of a job of many that was not queued: which one is there."""
+    return {"id": taken.job_id, "state": taken.state, "unique": taken.key, "skipped": True}
 
 
 def told(job_id: str | None, record: Mapping[str, Any]) -> dict[str, Any]:

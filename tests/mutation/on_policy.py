@@ -39,7 +39,7 @@ RETRIES = (
     Mutant(
         "expiry: a worker runs what has expired",
         "worker.py",
-        "        if expiry.mark(job, self._now()):",
+        "        if job.expired(self._now()):",
         "        if False:",
         (f"{_EXPIRY}an_expired_job_is_not_run_and_not_charged",),
     ),
@@ -66,3 +66,100 @@ RETRIES = (
     ),
 )
 """Retries, and up to when a start is worth it."""
+
+_UNIQUE = "tests/test_unique.py::test_"
+
+KEYS = (
+    Mutant(
+        "unique: producers decide all at once",
+        "unique.py",
+        "            lock = Lock.acquire(path, patience=_PATIENCE)",
+        '            lock = Lock.acquire(f"{path}{id(self)}", patience=_PATIENCE)',
+        (f"{_UNIQUE}who_comes_second_waits_for_the_first_to_decide",),
+    ),
+    Mutant(
+        "unique: what was seen before the lock counts",
+        "unique.py",
+        "            self._mover.refresh()\n            yield\n",
+        "            yield\n",
+        (f"{_UNIQUE}of_eight_producers_at_once_one_wins",),
+    ),
+    Mutant(
+        "unique: an index that is gone knows of no key",
+        "unique.py",
+        "            self._mover.refresh()  # deleted or damaged just now\n",
+        "            pass\n",
+        (f"{_UNIQUE}of_eight_producers_at_once_one_wins",),
+    ),
+    Mutant(
+        "unique: a claim believes the index",
+        "moves.py",
+        "        if row.unique_key is not None and self.keys.runs_beside(row.unique_key, target):",
+        "        if False:",
+        (f"{_UNIQUE}a_claim_looks_into_the_folders",),
+    ),
+    Mutant(
+        "unique: between two attempts the key is free",
+        "unique.py",
+        '            elif other.state == "failed" and row.state == "pending":',
+        "            elif False:",
+        (f"{_UNIQUE}a_job_that_has_begun_has_its_key_until_it_is_over",),
+    ),
+    Mutant(
+        "unique: a held job keeps its key",
+        "unique.py",
+        "            if other.id == row.id or other.held:",
+        "            if other.id == row.id:",
+        (f"{_UNIQUE}a_held_one_between_two_attempts_is_not_waited_for",),
+    ),
+    Mutant(
+        "unique: what has just ended still runs",
+        "unique.py",
+        "if job.unique == key and not spares.is_settled(self._layout, job, but=path):",
+        "if job.unique == key:",
+        (f"{_UNIQUE}the_next_one_starts_as_soon_as_the_key_is_free",),
+    ),
+    Mutant(
+        "unique: nobody lets the next one in",
+        "schema.py",
+        "    AND (NEW.state != 'processing' OR NEW.unique_key IS NOT OLD.unique_key) BEGIN {_LET_NEXT} END;",
+        "    AND (NEW.state != 'processing' OR NEW.unique_key IS NOT OLD.unique_key) BEGIN SELECT 1; END;",
+        (f"{_UNIQUE}those_that_wait_behind_another_are_no_work",),
+    ),
+    Mutant(
+        "unique: a row that goes lets nobody in",
+        "schema.py",
+        "WHEN OLD.unique_key IS NOT NULL BEGIN {_LET_NEXT} END;",
+        "WHEN OLD.unique_key IS NOT NULL BEGIN SELECT 1; END;",
+        (f"{_UNIQUE}the_next_one_is_let_in_however_the_first_in_line_leaves",),
+    ),
+    Mutant(
+        "unique: a file deleted by hand keeps its key",
+        "unique.py",
+        '                    if row.state == "processing" and not os.path.lexists(path):',
+        "                    if False:",
+        (f"{_UNIQUE}a_running_jobs_file_that_was_deleted_by_hand_frees_its_key",),
+    ),
+    Mutant(
+        "unique: a new index judges all drops again",
+        "unique.py",
+        "if (row.created_at or row.arrived) <= arrived]",
+        "]",
+        (f"{_UNIQUE}an_index_made_anew_judges_nobody_again",),
+    ),
+    Mutant(
+        "unique: a key written in later is not seen",
+        "moves.py",
+        "                if job.unique != row.unique_key:\n",
+        "                if False:\n",
+        (f"{_UNIQUE}a_key_written_into_a_waiting_file_counts_at_the_claim",),
+    ),
+    Mutant(
+        "unique: what a person puts back is judged",
+        "intake.py",
+        "    return job.unique is not None and job.created_at is job.updated_at is None\n",
+        "    return job.unique is not None\n",
+        (f"{_UNIQUE}a_key_written_into_a_waiting_file_counts_at_the_claim", "tests/test_unique.py"),
+    ),
+)
+"""Unique keys."""

@@ -1,0 +1,202 @@
+"""Unique keys: of the jobs that wait or run, which have one, who may come in beside them, and who may start.
+
+A producer asks under a kernel lock, with the index made to agree with the folders, so that of two who ask at once one
+comes second. Whether a job may start is seen in the workers' folders, after its claim: of two with one key that were
+claimed at once, each would see the other. The index only spares the looking.
+
+A job that has begun has its key until it is over: while it runs, and while it waits for its next attempt. Those that
+have not begun wait in the usual order.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager, suppress
+
+from queuectl import files
+from queuectl import job as jobs
+from queuectl.errors import InvalidJob, KeyTaken, QueuectlError, SpoolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from queuectl.job import Job
+    from queuectl.moves import Mover
+    from queuectl.prepare import Prepared
+    from queuectl.row import Row
+
+_PATIENCE = 60.0
+"""Seconds to wait for other producers with keys. Each holds the lock for some milliseconds."""
+
+
+class UniqueKeys:
+    """The unique keys of one spool.
+
+    Args:
+        mover: whose jobs they are.
+    """
+
+    def __init__(self, mover: Mover) -> None:
+        self._mover = mover
+        self._layout, self._index = mover.layout, mover.index
+        self._deciding = False
+
+    # -- for producers ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Let nobody else decide meanwhile, and see the folders as they are.
+
+        Raises:
+            SpoolError: the lock or the folders cannot be had.
+        """
+        if self._deciding:
+            yield
+            return
+        from queuectl.owner import Lock
+
+        self._mover.refresh()  # here, too: it may take long, and others wait for the lock
+        path = os.path.join(self._layout.data, "unique.lock")
+        try:
+            lock = Lock.acquire(path, patience=_PATIENCE)
+        except OSError as error:
+            raise SpoolError.from_os("lock", path, error) from None
+        if lock is None:
+            raise SpoolError(f"other processes have been deciding about unique keys for {_PATIENCE:g} s")
+        self._deciding = True
+        try:
+            self._mover.refresh()
+            yield
+        finally:
+            self._deciding = False
+            self._leave_trace()
+            lock.release()
+
+    def _leave_trace(self) -> None:
+        """See that the next to decide looks into pending/ itself if the index they share has not heard of our job.
+
+        Where the time of files moves in ticks, the folder's own would not show a second change within one.
+        """
+        if not self._index.usable or self._index.path == ":memory:":
+            now = time.time_ns()
+            with suppress(OSError):
+                os.utime(self._layout.pending, ns=(now, now))
+
+    def admit(self, made: Prepared) -> None:
+        """See whether a job may be queued; notes in it which jobs it supersedes.
+
+        Raises:
+            KeyTaken: another job has its key, and it is to be skipped then.
+        """
+        job = made.job
+        others = self._others(job)
+        if others and (job.if_exists or "skip") == "skip":
+            raise KeyTaken(job.unique or "", others[0].id, others[0].state)
+        made.supersedes = [row for row in others if job.if_exists == "replace" and row.state != "processing"]
+
+    def supersede(self, batch: Iterable[Prepared]) -> None:
+        """Give up the waiting jobs whose place these have taken. Only now: dying in between loses none of them."""
+        for made in batch:
+            for row in made.supersedes:
+                if self._give_up(row, made.job):
+                    made.job.replaced.append(row.id)
+
+    def judge_drop(self, job: Job, arrived: int) -> str | None:
+        """Decide about a file that somebody dropped; returns the reason when it is to be skipped.
+
+        Args:
+            arrived: when it landed, in microseconds. Of who came after it, it is not to be judged: when the index is
+                made anew, all that wait are seen for the first time.
+        """
+        others = [row for row in self._others(job) if (row.created_at or row.arrived) <= arrived]
+        if others and (job.if_exists or "skip") == "skip":
+            taken = KeyTaken(job.unique or "", others[0].id, others[0].state)
+            return f"{taken}, and if_exists is skip"
+        if job.if_exists == "replace":
+            for row in others:
+                if row.state != "processing":
+                    self._give_up(row, job)
+        return None
+
+    def _give_up(self, row: Row, job: Job) -> bool:
+        # Claimed meanwhile, it runs to its end, and the new one goes behind it.
+        with suppress(QueuectlError):
+            self._mover.bury(row, f"Replaced by job {job.id}")
+            return True
+        return False
+
+    def _others(self, job: Job) -> list[Row]:
+        """The jobs with this one's key that wait or run, by their files."""
+        if not self._index.usable:
+            self._mover.refresh()  # deleted or damaged just now
+        rows = self._index.with_key(job.unique or "") if self._index.usable else []
+        return [row for row in rows if self._has_it(row)]
+
+    def _has_it(self, row: Row) -> bool:
+        path = os.path.join(self._layout.root, row.place, row.name)
+        try:
+            status = os.lstat(path)
+            if (status.st_ino, status.st_mtime_ns, status.st_size) != (row.inode, row.mtime, row.size):
+                found = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
+                return found.unique == row.unique_key
+        except FileNotFoundError:
+            return self._mover.state_of(row.id) in ("pending", "processing")  # claimed just now
+        except (OSError, files.Unfit, InvalidJob):
+            return False
+        return True
+
+    # -- for workers -----------------------------------------------------------------------------------------------
+
+    def is_barred(self, row: Row) -> bool:
+        """Whether another job of the key has begun, so that this one has to wait; then no worker tries it again."""
+        key = row.unique_key or ""
+        for other in self._index.with_key(key):
+            if other.id == row.id or other.held:
+                continue
+            if other.state == "processing":
+                if os.path.lexists(os.path.join(self._layout.root, other.place, other.name)):
+                    self._index.put_behind(key)
+                    return True
+                self._index.drop_if_at(other.id, other.place, other.name)
+            elif other.state == "failed" and row.state == "pending":
+                self._index.put_behind(key, "pending")
+                return True
+        return False
+
+    def runs_beside(self, key: str, mine: str) -> bool:
+        """Whether another job of this key is in a worker's hands, by the folders alone.
+
+        Args:
+            mine: the path of the one that was claimed to be run.
+        """
+        from queuectl import claims, spares
+
+        for worker, names in claims.by_worker(self._layout).items():
+            for name in names:
+                path = f"{self._layout.claims(worker)}{os.sep}{name}"
+                if path == mine:
+                    continue
+                with suppress(OSError, files.Unfit, InvalidJob):
+                    job = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
+                    job.id = name.removesuffix(".json")
+                    # Of one that has just ended, the claimed file may lie there yet.
+                    if job.unique == key and not spares.is_settled(self._layout, job, but=path):
+                        self._index.put_behind(key)
+                        return True
+        return False
+
+    def look_again(self) -> None:
+        """Let those that wait behind a job try again that is gone without a word: its file was deleted by hand.
+
+        Raises:
+            sqlite3.Error: the index refused.
+        """
+        for key in self._index.keys_waited_for():
+            with self._index.write():
+                for row in self._index.with_key(key):
+                    path = os.path.join(self._layout.root, row.place, row.name)
+                    if row.state == "processing" and not os.path.lexists(path):
+                        self._index.drop_if_at(row.id, row.place, row.name)
+                self._index.let_next(key)
