@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from queuectl.job import Job
 
 _RANK = {DONE: 2, DEAD: 2, PROCESSING: 1, PENDING: 0}
-_LOG = re.compile(r"(.+)\.[0-9]+\.(?:out|err)")
+_LOG = re.compile(r"(.+)\.[0-9]+\.(?:out|err)(?:\.gz)?")
 _PLACEHOLDERS = frozenset(
     {".gitkeep", ".gitignore", ".keep", ".nomedia", ".stfolder", ".stignore", ".directory"}
 )

@@ -18,8 +18,9 @@ from queuectl.index import Index
 from queuectl.layout import PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from queuectl.config import Settings
     from queuectl.layout import Layout
     from queuectl.moves import Mover
 
@@ -39,6 +40,9 @@ SWEEP = 3600.0
 STALE = 24 * 3600.0
 """Seconds after which such a leftover goes: nobody takes a day between writing a job's file and queueing it."""
 
+SLICE = 0.05
+"""Seconds of a look that go into compressing logs: a hundredth of the time."""
+
 CHECKED = 64 << 20
 """Bytes up to which the index is checked when a worker starts, a tenth of a second for that many."""
 
@@ -56,6 +60,7 @@ class Chores:
         self._next = self._next_sweep = 0.0
         self._patience = EVERY
         self._next_return = 0.0
+        self._packing: Iterator[None] | None = None
 
     def begin(self, after: float | None) -> None:
         """See that the index may be believed.
@@ -84,11 +89,12 @@ class Chores:
                 index.broken = f"database disk image is malformed: {' '.join(answer.split())}"
                 self._say("the index is damaged and will be rebuilt")
 
-    def look(self, *, mine: str) -> None:
+    def look(self, *, mine: str, settings: Settings) -> None:
         """Do what is due.
 
         Args:
             mine: the worker's own name.
+            settings: those in force.
 
         Raises:
             OSError, sqlite3.Error: the disk or the index refused; the rest is done another time.
@@ -105,6 +111,7 @@ class Chores:
             recover.bygone(self._layout, self._index, mine=mine)
             self._doubt()
             self._mover.keys.look_again()
+            self._pack_logs(settings.compress_logs)
             if not expiry.sweep(self._mover, self._say):
                 self._next = now
 
@@ -135,14 +142,34 @@ class Chores:
         return True
 
     def _doubt(self) -> None:
+        known = self._index.meta("doubted") is not None
+        if self._is_our_turn("doubted", DOUBT) and known:
+            with self._index.write():
+                self._index.distrust(PENDING)
+
+    def _is_our_turn(self, what: str, every: float) -> bool:
+        """Whether no worker has done it for so many seconds; then it is for us to do."""
         index, now = self._index, self._now()
-        last = index.meta("doubted")
-        if last is not None and 0 <= now - last < DOUBT:
-            return
+        last = index.meta(what)
+        if last is not None and 0 <= now - last < every:
+            return False
         with index.write():
-            index.db.execute("INSERT OR REPLACE INTO meta VALUES ('doubted', ?)", (now,))
-            if last is not None:
-                index.distrust(PENDING)
+            index.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (what, now))
+        return True
+
+    def _pack_logs(self, age: float | None) -> None:
+        """Compress some of the logs that are old enough; a large heap of them is spread over many looks."""
+        if age is None:
+            self._packing = None
+            return
+        from queuectl import packing
+
+        steps, self._packing = self._packing, None
+        if steps is None and self._is_our_turn("packed logs", SWEEP):
+            steps = packing.pack(self._layout, self._now() - age)
+        # Only what ended well goes on: trouble with the disk ends it, for this time.
+        if steps is not None and not packing.go_on(steps, SLICE):
+            self._packing = steps
 
 
 def sweep(layout: Layout, now: float) -> None:

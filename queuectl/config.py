@@ -41,6 +41,7 @@ class Settings:
     crash_limit: int = 3
     log_limit: int = 10 << 20
     output_limit: int = 4096
+    compress_logs: float | None = None
     settle_time: float = 2
     min_free_space: int = 4 << 20
     durability: str = "full"
@@ -171,6 +172,13 @@ _ALL = (
         "bytes of each output stream that are repeated in the job file",
         "bytes",
     ),
+    Key(
+        "compress_logs",
+        None,
+        _duration,
+        "how old a log is when workers compress it, like 7d; unset: never",
+        "seconds",
+    ),
     Key("settle_time", 2, _duration, "how long an unreadable file must stand still to be buried", "seconds"),
     Key(
         "min_free_space",
@@ -194,6 +202,7 @@ _EXAMPLES = {
     "retry_on": "'111 75'",
     "give_up_on": "100",
     "jitter": "0.5",
+    "compress_logs": "7d",
 }
 KEYS: Mapping[str, Key] = {key.name: key for key in _ALL}
 """Every setting by its name, in the order in which they are shown."""

@@ -10,6 +10,9 @@ from queuectl.errors import SpoolError
 PENDING, PROCESSING, DONE, DEAD = "pending", "processing", "done", "dead"
 FOLDERS = (PENDING, PROCESSING, DONE, DEAD, "logs", "tmp", "data", "data/workers")
 
+PACKED = ".gz"
+"""What the name of a log ends in once it has been compressed."""
+
 _FEW_RUNS = 1000
 """Above it a look at the folder is cheaper than asking for each file."""
 
@@ -73,12 +76,15 @@ class Layout:
         """Where the output of so many runs lies, if it is there. A stranger's file may claim billions of runs."""
         if runs <= _FEW_RUNS:
             return [
-                self.log_file(job_id, run, stream) for run in range(1, runs + 1) for stream in ("out", "err")
+                self.log_file(job_id, run, stream)
+                for run in range(1, runs + 1)
+                for stream in ("out", "err", f"out{PACKED}", f"err{PACKED}")
             ]
         return [
             os.path.join(self.logs, name)
             for name in os.listdir(self.logs)
-            if name.startswith(f"{job_id}.") and name[len(job_id) + 1 :].rpartition(".")[0].isdigit()
+            if name.startswith(f"{job_id}.")
+            and name[len(job_id) + 1 :].removesuffix(PACKED).rpartition(".")[0].isdigit()
         ]
 
     def config_stamp(self) -> tuple[tuple[int, int, int] | None, ...]:

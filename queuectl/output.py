@@ -10,6 +10,7 @@ from queuectl.errors import SpoolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from gzip import GzipFile
     from typing import BinaryIO
 
 _BACKWARDS = 1 << 16
@@ -148,11 +149,37 @@ def tail(path: str, limit: int, *, whole: str = "queuectl logs") -> str:
     return f"[… {start + skip} bytes cut; the whole: {whole}]\n{text}" if start and limit else text
 
 
-def last_lines(file: BinaryIO, count: int) -> int:
-    """Where the last so many lines of a file begin, found from its end: a log may have gigabytes.
+def opened(path: str) -> BinaryIO | GzipFile:
+    """Open what a run printed, compressed or not, for reading.
 
-    A last line without a line end counts.
+    Raises:
+        OSError: it cannot be read.
     """
+    if not path.endswith(".gz"):
+        return open(path, "rb")
+    import gzip
+
+    return gzip.open(path, "rb")
+
+
+def last_lines(file: BinaryIO | GzipFile, count: int) -> int:
+    """Where the last so many lines begin. A last line without a line end counts.
+
+    The end of a file is looked at first, for it may have gigabytes; a compressed one can only be read from its front.
+    """
+    if not hasattr(file, "fileobj"):
+        return _found_from_behind(file, count)
+    from collections import deque
+
+    starts: deque[int] = deque(maxlen=max(1, count))
+    at = 0
+    for line in file:
+        starts.append(at)
+        at += len(line)
+    return starts[0] if starts and count > 0 else at
+
+
+def _found_from_behind(file: BinaryIO | GzipFile, count: int) -> int:
     at = file.seek(0, os.SEEK_END)
     if count <= 0:
         return at

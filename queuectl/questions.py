@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from itertools import islice
 
 from queuectl import files, ids
@@ -13,7 +13,7 @@ from queuectl.boot import boot_id
 from queuectl.errors import ConfigError, InvalidJob, JobNotFound, SpoolError
 from queuectl.index import Index
 from queuectl.job import Job
-from queuectl.layout import PROCESSING, Layout, default_root
+from queuectl.layout import PACKED, PROCESSING, Layout, default_root
 from queuectl.moves import Mover
 from queuectl.row import BY_HAND, SHOWN, accept_as_indexed
 
@@ -256,7 +256,7 @@ class Questions:
         counts, now = self.counts(), time.time()
         families = self._ask(lambda: [*metrics.of_jobs(self._index.db, counts, now)])
         families += metrics.of_workers(self.workers(), now)
-        families += metrics.of_place(self.layout.root, self.layout.index, paused=False)
+        families += metrics.of_place(self.layout.root, self.layout.index, paused=self.paused() is not None)
         if textfile is not None:
             metrics.write(families, os.fspath(textfile))
         return metrics.text(families)
@@ -329,7 +329,7 @@ class Questions:
         return sorted(names)
 
     def output(self, job_id: str, *, run: int | None = None, stream: str = "out") -> str | None:
-        """The path of what a run printed, or None when there is nothing.
+        """The path of what a run printed, or None when there is nothing; an old one may be compressed, and end in .gz.
 
         Args:
             run: its number in the history; default the one under way, else the last.
@@ -345,7 +345,7 @@ class Questions:
         if run == under_way and job.worker:
             live = self.layout.worker_file(job.worker, stream)
             return live if os.path.exists(live) else None
-        return path if os.path.exists(path) else None
+        return next((there for there in (path, path + PACKED) if os.path.exists(there)), None)
 
     def last_output(self, job_id: str, lines: int, *, run: int | None = None, stream: str = "out") -> str:
         """The last lines of what a run printed; bytes that are no UTF-8 are replaced.
@@ -360,9 +360,9 @@ class Questions:
 
         path = self.output(job_id, run=run, stream=stream)
         try:
-            with open(path, "rb") if path else nullcontext() as file:
-                if file is None:
-                    return ""
+            if path is None:
+                return ""
+            with output.opened(path) as file:
                 file.seek(output.last_lines(file, lines))
                 return file.read().decode("utf-8", "replace")
         except FileNotFoundError:

@@ -217,7 +217,7 @@ class Worker:
                 recover.leftovers(*given, self.name, self._troubles.say_once)
         # Each on its own: trouble with one must not keep the others from being looked at.
         with self._troubles.outlive():
-            self._chores.look(mine=self.name)
+            self._chores.look(mine=self.name, settings=self._settings)
         with self._troubles.outlive():
             self._room.look(self._settings.min_free_space)
         with self._troubles.outlive():

@@ -54,6 +54,7 @@ FLOORS = {
     "stamps": 3,
     "lookups": 3,
     "stats": 4,
+    "packing": 3,
     "metrics": 4,
     "job_schema": 2,
     "prepare": 3,

@@ -13,7 +13,7 @@ import click
 
 from queuectl.cli import render
 from queuectl.cli.frame import Session, Usage, command
-from queuectl.cli.logs import Sink
+from queuectl.cli.tail import INTERRUPTED, Sink
 from queuectl.errors import QueuectlError, WorkerError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
 @click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl+C.")
 @click.option("--raw", is_flag=True, help="On a terminal too, pass control characters through as they are.")
 @click.pass_obj
-def logs_command(session: Session, name: str | None, follow: bool, raw: bool) -> None:
+def logs_command(session: Session, name: str | None, follow: bool, raw: bool) -> int:
     """Print what background workers wrote: each job's start and end, and what else happened to them.
 
     The lines of all workers, of those too that have left, in the order of time; or those of one WORKER.
@@ -67,14 +67,19 @@ def logs_command(session: Session, name: str | None, follow: bool, raw: bool) ->
     elif not names and not follow:
         render.note("no worker has written a log yet")
     sink = Sink(sys.stdout, raw=raw)
-    ends = _print_all(layout, names, sink)
-    sink.flush()
-    while follow:
-        time.sleep(PAUSE)
-        for one in _names(layout) if name is None else names:
-            _print_new(layout.worker_file(one, "log"), ends, sink)
+    try:
+        ends = _print_all(layout, names, sink)
         sink.flush()
-    sink.finish()
+        while follow:
+            time.sleep(PAUSE)
+            for one in _names(layout) if name is None else names:
+                _print_new(layout.worker_file(one, "log"), ends, sink)
+            sink.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED  # the way to leave
+    finally:
+        sink.finish()
+    return 0
 
 
 def _names(layout: Layout) -> list[str]:

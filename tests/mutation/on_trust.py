@@ -148,7 +148,7 @@ TRUST = (
     Mutant(
         "chores: no doubt",
         "chores.py",
-        "                index.distrust(PENDING)\n",
+        "                self._index.distrust(PENDING)\n",
         "                pass\n",
         (f"{_CHORES}a_job_that_the_index_lost_runs_in_the_end",),
     ),
