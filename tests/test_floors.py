@@ -21,6 +21,7 @@ FLOORS = {
     "times": 0,
     "files": 0,
     "inotify": 0,
+    "still": 3,
     "wake": 0,
     "boot": 0,
     "places": 0,
