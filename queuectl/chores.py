@@ -16,6 +16,7 @@ from queuectl import claims, expiry, files, recover
 from queuectl.errors import QueuectlError
 from queuectl.index import Index
 from queuectl.layout import PENDING
+from queuectl.retention import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,6 +59,7 @@ class Chores:
     def __init__(self, mover: Mover, say: Callable[[str], None], say_once: Callable[[str], None]) -> None:
         self._layout, self._index, self._now = mover.layout, mover.index, mover.now
         self._mover, self._say, self._say_once = mover, say, say_once
+        self._retention = Retention(mover, say)
         self._next = self._next_sweep = 0.0
         self._patience = EVERY
         self._next_return = 0.0
@@ -136,7 +138,8 @@ class Chores:
             self._doubt()
             self._mover.keys.look_again()
             self._pack_logs(settings.compress_logs)
-            if not expiry.sweep(self._mover, self._say):
+            over = expiry.sweep(self._mover, self._say)
+            if not (self._retention.look(settings) and over):
                 self._next = now
 
     def _return_to_file(self, now: float) -> None:

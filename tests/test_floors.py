@@ -79,6 +79,7 @@ FLOORS = {
     "chores": 4,
     "expiry": 3,
     "unique": 3,
+    "retention": 4,
     "incoming": 3,
     "in_force": 3,
     "lookout": 4,

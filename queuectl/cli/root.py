@@ -108,6 +108,7 @@ root = Group(
         },
         "Spool": {
             "config": ("config", "Read and change the settings of the spool."),
+            "purge": ("purge", "Delete old jobs that are over, and old output."),
             "clear": ("maintain", "Delete jobs, but never a running one."),
             "reindex": ("maintain", "Build the index anew from the folders."),
             "doctor": ("doctor", "Find what is wrong with the spool, and mend it."),
