@@ -22,6 +22,7 @@ _TEXTS = frozenset(
     {"id", "state", "place", "name", "command", "worker", "last_error", "settings", "tags", "unique_key"}
 )
 _ALWAYS = frozenset({"id", "state", "place", "name", "seq", "arrived"})
+_AT_ONCE = 500
 _shapes: set[tuple[type, ...]] = set()
 
 
@@ -71,6 +72,15 @@ class Lookups(Stamps):
         found = self._rows("WHERE id = ?", (job_id,))
         return found[0] if found else None
 
+    def states(self, ids: builtins.list[str]) -> dict[str, str]:
+        """The states of these jobs, as far as they are known."""
+        found: dict[str, str] = {}
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids[start : start + _AT_ONCE]
+            query = f"SELECT id, state FROM jobs WHERE id IN ({', '.join('?' * len(part))})"
+            found.update(self.db.execute(query, part).fetchall())
+        return found
+
     def at(self, place: str, names: list[str]) -> dict[str, Row]:
         """The rows of these files of a folder, by name."""
         marks = ", ".join("?" * len(names))
@@ -116,21 +126,6 @@ class Lookups(Stamps):
         condition, values = which.conditions()
         limit = -1 if which.limit is None else which.limit
         return self._rows(f"WHERE {condition} ORDER BY {which.order()} LIMIT ?", (*values, limit))
-
-    def over(self, state: str, moment: str, before: int, limit: int, offset: int) -> builtins.list[Row]:
-        """The jobs of a state that is the end, the oldest first.
-
-        Args:
-            moment: when a job was over, in SQL; there is an index of it.
-            before: in microseconds.
-            offset: pass so many over.
-        """
-        where = f"INDEXED BY jobs_over_{state} WHERE state = '{state}' AND {moment} < ?"
-        return self._rows(f"{where} ORDER BY {moment}, seq LIMIT ? OFFSET ?", (before, limit, offset))
-
-    def numbered(self, numbers: Sequence[int]) -> builtins.list[Row]:
-        """The rows with these numbers."""
-        return self._rows(f"WHERE seq IN ({', '.join(map(str, numbers))})") if numbers else []
 
     def with_key(self, key: str) -> builtins.list[Row]:
         """The jobs with this unique key that wait or run, in the order of their arrival."""

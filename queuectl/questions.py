@@ -20,7 +20,7 @@ from queuectl.row import BY_HAND, SHOWN, accept_as_indexed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import TypeVar
 
     from queuectl.config import Settings
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from queuectl.row import Row
     from queuectl.seat import WorkerInfo
     from queuectl.stats import Stats
+    from queuectl.waiting import Ended
 
     T = TypeVar("T")
 
@@ -267,6 +268,34 @@ class Questions:
 
         return seat.living(self.layout)
 
+    def wait(
+        self,
+        ids: str | Iterable[str],
+        *,
+        timeout: float | None = None,
+        success: bool = False,
+        tell: Callable[[Ended], None] = lambda _: None,
+    ) -> builtins.list[Ended]:
+        """Wait until jobs are done or dead; one that fails and is tried again is waited for.
+
+        Args:
+            ids: one job or several.
+            timeout: seconds; None waits as long as it takes.
+            success: return as soon as one of them cannot succeed any more.
+            tell: called with each as it ends.
+
+        Returns:
+            how they ended, in that order.
+
+        Raises:
+            JobNotFound: there is no such job to begin with.
+            StillUnderWay: some have not ended in that time.
+        """
+        from queuectl.waiting import Waiting
+
+        several = [ids] if isinstance(ids, str) else ids
+        return Waiting(self, several, success=success, tell=tell).run(timeout)
+
     def paused(self) -> Pause | None:
         """Since when the spool is paused, and why; None when it is not."""
         from queuectl import pause
@@ -275,7 +304,7 @@ class Questions:
 
     def notes(self) -> builtins.list[str]:
         """What a person should know beside the numbers."""
-        from queuectl import guard, retention, room, seat
+        from queuectl import guard, room, seat
         from queuectl.config import Settings
         from queuectl.shown import one_line
 
@@ -299,7 +328,6 @@ class Questions:
             found.append(
                 f"pending/{one_line(files.shown_name(overlooked[0]))} {those} ignored: a job's file is called NAME.json, in UTF-8"
             )
-        found += self._ask(lambda: retention.growth(self.layout, self._index, settings))
         if self._index.path == ":memory:":
             found.append("the index cannot be written here, so every look reads all folders")
         if folder := settings.incoming:

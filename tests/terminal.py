@@ -12,7 +12,6 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -25,25 +24,17 @@ class Seen(NamedTuple):
 
 
 def on_terminal(
-    *args: str,
-    typed: str = "",
-    width: int = 120,
-    timeout: float = 40,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
+    *args: str, typed: str = "", width: int = 120, timeout: float = 40, cwd: Path | None = None
 ) -> Seen:
-    """Run `queuectl ARGS` on a pseudo terminal, type something, and return what it wrote to either stream.
-
-    Without colours and without a pager, unless env says otherwise.
-    """
+    """Run `queuectl ARGS` on a pseudo terminal, type something, and return what it wrote to either stream."""
     ours, theirs = pty.openpty()
-    shape = {"COLUMNS": str(width), "LINES": "50", "TERM": "xterm", "NO_COLOR": "1", "PAGER": "cat"}
+    env = {**os.environ, "COLUMNS": str(width), "LINES": "50", "TERM": "xterm", "NO_COLOR": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "queuectl", *args],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, **shape, **(env or {})},
+        env=env,
         cwd=cwd,
     )
     os.close(theirs)

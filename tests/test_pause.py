@@ -118,6 +118,25 @@ def _moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+def test_job_claimed_ahead_is_put_back(spool_dir: Path) -> None:
+    """A worker claims the next job in the step that ends one; paused between the two, it does not start it."""
+    spool = Spool(spool_dir)
+    list(spool.enqueue_many([{"id": "a", "command": "true"}, {"id": "b", "command": "true"}]))
+    seen: list[list[str]] = []
+
+    def say(line: str) -> None:
+        if line.startswith("completed"):
+            seen.append(where_is(spool_dir, "b"))
+            (spool_dir / "paused").touch()
+            worker._next_tick = 0.0
+
+    worker = Worker(spool_dir, drain=True, say=say)
+    worker.run()
+
+    assert seen == [["processing/worker-0"]]
+    assert where_is(spool_dir, "b") == ["pending"]
+
+
 def test_worker_that_is_started_on_a_paused_spool_says_so(
     spool_dir: Path, cli: Callable[..., Any], workers: Callable[..., Any]
 ) -> None:

@@ -106,6 +106,7 @@ HEADINGS = {
     queuectl enqueue --expires-in 2h --tag news "./post-headline.sh"
     queuectl enqueue --unique backup --timeout 2h "./backup.sh"   nothing, if one waits or runs
     queuectl enqueue '{"id": "job1", "command": "echo hello", "priority": 8}'
+    queuectl enqueue --wait "make test"                 as if it ran here: its output, its exit code
     queuectl enqueue --file jobs.json                  one job, a list, or one job a line
     make-jobs | queuectl enqueue --file -              the same from another program
     queuectl enqueue --each '*.wav' -- ffmpeg -i {} {stem}.mp3
@@ -188,6 +189,12 @@ HEADINGS = {
     "A crash or a power cut just then may leave the first of them queued.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print the ids and nothing else, one a line.")
+@click.option(
+    "--wait",
+    "-w",
+    is_flag=True,
+    help="Pass on what the job writes, and exit as its command does, after its last attempt. Ctrl+C cancels it.",
+)
 @click.pass_context
 def enqueue_command(
     ctx: click.Context,
@@ -198,8 +205,9 @@ def enqueue_command(
     each: tuple[str, ...],
     all_or_nothing: bool,
     quiet: bool,
+    wait: bool,
     **flags: Any,
-) -> None:
+) -> int:
     """Put jobs into the queue.
 
     TEXT is a command for the shell. If it starts with { it is a job in JSON; a shell group that starts so goes
@@ -209,6 +217,9 @@ def enqueue_command(
 
     With --each the command is a template. In a text for the shell the values are quoted, so leave out quotes around
     {}; a place where that would not be safe is refused. Put the GLOB itself in quotes, or your shell expands it.
+
+    With --wait, stdout and stderr are the job's; what queuectl has to say, the id too, goes to stderr. TERM, or a
+    terminal that is closed, leaves the job in the queue.
     """
     session = ctx.ensure_object(Session)
     argv = ctx.meta.get(_AFTER_DASHES)
@@ -221,6 +232,8 @@ def enqueue_command(
     else:
         _one_source(words, argv, command_text, file)
     fields = _fields(flags)
+    if wait and (each or file is not None):
+        raise Usage("--wait is for one job", hint="queuectl wait --help")
     if not each and "{" in fields.get("id", ""):
         raise Usage("--id has placeholders only with --each", hint="queuectl enqueue --help")
     if file is not None or each:
@@ -231,9 +244,17 @@ def enqueue_command(
             bulk.enqueue_file(session, file, fields, manner)
         else:
             bulk.enqueue_each(session, each, _template(words, argv, command_text), fields, manner)
-        return
+        return 0
     record = _record(words, argv, command_text)
-    job = session.spool.enqueue(quick.merged(record, fields))
+    return _enqueue_one(session, quick.merged(record, fields), quiet=quiet, wait=wait)
+
+
+def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait: bool) -> int:
+    job = session.spool.enqueue(record)
+    if wait and not job.skipped:
+        from queuectl.cli.attend import attend
+
+        return attend(session, job.id or "", [] if quiet else _lines(job))
     if session.json:
         render.json_array([_told_of(job)])
     elif job.skipped:
@@ -241,9 +262,12 @@ def enqueue_command(
             taken = KeyTaken(job.unique or "", job.id or "", job.state)
             render.line(f"skipped: {render.visible(str(taken))}")
     else:
-        render.line(f"{job.id}" if quiet else f"enqueued job {job.id}")
-        for job_id in [] if quiet else job.replaced:
-            render.line(f"replaced job {job_id}")
+        render.lines([job.id or ""] if quiet else _lines(job))
+    return 0
+
+
+def _lines(job: Job) -> list[str]:
+    return [f"enqueued job {job.id}", *(f"replaced job {job_id}" for job_id in job.replaced)]
 
 
 def _one_template(

@@ -32,7 +32,6 @@ _STREAMS = {"out": "Output", "err": "Errors"}
 
 @command(
     "show",
-    paged=True,
     examples="""
     queuectl dlq show job1
     queuectl dlq show job1 --lines 100

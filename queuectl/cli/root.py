@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from queuectl.cli.frame import Group, Session
+from queuectl.cli.frame import Group
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
@@ -17,44 +15,9 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
         ctx.exit()
 
 
-def _status(ctx: click.Context) -> Any:
-    """What who types the name alone wants to know: how things stand, and where help is."""
-    from queuectl.cli import render
-    from queuectl.cli.status import status_command
-
-    code = ctx.invoke(status_command)
-    if not ctx.ensure_object(Session).json:
-        render.note("queuectl --help shows what else there is")
-    return code
-
-
 root = Group(
     name="queuectl",
     callback=lambda: None,
-    bare=_status,
-    other_words={
-        "add": "enqueue",
-        "cat": "show",
-        "delete": "clear",
-        "info": "show",
-        "kill": "cancel",
-        "log": "logs",
-        "ls": "list",
-        "ps": "worker list",
-        "push": "enqueue",
-        "requeue": "dlq retry",
-        "retry": "dlq retry",
-        "rm": "clear",
-        "run": "worker start",
-        "start": "worker start",
-        "stop": "worker stop",
-        "submit": "enqueue",
-        "tail": "logs -f",
-        "validate": "check",
-        "version": "--version",
-        "help": "--help",
-        "workers": "worker list",
-    },
     params=[
         click.Option(
             ["--version"],
@@ -87,6 +50,7 @@ root = Group(
             "list": ("jobs", "List the jobs, all or those of one state."),
             "show": ("show", "Show everything about a job."),
             "logs": ("logs", "Print what a job wrote, or follow it."),
+            "wait": ("wait", "Wait until jobs have ended."),
             "hold": ("hold", "Keep waiting jobs from running."),
             "release": ("hold", "Let held jobs run."),
             "cancel": ("cancel", "Give a job up: end it if it runs, bury it if it waits."),
@@ -108,7 +72,6 @@ root = Group(
         },
         "Spool": {
             "config": ("config", "Read and change the settings of the spool."),
-            "purge": ("purge", "Delete old jobs that are over, and old output."),
             "clear": ("maintain", "Delete jobs, but never a running one."),
             "reindex": ("maintain", "Build the index anew from the folders."),
             "doctor": ("doctor", "Find what is wrong with the spool, and mend it."),
