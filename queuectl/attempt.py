@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from queuectl.config import Settings
     from queuectl.job import Job
     from queuectl.layout import Layout
+    from queuectl.runner import Runner, Running
 
 _OURS = ("QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", "QUEUECTL_MAX_RETRIES", "QUEUECTL_WORKER", "QUEUECTL_RUN")
 INTERRUPTED = "interrupted"
@@ -105,6 +106,25 @@ def signed(layout: Layout, worker: str) -> tuple[str, str] | None:
 def run_number(job: Job) -> int:
     """The number of the run that is under way or comes next, counted over the job's whole life."""
     return job.runs + 1
+
+
+def start(
+    runner: Runner, layout: Layout, job: Job, worker: str, settings: Settings, base: Mapping[str, str]
+) -> Running | Outcome:
+    """Have a job run, with the run lock in the hands of its processes.
+
+    Args:
+        base: the worker's environment.
+
+    Raises:
+        SpoolError: the output files or the lock cannot be made, which is not the job's fault.
+    """
+    mine = marks(layout, job, worker)
+    lock = run_lock(layout, worker, mine)
+    try:
+        return runner.start(prepare(layout, job, mine, settings, base, lock.fd))
+    finally:
+        lock.abandon()
 
 
 def prepare(

@@ -12,10 +12,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import expiry, files, recover
+from queuectl import claims, expiry, files, recover
 from queuectl.errors import QueuectlError
 from queuectl.index import Index
 from queuectl.layout import PENDING
+from queuectl.retention import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,15 +53,40 @@ class Chores:
 
     Args:
         say: takes a line about what was done.
+        say_once: the same, about what may be found again and again.
     """
 
-    def __init__(self, mover: Mover, say: Callable[[str], None]) -> None:
+    def __init__(self, mover: Mover, say: Callable[[str], None], say_once: Callable[[str], None]) -> None:
         self._layout, self._index, self._now = mover.layout, mover.index, mover.now
-        self._mover, self._say = mover, say
+        self._mover, self._say, self._say_once = mover, say, say_once
+        self._retention = Retention(mover, say)
         self._next = self._next_sweep = 0.0
         self._patience = EVERY
         self._next_return = 0.0
         self._packing: Iterator[None] | None = None
+        self._glance = claims.Glance(self._layout)
+        self._claimants: list[str] = []
+
+    def take_back(self, settings: Settings, mine: str, *, empty_handed: bool) -> None:
+        """Free what workers that are gone had in hand.
+
+        Args:
+            mine: the worker's own name.
+            empty_handed: it has no job in hand: what lies in its folder is an earlier holder's.
+
+        Raises:
+            OSError, sqlite3.Error: the disk or the index refused.
+        """
+        self._claimants = self._glance.busy(self._now())
+        given = self._layout, self._mover, settings
+        recover.abandoned(*given, self._say_once, mine=mine, busy=self._claimants)
+        if empty_handed and mine in self._claimants:
+            recover.leftovers(*given, mine, self._say_once)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is due, and no colleague had anything in hand when that was last looked at."""
+        return not self._claimants and time.monotonic() < self._next
 
     def begin(self, after: float | None) -> None:
         """See that the index may be believed.
@@ -112,7 +138,8 @@ class Chores:
             self._doubt()
             self._mover.keys.look_again()
             self._pack_logs(settings.compress_logs)
-            if not expiry.sweep(self._mover, self._say):
+            over = expiry.sweep(self._mover, self._say)
+            if not (self._retention.look(settings) and over):
                 self._next = now
 
     def _return_to_file(self, now: float) -> None:

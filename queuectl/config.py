@@ -45,6 +45,9 @@ class Settings:
     settle_time: float = 2
     min_free_space: int = 4 << 20
     durability: str = "full"
+    keep_done: int | str | None = None
+    keep_dead: int | str | None = None
+    keep_logs: int | str | None = None
     incoming: str | None = None
     incoming_users: str | None = None
 
@@ -99,6 +102,15 @@ def _exit_codes(value: object) -> list[int]:
     codes = [value] if isinstance(value, int) and not isinstance(value, bool) else value
     found: list[int] = fields.check_field("retry_on", codes)
     return found
+
+
+def _keep(value: object) -> int | str:
+    if isinstance(value, str) and value.strip()[-1:].isalpha():
+        times.parse_duration(value)
+        return value.strip()
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62:
+        return value
+    raise ValueError(f"must be an age, like 30d, or a number, like 1000, not {value!r}")
 
 
 def _names(value: object) -> str:
@@ -193,6 +205,14 @@ _ALL = (
         _durability,
         "full: what was enqueued survives a power cut; none: no wait for the disk",
     ),
+    Key("keep_done", None, _keep, "how long done jobs are kept, or how many: 30d, 1000; unset: for ever"),
+    Key("keep_dead", None, _keep, "how long dead jobs are kept, or how many; unset: for ever"),
+    Key(
+        "keep_logs",
+        None,
+        _keep,
+        "how long the output of runs is kept, or how many files; unset: like its job",
+    ),
     Key("incoming", None, _folder, "a folder from which other users' jobs are taken; unset: none"),
     Key("incoming_users", None, _names, "who may hand jobs in there, like `alice bob`; unset: nobody"),
 )
@@ -203,6 +223,9 @@ _EXAMPLES = {
     "give_up_on": "100",
     "jitter": "0.5",
     "compress_logs": "7d",
+    "keep_done": "30d",
+    "keep_dead": "30d",
+    "keep_logs": "7d",
 }
 KEYS: Mapping[str, Key] = {key.name: key for key in _ALL}
 """Every setting by its name, in the order in which they are shown."""

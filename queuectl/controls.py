@@ -11,6 +11,7 @@ from queuectl.errors import MoveError, QueuectlError, SpoolError
 from queuectl.layout import PROCESSING
 from queuectl.move_table import check
 from queuectl.questions import Questions
+from queuectl.row import micros
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from queuectl.filters import Filter
     from queuectl.job import Job
+    from queuectl.retention import Purged
     from queuectl.row import Row
 
 PAGE = 2000
@@ -229,6 +231,57 @@ class Controls(Questions):
         while rows := self._ask(lambda: self._index.list(state, PAGE, after)):  # noqa: B023 (asked at once)
             yield rows
             after = rows[-1].seq or 0
+
+    def purge(
+        self,
+        *,
+        older_than: float | str | None = None,
+        keep: int | None = None,
+        where: Filter | None = None,
+        logs_only: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Purged:
+        """Delete old jobs that are done or dead, with what they printed; the oldest first.
+
+        What has changed meanwhile stays, and so does what cannot be read as a job.
+
+        Args:
+            older_than: only what has been over for so long, in seconds or like "7d".
+            keep: never the newest so many of each state.
+            where: only these.
+            logs_only: delete what the jobs printed, and keep their records.
+            dry_run: only count.
+            progress: called with the number of jobs looked at so far.
+
+        Returns:
+            how many jobs and files of output were deleted, or would be, and their bytes.
+
+        Raises:
+            ValueError: older_than is no duration.
+            SpoolError: the disk refused.
+        """
+        from queuectl import retention, times
+
+        self.refresh()
+        before = None if older_than is None else micros(self._mover.now() - times.parse_duration(older_than))
+        states = [
+            name for name in ("completed", "dead") if not (where and where.states) or name in where.states
+        ]
+        only = None if where is None or where.is_open else {row.id for row in self.list(where=where)}
+        try:
+            return retention.purge(
+                self._mover,
+                before=before,
+                keep=keep or 0,
+                states=states,
+                only=only,
+                logs_only=logs_only,
+                dry_run=dry_run,
+                progress=progress,
+            )
+        except OSError as error:
+            raise SpoolError.from_os("delete", error.filename or self.layout.root, error) from None
 
     def _sync_deletions(self) -> None:
         """See that a power cut brings none of the deleted jobs back: a waiting one would run."""

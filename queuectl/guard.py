@@ -75,13 +75,17 @@ def as_owner(layout: Layout, owner: str, words: str) -> str:
 
 
 class Watch:
-    """Looks again and again, cheaply, whether a spool has been opened to others since its worker began."""
+    """Looks again and again, cheaply, whether a spool has been opened to others since its worker began.
+
+    Attributes:
+        above, within: what is looked at, beside the workers' folders: what lies above the spool, and what is its own.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         way = [*_ancestors(layout.root), *_ancestors(os.path.realpath(layout.root))]
-        self._above = tuple(dict.fromkeys(way))
-        self._within = (layout.root, *_folders(layout), layout.config_yaml, layout.config_json, layout.index)
+        self.above = tuple(dict.fromkeys(way))
+        self.within = (layout.root, *_folders(layout), layout.config_yaml, layout.config_json, layout.index)
 
     def look(self) -> str | None:
         """What lets others in, with the command that mends it; None when nothing does.
@@ -99,14 +103,14 @@ class Watch:
         claims: list[str] = []
         with suppress(OSError, SpoolError):
             claims = _folders_in(self._layout.processing)
-        for path in (*self._above, *self._within, *claims):
+        for path in (*self.above, *self.within, *claims):
             try:
                 status = os.stat(path)
             except OSError:
                 continue  # deleted under us: made again, or the business of others
             if status.st_uid not in trusted:
                 return True
-            if status.st_mode & _OTHERS_WRITE and not (status.st_mode & stat.S_ISVTX and path in self._above):
+            if status.st_mode & _OTHERS_WRITE and not (status.st_mode & stat.S_ISVTX and path in self.above):
                 return True
         return False
 

@@ -12,7 +12,7 @@ from queuectl import job as jobs
 from queuectl.errors import DuplicateId, InvalidJob, MoveError, SpoolError
 from queuectl.layout import DEAD, PENDING
 from queuectl.move_table import check
-from queuectl.row import Row, invalid_row, micros, row_of
+from queuectl.row import Row, invalid_row, is_file_of, micros, row_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -247,8 +247,11 @@ class HandMoves:
             self.index.put(row)
         return row
 
-    def forget(self, row: Row) -> bool:
-        """Delete a job and what it printed; False when it is gone already.
+    def forget(self, row: Row, *, unchanged: bool = False) -> bool:
+        """Delete a job's file, and the reason beside it; False when it is gone already.
+
+        Args:
+            unchanged: only if it still is the file that the row was made of; else it stays, and this is False.
 
         Raises:
             MoveError: it runs.
@@ -259,6 +262,8 @@ class HandMoves:
             )
         path = os.path.join(self.layout.root, row.place, row.name)
         with self.index.moving(row.place):
+            if unchanged and os.path.lexists(path) and not is_file_of(row, os.lstat(path)):
+                return False
             try:
                 files.delete(path)
             except FileNotFoundError:

@@ -21,7 +21,7 @@ from queuectl.errors import SpoolError
 from queuectl.foreign import Found, explanation, is_job_name
 from queuectl.layout import DEAD, DONE, PENDING
 from queuectl.reader import Reader
-from queuectl.row import RENEWED, Row, accept_as_indexed, invalid_row, micros
+from queuectl.row import RENEWED, Row, accept_as_indexed, invalid_row, is_file_of, micros
 from queuectl.second_core import in_two
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ class Intake:
             status = os.lstat(f"{self.layout.root}{os.sep}{row.place}{os.sep}{row.name}")
         except OSError:
             return False
-        return _is_file_of(row, status)
+        return is_file_of(row, status)
 
     def freshen(self, rows: list[Row]) -> bool:
         """Look whether files of these waiting jobs were edited in place; True when any row changed."""
@@ -306,7 +306,7 @@ class Intake:
         # Moved back by hand. A job that was given up by hand does not say so itself: its very file lay in dead/.
         lay_dead = old if old is not None and old.place == DEAD else self._left_dead.get(job.id or "")
         was_given_up = (
-            lay_dead is not None and found.status is not None and _is_file_of(lay_dead, found.status)
+            lay_dead is not None and found.status is not None and is_file_of(lay_dead, found.status)
         )
         if place == PENDING and (job.state in ("completed", "dead") or was_given_up):
             job.renew(found.arrived / 1e6)
@@ -392,8 +392,3 @@ _UNFINISHED = object()
 def _is_new_with_key(job: Job) -> bool:
     """Whether a file is a producer's that has a unique key, and not what queuectl wrote, or a person put back."""
     return job.unique is not None and job.created_at is job.updated_at is None
-
-
-def _is_file_of(row: Row, status: os.stat_result) -> bool:
-    """Whether this is the very file that the row was made of, unchanged."""
-    return (status.st_ino, status.st_mtime_ns, status.st_size) == (row.inode, row.mtime, row.size)

@@ -93,6 +93,8 @@ class Lookout:
         self._edits: Iterator[None] | None = None
         self._edits_at = 0.0
         self._told = 0
+        self._index_path = layout.index
+        self._others = False
 
     # -- what events name ------------------------------------------------------------------------------------------
 
@@ -282,6 +284,22 @@ class Lookout:
             self._watch.events = 0
             self.unsure = True
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is to be looked at until an event tells of something, which it will."""
+        return self._watch.tells_all and not (
+            self.unsure
+            or self._others
+            or self._intake.index.path != self._index_path
+            or self._beside
+            or self._watch.heard
+            or self._watch.written
+            or self._intake.unfinished
+            or self._sure_at is not None
+            or self._scan is not None
+            or self._edits is not None
+        )
+
     def doubt(self) -> float:
         """Seconds until the look that settles whether anything slipped in; endless if nothing can have."""
         at = self._safety_at if self.unsure else math.inf
@@ -326,7 +344,8 @@ class Lookout:
 
     def take_from_others(self, drops: Drops, settings: Settings, *, busy: bool) -> None:
         """Take in what other users dropped, if a folder is set up for that and no colleague is at it."""
-        if settings.incoming is None:
+        self._others = settings.incoming is not None
+        if not self._others:
             return
         lock = Lock.acquire(self._lock_path)
         if lock is not None:

@@ -127,6 +127,21 @@ class Lookups(Stamps):
         limit = -1 if which.limit is None else which.limit
         return self._rows(f"WHERE {condition} ORDER BY {which.order()} LIMIT ?", (*values, limit))
 
+    def over(self, state: str, moment: str, before: int, limit: int, offset: int) -> builtins.list[Row]:
+        """The jobs of a state that is the end, the oldest first.
+
+        Args:
+            moment: when a job was over, in SQL; there is an index of it.
+            before: in microseconds.
+            offset: pass so many over.
+        """
+        where = f"INDEXED BY jobs_over_{state} WHERE state = '{state}' AND {moment} < ?"
+        return self._rows(f"{where} ORDER BY {moment}, seq LIMIT ? OFFSET ?", (before, limit, offset))
+
+    def numbered(self, numbers: Sequence[int]) -> builtins.list[Row]:
+        """The rows with these numbers."""
+        return self._rows(f"WHERE seq IN ({', '.join(map(str, numbers))})") if numbers else []
+
     def with_key(self, key: str) -> builtins.list[Row]:
         """The jobs with this unique key that wait or run, in the order of their arrival."""
         states = "('pending', 'failed', 'processing')"

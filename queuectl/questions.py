@@ -304,7 +304,7 @@ class Questions:
 
     def notes(self) -> builtins.list[str]:
         """What a person should know beside the numbers."""
-        from queuectl import guard, room, seat
+        from queuectl import guard, retention, room, seat
         from queuectl.config import Settings
         from queuectl.shown import one_line
 
@@ -328,6 +328,7 @@ class Questions:
             found.append(
                 f"pending/{one_line(files.shown_name(overlooked[0]))} {those} ignored: a job's file is called NAME.json, in UTF-8"
             )
+        found += self._ask(lambda: retention.growth(self.layout, self._index, settings))
         if self._index.path == ":memory:":
             found.append("the index cannot be written here, so every look reads all folders")
         if folder := settings.incoming:

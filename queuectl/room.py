@@ -39,11 +39,17 @@ class Room:
         self._danger = danger
         self._paused = paused
         self._over = _ROOM_AGAIN
+        self._floor = 0
 
     @property
     def by_hand(self) -> bool:
         """Whether it is a person who wants nothing to be started."""
         return self.lacking is not None and self._over == _RESUMED
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether a look would find nothing new, unless others have got at the spool or somebody has paused it."""
+        return not (self.lacking or lack(self._path, self._floor))
 
     def look(self, floor: int) -> None:
         """Look again; floor is in bytes, 0 for none.
@@ -51,6 +57,7 @@ class Room:
         Raises:
             OSError: the filesystem cannot be asked.
         """
+        self._floor = floor
         before, over = self.lacking, self._over
         self.lacking, self._over = self._find(floor)
         # How many bytes are free is news only when it begins or ends to matter.

@@ -154,6 +154,11 @@ def row_of(
     return row
 
 
+def is_file_of(row: Row, status: os.stat_result) -> bool:
+    """Whether this is the very file that the row was made of, unchanged."""
+    return (status.st_ino, status.st_mtime_ns, status.st_size) == (row.inode, row.mtime, row.size)
+
+
 def invalid_row(job_id: str, name: str, status: os.stat_result, reason: str) -> Row:
     """The row of a file in dead/ that is no job."""
     return Row(

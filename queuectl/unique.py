@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from queuectl import files
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob, KeyTaken, QueuectlError, SpoolError
+from queuectl.row import is_file_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class UniqueKeys:
         path = os.path.join(self._layout.root, row.place, row.name)
         try:
             status = os.lstat(path)
-            if (status.st_ino, status.st_mtime_ns, status.st_size) != (row.inode, row.mtime, row.size):
+            if not is_file_of(row, status):
                 found = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
                 return found.unique == row.unique_key
         except FileNotFoundError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import attempt, claims, expiry, guard, pause, recover
+from queuectl import attempt, expiry, guard, pause, recover
 from queuectl.boot import boot_id
 from queuectl.chores import Chores
 from queuectl.errors import QueuectlError, SpoolError
@@ -23,6 +24,7 @@ from queuectl.room import Room
 from queuectl.runner import Ending, LocalRunner, Outcome
 from queuectl.seat import Seat
 from queuectl.spares import Spares, sweep
+from queuectl.still import Stillness
 from queuectl.trouble import Troubles
 from queuectl.wake import Bell, FolderWatch
 
@@ -81,13 +83,13 @@ class Worker:
         self._mover = Mover(self.layout, self._index, now)
         self._intake = Intake(self.layout, self._index, self._mover, self._in_force.look)
         self._watch = FolderWatch(self.layout.pending, self._bell)
-        safe, free = guard.Watch(self.layout).look, pause.Watch(self.layout).look
-        self._room = Room(self.layout.root, self._say_pause, safe, free)
+        safe = guard.Watch(self.layout)
+        self._room = Room(self.layout.root, self._say_pause, safe.look, pause.Watch(self.layout).look)
+        self._still = Stillness(self.layout, safe.above, safe.within)
         self._troubles = Troubles(self._say, self._index)
         self._lookout = Lookout(self.layout, self._intake, self._watch, self._troubles)
         self._drops = Drops(self._mover, self._troubles.say_once)
-        self._glance = claims.Glance(self.layout)
-        self._chores = Chores(self._mover, self._say)
+        self._chores = Chores(self._mover, self._say, self._troubles.say_once)
         self._environment = attempt.clean_environment()
         self._next_tick = 0.0
         self._is_over: Callable[[], bool] = lambda: False
@@ -197,6 +199,8 @@ class Worker:
         if now < self._next_tick:
             return
         self._next_tick = now + TICK
+        if not busy:
+            self._still.remember()
         self._look_at_notes()
         with self._troubles.outlive():
             if self._spares is not None:
@@ -210,11 +214,7 @@ class Worker:
             self._lookout.glance()
             if busy:
                 self._lookout.go_on()
-            claimants = self._glance.busy(self._now())
-            given = self.layout, self._mover, self._settings
-            recover.abandoned(*given, self._troubles.say_once, mine=self.name, busy=claimants)
-            if not busy and self._ready is None and self.name in claimants:
-                recover.leftovers(*given, self.name, self._troubles.say_once)
+            self._chores.take_back(self._settings, self.name, empty_handed=not busy and self._ready is None)
         # Each on its own: trouble with one must not keep the others from being looked at.
         with self._troubles.outlive():
             self._chores.look(mine=self.name, settings=self._settings)
@@ -311,7 +311,18 @@ class Worker:
                 timeout = min(timeout, max(0.0, due / 1e6 - self._now()))
             if ready and not self._room.lacking:
                 timeout = 0.0
-        self._bell.wait(timeout)
+            if not self._bell.wait(timeout) and not ready:
+                self._doze(math.inf if due is None else due / 1e6)
+
+    def _doze(self, moment: float) -> None:
+        """Sleep on, a second at a time, while nothing has changed that a whole look would find."""
+        rang = self._still.doze(self._bell.wait, lambda: min(TICK, moment - self._now()), self._stirs)
+        if rang is not None:
+            self._next_tick = time.monotonic() + TICK if rang else 0.0
+
+    def _stirs(self) -> bool:
+        quiet = self._lookout.at_rest and self._chores.at_rest and self._room.at_rest
+        return self._stopping or self._is_over() or not quiet
 
     def _is_drained(self) -> bool:
         """Whether nothing is left: no waiting job, and with wait_retries none that will wait or may come back."""
@@ -347,15 +358,8 @@ class Worker:
     def _run(self, claim: Claim) -> Outcome:
         if claim.job.on_crash == "dead":
             self._mover.make_durable(claim)
-        marks = attempt.marks(self.layout, claim.job, self.name)
-        lock = attempt.run_lock(self.layout, self.name, marks)
-        try:
-            prepared = attempt.prepare(
-                self.layout, claim.job, marks, self._settings, self._environment, lock.fd
-            )
-            running = self._runner.start(prepared)
-        finally:
-            lock.abandon()
+        given = claim.job, self.name, self._settings, self._environment
+        running = attempt.start(self._runner, self.layout, *given)
         if isinstance(running, Outcome):
             return running
         try:

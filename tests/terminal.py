@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -24,17 +25,25 @@ class Seen(NamedTuple):
 
 
 def on_terminal(
-    *args: str, typed: str = "", width: int = 120, timeout: float = 40, cwd: Path | None = None
+    *args: str,
+    typed: str = "",
+    width: int = 120,
+    timeout: float = 40,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Seen:
-    """Run `queuectl ARGS` on a pseudo terminal, type something, and return what it wrote to either stream."""
+    """Run `queuectl ARGS` on a pseudo terminal, type something, and return what it wrote to either stream.
+
+    Without colours and without a pager, unless env says otherwise.
+    """
     ours, theirs = pty.openpty()
-    env = {**os.environ, "COLUMNS": str(width), "LINES": "50", "TERM": "xterm", "NO_COLOR": "1"}
+    shape = {"COLUMNS": str(width), "LINES": "50", "TERM": "xterm", "NO_COLOR": "1", "PAGER": "cat"}
     process = subprocess.Popen(
         [sys.executable, "-m", "queuectl", *args],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=env,
+        env={**os.environ, **shape, **(env or {})},
         cwd=cwd,
     )
     os.close(theirs)

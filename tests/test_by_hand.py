@@ -407,8 +407,8 @@ def test_a_running_job_whose_file_is_deleted_is_forgotten(
 ) -> None:
     """processing/ is not for hands, but nothing breaks: the worker says so and lives on, the command line agrees."""
     workers(1)
-    drop(spool_dir, "job", command="sleep 0.7")
-    wait_until(lambda: where_is(spool_dir, "job") == ["processing/worker-0"])
+    drop(spool_dir, "job", command="touch $QUEUECTL_SPOOL/tmp/.began; sleep 0.7")
+    wait_until((spool_dir / "tmp" / ".began").exists)  # after the claim comes a moment in which it is read
     (spool_dir / "processing" / "worker-0" / "job.json").unlink()
     drop(spool_dir, "next", command="true")
     wait_until(lambda: finished(spool_dir, "next"))

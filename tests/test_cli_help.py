@@ -15,6 +15,7 @@ import pytest
 from terminal import on_terminal
 
 import queuectl
+from queuectl.cli.frame import Group
 from queuectl.cli.root import root
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 DOCUMENTED = {
     "enqueue", "worker start", "worker stop", "worker list", "worker logs", "status", "list", "show", "logs", "dlq list",
     "dlq show", "dlq edit", "dlq retry", "dlq clear", "config get", "config set", "config unset", "cancel", "clear", "reindex", "doctor",
-    "wait", "hold", "release", "pause", "resume", "drain", "demo", "completion", "check", "schema", "stats", "metrics",
-    "service print", "service install", "service uninstall",
+    "hold", "release", "pause", "resume", "drain", "demo", "completion", "check", "schema", "stats", "metrics",
+    "service print", "service install", "service uninstall", "purge", "wait",
 }  # fmt: skip
 
 
@@ -91,10 +92,61 @@ def test_examples_parse() -> None:
             command.make_context("x", words[: words.index(">")] if ">" in words else words)
 
 
-@pytest.mark.parametrize("words", [["-h"], [], ["--json"]])
-def test_bare_call_shows_the_page(cli: Cli, spool_dir: Path, words: list[str]) -> None:
-    """Who types the name alone learns what there is."""
-    assert cli(*words, expect=0).stdout == cli("--help", expect=0).stdout
+def test_bare_call_shows_how_things_stand(cli: Cli, spool_dir: Path) -> None:
+    """Who types the name alone sees the status, and where help is; a program gets the status alone."""
+    bare = cli(expect=0)
+
+    assert bare.stdout == cli("status", expect=0).stdout
+    assert bare.stderr == "queuectl --help shows what else there is\n"
+    assert json.loads(cli("--json", expect=0).stdout) == json.loads(cli("status", "--json").stdout)
+    assert cli("-h", expect=0).stdout == cli("--help", expect=0).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["ls"], "no command 'ls'; here it is 'list'\nhint: queuectl list --help"),
+        (
+            ["requeue", "job1"],
+            "no command 'requeue'; here it is 'dlq retry'\nhint: queuectl dlq retry --help",
+        ),
+        (["tail"], "no command 'tail'; here it is 'logs -f'\nhint: queuectl logs --help"),
+        (["HELP"], "no command 'HELP'; here it is '--help'\nhint: queuectl --help"),
+        (
+            ["worker", "kill"],
+            "no command 'kill'; here it is 'stop --force'\nhint: queuectl worker stop --help",
+        ),
+        (["dlq", "requeue"], "no command 'requeue'; here it is 'retry'\nhint: queuectl dlq retry --help"),
+        (["liist"], "no command 'liist'; the nearest is 'list'\nhint: queuectl list --help"),
+        (["xyzzy"], "no command 'xyzzy'\nhint: queuectl --help"),
+        (
+            ["list", "--limt", "3"],
+            "no such option '--limt'. Did you mean '--limit'?\nhint: queuectl list --help",
+        ),
+    ],
+)
+def test_wrong_word_is_answered_with_the_right_one(
+    cli: Cli, spool_dir: Path, words: list[str], told: str
+) -> None:
+    """Slips of the finger, and words that other tools have for it."""
+    done = cli(*words, expect=2)
+
+    assert (done.stdout, done.stderr) == ("", f"error: {told}\n")
+
+
+def test_words_of_other_tools_lead_to_commands_that_are_there() -> None:
+    """A suggestion that does not work would be worse than none, and no word hides a command."""
+    groups = [root, *(found for _, found in ALL if isinstance(found, Group))]
+    for group in groups:
+        ctx = click.Context(group, info_name="queuectl")
+        assert not set(group.other_words) & set(group.list_commands(ctx))
+        for right in group.other_words.values():
+            first, *rest = [word for word in right.split() if not word.startswith("-")] or [""]
+            found = group.get_command(ctx, first)
+            assert found is not None or right.startswith("--"), right
+            assert all(isinstance(found, click.Group) and found.get_command(ctx, word) for word in rest), (
+                right
+            )
 
 
 def test_bare_group_shows_its_page_as_an_error(cli: Cli, spool_dir: Path) -> None:

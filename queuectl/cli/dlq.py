@@ -33,6 +33,14 @@ dlq_command = Group(
     queuectl dlq retry --tag import --since 2h
     queuectl dlq clear
     """,
+    other_words={
+        "ls": "list",
+        "requeue": "retry",
+        "replay": "retry",
+        "rm": "clear",
+        "purge": "clear",
+        "cat": "show",
+    },
     sections={
         "Commands": {
             "list": ("dlq", "List the dead jobs, with the reasons."),
@@ -47,6 +55,7 @@ dlq_command = Group(
 
 @command(
     "list",
+    paged=True,
     examples="""
     queuectl dlq list
     queuectl dlq list --since 1d --exit-code 75 --sort -updated

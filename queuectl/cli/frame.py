@@ -121,6 +121,7 @@ class Command(_Placed):
 
     Args:
         headings: heading -> the names of the options that stand under it; others stand under Options.
+        paged: on a terminal its output goes through a pager, unless it follows something or --no-pager is given.
     """
 
     def __init__(
@@ -128,12 +129,33 @@ class Command(_Placed):
         *args: Any,
         examples: str = "",
         headings: Mapping[str, Sequence[str]] | None = None,
+        paged: bool = False,
         **attrs: Any,
     ) -> None:
         super().__init__(*args, **attrs)
         self.examples = examples
+        self._paged = paged
+        if paged:
+            text = "On a terminal: no pager, however long it is."
+            self.params.append(click.Option(["--no-pager"], is_flag=True, help=text))
         self.params += _shared_options()
         self._headings = {name: heading for heading, names in (headings or {}).items() for name in names}
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it, through a pager if that is wanted."""
+        if not self._paged:
+            return super().invoke(ctx)
+        direct = (
+            ctx.params.pop("no_pager", False) or ctx.params.get("follow") or ctx.ensure_object(Session).json
+        )
+        from queuectl.cli import render
+
+        if direct or not render.is_terminal():
+            return super().invoke(ctx)
+        from queuectl.cli.pager import paged
+
+        with paged():
+            return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings: forty in one list are read by nobody."""
@@ -166,7 +188,9 @@ class Group(_Placed, click.Group):
     Args:
         sections: heading -> {command name -> (module of queuectl.cli, one line of help)}. In its module the command
             is called as on the command line, with `_command` behind it.
-        hidden: commands that work and are not shown, by name -> module.
+        hidden_commands: commands that work and are not shown, by name -> module.
+        other_words: what people coming from elsewhere call a command -> the words that are right here.
+        bare: called when no command is named; None shows the help page as an error.
     """
 
     def __init__(
@@ -175,6 +199,8 @@ class Group(_Placed, click.Group):
         sections: Mapping[str, Mapping[str, tuple[str, str]]],
         examples: str,
         hidden_commands: Mapping[str, str] | None = None,
+        other_words: Mapping[str, str] | None = None,
+        bare: Callable[[click.Context], Any] | None = None,
         **attrs: Any,
     ) -> None:
         attrs.setdefault("invoke_without_command", True)
@@ -185,6 +211,8 @@ class Group(_Placed, click.Group):
         self.params += _shared_options()
         self._modules = {name: module for part in sections.values() for name, (module, _) in part.items()}
         self._modules.update(hidden_commands or {})
+        self.other_words = other_words or {}
+        self._bare = bare
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
         """The names to show, in the order of the help page."""
@@ -204,21 +232,31 @@ class Group(_Placed, click.Group):
         """Find the command; an unknown one is answered with the nearest names."""
         name = args[0]
         if name not in self._modules and not ctx.resilient_parsing:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, self.list_commands(ctx))
-            nearest = f"; the nearest is {near[0]!r}" if near else ""
-            hint = f"{ctx.command_path} {near[0]} --help" if near else f"{ctx.command_path} --help"
-            raise Usage(f"no command {name!r}{nearest}", hint=hint)
+            raise self._unknown(ctx, name)
         return super().resolve_command(ctx, args)
 
+    def _unknown(self, ctx: click.Context, name: str) -> Usage:
+        right = self.other_words.get(name.lower())
+        if right is not None:
+            words = right.split()
+            path = " ".join([ctx.command_path, *(word for word in words if not word.startswith("-"))])
+            return Usage(f"no command {name!r}; here it is {right!r}", hint=f"{path} --help")
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, self.list_commands(ctx))
+        nearest = f"; the nearest is {near[0]!r}" if near else ""
+        return Usage(
+            f"no command {name!r}{nearest}", hint=f"{' '.join([ctx.command_path, *near[:1]])} --help"
+        )
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; without one show the help page, which for a group within queuectl is a usage error."""
+        """Run the command; without one, what the group does then, else its help page as a usage error."""
         if ctx._protected_args:
             return super().invoke(ctx)
-        inner = ctx.parent is not None
-        click.echo(ctx.get_help(), err=inner)
-        return 2 if inner else 0
+        if self._bare is not None:
+            return self._bare(ctx)
+        click.echo(ctx.get_help(), err=True)
+        return 2
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (likewise)
         """Write the commands from the table, without importing any."""

@@ -25,6 +25,7 @@ LONG = 1000
 
 @command(
     "list",
+    paged=True,
     examples="""
     queuectl list
     queuectl list --state pending --sort next             in the order in which they will run

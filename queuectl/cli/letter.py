@@ -32,6 +32,7 @@ _STREAMS = {"out": "Output", "err": "Errors"}
 
 @command(
     "show",
+    paged=True,
     examples="""
     queuectl dlq show job1
     queuectl dlq show job1 --lines 100

@@ -25,6 +25,7 @@ PAUSE = 0.1
 
 @command(
     "logs",
+    paged=True,
     examples="""
     queuectl logs job1                        the last run: its output, and on stderr its error stream
     queuectl logs -f job1                     follow it until the job has ended, through its retries

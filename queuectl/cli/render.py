@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,6 +26,9 @@ _LINE = re.compile(f"[{_RISKY}]")
 _LINES = re.compile(f"[{_RISKY}]".replace("\0-\x1f", "\0-\x09\x0b-\x1f"))
 _NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _BETWEEN, _NARROWEST = 3, 12
+styled = True
+"""Whether what is drawn may be bold and coloured: not every pager lets that through."""
+
 STATE_STYLES = {"processing": "cyan", "completed": "green", "failed": "yellow", "dead": "red"}
 
 
@@ -90,13 +93,32 @@ def lines_of_cells(rows: Iterable[Iterable[str]]) -> None:
         _write(part)
 
 
+_held: list[str] | None = None
+
+
 def note(text: str) -> None:
     """Tell the person something that is no result: on stderr, one line."""
-    if sys.stderr is not None:
+    if _held is not None:
+        _held.append(text)
+    elif sys.stderr is not None:
         if sys.stdout is not None:
             sys.stdout.flush()
         sys.stderr.write(visible(text) + "\n")
         sys.stderr.flush()
+
+
+def hold_notes() -> None:
+    """Keep notes back while a pager has the screen."""
+    global _held
+    _held = []
+
+
+def let_notes_go() -> None:
+    """Tell what was kept back."""
+    global _held
+    texts, _held = _held or [], None
+    for text in texts:
+        note(text)
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
@@ -144,7 +166,27 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """A rich console that takes text as text: no markup, no emoji, no guessed colours."""
     from rich.console import Console
 
-    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # noqa: PLE0704 (called where it was caught; it would end the process with exit code 1)
+
+    colours: Literal["auto"] | None = "auto" if styled else None
+    return Plain(
+        stderr=stderr,
+        width=width,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        no_color=not _wants_colour(),
+        color_system=colours,
+    )
+
+
+def _wants_colour() -> bool:
+    """Whether nothing in the environment speaks against colour: see no-color.org and bixense.com/clicolors."""
+    import os
+
+    return not os.environ.get("NO_COLOR") and os.environ.get("CLICOLOR") != "0"
 
 
 def table(

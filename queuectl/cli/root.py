@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from queuectl.cli.frame import Group
+from queuectl.cli.frame import Group, Session
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
@@ -15,9 +17,44 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
         ctx.exit()
 
 
+def _status(ctx: click.Context) -> Any:
+    """What who types the name alone wants to know: how things stand, and where help is."""
+    from queuectl.cli import render
+    from queuectl.cli.status import status_command
+
+    code = ctx.invoke(status_command)
+    if not ctx.ensure_object(Session).json:
+        render.note("queuectl --help shows what else there is")
+    return code
+
+
 root = Group(
     name="queuectl",
     callback=lambda: None,
+    bare=_status,
+    other_words={
+        "add": "enqueue",
+        "cat": "show",
+        "delete": "clear",
+        "info": "show",
+        "kill": "cancel",
+        "log": "logs",
+        "ls": "list",
+        "ps": "worker list",
+        "push": "enqueue",
+        "requeue": "dlq retry",
+        "retry": "dlq retry",
+        "rm": "clear",
+        "run": "worker start",
+        "start": "worker start",
+        "stop": "worker stop",
+        "submit": "enqueue",
+        "tail": "logs -f",
+        "validate": "check",
+        "version": "--version",
+        "help": "--help",
+        "workers": "worker list",
+    },
     params=[
         click.Option(
             ["--version"],
@@ -72,6 +109,7 @@ root = Group(
         },
         "Spool": {
             "config": ("config", "Read and change the settings of the spool."),
+            "purge": ("purge", "Delete old jobs that are over, and old output."),
             "clear": ("maintain", "Delete jobs, but never a running one."),
             "reindex": ("maintain", "Build the index anew from the folders."),
             "doctor": ("doctor", "Find what is wrong with the spool, and mend it."),

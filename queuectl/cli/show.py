@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 @command(
     "show",
+    paged=True,
     examples="""
     queuectl show job1
     queuectl show job1 --json | jq .history

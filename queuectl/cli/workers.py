@@ -33,6 +33,13 @@ worker_command = Group(
     queuectl worker list                      who runs what
     queuectl worker stop                      finish the jobs in hand, then leave
     """,
+    other_words={
+        "ls": "list",
+        "ps": "list",
+        "status": "list",
+        "kill": "stop --force",
+        "tail": "logs -f",
+    },
     sections={
         "Commands": {
             "start": ("workers", "Start workers, in the background or here."),

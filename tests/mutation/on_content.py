@@ -119,8 +119,8 @@ MIRROR = (
     Mutant(
         "index: a look for edits takes all the time",
         "lookout.py",
-        "        if began < self._edits_at:\n            return\n",
-        "",
+        "        if began < self._edits_at or not self._intake.index.usable:\n",
+        "        if not self._intake.index.usable:\n",
         ("tests/test_belief.py::test_a_long_look_for_edits_does_not_hold_the_jobs_up",),
     ),
     Mutant(

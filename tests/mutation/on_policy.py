@@ -163,3 +163,58 @@ KEYS = (
     ),
 )
 """Unique keys."""
+
+_KEPT = "tests/test_retention.py::test_"
+
+KEPT = (
+    Mutant(
+        "retention: what has changed loses its logs",
+        "retention.py",
+        "        if is_file_of(row, status) and not files.is_strangers(status):",
+        "        if True:",
+        (f"{_KEPT}what_has_changed_meanwhile_stays",),
+    ),
+    Mutant(
+        "retention: what changes at the last moment goes",
+        "hand_moves.py",
+        "            if unchanged and os.path.lexists(path) and not is_file_of(row, os.lstat(path)):",
+        "            if False:",
+        (f"{_KEPT}what_changes_at_the_last_moment_stays",),
+    ),
+    Mutant(
+        "retention: what cannot be read goes",
+        "retention.py",
+        "    except (OSError, files.Unfit, InvalidJob):\n        return None\n    return None",
+        "    except (OSError, files.Unfit, InvalidJob):\n        return 0\n    return None",
+        (f"{_KEPT}what_cannot_be_read_as_a_job_stays",),
+    ),
+    Mutant(
+        "retention: what may not go keeps all others",
+        "retention.py",
+        "                    self._passed[state] += 1\n",
+        "                    pass\n",
+        (f"{_KEPT}what_cannot_be_read_as_a_job_stays",),
+    ),
+    Mutant(
+        "retention: a wait counts as time in dead/",
+        "retention.py",
+        '_OVER = "max(coalesce(updated_at, 0), arrived)"',
+        '_OVER = "coalesce(updated_at, arrived)"',
+        (f"{_KEPT}a_job_given_up_by_hand_counts_from_then",),
+    ),
+    Mutant(
+        "retention: the record goes before its logs",
+        "retention.py",
+        "    logs = size = 0\n    for path in",
+        "    if not logs_only:\n        mover.forget(row, unchanged=True)\n    logs = size = 0\n    for path in",
+        (f"{_KEPT}dying_in_the_middle_leaves_whole_records",),
+    ),
+    Mutant(
+        "retention: a slice has no end",
+        "retention.py",
+        "        until = time.monotonic() + SLICE",
+        "        until = time.monotonic() + 1e9",
+        (f"{_KEPT}a_slice_is_short_and_the_next_one_goes_on",),
+    ),
+)
+"""What is deleted, and what is not."""

@@ -15,15 +15,15 @@ TRUST = (
     Mutant(
         "guard: one look at the start will do",
         "worker.py",
-        "self._say_pause, safe, free)",
-        "self._say_pause, paused=free)",
+        "self._say_pause, safe.look, pause.Watch(self.layout).look)",
+        "self._say_pause, paused=pause.Watch(self.layout).look)",
         (f"{_GUARD}a_spool_opened_under_its_workers_stops_them[group]",),
     ),
     Mutant(
         "guard: folders above are not watched",
         "guard.py",
-        "in (*self._above, *self._within, *claims):",
-        "in (*self._within, *claims):",
+        "in (*self.above, *self.within, *claims):",
+        "in (*self.within, *claims):",
         (f"{_GUARD}a_spool_opened_under_its_workers_stops_them[above]",),
     ),
     Mutant(

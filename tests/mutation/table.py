@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from .on_content import INTAKE, MIRROR
 from .on_disk import CLOBBER, ORDERS, SYNCS
-from .on_policy import KEYS, RETRIES
+from .on_policy import KEPT, KEYS, RETRIES
 from .on_processes import ENDS, IDENTITY, LOCKS
 from .on_trust import TRUST
 
-MUTANTS = (*SYNCS, *ORDERS, *CLOBBER, *LOCKS, *IDENTITY, *ENDS, *MIRROR, *INTAKE, *TRUST, *RETRIES, *KEYS)
+MUTANTS = (
+    *SYNCS,
+    *ORDERS,
+    *CLOBBER,
+    *LOCKS,
+    *IDENTITY,
+    *ENDS,
+    *MIRROR,
+    *INTAKE,
+    *TRUST,
+    *RETRIES,
+    *KEYS,
+    *KEPT,
+)

@@ -1,0 +1,148 @@
+"""An idle worker sleeps on while nothing changes, and misses nothing for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from queuectl import Spool, Worker, guard, still
+from queuectl.layout import Layout
+from queuectl.still import Stillness
+
+from support import drop, finished, load, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def spool(spool_dir: Path) -> Path:
+    Spool(spool_dir).refresh()
+    (spool_dir / "processing" / "worker-7").mkdir(mode=0o700)
+    return spool_dir
+
+
+def stillness(spool: Path) -> Stillness:
+    layout = Layout(spool)
+    watched = guard.Watch(layout)
+    return Stillness(layout, watched.above, watched.within)
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "a drop": lambda spool: drop(spool, "job", command="true"),
+    "given up by hand": lambda spool: (spool / "dead" / "job.json").touch(),
+    "a claim": lambda spool: (spool / "processing" / "worker-7" / "job.json").touch(),
+    "another worker": lambda spool: (spool / "processing" / "worker-8").mkdir(),
+    "a note": lambda spool: (spool / "data" / "workers" / "worker-7.stop").touch(),
+    "settings": lambda spool: (spool / "config.yaml").write_text("timeout: 5\n"),
+    "paused": lambda spool: (spool / "paused").touch(),
+    "opened": lambda spool: (spool / "done").chmod(0o770),
+    "opened above": lambda spool: spool.parent.chmod(0o777),
+    "another index": lambda spool: os.replace(spool / "data" / "copy", spool / "data" / "queuectl.db"),
+    "a row": lambda spool: Spool(spool).enqueue("true"),
+    "pending moved away": lambda spool: os.renames(spool / "pending", spool / "away" / "pending"),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_whatever_a_whole_look_would_find_shows(
+    spool: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Each change of which a worker learns in its second shows in what it looks at while it dozes."""
+    monkeypatch.setattr(still, "SETTLED", -(10**18))
+    index = Spool(spool)
+    index.refresh()
+    (spool / "data" / "copy").write_bytes((spool / "data" / "queuectl.db").read_bytes())
+    seen = stillness(spool)
+    assert not seen.holds()
+    seen.remember()
+    assert seen.holds()
+    mode = spool.parent.stat().st_mode & 0o777
+    try:
+        CHANGES[how](spool)
+        assert not seen.holds()
+    finally:
+        spool.parent.chmod(mode)
+
+
+def test_what_has_just_changed_is_not_believed(spool: Path) -> None:
+    """A second change within a tick of the clock of files would leave the same time."""
+    seen = stillness(spool)
+    seen.remember()
+    assert not seen.holds()
+
+
+@pytest.fixture
+def idle_worker(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """A worker at rest, with its looks counted."""
+    monkeypatch.setattr(still, "SETTLED", 100_000_000)
+    worker = Worker(spool_dir)
+    looks = worker.__dict__["looks"] = []
+    remember = worker._still.remember
+
+    def counted() -> None:
+        looks.append(time.monotonic())
+        remember()
+
+    monkeypatch.setattr(worker._still, "remember", counted)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    yield worker
+    worker.stop()
+    thread.join()
+
+
+def test_a_worker_at_rest_looks_at_everything_every_five_seconds_only(idle_worker: Worker) -> None:
+    """In between it makes sure that nothing has changed, and stays asleep."""
+    looks: list[float] = idle_worker.__dict__["looks"]
+    wait_until(lambda: len(looks) > 3 and looks[-1] - looks[-2] > 4, timeout=30)
+
+
+HOLDS = """
+import os, sys, time
+from queuectl import Worker
+worker = Worker(sys.argv[1])
+worker.take_seat()
+os.makedirs(worker.layout.claims(worker.name), exist_ok=True)
+os.rename(sys.argv[2], os.path.join(worker.layout.claims(worker.name), "job.json"))
+print("holds", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_dead_colleagues_job_is_taken_back_by_one_that_dozes(
+    spool_dir: Path, idle_worker: Worker, tmp_path: Path
+) -> None:
+    """Within two seconds: a colleague that has something in hand is looked at every second."""
+    looks: list[float] = idle_worker.__dict__["looks"]
+    wait_until(lambda: len(looks) > 3 and looks[-1] - looks[-2] > 4, timeout=30)
+    (tmp_path / "job").write_text('{"command": "true"}')
+    words = [sys.executable, "-c", HOLDS, str(spool_dir), str(tmp_path / "job")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as colleague:
+        assert colleague.stdout
+        assert colleague.stdout.readline() == b"holds\n"
+        held = time.monotonic()
+        wait_until(
+            lambda: time.monotonic() > held + 2.5
+        )  # it dozes beside a colleague by now, if it ever does
+        assert not finished(spool_dir, "job")
+        colleague.kill()
+        began = time.monotonic()
+    wait_until(lambda: finished(spool_dir, "job"), timeout=20)
+    assert time.monotonic() - began < 5
+
+
+def test_a_due_job_wakes_one_that_dozes(spool_dir: Path, idle_worker: Worker) -> None:
+    """To the moment, and not at the next whole look."""
+    moment = time.time() + 4
+    drop(spool_dir, "job", command="true", run_at=moment)
+    wait_until(lambda: finished(spool_dir, "job"), timeout=20)
+    record: dict[str, Any] = load(spool_dir / "done" / "job.json")
+    assert 0 <= Spool(spool_dir).get("job").started_at - moment < 0.8, record  # type: ignore[operator]
