@@ -158,6 +158,18 @@ class Lookups(Stamps):
         where = "INDEXED BY jobs_expires WHERE expires < ? AND place = 'pending' ORDER BY expires LIMIT ?"
         return self._rows(where, (now, limit))
 
+    def next_up(self, limit: int) -> builtins.list[Row]:
+        """The waiting jobs that are first in order, then those that are due first."""
+        rows = self._rows("WHERE ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT ?", (limit,))
+        rest = limit - len(rows)
+        return rows + (self._rows("WHERE due IS NOT NULL ORDER BY due, seq LIMIT ?", (rest,)) if rest else [])
+
+    def last_ended(self, limit: int) -> builtins.list[Row]:
+        """The jobs of which an attempt ended last, or that were given up last; the latest first."""
+        ended = "state IN ('completed', 'failed', 'dead')"
+        order = "coalesce(finished_at, updated_at, arrived) DESC, seq DESC"
+        return self._rows(f"NOT INDEXED WHERE {ended} ORDER BY {order} LIMIT ?", (limit,))
+
     def next_seq(self) -> int:
         """A number behind all others, for a job that goes to the end of the line."""
         return _number(self._one("SELECT coalesce(max(seq), 0) + 1 FROM jobs"))

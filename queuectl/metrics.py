@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from queuectl.seat import WorkerInfo
 
-_EARLIEST = "SELECT min(ready_key + 60000000 * priority) FROM jobs WHERE ready_key IS NOT NULL"
+_EARLIEST = """SELECT min(moment) FROM (
+ SELECT min(ready_key + 60000000 * priority) AS moment FROM jobs WHERE ready_key IS NOT NULL
+ UNION ALL SELECT min(due) FROM jobs WHERE due IS NOT NULL)"""
 
 
 class Collected:
@@ -73,8 +75,9 @@ def of_jobs(db: sqlite3.Connection, counts: Mapping[str, int], now: float) -> It
 
     yield _labelled("queuectl_jobs", "Jobs that are in the spool now, by state.", "state", counts)
     ready = one("SELECT count(*) FROM jobs WHERE ready_key IS NOT NULL")
-    scheduled = one("SELECT count(*) FROM jobs WHERE due IS NOT NULL AND state = 'pending'")
-    retried = one("SELECT count(*) FROM jobs WHERE due IS NOT NULL AND state = 'failed'")
+    ready += one(f"SELECT count(*) FROM jobs WHERE due <= {now * 1e6:.0f}")
+    later = f"SELECT count(*) FROM jobs WHERE due > {now * 1e6:.0f} AND state ="
+    scheduled, retried = one(f"{later} 'pending'"), one(f"{later} 'failed'")
     held = counts["pending"] + counts["failed"] - ready - scheduled - retried
     waits = {"worker": ready, "run_at": scheduled, "retry": retried, "release": max(0, held)}
     words = (

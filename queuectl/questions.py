@@ -227,6 +227,16 @@ class Questions:
         except JobNotFound:
             return False
 
+    def next_up(self, limit: int) -> builtins.list[Row]:
+        """The waiting jobs in the order in which they will run; then those for later, the soonest first."""
+        self.refresh()
+        return self._ask(lambda: self._index.next_up(limit))
+
+    def last_ended(self, limit: int) -> builtins.list[Row]:
+        """The jobs that ended last, or whose attempt did; the latest first."""
+        self.refresh()
+        return self._ask(lambda: self._index.last_ended(limit))
+
     def stats(self, where: Filter | None = None, *, by: str | None = None) -> Stats:
         """How the jobs that a filter describes have ended: how many, how well, how long they waited and ran.
 

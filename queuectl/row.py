@@ -71,7 +71,8 @@ class Row:
     def waited(self, now: int) -> int | None:
         """For how many microseconds it could have run; None when it cannot yet, or does not wait."""
         if self.ready_key is None:
-            return None
+            # Due already, and no worker is there to let it into the order.
+            return now - self.due if self.due is not None and self.due <= now else None
         return max(0, now - self.ready_key - _OF_A_PRIORITY * (self.priority or 5))
 
     def effective(self, now: int) -> float | None:

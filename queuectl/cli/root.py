@@ -97,6 +97,7 @@ root = Group(
             "worker": ("workers", "Start, stop and watch the processes that run jobs."),
             "service": ("service", "Have systemd or launchd keep workers running."),
             "status": ("status", "Count the jobs in each state, and the workers."),
+            "top": ("top", "Watch workers and jobs on a full screen, with keys to act on them."),
             "stats": ("stats", "Say how jobs have gone: how many, how well, how long."),
             "metrics": ("metrics", "Print how the spool stands for Prometheus."),
             "pause": ("pause", "Have no worker start another job."),
