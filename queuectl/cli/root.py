@@ -115,6 +115,7 @@ root = Group(
             "reindex": ("maintain", "Build the index anew from the folders."),
             "doctor": ("doctor", "Find what is wrong with the spool, and mend it."),
             "demo": ("demo", "Run the example spool and show what happens."),
+            "man": ("man", "Print the manual page."),
             "completion": ("completion", "Print the script that lets your shell complete commands and ids."),
         },
     },
