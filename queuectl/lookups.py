@@ -127,6 +127,21 @@ class Lookups(Stamps):
         limit = -1 if which.limit is None else which.limit
         return self._rows(f"WHERE {condition} ORDER BY {which.order()} LIMIT ?", (*values, limit))
 
+    def ids(self, beginning: str, states: Sequence[str], limit: int) -> builtins.list[str]:
+        """Ids of jobs that begin so, in these states or in all; without a beginning the latest come first."""
+        where, values = ["id >= ?", "id < ?"], [beginning, f"{beginning}~"]
+        if states:
+            where.append(f"state IN ({', '.join('?' * len(states))})")
+            values += states
+        order = "id" if beginning else "seq DESC"
+        query = f"SELECT id FROM jobs WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
+        return [_text(job_id) for (job_id,) in self.db.execute(query, (*values, limit))]
+
+    def tags(self) -> builtins.list[str]:
+        """The tags that jobs have, in order."""
+        found = self.db.execute("SELECT DISTINCT tags FROM jobs WHERE tags IS NOT NULL LIMIT 10000")
+        return sorted({tag for (tags,) in found for tag in _text(tags).split()})
+
     def over(self, state: str, moment: str, before: int, limit: int, offset: int) -> builtins.list[Row]:
         """The jobs of a state that is the end, the oldest first.
 

@@ -207,6 +207,16 @@ class Questions:
             return self._ask(lambda: self._listed(lambda: self._index.list(state, limit)))
         return self._ask(lambda: self._selected(where))
 
+    def ids(self, beginning: str = "", *states: str, limit: int = 200) -> builtins.list[str]:
+        """Ids that begin so, in these states or in all; without a beginning the latest jobs come first."""
+        self.refresh()
+        return self._ask(lambda: self._index.ids(beginning, states, limit))
+
+    def tags(self) -> builtins.list[str]:
+        """The tags that jobs have, in order."""
+        self.refresh()
+        return self._ask(self._index.tags)
+
     def _listed(self, look: Callable[[], builtins.list[Row]]) -> builtins.list[Row]:
         rows = look()
         return look() if self._intake.freshen(rows) else rows

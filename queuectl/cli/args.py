@@ -14,6 +14,8 @@ from queuectl.errors import QueuectlError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from queuectl.spool import Spool
+
     Check = Callable[[click.Context, click.Parameter, Any], Any]
 
 __all__ = [
@@ -22,9 +24,13 @@ __all__ = [
     "changes",
     "checked",
     "complete_ids",
+    "complete_tags",
+    "complete_words",
+    "complete_workers",
     "duration",
     "job_argument",
     "job_field",
+    "known",
     "number",
     "plain_text",
     "whole",
@@ -102,17 +108,44 @@ def plain_text(text: str) -> str:
     return text
 
 
+def known(ctx: click.Context, ask: Callable[[Spool], list[str]]) -> list[str]:
+    """What the spool knows, for completion, which never complains and makes no spool."""
+    import os
+    import sqlite3
+
+    try:
+        spool = ctx.ensure_object(Session).spool
+        return ask(spool) if os.path.isdir(spool.layout.root) else []
+    except (QueuectlError, OSError, sqlite3.Error):
+        return []
+
+
+def complete_words(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Complete one of these words."""
+    return lambda _ctx, _param, incomplete: [word for word in words if word.startswith(incomplete)]
+
+
+def complete_tags(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a tag that some job has."""
+    return [tag for tag in known(ctx, lambda spool: spool.tags()) if tag.startswith(incomplete)]
+
+
+def complete_workers(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a worker, of one that has left too."""
+    from queuectl import seat
+
+    return [
+        name for name in known(ctx, lambda spool: seat.names(spool.layout)) if name.startswith(incomplete)
+    ]
+
+
 def complete_ids(*states: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """Complete the ids of jobs in these states, all when none is named. Completion never complains."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-        try:
-            rows = ctx.ensure_object(Session).spool.list()
-        except (QueuectlError, OSError):
-            return []
         given = set(ctx.args) | set(ctx.params.get("ids") or ())
-        wanted = [row.id for row in rows if not states or row.state in states]
-        return [job_id for job_id in wanted if job_id.startswith(incomplete) and job_id not in given][:200]
+        found = known(ctx, lambda spool: spool.ids(incomplete, *states))
+        return [job_id for job_id in found if job_id not in given]
 
     return complete
 

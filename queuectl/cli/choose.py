@@ -83,16 +83,6 @@ def complete_states(_ctx: click.Context, _param: click.Parameter, incomplete: st
     return [name for name in (*STATES, "done") if name.startswith(incomplete)]
 
 
-def complete_tags(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete a tag that some job has."""
-    try:
-        rows = ctx.ensure_object(Session).spool.list()
-    except (QueuectlError, OSError):
-        return []
-    found = {name for row in rows for name in (row.tags or "").split()}
-    return sorted(name for name in found if name.startswith(incomplete))
-
-
 def _complete_sorts(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     return [name for name in SORTS if name.startswith(incomplete)]
 
@@ -130,7 +120,7 @@ def _filters() -> list[click.Option]:
             read=tag,
             metavar="TAG",
             multiple=True,
-            shell_complete=complete_tags,
+            shell_complete=takes.complete_tags,
             help="With this tag. Repeated: with all of them.",
         ),
         _option("--since", read=moment, metavar="WHEN", help="Last changed since: 2h, 7d, or a moment."),
@@ -144,7 +134,13 @@ def _filters() -> list[click.Option]:
             multiple=True,
             help="That ended with it. May be repeated.",
         ),
-        _option("--worker", read=text, metavar="NAME", help="That this worker runs, or ran last."),
+        _option(
+            "--worker",
+            read=text,
+            metavar="NAME",
+            shell_complete=takes.complete_workers,
+            help="That this worker runs, or ran last.",
+        ),
         _option(
             "--held/--not-held",
             read=None,

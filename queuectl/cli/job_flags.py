@@ -31,6 +31,7 @@ _OPTIONS = (
         metavar="NAME",
         multiple=True,
         callback=_tags,
+        shell_complete=takes.complete_tags,
         help="Find it by this. May be given again.",
     ),
     click.option("--hold", is_flag=True, default=None, help="It waits until it is released."),
@@ -43,6 +44,7 @@ _OPTIONS = (
     click.option(
         "--if-exists",
         metavar="skip|replace|queue",
+        shell_complete=takes.complete_words("skip", "replace", "queue"),
         callback=takes.job_field("if_exists"),
         help="If one has it: queue nothing (skip, the default), give up the one that waits, or run after it.",
     ),

@@ -1,0 +1,122 @@
+"""Tab offers what is there: in a spool of a million jobs as quickly as in a small one, and never with a complaint."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from queuectl import Spool
+
+from support import drain, drop_bytes, run_cli
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def offered(line: str, env: dict[str, str] | None = None) -> list[str]:
+    """What bash is offered behind this line; the last word is the one that is being typed."""
+    words = line.split(" ")
+    variables = {
+        "_QUEUECTL_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+        **(env or {}),
+    }
+    done = run_cli(env=variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [found.partition(",")[2] for found in done.stdout.splitlines() if found]
+
+
+@pytest.fixture
+def jobs(spool_dir: Path) -> Spool:
+    """Jobs in several states, with tags; a worker that has been there."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="alpha", tags=["night", "media/video"])
+    spool.enqueue("exit 1", id="beta", max_retries=1, tags=["night"])
+    spool.enqueue("true", id="gamma")
+    drain(spool_dir)
+    spool.enqueue("true", id="another", tags=["mail"])
+    return spool
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("queuectl show ", ["another", "gamma", "beta", "alpha"]),
+        ("queuectl show a", ["alpha", "another"]),
+        ("queuectl logs g", ["gamma"]),
+        ("queuectl dlq retry ", ["beta"]),
+        ("queuectl cancel ", ["another"]),
+        ("queuectl cancel another ", []),
+        ("queuectl list --state p", ["pending", "processing"]),
+        ("queuectl list --tag ", ["mail", "media/video", "night"]),
+        ("queuectl list --tag me", ["media/video"]),
+        ("queuectl enqueue --tag n", ["night"]),
+        ("queuectl enqueue --if-exists s", ["skip"]),
+        ("queuectl list --worker ", ["worker-0"]),
+        ("queuectl config get max-r", ["max_retries"]),
+        ("queuectl config set time", ["timeout"]),
+        ("queuectl list --sort prio", ["priority"]),
+        ("queuectl service print --for l", ["launchd"]),
+        ("queuectl serv", ["service"]),
+        ("queuectl dlq re", ["retry"]),
+        ("queuectl completion f", ["fish"]),
+    ],
+)  # fmt: skip
+def test_what_is_there_is_offered(jobs: Spool, line: str, words: list[str]) -> None:
+    """Ids in the states in which the command makes sense, tags, states, workers, settings, commands, words of options."""
+    assert offered(line) == words
+
+
+def test_options_are_offered(spool_dir: Path) -> None:
+    """A dash offers what the command takes."""
+    assert {"--state", "--tag", "--json", "--no-pager"} <= set(offered("queuectl list -"))
+
+
+@pytest.mark.parametrize("line", ["queuectl show ", "queuectl list --tag ", "queuectl list --worker "])
+def test_without_a_spool_nothing_is_offered_and_none_is_made(spool_dir: Path, line: str) -> None:
+    """Tab in an empty home must leave it empty."""
+    assert offered(line) == []
+    assert not spool_dir.exists()
+
+
+def test_spool_that_cannot_be_read_offers_nothing(spool_dir: Path) -> None:
+    """A file in the place of the spool, a broken setting: no complaint in the middle of a line."""
+    spool_dir.write_text("no folder")
+    assert offered("queuectl show ") == []
+    spool_dir.unlink()
+    drop_bytes(spool_dir, "a.json", b'{"command": "true"}')
+    (spool_dir / "config.yaml").write_text("timeout: soon\n")
+    assert offered("queuectl show b") == []
+
+
+def test_ids_that_were_dropped_are_offered_too(spool_dir: Path) -> None:
+    """The folders are the truth for Tab as well."""
+    drop_bytes(spool_dir, "dropped.json", b'{"command": "true"}')
+
+    assert offered("queuectl show d") == ["dropped"]
+
+
+def test_no_more_is_offered_than_a_person_can_read(jobs: Spool) -> None:
+    """Of thousands of jobs the latest come; a beginning finds the others."""
+    list(jobs.enqueue_many({"id": f"job-{n:04}", "command": "true"} for n in range(1200)))
+
+    first = offered("queuectl show ")
+    assert (len(first), first[0]) == (200, "job-1199")
+    assert offered("queuectl show job-0007") == ["job-0007"]
+    assert offered("queuectl show al") == ["alpha"]
+
+
+def test_completion_loads_nothing_heavy(spool_dir: Path) -> None:
+    """Tab is pressed in the middle of a thought."""
+    code = "import sys; from queuectl.cli import main; main(); print(sorted({'rich', 'yaml', 'watchdog', 'psutil'} & set(sys.modules)), file=sys.stderr)"
+    env = {"_QUEUECTL_COMPLETE": "bash_complete", "COMP_WORDS": "queuectl show ", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True, check=True
+    )
+
+    assert done.stderr.strip() == "[]"
