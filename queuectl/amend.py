@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from queuectl import files, libc
 from queuectl import job as jobs
-from queuectl.errors import InvalidJob, MoveError, SpoolError
+from queuectl.errors import InvalidJob, KeyTaken, MoveError, SpoolError
 from queuectl.layout import PENDING
 from queuectl.row import accept_as_indexed, micros, row_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
 
+    from queuectl.config import Settings
     from queuectl.hand_moves import HandMoves
     from queuectl.job import Job
+    from queuectl.moves import Mover
     from queuectl.row import Row
 
 WAITING = ("pending", "failed")
@@ -65,28 +68,112 @@ def amend(mover: HandMoves, row: Row, change: Callable[[bytes, Job], Job | None]
     except files.Unfit as error:
         raise InvalidJob(str(error)) from None
     except FileNotFoundError:
-        raise just_changed(row) from None
+        raise just_changed(row.id) from None
     except OSError as error:
         raise SpoolError.from_os("change", path, error) from None
     return wanted
+
+
+def set_hold(mover: Mover, row: Row, *, hold: bool, past: str) -> bool:
+    """Hold or release a waiting job; False when it is so already.
+
+    Raises:
+        MoveError, InvalidJob, SpoolError: as for amend.
+    """
+    changed = False
+
+    def change(_: bytes, job: Job) -> Job | None:
+        nonlocal changed
+        changed = job.hold != hold
+        job.hold = hold
+        return job if changed else None
+
+    amend(mover, row, change, past)
+    return changed
+
+
+def set_fields(mover: Mover, row: Row, changes: Mapping[str, Any], settings: Settings) -> Job:
+    """Change fields of a waiting or dead job; None takes one away, so that the settings decide.
+
+    Raises:
+        MoveError, InvalidJob, SpoolError: as for amend.
+        KeyTaken: another job has the unique key.
+    """
+    from queuectl.editing import changed
+
+    if row.state == "dead":
+        before = mover.read_dead(row)
+        return mover.amend(row, before, changed(before, changes).to_bytes())
+
+    def change(_: bytes, job: Job) -> Job:
+        wanted = changed(job.to_bytes(), changes)
+        if "run_at" in changes and job.next_retry_at is not None:
+            wanted.next_retry_at = wanted.run_at or mover.now()  # it is what such a job waits for
+        return _settled(wanted, settings)
+
+    with _key(mover, row, changes.get("unique")):
+        return amend(mover, row, change, "changed")
+
+
+def replace(mover: Mover, row: Row, before: bytes, after: bytes, settings: Settings) -> Job:
+    """Put another file in the place of a waiting job's, if that is still as it was.
+
+    Raises:
+        MoveError, InvalidJob, SpoolError: as for amend.
+        KeyTaken: another job has the unique key.
+    """
+    wanted = jobs.parse(after)
+    wanted.id = wanted.id or row.id
+    if wanted.id != row.id:
+        raise InvalidJob("cannot be changed: it names the job's files", field="id")
+
+    def change(data: bytes, _: Job) -> Job:
+        if data != before:
+            raise just_changed(row.id)
+        return _settled(wanted, settings)
+
+    with _key(mover, row, wanted.unique):
+        return amend(mover, row, change, "changed")
+
+
+def _settled(job: Job, settings: Settings) -> Job:
+    job.accept(settings)
+    return job
+
+
+@contextmanager
+def _key(mover: Mover, row: Row, key: str | None) -> Iterator[None]:
+    """See that no other job has the unique key that this one gets.
+
+    Raises:
+        KeyTaken: one has.
+    """
+    if key is None or key == row.unique_key:
+        yield
+        return
+    with mover.keys.deciding():
+        others = [other for other in mover.keys.of(key) if other.id != row.id]
+        if others:
+            raise KeyTaken(key, others[0].id, others[0].state)
+        yield
 
 
 def _as_it_runs(job: Job, row: Row) -> Job:
     """The job with what was settled when it was accepted."""
     job.id = job.id or row.id
     if job.id != row.id:
-        raise just_changed(row)
+        raise just_changed(row.id)
     if job.state in ("completed", "dead"):
         job.renew(row.arrived / 1e6)
     accept_as_indexed(job, row)
     return job
 
 
-def just_changed(row: Row) -> MoveError:
+def just_changed(job_id: str) -> MoveError:
     """The refusal of a change that came too late."""
     return MoveError(
-        f"job {row.id!r} has just been taken, moved or changed by somebody else; nothing was done to it",
-        hint=f"queuectl show {row.id}",
+        f"job {job_id!r} has just been taken, moved or changed by somebody else; nothing was done to it",
+        hint=f"queuectl show {job_id}",
     )
 
 
@@ -98,13 +185,13 @@ def _land(mover: HandMoves, row: Row, path: str, was: os.stat_result, job: Job) 
             if not _exchange(scratch, path):
                 # Nothing here can do it in one step. Workers take jobs under the index's lock, which we hold.
                 if not _is_same(os.lstat(path), was):
-                    raise just_changed(row)
+                    raise just_changed(row.id)
                 files.replace(path, job.to_bytes())
                 status = os.stat(path)
             elif not _is_same(os.lstat(scratch), was):
                 with suppress(FileNotFoundError):  # taken in the meantime: then it runs as we made it
                     _exchange(scratch, path)
-                raise just_changed(row)
+                raise just_changed(row.id)
             now = micros(mover.now())
             # What could not run before has not waited.
             arrived = now if row.held and not job.hold else row.arrived

@@ -54,19 +54,42 @@ class Controls(Questions):
         return self._mover.requeue(self._find(job_id), fields)
 
     def amend(self, job_id: str, before: bytes, after: bytes) -> Job:
-        """Change the file of a dead job where it lies; a rejected one becomes a dead job that can be retried.
+        """Change the file of a waiting or a dead job where it lies.
+
+        A rejected file becomes a dead job that can be retried.
 
         Args:
             before: the file as it was read; if it is another one by now, nothing is changed.
             after: the file as it is to be.
 
         Raises:
-            JobNotFound, MoveError: there is none, it is not dead, or it has changed meanwhile.
-            InvalidJob, DuplicateId: the new bytes are no job, or have an id that they cannot have.
+            JobNotFound, MoveError: there is none, it runs or is done, or it has changed meanwhile.
+            InvalidJob, DuplicateId, KeyTaken: the new bytes are no job, or have an id or a key that they cannot have.
         """
-        self.refresh()
-        self._refuse_root()
-        return self._mover.amend(self._find(job_id), before, after)
+        from queuectl import amend
+
+        row = self._now(job_id)
+        if row.state == "dead":
+            return self._mover.amend(row, before, after)
+        return amend.replace(self._mover, row, before, after, self.settings())
+
+    def set(self, job_id: str, **fields: Any) -> Job:
+        """Change fields of a waiting or a dead job.
+
+        Args:
+            fields: by field of the job file, as in priority=9 or run_at=time.time() + 3600; None takes one away, so
+                that the settings decide. Of a job that failed, run_at is the moment of its next attempt.
+
+        Returns:
+            the job as it is now.
+
+        Raises:
+            JobNotFound, MoveError: there is none, it runs or is done, or somebody else has just changed it.
+            InvalidJob, KeyTaken: a field is wrong or cannot be changed, or another job has the unique key.
+        """
+        from queuectl import amend
+
+        return amend.set_fields(self._mover, self._now(job_id), fields, self.settings())
 
     def cancel(self, job_id: str) -> str:
         """Give a job up: a waiting one goes to dead/, a running one is ended and goes there too.
@@ -105,21 +128,12 @@ class Controls(Questions):
         return self._set_hold(job_id, hold=False, past="released")
 
     def _set_hold(self, job_id: str, *, hold: bool, past: str) -> bool:
-        from queuectl.amend import amend
+        from queuectl import amend
 
-        changed = False
+        return amend.set_hold(self._mover, self._now(job_id), hold=hold, past=past)
 
-        def change(_: bytes, job: Job) -> Job | None:
-            nonlocal changed
-            changed = job.hold != hold
-            job.hold = hold
-            return job if changed else None
-
-        amend(self._mover, self._waiting(job_id), change, past)
-        return changed
-
-    def _waiting(self, job_id: str) -> Row:
-        """The row of a job that may be changed, as its file is now."""
+    def _now(self, job_id: str) -> Row:
+        """The row of a job as its file is now."""
         self.refresh()
         self._refuse_root()
         row = self._find(job_id)

@@ -117,6 +117,20 @@ class HandMoves:
             os.unlink(source + ".reason")
         return job
 
+    def read_dead(self, row: Row) -> bytes:
+        """The file of a dead job, whatever it holds.
+
+        Raises:
+            InvalidJob: it cannot be read, or belongs to somebody else.
+            MoveError: it is gone.
+        """
+        try:
+            return self._read_dead(os.path.join(self.layout.root, row.place, row.name))
+        except files.Unfit as error:
+            raise InvalidJob(str(error)) from None
+        except OSError:
+            raise _just_moved(row) from None
+
     def _read_dead(self, path: str) -> bytes:
         data, status = files.read_plain(path, jobs.READ_LIMIT)
         if files.is_strangers(status):

@@ -129,10 +129,13 @@ class UniqueKeys:
         return False
 
     def _others(self, job: Job) -> list[Row]:
-        """The jobs with this one's key that wait or run, by their files."""
+        return self.of(job.unique or "")
+
+    def of(self, key: str) -> list[Row]:
+        """The jobs with this key that wait or run, by their files. Call it within `deciding`."""
         if not self._index.usable:
             self._mover.refresh()  # deleted or damaged just now
-        rows = self._index.with_key(job.unique or "") if self._index.usable else []
+        rows = self._index.with_key(key) if self._index.usable else []
         return [row for row in rows if self._has_it(row)]
 
     def _has_it(self, row: Row) -> bool:

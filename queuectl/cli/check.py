@@ -112,7 +112,7 @@ class _File:
             "id": record.get("id"),
             "command": job.command,
             "defaults": {name: value for name, value in left.items() if name not in _HERE},
-            "notes": [f"{_spot(source.place_of(name))}{note}" for name, note in _remarks(record)],
+            "notes": [f"{_spot(source.place_of(name))}{note}" for name, note in remarks(record)],
         }
 
 
@@ -126,7 +126,7 @@ def _left_open(job: Job, record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _remarks(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def remarks(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What is allowed and most likely not meant."""
     for name in record:
         if name == "delay":

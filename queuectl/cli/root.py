@@ -88,6 +88,8 @@ root = Group(
             "show": ("show", "Show everything about a job."),
             "logs": ("logs", "Print what a job wrote, or follow it."),
             "wait": ("wait", "Wait until jobs have ended."),
+            "set": ("change", "Change fields of jobs that wait."),
+            "edit": ("edit", "Open a waiting job in your editor."),
             "hold": ("hold", "Keep waiting jobs from running."),
             "release": ("hold", "Let held jobs run."),
             "cancel": ("cancel", "Give a job up: end it if it runs, bury it if it waits."),
