@@ -247,7 +247,7 @@ def test_help_page(screen: Screen, mixed: Path) -> None:
 
 def test_new_size_is_taken_at_once(screen: Screen, mixed: Path) -> None:
     """Wider, smaller, too small and back."""
-    screen.types("queuectl top --interval 1h")
+    screen.types("COLUMNS=80 LINES=24 queuectl top --interval 1h")
     screen.waits_for(r"^Next")
     screen.resize(120, 30)
     text = wait_until(lambda: text if max(map(len, (text := screen.text()).splitlines())) > 100 else "")

@@ -18,6 +18,7 @@ from queuectl.filters import Filter
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
@@ -158,6 +159,16 @@ def _print_once(spool: Spool) -> None:
         render.line(line.plain.rstrip())
 
 
+def _fit(console: Console) -> tuple[int, int]:
+    """Have the console be as large as the window is now; COLUMNS and LINES may tell of what it once was."""
+    from rich.console import ConsoleDimensions
+
+    size = os.get_terminal_size(sys.stdout.fileno())
+    if size.columns and size.lines:
+        console.size = ConsoleDimensions(size.columns, size.lines)
+    return console.size
+
+
 class _Top:
     """The live screen: what is chosen, what was asked, and what was told last."""
 
@@ -205,7 +216,7 @@ class _Top:
 
         from queuectl.cli import top_view
 
-        width, self._height = live.console.size
+        width, self._height = _fit(live.console)
         if self._screen == "help":
             lines = top_view.draw_help(width, self._height)
         elif self._screen == "log":
