@@ -92,7 +92,7 @@ _FIELDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     ),
     "max_backoff": ("No wait between two attempts is longer: seconds, or like 10m.", _DURATION),
     "jitter": (
-        "So large a share of each wait is left to chance, 0 to 1.",
+        "Each wait is made longer by up to this share of it, by chance: 0 to 1.",
         {"type": "number", "minimum": 0, "maximum": 1},
     ),
     "retry_on": ("Only after these exit codes it is tried again; all others are final.", _EXIT_CODES),

@@ -1,0 +1,63 @@
+"""The recipes are typed in by people with a task: each has a block that a test runs, its cron lines too.
+
+The blocks themselves are run by test_readme.py, with all others of the README.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from queuectl import Spool
+
+from support import end_workers, wait_until
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+COOKBOOK = README.partition("\n## Cookbook\n")[2].partition("\n## ")[0]
+RECIPES = dict(re.findall(r"^### (.+)\n((?s:.*?))(?=^### |\Z)", COOKBOOK, flags=re.MULTILINE))
+CRON_LINE = re.compile(r"^((?:[\d*/,-]+ +){4}[\d*/,-]+) +(\S.*)$", flags=re.MULTILINE)
+CRON_LINES = [found[1] for text in RECIPES.values() for found in CRON_LINE.findall(text)]
+
+
+def test_there_are_ten_recipes() -> None:
+    """What was asked for most is there; each recipe has its own heading."""
+    assert len(RECIPES) >= 10
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_recipe_has_a_block_that_is_run(name: str) -> None:
+    """A recipe that no test types in would rot: a session, commands, or a line of cron."""
+    text = RECIPES[name]
+
+    assert re.search(r"^```(console|sh)$", text, flags=re.MULTILINE) or CRON_LINE.search(text)
+    assert "not-in-tests" not in text
+
+
+@pytest.mark.parametrize("command", CRON_LINES)
+def test_cron_lines_do_their_work(spool_dir: Path, command: str) -> None:
+    """Run as cron does, by sh, from home, with next to nothing in the environment: the exit code is 0, twice."""
+    home = spool_dir.parent / "home"
+    spool = Spool(home / ".queuectl")
+    spool.enqueue("true", id="there")
+    env = {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "SHELL": "/bin/sh"}
+    try:
+        for _ in range(2):
+            subprocess.run(
+                ["/bin/sh", "-c", command], cwd=home, env=env, check=True, capture_output=True, timeout=40
+            )
+        if "worker start" in command:
+            wait_until(lambda: spool.get("there").state == "completed")
+            wait_until(lambda: not spool.workers())
+        else:
+            assert sum(row.id != "there" for row in spool.list("pending")) == 1
+    finally:
+        end_workers(home / ".queuectl")
+
+
+def test_there_are_cron_lines() -> None:
+    """The pattern that finds them still does."""
+    assert len(CRON_LINES) >= 2
