@@ -58,17 +58,14 @@ def wait_command(
     timeout: float | None,
     goal: str,
 ) -> int:
-    r"""Wait until jobs are done or dead. One that fails and is tried again is waited for.
+    """Wait until jobs are done or dead. One that fails and is tried again is waited for.
 
     Each job gets a line when it ends: ID - STATE - LAST ERROR. A terminal shows a bar instead, and a line only for
     those that did not end well. Which jobs are meant is settled at the beginning.
 
-    \b
-    Exit codes, of one job that was named:
-      its command's own; 124 if its time limit ended it, 127 if it could not be started, 1 if it has none
-    of several, or of jobs that were described:
-      0 all are done, 1 some are dead or were removed
-    75 the time given is over, 130 Ctrl+C (the jobs go on)
+    The exit code for one job that was named is its command's own; 124 if its time limit ended it, 127 if it could not
+    be started, 1 if it has none. For several, or jobs that were described: 0 all are done, 1 some are dead or were
+    removed. For either: 75 the time given is over, 130 Ctrl+C, and the jobs go on.
     """
     bulk = Bulk(session, "wait for", "waited for", STATES)
     if everything and not ids and where.is_open:
