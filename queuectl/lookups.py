@@ -157,10 +157,18 @@ class Lookups(Stamps):
         """The rows with these numbers."""
         return self._rows(f"WHERE seq IN ({', '.join(map(str, numbers))})") if numbers else []
 
-    def with_key(self, key: str) -> builtins.list[Row]:
-        """The jobs with this unique key that wait or run, in the order of their arrival."""
-        states = "('pending', 'failed', 'processing')"
-        return self._rows(f"WHERE unique_key = ? AND state IN {states} ORDER BY seq", (key,))
+    def with_key(self, key: str, *states: str, limit: int = -1) -> builtins.list[Row]:
+        """The jobs in these states with this unique key."""
+        marks = ", ".join("?" * len(states))
+        return self._rows(f"WHERE unique_key = ? AND state IN ({marks}) LIMIT ?", (key, *states, limit))
+
+    def begun(self, key: str, but: int) -> bool:
+        """Whether a job with this unique key waits for its next attempt, other than the one of this number."""
+        waits = "coalesce(ready_key, due, behind) IS NOT NULL"
+        query = (
+            f"SELECT 1 FROM jobs WHERE unique_key = ? AND state = 'failed' AND {waits} AND seq != ? LIMIT 1"
+        )
+        return self.db.execute(query, (key, but)).fetchone() is not None
 
     def keys_waited_for(self) -> builtins.list[str]:
         """The unique keys behind whose owner a job waits."""

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 _PATIENCE = 60.0
 """Seconds to wait for other producers with keys. Each holds the lock for some milliseconds."""
 
+_FEW = 20
+
+REPLACED = "Replaced by job "
+"""How the last error of a job begins that a newer one with its key has superseded."""
+
 
 class UniqueKeys:
     """The unique keys of one spool.
@@ -92,10 +97,11 @@ class UniqueKeys:
             KeyTaken: another job has its key, and it is to be skipped then.
         """
         job = made.job
-        others = self._others(job)
-        if others and (job.if_exists or "skip") == "skip":
-            raise KeyTaken(job.unique or "", others[0].id, others[0].state)
-        made.supersedes = [row for row in others if job.if_exists == "replace" and row.state != "processing"]
+        if job.if_exists == "replace":
+            made.supersedes = list(self.of(job.unique or "", "pending", "failed"))
+        elif job.if_exists != "queue":
+            for row in self.of(job.unique or ""):
+                raise KeyTaken(job.unique or "", row.id, row.state)
 
     def supersede(self, batch: Iterable[Prepared]) -> None:
         """Give up the waiting jobs whose place these have taken. Only now: dying in between loses none of them."""
@@ -111,32 +117,43 @@ class UniqueKeys:
             arrived: when it landed, in microseconds. Of who came after it, it is not to be judged: when the index is
                 made anew, all that wait are seen for the first time.
         """
-        others = [row for row in self._others(job) if (row.created_at or row.arrived) <= arrived]
-        if others and (job.if_exists or "skip") == "skip":
-            taken = KeyTaken(job.unique or "", others[0].id, others[0].state)
-            return f"{taken}, and if_exists is skip"
+
+        def came_first(row: Row) -> bool:
+            return (row.created_at or row.arrived) <= arrived
+
         if job.if_exists == "replace":
-            for row in others:
-                if row.state != "processing":
-                    self._give_up(row, job)
+            for row in filter(came_first, list(self.of(job.unique or "", "pending", "failed"))):
+                self._give_up(row, job)
+        elif job.if_exists != "queue":
+            for row in filter(came_first, self.of(job.unique or "")):
+                return f"{KeyTaken(job.unique or '', row.id, row.state)}, and if_exists is skip"
         return None
 
     def _give_up(self, row: Row, job: Job) -> bool:
         # Claimed meanwhile, it runs to its end, and the new one goes behind it.
         with suppress(QueuectlError):
-            self._mover.bury(row, f"Replaced by job {job.id}")
+            self._mover.bury(row, f"{REPLACED}{job.id}")
             return True
         return False
 
-    def _others(self, job: Job) -> list[Row]:
-        return self.of(job.unique or "")
+    def of(self, key: str, *states: str) -> Iterator[Row]:
+        """The jobs with this key in these states, by their files. Call it within `deciding`.
 
-    def of(self, key: str) -> list[Row]:
-        """The jobs with this key that wait or run, by their files. Call it within `deciding`."""
+        Args:
+            states: default: those in which a job waits or runs.
+        """
         if not self._index.usable:
             self._mover.refresh()  # deleted or damaged just now
-        rows = self._index.with_key(key) if self._index.usable else []
-        return [row for row in rows if self._has_it(row)]
+        if not self._index.usable:
+            return
+        for state in states or ("processing", "failed", "pending"):
+            # Mostly the first one settles it, and thousands may wait.
+            few = self._index.with_key(key, state, limit=_FEW)
+            yield from filter(self._has_it, few)
+            if len(few) == _FEW:
+                seen = {row.id for row in few}
+                more = (row for row in self._index.with_key(key, state) if row.id not in seen)
+                yield from filter(self._has_it, more)
 
     def _has_it(self, row: Row) -> bool:
         path = os.path.join(self._layout.root, row.place, row.name)
@@ -156,17 +173,14 @@ class UniqueKeys:
     def is_barred(self, row: Row) -> bool:
         """Whether another job of the key has begun, so that this one has to wait; then no worker tries it again."""
         key = row.unique_key or ""
-        for other in self._index.with_key(key):
-            if other.id == row.id or other.held:
-                continue
-            if other.state == "processing":
-                if os.path.lexists(os.path.join(self._layout.root, other.place, other.name)):
-                    self._index.put_behind(key)
-                    return True
-                self._index.drop_if_at(other.id, other.place, other.name)
-            elif other.state == "failed" and row.state == "pending":
-                self._index.put_behind(key, "pending")
+        for other in self._index.with_key(key, "processing"):
+            if os.path.lexists(os.path.join(self._layout.root, other.place, other.name)):
+                self._index.put_behind(key)
                 return True
+            self._index.drop_if_at(other.id, other.place, other.name)
+        if row.state == "pending" and self._index.begun(key, row.seq or 0):
+            self._index.put_behind(key, "pending")
+            return True
         return False
 
     def runs_beside(self, key: str, mine: str) -> bool:
@@ -183,7 +197,10 @@ class UniqueKeys:
                 if path == mine:
                     continue
                 with suppress(OSError, files.Unfit, InvalidJob):
-                    job = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
+                    data = files.read_plain(path, jobs.READ_LIMIT)[0]
+                    if b"\\" not in data and key.encode() not in data:
+                        continue  # nothing is escaped, so it cannot have the key
+                    job = jobs.parse(data)
                     job.id = name.removesuffix(".json")
                     # Of one that has just ended, the claimed file may lie there yet.
                     if job.unique == key and not spares.is_settled(self._layout, job, but=path):
@@ -199,8 +216,7 @@ class UniqueKeys:
         """
         for key in self._index.keys_waited_for():
             with self._index.write():
-                for row in self._index.with_key(key):
-                    path = os.path.join(self._layout.root, row.place, row.name)
-                    if row.state == "processing" and not os.path.lexists(path):
+                for row in self._index.with_key(key, "processing"):
+                    if not os.path.lexists(os.path.join(self._layout.root, row.place, row.name)):
                         self._index.drop_if_at(row.id, row.place, row.name)
                 self._index.let_next(key)

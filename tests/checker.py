@@ -156,7 +156,8 @@ def _differences(used: Row, anew: Row) -> Iterator[str]:
         # A file that gives no time of its making has that of its arrival, and one that is edited keeps its place.
         if here != there and not (name in ("created_at", "updated_at") and used.state != "completed"):
             yield f"{used.place}/{used.name}: the index says {name} {here!r}, the folders {there!r}"
-    if used.state in ("pending", "failed") and (used.ready_key is None) == (used.due is None):
+    orders = [place for place in (used.ready_key, used.due, used.behind) if place is not None]
+    if used.state in ("pending", "failed") and len(orders) != (not anew.held):
         yield f"{used.place}/{used.name} waits for nothing: it would never start"
     if used.state not in STATE_OF[used.place.partition("/")[0]]:
         yield f"{used.place}/{used.name} is listed as {used.state}"

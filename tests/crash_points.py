@@ -41,6 +41,7 @@ class Story:
         ends: folders, each with the number of attempts, in which a job may be in the end.
         runs: how often the commands may have run.
         must: the jobs are there whatever happens; else only once the story has said so.
+        kept: those that are there whatever happens although not all must be.
     """
 
     prepare: Callable[[Path], None]
@@ -49,6 +50,7 @@ class Story:
     runs: tuple[int, int] = (1, 2)
     must: bool = True
     ids: list[str] = field(default_factory=lambda: ["job1"])
+    kept: tuple[str, ...] = ()
 
 
 def main(name: str, folder: Path) -> None:
@@ -137,13 +139,21 @@ def _finish(spool: Path) -> None:
 
 def look(story: Story, spool: Path) -> dict[str, Any]:
     """Where the jobs lie, whether their files are whole, and what the command line would say."""
-    found: dict[str, Any] = {"places": [], "torn": [], "attempts": [], "interrupted": 0, "created": "9"}
+    found: dict[str, Any] = {
+        "places": [],
+        "ids": [],
+        "torn": [],
+        "attempts": [],
+        "interrupted": 0,
+        "created": "9",
+    }
     for job_id in story.ids:
         for path in sorted(spool.rglob(f"{job_id}*.json")):
             place = path.parent.relative_to(spool).as_posix()
             if place.startswith(("data", "tmp")):
                 continue
             found["places"].append(place)
+            found["ids"].append(job_id)
             try:
                 record = json.loads(path.read_bytes())
             except ValueError:
@@ -156,6 +166,8 @@ def look(story: Story, spool: Path) -> dict[str, Any]:
     found["counts"] = json.loads(in_child(lambda: _count(spool))[1] or "{}")
     workers = spool / "data" / "workers"
     found["litter"] = [path.name for path in workers.glob("*") if path.is_dir()] if workers.exists() else []
+    logs = {path.name.partition(".")[0] for path in (spool / "logs").glob("*")}
+    found["orphans"] = sorted(logs - set(found["ids"]))
     return found
 
 
@@ -246,6 +258,30 @@ def _enqueue_many(spool: Path) -> None:
     (spool / "tmp" / "answered").touch()
 
 
+def _replace(spool: Path) -> None:
+    Spool(spool).enqueue(_command(spool), id="job2", unique="k", if_exists="replace")
+    tell("queued")
+    (spool / "tmp" / "answered").touch()
+
+
+def _one_of_a_key_dropped(spool: Path) -> None:
+    _queued(unique="k")(spool)
+    (spool / "pending" / "job2.json").write_text(json.dumps({"command": _command(spool), "unique": "k"}))
+
+
+def _look(spool: Path) -> None:
+    Spool(spool).refresh()
+
+
+def _over(spool: Path) -> None:
+    _queued("; echo much; echo more >&2")(spool)
+    _work(spool)
+
+
+def _purge(spool: Path) -> None:
+    Spool(spool).purge(keep=0)
+
+
 def _retry(spool: Path) -> None:
     Spool(spool).retry("job1")
 
@@ -266,6 +302,19 @@ STORIES = {
     "enqueue": Story(_nothing, _enqueue, runs=(0, 1), must=False),
     "enqueue-many": Story(_nothing, _enqueue_many, runs=(0, 3), must=False, ids=["job1", "job2", "job3"]),
     "retry": Story(_dead, _retry, (("dead", 1), ("dead", 0), ("done", 1)), (0, 1)),
+    "replace": Story(
+        _queued(unique="k"),
+        _replace,
+        (("done", 1), ("dead", 0)),
+        must=False,
+        ids=["job1", "job2"],
+        kept=("job1",),
+    ),
+    "skip-dropped": Story(
+        _one_of_a_key_dropped, _look, (("done", 1), ("dead", 0)), (1, 1), ids=["job1", "job2"]
+    ),
+    "expire": Story(_queued(expires_at=time.time() - 9), _work, (("dead", 0),), (0, 0)),
+    "purge": Story(_over, _purge, runs=(1, 1), must=False),
     "cancel": Story(_queued(), _cancel, (("done", 1), ("dead", 0)), (0, 1)),
 }
 

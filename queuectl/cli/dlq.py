@@ -13,9 +13,11 @@ from queuectl.cli.choose import Bulk, dry_run_option, filter_options
 from queuectl.cli.frame import Group, Session, Usage, command
 from queuectl.cli.jobs import LONG, in_full, told, tries
 from queuectl.cli.maintain import delete
+from queuectl.unique import REPLACED
 
 if TYPE_CHECKING:
     from queuectl.filters import Filter
+    from queuectl.spool import Spool
 
 dlq_command = Group(
     name="dlq",
@@ -24,7 +26,7 @@ dlq_command = Group(
     help="""The dead letter queue holds what has been given up, each with its reason.
 
     A job lands here when it has failed as often as max_retries says, when its workers died under it again and again,
-    or when its file can be no job at all. Nothing leaves it by itself.""",
+    or when its file can be no job at all. Nothing leaves it by itself, unless the setting keep_dead says so.""",
     examples="""
     queuectl dlq list
     queuectl dlq show job1                    why it is dead, what it wrote, what to do
@@ -146,6 +148,7 @@ def retry_command(
 
     What --timeout and --set say stays in the job's file. A file that is no job is refused until it is mended; a single
     wrong field can be put right with --set. With several jobs each is reported, and the exit code is 1 if any could not be sent back.
+    Jobs that a newer one with their unique key has replaced are retried only by name.
     """
     spool = session.spool
     bulk = Bulk(session, "retry", "retried", ("dead",))
@@ -156,7 +159,19 @@ def retry_command(
         job = spool.retry(job_id, **changes)
         return f"requeued job {job.id}", {"id": job.id, "state": job.state}
 
-    return bulk.each(bulk.chosen(ids, where, everything=everything), retry, dry_run=dry_run)
+    chosen = bulk.chosen(ids, where, everything=everything)
+    return bulk.each(chosen if ids else _not_replaced(spool, chosen), retry, dry_run=dry_run)
+
+
+def _not_replaced(spool: Spool, ids: list[str]) -> list[str]:
+    """Leave out what a newer job has superseded: nobody who retries what has failed means to bring that back."""
+    replaced = {row.id for row in spool.list("dead") if (row.last_error or "").startswith(REPLACED)}
+    left = replaced.intersection(ids)
+    if left:
+        render.note(
+            f"{render.count(len(left), 'job')} left alone that newer ones have replaced; name them to run them"
+        )
+    return [job_id for job_id in ids if job_id not in left]
 
 
 @command(

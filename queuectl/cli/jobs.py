@@ -105,6 +105,8 @@ def _remark(row: Row, now: float) -> str:
         return f"in {render.ago(due / 1e6 - now)}{why}"
     if row.held:
         return "held"
+    if row.behind is not None:
+        return "waits for its unique key"
     if row.state == "processing":
         return row.worker or ""
     return (row.last_error or "") if row.state in {"failed", "dead"} else ""

@@ -101,15 +101,15 @@ KEYS = (
     Mutant(
         "unique: between two attempts the key is free",
         "unique.py",
-        '            elif other.state == "failed" and row.state == "pending":',
-        "            elif False:",
+        '        if row.state == "pending" and self._index.begun(key, row.seq or 0):',
+        "        if False:",
         (f"{_UNIQUE}a_job_that_has_begun_has_its_key_until_it_is_over",),
     ),
     Mutant(
         "unique: a held job keeps its key",
-        "unique.py",
-        "            if other.id == row.id or other.held:",
-        "            if other.id == row.id:",
+        "lookups.py",
+        "AND state = 'failed' AND {waits} AND seq != ? LIMIT 1",
+        "AND state = 'failed' AND seq != ? LIMIT 1",
         (f"{_UNIQUE}a_held_one_between_two_attempts_is_not_waited_for",),
     ),
     Mutant(
@@ -136,15 +136,15 @@ KEYS = (
     Mutant(
         "unique: a file deleted by hand keeps its key",
         "unique.py",
-        '                    if row.state == "processing" and not os.path.lexists(path):',
+        "                    if not os.path.lexists(os.path.join(self._layout.root, row.place, row.name)):",
         "                    if False:",
         (f"{_UNIQUE}a_running_jobs_file_that_was_deleted_by_hand_frees_its_key",),
     ),
     Mutant(
         "unique: a new index judges all drops again",
         "unique.py",
-        "if (row.created_at or row.arrived) <= arrived]",
-        "]",
+        "            return (row.created_at or row.arrived) <= arrived\n",
+        "            return True\n",
         (f"{_UNIQUE}an_index_made_anew_judges_nobody_again",),
     ),
     Mutant(
