@@ -6,6 +6,7 @@ from .on_content import INTAKE, MIRROR
 from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_policy import KEPT, KEYS, RETRIES
 from .on_processes import ENDS, IDENTITY, LOCKS
+from .on_seeing import LETTERS, SEEING
 from .on_trust import TRUST
 
 MUTANTS = (
@@ -21,4 +22,6 @@ MUTANTS = (
     *RETRIES,
     *KEYS,
     *KEPT,
+    *LETTERS,
+    *SEEING,
 )

@@ -1,0 +1,231 @@
+"""What is seen and mended: dead letters, logs, stats, metrics, the live screen."""
+
+from __future__ import annotations
+
+from .run import Mutant
+
+_LETTER = "tests/test_cli_letter.py::test_"
+_LOGS = "tests/test_cli_logs_more.py::test_"
+_STATS = "tests/test_stats.py::test_"
+_METRICS = "tests/test_metrics.py::test_"
+_COLUMNS = "tests/test_cli_columns.py::test_"
+_TOP = "tests/test_top.py::test_"
+
+LETTERS = (
+    Mutant(
+        "dlq: a twin is sent back over the job that has its id",
+        "hand_moves.py",
+        "                if job.id != row.id:\n                    self.refuse_taken(job.id)\n                job.renew(self.now())",
+        "                job.renew(self.now())",
+        (f"{_LETTER}twin_is_not_retried_over_the_job_that_has_its_id",),
+    ),
+    Mutant(
+        "dlq: an edit lands on what has changed meanwhile",
+        "hand_moves.py",
+        "                if self._read_dead(path) != before:\n                    raise _just_moved(row)\n",
+        "                self._read_dead(path)\n",
+        (f"{_LETTER}file_that_changed_meanwhile_is_not_overwritten",),
+    ),
+    Mutant(
+        "dlq: an edit may rename a job",
+        "hand_moves.py",
+        "        if job.id != row.id and row.command:\n",
+        "        if False:\n",
+        (f"{_LETTER}id_of_a_job_cannot_be_edited",),
+    ),
+    Mutant(
+        "dlq: what was typed is thrown away",
+        "cli/editor.py",
+        "            keep = True\n",
+        "            keep = False\n",
+        (f"{_LETTER}refused_edit_keeps_what_was_typed",),
+    ),
+    Mutant(
+        "dlq: --set takes any field",
+        "editing.py",
+        "    if name in CHANGEABLE:\n",
+        "    if name in jobs.KNOWN:\n",
+        (
+            f"{_LETTER}change_that_cannot_be_is_refused",
+            f"{_LETTER}python_retry_refuses_what_a_person_may_not_change",
+        ),
+    ),
+    Mutant(
+        "dlq: the column is one off",
+        "rejected.py",
+        "at[1] - start)",
+        "at[1] - start + 1)",
+        (f"{_LETTER}show_says_where_a_file_is_wrong",),
+    ),
+    Mutant(
+        "clear: the filters are for the question only",
+        "cli/maintain.py",
+        "spool.clear(state, where=described)",
+        "spool.clear(state)",
+        (f"{_LETTER}clear_takes_the_filters", f"{_LETTER}dlq_takes_the_filters"),
+    ),
+)
+
+SEEING = (
+    Mutant(
+        "logs: a line that nothing ends does not count",
+        "output.py",
+        '        if wanted == count + 1 and not block.endswith(b"\\n"):\n',
+        "        if False:\n",
+        (f"{_LETTER}end_of_a_large_log_is_found_from_behind",),
+    ),
+    Mutant(
+        "logs: the end is found from the front",
+        "output.py",
+        "        size = min(at, _BACKWARDS)\n",
+        "        size = at\n",
+        (f"{_LOGS}end_of_ten_megabytes_is_read_alone",),
+    ),
+    Mutant(
+        "logs: a head is glued to the run before",
+        "cli/tail.py",
+        '("" if self._ends_a_line else "\\n")',
+        '""',
+        (f"{_LOGS}head_stands_on_a_line_of_its_own",),
+    ),
+    Mutant(
+        "packing: what is written to is compressed",
+        "packing.py",
+        "        and not files.open_for_writing_elsewhere(path)\n",
+        "",
+        (f"{_LOGS}only_old_and_worthwhile_logs_are_compressed",),
+    ),
+    Mutant(
+        "packing: a compressed log is as young as its compression",
+        "packing.py",
+        "        os.utime(scratch, ns=(status.st_atime_ns, status.st_mtime_ns))\n",
+        "",
+        (f"{_LOGS}compressed_log_is_read_like_any_other",),
+    ),
+    Mutant(
+        "packing: half a file is left in tmp/",
+        "packing.py",
+        "    finally:\n        with suppress(FileNotFoundError):\n            os.unlink(scratch)\n",
+        "    finally:\n        pass\n",
+        (f"{_LOGS}stopped_half_way_nothing_is_lost",),
+    ),
+    Mutant(
+        "packing: the copy counts before the log",
+        "questions.py",
+        "for there in (path, path + PACKED)",
+        "for there in (path + PACKED, path)",
+        (f"{_LOGS}log_beside_its_compressed_copy_counts",),
+    ),
+    Mutant(
+        "forget: compressed logs stay",
+        "layout.py",
+        'for stream in ("out", "err", f"out{PACKED}", f"err{PACKED}")',
+        'for stream in ("out", "err")',
+        (f"{_LOGS}deleting_a_job_deletes_its_compressed_logs",),
+    ),
+    Mutant(
+        "stats: a scheduled job has waited for its moment",
+        "stats.py",
+        "max(coalesce(created_at, arrived), coalesce(run_at, 0))",
+        "coalesce(created_at, arrived)",
+        (f"{_STATS}waiting_counts_from_when_it_could_run",),
+    ),
+    Mutant(
+        "stats: retries have waited",
+        "stats.py",
+        "CASE WHEN attempts < 2 THEN",
+        "CASE WHEN 1 THEN",
+        (f"{_STATS}waiting_counts_from_when_it_could_run",),
+    ),
+    Mutant(
+        "stats: a rank is one off",
+        "stats.py",
+        "seconds[-(-len(seconds) * n // 100) - 1]",
+        "seconds[min(len(seconds) - 1, len(seconds) * n // 100)]",
+        (f"{_STATS}numbers_of_a_known_hundred",),
+    ),
+    Mutant(
+        "stats: days are those of Greenwich",
+        "stats.py",
+        "time.strftime(shape, time.localtime(quarter * QUARTER))",
+        "time.strftime(shape, time.gmtime(quarter * QUARTER))",
+        (f"{_STATS}groups",),
+    ),
+    Mutant(
+        "stats: nearly all is all",
+        "cli/stats.py",
+        "    return int(share * 1000) / 10\n",
+        "    return round(share * 100)\n",
+        (f"{_STATS}plain_lines_and_groups",),
+    ),
+    Mutant(
+        "metrics: the oldest job is the most urgent one",
+        "metrics.py",
+        "min(ready_key + 60000000 * priority)",
+        "min(ready_key)",
+        (f"{_METRICS}oldest_waiting_job",),
+    ),
+    Mutant(
+        "list: waiting adds nothing",
+        "row.py",
+        "(self.waited(now) or 0) / _OF_A_PRIORITY",
+        "0",
+        (f"{_COLUMNS}effective_priority_grows_by_waiting", f"{_COLUMNS}python_door_has_the_row"),
+    ),
+    Mutant(
+        "list: a tab is a tab",
+        "cli/render.py",
+        '"\\t".join(map(visible, cells))',
+        '"\\t".join(cells)',
+        (f"{_COLUMNS}lines_have_a_tab_between_two_values",),
+    ),
+    Mutant(
+        "top: the terminal is left as it is",
+        "cli/keys.py",
+        "        termios.tcsetattr(self._fd, termios.TCSAFLUSH, self._old)\n",
+        "",
+        (f"{_TOP}terminal_is_left_as_it_was", f"{_TOP}terminal_is_left_as_it_was_after_an_error"),
+    ),
+    Mutant(
+        "top: it is stopped by Ctrl+Z",
+        "cli/keys.py",
+        "        self._handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)\n",
+        "",
+        (f"{_TOP}terminal_is_left_as_it_was",),
+    ),
+    Mutant(
+        "top: nothing tells of a new size",
+        "cli/keys.py",
+        "        self._handlers[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, lambda *_: None)\n",
+        "",
+        (f"{_TOP}new_size_is_taken_at_once",),
+    ),
+    Mutant(
+        "top: COLUMNS decides",
+        "cli/top.py",
+        "        console.size = ConsoleDimensions(size.columns, size.lines)\n",
+        "        pass\n",
+        (f"{_TOP}new_size_is_taken_at_once",),
+    ),
+    Mutant(
+        "top: c cancels at once",
+        "cli/top.py",
+        '        if key in {"y", "Y"}:\n',
+        '        if key not in {"y", "Y"} or key:\n',
+        (f"{_TOP}cancel_asks_first",),
+    ),
+    Mutant(
+        "top: the chosen job is out of sight",
+        "cli/top_view.py",
+        "            return max(0, number - room + 1)\n",
+        "            return 0\n",
+        (f"{_TOP}screen_is_exactly_as_large_as_the_window",),
+    ),
+    Mutant(
+        "top: what has ended is looked for at each look",
+        "cli/top.py",
+        "        if began < self._again_at:\n            return\n",
+        "",
+        (f"{_TOP}jobs_that_end_while_nobody_looks_are_no_cost_each_second",),
+    ),
+)
