@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import os
 import time
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from queuectl.foreign import is_job_name
 from queuectl.layout import PENDING
 from queuectl.owner import Lock, is_held
+from queuectl.storm import Storm
 from queuectl.wake import STORM
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ EDITS_PAUSE = 1.0
 """Seconds until a worker asks again whether a colleague's look for edits is over."""
 
 NAMED = 1000
-"""Files that are taken in by name at a time: some 20 ms."""
+"""Files of a storm that are taken in by name at a time: some 20 ms."""
 
 SOON, LATER = 0.1, 0.3
 """Seconds until what was taken in by name is followed by the scan that makes sure: by whoever was first, by others."""
@@ -76,6 +76,7 @@ class Lookout:
         self._intake = intake
         self._watch = watch
         self._troubles = troubles
+        self._storm = Storm(layout)
         self._lock_path = os.path.join(layout.data, "intake.lock")
         self._lock: Lock | None = None
         self._scan: Iterator[None] | None = None
@@ -100,38 +101,36 @@ class Lookout:
 
     def take_named(self) -> None:
         """Take in what has landed since the last time, by the names that were told, for a slice at the most."""
-        if self._watch.hear():
+        if self._watch.hear() or self._storm:
             with self._troubles.outlive():
                 self._take_named()
 
     def _take_named(self) -> None:
-        watch = self._watch
-        heard = watch.heard
-        if not self._is_ours(len(heard)):
+        heard, storm = self._watch.heard, self._storm
+        if not (storm.is_joined or (len(heard) <= STORM and not self._beside)) and not self._join():
             return
         began = time.monotonic()
         taken = self._intake.taken
-        while heard and time.monotonic() - began < SLICE:
-            part = list(islice(heard, NAMED))
-            for name in part:
-                del heard[name]
+        while (heard or storm) and time.monotonic() - began < SLICE:
+            part = list(heard)
+            heard.clear()
+            if storm.is_joined:
+                storm.hear(filter(is_job_name, part))
+                part = storm.take(NAMED)
             self._intake.take_named([name for name in part if is_job_name(name)])
-            if len(heard) < NAMED:
-                watch.hear()
-        if not heard and self._scan is None:
-            self._release()
+            self._watch.hear()
+        if not heard and not storm:
+            storm.leave()
         self._make_sure(SOON if self._intake.taken > taken else LATER)
 
-    def _is_ours(self, heard: int) -> bool:
-        """Whether to deal with what was heard: few names are looked at by all, many by one for all."""
-        if self._lock is not None or (heard <= STORM and not self._beside):
-            return True
-        self._lock = Lock.acquire(self._lock_path)
-        if self._lock is None:
+    def _join(self) -> bool:
+        """Take part in dealing with very many names; few are looked at by all."""
+        joined = self._storm.join(self._lock)
+        if not joined:
             self._watch.heard.clear()
             self._make_sure(LATER)
-        self._stand(beside=self._lock is None)
-        return not self._beside
+        self._stand(beside=not joined)
+        return joined
 
     def _stand(self, *, beside: bool) -> None:
         """While a colleague takes in what has landed, each event of a storm would end our wait."""
@@ -184,7 +183,7 @@ class Lookout:
 
     def go_on(self) -> None:
         """Go on with what has begun while a long job runs: colleagues wait for our look, and could not begin their own."""
-        if self._scan is not None or self._edits is not None or self._watch.heard:
+        if self._scan is not None or self._edits is not None or self._watch.heard or self._storm:
             self.take_in()
 
     def _begin(self, now: float) -> bool:
@@ -255,11 +254,9 @@ class Lookout:
     def calm(self) -> bool:
         """Whether there is nothing to take in before the next claim: no scan under way, and nobody else's drop."""
         now, watch = time.monotonic(), self._watch
-        if (
-            watch.events
-            or watch.heard
-            or (self._scan is not None and not (self._cautious and now < self._rest_until))
-        ):
+        if watch.events or watch.heard or self._storm:
+            return False
+        if self._scan is not None and not (self._cautious and now < self._rest_until):
             return False
         if (self._edits is not None or watch.written) and now >= self._edits_at:
             return False
@@ -318,7 +315,7 @@ class Lookout:
         if self._edits is not None:
             self._edits_at = 0.0
             return True
-        if self._scan is not None or self._watch.heard or self._waits_for_a_colleague():
+        if self._scan is not None or self._watch.heard or self._storm or self._waits_for_a_colleague():
             return True
         if self._intake.unfinished or self._intake.pending_agrees():
             return False
@@ -339,7 +336,8 @@ class Lookout:
         """Seconds that an idle worker may wait; so many at the most."""
         if self.has_work():
             # None, unless a colleague is at it.
-            return _BESIDE if self._lock is None and is_held(self._lock_path) else 0.0
+            is_ours = self._lock is not None or self._storm
+            return _BESIDE if not is_ours and is_held(self._lock_path) else 0.0
         return min(longest, self.doubt())
 
     def take_from_others(self, drops: Drops, settings: Settings, *, busy: bool) -> None:
@@ -358,6 +356,7 @@ class Lookout:
         """End all looks, finished or not."""
         self._end_edits()
         self._end_scan()
+        self._storm.leave()
 
     def _end_scan(self) -> None:
         self._scan = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl import Spool, Worker
-from queuectl.owner import Lock, is_held
+from queuectl.owner import is_held
 from queuectl.wake import STORM
 
 from support import drain, drop, wait_until, where_is
@@ -298,16 +298,16 @@ def test_only_a_look_in_vain_is_a_cost(spool_dir: Path) -> None:
     """What takes in new files is not followed by a rest; a look at what is known, or at what stays half written, is."""
     worker = a_worker_at_rest(spool_dir)
     lookout = worker._lookout
-    for number in range(200):
+    for number in range(500):
         drop(spool_dir, f"job{number}", command="true")
     lookout._not_before = 0.0
     look_to_the_end(worker)
-    assert lookout._cost < 1e-4
+    cheap = lookout._cost
 
     lookout.moved()
     lookout._not_before = lookout._safety_at = 0.0
     look_to_the_end(worker)
-    assert lookout._cost > 1e-4
+    assert lookout._cost > 2 * cheap
     lookout.close()
     worker._index.close()
 
@@ -402,25 +402,35 @@ def test_what_no_event_told_of_is_found_by_the_look_that_follows(spool_dir: Path
     watch.drop()
 
 
-def test_one_worker_takes_a_storm_in_for_all(spool_dir: Path) -> None:
-    """The others leave it alone: all that they would read has been read by then."""
-    one, other = a_listening_worker(spool_dir), a_listening_worker(spool_dir)
-    for number in range(3 * STORM):
+def test_two_workers_take_a_storm_in_for_all(spool_dir: Path) -> None:
+    """Each its half, and what the other has not got to; a third one leaves it alone, and looks when they are done."""
+    one, two, third = (a_listening_worker(spool_dir) for _ in range(3))
+    for number in range(4 * STORM):
         drop(spool_dir, f"job{number}", command="true")
-    held = Lock.acquire(one._lookout._lock_path)
-    assert held
-    other._lookout.take_in()
-    assert not other._watch.heard
-    assert other._index.counts()["pending"] == 0
-    assert other._lookout.patience(10) < 1
-    held.release()
+    for worker in (one, two):
+        worker._watch.hear()
+        assert worker._lookout._join()
+        worker._lookout._storm.hear(worker._watch.heard)
+        worker._watch.heard.clear()
 
+    third._lookout.take_in()
+
+    assert not third._watch.heard
+    assert third._index.counts()["pending"] == 0
+    assert 0 < third._lookout.patience(10) < 1
+    first = one._lookout._storm.take(STORM), two._lookout._storm.take(STORM)
+    assert not set(first[0]) & set(first[1])
+    for storm, names in zip((one._lookout._storm, two._lookout._storm), first, strict=True):
+        storm.hear(names)
+    two._lookout._storm.leave()
+
+    assert not one._lookout.calm()
     one._lookout.take_in()
 
-    assert one._index.counts()["pending"] == 3 * STORM
-    assert one._lookout._lock is None
-    assert not other._lookout.has_work() or other._lookout.doubt() < 1
-    for worker in (one, other):
+    assert one._index.counts()["pending"] == 4 * STORM
+    assert not one._lookout._storm.is_joined
+    assert not third._lookout.has_work() or third._lookout.doubt() < 1
+    for worker in (one, two, third):
         worker._lookout.close()
         worker._index.close()
         worker._watch.drop()

@@ -61,6 +61,7 @@ FLOORS = {
     "prepare": 3,
     "index": 3,
     "foreign": 3,
+    "storm": 3,
     "alike": 3,
     "reader": 3,
     "claims": 3,
