@@ -79,7 +79,10 @@ def _pack_one(layout: Layout, path: str, status: os.stat_result) -> Iterator[Non
         if (now.st_ino, now.st_mtime_ns, now.st_size) == (status.st_ino, status.st_mtime_ns, status.st_size):
             files.set_aside(scratch, path + PACKED)
             files.sync_folder(layout.logs)
-            os.unlink(path)
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                os.unlink(path + PACKED)  # the job was deleted this very moment, and its log with it
     finally:
         with suppress(FileNotFoundError):
             os.unlink(scratch)

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,12 +18,12 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("descriptors are named by /proc", allow_module_level=True)
 
-from queuectl import Spool, Worker, aside, config, files, recover, spares
+from queuectl import Spool, Worker, aside, config, files, packing, recover, spares
 from queuectl.config import Settings
 from queuectl.errors import SpoolError
 from queuectl.runner import Ending, LocalRunner, Outcome
 
-from support import drop, load, wait_until
+from support import drop, drop_bytes, load, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -381,6 +382,33 @@ def test_what_is_put_aside_is_there_before_it_is_gone_here(spool: Spool, recorde
     aside.put(spool.layout, str(path), "odd", inode=path.stat().st_ino, now=0)
 
     assert recorder.take() == ["pending/odd -> data/aside/odd", "sync data/aside", "sync pending"]
+
+
+def test_a_log_goes_only_when_its_compressed_copy_is_on_the_disk(spool: Spool, recorder: Recorder) -> None:
+    """Whoever is killed, or cut off, in between has both."""
+    log = spool_of(spool) / "logs" / "a.1.out"
+    log.write_bytes(b"x" * 9000)
+
+    assert packing.go_on(packing.pack(spool.layout, time.time() + 10), 10)
+
+    assert recorder.take() == [
+        "sync tmp/SCRATCH",
+        "tmp/SCRATCH -> logs/a.1.out.gz",
+        "sync logs",
+        "delete logs/a.1.out",
+    ]
+
+
+def test_a_mended_dead_letter_is_on_the_disk(spool: Spool, recorder: Recorder) -> None:
+    """The old text or the new one lies in dead/, never half of it."""
+    path = drop_bytes(spool_of(spool), "a.json", b"{", "dead")
+    spool.refresh()
+    recorder.take()
+
+    spool.amend("a", b"{", b'{"command": "true"}')
+
+    assert recorder.take() == ["sync dead/SCRATCH", "dead/SCRATCH -> dead/a.json", "sync dead"]
+    assert load(path)["command"] == "true"
 
 
 def test_a_sync_of_all_that_fails_is_an_error(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:

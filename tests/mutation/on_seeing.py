@@ -110,6 +110,20 @@ SEEING = (
         (f"{_LOGS}stopped_half_way_nothing_is_lost",),
     ),
     Mutant(
+        "packing: the log goes before its copy is synced",
+        "packing.py",
+        "            files.sync_file(target.fileno())\n",
+        "",
+        ("tests/test_write_order.py::test_a_log_goes_only_when_its_compressed_copy_is_on_the_disk",),
+    ),
+    Mutant(
+        "packing: the log goes before the name of its copy is synced",
+        "packing.py",
+        "            files.sync_folder(layout.logs)\n",
+        "",
+        ("tests/test_write_order.py::test_a_log_goes_only_when_its_compressed_copy_is_on_the_disk",),
+    ),
+    Mutant(
         "packing: the copy counts before the log",
         "questions.py",
         "for there in (path, path + PACKED)",
