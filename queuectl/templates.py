@@ -21,6 +21,9 @@ PLACEHOLDERS = {
 }
 """What may stand between braces, and what it becomes."""
 
+_NAMING = ("id", "unique")
+"""Fields that set one job apart from another."""
+
 # A brace behind $ is the shell's own: ${HOME} stays as it is.
 _MARK = re.compile(r"\{\{|(?<!\$)\{([a-z]*)\}")
 
@@ -30,7 +33,7 @@ class Template:
 
     Args:
         command: text for the shell, or a list for no shell.
-        fields: further fields of each job; the id may have placeholders, too.
+        fields: further fields of each job; the id and the unique key may have placeholders, too.
 
     Raises:
         ValueError: a placeholder is unknown, there is none at all, or one stands where no quoting is safe.
@@ -40,7 +43,7 @@ class Template:
         self._shell = isinstance(command, str)
         self._parts = [command] if isinstance(command, str) else list(command)
         self._fields = fields
-        for text in [*self._parts, fields.get("id") or ""]:
+        for text in [*self._parts, *(fields.get(name) or "" for name in _NAMING)]:
             _refuse_unknown(text)
         if not any(mark[0] != "{{" for part in self._parts for mark in _MARK.finditer(part)):
             raise ValueError("the command has no placeholder: {} stands for each value")
@@ -56,8 +59,9 @@ class Template:
         found = _meanings(value, number)
         parts = [_filled(part, found, shlex.quote if self._shell else str) for part in self._parts]
         made = {**self._fields, "command": parts[0] if self._shell else parts}
-        if made.get("id"):
-            made["id"] = _filled(made["id"], found, str)
+        for name in _NAMING:
+            if made.get(name):
+                made[name] = _filled(made[name], found, str)
         return made
 
     def jobs(self, values: Iterable[str]) -> Iterator[dict[str, Any]]:

@@ -125,6 +125,32 @@ def test_one_id_is_for_one_job(cli: Cli, spool_dir: Path, music: Path) -> None:
     assert [path.name for path in (spool_dir / "pending").iterdir()] == ["one.json"]
 
 
+def test_unique_key_is_each_jobs_own(cli: Cli, spool_dir: Path, music: Path) -> None:
+    """A folder that is handed over again every hour is not converted twice; one key for all is a slip, or a queue."""
+    words = ["enqueue", "--each", "*.wav", "--quiet", "--", "x", "{}"]
+    first = cli(*words[:3], "--unique", "mp3:{}", *words[3:], cwd=music, expect=0)
+    (music / "new.wav").touch()
+    again = cli(*words[:3], "--unique", "mp3:{}", *words[3:], cwd=music, expect=0)
+    one_key = cli(*words[:3], "--unique", "mp3", "--all-or-nothing", *words[3:], cwd=music, expect=2)
+    in_line = cli(*words[:3], "--unique", "mp3", "--if-exists", "queue", *words[3:], cwd=music, expect=0)
+
+    assert len(first.stdout.split()) == 4
+    keys = [str(load(path).get("unique")) for path in (spool_dir / "pending").iterdir()]
+    assert sorted(key for key in keys if key != "mp3") == [
+        "mp3:./-x.wav",
+        "mp3:a.wav",
+        "mp3:it's.wav",
+        "mp3:my $HOME song.wav",
+        "mp3:new.wav",
+    ]
+    assert (
+        again.stderr.count("skipped: ") + again.stdout.count("skipped: ") == 4
+        or len(again.stdout.split()) == 1
+    )
+    assert "hint: number them, as in --unique job-{n}" in one_key.stderr
+    assert len(in_line.stdout.split()) == 5
+
+
 def test_no_lines_are_no_error(cli: Cli) -> None:
     """What finds nothing to do hands over an empty list: that is no failure of a script."""
     done = cli("enqueue", "--each", "-", "x {}", stdin="\n\n", expect=0)

@@ -58,10 +58,11 @@ def enqueue_each(
     manner: Manner,
 ) -> None:
     """Queue a job for each value that the patterns stand for, with the flags laid over each."""
-    from queuectl.cli.each import Each
+    from queuectl.cli.each import NAMING, Each
 
     source = Each(patterns, command, fields)
-    enqueue_from(session, source, {name: value for name, value in fields.items() if name != "id"}, manner)
+    others = {name: value for name, value in fields.items() if name not in NAMING}
+    enqueue_from(session, source, others, manner)
 
 
 def enqueue_from(session: Session, source: Source, fields: Mapping[str, Any], manner: Manner) -> None:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 
+NAMING = ("id", "unique")
+"""The flags that may have placeholders, too."""
+
+
 class Each:
     """A stream of jobs made from a template; in bulk.py it takes the place of a file of jobs.
 
@@ -36,10 +40,14 @@ class Each:
         self.place = ""
         self._patterns = patterns
         self._folder = os.path.expanduser(fields.get("cwd") or os.curdir)
-        job_id = {"id": fields["id"]} if "id" in fields else {}
-        self._one_id = "{" not in fields.get("id", "{")
+        naming = {name: fields[name] for name in NAMING if name in fields}
+        # With if_exists: queue a key of all of them makes sense: they run one after another.
+        one_by_one = fields.get("if_exists") == "queue"
+        self._for_one = [
+            name for name in naming if "{" not in naming[name] and not (name == "unique" and one_by_one)
+        ]
         try:
-            self._template = Template(command, **job_id)
+            self._template = Template(command, **naming)
         except ValueError as error:
             raise Usage(str(error), hint="queuectl enqueue --help") from None
 
@@ -50,10 +58,10 @@ class Each:
             QueuectlError: a pattern matches nothing, or a name is no UTF-8.
         """
         for number, value in enumerate(self._values(), 1):
-            if number > 1 and self._one_id:
-                raise Usage(
-                    "--id names one job, and there are several", hint="number them, as in --id job-{n}"
-                )
+            if number > 1 and self._for_one:
+                name = self._for_one[0]
+                hint = f"number them, as in --{name} job-{{n}}"
+                raise Usage(f"--{name} is for one job, and there are several", hint=hint)
             self.place = repr(value)
             try:
                 takes.plain_text(value)

@@ -135,7 +135,7 @@ HEADINGS = {
     metavar="GLOB",
     multiple=True,
     help="A job for each file that matches, or with - for each line of stdin; in the command {} is its name, "
-    "{stem} {name} {dir} {ext} parts of it, {n} its number, and {{ a brace. May be given again.",
+    "{stem} {name} {dir} {ext} parts of it, {n} its number, and {{ a brace; in an id and a unique key, too. May be given again.",
 )
 @click.option(
     "--id", "job_id", metavar="ID", callback=takes.checked(_id), help="The job's name. Default: a new one."
