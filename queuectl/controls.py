@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from queuectl.retention import Purged
     from queuectl.row import Row
 
+_TO_END = 30.0
+"""Seconds, beyond the grace, that a cancelled job is given to be over."""
+
 PAGE = 2000
 """Jobs that are looked up together when many are to be deleted."""
 
@@ -191,14 +194,24 @@ class Controls(Questions):
         self._refuse_root()
         halt.drain(self.layout, reason, timeout=timeout, tell=tell)
 
-    def forget(self, job_id: str) -> None:
+    def forget(self, job_id: str, *, cancel: bool = False) -> None:
         """Delete a job and what it printed.
+
+        Args:
+            cancel: end it first if it runs, which may take as long as the setting kill_grace.
 
         Raises:
             JobNotFound, MoveError: there is none, or it runs.
+            StillUnderWay: it has not ended though it was told to.
         """
         self.refresh()
-        self._forget(self._find(job_id))
+        row = self._find(job_id)
+        if cancel and row.state == "processing":
+            with suppress(MoveError):  # it has just ended
+                self.cancel(job_id)
+            self.wait(job_id, timeout=self.settings().kill_grace + _TO_END)
+            row = self._find(job_id)
+        self._forget(row)
         self._sync_deletions()
 
     def _forget(self, row: Row) -> bool:

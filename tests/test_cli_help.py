@@ -27,7 +27,7 @@ DOCUMENTED = {
     "enqueue", "worker start", "worker stop", "worker list", "worker logs", "status", "list", "show", "logs", "dlq list",
     "dlq show", "dlq edit", "dlq retry", "dlq clear", "config get", "config set", "config unset", "cancel", "clear", "reindex", "doctor",
     "hold", "release", "pause", "resume", "drain", "demo", "completion", "check", "schema", "stats", "metrics", "top",
-    "set", "edit",
+    "set", "edit", "remove",
     "service print", "service install", "service uninstall", "purge", "wait", "man",
 }  # fmt: skip
 

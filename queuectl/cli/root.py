@@ -93,6 +93,7 @@ root = Group(
             "hold": ("hold", "Keep waiting jobs from running."),
             "release": ("hold", "Let held jobs run."),
             "cancel": ("cancel", "Give a job up: end it if it runs, bury it if it waits."),
+            "remove": ("remove", "Delete jobs for good, and what they wrote."),
             "dlq": ("dlq", "The dead letter queue: list, retry, clear."),
         },
         "Workers": {
