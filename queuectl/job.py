@@ -143,7 +143,7 @@ class Job:
     @property
     def leaves_open(self) -> bool:
         """Whether a field that the settings decide has not been decided yet."""
-        return any(getattr(self, name) is None for name in DEFAULTED)
+        return None in _defaulted(self)
 
     def continues(self, earlier: Job) -> bool:
         """Whether this is a later copy of the very same job: it knows of all its runs, and of more.
@@ -217,6 +217,7 @@ def _plain_json(record: Mapping[Any, Any]) -> str | None:
 _BESIDE = ("extra", "skipped", "replaced")
 _NAMES = tuple(name for name in Job.__match_args__ if name not in _BESIDE)
 _values = attrgetter(*_NAMES)
+_defaulted = attrgetter(*DEFAULTED)
 _MOMENTS = frozenset(
     {"run_at", "created_at", "updated_at", "started_at", "finished_at", "next_retry_at", "expires_at"}
 )

@@ -101,7 +101,7 @@ class Lookout:
 
     def take_named(self) -> None:
         """Take in what has landed since the last time, by the names that were told, for a slice at the most."""
-        if self._watch.hear() or self._storm:
+        if self._watch.hear() or self._storm.is_joined:
             with self._troubles.outlive():
                 self._take_named()
 
@@ -111,7 +111,7 @@ class Lookout:
             return
         began = time.monotonic()
         taken = self._intake.taken
-        while (heard or storm) and time.monotonic() - began < SLICE:
+        while (heard or len(storm)) and time.monotonic() - began < SLICE:
             part = list(heard)
             heard.clear()
             if storm.is_joined:
@@ -119,7 +119,7 @@ class Lookout:
                 part = storm.take(NAMED)
             self._intake.take_named([name for name in part if is_job_name(name)])
             self._watch.hear()
-        if not heard and not storm:
+        if not heard and not len(storm):
             storm.leave()
         self._make_sure(SOON if self._intake.taken > taken else LATER)
 
@@ -183,7 +183,7 @@ class Lookout:
 
     def go_on(self) -> None:
         """Go on with what has begun while a long job runs: colleagues wait for our look, and could not begin their own."""
-        if self._scan is not None or self._edits is not None or self._watch.heard or self._storm:
+        if self._scan is not None or self._edits is not None or self._watch.heard or self._storm.is_joined:
             self.take_in()
 
     def _begin(self, now: float) -> bool:
@@ -254,7 +254,7 @@ class Lookout:
     def calm(self) -> bool:
         """Whether there is nothing to take in before the next claim: no scan under way, and nobody else's drop."""
         now, watch = time.monotonic(), self._watch
-        if watch.events or watch.heard or self._storm:
+        if watch.events or watch.heard or self._storm.is_joined:
             return False
         if self._scan is not None and not (self._cautious and now < self._rest_until):
             return False
@@ -315,7 +315,12 @@ class Lookout:
         if self._edits is not None:
             self._edits_at = 0.0
             return True
-        if self._scan is not None or self._watch.heard or self._storm or self._waits_for_a_colleague():
+        if (
+            self._scan is not None
+            or self._watch.heard
+            or self._storm.is_joined
+            or self._waits_for_a_colleague()
+        ):
             return True
         if self._intake.unfinished or self._intake.pending_agrees():
             return False
@@ -336,7 +341,7 @@ class Lookout:
         """Seconds that an idle worker may wait; so many at the most."""
         if self.has_work():
             # None, unless a colleague is at it.
-            is_ours = self._lock is not None or self._storm
+            is_ours = self._lock is not None or self._storm.is_joined
             return _BESIDE if not is_ours and is_held(self._lock_path) else 0.0
         return min(longest, self.doubt())
 

@@ -57,7 +57,8 @@ class Outputs:
         """What was printed, in bytes; None when somebody took a file away, so that only its path can be asked."""
         if not self._fds:
             return None
-        one, other = (os.fstat(fd) for fd in self._fds)
+        first, second = self._fds
+        one, other = os.fstat(first), os.fstat(second)
         return (one.st_size, other.st_size) if one.st_nlink and other.st_nlink else None
 
     def is_written(self) -> bool:

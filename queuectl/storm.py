@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 class Storm:
-    """One worker's part in a storm."""
+    """One worker's part in a storm.
+
+    Attributes:
+        is_joined: this worker is one of the two.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self._paths = [os.path.join(layout.data, name) for name in ("intake.lock", "intake2.lock")]
         self._lock: Lock | None = None
-        self._half: int | None = None
+        self._half = 0
+        self.is_joined = False
         self._names: tuple[dict[str, None], dict[str, None]] = ({}, {})
-
-    @property
-    def is_joined(self) -> bool:
-        """Whether this worker is one of the two."""
-        return self._half is not None
 
     def __len__(self) -> int:
         """How many names are left."""
@@ -48,12 +48,11 @@ class Storm:
         """
         for half, path in enumerate(self._paths):
             if half == 0 and first is not None:
-                self._half = half
-                break
-            self._lock = Lock.acquire(path)
-            if self._lock is not None:
-                self._half = half
-                break
+                lock = None
+            elif (lock := Lock.acquire(path)) is None:
+                continue
+            self._lock, self._half, self.is_joined = lock, half, True
+            break
         return self.is_joined
 
     def hear(self, names: Iterable[str]) -> None:
@@ -63,8 +62,7 @@ class Storm:
 
     def take(self, most: int) -> list[str]:
         """The next names to look at, so many at the most."""
-        half = self._half or 0
-        mine, others = self._names[half], self._names[1 - half]
+        mine, others = self._names[self._half], self._names[1 - self._half]
         if mine:
             part = list(islice(mine, most))
             for name in part:
@@ -76,7 +74,7 @@ class Storm:
         """It is over, or somebody else's."""
         for half in self._names:
             half.clear()
-        self._half = None
+        self._half, self.is_joined = 0, False
         if self._lock is not None:
             self._lock.release()
             self._lock = None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from queuectl.errors import QueuectlError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from queuectl.index import Index
 
@@ -30,19 +29,28 @@ class Troubles:
         self._told: str | None = None
         self._complaints: set[str] = set()
 
-    @contextmanager
-    def outlive(self) -> Iterator[None]:
-        """Report trouble of the disk or the index instead of dying of it."""
-        try:
-            yield
-        except (sqlite3.Error, MemoryError) as error:
+    def outlive(self) -> Troubles:
+        """Report trouble of the disk or the index instead of dying of it: `with troubles.outlive():`."""
+        return self
+
+    def __enter__(self) -> None:
+        """See outlive. A method of its own, as a generator costs a job more than what it wraps."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> bool:
+        """Report what can be outlived; let all else pass."""
+        if error is None:
+            return False
+        if isinstance(error, (sqlite3.Error, MemoryError)):
             self._index.broken = str(error) or "no memory"
             self.report(f"the index is set aside and will be rebuilt: {self._index.broken}")
-        except QueuectlError as error:
+        elif isinstance(error, QueuectlError):
             self.report(str(error))
-        except OSError as error:
+        elif isinstance(error, OSError):
             where = f" {error.filename}" if error.filename else ""
             self.report(f"trouble with the disk{where}: {(error.strerror or str(error)).lower()}")
+        else:
+            return False
+        return True
 
     def report(self, trouble: str) -> None:
         """Say it, unless it was the last thing said."""
