@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -210,6 +211,26 @@ def test_a_job_edited_between_look_and_claim_is_not_lost(spool_dir: Path) -> Non
         file.write(b'echo new"}')
     Worker(spool_dir, drain=True).run()
     assert load(spool_dir / "done" / "job1.json")["output"] == "new\n"
+
+
+@pytest.mark.parametrize(
+    "edit", [{"run_at": 4e9}, {"hold": True}, {"id": "other"}], ids=lambda edit: next(iter(edit))
+)
+def test_what_is_claimed_is_read_again(spool_dir: Path, edit: dict[str, Any]) -> None:
+    """An edit that nobody has seen yet counts at the claim: the job goes back, and is looked at anew."""
+    path = drop(spool_dir, "job1", command="true")
+    spool = Spool(spool_dir)
+    [row] = spool.list()
+    with path.open("r+b") as file:  # the same inode, so that no folder's time tells of it
+        file.write(json.dumps({"command": "true", **edit}).encode())
+
+    (spool_dir / "processing" / "worker-0").mkdir(mode=0o700)
+    with spool._index.moving():
+        taken = spool._mover.take(row, "worker-0")
+    assert taken
+    assert spool._mover.read(row, taken) is None
+    assert where_is(spool_dir, "job1") == ["pending"]
+    assert [again.ready_key is None for again in spool.list()] == [edit != {"id": "other"}]
 
 
 def test_a_job_postponed_in_place_waits_and_then_runs(spool_dir: Path, workers: Cli) -> None:

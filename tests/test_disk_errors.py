@@ -433,9 +433,10 @@ def test_a_file_that_could_not_be_read_once_is_not_given_up(
     drop = support.drop(spool_dir, "job", command="true")
     real = files.read_plain
     refused: list[str] = []
+    is_ill = True
 
     def refuse(path: str, limit: int) -> tuple[bytes, os.stat_result]:
-        if path == str(drop) and len(refused) < 2:  # a look reads what is odd twice
+        if path == str(drop) and is_ill:
             refused.append(path)
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return real(path, limit)
@@ -444,5 +445,6 @@ def test_a_file_that_could_not_be_read_once_is_not_given_up(
     Spool(spool_dir).list()
     assert refused
     assert support.where_is(spool_dir, "job") == ["pending"]
+    is_ill = False
     support.drain(spool_dir)
     assert support.where_is(spool_dir, "job") == ["done"]

@@ -52,7 +52,7 @@ SYNCS = (
         "files.py",
         "        if sync:\n            sync_file(fd)",
         "",
-        (_ENQUEUE,),
+        (_order("a_setting_is_on_the_disk"),),
     ),
     Mutant(
         "sync: a replaced file is not",
@@ -318,10 +318,7 @@ ORDERS = (
         "moves.py",
         "if job.id == row.id and not job.hold and (job.due_at or 0) <= self.now():",
         "if True:",
-        (
-            f"{_RACES}a_job_postponed_in_place_waits_and_then_runs",
-            f"{_RACES}a_job_edited_between_look_and_claim_is_not_lost",
-        ),
+        (f"{_RACES}what_is_claimed_is_read_again",),
     ),
     Mutant(
         "order: a copy left by a crash runs again",

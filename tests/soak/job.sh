@@ -1,9 +1,9 @@
 #!/bin/sh
-# What a job of the soak does: job.sh OUTSIDE KIND SECONDS
+# What a job of the soak does: job.sh OUTSIDE KIND SECONDS [KEY]
 #
 # It holds a lock of its id for as long as any process of the run lives, background children excepted, so a second run
 # beside it shows even where the first one was killed and left no end.
-outside=$1 kind=$2 seconds=$3
+outside=$1 kind=$2 seconds=$3 key=$4
 id=$QUEUECTL_JOB_ID run=${QUEUECTL_RUN%%.*}
 stamp() {
     read -r now _ </proc/uptime
@@ -11,6 +11,10 @@ stamp() {
 }
 exec 9>>"$outside/locks/$id"
 flock -n 9 || stamp overlap
+if [ -n "$key" ]; then
+    exec 8>>"$outside/locks/$key"
+    flock -n 8 || stamp overlap
+fi
 stamp start
 case $kind in
 ok) sleep "$seconds" ;;

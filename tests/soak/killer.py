@@ -30,7 +30,7 @@ FAULTS = {
     "TERM a worker": 2, "stop gracefully": 3, "stop by force": 3, "delete the index": 4, "old index": 4,
     "copied index": 2, "damaged index": 3, "pending away": 4, "dead to pending": 4, "done to pending": 4,
     "pending to dead": 4, "delete waiting": 2, "delete finished": 2, "setting": 4, "clear done": 2, "clear dead": 2,
-    "no room": 2, "cancel": 3, "retry all": 2, "reindex": 1,
+    "no room": 2, "cancel": 3, "retry all": 2, "reindex": 1, "hold": 4, "release": 3, "paused": 2, "change": 3,
 }  # fmt: skip
 """What is done, and how often."""
 
@@ -84,6 +84,8 @@ class Killer(threading.Thread):
                 process.resume()
         self._frozen.clear()
         self._world.cli("config", "set", "min_free_space", "0")
+        self._end_pause()
+        self._world.cli("release", "--all")
 
     def _workers(self) -> list[WorkerInfo]:
         return Spool(self._world.spool).workers()
@@ -294,6 +296,39 @@ class Killer(threading.Thread):
         for path in some[:1]:
             self._world.cli("cancel", path.stem)
         return bool(some)
+
+    def _hold(self) -> bool:
+        some = self._some("pending")
+        for path in some:
+            self._world.cli("hold", path.stem)
+        return bool(some)
+
+    def _release(self) -> None:
+        self._world.cli("release", "--all")
+
+    def _change(self) -> bool:
+        some = self._some("pending")
+        if some:
+            self._world.cli(
+                "set", *(path.stem for path in some), f"priority={self._dice.randint(1, 10)}", "tags=changed"
+            )
+        return bool(some)
+
+    def _paused(self) -> None:
+        """The marker is touched by hand and taken away by the command, or the other way round."""
+        marker = self._world.spool / "paused"
+        if self._dice.random() < 0.5:
+            marker.touch(mode=0o600)
+        else:
+            self._world.cli("pause")
+        timer = threading.Timer(self._dice.uniform(0.2, 3), self._end_pause)
+        timer.daemon = True
+        timer.start()
+        self._timers.append(timer)
+
+    def _end_pause(self) -> None:
+        with suppress(FileNotFoundError):
+            (self._world.spool / "paused").unlink()
 
     def _retry_all(self) -> None:
         self._world.again |= {path.stem for path in (self._world.spool / "dead").glob("*.json")}

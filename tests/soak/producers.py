@@ -110,6 +110,21 @@ class Producer(threading.Thread):
         if self._world.cli("enqueue", json.dumps(job)).returncode == 0:
             self._world.promised(job["id"], kind)
 
+    def _by_key(self) -> None:
+        """Jobs that share a few keys: of those with one key no two may run side by side, however they come."""
+        kind, job = self._job()
+        if kind not in ("ok", "fail", "flaky"):
+            return
+        key = f"key-{self._dice.randrange(3)}"
+        way = self._dice.choice(("skip", "queue", "queue"))
+        words = [*job["command"], key] if isinstance(job["command"], list) else f"{job['command']} {key}"
+        job |= {"command": words, "unique": key, "if_exists": way}
+        done = self._world.cli("enqueue", json.dumps(job))
+        if done.returncode == 0 and done.stdout.startswith("enqueued job"):
+            self._world.promised(job["id"], kind)
+        elif done.returncode == 0:
+            self._world.counts["skipped, as one had the key"] += 1
+
     def _by_bulk(self) -> None:
         """Many through a pipe, by a command that may be killed on the way: what it has told of is promised."""
         jobs = [self._job() for _ in range(self._dice.randint(5, 60))]
@@ -193,5 +208,14 @@ class Producer(threading.Thread):
 
 def producers(world: World) -> list[Producer]:
     """One for each way, with the mean seconds between what each does."""
-    pauses = {"door": 0.4, "many": 8.0, "cli": 1.5, "bulk": 9.0, "mv": 0.5, "hand": 1.0, "rubbish": 6.0}
+    pauses = {
+        "door": 0.4,
+        "many": 8.0,
+        "cli": 1.5,
+        "bulk": 9.0,
+        "mv": 0.5,
+        "hand": 1.0,
+        "key": 1.5,
+        "rubbish": 6.0,
+    }
     return [Producer(world, way, pause) for way, pause in pauses.items()]
