@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import faults
 import pytest
 from rich.text import Text
+from terminal import on_terminal
 
 from queuectl import Spool
 from queuectl.cli import keys, top_view
@@ -323,6 +324,25 @@ def test_one_look_in_a_pipe(cli: Cli, mixed: Path) -> None:
     assert lines[0].startswith("queuectl top  ")
     assert any(re.match(r" urgent  9", line) for line in lines)
     assert any(re.match(r" bad   dead", line) for line in lines)
+
+
+def test_one_look_at_an_empty_spool(cli: Cli, spool_dir: Path) -> None:
+    """The parts are there, and say that there is nothing; so on a terminal that can do nothing."""
+    text = cli("top", expect=0, env={"COLUMNS": "20"}).stdout
+
+    assert [line.strip() for line in text.splitlines()[2:]][1::2] == [
+        "none: queuectl worker start",
+        "nothing waits",
+        "nothing has ended",
+    ]
+
+
+def test_dumb_terminal_gets_one_look(spool_dir: Path) -> None:
+    """Where nothing can be drawn over, nothing is."""
+    seen = on_terminal("top", env={"TERM": "dumb"})
+
+    assert seen.code == 0
+    assert "nothing waits" in seen.text
 
 
 def test_one_look_as_json(cli: Cli, mixed: Path) -> None:

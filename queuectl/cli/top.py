@@ -63,7 +63,7 @@ def top_command(session: Session, interval: float | None) -> int:
     if session.json:
         render.json_value(_told(_Eyes(session.spool).look()))
         return 0
-    if not render.is_terminal() or not render.is_terminal(sys.stdin):
+    if not render.is_terminal() or not render.is_terminal(sys.stdin) or render.console().is_dumb_terminal:
         _print_once(session.spool)
         return 0
     if sys.platform == "win32":
@@ -150,13 +150,13 @@ def _told(look: Look) -> dict[str, Any]:
 def _print_once(spool: Spool) -> None:
     from rich.text import Text
 
-    from queuectl.cli.top_view import draw
+    from queuectl.cli.top_view import LEAST, draw
 
     look = _Eyes(spool).look()
-    width = render.console().width
-    height = 8 + len(look.workers) + len(look.next_up) + len(look.last)
-    for line in draw(look, -1, width, height, Text())[:-1]:
-        render.line(line.plain.rstrip())
+    width = max(LEAST[0], render.console().width)
+    height = LEAST[1] + len(look.workers) + len(look.running) + len(look.next_up) + len(look.last)
+    text = "\n".join(line.plain.rstrip() for line in draw(look, -1, width, height, Text()))
+    render.lines(text.rstrip("\n").split("\n"))
 
 
 def _fit(console: Console) -> tuple[int, int]:

@@ -224,7 +224,8 @@ def _last(look: Look) -> list[tuple[Row | None, Text]]:
         ended = (row.finished_at or row.updated_at or row.arrived) / 1e6
         line.append(f"{_GAP}{took:>7}{_GAP}{render.ago(look.now - ended) + ' ago':>11}{_GAP}", style="dim")
         if row.last_error and row.state != "completed":
-            line.append(f"{render.visible(row.last_error)}: ", style=_STYLES.get(row.state, ""))
+            line.append(render.visible(row.last_error), style=_STYLES.get(row.state, ""))
+            line.append(": " if row.command else "")
         line.append(render.visible(row.command))
         found.append((row, line))
     return found or [(None, Text(" nothing has ended", style="dim"))]
