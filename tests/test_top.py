@@ -71,6 +71,17 @@ class Screen:
         """Give the window another size."""
         self._call("resize-window", "-t", "t", "-x", str(width), "-y", str(height))
 
+    def waits_for_size(self, width: int, height: int) -> None:
+        """Look until so many lines are full, the longest of them just as wide."""
+
+        def lines() -> list[str]:
+            return self.text().rstrip("\n").splitlines()
+
+        wait_until(
+            lambda: (max(map(len, lines()), default=0), len(lines())) == (width, height),
+            message=lambda: f"{width}x{height}:\n{self.text()}",
+        )
+
     def pane_pid(self) -> int:
         """The process of the shell."""
         return int(self._call("display-message", "-p", "-t", "t", "#{pane_pid}"))
@@ -251,11 +262,9 @@ def test_new_size_is_taken_at_once(screen: Screen, mixed: Path) -> None:
     screen.types("COLUMNS=80 LINES=24 queuectl top --interval 1h")
     screen.waits_for(r"^Next")
     screen.resize(120, 30)
-    text = wait_until(lambda: text if max(map(len, (text := screen.text()).splitlines())) > 100 else "")
-    assert len(text.rstrip("\n").splitlines()) == 30
+    screen.waits_for_size(120, 30)
     screen.resize(50, 12)
-    text = screen.waits_for(r"^Last")
-    wait_until(lambda: len(screen.text().rstrip("\n").splitlines()) == 12)
+    screen.waits_for_size(50, 12)
     screen.resize(30, 8)
     screen.waits_for(r"^no room: top wants 40x10")
     screen.resize(80, 24)
