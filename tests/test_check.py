@@ -126,6 +126,17 @@ def test_defaults_are_those_of_the_spool(cli: Cli) -> None:
     assert "timeout 90, max_retries 3" in cli("check", "jobs.json", expect=0, cwd=".").stdout
 
 
+def test_wrong_settings_are_not_blamed_on_a_file(cli: Cli, spool_dir: Path) -> None:
+    """A producer's author is not sent to mend a job that is well."""
+    cli("status", expect=0)
+    (spool_dir / "config.yaml").write_text("timeout: soon\n")
+    (spool_dir.parent / "a.json").write_text('{"command": "true"}')
+    done = cli("check", "a.json", cwd=spool_dir.parent, expect=1)
+
+    assert done.stdout == ""
+    assert "config.yaml, line 1: timeout: " in done.stderr
+
+
 def test_fields_that_look_like_slips_are_pointed_at(cli: Cli) -> None:
     """An unknown field is allowed, so a misspelt one would pass in silence; a producer's own is no slip."""
     (one,) = findings(cli, '{"command": "x",\n "priorty": 9, "ticket": 7, "delay": 5}')

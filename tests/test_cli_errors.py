@@ -230,7 +230,7 @@ def test_terminal_without_unicode_still_gets_its_lines(cli: Cli, spool_dir: Path
 
 
 def test_interrupt_is_130_and_quiet(cli: Cli, spool_dir: Path) -> None:
-    """Ctrl+C while following ends with one line and no traceback."""
+    """Ctrl+C while following is the way to leave: no traceback, and one line if it came before the first look."""
     drop_bytes(spool_dir, "a.json", b'{"command": "x"}')
     words = [sys.executable, "-m", "queuectl", "logs", "-f", "a"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
@@ -238,4 +238,5 @@ def test_interrupt_is_130_and_quiet(cli: Cli, spool_dir: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=20)
 
-    assert (process.returncode, told) == (130, "error: interrupted\n")
+    assert process.returncode == 130
+    assert told in {"", "error: interrupted\n"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,6 @@ from terminal import on_terminal
 from queuectl import Spool
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -68,6 +69,22 @@ def test_no_pager_in_a_pipe_nor_unasked(cli: Cli, pager: dict[str, str], words: 
         assert ">> " not in on_terminal(*words, "--json", env=pager).text
     else:
         assert ">> " not in on_terminal(*words, "-f", env=pager).text
+
+
+def test_no_pager_when_a_person_pipes_it_on(pager: dict[str, str]) -> None:
+    """`queuectl list | grep x` at a terminal: the keyboard is a person's, the output a program's."""
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "queuectl", "list"], stdin=theirs, stdout=subprocess.PIPE, text=True, check=True,
+            env={**os.environ, **pager}, timeout=20,
+        )  # fmt: skip
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    assert "job2 - pending - true\n" in done.stdout
+    assert ">> " not in done.stdout
 
 
 def test_refusal_keeps_its_words_and_its_exit_code(pager: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from queuectl import job
@@ -79,6 +79,12 @@ def test_schema_is_a_schema() -> None:
 
 @pytest.mark.parametrize("name", sorted(KNOWN))
 @given(value=VALUES)
+@example(value="a.")
+@example(value="nul.x")
+@example(value="x" * 65)
+@example(value=["x" * 65])
+@example(value="a\n")
+@example(value="1h ")
 def test_schema_and_validator_say_the_same_of_each_field(name: str, value: Any) -> None:
     """Whatever stands in a field: the schema takes it exactly if the validator does."""
     record = {"command": "true", name: value}

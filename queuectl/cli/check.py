@@ -44,6 +44,7 @@ def check_command(session: Session, files: tuple[str, ...]) -> int:
     Fields that the jobs leave open are shown with what the settings of the spool would fill in.
     Whether an id is free is seen only when the job is queued.
     """
+    session.spool.settings()  # what is wrong with them is no fault of a file
     checks = [_File(name, session.spool) for name in files]
     with render.JsonArray() if session.json else nullcontext() as array:
         for one in checks:

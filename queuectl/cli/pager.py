@@ -21,8 +21,8 @@ _LESS = "FRX"
 
 
 def chosen() -> str | None:
-    """The command line of the pager that a person wants, None for none."""
-    if not render.is_terminal() or not render.is_terminal(sys.stdin) or os.environ.get("TERM") == "dumb":
+    """The command line of the pager that the person at the terminal wants, None for none."""
+    if not render.is_terminal(sys.stdin) or os.environ.get("TERM") == "dumb":
         return None
     wanted = os.environ.get("PAGER")
     if wanted is None:
@@ -32,7 +32,7 @@ def chosen() -> str | None:
 
 @contextmanager
 def paged() -> Iterator[None]:
-    """Let what is printed on a terminal go through the pager; without a terminal, or a pager, it goes as ever."""
+    """Let what is printed on the terminal go through the pager; without one it goes as ever."""
     wanted = chosen()
     pager = _start(wanted) if wanted else None
     if pager is None or pager.stdin is None:

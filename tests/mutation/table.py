@@ -7,6 +7,7 @@ from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_policy import KEPT, KEYS, RETRIES
 from .on_processes import ENDS, IDENTITY, LOCKS
 from .on_seeing import LETTERS, SEEING
+from .on_shell import BULK, SERVICE
 from .on_trust import TRUST
 
 MUTANTS = (
@@ -24,4 +25,6 @@ MUTANTS = (
     *KEPT,
     *LETTERS,
     *SEEING,
+    *BULK,
+    *SERVICE,
 )

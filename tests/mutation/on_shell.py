@@ -1,0 +1,157 @@
+"""What stands between a person, a producer or the system's services, and the spool."""
+
+from __future__ import annotations
+
+from .run import Mutant
+
+_TEMPLATES = "tests/test_templates.py::test_"
+_WHOLE = "tests/test_whole.py::test_"
+_RELOAD = "tests/test_reload.py::test_"
+_SERVICE = "tests/test_service.py::test_"
+_SCHEMA = "tests/test_schema.py::test_schema_and_validator_say_the_same_of_each_field"
+
+BULK = (
+    Mutant(
+        "template: values stand in quotes, too",
+        "templates.py",
+        "            _refuse_unsafe(command)",
+        "            pass",
+        (f"{_TEMPLATES}what_makes_no_sense_or_is_not_safe_is_refused",),
+    ),
+    Mutant(
+        "template: a quote in a command within quotes ends them",
+        "templates.py",
+        "            return len(text)\n        at += 2",
+        "            pass\n        at += 2",
+        (f"{_TEMPLATES}no_template_lets_the_shell_run_a_value",),
+    ),
+    Mutant(
+        "template: a brace in an expansion ends it",
+        "templates.py",
+        "return found.end() if found else len(text)",
+        'return _after(text, "}", at)',
+        (f"{_TEMPLATES}no_template_lets_the_shell_run_a_value",),
+    ),
+    Mutant(
+        "template: a quote in a comment opens quotes",
+        "templates.py",
+        'elif here == "#" and',
+        "elif False and",
+        (f"{_TEMPLATES}what_makes_no_sense_or_is_not_safe_is_refused",),
+    ),
+    Mutant(
+        "all or nothing: workers take what may have to go back",
+        "whole.py",
+        ", mover.index.moving(PENDING):",
+        ":",
+        (f"{_WHOLE}no_worker_starts_one_before_all_are_safe",),
+    ),
+    Mutant(
+        "all or nothing: an interrupt leaves a part",
+        "whole.py",
+        "        except KeyboardInterrupt:\n",
+        "        except ZeroDivisionError:\n",
+        (f"{_WHOLE}what_was_queued_is_taken_back_half_way",),
+    ),
+    Mutant(
+        "all or nothing: what came before a taken id stays",
+        "whole.py",
+        "            mover.take_back(queuing.queued(queued), why)\n",
+        "",
+        (f"{_WHOLE}what_was_queued_is_taken_back_half_way",),
+    ),
+    Mutant(
+        "schema: a tag of any length",
+        "job_schema.py",
+        "@+=-]{1,64}",
+        "@+=-]+",
+        (_SCHEMA,),
+    ),
+    Mutant(
+        "schema: an id may end in a dot",
+        "job_schema.py",
+        "[A-Za-z0-9._-]*[A-Za-z0-9_-])?",
+        "[A-Za-z0-9._-]*[A-Za-z0-9._-])?",
+        (_SCHEMA,),
+    ),
+    Mutant(
+        "check: a syntax error is looked for from the start of what was read",
+        "cli/reading.py",
+        '"pos", self._at) - self._at\n',
+        '"pos", self._at)\n',
+        ("tests/test_check.py::test_what_is_wrong_is_told_with_line_and_column",),
+    ),
+)
+
+SERVICE = (
+    Mutant(
+        "settings: an emptied file is believed",
+        "in_force.py",
+        " or _is_being_written(stamp)",
+        "",
+        (f"{_RELOAD}file_that_is_being_written_is_waited_for",),
+    ),
+    Mutant(
+        "settings: a bad value ends what a worker does each second",
+        "in_force.py",
+        "        except QueuectlError as error:\n",
+        "        except ZeroDivisionError as error:\n",
+        (f"{_RELOAD}settings_that_could_not_be_read_are_tried_again",),
+    ),
+    Mutant(
+        "hangup: a worker stays when its terminal has gone",
+        "signals.py",
+        "leave() if terminal.is_gone() else reread()",
+        "reread()",
+        ("tests/test_pool.py::test_a_foreground_worker_whose_terminal_closes_finishes_its_job",),
+    ),
+    Mutant(
+        "hangup: a reload ends a worker",
+        "signals.py",
+        "leave() if terminal.is_gone() else reread()",
+        "leave()",
+        (f"{_RELOAD}hup_has_the_settings_read_and_ends_nobody",),
+    ),
+    Mutant(
+        "unit: % is systemd's",
+        "service_units.py",
+        'return text.replace("%", "%%")',
+        "return text",
+        (f"{_SERVICE}systemd_reads_exactly_the_words_that_were_meant",),
+    ),
+    Mutant(
+        "unit: $ is systemd's",
+        "service_units.py",
+        '.replace("$", "$$")',
+        "",
+        (f"{_SERVICE}systemd_reads_exactly_the_words_that_were_meant",),
+    ),
+    Mutant(
+        "service: a unit of somebody else is written over",
+        "service.py",
+        "        if not units.is_ours(",
+        "        if False and not units.is_ours(",
+        (f"{_SERVICE}unit_of_somebody_else_is_not_touched",),
+    ),
+    Mutant(
+        "service: it is not tried out",
+        "service.py",
+        "        self._try_out()\n",
+        "",
+        (f"{_SERVICE}what_would_not_work_is_refused_before_anything_is_written",),
+    ),
+    Mutant(
+        "pager: it comes between programs",
+        "cli/frame.py",
+        "        if direct or not render.is_terminal():",
+        "        if direct:",
+        ("tests/test_pager.py::test_no_pager_when_a_person_pipes_it_on",),
+    ),
+    Mutant(
+        "pager: a reader who leaves early is an error",
+        "cli/render.py",
+        "            raise  # noqa: PLE0704",
+        "            super().on_broken_pipe()  # noqa: PLE0704",
+        ("tests/test_pager.py::test_reader_may_leave_early",),
+    ),
+)
