@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 SLICE = 0.1
 """Seconds that a worker gives to it at a time, once a second while there is something to delete."""
 
+REST = 10.0
+"""Seconds that every job is kept: were its outcome gone before its worker is done with it, a crash of the worker or the
+machine just then would have it run again."""
+
 LOGS_EVERY = 600.0
 """Seconds between looks at all of logs/, whose names no index has."""
 
@@ -226,7 +230,7 @@ class Retention:
         _make_order(index, state)
         if time.monotonic() > self._forget_passed:
             self._passed, self._forget_passed = {}, time.monotonic() + LOGS_EVERY
-        before = 1 << 62 if age is None else micros(max(0.0, mover.now() - age))
+        before = micros(max(0.0, mover.now() - max(age or 0.0, REST)))
         while True:
             # What may not go stands in front of the others for ever; it is not looked at again each time.
             passed = self._passed.setdefault(state, 0)

@@ -139,12 +139,14 @@ def test_wrong_settings_are_not_blamed_on_a_file(cli: Cli, spool_dir: Path) -> N
 
 def test_fields_that_look_like_slips_are_pointed_at(cli: Cli) -> None:
     """An unknown field is allowed, so a misspelt one would pass in silence; a producer's own is no slip."""
-    (one,) = findings(cli, '{"command": "x",\n "priorty": 9, "ticket": 7, "delay": 5}')
+    (one,) = findings(cli, '{"command": "x",\n "priorty": 9, "ticket": 7, "delay": 5, "expires_in": 9}')
 
     assert one["notes"] == [
         "2:13: 'priorty' is kept, and does nothing; is priority meant?",
         "2:38: delay works with `enqueue`; in a dropped file it does nothing: run_at does",
+        "2:55: expires_in works with `enqueue`; in a dropped file it does nothing: expires_at does",
     ]
+    assert not {"run_at", "expires_at"} & one["defaults"].keys()
 
 
 def test_stdin_is_checked_too(cli: Cli) -> None:

@@ -144,6 +144,17 @@ def test_output_goes_and_the_records_stay(
         assert "the logs of job done3 are gone" in told.stderr
 
 
+def test_what_has_just_ended_stays_for_a_moment(
+    filled: Spool, spool_dir: Path, kept: Callable[..., list[str]]
+) -> None:
+    """Even if nothing is to be kept: a worker that dies now finds by the outcome that the job has run."""
+    age(spool_dir, "done9", time.time() - retention.REST / 2)
+
+    kept(keep_done=0)
+
+    assert left(filled, "completed") == "9"
+
+
 def test_what_has_changed_meanwhile_stays(
     filled: Spool, spool_dir: Path, kept: Callable[..., list[str]]
 ) -> None:

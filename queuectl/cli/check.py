@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from queuectl.spool import Spool
 
 _PLACE = re.compile(r" \(line \d+(, column \d+)?(, where the file ends)?\)$")
+_FROM_NOW = {"delay": "run_at", "expires_in": "expires_at"}
 _HERE = {"id": "generated (dropped: the file's name)", "cwd": "here (dropped: the worker's home)"}
 
 
@@ -123,15 +124,16 @@ def _left_open(job: Job, record: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in got.items()
-        if value is not None and value is not False and name != "run_at"
+        if value is not None and value is not False and name not in _FROM_NOW.values()
     }
 
 
 def remarks(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What is allowed and most likely not meant."""
     for name in record:
-        if name == "delay":
-            yield name, "delay works with `enqueue`; in a dropped file it does nothing: run_at does"
+        if name in _FROM_NOW:
+            works = f"{name} works with `enqueue`; in a dropped file it does nothing: {_FROM_NOW[name]} does"
+            yield name, works
         elif name not in jobs.KNOWN and (
             near := get_close_matches(name, jobs.PRODUCER_FIELDS, n=1, cutoff=0.75)
         ):

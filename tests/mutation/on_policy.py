@@ -203,6 +203,13 @@ KEPT = (
         (f"{_KEPT}a_job_given_up_by_hand_counts_from_then",),
     ),
     Mutant(
+        "retention: what has just ended goes",
+        "retention.py",
+        "max(age or 0.0, REST)",
+        "(age or 0.0)",
+        (f"{_KEPT}what_has_just_ended_stays_for_a_moment",),
+    ),
+    Mutant(
         "retention: the record goes before its logs",
         "retention.py",
         "    logs = size = 0\n    for path in",
