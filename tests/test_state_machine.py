@@ -32,7 +32,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from queuectl import Spool, Worker, attempt, files, recover
 from queuectl import prepare as prepare_module
-from queuectl import spool as spool_module
+from queuectl import questions as questions_module
 from queuectl import worker as worker_module
 from queuectl.errors import DuplicateId, MoveError
 from queuectl.runner import Ending, Outcome
@@ -64,7 +64,7 @@ TURNS = [
         "enqueue": 3, "drop": 3, "drop_rubbish": 1, "claim": 3, "settle": 6, "note_running": 2, "start_worker": 1,
         "kill_worker": 2, "recover": 2, "stop_worker": 1, "sync": 1, "move_by_hand": 3, "delete_by_hand": 1,
         "edit_by_hand": 2, "move_odd_back": 1, "requeue": 2, "cancel": 1, "forget": 1, "reindex": 1, "clock_jumps": 2,
-        "index_breaks": 2, "index_goes_back": 2, "reboot": 1, "look_away": 2,
+        "index_breaks": 2, "index_goes_back": 2, "reboot": 1, "look_away": 2, "hold": 2, "set_field": 2, "pause": 1,
     }.items()
     for _ in range(often)
 ]  # fmt: skip
@@ -146,6 +146,7 @@ class Known:
     runs: int = 0
     due: float | None = None
     retry: float | None = None
+    held: bool = False
     void: str | None = None
     """The worker's folder in which a crash in mid-settle has left a copy that no longer holds."""
 
@@ -216,7 +217,7 @@ class Machine(RuleBasedStateMachine):
         """One clock for all, no waiting for the disk, and no search for processes that cannot be there."""
         patch = pytest.MonkeyPatch()
         patch.setattr(prepare_module, "time", SimpleNamespace(time=self._now))
-        patch.setattr(spool_module, "boot_id", lambda: self.boot)
+        patch.setattr(questions_module, "boot_id", lambda: self.boot)
         patch.setattr(worker_module, "boot_id", lambda: self.boot)
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(files, "sync_all", lambda _: None)
@@ -267,6 +268,7 @@ class Machine(RuleBasedStateMachine):
         known.state = record.get("state", "pending")
         known.attempts, known.crashes = record.get("attempts", 0), record.get("crashes", 0)
         known.runs = len(record.get("history", []))
+        known.priority, known.held = record["priority"], record.get("hold", False)
         known.retry = _moment(record.get("next_retry_at"))
 
     def _resolve(self, touched: set[str], *, dead: str = "", may_vanish: bool = False) -> None:
@@ -462,7 +464,7 @@ class Machine(RuleBasedStateMachine):
     def edit_by_hand(self, n: int, fuse: int | None) -> None:  # noqa: ARG002 (all turns are called alike)
         """An editor that writes into the file, or one that replaces it."""
         priority, retries = self.draw.randint(1, 10), self.draw.randint(0, 4)
-        in_place, other = self.draw.random() < 0.5, self.draw.random() < 0.3
+        in_place, other, hold = (self.draw.random() < share for share in (0.5, 0.3, 0.2))
         known = self._pick(n, "pending")
         if known is None:
             return
@@ -470,7 +472,8 @@ class Machine(RuleBasedStateMachine):
         record = json.loads(path.read_bytes())
         known.priority, known.max_retries = priority, retries
         known.command += " edited" if other else ""
-        record |= {"priority": priority, "max_retries": retries, "command": known.command}
+        known.held ^= hold
+        record |= {"priority": priority, "max_retries": retries, "command": known.command, "hold": known.held}
         data = json.dumps(record).encode()
         if in_place:
             path.write_bytes(data)
@@ -522,7 +525,70 @@ class Machine(RuleBasedStateMachine):
             assert known.place != "pending"
             return
         assert known.place == "pending"
-        known.place, known.name, known.state = "dead", f"{known.id}.json", "dead"
+        known.place, known.name, known.state, known.held = "dead", f"{known.id}.json", "dead", False
+
+    def hold(self, n: int, fuse: int | None) -> None:
+        """`queuectl hold` or `release` of a waiting job; of one that is over it is refused."""
+        hold = self.draw.random() < 0.5
+        known = self._pick(n, "pending", "pending", "done", "dead")
+        if known is None:
+            return
+        door = self._door(n)
+        try:
+            with self._fuse.burning(fuse):
+                changed = door.hold(known.id) if hold else door.release(known.id)
+        except DiedError:
+            self._drop_door(door)
+            self._resolve({known.tag})
+            return
+        except MoveError:
+            assert known.place != "pending"
+            return
+        assert known.place == "pending"
+        assert changed is (known.held != hold)
+        if changed:
+            self._rewritten(known)
+        known.held = hold
+
+    def _rewritten(self, known: Known) -> None:
+        """What was put back by hand begins anew when its file is written."""
+        known.begin()
+        known.state = "failed" if known.attempts and known.retry is not None else "pending"
+
+    def set_field(self, n: int, fuse: int | None) -> None:
+        """`queuectl set` of a waiting or dead job."""
+        priority = self.draw.randint(1, 10)
+        known = self._pick(n, "pending", "dead", "done")
+        if known is None:
+            return
+        door = self._door(n)
+        try:
+            with self._fuse.burning(fuse):
+                door.set(known.id, priority=priority)
+        except DiedError:
+            self._drop_door(door)
+            self._resolve({known.tag})
+            return
+        except MoveError:
+            assert known.place == "done"
+            return
+        assert known.place != "done"
+        known.priority = priority
+        if known.place == "dead":
+            known.state = "dead"
+        else:
+            self._rewritten(known)
+
+    def pause(self, n: int, fuse: int | None) -> None:  # noqa: ARG002 (all turns are called alike)
+        """`touch paused`, or `rm paused`."""
+        if self._is_paused:
+            (self.spool / "paused").unlink()
+        else:
+            (self.spool / "paused").touch()
+
+    @property
+    def _is_paused(self) -> bool:
+        return (self.spool / "paused").exists()
 
     def forget(self, n: int, fuse: int | None) -> None:
         """`queuectl clear` of one job."""
@@ -578,6 +644,10 @@ class Machine(RuleBasedStateMachine):
         if name is None:
             return
         worker = self.workers[name]
+        worker._room.look(0)
+        if self._is_paused:
+            assert worker._ready is not None or worker._next() is None
+            return
         for _ in range(5):
             worker._watch.written = True  # as it would be told by an event
             with suppress(sqlite3.Error):
@@ -590,7 +660,7 @@ class Machine(RuleBasedStateMachine):
             late = [
                 known
                 for known in self.jobs.values()
-                if known.place == "pending" and known.waits_until <= self.clock
+                if known.place == "pending" and known.waits_until <= self.clock and not known.held
             ]
             assert not late, f"due, and not to be had: {late}"
             return
@@ -602,6 +672,7 @@ class Machine(RuleBasedStateMachine):
         if known.place != f"processing/{name}":
             assert known.place == "pending"
             assert known.waits_until <= self.clock
+            assert not known.held
         assert (claim.job.id, claim.job.priority, claim.job.command) == (
             known.id,
             known.priority,
@@ -645,6 +716,7 @@ class Machine(RuleBasedStateMachine):
         claim.job.worker, claim.job.started_at = name, self.clock
         state = attempt.record(claim.job, outcome, now=self.clock, settings=worker._settings)
         spares, worker._spares = worker._spares, worker._spares if recycle else None
+        worker._room.look(0)
         try:
             with self._fuse.burning(fuse):
                 recorded = worker._settle(claim, state)
@@ -657,6 +729,7 @@ class Machine(RuleBasedStateMachine):
         self._settled(known, how)
         assert state == known.state
         if worker._ready is not None:
+            assert not self._is_paused
             self._claimed(name, worker._ready)
             del self.claims[name]  # in hand, but not begun
 
@@ -857,7 +930,8 @@ class Machine(RuleBasedStateMachine):
             ), known
             assert row.command == known.command
             if known.shown in {"pending", "failed"}:
-                assert (row.due is None) != (row.ready_key is None)
+                assert row.held == known.held
+                assert row.held or (row.due is None) != (row.ready_key is None)
         if self.jobs:
             known = list(self.jobs.values())[self.steps % len(self.jobs)]
             assert door.get(known.id).state == known.shown
