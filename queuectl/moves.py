@@ -271,7 +271,7 @@ class Mover(HandMoves):
             spares: the caller's recycled files. With them the claimed file is held until the outcome has been synced;
                 without, this waits for the disk and deletes it.
             at_once: wait for the disk in any case.
-            then: called in the index's transaction when the outcome is recorded, so that the next claim can share it.
+            then: called in the index's transaction when the job is over, so that the next claim can share it.
 
         Returns:
             False when the claimed file is gone: the job was taken away, and this outcome comes too late.
@@ -328,7 +328,8 @@ class Mover(HandMoves):
                     self.index.update(row)
                 else:
                     self.index.ended(row)
-                if then:
+                # One that is tried again at once would be claimed onto its own claimed file, and set aside with it.
+                if then and place != PENDING:
                     then()
         except BaseException:
             with suppress(OSError):

@@ -415,3 +415,14 @@ def test_settings_of_a_job_given_up_and_sent_back_are_those_of_its_return(spool_
 
     assert (row["priority"], row["max_retries"]) == (7, 4)
     assert support.load(spool_dir / "done" / "job1.json")["max_retries"] == 4
+
+
+def test_job_that_may_be_tried_again_at_once_is_not_lost(spool_dir: Path) -> None:
+    """The next job is claimed in the step that ends one; where that is the same, there is never none of it."""
+    spool = Spool(spool_dir)
+    spool.enqueue("exit 1", id="job1", max_backoff=0)
+
+    support.drain(spool_dir)
+
+    record: dict[str, Any] = support.load(spool_dir / "dead" / "job1.json")
+    assert (record["attempts"], len(record["history"])) == (3, 3)
