@@ -191,7 +191,7 @@ class Lookups(Stamps):
         """The jobs of which an attempt ended last, or that were given up last; the latest first."""
         ended = "state IN ('completed', 'failed', 'dead')"
         order = "coalesce(finished_at, updated_at, arrived) DESC, seq DESC"
-        return self._rows(f"NOT INDEXED WHERE {ended} ORDER BY {order} LIMIT ?", (limit,))
+        return self._rows(f"WHERE {ended} ORDER BY {order} LIMIT ?", (limit,))
 
     def next_seq(self) -> int:
         """A number behind all others, for a job that goes to the end of the line."""

@@ -437,7 +437,7 @@ def test_keys_are_cut_out_of_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_jobs_that_end_while_nobody_looks_are_no_cost_each_second(mixed: Path) -> None:
-    """In a spool of a million what has ended is looked for a twentieth of the time at the most."""
+    """In a spool of a million what has ended is looked for a fiftieth of the time at the most."""
     from queuectl.cli.top import _Eyes
 
     spool = Spool(mixed)

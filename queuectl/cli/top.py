@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from queuectl.row import Row
     from queuectl.spool import Spool
 
-_SHOWN = 200
+_SHOWN = 100
 """Jobs of each kind that are asked for: more than any screen has lines."""
 
-_REST = 20
-"""Times as long as the last look at what has ended took, until the next: in a large spool it is a twentieth of the time."""
+_REST = 50
+"""Times as long as the last look at what has ended took, until the next: in a large spool it is a fiftieth of the time."""
 
 _TOLD_FOR = 6.0
 """Seconds for which a message stays."""
