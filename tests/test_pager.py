@@ -95,9 +95,10 @@ def test_refusal_keeps_its_words_and_its_exit_code(pager: dict[str, str]) -> Non
     assert "error: no job 'nobody' in this spool" in seen.text.splitlines()
 
 
-def test_reader_may_leave_early(spool_dir: Path) -> None:
+@pytest.mark.parametrize("many", [900, 3000], ids=["table", "lines"])
+def test_reader_may_leave_early(spool_dir: Path, many: int) -> None:
     """Typing q in the middle of a long list is a good end: no error, exit code 0."""
-    list(Spool(spool_dir).enqueue_many({"command": "echo " + "x" * 900} for _ in range(900)))
+    list(Spool(spool_dir).enqueue_many({"command": "echo " + "x" * 900} for _ in range(many)))
     seen = on_terminal("list", env={"PAGER": "head -n 3"})
 
     assert seen.code == 0

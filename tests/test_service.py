@@ -202,6 +202,23 @@ def test_install_writes_starts_and_says_what_is_left(cli: Cli, spool_dir: Path, 
     assert cli("service", "print", "--count", "3", expect=0).stdout == unit.read_text()
 
 
+def test_print_changes_nothing_and_tells_programs_too(cli: Cli, spool_dir: Path, tools: Path) -> None:
+    """A person looks before anything is done; a program gets the path and the text."""
+    page = cli("service", "print", "--stop-timeout", "1h", expect=0)
+    told = json.loads(cli("service", "print", "--stop-timeout", "1h", "--json", expect=0).stdout)
+
+    assert told["unit"] == page.stdout
+    assert page.stderr == f"for {told['path']}\n"
+    assert "\nTimeoutStopSec=3600s\n" in page.stdout
+    assert calls(tools) == []
+    assert not spool_dir.exists()
+    assert "--run-as goes with --system" in cli("service", "print", "--run-as", "root", expect=2).stderr
+    assert (
+        "no user 'nobody-here'"
+        in cli("service", "print", "--system", "--run-as", "nobody-here", expect=1).stderr
+    )
+
+
 def test_installing_again_changes_nothing(
     cli: Cli, spool_dir: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
