@@ -65,6 +65,28 @@ def test_lines_of_stdin_are_values(cli: Cli, spool_dir: Path) -> None:
     assert commands(spool_dir, *done.stdout.split()) == [["x", "a b"], ["x", " $(c) "], ["x", "last"]]
 
 
+def test_values_that_end_in_nul_may_hold_anything(cli: Cli, spool_dir: Path) -> None:
+    """What `find -print0` writes, line ends in names included, is taken as it is; without --each - it is a slip."""
+    odd = "a\nb\0 \0c\r\0last"
+    done = cli("enqueue", "--each", "-", "-0", "--quiet", "--", "x", "{}", stdin=odd, expect=0)
+
+    assert commands(spool_dir, *done.stdout.split()) == [
+        ["x", "a\nb"],
+        ["x", " "],
+        ["x", "c\r"],
+        ["x", "last"],
+    ]
+    assert "--null goes with --each -" in cli("enqueue", "--null", "x", expect=2).stderr
+
+
+def test_long_input_is_cut_nowhere(cli: Cli, spool_dir: Path) -> None:
+    """Where one read ends and the next begins changes no value."""
+    words = [f"{'grüße' * 30}-{number}" for number in range(2000)]
+    done = cli("enqueue", "--each", "-", "--quiet", "--", "x", "{}", stdin="\n".join(words), expect=0)
+
+    assert commands(spool_dir, *done.stdout.split()) == [["x", word] for word in words]
+
+
 def test_flags_apply_to_each_job(cli: Cli, spool_dir: Path, music: Path) -> None:
     """Fields' flags are for all of them; the pattern is looked up in the folder they will run in, ** below it too."""
     done = cli(

@@ -56,11 +56,13 @@ def enqueue_each(
     command: str | list[str],
     fields: Mapping[str, Any],
     manner: Manner,
+    *,
+    end: bytes,
 ) -> None:
-    """Queue a job for each value that the patterns stand for, with the flags laid over each."""
+    """Queue a job for each value that the patterns stand for, with the flags laid over each; see `Each`."""
     from queuectl.cli.each import NAMING, Each
 
-    source = Each(patterns, command, fields)
+    source = Each(patterns, command, fields, end)
     others = {name: value for name, value in fields.items() if name not in NAMING}
     enqueue_from(session, source, others, manner)
 

@@ -13,7 +13,7 @@ from queuectl.errors import QueuectlError
 from queuectl.templates import Template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 NAMING = ("id", "unique")
@@ -26,6 +26,7 @@ class Each:
     Args:
         patterns: globs, ** included; - is the lines of stdin.
         command: text for the shell, or a list.
+        end: what ends a value on stdin: a line end, or NUL.
         fields: the flags. The globs are looked up in the folder in which the jobs will run.
 
     Raises:
@@ -36,8 +37,11 @@ class Each:
     size: int | None = None
     consumed = 0
 
-    def __init__(self, patterns: Sequence[str], command: str | list[str], fields: Mapping[str, Any]) -> None:
+    def __init__(
+        self, patterns: Sequence[str], command: str | list[str], fields: Mapping[str, Any], end: bytes
+    ) -> None:
         self.place = ""
+        self._end = end
         self._patterns = patterns
         self._folder = os.path.expanduser(fields.get("cwd") or os.curdir)
         naming = {name: fields[name] for name in NAMING if name in fields}
@@ -71,7 +75,10 @@ class Each:
 
     def _values(self) -> Iterator[str]:
         # All are looked up before the first job: a slip in the last pattern is told before any is queued.
-        matches = [_lines() if pattern == "-" else self._matching(pattern) for pattern in self._patterns]
+        matches = [
+            _values_of_stdin(self._end) if pattern == "-" else self._matching(pattern)
+            for pattern in self._patterns
+        ]
         yield from chain.from_iterable(matches)
 
     def _matching(self, pattern: str) -> list[str]:
@@ -84,11 +91,19 @@ class Each:
         return [f"./{path}" if path.startswith("-") else path for path in found]
 
 
-def _lines() -> Iterator[str]:
-    """The lines of stdin that are not empty, without their ends."""
+def _values_of_stdin(end: bytes) -> Iterator[str]:
+    """What stands on stdin, each without its end: lines that are not blank, or all that NUL ends."""
     if sys.stdin is None:
         raise QueuectlError("cannot read stdin: it is closed")
-    for line in sys.stdin.buffer:
-        text = line.removesuffix(b"\n").removesuffix(b"\r").decode(errors="surrogateescape")
-        if text.strip():
+    rest = b""
+    while data := os.read(sys.stdin.fileno(), 1 << 16):
+        *whole, rest = (rest + data).split(end)
+        yield from _texts(whole, end)
+    yield from _texts([rest], end)
+
+
+def _texts(values: Iterable[bytes], end: bytes) -> Iterator[str]:
+    for value in values:
+        text = (value if end == b"\0" else value.removesuffix(b"\r")).decode(errors="surrogateescape")
+        if text.strip() or (text and end == b"\0"):
             yield text

@@ -77,7 +77,7 @@ def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 
 
 HEADINGS = {
-    "What to run": ("command_text", "file", "each", "cwd", "env"),
+    "What to run": ("command_text", "file", "each", "nul", "cwd", "env"),
     "The job": ("job_id", "priority", "tags", "unique", "if_exists", "hold"),
     "When": ("run_at", "delay", "expires_at", "expires_in"),
     "How often, how long": (
@@ -110,7 +110,7 @@ HEADINGS = {
     queuectl enqueue --file jobs.json                  one job, a list, or one job a line
     make-jobs | queuectl enqueue --file -              the same from another program
     queuectl enqueue --each '*.wav' -- ffmpeg -i {} {stem}.mp3
-    find . -name '*.log' | queuectl enqueue --each - --quiet "gzip -9 {} && ls -l {}.gz"
+    find . -name '*.log' -print0 | queuectl enqueue --each - --null "gzip -9 {} && ls -l {}.gz"
     """,
 )
 @click.argument("words", nargs=-1, metavar="[TEXT | -- CMD ARG...]")
@@ -183,6 +183,9 @@ HEADINGS = {
 )
 @policy_options
 @click.option(
+    "--null", "-0", "nul", is_flag=True, help="With --each -: not lines, but what `find -print0` writes."
+)
+@click.option(
     "--all-or-nothing",
     is_flag=True,
     help="With --file or --each: queue all of the jobs, or none if one is no job, its id is taken, or the disk refuses. "
@@ -203,6 +206,7 @@ def enqueue_command(
     command_text: str | None,
     file: str | None,
     each: tuple[str, ...],
+    nul: bool,
     all_or_nothing: bool,
     quiet: bool,
     wait: bool,
@@ -227,6 +231,8 @@ def enqueue_command(
         raise Usage("--quiet and --json both say what to print: give one of them")
     if all_or_nothing and file is None and not each:
         raise Usage("--all-or-nothing goes with --file or --each")
+    if nul and "-" not in each:
+        raise Usage("--null goes with --each -", hint="find . -print0 | queuectl enqueue --each - --null …")
     if each:
         _one_template(words, argv, command_text, file)
     else:
@@ -243,7 +249,8 @@ def enqueue_command(
         if file is not None:
             bulk.enqueue_file(session, file, fields, manner)
         else:
-            bulk.enqueue_each(session, each, _template(words, argv, command_text), fields, manner)
+            template = _template(words, argv, command_text)
+            bulk.enqueue_each(session, each, template, fields, manner, end=b"\0" if nul else b"\n")
         return 0
     record = _record(words, argv, command_text)
     return _enqueue_one(session, quick.merged(record, fields), quiet=quiet, wait=wait)
