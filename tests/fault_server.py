@@ -85,6 +85,8 @@ def perform(request: dict[str, Any]) -> Any:
         return work(root, **request.get("how", {}))
     if move == "retry":
         return Spool(root).retry(request["id"]).state
+    if move == "set":
+        return Spool(root).set(request["id"], **request["fields"]).state
     if move == "cancel":
         return Spool(root).cancel(request["id"])
     if move == "clear":

@@ -114,6 +114,12 @@ STORIES = {
         ends=({"dead", "done"}, {"dead"}),
         runs=range(3),
     ),
+    "changed": Story(
+        "set",
+        {"id": "a", "fields": {"priority": 9}},
+        f"{_ASK} fsync renameat2 unlink",
+        before=(_job(),),
+    ),
     "cleared": Story(
         "clear", {}, "openat ftruncate pwrite64 fsync rename unlink", before=_DEAD, ends=({"", "dead"}, {""})
     ),
