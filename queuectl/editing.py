@@ -99,7 +99,7 @@ def read_changes(words: Iterable[str]) -> dict[str, Any]:
 
     Args:
         words: FIELD=VALUE each. Lists are `a,b`, maps JSON, moments may be `+1h`; nothing after the = takes the field
-            away, so that the settings decide.
+            away, so that the settings decide. `tags+=a` and `tags-=a` leave the other tags as they are.
 
     Raises:
         ValueError: there is no such field, or the value is none for it.
@@ -109,9 +109,11 @@ def read_changes(words: Iterable[str]) -> dict[str, Any]:
         typed, equals, text = word.partition("=")
         if not equals:
             raise ValueError(f"{_short(word)} is not FIELD=VALUE")
-        name = _known(typed.strip().replace("-", "_"))
+        field, sign = _signed(typed.strip())
+        name = _known(field.replace("-", "_"), sign)
         try:
-            made[name] = check_field(name, _READ.get(name, str)(text.strip())) if text.strip() else None
+            value = check_field(name, _READ.get(name, str)(text.strip())) if text.strip() else None
+            made[name + sign] = value
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return made
@@ -121,7 +123,7 @@ def changed(data: bytes, changes: Mapping[str, Any]) -> Job:
     """Read a job from a file's bytes, with some fields changed; a wrong value in the file may be replaced so.
 
     Args:
-        changes: values as a job file has them, by field; None takes a field away.
+        changes: values as a job file has them, by field; None takes a field away. `tags+` and `tags-` add and remove.
 
     Raises:
         InvalidJob: a field may not be changed, or the whole is no job even so.
@@ -130,21 +132,38 @@ def changed(data: bytes, changes: Mapping[str, Any]) -> Job:
         return jobs.parse(data)
     from queuectl.strict_json import load_object
 
-    for name in changes:
+    record = load_object(data)
+    for name, value in changes.items():
+        field, sign = _signed(name)
         try:
-            _known(name)
+            _known(field, sign)
         except ValueError as error:
             raise InvalidJob(str(error)) from None
-    return jobs.from_mapping({**load_object(data), **changes})
+        record[field] = _combined(record.get(field), sign, value) if sign else value
+    return jobs.from_mapping(record)
 
 
-def _known(name: str) -> str:
+def _signed(name: str) -> tuple[str, str]:
+    """A field, and whether its value is to be added to it (+) or removed from it (-)."""
+    return (name[:-1], name[-1]) if name[-1:] in {"+", "-"} else (name, "")
+
+
+def _combined(there: Any, sign: str, value: Any) -> Any:
+    there = there if isinstance(there, list) else []
+    if sign == "+":
+        return [*there, *(value or ())]
+    return [one for one in there if one not in (value or ())] or None
+
+
+def _known(name: str, sign: str = "") -> str:
     """The name of a field that may be changed.
 
     Raises:
-        ValueError: it may not, or there is none.
+        ValueError: it may not, or not in this way, or there is none.
     """
     if name in CHANGEABLE:
+        if sign and name != "tags":
+            raise ValueError(f"{name}{sign}= is for tags only; write {name}=VALUE")
         return name
     if name == "id":
         raise ValueError("the id of a job cannot be changed: it names its files")

@@ -53,6 +53,22 @@ def test_field_without_a_value_is_taken_away(cli: Cli, spool_dir: Path) -> None:
     assert where_is(spool_dir, "a") == ["done"]
 
 
+def test_tags_are_added_and_removed(cli: Cli, spool_dir: Path) -> None:
+    """The other tags of each job stay as they are; what is there already, or is not, is no error."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a", tags=["x", "y"])
+    spool.enqueue("true", id="b")
+
+    cli("set", "a", "b", "tags+=y,z", expect=0)
+    assert (spool.get("a").tags, spool.get("b").tags) == (["x", "y", "z"], ["y", "z"])
+    told = json.loads(cli("set", "a", "b", "tags-=y,z", "--json", expect=0).stdout)
+
+    assert [one.get("tags") for one in told] == [["x"], None]
+    assert "tags" not in load(spool_dir / "pending" / "b.json")
+    assert "priority+= is for tags only" in cli("set", "a", "priority+=1", expect=2).stderr
+    assert "cannot be a tag" in cli("set", "a", "tags+=a b!", expect=2).stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

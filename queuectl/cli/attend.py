@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from queuectl.spool import Spool
 
 _SHORTEST, _LONGEST, _GROWTH = 0.01, 0.1, 1.2
-"""Seconds between two looks at what a job has written; shorter right after it has written something."""
+"""Seconds between two looks at what a job has written: at first, later, and how that grows."""
 
 
 def attend(session: Session, job_id: str, lines: Iterable[str]) -> int:

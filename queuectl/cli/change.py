@@ -35,6 +35,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     queuectl set job1 job2 run_at=+1h              not before an hour from now; run_at=now: at once
     queuectl set --tag import max_retries=5 backoff_base=
     queuectl set --command ffmpeg priority=1 --dry-run
+    queuectl set --tag import tags+=later          add a tag; tags-=later removes it
     queuectl set job1 tags=import,nightly env='{"LANG": "C"}'
     """,
 )
@@ -70,7 +71,7 @@ def set_command(
         return f"{job_id}: changed", {
             "id": job_id,
             "state": job.state,
-            **{name: record.get(name) for name in changes},
+            **{name: record.get(name) for name in (change.rstrip("+-") for change in changes)},
         }
 
     return bulk.each(bulk.chosen(ids, where, everything=everything), change, dry_run=dry_run)
