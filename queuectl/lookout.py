@@ -49,7 +49,7 @@ SAFETY_SHARE = 50.0
 SAFETY_TOLD = 10.0
 """It comes so many times later where events tell what lands."""
 
-CAUTION_SHARE = 9.0
+CAUTION_SHARE = 19.0
 """A busy worker gives a long look out of caution (for files edited in place, or for what may have slipped in) one part
 of its time to so many of jobs, beyond the first slice."""
 
@@ -236,7 +236,8 @@ class Lookout:
             self._watch.written = False
             self._edits = self._intake.edits()
         now, over = began, False
-        while not over and now - began < SLICE:
+        length = SHORT_SLICE if self._busy else SLICE
+        while not over and now - began < length:
             over = next(self._edits, self) is self
             now = time.monotonic()
         if over:

@@ -199,7 +199,7 @@ def test_a_move_told_to_a_file_that_was_replaced_is_found(spool: Spool, spool_di
 
 
 def test_a_long_look_for_edits_does_not_hold_the_jobs_up(spool_dir: Path) -> None:
-    """Beyond its first slice a busy worker's look for files edited in place takes a tenth of its time, and ends."""
+    """Beyond its first slice a busy worker's look for files edited in place takes a twentieth of its time, and ends."""
     worker = Worker(spool_dir)
     worker.check()
     worker._intake.refresh()
@@ -249,7 +249,7 @@ def test_an_edit_that_was_told_to_a_lost_index_is_told_to_the_next(spool_dir: Pa
 
 
 def test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one(spool_dir: Path) -> None:
-    """It takes a tenth of a busy worker's time, believes what was believed, and ends as soon as something drops in."""
+    """It takes a twentieth of a busy worker's time, believes what was believed, and ends as soon as something drops in."""
     worker = a_worker_at_rest(spool_dir)
     steps, asked = iter(range(10**9)), []
 
