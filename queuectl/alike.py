@@ -1,6 +1,6 @@
-"""Dropped files that say what one before them said, but for their id and command: their rows are made after its row.
+"""Files that say what one before them said, but for id, command and moment: their rows are made after its row.
 
-A hundred thousand files dropped at once are a hundred thousand times the same few fields. To check and settle those
+A hundred thousand jobs handed over at once are a hundred thousand times the same few fields. To check and settle those
 once halves the time that each takes.
 """
 
@@ -11,13 +11,29 @@ from typing import TYPE_CHECKING, Any
 from queuectl import files, strict_json
 from queuectl.ids import is_id
 from queuectl.lookups import COLUMNS
-from queuectl.row import SHOWN, ready_key
+from queuectl.row import SHOWN, micros, ready_key
+from queuectl.times import parse_moment
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Container
 
-_PLAIN = frozenset({"command", "id", "priority", "timeout", "max_retries", "backoff_base", "cwd", "on_crash"})
+_PLAIN = frozenset(
+    {
+        *(
+            "command",
+            "id",
+            "priority",
+            "timeout",
+            "max_retries",
+            "backoff_base",
+            "max_backoff",
+            "cwd",
+            "on_crash",
+        ),
+        *("state", "attempts", "created_at", "updated_at"),
+    }
+)
 """Fields that make nothing of a row but what the same value made of another."""
 
 _LONGEST = 4096
@@ -29,8 +45,15 @@ _MOST = 100
 _AT = {name: COLUMNS.index(name) for name in COLUMNS}
 _ID, _NAME, _COMMAND = _AT["id"], _AT["name"], _AT["command"]
 _ARRIVED, _CREATED, _READY = _AT["arrived"], _AT["created_at"], _AT["ready_key"]
+_UPDATED = _AT["updated_at"]
 _INODE, _MTIME, _SIZE = _AT["inode"], _AT["mtime"], _AT["size"]
 _STATE, _DUE, _PRIORITY = _AT["state"], _AT["due"], _AT["priority"]
+
+
+def _moment(text: object) -> float:
+    if type(text) is not str:
+        raise ValueError("not as queuectl writes it")
+    return parse_moment(text)
 
 
 class Alike:
@@ -54,8 +77,7 @@ class Alike:
             left_dead: ids of jobs that were given up, which are more than their files.
         """
         self._kind = None
-        # What queuectl wrote itself says when that was, and no two say the same.
-        if len(data) > _LONGEST or files.is_strangers(status) or b'"created_at"' in data:
+        if len(data) > _LONGEST or files.is_strangers(status):
             return None
         record = strict_json.load_plain(data)
         if record is None or not record.keys() <= _PLAIN:
@@ -66,18 +88,30 @@ class Alike:
             return None
         if type(command) is not str or not command.strip() or "\0" in command:
             return None
+        moments = record.pop("created_at", None), record.pop("updated_at", None)
+        try:
+            created, updated = (None if text is None else micros(_moment(text)) for text in moments)
+        except ValueError:
+            return None
         # 1 and True are equal, and only one of them is a priority.
-        self._kind = tuple((field, type(value), value) for field, value in record.items())
+        told = tuple((field, type(value), value) for field, value in record.items())
+        self._kind = told, created is None, updated is None
         like = self._rows.get(self._kind)
         if like is None:
             return None
         made = like.copy()
         arrived = min(status.st_ctime_ns // 1000, now)
         made[_ID], made[_NAME], made[_COMMAND] = stem, name, command[:SHOWN]
-        made[_ARRIVED] = made[_CREATED] = arrived
+        made[_ARRIVED] = arrived
+        made[_CREATED], made[_UPDATED] = arrived if created is None else created, updated
         made[_READY] = ready_key(arrived, made[_PRIORITY])
         made[_INODE], made[_MTIME], made[_SIZE] = status.st_ino, status.st_mtime_ns, status.st_size
         return tuple(made)
+
+    @property
+    def says_when(self) -> bool:
+        """Whether the file that was looked at last says itself when it was made."""
+        return self._kind is not None and not self._kind[1]
 
     def learn(self, values: tuple[Any, ...]) -> None:
         """Remember the row that was made of the file which `row` has just passed over, if it may serve as an example."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _OPEN = (*jobs.DEFAULTED, *jobs.OPTIONAL)
 _left_open = attrgetter(*_OPEN)
-_ARRIVED = COLUMNS.index("arrived")
+_ARRIVED, _CREATED = COLUMNS.index("arrived"), COLUMNS.index("created_at")
 
 
 class Reader:
@@ -78,7 +78,8 @@ class Reader:
             path = f"{self._root}{os.sep}{place}{os.sep}{name}"
             values = self._quick(name, path, left_dead) if place == PENDING else None
             if values is not None:
-                made.append((values[_ARRIVED], 0.0, len(name), name, values))
+                created = values[_CREATED] / 1e6 if self._alike.says_when else 0.0
+                made.append((values[_ARRIVED], created, len(name), name, values))
                 continue
             found = self.read(place, path)
             created = found.job.created_at if found.job is not None else None

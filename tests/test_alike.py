@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NOW = 4_000_000_000_000_000
 ODD: tuple[Any, ...] = (
+    "2026-11-22T06:15:19.123456Z",
+    "pending",
     None,
     True,
     False,
@@ -56,6 +58,7 @@ FIELDS = (
     "state",
     "attempts",
     "created_at",
+    "updated_at",
     "tags",
     "hold",
     "unique",
