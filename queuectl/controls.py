@@ -10,7 +10,7 @@ from queuectl import job as jobs
 from queuectl.errors import MoveError, QueuectlError, SpoolError
 from queuectl.layout import PROCESSING
 from queuectl.move_table import check
-from queuectl.questions import Questions
+from queuectl.reports import Reports
 from queuectl.row import micros
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ PAGE = 2000
 """Jobs that are looked up together when many are to be deleted."""
 
 
-class Controls(Questions):
+class Controls(Reports):
     """A spool whose jobs can be acted upon."""
 
     def _refuse_root(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from itertools import islice
 
@@ -13,7 +12,7 @@ from queuectl.boot import boot_id
 from queuectl.errors import ConfigError, InvalidJob, JobNotFound, SpoolError
 from queuectl.index import Index
 from queuectl.job import Job
-from queuectl.layout import PACKED, PROCESSING, Layout, default_root
+from queuectl.layout import PROCESSING, Layout, default_root
 from queuectl.moves import Mover
 from queuectl.row import BY_HAND, SHOWN, accept_as_indexed
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from queuectl.pause import Pause
     from queuectl.row import Row
     from queuectl.seat import WorkerInfo
-    from queuectl.stats import Stats
     from queuectl.waiting import Ended
 
     T = TypeVar("T")
@@ -237,51 +235,6 @@ class Questions:
         except JobNotFound:
             return False
 
-    def next_up(self, limit: int) -> builtins.list[Row]:
-        """The waiting jobs in the order in which they will run; then those for later, the soonest first."""
-        self.refresh()
-        return self._ask(lambda: self._index.next_up(limit))
-
-    def last_ended(self, limit: int) -> builtins.list[Row]:
-        """The jobs that ended last, or whose attempt did; the latest first."""
-        self.refresh()
-        return self._ask(lambda: self._index.last_ended(limit))
-
-    def stats(self, where: Filter | None = None, *, by: str | None = None) -> Stats:
-        """How the jobs that a filter describes have ended: how many, how well, how long they waited and ran.
-
-        Args:
-            where: `since` and `until` are about their ends; text in a command is looked for in its beginning.
-            by: "tag", "day", "hour", "command", "worker" or "exit-code": each of those for itself as well.
-
-        Raises:
-            ValueError: there is no such group.
-        """
-        from queuectl import stats
-        from queuectl.filters import Filter
-
-        self.refresh()
-        return self._ask(lambda: stats.gather(self._index.db, where or Filter(), by, time.time()))
-
-    def metrics(self, textfile: str | os.PathLike[str] | None = None) -> str:
-        """How the spool stands now, in Prometheus' text format.
-
-        Args:
-            textfile: also write it into this file, all at once, as node_exporter's textfile collector wants it.
-
-        Raises:
-            SpoolError: the file cannot be written.
-        """
-        from queuectl import metrics
-
-        counts, now = self.counts(), time.time()
-        families = self._ask(lambda: [*metrics.of_jobs(self._index.db, counts, now)])
-        families += metrics.of_workers(self.workers(), now)
-        families += metrics.of_place(self.layout.root, self.layout.index, paused=self.paused() is not None)
-        if textfile is not None:
-            metrics.write(families, os.fspath(textfile))
-        return metrics.text(families)
-
     def workers(self) -> builtins.list[WorkerInfo]:
         """The living workers."""
         from queuectl import seat
@@ -377,43 +330,3 @@ class Questions:
         except OSError:
             return []
         return sorted(names)
-
-    def output(self, job_id: str, *, run: int | None = None, stream: str = "out") -> str | None:
-        """The path of what a run printed, or None when there is nothing; an old one may be compressed, and end in .gz.
-
-        Args:
-            run: its number in the history; default the one under way, else the last.
-            stream: "out" or "err".
-
-        Raises:
-            JobNotFound: there is no such job.
-        """
-        job = self.get(job_id)
-        under_way = job.runs + 1 if job.state == "processing" else None
-        run = run or under_way or job.runs
-        path = self.layout.log_file(job_id, run, stream)
-        if run == under_way and job.worker:
-            live = self.layout.worker_file(job.worker, stream)
-            return live if os.path.exists(live) else None
-        return next((there for there in (path, path + PACKED) if os.path.exists(there)), None)
-
-    def last_output(self, job_id: str, lines: int, *, run: int | None = None, stream: str = "out") -> str:
-        """The last lines of what a run printed; bytes that are no UTF-8 are replaced.
-
-        Args:
-            run, stream: as for output.
-
-        Raises:
-            JobNotFound: there is no such job.
-        """
-        from queuectl import output
-
-        path = self.output(job_id, run=run, stream=stream)
-        try:
-            if path is None:
-                return ""
-            with output.opened(path) as file:
-                file.seek(output.last_lines(file, lines))
-                return file.read().decode("utf-8", "replace")
-        except FileNotFoundError:
-            return ""  # deleted by hand, or moved to logs/ this very moment

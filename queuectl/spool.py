@@ -26,7 +26,7 @@ _PATIENCE = 0.5  # seconds that a producer of jobs may take for a batch before i
 class Spool(Controls):
     """A spool of jobs in a folder, which is made when it is first written to.
 
-    What can be asked is in `questions`, what a person does with its jobs in `controls`; here is the way in.
+    What can be asked is in `questions` and `reports`, what a person does with its jobs in `controls`; here is the way in.
 
     Args:
         path: the folder. Default: $QUEUECTL_SPOOL, else ~/.queuectl.

@@ -173,6 +173,19 @@ def test_follower_of_all_runs_goes_through_the_retries(
     assert [line.split()[3].rstrip(":") for line in lines if line.startswith("==>")] == ["1", "2"]
 
 
+def test_end_of_a_log_is_never_the_next_jobs(thrice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read counts only if the file was still that run's afterwards: a worker's jobs print into one file."""
+    spool = Spool(thrice)
+    live = thrice / "data" / "worker-0.out"
+    live.parent.mkdir(exist_ok=True)
+    live.write_text("of the next job\n")
+    kept = str(thrice / "logs" / "job1.3.out")
+    answers = iter([str(live), kept, kept, kept])
+    monkeypatch.setattr(spool, "output", lambda *_, **__: next(answers))
+
+    assert spool.last_output("job1", 1) == "out 3 3\n"
+
+
 # -- compressed --------------------------------------------------------------------------------------------------------
 
 

@@ -95,6 +95,7 @@ FLOORS = {
     "pool": 5,
     "signals": 0,
     "questions": 6,
+    "reports": 6,
     "waiting": 6,
     "controls": 6,
     "spool": 6,

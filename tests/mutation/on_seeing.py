@@ -125,7 +125,7 @@ SEEING = (
     ),
     Mutant(
         "packing: the copy counts before the log",
-        "questions.py",
+        "reports.py",
         "for there in (path, path + PACKED)",
         "for there in (path + PACKED, path)",
         (f"{_LOGS}log_beside_its_compressed_copy_counts",),
