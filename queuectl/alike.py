@@ -96,7 +96,11 @@ class Alike:
         # 1 and True are equal, and only one of them is a priority.
         told = tuple((field, type(value), value) for field, value in record.items())
         self._kind = told, created is None, updated is None
-        like = self._rows.get(self._kind)
+        try:
+            like = self._rows.get(self._kind)
+        except TypeError:  # a list, where none can be
+            self._kind = None
+            return None
         if like is None:
             return None
         made = like.copy()

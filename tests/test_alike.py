@@ -138,6 +138,8 @@ def test_files_that_are_alike_do_take_the_short_way(tmp_path: Path) -> None:
         b'\xef\xbb\xbf{"command": "true"}',
         b'{"command": "tr\\u0000ue"}',
         b'{"command": "true", "timeout": 12345678901234567890}',
+        b'{"command": "true", "priority": []}',
+        b'{"command": "true", "cwd": {}}',
         b"",
     ],
 )

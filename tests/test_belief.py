@@ -333,7 +333,12 @@ def a_listening_worker(spool_dir: Path) -> Worker:
     """A worker at rest that is told what lands."""
     worker = Worker(spool_dir)
     worker.check()
-    assert worker._watch.arm()
+
+    def armed() -> bool:
+        worker._watch._retry_at = 0.0
+        return worker._watch.arm()
+
+    wait_until(armed, 60, "an inotify instance, of which a user has 128")
     worker._intake.refresh()
     look_to_the_end(worker)
     assert worker._watch.tells_all
