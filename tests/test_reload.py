@@ -27,6 +27,11 @@ def log_of(spool: Path, name: str = "worker-0") -> str:
     return (spool / "data" / "workers" / f"{name}.log").read_text()
 
 
+def pids(spool: Path) -> list[int]:
+    """The living workers."""
+    return [worker.pid for worker in Spool(spool).workers()]
+
+
 def timeout_of(spool: Path, job_id: str) -> float:
     """The time limit that a job was accepted with, once it is done."""
     wait_until(lambda: finished(spool, job_id))
@@ -151,13 +156,15 @@ def test_hup_to_the_foreground_reaches_all_its_workers(spool_dir: Path) -> None:
         text=True,
         start_new_session=True,
     )
-    team = wait_until(lambda: len(found := Spool(spool_dir).workers()) == 2 and found)
-    os.kill(parent.pid, signal.SIGHUP)
-    drop_job(spool_dir, "a")
-    wait_until(lambda: finished(spool_dir, "a"))
-    assert Spool(spool_dir).workers() == team
-    os.kill(parent.pid, signal.SIGTERM)
-    out, _ = parent.communicate(timeout=20)
+    try:
+        team = wait_until(lambda: len(found := pids(spool_dir)) == 2 and found)
+        os.kill(parent.pid, signal.SIGHUP)
+        drop_job(spool_dir, "a")
+        wait_until(lambda: finished(spool_dir, "a"))
+        assert pids(spool_dir) == team
+    finally:
+        os.kill(parent.pid, signal.SIGTERM)
+        out, _ = parent.communicate(timeout=20)
 
     assert parent.returncode == 0
     assert out.count("settings read again: they are as before") == 2
