@@ -76,7 +76,7 @@ class Batch:
             QueuedUnsafely: the disk refused; what no worker has claimed by then was taken back, and it names the rest.
         """
         queued = 0
-        keys = self._mover.keys if any(made.job.unique is not None for made in self._jobs) else None
+        keys = self._mover.keys if any(made.needs_leave for made in self._jobs) else None
         try:
             written = self._collect()
             with keys.deciding() if keys else nullcontext():
@@ -98,7 +98,7 @@ class Batch:
             rows: list[tuple[Any, ...]] = []
             for scratch, made, status in zip(self._scratches, self._jobs, written, strict=True):
                 try:
-                    if made.job.unique is not None and rows:
+                    if made.needs_leave and rows:
                         self._mover.index.insert_new(rows)  # one of these may have its key
                         rows.clear()
                     rows.append(self._mover.publish(scratch, made, files.Written(*status)))

@@ -82,7 +82,7 @@ class Mover(HandMoves):
             SpoolFull, SpoolError: nothing was queued.
             QueuedUnsafely: it is queued, and a worker has it, but the disk would not confirm it.
         """
-        if made.job.unique is None:
+        if not made.needs_leave:
             self._enqueue_one(made, durable=durable)
             return
         with self.keys.deciding():
@@ -135,7 +135,7 @@ class Mover(HandMoves):
         Within a transaction, so that no claim hides an id while it is looked for.
         """
         job, name = made.job, f"{made.job.id}.json"
-        if job.unique is not None:
+        if made.needs_leave:
             self.keys.admit(made)
         if made.chosen:
             self.refuse_taken(job.id or "")

@@ -40,6 +40,11 @@ class Prepared:
     chosen: bool
     supersedes: list[Row] = field(default_factory=list)
 
+    @property
+    def needs_leave(self) -> bool:
+        """Whether other jobs with its unique key are in its way, or it in theirs; who queues up behind them needs none."""
+        return self.job.unique is not None and self.job.if_exists != "queue"
+
 
 def prepare(record: Mapping[str, Any], settings: Settings) -> Prepared:
     """Make one job.

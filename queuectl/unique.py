@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from queuectl import files
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob, KeyTaken, QueuectlError, SpoolError
-from queuectl.row import is_file_of
+from queuectl.row import is_file_of, micros
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class UniqueKeys:
         job = made.job
         if job.if_exists == "replace":
             made.supersedes = list(self.of(job.unique or "", "pending", "failed"))
-        elif job.if_exists != "queue":
+        else:
             for row in self.of(job.unique or ""):
                 raise KeyTaken(job.unique or "", row.id, row.state)
 
@@ -157,16 +157,19 @@ class UniqueKeys:
 
     def _has_it(self, row: Row) -> bool:
         path = os.path.join(self._layout.root, row.place, row.name)
+        now = self._mover.now()
         try:
             status = os.lstat(path)
             if not is_file_of(row, status):
                 found = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
-                return found.unique == row.unique_key
+                waits = row.state != "processing"
+                return found.unique == row.unique_key and not (waits and found.expired(now))
         except FileNotFoundError:
             return self._mover.state_of(row.id) in ("pending", "processing")  # claimed just now
         except (OSError, files.Unfit, InvalidJob):
             return False
-        return True
+        # Without a worker that gives it up, one that has expired would keep all others out for ever.
+        return row.state == "processing" or row.expires is None or row.expires >= micros(now)
 
     # -- for workers -----------------------------------------------------------------------------------------------
 

@@ -44,12 +44,12 @@ def enqueue_all(
         raise trouble
     if len(batch) > MOST:
         raise InvalidJob(f"more than {MOST} jobs cannot be queued all or nothing")
-    with_keys = any(made.job.unique is not None for made in batch)
+    with_keys = any(made.needs_leave for made in batch)
     # The lock of the keys comes before that of the index, as everywhere.
     with mover.keys.deciding() if with_keys else nullcontext(), mover.index.moving(PENDING):
         for made in batch:
             with suppress(KeyTaken):
-                if made.job.unique is not None:
+                if made.needs_leave:
                     mover.keys.admit(made)
                 if made.chosen:
                     mover.refuse_taken(made.job.id or "")

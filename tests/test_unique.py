@@ -92,6 +92,19 @@ def test_a_key_is_free_once_its_job_is_over(spool: Spool, spool_dir: Path, how: 
     assert not spool.enqueue("true", id="second", unique="k").skipped
 
 
+def test_one_that_has_expired_keeps_nobody_out(spool: Spool, spool_dir: Path) -> None:
+    """No worker was there to give it up: the nightly job of a machine that was off must not stop all that follow."""
+    spool.enqueue("true", id="monday", unique="k", expires_at=time.time() - 5)
+    support.drop(spool_dir, "tuesday", command="true", unique="k")
+
+    assert spool.counts()["pending"] == 2
+    assert spool.enqueue("true", unique="k").id == "tuesday"
+    support.drain(spool_dir)
+
+    assert spool.get("monday").last_error.startswith("Expired")  # type: ignore[union-attr]
+    assert support.where_is(spool_dir, "tuesday") == ["done"]
+
+
 def test_the_command_says_which_happened(cli: Cli, spool_dir: Path) -> None:
     """Exit code 0 each time: queued, skipped with the one that is there, or replaced; --json and --quiet too."""
     assert cli("enqueue", "--id", "a", "--unique", "k", "true", expect=0).stdout == "enqueued job a\n"

@@ -113,6 +113,13 @@ KEYS = (
         (f"{_UNIQUE}a_held_one_between_two_attempts_is_not_waited_for",),
     ),
     Mutant(
+        "unique: what has expired keeps its key",
+        "unique.py",
+        '        return row.state == "processing" or row.expires is None or row.expires >= micros(now)\n',
+        "        return True\n",
+        (f"{_UNIQUE}one_that_has_expired_keeps_nobody_out",),
+    ),
+    Mutant(
         "unique: what has just ended still runs",
         "unique.py",
         "if job.unique == key and not spares.is_settled(self._layout, job, but=path):",
