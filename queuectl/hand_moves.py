@@ -276,7 +276,7 @@ class HandMoves:
             )
         path = os.path.join(self.layout.root, row.place, row.name)
         with self.index.moving(row.place):
-            if unchanged and os.path.lexists(path) and not is_file_of(row, os.lstat(path)):
+            if unchanged and not _is_as_known(row, path):
                 return False
             try:
                 files.delete(path)
@@ -287,6 +287,13 @@ class HandMoves:
         with suppress(FileNotFoundError):
             os.unlink(path + ".reason")
         return True
+
+
+def _is_as_known(row: Row, path: str) -> bool:
+    try:
+        return is_file_of(row, os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _just_moved(row: Row) -> MoveError:

@@ -43,7 +43,7 @@ class Spool(Controls):
 
         Returns:
             the job. If another one has its `unique` key and `if_exists` is skip, nothing is queued: it is that other
-            job, as it is now, and its `skipped` is True. With replace, `replaced` has the ids of those given up for it.
+            job, as it is now, and its `skipped` is True. With replace, `replaced` has the ids of those whose place it took.
 
         Raises:
             InvalidJob: a field is wrong; the message names it.

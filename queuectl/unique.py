@@ -130,8 +130,16 @@ class UniqueKeys:
         return None
 
     def _give_up(self, row: Row, job: Job) -> bool:
-        # Claimed meanwhile, it runs to its end, and the new one goes behind it.
-        with suppress(QueuectlError):
+        """Take a waiting job out of the way; False when it was claimed meanwhile: then it runs to its end.
+
+        What never ran and was handed over by enqueue has nothing to tell, and would ring the alarm for dead jobs. What
+        a stranger wrote is not deleted.
+        """
+        with suppress(QueuectlError, OSError, files.Unfit):
+            path = os.path.join(self._layout.root, row.place, row.name)
+            old = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
+            if old.created_at is not None and not (old.runs or old.attempts):
+                return self._mover.forget(row, unchanged=True)
             self._mover.bury(row, f"{REPLACED}{job.id}")
             return True
         return False

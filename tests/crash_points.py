@@ -41,7 +41,7 @@ class Story:
         ends: folders, each with the number of attempts, in which a job may be in the end.
         runs: how often the commands may have run.
         must: the jobs are there whatever happens; else only once the story has said so.
-        kept: those that are there whatever happens although not all must be.
+        kept: at least one of these is there whatever happens, although not all must be.
     """
 
     prepare: Callable[[Path], None]
@@ -260,7 +260,7 @@ def _enqueue_many(spool: Path) -> None:
 
 def _replace(spool: Path) -> None:
     Spool(spool).enqueue(_command(spool), id="job2", unique="k", if_exists="replace")
-    tell("queued")
+    tell("replaced")
     (spool / "tmp" / "answered").touch()
 
 
@@ -308,7 +308,7 @@ STORIES = {
         (("done", 1), ("dead", 0)),
         must=False,
         ids=["job1", "job2"],
-        kept=("job1",),
+        kept=("job1", "job2"),
     ),
     "skip-dropped": Story(
         _one_of_a_key_dropped, _look, (("done", 1), ("dead", 0)), (1, 1), ids=["job1", "job2"]

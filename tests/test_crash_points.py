@@ -49,7 +49,8 @@ def complaints(story: crash_points.Story, report: dict[str, Any]) -> list[str]:
         "charged for the death": end["interrupted"] <= 1 + (story is crash_points.STORIES["recover"]),
         "made in 1970": end["created"] > "2020",
         "litter is left": not end["litter"],
-        "a job that was there before is gone": set(story.kept) <= set(after["ids"]) & set(end["ids"]),
+        "the old job is gone, and no new one there": not story.kept
+        or bool({*story.kept}.intersection(after["ids"]) and {*story.kept}.intersection(end["ids"])),
         "logs belong to nobody": not (after["orphans"] or end["orphans"]),
     }
     return [what for what, well in checks.items() if not well]

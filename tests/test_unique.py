@@ -16,6 +16,7 @@ import pytest
 from queuectl import Spool, Worker
 from queuectl.boot import boot_id
 from queuectl.index import Index
+from queuectl.job import Job
 from queuectl.layout import Layout
 from queuectl.moves import Mover
 from queuectl.row import Row
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from queuectl.errors import KeyTaken
-    from queuectl.job import Job
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -119,8 +119,7 @@ def test_the_command_says_which_happened(cli: Cli, spool_dir: Path) -> None:
     assert cli("enqueue", "--id", "b", *flags, "true", expect=0).stdout == "enqueued job b\nreplaced job a\n"
     told = json.loads(cli("enqueue", "--id", "c", *flags, "true", "--json", expect=0).stdout)
     assert told == [{"id": "c", "state": "pending", "command": "true", "replaced": ["b"]}]
-    assert support.load(spool_dir / "dead" / "a.json")["last_error"] == "Replaced by job b"
-    assert cli("list", "--state", "pending").stdout == "c - pending - true\n"
+    assert cli("list").stdout == "c - pending - true\n"
 
 
 def test_a_key_that_is_taken_goes_before_an_id_that_is(spool: Spool) -> None:
@@ -171,7 +170,6 @@ def test_replace_lets_a_running_one_finish(
     job = spool.enqueue("true", id="new", unique="k", if_exists="replace")
 
     assert job.replaced == ["waits"]
-    assert spool.get("waits").last_error == "Replaced by job new"
     support.wait_until(lambda: support.finished(spool_dir, "runs", "new"))
     assert spool.get("new").started_at >= spool.get("runs").finished_at  # type: ignore[operator]
 
@@ -182,7 +180,7 @@ def test_retrying_all_that_is_dead_leaves_out_what_was_replaced(
     """Who runs again what has failed does not mean the old versions of newer jobs; by name they can be had."""
     spool.enqueue("exit 1", id="failed", max_retries=1)
     support.drain(spool_dir)
-    spool.enqueue("true", id="old", unique="k")
+    support.drop(spool_dir, "old", command="true", unique="k")
     spool.enqueue("true", id="new", unique="k", if_exists="replace")
 
     done = cli("dlq", "retry", "--all", expect=0)
@@ -269,13 +267,37 @@ def test_who_comes_second_waits_for_the_first_to_decide(spool: Spool, spool_dir:
 
 
 def test_of_eight_that_replace_one_is_left(spool: Spool, spool_dir: Path) -> None:
-    """Each supersedes those before it; none is lost without a word."""
+    """Each supersedes those before it."""
     assert race(spool_dir, "replace") == ["queued"] * 8
 
-    assert len(list((spool_dir / "pending").iterdir())) == 1
-    dead = spool.list("dead")
-    assert len(dead) == 7
-    assert all((row.last_error or "").startswith("Replaced by job ") for row in dead)
+    assert spool.counts() == {"pending": 1, "processing": 0, "completed": 0, "failed": 0, "dead": 0}
+
+
+def test_what_has_run_before_it_is_replaced_is_kept(spool: Spool, spool_dir: Path) -> None:
+    """Its attempts have something to tell: it lies in dead/ and says what took its place."""
+    failing(spool, "old", unique="k")
+
+    assert spool.enqueue("true", id="new", unique="k", if_exists="replace").replaced == ["old"]
+
+    record = support.load(spool_dir / "dead" / "old.json")
+    assert (record["last_error"], record["attempts"]) == ("Replaced by job new", 1)
+
+
+def test_one_that_is_claimed_just_before_it_is_replaced_runs_on(spool: Spool, spool_dir: Path) -> None:
+    """Its file is gone from pending/ by the time it is to be given up: nothing of it is touched, in the index neither."""
+    spool.enqueue("true", id="old", unique="k")
+    mover = opened(spool_dir)
+    (spool_dir / "processing" / "worker-0").mkdir()
+    row = mover.index.get("old")
+    assert row is not None
+    assert mover.claim(row, "worker-0") is not None
+
+    assert mover.keys._give_up(row, Job(id="new")) is False
+    assert mover.forget(row, unchanged=True) is False
+
+    assert support.where_is(spool_dir, "old") == ["processing/worker-0"]
+    assert mover.index.get("old").state == "processing"  # type: ignore[union-attr]
+    mover.index.close()
 
 
 def test_a_producer_that_is_killed_leaves_no_lock(spool: Spool, spool_dir: Path) -> None:
@@ -300,10 +322,10 @@ def test_dying_in_the_middle_of_a_replacement_loses_no_job(
     spool.enqueue("true", id="old", unique="k")
     died = RuntimeError("killed here")
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise died
 
-    monkeypatch.setattr(Mover, "bury", die)
+    monkeypatch.setattr(Mover, "forget", die)
     with pytest.raises(RuntimeError):
         spool.enqueue("true", id="new", unique="k", if_exists="replace")
     monkeypatch.undo()
@@ -577,8 +599,10 @@ def test_dropped_files_replace_and_queue(spool: Spool, spool_dir: Path) -> None:
     support.drop(spool_dir, "third", command="true", unique="k", if_exists="replace")
     spool.refresh()
 
-    assert [row.id for row in spool.list("pending")] == ["third"]
-    assert {row.last_error for row in spool.list("dead")} == {"Replaced by job third"}
+    assert [(row.id, row.state, row.last_error) for row in spool.list()] == [
+        ("second", "dead", "Replaced by job third"),
+        ("third", "pending", None),
+    ]
 
 
 def test_an_index_made_anew_judges_nobody_again(spool: Spool, spool_dir: Path) -> None:

@@ -120,6 +120,20 @@ KEYS = (
         (f"{_UNIQUE}one_that_has_expired_keeps_nobody_out",),
     ),
     Mutant(
+        "unique: a replaced file of a stranger is deleted",
+        "unique.py",
+        "            if old.created_at is not None and not (old.runs or old.attempts):",
+        "            if not (old.runs or old.attempts):",
+        (f"{_UNIQUE}dropped_files_replace_and_queue",),
+    ),
+    Mutant(
+        "unique: a replaced job that has run is deleted",
+        "unique.py",
+        "            if old.created_at is not None and not (old.runs or old.attempts):",
+        "            if old.created_at is not None:",
+        (f"{_UNIQUE}what_has_run_before_it_is_replaced_is_kept",),
+    ),
+    Mutant(
         "unique: what has just ended still runs",
         "unique.py",
         "if job.unique == key and not spares.is_settled(self._layout, job, but=path):",
@@ -184,7 +198,7 @@ KEPT = (
     Mutant(
         "retention: what changes at the last moment goes",
         "hand_moves.py",
-        "            if unchanged and os.path.lexists(path) and not is_file_of(row, os.lstat(path)):",
+        "            if unchanged and not _is_as_known(row, path):",
         "            if False:",
         (f"{_KEPT}what_changes_at_the_last_moment_stays",),
     ),
