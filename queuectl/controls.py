@@ -194,11 +194,12 @@ class Controls(Reports):
         self._refuse_root()
         halt.drain(self.layout, reason, timeout=timeout, tell=tell)
 
-    def forget(self, job_id: str, *, cancel: bool = False) -> None:
+    def forget(self, job_id: str, *, cancel: bool = False, durable: bool = True) -> None:
         """Delete a job and what it printed.
 
         Args:
             cancel: end it first if it runs, which may take as long as the setting kill_grace.
+            durable: False: a power cut may bring it back until `sync_deletions`, which is quicker for many.
 
         Raises:
             JobNotFound, MoveError: there is none, or it runs.
@@ -212,7 +213,8 @@ class Controls(Reports):
             self.wait(job_id, timeout=self.settings().kill_grace + _TO_END)
             row = self._find(job_id)
         self._forget(row)
-        self._sync_deletions()
+        if durable:
+            self.sync_deletions()
 
     def _forget(self, row: Row) -> bool:
         runs = 0
@@ -250,7 +252,7 @@ class Controls(Reports):
                     raise SpoolError.from_os("delete", os.path.join(row.place, row.name), error) from None
             if progress:
                 progress(deleted)
-        self._sync_deletions()
+        self.sync_deletions()
         return deleted, kept
 
     def _pages(self, state: str | None) -> Iterator[list[Row]]:
@@ -310,7 +312,7 @@ class Controls(Reports):
         except OSError as error:
             raise SpoolError.from_os("delete", error.filename or self.layout.root, error) from None
 
-    def _sync_deletions(self) -> None:
+    def sync_deletions(self) -> None:
         """See that a power cut brings none of the deleted jobs back: a waiting one would run."""
         for folder in (self.layout.pending, self.layout.done, self.layout.dead):
             try:

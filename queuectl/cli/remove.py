@@ -54,7 +54,11 @@ def remove_command(
         takes.agree(f"Remove {render.count(len(chosen), 'job')} for good", yes=yes)
 
     def remove(job_id: str) -> tuple[str, dict[str, Any]]:
-        spool.forget(job_id, cancel=cancel)
+        spool.forget(job_id, cancel=cancel, durable=False)
         return f"{job_id}: removed", {"id": job_id, "removed": True}
 
-    return bulk.each(chosen, remove, dry_run=dry_run)
+    try:
+        return bulk.each(chosen, remove, dry_run=dry_run)
+    finally:
+        if not dry_run:
+            spool.sync_deletions()
