@@ -178,15 +178,19 @@ def just_changed(job_id: str) -> MoveError:
 
 
 def _land(mover: HandMoves, row: Row, path: str, was: os.stat_result, job: Job) -> None:
+    data = job.to_bytes()
+    limit = jobs.READ_LIMIT // 2 if job.runs else jobs.SIZE_LIMIT
+    if len(data) > limit:
+        raise InvalidJob(f"too large: {len(data)} bytes, and the limit is {limit}")
     scratch = os.path.join(mover.layout.tmp, f".{files.token()}.tmp")
-    status = files.write_new(scratch, job.to_bytes(), sync=True)
+    status = files.write_new(scratch, data, sync=True)
     try:
         with mover.index.moving(PENDING):
             if not _exchange(scratch, path):
-                # Nothing here can do it in one step. Workers take jobs under the index's lock, which we hold.
-                if not _is_same(os.lstat(path), was):
+                # Nothing here can do it in one step. Workers take jobs under the index's lock, if we hold that.
+                if not mover.index.in_transaction or not _is_same(os.lstat(path), was):
                     raise just_changed(row.id)
-                files.replace(path, job.to_bytes())
+                files.replace(path, data)
                 status = os.stat(path)
             elif not _is_same(os.lstat(scratch), was):
                 with suppress(FileNotFoundError):  # taken in the meantime: then it runs as we made it

@@ -224,6 +224,18 @@ def test_unique_key_that_another_job_has_is_refused(spool_dir: Path) -> None:
     assert spool.set("b", unique="other").unique == "other"
 
 
+def test_job_does_not_grow_beyond_what_can_be_read(spool_dir: Path) -> None:
+    """What would be buried as too large when it is next read is refused now."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+
+    with pytest.raises(InvalidJob, match="too large"):
+        spool.set("a", env={"A": "x" * (1 << 20)})
+
+    assert spool.get("a").env is None
+    assert list((spool_dir / "tmp").iterdir()) == []
+
+
 def test_gone_job_is_said_to_be_gone(cli: Cli, spool_dir: Path) -> None:
     """Not found is no traceback."""
     Spool(spool_dir).counts()

@@ -88,7 +88,8 @@ def start_command(
         return pool.foreground(spool.layout, many, drain=drain, wait_retries=wait_retries)
     _show_started(session, pool.start(spool.layout, many, drain=drain, wait_retries=wait_retries))
     if paused := spool.paused():
-        render.note(f"note: {paused.sentence}; they start nothing until: queuectl resume")
+        then = "leave at once" if drain else "start nothing until: queuectl resume"
+        render.note(f"note: {paused.sentence}; they {then}")
     return 0
 
 

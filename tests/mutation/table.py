@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .on_content import INTAKE, MIRROR
+from .on_control import CONTROL
 from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_policy import KEPT, KEYS, RETRIES
 from .on_processes import ENDS, IDENTITY, LOCKS
@@ -27,4 +28,5 @@ MUTANTS = (
     *SEEING,
     *BULK,
     *SERVICE,
+    *CONTROL,
 )

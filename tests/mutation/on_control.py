@@ -1,0 +1,126 @@
+"""What waits, holds, pauses and changes jobs."""
+
+from __future__ import annotations
+
+from .run import Mutant
+
+_HOLD = "tests/test_hold.py::test_"
+_PAUSE = "tests/test_pause.py::test_"
+_SET = "tests/test_set.py::test_"
+_EDIT = "tests/test_edit.py::test_"
+_WAIT = "tests/test_wait.py::test_"
+
+CONTROL = (
+    Mutant(
+        "amend: whatever lies there is written over",
+        "amend.py",
+        "            elif not _is_same(os.lstat(scratch), was):",
+        "            elif False:",
+        (f"{_HOLD}edit_by_somebody_else_is_not_overwritten[True]",),
+    ),
+    Mutant(
+        "amend: a look is enough where files cannot change places",
+        "amend.py",
+        "                if not mover.index.in_transaction or not _is_same(os.lstat(path), was):\n                    raise just_changed(row.id)\n",
+        "",
+        (f"{_HOLD}edit_by_somebody_else_is_not_overwritten[False]",),
+    ),
+    Mutant(
+        "amend: what was edited meanwhile does not matter",
+        "amend.py",
+        "        if data != before:\n            raise just_changed(row.id)\n",
+        "",
+        (f"{_EDIT}job_that_somebody_else_changes_meanwhile_keeps_that_change",),
+    ),
+    Mutant(
+        "amend: a held job has waited",
+        "amend.py",
+        "now if row.held and not job.hold else row.arrived",
+        "row.arrived",
+        (f"{_HOLD}released_job_has_not_waited[False]",),
+    ),
+    Mutant(
+        "intake: a held job has waited",
+        "intake.py",
+        "            if not old.held:",
+        "            if True:",
+        (f"{_HOLD}released_job_has_not_waited[True]",),
+    ),
+    Mutant(
+        "amend: a key may be taken by changing a job",
+        "amend.py",
+        "        if others:\n            raise KeyTaken",
+        "        if False:\n            raise KeyTaken",
+        (f"{_SET}unique_key_that_another_job_has_is_refused",),
+    ),
+    Mutant(
+        "amend: a failed job waits on whatever run_at says",
+        "amend.py",
+        "            wanted.next_retry_at = wanted.run_at or mover.now()",
+        "            pass",
+        (f"{_SET}failed_job_is_tried_again_when_run_at_says",),
+    ),
+    Mutant(
+        "bury: a hold outlives a cancel",
+        "hand_moves.py",
+        "                    job.hold = False",
+        "                    pass",
+        (f"{_HOLD}held_job_that_was_cancelled_runs_when_it_is_retried",),
+    ),
+    Mutant(
+        "moves: a job is claimed onto its own claimed file",
+        "moves.py",
+        "                if then and place != PENDING:",
+        "                if then:",
+        ("tests/test_retry.py::test_job_that_may_be_tried_again_at_once_is_not_lost",),
+    ),
+    Mutant(
+        "worker: what was claimed ahead is started in a paused spool",
+        "worker.py",
+        "(self._stopping or self._room.lacking)",
+        "self._stopping",
+        (f"{_PAUSE}job_claimed_ahead_is_put_back",),
+    ),
+    Mutant(
+        "worker: a draining worker stays in a paused spool",
+        "worker.py",
+        "(self._room.by_hand or self._is_drained())",
+        "self._is_drained()",
+        (f"{_PAUSE}worker_that_is_to_leave_when_done_leaves_a_paused_spool",),
+    ),
+    Mutant(
+        "pause: nobody is waited for",
+        "halt.py",
+        "    while (deaf := ",
+        "    while False and (deaf := ",
+        (f"{_PAUSE}worker_that_does_not_answer_is_named",),
+    ),
+    Mutant(
+        "lookout: a new index is not told of edits",
+        "lookout.py",
+        "self._told, self._watch.written = self._intake.index.inode, True",
+        "self._told = self._intake.index.inode",
+        ("tests/test_belief.py::test_an_edit_that_was_told_to_a_lost_index_is_told_to_the_next",),
+    ),
+    Mutant(
+        "wait: what is being moved is removed",
+        "waiting.py",
+        "            elif now - self._missing.setdefault(job_id, now) >= _SURELY:",
+        "            elif True:",
+        (f"{_WAIT}job_that_is_nowhere_for_a_moment_is_not_removed",),
+    ),
+    Mutant(
+        "wait: only what ends is looked for",
+        "waiting.py",
+        " or now >= self._whole_at",
+        "",
+        (f"{_WAIT}removed_job_is_not_waited_for[rm]",),
+    ),
+    Mutant(
+        "enqueue --wait: Ctrl+C leaves the job",
+        "cli/attend.py",
+        "            self._spool.cancel(self._job_id)",
+        "            pass",
+        (f"{_WAIT}ctrl_c_ends_the_job_that_is_waited_for",),
+    ),
+)
