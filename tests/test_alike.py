@@ -147,3 +147,12 @@ def test_what_is_odd_is_looked_at_closely(tmp_path: Path, data: bytes) -> None:
     """Even among files that are not."""
     names = put(tmp_path, [b'{"command": "true"}', data, data, b'{"command": "true"}'])
     assert rows(tmp_path, names, quick=True) == rows(tmp_path, names, quick=False)
+
+
+def test_what_is_equal_is_not_always_alike(tmp_path: Path) -> None:
+    """To Python 1 is True and 1.0, and only the first of them can be a priority."""
+    content = [b'{"command": "true", "priority": %s}' % value for value in (b"1", b"true", b"1.0", b"1")]
+    names = put(tmp_path, content)
+    made = rows(tmp_path, names, quick=True)
+    assert [values is not None for *_, values in made] == [True, False, False, True]
+    assert made == rows(tmp_path, names, quick=False)
