@@ -153,7 +153,10 @@ class Lookout:
 
     def take_in(self) -> None:
         """Go on with a scan for a slice, or begin one if somebody else has touched pending/."""
+        before = self._intake.taken
         self.take_named()
+        if self._intake.taken > before:
+            return  # there is something to start, and nothing to make sure of yet
         if self._told != self._intake.index.inode:
             # Another file than the one that was told of edits in place, or maybe not told any more.
             self._end_edits()

@@ -48,12 +48,12 @@ def calls_between_starts(spool_dir: Path, trace: Path) -> list[list[str]]:
 
 
 def test_a_job_costs_no_more_system_calls_than_it_did(filled: Path, tmp_path: Path) -> None:
-    """Claim, run, settle, all recorded: at most 74 calls of the worker's own, 16 of them the index's pages."""
+    """Claim, run, settle, all recorded: at most 68 calls of the worker's own, 12 of them the index's pages."""
     rounds = calls_between_starts(filled, tmp_path / "trace")
 
     assert len(rounds) == JOBS - 20
     usual = sorted(rounds, key=len)[len(rounds) // 2]
-    assert len(usual) <= 74, sorted(usual)
+    assert len(usual) <= 68, sorted(usual)
     assert statistics.median(calls.count("pwrite64") for calls in rounds) <= 18
 
 
