@@ -94,7 +94,13 @@ class Questions:
         """Make the index anew out of the folders; returns how many jobs there are."""
         self.layout.create()
         self._intake.report = progress
-        return self._intake.rebuild()
+        import sqlite3
+
+        try:
+            return self._intake.rebuild()
+        except sqlite3.DatabaseError as error:
+            self._index.broken = str(error)  # damaged where it is only seen when it is emptied
+            return self._intake.rebuild()
 
     def counts(self) -> dict[str, int]:
         """How many jobs are pending, processing, completed, failed and dead."""

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl import Spool, index
+from queuectl import Spool, index, schema
 from queuectl.errors import DuplicateId
 from queuectl.fields import STATES
 from queuectl.index import Index, values_of
@@ -587,3 +587,23 @@ def test_a_moment_that_is_none_is_damage(spool_dir: Path) -> None:
     change(database(spool_dir), "UPDATE jobs SET due = 'worker-0.json'")
     with pytest.raises(sqlite3.DatabaseError, match="malformed"):
         spool._index.outlook()
+
+
+def test_damage_that_shows_only_when_the_index_is_emptied_costs_nothing(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`reindex` meets pages that nobody reads otherwise: it begins with a new file."""
+    expected = fill(spool_dir)
+    spool = Spool(spool_dir)
+    spool.refresh()
+    damaged = iter([True])
+    empty = schema.start_anew
+
+    def start_anew(db: sqlite3.Connection) -> None:
+        if next(damaged, False):
+            raise sqlite3.DatabaseError("database disk image is malformed")
+        empty(db)
+
+    monkeypatch.setattr(schema, "start_anew", start_anew)
+
+    assert spool.reindex() == len(expected)
