@@ -40,7 +40,7 @@ def test_held_job_waits_until_it_is_released(
 def test_hold_in_the_file_is_the_same(spool_dir: Path, workers: Callable[..., Any]) -> None:
     """`"hold": true`, written by a producer or an editor, holds; taken out by hand, it releases."""
     workers(1)
-    path = drop(spool_dir, "a", command="true", hold=True)
+    drop(spool_dir, "a", command="true", hold=True)
     spool = Spool(spool_dir)
     assert [row.held for row in spool.list()] == [True]
     (spool_dir / "data" / "queuectl.db").unlink()
@@ -48,7 +48,7 @@ def test_hold_in_the_file_is_the_same(spool_dir: Path, workers: Callable[..., An
     drain(spool_dir)
     assert where_is(spool_dir, "a") == ["pending"]
 
-    path.write_text(json.dumps({"command": "true"}))
+    drop(spool_dir, "a", command="true")  # as editors do; where no events are to be had, it is seen within a second
 
     wait_until(lambda: finished(spool_dir, "a"))
 
