@@ -51,7 +51,7 @@ class Ear:
         mask = LANDED | DELETE_SELF | MOVE_SELF
         if libc.call("inotify_add_watch", "c_int c_char_p c_uint", self.fd, os.fsencode(folder), mask) < 0:
             code = libc.last_error()
-            os.close(self.fd)
+            self.close()
             raise OSError(code, os.strerror(code), folder)
 
     def read(self) -> tuple[list[str], bool]:
@@ -78,4 +78,10 @@ class Ear:
 
     def close(self) -> None:
         """Stop listening."""
-        os.close(self.fd)
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __del__(self) -> None:
+        # A user has 128 of them; a worker that was made and never run to its end must not keep one.
+        self.close()

@@ -776,6 +776,7 @@ class Machine(RuleBasedStateMachine):
         worker._spares.close()
         worker._seat.leave()
         worker._index.close()
+        worker._watch.drop()
         worker.bell.close()
 
     def kill_worker(self, n: int, fuse: int | None) -> None:  # noqa: ARG002 (all turns are called alike)
@@ -793,6 +794,7 @@ class Machine(RuleBasedStateMachine):
             if lock is not None:
                 lock.release()
         worker._index.close()
+        worker._watch.drop()
         worker.bell.close()
 
     def recover(self, n: int, fuse: int | None) -> None:
