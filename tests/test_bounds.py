@@ -103,11 +103,10 @@ def small_disk(spool_dir: Path) -> Iterator[Callable[[str], None]]:
 def fill(path: Path, leave: int) -> None:
     """Fill the file system of this path up to so many bytes."""
     free = os.statvfs(path.parent)
-    with path.open("wb") as file:
+    with path.open("wb", buffering=0) as file:  # nothing is left to be written when it is closed
         for _ in range((free.f_bavail * free.f_frsize - leave) // 4096):
             try:
                 file.write(bytes(4096))
-                file.flush()
             except OSError:
                 break
 
