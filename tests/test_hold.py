@@ -48,7 +48,9 @@ def test_hold_in_the_file_is_the_same(spool_dir: Path, workers: Callable[..., An
     drain(spool_dir)
     assert where_is(spool_dir, "a") == ["pending"]
 
-    drop(spool_dir, "a", command="true")  # as editors do; where no events are to be had, it is seen within a second
+    drop(
+        spool_dir, "a", command="true"
+    )  # as editors do; where no events are to be had, it is seen within a second
 
     wait_until(lambda: finished(spool_dir, "a"))
 
