@@ -214,8 +214,10 @@ def _plain_json(record: Mapping[Any, Any]) -> str | None:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-_BESIDE = ("extra", "skipped", "replaced")
-_NAMES = tuple(name for name in Job.__match_args__ if name not in _BESIDE)
+BESIDE = ("extra", "skipped", "replaced")
+"""What is no field of its own in a file."""
+
+_NAMES = tuple(name for name in Job.__match_args__ if name not in BESIDE)
 _values = attrgetter(*_NAMES)
 _defaulted = attrgetter(*DEFAULTED)
 _MOMENTS = frozenset(
