@@ -12,6 +12,7 @@ from terminal import on_terminal
 
 from queuectl import Spool
 from queuectl.cli.columns import COLUMNS
+from queuectl.row import READY_KEY
 
 from support import drain, drop, drop_bytes
 
@@ -40,7 +41,10 @@ def backdate(spool: Path, job_id: str, seconds: float) -> None:
 
     Spool(spool).refresh()
     with sqlite3.connect(spool / "data" / "queuectl.db") as db:
-        db.execute("UPDATE jobs SET ready_key = ready_key - ? WHERE id = ?", (int(seconds * 1e6), job_id))
+        statement = (
+            f"UPDATE jobs SET ready_key = coalesce(ready_key, {READY_KEY}) - ?, due = NULL WHERE id = ?"  # noqa: S608 (ours)
+        )
+        db.execute(statement, (int(seconds * 1e6), job_id))
     db.close()
 
 

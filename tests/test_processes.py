@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -328,10 +329,18 @@ def test_out_of_descriptors_nothing_is_lost(limited: tuple[Path, Callable[..., N
 
 
 def is_at_rest(process: psutil.Process) -> bool:
-    """Whether a worker watches and has all it needs while idle: each thread that is yet to come takes 8 MB more."""
+    """Whether a worker watches, and takes no more memory than it did a moment ago."""
     before = process.memory_info().vms
     time.sleep(0.3)
-    return process.num_threads() > 1 and process.memory_info().vms == before
+    return watches(process) and process.memory_info().vms == before
+
+
+def watches(process: psutil.Process) -> bool:
+    """Whether it holds an inotify instance."""
+    folder = f"/proc/{process.pid}/fd"
+    with contextlib.suppress(FileNotFoundError):  # closed while we look
+        return any("inotify" in os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder))
+    return False
 
 
 def test_out_of_memory_the_attempt_is_recorded_and_the_worker_lives(
