@@ -345,8 +345,11 @@ class Intake:
                 job.id = ids.new_id(self.mover.now())
             return None
         taken = self.mover.state_of(job.id, but=path)
-        if taken == "processing" and claims.is_continued(self.layout, job):
-            return None
+        if taken == "processing":
+            if claims.is_continued(self.layout, job):
+                return None
+            # The claim of its own earlier copy may have gone between the two looks; no other job is in its way then.
+            taken = self.mover.state_of(job.id, but=path)
         return f"duplicate id: {job.id!r} is the id of another job, which is {taken}" if taken else None
 
     def _take_invalid(self, place: str, name: str, found: Found) -> None:

@@ -142,3 +142,30 @@ def test_two_files_that_swap_their_names_and_ids_are_two_jobs(spool_dir: Path) -
     drop(spool_dir, "b", id="a", command="echo a")
     drain(spool_dir)
     assert [load(spool_dir / "done" / f"{name}.json")["output"] for name in "ab"] == ["a\n", "b\n"]
+
+
+def test_a_job_taken_back_is_no_duplicate_of_its_own_claim(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's claim is deleted just when somebody sees the job back in pending/: between two looks at the folders."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="job1")
+    claim = spool_dir / "processing" / "worker-9" / "job1.json"
+    claim.parent.mkdir(mode=0o700)
+    (spool_dir / "pending" / "job1.json").rename(claim)
+    record = load(claim)
+    interrupted = {"run": 1, "attempt": 1, "worker": "worker-9", "outcome": "interrupted"}
+    drop(spool_dir, "job1", **{**record, "crashes": 1, "history": [interrupted]})
+    asked = spool._mover.state_of
+
+    def settled_meanwhile(job_id: str, *, but: str | None = None) -> str | None:
+        found = asked(job_id, but=but)
+        claim.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(spool._mover, "state_of", settled_meanwhile)
+    (spool_dir / "data" / "queuectl.db").unlink(missing_ok=True)
+
+    [row] = spool.list()
+    assert (row.id, row.state, row.place) == ("job1", "pending", "pending")
+    assert list((spool_dir / "dead").iterdir()) == []

@@ -15,10 +15,12 @@ import pytest
 
 from queuectl import Spool, Worker
 from queuectl.boot import boot_id
+from queuectl.errors import KeyTaken
 from queuectl.index import Index
 from queuectl.job import Job
 from queuectl.layout import Layout
 from queuectl.moves import Mover
+from queuectl.prepare import prepare
 from queuectl.row import Row
 
 import support
@@ -26,8 +28,6 @@ import support
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from queuectl.errors import KeyTaken
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -667,3 +667,15 @@ def test_runs_that_take_longer_than_the_pause_between_them_do_not_pile_up(
     assert set(told) <= {"enqueued", "skipped:"}
     assert not (spool_dir / "side-by-side").exists()
     assert len((spool_dir / "ran").read_text().split()) == told.count("enqueued")
+
+
+def test_an_index_that_breaks_while_it_is_asked_hides_no_key(spool_dir: Path) -> None:
+    """Deleted or damaged between the look at the folders and the question, it is made anew and asked then."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="first", unique="k")
+    again = prepare({"command": "true", "id": "second", "unique": "k"}, spool.settings())
+    spool.refresh()
+    spool._index.broken = "gone"
+
+    with pytest.raises(KeyTaken, match="first"):
+        spool._mover.keys.admit(again)

@@ -89,7 +89,7 @@ KEYS = (
         "unique.py",
         "            self._mover.refresh()  # deleted or damaged just now\n",
         "            pass\n",
-        (f"{_UNIQUE}of_eight_producers_at_once_one_wins",),
+        (f"{_UNIQUE}an_index_that_breaks_while_it_is_asked_hides_no_key",),
     ),
     Mutant(
         "unique: a claim believes the index",
