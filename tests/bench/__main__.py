@@ -25,9 +25,9 @@ BENCHES: Mapping[str, Callable[[Scale, Path], None]] = {
     "python": handing.python,
     "idle": idle.idle,
     "peers": peers,
+    "bulk": handing.bulk,
     "dropped": commands.dropped,
     "flood": flood.flood,
-    "bulk": handing.bulk,
     "growth": growth.growth,
 }
 """What deletes or makes very many files comes last: it slows others down for minutes."""
