@@ -72,6 +72,11 @@ class Filter:
         """The same, for jobs in these states."""
         return self._but(states=states)
 
+    @property
+    def of_held(self) -> Filter:
+        """The same, for jobs that wait to be released."""
+        return self._but(held=True)
+
     def _but(self, **other: Any) -> Filter:
         given: dict[str, Any] = {name: getattr(self, name) for name in Filter.__match_args__}
         return Filter(**(given | other))

@@ -119,14 +119,6 @@ class Mover(HandMoves):
         finally:
             os.close(fd)
 
-    def enqueue_batch(
-        self, batch: Sequence[Prepared], *, durable: bool = True
-    ) -> tuple[int, DuplicateId | None]:
-        """Queue many at the price of one wait for the disk; see `Batch.finish`."""
-        from queuectl.batch import Batch
-
-        return Batch(self, batch, durable=durable).finish()
-
     def publish(
         self, scratch: str, made: Prepared, status: os.stat_result | files.Written
     ) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,7 +10,9 @@ from queuectl.amend import WAITING
 from queuectl.cli import args as takes
 from queuectl.cli.choose import Bulk, dry_run_option, filter_options
 from queuectl.cli.frame import Session, command
-from queuectl.filters import Filter
+
+if TYPE_CHECKING:
+    from queuectl.filters import Filter
 
 
 @command(
@@ -80,6 +82,5 @@ def release_command(
         }
 
     if not ids and (everything or not where.is_open):
-        given = {name: getattr(where, name) for name in Filter.__match_args__}
-        where, everything = Filter(**{**given, "held": True}), False
+        where, everything = where.of_held, False
     return bulk.each(bulk.chosen(ids, where, everything=everything), release, dry_run=dry_run)
