@@ -17,7 +17,7 @@ import pytest
 
 from queuectl import Spool
 
-from support import drain, drop, drop_bytes, finished, load, run_cli, wait_until, where_is
+from support import cpu_in, drain, drop, drop_bytes, finished, load, run_cli, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -200,14 +200,6 @@ def test_all_of_it_at_once_under_a_worker(
     assert cpu_in(process, 1.5) < 0.25
     assert process.is_running()
     assert [worker.pid for worker in spool.workers()] == [info.pid]
-
-
-def cpu_in(process: psutil.Process, seconds: float) -> float:
-    """How many CPU seconds a process uses in so many seconds of clock time."""
-    before = process.cpu_times()
-    time.sleep(seconds)
-    after = process.cpu_times()
-    return after.user + after.system - before.user - before.system
 
 
 def test_a_file_that_stays_incomplete_costs_no_cpu(
