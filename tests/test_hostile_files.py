@@ -484,7 +484,8 @@ def test_what_ran_is_what_was_read(spool_dir: Path, workers: Callable[..., Any])
     with (spool_dir / "pending" / "job.json").open("r+b") as still_open:
         workers(1)
         wait_until(lambda: where_is(spool_dir, "job") == ["processing/worker-0"])
-        wait_until(lambda: (spool_dir / "data" / "workers" / "worker-0.out").stat().st_size)
+        printed = (spool_dir / "data" / "workers").glob
+        wait_until(lambda: any(file.stat().st_size for file in printed("worker-0.out")))
         still_open.write(b'{"command": "echo second", "timeout": 60}'.ljust(len(original)))
     (home / "go").touch()
     wait_until(lambda: finished(spool_dir, "job"))
