@@ -224,6 +224,11 @@ class Intake:
         self.taken += present - known_before + len(buried)
         return present, unfinished
 
+    @property
+    def usual_priority(self) -> int:
+        """The priority of a job that names none."""
+        return self._settings().priority
+
     def take_named(self, names: list[str]) -> None:
         """Take in these files of pending/, as far as they are new, or are other files than those that were known."""
         known = self.index.at(PENDING, names)

@@ -380,7 +380,7 @@ class Worker:
             outcome = running.poll()
             if outcome is not None:
                 return outcome
-            self._lookout.take_named()  # beside the job, whose end is looked at next
+            self._lookout.take_named(meanwhile=True)  # the job's end is looked at next
             if time.monotonic() >= self._next_tick:
                 self._tick(busy=True)
                 if not noted and time.monotonic() >= worth_noting:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queuectl import Spool, Worker
-from queuectl.owner import is_held
+from queuectl import Spool, Worker, lookout
+from queuectl.owner import Lock, is_held
 from queuectl.wake import STORM
 
 from support import drain, drop, wait_until, where_is
@@ -423,7 +423,7 @@ def test_two_workers_take_a_storm_in_for_all(spool_dir: Path) -> None:
     assert not third._watch.heard
     assert third._index.counts()["pending"] == 0
     assert 0 < third._lookout.patience(10) < 1
-    first = one._lookout._storm.take(STORM), two._lookout._storm.take(STORM)
+    first = one._lookout._storm.take(STORM, 5), two._lookout._storm.take(STORM, 5)
     assert not set(first[0]) & set(first[1])
     for storm, names in zip((one._lookout._storm, two._lookout._storm), first, strict=True):
         storm.hear(names)
@@ -439,3 +439,90 @@ def test_two_workers_take_a_storm_in_for_all(spool_dir: Path) -> None:
         worker._lookout.close()
         worker._index.close()
         worker._watch.drop()
+
+
+def test_the_urgent_of_a_storm_are_taken_in_first(spool_dir: Path) -> None:
+    """However many landed before them; a worker that is alone looks for them among all, one of two in its half."""
+    one, two = (a_listening_worker(spool_dir) for _ in range(2))
+    storms = [worker._lookout._storm for worker in (one, two)]
+    for number in range(4 * STORM):
+        drop(spool_dir, f"job{number}", command="true", **({"priority": 7} if number % 4 == 3 else {}))
+    urgent = {drop(spool_dir, f"urgent{number}", command="true", priority=10).name for number in range(8)}
+    (spool_dir / "pending" / "later.json").write_text('{"command": "echo \\"priority\\": 99", "priority" :3}')
+    os.mkfifo(spool_dir / "pending" / "pipe.json")
+    one._watch.hear()
+    names = list(one._watch.heard)
+    assert one._lookout._join()
+    storms[0].hear(names)
+
+    alone = storms[0].take(STORM, 5)
+    more = storms[0].take(STORM, 5)
+
+    assert set(alone) == urgent
+    assert set(more) == {f"job{number}.json" for number in range(3, 4 * STORM, 4)}
+    assert storms[0].take(1, 7)[0] in {f"job{number}.json" for number in (0, 1, 2)}
+    storms[0].leave()
+
+    assert one._lookout._join()
+    assert two._lookout._join()
+    halves = []
+    for storm in storms:
+        storm.hear(names)
+        halves.append(storm.take(STORM, 5))
+    assert halves[0]
+    assert halves[1]
+    assert sorted(halves[0] + halves[1]) == sorted(urgent)
+    rest = [name for _ in names for name in storms[0].take(STORM, 5)]
+    assert rest.index("later.json") > rest.index("pipe.json")
+    assert set(halves[0] + rest) == set(names)
+    assert len(storms[0]) == 0
+    for worker in (one, two):
+        worker._lookout.close()
+        worker._index.close()
+        worker._watch.drop()
+
+
+def test_a_storm_gets_one_slice_between_two_starts(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each job has three moments at which names are taken in; with a slice at each, workers start half as many."""
+    worker = a_listening_worker(spool_dir)
+    look = worker._lookout
+    parts: list[int] = []
+    take = worker._intake.take_named
+
+    def taken(names: list[str]) -> None:
+        take(names)
+        parts.append(len(names))
+        monkeypatch.setattr(lookout, "SLICE", 0.0)  # it is over
+
+    def slices(*, meanwhile: bool = False) -> int:
+        monkeypatch.setattr(lookout, "SLICE", 60.0)
+        before = len(parts)
+        look.take_named(meanwhile=meanwhile)
+        return len(parts) - before
+
+    worker._intake.take_named = taken  # type: ignore[method-assign]
+    worker._intake.scan = lambda *_, **__: pytest.fail("looked at all")  # type: ignore[method-assign]
+    monkeypatch.setattr(lookout, "NAMED", 1)
+    for number in range(2 * STORM):
+        drop(spool_dir, f"job{number}", command="true")
+    colleague = Lock.acquire(look._lock_path)
+    assert slices() == 1
+    assert look._storm.is_joined
+    assert colleague is not None
+    colleague.release()
+
+    again = slices(), slices(meanwhile=True), slices()
+    look._sure_at = look._not_before = 0.0
+    look.take_in()
+    look.moved()
+    started = slices(), slices()
+    look.has_work()
+
+    assert again == (0, 1, 0)
+    assert started == (1, 0)
+    assert slices() == 1
+    assert worker._index.counts()["pending"] == 4
+    monkeypatch.undo()
+    look.close()
+    worker._index.close()
+    worker._watch.drop()

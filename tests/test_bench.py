@@ -22,7 +22,7 @@ ROWS = {
     "python": 4,
     "idle": 2,
     "dropped": 6,
-    "flood": 4,
+    "flood": 5,
     "bulk": 5,
     "growth": 12,
 }

@@ -8,7 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from queuectl import times
 
 from .latency import STAMP
 from .place import box, wait_for
@@ -29,15 +32,16 @@ RENAME = (
 
 def flood(scale: Scale, folder: Path) -> None:
     """(x) How fast the files are taken in, and how late an urgent job dropped among them starts."""
-    rates, drops, late = [], [], []
+    rates, drops, late, gaps = [], [], [], []
     for _ in range(scale.rounds):
         with box(folder) as made:
             source = _prepare(made, scale.files)
             made.start(2)
-            rate, took, waited = _flood(made, source, scale.files)
-            rates.append(rate)
-            drops.append(scale.files / took)
-            late += waited
+            result = _flood(made, source, scale.files)
+            rates.append(result.rate)
+            drops.append(scale.files / result.dropping)
+            late += result.late
+            gaps.append(result.gap)
     starts = Samples(late)
     rows = [
         [
@@ -47,6 +51,7 @@ def flood(scale: Scale, folder: Path) -> None:
         ["files renamed into pending/ by one process meanwhile", *Samples(drops).shown("/s")],
         [f"urgent job, rename to first instruction ({len(late)} of them)", *starts.shown()],
         ["of these 99 of 100 within", number(starts.at_99, "ms"), "", ""],
+        ["longest time in which no job started until the last file was known", *Samples(gaps).shown()],
     ]
     table(f"(x) {scale.files:,} foreign files dropped while two workers run", ("", *HEADS), rows)
 
@@ -62,24 +67,42 @@ def _prepare(made: Box, files: int) -> str:
     return source
 
 
-def _flood(made: Box, source: str, files: int) -> tuple[float, float, list[float]]:
-    """Rate of taking in, seconds of dropping, and how long urgent jobs took to start."""
+class _Result(NamedTuple):
+    """Files taken in a second, seconds of dropping, seconds until each urgent job started, and the longest gap."""
+
+    rate: float
+    dropping: float
+    late: list[float]
+    gap: float
+
+
+def _flood(made: Box, source: str, files: int) -> _Result:
     # The index says how many jobs it knows; a command would itself take in what lies there.
     index = sqlite3.connect(f"file:{made.path}/data/queuectl.db?mode=ro", uri=True, check_same_thread=False)
     before = _known(index)
     urgent = _Urgent(made)
-    began = time.perf_counter()
+    since, began = time.time(), time.perf_counter()
     words = [sys.executable, "-c", RENAME, source, f"{made.path}/pending/"]
     dropper = subprocess.Popen(words, stdin=subprocess.DEVNULL)
     with urgent:
         if dropper.wait():
             raise RuntimeError("the files could not be dropped")
-        took = time.perf_counter() - began
+        dropping = time.perf_counter() - began
         wait_for(lambda: _known(index) - len(urgent.dropped) >= before + files, pause=0.02)
-        rate = files / (time.perf_counter() - began)
-    starts = urgent.starts()
+        took = time.perf_counter() - began
+    late = urgent.starts()
     index.close()
-    return rate, took, starts
+    made.stop()
+    return _Result(files / took, dropping, late, _longest_gap(made, since, since + took))
+
+
+def _longest_gap(made: Box, since: float, until: float) -> float:
+    """The longest time between two starts of jobs."""
+    starts = [
+        times.parse_moment(made.record(name.removesuffix(".json"))["started_at"]) for name in made.done()
+    ]
+    moments = [since, *sorted(at for at in starts if since < at < until), until]
+    return max(after - before for before, after in pairwise(moments))
 
 
 def _known(index: sqlite3.Connection) -> int:
