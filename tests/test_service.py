@@ -62,7 +62,12 @@ def words_of(value: str, *, variables: bool) -> list[str]:
             word = (word or "") + here
         at += 1
     words = [part.replace("%%", "%") for part in [*words, word or ""]]
-    return [words[0], *(part.replace("$$", "$") for part in words[1:])] if variables else words
+    return [words[0], *(re.sub(r"\$\$|\$\w*", _expanded, part) for part in words[1:])] if variables else words
+
+
+def _expanded(found: re.Match[str]) -> str:
+    """No variable is set; a doubled mark is one."""
+    return "$" if found[0] == "$$" else ""
 
 
 def setting(unit: str, name: str) -> str:
