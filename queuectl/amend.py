@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from queuectl import files, libc
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob, KeyTaken, MoveError, SpoolError
+from queuectl.fields import WAITING
 from queuectl.layout import PENDING
 from queuectl.row import accept_as_indexed, micros, row_of
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from queuectl.job import Job
     from queuectl.moves import Mover
     from queuectl.row import Row
-
-WAITING = ("pending", "failed")
-"""The states of a job whose file may be changed."""
 
 _EXCHANGE = 2
 _AT_FDCWD = -100

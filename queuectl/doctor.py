@@ -20,7 +20,7 @@ from queuectl import job as jobs
 from queuectl.boot import boot_id
 from queuectl.census import Census
 from queuectl.errors import InvalidJob, QueuectlError
-from queuectl.fields import STATES
+from queuectl.fields import STATES, WAITING
 from queuectl.finding import Case, Finding
 from queuectl.index import Index
 from queuectl.intake import Intake
@@ -252,7 +252,7 @@ def _compare(case: Case, fresh: Index, place: str, believed: bool) -> Iterator[F
             # What was settled when the job was accepted may differ from today's settings, and holds.
             meant = {field: settled.get(field, getattr(there, field)) for field in compared}
             wrong = [field for field, value in meant.items() if getattr(here, field) != value]
-            if here.state in ("pending", "failed") and not _is_in_order(here):
+            if here.state in WAITING and not _is_in_order(here):
                 wrong.append("order")
             if here.id != there.id and _says_id(case, place, name) not in (None, here.id):
                 wrong.append("id")

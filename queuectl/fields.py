@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 STATES = ("pending", "processing", "completed", "failed", "dead")
 """States as the command line names them, in the order in which they are shown."""
 
+WAITING = ("pending", "failed")
+"""Those of a job in pending/."""
+
 TAGS_MOST = 32
 """Tags that a job may have."""
 

@@ -10,6 +10,7 @@ from queuectl import files, ids
 from queuectl import job as jobs
 from queuectl.boot import boot_id
 from queuectl.errors import ConfigError, InvalidJob, JobNotFound, SpoolError
+from queuectl.fields import WAITING
 from queuectl.index import Index
 from queuectl.job import Job
 from queuectl.layout import PROCESSING, Layout, default_root
@@ -154,6 +155,11 @@ class Questions:
         self.refresh()
         return self._find(job_id)
 
+    def running_with(self, key: str) -> builtins.list[str]:
+        """The ids of the jobs under way that have this unique key: the others wait for them."""
+        self.refresh()
+        return [row.id for row in self._ask(lambda: self._index.with_key(key, "processing"))]
+
     def _find(self, job_id: str) -> Row:
         row = self._ask(lambda: self._index.get(job_id)) if ids.is_id(job_id) else None
         if row is None and self._intake.fault:
@@ -176,7 +182,7 @@ class Questions:
                 id=row.id, state=row.state, last_error=reason, updated_at=moment, created_at=row.arrived / 1e6
             )
         job.id = row.id
-        if row.state in ("pending", "failed"):
+        if row.state in WAITING:
             if job.state in ("completed", "dead"):
                 job.renew(row.arrived / 1e6)
             accept_as_indexed(job, row)

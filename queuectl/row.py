@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from queuectl.fields import WAITING
 from queuectl.plain import dataclass
 
 TYPE_CHECKING = False
@@ -66,7 +67,7 @@ class Row:
     def held(self) -> bool:
         """Whether it waits for somebody to release it."""
         places = self.ready_key, self.due, self.behind
-        return self.state in {"pending", "failed"} and places == (None, None, None)
+        return self.state in WAITING and places == (None, None, None)
 
     def waited(self, now: int) -> int | None:
         """For how many microseconds it could have run; None when it cannot yet, or does not wait."""
@@ -77,7 +78,7 @@ class Row:
 
     def effective(self, now: int) -> float | None:
         """Its priority and a point for each minute that it has waited; None when it does not wait (SPEC 4)."""
-        if self.state not in {"pending", "failed"}:
+        if self.state not in WAITING:
             return None
         return (self.priority or 5) + (self.waited(now) or 0) / _OF_A_PRIORITY
 
@@ -146,7 +147,7 @@ def row_of(
         row.tags = f" {' '.join(job.tags)} "
     if state == "dead" and not row.last_error:
         row.last_error = BY_HAND
-    if state in ("pending", "failed") and not job.hold:
+    if state in WAITING and not job.hold:
         due = None if job.due_at is None else micros(job.due_at)
         if due is not None and due > now:
             row.due = due

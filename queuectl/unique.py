@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from queuectl import files
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob, KeyTaken, QueuectlError, SpoolError
+from queuectl.fields import WAITING
 from queuectl.row import is_file_of, micros
 
 TYPE_CHECKING = False
@@ -98,7 +99,7 @@ class UniqueKeys:
         """
         job = made.job
         if job.if_exists == "replace":
-            made.supersedes = list(self.of(job.unique or "", "pending", "failed"))
+            made.supersedes = list(self.of(job.unique or "", *WAITING))
         else:
             for row in self.of(job.unique or ""):
                 raise KeyTaken(job.unique or "", row.id, row.state)
@@ -122,7 +123,7 @@ class UniqueKeys:
             return (row.created_at or row.arrived) <= arrived
 
         if job.if_exists == "replace":
-            for row in filter(came_first, list(self.of(job.unique or "", "pending", "failed"))):
+            for row in filter(came_first, list(self.of(job.unique or "", *WAITING))):
                 self._give_up(row, job)
         elif job.if_exists != "queue":
             for row in filter(came_first, self.of(job.unique or "")):

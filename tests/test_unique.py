@@ -174,6 +174,25 @@ def test_replace_lets_a_running_one_finish(
     assert spool.get("new").started_at >= spool.get("runs").finished_at  # type: ignore[operator]
 
 
+def test_a_job_says_for_which_one_it_waits(
+    spool: Spool, spool_dir: Path, workers: Callable[..., Any], cli: Cli
+) -> None:
+    """Who wonders why a job does not start is told what runs with its key, and nothing once that is over."""
+    gate = spool_dir.parent / "gate"
+    spool.enqueue(f"while [ ! -e {gate} ]; do sleep 0.05; done", id="first", unique="k")
+    spool.enqueue("true", id="second", unique="k", if_exists="queue")
+    assert "waits for" not in cli("show", "second", expect=0).stdout
+    workers(1)
+    support.wait_until(lambda: spool.get("first").state == "processing")
+
+    assert "k (queue), waits for first\n" in cli("show", "second", expect=0).stdout
+    assert "waits for" not in cli("show", "first", expect=0).stdout
+
+    gate.touch()
+    support.wait_until(lambda: support.finished(spool_dir, "first", "second"))
+    assert "waits for" not in cli("show", "second", expect=0).stdout
+
+
 def test_retrying_all_that_is_dead_leaves_out_what_was_replaced(
     spool: Spool, spool_dir: Path, cli: Cli
 ) -> None:

@@ -9,11 +9,12 @@ import click
 from queuectl.cli import args as takes
 from queuectl.cli.choose import Bulk, dry_run_option, filter_options
 from queuectl.cli.frame import Session, command
+from queuectl.fields import WAITING
 
 if TYPE_CHECKING:
     from queuectl.filters import Filter
 
-_AMONG = ("pending", "failed", "processing")
+_AMONG = (*WAITING, "processing")
 
 
 @command(

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.amend import WAITING
 from queuectl.cli import args as takes
 from queuectl.cli.choose import Bulk, dry_run_option, filter_options
 from queuectl.cli.frame import Session, Usage, command
 from queuectl.editing import CHANGEABLE, read_changes
+from queuectl.fields import WAITING
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -13,6 +13,7 @@ from queuectl.cli.check import remarks
 from queuectl.cli.editor import edited
 from queuectl.cli.frame import Session, command
 from queuectl.errors import InvalidJob, MoveError
+from queuectl.fields import WAITING
 
 
 @command(
@@ -22,7 +23,7 @@ from queuectl.errors import InvalidJob, MoveError
     EDITOR="sed -i s/prod/test/" queuectl edit job1
     """,
 )
-@takes.job_argument(*amend.WAITING)
+@takes.job_argument(*WAITING)
 @click.pass_obj
 def edit_command(session: Session, job_id: str) -> None:
     """Open a waiting job in $VISUAL or $EDITOR.
@@ -33,7 +34,7 @@ def edit_command(session: Session, job_id: str) -> None:
     """
     spool = session.spool
     job = spool.get(job_id)
-    if job.state not in amend.WAITING:
+    if job.state not in WAITING:
         hints = {"dead": f"queuectl dlq edit {job_id}", "processing": f"queuectl cancel {job_id}"}
         hint = hints.get(job.state, f"queuectl show {job_id}")
         raise MoveError(f"job {job_id!r} is {job.state} and cannot be edited", hint=hint)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.amend import WAITING
 from queuectl.cli import args as takes
 from queuectl.cli.choose import Bulk, dry_run_option, filter_options
 from queuectl.cli.frame import Session, command
+from queuectl.fields import WAITING
 
 if TYPE_CHECKING:
     from queuectl.filters import Filter

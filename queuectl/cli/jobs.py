@@ -12,6 +12,7 @@ from queuectl.cli import columns as known
 from queuectl.cli import render
 from queuectl.cli.choose import filter_options
 from queuectl.cli.frame import Session, command
+from queuectl.fields import WAITING
 from queuectl.row import SHOWN
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def tries(row: Row) -> str:
 def _remark(row: Row, now: float) -> str:
     """What a reader of the table asks next: when it runs, who runs it, why it failed."""
     due = row.next_retry_at if row.state == "failed" else row.run_at
-    if row.state in {"pending", "failed"} and due is not None and due / 1e6 > now:
+    if row.state in WAITING and due is not None and due / 1e6 > now:
         why = f": {row.last_error}" if row.state == "failed" and row.last_error else ""
         return f"in {render.ago(due / 1e6 - now)}{why}"
     if row.held:

@@ -13,6 +13,7 @@ from queuectl.cli import args as takes
 from queuectl.cli import render
 from queuectl.cli.frame import Session, command
 from queuectl.errors import JobNotFound
+from queuectl.fields import WAITING
 from queuectl.job import KNOWN
 
 if TYPE_CHECKING:
@@ -42,14 +43,19 @@ def show_command(session: Session, job_id: str) -> None:
     if session.json:
         render.json_value(shown.masked(job.to_dict(), KNOWN))
         return
-    print_fields(
-        f"Job Details: {render.visible(job.id or job_id)}", _rows(job, _effective(session.spool, job))
-    )
+    title = f"Job Details: {render.visible(job.id or job_id)}"
+    print_fields(title, _rows(job, _effective(session.spool, job), _waits_for(session.spool, job)))
+
+
+def _waits_for(spool: Spool, job: Job) -> str:
+    """The job under way whose unique key keeps a waiting one from starting."""
+    others = spool.running_with(job.unique) if job.unique and job.state in WAITING else []
+    return f", waits for {others[0]}" if others else ""
 
 
 def _effective(spool: Spool, job: Job) -> str:
     """What a waiting job's priority has grown to, if it has."""
-    if job.state not in {"pending", "failed"}:
+    if job.state not in WAITING:
         return ""
     now = round(time.time() * 1e6)
     with suppress(JobNotFound):
@@ -75,7 +81,7 @@ def print_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
             render.line(" " * width + text)
 
 
-def _rows(job: Job, effective: str) -> Iterator[tuple[str, str]]:
+def _rows(job: Job, effective: str, waits_for: str) -> Iterator[tuple[str, str]]:
     """The fields as people read them: what was asked, what happened, the attempts, the output."""
     yield "ID", job.id or ""
     yield "Command", job.shown_command
@@ -98,7 +104,7 @@ def _rows(job: Job, effective: str) -> Iterator[tuple[str, str]]:
         "\n".join(f"{name}={value}" for name, value in shown.masked_env(job.env or {}).items()),
     )
     yield "Tags", " ".join(job.tags or ())
-    yield "Unique", f"{job.unique} ({job.if_exists or 'skip'})" if job.unique else ""
+    yield "Unique", f"{job.unique} ({job.if_exists or 'skip'}){waits_for}" if job.unique else ""
     yield "Held", "until it is released" if job.hold else ""
     yield "Run At", _moment(job.run_at)
     yield "Expires At", _moment(job.expires_at)
