@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from queuectl.controls import Controls
 from queuectl.errors import DuplicateId, JobNotFound, KeyTaken, SpoolError
@@ -154,6 +155,16 @@ class Spool(Controls):
     def _make_ready(self) -> None:
         self.layout.create()
         self._refuse_root()
+        self._begin_index()
+
+    def _begin_index(self) -> None:
+        import sqlite3
+
+        with suppress(sqlite3.Error, OSError):  # it can be done without
+            if not self._index.open():
+                from queuectl import new_spool
+
+                new_spool.begin(self.layout, self._index)
 
     def _open_index(self) -> None:
         """Open the index for an enqueue, which can do without it: then the next look at the folders finds the job."""

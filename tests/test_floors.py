@@ -60,6 +60,7 @@ FLOORS = {
     "job_schema": 2,
     "prepare": 3,
     "index": 3,
+    "new_spool": 3,
     "foreign": 3,
     "storm": 3,
     "alike": 3,
