@@ -5,6 +5,7 @@ Nothing here is urgent, and all of it is cheap: together some microseconds a sec
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import stat
@@ -87,6 +88,17 @@ class Chores:
     def at_rest(self) -> bool:
         """Whether nothing is due, and no colleague had anything in hand when that was last looked at."""
         return not self._claimants and time.monotonic() < self._next
+
+    def quiet_for(self) -> float:
+        """Seconds until something is due that should not be late by half a minute.
+
+        Raises:
+            sqlite3.Error: the index refused.
+        """
+        if self._packing is not None:
+            return 0.0
+        expiry = self._index.next_expiry()
+        return math.inf if expiry is None else expiry / 1e6 - self._now()
 
     def begin(self, after: float | None) -> None:
         """See that the index may be believed.

@@ -181,6 +181,12 @@ class Lookups(Stamps):
         where = "INDEXED BY jobs_expires WHERE expires < ? AND place = 'pending' ORDER BY expires LIMIT ?"
         return self._rows(where, (now, limit))
 
+    def next_expiry(self) -> int | None:
+        """When the first of the waiting jobs will not be worth starting any more."""
+        query = "SELECT min(expires) FROM jobs INDEXED BY jobs_expires WHERE expires IS NOT NULL AND place = 'pending'"
+        found = self._one(query)
+        return None if found is None else _number(found)
+
     def next_up(self, limit: int) -> builtins.list[Row]:
         """The waiting jobs that are first in order, then those that are due first."""
         rows = self._rows("WHERE ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT ?", (limit,))

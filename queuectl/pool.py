@@ -148,7 +148,7 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
     signals.listen(worker, in_terminal=mode == "foreground")
     if mode == "child":
         parent = os.getppid()
-        worker.leave_when(lambda: os.getppid() != parent)
+        worker.leave_when(lambda: os.getppid() != parent, _end_of(parent))
     try:
         worker.take_seat()
     except QueuectlError as error:
@@ -165,6 +165,13 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
     signals.go_deaf()
     voice.say(f"stopped after {worker.jobs_run} attempt(s)")
     return 0
+
+
+def _end_of(process: int) -> int | None:
+    """A descriptor that becomes readable when a process ends, where there is such a thing."""
+    with suppress(AttributeError, OSError):
+        return os.pidfd_open(process)
+    return None
 
 
 def _answer(answer: dict[str, object]) -> None:

@@ -7,12 +7,13 @@ import shlex
 import stat
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from queuectl import guard, pause, times
 from queuectl.errors import SpoolError
 from queuectl.finding import Finding
 from queuectl.layout import DEAD, DONE, FOLDERS, PENDING, PROCESSING
+from queuectl.mounts import mount_of
 from queuectl.room import Room
 from queuectl.wake import Bell, FolderWatch
 
@@ -20,25 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from queuectl.finding import Case
-
-REMOTE = frozenset(
-    {
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "9p",
-        "afs",
-        "ceph",
-        "glusterfs",
-        "lustre",
-        "beegfs",
-        "ncpfs",
-        "virtiofs",
-    }
-)
-"""Filesystems whose other end is another machine: no events, weak locks, and a rename may lie about its success."""
 
 CLOCK_SLACK = 5.0
 """Seconds that the clock may be behind the newest file: a clock being steered goes back by less."""
@@ -120,36 +102,10 @@ def _devices(case: Case) -> Iterator[Finding]:
                 yield Finding("device", name, fact, "unmount it, or move the whole spool there")
 
 
-class Mount(NamedTuple):
-    """The filesystem that holds a folder: its type, and where it is mounted."""
-
-    type: str
-    point: str
-
-
-def mount_of(folder: str) -> Mount | None:
-    """The mount that a folder lies on, by the kernel's own number for it; None where that cannot be told."""
-    if not sys.platform.startswith("linux"):
-        return None
-    with suppress(OSError, ValueError, IndexError):
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8") as file:
-                number = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
-        finally:
-            os.close(fd)
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                words = line.split()
-                if words[0] == number:
-                    return Mount(words[words.index("-") + 1], words[4])
-    return None
-
-
 def _filesystem(case: Case) -> Iterator[Finding]:
     root = case.layout.root
     mount = mount_of(root)
-    if mount and (mount.type in REMOTE or mount.type.startswith("fuse.")):
+    if mount and mount.is_remote:
         fact = f"{root} is on {mount.type}: there locks, renames and events may not do what the spool needs"
         yield Finding("filesystem", root, fact, "move the spool to a local disk")
     if hasattr(os, "statvfs") and os.statvfs(root).f_flag & os.ST_RDONLY:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from queuectl.layout import Layout
 
@@ -34,17 +35,23 @@ class Stillness:
         self._within = (*within, f"{layout.index}-wal")
         self._claims: tuple[str, ...] = ()
         self._known: list[object] | None = None
+        self._since = time.monotonic()
         self._newest = 0
 
     def remember(self) -> None:
         """Take note of how it is now. Call it before the whole look: what changes meanwhile is to be looked at again."""
-        try:
+        before, self._known = self._known, None
+        with suppress(OSError):
             names = os.listdir(self._layout.processing)
-        except OSError:
-            self._known = None
-            return
-        self._claims = tuple(self._layout.claims(name) for name in sorted(names))
-        self._known = self._look()
+            self._claims = tuple(self._layout.claims(name) for name in sorted(names))
+            self._known = self._look()
+        if self._known is None or self._known != before:
+            self._since = time.monotonic()
+
+    @property
+    def lasted(self) -> float:
+        """Seconds since the first of the times in a row at which it was remembered to be as it is now."""
+        return time.monotonic() - self._since
 
     def holds(self) -> bool:
         """Whether all is as it was when it was last remembered, and had been so for long enough to tell."""
@@ -75,23 +82,3 @@ class Stillness:
             seen += (found.st_mode, found.st_uid, found.st_ino)
         self._newest = newest
         return seen
-
-    def doze(
-        self, wait: Callable[[float], bool], left: Callable[[], float], stirs: Callable[[], bool]
-    ) -> bool | None:
-        """Sleep on while nothing has changed.
-
-        Args:
-            wait: sleeps for so many seconds; says whether something rang.
-            left: how many it may be now; none when something is due.
-            stirs: whether something else than the folders wants a whole look.
-
-        Returns:
-            True when something rang, False when a whole look is due, None when that was so from the first.
-        """
-        dozed = None
-        while self.holds() and not stirs() and (seconds := left()) > 0:
-            if wait(seconds):
-                return True
-            dozed = False
-        return dozed

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from queuectl import inotify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 STORM = 64
 """Events from which on one worker deals with them for all; where a thread hands them on, for 250 µs each, the watch is
@@ -209,6 +209,32 @@ class FolderWatch:
             self.heard.clear()
             self.written = self.missed = True
         return bool(self.heard)
+
+    def widen(self, paths: Iterable[tuple[str, int]]) -> bool:
+        """Ring at what becomes of these, too; False where that cannot be had.
+
+        Args:
+            paths: files and folders, each with the kinds of events that count.
+        """
+        if self._ear is None:
+            return False
+        try:
+            self._ear.widen(paths)
+        except OSError:
+            self.narrow()
+            return False
+        return True
+
+    def narrow(self) -> None:
+        """Ring at what lands in the folder only, as before."""
+        if self._ear is not None:
+            self._ear.narrow()
+            self.hear()  # or the end of each of those watches would be told in the next wait
+
+    @property
+    def stirred(self) -> bool:
+        """Whether something else than a file that landed has rung since it was widened."""
+        return self._ear is None or self._ear.stirred or self._ear.is_over or self.missed
 
     def landed(self, *, written: bool) -> None:
         """Called by the observer's thread for every event."""

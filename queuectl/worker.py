@@ -20,11 +20,11 @@ from queuectl.intake import Intake
 from queuectl.layout import Layout, default_root
 from queuectl.lookout import Lookout
 from queuectl.moves import Claim, Mover
+from queuectl.rest import TICK, Rest
 from queuectl.room import Room
 from queuectl.runner import Ending, LocalRunner, Outcome
 from queuectl.seat import Seat
 from queuectl.spares import Spares, sweep
-from queuectl.still import Stillness
 from queuectl.trouble import Troubles
 from queuectl.wake import Bell, FolderWatch
 
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from queuectl.config import Settings
     from queuectl.row import Row
     from queuectl.runner import Runner, Running
-
-TICK = 1.0
-"""Seconds between looks at what rings no bell: notes left for us, dead colleagues, settings, a silent watch."""
 
 TROUBLE_PAUSE = 1.0
 """Seconds until what the disk refused is tried again."""
@@ -85,11 +82,12 @@ class Worker:
         self._watch = FolderWatch(self.layout.pending, self._bell)
         safe = guard.Watch(self.layout)
         self._room = Room(self.layout.root, self._say_pause, safe.look, pause.Watch(self.layout).look)
-        self._still = Stillness(self.layout, safe.above, safe.within)
         self._troubles = Troubles(self._say, self._index)
         self._lookout = Lookout(self.layout, self._intake, self._watch, self._troubles)
         self._drops = Drops(self._mover, self._troubles.say_once)
         self._chores = Chores(self._mover, self._say, self._troubles.say_once)
+        looks = self._lookout, self._chores, self._room
+        self._rest = Rest(self.layout, safe, self._bell, self._watch, *looks)
         self._environment = attempt.clean_environment()
         self._next_tick = 0.0
         self._is_over: Callable[[], bool] = lambda: False
@@ -119,9 +117,14 @@ class Worker:
         self._next_tick = 0.0
         self._bell.ring()
 
-    def leave_when(self, over: Callable[[], bool]) -> None:
-        """Leave, finishing the job in hand, once this says so; it is asked every second."""
+    def leave_when(self, over: Callable[[], bool], told_by: int | None = None) -> None:
+        """Leave, finishing the job in hand, once this says so; it is asked every second.
+
+        Args:
+            told_by: a descriptor that becomes readable then, so that a worker at rest need not wake to ask.
+        """
         self._is_over = over
+        self._rest.is_asked, self._rest.told_by = told_by is None, told_by
 
     def check(self) -> None:
         """See that this spool may be worked on.
@@ -200,7 +203,7 @@ class Worker:
             return
         self._next_tick = now + TICK
         if not busy:
-            self._still.remember()
+            self._rest.still.remember()
         self._look_at_notes()
         with self._troubles.outlive():
             if self._spares is not None:
@@ -315,14 +318,10 @@ class Worker:
                 self._doze(math.inf if due is None else due / 1e6)
 
     def _doze(self, moment: float) -> None:
-        """Sleep on, a second at a time, while nothing has changed that a whole look would find."""
-        rang = self._still.doze(self._bell.wait, lambda: min(TICK, moment - self._now()), self._stirs)
+        """Sleep on while nothing has changed that a whole look would find."""
+        rang = self._rest.doze(lambda: moment - self._now(), lambda: self._stopping or self._is_over())
         if rang is not None:
             self._next_tick = time.monotonic() + TICK if rang else 0.0
-
-    def _stirs(self) -> bool:
-        quiet = self._lookout.at_rest and self._chores.at_rest and self._room.at_rest
-        return self._stopping or self._is_over() or not quiet
 
     def _is_drained(self) -> bool:
         """Whether nothing is left: no waiting job, and with wait_retries none that will wait or may come back."""

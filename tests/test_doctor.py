@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queuectl import Spool, doctor, owner, premises
+from queuectl import Spool, doctor, mounts, owner, premises
 from queuectl.layout import Layout
 
 from support import drain, drop_bytes, load, processes_of, read_only, run_cli, wait_until, where_is
@@ -335,7 +335,7 @@ def test_folder_on_another_device_is_noticed(spool: Path) -> None:
     try:
         found = {one.kind: one for one in doctor.examine(Layout(spool))}
         assert "done/ is on another filesystem" in found["device"].fact
-        assert premises.mount_of(done) == ("tmpfs", done)
+        assert mounts.mount_of(done) == ("tmpfs", done)
     finally:
         subprocess.run(["umount", "--lazy", done], check=True)
 
@@ -356,7 +356,7 @@ def test_remote_filesystem_is_noticed(
     spool: Path, monkeypatch: pytest.MonkeyPatch, kind: str, told: bool
 ) -> None:
     """Where locks and renames depend on another machine, the doctor says so."""
-    monkeypatch.setattr(premises, "mount_of", lambda _: premises.Mount(kind, "/mnt"))
+    monkeypatch.setattr(premises, "mount_of", lambda _: mounts.Mount(kind, "/mnt"))
 
     assert ("filesystem" in kinds(spool)) is told
 
@@ -365,7 +365,7 @@ def test_mount_is_found_by_the_kernels_number() -> None:
     """/proc lies on proc, whatever is mounted where."""
     if not sys.platform.startswith("linux"):
         pytest.skip("mountinfo is Linux's")
-    mount = premises.mount_of("/proc/self")
+    mount = mounts.mount_of("/proc/self")
 
     assert mount is not None
     assert mount.type == "proc"

@@ -85,13 +85,13 @@ def idle_worker(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wo
     monkeypatch.setattr(still, "SETTLED", 100_000_000)
     worker = Worker(spool_dir)
     looks = worker.__dict__["looks"] = []
-    remember = worker._still.remember
+    remember = worker._rest.still.remember
 
     def counted() -> None:
         looks.append(time.monotonic())
         remember()
 
-    monkeypatch.setattr(worker._still, "remember", counted)
+    monkeypatch.setattr(worker._rest.still, "remember", counted)
     thread = threading.Thread(target=worker.run)
     thread.start()
     yield worker

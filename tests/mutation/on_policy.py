@@ -60,8 +60,8 @@ RETRIES = (
     Mutant(
         "expiry: all that wait are looked through",
         "lookups.py",
-        "INDEXED BY jobs_expires WHERE",
-        "WHERE",
+        "INDEXED BY jobs_expires WHERE expires <",
+        "WHERE expires <",
         (f"{_EXPIRY}a_million_waiting_jobs_are_not_looked_through",),
     ),
 )

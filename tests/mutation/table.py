@@ -7,6 +7,7 @@ from .on_control import CONTROL
 from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_policy import KEPT, KEYS, RETRIES
 from .on_processes import ENDS, IDENTITY, LOCKS
+from .on_rest import REST
 from .on_seeing import LETTERS, SEEING
 from .on_shell import BULK, SERVICE
 from .on_trust import TRUST
@@ -29,4 +30,5 @@ MUTANTS = (
     *BULK,
     *SERVICE,
     *CONTROL,
+    *REST,
 )

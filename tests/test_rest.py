@@ -1,0 +1,452 @@
+"""A worker at rest sleeps until the kernel tells of a change, and whatever it promises to notice ends that sleep."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from itertools import pairwise, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from test_still import CHANGES
+
+from queuectl import Spool, Worker, guard, inotify, rest, room, still
+from queuectl.mounts import Mount
+
+from support import cpu_in, drop, end_workers, finished, run_cli, wait_until, where_is
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of changes on Linux")
+
+ENDLESS = 100_000.0
+
+
+class Sleeper:
+    """A worker in a thread of this process, with its whole looks counted and what it said kept."""
+
+    def __init__(self, spool: Path) -> None:
+        self.said: list[str] = []
+        self.looks: list[float] = []
+        self.worker = Worker(spool, say=self.said.append)
+        remember = self.worker._rest.still.remember
+
+        def counted() -> None:
+            self.looks.append(time.monotonic())
+            remember()
+
+        self.worker._rest.still.remember = counted  # type: ignore[method-assign]
+        self.thread = threading.Thread(target=self.worker.run)
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether it listens to more than pending/."""
+        ear = self.worker._watch._ear
+        return ear is not None and bool(ear._wide)
+
+    def sleep(self) -> None:
+        """Wait until it sleeps without looking."""
+        wait_until(lambda: self.sleeps, 30, "the worker to sleep")
+
+    def looks_as_before(self) -> None:
+        """Begin, and see that it looks every five seconds and never sleeps longer."""
+        self.thread.start()
+        wait_until(lambda: self.sleeps or sum(gap > 3 for gap in self.gaps) > 1, 40)
+        assert not self.sleeps
+
+    @property
+    def gaps(self) -> list[float]:
+        """Seconds between its looks."""
+        return [later - earlier for earlier, later in pairwise(self.looks)]
+
+    def has_looked(self, before: int) -> None:
+        """Wait until it has looked at everything more often than that."""
+        wait_until(lambda: len(self.looks) > before, message="a whole look")
+
+    def has_said(self, text: str) -> None:
+        """Wait until it has said something with these words."""
+        wait_until(lambda: any(text in line for line in self.said), message=lambda: f"{text}: {self.said}")
+
+
+@pytest.fixture
+def patient(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A spool whose workers soon sleep, and for ever unless something wakes them."""
+    monkeypatch.setattr(still, "SETTLED", 100_000_000)
+    monkeypatch.setattr(rest, "CALM", 0.2)
+    monkeypatch.setattr(rest, "LONGEST", ENDLESS)
+    # Whoever changes the mode of anything in /tmp would wake them, too.
+    ancestors = guard._ancestors
+    top = os.path.dirname(spool_dir.parent)
+
+    def near(path: str) -> Iterator[str]:
+        return takewhile(lambda way: way != top, ancestors(path))
+
+    monkeypatch.setattr(guard, "_ancestors", near)
+    Spool(spool_dir).refresh()
+    return spool_dir
+
+
+@pytest.fixture
+def sleeper(patient: Path) -> Iterator[Sleeper]:
+    """A worker of it, begun by the test or at rest already, as `begin` was called."""
+    made = Sleeper(patient)
+    yield made
+    made.worker.stop()
+    if made.thread.ident is not None:
+        made.thread.join()
+
+
+@pytest.fixture
+def asleep(sleeper: Sleeper) -> Sleeper:
+    """One that sleeps."""
+    sleeper.thread.start()
+    sleeper.sleep()
+    return sleeper
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_every_change_ends_the_sleep(patient: Path, asleep: Sleeper, how: str) -> None:
+    """Whatever shows in what it looks at each second otherwise is told while it does not look."""
+    looks = len(asleep.looks)
+    (patient / "data" / "copy").write_bytes((patient / "data" / "queuectl.db").read_bytes())
+    (patient / "processing" / "worker-7").mkdir(mode=0o700)
+    asleep.has_looked(looks)
+    asleep.sleep()
+    looks, mode = len(asleep.looks), patient.parent.stat().st_mode & 0o777
+    try:
+        if how == "a claim":  # none comes from elsewhere than pending/
+            drop(patient, "later", command="true", run_at="2100-01-01T00:00:00Z")
+            wait_until(lambda: len(asleep.looks) > looks)
+            asleep.sleep()
+            looks = len(asleep.looks)
+            (patient / "pending" / "later.json").rename(patient / "processing" / "worker-7" / "later.json")
+        else:
+            CHANGES[how](patient)
+        asleep.has_looked(looks)
+    finally:
+        patient.parent.chmod(mode)
+
+
+def replace(path: Path) -> None:
+    """Write it as `config set` does."""
+    path.with_name(".new").write_text("timeout: 7\n")
+    path.with_name(".new").replace(path)
+
+
+EDITS: dict[str, Callable[[Path], object]] = {
+    "in place": lambda path: path.write_text("timeout: 7\n"),
+    "replaced": replace,
+}
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("how", EDITS)
+def test_settings_that_are_edited_are_followed(
+    sleeper: Sleeper, patient: Path, how: str, linked: bool
+) -> None:
+    """By either way of writing a file, and where the spool has only a link to it."""
+    file = patient / "config.yaml"
+    if linked:
+        file.symlink_to(patient.parent / "settings")
+        file = patient.parent / "settings"
+    file.write_text("timeout: 5\n")
+    sleeper.thread.start()
+    sleeper.sleep()
+    EDITS[how](file)
+    sleeper.has_said("timeout = 7")
+
+
+def test_what_changes_while_it_begins_to_listen_is_seen(
+    patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks once more when it listens, as nobody told of what came just before."""
+    widen = inotify.Ear.widen
+
+    def change_and_widen(ear: inotify.Ear, paths: Iterable[tuple[str, int]]) -> None:
+        (patient / "paused").touch()
+        widen(ear, paths)
+
+    monkeypatch.setattr(inotify.Ear, "widen", change_and_widen)
+    sleeper.thread.start()
+    sleeper.has_said("pausing: ")
+
+
+def test_a_link_on_the_way_that_leads_elsewhere_is_noticed(patient: Path) -> None:
+    """The spool is another one then, though nothing has changed in this one."""
+    way = patient.parent / "way"
+    way.symlink_to(patient.parent)
+    sleeper = Sleeper(way / patient.name)
+    sleeper.thread.start()
+    try:
+        sleeper.sleep()
+        looks = len(sleeper.looks)
+        (patient.parent / "other").mkdir(mode=0o700)
+        (patient.parent / "new").symlink_to(patient.parent / "other")
+        (patient.parent / "new").replace(way)
+        sleeper.has_looked(looks)
+        (patient.parent / "new").symlink_to(patient.parent)
+        (patient.parent / "new").replace(way)
+    finally:
+        sleeper.worker.stop()
+        sleeper.thread.join()
+
+
+def test_a_drop_starts_at_once(patient: Path, asleep: Sleeper) -> None:
+    """And again after the next sleep: it listens to pending/ as before."""
+    for name in ("one", "two"):
+        asleep.sleep()
+        drop(patient, name, command="true")
+        wait_until(lambda name=name: finished(patient, name))  # type: ignore[misc]
+
+
+def test_a_job_starts_at_its_moment(patient: Path, sleeper: Sleeper) -> None:
+    """However long the sleep could be."""
+    moment = time.time() + 4
+    drop(patient, "job", command="true", run_at=moment)
+    sleeper.thread.start()
+    sleeper.sleep()
+    assert time.time() < moment
+    wait_until(lambda: finished(patient, "job"))
+
+
+def test_a_job_expires_at_its_moment(patient: Path, sleeper: Sleeper) -> None:
+    """Though nothing happens when it does."""
+    drop(patient, "job", command="true", hold=True, expires_at=time.time() + 4)
+    sleeper.thread.start()
+    sleeper.sleep()
+    assert where_is(patient, "job") == ["pending"]
+    wait_until(lambda: where_is(patient, "job") == ["dead"])
+
+
+def test_a_log_half_compressed_is_gone_on_with(asleep: Sleeper) -> None:
+    """A heap of logs is compressed a slice at each look; a sleep between two of them would take days."""
+    assert asleep.worker._chores.quiet_for() > 0
+    asleep.worker._chores._packing = iter([None])
+    assert asleep.worker._chores.quiet_for() == 0
+
+
+def test_no_job_starts_on_a_disk_that_has_filled_up_meanwhile(
+    patient: Path, asleep: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing tells of that, so it is looked at between the drop and the start."""
+    monkeypatch.setattr(room, "lack", lambda *_: "0 bytes of disk are free")
+    (patient / "pending" / "job.json").write_text(
+        '{"command": "true"}'
+    )  # without a mode set, which would be told, too
+    asleep.has_said("pausing: 0 bytes")
+    assert where_is(patient, "job") == ["pending"]
+    monkeypatch.undo()
+    wait_until(lambda: finished(patient, "job"))
+
+
+def test_no_job_starts_in_a_spool_opened_meanwhile(patient: Path, asleep: Sleeper) -> None:
+    """Not even if the job was there before the worker was awake."""
+    # Both events are in the queue when it wakes.
+    asleep.worker._bell.hush(quiet=True)
+    (patient / "done").chmod(0o770)
+    drop(patient, "job", command="true")
+    asleep.worker._bell.hush(quiet=False)
+    asleep.worker._bell.ring()
+    asleep.has_said("pausing: ")
+    assert where_is(patient, "job") == ["pending"]
+
+
+def test_a_note_is_enough_to_stop_it(asleep: Sleeper) -> None:
+    """A worker in somebody's program gets no signal."""
+    run_cli("--spool", asleep.worker.layout.root, "worker", "stop", expect=0)
+    asleep.thread.join(15)
+    assert not asleep.thread.is_alive()
+
+
+def test_a_spool_made_anew_is_worked_on(patient: Path, asleep: Sleeper) -> None:
+    """Deleted under a worker that sleeps, and filled again."""
+    looks = len(asleep.looks)
+    patient.rename(patient.parent / "old")
+    shutil.rmtree(patient.parent / "old")
+    asleep.has_looked(looks)
+    wait_until((patient / "pending").is_dir)
+    drop(patient, "job", command="true")
+    wait_until(lambda: finished(patient, "job"))
+
+
+COLLEAGUE = """
+import os, sys
+from queuectl import Worker
+worker = Worker(sys.argv[1])
+worker.take_seat()
+os.makedirs(worker.layout.claims(worker.name), exist_ok=True)
+print("seated", flush=True)
+sys.stdin.readline()
+os.rename(os.path.join(worker.layout.pending, "job.json"), os.path.join(worker.layout.claims(worker.name), "job.json"))
+print("claimed", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_colleague_that_has_something_in_hand_is_looked_at_every_second(
+    patient: Path, sleeper: Sleeper
+) -> None:
+    """A lock that death frees makes no event: nobody sleeps long beside a claim, and it comes back."""
+    drop(patient, "job", command="true", run_at="2100-01-01T00:00:00Z")
+    words = [sys.executable, "-c", COLLEAGUE, str(patient)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as other:
+        assert other.stdout
+        assert other.stdin
+        assert other.stdout.readline() == "seated\n"
+        sleeper.thread.start()
+        sleeper.sleep()
+        looks = len(sleeper.looks)
+        other.stdin.write("\n")
+        assert other.stdout.readline() == "claimed\n"
+        wait_until(lambda: len(sleeper.looks) > looks + 3, message="a look each second")
+        other.kill()
+    wait_until(lambda: where_is(patient, "job") == ["pending"])
+
+
+def test_who_must_be_asked_is_asked_every_second(patient: Path, sleeper: Sleeper) -> None:
+    """Whether a worker is to leave, where nothing tells."""
+    over: list[bool] = []
+    sleeper.worker.leave_when(lambda: bool(over))
+    sleeper.thread.start()
+    wait_until(lambda: max(sleeper.gaps, default=0) > 3, 30)
+    over.append(True)
+    sleeper.thread.join(10)
+    assert not sleeper.thread.is_alive()
+
+
+def watches(pid: int) -> int:
+    """How many files and folders a process listens to."""
+    number = 0
+    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed while we look
+            number += info.read_text(encoding="ascii").count("inotify wd:")
+    return number
+
+
+def test_workers_asleep_leave_with_the_one_who_started_them(spool_dir: Path) -> None:
+    """Though that makes no event in the spool; and until then they use no processor time at all."""
+    words = [sys.executable, "-m", "queuectl", "worker", "start", "--foreground", "--count", "2"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as parent:
+        try:
+            children = psutil.Process(parent.pid).children()
+            while len(children) < 2:
+                children = psutil.Process(parent.pid).children()
+            for child in children:
+                wait_until(lambda pid=child.pid: watches(pid) > 5, 60)  # type: ignore[misc]
+            assert all(cpu_in(child, 2.5) == 0.0 for child in children)
+            parent.send_signal(signal.SIGKILL)
+            _, left = psutil.wait_procs(children, timeout=10)
+            assert not left
+        finally:
+            parent.kill()
+            end_workers(spool_dir)
+
+
+# -- where the kernel does not tell --------------------------------------------------------------------------------
+
+
+def deaf(_: inotify.Ear, paths: object) -> None:
+    """Listen to nothing more, without a word."""
+
+
+def test_what_is_not_told_is_found_by_the_look_that_bounds_the_sleep(
+    patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a minute late, once: a worker that was not told of something sleeps long no more."""
+    monkeypatch.setattr(inotify.Ear, "widen", deaf)
+    monkeypatch.setattr(rest, "LONGEST", 3.0)
+    slept: list[float] = []
+    sleep = sleeper.worker._rest._sleep
+
+    def counted(seconds: float, stirs: Callable[[], bool]) -> bool | None:
+        slept.append(seconds)
+        return sleep(seconds, stirs)
+
+    monkeypatch.setattr(sleeper.worker._rest, "_sleep", counted)
+    sleeper.thread.start()
+    wait_until(lambda: slept)
+    (patient / "done").chmod(0o770)
+    sleeper.has_said("pausing: ")
+    monkeypatch.setattr(rest, "LONGEST", ENDLESS)
+    (patient / "done").chmod(0o700)
+    sleeper.has_said("going on: ")
+    number = len(slept)
+    (patient / "config.yaml").write_text("timeout: 7\n")
+    sleeper.has_said("timeout = 7")
+    wait_until(lambda: sleeper.gaps[-1] > 3, 30)
+    assert len(slept) == number
+
+
+@pytest.mark.parametrize("mount", [Mount("nfs4", "/mnt"), Mount("fuse.sshfs", "/mnt"), None])
+def test_a_spool_shared_with_another_machine_is_looked_at_as_before(
+    sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch, mount: Mount | None
+) -> None:
+    """What is done there is told nobody here; the whole look comes every five seconds."""
+    monkeypatch.setattr(rest, "mount_of", lambda _: mount)
+    sleeper.looks_as_before()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
+def test_where_not_everything_can_be_listened_to_it_looks_as_before(
+    patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """The kernel has limits, and a folder above may not be readable; nothing is half listened to."""
+    watch = inotify.Ear._watch
+    refused: list[str] = []
+
+    def refuse(ear: inotify.Ear, path: str, mask: int) -> int:
+        if path == os.path.dirname(patient):
+            refused.append(path)
+            raise OSError(code, os.strerror(code))
+        return watch(ear, path, mask)
+
+    monkeypatch.setattr(inotify.Ear, "_watch", refuse)
+    sleeper.thread.start()
+    wait_until(lambda: refused and not sleeper.sleeps)
+    (patient / "done").chmod(0o770)
+    sleeper.has_said("pausing: ")
+    assert not sleeper.sleeps
+
+
+def test_a_long_sleep_needs_calm(patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To arm two dozen watches for each moment between two jobs would cost more than it saves."""
+    monkeypatch.setattr(rest, "CALM", ENDLESS)
+    sleeper.looks_as_before()
+
+
+def test_an_ear_that_was_wide_hears_as_before(tmp_path: Path) -> None:
+    """Nothing of it is left: no watch, no event, and only what lands counts."""
+    home, other = tmp_path / "home", tmp_path / "other"
+    home.mkdir()
+    other.mkdir()
+    ear = inotify.Ear(str(home))
+    try:
+        before = watches(os.getpid())
+        ear.widen([(str(path), inotify.CONTENT) for path in (home, other, tmp_path / "missing")])
+        (home / "a").touch()
+        assert set(ear.read()[0]) == {"a"}
+        assert not ear.stirred
+        (other / "b").touch()
+        assert ear.read() == ([], False)
+        assert ear.stirred
+        ear.narrow()
+        ear.read()
+        assert watches(os.getpid()) == before
+        (other / "c").touch()
+        (home / "a").unlink()
+        assert select.select([ear.fd], [], [], 0.1)[0] == []
+    finally:
+        ear.close()
