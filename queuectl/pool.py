@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from queuectl import files, seat, signals
+from queuectl import files, seat, signals, times
 from queuectl.attempt import clean_environment
 from queuectl.config import Settings
 from queuectl.errors import QueuectlError, WorkerError
@@ -191,11 +191,10 @@ class _Voice:
 
     def say(self, line: str) -> None:
         """Write a line, or several in one go."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()) if self._log else ""
+        stamp = f"{times.second(int(time.time()))}Z " if self._log else ""
         head = f"{stamp}[{self.name}] "
-        data = "".join(f"{head}{one_line(part)}\n" for part in line.split("\n")).encode(
-            errors="backslashreplace"
-        )
+        text = f"\n{head}".join(map(one_line, line.split("\n")))
+        data = f"{head}{text}\n".encode(errors="backslashreplace")
         # A closed terminal or a full disk must not end a worker that has a job in hand.
         with suppress(OSError):
             self._size += len(data)

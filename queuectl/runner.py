@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -164,10 +163,13 @@ class LocalRunner:
         outputs = self._outputs_of(attempt)
         outputs.empty()
         began = time.monotonic()
+        child: Child | Outcome | None = None
         if self._fast:
-            with suppress(OSError, ValueError):  # the common way says what is wrong
-                return _LocalRun(attempt, fast_spawn(attempt), began, outputs)
-        child = _spawn_or_say_why(attempt, began)
+            try:
+                child = fast_spawn(attempt)
+            except (OSError, ValueError):
+                child = None  # the common way says what is wrong
+        child = child or _spawn_or_say_why(attempt, began)
         return child if isinstance(child, Outcome) else _LocalRun(attempt, child, began, outputs)
 
     def _outputs_of(self, attempt: Attempt) -> Outputs:

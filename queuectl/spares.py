@@ -126,8 +126,10 @@ class Spares:
             if not names:
                 self._spares.popleft()
                 self._empty.append(folder)
-            with suppress(FileNotFoundError):
+            try:
                 return path, os.open(path, files.OVERWRITE)
+            except FileNotFoundError:
+                continue  # somebody deleted it
         path = f"{self._layout.tmp}{os.sep}.{files.token()}.tmp"
         return path, os.open(path, files.CREATE, 0o600)
 

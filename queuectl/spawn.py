@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -111,9 +110,12 @@ def fast_spawn(start: Start) -> Child:
         words = plain_words(command, start.env) if isinstance(command, str) else command
         program = words and find_program(words[0], start.env)
         if words and program:
-            # A script without a first line is for a shell to run; a list never gets one.
-            with suppress(OSError) if isinstance(command, str) else nullcontext():
+            try:
                 return _posix_spawn(program, words, start, _with_folder(start))
+            except OSError:
+                # A script without a first line is for a shell to run; a list never gets one.
+                if not isinstance(command, str):
+                    raise
         if not isinstance(command, str):
             raise FileNotFoundError(errno.ENOENT, "no such program", command[0])
         return _posix_spawn(SHELL, [SHELL, "-c", command], start, start.env)

@@ -24,11 +24,11 @@ def iso(moment: float) -> str:
     whole, micros = int(moment), round(moment % 1 * 1e6)
     if micros == 1_000_000:
         whole, micros = whole + 1, 0
-    return f"{_second(whole)}.{micros:06d}Z"
+    return f"{second(whole)}.{micros:06d}Z"
 
 
 @lru_cache(maxsize=64)
-def _second(whole: int) -> str:
+def second(whole: int) -> str:
     """A job writes six moments, most of them within the same second."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
