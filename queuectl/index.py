@@ -73,6 +73,7 @@ class Index(Lookups):
         self.boot = boot
         self._db: sqlite3.Connection | None = None
         self._inode = 0
+        self._waits_itself = True
         self._untold: set[str] = set()
 
     # -- opening ---------------------------------------------------------------------------------------------------
@@ -134,6 +135,7 @@ class Index(Lookups):
             # Others hold what once was our file, cut short or overwritten, and may do so for ever.
             raise sqlite3.DatabaseError("the file is no index any more") from None
         self._db.execute(_PATIENT)
+        self._waits_itself = True
         self._db.execute("PRAGMA synchronous = OFF")
 
     def _create(self) -> None:
@@ -250,7 +252,10 @@ class Index(Lookups):
 
     def end_moving(self, *, well: bool) -> None:
         """End the transaction that begin_moving began."""
-        self._attempt("COMMIT" if well and self.broken is None else "ROLLBACK")
+        try:
+            self.db.execute("COMMIT" if well and self.broken is None else "ROLLBACK")
+        except sqlite3.Error as error:
+            self.broken = str(error)
         if self.broken is None and not self._is_the_file_there():
             self.broken = "the index file was replaced"
         if well and self.broken is None:
@@ -271,27 +276,31 @@ class Index(Lookups):
     def _take_write_lock(self) -> None:
         """Begin to write, waiting for whoever does so now: for a tenth of a millisecond, as a rule.
 
-        SQLite itself would sleep a whole one at least, and two workers met at every fifth job.
+        SQLite itself would sleep a whole one at least, and two workers met at every fifth job. So it waits no more from
+        here on, and all that writes has to come this way.
         """
-        self.db.execute("PRAGMA busy_timeout = 0")
-        try:
-            give_up, pause = time.monotonic() + BUSY, _FIRST_PAUSE
-            while True:
-                try:
-                    self.db.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError as error:
-                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
-                        raise
-                    time.sleep(pause)
-                    pause = min(pause * 1.5, _LAST_PAUSE)
-                else:
-                    return
-        finally:
-            self.db.execute(_PATIENT)
+        if self._waits_itself:
+            self.db.execute("PRAGMA busy_timeout = 0")
+            self._waits_itself = False
+        give_up, pause = time.monotonic() + BUSY, _FIRST_PAUSE
+        while True:
+            try:
+                self.db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                    raise
+                time.sleep(pause)
+                pause = min(pause * 1.5, _LAST_PAUSE)
+            else:
+                return
 
     def _attempt(self, statement: str, values: Iterable[Any] = ()) -> bool:
         try:
-            self.db.execute(statement, tuple(values))
+            if self.db.in_transaction:
+                self.db.execute(statement, tuple(values))
+            else:
+                with self.write():
+                    self.db.execute(statement, tuple(values))
         except sqlite3.Error as error:
             self.broken = str(error)
             return False
@@ -320,22 +329,26 @@ class Index(Lookups):
         """Insert the row, or replace the one of that id, which then keeps its number unless the row brings one."""
         if not self.usable:
             return
-        values = list(values_of(row))
         try:
-            self.db.execute(
-                "DELETE FROM jobs WHERE place = ? AND name = ? AND id != ?", (row.place, row.name, row.id)
-            )
-            if row.seq is None:
-                found = self.db.execute("SELECT seq FROM jobs WHERE id = ?", (row.id,)).fetchone()
-                if found is None:
-                    self.db.execute(_INSERT, values)
-                    return
-                values[COLUMNS.index("seq")] = found[0]
-            del values[COLUMNS.index("id")]
-            if not self.db.execute(_UPDATE, [*values, row.id]).rowcount:
-                self.db.execute(_INSERT, values_of(row))
+            with self.write():
+                self._put(row)
         except sqlite3.Error as error:
             self.broken = str(error)
+
+    def _put(self, row: Row) -> None:
+        values = list(values_of(row))
+        self.db.execute(
+            "DELETE FROM jobs WHERE place = ? AND name = ? AND id != ?", (row.place, row.name, row.id)
+        )
+        if row.seq is None:
+            found = self.db.execute("SELECT seq FROM jobs WHERE id = ?", (row.id,)).fetchone()
+            if found is None:
+                self.db.execute(_INSERT, values)
+                return
+            values[COLUMNS.index("seq")] = found[0]
+        del values[COLUMNS.index("id")]
+        if not self.db.execute(_UPDATE, [*values, row.id]).rowcount:
+            self.db.execute(_INSERT, values_of(row))
 
     def update(self, row: Row) -> None:
         """Replace the row of an id that is known, number and all; what the hot path does where `put` asks first."""

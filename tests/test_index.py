@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -276,6 +277,31 @@ def test_an_index_that_is_locked_for_a_while_costs_time_only(
     assert sorted(ran.read_text().split()) == sorted(str(number) for number in range(10))
     found = {row.id: row.state for row in Spool(spool_dir).list()}
     assert found == {**expected, **dict.fromkeys(names, "completed")}
+
+
+@pytest.mark.parametrize("change", ["drop", "distrust", "put"])
+def test_a_single_change_waits_for_whoever_writes(spool_dir: Path, change: str) -> None:
+    """Outside of a move, too: the mirror is not given up because somebody else wrote into it for a moment."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    spool.refresh()
+    mirror = spool._index
+    with mirror.moving():
+        row = mirror.get("a")
+    assert row is not None
+    changes = {
+        "drop": lambda: mirror.drop("a"),
+        "distrust": lambda: mirror.distrust("pending"),
+        "put": lambda: mirror.put(row),
+    }
+    holder = hold(spool_dir)
+    let_go = threading.Timer(0.3, lambda: holder.communicate("\n", timeout=20))
+    let_go.start()
+    try:
+        changes[change]()
+        assert mirror.broken is None
+    finally:
+        let_go.join()
 
 
 def test_an_index_that_stays_locked_keeps_no_question_from_its_answer(

@@ -19,6 +19,13 @@ MIRROR = (
         ("tests/test_belief.py::test_nothing_is_written_into_a_file_that_is_gone",),
     ),
     Mutant(
+        "index: a single change does not wait its turn",
+        "index.py",
+        "            if self.db.in_transaction:\n                self.db.execute(statement, tuple(values))",
+        "            if True:\n                self.db.execute(statement, tuple(values))",
+        ("tests/test_index.py::test_a_single_change_waits_for_whoever_writes",),
+    ),
+    Mutant(
         "index: what a replaced file was told is forgotten",
         "index.py",
         "        self._untold.update(places)\n",
