@@ -50,6 +50,25 @@ _INODE, _MTIME, _SIZE = _AT["inode"], _AT["mtime"], _AT["size"]
 _STATE, _DUE, _PRIORITY = _AT["state"], _AT["due"], _AT["priority"]
 
 
+def row_like(like: list[Any], job_id: str, command: str, created: int, updated: int | None) -> list[Any]:
+    """The row of a job that says what another one said, but for these, and for what `fill` puts in.
+
+    Args:
+        command: as one line.
+        created, updated: in microseconds.
+    """
+    made = like.copy()
+    made[_ID], made[_NAME], made[_COMMAND] = job_id, f"{job_id}.json", command[:SHOWN]
+    made[_CREATED], made[_UPDATED] = created, updated
+    return made
+
+
+def fill(made: list[Any], arrived: int, status: os.stat_result | files.Written) -> None:
+    """Say in a row since when its file waits, in microseconds, and which file it is."""
+    made[_ARRIVED], made[_READY] = arrived, ready_key(arrived, made[_PRIORITY])
+    made[_INODE], made[_MTIME], made[_SIZE] = status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def _moment(text: object) -> float:
     if type(text) is not str:
         raise ValueError("not as queuectl writes it")
@@ -103,13 +122,9 @@ class Alike:
             return None
         if like is None:
             return None
-        made = like.copy()
         arrived = min(status.st_ctime_ns // 1000, now)
-        made[_ID], made[_NAME], made[_COMMAND] = stem, name, command[:SHOWN]
-        made[_ARRIVED] = arrived
-        made[_CREATED], made[_UPDATED] = arrived if created is None else created, updated
-        made[_READY] = ready_key(arrived, made[_PRIORITY])
-        made[_INODE], made[_MTIME], made[_SIZE] = status.st_ino, status.st_mtime_ns, status.st_size
+        made = row_like(like, stem, command, arrived if created is None else created, updated)
+        fill(made, arrived, status)
         return tuple(made)
 
     @property

@@ -8,6 +8,7 @@ from contextlib import nullcontext, suppress
 from queuectl import files, second_core
 from queuectl.errors import DuplicateId, KeyTaken, SpoolError
 from queuectl.layout import PENDING
+from queuectl.lot import Lot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,14 +36,12 @@ class Batch:
         self._jobs = jobs
         self._durable = durable
         self.skipped: dict[int, KeyTaken] = {}
-        self._tmp = mover.layout.tmp
-        self._scratches = [f"{self._tmp}{os.sep}.{files.token()}.tmp" for _ in jobs]
-        named = list(zip(self._scratches, [made.data for made in jobs], strict=True))
-        self._collect: Callable[[], list[tuple[int, int, int]]]
-        if len(jobs) < second_core.WORTH:
-            self._collect = lambda: self._write(named)
-        else:
-            self._collect = second_core.beside(self._write, named)
+        two = len(jobs) >= second_core.WORTH
+        self._lot = Lot(mover.layout.tmp, len(jobs), apart=two)
+        named = list(zip(self._lot.paths, [made.data for made in jobs], strict=True))
+        self._collect: Callable[[], list[tuple[int, int, int]]] = (
+            second_core.beside(self._write, named) if two else lambda: self._write(named)
+        )
 
     def _write(self, named: Sequence[tuple[str, bytes]]) -> list[tuple[int, int, int]]:
         written = []
@@ -54,7 +53,7 @@ class Batch:
                 status = files.write_new(scratch, data, sync=False)
             written.append((status.st_ino, status.st_mtime_ns, status.st_size))
         if self._durable:
-            files.sync_many(self._tmp, [scratch for scratch, _ in named])
+            files.sync_many(self._lot.folder, [scratch for scratch, _ in named])
         return written
 
     def queued(self, many: int) -> list[Prepared]:
@@ -63,7 +62,7 @@ class Batch:
 
     def told(self, many: int) -> list[str | KeyTaken]:
         """The ids of the first so many jobs, in order, and of those that were skipped the reasons."""
-        return [self.skipped.get(place, made.job.id or "") for place, made in enumerate(self._jobs[:many])]
+        return [self.skipped.get(place, made.id) for place, made in enumerate(self._jobs[:many])]
 
     def finish(self) -> tuple[int, DuplicateId | None]:
         """Queue them.
@@ -88,24 +87,26 @@ class Batch:
         except OSError as error:
             raise SpoolError.from_os("queue jobs in", self._mover.layout.pending, error) from None
         finally:
-            self._clean([*(self._scratches[place] for place in self.skipped), *self._scratches[queued:]])
+            self._lot.end([*(self._lot.paths[place] for place in self.skipped), *self._lot.paths[queued:]])
         return queued, taken
 
     def _publish(self, written: Sequence[tuple[int, int, int]]) -> tuple[int, DuplicateId | None]:
         queued = 0
         taken: DuplicateId | None = None
         with self._mover.index.moving(PENDING):
-            rows: list[tuple[Any, ...]] = []
-            for scratch, made, status in zip(self._scratches, self._jobs, written, strict=True):
+            rows: list[Sequence[Any]] = []
+            for scratch, made, status in zip(self._lot.paths, self._jobs, written, strict=True):
                 try:
                     if made.needs_leave and rows:
                         self._mover.index.insert_new(rows)  # one of these may have its key
                         rows.clear()
-                    rows.append(self._mover.publish(scratch, made, files.Written(*status)))
+                    self._mover.publish(scratch, made)
+                    if self._mover.index.usable:
+                        rows.append(self._mover.waiting_row(made, files.Written(*status)))
                 except KeyTaken as error:
                     self.skipped[queued] = error
                 except FileExistsError:
-                    taken = DuplicateId(made.job.id or "", "pending")
+                    taken = DuplicateId(made.id, "pending")
                 except DuplicateId as error:
                     taken = error
                 except OSError as error:
@@ -121,9 +122,4 @@ class Batch:
         """Queue none of them."""
         with suppress(OSError):
             self._collect()
-        self._clean(self._scratches)
-
-    def _clean(self, scratches: Sequence[str]) -> None:
-        for scratch in scratches:
-            with suppress(OSError):
-                os.unlink(scratch)
+        self._lot.end(self._lot.paths)

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import claims, expiry, files, recover
+from queuectl import claims, expiry, files, lot, recover
 from queuectl.errors import QueuectlError
 from queuectl.index import Index
 from queuectl.layout import PENDING
@@ -219,10 +219,11 @@ def sweep(layout: Layout, now: float) -> None:
     """
     with os.scandir(layout.tmp) as entries:
         for entry in entries:
-            if files.is_scratch(entry.name):
+            is_lot = lot.is_lot(entry.name)
+            if is_lot or files.is_scratch(entry.name):
                 with suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
                     touched = max(status.st_mtime, status.st_ctime)
-                    ours = stat.S_ISREG(status.st_mode) and not files.is_strangers(status)
-                    if ours and now - touched > STALE:
-                        os.unlink(entry.path)
+                    fits = stat.S_ISDIR if is_lot else stat.S_ISREG
+                    if fits(status.st_mode) and not files.is_strangers(status) and now - touched > STALE:
+                        (lot.delete if is_lot else os.unlink)(entry.path)

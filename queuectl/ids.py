@@ -24,9 +24,22 @@ def is_id(text: str) -> bool:
     )
 
 
-def new_id(now: float) -> str:
-    """An id that sorts by time and that nobody else draws: the second in UTC and 40 random bits."""
-    return f"{_second(int(now))}-{os.urandom(8).translate(_FIVE_BITS).decode()}"
+def new_id(now: float, end: str = "") -> str:
+    """An id that sorts by time and that nobody else draws: the second in UTC and 40 random bits, or this end."""
+    return f"{_second(int(now))}-{end or _drawn(1)}"
+
+
+def ends(many: int) -> list[str]:
+    """Random ends for the ids of a long list, in ascending order.
+
+    Ids that ascend lie side by side in the index; each in a place of its own makes a row cost twice as much.
+    """
+    drawn = _drawn(many)
+    return sorted({drawn[at : at + 8] for at in range(0, len(drawn), 8)})
+
+
+def _drawn(many: int) -> str:
+    return os.urandom(8 * many).translate(_FIVE_BITS).decode()
 
 
 @lru_cache(maxsize=1)

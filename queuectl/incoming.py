@@ -149,7 +149,7 @@ class Drops:
         try:
             if size > jobs.SIZE_LIMIT:
                 raise InvalidJob(f"too large: {size} bytes as a job file, and the limit is {jobs.SIZE_LIMIT}")
-            mover.enqueue(Prepared(job, data, chosen=True))
+            mover.enqueue(Prepared(job.id, data, chosen=True, made=job))
         except (DuplicateId, KeyTaken, InvalidJob) as error:
             if isinstance(error, InvalidJob) or not self._is_queued(job.id, mark):
                 found = Found()

@@ -22,7 +22,7 @@ from queuectl.stamps import Moving
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from queuectl.row import Row
@@ -362,7 +362,7 @@ class Index(Lookups):
         except sqlite3.Error as error:
             self.broken = str(error)
 
-    def insert_new(self, rows: Iterable[tuple[Any, ...]]) -> int:
+    def insert_new(self, rows: Iterable[Sequence[Any]]) -> int:
         """Insert the rows, as `values_of` gives them, whose id and file are both not known; says how many were new."""
         try:
             return self.db.executemany(_INSERT_NEW, rows).rowcount if self.usable else 0

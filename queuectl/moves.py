@@ -97,7 +97,7 @@ class Mover(HandMoves):
                 self.layout.create()
                 self._enqueue(made, durable=durable)
         except FileExistsError:
-            raise DuplicateId(made.job.id or "", "pending") from None
+            raise DuplicateId(made.id, "pending") from None
         except OSError as error:
             raise SpoolError.from_os("queue a job in", self.layout.pending, error) from None
 
@@ -109,7 +109,8 @@ class Mover(HandMoves):
             if durable:
                 files.send_ahead(fd)
             with self.index.moving(PENDING):
-                self.index.insert_new([self.publish(scratch, made, os.fstat(fd))])
+                self.publish(scratch, made)
+                self.index.insert_new([self.waiting_row(made, os.fstat(fd))])
             if durable:
                 self.sync_queued([made], fd)
         except BaseException:
@@ -119,21 +120,26 @@ class Mover(HandMoves):
         finally:
             os.close(fd)
 
-    def publish(
-        self, scratch: str, made: Prepared, status: os.stat_result | files.Written
-    ) -> tuple[Any, ...]:
-        """Make a written file a waiting job; returns its row.
+    def publish(self, scratch: str, made: Prepared) -> None:
+        """Make a written file a waiting job.
 
         Within a transaction, so that no claim hides an id while it is looked for.
         """
-        job, name = made.job, f"{made.job.id}.json"
         if made.needs_leave:
             self.keys.admit(made)
         if made.chosen:
-            self.refuse_taken(job.id or "")
-        files.publish(scratch, f"{self.layout.pending}{os.sep}{name}")
+            self.refuse_taken(made.id)
+        files.publish(scratch, f"{self.layout.pending}{os.sep}{made.id}.json")
+
+    def waiting_row(self, made: Prepared, status: os.stat_result | files.Written) -> Sequence[Any]:
+        """The row of a job that waits from now on, as `insert_new` wants it."""
         now = micros(self.now())
-        row = row_of(job, PENDING, name, status, state="pending", arrived=now, now=now)
+        if made.values is not None:
+            from queuectl.alike import fill
+
+            fill(made.values, now, status)
+            return made.values
+        row = row_of(made.job, PENDING, f"{made.id}.json", status, state="pending", arrived=now, now=now)
         row.ours = 1
         return values_of(row)
 
@@ -157,7 +163,7 @@ class Mover(HandMoves):
         left = []
         with self.index.moving(PENDING):
             for made in batch:
-                job_id = made.job.id or ""
+                job_id = made.id
                 try:
                     os.unlink(os.path.join(self.layout.pending, f"{job_id}.json"))
                     self.index.drop(job_id)

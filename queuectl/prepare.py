@@ -6,16 +6,15 @@ import os
 import time
 from contextlib import suppress
 from functools import lru_cache
-from itertools import islice
 
 from queuectl import ids, times
 from queuectl import job as jobs
-from queuectl.errors import DuplicateId, InvalidJob, QueuectlError
+from queuectl.errors import InvalidJob
 from queuectl.plain import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from queuectl.config import Settings
@@ -32,25 +31,37 @@ class Prepared:
     Attributes:
         data: the bytes of its file.
         chosen: somebody chose its id; else it was drawn.
+        made: the job; None if it was made after one that says the same: then it is read from `data` by who asks for it.
+        values: of such a job its row, but for what its file brings.
         supersedes: the rows of waiting jobs that are to be given up for it.
     """
 
-    job: Job
+    id: str
     data: bytes
     chosen: bool
+    made: Job | None = None
+    values: list[Any] | None = None
     supersedes: list[Row] = field(default_factory=list)
+
+    @property
+    def job(self) -> Job:
+        """The job itself."""
+        if self.made is None:
+            self.made = jobs.parse_own(self.data)
+        return self.made
 
     @property
     def needs_leave(self) -> bool:
         """Whether other jobs with its unique key are in its way, or it in theirs; who queues up behind them needs none."""
-        return self.job.unique is not None and self.job.if_exists != "queue"
+        return self.made is not None and self.made.unique is not None and self.made.if_exists != "queue"
 
 
-def prepare(record: Mapping[str, Any], settings: Settings) -> Prepared:
+def prepare(record: Mapping[str, Any], settings: Settings, end: str = "") -> Prepared:
     """Make one job.
 
     Args:
         record: the fields of a job file, `delay` and `expires_in`; what queuectl itself writes there is passed over.
+        end: the random end of its id, if it has none yet and this was drawn before.
 
     Raises:
         InvalidJob: a field is wrong, and why.
@@ -71,7 +82,7 @@ def prepare(record: Mapping[str, Any], settings: Settings) -> Prepared:
     job.accept(settings)
     job.created_at = job.updated_at = now
     chosen = job.id is not None
-    job.id = job.id or ids.new_id(now)
+    job.id = job.id or ids.new_id(now, end)
     try:
         data = job.to_bytes()
     except TypeError as error:
@@ -79,7 +90,7 @@ def prepare(record: Mapping[str, Any], settings: Settings) -> Prepared:
         raise InvalidJob(f"a job file cannot hold it: {error}") from None
     if len(data) > jobs.SIZE_LIMIT:
         raise InvalidJob(f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}")
-    return Prepared(job, data, chosen)
+    return Prepared(job.id, data, chosen, job)
 
 
 def _from_now(now: float, span: object, moment: float | None, name: str, other: str) -> float:
@@ -97,34 +108,3 @@ def _absolute(path: str) -> str:
 
 _tidy = lru_cache(maxsize=8)(_absolute)
 """The same for an absolute path, which is the same at any time: most jobs of a list share it."""
-
-
-def prepare_batch(
-    source: Iterator[Mapping[str, Any]],
-    common: Mapping[str, Any],
-    settings: Settings,
-    size: int,
-) -> tuple[list[Prepared], Exception | None]:
-    """Make the next jobs of a long list.
-
-    Args:
-        common: fields that all of them get, over their own.
-        size: how many at the most.
-
-    Returns:
-        the jobs, and the trouble that ended the batch early: those before it are good.
-    """
-    batch: list[Prepared] = []
-    given: set[str | None] = set()
-    try:
-        for record in islice(source, size):
-            made = prepare({**record, **common} if common else record, settings)
-            while not made.chosen and made.job.id in given:
-                made = prepare({**record, **common}, settings)
-            if made.job.id in given:
-                raise DuplicateId(made.job.id or "", "pending")
-            given.add(made.job.id)
-            batch.append(made)
-    except QueuectlError as error:
-        return batch, error
-    return batch, None

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from queuectl.controls import Controls
 from queuectl.errors import DuplicateId, JobNotFound, KeyTaken, SpoolError
-from queuectl.prepare import prepare, prepare_batch
+from queuectl.prepare import prepare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class Spool(Controls):
     ) -> Iterator[builtins.list[str | KeyTaken]]:
         """Queue a batch after the other: while the files of one are written, the jobs of the next are made."""
         from queuectl.batch import Batch
+        from queuectl.kinds import prepare_batch
 
         durable = self.settings().durability == "full"
         begun: builtins.list[Batch] = []

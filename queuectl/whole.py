@@ -8,8 +8,8 @@ from contextlib import nullcontext, suppress
 from queuectl import files
 from queuectl.batch import Batch
 from queuectl.errors import InvalidJob, KeyTaken
+from queuectl.kinds import prepare_batch
 from queuectl.layout import PENDING
-from queuectl.prepare import prepare_batch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def enqueue_all(
                 if made.needs_leave:
                     mover.keys.admit(made)
                 if made.chosen:
-                    mover.refuse_taken(made.job.id or "")
+                    mover.refuse_taken(made.id)
         queuing = Batch(mover, batch, durable=settings.durability == "full")
         try:
             queued, taken = queuing.finish()
@@ -70,6 +70,6 @@ def enqueue_all(
 def _is_queued(mover: Mover, made: Prepared) -> bool:
     """Whether this very job waits, and not one that a stranger dropped under its name."""
     try:
-        return files.read_plain(f"{mover.layout.pending}/{made.job.id}.json", len(made.data))[0] == made.data
+        return files.read_plain(f"{mover.layout.pending}/{made.id}.json", len(made.data))[0] == made.data
     except (files.Unfit, OSError):
         return False

@@ -39,6 +39,24 @@ def leftovers(spool_dir: Path) -> list[str]:
     return sorted(path.name for path in (spool_dir / "tmp").iterdir())
 
 
+def test_who_moves_the_files_of_a_batch_is_not_in_the_way_of_who_writes_the_next(
+    small_batches: bool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel locks the folder in which a file is made, and that out of which one is moved: each batch has its own."""
+    folders: list[str] = []
+    publish = files.publish
+
+    def note(scratch: str, target: str) -> None:
+        folders.append(os.path.dirname(scratch))
+        publish(scratch, target)
+
+    monkeypatch.setattr(files, "publish", note)
+    list(Spool(spool_dir).enqueue_many(jobs(2 * FEW + 1)))
+
+    assert [folders.count(folder) for folder in dict.fromkeys(folders)] == [FEW, FEW, 1]
+    assert folders[-1] == str(spool_dir / "tmp")
+
+
 @pytest.mark.parametrize("number", [0, 1, FEW, FEW + 1, 4 * FEW])
 def test_all_are_queued_in_their_order(small_batches: bool, spool_dir: Path, number: int) -> None:
     """Each id is given out once, in the order of the list, and its job is there and runs in that order."""

@@ -16,6 +16,7 @@ import pytest
 from queuectl import Spool, Worker, chores, doctor, files
 from queuectl.chores import DOUBT, STALE, sweep
 from queuectl.layout import Layout
+from queuectl.lot import Lot
 
 from support import drain, drop, finished, load, wait_until, where_is
 
@@ -73,10 +74,12 @@ def test_workers_sweep_what_killed_producers_left_a_day_ago(spool_dir: Path) -> 
         path.write_text("{")
     folder = spool_dir / "tmp" / f".{files.token()}.tmp"
     folder.mkdir()
+    half = spool_dir / "tmp" / f".{files.token()}.lot"
+    half.write_text("{")
     link = spool_dir / "tmp" / f".{files.token()}.tmp"
     link.symlink_to(strange[0])
     elsewhere = scratch(spool_dir, "done")
-    untouched = [*strange, folder, link, elsewhere]
+    untouched = [*strange, folder, half, link, elsewhere]
 
     drain(spool_dir, now=lambda: time.time() + STALE - 60)
     assert old.exists()
@@ -84,6 +87,22 @@ def test_workers_sweep_what_killed_producers_left_a_day_ago(spool_dir: Path) -> 
     drain(spool_dir, now=lambda: time.time() + STALE + 60)
     assert not old.exists()
     assert all(os.path.lexists(path) for path in untouched)
+
+
+def test_a_folder_that_a_killed_producer_wrote_a_batch_in_goes_too(spool_dir: Path) -> None:
+    """A day later, and only with what such a folder holds: where anything else lies in it, that stays."""
+    layout = Layout(spool_dir)
+    layout.create()
+    old, strange = Lot(layout.tmp, 3, apart=True), Lot(layout.tmp, 1, apart=True)
+    for path in (*old.paths, *strange.paths, f"{strange.folder}/mine.json"):
+        files.write_new(path, b"{", sync=False)
+
+    sweep(layout, time.time() + STALE - 60)
+    assert len(os.listdir(old.folder)) == 3
+
+    sweep(layout, time.time() + STALE + 60)
+    assert not os.path.exists(old.folder)
+    assert os.listdir(strange.folder) == ["mine.json"]
 
 
 def test_what_is_old_by_one_of_its_times_only_is_not_swept(spool_dir: Path) -> None:

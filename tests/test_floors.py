@@ -60,6 +60,8 @@ FLOORS = {
     "metrics": 4,
     "job_schema": 2,
     "prepare": 3,
+    "kinds": 3,
+    "lot": 0,
     "index": 3,
     "new_spool": 3,
     "foreign": 3,

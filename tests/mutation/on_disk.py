@@ -99,7 +99,7 @@ SYNCS = (
     Mutant(
         "sync: a batch's bytes are not",
         "batch.py",
-        "            files.sync_many(self._tmp, [scratch for scratch, _ in named])\n",
+        "            files.sync_many(self._lot.folder, [scratch for scratch, _ in named])\n",
         "            pass\n",
         (_MANY,),
     ),
@@ -390,15 +390,15 @@ CLOBBER = (
     Mutant(
         "clobber: an id is not looked for",
         "moves.py",
-        '        if made.chosen:\n            self.refuse_taken(job.id or "")\n',
+        "        if made.chosen:\n            self.refuse_taken(made.id)\n",
         "",
         ("tests/test_one_id.py::test_an_id_is_taken_wherever_its_job_lies",),
     ),
     Mutant(
         "clobber: an id is looked for outside the transaction",
         "moves.py",
-        "            with self.index.moving(PENDING):\n                self.index.insert_new([self.publish(scratch, made, os.fstat(fd))])\n",
-        "            if made.chosen:\n                self.refuse_taken(made.job.id or '')\n            made.chosen = False\n            with self.index.moving(PENDING):\n                self.index.insert_new([self.publish(scratch, made, os.fstat(fd))])\n",
+        "            with self.index.moving(PENDING):\n                self.publish(scratch, made)\n",
+        "            if made.chosen:\n                self.refuse_taken(made.id)\n            made.chosen = False\n            with self.index.moving(PENDING):\n                self.publish(scratch, made)\n",
         ("tests/test_one_id.py",),
     ),
     Mutant(

@@ -6,6 +6,7 @@ from .run import Mutant
 
 _TEMPLATES = "tests/test_templates.py::test_"
 _WHOLE = "tests/test_whole.py::test_"
+_KINDS = "tests/test_kinds.py::test_"
 _RELOAD = "tests/test_reload.py::test_"
 _SERVICE = "tests/test_service.py::test_"
 _SCHEMA = "tests/test_schema.py::test_schema_and_validator_say_the_same_of_each_field"
@@ -59,6 +60,48 @@ BULK = (
         "            mover.take_back(queuing.queued(queued), why)\n",
         "",
         (f"{_WHOLE}what_was_queued_is_taken_back_half_way",),
+    ),
+    Mutant(
+        "a list: what is equal in Python is the same",
+        "kinds.py",
+        "marshal.dumps(shared, 2)",
+        "repr(sorted((k, v == 1 or v) for k, v in shared.items())).encode()",
+        (f"{_KINDS}what_looks_alike_and_is_not_is_looked_at_closely",),
+    ),
+    Mutant(
+        "a list: moments and keys are shared, too",
+        "kinds.py",
+        " and shared.keys() <= _SHARED\n",
+        "\n",
+        (f"{_KINDS}it_makes_the_same_of_a_job_alone_or_in_a_list",),
+    ),
+    Mutant(
+        "a list: a relative folder is where the first one was",
+        "kinds.py",
+        ' and os.path.isabs(shared.get("cwd", "")):',
+        ":",
+        (f"{_KINDS}each_job_is_where_its_caller_was",),
+    ),
+    Mutant(
+        "a list: a long command is not weighed",
+        "kinds.py",
+        "        if len(head) > _LONGEST:\n            return None\n",
+        "",
+        (f"{_KINDS}what_is_too_large_beside_another_is_refused",),
+    ),
+    Mutant(
+        "a list: an id of its own is not checked",
+        "kinds.py",
+        "else _id(job_id)\n",
+        "else str(job_id)\n",
+        (f"{_KINDS}a_wrong_job_among_others_is_refused_in_the_same_words",),
+    ),
+    Mutant(
+        "sweep: whatever lies in a folder of scratch files goes",
+        "lot.py",
+        "            if entry.name.isdecimal() and entry.is_file(follow_symlinks=False):\n",
+        "            if True:\n",
+        ("tests/test_chores.py::test_a_folder_that_a_killed_producer_wrote_a_batch_in_goes_too",),
     ),
     Mutant(
         "schema: a tag of any length",
