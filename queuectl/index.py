@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from operator import attrgetter
 
 from queuectl import schema
+from queuectl.inserting import in_runs
 from queuectl.layout import DEAD, DONE, PENDING
 from queuectl.lookups import COLUMNS, Lookups
 from queuectl.row import READY_KEY
@@ -43,7 +44,6 @@ values_of = attrgetter(*COLUMNS)
 """A row as the tuple that is inserted."""
 
 _INSERT = f"INSERT INTO jobs({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-_INSERT_NEW = _INSERT.replace("INSERT", "INSERT OR IGNORE", 1)
 _OF_AN_END = tuple(
     c
     for c in COLUMNS
@@ -362,10 +362,11 @@ class Index(Lookups):
         except sqlite3.Error as error:
             self.broken = str(error)
 
-    def insert_new(self, rows: Iterable[Sequence[Any]]) -> int:
+    def insert_new(self, rows: Sequence[Sequence[Any]]) -> int:
         """Insert the rows, as `values_of` gives them, whose id and file are both not known; says how many were new."""
         try:
-            return self.db.executemany(_INSERT_NEW, rows).rowcount if self.usable else 0
+            runs = in_runs(rows) if self.usable else ()
+            return sum(self.db.executemany(statement, run).rowcount for statement, run in runs)
         except sqlite3.Error as error:
             self.broken = str(error)
             return 0

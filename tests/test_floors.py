@@ -61,6 +61,7 @@ FLOORS = {
     "job_schema": 2,
     "prepare": 3,
     "kinds": 3,
+    "inserting": 3,
     "lot": 0,
     "index": 3,
     "new_spool": 3,

@@ -458,6 +458,33 @@ def test_counts_are_what_counting_would_say(ops: list[tuple[str, str, str, str]]
     made.close()
 
 
+def test_new_rows_are_whole_whatever_they_leave_empty() -> None:
+    """Of each only the columns that say something are named; and of an id that is known the old row stays."""
+    made = Index(":memory:", "/nowhere", "boot")
+    made.open()
+    told: list[dict[str, Any]] = [
+        {"ready_key": 1, "priority": 5},
+        {"ready_key": 2, "priority": 6},
+        {"due": 3, "tags": " a "},
+        {"ready_key": 4},
+        {"behind": 5, "unique_key": "k", "expires": 9, "last_error": "no"},
+        {"ready_key": 6, "priority": 7},
+    ]
+    rows = [
+        Row(id=f"j{n}", state="pending", place="pending", name=f"j{n}.json", **one)
+        for n, one in enumerate(told)
+    ]
+    assert made.insert_new([values_of(row) for row in rows[:2]]) == 2
+
+    assert made.insert_new([values_of(row) for row in rows]) == len(rows) - 2
+    assert made.insert_new([]) == 0
+
+    for number, row in enumerate(rows):
+        row.seq = number + 1
+        assert made.get(row.id) == row
+    made.close()
+
+
 def test_rows_are_listed_in_the_order_of_arrival(spool_dir: Path) -> None:
     """A limit and a page cut it, and nothing else does."""
     ids = list(

@@ -26,6 +26,13 @@ MIRROR = (
         ("tests/test_index.py::test_a_single_change_waits_for_whoever_writes",),
     ),
     Mutant(
+        "index: rows that come together say the same columns",
+        "inserting.py",
+        " and unsaid(rows[end]) == nothing:",
+        ":",
+        ("tests/test_index.py::test_new_rows_are_whole_whatever_they_leave_empty",),
+    ),
+    Mutant(
         "index: what a replaced file was told is forgotten",
         "index.py",
         "        self._untold.update(places)\n",
