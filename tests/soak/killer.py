@@ -332,7 +332,9 @@ class Killer(threading.Thread):
 
     def _retry_all(self) -> None:
         self._world.again |= {path.stem for path in (self._world.spool / "dead").glob("*.json")}
-        self._world.cli("dlq", "retry", "--all")
+        told = self._world.cli("dlq", "retry", "--all").stdout.splitlines()
+        # One that died between our look and the command's.
+        self._world.again |= {line.removeprefix("requeued job ") for line in told}
 
 
 def end(world: World) -> None:
