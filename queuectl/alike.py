@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl import files, strict_json
 from queuectl.ids import is_id
+from queuectl.inserting import fill, row_like
 from queuectl.lookups import COLUMNS
-from queuectl.row import SHOWN, micros, ready_key
+from queuectl.row import micros
 from queuectl.times import parse_moment
 
 if TYPE_CHECKING:
@@ -42,31 +43,7 @@ _LONGEST = 4096
 _MOST = 100
 """Kinds of files to remember."""
 
-_AT = {name: COLUMNS.index(name) for name in COLUMNS}
-_ID, _NAME, _COMMAND = _AT["id"], _AT["name"], _AT["command"]
-_ARRIVED, _CREATED, _READY = _AT["arrived"], _AT["created_at"], _AT["ready_key"]
-_UPDATED = _AT["updated_at"]
-_INODE, _MTIME, _SIZE = _AT["inode"], _AT["mtime"], _AT["size"]
-_STATE, _DUE, _PRIORITY = _AT["state"], _AT["due"], _AT["priority"]
-
-
-def row_like(like: list[Any], job_id: str, command: str, created: int, updated: int | None) -> list[Any]:
-    """The row of a job that says what another one said, but for these, and for what `fill` puts in.
-
-    Args:
-        command: as one line.
-        created, updated: in microseconds.
-    """
-    made = like.copy()
-    made[_ID], made[_NAME], made[_COMMAND] = job_id, f"{job_id}.json", command[:SHOWN]
-    made[_CREATED], made[_UPDATED] = created, updated
-    return made
-
-
-def fill(made: list[Any], arrived: int, status: os.stat_result | files.Written) -> None:
-    """Say in a row since when its file waits, in microseconds, and which file it is."""
-    made[_ARRIVED], made[_READY] = arrived, ready_key(arrived, made[_PRIORITY])
-    made[_INODE], made[_MTIME], made[_SIZE] = status.st_ino, status.st_mtime_ns, status.st_size
+_READY, _STATE = COLUMNS.index("ready_key"), COLUMNS.index("state")
 
 
 def _moment(text: object) -> float:
@@ -124,7 +101,7 @@ class Alike:
             return None
         arrived = min(status.st_ctime_ns // 1000, now)
         made = row_like(like, stem, command, arrived if created is None else created, updated)
-        fill(made, arrived, status)
+        fill(made, arrived, (status.st_ino, status.st_mtime_ns, status.st_size))
         return tuple(made)
 
     @property

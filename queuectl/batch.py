@@ -9,6 +9,7 @@ from queuectl import files, second_core
 from queuectl.errors import DuplicateId, KeyTaken, SpoolError
 from queuectl.layout import PENDING
 from queuectl.lot import Lot
+from queuectl.row import micros
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,16 +94,18 @@ class Batch:
     def _publish(self, written: Sequence[tuple[int, int, int]]) -> tuple[int, DuplicateId | None]:
         queued = 0
         taken: DuplicateId | None = None
-        with self._mover.index.moving(PENDING):
+        mover, now = self._mover, micros(self._mover.now())
+        with mover.index.moving(PENDING):
             rows: list[Sequence[Any]] = []
-            for scratch, made, status in zip(self._lot.paths, self._jobs, written, strict=True):
+            told = mover.index.usable
+            for scratch, made, mark in zip(self._lot.paths, self._jobs, written, strict=True):
                 try:
                     if made.needs_leave and rows:
-                        self._mover.index.insert_new(rows)  # one of these may have its key
+                        mover.index.insert_new(rows)  # one of these may have its key
                         rows.clear()
-                    self._mover.publish(scratch, made)
-                    if self._mover.index.usable:
-                        rows.append(self._mover.waiting_row(made, files.Written(*status)))
+                    mover.publish(scratch, made)
+                    if told:
+                        rows.append(mover.waiting_row(made, mark, now))
                 except KeyTaken as error:
                     self.skipped[queued] = error
                 except FileExistsError:
@@ -110,12 +113,12 @@ class Batch:
                 except DuplicateId as error:
                     taken = error
                 except OSError as error:
-                    self._mover.take_back(self.queued(queued), error)
+                    mover.take_back(self.queued(queued), error)
                     raise
                 if taken:
                     break
                 queued += 1
-            self._mover.index.insert_new(rows)
+            mover.index.insert_new(rows)
         return queued, taken
 
     def abandon(self) -> None:

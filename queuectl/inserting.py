@@ -1,4 +1,4 @@
-"""New rows for the table of jobs, with no columns named but those that say something.
+"""New rows for the table of jobs, made after others, and with no columns named but those that say something.
 
 Python takes a third of a microsecond to hand SQLite a None, and half the columns of a waiting job are empty: named,
 they double what its row costs.
@@ -10,11 +10,38 @@ from functools import lru_cache
 from operator import itemgetter
 
 from queuectl.lookups import COLUMNS
+from queuectl.row import SHOWN, ready_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
+
+
+_AT = {name: place for place, name in enumerate(COLUMNS)}
+_ID, _NAME, _COMMAND = _AT["id"], _AT["name"], _AT["command"]
+_ARRIVED, _READY, _PRIORITY = _AT["arrived"], _AT["ready_key"], _AT["priority"]
+_CREATED, _UPDATED = _AT["created_at"], _AT["updated_at"]
+_INODE, _MTIME, _SIZE = _AT["inode"], _AT["mtime"], _AT["size"]
+
+
+def row_like(like: list[Any], job_id: str, command: str, created: int, updated: int | None) -> list[Any]:
+    """The row of a job that says what another one said, but for these, and for what `fill` puts in.
+
+    Args:
+        command: as one line.
+        created, updated: in microseconds.
+    """
+    made = like.copy()
+    made[_ID], made[_NAME], made[_COMMAND] = job_id, f"{job_id}.json", command[:SHOWN]
+    made[_CREATED], made[_UPDATED] = created, updated
+    return made
+
+
+def fill(made: list[Any], arrived: int, mark: tuple[int, int, int]) -> None:
+    """Say in a row since when its file waits, in microseconds, and which file it is: inode, time in ns, size."""
+    made[_ARRIVED], made[_READY] = arrived, ready_key(arrived, made[_PRIORITY])
+    made[_INODE], made[_MTIME], made[_SIZE] = mark
 
 
 def in_runs(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[str, Iterable[tuple[Any, ...]]]]:

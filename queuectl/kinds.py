@@ -16,11 +16,11 @@ import orjson
 
 from queuectl import ids, times
 from queuectl import job as jobs
-from queuectl.alike import row_like
 from queuectl.errors import DuplicateId, QueuectlError
 from queuectl.fields import CHECKS
 from queuectl.files import Written
 from queuectl.index import values_of
+from queuectl.inserting import row_like
 from queuectl.layout import PENDING
 from queuectl.prepare import Prepared, prepare
 from queuectl.row import micros, row_of

@@ -22,6 +22,7 @@ from queuectl import job as jobs
 from queuectl.errors import FULL, DuplicateId, InvalidJob, QueuedUnsafely, SpoolError
 from queuectl.hand_moves import HandMoves
 from queuectl.index import values_of
+from queuectl.inserting import fill
 from queuectl.layout import DEAD, PENDING, PROCESSING
 from queuectl.move_table import check
 from queuectl.plain import dataclass
@@ -110,7 +111,9 @@ class Mover(HandMoves):
                 files.send_ahead(fd)
             with self.index.moving(PENDING):
                 self.publish(scratch, made)
-                self.index.insert_new([self.waiting_row(made, os.fstat(fd))])
+                status = os.fstat(fd)
+                mark = status.st_ino, status.st_mtime_ns, status.st_size
+                self.index.insert_new([self.waiting_row(made, mark, micros(self.now()))])
             if durable:
                 self.sync_queued([made], fd)
         except BaseException:
@@ -131,15 +134,18 @@ class Mover(HandMoves):
             self.refuse_taken(made.id)
         files.publish(scratch, f"{self.layout.pending}{os.sep}{made.id}.json")
 
-    def waiting_row(self, made: Prepared, status: os.stat_result | files.Written) -> Sequence[Any]:
-        """The row of a job that waits from now on, as `insert_new` wants it."""
-        now = micros(self.now())
-        if made.values is not None:
-            from queuectl.alike import fill
+    def waiting_row(self, made: Prepared, mark: tuple[int, int, int], now: int) -> Sequence[Any]:
+        """The row of a job that waits from now on, as `insert_new` wants it.
 
-            fill(made.values, now, status)
+        Args:
+            mark: its file's inode, time of change in nanoseconds, and size.
+            now: in microseconds.
+        """
+        if made.values is not None:
+            fill(made.values, now, mark)
             return made.values
-        row = row_of(made.job, PENDING, f"{made.id}.json", status, state="pending", arrived=now, now=now)
+        status, name = files.Written(*mark), f"{made.id}.json"
+        row = row_of(made.job, PENDING, name, status, state="pending", arrived=now, now=now)
         row.ours = 1
         return values_of(row)
 

@@ -10,7 +10,6 @@ import pytest
 
 from queuectl import InvalidJob, Spool, ids, job, kinds, prepare
 from queuectl.config import Settings
-from queuectl.files import Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 NOW = 1_800_000_000.123456
 SETTINGS = Settings(max_retries=7, jitter=0.25, retry_on=[3, 4])
-FILE = Written(1, 2, 3)
 
 SHARED: list[dict[str, Any]] = [
     {},
@@ -55,7 +53,7 @@ def made_of(spool: Spool, *records: Mapping[str, Any]) -> list[Any]:
 
 
 def shown(spool: Spool, made: prepare.Prepared) -> tuple[Any, ...]:
-    row = list(spool._mover.waiting_row(made, FILE))
+    row = list(spool._mover.waiting_row(made, (1, 2, 3), 10**15))
     return made.id, made.data, row, made.chosen, made.needs_leave, made.job
 
 
