@@ -46,8 +46,8 @@ _FROM = 20
 _MOST = 100
 """Kinds to remember. A list that has more has as many as jobs."""
 
-_DRAWN = 2000
-"""Ends of ids that are drawn at once."""
+_FIRST_DRAWN = 50
+"""Ends of ids that are drawn at once at first; then twice as many each time, as nobody knows how long the list is."""
 
 _LONGEST = 4096
 """Bytes of a file, or of a command, that is looked at in this way: far from the most that a file may have."""
@@ -97,6 +97,7 @@ class Kinds:
         self._settings = settings
         self._known: dict[bytes, tuple[bytes, list[Any]]] = {}
         self._ends: list[str] = []
+        self._drawn = _FIRST_DRAWN
         self._moment = _Moment()
 
     def prepare(self, record: Mapping[str, Any]) -> Prepared:
@@ -128,7 +129,8 @@ class Kinds:
 
     def _end(self) -> str:
         if not self._ends:
-            self._ends = ids.ends(_DRAWN)[::-1]
+            self._ends = ids.ends(self._drawn)[::-1]
+            self._drawn *= 2
         return self._ends.pop()
 
     def _made_like(
