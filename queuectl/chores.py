@@ -36,6 +36,10 @@ DOUBT = 600.0
 """Seconds after which pending/ is compared with the index though nothing seems to have changed, by one worker of all:
 whatever made the index lose a job, it begins after that time at the latest."""
 
+AT_ONCE = 10.0
+"""Colleagues with something in hand that a worker looks at each second, on the average: who has more of them looks less
+often, as they look, too."""
+
 SWEEP = 3600.0
 """Seconds between looks for what producers that were killed left in tmp/."""
 
@@ -67,6 +71,7 @@ class Chores:
         self._packing: Iterator[None] | None = None
         self._glance = claims.Glance(self._layout)
         self._claimants: list[str] = []
+        self._next_claims = 0.0
 
     def take_back(self, settings: Settings, mine: str, *, empty_handed: bool) -> None:
         """Free what workers that are gone had in hand.
@@ -78,7 +83,10 @@ class Chores:
         Raises:
             OSError, sqlite3.Error: the disk or the index refused.
         """
+        if (began := time.monotonic()) < self._next_claims:
+            return
         self._claimants = self._glance.busy(self._now())
+        self._next_claims = began + len(self._claimants) / AT_ONCE
         given = self._layout, self._mover, settings
         recover.abandoned(*given, self._say_once, mine=mine, busy=self._claimants)
         if empty_handed and mine in self._claimants:

@@ -345,6 +345,24 @@ def a_listening_worker(spool_dir: Path) -> Worker:
     return worker
 
 
+def test_a_doubt_waits_for_a_colleagues_look_and_no_job_for_either(spool_dir: Path) -> None:
+    """One of dozens looks at everything; the others take the next job beside the end of one, and look later."""
+    worker = a_listening_worker(spool_dir)
+    look = worker._lookout
+    look.moved()
+    look._safety_at = 0.0
+    assert not look.calm()
+    colleague = Lock.acquire(str(spool_dir / "data" / "intake.lock"))
+    assert colleague
+    look.take_in()
+    assert look.calm()
+    assert look.unsure
+    colleague.release()
+    look._not_before = look._safety_at = 0.0
+    look.take_in()
+    assert not look.unsure
+
+
 def test_what_is_named_is_taken_in_without_a_look_at_all_the_others(spool_dir: Path) -> None:
     """An urgent job starts at the next gap, however many wait; a busy worker makes sure of the whole only later."""
     worker = a_listening_worker(spool_dir)

@@ -47,6 +47,36 @@ def is_doubted(spool: Path) -> bool:
         db.close()
 
 
+# -- colleagues ------------------------------------------------------------------------------------------------------
+
+
+def test_a_crowd_of_workers_shares_the_look_at_each_other(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of a hundred looking at a hundred each second would be all that they do; a few are looked at each time."""
+    worker = Worker(spool_dir)
+    worker.take_seat()
+    worker._intake.refresh()
+    crowd: list[str] = []
+    looks: list[float] = []
+
+    def busy(now: float) -> list[str]:
+        looks.append(now)
+        return crowd
+
+    monkeypatch.setattr(worker._chores._glance, "busy", busy)
+    for size, wanted in ((9, 2), (1000, 1)):
+        crowd[:] = ["worker-9"] * size
+        looks.clear()
+        worker._chores._next_claims = 0.0
+        for later in (0.0, 1.0):
+            worker._chores._next_claims -= later
+            worker._chores.take_back(worker._settings, worker.name, empty_handed=False)
+        assert len(looks) == wanted
+    assert worker._seat
+    worker._seat.leave()
+
+
 # -- leftovers of producers ------------------------------------------------------------------------------------------
 
 

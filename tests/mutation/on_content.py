@@ -236,6 +236,20 @@ MIRROR = (
         ("tests/test_still.py::test_whatever_a_whole_look_would_find_shows[opened]",),
     ),
     Mutant(
+        "index: all workers wait for the look of one",
+        "lookout.py",
+        "                self._safety_at = max(self._safety_at, now + self._safe_for())\n",
+        "                pass\n",
+        ("tests/test_belief.py::test_a_doubt_waits_for_a_colleagues_look_and_no_job_for_either",),
+    ),
+    Mutant(
+        "recover: each of a crowd looks at all",
+        "chores.py",
+        "began + len(self._claimants) / AT_ONCE",
+        "began",
+        ("tests/test_chores.py::test_a_crowd_of_workers_shares_the_look_at_each_other",),
+    ),
+    Mutant(
         "index: no look beside our own moves",
         "lookout.py",
         "overdue = self.unsure and now >= self._safety_at",
