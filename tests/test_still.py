@@ -102,7 +102,7 @@ def idle_worker(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wo
 def test_a_worker_at_rest_looks_at_everything_after_five_seconds_only(idle_worker: Worker) -> None:
     """In between it makes sure that nothing has changed, and stays asleep."""
     looks: list[float] = idle_worker.__dict__["looks"]
-    wait_until(lambda: len(looks) > 1 and looks[-1] - looks[-2] > 4, timeout=30)
+    wait_until(lambda: len(looks) > 1 and looks[-1] - looks[-2] > 2.5, timeout=30)
 
 
 HOLDS = """
@@ -122,7 +122,7 @@ def test_a_dead_colleagues_job_is_taken_back_by_one_that_dozes(
 ) -> None:
     """Within two seconds: a colleague that has something in hand is looked at every second."""
     looks: list[float] = idle_worker.__dict__["looks"]
-    wait_until(lambda: len(looks) > 1 and looks[-1] - looks[-2] > 4, timeout=30)
+    wait_until(lambda: len(looks) > 1 and looks[-1] - looks[-2] > 2.5, timeout=30)
     (tmp_path / "job").write_text('{"command": "true"}')
     words = [sys.executable, "-c", HOLDS, str(spool_dir), str(tmp_path / "job")]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as colleague:
