@@ -117,7 +117,7 @@ STORIES = {
     "changed": Story(
         "set",
         {"id": "a", "fields": {"priority": 9}},
-        f"{_ASK} fsync renameat2 unlink",
+        f"{_ASK} fsync rename renameat2 unlink",
         before=(_job(),),
     ),
     "cleared": Story(
