@@ -29,7 +29,7 @@ def iso(moment: float) -> str:
 
 @lru_cache(maxsize=64)
 def second(whole: int) -> str:
-    """A job writes six moments, most of them within the same second."""
+    """Write whole epoch seconds as UTC, without the Z. A job writes six moments, most of them within the same second."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
 
