@@ -124,8 +124,9 @@ def where_is(spool: Path, job_id: str) -> list[str]:
     """Every place in which the job's file lies, as "pending" or "processing/worker-0"; one, if all is well."""
     found = []
     for folder in JOB_FOLDERS:
-        files = sorted((spool / folder).rglob(f"{job_id}.json"))
-        found += [path.parent.relative_to(spool).as_posix() for path in files]
+        # Not rglob: it fails over a folder that a worker moves away while it looks.
+        holders = sorted(at for at, _, names in os.walk(spool / folder) if f"{job_id}.json" in names)
+        found += [Path(at).relative_to(spool).as_posix() for at in holders]
     return found
 
 
