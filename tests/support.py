@@ -125,7 +125,8 @@ def where_is(spool: Path, job_id: str) -> list[str]:
     found = []
     for folder in JOB_FOLDERS:
         # Not rglob: it fails over a folder that a worker moves away while it looks.
-        holders = sorted(at for at, _, names in os.walk(spool / folder) if f"{job_id}.json" in names)
+        seen = os.walk(spool / folder)
+        holders = sorted(at for at, folders, names in seen if f"{job_id}.json" in (*folders, *names))
         found += [Path(at).relative_to(spool).as_posix() for at in holders]
     return found
 
