@@ -33,6 +33,11 @@ _DONE_BY_SHELLS = """
 _BUILT_IN = frozenset(_DONE_BY_SHELLS.split())
 """What dash and bash do themselves, and words of their grammar: theirs differ from the programs of those names."""
 
+PROGRAMS = {"true": "/bin/true", "false": "/bin/false"}
+"""Except for these, alone: shell and program do nothing, and end with the same exit code. What else on PATH is called
+so no shell would run.
+"""
+
 _CHANGES_BASH = ("BASH_FUNC_", "BASHOPTS", "SHELLOPTS")
 """Beginnings of variables by which the environment changes what bash makes of a word."""
 
@@ -42,7 +47,7 @@ def plain_words(command: str, environment: Mapping[str, str]) -> list[str] | Non
     if not _PLAIN.fullmatch(command):
         return None
     words = command.split()
-    if words[0] in _BUILT_IN or _shell() not in _SHELLS:
+    if _shell() not in _SHELLS or (words[0] in _BUILT_IN and (words[0] not in PROGRAMS or len(words) > 1)):
         return None
     if _shell() == "bash" and any(name.startswith(_CHANGES_BASH) for name in environment):
         return None

@@ -7,11 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from queuectl.output import APPEND
-from queuectl.shell_free import SHELL, find_program, plain_words
+from queuectl.shell_free import PROGRAMS, SHELL, find_program, plain_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,8 +106,10 @@ def fast_spawn(start: Start) -> Child:
     os.chdir(start.cwd)
     try:
         command = start.command
+        is_text = isinstance(command, str)
         words = plain_words(command, start.env) if isinstance(command, str) else command
-        program = words and find_program(words[0], start.env)
+        built_in = PROGRAMS.get(words[0]) if words and is_text else None
+        program = built_in or (words and find_program(words[0], start.env))
         if words and program:
             try:
                 return _posix_spawn(program, words, start, _with_folder(start))
@@ -136,7 +137,7 @@ def _posix_spawn(program: str, words: list[str], start: Start, environment: Mapp
     pid = os.posix_spawn(
         program,
         words,
-        dict(zip(map(_encoded, environment), map(_encoded, environment.values()), strict=True)),
+        environment,
         file_actions=(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, start.stdout, APPEND, 0o600),
@@ -147,7 +148,3 @@ def _posix_spawn(program: str, words: list[str], start: Start, environment: Mapp
         setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
     )
     return Child(pid)
-
-
-_encoded = lru_cache(maxsize=1024)(os.fsencode)
-"""An environment is nearly the same for all jobs, and encoding it costs as much as a system call or two."""

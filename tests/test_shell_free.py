@@ -80,6 +80,30 @@ def test_no_shell_has_more_built_in_than_we_know_of() -> None:
         assert plain_words(f"{name} a", ENVIRONMENT) is None, name
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("name", shell_free.PROGRAMS)
+def test_a_builtin_that_is_run_as_a_program_does_what_the_shell_would(
+    name: str, shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone; with words behind it, or another program of that name on PATH, the shell's counts."""
+    monkeypatch.setattr(shell_free, "_shell", lambda: shell)
+    mine = tmp_path / name
+    mine.write_text("#!/bin/sh\necho mine\nexit 7\n")
+    mine.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    assert plain_words(f" {name} ", environment) == [name]
+    assert plain_words(f"{name} --version", environment) is None
+    theirs = subprocess.run(
+        [shell, "-c", name], env=environment, capture_output=True, check=False, timeout=30
+    )
+    for fast in (True, False):
+        _, code, out, err = _run(tmp_path, name, fast=fast, environment=environment)
+        assert (code, out.encode(), err.encode()) == (theirs.returncode, theirs.stdout, theirs.stderr)
+    # A list never meant a shell.
+    assert _run(tmp_path, [name], fast=True, environment=environment)[1:3] == (7, "mine\n")
+
+
 def test_an_unknown_shell_keeps_its_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where /bin/sh is neither dash nor bash, nobody knows what it has built in."""
     assert plain_words("ls -l", ENVIRONMENT) == ["ls", "-l"]
@@ -113,7 +137,9 @@ def test_the_search_gives_up_where_a_shell_might_find_something_else(tmp_path: P
     assert find_program("tool", {"PATH": f"{tmp_path}/second"}) is None
 
 
-def _run(folder: Path, command: str, *, fast: bool, environment: dict[str, str]) -> tuple[object, ...]:
+def _run(
+    folder: Path, command: str | list[str], *, fast: bool, environment: dict[str, str]
+) -> tuple[Ending, int | None, str, str]:
     out, err = folder / "run.out", folder / "run.err"
     here = os.getcwd()
     try:
