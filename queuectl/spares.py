@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from queuectl.job import Job
     from queuectl.layout import Layout
 
-BATCH = 128
-"""Settled jobs that one sync makes durable while a worker is busy."""
+FIRST_BATCH, BATCH = 16, 128
+"""Settled jobs that one sync makes durable while a worker is busy; the first ones are small, as until a sync has come
+back each outcome takes a new file."""
 
 BEHIND = 8
 """Batches that may wait for the disk before the worker waits too."""
@@ -61,7 +62,7 @@ class Spares:
         self._boot = _short(boot)
         self._trouble = trouble
         self._batch = _Batch()
-        self._batches = 0
+        self._batches, self._limit = 0, FIRST_BATCH
         self._spares: deque[tuple[str, list[str]]] = deque()
         self._empty: list[str] = []
         self._to_sync: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
@@ -158,7 +159,8 @@ class Spares:
         batch.count += 1
         if not ours:
             batch.foreign.append(name)
-        if batch.count >= BATCH:
+        if batch.count >= self._limit:
+            self._limit = min(2 * self._limit, BATCH)
             self.flush()
         return True
 
