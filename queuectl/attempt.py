@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from queuectl import files, retry, times
-from queuectl.errors import SpoolError
-from queuectl.owner import Lock
-from queuectl.row import micros
+from queuectl import files, retry, run_file, times
 from queuectl.runner import Attempt, Ending, Outcome, tail
 from queuectl.shown import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from queuectl.config import Settings
     from queuectl.job import Job
     from queuectl.layout import Layout
+    from queuectl.moves import Claim
     from queuectl.runner import Runner, Running
 
 _OURS = ("QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", "QUEUECTL_MAX_RETRIES", "QUEUECTL_WORKER", "QUEUECTL_RUN")
@@ -50,57 +48,8 @@ def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:
         "QUEUECTL_SPOOL": layout.root,
         "QUEUECTL_JOB_ID": job.id or "",
         "QUEUECTL_WORKER": worker,
-        # The moment of its making, too: a job deleted and queued again under its id is another job.
-        "QUEUECTL_RUN": f"{run_number(job)}.{micros(job.created_at or 0)}",
+        "QUEUECTL_RUN": run_file.mark(job, run_number(job)),
     }
-
-
-def run_lock(layout: Layout, worker: str, mine: Mapping[str, str]) -> Lock:
-    """Take the run lock, and write into its file which run it belongs to before anything of that run is started.
-
-    If a background child of an earlier run still holds it, on a new file: the old file's holder is not in the way
-    then, and the lock says nothing about it any more.
-
-    Args:
-        mine: the run's marks.
-
-    Raises:
-        SpoolError: the file cannot be opened or written.
-    """
-    path = layout.worker_file(worker, "run")
-    try:
-        lock = Lock.acquire(path)
-        if lock is None:
-            os.unlink(path)
-            lock = Lock.acquire(path, patience=1.0)
-        if lock is None:
-            raise SpoolError(f"cannot take the lock {path}: another process holds it")
-        try:
-            _sign(lock.fd, f"{mine['QUEUECTL_JOB_ID']} {mine['QUEUECTL_RUN']}".encode())
-        except BaseException:
-            lock.release()
-            raise
-    except OSError as error:
-        raise SpoolError.from_os("take the lock", path, error) from None
-    return lock
-
-
-_SIGNED = 128
-"""Bytes that the signature is filled up to with spaces: an earlier one is overwritten by a single call."""
-
-
-def _sign(fd: int, data: bytes) -> None:
-    files.write_all(fd, data.ljust(_SIGNED))
-
-
-def signed(layout: Layout, worker: str) -> tuple[str, str] | None:
-    """The job and the run that a worker's run lock belongs to; None when it never ran anything."""
-    try:
-        with open(layout.worker_file(worker, "run"), encoding="utf-8") as file:
-            job_id, space, run = file.readline().rstrip().partition(" ")
-    except (OSError, UnicodeDecodeError):
-        return None
-    return (job_id, run) if space else None
 
 
 def run_number(job: Job) -> int:
@@ -109,18 +58,31 @@ def run_number(job: Job) -> int:
 
 
 def start(
-    runner: Runner, layout: Layout, job: Job, worker: str, settings: Settings, base: Mapping[str, str]
+    runner: Runner,
+    layout: Layout,
+    claim: Claim,
+    worker: str,
+    settings: Settings,
+    base: Mapping[str, str],
+    boot: str,
+    *,
+    over: Sequence[str] = (),
 ) -> Running | Outcome:
-    """Have a job run, with the run lock in the hands of its processes.
+    """Have a claimed job run, with the run lock in the hands of its processes.
 
     Args:
+        claim: gets the mark of the run.
         base: the worker's environment.
+        boot: the machine's boot id.
+        over: for the run file: a line for each run that is over, and not put away yet.
 
     Raises:
         SpoolError: the output files or the lock cannot be made, which is not the job's fault.
     """
+    job = claim.job
     mine = marks(layout, job, worker)
-    lock = run_lock(layout, worker, mine)
+    claim.run = mine["QUEUECTL_RUN"]
+    lock = run_file.sign(layout, worker, job.id or "", claim.run, boot, over)
     try:
         return runner.start(prepare(layout, job, mine, settings, base, lock.fd))
     finally:
@@ -188,9 +150,20 @@ def keep_output(layout: Layout, job: Job, worker: str, outcome: Outcome | None, 
                 _shelve(source, layout.log_file(job.id or "", run, stream))
             elif retire:
                 _shelve(source, layout.log_file(job.id or "", run, stream))
-    if len(parts) == 2 and not parts[0].endswith("\n"):
-        parts[0] += "\n"
-    job.output = "".join(parts)
+    job.output = _joined(parts)
+
+
+def recall_output(layout: Layout, job: Job, *, limit: int) -> None:
+    """Repeat in the record what the next run printed, which is in logs/ already; as `keep_output`."""
+    logs = [layout.log_file(job.id or "", run_number(job), stream) for stream in ("out", "err")]
+    job.output = _joined([tail(path, limit, whole=f"queuectl logs {job.id}") for path in logs])
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """What was printed on both streams, one below the other."""
+    return "".join(
+        f"{part}\n" if part and not part.endswith("\n") and part is not parts[-1] else part for part in parts
+    )
 
 
 def _shelve(source: str, target: str) -> None:
@@ -254,6 +227,15 @@ def record(
         job.last_error = f"{job.last_error}; {decision.why}"
     job.next_retry_at = decision.retry_at
     return decision.state
+
+
+def write_up(claim: Claim, settings: Settings) -> None:
+    """Put the outcome of a claim's run into its record, and into words."""
+    job, outcome = claim.job, cast("Outcome", claim.outcome)
+    if not claim.is_told:
+        claim.lines.append(started_line(job))
+    claim.state = record(job, outcome, now=claim.ended_at, settings=settings, digest=claim.digest)
+    claim.lines.append(ended_line(job, outcome, claim.state))
 
 
 def _entry(job: Job, outcome: Outcome, error: str | None, *, charged: bool) -> dict[str, Any]:

@@ -54,6 +54,8 @@ _OF_AN_END = tuple(
 _ENDED = f"""UPDATE jobs SET {", ".join(f"{c} = ?" for c in _OF_AN_END)}
  WHERE seq = ? AND id = ? AND ready_key IS NULL AND due IS NULL"""
 _ended = attrgetter(*_OF_AN_END, "seq", "id")
+_CLAIMED = """UPDATE jobs SET state = 'processing', place = ?, name = ?, ready_key = NULL, due = NULL, worker = ?
+ WHERE seq = ?"""
 _UPDATE = f"UPDATE jobs SET {', '.join(f'{c} = ?' for c in COLUMNS if c != 'id')} WHERE id = ?"
 
 
@@ -380,23 +382,33 @@ class Index(Lookups):
         """Forget a row if it still says that the job lies there."""
         self._attempt("DELETE FROM jobs WHERE id = ? AND place = ? AND name = ?", (job_id, place, name))
 
-    def claimed(self, row: Row, place: str, name: str, worker: str) -> None:
-        """Say that a waiting job, just suggested, lies in a worker's folder now."""
-        self._attempt(
-            "UPDATE jobs SET state = 'processing', place = ?, name = ?, ready_key = NULL, due = NULL, worker = ?"
-            " WHERE seq = ?",
-            (place, name, worker, row.seq),
-        )
-
-    def ended(self, row: Row) -> None:
-        """Say that a claimed job is over. It names few columns: each index of a named one is written anew."""
-        if not self.usable:
+    def claimed(self, rows: Sequence[Row], place: str, worker: str) -> None:
+        """Say that waiting jobs, just suggested, lie in a worker's folder now."""
+        if not (rows and self.usable):
             return
         try:
-            if row.seq is None or not self.db.execute(_ENDED, _ended(row)).rowcount:
-                self.put(row)
+            self.db.executemany(_CLAIMED, [(place, f"{row.id}.json", worker, row.seq) for row in rows])
         except sqlite3.Error as error:
             self.broken = str(error)
+
+    def ended(self, rows: Sequence[Row]) -> None:
+        """Say that claimed jobs are over, or wait again.
+
+        For those that are over few columns are named: each index of a named one is written anew.
+        """
+        if not self.usable:
+            return
+        over = [row for row in rows if row.place != PENDING]
+        try:
+            if self.db.executemany(_ENDED, map(_ended, over)).rowcount < len(over):
+                for row in over:
+                    if row.seq is None or not self.db.execute(_ENDED, _ended(row)).rowcount:
+                        self.put(row)
+        except sqlite3.Error as error:
+            self.broken = str(error)
+        for row in rows:
+            if row.place == PENDING:
+                self.update(row)
 
     def promote(self, now: int) -> None:
         """Let the jobs whose moment has come into the order of waiting jobs; they have waited since that moment."""

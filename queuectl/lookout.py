@@ -85,7 +85,7 @@ class Lookout:
         self._safety_at = time.monotonic() + SAFETY
         self._sure_at: float | None = None
         self._beside = False
-        self.unsure = False
+        self.unsure = self.news = False
         self._busy = False
         self._cautious = self._stamped = False
         self._rest_until = 0.0
@@ -106,6 +106,7 @@ class Lookout:
             meanwhile: a job runs, so no start is held up; otherwise a storm gets one slice between two starts.
         """
         heard = self._watch.hear()
+        self.news = self.news or heard or self._watch.events > 0
         if self._storm.is_joined and self._had_slice and not meanwhile:
             return
         if heard or self._storm.is_joined:

@@ -189,7 +189,7 @@ class Lookups(Stamps):
 
     def next_up(self, limit: int) -> builtins.list[Row]:
         """The waiting jobs that are first in order, then those that are due first."""
-        rows = self._rows("WHERE ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT ?", (limit,))
+        rows = self.first(limit)
         rest = limit - len(rows)
         return rows + (self._rows("WHERE due IS NOT NULL ORDER BY due, seq LIMIT ?", (rest,)) if rest else [])
 
@@ -222,6 +222,15 @@ class Lookups(Stamps):
         behind = "SELECT EXISTS (SELECT 1 FROM jobs WHERE behind IS NOT NULL)"
         return due is not None or self.counts()["processing"] > 0 or bool(self._one(behind))
 
+    def first(self, limit: int) -> builtins.list[Row]:
+        """The jobs that can run now and are first in order."""
+        return self._rows("WHERE ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT ?", (limit,))
+
     def suggest(self) -> Row | None:
         """The waiting job that is first in order."""
-        return next(iter(self._rows("WHERE ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT 1")), None)
+        return next(iter(self.first(1)), None)
+
+    def count_ready(self, most: int) -> int:
+        """How many jobs can run now; counted up to so many."""
+        few = "SELECT 1 FROM jobs WHERE ready_key IS NOT NULL LIMIT ?"
+        return _number(self._one(f"SELECT count(*) FROM ({few})", most))

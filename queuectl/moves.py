@@ -15,6 +15,7 @@ later state makes void (see recover).
 from __future__ import annotations
 
 import os
+from collections import deque
 from contextlib import suppress
 
 from queuectl import files
@@ -25,7 +26,7 @@ from queuectl.index import values_of
 from queuectl.inserting import fill
 from queuectl.layout import DEAD, PENDING, PROCESSING
 from queuectl.move_table import check
-from queuectl.plain import dataclass
+from queuectl.plain import dataclass, field
 from queuectl.row import Row, accept_as_indexed, micros, row_of
 
 TYPE_CHECKING = False
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from queuectl.job import Job
     from queuectl.prepare import Prepared
+    from queuectl.runner import Outcome
     from queuectl.spares import Spares
     from queuectl.unique import UniqueKeys
 
@@ -44,6 +46,9 @@ class Claim:
     """A job in a worker's hands: the folder says so, and `job` is what was read after the rename.
 
     `ours`: queuectl wrote the file, and nobody else has a name for it.
+    `run`: the mark of its run; `outcome`, `ended_at`: how that went, and when it was over.
+    `state`: the one to settle it in, once the outcome is in the record.
+    `is_told`: it has been said that it was started; `lines`: what is to be said when it is settled.
     `digest`: SHA-256 of the bytes that were read, in hex, of a file that somebody else wrote or changed.
     """
 
@@ -53,6 +58,12 @@ class Claim:
     ours: bool = False
     settled: bool = False
     digest: str | None = None
+    run: str = ""
+    outcome: Outcome | None = None
+    ended_at: float = 0.0
+    state: str = ""
+    is_told: bool = False
+    lines: list[str] = field(default_factory=list)
 
 
 class Mover(HandMoves):
@@ -184,33 +195,37 @@ class Mover(HandMoves):
     def claim(self, row: Row, worker: str) -> Claim | None:
         """Take a waiting job and read it; None when it is not to be had, or no longer what the row says."""
         with self.index.moving():
-            path = self.take(row, worker)
-        return self.read(row, path) if path else None
+            taken = self.take([row], worker)
+        return self.read(*taken[0]) if taken else None
 
-    def take(self, row: Row, worker: str) -> str | None:
-        """Take a waiting job; None when another worker won, or the file is gone.
+    def take(self, rows: Sequence[Row], worker: str) -> list[tuple[Row, str]]:
+        """Take waiting jobs, except for those that another worker won or whose file is gone; returns where they are now.
 
-        Call it inside `index.moving()`, and `read` after: others wait for the index meanwhile.
+        Call it inside `index.moving()`, and `read` after: others wait for the index meanwhile. One with a key comes alone.
         """
-        source = f"{self.layout.pending}{os.sep}{row.name}"
-        target = f"{self.layout.claims(worker)}{os.sep}{row.id}.json"
-        if row.unique_key is not None and self.keys.is_barred(row):
-            return None
-        try:
-            with self.index.carrying(PENDING):
-                os.rename(source, target)
-        except FileNotFoundError:
-            if os.path.lexists(source):
-                os.makedirs(self.layout.claims(worker), mode=0o700, exist_ok=True)
+        folder = self.layout.claims(worker)
+        taken, missing = [], []
+        with self.index.carrying(PENDING):
+            for row in rows:
+                target = f"{folder}{os.sep}{row.id}.json"
+                if row.unique_key is not None and self.keys.is_barred(row):
+                    continue
+                try:
+                    os.rename(f"{self.layout.pending}{os.sep}{row.name}", target)
+                except FileNotFoundError:
+                    missing.append(row)
+                    continue
+                if row.unique_key is not None and self.keys.runs_beside(row.unique_key, target):
+                    files.move_to_free_name(target, self.layout.pending, row.name)
+                    continue
+                taken.append((row, target))
+        self.index.claimed([row for row, _ in taken], f"{PROCESSING}/{worker}", worker)
+        for row in missing:
+            if os.path.lexists(f"{self.layout.pending}{os.sep}{row.name}"):
+                os.makedirs(folder, mode=0o700, exist_ok=True)
             else:
                 self.index.drop_if_at(row.id, PENDING, row.name)
-            return None
-        if row.unique_key is not None and self.keys.runs_beside(row.unique_key, target):
-            with self.index.carrying(PENDING):
-                files.move_to_free_name(target, self.layout.pending, row.name)
-            return None
-        self.index.claimed(row, f"{PROCESSING}/{worker}", f"{row.id}.json", worker)
-        return target
+        return taken
 
     def read(self, row: Row, path: str) -> Claim | None:
         """Read what was taken; None, and back it goes, when it is no longer what the row says.
@@ -261,85 +276,122 @@ class Mover(HandMoves):
             self.index.distrust(PENDING)
 
     def settle(
+        self, claim: Claim, state: str, spares: Spares | None = None, *, at_once: bool = False
+    ) -> bool:
+        """Record how one went, as `settle_all`; False: it was taken away."""
+        claim.state = state
+        return not self.settle_all([claim], spares, at_once=at_once)
+
+    def settle_all(
         self,
-        claim: Claim,
-        state: str,
+        claims: Sequence[Claim],
         spares: Spares | None = None,
         *,
         at_once: bool = False,
         then: Callable[[], None] | None = None,
-    ) -> bool:
-        """Record how it went and move the job out of processing/; `claim.job` holds the outcome.
+    ) -> list[Claim]:
+        """Record how each went and move the jobs out of processing/; `claim.job` and `claim.state` hold the outcome.
 
         Args:
             spares: the caller's recycled files. With them the claimed file is held until the outcome has been synced;
                 without, this waits for the disk and deletes it.
             at_once: wait for the disk in any case.
-            then: called in the index's transaction when the job is over, so that the next claim can share it.
+            then: called in the index's transaction when the jobs are over, so that the next claims can share it.
 
         Returns:
-            False when the claimed file is gone: the job was taken away, and this outcome comes too late.
+            those whose claimed file is gone: they were taken away, and this comes too late.
 
         Raises:
-            OSError: the disk refused; the job is still claimed, and settling may be tried again.
+            OSError: the disk refused; those that are not `settled` are still claimed, and settling may be tried again.
         """
-        job = claim.job
-        check("settle", job.id or "", "processing", state)
-        folder = self.layout.folder(state)
+        for claim in claims:
+            check("settle", claim.job.id or "", "processing", claim.state)
         # Tried again after its commit point, it must not make a second file.
-        if not claim.settled and not self._commit(claim, state, folder, spares, then):
-            return False
-        with suppress(FileNotFoundError):
-            if not (spares and not at_once and spares.hold(claim.path, job.id or "", ours=claim.ours)):
-                # The claimed file may go only when the new one cannot be lost any more.
-                if spares:
-                    files.sync_all(folder)
-                else:
-                    files.sync_folder(folder)
-                os.unlink(claim.path)
-        return True
+        gone = self._commit([claim for claim in claims if not claim.settled], spares, then)
+        for claim in claims:
+            if claim.settled:
+                with suppress(FileNotFoundError):
+                    if not (
+                        spares
+                        and not at_once
+                        and spares.hold(claim.path, claim.job.id or "", ours=claim.ours)
+                    ):
+                        self._let_go(claim, all_synced=spares is not None)
+        return gone
+
+    def _let_go(self, claim: Claim, *, all_synced: bool) -> None:
+        """Delete a claimed file: it may go only when the new one cannot be lost any more."""
+        folder = self.layout.folder(claim.state)
+        if all_synced:
+            files.sync_all(folder)
+        else:
+            files.sync_folder(folder)
+        os.unlink(claim.path)
 
     def _commit(
-        self, claim: Claim, state: str, folder: str, spares: Spares | None, then: Callable[[], None] | None
-    ) -> bool:
-        job = claim.job
-        job.state = state
-        job.updated_at = self.now()
-        place = os.path.basename(folder)
+        self, claims: Sequence[Claim], spares: Spares | None, then: Callable[[], None] | None
+    ) -> list[Claim]:
+        written: deque[tuple[Claim, str, Any]] = deque()
+        gone: list[Claim] = []
+        rows: list[Row] = []
+        refused: OSError | None = None
+        places = tuple({os.path.basename(self.layout.folder(claim.state)): None for claim in claims})
         try:
-            scratch, status = self._write(job, spares)
+            written.extend((claim, *self._written(claim, spares)) for claim in claims)
+            with self.index.moving(*places):
+                while written and refused is None:
+                    try:
+                        row = self._move_out(*written[0])
+                        if row is None:
+                            gone.append(written[0][0])
+                        else:
+                            rows.append(row)
+                        written.popleft()
+                    except OSError as error:
+                        refused = error  # what was moved before is to be told to the index
+                self.index.ended(rows)
+                # One that is tried again at once would be claimed onto its own claimed file, and set aside with it.
+                if then and not refused and PENDING not in places:
+                    then()
+            if refused:
+                raise refused
+        finally:
+            for _, scratch, _ in written:
+                with suppress(OSError):
+                    os.unlink(scratch)
+        return gone
+
+    def _written(self, claim: Claim, spares: Spares | None) -> tuple[str, os.stat_result]:
+        """Write an outcome into a file that nobody sees yet."""
+        job = claim.job
+        job.state = claim.state
+        job.updated_at = self.now()
+        try:
+            return self._write(job, spares)
         except OSError as error:
             if error.errno not in FULL or not job.output:
                 raise
             # An outcome without its output is better than none: the command would run again.
             job.output = f"[left out, as the disk is full; the whole: queuectl logs {job.id}]"
-            scratch, status = self._write(job, spares)
-        try:
-            with self.index.moving(place):
-                if not os.path.lexists(claim.path):
-                    os.unlink(scratch)
-                    return False
-                name = files.move_to_free_name(scratch, folder, f"{job.id}.json")
-                claim.settled = True
-                if place == DEAD:
-                    with suppress(OSError):  # of a file of that name that was deleted by hand
-                        os.unlink(os.path.join(folder, f"{name}.reason"))
-                now = micros(job.updated_at)
-                row = row_of(job, place, name, status, state=state, arrived=claim.row.arrived, now=now)
-                row.ours = 1
-                row.seq = claim.row.seq
-                if place == PENDING:
-                    self.index.update(row)
-                else:
-                    self.index.ended(row)
-                # One that is tried again at once would be claimed onto its own claimed file, and set aside with it.
-                if then and place != PENDING:
-                    then()
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(scratch)
-            raise
-        return True
+            return self._write(job, spares)
+
+    def _move_out(self, claim: Claim, scratch: str, status: os.stat_result) -> Row | None:
+        """The commit point of an outcome; returns its row, or None when the job was taken away."""
+        if not os.path.lexists(claim.path):
+            os.unlink(scratch)
+            return None
+        job, folder = claim.job, self.layout.folder(claim.state)
+        place = os.path.basename(folder)
+        name = files.move_to_free_name(scratch, folder, f"{job.id}.json")
+        claim.settled = True
+        if place == DEAD:
+            with suppress(OSError):  # of a file of that name that was deleted by hand
+                os.unlink(os.path.join(folder, f"{name}.reason"))
+        now = micros(job.updated_at or 0)
+        row = row_of(job, place, name, status, state=claim.state, arrived=claim.row.arrived, now=now)
+        row.ours = 1
+        row.seq = claim.row.seq
+        return row
 
     def _write(self, job: Job, spares: Spares | None) -> tuple[str, os.stat_result]:
         if spares:

@@ -200,21 +200,25 @@ class _Voice:
             self._size += len(data)
             limit = self.limit()
             if self._log and limit and self._size > limit:
-                self.to_log(self._log)
+                self.to_log(self._log, len(data))
             files.write_all(1, data)
 
-    def to_log(self, path: str) -> None:
-        """Let everything that this process prints go into a log; a log grown too large makes room first."""
+    def to_log(self, path: str, more: int = 0) -> None:
+        """Let everything that this process prints go into a log; one that would grow too large makes room first.
+
+        Args:
+            more: bytes that are about to be printed.
+        """
         with suppress(OSError):
             limit = self.limit()
-            if limit and os.stat(path).st_size > limit:
+            if limit and os.stat(path).st_size + more > limit:
                 files.set_aside(path, path + ".1")
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | files.O_CLOEXEC, 0o600)
         os.dup2(fd, 1)
         os.dup2(fd, 2)
         os.close(fd)
         self._log = path
-        self._size = os.stat(path).st_size
+        self._size = os.stat(path).st_size + more
 
 
 def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries: bool = False) -> int:

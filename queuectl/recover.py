@@ -1,7 +1,8 @@
 """Abandoned claims: what a dead worker had in hand goes back, once nothing of the old run is alive.
 
 Proof of death is the lock: whoever gets the lock of a worker's name may touch its folder, and nobody else. A copy
-that a crash in mid-settle left behind is void when the later state is there.
+that a crash in mid-settle left behind is void when the later state is there. Of several in one folder, the run file
+tells which were over, which one ran, and which had not begun.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import attempt, claims, files, seat
+from queuectl import attempt, claims, files, run_file, seat
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
 from queuectl.moves import Claim
 from queuectl.owner import Lock, is_folder_held, is_held
 from queuectl.row import Row, accept_as_indexed, micros
+from queuectl.runner import Ending, Outcome, end_holders, end_tree
 from queuectl.spares import is_settled, sweep
 
 if TYPE_CHECKING:
@@ -140,7 +142,8 @@ def _free(
         files.sync_all(layout.root)  # the later copy may not be on the disk yet
         os.unlink(path)
         return False
-    if not end_run(layout, job, worker):
+    known = run_file.read(layout, worker)
+    if not end_run(layout, job, worker, known):
         say(f"cannot take back {job_id}: processes of its run are still alive")
         return False
     row = mover.index.get(job_id) if mover.index.usable else None
@@ -151,27 +154,49 @@ def _free(
     if job.state in ("completed", "dead"):
         job.renew(row.arrived / 1e6)
     accept_as_indexed(job, row)
+    claim = Claim(job, path, row)
+    if known and known.never_began(job_id, mover.index.boot):
+        mover.release(claim)
+        say(f"put back {job_id}: {worker} had not begun it")
+        return True
     job.accept(settings)
-    attempt.keep_output(layout, job, worker, None, limit=settings.output_limit)
-    state = attempt.record_crash(job, worker, now=mover.now(), limit=settings.crash_limit)
-    mover.settle(Claim(job, path, row), state)
-    say(f"took back {job_id}: {job.last_error}")
+    state, line = _outcome(layout, mover, settings, worker, job, known)
+    mover.settle(claim, state)
+    say(line)
     return True
 
 
-def end_run(layout: Layout, job: Job, worker: str) -> bool:
+def _outcome(
+    layout: Layout,
+    mover: Mover,
+    settings: Settings,
+    worker: str,
+    job: Job,
+    known: run_file.Signature | None,
+) -> tuple[str, str]:
+    """Write into a job what became of its run; returns its new state, and what to say."""
+    over = known and known.over.get((job.id or "", run_file.mark(job, attempt.run_number(job))))
+    if over:
+        job.worker, job.started_at = worker, over.started_at
+        attempt.recall_output(layout, job, limit=settings.output_limit)
+        outcome = Outcome(Ending.SUCCEEDED, 0, None, over.duration)
+        state = attempt.record(job, outcome, now=over.finished_at, settings=settings)
+        return state, f"{state} {job.id}: {worker} had run it, and died before it was put away"
+    attempt.keep_output(layout, job, worker, None, limit=settings.output_limit)
+    state = attempt.record_crash(job, worker, now=mover.now(), limit=settings.crash_limit)
+    return state, f"took back {job.id}: {job.last_error}"
+
+
+def end_run(layout: Layout, job: Job, worker: str, signed: run_file.Signature | None) -> bool:
     """End what is left of the run of a dead worker; True when nothing of it is alive.
 
     A process that has cleared its environment is not found by its marks, but it still holds the run lock.
     """
-    from queuectl.runner import end_holders, end_tree
-
     lock = layout.worker_file(worker, "run")
     marks = attempt.marks(layout, job, worker)
-    signed = attempt.signed(layout, worker)
     if signed is not None:
         # The lock of another run: this one had not begun, and whoever holds the lock may go on with it.
-        if signed[0] != job.id or signed[1].partition(".")[0] != str(attempt.run_number(job)):
+        if signed.job_id != job.id or signed.run.partition(".")[0] != str(attempt.run_number(job)):
             return True
-        marks["QUEUECTL_RUN"] = signed[1]
+        marks["QUEUECTL_RUN"] = signed.run
     return end_tree(marks, None, _GRACE) and end_holders(lock, _GRACE) and not is_held(lock)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from queuectl import files, times
+from queuectl import files, run_file, times
 from queuectl.errors import SpoolError
 from queuectl.owner import Identity, Lock, is_folder_held, is_held, nudge_signal, surely_gone
 
@@ -269,12 +269,20 @@ def look(layout: Layout, name: str) -> WorkerInfo:
 
 
 def _job_of(layout: Layout, name: str) -> tuple[str | None, float | None]:
+    """The job that a worker runs, and since when."""
     folder = layout.claims(name)
     with suppress(OSError):
-        for entry in os.listdir(folder):
-            if entry.endswith(".json") and not entry.startswith("."):
-                # The claim is a rename, and a rename sets the folder's modification time.
-                return entry[: -len(".json")], os.stat(folder).st_mtime
+        found = [
+            entry[: -len(".json")]
+            for entry in os.listdir(folder)
+            if entry.endswith(".json") and not entry.startswith(".")
+        ]
+        signed = run_file.read(layout, name) if len(found) > 1 else None
+        if signed and signed.job_id in found:
+            return signed.job_id, os.stat(layout.worker_file(name, "run")).st_mtime
+        if found:
+            # The claim is a rename, and a rename sets the folder's modification time.
+            return found[0], os.stat(folder).st_mtime
     return None, None
 
 

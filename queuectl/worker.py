@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import sqlite3
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import attempt, expiry, guard, pause, recover
+from queuectl import attempt, expiry, guard, hand, pause, recover
 from queuectl.boot import boot_id
 from queuectl.chores import Chores
 from queuectl.errors import QueuectlError, SpoolError
@@ -19,7 +18,7 @@ from queuectl.index import Index
 from queuectl.intake import Intake
 from queuectl.layout import Layout, default_root
 from queuectl.lookout import Lookout
-from queuectl.moves import Claim, Mover
+from queuectl.moves import Mover
 from queuectl.rest import TICK, Rest
 from queuectl.room import Room
 from queuectl.runner import Ending, LocalRunner, Outcome
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.config import Settings
-    from queuectl.row import Row
+    from queuectl.moves import Claim
     from queuectl.runner import Runner, Running
 
 TROUBLE_PAUSE = 1.0
@@ -74,8 +73,6 @@ class Worker:
         self._in_force = InForce(self.layout, self._say, lambda fault: self._note("settings", fault))
         self._seat: Seat | None = None
         self._spares: Spares | None = None
-        self._taken: tuple[Row, str] | None = None
-        self._ready: Claim | None = None
         self._index = Index(self.layout.index, self.layout.root, boot_id())
         self._mover = Mover(self.layout, self._index, now)
         self._intake = Intake(self.layout, self._index, self._mover, self._in_force.look)
@@ -88,6 +85,7 @@ class Worker:
         self._chores = Chores(self._mover, self._say, self._troubles.say_once)
         looks = self._lookout, self._chores, self._room
         self._rest = Rest(self.layout, safe, self._bell, self._watch, *looks)
+        self._hand = self._new_hand()
         self._environment = attempt.clean_environment()
         self._next_tick = 0.0
         self._is_over: Callable[[], bool] = lambda: False
@@ -144,7 +142,11 @@ class Worker:
         """
         self.check()
         self._seat = Seat.take(self.layout)
+        self._hand = self._new_hand()
         self._seat.introduce(self._mode)
+
+    def _new_hand(self) -> hand.Hand:
+        return hand.Hand(self._mover, self.name, self._lookout, self._room, self._in_force, self._say)
 
     def run(self) -> int:
         """Work until stopped, or drained; returns the number of attempts made.
@@ -174,10 +176,8 @@ class Worker:
     def _loop(self) -> None:
         while True:
             self._tick()
-            if self._ready is not None and (self._stopping or self._room.lacking):
-                with self._troubles.outlive():
-                    self._mover.release(self._ready)
-                self._ready = None
+            if self._hand and (self._stopping or self._room.lacking):
+                self._empty_hand()
             if self._stopping:
                 return
             claim = self._next()
@@ -217,7 +217,7 @@ class Worker:
             self._lookout.glance()
             if busy:
                 self._lookout.go_on()
-            self._chores.take_back(self._settings, self.name, empty_handed=not busy and self._ready is None)
+            self._chores.take_back(self._settings, self.name, empty_handed=not (busy or self._hand))
         # Each on its own: trouble with one must not keep the others from being looked at.
         with self._troubles.outlive():
             self._chores.look(mine=self.name, settings=self._settings)
@@ -260,41 +260,26 @@ class Worker:
 
     def _next(self) -> Claim | None:
         """The next job, claimed; None when there is none to be had now."""
-        if self._ready is not None:
-            claim, self._ready = self._ready, None
-            return claim
         with self._troubles.outlive():
-            if not self._index.usable:
-                self._intake.refresh()
-            self._lookout.take_in()
-            ready, due = self._index.outlook()
-            # Nobody takes the index's write lock to find nothing: ten idle workers would do so every second.
-            if ready or (due is not None and due <= self._now() * 1e6):
-                return self._claim()
-        return None
+            if not self._hand.ready:
+                self._fill_hand()
+            elif self._lookout.news:
+                self._lookout.news = False
+                self._hand.let_pass()
+        return self._hand.next() if self._hand.ready else None
 
-    def _claim(self) -> Claim | None:
-        """Take the first job in order that is what the index says of it."""
-        claim = None
-        while claim is None:
-            with self._index.moving():
-                taken = self._take()
-            if taken is None:
-                return None
-            claim = self._mover.read(*taken)
-        return claim
-
-    def _take(self) -> tuple[Row, str] | None:
-        """Move the first job in order to us, within a transaction: no two workers reach for the same file."""
-        self._index.promote(round(self._now() * 1e6))
-        if self._room.lacking:
-            return None
-        while self._index.usable and (row := self._index.suggest()) is not None:
-            self._lookout.moved()
-            path = self._mover.take(row, self.name)
-            if path is not None:
-                return row, path
-        return None
+    def _fill_hand(self) -> None:
+        if not self._index.usable:
+            self._intake.refresh()
+        self._hand.read()
+        if self._hand.ready:
+            return
+        self._lookout.take_in()
+        ready, due = self._index.outlook()
+        # Nobody takes the index's write lock to find nothing: ten idle workers would do so every second.
+        if ready or (due is not None and due <= self._now() * 1e6):
+            self._lookout.news = False
+            self._hand.claim()
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
@@ -340,25 +325,31 @@ class Worker:
             with self._troubles.outlive():
                 expiry.give_up(self._mover, claim, self._say)
             return
-        self._say(attempt.started_line(job))
+        if not self._hand:
+            self._say_started(claim)
         job.started_at, job.worker = self._now(), self.name
         try:
-            outcome = self._run(claim)
+            claim.outcome = self._run(claim)
         except SpoolError as error:
             self._give_back(claim, error)
             return
         self.jobs_run += 1
+        claim.ended_at = self._now()
         with self._troubles.outlive():
-            attempt.keep_output(self.layout, job, self.name, outcome, limit=self._settings.output_limit)
-        state = attempt.record(job, outcome, now=self._now(), settings=self._settings, digest=claim.digest)
-        if self._settle(claim, state):
-            self._say(attempt.ended_line(job, outcome, state))
+            limit = self._settings.output_limit
+            attempt.keep_output(self.layout, job, self.name, claim.outcome, limit=limit)
+        if self._hand.may_wait(claim) and not self._stopping:
+            self._hand.lay_aside(claim)
+            if self._watch.heard:
+                self._lookout.take_named()  # an urgent one may be the next
+        else:
+            self._settle(claim)
 
     def _run(self, claim: Claim) -> Outcome:
         if claim.job.on_crash == "dead":
             self._mover.make_durable(claim)
-        given = claim.job, self.name, self._settings, self._environment
-        running = attempt.start(self._runner, self.layout, *given)
+        given = claim, self.name, self._settings, self._environment, self._index.boot
+        running = attempt.start(self._runner, self.layout, *given, over=self._hand.told)
         if isinstance(running, Outcome):
             return running
         try:
@@ -370,15 +361,20 @@ class Worker:
         """Wait for the end of a run, and meanwhile do what cannot wait for it."""
         noted = False
         worth_noting = time.monotonic() + TICK / 4
+        long_at = time.monotonic() + hand.LONG if self._hand else math.inf
         while True:
             if self._forced:
                 running.cancel(Ending.STOPPED)
             look = running.next_look()
-            until = self._next_tick if look is None or look > self._next_tick else look
+            until = min(self._next_tick, long_at, math.inf if look is None else look)
             self._bell.wait(until - time.monotonic(), running.wait_fd())
             outcome = running.poll()
             if outcome is not None:
                 return outcome
+            if time.monotonic() >= long_at:
+                long_at = math.inf
+                self._empty_hand(busy=True)
+                self._say_started(claim)
             self._lookout.take_named(meanwhile=True)  # the job's end is looked at next
             if time.monotonic() >= self._next_tick:
                 self._tick(busy=True)
@@ -392,42 +388,48 @@ class Worker:
             elif self._stopping and not self._forced:
                 self._look_at_notes()
 
-    def _settle(self, claim: Claim, state: str) -> bool:
-        """Record the outcome, however long the disk refuses: an outcome lost is a job run twice."""
-        told = False
+    def _settle(self, claim: Claim) -> bool:
+        """Record an outcome, and those that have waited for it, and claim the next jobs; False: it was taken away."""
         self._lookout.take_named()  # an urgent one may be the next
-        while True:
-            try:
-                once = claim.job.on_crash == "dead"
-                recorded = self._mover.settle(
-                    claim, state, self._spares, at_once=once, then=self._take_beside
-                )
-                taken, self._taken = self._taken, None
-                self._ready = self._mover.read(*taken) if taken else None
-            except (sqlite3.Error, MemoryError, OSError) as error:
-                if not isinstance(error, OSError):
-                    self._index.broken = str(error) or "no memory"
-                    if claim.settled:
-                        return True  # the next look at the folders puts the index right
-                if self._forced:
-                    return False
-                if not told:
-                    reason = (getattr(error, "strerror", None) or str(error) or "no memory").lower()
-                    self._say(f"cannot record the outcome of {claim.job.id} yet: {reason}")
-                    told = True
-                self._bell.wait(TROUBLE_PAUSE)
-                self._look_at_notes()
-            else:
-                if not recorded:
-                    self._say(f"{claim.job.id} was taken away while it ran; its outcome is not recorded")
-                return recorded
+        self._hand.over.append(claim)
+        self._hand.put_all_away(self._spares, self._wait_out_trouble, self._take_beside)
+        with self._troubles.outlive():
+            self._hand.read()
+        return claim.settled
 
     def _take_beside(self) -> None:
-        """Take the next job in the transaction that ends this one, unless something has dropped in meanwhile."""
-        if not self._stopping and self._index.usable and self._lookout.calm():
-            self._taken = self._take()
+        """Take the next jobs in the transaction that ends these, unless something has dropped in meanwhile."""
+        if not (self._stopping or self._hand.ready) and self._index.usable and self._lookout.calm():
+            self._lookout.news = False
+            self._hand.take()
+
+    def _empty_hand(self, *, busy: bool = False) -> None:
+        """Record what is over, and put back what has not begun.
+
+        Args:
+            busy: a job runs, which must not wait for a disk that refuses.
+        """
+        if busy:
+            with self._troubles.outlive():
+                self._hand.put_away(self._spares)
+        else:
+            self._hand.put_all_away(self._spares, self._wait_out_trouble)
+        with self._troubles.outlive():
+            self._hand.give_back()
+
+    def _say_started(self, claim: Claim) -> None:
+        self._say(attempt.started_line(claim.job))
+        claim.is_told = True
+
+    def _wait_out_trouble(self) -> bool:
+        """Let a disk that refuses have time; False: an outcome that cannot be recorded is given up."""
+        if not self._forced:
+            self._bell.wait(TROUBLE_PAUSE)
+            self._look_at_notes()
+        return not self._forced
 
     def _give_back(self, claim: Claim, error: QueuectlError) -> None:
+        self._empty_hand()
         self._say(f"cannot run {claim.job.id} now: {error}")
         while os.path.lexists(claim.path):
             with suppress(OSError):

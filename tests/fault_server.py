@@ -22,7 +22,7 @@ from queuectl import boot
 _BOOT = ["boot-0"]
 boot.boot_id = lambda: _BOOT[0]  # before the rooms that take it over by name are imported
 
-from queuectl import Spool, Worker, cli, spares  # noqa: E402
+from queuectl import Spool, Worker, cli, hand, spares  # noqa: E402
 from queuectl.errors import SpoolError  # noqa: E402
 from queuectl.runner import Ending, LocalRunner, Outcome  # noqa: E402
 
@@ -54,24 +54,31 @@ class InlineRunner:
         return Outcome(ending, int(failed), "Exit code 1" if failed else None, 0.0)
 
 
-def work(root: str, *, inline: bool = False, ahead: float = 0.0, recycle: bool = True) -> list[str]:
+def work(
+    root: str, *, inline: bool = False, ahead: float = 0.0, recycle: bool = True, at_once: int = 0
+) -> list[str]:
     """Run a worker until nothing is left to do; returns what it said.
 
     Args:
         ahead: seconds that its clock is ahead, so that retries are due.
         recycle: False makes it settle without recycled files.
+        at_once: so many jobs are claimed, and put away, at a time.
     """
     said: list[str] = []
     runner: Any = InlineRunner() if inline else LocalRunner()
     worker = Worker(root, drain=True, say=said.append, runner=runner, now=lambda: time.time() + ahead)
     if not recycle:
-        worker._mover.settle = _settle_without(worker._mover.settle)  # type: ignore[method-assign]
+        worker._mover.settle_all = _settle_without(worker._mover.settle_all)  # type: ignore[method-assign]
+    if at_once:
+        # However slow it is under strace, and few as they are.
+        hand.MOST, hand.SHARE, hand.SPELL, hand.LONG = at_once, 1, 1e9, 1e8
+        hand.Hand._next_size = lambda self: at_once  # type: ignore[method-assign]  # noqa: ARG005
     worker.run()
     return said
 
 
 def _settle_without(settle: Any) -> Any:
-    return lambda claim, state, _spares=None, **_how: settle(claim, state)
+    return lambda claims, _spares=None, **_how: settle(claims)
 
 
 def perform(request: dict[str, Any]) -> Any:

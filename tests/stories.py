@@ -30,6 +30,7 @@ class Story:
         calls: the system calls that it makes.
         ends: the states in which job `a` may lie in the end, when the move was (not) acknowledged; "" = gone.
         runs: how often `a` may have run in the end.
+        all_runs: how often all of them together may have.
         threads: trace the threads too; the jobs are run inline then, so that no job is hit.
     """
 
@@ -40,6 +41,7 @@ class Story:
     files: dict[str, str] = field(default_factory=dict)
     ends: tuple[set[str], set[str]] = ({"done"}, {"done"})
     runs: range = range(1, 3)
+    all_runs: int = 1000
     threads: bool = False
 
 
@@ -69,6 +71,15 @@ STORIES = {
     "done, threads too": Story("work", _INLINE, f"{_WORK} syncfs", before=(_job(),), threads=True),
     "done, without recycled files": Story(
         "work", {"how": {"inline": True, "recycle": False}}, _WORK, before=(_job(),), threads=True
+    ),
+    "several in hand": Story(
+        "work",
+        {"how": {"inline": True, "at_once": 8}},
+        f"{_WORK} syncfs",
+        before=tuple(_job(f"echo {name} >> {{runs}}", id=name) for name in "bcade"),
+        # Only the one that runs when the worker dies may run again.
+        all_runs=6,
+        threads=True,
     ),
     "done, on_crash dead": Story(
         "work",
@@ -192,4 +203,5 @@ def judge(story: Story, server: faults.Server, spool: Path, runs: Path, *, acked
     end = after.get("a", [""])[0]
     assert end in story.ends[acked], (end, acked)
     ran = faults.runs(runs)["a"]
+    assert sum(faults.runs(runs).values()) <= story.all_runs
     assert ran in story.runs or (end == "" and ran <= max(story.runs)), ran

@@ -212,7 +212,8 @@ worker.take_seat()
 worker._intake.refresh()
 index = worker._index
 with index.moving():
-    claim = worker._claim()
+    worker._hand.claim()
+    claim = worker._hand.next()
 with index.moving():
     for path in (root / "data").glob("queuectl.db*"):
         path.unlink()

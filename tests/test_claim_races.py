@@ -226,9 +226,8 @@ def test_what_is_claimed_is_read_again(spool_dir: Path, edit: dict[str, Any]) ->
 
     (spool_dir / "processing" / "worker-0").mkdir(mode=0o700)
     with spool._index.moving():
-        taken = spool._mover.take(row, "worker-0")
-    assert taken
-    assert spool._mover.read(row, taken) is None
+        [taken] = spool._mover.take([row], "worker-0")
+    assert spool._mover.read(*taken) is None
     assert where_is(spool_dir, "job1") == ["pending"]
     assert [again.ready_key is None for again in spool.list()] == [edit != {"id": "other"}]
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from queuectl import Spool, attempt, files, recover
+from queuectl import Spool, attempt, files, recover, run_file
+from queuectl.boot import boot_id
 from queuectl.config import Settings
 from queuectl.errors import SpoolError
 from queuectl.job import Job
@@ -154,13 +155,13 @@ def test_a_run_without_marks_is_found_by_its_lock(spool_dir: Path) -> None:
     layout = Layout(spool_dir)
     layout.create()
     job = Job(id="a", command="true")
-    lock = attempt.run_lock(layout, "worker-7", attempt.marks(layout, job, "worker-7"))
+    lock = run_file.sign(layout, "worker-7", "a", run_file.mark(job, 1), boot_id(), ())
     process = subprocess.Popen(
         ["sleep", "60"], env={"PATH": os.environ["PATH"]}, pass_fds=(lock.fd,), start_new_session=True
     )
     lock.abandon()
 
-    assert recover.end_run(layout, job, "worker-7")
+    assert recover.end_run(layout, job, "worker-7", run_file.read(layout, "worker-7"))
 
     assert process.wait(5) == -15
     assert not is_held(layout.worker_file("worker-7", "run"))
@@ -172,7 +173,7 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
     layout = Layout(spool_dir)
     layout.create()
     job = Job(id=whose, command="true")
-    lock = attempt.run_lock(layout, "worker-7", attempt.marks(layout, job, "worker-7"))
+    lock = run_file.sign(layout, "worker-7", whose, run_file.mark(job, 1), boot_id(), ())
     marks = attempt.marks(layout, job, "worker-7")
     held = () if ended else (lock.fd,)
     process = subprocess.Popen(
@@ -180,7 +181,9 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
     )
     lock.abandon()
     try:
-        assert recover.end_run(layout, Job(id="a", command="true"), "worker-7")
+        assert recover.end_run(
+            layout, Job(id="a", command="true"), "worker-7", run_file.read(layout, "worker-7")
+        )
 
         assert (process.poll() is not None) == ended
     finally:

@@ -440,7 +440,7 @@ def test_counts_are_what_counting_would_say(ops: list[tuple[str, str, str, str]]
     for what, job_id, state, name in ops:
         row = Row(id=job_id, state=state, place="pending", name=name)
         if what == "claimed":
-            made.claimed(row, "processing/worker-0", f"{job_id}.json", "worker-0")
+            made.claimed([row], "processing/worker-0", "worker-0")
         elif what == "insert_new":
             made.insert_new([values_of(row)])
         elif what == "drop":

@@ -30,11 +30,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from queuectl import Spool, Worker, attempt, files, recover
+from queuectl import Spool, Worker, files, hand, recover
 from queuectl import prepare as prepare_module
 from queuectl import questions as questions_module
 from queuectl import worker as worker_module
 from queuectl.errors import DuplicateId, MoveError
+from queuectl.hand import Hand
 from queuectl.runner import Ending, Outcome
 from queuectl.spares import Spares
 
@@ -203,6 +204,8 @@ class Machine(RuleBasedStateMachine):
         """Files that are no job, or a job whose id is taken, by tag; and the id that they ask for, or nothing."""
         self.workers: dict[str, Worker] = {}
         self.claims: dict[str, Claim] = {}
+        self.aside: dict[str, list[Known]] = {}
+        """Jobs that are over and not put away, by worker."""
         self.noted: set[str] = set()
         self.backup: Path | None = None
         self.blind = 0
@@ -222,6 +225,8 @@ class Machine(RuleBasedStateMachine):
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(files, "sync_all", lambda _: None)
         patch.setattr(recover, "end_run", lambda *_: True)
+        patch.setattr(hand, "SHARE", 1)
+        patch.setattr(Hand, "_next_size", lambda _: self.draw.randint(1, 4))
         return patch
 
     def _now(self) -> float:
@@ -646,7 +651,7 @@ class Machine(RuleBasedStateMachine):
         worker = self.workers[name]
         worker._room.look(0)
         if self._is_paused:
-            assert worker._ready is not None or worker._next() is None
+            assert worker._hand.ready or worker._next() is None
             return
         for _ in range(5):
             worker._watch.written = True  # as it would be told by an event
@@ -665,6 +670,16 @@ class Machine(RuleBasedStateMachine):
             assert not late, f"due, and not to be had: {late}"
             return
         self._claimed(name, claim)
+        self._in_hand(name)
+
+    def _in_hand(self, name: str) -> None:
+        """What a worker has claimed and not begun."""
+        begun = self.claims.pop(name, None)
+        for claim in self.workers[name]._hand.ready:
+            self._claimed(name, claim)
+            del self.claims[name]
+        if begun:
+            self.claims[name] = begun
 
     def _claimed(self, name: str, claim: Claim) -> None:
         self._take_up_odd()
@@ -710,28 +725,35 @@ class Machine(RuleBasedStateMachine):
         if name is None:
             return
         worker, claim = self.workers[name], self.claims.pop(name)
+        left = len(worker._hand.ready)
         known = self.jobs[claim.job.extra["tag"]]
         ending, code = OUTCOMES[how]
         outcome = Outcome(ending, code, None if how == "success" else how, 0.01, 0)
         claim.job.worker, claim.job.started_at = name, self.clock
-        state = attempt.record(claim.job, outcome, now=self.clock, settings=worker._settings)
+        claim.outcome, claim.ended_at = outcome, self.clock
+        if how == "success" and worker._hand.ready and self.draw.random() < 0.5:
+            worker._hand.lay_aside(claim)  # it is put away with the next one
+            self.aside.setdefault(name, []).append(known)
+            return
         spares, worker._spares = worker._spares, worker._spares if recycle else None
         worker._room.look(0)
         try:
             with self._fuse.burning(fuse):
-                recorded = worker._settle(claim, state)
+                recorded = worker._settle(claim)
         except DiedError:
+            touched = {known.tag, *(one.tag for one in self.aside.pop(name, []))}
             self._kill(name)
-            self._resolve({known.tag}, dead=name)
+            self._resolve(touched, dead=name)
             return
         worker._spares = spares
         assert recorded
         self._settled(known, how)
-        assert state == known.state
-        if worker._ready is not None:
-            assert not self._is_paused
-            self._claimed(name, worker._ready)
-            del self.claims[name]  # in hand, but not begun
+        for one in self.aside.pop(name, []):
+            self._settled(one, "success")
+        assert claim.state == known.state
+        if worker._hand.ready:
+            assert not self._is_paused or len(worker._hand.ready) == left
+        self._in_hand(name)
 
     def _settled(self, known: Known, how: str) -> None:
         known.begin()
@@ -767,10 +789,14 @@ class Machine(RuleBasedStateMachine):
         if name is None:
             return
         worker = self.workers.pop(name)
-        if worker._ready is not None:
-            known = self.jobs[worker._ready.job.extra["tag"]]
-            worker._mover.release(worker._ready)
-            known.place, known.name = "pending", worker._ready.row.name
+        in_hand = list(worker._hand.ready)
+        worker._empty_hand()
+        assert not worker._hand
+        for claim in in_hand:
+            known = self.jobs[claim.job.extra["tag"]]
+            known.place, known.name = "pending", claim.row.name
+        for one in self.aside.pop(name, []):
+            self._settled(one, "success")
         assert worker._spares is not None
         assert worker._seat is not None
         worker._spares.close()
@@ -788,6 +814,7 @@ class Machine(RuleBasedStateMachine):
     def _kill(self, name: str) -> None:
         worker = self.workers.pop(name)
         self.claims.pop(name, None)
+        self.aside.pop(name, None)
         assert worker._seat is not None
         worker._lookout.close()
         for lock in (worker._seat._lock, worker._seat._folder):

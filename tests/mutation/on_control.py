@@ -70,8 +70,8 @@ CONTROL = (
     Mutant(
         "moves: a job is claimed onto its own claimed file",
         "moves.py",
-        "                if then and place != PENDING:",
-        "                if then:",
+        "                if then and not refused and PENDING not in places:",
+        "                if then and not refused:",
         ("tests/test_retry.py::test_job_that_may_be_tried_again_at_once_is_not_lost",),
     ),
     Mutant(

@@ -113,21 +113,21 @@ SYNCS = (
     Mutant(
         "sync: an outcome's name is not",
         "moves.py",
-        "                    files.sync_folder(folder)\n                os.unlink",
-        "                    pass\n                os.unlink",
+        "            files.sync_folder(folder)\n        os.unlink",
+        "            pass\n        os.unlink",
         (_SETTLE,),
     ),
     Mutant(
         "sync: an outcome that cannot wait is not",
         "moves.py",
-        "                    files.sync_all(folder)\n",
-        "                    pass\n",
+        "            files.sync_all(folder)\n",
+        "            pass\n",
         (_AT_ONCE,),
     ),
     Mutant(
         "sync: an outcome that cannot wait waits",
-        "worker.py",
-        'once = claim.job.on_crash == "dead"',
+        "hand.py",
+        'once = any(claim.job.on_crash == "dead" for claim in part)',
         "once = False",
         (_STARTED,),
     ),
@@ -278,8 +278,8 @@ ORDERS = (
     Mutant(
         "order: the claim goes before its outcome is synced",
         "moves.py",
-        "                # The claimed file may go only when the new one cannot be lost any more.\n",
-        "                os.unlink(claim.path)\n",
+        "        folder = self.layout.folder(claim.state)\n        if all_synced:",
+        "        folder = self.layout.folder(claim.state)\n        os.unlink(claim.path)\n        if all_synced:",
         (_SETTLE,),
     ),
     Mutant(
@@ -299,15 +299,15 @@ ORDERS = (
     Mutant(
         "order: settling twice makes two files",
         "moves.py",
-        "if not claim.settled and not self._commit",
-        "if not self._commit",
+        "self._commit([claim for claim in claims if not claim.settled], spares, then)",
+        "self._commit(claims, spares, then)",
         ("tests/test_one_id.py",),
     ),
     Mutant(
         "order: a late outcome counts",
         "moves.py",
-        "                if not os.path.lexists(claim.path):\n",
-        "                if False:\n",
+        "        if not os.path.lexists(claim.path):\n            os.unlink(scratch)",
+        "        if False:\n            os.unlink(scratch)",
         (
             f"{_HAND}a_running_job_whose_file_is_deleted_is_forgotten",
             f"{_RECOVER}a_late_result_changes_nothing",
@@ -336,9 +336,9 @@ ORDERS = (
     ),
     Mutant(
         "order: an outcome that the disk refuses is dropped",
-        "worker.py",
-        "                self._bell.wait(TROUBLE_PAUSE)\n                self._look_at_notes()\n            else:",
-        "                return False\n            else:",
+        "hand.py",
+        "                if self.over and not patience():\n",
+        "                self.over.clear()\n                if True:\n",
         (f"{_POOL}a_spool_that_is_read_only_for_a_moment_loses_nothing",),
     ),
     Mutant(

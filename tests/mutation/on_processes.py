@@ -95,7 +95,7 @@ LOCKS = (
     Mutant(
         "lock: nobody asks about the old run",
         "recover.py",
-        "    if not end_run(layout, job, worker):",
+        "    if not end_run(layout, job, worker, known):",
         "    if False:",
         (f"{_RECOVER}the_old_run_is_over_before_the_new_one_begins",),
     ),
@@ -349,9 +349,9 @@ ENDS = (
     ),
     Mutant(
         "room: no floor",
-        "worker.py",
-        "        if self._room.lacking:\n            return None\n",
-        "",
+        "hand.py",
+        "        while not (self._room.lacking or self._unread) and",
+        "        while not self._unread and",
         (f"{_BOUNDS}workers_pause_without_room_and_go_on_by_themselves[below the floor]",),
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .on_content import INTAKE, MIRROR
 from .on_control import CONTROL
 from .on_disk import CLOBBER, ORDERS, SYNCS
+from .on_hand import HAND
 from .on_policy import KEPT, KEYS, RETRIES
 from .on_processes import ENDS, IDENTITY, LOCKS
 from .on_rest import REST
@@ -31,4 +32,5 @@ MUTANTS = (
     *SERVICE,
     *CONTROL,
     *REST,
+    *HAND,
 )

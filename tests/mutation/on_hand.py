@@ -1,0 +1,127 @@
+"""Short jobs that a worker claims several at a time."""
+
+from __future__ import annotations
+
+from .run import Mutant
+
+_HAND = "tests/test_hand.py::test_"
+_KILLED = f"{_HAND}a_worker_that_is_killed_loses_no_outcome_and_charges_no_job_it_had_not_begun"
+_LONG = f"{_HAND}a_long_job_keeps_nobody_waiting_behind_it"
+_FRAGILE = f"{_HAND}a_job_that_must_not_run_twice_is_never_in_hand_beside_another"
+_STOPS = f"{_HAND}a_worker_that_stops_puts_back_what_it_has_not_begun"
+_SHORT = f"{_HAND}more_are_claimed_only_while_jobs_are_short_and_many_wait"
+
+HAND = (
+    Mutant(
+        "hand: what is over is not written down",
+        "hand.py",
+        "        self.told.append(run_file.line(claim.job, claim.run, claim.ended_at, duration))\n",
+        "",
+        (_KILLED,),
+    ),
+    Mutant(
+        "hand: what is over and written down is run again",
+        "recover.py",
+        "    if over:\n",
+        "    if False:\n",
+        (_KILLED,),
+    ),
+    Mutant(
+        "hand: what a run printed is forgotten with its worker",
+        "recover.py",
+        "        attempt.recall_output(layout, job, limit=settings.output_limit)\n",
+        "",
+        (_KILLED,),
+    ),
+    Mutant(
+        "hand: what had not begun is charged",
+        "recover.py",
+        "    if known and known.never_began(job_id, mover.index.boot):",
+        "    if False:",
+        (_KILLED,),
+    ),
+    Mutant(
+        "hand: the run file of another boot is believed",
+        "run_file.py",
+        "        return self.boot == boot and job_id not in",
+        "        return job_id not in",
+        (f"{_HAND}after_a_power_cut_what_was_claimed_counts_as_begun",),
+    ),
+    Mutant(
+        "hand: what is left of a longer run file is believed",
+        "run_file.py",
+        "                lines = [file.readline() for _ in range(int(number))]\n",
+        "                lines = [line for line in file if line.strip()]\n",
+        (f"{_HAND}a_run_file_tells_what_runs_what_is_over_and_what_never_began",),
+    ),
+    Mutant(
+        "hand: a long job keeps what is claimed beside it",
+        "worker.py",
+        "            if time.monotonic() >= long_at:",
+        "            if False:",
+        (_LONG,),
+    ),
+    Mutant(
+        "hand: one that must not run twice is claimed beside others",
+        "hand.py",
+        "        if len(self.ready) > 1:\n            self._part()\n",
+        "",
+        (_FRAGILE,),
+    ),
+    Mutant(
+        "hand: one with a unique key is claimed beside others",
+        "hand.py",
+        "        return rows[: max(1, keyed)]",
+        "        return rows",
+        (f"{_HAND}one_with_a_unique_key_is_claimed_alone",),
+    ),
+    Mutant(
+        "hand: an urgent job waits for all that are claimed",
+        "worker.py",
+        "            elif self._lookout.news:\n",
+        "            elif False:\n",
+        (f"{_HAND}an_urgent_job_goes_before_those_in_hand",),
+    ),
+    Mutant(
+        "hand: a worker that stops keeps what it has not begun",
+        "worker.py",
+        "            if self._hand and (self._stopping or self._room.lacking):",
+        "            if self._hand and self._room.lacking:",
+        (_STOPS,),
+    ),
+    Mutant(
+        "hand: a paused worker goes on with what it has claimed",
+        "worker.py",
+        "            if self._hand and (self._stopping or self._room.lacking):",
+        "            if self._hand and self._stopping:",
+        (_STOPS,),
+    ),
+    Mutant(
+        "hand: many are claimed though jobs are long",
+        "hand.py",
+        "        small = self._alone or not 0 < pace < LONG\n",
+        "        small = bool(self._alone)\n",
+        (_SHORT,),
+    ),
+    Mutant(
+        "hand: more is claimed than a spell of work",
+        "hand.py",
+        "max(1, min(2 * self._size, MOST, int(SPELL / pace)))",
+        "max(1, min(2 * self._size, MOST))",
+        (_SHORT,),
+    ),
+    Mutant(
+        "hand: one worker claims the last jobs",
+        "hand.py",
+        "number = max(1, min(number, self._index.count_ready(number * SHARE) // SHARE))",
+        "pass",
+        (f"{_HAND}the_last_waiting_jobs_are_left_for_all_workers",),
+    ),
+    Mutant(
+        "hand: one outcome that is refused rolls back those before it",
+        "moves.py",
+        "                        refused = error  # what was moved before is to be told to the index\n",
+        "                        raise error from None\n",
+        ("tests/test_hand.py::test_an_outcome_that_is_refused_keeps_the_index_right_about_the_others",),
+    ),
+)

@@ -1,0 +1,420 @@
+"""Short jobs that a worker claims several at a time: none is lost, run twice, or kept from others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from queuectl import Spool, files, run_file, seat
+from queuectl.hand import LONG, MOST, SPELL, Hand
+from queuectl.index import Index
+from queuectl.job import Job
+from queuectl.layout import Layout
+from queuectl.row import Row
+
+from support import drain, load, wait_until, where_is
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+WORKER = """
+import sys
+from queuectl import Worker, hand, signals
+at_once, hand.LONG = int(sys.argv[2]), float(sys.argv[3])
+hand.SHARE, hand.SPELL = 1, 1e9
+hand.Hand._next_size = lambda _: at_once
+worker = Worker(sys.argv[1], drain=True, say=lambda line: print(line, flush=True))
+signals.listen(worker, in_terminal=False)
+worker.run()
+"""
+"""It claims so many at once, however slow the machine is and however few they are."""
+
+FOREVER = 1e8
+
+
+@pytest.fixture
+def busy(spool_dir: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a worker that works through several jobs at a time, as in busy(8, long=0.005)."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(at_once: int, long: float = FOREVER) -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", WORKER, str(spool_dir), str(at_once), str(long)]
+        started.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def enqueue(spool_dir: Path, *commands: str, **fields: Any) -> list[str]:
+    """Queue jobs that note in the file `runs` that they run; returns their ids, in order."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+    before = sum(spool.counts().values())
+    ids = [f"job{before + number}" for number in range(len(commands))]
+    for job_id, command in zip(ids, commands, strict=True):
+        spool.enqueue(f"echo {job_id} >> {spool_dir}/runs; {command}", id=job_id, **fields)
+    return ids
+
+
+def runs(spool_dir: Path) -> list[str]:
+    """The jobs in the order of their starts."""
+    return (spool_dir / "runs").read_text().split() if (spool_dir / "runs").exists() else []
+
+
+def in_hand(spool_dir: Path) -> list[str]:
+    """What lies in the first worker's folder."""
+    return sorted(path.stem for path in (spool_dir / "processing" / "worker-0").glob("*.json"))
+
+
+KILLS = "[ -e $QUEUECTL_SPOOL/killed ] || { touch $QUEUECTL_SPOOL/killed; kill -9 $PPID; sleep 1; }"
+"""Once it ends its worker, as one that takes all memory would."""
+
+
+# -- a worker that dies ------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_killed_loses_no_outcome_and_charges_no_job_it_had_not_begun(
+    spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """Of eight in its hands three were over, one killed it, and four had not begun: only that one runs again."""
+    ids = enqueue(spool_dir, "true", "echo said", "true", KILLS, *["true"] * 4)
+    assert busy(8).wait(20) == -signal.SIGKILL
+    assert in_hand(spool_dir) == ids
+    assert runs(spool_dir) == ids[:4]
+
+    said = drain(spool_dir)
+
+    assert sorted(runs(spool_dir)) == sorted([*ids, ids[3]])
+    records = [load(spool_dir / "done" / f"{job_id}.json") for job_id in ids]
+    assert {record["state"] for record in records} == {"completed"}
+    outcomes = [[run["outcome"] for run in record["history"]] for record in records]
+    assert outcomes == [["succeeded"]] * 3 + [["interrupted", "succeeded"]] + [["succeeded"]] * 4
+    assert [record["attempts"] for record in records] == [1] * 8
+    assert [record["output"] for record in records[:3]] == ["", "said\n", ""]
+    for record in records[:3]:
+        assert record["worker"] == "worker-0"
+        assert record["exit_code"] == 0
+        assert record["started_at"] < record["finished_at"]
+        assert record["duration"] > 0
+    assert sum("had run it, and died before it was put away" in line for line in said) == 3
+    assert sum("had not begun it" in line for line in said) == 4
+    assert sum("died while running it" in line for line in said) == 1
+
+
+def test_what_a_killed_worker_had_not_begun_keeps_its_place_in_the_line(
+    spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """It goes before what came after it, and its wait counts from where it did."""
+    ids = enqueue(spool_dir, KILLS, "true", "true", "true", "true")
+    before = [(row.id, row.ready_key) for row in Spool(spool_dir).list("pending")]
+    busy(3).wait(20)
+
+    Spool(spool_dir).refresh()
+    drain(spool_dir)
+
+    assert [job_id for job_id in runs(spool_dir)[1:] if job_id != ids[0]] == ids[1:]
+    arrived = {row.id: row.arrived for row in Spool(spool_dir).list()}
+    assert [arrived[job_id] for job_id, _ in before] == sorted(arrived.values())
+
+
+def test_a_job_that_must_not_run_twice_is_never_in_hand_beside_another(
+    spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """After a power cut nobody knows what had begun, so it would be given up without having run."""
+    look = "ls $QUEUECTL_SPOOL/processing/worker-0 >> $QUEUECTL_SPOOL/$QUEUECTL_JOB_ID.list"
+    first = enqueue(spool_dir, look, look)
+    fragile = enqueue(spool_dir, look, look, on_crash="dead")
+    last = enqueue(spool_dir, look, look)
+    assert busy(8).wait(20) == 0
+
+    assert runs(spool_dir) == [*first, *fragile, *last]
+    for job_id in (*first, *fragile, *last):
+        seen = {name.removesuffix(".json") for name in (spool_dir / f"{job_id}.list").read_text().split()}
+        assert job_id in seen
+        assert not seen & set(fragile) - {job_id}
+    assert set(in_hand(spool_dir)) == set()
+
+
+@pytest.mark.parametrize("on_crash", ["retry", "dead"])
+def test_after_a_power_cut_what_was_claimed_counts_as_begun(
+    spool_dir: Path, busy: Callable[..., subprocess.Popen[str]], on_crash: str
+) -> None:
+    """The run file may be older than the start: what it says of another boot proves nothing."""
+    ids = enqueue(spool_dir, KILLS, "true")
+    busy(2).wait(20)
+    path = spool_dir / "data" / "workers" / "worker-0.run"
+    job_id, run, boot, *rest = path.read_text().split(maxsplit=3)
+    assert job_id == ids[0]
+    path.write_text(f"{job_id} {run} another-{boot} {' '.join(rest)}")
+    claimed = spool_dir / "processing" / "worker-0" / f"{ids[1]}.json"
+    claimed.write_text(claimed.read_text().replace('"id"', f'"on_crash": "{on_crash}", "id"'))
+
+    drain(spool_dir)
+
+    [place] = where_is(spool_dir, ids[1])
+    record = load(spool_dir / place / f"{ids[1]}.json")
+    assert record["history"][0]["outcome"] == "interrupted"
+    assert place == ("dead" if on_crash == "dead" else "done")
+
+
+# -- what others may rely on -------------------------------------------------------------------------------------------
+
+
+def test_a_long_job_keeps_nobody_waiting_behind_it(
+    spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """What is claimed beside it goes back within milliseconds, in its old place; what was over is put away."""
+    ids = enqueue(spool_dir, "true", "sleep 30", "true", "true")
+    worker = busy(4, long=0.005)
+    wait_until(lambda: runs(spool_dir) == ids[:2])
+    wait_until(lambda: in_hand(spool_dir) == [ids[1]])
+
+    assert where_is(spool_dir, ids[0]) == ["done"]
+    rows = {row.id: row for row in Spool(spool_dir).list()}
+    assert [rows[job_id].state for job_id in ids] == ["completed", "processing", "pending", "pending"]
+    drain(spool_dir)
+
+    assert runs(spool_dir) == ids
+    assert [load(spool_dir / "done" / f"{job_id}.json")["attempts"] for job_id in ids[2:]] == [1, 1]
+    worker.send_signal(signal.SIGINT)
+    Spool(spool_dir).cancel(ids[1])
+    assert worker.wait(20) == 0
+
+
+def test_an_urgent_job_goes_before_those_in_hand(
+    spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """It starts when the job that runs is over, not when all are that were claimed with it."""
+    wait = "until [ -e $QUEUECTL_SPOOL/go ]; do sleep 0.01; done"
+    ids = enqueue(spool_dir, "true", wait, *["true"] * 6)
+    worker = busy(8)
+    wait_until(lambda: runs(spool_dir) == ids[:2])
+    assert in_hand(spool_dir) == ids
+    assert [worker.job_id for worker in Spool(spool_dir).workers()] == [ids[1]]
+    [urgent] = enqueue(spool_dir, "true", priority=10)
+    (spool_dir / "go").touch()
+
+    assert worker.wait(20) == 0
+    assert runs(spool_dir) == [*ids[:2], urgent, *ids[2:]]
+
+
+@pytest.mark.parametrize("how", ["gracefully", "by force", "paused"])
+def test_a_worker_that_stops_puts_back_what_it_has_not_begun(
+    spool_dir: Path, busy: Callable[..., subprocess.Popen[str]], how: str
+) -> None:
+    """Uncharged, and as it was; what is over is recorded."""
+    wait = "until [ -e $QUEUECTL_SPOOL/go ]; do sleep 0.01; done"
+    ids = enqueue(spool_dir, "true", wait, "true", "true")
+    before = {job_id: load(spool_dir / "pending" / f"{job_id}.json") for job_id in ids}
+    worker = busy(4)
+    wait_until(lambda: runs(spool_dir) == ids[:2])
+    spool = Spool(spool_dir)
+    if how == "paused":
+        spool.pause("for a while")
+        wait_until(lambda: spool.workers()[0].paused)
+    elif how == "by force":
+        assert seat.ask_to_stop(spool.layout, "worker-0", force=True)
+    else:
+        worker.send_signal(signal.SIGTERM)
+    if how != "by force":
+        (spool_dir / "go").touch()
+    assert worker.wait(20) == 0
+    (spool_dir / "go").touch()
+
+    begun = "pending" if how == "by force" else "done"
+    assert [where_is(spool_dir, job_id) for job_id in ids] == [["done"], [begun], ["pending"], ["pending"]]
+    for job_id in ids[2:]:
+        assert load(spool_dir / "pending" / f"{job_id}.json") == before[job_id]
+    if how == "paused":
+        spool.resume()
+    drain(spool_dir)
+    assert runs(spool_dir) == [*ids[:2], *(ids[1:2] if how == "by force" else []), *ids[2:]]
+
+
+def test_a_job_that_was_taken_away_is_told_and_the_others_are_recorded(
+    spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """Somebody deletes a file from the worker's folder: before its start, or when it is over and not put away."""
+    take = "rm $QUEUECTL_SPOOL/processing/worker-0/job0.json"
+    ids = enqueue(spool_dir, "true", take, "true")
+    worker = busy(3)
+    said, _ = worker.communicate(timeout=20)
+
+    assert f"{ids[0]} was taken away while it ran; its outcome is not recorded" in said
+    assert [where_is(spool_dir, job_id) for job_id in ids] == [[], ["done"], ["done"]]
+    assert sum(Spool(spool_dir).counts().values()) == 2
+
+
+def test_the_log_tells_starts_and_ends_in_their_order(
+    spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """They are said together, and read as if they had been said one by one."""
+    ids = enqueue(spool_dir, "true", "true", "exit 3", "true", max_retries=1)
+    said, _ = busy(4).communicate(timeout=20)
+
+    told = [
+        line.split()[:3] for line in said.splitlines() if line.startswith(("executing", "completed", "dead"))
+    ]
+    words = [" ".join(line).partition(":")[0] for line in told]
+    ends = {ids[2]: f"dead {ids[2]}"}
+    assert words == [
+        line
+        for job_id in ids
+        for line in (f"executing job {job_id}", ends.get(job_id, f"completed {job_id}"))
+    ]
+
+
+def test_one_with_a_unique_key_is_claimed_alone(
+    spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """Whether it may run is decided for it alone, and the next of the key waits for its end."""
+    look = "ls $QUEUECTL_SPOOL/processing/worker-0 > $QUEUECTL_SPOOL/$QUEUECTL_JOB_ID.list"
+    keyed = enqueue(spool_dir, look, look, unique="k", if_exists="queue")
+    assert busy(8).wait(20) == 0
+
+    for job_id in keyed:
+        assert (spool_dir / f"{job_id}.list").read_text().split() == [f"{job_id}.json"]
+
+
+# -- how many ----------------------------------------------------------------------------------------------------------
+
+
+def a_hand(waiting: int, clock: SimpleNamespace) -> Hand:
+    """A hand over an index in memory with so many waiting jobs."""
+    index = Index(":memory:", "/nowhere", "boot")
+    index.open()
+    for number in range(waiting):
+        index.put(
+            Row(id=f"job{number}", state="pending", place="pending", name=f"{number}", ready_key=number)
+        )
+    other: Any = SimpleNamespace(index=index)
+    return Hand(other, "worker-0", other, other, other, lambda _: None, lambda: clock.now)
+
+
+def sizes(hand: Hand, clock: SimpleNamespace, seconds: float, turns: int = 8) -> list[int]:
+    """How many are claimed time after time, if each job takes so long."""
+    found = []
+    for _ in range(turns):
+        found.append(len(hand._first_in_order()))
+        hand._begun = found[-1]
+        clock.now += found[-1] * seconds
+    return found
+
+
+def test_more_are_claimed_only_while_jobs_are_short_and_many_wait() -> None:
+    """Twice as many each time, up to a spell of work; one at a time where jobs are long."""
+    clock = SimpleNamespace(now=100.0)
+    hand = a_hand(1000, clock)
+
+    assert sizes(hand, clock, 0.001) == [1, 2, 4, 8, MOST, MOST, MOST, MOST]
+    assert sizes(hand, clock, LONG * 1.01)[1:] == [1] * 7
+    assert max(sizes(hand, clock, 0.004)) == int(SPELL / 0.004)
+    clock.now += 60
+    assert sizes(hand, clock, 0.001)[0] == 1
+
+
+def test_the_last_waiting_jobs_are_left_for_all_workers() -> None:
+    """Four wait and sixteen could be claimed: one is."""
+    clock = SimpleNamespace(now=100.0)
+
+    assert max(sizes(a_hand(4, clock), clock, 0.001)) == 1
+    assert max(sizes(a_hand(8, clock), clock, 0.001)) == 2
+
+
+# -- the run file ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def layout(spool_dir: Path) -> Layout:
+    """An empty spool's."""
+    made = Layout(spool_dir)
+    made.create()
+    return made
+
+
+def signed(layout: Layout, *over: str) -> run_file.Signature | None:
+    """Have a run file written, and read it."""
+    lines = [run_file.line(Job(id=job_id, started_at=1.25), "1.0", 2.5, 0.75) for job_id in over]
+    run_file.sign(layout, "worker-0", "mine", "1.5", "boot", lines).release()
+    return run_file.read(layout, "worker-0")
+
+
+def test_a_run_file_tells_what_runs_what_is_over_and_what_never_began(layout: Layout) -> None:
+    """A longer text that stood there before leaves nothing behind."""
+    signed(layout, *(f"older{number}" for number in range(16)))
+    found = signed(layout, "a", "b")
+
+    assert found
+    assert (found.job_id, found.run, found.boot) == ("mine", "1.5", "boot")
+    assert found.over == {
+        ("a", "1.0"): run_file.Over(1.25, 2.5, 0.75),
+        ("b", "1.0"): run_file.Over(1.25, 2.5, 0.75),
+    }
+    assert [found.never_began(job_id, "boot") for job_id in ("mine", "a", "other")] == [False, False, True]
+    assert not found.never_began("other", "later boot")
+
+
+@pytest.mark.parametrize("damage", ["cut", "rubbish", "older"])
+def test_a_run_file_that_is_not_whole_proves_nothing(layout: Layout, damage: str) -> None:
+    """A job that it does not name may have begun all the same."""
+    signed(layout, "a", "b")
+    path = layout.worker_file("worker-0", "run")
+    with open(path, "r+b") as file:
+        data = file.read()
+        if damage == "cut":
+            os.ftruncate(file.fileno(), len(data) - 30)
+        else:
+            text = b"mine 1.5".ljust(128) if damage == "older" else data.replace(b"2.5", b"\xff.5")
+            file.seek(0)
+            file.write(text)
+            file.truncate()
+    found = run_file.read(layout, "worker-0")
+
+    assert found is None or not found.never_began("other", "boot")
+    assert found is None or not found.over
+
+
+# -- a disk that refuses -----------------------------------------------------------------------------------------------
+
+
+def test_an_outcome_that_is_refused_keeps_the_index_right_about_the_others(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three put away together the second has no room; what the index says of the first is true at once."""
+    spool = Spool(spool_dir)
+    ids = [spool.enqueue("true", id=job_id).id or "" for job_id in "abc"]
+    os.makedirs(spool.layout.claims("worker-0"))
+    with spool._index.moving():
+        taken = spool._mover.take(spool._index.first(3), "worker-0")
+    claims = [claim for one in taken if (claim := spool._mover.read(*one))]
+    for claim in claims:
+        claim.state = "completed"
+    real = files.move_to_free_name
+
+    def refuse(source: str, folder: str, name: str) -> str:
+        if name == "b.json":
+            raise OSError(28, "No space left on device")
+        return real(source, folder, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "move_to_free_name", refuse)
+        with pytest.raises(OSError, match="No space"):
+            spool._mover.settle_all(claims)
+    assert [claim.settled for claim in claims] == [True, False, False]
+    assert spool._index.broken is None
+    assert spool._index.states(ids) == {"a": "completed", "b": "processing", "c": "processing"}
+    assert not list((spool_dir / "tmp").iterdir())
+
+    assert spool._mover.settle_all(claims) == []
+    assert {where_is(spool_dir, job_id)[0] for job_id in ids} == {"done"}
+    assert set(spool._index.states(ids).values()) == {"completed"}
