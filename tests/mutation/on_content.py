@@ -224,9 +224,16 @@ MIRROR = (
     Mutant(
         "index: True is 1 to a file that is like another",
         "alike.py",
-        "(field, type(value), value) for field",
-        "(field, value) for field",
+        "tuple(record), values, tuple(map(type, values)), created",
+        "tuple(record), values, created",
         ("tests/test_alike.py::test_what_is_equal_is_not_always_alike",),
+    ),
+    Mutant(
+        "index: a folder is read ahead, and a copy of the process left behind",
+        "intake.py",
+        "                part.read()  # or the copy that reads it would be left behind\n",
+        "                pass\n",
+        ("tests/test_second_core.py::test_a_rebuild_that_is_broken_off_leaves_no_process_behind",),
     ),
     Mutant(
         "index: an idle worker looks at times of change only by content",
