@@ -30,7 +30,7 @@ class Story:
         calls: the system calls that it makes.
         ends: the states in which job `a` may lie in the end, when the move was (not) acknowledged; "" = gone.
         runs: how often `a` may have run in the end.
-        all_runs: how often all of them together may have.
+        all_runs: how often all of them together may have, if only this process died.
         threads: trace the threads too; the jobs are run inline then, so that no job is hit.
     """
 
@@ -203,5 +203,4 @@ def judge(story: Story, server: faults.Server, spool: Path, runs: Path, *, acked
     end = after.get("a", [""])[0]
     assert end in story.ends[acked], (end, acked)
     ran = faults.runs(runs)["a"]
-    assert sum(faults.runs(runs).values()) <= story.all_runs
     assert ran in story.runs or (end == "" and ran <= max(story.runs)), ran

@@ -50,6 +50,7 @@ def test_a_kill_before_any_call_loses_nothing(
         assert acked != answer["killed"]
         try:
             judge(story, server, spool, runs, acked=acked, known=known)
+            assert sum(faults.runs(runs).values()) <= story.all_runs
         except AssertionError as error:
             raise AssertionError(f"killed before {call} number {number}: {error}") from error
         shutil.rmtree(spool, ignore_errors=True)
