@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections import deque
 from contextlib import suppress
+from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,6 +40,9 @@ CHUNK = 500
 
 LARGE_CHUNK = 20_000
 """The same where nobody waits for us: half the time in all, as neighbours in the index are written once."""
+
+SORTED = 100_000
+"""Names that are brought into the order of their inodes before they are read: some 25 MB."""
 
 _ORDER = (DONE, DEAD, PENDING)
 """pending/ comes last: whether an id is taken is known only once the other folders have been read."""
@@ -201,16 +205,13 @@ class Intake:
 
     def _chunks(self, folder: str, size: int) -> Iterator[dict[str, int]]:
         """The names of a folder that can be jobs, with their inodes."""
-        chunk: dict[str, int] = {}
         with os.scandir(folder) as entries:
-            for entry in entries:
-                if is_job_name(entry.name):
-                    chunk[entry.name] = entry.inode()
-                    if len(chunk) == size:
-                        yield chunk
-                        chunk = {}
-        if chunk:
-            yield chunk
+            found = ((entry.name, entry.inode()) for entry in entries if is_job_name(entry.name))
+            # Inodes lie beside each other on the disk, names come in the order of a hash.
+            at_once = size if size < LARGE_CHUNK else SORTED
+            while many := sorted(islice(found, at_once), key=itemgetter(1)):
+                for start in range(0, len(many), size):
+                    yield dict(many[start : start + size])
 
     def _begin(self, place: str, names: dict[str, int], *, empty: bool = False) -> _Part:
         """See what is new of these names, and begin to read it.
@@ -221,8 +222,6 @@ class Intake:
         known = {} if empty else self.index.inodes_at(place, list(names))
         changed = [name for name, inode in names.items() if known.get(name, inode) != inode]
         new = [name for name in names if name not in known]
-        # Inodes lie beside each other on the disk; names come in the order of a hash.
-        new.sort(key=names.__getitem__)
         if new or changed:
             self._reader.begin(micros(self.mover.now()), self._settings())
         read = in_two(lambda some: self._reader.rows(place, some, self._left_dead), new)
