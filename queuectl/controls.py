@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 
 from queuectl import files
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 _TO_END = 30.0
 """Seconds, beyond the grace, that a cancelled job is given to be over."""
+
+_IN_HAND, _IN_HAND_PAUSE = 2.0, 0.005
+"""Seconds that a job which a worker has claimed and not begun is waited for, and between two looks."""
 
 PAGE = 2000
 """Jobs that are looked up together when many are to be deleted."""
@@ -105,14 +109,26 @@ class Controls(Reports):
         """
         from queuectl import seat
 
-        self.refresh()
-        row = self._find(job_id)
+        row = self._once_begun(job_id)
         if row.state == "processing":
-            seat.ask_to_cancel(self.layout, row.worker or row.place.removeprefix(PROCESSING + "/"), job_id)
+            seat.ask_to_cancel(self.layout, _worker_of(row), job_id)
             return "ending"
         check("bury", row.id, row.state, "dead")
         self._mover.bury(row, "Cancelled")
         return "cancelled"
+
+    def _once_begun(self, job_id: str) -> Row:
+        """The row of a job that no worker has merely in hand: such a one is begun or put back in a moment."""
+        from queuectl import run_file
+
+        end = time.monotonic() + _IN_HAND
+        while True:
+            self.refresh()
+            row = self._find(job_id)
+            signed = run_file.read(self.layout, _worker_of(row)) if row.state == "processing" else None
+            if not (signed and signed.never_began(job_id, self._index.boot)) or time.monotonic() > end:
+                return row
+            time.sleep(_IN_HAND_PAUSE)
 
     def hold(self, job_id: str) -> bool:
         """Keep a waiting job from running until it is released; False when it is held already.
@@ -319,3 +335,8 @@ class Controls(Reports):
                 files.sync_folder(folder)
             except OSError as error:
                 raise SpoolError.from_os("sync", folder, error) from None
+
+
+def _worker_of(row: Row) -> str:
+    """The worker that has a job in hand."""
+    return row.worker or row.place.removeprefix(PROCESSING + "/")

@@ -18,7 +18,7 @@ from queuectl.job import Job
 from queuectl.layout import Layout
 from queuectl.row import Row
 
-from support import drain, load, wait_until, where_is
+from support import drain, finished, load, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -206,6 +206,23 @@ def test_an_urgent_job_goes_before_those_in_hand(
 
     assert worker.wait(20) == 0
     assert runs(spool_dir) == [*ids[:2], urgent, *ids[2:]]
+
+
+def test_a_job_in_hand_that_is_cancelled_is_not_run_later(
+    spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """It is told as cancelled once it has gone back, and not as ending, which its worker would never do."""
+    ids = enqueue(spool_dir, "sleep 30", "true", "true")
+    busy(3, long=1.5)
+    wait_until(lambda: runs(spool_dir) == ids[:1])
+    assert in_hand(spool_dir) == ids
+    spool = Spool(spool_dir)
+    done = [spool.cancel(job_id) for job_id in (ids[1], ids[0])]
+
+    assert done == ["cancelled", "ending"]
+    wait_until(lambda: finished(spool_dir, *ids))
+    assert [where_is(spool_dir, job_id) for job_id in ids] == [["dead"], ["dead"], ["done"]]
+    assert ids[1] not in runs(spool_dir)
 
 
 @pytest.mark.parametrize("how", ["gracefully", "by force", "paused"])

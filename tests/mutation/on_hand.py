@@ -97,6 +97,13 @@ HAND = (
         (_STOPS,),
     ),
     Mutant(
+        "hand: a job in hand is told as ending when it is cancelled",
+        "controls.py",
+        "            if not (signed and signed.never_began(job_id, self._index.boot)) or time.monotonic() > end:\n",
+        "            if True:\n",
+        (f"{_HAND}a_job_in_hand_that_is_cancelled_is_not_run_later",),
+    ),
+    Mutant(
         "hand: many are claimed though jobs are long",
         "hand.py",
         "        small = self._alone or not 0 < pace < LONG\n",
