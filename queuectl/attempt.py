@@ -258,7 +258,7 @@ def started_line(job: Job) -> str:
     """What a worker says when it starts a job: two lines."""
     limit = f"{times.seconds(job.timeout)}s" if job.timeout else "none"
     details = f"priority {job.priority}, attempt {job.attempts + 1}/{job.runs_allowed}, timeout {limit}"
-    return f"executing job {job.id}: {job.safe_command}\n  {details}"
+    return f"executing job {job.id}: {one_line(job.shown_command)}\n  {details}"
 
 
 def ended_line(job: Job, outcome: Outcome, state: str) -> str:

@@ -16,6 +16,7 @@ from queuectl.plain import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
@@ -402,13 +403,13 @@ def open_for_writing_elsewhere(path: str) -> bool | None:
         return None
     try:
         prepare_lease(fd)
-        return is_written(fd)
+        return is_any_written((fd,))
     finally:
         os.close(fd)
 
 
 def prepare_lease(fd: int) -> None:
-    """Make it harmless to ask is_written of a descriptor: do so once.
+    """Make it harmless to ask is_any_written of a descriptor: do so once.
 
     Whoever opens the file for writing while the lease stands makes the kernel send SIGIO, which ends a process.
     """
@@ -419,8 +420,8 @@ def prepare_lease(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
 
 
-def is_written(fd: int) -> bool | None:
-    """Whether any process has the file of this read-only descriptor open for writing. None: no way to tell here.
+def is_any_written(fds: Iterable[int]) -> bool | None:
+    """Whether any process has one of these files, open here for reading, open for writing. None: no way to tell here.
 
     Linux grants a read lease only on a file that nobody writes. Call prepare_lease before.
     """
@@ -429,8 +430,9 @@ def is_written(fd: int) -> bool | None:
     import fcntl
 
     try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        for fd in fds:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
         return True if error.errno == errno.EAGAIN else None
     return False

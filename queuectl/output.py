@@ -63,7 +63,7 @@ class Outputs:
 
     def is_written(self) -> bool:
         """Whether a process has one of them open for writing still."""
-        return any(map(files.is_written, self._fds))
+        return bool(files.is_any_written(self._fds))
 
     def __del__(self) -> None:
         self.forget()

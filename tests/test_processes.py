@@ -21,7 +21,7 @@ import pytest
 
 from queuectl import Spool
 
-from support import drop, end_workers, finished, load, processes_of, run_cli, wait_until, where_is
+from support import drop, drop_bytes, end_workers, finished, load, processes_of, run_cli, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -286,8 +286,10 @@ EATER = "head -c 1500000000 /dev/zero | tail -n 1 > /dev/null"
 
 
 def drop_as_limited(spool: Path, name: str, **fields: Any) -> None:
-    path = drop(spool, name, **fields)
+    # Readable before it is there: a worker may take it at once.
+    path = drop_bytes(spool, f"{name}.json", json.dumps(fields).encode(), "tmp")
     path.chmod(0o644)
+    path.rename(spool / "pending" / path.name)
 
 
 def test_out_of_processes_the_attempt_is_recorded_and_the_worker_lives(
