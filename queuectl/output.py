@@ -32,47 +32,67 @@ class Outputs:
 
     def __init__(self, stdout: str, stderr: str) -> None:
         self.paths = (stdout, stderr)
-        self._fds: list[int] = []
+        self._fds: list[int | None] = [None, None]
 
     def empty(self) -> None:
-        """Have both there and empty; nothing to do if the run before this one left them so.
+        """Have both there and empty; nothing to do for one that the run before this one left so.
 
         Raises:
             SpoolError: a file cannot be made.
         """
-        if self._fds:
-            return
-        for path in self.paths:
-            os.close(open_for_job(path))
         try:
-            for path in self.paths:
-                fd = os.open(path, _READ)
-                self._fds.append(fd)
-                files.prepare_lease(fd)
-        except OSError as error:
+            for place, path in enumerate(self.paths):
+                if self._fds[place] is None:
+                    self._fds[place] = _empty(path)
+        except SpoolError:
             self.forget()
-            raise SpoolError.from_os("write a job's output into", path, error) from None
+            raise
 
     def sizes(self) -> tuple[int, int] | None:
         """What was printed, in bytes; None when somebody took a file away, so that only its path can be asked."""
-        if not self._fds:
-            return None
         first, second = self._fds
+        if first is None or second is None:
+            return None
         one, other = os.fstat(first), os.fstat(second)
         return (one.st_size, other.st_size) if one.st_nlink and other.st_nlink else None
 
     def is_written(self) -> bool:
         """Whether a process has one of them open for writing still."""
-        return bool(files.is_any_written(self._fds))
+        return bool(files.is_any_written([fd for fd in self._fds if fd is not None]))
 
     def __del__(self) -> None:
         self.forget()
 
-    def forget(self) -> None:
-        """Let go of both: they are not what the next run writes into."""
-        for fd in self._fds:
+    def forget(self, sizes: tuple[int, int] | None = None) -> None:
+        """Let go of both, or of what holds something: they are not what the next run writes into.
+
+        Args:
+            sizes: what was printed.
+        """
+        for place, fd in enumerate(self._fds):
+            if fd is not None and (sizes is None or sizes[place]):
+                os.close(fd)
+                self._fds[place] = None
+
+
+def _empty(path: str) -> int:
+    """Make an empty file, 0600 if it is new, that a job can print into; returns a descriptor for reading.
+
+    Raises:
+        SpoolError: the file cannot be made.
+    """
+    try:
+        fd = os.open(path, _READ | os.O_CREAT, 0o600)
+        try:
+            if os.fstat(fd).st_size:
+                os.close(open_for_job(path))
+            files.prepare_lease(fd)
+        except BaseException:
             os.close(fd)
-        self._fds = []
+            raise
+    except OSError as error:
+        raise SpoolError.from_os("write a job's output into", path, error) from None
+    return fd
 
 
 def open_for_job(path: str) -> int:

@@ -298,8 +298,7 @@ class _LocalRun:
         if sizes is None or (limit and max(sizes) > limit):
             self._cut_outputs(None)
             sizes = None
-        if sizes != (0, 0):
-            self._outputs.forget()
+        self._outputs.forget(sizes)
         return sizes
 
     def _ended_by_us(self, left: int) -> Outcome:
