@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -225,6 +226,20 @@ os._exit(9)
 """
 
 
+def is_halted(spool_dir: Path, pid: int) -> bool:
+    """Stop a worker, but not while it writes into the index: nobody else could for as long."""
+    os.kill(pid, signal.SIGSTOP)
+    db = sqlite3.connect(spool_dir / "data" / "queuectl.db", timeout=0.5, isolation_level=None)
+    try:
+        db.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        os.kill(pid, signal.SIGCONT)
+        return False
+    finally:
+        db.close()
+    return True
+
+
 @pytest.mark.parametrize("successor", ["takes its name", "lives beside it"])
 def test_the_last_move_of_a_worker_that_died_is_found(
     spool_dir: Path, workers: Callable[..., Any], cli: Callable[..., Any], successor: str
@@ -235,8 +250,7 @@ def test_the_last_move_of_a_worker_that_died_is_found(
     drop(spool_dir, "due", command="true", run_at="2100-01-01")
     Spool(spool_dir).refresh()
     stopped = [worker.pid for worker in Spool(spool_dir).workers()]
-    for pid in stopped:
-        os.kill(pid, 19)  # it must not take the job itself
+    wait_until(lambda: all(is_halted(spool_dir, pid) for pid in stopped))  # it must not take the job itself
     drop(spool_dir, "job", command="true")
     died = subprocess.run([sys.executable, "-c", DIES, str(spool_dir)], check=False)
     assert died.returncode == 9
