@@ -23,6 +23,9 @@ class Decision:
     why: str | None = None
 
 
+_SUCCEEDED = Decision("completed")
+
+
 def backoff(base: float, failures: int, cap: float, jitter: float = 0.0, draw: float = 0.0) -> float:
     """Seconds to wait after the n-th failed attempt: base ** n, at most cap (SPEC 4).
 
@@ -51,7 +54,7 @@ def decide(
         draw: from 0 to 1, for the jitter.
     """
     if succeeded:
-        return Decision("completed")
+        return _SUCCEEDED
     if exit_code is not None:
         if exit_code in (job.give_up_on or ()):
             return Decision("dead", why="give_up_on has it")

@@ -31,9 +31,10 @@ def latency(scale: Scale, folder: Path) -> None:
         made.start(2)
         with _Trickle(made):
             rows += _rows("two workers, a drop every 20 ms", *_in_turn(made, scale, "beside"))
-    for command in ("true", "sleep 0.005"):
+    # So many for each urgent one that some still wait when the last of these is over.
+    for command, many in (("true", 120), ("sleep 0.005", 50)):
         with box(folder) as made:
-            made.hand_over(50 * scale.starts, command=command, priority=1)
+            made.hand_over(many * scale.starts, command=command, priority=1)
             made.start(2)
             found = _in_turn(made, scale, "urgent")
             left = made.spool.counts()["pending"]
