@@ -63,11 +63,9 @@ class Worker:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.layout = Layout(path if path is not None else default_root())
-        self._drain, self._wait_retries = drain, wait_retries
+        self._drain, self._wait_retries, self._mode, self._now = drain, wait_retries, mode, now
         self._say = say or (lambda _: None)
-        self._mode = mode
         self._runner = runner or LocalRunner()
-        self._now = now
         self.bell = self._bell = Bell()
         self._stopping = self._forced = False
         self._in_force = InForce(self.layout, self._say, lambda fault: self._note("settings", fault))
@@ -269,6 +267,8 @@ class Worker:
         return self._hand.next() if self._hand.ready else None
 
     def _fill_hand(self) -> None:
+        # Of jobs that were claimed with those that are over the last may have expired, or been taken away.
+        self._hand.put_all_away(self._spares, self._wait_out_trouble)
         if not self._index.usable:
             self._intake.refresh()
         self._hand.read()
@@ -389,7 +389,7 @@ class Worker:
                 self._look_at_notes()
 
     def _settle(self, claim: Claim) -> bool:
-        """Record an outcome, and those that have waited for it, and claim the next jobs; False: it was taken away."""
+        """Record an outcome, and those that have waited for it; claim the next jobs. False: it was taken away."""
         self._lookout.take_named()  # an urgent one may be the next
         self._hand.over.append(claim)
         self._hand.put_all_away(self._spares, self._wait_out_trouble, self._take_beside)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -270,6 +271,20 @@ def test_a_job_that_was_taken_away_is_told_and_the_others_are_recorded(
     assert f"{ids[0]} was taken away while it ran; its outcome is not recorded" in said
     assert [where_is(spool_dir, job_id) for job_id in ids] == [[], ["done"], ["done"]]
     assert sum(Spool(spool_dir).counts().values()) == 2
+
+
+def test_an_outcome_is_recorded_when_all_that_was_claimed_with_it_has_expired(
+    spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """Nothing is left to run then, whose end it could be put away with."""
+    [first] = enqueue(spool_dir, "sleep 1")
+    [second] = enqueue(spool_dir, "true", expires_at=time.time() + 0.9)
+    worker = busy(2)
+    wait_until(lambda: in_hand(spool_dir) == [first, second])
+    assert worker.wait(20) == 0
+
+    assert [where_is(spool_dir, job_id) for job_id in (first, second)] == [["done"], ["dead"]]
+    assert runs(spool_dir) == [first]
 
 
 def test_the_log_tells_starts_and_ends_in_their_order(

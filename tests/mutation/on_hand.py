@@ -104,6 +104,13 @@ HAND = (
         (f"{_HAND}a_job_in_hand_that_is_cancelled_is_not_run_later",),
     ),
     Mutant(
+        "hand: an outcome waits for a job that was not run",
+        "worker.py",
+        "        self._hand.put_all_away(self._spares, self._wait_out_trouble)\n        if not self._index.usable:",
+        "        if not self._index.usable:",
+        (f"{_HAND}an_outcome_is_recorded_when_all_that_was_claimed_with_it_has_expired",),
+    ),
+    Mutant(
         "hand: many are claimed though jobs are long",
         "hand.py",
         "        small = self._alone or not 0 < pace < LONG\n",
