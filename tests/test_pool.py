@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -510,9 +511,10 @@ def test_a_job_inherits_nothing_of_its_worker(spool_dir: Path, workers: Cli) -> 
     """No lock, index, watch or socket of the worker leaks into jobs, and their input is empty; the run lock is meant."""
     command = 'for fd in /proc/self/fd/*; do echo "$(basename $fd) $(readlink $fd)"; done; cat'
     secret = os.open(spool_dir.parent, os.O_RDONLY)
-    os.dup2(secret, 57)  # as a shell hands on what was redirected to it
-    worker = foreground(pass_fds=(57,))
-    os.close(57)
+    # As a shell hands on what was redirected to it; a free number, or another test's descriptor would be closed.
+    handed_on = fcntl.fcntl(secret, fcntl.F_DUPFD, 57)
+    worker = foreground(pass_fds=(handed_on,))
+    os.close(handed_on)
     os.close(secret)
     Spool(spool_dir).enqueue("true", id="before")
     wait_until(lambda: finished(spool_dir, "before"))
@@ -530,7 +532,7 @@ def test_a_job_inherits_nothing_of_its_worker(spool_dir: Path, workers: Cli) -> 
         kept = {f"{spool_dir}/data/workers/worker-0.{kind}" for kind in ("out", "err", "run")}
         assert of_spool <= kept, links
         assert links["0"] == "/dev/null"
-        assert "57" not in links
+        assert str(handed_on) not in links
         assert not [
             link for link in links.values() if "socket" in link or "inotify" in link or "pidfd" in link
         ]

@@ -61,7 +61,8 @@ def words_of(value: str, *, variables: bool) -> list[str]:
         else:
             word = (word or "") + here
         at += 1
-    words = [part.replace("%%", "%") for part in [*words, word or ""]]
+    # A single one begins a specifier, which stands for something else.
+    words = [re.sub("%%?", lambda mark: mark[0][1:], part) for part in [*words, word or ""]]
     return [words[0], *(re.sub(r"\$\$|\$\w*", _expanded, part) for part in words[1:])] if variables else words
 
 
