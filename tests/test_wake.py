@@ -204,6 +204,23 @@ def test_more_events_than_the_kernel_keeps_are_told_of(tmp_path: Path, watch: Fo
     assert not watch.heard
 
 
+def test_events_that_cannot_be_read_are_missed_and_end_nothing(
+    watch: FolderWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel refuses to say what landed: a look at the folder is due, and the worker goes on."""
+    assert watch.arm()
+    watch.missed = False
+
+    def refuse(fd: int, size: int) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "read", refuse)
+        assert watch.hear() is False
+    assert watch.missed
+    assert not watch.tells_all
+
+
 def test_a_noisy_folder_can_be_left_alone_for_a_while(tmp_path: Path, watch: FolderWatch, bell: Bell) -> None:
     """While a colleague deals with a storm, it must not wake us a hundred thousand times."""
     watch.arm()

@@ -68,6 +68,13 @@ CONTROL = (
         (f"{_HOLD}held_job_that_was_cancelled_runs_when_it_is_retried",),
     ),
     Mutant(
+        "wake: events that cannot be read are forgotten",
+        "inotify.py",
+        "                return names, True  # what",
+        "                return names, missed  # what",
+        ("tests/test_wake.py::test_events_that_cannot_be_read_are_missed_and_end_nothing",),
+    ),
+    Mutant(
         "moves: a job is claimed onto its own claimed file",
         "moves.py",
         "                if then and not refused and PENDING not in places:",
