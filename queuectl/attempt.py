@@ -161,9 +161,10 @@ def recall_output(layout: Layout, job: Job, *, limit: int) -> None:
 
 def _joined(parts: Sequence[str]) -> str:
     """What was printed on both streams, one below the other."""
-    return "".join(
-        f"{part}\n" if part and not part.endswith("\n") and part is not parts[-1] else part for part in parts
-    )
+    told = [part for part in parts if part]
+    if len(told) == 2 and not told[0].endswith("\n"):
+        told[0] += "\n"
+    return "".join(told)
 
 
 def _shelve(source: str, target: str) -> None:

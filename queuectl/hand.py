@@ -1,7 +1,7 @@
 """What a worker has in hand: jobs it has claimed and not begun, and runs that are over and not put away yet.
 
-The bookkeeping of a short job finds the processor's caches full of what its command left there, and costs three times
-what it costs in a row. So while jobs take a few milliseconds and many wait, a worker claims several at once, runs them
+The bookkeeping of a short job finds the processor's caches full of what its command left there, and costs two to three
+times what it costs in a row. So while jobs take a few milliseconds and many wait, a worker claims several at once, runs them
 one after the other, and puts their outcomes away together: one transaction, and one round through the code. Each start
 writes down which runs are over (see run_file), so a worker that is killed loses none of them.
 

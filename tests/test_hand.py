@@ -88,7 +88,7 @@ def test_a_worker_that_is_killed_loses_no_outcome_and_charges_no_job_it_had_not_
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """Of eight in its hands three were over, one killed it, and four had not begun: only that one runs again."""
-    ids = enqueue(spool_dir, "true", "echo said", "true", KILLS, *["true"] * 4)
+    ids = enqueue(spool_dir, "true", "echo said", "printf a; printf a >&2", KILLS, *["true"] * 4)
     assert busy(8).wait(20) == -signal.SIGKILL
     assert in_hand(spool_dir) == ids
     assert runs(spool_dir) == ids[:4]
@@ -101,7 +101,7 @@ def test_a_worker_that_is_killed_loses_no_outcome_and_charges_no_job_it_had_not_
     outcomes = [[run["outcome"] for run in record["history"]] for record in records]
     assert outcomes == [["succeeded"]] * 3 + [["interrupted", "succeeded"]] + [["succeeded"]] * 4
     assert [record["attempts"] for record in records] == [1] * 8
-    assert [record["output"] for record in records[:3]] == ["", "said\n", ""]
+    assert [record["output"] for record in records[:3]] == ["", "said\n", "a\na"]
     for record in records[:3]:
         assert record["worker"] == "worker-0"
         assert record["exit_code"] == 0

@@ -369,3 +369,17 @@ def test_folder_that_is_gone_is_the_jobs_failure(spool_dir: Path, tmp_path: Path
 
     assert record["last_error"] == f"Cannot start: the folder {tmp_path}/gone does not exist"
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        ("printf a; printf a >&2", "a\na"),
+        ("printf a", "a"),
+        ("printf a >&2", "a"),
+        ("echo a; printf b >&2", "a\nb"),
+    ],
+)
+def test_both_streams_are_repeated_one_below_the_other(spool_dir: Path, command: str, output: str) -> None:
+    """A line end stands between them if the first one has none, and nothing is added to a single one."""
+    assert run_one(spool_dir, command)["output"] == output
