@@ -252,6 +252,7 @@ class Hand:
             raise
         except (sqlite3.Error, MemoryError):
             # The next look at the folders puts the index right.
+            self._tell([claim for claim in self.over if claim.settled])
             self.over = [claim for claim in self.over if not claim.settled]
             raise
         del self.over[: len(part)]

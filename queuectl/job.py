@@ -92,13 +92,6 @@ class Job:
         return shlex.join(self.command)
 
     @property
-    def safe_command(self) -> str:
-        """The command as one line that can do a terminal no harm."""
-        from queuectl.shown import one_line
-
-        return one_line(self.shown_command)
-
-    @property
     def runs_allowed(self) -> int:
         """How many times the command may run in all: max_retries, and 0 means 1."""
         return max(1, self.max_retries or 0)

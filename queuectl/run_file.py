@@ -108,9 +108,8 @@ def read(layout: Layout, worker: str) -> Signature | None:
                 lines = [file.readline() for _ in range(int(number))]
                 over = dict(map(_parsed, lines))
             except ValueError:
-                return Signature(
-                    job_id, run
-                )  # an older one, or damaged: it tells of no job that it never began
+                # An older one, or damaged: it tells of no job that it never began.
+                return Signature(job_id, run)
     except (OSError, ValueError):
         return None
     return Signature(job_id, run, boot, over)

@@ -106,9 +106,8 @@ def fast_spawn(start: Start) -> Child:
     os.chdir(start.cwd)
     try:
         command = start.command
-        is_text = isinstance(command, str)
         words = plain_words(command, start.env) if isinstance(command, str) else command
-        built_in = PROGRAMS.get(words[0]) if words and is_text else None
+        built_in = PROGRAMS.get(words[0]) if words and isinstance(command, str) else None
         program = built_in or (words and find_program(words[0], start.env))
         if words and program:
             try:

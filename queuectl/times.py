@@ -64,7 +64,7 @@ def parse_moment(value: object) -> float:
 
 
 def micros_of(text: str) -> int:
-    """Read a moment as queuectl writes it, in whole microseconds; ten times as fast as `parse_moment`.
+    """Read a moment as queuectl writes it, in whole microseconds: the short way for very many files.
 
     Raises:
         ValueError: it is written in another way.
