@@ -51,8 +51,9 @@ class InProcess:
 
     def work(self, root: Path) -> None:
         """Start background workers that leave when nothing is left to do."""
-        self._call(root, "worker", "start", "--drain", "--count", str(WORKERS))
         spool = Spool(root / "spool")
+        spool.workers()  # the first look imports what it needs, which would take a core away from the jobs
+        self._call(root, "worker", "start", "--drain", "--count", str(WORKERS))
         # Looking costs the machine something, so not often: the marks among the jobs tell the time.
         wait_for(lambda: not spool.workers(), pause=0.3)
 
