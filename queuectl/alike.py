@@ -97,7 +97,7 @@ class Alike:
             return None
         arrived = min(status.st_ctime_ns // 1000, now)
         made = row_like(like, stem, command, arrived if created is None else created, updated)
-        fill(made, arrived, (status.st_ino, status.st_mtime_ns, status.st_size))
+        fill(made, arrived, files.mark_of(status))
         return tuple(made)
 
     @property

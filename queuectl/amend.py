@@ -62,7 +62,7 @@ def amend(mover: HandMoves, row: Row, change: Callable[[bytes, Job], Job | None]
         if wanted is None:
             return now
         wanted.state, wanted.updated_at = wanted.waiting_state, mover.now()
-        _land(mover, row, path, was, wanted)
+        _land(mover, row, path, files.mark_of(was), wanted)
     except files.Unfit as error:
         raise InvalidJob(str(error)) from None
     except FileNotFoundError:
@@ -175,7 +175,7 @@ def just_changed(job_id: str) -> MoveError:
     )
 
 
-def _land(mover: HandMoves, row: Row, path: str, was: os.stat_result, job: Job) -> None:
+def _land(mover: HandMoves, row: Row, path: str, was: files.Mark, job: Job) -> None:
     data = job.to_bytes()
     limit = jobs.READ_LIMIT // 2 if job.runs else jobs.SIZE_LIMIT
     if len(data) > limit:
@@ -186,11 +186,11 @@ def _land(mover: HandMoves, row: Row, path: str, was: os.stat_result, job: Job) 
         with mover.index.moving(PENDING):
             if not _exchange(scratch, path):
                 # Nothing here can do it in one step. Workers take jobs under the index's lock, if we hold that.
-                if not mover.index.in_transaction or not _is_same(os.lstat(path), was):
+                if not mover.index.in_transaction or files.mark_of(os.lstat(path)) != was:
                     raise just_changed(row.id)
                 files.replace(path, data)
                 status = os.stat(path)
-            elif not _is_same(os.lstat(scratch), was):
+            elif files.mark_of(os.lstat(scratch)) != was:
                 with suppress(FileNotFoundError):  # taken in the meantime: then it runs as we made it
                     _exchange(scratch, path)
                 raise just_changed(row.id)
@@ -204,10 +204,6 @@ def _land(mover: HandMoves, row: Row, path: str, was: os.stat_result, job: Job) 
         with suppress(OSError):
             os.unlink(scratch)
     files.sync_folder(mover.layout.pending)
-
-
-def _is_same(status: os.stat_result, was: os.stat_result) -> bool:
-    return (status.st_ino, status.st_mtime_ns, status.st_size) == (was.st_ino, was.st_mtime_ns, was.st_size)
 
 
 def _exchange(one: str, other: str) -> bool:

@@ -40,11 +40,11 @@ class Batch:
         two = len(jobs) >= second_core.WORTH
         self._lot = Lot(mover.layout.tmp, len(jobs), apart=two)
         named = list(zip(self._lot.paths, [made.data for made in jobs], strict=True))
-        self._collect: Callable[[], list[tuple[int, int, int]]] = (
+        self._collect: Callable[[], list[files.Mark]] = (
             second_core.beside(self._write, named) if two else lambda: self._write(named)
         )
 
-    def _write(self, named: Sequence[tuple[str, bytes]]) -> list[tuple[int, int, int]]:
+    def _write(self, named: Sequence[tuple[str, bytes]]) -> list[files.Mark]:
         written = []
         for scratch, data in named:
             try:
@@ -52,7 +52,7 @@ class Batch:
             except FileExistsError:  # by a copy of us that was killed
                 os.unlink(scratch)
                 status = files.write_new(scratch, data, sync=False)
-            written.append((status.st_ino, status.st_mtime_ns, status.st_size))
+            written.append(files.mark_of(status))
         if self._durable:
             files.sync_many(self._lot.folder, [scratch for scratch, _ in named])
         return written
@@ -91,7 +91,7 @@ class Batch:
             self._lot.end([*(self._lot.paths[place] for place in self.skipped), *self._lot.paths[queued:]])
         return queued, taken
 
-    def _publish(self, written: Sequence[tuple[int, int, int]]) -> tuple[int, DuplicateId | None]:
+    def _publish(self, written: Sequence[files.Mark]) -> tuple[int, DuplicateId | None]:
         queued = 0
         taken: DuplicateId | None = None
         mover, now = self._mover, micros(self._mover.now())

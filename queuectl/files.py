@@ -16,13 +16,12 @@ from queuectl.plain import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
 O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 # A FIFO opened without O_NONBLOCK blocks for ever; a link would be followed out of the spool.
-_STRANGER = os.O_RDONLY | O_CLOEXEC | _BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+CAUTIOUSLY = os.O_RDONLY | O_CLOEXEC | _BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _NOATIME = getattr(os, "O_NOATIME", 0)
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | O_CLOEXEC | _BINARY
 OVERWRITE = os.O_WRONLY | O_CLOEXEC | _BINARY
@@ -74,6 +73,15 @@ class Written:
     st_ino: int
     st_mtime_ns: int
     st_size: int
+
+
+Mark = tuple[int, int, int]
+"""Inode, time of change in nanoseconds, and size: what tells a file from another, and from itself before a change."""
+
+
+def mark_of(status: os.stat_result) -> Mark:
+    """A file's mark."""
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def write_new(path: str, data: bytes, *, sync: bool) -> os.stat_result:
@@ -263,7 +271,7 @@ def _syncfs(fd: int) -> int:
     return libc.call("syncfs", "c_int", fd)
 
 
-_HAS_LEASES = CAN_SYNC_ALL = sys.platform.startswith("linux")
+CAN_SYNC_ALL = sys.platform.startswith("linux")
 """Whether one call syncs a whole filesystem and waits for it."""
 
 
@@ -300,9 +308,9 @@ def _open_quietly(path: str) -> int:
     Linux allows that to the owner alone.
     """
     try:
-        return os.open(path, _STRANGER | _NOATIME)
+        return os.open(path, CAUTIOUSLY | _NOATIME)
     except PermissionError:
-        return os.open(path, _STRANGER)
+        return os.open(path, CAUTIOUSLY)
 
 
 def read_plain(path: str, limit: int) -> tuple[bytes, os.stat_result]:
@@ -393,46 +401,3 @@ def kind_of(mode: int) -> str:
         if check(mode):
             return name
     return "something odd"
-
-
-def open_for_writing_elsewhere(path: str) -> bool | None:
-    """Whether any process has this file open for writing. None: no way to tell here."""
-    try:
-        fd = os.open(path, _STRANGER)
-    except OSError:
-        return None
-    try:
-        prepare_lease(fd)
-        return is_any_written((fd,))
-    finally:
-        os.close(fd)
-
-
-def prepare_lease(fd: int) -> None:
-    """Make it harmless to ask is_any_written of a descriptor: do so once.
-
-    Whoever opens the file for writing while the lease stands makes the kernel send SIGIO, which ends a process.
-    """
-    if _HAS_LEASES:
-        import fcntl
-        import signal
-
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
-
-
-def is_any_written(fds: Iterable[int]) -> bool | None:
-    """Whether any process has one of these files, open here for reading, open for writing. None: no way to tell here.
-
-    Linux grants a read lease only on a file that nobody writes. Call prepare_lease before.
-    """
-    if not _HAS_LEASES:
-        return None
-    import fcntl
-
-    try:
-        for fd in fds:
-            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError as error:
-        return True if error.errno == errno.EAGAIN else None
-    return False

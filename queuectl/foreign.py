@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from queuectl import files
+from queuectl import files, lease
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob
 
@@ -139,7 +139,7 @@ def _is_being_written(path: str, status: os.stat_result | None, now: int, settle
 
     It may while a process has it open for writing, however slow that one is, and for a moment after any change.
     """
-    if status is None or files.open_for_writing_elsewhere(path):
+    if status is None or lease.open_for_writing_elsewhere(path):
         return True
     # Windows keeps the time of creation there.
     changed = status.st_mtime_ns if sys.platform == "win32" else status.st_ctime_ns

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
+    from queuectl.files import Mark
+
 
 _AT = {name: place for place, name in enumerate(COLUMNS)}
 _ID, _NAME, _COMMAND = _AT["id"], _AT["name"], _AT["command"]
@@ -38,7 +40,7 @@ def row_like(like: list[Any], job_id: str, command: str, created: int, updated: 
     return made
 
 
-def fill(made: list[Any], arrived: int, mark: tuple[int, int, int]) -> None:
+def fill(made: list[Any], arrived: int, mark: Mark) -> None:
     """Say in a row since when its file waits, in microseconds, and which file it is: inode, time in ns, size."""
     made[_ARRIVED], made[_READY] = arrived, ready_key(arrived, made[_PRIORITY])
     made[_INODE], made[_MTIME], made[_SIZE] = mark

@@ -13,17 +13,16 @@ from collections import deque
 from contextlib import suppress
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from queuectl import claims, files, ids, spares
+from queuectl import claims, files, spares
+from queuectl.admission import UNFINISHED, Admission
 from queuectl.errors import SpoolError
-from queuectl.foreign import Found, explanation, is_job_name
+from queuectl.foreign import is_job_name
 from queuectl.layout import DEAD, DONE, PENDING
 from queuectl.plain import dataclass
 from queuectl.reader import Reader
-from queuectl.row import RENEWED, Row, accept_as_indexed, invalid_row, is_file_of, micros
+from queuectl.row import Row, micros
 from queuectl.second_core import in_two
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from queuectl.config import Settings
     from queuectl.index import Index
-    from queuectl.job import Job
     from queuectl.layout import Layout
     from queuectl.moves import Mover
 
@@ -84,9 +82,8 @@ class Intake:
         self.unfinished = self.looked = self.taken = 0
         self._settings = settings
         self.report = report
-        self._left_dead: dict[str, Row] = {}
-        self.fault: OSError | None = None
         self._reader = Reader(layout.root)
+        self._admission = Admission(layout, index, mover, self._reader)
 
     # -- whole passes ----------------------------------------------------------------------------------------------
 
@@ -98,7 +95,7 @@ class Intake:
         Raises:
             SpoolError: the folders cannot be read.
         """
-        self.fault = None
+        self._admission.fault = None
         try:
             self._refresh()
         except sqlite3.Error as error:
@@ -140,6 +137,11 @@ class Intake:
                 self._scan_all(place)
             self.index.finish_rebuild()
             return sum(self.index.counts().values())
+
+    @property
+    def fault(self) -> OSError | None:
+        """Why a file could not be read since the last refresh."""
+        return self._admission.fault
 
     def pending_agrees(self) -> bool:
         """Whether pending/ holds nothing that the index does not know."""
@@ -219,12 +221,12 @@ class Intake:
         Args:
             empty: the index knows of none of them.
         """
-        known = {} if empty else self.index.inodes_at(place, list(names))
-        changed = [name for name, inode in names.items() if known.get(name, inode) != inode]
+        known = {} if empty else self.index.marks_of(place, list(names))
+        changed = [name for name, mark in known.items() if mark[0] != names[name]]
         new = [name for name in names if name not in known]
         if new or changed:
             self._reader.begin(micros(self.mover.now()), self._settings())
-        read = in_two(lambda some: self._reader.rows(place, some, self._left_dead), new)
+        read = in_two(lambda some: self._reader.rows(place, some, self._admission.left_dead), new)
         return _Part(place, len(names), new, changed, read)
 
     def _put_in(self, part: _Part) -> tuple[int, int]:
@@ -243,20 +245,20 @@ class Intake:
             rows = [values for *_, values in made if values]
             odd = []
             if self.index.insert_new(rows) < len(new):
-                there = self.index.inodes_at(place, new)
+                there = self.index.marks_of(place, new)
                 odd = [name for *_, name, values in made if values is None or name not in there]
             present += len(new) - len(odd)
             for name in changed + odd:
                 what = self._reader.read(place, f"{folder}{os.sep}{name}")
-                verdict = self._take(place, name, what)
+                verdict = self._admission.take(place, name, what)
                 if isinstance(verdict, str):
                     buried.append((name, verdict, what.status))
                     continue
                 looked_at.append(name)
-                unfinished += verdict is _UNFINISHED
-            present += len(self.index.inodes_at(place, looked_at))
+                unfinished += verdict is UNFINISHED
+            present += len(self.index.marks_of(place, looked_at))
         for name, reason, status in buried:
-            self._bury(os.path.join(folder, name), reason, status)
+            self._admission.bury(f"{folder}{os.sep}{name}", reason, status)
         self.taken += present - known_before + len(buried)
         return present, unfinished
 
@@ -267,34 +269,38 @@ class Intake:
 
     def take_named(self, names: list[str]) -> None:
         """Take in these files of pending/, as far as they are new, or are other files than those that were known."""
-        known = self.index.at(PENDING, names)
-        odd = [name for name in names if name not in known or not self._unchanged(known[name])]
+        known = self.index.marks_of(PENDING, names)
         self.looked += len(names)
-        if odd:
-            self._put_in(self._begin(PENDING, dict.fromkeys(odd, -1), empty=not known))
+        self._look_again(
+            [name for name in names if name not in known or self._mark(name) != known[name]], new=not known
+        )
 
     def edits(self) -> Iterator[None]:
         """Look for waiting files that were edited in place, a chunk at each step: no folder's time tells of them."""
         after = ""
-        while page := self.index.all_at(PENDING, after, CHUNK):
-            after = page[-1][1]
-            self.freshen(list(self.index.at(PENDING, [name for _, name in page]).values()))
+        while page := self.index.marks_at(PENDING, after, CHUNK):
+            self._look_again([name for name, mark in page.items() if self._mark(name) != mark])
+            after = max(page)
             yield
-
-    def _unchanged(self, row: Row) -> bool:
-        try:
-            status = os.lstat(f"{self.layout.root}{os.sep}{row.place}{os.sep}{row.name}")
-        except OSError:
-            return False
-        return is_file_of(row, status)
 
     def freshen(self, rows: list[Row]) -> bool:
         """Look whether files of these waiting jobs were edited in place; True when any row changed."""
-        stale = [row.name for row in rows if row.place == PENDING and not self._unchanged(row)]
+        marks = {row.name: (row.inode, row.mtime, row.size) for row in rows if row.place == PENDING}
+        stale = [name for name, mark in marks.items() if self._mark(name) != mark]
         for start in range(0, len(stale), CHUNK):
-            part = stale[start : start + CHUNK]
-            self._put_in(self._begin(PENDING, dict.fromkeys(part, -1)))
+            self._look_again(stale[start : start + CHUNK])
         return bool(stale)
+
+    def _look_again(self, names: list[str], *, new: bool = False) -> None:
+        """Read these waiting files; `new`: the index knows of none of them."""
+        if names:
+            self._put_in(self._begin(PENDING, dict.fromkeys(names, -1), empty=new))
+
+    def _mark(self, name: str) -> files.Mark | None:
+        try:
+            return files.mark_of(os.lstat(f"{self.layout.pending}{os.sep}{name}"))
+        except OSError:
+            return None
 
     def _drop_vanished(self, place: str) -> Iterator[None]:
         """Forget the rows whose file is gone: deleted by hand, or moved to a folder whose scan will find it."""
@@ -307,132 +313,13 @@ class Intake:
             ]
             if gone:
                 if place == DEAD:
-                    self._left_dead |= {
+                    self._admission.left_dead |= {
                         row.id: row for row in self.index.at(place, [n for _, n in gone]).values()
                     }
                 with self.index.write():
                     for job_id, name in gone:
                         self.index.drop_if_at(job_id, place, name)
                         if place == DEAD:
-                            self._drop_reason(name)
+                            self._admission.drop_reason(name)
             after = page[-1][1]
             yield
-
-    def _drop_reason(self, name: str) -> None:
-        """Delete the reason that lay beside a file which has left dead/."""
-        with suppress(OSError):
-            os.unlink(os.path.join(self.layout.dead, f"{name}.reason"))
-
-    # -- one file --------------------------------------------------------------------------------------------------
-
-    def _take(self, place: str, name: str, found: Found) -> object:
-        """Put one file into the index; returns a reason when it has to be buried, or _UNFINISHED."""
-        if found.gone:
-            self.fault = found.fault or self.fault
-            return _UNFINISHED if found.reason else None
-        if found.job is None:
-            if place == PENDING:
-                return _UNFINISHED if found.may_grow else found.reason
-            self._take_invalid(place, name, found)
-            return None
-        job = found.job
-        path = os.path.join(self.layout.root, place, name)
-        reason = self._name_it(job, place, name, path)
-        if reason:
-            if place == PENDING:
-                return reason
-            self._take_twin(place, name, found, reason)
-            return None
-        old = self.index.get(job.id or "")
-        # Moved back by hand. A job that was given up by hand does not say so itself: its very file lay in dead/.
-        lay_dead = old if old is not None and old.place == DEAD else self._left_dead.get(job.id or "")
-        was_given_up = (
-            lay_dead is not None and found.status is not None and is_file_of(lay_dead, found.status)
-        )
-        if place == PENDING and (job.state in ("completed", "dead") or was_given_up):
-            job.renew(found.arrived / 1e6)
-        if place == PENDING and old is lay_dead is None and _is_new_with_key(job):
-            reason = self.mover.keys.judge_drop(job, found.arrived)
-            if reason:
-                return reason
-        edited = old is not None and old.place == place == PENDING and old.name == name
-        if old is not None and edited:
-            if not old.held:  # who changes a job keeps its place in the line; one that was held had none
-                found.arrived = old.arrived
-            accept_as_indexed(job, old)
-        row = self._reader.row(place, name, job, found, job.id or "")
-        if place == PENDING and was_given_up:
-            settings = {**orjson.loads(row.settings or "{}"), RENEWED: job.runs}
-            row.settings = orjson.dumps(settings).decode()
-        if old is not None and edited:
-            row.settings = old.settings or row.settings
-        elif old is not None:
-            row.seq = self.index.next_seq()
-            if old.place == DEAD != place:
-                self._drop_reason(old.name)
-        self.index.put(row)
-        return None
-
-    def _name_it(self, job: Job, place: str, name: str, path: str) -> str | None:
-        """Give the job its id; returns a reason when the id it asks for belongs to another job."""
-        stem = name[: -len(".json")]
-        if job.id is None:
-            known = self.index.at(place, [name]).get(name)
-            if known is not None:
-                job.id = known.id
-            elif ids.is_id(stem) and self.mover.state_of(stem, but=path) is None:
-                job.id = stem
-            else:
-                job.id = ids.new_id(self.mover.now())
-            return None
-        taken = self.mover.state_of(job.id, but=path)
-        if taken == "processing":
-            if claims.is_continued(self.layout, job):
-                return None
-            # The claim of its own earlier copy may have gone between the two looks; no other job is in its way then.
-            taken = self.mover.state_of(job.id, but=path)
-        return f"duplicate id: {job.id!r} is the id of another job, which is {taken}" if taken else None
-
-    def _take_invalid(self, place: str, name: str, found: Found) -> None:
-        """A file in done/ or dead/ that is no job: dead ones are listed with their reason, others are left alone."""
-        if place != DEAD or found.status is None:
-            return
-        path = os.path.join(self.layout.dead, name)
-        reason = explanation(path, found.status) or found.reason
-        self._put_invalid(name, found, reason)
-
-    def _take_twin(self, place: str, name: str, found: Found, reason: str) -> None:
-        if place == DEAD:
-            self._put_invalid(name, found, reason)
-
-    def _put_invalid(self, name: str, found: Found, reason: str) -> None:
-        status = cast("os.stat_result", found.status)
-        known = self.index.at(DEAD, [name]).get(name)
-        job_id = known.id if known else self._free_id(name, os.path.join(self.layout.dead, name))
-        self.index.put(invalid_row(job_id, name, status, reason))
-
-    def _free_id(self, name: str, path: str) -> str:
-        stem = name.rpartition(".")[0]
-        if ids.is_id(stem) and self.mover.state_of(stem, but=path) is None:
-            return stem
-        return ids.new_id(self.mover.now())
-
-    def _bury(self, path: str, reason: str, status: os.stat_result | None) -> None:
-        job_id = self._free_id(os.path.basename(path), path)
-        try:
-            self.mover.bury_file(path, job_id, reason, judged=status)
-        except OSError:
-            # It stays where it is: on a read-only disk the next best is to tell the truth about it.
-            with suppress(OSError):
-                row = invalid_row(job_id, os.path.basename(path), os.lstat(path), reason)
-                row.place = PENDING
-                with self.index.write():
-                    self.index.put(row)
-
-
-_UNFINISHED = object()
-
-
-def _is_new_with_key(job: Job) -> bool:
-    """Whether a file is a producer's that has a unique key, and not what queuectl wrote, or a person put back."""
-    return job.unique is not None and job.created_at is job.updated_at is None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
+    from queuectl.files import Mark
     from queuectl.filters import Filter
 
 COLUMNS = tuple(Row.__match_args__)
@@ -88,11 +89,11 @@ class Lookups(Stamps):
             row.name: row for row in self._rows(f"WHERE place = ? AND name IN ({marks})", (place, *names))
         }
 
-    def inodes_at(self, place: str, names: list[str]) -> dict[str, int]:
-        """The inodes that are known of these files of a folder, by name."""
-        marks = ", ".join("?" * len(names))
-        query = f"SELECT name, inode FROM jobs WHERE place = ? AND name IN ({marks})"
-        return dict(self.db.execute(query, (place, *names)).fetchall())
+    def marks_of(self, place: str, names: list[str]) -> dict[str, Mark]:
+        """The marks that are known of these files of a folder, by name."""
+        some = ", ".join("?" * len(names))
+        query = f"SELECT name, inode, mtime, size FROM jobs WHERE place = ? AND name IN ({some})"
+        return {name: (*mark,) for name, *mark in self.db.execute(query, (place, *names))}
 
     def all_at(self, place: str, after: str, limit: int) -> list[tuple[str, str]]:
         """(id, name) of a folder's rows in the order of their names, a page at a time."""
@@ -100,6 +101,11 @@ class Lookups(Stamps):
         return [
             (_text(job_id), _text(name)) for job_id, name in self.db.execute(query, (place, after, limit))
         ]
+
+    def marks_at(self, place: str, after: str, limit: int) -> dict[str, Mark]:
+        """The marks of a folder's files by name, in the order of names, a page at a time."""
+        query = "SELECT name, inode, mtime, size FROM jobs WHERE place = ? AND name > ? ORDER BY name LIMIT ?"
+        return {_text(name): (*mark,) for name, *mark in self.db.execute(query, (place, after, limit))}
 
     def count_at(self, place: str) -> int:
         """How many rows a folder has."""

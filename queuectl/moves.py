@@ -123,7 +123,7 @@ class Mover(HandMoves):
             with self.index.moving(PENDING):
                 self.publish(scratch, made)
                 status = os.fstat(fd)
-                mark = status.st_ino, status.st_mtime_ns, status.st_size
+                mark = files.mark_of(status)
                 self.index.insert_new([self.waiting_row(made, mark, micros(self.now()))])
             if durable:
                 self.sync_queued([made], fd)
@@ -145,7 +145,7 @@ class Mover(HandMoves):
             self.refuse_taken(made.id)
         files.publish(scratch, f"{self.layout.pending}{os.sep}{made.id}.json")
 
-    def waiting_row(self, made: Prepared, mark: tuple[int, int, int], now: int) -> Sequence[Any]:
+    def waiting_row(self, made: Prepared, mark: files.Mark, now: int) -> Sequence[Any]:
         """The row of a job that waits from now on, as `insert_new` wants it.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from queuectl import files
+from queuectl import files, lease
 from queuectl.errors import SpoolError
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ class Outputs:
 
     def is_written(self) -> bool:
         """Whether a process has one of them open for writing still."""
-        return bool(files.is_any_written([fd for fd in self._fds if fd is not None]))
+        return bool(lease.is_any_written([fd for fd in self._fds if fd is not None]))
 
     def __del__(self) -> None:
         self.forget()
@@ -86,7 +86,7 @@ def _empty(path: str) -> int:
         try:
             if os.fstat(fd).st_size:
                 os.close(open_for_job(path))
-            files.prepare_lease(fd)
+            lease.prepare(fd)
         except BaseException:
             os.close(fd)
             raise

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import files
+from queuectl import files, lease
 from queuectl.layout import PACKED
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _is_worth_it(path: str, status: os.stat_result, before: float) -> bool:
         and status.st_size > SMALLEST
         and status.st_mtime < before
         and not files.is_strangers(status)
-        and not files.open_for_writing_elsewhere(path)
+        and not lease.open_for_writing_elsewhere(path)
     )
 
 
@@ -76,7 +76,7 @@ def _pack_one(layout: Layout, path: str, status: os.stat_result) -> Iterator[Non
         # As old as the log, or it would be kept for longer.
         os.utime(scratch, ns=(status.st_atime_ns, status.st_mtime_ns))
         now = os.lstat(path)
-        if (now.st_ino, now.st_mtime_ns, now.st_size) == (status.st_ino, status.st_mtime_ns, status.st_size):
+        if files.mark_of(now) == files.mark_of(status):
             files.set_aside(scratch, path + PACKED)
             files.sync_folder(layout.logs)
             try:

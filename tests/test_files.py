@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import files, libc
+from queuectl import files, lease, libc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -376,59 +374,6 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     for name in ("fifo", "good"):
         with pytest.raises(files.Unfit):
             files.read_plain(str(tmp_path / name), 0)
-    files.open_for_writing_elsewhere(str(tmp_path / "good"))
+    lease.open_for_writing_elsewhere(str(tmp_path / "good"))
     after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     assert after == before
-
-
-# -- who writes ----------------------------------------------------------------------------------------------------
-
-linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="leases are Linux's")
-
-
-@linux_only
-def test_a_writer_is_seen_as_long_as_it_writes(tmp_path: Path) -> None:
-    """However slow it is, and not a moment longer; a reader is no writer."""
-    path = tmp_path / "file"
-    path.touch()
-    assert files.open_for_writing_elsewhere(str(path)) is False
-    with path.open("rb"):
-        assert files.open_for_writing_elsewhere(str(path)) is False
-    with path.open("ab"):
-        assert files.open_for_writing_elsewhere(str(path)) is True
-    assert files.open_for_writing_elsewhere(str(path)) is False
-    assert files.open_for_writing_elsewhere(str(tmp_path / "gone")) is None
-
-
-@linux_only
-def test_a_writer_that_comes_while_we_look_does_not_end_us(tmp_path: Path) -> None:
-    """The kernel tells of a broken lease by SIGIO, which would end the worker."""
-    path = tmp_path / "file"
-    path.touch()
-    look = (
-        "import fcntl, os, sys, time\n"
-        "from queuectl import files\n"
-        "real = fcntl.fcntl\n"
-        "def slow(fd, what, value=0):\n"
-        "    found = real(fd, what, value)\n"
-        "    if (what, value) == (fcntl.F_SETLEASE, fcntl.F_RDLCK):\n"
-        "        print('leased', flush=True)\n"
-        "        sys.stdin.readline()\n"
-        "        time.sleep(0.05)\n"
-        "    return found\n"
-        "fcntl.fcntl = slow\n"
-        "print(files.open_for_writing_elsewhere(sys.argv[1]))\n"
-    )
-    watcher = subprocess.Popen(
-        [sys.executable, "-c", look, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert watcher.stdin
-    assert watcher.stdout
-    assert watcher.stdout.readline() == "leased\n"
-    writer = threading.Thread(target=lambda: path.write_text("x"))
-    writer.start()  # blocks until the lease is given up
-    rest, _ = watcher.communicate("\n", timeout=20)
-    writer.join()
-    assert watcher.returncode != -signal.SIGIO
-    assert (rest, watcher.returncode) == ("False\n", 0)
-    assert path.read_text() == "x"

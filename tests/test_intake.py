@@ -658,13 +658,13 @@ def test_a_retry_that_comes_back_before_its_copy_is_buried_stays(
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
     (spool_dir / "pending" / "other.json").write_text('{"id": "a", "command": "true"}')
-    bury = spool._intake._bury
+    bury = spool._intake._admission.bury
 
     def after_a_change(*arguments: Any) -> None:
         drop_bytes(spool_dir, "other.json", b'{"id": "b", "command": "true"}')
         bury(*arguments)
 
-    monkeypatch.setattr(spool._intake, "_bury", after_a_change)
+    monkeypatch.setattr(spool._intake._admission, "bury", after_a_change)
     spool.refresh()
     monkeypatch.undo()
 

@@ -287,7 +287,7 @@ INTAKE = (
     Mutant(
         "half-written: a writer is not noticed",
         "foreign.py",
-        "if status is None or files.open_for_writing_elsewhere(path):",
+        "if status is None or lease.open_for_writing_elsewhere(path):",
         "if status is None:",
         ("tests/test_intake.py::test_a_half_written_file_is_never_taken",),
     ),

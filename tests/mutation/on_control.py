@@ -14,14 +14,14 @@ CONTROL = (
     Mutant(
         "amend: whatever lies there is written over",
         "amend.py",
-        "            elif not _is_same(os.lstat(scratch), was):",
+        "            elif files.mark_of(os.lstat(scratch)) != was:",
         "            elif False:",
         (f"{_HOLD}edit_by_somebody_else_is_not_overwritten[True]",),
     ),
     Mutant(
         "amend: a look is enough where files cannot change places",
         "amend.py",
-        "                if not mover.index.in_transaction or not _is_same(os.lstat(path), was):\n                    raise just_changed(row.id)\n",
+        "                if not mover.index.in_transaction or files.mark_of(os.lstat(path)) != was:\n                    raise just_changed(row.id)\n",
         "",
         (f"{_HOLD}edit_by_somebody_else_is_not_overwritten[False]",),
     ),
@@ -41,7 +41,7 @@ CONTROL = (
     ),
     Mutant(
         "intake: a held job has waited",
-        "intake.py",
+        "admission.py",
         "            if not old.held:",
         "            if True:",
         (f"{_HOLD}released_job_has_not_waited[True]",),

@@ -410,14 +410,14 @@ CLOBBER = (
     ),
     Mutant(
         "clobber: an id of a dropped file may be taken",
-        "intake.py",
+        "admission.py",
         "        taken = self.mover.state_of(job.id, but=path)\n        if taken",
         "        taken = None\n        if taken",
         ("tests/test_intake.py::test_the_same_id_ten_times_is_one_job_and_nine_refusals",),
     ),
     Mutant(
         "clobber: a claim that goes while it is looked at is another job",
-        "intake.py",
+        "admission.py",
         "            taken = self.mover.state_of(job.id, but=path)\n        return",
         "        return",
         ("tests/test_one_id.py::test_a_job_taken_back_is_no_duplicate_of_its_own_claim",),

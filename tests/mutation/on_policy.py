@@ -177,7 +177,7 @@ KEYS = (
     ),
     Mutant(
         "unique: what a person puts back is judged",
-        "intake.py",
+        "admission.py",
         "    return job.unique is not None and job.created_at is job.updated_at is None\n",
         "    return job.unique is not None\n",
         (f"{_UNIQUE}a_key_written_into_a_waiting_file_counts_at_the_claim", "tests/test_unique.py"),

@@ -91,7 +91,7 @@ SEEING = (
     Mutant(
         "packing: what is written to is compressed",
         "packing.py",
-        "        and not files.open_for_writing_elsewhere(path)\n",
+        "        and not lease.open_for_writing_elsewhere(path)\n",
         "",
         (f"{_LOGS}only_old_and_worthwhile_logs_are_compressed",),
     ),
