@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from queuectl import claims, files, premises, process_tree, recover, spares
+from queuectl import claims, files, held, premises, process_tree, recover
 from queuectl import job as jobs
 from queuectl.boot import boot_id
 from queuectl.census import Census
@@ -336,11 +336,11 @@ class _Sweep:
 
     def __call__(self) -> None:
         layout, boot = self._case.layout, boot_id()
-        spares.restore(layout, boot)
+        held.restore(layout, boot)
         lock = Lock.acquire(layout.worker_file(self._worker, "lock"), patience=_SECOND_LOOK)
         if lock is not None:
             try:
-                spares.sweep(layout, self._worker, boot)
+                held.sweep(layout, self._worker, boot)
             finally:
                 lock.release()
 

@@ -15,7 +15,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from queuectl import claims, files, spares
+from queuectl import claims, files, held
 from queuectl.admission import UNFINISHED, Admission
 from queuectl.errors import SpoolError
 from queuectl.foreign import is_job_name
@@ -127,7 +127,7 @@ class Intake:
         """
         trusted = self.index.open()
         with suppress(OSError):  # a read-only disk keeps what a power cut left as it is
-            spares.restore(self.layout, self.index.boot)
+            held.restore(self.layout, self.index.boot)
         with self.index.write():
             if not trusted and self.index.open():
                 return sum(self.index.counts().values())  # another process has just done it

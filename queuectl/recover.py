@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from queuectl import attempt, claims, files, run_file, seat
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob
+from queuectl.held import is_settled, sweep
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
 from queuectl.moves import Claim
 from queuectl.owner import Lock, is_folder_held, is_held
 from queuectl.row import Row, accept_as_indexed, micros
 from queuectl.runner import Ending, Outcome, end_holders, end_tree
-from queuectl.spares import is_settled, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

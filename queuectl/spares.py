@@ -9,30 +9,24 @@ sync serves all that was settled before it, and a thread waits for it while the 
 - data/workers/worker-0.spare.N/: files free to be written
 - data/workers/worker-0.reserve: the one for an outcome on a full disk
 
-A batch changes from held to spare by one rename of its folder. After a power cut, the held files of the old boot say
-which outcomes may not have reached the disk; within their own boot they mean nothing, as no page was lost.
+A batch changes from held to spare by one rename of its folder. What held files tell after a death: see held.
 """
 
 from __future__ import annotations
 
 import os
 import queue
-import re
 import threading
-import zlib
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import files
-from queuectl import job as jobs
-from queuectl.errors import FULL, InvalidJob
-from queuectl.owner import Lock
+from queuectl import files, held
+from queuectl.errors import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from queuectl.job import Job
     from queuectl.layout import Layout
 
 FIRST_BATCH, BATCH = 16, 128
@@ -44,8 +38,6 @@ BEHIND = 8
 
 RESERVE = 64 << 10
 """Bytes kept for the outcome of a job that ends while the disk is full. Output is repeated in it up to 8 KiB."""
-
-_FOLDER = re.compile(r"(worker-[0-9]+)\.(?:held\.([0-9a-f]+)|spare)\.[0-9]+", re.ASCII)
 
 
 class Spares:
@@ -59,7 +51,7 @@ class Spares:
     def __init__(self, layout: Layout, worker: str, boot: str, trouble: Callable[[str], None]) -> None:
         self._layout = layout
         self._prefix = layout.worker_file(worker, "")
-        self._boot = _short(boot)
+        self._boot = held.short(boot)
         self._trouble = trouble
         self._batch = _Batch()
         self._batches, self._limit = 0, FIRST_BATCH
@@ -211,7 +203,7 @@ class Spares:
             with suppress(OSError):
                 os.unlink(self._reserve)
         for folder in folders:
-            _remove(folder)
+            held.remove(folder)
 
     def _collect(self, *, wait: bool = False) -> None:
         """Take over the batches whose sync has come back."""
@@ -278,151 +270,3 @@ def _sync_each(fds: list[int], folders: Iterable[str]) -> None:
             os.close(fd)
     for folder in folders:
         files.sync_folder(folder)
-
-
-def _short(boot: str) -> str:
-    return f"{zlib.crc32(boot.encode()):08x}"
-
-
-def _remove(folder: str) -> None:
-    with suppress(OSError):
-        for name in os.listdir(folder):
-            os.unlink(os.path.join(folder, name))
-        os.rmdir(folder)
-
-
-# -- after a death -----------------------------------------------------------------------------------------------------
-
-
-def sweep(layout: Layout, worker: str, boot: str) -> None:
-    """Delete what a worker that died in this boot left; the caller holds the lock of its name.
-
-    Raises:
-        OSError: the disk refused to sync the outcomes that the held files vouch for; they stay.
-    """
-    for name in os.listdir(layout.workers):
-        found = _FOLDER.fullmatch(name)
-        if found and found[1] == worker and found[2] in (None, _short(boot)):
-            folder = os.path.join(layout.workers, name)
-            if found[2]:
-                files.sync_all(folder)
-            _remove(folder)
-
-
-def restore(layout: Layout, boot: str) -> int:
-    """After a power cut: put back the jobs whose outcome did not reach the disk; returns how many.
-
-    Raises:
-        OSError: the disk refused; what is left stays for the next time.
-    """
-    old = [
-        os.path.join(layout.workers, name)
-        for name in os.listdir(layout.workers)
-        if (found := _FOLDER.fullmatch(name)) and found[2] not in (None, _short(boot))
-    ]
-    mark = os.path.join(layout.data, "boot")
-    if not old and (_marked(mark) == boot or not _claimed(layout)):
-        return 0
-    lock = Lock.acquire(os.path.join(layout.data, "restore.lock"), patience=60)
-    if lock is None:
-        return 0
-    try:
-        if _marked(mark) != boot:
-            _clear_beside_claims(layout)
-        restored = _restore(layout, old)
-        files.replace(mark, boot.encode())
-        return restored
-    finally:
-        lock.release()
-
-
-def _marked(path: str) -> str | None:
-    """The boot in which the spool was last put right after a power cut, if it was one."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _clear_beside_claims(layout: Layout) -> None:
-    """Delete outcomes whose names reached the disk and whose bytes did not, where the job is claimed still."""
-    for path in _claimed(layout):
-        job = _read(path)
-        if job is not None:
-            job.id = os.path.basename(path)[: -len(".json")]
-            if not is_settled(layout, job, but=path):
-                _clear_torn(layout, job, but=path)
-
-
-def _claimed(layout: Layout) -> list[str]:
-    """Every claimed job's file."""
-    with suppress(FileNotFoundError), os.scandir(layout.processing) as workers:
-        return [
-            os.path.join(worker.path, name)
-            for worker in workers
-            if worker.is_dir(follow_symlinks=False)
-            for name in os.listdir(worker.path)
-            if name.endswith(".json") and not name.startswith(".")
-        ]
-    return []
-
-
-def _restore(layout: Layout, folders: list[str]) -> int:
-    latest: dict[str, tuple[Job, str]] = {}
-    for folder in folders:
-        for name in os.listdir(folder) if os.path.isdir(folder) else []:
-            path = os.path.join(folder, name)
-            job = _read(path)
-            if job is not None:
-                job.id = name.rpartition("~")[0]
-                known = latest.get(job.id)
-                if known is None or job.runs > known[0].runs:
-                    latest[job.id] = (job, path)
-    lost = [(job, path) for job, path in latest.values() if not is_settled(layout, job)]
-    for job, path in lost:
-        _clear_torn(layout, job)
-        files.move_to_free_name(path, layout.pending, f"{job.id}.json")
-    files.sync_folder(layout.pending)
-    for folder in folders:
-        _remove(folder)
-    return len(lost)
-
-
-def is_settled(layout: Layout, claimed: Job, *, but: str | None = None) -> bool:
-    """Whether a later copy of a claimed job lies somewhere: one that knows of more runs.
-
-    A stranger's file of the same id does not, and proves nothing. `but` is a path that does not count.
-    """
-    for path in _places(layout, claimed.id or ""):
-        other = _read(path) if path != but else None
-        if other is not None and other.id in (None, claimed.id) and other.continues(claimed):
-            return True
-    return False
-
-
-def _clear_torn(layout: Layout, claimed: Job, *, but: str | None = None) -> None:
-    """Delete what a power cut left of an outcome under the job's name.
-
-    It is not whole, or it is what the recycled file held before: another job, or this one at an earlier time.
-    """
-    for path in _places(layout, claimed.id or ""):
-        if path != but and os.path.lexists(path):
-            other = _read(path)
-            if other is None or other.id not in (None, claimed.id) or claimed.continues(other):
-                os.unlink(path)
-
-
-def _places(layout: Layout, job_id: str) -> list[str]:
-    """Where the file of a job can lie."""
-    folders = [layout.done, layout.dead, layout.pending]
-    with suppress(OSError), os.scandir(layout.processing) as workers:
-        folders += [worker.path for worker in workers]
-    return [os.path.join(folder, f"{job_id}.json") for folder in folders]
-
-
-def _read(path: str) -> Job | None:
-    try:
-        return jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
-    except (files.Unfit, InvalidJob, OSError):
-        return None

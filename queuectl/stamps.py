@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from queuectl.index import Index
+    from queuectl.index_file import IndexFile
 
 YOUNG = 25_000_000
 """Nanoseconds: older kernels stamp files with a clock that ticks every 4 to 10 ms, so a second change within a tick
@@ -142,7 +142,7 @@ class Moving:
 
     __slots__ = ("_before", "_begun", "_index", "_places")
 
-    def __init__(self, index: Index, places: tuple[str, ...]) -> None:
+    def __init__(self, index: IndexFile, places: tuple[str, ...]) -> None:
         self._index = index
         self._places = places
         self._before: list[tuple[int, int] | None] = []

@@ -24,8 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from queuectl.hand_moves import HandMoves
     from queuectl.job import Job
-    from queuectl.moves import Mover
     from queuectl.prepare import Prepared
     from queuectl.row import Row
 
@@ -45,7 +45,7 @@ class UniqueKeys:
         mover: whose jobs they are.
     """
 
-    def __init__(self, mover: Mover) -> None:
+    def __init__(self, mover: HandMoves) -> None:
         self._mover = mover
         self._layout, self._index = mover.layout, mover.index
         self._deciding = False
@@ -201,7 +201,7 @@ class UniqueKeys:
         Args:
             mine: the path of the one that was claimed to be run.
         """
-        from queuectl import claims, spares
+        from queuectl import claims, held
 
         for worker, names in claims.by_worker(self._layout).items():
             for name in names:
@@ -215,7 +215,7 @@ class UniqueKeys:
                     job = jobs.parse(data)
                     job.id = name.removesuffix(".json")
                     # Of one that has just ended, the claimed file may lie there yet.
-                    if job.unique == key and not spares.is_settled(self._layout, job, but=path):
+                    if job.unique == key and not held.is_settled(self._layout, job, but=path):
                         self._index.put_behind(key)
                         return True
         return False

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import attempt, expiry, guard, hand, pause, recover
+from queuectl import attempt, expiry, guard, hand, held, pause, recover
 from queuectl.boot import boot_id
 from queuectl.chores import Chores
 from queuectl.errors import QueuectlError, SpoolError
@@ -23,7 +23,7 @@ from queuectl.rest import TICK, Rest
 from queuectl.room import Room
 from queuectl.runner import Ending, LocalRunner, Outcome
 from queuectl.seat import Seat
-from queuectl.spares import Spares, sweep
+from queuectl.spares import Spares
 from queuectl.trouble import Troubles
 from queuectl.wake import Bell, FolderWatch
 
@@ -253,7 +253,7 @@ class Worker:
             self._chores.begin(self._seat.after if self._seat else None)
             self._intake.refresh()  # again: the chores may have found reason to doubt the index
             recover.leftovers(self.layout, self._mover, self._settings, self.name, self._troubles.say_once)
-            sweep(self.layout, self.name, self._index.boot)
+            held.sweep(self.layout, self.name, self._index.boot)
             os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)
 
     def _next(self) -> Claim | None:

@@ -66,6 +66,7 @@ FLOORS = {
     "inserting": 3,
     "lot": 0,
     "index": 3,
+    "index_file": 3,
     "new_spool": 3,
     "foreign": 3,
     "storm": 3,
@@ -77,7 +78,9 @@ FLOORS = {
     "amend": 3,
     "move_table": 2,
     "spares": 3,
+    "held": 3,
     "hand_moves": 3,
+    "entry_moves": 3,
     "moves": 3,
     "templates": 1,
     "whole": 4,
@@ -124,7 +127,7 @@ ONLY_IN = {
     "yaml": {"config_file", "cli"},
     "prometheus_client": {"metrics"},
 }
-MOVERS = {"files", "moves", "spares"}
+MOVERS = {"files", "moves", "entry_moves", "spares"}
 MOVING = {"rename", "renames", "replace", "link"}
 HEAVY = {
     "rich",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queuectl import Spool, files, spares
+from queuectl import Spool, files, held, spares
 from queuectl.owner import Lock
 
 from support import drop_bytes, load, wait_until
@@ -27,9 +27,9 @@ def spool(spool_dir: Path) -> Spool:
     return made
 
 
-def held(spool_dir: Path, boot: str) -> Path:
+def held_folder(spool_dir: Path, boot: str) -> Path:
     """A folder with one held file, as a worker of that boot leaves it."""
-    folder = spool_dir / "data" / "workers" / f"worker-7.held.{spares._short(boot)}.1"
+    folder = spool_dir / "data" / "workers" / f"worker-7.held.{held.short(boot)}.1"
     folder.mkdir()
     (folder / "a~0.json").write_bytes(JOB)
     return folder
@@ -79,9 +79,9 @@ def test_a_held_file_is_not_written_before_its_sync_is_back(
 
 def test_held_files_of_this_boot_say_nothing_about_power(spool: Spool, spool_dir: Path) -> None:
     """No page was lost since: a job restored from one of them would run again."""
-    folder = held(spool_dir, "boot")
+    folder = held_folder(spool_dir, "boot")
 
-    assert spares.restore(spool.layout, "boot") == 0
+    assert held.restore(spool.layout, "boot") == 0
 
     assert folder.exists()
     assert not list((spool_dir / "pending").iterdir())
@@ -89,12 +89,12 @@ def test_held_files_of_this_boot_say_nothing_about_power(spool: Spool, spool_dir
 
 def test_held_files_of_another_boot_are_not_swept(spool: Spool, spool_dir: Path) -> None:
     """They go only once it is known that the outcomes have reached the disk."""
-    folder = held(spool_dir, "boot")
+    folder = held_folder(spool_dir, "boot")
 
-    spares.sweep(spool.layout, "worker-7", "another boot")
+    held.sweep(spool.layout, "worker-7", "another boot")
 
     assert (folder / "a~0.json").read_bytes() == JOB
-    assert spares.restore(spool.layout, "another boot") == 1
+    assert held.restore(spool.layout, "another boot") == 1
     assert os.listdir(spool_dir / "pending") == ["a.json"]
 
 
@@ -165,10 +165,10 @@ def test_an_outcome_too_long_for_the_disk_leaves_its_output_out(
 
 def test_one_process_restores_at_a_time(spool: Spool, spool_dir: Path) -> None:
     """Two that put the same job back would put it back twice; who waits finds nothing left to do."""
-    held(spool_dir, "another boot")
+    held_folder(spool_dir, "another boot")
     lock = Lock.acquire(str(spool_dir / "data" / "restore.lock"))
     assert lock
-    thread = threading.Thread(target=spares.restore, args=(spool.layout, "boot"))
+    thread = threading.Thread(target=held.restore, args=(spool.layout, "boot"))
     thread.start()
     thread.join(0.4)
     early = os.listdir(spool_dir / "pending")

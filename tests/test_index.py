@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl import Spool, index, schema
+from queuectl import Spool, index_file, schema
 from queuectl.errors import DuplicateId
 from queuectl.fields import STATES
 from queuectl.index import Index, values_of
@@ -309,7 +309,7 @@ def test_an_index_that_stays_locked_keeps_no_question_from_its_answer(
 ) -> None:
     """After its patience a command reads the folders itself; jobs are queued and run without the index, too."""
     expected = fill(spool_dir)
-    monkeypatch.setattr(index, "BUSY", 0.2)
+    monkeypatch.setattr(index_file, "BUSY", 0.2)
     holder = hold(spool_dir)
     try:
         drop(spool_dir, "dropped", command="true")

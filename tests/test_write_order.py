@@ -18,7 +18,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("descriptors are named by /proc", allow_module_level=True)
 
-from queuectl import Spool, Worker, aside, config, files, packing, recover, spares
+from queuectl import Spool, Worker, aside, config, files, held, packing, recover, spares
 from queuectl.config import Settings
 from queuectl.errors import SpoolError
 from queuectl.runner import Ending, LocalRunner, Outcome
@@ -185,7 +185,7 @@ def test_a_claimed_file_is_held_until_its_outcome_is_synced(
     mine.flush()
     wait_until(lambda: list((spool_dir / "data" / "workers").glob("worker-0.spare.*")))
 
-    held = f"data/workers/worker-0.held.{spares._short('boot')}.1"
+    batch = f"data/workers/worker-0.held.{held.short('boot')}.1"
     synced = (
         ["sync all"]
         if at_once
@@ -193,12 +193,12 @@ def test_a_claimed_file_is_held_until_its_outcome_is_synced(
     )
     assert recorder.take() == [
         "tmp/SCRATCH -> done/a.json",
-        f"processing/worker-0/a.json -> {held}/a~0.json",
+        f"processing/worker-0/a.json -> {batch}/a~0.json",
         "tmp/SCRATCH -> done/b.json",
-        f"processing/worker-0/b.json -> {held}/b~1.json",
+        f"processing/worker-0/b.json -> {batch}/b~1.json",
         *synced,
-        f"delete {held}/b~1.json",
-        f"{held} -> data/workers/worker-0.spare.1",
+        f"delete {batch}/b~1.json",
+        f"{batch} -> data/workers/worker-0.spare.1",
     ]
     mine.close()
 
@@ -308,12 +308,12 @@ def test_a_copy_left_by_a_crash_goes_only_when_the_later_one_is_synced(
 
 def test_held_files_of_a_dead_worker_go_only_when_all_is_synced(spool: Spool, recorder: Recorder) -> None:
     """They vouch for outcomes that may not be on the disk."""
-    folder = spool_of(spool) / "data" / "workers" / f"worker-7.held.{spares._short('boot')}.1"
+    folder = spool_of(spool) / "data" / "workers" / f"worker-7.held.{held.short('boot')}.1"
     folder.mkdir()
     (folder / "a~0.json").write_text("{}")
     recorder.take()
 
-    spares.sweep(spool.layout, "worker-7", "boot")
+    held.sweep(spool.layout, "worker-7", "boot")
 
     events = recorder.take()
     assert events[0] == "sync all"
@@ -332,7 +332,7 @@ def test_after_a_power_cut_a_job_is_back_on_the_disk_before_its_held_copies_go(
     (folder / "a~1.json").write_bytes((folder / "a~0.json").read_bytes())
     recorder.take()
 
-    assert spares.restore(spool.layout, "boot") == 1
+    assert held.restore(spool.layout, "boot") == 1
 
     events = recorder.take()
     moved = next(number for number, event in enumerate(events) if event.endswith("-> pending/a.json"))

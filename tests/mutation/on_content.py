@@ -13,7 +13,7 @@ _BOUNDS = "tests/test_bounds.py::test_"
 MIRROR = (
     Mutant(
         "index: writes go into a file that is gone",
-        "index.py",
+        "index_file.py",
         '        if not self._is_the_file_there():\n            self.broken = "the index file was replaced"\n            return False\n',
         "",
         ("tests/test_belief.py::test_nothing_is_written_into_a_file_that_is_gone",),
@@ -34,7 +34,7 @@ MIRROR = (
     ),
     Mutant(
         "index: what a replaced file was told is forgotten",
-        "index.py",
+        "index_file.py",
         "        self._untold.update(places)\n",
         "",
         ("tests/test_belief.py::test_a_move_told_to_a_file_that_was_replaced_is_found",),
@@ -104,7 +104,7 @@ MIRROR = (
     ),
     Mutant(
         "index: damage is no reason to begin anew",
-        "index.py",
+        "index_file.py",
         "            self._start_over()\n            trusted = False\n",
         "            raise\n",
         ("tests/test_belief.py::test_a_damaged_file_makes_room_for_a_new_one",),

@@ -136,7 +136,7 @@ KEYS = (
     Mutant(
         "unique: what has just ended still runs",
         "unique.py",
-        "if job.unique == key and not spares.is_settled(self._layout, job, but=path):",
+        "if job.unique == key and not held.is_settled(self._layout, job, but=path):",
         "if job.unique == key:",
         (f"{_UNIQUE}the_next_one_starts_as_soon_as_the_key_is_free",),
     ),

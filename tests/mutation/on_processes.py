@@ -129,7 +129,7 @@ LOCKS = (
     ),
     Mutant(
         "lock: all restore at once",
-        "spares.py",
+        "held.py",
         'lock = Lock.acquire(os.path.join(layout.data, "restore.lock"), patience=60)',
         'lock = Lock.acquire(os.path.join(layout.data, f"restore.{os.getpid()}"), patience=60)',
         ("tests/test_held_files.py::test_one_process_restores_at_a_time",),
@@ -156,22 +156,22 @@ LOCKS = (
 IDENTITY = (
     Mutant(
         "boot: the index of another boot is believed",
-        "index.py",
+        "index_file.py",
         'self.meta("schema") == SCHEMA and self.meta("boot") == self.boot',
         'self.meta("schema") == SCHEMA',
         (f"{_INDEX}an_index_from_before_the_boot_is_not_believed",),
     ),
     Mutant(
         "boot: held files of this boot are restored",
-        "spares.py",
-        "(found := _FOLDER.fullmatch(name)) and found[2] not in (None, _short(boot))",
+        "held.py",
+        "(found := _FOLDER.fullmatch(name)) and found[2] not in (None, short(boot))",
         "(found := _FOLDER.fullmatch(name)) and found[2]",
         ("tests/test_held_files.py",),
     ),
     Mutant(
         "boot: held files of another boot are swept",
-        "spares.py",
-        "found[1] == worker and found[2] in (None, _short(boot))",
+        "held.py",
+        "found[1] == worker and found[2] in (None, short(boot))",
         "found[1] == worker",
         ("tests/test_held_files.py",),
     ),

@@ -56,7 +56,7 @@ TRUST = (
     ),
     Mutant(
         "enqueue: what runs is said to be refused",
-        "moves.py",
+        "entry_moves.py",
         "        if left:\n            raise QueuedUnsafely",
         "        if False:\n            raise QueuedUnsafely",
         (f"{_DISK}what_a_worker_took_before_the_disk_refused_is_not_said_to_be_refused[one]",),
@@ -126,7 +126,7 @@ TRUST = (
     ),
     Mutant(
         "chores: the file knows all",
-        "index.py",
+        "index_file.py",
         "        self._untold.update((PENDING, DONE, DEAD))\n",
         "",
         (f"{_CHORES}what_was_moved_meanwhile_is_found_when_it_returns",),
