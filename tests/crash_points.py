@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import filelock  # noqa: F401  loaded before the first fork, as are the others
 import psutil  # noqa: F401
 
-from queuectl import Spool, Worker, attempt, files, index, pool, recover, seat, spares  # noqa: F401
+from queuectl import Spool, Worker, attempt, files, held, index_file, pool, recover, seat, spares  # noqa: F401
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,14 +118,13 @@ def _die_at(number: int, spool: Path, act: Callable[[Path], None]) -> None:
         return rename(*args)
 
     files._renameat2 = renameat2
-    execute = index.Index._attempt
+    end = index_file.IndexFile.end_moving
 
-    def commit(self: index.Index, statement: str, values: Any = ()) -> bool:
-        if statement == "COMMIT":
-            step(statement)
-        return execute(self, statement, values)
+    def commit(self: index_file.IndexFile, *, well: bool) -> None:
+        step("COMMIT")
+        end(self, well=well)
 
-    index.Index._attempt = commit  # type: ignore[method-assign]
+    index_file.IndexFile.end_moving = commit  # type: ignore[method-assign]
     sys.addaudithook(hook)
     act(spool)
 

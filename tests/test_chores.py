@@ -262,7 +262,8 @@ def test_the_last_move_of_a_worker_that_died_is_found(
     if not stopped:
         drain(spool_dir)
 
-    wait_until(lambda: cli("list", "--state", "done").stdout == "job - completed - true\n")
+    # A colleague that has come to rest meanwhile looks at everything within half a minute.
+    wait_until(lambda: cli("list", "--state", "done").stdout == "job - completed - true\n", timeout=45)
 
 
 # -- doubt -------------------------------------------------------------------------------------------------------------
