@@ -180,12 +180,17 @@ def replace(path: str, data: bytes) -> None:
     scratch = os.path.join(folder, f".{token()}.tmp")
     write_new(scratch, data, sync=True)
     try:
-        os.replace(scratch, path)
+        put_over(scratch, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(scratch)
         raise
     sync_folder(folder)
+
+
+def put_over(scratch: str, path: str) -> None:
+    """Give a synced file of ours the name of one that we own by name."""
+    os.replace(scratch, path)
 
 
 def set_aside(path: str, aside: str) -> None:

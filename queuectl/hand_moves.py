@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from queuectl import files
 from queuectl import job as jobs
@@ -16,7 +16,7 @@ from queuectl.row import Row, invalid_row, is_file_of, micros, row_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from queuectl.index import Index
@@ -92,17 +92,21 @@ class HandMoves:
         source = os.path.join(self.layout.root, row.place, row.name)
         try:
             # All in one transaction: of two who send it back at once, one would make a second job of it. The folders'
-            # times are carried along only around the rename, or a drop could slip in unseen beside the slow sync.
-            with self.index.moving():
+            # times are carried along only around the renames, or a drop could slip in unseen beside the slow sync.
+            with self.index.moving(), self._scratch() as scratch:
+                was = files.mark_of(os.lstat(source))
                 job = changed(self._read_dead(source), changes)
                 job.id = job.id or row.id
                 if job.id != row.id:
                     self.refuse_taken(job.id)
                 job.renew(self.now())
                 job.updated_at = self.now()
-                # First mended where it lies, then moved: at no moment are there two.
-                files.replace(source, job.to_bytes())
+                files.write_new(scratch, job.to_bytes(), sync=True)
                 with self.index.moving(DEAD, PENDING):
+                    if files.mark_of(os.lstat(source)) != was:
+                        raise _just_moved(row)
+                    # First mended where it lies, then moved: at no moment are there two.
+                    files.put_over(scratch, source)
                     name = files.move_to_free_name(source, self.layout.pending, f"{job.id}.json")
                     self._tell_renewed(job, row, name)
             files.sync_folder(self.layout.pending)
@@ -116,6 +120,16 @@ class HandMoves:
         with suppress(OSError):
             os.unlink(source + ".reason")
         return job
+
+    @contextmanager
+    def _scratch(self) -> Iterator[str]:
+        """A name for a file that is written before anybody may see it; what lies there in the end goes."""
+        path = os.path.join(self.layout.tmp, f".{files.token()}.tmp")
+        try:
+            yield path
+        finally:
+            with suppress(OSError):
+                os.unlink(path)
 
     def read_dead(self, row: Row) -> bytes:
         """The file of a dead job, whatever it holds.
@@ -214,7 +228,10 @@ class HandMoves:
         source = os.path.join(self.layout.pending, row.name)
         try:
             with self.index.moving(DEAD):
-                name = files.move_to_free_name(source, self.layout.dead, f"{row.id}.json")
+                # pending/ would be compared with the index again for each of a thousand jobs that are given up. Its
+                # time is carried along only around the rename, or a drop could slip in unseen beside the slow sync.
+                with self.index.carrying(PENDING):
+                    name = files.move_to_free_name(source, self.layout.dead, f"{row.id}.json")
                 target = os.path.join(self.layout.dead, name)
                 try:
                     job = jobs.parse(files.read_plain(target, jobs.READ_LIMIT)[0])

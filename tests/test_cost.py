@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -79,3 +79,32 @@ def test_a_job_waits_for_no_disk_and_changes_three_names(filled: Path, tmp_path:
     assert (
         3 * len(rounds) <= renames <= 3 * len(rounds) + 2
     )  # now and then a folder of held files gets its name
+
+
+def test_many_jobs_given_up_or_sent_back_compare_no_folder(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at a whole folder for each of them made five thousand retries a matter of a minute."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+    ids = list(spool.enqueue_many({"command": "true"} for _ in range(20)))
+    looks: list[str] = []
+    scan = spool._intake.scan
+
+    def watched(place: str, **how: Any) -> Any:
+        looks.append(place)
+        return scan(place, **how)
+
+    monkeypatch.setattr(spool._intake, "scan", watched)
+
+    for job_id in ids:
+        spool.hold(job_id)
+    for job_id in ids:
+        spool.set(job_id, priority=9)
+    for job_id in ids:
+        spool.cancel(job_id)
+    for job_id in ids:
+        spool.retry(job_id)
+
+    assert looks == []
+    assert [row.priority for row in spool.list("pending")] == [9] * 20

@@ -9,7 +9,7 @@ import pytest
 
 from queuectl import Spool, files
 from queuectl.config import Settings
-from queuectl.errors import DuplicateId
+from queuectl.errors import DuplicateId, MoveError
 
 from support import drain, drop, load
 
@@ -169,3 +169,31 @@ def test_a_job_taken_back_is_no_duplicate_of_its_own_claim(
     [row] = spool.list()
     assert (row.id, row.state, row.place) == ("job1", "pending", "pending")
     assert list((spool_dir / "dead").iterdir()) == []
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_dead_job_that_goes_or_changes_while_it_is_sent_back_is_left_alone(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch, deleted: bool
+) -> None:
+    """The disk takes its time over the mended file; what a person does to the job meanwhile is not undone."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    spool.cancel("a")
+    path = spool_dir / "dead" / "a.json"
+    edited = path.read_bytes().replace(b'"true"', b'"false"')
+    write = files.write_new
+
+    def slow(*given: Any, **how: Any) -> Any:
+        written = write(*given, **how)
+        path.unlink()
+        if not deleted:
+            path.write_bytes(edited)
+        return written
+
+    monkeypatch.setattr(files, "write_new", slow)
+    with pytest.raises(MoveError):
+        spool.retry("a")
+
+    assert list((spool_dir / "pending").glob("*.json")) == []
+    assert not path.exists() if deleted else path.read_bytes() == edited
+    assert [name for name in os.listdir(spool_dir / "tmp") if name.endswith(".tmp")] == []

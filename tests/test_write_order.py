@@ -228,8 +228,7 @@ def test_back_from_dead_is_mended_where_it_lies_then_moved_then_synced(
     spool.retry("a")
 
     assert recorder.take() == [
-        "sync dead/SCRATCH", "dead/SCRATCH -> dead/a.json", "sync dead",
-        "dead/a.json -> pending/a.json", "sync pending", "sync dead",
+        "sync tmp/SCRATCH", "tmp/SCRATCH -> dead/a.json", "dead/a.json -> pending/a.json", "sync pending", "sync dead",
     ]  # fmt: skip
 
 

@@ -285,9 +285,23 @@ ORDERS = (
     Mutant(
         "order: a retry moves first and mends then",
         "hand_moves.py",
-        "                files.replace(source, job.to_bytes())\n                with self.index.moving(DEAD, PENDING):",
-        "                with self.index.moving(DEAD, PENDING):",
+        "                    files.put_over(scratch, source)\n",
+        "",
         (_RETRY, "tests/test_cli_dlq.py::test_retry_gives_fresh_attempts_and_keeps_the_history"),
+    ),
+    Mutant(
+        "order: a retry brings back what was deleted meanwhile",
+        "hand_moves.py",
+        "                    if files.mark_of(os.lstat(source)) != was:\n                        raise _just_moved(row)\n",
+        "",
+        ("tests/test_one_id.py::test_a_dead_job_that_goes_or_changes_while_it_is_sent_back_is_left_alone",),
+    ),
+    Mutant(
+        "cost: each job that is given up has pending/ compared",
+        "hand_moves.py",
+        "                with self.index.carrying(PENDING):\n                    name",
+        "                if True:\n                    name",
+        ("tests/test_cost.py::test_many_jobs_given_up_or_sent_back_compare_no_folder",),
     ),
     Mutant(
         "order: held copies push one another out",
