@@ -90,7 +90,7 @@ class HandMoves:
 
         check("requeue", row.id, row.state, "pending")
         source = os.path.join(self.layout.root, row.place, row.name)
-        try:
+        with _worded("move back", row, source):
             # All in one transaction: of two who send it back at once, one would make a second job of it. The folders'
             # times are carried along only around the renames, or a drop could slip in unseen beside the slow sync.
             with self.index.moving(), self._scratch() as scratch:
@@ -111,12 +111,6 @@ class HandMoves:
                     self._tell_renewed(job, row, name)
             files.sync_folder(self.layout.pending)
             files.sync_folder(self.layout.dead)
-        except files.Unfit as error:
-            raise InvalidJob(str(error)) from None
-        except FileNotFoundError:
-            raise _just_moved(row) from None
-        except OSError as error:
-            raise SpoolError.from_os("move back", source, error) from None
         with suppress(OSError):
             os.unlink(source + ".reason")
         return job
@@ -172,27 +166,20 @@ class HandMoves:
         job.id = job.id or row.id
         if job.id != row.id and row.command:
             raise InvalidJob("cannot be changed: it names the job's files", field="id")
-        try:
-            with self.index.moving():
-                if job.id != row.id:
-                    self.refuse_taken(job.id)
-                if self._read_dead(path) != before:
-                    raise _just_moved(row)
-                job.state, job.updated_at = "dead", self.now()
-                job.last_error = job.last_error or (row.last_error and f"Mended; it was: {row.last_error}")
-                with self.index.moving(DEAD):
-                    files.replace(path, job.to_bytes())
-                    now, status = micros(job.updated_at), os.stat(path)
-                    new = row_of(job, DEAD, row.name, status, state="dead", arrived=row.arrived, now=now)
-                    if row.id != job.id:
-                        self.index.drop(row.id)
-                    self.index.put(new)
-        except files.Unfit as error:
-            raise InvalidJob(str(error)) from None
-        except FileNotFoundError:
-            raise _just_moved(row) from None
-        except OSError as error:
-            raise SpoolError.from_os("change", path, error) from None
+        with _worded("change", row, path), self.index.moving():
+            if job.id != row.id:
+                self.refuse_taken(job.id)
+            if self._read_dead(path) != before:
+                raise _just_moved(row)
+            job.state, job.updated_at = "dead", self.now()
+            job.last_error = job.last_error or (row.last_error and f"Mended; it was: {row.last_error}")
+            with self.index.moving(DEAD):
+                files.replace(path, job.to_bytes())
+                now, status = micros(job.updated_at), os.stat(path)
+                new = row_of(job, DEAD, row.name, status, state="dead", arrived=row.arrived, now=now)
+                if row.id != job.id:
+                    self.index.drop(row.id)
+                self.index.put(new)
         with suppress(OSError):
             os.unlink(path + ".reason")
         return job
@@ -226,34 +213,27 @@ class HandMoves:
         """
         check("bury", row.id, row.state, "dead")
         source = os.path.join(self.layout.pending, row.name)
-        try:
-            with self.index.moving(DEAD):
-                # pending/ would be compared with the index again for each of a thousand jobs that are given up. Its
-                # time is carried along only around the rename, or a drop could slip in unseen beside the slow sync.
-                with self.index.carrying(PENDING):
-                    name = files.move_to_free_name(source, self.layout.dead, f"{row.id}.json")
-                target = os.path.join(self.layout.dead, name)
-                try:
-                    job = jobs.parse(files.read_plain(target, jobs.READ_LIMIT)[0])
-                    if not if_still(job):
-                        raise _just_moved(row)
-                    job.id, job.state, job.last_error = row.id, "dead", reason
-                    job.hold = False  # or it would be held when it comes back
-                    job.updated_at = self.now()
-                    files.replace(target, job.to_bytes())
-                except (OSError, files.Unfit, InvalidJob, MoveError):
-                    # Refused means that nothing was done: it waits on.
-                    files.move_to_free_name(target, self.layout.pending, row.name)
-                    raise
-                status = os.stat(target)
-                now = micros(self.now())
-                self.index.put(row_of(job, DEAD, name, status, state="dead", arrived=row.arrived, now=now))
-        except FileNotFoundError:
-            raise _just_moved(row) from None
-        except files.Unfit as error:
-            raise InvalidJob(str(error)) from None
-        except OSError as error:
-            raise SpoolError.from_os("give up", source, error) from None
+        with _worded("give up", row, source), self.index.moving(DEAD):
+            # pending/ would be compared with the index again for each of a thousand jobs that are given up. Its
+            # time is carried along only around the rename, or a drop could slip in unseen beside the slow sync.
+            with self.index.carrying(PENDING):
+                name = files.move_to_free_name(source, self.layout.dead, f"{row.id}.json")
+            target = os.path.join(self.layout.dead, name)
+            try:
+                job = jobs.parse(files.read_plain(target, jobs.READ_LIMIT)[0])
+                if not if_still(job):
+                    raise _just_moved(row)
+                job.id, job.state, job.last_error = row.id, "dead", reason
+                job.hold = False  # or it would be held when it comes back
+                job.updated_at = self.now()
+                files.replace(target, job.to_bytes())
+            except (OSError, files.Unfit, InvalidJob, MoveError):
+                # Refused means that nothing was done: it waits on.
+                files.move_to_free_name(target, self.layout.pending, row.name)
+                raise
+            status = os.stat(target)
+            now = micros(self.now())
+            self.index.put(row_of(job, DEAD, name, status, state="dead", arrived=row.arrived, now=now))
 
     def bury_file(
         self, path: str, job_id: str, reason: str, *, judged: os.stat_result | None = None
@@ -304,6 +284,19 @@ class HandMoves:
         with suppress(FileNotFoundError):
             os.unlink(path + ".reason")
         return True
+
+
+@contextmanager
+def _worded(what: str, row: Row, path: str) -> Iterator[None]:
+    """Say in our own words what the disk refuses, or the file does not allow."""
+    try:
+        yield
+    except files.Unfit as error:
+        raise InvalidJob(str(error)) from None
+    except FileNotFoundError:
+        raise _just_moved(row) from None
+    except OSError as error:
+        raise SpoolError.from_os(what, path, error) from None
 
 
 def _is_as_known(row: Row, path: str) -> bool:

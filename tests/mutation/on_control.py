@@ -63,8 +63,8 @@ CONTROL = (
     Mutant(
         "bury: a hold outlives a cancel",
         "hand_moves.py",
-        "                    job.hold = False",
-        "                    pass",
+        "                job.hold = False",
+        "                pass",
         (f"{_HOLD}held_job_that_was_cancelled_runs_when_it_is_retried",),
     ),
     Mutant(

@@ -299,8 +299,8 @@ ORDERS = (
     Mutant(
         "cost: each job that is given up has pending/ compared",
         "hand_moves.py",
-        "                with self.index.carrying(PENDING):\n                    name",
-        "                if True:\n                    name",
+        "            with self.index.carrying(PENDING):\n                name = files.move_to_free_name(source, self.layout.dead",
+        "            if True:\n                name = files.move_to_free_name(source, self.layout.dead",
         ("tests/test_cost.py::test_many_jobs_given_up_or_sent_back_compare_no_folder",),
     ),
     Mutant(

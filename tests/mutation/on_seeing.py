@@ -22,8 +22,8 @@ LETTERS = (
     Mutant(
         "dlq: an edit lands on what has changed meanwhile",
         "hand_moves.py",
-        "                if self._read_dead(path) != before:\n                    raise _just_moved(row)\n",
-        "                self._read_dead(path)\n",
+        "            if self._read_dead(path) != before:\n                raise _just_moved(row)\n",
+        "            self._read_dead(path)\n",
         (f"{_LETTER}file_that_changed_meanwhile_is_not_overwritten",),
     ),
     Mutant(
