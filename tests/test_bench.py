@@ -15,7 +15,7 @@ import support
 
 TOP = Path(__file__).parent.parent
 ROWS = {
-    "drain": 8,
+    "drain": 12,
     "sleepers": 2,
     "latency": 8,
     "enqueue": 5,

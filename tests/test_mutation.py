@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
+from typing import TYPE_CHECKING
 
+import psutil
 import pytest
-from mutation.run import TOP, mutate, try_all
+from mutation.run import REAPER, TOP, mutate, try_all
 from mutation.table import MUTANTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FULL = bool(os.environ.get("QUEUECTL_FULL"))
 SEED = int(os.environ.get("QUEUECTL_SEED") or random.randrange(1 << 30))
@@ -30,6 +37,19 @@ def test_every_mutant_can_be_made() -> None:
                 wrong.append(f"{mutant.name}: there is no {test}")
     assert not wrong, "\n".join(wrong)
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to an ancestor")
+def test_what_a_mutant_leaves_running_is_ended(tmp_path: Path) -> None:
+    """A job that hears no TERM, in a session of its own, with nothing in its environment, and with no parent any more."""
+    job = f"trap '' TERM; while :; do touch {tmp_path}/alive; sleep 0.02; done"
+    leave = f'env -i setsid sh -c "{job}" >/dev/null 2>&1 & until [ -e {tmp_path}/alive ]; do sleep 0.01; done; exit 3'
+
+    done = subprocess.run([sys.executable, str(REAPER), "sh", "-c", leave], check=False, timeout=20)
+
+    assert done.returncode == 3
+    alive = [one.info["cmdline"] for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"]]
+    assert [words for words in alive if any(str(tmp_path) in word for word in words)] == []
 
 
 @pytest.mark.slow

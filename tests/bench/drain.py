@@ -6,6 +6,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from .bare import Bare
 from .ours import InProcess
 from .place import box, wait_for
 from .race import COMMANDS, WORKERS, race
@@ -22,13 +23,13 @@ NAP = 0.05
 
 
 def drain(scale: Scale, folder: Path) -> None:
-    """(e) Short jobs with two workers against `xargs -P2 sh -c`, in turn."""
-    ours, theirs = InProcess(), Xargs()
+    """(e) Short jobs with two workers against `xargs -P2 sh -c`, in turn, and against a loop that keeps no promise."""
+    ours, bare, theirs = InProcess(), Bare(), Xargs()
     rows = []
     for command in COMMANDS:
-        results = race([theirs, ours], folder, command, scale.drain, scale.laps)
+        results = race([theirs, ours, bare], folder, command, scale.drain, scale.laps)
         rates = {name: _rates(result) for name, result in results.items()}
-        for peer in (ours, theirs):
+        for peer in (ours, bare, theirs):
             shown = Samples(rates[peer.name]).shown("/s")
             rows.append([f"`{command}`, {peer.name}", *shown, ratios(rates[peer.name], rates[theirs.name])])
     table(f"(e) {scale.drain:,} short commands, {WORKERS} at a time", ("", *HEADS, "rate to xargs"), rows)

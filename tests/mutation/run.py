@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    import psutil
 
 TOP = Path(__file__).parent.parent.parent
+REAPER = Path(__file__).with_name("reaper.py")
 NEEDED = ("queuectl", "spool_example", "tests", "pyproject.toml", "README.md")
 LIMIT = 240
 """Seconds for the tests of one mutant; one that hangs has been noticed, too."""
@@ -138,7 +138,7 @@ def _test(
     Args:
         first: stop at the first one that fails.
     """
-    words = [sys.executable, "-m", "pytest", "-q", *(["-x"] if first else [])]
+    words = [sys.executable, str(REAPER), sys.executable, "-m", "pytest", "-q", *(["-x"] if first else [])]
     words += [
         "-p",
         "no:cacheprovider",
@@ -167,36 +167,10 @@ def _test(
         try:
             said, _ = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            process.kill()
+            process.terminate()
             said, _ = process.communicate()
             return None, said
-        finally:
-            _end(copy)
     return process.returncode, said
-
-
-def _end(copy: Path) -> None:
-    """End what the tests left running: under a mutant a worker may not be found by those who would stop it."""
-    import psutil
-
-    for _ in range(5):
-        left = [process for process in psutil.process_iter() if _is_of(process, f"{copy}{os.sep}")]
-        for process in left:
-            with suppress(psutil.Error):
-                process.kill()
-        if not left:
-            return
-        psutil.wait_procs(left, 2)
-
-
-def _is_of(process: psutil.Process, folder: str) -> bool:
-    import psutil
-
-    try:
-        named = [process.environ().get("QUEUECTL_SPOOL", ""), *process.cmdline()]
-        return process.pid != os.getpid() and any(folder in text for text in named)
-    except psutil.Error:
-        return False
 
 
 def _who_failed(said: str) -> str:
