@@ -222,7 +222,7 @@ class Intake:
             empty: the index knows of none of them.
         """
         known = {} if empty else self.index.marks_of(place, list(names))
-        changed = [name for name, mark in known.items() if mark[0] != names[name]]
+        changed = [name for name, inode in names.items() if name in known and known[name][0] != inode]
         new = [name for name in names if name not in known]
         if new or changed:
             self._reader.begin(micros(self.mover.now()), self._settings())
@@ -280,7 +280,7 @@ class Intake:
         after = ""
         while page := self.index.marks_at(PENDING, after, CHUNK):
             self._look_again([name for name, mark in page.items() if self._mark(name) != mark])
-            after = max(page)
+            after = next(reversed(page))
             yield
 
     def freshen(self, rows: list[Row]) -> bool:
