@@ -162,7 +162,7 @@ class Controls(Reports):
         """Have no worker start another job; what runs goes on. `paused` in the spool's folder says so.
 
         Args:
-            patience: seconds to wait for the workers to take notice, which takes them one as a rule.
+            patience: seconds to wait for the workers to take notice, which takes one inside a program up to one.
 
         Returns:
             the names of those that have not.
@@ -177,15 +177,15 @@ class Controls(Reports):
         return halt.pause(self.layout, reason, patience=patience)
 
     def resume(self) -> bool:
-        """Let the workers go on, within a second; False when the spool was not paused.
+        """Let the workers go on; False when the spool was not paused.
 
         Raises:
             SpoolError: the file cannot be removed.
         """
-        from queuectl import pause
+        from queuectl import halt
 
         self._refuse_root()
-        return pause.end(self.layout)
+        return halt.resume(self.layout)
 
     def drain(
         self,

@@ -24,11 +24,24 @@ def pause(layout: Layout, reason: str, *, patience: float) -> list[str]:
     Who comes later looks for the marker before it starts anything.
     """
     marker.begin(layout, reason)
+    seat.hurry(layout)
     end = time.monotonic() + patience
     deaf = [worker.name for worker in seat.living(layout)]
     while (deaf := [name for name in deaf if _may_start(layout, name)]) and time.monotonic() < end:
         time.sleep(_POLL)
     return deaf
+
+
+def resume(layout: Layout) -> bool:
+    """Let the workers go on; False when the spool was not paused.
+
+    Raises:
+        SpoolError: the file cannot be removed.
+    """
+    was_paused = marker.end(layout)
+    if was_paused:
+        seat.hurry(layout)
+    return was_paused
 
 
 def _may_start(layout: Layout, name: str) -> bool:
@@ -47,6 +60,7 @@ def drain(layout: Layout, reason: str, *, timeout: float | None, tell: Callable[
     began = time.monotonic()
     end = None if timeout is None else began + timeout
     marker.begin(layout, reason)
+    seat.hurry(layout)
     tell_at = began + _TELL_EVERY
     while True:
         # In this order: who has taken notice can have begun nothing since.

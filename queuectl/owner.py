@@ -222,3 +222,8 @@ def surely_gone(pid: int) -> bool:
 def nudge_signal() -> int | None:
     """The signal that makes a worker look at its stop file at once; None where there is none to send."""
     return None if sys.platform == "win32" else signal.SIGTERM
+
+
+def hurry_signal() -> int | None:
+    """The signal that makes a worker look at once for a cancel or a pause; None where there is none to send."""
+    return None if sys.platform == "win32" else signal.SIGUSR1

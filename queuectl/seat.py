@@ -24,7 +24,7 @@ import orjson
 
 from queuectl import files, run_file, times
 from queuectl.errors import SpoolError
-from queuectl.owner import Identity, Lock, is_folder_held, is_held, nudge_signal, surely_gone
+from queuectl.owner import Identity, Lock, hurry_signal, is_folder_held, is_held, nudge_signal, surely_gone
 
 if TYPE_CHECKING:
     from queuectl.layout import Layout
@@ -88,8 +88,11 @@ class Seat:
                     raise SpoolError.from_os("look up this process for", name, error) from None
             number += 1
 
-    def introduce(self, mode: str) -> None:
+    def introduce(self, mode: str, *, hurries: bool = False) -> None:
         """Write the record, and forget notes that were meant for an earlier holder of the name.
+
+        Args:
+            hurries: it takes the signal of `hurry`, which would end any other process.
 
         Raises:
             SpoolError: the record or the folder cannot be written.
@@ -103,6 +106,7 @@ class Seat:
             "boot_id": self._me.boot,
             "started_at": times.iso(time.time()),
             "mode": mode,
+            "hurries": hurries,
         }
         try:
             for kind in ("stop", "cancel"):
@@ -306,8 +310,19 @@ def ask_to_stop(layout: Layout, name: str, *, force: bool) -> bool:
 
 
 def ask_to_cancel(layout: Layout, name: str, job_id: str) -> None:
-    """Leave the note that a worker's job is to be ended; it is read within a second."""
+    """Leave the note that a worker's job is to be ended, and have it read."""
     _leave_note(layout, name, "cancel", {"job": job_id})
+    hurry(layout, name)
+
+
+def hurry(layout: Layout, *some: str) -> None:
+    """Have workers look now for what they look for once a second, those that can be told; without names all."""
+    number = hurry_signal()
+    for name in some or names(layout):
+        record = _read(layout.worker_file(name, "json"))
+        identity = Identity.of(record)
+        if identity is not None and number is not None and record.get("hurries") is True:
+            identity.send(number)
 
 
 def _leave_note(layout: Layout, name: str, kind: str, note: dict[str, Any]) -> None:

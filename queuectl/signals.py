@@ -1,10 +1,14 @@
-"""What signals mean to a worker: TERM and Ctrl+C end it, HUP has it read its settings. Handlers only set flags."""
+"""What signals mean to a worker: TERM and Ctrl+C end it, HUP has it read its settings, USR1 has it look whether there
+is something new. Handlers only set flags.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 from typing import TYPE_CHECKING
+
+from queuectl.owner import hurry_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,10 +63,14 @@ def listen(worker: Worker, *, in_terminal: bool) -> None:
     signal.signal(signal.SIGINT, on_interrupt)
     signal.signal(signal.SIGTERM, lambda _number, _frame: worker.stop())
     on_hangup(Terminal(), reread=worker.read_settings, leave=worker.stop)
+    number = hurry_signal()
+    if number is not None:
+        signal.signal(number, lambda _number, _frame: worker.look_now())
+        worker.hurries = True
 
 
 def go_deaf() -> None:
     """Nothing is left to stop: a signal during the last steps of Python must not make a failure of a good end."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

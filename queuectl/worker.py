@@ -19,6 +19,7 @@ from queuectl.intake import Intake
 from queuectl.layout import Layout, default_root
 from queuectl.lookout import Lookout
 from queuectl.moves import Mover
+from queuectl.orders import Orders
 from queuectl.rest import TICK, Rest
 from queuectl.room import Room
 from queuectl.runner import Ending, LocalRunner, Outcome
@@ -67,7 +68,7 @@ class Worker:
         self._say = say or (lambda _: None)
         self._runner = runner or LocalRunner()
         self.bell = self._bell = Bell()
-        self._stopping = self._forced = False
+        self._orders = Orders(self._bell)
         self._in_force = InForce(self.layout, self._say, lambda fault: self._note("settings", fault))
         self._seat: Seat | None = None
         self._spares: Spares | None = None
@@ -86,8 +87,8 @@ class Worker:
         self._hand = self._new_hand()
         self._environment = attempt.clean_environment()
         self._next_tick = 0.0
-        self._is_over: Callable[[], bool] = lambda: False
         self.jobs_run = 0
+        self.hurries = False
 
     # -- for whoever holds it --------------------------------------------------------------------------------------
 
@@ -103,15 +104,16 @@ class Worker:
 
     def stop(self, *, force: bool = False) -> None:
         """Finish the job in hand and leave; with force, end that job and put it back. Safe in a signal handler."""
-        self._stopping = True
-        self._forced = self._forced or force
-        self._bell.ring()
+        self._orders.stop(force=force)
 
     def read_settings(self) -> None:
         """Read the settings now; a worker also does so within a second of each change. Safe in a signal handler."""
         self._in_force.read_again()
-        self._next_tick = 0.0
-        self._bell.ring()
+        self._orders.hurry()
+
+    def look_now(self) -> None:
+        """Look now for what is looked for once a second: a cancel, a pause, its end. Safe in a signal handler."""
+        self._orders.hurry()
 
     def leave_when(self, over: Callable[[], bool], told_by: int | None = None) -> None:
         """Leave, finishing the job in hand, once this says so; it is asked every second.
@@ -119,7 +121,7 @@ class Worker:
         Args:
             told_by: a descriptor that becomes readable then, so that a worker at rest need not wake to ask.
         """
-        self._is_over = over
+        self._orders.leave_when(over)
         self._rest.is_asked, self._rest.told_by = told_by is None, told_by
 
     def check(self) -> None:
@@ -141,7 +143,7 @@ class Worker:
         self.check()
         self._seat = Seat.take(self.layout)
         self._hand = self._new_hand()
-        self._seat.introduce(self._mode)
+        self._seat.introduce(self._mode, hurries=self.hurries)
 
     def _new_hand(self) -> hand.Hand:
         return hand.Hand(self._mover, self.name, self._lookout, self._room, self._in_force, self._say)
@@ -174,9 +176,9 @@ class Worker:
     def _loop(self) -> None:
         while True:
             self._tick()
-            if self._hand and (self._stopping or self._room.lacking):
+            if self._hand and (self._orders.stopping or self._room.lacking):
                 self._empty_hand()
-            if self._stopping:
+            if self._orders.stopping:
                 return
             claim = self._next()
             if self._troubles.fresh:
@@ -191,18 +193,19 @@ class Worker:
                 self._work(claim)
             elif self._drain and (self._room.by_hand or self._is_drained()):
                 return
-            elif not self._stopping:
+            elif not self._orders.stopping:
                 self._wait()
 
     def _tick(self, *, busy: bool = False) -> None:
         """What is looked at once a second, busy with a job or not."""
         now = time.monotonic()
-        if now < self._next_tick:
+        if now < self._next_tick and not self._orders.hurried:
             return
         self._next_tick = now + TICK
+        self._orders.hurried = False
         if not busy:
             self._rest.still.remember()
-        self._look_at_notes()
+        self._orders.look(self._seat)
         with self._troubles.outlive():
             if self._spares is not None:
                 self._spares.flush()  # or a long job would leave the outcomes before it unsynced
@@ -236,14 +239,6 @@ class Worker:
     def _say_pause(self, reason: str | None, line: str) -> None:
         self._note("paused", reason)
         self._say(line)
-
-    def _look_at_notes(self) -> None:
-        if self._is_over():
-            self._stopping = True
-        wanted = self._seat.stop_wanted() if self._seat else None
-        if wanted:
-            self._stopping = True
-            self._forced = self._forced or wanted == "force"
 
     def _take_back_own(self) -> None:
         """What an earlier holder of our name left behind is ours to free: we hold its lock."""
@@ -304,7 +299,7 @@ class Worker:
 
     def _doze(self, moment: float) -> None:
         """Sleep on while nothing has changed that a whole look would find."""
-        rang = self._rest.doze(lambda: moment - self._now(), lambda: self._stopping or self._is_over())
+        rang = self._rest.doze(lambda: moment - self._now(), lambda: self._orders.pressing)
         if rang is not None:
             self._next_tick = time.monotonic() + TICK if rang else 0.0
 
@@ -338,7 +333,7 @@ class Worker:
         with self._troubles.outlive():
             limit = self._settings.output_limit
             attempt.keep_output(self.layout, job, self.name, claim.outcome, limit=limit)
-        if self._hand.may_wait(claim) and not self._stopping:
+        if self._hand.may_wait(claim) and not self._orders.stopping:
             self._hand.lay_aside(claim)
             if self._watch.heard:
                 self._lookout.take_named()  # an urgent one may be the next
@@ -363,7 +358,7 @@ class Worker:
         worth_noting = time.monotonic() + TICK / 4
         long_at = time.monotonic() + hand.LONG if self._hand else math.inf
         while True:
-            if self._forced:
+            if self._orders.forced:
                 running.cancel(Ending.STOPPED)
             look = running.next_look()
             until = min(self._next_tick, long_at, math.inf if look is None else look)
@@ -376,7 +371,7 @@ class Worker:
                 self._empty_hand(busy=True)
                 self._say_started(claim)
             self._lookout.take_named(meanwhile=True)  # the job's end is looked at next
-            if time.monotonic() >= self._next_tick:
+            if self._orders.hurried or time.monotonic() >= self._next_tick:
                 self._tick(busy=True)
                 if not noted and time.monotonic() >= worth_noting:
                     noted = True
@@ -385,8 +380,8 @@ class Worker:
                 if self._seat and self._seat.cancel_wanted(claim.job.id or ""):
                     running.cancel(Ending.CANCELLED)
                     self._seat.forget_cancel()
-            elif self._stopping and not self._forced:
-                self._look_at_notes()
+            elif self._orders.stopping and not self._orders.forced:
+                self._orders.look(self._seat)
 
     def _settle(self, claim: Claim) -> bool:
         """Record an outcome, and those that have waited for it; claim the next jobs. False: it was taken away."""
@@ -399,7 +394,7 @@ class Worker:
 
     def _take_beside(self) -> None:
         """Take the next jobs in the transaction that ends these, unless something has dropped in meanwhile."""
-        if not (self._stopping or self._hand.ready) and self._index.usable and self._lookout.calm():
+        if not (self._orders.stopping or self._hand.ready) and self._index.usable and self._lookout.calm():
             self._lookout.news = False
             self._hand.take()
 
@@ -423,10 +418,10 @@ class Worker:
 
     def _wait_out_trouble(self) -> bool:
         """Let a disk that refuses have time; False: an outcome that cannot be recorded is given up."""
-        if not self._forced:
+        if not self._orders.forced:
             self._bell.wait(TROUBLE_PAUSE)
-            self._look_at_notes()
-        return not self._forced
+            self._orders.look(self._seat)
+        return not self._orders.forced
 
     def _give_back(self, claim: Claim, error: QueuectlError) -> None:
         self._empty_hand()
@@ -435,6 +430,6 @@ class Worker:
             with suppress(OSError):
                 self._mover.release(claim)
             self._bell.wait(TROUBLE_PAUSE)
-            self._look_at_notes()
-            if self._stopping:
+            self._orders.look(self._seat)
+            if self._orders.stopping:
                 return

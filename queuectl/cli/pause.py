@@ -35,8 +35,8 @@ _reason = click.option(
 def pause_command(session: Session, reason: str) -> None:
     """Have no worker start another job. Jobs that run go on, and new ones may be queued.
 
-    When this returns, each worker has taken notice, which takes a second at most. It holds for workers that are
-    started later, and over restarts of the machine, until `queuectl resume`.
+    When this returns, each worker has taken notice. It holds for workers that are started later, and over restarts
+    of the machine, until `queuectl resume`.
     """
     spool = session.spool
     deaf = spool.pause(reason)
@@ -56,7 +56,7 @@ def pause_command(session: Session, reason: str) -> None:
 )
 @click.pass_obj
 def resume_command(session: Session) -> None:
-    """Let the workers go on, within a second. A spool that is not paused stays as it is."""
+    """Let the workers go on. A spool that is not paused stays as it is."""
     was = session.spool.resume()
     if session.json:
         render.json_value({"paused": None, "resumed": was})

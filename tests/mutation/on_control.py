@@ -5,6 +5,7 @@ from __future__ import annotations
 from .run import Mutant
 
 _HOLD = "tests/test_hold.py::test_"
+_ORDERS = "tests/test_orders.py::test_"
 _PAUSE = "tests/test_pause.py::test_"
 _SET = "tests/test_set.py::test_"
 _EDIT = "tests/test_edit.py::test_"
@@ -84,8 +85,8 @@ CONTROL = (
     Mutant(
         "worker: what was claimed ahead is started in a paused spool",
         "worker.py",
-        "(self._stopping or self._room.lacking)",
-        "self._stopping",
+        "(self._orders.stopping or self._room.lacking)",
+        "self._orders.stopping",
         (f"{_PAUSE}job_claimed_ahead_is_put_back",),
     ),
     Mutant(
@@ -94,6 +95,48 @@ CONTROL = (
         "(self._room.by_hand or self._is_drained())",
         "self._is_drained()",
         (f"{_PAUSE}worker_that_is_to_leave_when_done_leaves_a_paused_spool",),
+    ),
+    Mutant(
+        "orders: a worker that is told to look does so at its next look",
+        "worker.py",
+        "        if now < self._next_tick and not self._orders.hurried:",
+        "        if now < self._next_tick:",
+        (f"{_ORDERS}pause_and_its_end_reach_an_idle_worker_at_once",),
+    ),
+    Mutant(
+        "orders: a busy worker looks for a cancel at its next look",
+        "worker.py",
+        "            if self._orders.hurried or time.monotonic() >= self._next_tick:",
+        "            if time.monotonic() >= self._next_tick:",
+        (f"{_ORDERS}cancel_ends_a_running_job_at_once",),
+    ),
+    Mutant(
+        "orders: nobody is told of a cancel",
+        "seat.py",
+        "    hurry(layout, name)\n",
+        "",
+        (f"{_ORDERS}cancel_ends_a_running_job_at_once",),
+    ),
+    Mutant(
+        "orders: the end of a pause is not told",
+        "halt.py",
+        "    if was_paused:\n        seat.hurry(layout)\n",
+        "",
+        (f"{_ORDERS}pause_and_its_end_reach_an_idle_worker_at_once",),
+    ),
+    Mutant(
+        "orders: a worker that would die of the signal gets it",
+        "seat.py",
+        ' and record.get("hurries") is True:',
+        ":",
+        (f"{_ORDERS}only_the_worker_itself_is_signalled[an older worker]",),
+    ),
+    Mutant(
+        "orders: a worker in a program gets the signal",
+        "seat.py",
+        '            "hurries": hurries,',
+        '            "hurries": True,',
+        (f"{_ORDERS}worker_in_a_program_gets_no_signal",),
     ),
     Mutant(
         "pause: nobody is waited for",

@@ -85,15 +85,15 @@ HAND = (
     Mutant(
         "hand: a worker that stops keeps what it has not begun",
         "worker.py",
-        "            if self._hand and (self._stopping or self._room.lacking):",
+        "            if self._hand and (self._orders.stopping or self._room.lacking):",
         "            if self._hand and self._room.lacking:",
         (_STOPS,),
     ),
     Mutant(
         "hand: a paused worker goes on with what it has claimed",
         "worker.py",
-        "            if self._hand and (self._stopping or self._room.lacking):",
-        "            if self._hand and self._stopping:",
+        "            if self._hand and (self._orders.stopping or self._room.lacking):",
+        "            if self._hand and self._orders.stopping:",
         (_STOPS,),
     ),
     Mutant(
