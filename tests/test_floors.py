@@ -94,6 +94,7 @@ FLOORS = {
     "retention": 4,
     "incoming": 3,
     "in_force": 3,
+    "orders": 3,
     "lookout": 4,
     "hand": 4,
     "rest": 4,
