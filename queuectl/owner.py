@@ -65,7 +65,16 @@ class Lock:
         Raises:
             OSError: it is not there, or folders cannot be locked here (Windows, some network shares).
         """
-        fd = os.open(path, os.O_RDONLY | files.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0))
+        return cls.on(path, getattr(os, "O_DIRECTORY", 0))
+
+    @classmethod
+    def on(cls, path: str, flags: int) -> Lock | None:
+        """Take the lock on what is there, opened for reading only, or None when another holds it.
+
+        Raises:
+            OSError: it is not there, or cannot be locked.
+        """
+        fd = os.open(path, os.O_RDONLY | files.O_CLOEXEC | flags)
         try:
             taken = _take(fd)
         except BaseException:
@@ -111,7 +120,12 @@ def is_held(path: str) -> bool:
     """Whether any process holds the lock. A missing lock file is held by nobody."""
     if not os.path.exists(path):
         return False
-    lock = Lock.acquire(path)
+    try:
+        lock = Lock.acquire(path)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        lock = Lock.on(path, getattr(os, "O_NOFOLLOW", 0))  # who may only read may look, too
     if lock is None:
         return True
     lock.release()
@@ -132,7 +146,7 @@ def is_folder_held(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A process beyond doubt: its number, when it started, and in which boot."""
+    """A process beyond doubt: its number, when it started (see `start_of`), and in which boot."""
 
     pid: int
     started: float
@@ -145,12 +159,10 @@ class Identity:
         Raises:
             OSError: the system would not say when it started.
         """
-        import psutil
-
-        try:
-            return cls(os.getpid(), psutil.Process().create_time(), boot_id())
-        except psutil.Error as error:
-            raise OSError(errno.EACCES, f"no look at this process: {error}") from None
+        started = start_of(os.getpid())
+        if started is None:
+            raise OSError(errno.EACCES, "no look at this process")
+        return cls(os.getpid(), started, boot_id())
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Identity | None:
@@ -162,17 +174,10 @@ class Identity:
 
     def is_running(self) -> bool:
         """Whether exactly this process lives."""
-        import psutil
-
         if self.boot != boot_id():
             return False
-        try:
-            process = psutil.Process(self.pid)
-            return (
-                abs(process.create_time() - self.started) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
-            )
-        except psutil.Error:
-            return False
+        started = start_of(self.pid)
+        return started is not None and abs(started - self.started) < 0.05
 
     def send(self, number: int) -> bool:
         """Signal exactly this process; False when it is gone. Never signals a stranger who got its number."""
@@ -194,6 +199,33 @@ class Identity:
         return True
 
 
+def start_of(pid: int) -> float | None:
+    """When a process started; None for one that is not there, or is dead and only not collected yet.
+
+    On Linux in ticks since the boot. Seconds by the clock would be others after each step of that: no worker could be
+    stopped on a machine whose clock is set some moments after the boot.
+    """
+    if sys.platform == "linux":
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                words = file.read().rpartition(b") ")[2].split()
+            return None if words[0] in _DEAD else float(words[_START])
+        except (OSError, IndexError, ValueError):
+            return None
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.Error:
+        return None
+
+
+_DEAD = (b"Z", b"X")
+_START = 19
+"""Word of /proc/PID/stat behind the name: proc(5) numbers the start 22, counting from the pid."""
+
+
 def _kill(pid: int, number: int) -> bool:
     try:
         os.kill(pid, number)
@@ -209,7 +241,7 @@ def surely_gone(pid: int) -> bool:
     if sys.platform == "win32" or pid <= 0:
         return False
     with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b") ")[2][:1] in (b"Z", b"X")
+        return file.read().rpartition(b") ")[2][:1] in _DEAD
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -9,12 +9,12 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
-from queuectl import Spool, attempt, files, recover, run_file
+from queuectl import Spool, Worker, attempt, files, owner, recover, run_file
 from queuectl.boot import boot_id
 from queuectl.config import Settings
 from queuectl.errors import SpoolError
@@ -28,7 +28,6 @@ from support import drop, finished, load, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -76,24 +75,26 @@ def test_a_stop_note_is_for_one_process(seat: Seat) -> None:
     assert answers == ["graceful", None, None, "force"]
 
 
-def test_a_cancel_note_is_for_one_job(seat: Seat) -> None:
-    """One that came too late must not end the next job."""
-    leave_note(seat, "cancel", job="a")
+def test_a_cancel_note_is_for_one_run(seat: Seat) -> None:
+    """One that came too late must not end the next job, nor another run of the same."""
+    leave_note(seat, "cancel", job="a", run="1.5")
 
-    assert seat.cancel_wanted("a")
-    assert not seat.cancel_wanted("b")
+    assert seat.cancel_wanted("a", "1.5")
+    assert not seat.cancel_wanted("a", "2.5")
+    assert not seat.cancel_wanted("b", "1.5")
 
 
-def test_notes_for_an_earlier_holder_are_gone(seat: Seat) -> None:
-    """Whoever takes a name begins without them."""
-    leave_note(seat, "stop", pid=1)
-    leave_note(seat, "cancel", job="a")
+def test_notes_for_an_earlier_holder_are_gone(spool_dir: Path) -> None:
+    """Whoever takes a name begins without them; a cancel has been heeded by then."""
+    layout = Layout(spool_dir)
+    layout.create()
+    notes = [Path(layout.worker_file("worker-0", kind)) for kind in ("stop", "cancel")]
+    for note in notes:
+        note.write_text('{"job": "a", "run": "1.5", "pid": 1}')
 
-    seat.introduce("program")
+    Worker(spool_dir, drain=True).run()
 
-    assert not [
-        kind for kind in ("stop", "cancel") if os.path.exists(seat.layout.worker_file(seat.name, kind))
-    ]
+    assert not any(note.exists() for note in notes)
 
 
 def test_a_lock_that_is_given_back_is_free_at_once(tmp_path: Path) -> None:
@@ -253,11 +254,8 @@ def test_a_worker_that_cannot_learn_who_it_is_says_so(
     layout = Layout(spool_dir)
     layout.create()
 
-    def refuse(_: object) -> float:
-        raise psutil.AccessDenied(os.getpid())
-
     with monkeypatch.context() as patch:
-        patch.setattr(psutil.Process, "create_time", refuse)
+        patch.setattr(owner, "start_of", lambda _: None)
         with pytest.raises(SpoolError, match="cannot look up this process for worker-0"):
             Seat.take(layout)
     assert not is_held(layout.worker_file("worker-0", "lock"))

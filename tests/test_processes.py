@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from queuectl import Spool
+from queuectl.owner import start_of
 
 from support import drop, drop_bytes, end_workers, finished, load, processes_of, run_cli, wait_until, where_is
 
@@ -415,9 +416,9 @@ def test_a_foreign_pid_in_a_workers_record_is_not_signalled(
     genuine = record_path.read_text()
     record = {**json.loads(genuine), "pid": bystander.pid}
     if wrong == "pid and start":
-        record["process_started"] = psutil.Process(bystander.pid).create_time() - 60
+        record["process_started"] = (start_of(bystander.pid) or 0) - 60
     elif wrong == "pid and boot":
-        record["process_started"] = psutil.Process(bystander.pid).create_time()
+        record["process_started"] = start_of(bystander.pid) or 0
         record["boot_id"] = "00000000-0000-0000-0000-000000000000"
     drop(spool_dir, "job", command="sleep 60", timeout=0)
     wait_until(lambda: where_is(spool_dir, "job") == ["processing/worker-0"])
