@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from queuectl import files, retry, run_file, times
@@ -134,6 +133,9 @@ def keep_output(layout: Layout, job: Job, worker: str, outcome: Outcome | None, 
     Args:
         outcome: how the run ended; None: its worker died.
         limit: bytes of each stream that the record repeats.
+
+    Raises:
+        OSError: a file cannot be moved; the record has the end of it all the same.
     """
     # What a process of the run may still write to must not serve the next run.
     retire = outcome is None or outcome.leftovers > 0
@@ -142,15 +144,22 @@ def keep_output(layout: Layout, job: Job, worker: str, outcome: Outcome | None, 
         return
     run = run_number(job)
     parts = []
+    refused: OSError | None = None
     for stream in ("out", "err"):
-        source = layout.worker_file(worker, stream)
-        with suppress(FileNotFoundError):
+        source, target = layout.worker_file(worker, stream), layout.log_file(job.id or "", run, stream)
+        try:
             if os.stat(source).st_size:
                 parts.append(tail(source, limit, whole=f"queuectl logs {job.id}"))
-                _shelve(source, layout.log_file(job.id or "", run, stream))
+                _shelve(source, target)
             elif retire:
-                _shelve(source, layout.log_file(job.id or "", run, stream))
+                _shelve(source, target)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            refused = OSError(error.errno, error.strerror, target)
     job.output = _joined(parts)
+    if refused is not None:
+        raise refused
 
 
 def recall_output(layout: Layout, job: Job, *, limit: int) -> None:
@@ -169,10 +178,21 @@ def _joined(parts: Sequence[str]) -> str:
 
 def _shelve(source: str, target: str) -> None:
     try:
-        files.move(source, target)
+        _move(source, target)
     except FileExistsError:
         # The log of a job of that name that somebody deleted by hand, or of this run before a crash.
         os.unlink(target)
+        files.move(source, target)
+
+
+def _move(source: str, target: str) -> None:
+    try:
+        files.move(source, target)
+    except FileNotFoundError:
+        folder = os.path.dirname(target)
+        if os.path.isdir(folder) or not os.path.lexists(source):
+            raise
+        os.mkdir(folder, 0o700)  # somebody deleted it
         files.move(source, target)
 
 
@@ -273,14 +293,18 @@ def ended_line(job: Job, outcome: Outcome, state: str) -> str:
     return f"{line}\n  execution time {outcome.duration:.3f}s{code}"
 
 
-def record_crash(job: Job, worker: str, *, now: float, limit: int) -> str:
-    """Write down that a worker died with the job in hand; returns the new state.
+def record_cancel(job: Job, worker: str, *, now: float, ran: bool) -> None:
+    """Write down that a job was cancelled whose worker died before it could end it.
 
-    It is no attempt, as the command is not to blame. A job that takes its workers down with it is stopped after
-    `limit` deaths in a row.
+    Args:
+        ran: the worker had begun it.
     """
-    job.crashes += 1
-    error = f"{worker} died while running it"
+    if ran:
+        _add_interrupted(job, worker, now, "Cancelled")
+    job.worker, job.last_error, job.finished_at, job.next_retry_at = worker, "Cancelled", now, None
+
+
+def _add_interrupted(job: Job, worker: str, now: float, error: str) -> None:
     job.add_run(
         {
             "run": run_number(job),
@@ -291,6 +315,17 @@ def record_crash(job: Job, worker: str, *, now: float, limit: int) -> str:
             "error": error,
         }
     )
+
+
+def record_crash(job: Job, worker: str, *, now: float, limit: int) -> str:
+    """Write down that a worker died with the job in hand; returns the new state.
+
+    It is no attempt, as the command is not to blame. A job that takes its workers down with it is stopped after
+    `limit` deaths in a row.
+    """
+    job.crashes += 1
+    error = f"{worker} died while running it"
+    _add_interrupted(job, worker, now, error)
     job.worker = worker
     if job.on_crash == "dead":
         job.last_error = f"{error}; on_crash is dead, so it is not run again"

@@ -89,6 +89,8 @@ def mirror(layout: Layout, index: Index, now: float) -> None:
         for name in here.get(place, set()) - names:
             _add(layout, index, place, name, now)
         for name in names - here.get(place, set()):
+            if os.path.lexists(os.path.join(layout.root, place, name)):
+                continue  # claimed since the folder was listed
             with index.write():
                 index.drop_if_at(name.removesuffix(".json"), place, name)
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _TO_END = 30.0
 """Seconds, beyond the grace, that a cancelled job is given to be over."""
 
+_HEEDED = 0.1
+"""Seconds that a cancelled job which runs is waited for: most end at once."""
+
 _IN_HAND, _IN_HAND_PAUSE = 2.0, 0.005
 """Seconds that a job which a worker has claimed and not begun is waited for, and between two looks."""
 
@@ -112,13 +115,26 @@ class Controls(Reports):
         row = self._once_begun(job_id)
         if row.state == "processing":
             seat.ask_to_cancel(self.layout, _worker_of(row), job_id)
-            return "ending"
+            row = self._once_heeded(row)
+            if row.state not in ("pending", "failed"):
+                return "ending"
         check("bury", row.id, row.state, "dead")
         self._mover.bury(row, "Cancelled")
         return "cancelled"
 
+    def _once_heeded(self, row: Row) -> Row:
+        """The row of a job that a worker was told to end, a moment later: it may have failed by itself just before."""
+        end = time.monotonic() + _HEEDED
+        path = os.path.join(self.layout.root, row.place, f"{row.id}.json")
+        while os.path.lexists(path):
+            if time.monotonic() > end:
+                return row
+            time.sleep(_IN_HAND_PAUSE)
+        self.refresh()
+        return self._ask(lambda: self._index.get(row.id)) or row
+
     def _once_begun(self, job_id: str) -> Row:
-        """The row of a job that no worker has merely in hand: such a one is begun or put back in a moment."""
+        """The row of a job that no worker has merely in hand: such a one is begun, put back or recorded in a moment."""
         from queuectl import run_file
 
         end = time.monotonic() + _IN_HAND
@@ -126,7 +142,7 @@ class Controls(Reports):
             self.refresh()
             row = self._find(job_id)
             signed = run_file.read(self.layout, _worker_of(row)) if row.state == "processing" else None
-            if not (signed and signed.never_began(job_id, self._index.boot)) or time.monotonic() > end:
+            if signed is None or signed.job_id == job_id or time.monotonic() > end:
                 return row
             time.sleep(_IN_HAND_PAUSE)
 

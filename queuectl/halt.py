@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl import pause as marker
@@ -45,10 +46,14 @@ def resume(layout: Layout) -> bool:
 
 
 def _may_start(layout: Layout, name: str) -> bool:
-    """Whether a worker lives and does not know yet."""
-    if (seat.look(layout, name).paused or "").startswith(marker.BY_HAND):
+    """Whether a worker lives and does not know yet. That it knew of an earlier pause means nothing."""
+    found = None
+    with suppress(OSError):
+        found = marker.read(layout)
+    if found is not None and seat.look(layout, name).pause_seen == found.mark:
         return False
-    return any(worker.name == name and not worker.stopping for worker in seat.living(layout))
+    # Nor does one know that is told to stop: it may not have read that yet.
+    return any(worker.name == name for worker in seat.living(layout))
 
 
 def drain(layout: Layout, reason: str, *, timeout: float | None, tell: Callable[[list[str]], None]) -> None:

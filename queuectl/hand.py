@@ -10,12 +10,15 @@ A job that takes longer ends this at once: what has not begun goes back, and oth
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl import attempt, run_file
+from queuectl.errors import QueuectlError
 from queuectl.row import micros
 from queuectl.runner import Ending
 
@@ -181,7 +184,8 @@ class Hand:
         while self._unread:
             self.read()
         while len(self.ready) > but:
-            self._mover.release(self.ready[-1])
+            if os.path.lexists(self.ready[-1].path):  # or somebody took it away
+                self._mover.release(self.ready[-1])
             self.ready.pop()
 
     # -- putting away ----------------------------------------------------------------------------------------------
@@ -221,12 +225,24 @@ class Hand:
             except (sqlite3.Error, MemoryError, OSError) as error:
                 if not isinstance(error, OSError):
                     self._index.broken = str(error) or "no memory"
+                elif isinstance(error, FileNotFoundError) and self._make_folders():
+                    continue
                 if self.over and not told:
                     reason = (getattr(error, "strerror", None) or str(error) or "no memory").lower()
                     self._say(f"cannot record the outcome of {self.over[0].job.id} yet: {reason}")
                     told = True
                 if self.over and not patience():
                     return
+
+    def _make_folders(self) -> bool:
+        """Make the spool's folders again if somebody deleted one; False when none was missing, or none can be made."""
+        layout = self._mover.layout
+        if all(os.path.isdir(path) for path in (layout.pending, layout.done, layout.dead, layout.tmp)):
+            return False
+        with suppress(QueuectlError):
+            layout.create()
+            return True
+        return False
 
     def put_away(self, spares: Spares | None, then: Callable[[], None] | None = None) -> None:
         """Record outcomes: of all that are over, or of the first where all together were refused.

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+import time
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import files
+from queuectl import aside, files, run_file
 from queuectl import job as jobs
 from queuectl.errors import InvalidJob
 from queuectl.owner import Lock
@@ -50,6 +52,8 @@ def sweep(layout: Layout, worker: str, boot: str) -> None:
             if found[2]:
                 files.sync_all(folder)
             remove(folder)
+    with suppress(OSError):
+        os.unlink(layout.worker_file(worker, "reserve"))
 
 
 def restore(layout: Layout, boot: str) -> int:
@@ -63,15 +67,16 @@ def restore(layout: Layout, boot: str) -> int:
         for name in os.listdir(layout.workers)
         if (found := _FOLDER.fullmatch(name)) and found[2] not in (None, short(boot))
     ]
+    # Made by the first look of each boot, whatever there is to put right: a claim of this boot is no sign of a cut.
     mark = os.path.join(layout.data, "boot")
-    if not old and (_marked(mark) == boot or not _claimed(layout)):
+    if not old and _marked(mark) == boot:
         return 0
     lock = Lock.acquire(os.path.join(layout.data, "restore.lock"), patience=60)
     if lock is None:
         return 0
     try:
         if _marked(mark) != boot:
-            _clear_beside_claims(layout)
+            _clear_beside_claims(layout, boot)
         restored = _restore(layout, old)
         files.replace(mark, boot.encode())
         return restored
@@ -80,7 +85,7 @@ def restore(layout: Layout, boot: str) -> int:
 
 
 def _marked(path: str) -> str | None:
-    """The boot in which the spool was last put right after a power cut, if it was one."""
+    """The boot in which the spool was last looked at for what a power cut left."""
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
@@ -88,9 +93,12 @@ def _marked(path: str) -> str | None:
         return None
 
 
-def _clear_beside_claims(layout: Layout) -> None:
-    """Delete outcomes whose names reached the disk and whose bytes did not, where the job is claimed still."""
+def _clear_beside_claims(layout: Layout, boot: str) -> None:
+    """Put aside outcomes whose names reached the disk and whose bytes did not, where the job is claimed still."""
     for path in _claimed(layout):
+        signed = run_file.read(layout, os.path.basename(os.path.dirname(path)))
+        if signed and signed.boot == boot:
+            continue  # its worker has run something in this boot, and had put right its folder before
         job = _read(path)
         if job is not None:
             job.id = os.path.basename(path)[: -len(".json")]
@@ -145,15 +153,25 @@ def is_settled(layout: Layout, claimed: Job, *, but: str | None = None) -> bool:
 
 
 def _clear_torn(layout: Layout, claimed: Job, *, but: str | None = None) -> None:
-    """Delete what a power cut left of an outcome under the job's name.
+    """Put aside what a power cut left of an outcome under the job's name; what is empty is deleted.
 
-    It is not whole, or it is what the recycled file held before: another job, or this one at an earlier time.
+    It is not whole, or it is what the recycled file held before: another job, or this one at an earlier time. But it
+    may be somebody's file as well, dropped under that name: nobody can tell.
+
+    Raises:
+        OSError: a file cannot be read or moved.
     """
+    why = f"found where an outcome of {claimed.id} belongs, which a power cut had kept from the disk"
     for path in _places(layout, claimed.id or ""):
-        if path != but and os.path.lexists(path):
-            other = _read(path)
-            if other is None or other.id not in (None, claimed.id) or claimed.continues(other):
+        with suppress(FileNotFoundError):
+            status = os.lstat(path)
+            other = None if path == but else _read(path)
+            if path == but or (other and other.id in (None, claimed.id) and not claimed.continues(other)):
+                continue
+            if stat.S_ISREG(status.st_mode) and not status.st_size:
                 os.unlink(path)
+            else:
+                aside.put(layout, path, why, inode=status.st_ino, now=time.time())
 
 
 def _places(layout: Layout, job_id: str) -> list[str]:
@@ -165,7 +183,12 @@ def _places(layout: Layout, job_id: str) -> list[str]:
 
 
 def _read(path: str) -> Job | None:
+    """The job in a file; None if it holds none, or is gone.
+
+    Raises:
+        OSError: it cannot be read, which says nothing about what it holds.
+    """
     try:
         return jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
-    except (files.Unfit, InvalidJob, OSError):
+    except (files.Unfit, InvalidJob, FileNotFoundError, NotADirectoryError):
         return None

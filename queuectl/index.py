@@ -40,7 +40,7 @@ _ENDED = f"""UPDATE jobs SET {", ".join(f"{c} = ?" for c in _OF_AN_END)}
  WHERE seq = ? AND id = ? AND ready_key IS NULL AND due IS NULL"""
 _ended = attrgetter(*_OF_AN_END, "seq", "id")
 _CLAIMED = """UPDATE jobs SET state = 'processing', place = ?, name = ?, ready_key = NULL, due = NULL, worker = ?
- WHERE seq = ?"""
+ WHERE seq = ? AND id = ?"""
 _UPDATE = f"UPDATE jobs SET {', '.join(f'{c} = ?' for c in COLUMNS if c != 'id')} WHERE id = ?"
 
 
@@ -119,7 +119,9 @@ class Index(IndexFile):
         if not (rows and self.usable):
             return
         try:
-            self.db.executemany(_CLAIMED, [(place, f"{row.id}.json", worker, row.seq) for row in rows])
+            self.db.executemany(
+                _CLAIMED, [(place, f"{row.id}.json", worker, row.seq, row.id) for row in rows]
+            )
         except sqlite3.Error as error:
             self.broken = str(error)
 

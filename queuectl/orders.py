@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from queuectl.runner import Ending
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from queuectl.moves import Claim
     from queuectl.seat import Seat
     from queuectl.wake import Bell
 
@@ -54,3 +57,12 @@ class Orders:
         if wanted or self._is_over():
             self.stopping = True
         self.forced = self.forced or wanted == "force"
+
+
+def heed_late_cancel(seat: Seat | None, claim: Claim) -> None:
+    """See that a job which failed by itself, just as somebody wanted it ended, is not tried again."""
+    outcome = claim.outcome
+    if outcome is None or seat is None or outcome.ending in (Ending.SUCCEEDED, Ending.CANCELLED):
+        return
+    if seat.cancel_wanted(claim.job.id or "", claim.run):
+        outcome.ending, outcome.error = Ending.CANCELLED, "Cancelled"

@@ -31,10 +31,12 @@ class Pause:
     Attributes:
         since: epoch seconds.
         reason: what stands in the file, on one line; may be empty.
+        mark: tells the file from one that was there before.
     """
 
     since: float
     reason: str
+    mark: str = ""
 
     @property
     def told(self) -> str:
@@ -64,18 +66,24 @@ def read(layout: Layout) -> Pause | None:
     reason = one_line(" ".join(text.split()))
     if len(reason) > REASON_LENGTH:
         reason = f"{reason[:REASON_LENGTH]}…"
-    return Pause(status.st_mtime, reason)
+    return Pause(status.st_mtime, reason, f"{status.st_ino}.{status.st_ctime_ns}")
 
 
 class Watch:
-    """Asked once a second by a worker."""
+    """Asked once a second by a worker.
+
+    Attributes:
+        seen: the mark of what was found; None if nothing was.
+    """
 
     def __init__(self, layout: Layout) -> None:
+        self.seen: str | None = None
         self._layout = layout
 
     def look(self) -> str | None:
         """Why nothing may be started, if the spool is paused."""
         found = read(self._layout)
+        self.seen = found.mark if found else None
         return found.told if found else None
 
 

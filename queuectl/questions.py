@@ -92,7 +92,11 @@ class Questions:
         self._intake.refresh()
 
     def reindex(self, progress: Callable[[int], None] | None = None) -> int:
-        """Make the index anew out of the folders; returns how many jobs there are."""
+        """Make the index anew out of the folders; returns how many jobs there are.
+
+        Raises:
+            SpoolError: the disk or the folder refuses it.
+        """
         self.layout.create()
         self._intake.report = progress
         import sqlite3
@@ -101,7 +105,10 @@ class Questions:
             return self._intake.rebuild()
         except sqlite3.DatabaseError as error:
             self._index.broken = str(error)  # damaged where it is only seen when it is emptied
+        try:
             return self._intake.rebuild()
+        except sqlite3.Error as error:
+            raise SpoolError(f"cannot make the index {self.layout.index} anew: {error}") from None
 
     def counts(self) -> dict[str, int]:
         """How many jobs are pending, processing, completed, failed and dead."""

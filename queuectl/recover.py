@@ -78,6 +78,8 @@ def bygone(layout: Layout, index: Index, *, mine: str) -> None:
         if lock is not None:
             try:
                 if not is_folder_held(layout.claims(worker)) and not claims.of(layout, worker):
+                    # What it held would bring back, after the next boot, a job that is deleted until then.
+                    sweep(layout, worker, index.boot)
                     _tidy(layout, index, worker)
             finally:
                 lock.release()
@@ -102,11 +104,16 @@ def mistrust(index: Index, began: float | None) -> None:
 
 def _tidy(layout: Layout, index: Index, worker: str) -> None:
     """Take down the name plate of a worker that is gone, once the index has heard of it."""
-    if not index.usable:
+    if not index.usable or claims.of(layout, worker):
         return
     mistrust(index, seat.look(layout, worker).started_at)
+    folder = layout.claims(worker)
     with suppress(OSError):
-        os.rmdir(layout.claims(worker))
+        for name in filter(files.is_scratch, os.listdir(folder)):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+    # Whatever becomes of its folder: as long as the plate is there, each look at it has all folders scanned.
+    with suppress(OSError):
         os.unlink(layout.worker_file(worker, "json"))
 
 
@@ -122,6 +129,8 @@ def leftovers(
         except OSError as error:
             # One file that cannot be dealt with must not keep the others from being freed.
             say(f"cannot take back {name} of {worker}: {(error.strerror or str(error)).lower()}")
+    if not claims.of(layout, worker):
+        seat.forget_cancel(layout, worker)
     return freed
 
 
@@ -137,7 +146,7 @@ def _free(
     except (files.Unfit, InvalidJob) as error:
         mover.bury_file(path, job_id, f"{error} (found in the folder of {worker}, which is gone)")
         return True
-    job.id = job_id
+    job.id, is_dated = job_id, job.created_at is not None
     if is_settled(layout, job, but=path):
         files.sync_all(layout.root)  # the later copy may not be on the disk yet
         os.unlink(path)
@@ -155,15 +164,47 @@ def _free(
         job.renew(row.arrived / 1e6)
     accept_as_indexed(job, row)
     claim = Claim(job, path, row)
-    if known and known.never_began(job_id, mover.index.boot):
+    never_began = bool(known and known.never_began(job_id, mover.index.boot))
+    over = _run_over(known, job, path, is_dated=is_dated)
+    if not over and seat.is_cancelled(
+        layout, worker, job_id, known.run if known and known.job_id == job_id else None
+    ):
+        if not never_began:
+            attempt.keep_output(layout, job, worker, None, limit=settings.output_limit)
+        attempt.record_cancel(job, worker, now=mover.now(), ran=not never_began)
+        mover.settle(claim, "dead")
+        say(f"dead {job_id}: {job.last_error}; {worker}, which ran it, is gone")
+        return True
+    if never_began:
         mover.release(claim)
         say(f"put back {job_id}: {worker} had not begun it")
         return True
     job.accept(settings)
-    state, line = _outcome(layout, mover, settings, worker, job, known)
+    state, line = _outcome(layout, mover, settings, worker, job, over)
     mover.settle(claim, state)
     say(line)
     return True
+
+
+def _run_over(
+    known: run_file.Signature | None, job: Job, path: str, *, is_dated: bool
+) -> run_file.Over | None:
+    """How the run of a claimed job ended, if its worker has written that down.
+
+    Args:
+        is_dated: its file says when the job was made. Else that stood in the index alone, and with another index its
+            run has another mark: then the number of the run counts, if that began after the claim.
+    """
+    if known is None:
+        return None
+    number = attempt.run_number(job)
+    over = known.over.get((job.id or "", run_file.mark(job, number)))
+    if over is None and not is_dated:
+        claimed_at = os.stat(path).st_ctime
+        for (job_id, run), one in known.over.items():
+            if job_id == job.id and run.partition(".")[0] == str(number) and claimed_at <= one.started_at:
+                return one
+    return over
 
 
 def _outcome(
@@ -172,10 +213,9 @@ def _outcome(
     settings: Settings,
     worker: str,
     job: Job,
-    known: run_file.Signature | None,
+    over: run_file.Over | None,
 ) -> tuple[str, str]:
     """Write into a job what became of its run; returns its new state, and what to say."""
-    over = known and known.over.get((job.id or "", run_file.mark(job, attempt.run_number(job))))
     if over:
         job.worker, job.started_at = worker, over.started_at
         attempt.recall_output(layout, job, limit=settings.output_limit)

@@ -5,7 +5,7 @@ Its files in data/workers/:
 - worker-0.lock: held as long as the worker lives, and never deleted
 - worker-0.json: who holds it, for people and for signals
 - worker-0.stop: "graceful" or "force", meant for exactly that process
-- worker-0.cancel: the id of the job that a person wants ended
+- worker-0.cancel: the job that a person wants ended, and which run of it
 - worker-0.run: the run lock, which the job's own processes hold too
 - worker-0.out, worker-0.err: what the job under way prints
 - worker-0.log: what a background worker says
@@ -36,7 +36,10 @@ _SECOND_LOOK = 0.15
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A living worker. Moments are epoch seconds; `polling`, `paused` and `settings` say what is amiss, and why."""
+    """A living worker. Moments are epoch seconds; `polling`, `paused` and `settings` say what is amiss, and why.
+
+    `pause_seen` is the mark of the pause that it obeys.
+    """
 
     name: str
     pid: int
@@ -48,6 +51,7 @@ class WorkerInfo:
     polling: str | None
     paused: str | None = None
     settings: str | None = None
+    pause_seen: str | None = None
 
 
 class Seat:
@@ -109,8 +113,7 @@ class Seat:
             "hurries": hurries,
         }
         try:
-            for kind in ("stop", "cancel"):
-                self._clear(kind)
+            self._clear("stop")  # a cancel is for whoever takes back what the earlier one left
             self._hold_folder()
             self._write()
         except OSError as error:
@@ -132,7 +135,8 @@ class Seat:
         Raises:
             OSError: the disk refused.
         """
-        if self._folder is not None and not self._folder.is_on(self.layout.claims(self.name)):
+        # It is missing where somebody was just asking for it when we took our place.
+        if self._folder is None or not self._folder.is_on(self.layout.claims(self.name)):
             self._hold_folder()
         path = self.layout.worker_file(self.name, "lock")
         if not self._lock.is_on(path):
@@ -166,14 +170,9 @@ class Seat:
             return "force" if note.get("how") == "force" else "graceful"
         return None
 
-    def cancel_wanted(self, job_id: str) -> bool:
-        """Whether somebody wants this job ended."""
-        path = self.layout.worker_file(self.name, "cancel")
-        return os.path.exists(path) and _read(path).get("job") == job_id
-
-    def forget_cancel(self) -> None:
-        """The job is over: the note has nothing more to say."""
-        self._clear("cancel")
+    def cancel_wanted(self, job_id: str, run: str) -> bool:
+        """Whether somebody wants this run of a job ended."""
+        return is_cancelled(self.layout, self.name, job_id, run)
 
     def _clear(self, kind: str) -> None:
         with suppress(FileNotFoundError):
@@ -269,6 +268,7 @@ def look(layout: Layout, name: str) -> WorkerInfo:
         polling=record.get("polling"),
         settings=record.get("settings"),
         paused=record.get("paused"),
+        pause_seen=record.get("pause_seen"),
     )
 
 
@@ -310,9 +310,33 @@ def ask_to_stop(layout: Layout, name: str, *, force: bool) -> bool:
 
 
 def ask_to_cancel(layout: Layout, name: str, job_id: str) -> None:
-    """Leave the note that a worker's job is to be ended, and have it read."""
-    _leave_note(layout, name, "cancel", {"job": job_id})
+    """Leave the note that a worker's job is to be ended, and have it read.
+
+    It names the run: one that comes too late must not end another run of the job, which nobody wants ended.
+    """
+    signed = run_file.read(layout, name)
+    run = signed.run if signed and signed.job_id == job_id else None
+    _leave_note(layout, name, "cancel", {"job": job_id, "run": run})
     hurry(layout, name)
+
+
+def is_cancelled(layout: Layout, name: str, job_id: str, run: str | None) -> bool:
+    """Whether somebody wants this run of a job ended, which the worker of this name has, or had when it died.
+
+    Args:
+        run: the mark of the run; None for one that never began.
+    """
+    path = layout.worker_file(name, "cancel")
+    if not os.path.exists(path):
+        return False
+    note = _read(path)
+    return note.get("job") == job_id and note.get("run") in (None, run)
+
+
+def forget_cancel(layout: Layout, name: str) -> None:
+    """Nothing is left of what the note is about. The caller holds the lock of the name."""
+    with suppress(OSError):
+        os.unlink(layout.worker_file(name, "cancel"))
 
 
 def hurry(layout: Layout, *some: str) -> None:

@@ -52,7 +52,12 @@ def beside(work: Callable[[Sequence[T]], list[Any]], items: Sequence[T]) -> Call
     if not _can_copy():
         return lambda: work(items)
     reading, writing = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:  # no memory, or as many processes as there may be
+        os.close(reading)
+        os.close(writing)
+        return lambda: work(items)
     if pid == 0:
         _answer(writing, work, items)
     os.close(writing)

@@ -19,7 +19,7 @@ from queuectl.intake import Intake
 from queuectl.layout import Layout, default_root
 from queuectl.lookout import Lookout
 from queuectl.moves import Mover
-from queuectl.orders import Orders
+from queuectl.orders import Orders, heed_late_cancel
 from queuectl.rest import TICK, Rest
 from queuectl.room import Room
 from queuectl.runner import Ending, LocalRunner, Outcome
@@ -77,7 +77,8 @@ class Worker:
         self._intake = Intake(self.layout, self._index, self._mover, self._in_force.look)
         self._watch = FolderWatch(self.layout.pending, self._bell)
         safe = guard.Watch(self.layout)
-        self._room = Room(self.layout.root, self._say_pause, safe.look, pause.Watch(self.layout).look)
+        self._pause = pause.Watch(self.layout)
+        self._room = Room(self.layout.root, self._say_pause, safe.look, self._pause.look)
         self._troubles = Troubles(self._say, self._index)
         self._lookout = Lookout(self.layout, self._intake, self._watch, self._troubles)
         self._drops = Drops(self._mover, self._troubles.say_once)
@@ -224,6 +225,7 @@ class Worker:
             self._chores.look(mine=self.name, settings=self._settings)
         with self._troubles.outlive():
             self._room.look(self._settings.min_free_space)
+            self._note("pause_seen", self._pause.seen)
         with self._troubles.outlive():
             if not self._room.lacking:
                 self._lookout.take_from_others(self._drops, self._settings, busy=busy)
@@ -259,7 +261,8 @@ class Worker:
             elif self._lookout.news:
                 self._lookout.news = False
                 self._hand.let_pass()
-        return self._hand.next() if self._hand.ready else None
+        # What could not be given back waits, too, while nothing may be started.
+        return self._hand.next() if self._hand.ready and not self._room.lacking else None
 
     def _fill_hand(self) -> None:
         # Of jobs that were claimed with those that are over the last may have expired, or been taken away.
@@ -330,6 +333,7 @@ class Worker:
             return
         self.jobs_run += 1
         claim.ended_at = self._now()
+        heed_late_cancel(self._seat, claim)
         with self._troubles.outlive():
             limit = self._settings.output_limit
             attempt.keep_output(self.layout, job, self.name, claim.outcome, limit=limit)
@@ -377,9 +381,8 @@ class Worker:
                     noted = True
                     with self._troubles.outlive():
                         self._mover.note_running(claim)
-                if self._seat and self._seat.cancel_wanted(claim.job.id or ""):
+                if self._seat and self._seat.cancel_wanted(claim.job.id or "", claim.run):
                     running.cancel(Ending.CANCELLED)
-                    self._seat.forget_cancel()
             elif self._orders.stopping and not self._orders.forced:
                 self._orders.look(self._seat)
 

@@ -15,8 +15,8 @@ TRUST = (
     Mutant(
         "guard: one look at the start will do",
         "worker.py",
-        "self._say_pause, safe.look, pause.Watch(self.layout).look)",
-        "self._say_pause, paused=pause.Watch(self.layout).look)",
+        "self._say_pause, safe.look, self._pause.look)",
+        "self._say_pause, paused=self._pause.look)",
         (f"{_GUARD}a_spool_opened_under_its_workers_stops_them[group]",),
     ),
     Mutant(

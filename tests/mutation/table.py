@@ -6,6 +6,7 @@ from .on_content import INTAKE, MIRROR
 from .on_control import CONTROL
 from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_hand import HAND
+from .on_late import LATE
 from .on_policy import KEPT, KEYS, RETRIES
 from .on_processes import ENDS, IDENTITY, LOCKS
 from .on_rest import REST
@@ -33,4 +34,5 @@ MUTANTS = (
     *CONTROL,
     *REST,
     *HAND,
+    *LATE,
 )

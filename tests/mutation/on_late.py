@@ -1,0 +1,148 @@
+"""What comes too late, what others leave behind, and what somebody deletes."""
+
+from __future__ import annotations
+
+from .run import Mutant
+
+_LATE = "tests/test_too_late.py::test_"
+
+
+def _mutant(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
+    return Mutant(f"late: {name}", file, old, new, tuple(f"{_LATE}{test}" for test in tests))
+
+
+LATE = (
+    _mutant(
+        "a cancel is for every run of its job",
+        "seat.py",
+        'note.get("job") == job_id and note.get("run") in (None, run)',
+        'note.get("job") == job_id',
+        "a_cancel_that_comes_too_late_ends_no_later_run",
+    ),
+    _mutant(
+        "a job that failed as it was cancelled is tried again",
+        "orders.py",
+        '        outcome.ending, outcome.error = Ending.CANCELLED, "Cancelled"',
+        "        pass",
+        "a_job_that_fails_as_it_is_cancelled_is_not_tried_again",
+    ),
+    _mutant(
+        "a dead worker's cancel is forgotten",
+        "recover.py",
+        "    if not over and seat.is_cancelled(",
+        "    if False and seat.is_cancelled(",
+        "a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker[afterwards]",
+    ),
+    _mutant(
+        "whoever takes a name takes away the cancel of the one before",
+        "seat.py",
+        '            self._clear("stop")  #',
+        '            self._clear("stop"); self._clear("cancel")  #',
+        "a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker[after all had died]",
+    ),
+    _mutant(
+        "any pause that a worker knows of will do",
+        "halt.py",
+        "seat.look(layout, name).pause_seen == found.mark:",
+        "seat.look(layout, name).pause_seen:",
+        "a_worker_that_knows_of_an_earlier_pause_is_waited_for",
+    ),
+    _mutant(
+        "a stop note is believed to be read",
+        "halt.py",
+        "    return any(worker.name == name for worker",
+        "    return any(worker.name == name and not worker.stopping for worker",
+        "a_worker_that_is_told_to_stop_may_start_a_job_until_it_reads_that",
+    ),
+    _mutant(
+        "what cannot be given back is begun",
+        "worker.py",
+        "if self._hand.ready and not self._room.lacking else None",
+        "if self._hand.ready else None",
+        "what_cannot_be_given_back_is_not_begun_in_a_paused_spool[refused]",
+    ),
+    _mutant(
+        "a claim alone is the sign of a power cut",
+        "held.py",
+        "    if not old and _marked(mark) == boot:",
+        "    if not old and (_marked(mark) == boot or not _claimed(layout)):",
+        "a_file_under_the_name_of_a_running_job_outlives_the_index[job-the index and the run file]",
+    ),
+    _mutant(
+        "what nobody can read is deleted",
+        "held.py",
+        "                aside.put(layout, path, why, inode=status.st_ino, now=time.time())",
+        "                os.unlink(path)",
+        "a_file_under_the_name_of_a_running_job_outlives_the_index[rubbish-data/]",
+    ),
+    _mutant(
+        "what a dead worker held stays until its name is taken",
+        "recover.py",
+        "                    sweep(layout, worker, index.boot)\n                    _tidy(layout, index, worker)\n            finally",
+        "                    _tidy(layout, index, worker)\n            finally",
+        "what_a_dead_worker_held_goes_while_the_machine_runs",
+    ),
+    _mutant(
+        "a scratch file keeps a dead worker's folder",
+        "recover.py",
+        "            os.unlink(os.path.join(folder, name))\n        os.rmdir",
+        "            pass\n        os.rmdir",
+        "the_name_plate_of_a_dead_worker_comes_down[a scratch file]",
+    ),
+    _mutant(
+        "an outcome is known by the index alone",
+        "recover.py",
+        "    if over is None and not is_dated:",
+        "    if False:",
+        "with_its_index_a_dead_worker_loses_no_outcome",
+    ),
+    _mutant(
+        "a deleted folder is waited for",
+        "hand.py",
+        "                elif isinstance(error, FileNotFoundError) and self._make_folders():",
+        "                elif False:",
+        "a_folder_deleted_under_a_running_job_is_made_again[done]",
+    ),
+    _mutant(
+        "output goes with the folder of the logs",
+        "attempt.py",
+        "        os.mkdir(folder, 0o700)  # somebody deleted it",
+        "        raise",
+        "a_folder_deleted_under_a_running_job_is_made_again[logs]",
+    ),
+    _mutant(
+        "workers are known by the clock",
+        "owner.py",
+        '    if sys.platform == "linux":\n        try:\n            with open(f"/proc/{pid}/stat"',
+        '    if False:\n        try:\n            with open(f"/proc/{pid}/stat"',
+        "workers_are_known_after_the_clock_was_set",
+    ),
+    _mutant(
+        "a process that cannot be copied fails",
+        "second_core.py",
+        "    except OSError:  # no memory",
+        "    except ZeroDivisionError:  # no memory",
+        "a_process_that_cannot_be_copied_does_the_work_itself",
+    ),
+    _mutant(
+        "looking takes the right to write",
+        "owner.py",
+        "        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):\n            raise",
+        "        raise",
+        "who_may_only_read_sees_the_workers",
+    ),
+    _mutant(
+        "a claim during a look is dropped",
+        "claims.py",
+        "                continue  # claimed since",
+        "                pass  # claimed since",
+        "a_job_claimed_during_a_look_is_still_there",
+    ),
+    _mutant(
+        "a claim is told of whatever has its number",
+        "index.py",
+        ' WHERE seq = ? AND id = ?"""\n_UPDATE',
+        ' WHERE seq = ? AND id IS NOT ?"""\n_UPDATE',
+        "a_claim_is_told_of_the_job_alone_that_it_is_about",
+    ),
+)
