@@ -69,7 +69,8 @@ def restore(layout: Layout, boot: str) -> int:
     ]
     # Made by the first look of each boot, whatever there is to put right: a claim of this boot is no sign of a cut.
     mark = os.path.join(layout.data, "boot")
-    if not old and _marked(mark) == boot:
+    if not old and (_marked(mark) == boot or not _claimed(layout)):
+        _leave_mark(mark, boot)
         return 0
     lock = Lock.acquire(os.path.join(layout.data, "restore.lock"), patience=60)
     if lock is None:
@@ -78,7 +79,7 @@ def restore(layout: Layout, boot: str) -> int:
         if _marked(mark) != boot:
             _clear_beside_claims(layout, boot)
         restored = _restore(layout, old)
-        files.replace(mark, boot.encode())
+        _leave_mark(mark, boot)
         return restored
     finally:
         lock.release()
@@ -91,6 +92,14 @@ def _marked(path: str) -> str | None:
             return file.read()
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def _leave_mark(path: str, boot: str) -> None:
+    """Say that this boot has been dealt with. Not synced: what a power cut takes away here, it ends as well."""
+    if _marked(path) != boot:
+        scratch = os.path.join(os.path.dirname(path), f".{files.token()}.tmp")
+        files.write_new(scratch, boot.encode(), sync=False)
+        files.put_over(scratch, path)
 
 
 def _clear_beside_claims(layout: Layout, boot: str) -> None:

@@ -64,8 +64,8 @@ LATE = (
     _mutant(
         "a claim alone is the sign of a power cut",
         "held.py",
-        "    if not old and _marked(mark) == boot:",
-        "    if not old and (_marked(mark) == boot or not _claimed(layout)):",
+        "        _leave_mark(mark, boot)\n        return 0",
+        "        return 0",
         "a_file_under_the_name_of_a_running_job_outlives_the_index[job-the index and the run file]",
     ),
     _mutant(
