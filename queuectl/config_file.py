@@ -6,10 +6,12 @@ Knows no settings. A plain YAML file is read without yaml, whose import takes lo
 from __future__ import annotations
 
 import json
+import os
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from queuectl import files
 from queuectl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,12 +53,12 @@ def read(path: str) -> str:
         ConfigError: it cannot be read, or is no text.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(_LIMIT + 1)
+        # A link may lead to it, but opening a FIFO would hold up whoever reads it, workers too.
+        data, _ = files.read_plain(os.path.realpath(path), _LIMIT)
+    except files.Unfit as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
-    if len(data) > _LIMIT:
-        raise ConfigError(f"{path} is too large to be a settings file")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from queuectl import files
 from queuectl import job as jobs
 from queuectl.errors import MoveError, QueuectlError, SpoolError
+from queuectl.fields import state_of
 from queuectl.layout import PROCESSING
 from queuectl.move_table import check
 from queuectl.reports import Reports
@@ -271,7 +272,11 @@ class Controls(Reports):
 
         Returns:
             how many were deleted, and how many were left because they run.
+
+        Raises:
+            ValueError: there is no such state.
         """
+        state, where = state_of(state), where if where is None or state is None else where.of_states(state)
         self.refresh()
         deleted = kept = 0
         for rows in self._pages(state) if where is None else [self.list(where=where)]:
@@ -319,11 +324,15 @@ class Controls(Reports):
             how many jobs and files of output were deleted, or would be, and their bytes.
 
         Raises:
-            ValueError: older_than is no duration.
+            ValueError: neither older_than nor keep says what is to go, or one of them makes no sense.
             SpoolError: the disk refused.
         """
         from queuectl import retention, times
 
+        if older_than is None and keep is None:
+            raise ValueError("say what is to go: older_than, keep, or both")
+        if keep is not None and keep < 0:
+            raise ValueError(f"keep must be 0 or more, not {keep}")
         self.refresh()
         before = None if older_than is None else micros(self._mover.now() - times.parse_duration(older_than))
         states = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from difflib import get_close_matches
@@ -140,7 +141,20 @@ def changed(data: bytes, changes: Mapping[str, Any]) -> Job:
         except ValueError as error:
             raise InvalidJob(str(error)) from None
         record[field] = _combined(record.get(field), sign, value) if sign else value
-    return jobs.from_mapping(record)
+    job = jobs.from_mapping(record)
+    if "cwd" in changes and job.cwd:
+        job.cwd = _from_here(job.cwd)
+    if not changes.keys().isdisjoint(("run_at", "expires_at")) and job.run_at and job.expired(job.run_at):
+        raise InvalidJob("lies before run_at, so it could never start", field="expires_at")
+    return job
+
+
+def _from_here(path: str) -> str:
+    """A folder as its caller means it, who is somewhere: to a worker a relative one starts at its home."""
+    try:
+        return os.path.abspath(os.path.expanduser(path))
+    except FileNotFoundError:
+        raise InvalidJob("is relative, and the current directory is gone", field="cwd") from None
 
 
 def _signed(name: str) -> tuple[str, str]:

@@ -48,7 +48,7 @@ def _id(value: object) -> str:
     if not is_id(text):
         shown = text if len(text) <= 70 else text[:70] + "…"
         raise ValueError(
-            f"{shown!r} cannot be an id: 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit, no device name"
+            f"{shown!r} cannot be an id: 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit, no dot at the end, no device name"
         )
     return text
 
@@ -234,3 +234,15 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "history": _history,
 }
 """What turns a value as a file has it into the typed one, or raises ValueError with the reason in plain words."""
+
+
+def state_of(named: str | None) -> str | None:
+    """A state as the index calls it; None stays None.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    state = "completed" if named == "done" else named
+    if state is not None and state not in STATES:
+        raise ValueError(f"no state is called {named!r}; there are {', '.join(STATES)}")
+    return state

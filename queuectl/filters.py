@@ -72,6 +72,10 @@ class Filter:
         """The same, for jobs in these states."""
         return self._but(states=states)
 
+    def limited_to(self, number: int) -> Filter:
+        """The same, at most so many."""
+        return self._but(limit=number if self.limit is None else min(number, self.limit))
+
     @property
     def of_held(self) -> Filter:
         """The same, for jobs that wait to be released."""

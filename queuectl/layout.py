@@ -30,10 +30,19 @@ class Layout:
 
     Args:
         root: the spool's folder; made absolute once, so that a later change of directory changes nothing.
+
+    Raises:
+        SpoolError: it names no folder.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = os.path.abspath(os.path.expanduser(root))
+        if not os.fspath(root):
+            raise SpoolError("'' names no folder")
+        try:
+            self.root = os.path.abspath(os.path.expanduser(root))
+        except FileNotFoundError:
+            hint = "name the spool by an absolute path"
+            raise SpoolError("the current directory is gone", hint=hint) from None
         self.pending = self._in(PENDING)
         self.processing = self._in(PROCESSING)
         self.done = self._in(DONE)

@@ -10,7 +10,7 @@ from queuectl import files, ids
 from queuectl import job as jobs
 from queuectl.boot import boot_id
 from queuectl.errors import ConfigError, InvalidJob, JobNotFound, SpoolError
-from queuectl.fields import WAITING
+from queuectl.fields import WAITING, state_of
 from queuectl.index import Index
 from queuectl.job import Job
 from queuectl.layout import PROCESSING, Layout, default_root
@@ -217,8 +217,12 @@ class Questions:
         """The jobs in the order of their arrival, of one state or all; or those that a filter describes, in its order.
 
         Raises:
-            ValueError: the filter sorts by something that does not exist.
+            ValueError: there is no such state, or the filter sorts by something that does not exist.
         """
+        state = state_of(state)
+        if where is not None:
+            where = where if state is None else where.of_states(state)
+            where = where if limit is None else where.limited_to(limit)
         self.refresh()
         if where is None:
             return self._ask(lambda: self._listed(lambda: self._index.list(state, limit)))

@@ -111,6 +111,7 @@ _TOO_INTRICATE = (
     ("<<", "behind <<"),
     ("$'", "behind $'"),
     ("((", "behind (("),
+    ("$[", "behind $["),
 )
 
 

@@ -169,6 +169,7 @@ class Worker:
             self._watch.drop()
             if self._seat is not None:
                 self._seat.leave()
+                self._seat = None  # another run would take a place of its own
             self._index.close()
         return self.jobs_run
 

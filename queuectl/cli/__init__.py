@@ -122,7 +122,7 @@ def _click_code(error: Exception) -> int | None:
 
 def _usage_words(error: click.ClickException) -> tuple[str, str | None]:
     """Word a usage error as ours are: no capital, no full stop, and the help page as the hint."""
-    text = error.format_message()
+    text = " ".join(error.format_message().split())
     if text[:1].isupper() and not text[1:2].isupper():
         text = text[0].lower() + text[1:]
     hint: str | None = getattr(error, "hint", None)

@@ -268,7 +268,8 @@ def each(session: Session, ids: Sequence[str], do: Callable[[str], tuple[str, di
         except QueuectlError as error:
             if len(ids) == 1 and not session.json:
                 raise
-            render.note(f"error: {render.clip(str(error))}")
+            text = str(error) if job_id in str(error) else f"{job_id}: {error}"
+            render.note(f"error: {render.clip(text)}")
             worst = max(worst, error.exit_code)
             result = {"id": job_id, "error": str(error)}
         else:

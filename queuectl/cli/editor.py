@@ -39,7 +39,10 @@ def edited(data: bytes, job_id: str, land: Callable[[bytes], T]) -> T | None:
     keep = False
     try:
         while True:
-            click.edit(filename=path)
+            try:
+                click.edit(filename=path)
+            except ValueError as error:  # a quote without its twin
+                raise QueuectlError(f"$EDITOR is no command: {str(error).lower()}") from None
             with open(path, "rb") as file:
                 after = file.read()
             if after == data:

@@ -267,7 +267,8 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
     elif job.skipped:
         if not quiet:
             taken = KeyTaken(job.unique or "", job.id or "", job.state)
-            render.line(f"skipped: {render.visible(str(taken))}")
+            tell = render.note if wait else render.line  # with --wait stdout is the job's
+            tell(f"skipped: {render.visible(str(taken))}")
     else:
         render.lines([job.id or ""] if quiet else _lines(job))
     return 0

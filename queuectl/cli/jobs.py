@@ -51,7 +51,7 @@ def list_command(session: Session, where: Filter, columns: tuple[str, ...] | Non
 
     With --columns there is a tab between two values, and no heading; a tab within a value is written \t, moments are
     UTC and lengths seconds. On a terminal both are tables, and a priority of 5 +3.2 is 5 and what 3 minutes of waiting have added. `effective` is the
-    sum, by which the next job is chosen. --json always has all fields.
+    sum, by which the next job is chosen. --json has the same fields whatever you choose.
     """
     spool = session.spool
     rows = spool.list(where=where)
@@ -152,6 +152,7 @@ def told(spool: Spool, row: Row) -> dict[str, Any]:
         "next_retry_at": moment(row.next_retry_at),
         "tags": (row.tags or "").split(),
         "held": row.held,
+        "unique": row.unique_key,
         "worker": row.worker,
         "exit_code": row.exit_code,
         "last_error": last_error,

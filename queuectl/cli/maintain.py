@@ -66,6 +66,8 @@ def delete(session: Session, where: Filter, *, yes: bool, dry_run: bool, nothing
     if session.json:
         render.json_value({"deleted": deleted, "running": running})
         return 0
+    if not deleted and described is not None and (counts[state] if state else any(counts.values())):
+        nothing = "No jobs of that kind"
     render.line(f"Deleted {deleted} job(s)" if deleted else nothing)
     if running:
         render.note(f"note: {render.count(running, 'running job')} left alone")

@@ -1,0 +1,199 @@
+"""Calls that are odd, or make no sense: answered in a line, from the command line and from Python, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from queuectl import Filter, Spool, Worker
+from queuectl.errors import InvalidJob, SpoolError
+from queuectl.templates import Template
+
+from support import drop_bytes, load, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def spool(spool_dir: Path) -> Spool:
+    """Two jobs that went well, and one that waits."""
+    made = Spool(spool_dir)
+    for name in ("a", "b"):
+        made.enqueue("true", id=name, tags=["t"])
+    Worker(spool_dir, drain=True).run()
+    made.enqueue("true", id="waits", tags=["t"])
+    return made
+
+
+@pytest.mark.parametrize(
+    "wanted", [{}, {"keep": -1}, {"logs_only": True}, {"older_than": None, "keep": None}]
+)
+def test_purge_deletes_nothing_unless_it_is_said_what(spool: Spool, wanted: dict[str, object]) -> None:
+    """A setting that was left empty must not cost the history of all jobs."""
+    with pytest.raises(ValueError, match="keep"):
+        spool.purge(**wanted)  # type: ignore[arg-type]
+    assert spool.counts()["completed"] == 2
+
+
+def test_done_is_completed_from_python_too(spool: Spool) -> None:
+    """The folder is called done; whoever asks for that gets what lies in it."""
+    assert [row.id for row in spool.list("done")] == ["a", "b"]
+    assert spool.clear("done") == (2, 0)
+    assert [row.id for row in spool.list()] == ["waits"]
+
+
+def test_a_state_that_does_not_exist_is_refused(spool: Spool) -> None:
+    """No jobs of that state would be taken for an answer."""
+    for ask in (spool.list, spool.clear):
+        with pytest.raises(ValueError, match="no state is called 'finished'"):
+            ask("finished")
+
+
+def test_state_and_number_narrow_a_filter(spool: Spool) -> None:
+    """All that is given must hold."""
+    tagged = Filter(tags=("t",))
+
+    assert [row.id for row in spool.list("pending", where=tagged)] == ["waits"]
+    assert [row.id for row in spool.list(limit=1, where=tagged)] == ["a"]
+    assert spool.clear("pending", where=tagged) == (1, 0)
+    assert spool.counts()["completed"] == 2
+
+
+def test_a_worker_can_run_twice(spool: Spool, spool_dir: Path) -> None:
+    """A program drains its spool whenever it likes."""
+    worker = Worker(spool_dir, drain=True)
+
+    assert worker.run() == 1
+    spool.enqueue("true", id="more")
+    assert worker.run() == 2
+    assert spool.workers() == []
+
+
+def test_a_spool_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty variable would make a spool of wherever the program happens to be."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpoolError, match="names no folder"):
+        Spool("")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the current folder cannot be deleted")
+def test_a_relative_spool_needs_a_folder_to_start_at(tmp_path: Path) -> None:
+    """Said as what it is, and not as trouble with the output."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = f"import os, sys; os.rmdir({str(gone)!r}); from queuectl.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = [sys.executable, "-c", code, "--spool", "box", "list"]
+    done = subprocess.run(words, cwd=gone, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: the current directory is gone\nhint: ")
+
+
+def test_a_relative_folder_is_the_callers(spool: Spool, cli: Cli, spool_dir: Path, tmp_path: Path) -> None:
+    """As for enqueue: a worker would start at its home."""
+    cli("set", "waits", "cwd=sub", expect=0, cwd=tmp_path)
+    assert load(spool_dir / "pending" / "waits.json")["cwd"] == str(tmp_path / "sub")
+    assert spool.set("waits", cwd="~").cwd == os.path.expanduser("~")
+
+
+def test_a_job_is_not_set_to_start_when_it_has_expired(spool: Spool) -> None:
+    """As for enqueue: it could never start."""
+    spool.set("waits", expires_at=2_000_000_000)
+    with pytest.raises(InvalidJob, match="could never start"):
+        spool.set("waits", run_at=2_000_000_001)
+    assert spool.get("waits").run_at is None
+
+
+def test_an_editor_with_half_a_quote_is_told(spool: Spool, cli: Cli) -> None:
+    """The text in $EDITOR is a person's slip, and no bug of ours."""
+    assert spool.hold("waits")
+    done = cli("edit", "waits", env={"EDITOR": 'vi "', "VISUAL": ""}, expect=1)
+
+    assert done.stderr.startswith("error: $EDITOR is no command")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no FIFOs")
+def test_a_fifo_for_settings_holds_nobody_up(spool_dir: Path, cli: Cli) -> None:
+    """Opened as a file is, it would hang every command, and every worker within a second."""
+    Spool(spool_dir).refresh()
+    os.mkfifo(spool_dir / "config.yaml")
+
+    assert "a FIFO" in cli("status", expect=0).stderr
+    assert "a FIFO" in cli("enqueue", "true", expect=1).stderr
+
+
+def test_settings_may_lie_elsewhere(spool_dir: Path, tmp_path: Path) -> None:
+    """A link to a file that many spools share is read as before."""
+    (tmp_path / "shared.yaml").write_text("timeout: 77\n")
+    spool = Spool(spool_dir)
+    spool.refresh()
+    (spool_dir / "config.yaml").symlink_to(tmp_path / "shared.yaml")
+
+    assert spool.settings().timeout == 77
+
+
+def test_a_skipped_job_that_was_to_be_waited_for_leaves_stdout_alone(cli: Cli) -> None:
+    """There it would be taken for what the command wrote."""
+    cli("enqueue", "--unique", "key", "--id", "first", "true", expect=0)
+    done = cli("enqueue", "--wait", "--unique", "key", "true", expect=0)
+
+    assert done.stdout == ""
+    assert done.stderr.startswith("skipped: job first")
+
+
+def test_letters_of_another_kind_are_no_empty_queue(spool: Spool, spool_dir: Path, cli: Cli) -> None:
+    """Whoever mistypes a tag must not believe that nothing is dead."""
+    empty = "Dead letter queue is empty\n"
+    assert cli("dlq", "clear", "--tag", "nope", "--yes", expect=0).stdout == empty
+    (spool_dir / "pending" / "waits.json").rename(spool_dir / "dead" / "waits.json")
+
+    assert cli("dlq", "clear", "--tag", "nope", "--yes", expect=0).stdout == "No jobs of that kind\n"
+    assert spool.counts()["dead"] == 1
+
+
+def test_each_refusal_names_its_job(spool_dir: Path, cli: Cli) -> None:
+    """Of several rejected files each has a fault of its own."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+    for name in ("one", "two"):
+        drop_bytes(spool_dir, f"{name}.json", b'{"command": "true", "priority": "high"}')
+    wait_until(lambda: len(spool.list("dead")) == 2)
+    names = [row.id for row in spool.list("dead")]
+    lines = cli("dlq", "retry", *names, expect=1).stderr.splitlines()
+
+    assert [line.split(":")[1].strip() for line in lines] == names
+
+
+def test_json_of_a_list_has_the_unique_key(cli: Cli) -> None:
+    """What can be a column is there."""
+    cli("enqueue", "--unique", "key", "true", expect=0)
+    [told] = json.loads(cli("list", "--json", expect=0).stdout)
+    assert told["unique"] == "key"
+
+
+def test_a_missing_word_is_asked_for_in_one_line(cli: Cli) -> None:
+    """Without the line ends that a library puts between the choices."""
+    first = cli("completion", expect=2).stderr.splitlines()[0]
+    assert "bash, zsh, fish" in first
+    assert "\\" not in first
+
+
+def test_an_id_that_ends_in_a_dot_is_told_why(cli: Cli) -> None:
+    """All else that is said of ids holds for it."""
+    assert "no dot at the end" in cli("enqueue", "--id", "x.", "true", expect=2).stderr
+
+
+def test_a_template_in_bashs_old_arithmetic_is_refused() -> None:
+    """Where /bin/sh is bash, $[…] would run what a file's name says."""
+    with pytest.raises(ValueError, match="cannot be quoted safely"):
+        Template("echo $[{}]")
