@@ -119,7 +119,8 @@ class Hand:
         """Read what was taken, outside of the transaction: others wait for the index meanwhile.
 
         Raises:
-            OSError, sqlite3.Error: the disk or the index refused; what has not been read yet can be so later.
+            OSError, sqlite3.Error: the disk or the index refused; what has not been read yet can be so later, and the
+                one that was being read is found in our folder when the hand is empty.
         """
         while self._unread:
             claim = self._mover.read(*self._unread.popleft())

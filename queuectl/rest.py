@@ -74,7 +74,7 @@ class Rest:
 
         Args:
             left: seconds until a job is due.
-            stirs: whether the worker is to leave.
+            stirs: whether there is an order to be looked at.
 
         Returns:
             True when something rang, False when a whole look is due, None when that was so from the first.

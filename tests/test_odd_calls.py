@@ -181,6 +181,14 @@ def test_json_of_a_list_has_the_unique_key(cli: Cli) -> None:
     assert told["unique"] == "key"
 
 
+def test_json_is_json_on_a_stream_that_is_not_utf8(spool: Spool, cli: Cli) -> None:
+    """A program reads it, which knows nothing of our streams."""
+    spool.enqueue("echo é 日本", id="far")
+    told = json.loads(cli("show", "far", "--json", env={"PYTHONIOENCODING": "ascii"}, expect=0).stdout)
+
+    assert told["command"] == "echo é 日本"
+
+
 def test_a_missing_word_is_asked_for_in_one_line(cli: Cli) -> None:
     """Without the line ends that a library puts between the choices."""
     first = cli("completion", expect=2).stderr.splitlines()[0]

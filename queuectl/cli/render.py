@@ -125,7 +125,9 @@ def json_text(value: Any, indent: int | None = 2) -> str:
     """Write JSON that is readable and safe to show: risky characters stand as escapes, the value is the same."""
     import json
 
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    # JSON is UTF-8; what another encoding cannot say would come out as an escape that JSON does not know.
+    plain = (getattr(sys.stdout, "encoding", None) or "utf-8").lower() not in {"utf-8", "utf8"}
+    text = json.dumps(value, ensure_ascii=plain, indent=indent)
     return _LINES.sub(_json_escape, text)
 
 
