@@ -20,6 +20,8 @@ from queuectl.errors import InvalidJob
 from queuectl.owner import Lock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from queuectl.job import Job
     from queuectl.layout import Layout
 
@@ -158,6 +160,10 @@ def is_settled(layout: Layout, claimed: Job, *, but: str | None = None) -> bool:
         other = _read(path) if path != but else None
         if other is not None and other.id in (None, claimed.id) and other.continues(claimed):
             return True
+    for path in _second_names(layout, claimed.id or ""):
+        other = _read(path)
+        if other is not None and other.id == claimed.id and other.continues(claimed):
+            return True
     return False
 
 
@@ -181,6 +187,15 @@ def _clear_torn(layout: Layout, claimed: Job, *, but: str | None = None) -> None
                 os.unlink(path)
             else:
                 aside.put(layout, path, why, inode=status.st_ino, now=time.time())
+
+
+def _second_names(layout: Layout, job_id: str) -> Iterator[str]:
+    """The names that an outcome got where a stranger's file had the job's own, see files.move_to_free_name."""
+    for folder in (layout.done, layout.dead, layout.pending):
+        number = 2
+        while os.path.lexists(path := os.path.join(folder, f"{job_id}-{number}.json")):
+            yield path
+            number += 1
 
 
 def _places(layout: Layout, job_id: str) -> list[str]:

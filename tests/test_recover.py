@@ -247,6 +247,22 @@ LATER: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("place", ["done", "dead"])
+def test_a_copy_is_void_whatever_name_the_outcome_got(spool_dir: Path, place: str) -> None:
+    """A stranger's file had the job's own name, so the outcome went beside it."""
+    fields = {"command": f"touch {spool_dir.parent}/again", "created_at": 1700000000, "max_retries": 3}
+    run = [{"run": 1, "attempt": 1, "worker": "worker-0", "outcome": "failed", "exit_code": 3}]
+    drop_bytes(spool_dir, "job1.json", b'{"command": "true", "run_at": 4102444800}', place)
+    later = json.dumps({"id": "job1", **fields, **LATER[place], "history": run}).encode()
+    path = drop_bytes(spool_dir, "job1-2.json", later, place)
+    abandon(spool_dir, "worker-0", "job1", **fields)
+    Worker(spool_dir, drain=True).run()
+
+    assert not (spool_dir.parent / "again").exists()
+    assert not list((spool_dir / "processing").rglob("*.json"))
+    assert path.read_bytes() == later
+
+
 @pytest.mark.parametrize("place", LATER)
 def test_a_copy_left_by_a_crash_is_void(spool_dir: Path, place: str) -> None:
     """A worker died between the rename that settled a job and its tidying: the later state stands, nothing runs."""

@@ -96,6 +96,13 @@ LATE = (
         "    if False:",
         "with_its_index_a_dead_worker_loses_no_outcome",
     ),
+    Mutant(
+        "late: an outcome is looked for under one name only",
+        "held.py",
+        "        if other is not None and other.id == claimed.id and other.continues(claimed):",
+        "        if False:",
+        ("tests/test_recover.py::test_a_copy_is_void_whatever_name_the_outcome_got[done]",),
+    ),
     _mutant(
         "a deleted folder is waited for",
         "hand.py",
