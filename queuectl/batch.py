@@ -30,6 +30,7 @@ class Batch:
 
     Attributes:
         skipped: by their place among the jobs, those that were not queued as another job has their unique key.
+        replaced: by the id of a job, those whose place it has taken.
     """
 
     def __init__(self, mover: Mover, jobs: Sequence[Prepared], *, durable: bool) -> None:
@@ -37,12 +38,17 @@ class Batch:
         self._jobs = jobs
         self._durable = durable
         self.skipped: dict[int, KeyTaken] = {}
+        self.replaced: dict[str, list[str]] = {}
         two = len(jobs) >= second_core.WORTH
         self._lot = Lot(mover.layout.tmp, len(jobs), apart=two)
         named = list(zip(self._lot.paths, [made.data for made in jobs], strict=True))
         self._collect: Callable[[], list[files.Mark]] = (
             second_core.beside(self._write, named) if two else lambda: self._write(named)
         )
+
+    def __len__(self) -> int:
+        """How many jobs there are."""
+        return len(self._jobs)
 
     def _write(self, named: Sequence[tuple[str, bytes]]) -> list[files.Mark]:
         written = []
@@ -84,7 +90,9 @@ class Batch:
                 if self._durable:
                     self._mover.sync_queued(self.queued(queued))
                 if keys:
-                    keys.supersede(self.queued(queued))
+                    superseding = [made for made in self.queued(queued) if made.supersedes]
+                    keys.supersede(superseding)
+                    self.replaced = {made.id: made.job.replaced for made in superseding if made.job.replaced}
         except OSError as error:
             raise SpoolError.from_os("queue jobs in", self._mover.layout.pending, error) from None
         finally:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
+    from queuectl.batch import Batch
     from queuectl.job import Job
 
 BATCH = 2000
@@ -91,6 +92,7 @@ class Spool(Controls):
         common: Mapping[str, Any] | None = None,
         all_or_nothing: bool = False,
         skipped: Callable[[KeyTaken], None] = lambda _: None,
+        replaced: Callable[[str, builtins.list[str]], None] = lambda *_: None,
     ) -> Iterator[str]:
         """Queue many jobs, each batch of them durable before its ids are given out.
 
@@ -100,6 +102,7 @@ class Spool(Controls):
             common: fields that all of them get, over their own.
             all_or_nothing: queue all before the first id is given out, or none; see `whole`.
             skipped: called in place of an id where a job is not queued, as another one has its unique key.
+            replaced: called before the id of a job that has taken the place of others, with it and with theirs.
 
         Raises:
             InvalidJob, DuplicateId, SpoolFull, SpoolError: as for enqueue; what was given out before is queued.
@@ -109,24 +112,31 @@ class Spool(Controls):
         if all_or_nothing:
             from queuectl.whole import enqueue_all
 
-            batches = iter([enqueue_all(self._mover, records, common or {}, self.settings())])
+            all_of_them = enqueue_all(self._mover, records, common or {}, self.settings())
+            batches = iter([(all_of_them, len(all_of_them))])
         else:
             batches = self._in_batches(iter(records), common or {})
         queued = 0
-        for told in batches:
-            queued += len(told)
+        for batch, many in batches:
+            queued += many
             if progress:
                 progress(queued)
-            for one in told:
+            for one in batch.told(many):
                 if isinstance(one, KeyTaken):
                     skipped(one)
-                else:
-                    yield one
+                    continue
+                if one in batch.replaced:
+                    replaced(one, batch.replaced[one])
+                yield one
 
     def _in_batches(
         self, source: Iterator[Mapping[str, Any]], common: Mapping[str, Any]
-    ) -> Iterator[builtins.list[str | KeyTaken]]:
-        """Queue a batch after the other: while the files of one are written, the jobs of the next are made."""
+    ) -> Iterator[tuple[Batch, int]]:
+        """Queue a batch after the other: while the files of one are written, the jobs of the next are made.
+
+        Returns:
+            each batch, and how many of its jobs are queued or skipped.
+        """
         from queuectl.batch import Batch
         from queuectl.kinds import prepare_batch
 
@@ -144,7 +154,7 @@ class Spool(Controls):
                 slow = time.monotonic() - since > _PATIENCE
                 while len(begun) > (0 if last or slow else 1):
                     many, taken = (batch := begun.pop(0)).finish()
-                    yield batch.told(many)
+                    yield batch, many
                     if taken:
                         raise taken
             if failure:

@@ -26,8 +26,8 @@ MOST = 50_000
 
 def enqueue_all(
     mover: Mover, records: Iterable[Mapping[str, Any]], common: Mapping[str, Any], settings: Settings
-) -> list[str | KeyTaken]:
-    """Queue all of these jobs or none, and return their ids; on return they survive a power cut.
+) -> Batch:
+    """Queue all of these jobs or none, and return them as a batch; on return they survive a power cut.
 
     One that is skipped for its unique key, as it asked to be, counts as done.
 
@@ -64,7 +64,7 @@ def enqueue_all(
             why = FileExistsError(errno.EEXIST, "another job took an id meanwhile")
             mover.take_back(queuing.queued(queued), why)
             raise taken
-    return queuing.told(len(batch))
+    return queuing
 
 
 def _is_queued(mover: Mover, made: Prepared) -> bool:

@@ -151,6 +151,23 @@ def test_a_skipped_job_that_was_to_be_waited_for_leaves_stdout_alone(cli: Cli) -
     assert done.stderr.startswith("skipped: job first")
 
 
+@pytest.mark.parametrize("more", [(), ("--all-or-nothing",)], ids=["in batches", "all or nothing"])
+def test_each_job_of_a_file_names_those_whose_place_it_takes(
+    cli: Cli, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """A job that is deleted is told of, from whatever door the newer one came."""
+    job = {"command": "true", "unique": "key", "if_exists": "replace"}
+    path = tmp_path / "job.json"
+
+    def queue(job_id: str, *options: str) -> str:
+        path.write_text(json.dumps({**job, "id": job_id}))
+        return cli("enqueue", "--file", path, *more, *options, expect=0).stdout
+
+    queue("first")
+    assert queue("second") == "enqueued job second\nreplaced job first\n"
+    assert json.loads(queue("third", "--json"))[0]["replaced"] == ["second"]
+
+
 def test_letters_of_another_kind_are_no_empty_queue(spool: Spool, spool_dir: Path, cli: Cli) -> None:
     """Whoever mistypes a tag must not believe that nothing is dead."""
     empty = "Dead letter queue is empty\n"

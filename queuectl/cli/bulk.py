@@ -89,13 +89,17 @@ def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | N
         elif not (bar.replaces_lines or manner.quiet):
             render.line(f"skipped: {render.visible(str(taken))}")
 
+    others: dict[str, list[str]] = {}
+    queue = session.spool.enqueue_many
     try:
-        for job_id in session.spool.enqueue_many(feed, all_or_nothing=manner.whole, skipped=skipped):
-            record = feed.taken()
+        for job_id in queue(feed, all_or_nothing=manner.whole, skipped=skipped, replaced=others.__setitem__):
+            record, gone = feed.taken(), others.pop(job_id, [])
             if array is not None:
-                array.add(enqueue.told(job_id, record))
+                array.add({**enqueue.told(job_id, record), **({"replaced": gone} if gone else {})})
+            elif manner.quiet:
+                render.line(job_id)
             elif not bar.replaces_lines:
-                render.line(job_id if manner.quiet else f"enqueued job {job_id}")
+                render.lines([f"enqueued job {job_id}", *(f"replaced job {one}" for one in gone)])
             bar.advance(feed.queued)
     except KeyboardInterrupt:
         raise _stopped("interrupted", feed, 130) from None
