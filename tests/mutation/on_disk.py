@@ -344,8 +344,8 @@ ORDERS = (
     Mutant(
         "order: any file of the same id settles a job",
         "held.py",
-        "and other.continues(claimed):",
-        "and True:",
+        "other.id in (None, claimed.id) and other.continues(claimed):",
+        "other.id in (None, claimed.id):",
         (f"{_RECOVER}a_foreign_file_of_the_same_id_frees_nothing",),
     ),
     Mutant(
