@@ -97,7 +97,7 @@ def set_fields(mover: Mover, row: Row, changes: Mapping[str, Any], settings: Set
         MoveError, InvalidJob, SpoolError: as for amend.
         KeyTaken: another job has the unique key.
     """
-    from queuectl.editing import changed
+    from queuectl.editing import changed, refuse_never
 
     if row.state == "dead":
         before = mover.read_dead(row)
@@ -105,6 +105,8 @@ def set_fields(mover: Mover, row: Row, changes: Mapping[str, Any], settings: Set
 
     def change(_: bytes, job: Job) -> Job:
         wanted = changed(job.to_bytes(), changes)
+        if not changes.keys().isdisjoint(("run_at", "expires_at")):
+            refuse_never(wanted)
         if "run_at" in changes and job.next_retry_at is not None:
             wanted.next_retry_at = wanted.run_at or mover.now()  # it is what such a job waits for
         return _settled(wanted, settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from queuectl import files, retry, run_file, times
@@ -189,10 +190,10 @@ def _move(source: str, target: str) -> None:
     try:
         files.move(source, target)
     except FileNotFoundError:
-        folder = os.path.dirname(target)
-        if os.path.isdir(folder) or not os.path.lexists(source):
+        if not os.path.lexists(source):
             raise
-        os.mkdir(folder, 0o700)  # somebody deleted it
+        with suppress(FileExistsError):  # another worker was quicker
+            os.mkdir(os.path.dirname(target), 0o700)  # somebody deleted it
         files.move(source, target)
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from queuectl import files
 from queuectl import job as jobs
-from queuectl.errors import MoveError, QueuectlError, SpoolError
+from queuectl.errors import InvalidJob, MoveError, QueuectlError, SpoolError
 from queuectl.fields import state_of
 from queuectl.layout import PROCESSING
 from queuectl.move_table import check
@@ -113,38 +113,57 @@ class Controls(Reports):
         """
         from queuectl import seat
 
-        row = self._once_begun(job_id)
-        if row.state == "processing":
-            seat.ask_to_cancel(self.layout, _worker_of(row), job_id)
-            row = self._once_heeded(row)
-            if row.state not in ("pending", "failed"):
+        row, run = self._once_begun(job_id)
+        told = False
+        while row.state == "processing":
+            seat.ask_to_cancel(self.layout, _worker_of(row), job_id, run)
+            told = True
+            if not self._has_left(row):
                 return "ending"
+            row, run = self._once_begun(job_id)  # it may have failed by itself just before, and run again
+        if told and row.state not in ("pending", "failed"):
+            return "ending"
         check("bury", row.id, row.state, "dead")
-        self._mover.bury(row, "Cancelled")
+        try:
+            self._mover.bury(row, "Cancelled")
+        except MoveError:
+            if not told:
+                raise
+            return "ending"  # its worker has given it up
         return "cancelled"
 
-    def _once_heeded(self, row: Row) -> Row:
-        """The row of a job that a worker was told to end, a moment later: it may have failed by itself just before."""
+    def _has_left(self, row: Row) -> bool:
+        """Whether a job that its worker was told to end is out of its hands within a moment, as most are."""
         end = time.monotonic() + _HEEDED
         path = os.path.join(self.layout.root, row.place, f"{row.id}.json")
         while os.path.lexists(path):
             if time.monotonic() > end:
-                return row
+                return False
             time.sleep(_IN_HAND_PAUSE)
-        self.refresh()
-        return self._ask(lambda: self._index.get(row.id)) or row
+        return True
 
-    def _once_begun(self, job_id: str) -> Row:
-        """The row of a job that no worker has merely in hand: such a one is begun, put back or recorded in a moment."""
+    def _once_begun(self, job_id: str) -> tuple[Row, int]:
+        """The row of a job that no worker has merely in hand, and the number of its next run, or of that under way.
+
+        One that is merely in hand is begun, put back or recorded in a moment.
+        """
         from queuectl import run_file
 
         end = time.monotonic() + _IN_HAND
         while True:
             self.refresh()
             row = self._find(job_id)
-            signed = run_file.read(self.layout, _worker_of(row)) if row.state == "processing" else None
-            if signed is None or signed.job_id == job_id or time.monotonic() > end:
-                return row
+            if row.state != "processing":
+                return row, 0
+            with suppress(files.Unfit, InvalidJob, OSError):  # it has just been moved
+                path = os.path.join(self.layout.root, row.place, f"{row.id}.json")
+                run = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).runs + 1
+                signed = run_file.read(self.layout, _worker_of(row))
+                begun = signed is None or (signed.job_id, signed.number) == (job_id, run)
+                if begun or time.monotonic() > end:
+                    return row, run
+            if time.monotonic() > end + _IN_HAND:
+                raise MoveError(f"job {job_id!r} cannot be read", hint=f"queuectl show {job_id}")
             time.sleep(_IN_HAND_PAUSE)
 
     def hold(self, job_id: str) -> bool:

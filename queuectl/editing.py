@@ -144,9 +144,17 @@ def changed(data: bytes, changes: Mapping[str, Any]) -> Job:
     job = jobs.from_mapping(record)
     if "cwd" in changes and job.cwd:
         job.cwd = _from_here(job.cwd)
-    if not changes.keys().isdisjoint(("run_at", "expires_at")) and job.run_at and job.expired(job.run_at):
-        raise InvalidJob("lies before run_at, so it could never start", field="expires_at")
     return job
+
+
+def refuse_never(job: Job) -> None:
+    """See that a waiting job can still start.
+
+    Raises:
+        InvalidJob: it expires before it may.
+    """
+    if job.run_at is not None and job.expired(job.run_at):
+        raise InvalidJob("lies before run_at, so it could never start", field="expires_at")
 
 
 def _from_here(path: str) -> str:

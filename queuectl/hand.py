@@ -17,7 +17,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import attempt, run_file
+from queuectl import attempt, run_file, seat
 from queuectl.errors import QueuectlError
 from queuectl.row import micros
 from queuectl.runner import Ending
@@ -277,6 +277,26 @@ class Hand:
             self._one_by_one = False
             self.told.clear()
         self._tell(part)
+        self._heed_cancels(part)
+
+    def _heed_cancels(self, part: Sequence[Claim]) -> None:
+        """Give up what somebody wanted ended while its failure was being recorded, so that it is not tried again.
+
+        Asked after the outcome is in its folder: a note comes before that, or its writer finds the job there.
+        """
+        layout, worker = self._mover.layout, self._worker
+        if not os.path.exists(layout.worker_file(worker, "cancel")):
+            return
+        for claim in part:
+            job_id = claim.job.id or ""
+            if claim.state not in ("completed", "dead") and seat.is_cancelled(
+                layout, worker, job_id, claim.job.runs
+            ):
+                row = self._index.get(job_id) if self._index.usable else None
+                with suppress(QueuectlError):  # its writer has done so, or somebody else has taken it
+                    if row is not None:
+                        self._mover.bury(row, "Cancelled")
+        seat.forget_cancel(layout, worker, *(claim.job.id or "" for claim in part))
 
     def _tell(self, claims: Sequence[Claim]) -> None:
         """Say what became of them in one go: a call for each line would cost a short job more than its claim."""

@@ -86,7 +86,7 @@ class HandMoves:
             DuplicateId: it is one, and its id belongs to another.
             SpoolError: the disk refused.
         """
-        from queuectl.editing import changed
+        from queuectl.editing import changed, refuse_never
 
         check("requeue", row.id, row.state, "pending")
         source = os.path.join(self.layout.root, row.place, row.name)
@@ -99,7 +99,8 @@ class HandMoves:
                 job.id = job.id or row.id
                 if job.id != row.id:
                     self.refuse_taken(job.id)
-                job.renew(self.now())
+                job.renew(self.now())  # what has expired may run again
+                refuse_never(job)
                 job.updated_at = self.now()
                 files.write_new(scratch, job.to_bytes(), sync=True)
                 with self.index.moving(DEAD, PENDING):

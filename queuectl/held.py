@@ -78,9 +78,12 @@ def restore(layout: Layout, boot: str) -> int:
     if lock is None:
         return 0
     try:
+        refused: list[OSError] = []
         if _marked(mark) != boot:
-            _clear_beside_claims(layout, boot)
-        restored = _restore(layout, old)
+            _clear_beside_claims(layout, boot, refused)
+        restored = _restore(layout, old, refused)
+        if refused:
+            raise refused[0]
         _leave_mark(mark, boot)
         return restored
     finally:
@@ -104,17 +107,24 @@ def _leave_mark(path: str, boot: str) -> None:
         files.put_over(scratch, path)
 
 
-def _clear_beside_claims(layout: Layout, boot: str) -> None:
-    """Put aside outcomes whose names reached the disk and whose bytes did not, where the job is claimed still."""
+def _clear_beside_claims(layout: Layout, boot: str, refused: list[OSError]) -> None:
+    """Put aside outcomes whose names reached the disk and whose bytes did not, where the job is claimed still.
+
+    Args:
+        refused: gets what the disk refused. One file that cannot be read must not keep others from being put right.
+    """
     for path in _claimed(layout):
         signed = run_file.read(layout, os.path.basename(os.path.dirname(path)))
         if signed and signed.boot == boot:
             continue  # its worker has run something in this boot, and had put right its folder before
-        job = _read(path)
-        if job is not None:
-            job.id = os.path.basename(path)[: -len(".json")]
-            if not is_settled(layout, job, but=path):
-                _clear_torn(layout, job, but=path)
+        try:
+            job = _read(path)
+            if job is not None:
+                job.id = os.path.basename(path)[: -len(".json")]
+                if not is_settled(layout, job, but=path):
+                    _clear_torn(layout, job, but=path)
+        except OSError as error:
+            refused.append(error)
 
 
 def _claimed(layout: Layout) -> list[str]:
@@ -130,8 +140,9 @@ def _claimed(layout: Layout) -> list[str]:
     return []
 
 
-def _restore(layout: Layout, folders: list[str]) -> int:
+def _restore(layout: Layout, folders: list[str], refused: list[OSError]) -> int:
     latest: dict[str, tuple[Job, str]] = {}
+    restored, kept = 0, set()
     for folder in folders:
         for name in os.listdir(folder) if os.path.isdir(folder) else []:
             path = os.path.join(folder, name)
@@ -141,14 +152,20 @@ def _restore(layout: Layout, folders: list[str]) -> int:
                 known = latest.get(job.id)
                 if known is None or job.runs > known[0].runs:
                     latest[job.id] = (job, path)
-    lost = [(job, path) for job, path in latest.values() if not is_settled(layout, job)]
-    for job, path in lost:
-        _clear_torn(layout, job)
-        files.move_to_free_name(path, layout.pending, f"{job.id}.json")
+    for job, path in latest.values():
+        try:
+            if not is_settled(layout, job):
+                _clear_torn(layout, job)
+                files.move_to_free_name(path, layout.pending, f"{job.id}.json")
+                restored += 1
+        except OSError as error:
+            refused.append(error)
+            kept.add(os.path.dirname(path))
     files.sync_folder(layout.pending)
     for folder in folders:
-        remove(folder)
-    return len(lost)
+        if folder not in kept:
+            remove(folder)
+    return restored
 
 
 def is_settled(layout: Layout, claimed: Job, *, but: str | None = None) -> bool:
@@ -178,7 +195,7 @@ def _clear_torn(layout: Layout, claimed: Job, *, but: str | None = None) -> None
     """
     why = f"found where an outcome of {claimed.id} belongs, which a power cut had kept from the disk"
     for path in _places(layout, claimed.id or ""):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             status = os.lstat(path)
             other = None if path == but else _read(path)
             if path == but or (other and other.id in (None, claimed.id) and not claimed.continues(other)):

@@ -64,5 +64,5 @@ def heed_late_cancel(seat: Seat | None, claim: Claim) -> None:
     outcome = claim.outcome
     if outcome is None or seat is None or outcome.ending in (Ending.SUCCEEDED, Ending.CANCELLED):
         return
-    if seat.cancel_wanted(claim.job.id or "", claim.run):
+    if seat.cancel_wanted(claim.job.id or "", claim.job.runs + 1):
         outcome.ending, outcome.error = Ending.CANCELLED, "Cancelled"

@@ -166,9 +166,7 @@ def _free(
     claim = Claim(job, path, row)
     never_began = bool(known and known.never_began(job_id, mover.index.boot))
     over = _run_over(known, job, path, is_dated=is_dated)
-    if not over and seat.is_cancelled(
-        layout, worker, job_id, known.run if known and known.job_id == job_id else None
-    ):
+    if not over and seat.is_cancelled(layout, worker, job_id, attempt.run_number(job)):
         if not never_began:
             attempt.keep_output(layout, job, worker, None, limit=settings.output_limit)
         attempt.record_cancel(job, worker, now=mover.now(), ran=not never_began)

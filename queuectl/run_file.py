@@ -46,6 +46,12 @@ class Signature:
     boot: str = ""
     over: Mapping[tuple[str, str], Over] = field(default_factory=dict)
 
+    @property
+    def number(self) -> int:
+        """The number of that run, over the job's whole life; 0 if the file is damaged."""
+        number = self.run.partition(".")[0]
+        return int(number) if number.isdigit() else 0
+
     def never_began(self, job_id: str, boot: str) -> bool:
         """Whether a job in the worker's folder was not started. After a power cut the file may be older than a start."""
         return self.boot == boot and job_id not in {self.job_id, *(known for known, _ in self.over)}

@@ -170,8 +170,8 @@ class Seat:
             return "force" if note.get("how") == "force" else "graceful"
         return None
 
-    def cancel_wanted(self, job_id: str, run: str) -> bool:
-        """Whether somebody wants this run of a job ended."""
+    def cancel_wanted(self, job_id: str, run: int) -> bool:
+        """Whether somebody wants the run of this number of a job ended."""
         return is_cancelled(self.layout, self.name, job_id, run)
 
     def _clear(self, kind: str) -> None:
@@ -181,11 +181,14 @@ class Seat:
     def leave(self) -> None:
         """Give the name back. The lock file stays: see owner.Lock."""
         with suppress(OSError):
-            for kind in ("json", "stop", "cancel"):
+            for kind in ("json", "stop"):
                 self._clear(kind)
             if self._folder is not None:
                 self._folder.release()
             os.rmdir(self.layout.claims(self.name))
+            self._clear(
+                "cancel"
+            )  # not before: it may be about what could not be recorded, and lies there still
         self._lock.release()
 
 
@@ -309,34 +312,36 @@ def ask_to_stop(layout: Layout, name: str, *, force: bool) -> bool:
     return _nudge(identity)
 
 
-def ask_to_cancel(layout: Layout, name: str, job_id: str) -> None:
+def ask_to_cancel(layout: Layout, name: str, job_id: str, run: int) -> None:
     """Leave the note that a worker's job is to be ended, and have it read.
 
-    It names the run: one that comes too late must not end another run of the job, which nobody wants ended.
+    Args:
+        run: the number of the run, over the job's whole life. A note that comes too late must not end another run,
+            which nobody wants ended.
     """
-    signed = run_file.read(layout, name)
-    run = signed.run if signed and signed.job_id == job_id else None
     _leave_note(layout, name, "cancel", {"job": job_id, "run": run})
     hurry(layout, name)
 
 
-def is_cancelled(layout: Layout, name: str, job_id: str, run: str | None) -> bool:
-    """Whether somebody wants this run of a job ended, which the worker of this name has, or had when it died.
-
-    Args:
-        run: the mark of the run; None for one that never began.
-    """
+def is_cancelled(layout: Layout, name: str, job_id: str, run: int) -> bool:
+    """Whether somebody wants this run of a job ended, which the worker of this name has, or had when it died."""
     path = layout.worker_file(name, "cancel")
     if not os.path.exists(path):
         return False
     note = _read(path)
-    return note.get("job") == job_id and note.get("run") in (None, run)
+    return note.get("job") == job_id and note.get("run") == run
 
 
-def forget_cancel(layout: Layout, name: str) -> None:
-    """Nothing is left of what the note is about. The caller holds the lock of the name."""
+def forget_cancel(layout: Layout, name: str, *jobs: str) -> None:
+    """Nothing is left of what the note is about.
+
+    Args:
+        jobs: only if it is about one of these; without any, whatever it says.
+    """
+    path = layout.worker_file(name, "cancel")
     with suppress(OSError):
-        os.unlink(layout.worker_file(name, "cancel"))
+        if not jobs or (os.path.exists(path) and _read(path).get("job") in jobs):
+            os.unlink(path)
 
 
 def hurry(layout: Layout, *some: str) -> None:

@@ -253,6 +253,7 @@ class Worker:
             recover.leftovers(self.layout, self._mover, self._settings, self.name, self._troubles.say_once)
             held.sweep(self.layout, self.name, self._index.boot)
             os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)
+            held.restore(self.layout, self._index.boot)  # once more, if the disk refused a part of it before
 
     def _next(self) -> Claim | None:
         """The next job, claimed; None when there is none to be had now."""
@@ -382,7 +383,7 @@ class Worker:
                     noted = True
                     with self._troubles.outlive():
                         self._mover.note_running(claim)
-                if self._seat and self._seat.cancel_wanted(claim.job.id or "", claim.run):
+                if self._seat and self._seat.cancel_wanted(claim.job.id or "", claim.job.runs + 1):
                     running.cancel(Ending.CANCELLED)
             elif self._orders.stopping and not self._orders.forced:
                 self._orders.look(self._seat)

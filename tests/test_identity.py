@@ -77,11 +77,11 @@ def test_a_stop_note_is_for_one_process(seat: Seat) -> None:
 
 def test_a_cancel_note_is_for_one_run(seat: Seat) -> None:
     """One that came too late must not end the next job, nor another run of the same."""
-    leave_note(seat, "cancel", job="a", run="1.5")
+    leave_note(seat, "cancel", job="a", run=1)
 
-    assert seat.cancel_wanted("a", "1.5")
-    assert not seat.cancel_wanted("a", "2.5")
-    assert not seat.cancel_wanted("b", "1.5")
+    assert seat.cancel_wanted("a", 1)
+    assert not seat.cancel_wanted("a", 2)
+    assert not seat.cancel_wanted("b", 1)
 
 
 def test_notes_for_an_earlier_holder_are_gone(spool_dir: Path) -> None:

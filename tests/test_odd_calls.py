@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -112,6 +113,19 @@ def test_a_job_is_not_set_to_start_when_it_has_expired(spool: Spool) -> None:
     with pytest.raises(InvalidJob, match="could never start"):
         spool.set("waits", run_at=2_000_000_001)
     assert spool.get("waits").run_at is None
+
+
+def test_what_has_expired_can_be_sent_back_for_later(spool: Spool, spool_dir: Path) -> None:
+    """Who puts it back wants it to run: the moment that has passed is taken off, whatever else is changed."""
+    drop_bytes(spool_dir, "late.json", b'{"command": "true", "expires_at": 1700000000}\n')
+    wait_until(lambda: "late" in [row.id for row in spool.list()])
+    Worker(spool_dir, drain=True).run()
+    assert spool.get("late").state == "dead"
+    later = time.time() + 3600
+
+    assert spool.retry("late", run_at=later).expires_at is None
+    with pytest.raises(InvalidJob, match="could never start"):
+        spool.set("late", expires_at=later - 60)
 
 
 def test_an_editor_with_half_a_quote_is_told(spool: Spool, cli: Cli) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,7 +17,21 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from queuectl import Spool, Worker, aside, attempt, claims, files, halt, held, owner, pause, seat, second_core
+from queuectl import (
+    Spool,
+    Worker,
+    aside,
+    attempt,
+    claims,
+    files,
+    halt,
+    held,
+    owner,
+    pause,
+    run_file,
+    seat,
+    second_core,
+)
 from queuectl.job import Job
 from queuectl.layout import Layout
 from queuectl.runner import Ending, Outcome
@@ -136,7 +152,49 @@ def test_a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker(
 
     assert load(spool_dir / "dead" / "job.json")["last_error"] == "Cancelled"
     assert (spool_dir.parent / "job.began").read_text() == "\n"
-    assert not list((spool_dir / "data" / "workers").glob("*.cancel"))
+    wait_until(lambda: not list((spool_dir / "data" / "workers").glob("*.cancel")))
+
+
+def test_a_cancel_is_for_the_run_that_comes_and_not_for_the_last_one(spool: Spool, spool_dir: Path) -> None:
+    """A job that runs again is claimed some moments before its worker writes down that it begins."""
+    taken = seat.Seat.take(spool.layout)
+    taken.introduce("program")
+    run_file.sign(spool.layout, taken.name, "job", "1.5", spool._index.boot).release()
+    history = [{"run": 1, "outcome": "failed"}]
+    drop_bytes(
+        spool_dir,
+        "job.json",
+        json.dumps({"command": "true", "history": history}).encode(),
+        f"processing/{taken.name}",
+    )
+
+    assert spool.cancel("job") == "ending"
+    assert taken.cancel_wanted("job", 2)
+    taken.leave()
+    assert Path(spool.layout.worker_file(taken.name, "cancel")).exists(), "it is for who takes the job back"
+
+
+def test_a_cancel_that_comes_while_a_failure_is_recorded_is_kept(
+    spool: Spool, spool_dir: Path, workers: Cli
+) -> None:
+    """The index may be held for long, by a reindex or a slow disk."""
+    workers(1)
+    spool.enqueue(begins(spool_dir, "job", "sleep 0.3; exit 3"), id="job", backoff_base=1)
+    wait_until(runs(spool_dir, "job"))
+    other = sqlite3.connect(spool.layout.index, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    [child] = psutil.Process(the_worker(spool)).children()
+    wait_until(lambda: not child.is_running())
+    asked = threading.Thread(target=lambda: Spool(spool_dir).cancel("job"))
+    asked.start()
+    wait_until(lambda: list((spool_dir / "data" / "workers").glob("*.cancel")))
+    other.execute("ROLLBACK")
+    other.close()
+    asked.join()
+    wait_until(lambda: where_is(spool_dir, "job") == ["dead"])
+
+    assert (spool_dir.parent / "job.began").read_text() == "\n"
+    wait_until(lambda: not list((spool_dir / "data" / "workers").glob("*.cancel")))
 
 
 def test_a_worker_that_knows_of_an_earlier_pause_is_waited_for(spool: Spool) -> None:
@@ -294,6 +352,38 @@ def test_the_name_plate_of_a_dead_worker_comes_down(spool: Spool, spool_dir: Pat
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("odd", ["a file that cannot be read", "a file among the workers' folders"])
+def test_one_odd_file_keeps_no_lost_job_from_coming_back(
+    spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, odd: str
+) -> None:
+    """After a power cut all is put right that can be; the rest is tried again."""
+    folder = spool_dir / "data" / "workers" / f"worker-7.held.{held.short('the boot before')}.1"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / f"{name}~0.json").write_text(json.dumps({"id": name, "command": "true"}))
+    read = held._read
+    bad: list[str] = []
+
+    def failing(path: str) -> Job | None:
+        if "/done/" in path and path in (bad or [path]):
+            bad[:] = [path]
+            raise OSError(errno.EIO, "no", path)
+        return read(path)
+
+    if odd == "a file that cannot be read":
+        with monkeypatch.context() as patch:
+            patch.setattr(held, "_read", failing)
+            with pytest.raises(OSError, match="no"):
+                held.restore(spool.layout, "this boot")
+        assert len(os.listdir(spool_dir / "pending")) == 2
+    else:
+        (spool_dir / "processing" / "README").write_text("a note")
+    held.restore(spool.layout, "this boot")
+
+    assert sorted(os.listdir(spool_dir / "pending")) == ["a.json", "b.json", "c.json"]
+    assert not folder.exists()
+
+
 KILLS = 300
 """The job at which a worker dies."""
 
@@ -341,6 +431,25 @@ def test_a_folder_deleted_under_a_running_job_is_made_again(
 
     spool.enqueue("true", id="after")
     wait_until(lambda: where_is(spool_dir, "after") == ["done"])
+
+
+def test_two_workers_may_make_the_folder_of_logs_again_at_once(
+    spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slower one has its log, too."""
+    Path(spool.layout.worker_file("worker-0", "out")).write_text("the end\n")
+    (spool_dir / "logs").rmdir()
+    mkdir = os.mkdir
+
+    def slower(path: str, mode: int) -> None:
+        mkdir(path, mode)
+        mkdir(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", slower)
+    outcome = Outcome(Ending.SUCCEEDED, 0, None, 0.1)
+    attempt.keep_output(spool.layout, Job(id="a", command="true"), "worker-0", outcome, limit=100)
+
+    assert (spool_dir / "logs" / "a.1.out").read_text() == "the end\n"
 
 
 def test_workers_are_known_after_the_clock_was_set(

@@ -99,8 +99,8 @@ HAND = (
     Mutant(
         "hand: a job in hand is told as ending when it is cancelled",
         "controls.py",
-        "            if signed is None or signed.job_id == job_id or time.monotonic() > end:\n",
-        "            if True:\n",
+        "                if begun or time.monotonic() > end:\n",
+        "                if True:\n",
         (f"{_HAND}a_job_in_hand_that_is_cancelled_is_not_run_later",),
     ),
     Mutant(

@@ -12,12 +12,12 @@ def _mutant(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
 
 
 LATE = (
-    _mutant(
-        "a cancel is for every run of its job",
+    Mutant(
+        "late: a cancel is for every run of its job",
         "seat.py",
-        'note.get("job") == job_id and note.get("run") in (None, run)',
+        'note.get("job") == job_id and note.get("run") == run',
         'note.get("job") == job_id',
-        "a_cancel_that_comes_too_late_ends_no_later_run",
+        ("tests/test_identity.py::test_a_cancel_note_is_for_one_run",),
     ),
     _mutant(
         "a job that failed as it was cancelled is tried again",
@@ -25,6 +25,34 @@ LATE = (
         '        outcome.ending, outcome.error = Ending.CANCELLED, "Cancelled"',
         "        pass",
         "a_job_that_fails_as_it_is_cancelled_is_not_tried_again",
+    ),
+    _mutant(
+        "a cancel is lost while a failure is recorded",
+        "hand.py",
+        "        self._heed_cancels(part)\n",
+        "",
+        "a_cancel_that_comes_while_a_failure_is_recorded_is_kept",
+    ),
+    _mutant(
+        "the run that was signed last is the one that is cancelled",
+        "controls.py",
+        "                run = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).runs + 1\n",
+        "                run = getattr(run_file.read(self.layout, _worker_of(row)), 'number', 1)\n",
+        "a_cancel_is_for_the_run_that_comes_and_not_for_the_last_one",
+    ),
+    _mutant(
+        "a worker that leaves takes a cancel along",
+        "seat.py",
+        '            for kind in ("json", "stop"):',
+        '            for kind in ("json", "stop", "cancel"):',
+        "a_cancel_is_for_the_run_that_comes_and_not_for_the_last_one",
+    ),
+    _mutant(
+        "one file that cannot be read keeps all lost jobs from coming back",
+        "held.py",
+        "            refused.append(error)\n            kept.add",
+        "            raise\n            kept.add",
+        "one_odd_file_keeps_no_lost_job_from_coming_back[a file that cannot be read]",
     ),
     _mutant(
         "a dead worker's cancel is forgotten",
@@ -113,8 +141,8 @@ LATE = (
     _mutant(
         "output goes with the folder of the logs",
         "attempt.py",
-        "        os.mkdir(folder, 0o700)  # somebody deleted it",
-        "        raise",
+        "            os.mkdir(os.path.dirname(target), 0o700)  # somebody deleted it",
+        "            raise",
         "a_folder_deleted_under_a_running_job_is_made_again[logs]",
     ),
     _mutant(
