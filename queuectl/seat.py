@@ -186,9 +186,8 @@ class Seat:
             if self._folder is not None:
                 self._folder.release()
             os.rmdir(self.layout.claims(self.name))
-            self._clear(
-                "cancel"
-            )  # not before: it may be about what could not be recorded, and lies there still
+            # Last: it may be about a job that could not be recorded, and so lies in our folder still.
+            self._clear("cancel")
         self._lock.release()
 
 
