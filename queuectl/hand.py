@@ -285,8 +285,6 @@ class Hand:
         Asked after the outcome is in its folder: a note comes before that, or its writer finds the job there.
         """
         layout, worker = self._mover.layout, self._worker
-        if not os.path.exists(layout.worker_file(worker, "cancel")):
-            return
         for claim in part:
             job_id = claim.job.id or ""
             if claim.state not in ("completed", "dead") and seat.is_cancelled(
@@ -296,7 +294,6 @@ class Hand:
                 with suppress(QueuectlError):  # its writer has done so, or somebody else has taken it
                     if row is not None:
                         self._mover.bury(row, "Cancelled")
-        seat.forget_cancel(layout, worker, *(claim.job.id or "" for claim in part))
 
     def _tell(self, claims: Sequence[Claim]) -> None:
         """Say what became of them in one go: a call for each line would cost a short job more than its claim."""

@@ -129,12 +129,17 @@ class Seat:
         with suppress(OSError):
             self._folder = Lock.on_folder(path)
 
-    def hold_on(self) -> None:
+    def hold_on(self, *, idle: bool = False) -> None:
         """Take our place anew if somebody deleted it: a worker without its lock file is seen and stopped by nobody.
+
+        Args:
+            idle: nothing runs. A cancel that lies there came too late, and could hit a new job of that id.
 
         Raises:
             OSError: the disk refused.
         """
+        if idle:
+            self._clear("cancel")
         # It is missing where somebody was just asking for it when we took our place.
         if self._folder is None or not self._folder.is_on(self.layout.claims(self.name)):
             self._hold_folder()
@@ -331,16 +336,10 @@ def is_cancelled(layout: Layout, name: str, job_id: str, run: int) -> bool:
     return note.get("job") == job_id and note.get("run") == run
 
 
-def forget_cancel(layout: Layout, name: str, *jobs: str) -> None:
-    """Nothing is left of what the note is about.
-
-    Args:
-        jobs: only if it is about one of these; without any, whatever it says.
-    """
-    path = layout.worker_file(name, "cancel")
+def forget_cancel(layout: Layout, name: str) -> None:
+    """Nothing is left of what the note is about. The caller holds the lock of the name."""
     with suppress(OSError):
-        if not jobs or (os.path.exists(path) and _read(path).get("job") in jobs):
-            os.unlink(path)
+        os.unlink(layout.worker_file(name, "cancel"))
 
 
 def hurry(layout: Layout, *some: str) -> None:

@@ -216,7 +216,7 @@ class Worker:
             if not self._index.usable:
                 self._intake.refresh()
             if self._seat:
-                self._seat.hold_on()
+                self._seat.hold_on(idle=not busy)
             self._lookout.glance()
             if busy:
                 self._lookout.go_on()

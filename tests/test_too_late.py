@@ -105,6 +105,9 @@ def test_a_cancel_that_comes_too_late_ends_no_later_run(
     """It was about a run that is over; the job is run again because somebody wants that."""
     cancel_as_it_ends(spool, spool_dir, stopped, "sleep 1.5")
     wait_until(lambda: where_is(spool_dir, "job") == ["done"])
+    wait_until(
+        lambda: not list((spool_dir / "data" / "workers").glob("*.cancel"))
+    )  # or it hits a new job of that id
     (spool_dir / "done" / "job.json").rename(spool_dir / "pending" / "job.json")
     wait_until(lambda: finished(spool_dir, "job") and len(load_history(spool_dir)) == 2)
 
