@@ -97,7 +97,8 @@ def set_fields(mover: Mover, row: Row, changes: Mapping[str, Any], settings: Set
         MoveError, InvalidJob, SpoolError: as for amend.
         KeyTaken: another job has the unique key.
     """
-    from queuectl.editing import changed, refuse_never
+    from queuectl.editing import changed
+    from queuectl.prepare import refuse_never
 
     if row.state == "dead":
         before = mover.read_dead(row)

@@ -147,16 +147,6 @@ def changed(data: bytes, changes: Mapping[str, Any]) -> Job:
     return job
 
 
-def refuse_never(job: Job) -> None:
-    """See that a waiting job can still start.
-
-    Raises:
-        InvalidJob: it expires before it may.
-    """
-    if job.run_at is not None and job.expired(job.run_at):
-        raise InvalidJob("lies before run_at, so it could never start", field="expires_at")
-
-
 def _from_here(path: str) -> str:
     """A folder as its caller means it, who is somewhere: to a worker a relative one starts at its home."""
     try:

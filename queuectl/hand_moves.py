@@ -86,7 +86,8 @@ class HandMoves:
             DuplicateId: it is one, and its id belongs to another.
             SpoolError: the disk refused.
         """
-        from queuectl.editing import changed, refuse_never
+        from queuectl.editing import changed
+        from queuectl.prepare import refuse_never
 
         check("requeue", row.id, row.state, "pending")
         source = os.path.join(self.layout.root, row.place, row.name)
