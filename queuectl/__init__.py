@@ -13,7 +13,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.config import Settings
+    from queuectl.api.spool import Spool
+    from queuectl.config.settings import Settings
     from queuectl.errors import (
         ConfigError,
         DuplicateId,
@@ -28,11 +29,10 @@ if TYPE_CHECKING:
         StillUnderWay,
         WorkerError,
     )
-    from queuectl.filters import Filter
-    from queuectl.job import Job
-    from queuectl.spool import Spool
-    from queuectl.templates import Template
-    from queuectl.worker import Worker
+    from queuectl.index.filter import Filter
+    from queuectl.job.record import Job
+    from queuectl.job.template import Template
+    from queuectl.worker.worker import Worker
 
     __version__: str
 
@@ -59,12 +59,12 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
-    "Filter": "filters",
-    "Job": "job",
-    "Settings": "config",
-    "Spool": "spool",
-    "Template": "templates",
-    "Worker": "worker",
+    "Filter": "index.filter",
+    "Job": "job.record",
+    "Settings": "config.settings",
+    "Spool": "api.spool",
+    "Template": "job.template",
+    "Worker": "worker.worker",
 }
 
 

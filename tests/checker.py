@@ -8,16 +8,17 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from queuectl import Spool, doctor
-from queuectl import job as jobs
-from queuectl.finding import Case
+from queuectl import Spool
+from queuectl.doctor import doctor
+from queuectl.doctor.finding import Case
+from queuectl.index.row import RENEWED
+from queuectl.job import record as jobs
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, Layout
-from queuectl.row import RENEWED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from queuectl.row import Row
+    from queuectl.index.row import Row
 
 STATE_OF = {
     PENDING: ("pending", "failed"),

@@ -5,6 +5,8 @@ of the index, and the start of a command. After each death the spool is looked a
 looked at again; one line of JSON a death tells what was found.
 """
 
+# ruff: noqa: F401 (loaded before the first crash point, or imports would be most of them)
+
 from __future__ import annotations
 
 import json
@@ -18,10 +20,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock  # noqa: F401  loaded before the first fork, as are the others
-import psutil  # noqa: F401
+import filelock  #  loaded before the first fork, as are the others
+import psutil
 
-from queuectl import Spool, Worker, attempt, files, held, index_file, pool, recover, seat, spares  # noqa: F401
+from queuectl import Spool, Worker
+from queuectl.control import registry
+from queuectl.index import database
+from queuectl.storage import attempt, file_pool, power_loss, recovery
+from queuectl.system import files
+from queuectl.worker import pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,13 +125,13 @@ def _die_at(number: int, spool: Path, act: Callable[[Path], None]) -> None:
         return rename(*args)
 
     files._renameat2 = renameat2
-    end = index_file.IndexFile.end_moving
+    end = database.IndexFile.end_moving
 
-    def commit(self: index_file.IndexFile, *, well: bool) -> None:
+    def commit(self: database.IndexFile, *, well: bool) -> None:
         step("COMMIT")
         end(self, well=well)
 
-    index_file.IndexFile.end_moving = commit  # type: ignore[method-assign]
+    database.IndexFile.end_moving = commit  # type: ignore[method-assign]
     sys.addaudithook(hook)
     act(spool)
 

@@ -17,17 +17,19 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from queuectl import boot
+from queuectl.system import boot
 
 _BOOT = ["boot-0"]
 boot.boot_id = lambda: _BOOT[0]  # before the rooms that take it over by name are imported
 
-from queuectl import Spool, Worker, cli, hand, spares  # noqa: E402
+from queuectl import Spool, Worker, cli  # noqa: E402
 from queuectl.errors import SpoolError  # noqa: E402
-from queuectl.runner import Ending, LocalRunner, Outcome  # noqa: E402
+from queuectl.executor.local import Ending, LocalRunner, Outcome  # noqa: E402
+from queuectl.storage import file_pool  # noqa: E402
+from queuectl.worker import prefetch  # noqa: E402
 
 if TYPE_CHECKING:
-    from queuectl.runner import Attempt, Running
+    from queuectl.executor.local import Attempt, Running
 
 _ANY_TRACER = 0x59616D61, ctypes.c_ulong(-1)
 """PR_SET_PTRACER, PR_SET_PTRACER_ANY: strace is not our parent."""
@@ -71,8 +73,8 @@ def work(
         worker._mover.settle_all = _settle_without(worker._mover.settle_all)  # type: ignore[method-assign]
     if at_once:
         # However slow it is under strace, and few as they are.
-        hand.MOST, hand.SHARE, hand.SPELL, hand.LONG = at_once, 1, 1e9, 1e8
-        hand.Hand._next_size = lambda self: at_once  # type: ignore[method-assign]  # noqa: ARG005
+        prefetch.MOST, prefetch.SHARE, prefetch.SPELL, prefetch.LONG = at_once, 1, 1e9, 1e8
+        prefetch.Hand._next_size = lambda self: at_once  # type: ignore[method-assign]  # noqa: ARG005
     worker.run()
     return said
 
@@ -123,16 +125,16 @@ def perform(request: dict[str, Any]) -> Any:
 
 def serve(request: dict[str, Any]) -> int:
     """Be a worker until killed, and write down outside which outcomes were synced."""
-    whole = spares.Spares._make_spare
+    whole = file_pool.Spares._make_spare
 
-    def make_spare(self: spares.Spares, batch: Any) -> str:
+    def make_spare(self: file_pool.Spares, batch: Any) -> str:
         held = [name.rpartition("~")[0] for name in os.listdir(batch.folder)]
         spare = whole(self, batch)
         with open(request["synced"], "a", encoding="ascii") as file:
             file.writelines(f"{name}\n" for name in held)
         return spare
 
-    spares.Spares._make_spare = make_spare  # type: ignore[method-assign]
+    file_pool.Spares._make_spare = make_spare  # type: ignore[method-assign]
     runner: Any = InlineRunner() if request.get("inline") else LocalRunner()
     return Worker(request["spool"], runner=runner).run()
 
@@ -186,12 +188,20 @@ def main() -> None:
         "orjson",
         "psutil",
         "watchdog.observers",
-        "queuectl.process_tree",
+        "queuectl.system.process_tree",
         "click",
         "yaml",
     ):
         import_module(name)
-    for name in ("root", "enqueue", "render", "quick", "bulk", "status", "args"):
+    for name in (
+        "root",
+        "commands.enqueue",
+        "render",
+        "fast_path",
+        "commands.enqueue_many",
+        "commands.status",
+        "options",
+    ):
         import_module(f"queuectl.cli.{name}")
     children: dict[int, socket.socket] = {}
     for line in sys.stdin:

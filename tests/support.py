@@ -186,11 +186,11 @@ def end_all(processes: Iterable[psutil.Process]) -> None:
 
 def end_workers(spool: Path) -> None:
     """Leave nothing of this spool running: ask its workers first, then kill what is left."""
-    from queuectl import seat
+    from queuectl.control import registry
     from queuectl.layout import Layout
 
     # Workers of the default spool were told of it by no variable.
-    if not processes_of(spool) and not seat.living(Layout(spool)):
+    if not processes_of(spool) and not registry.living(Layout(spool)):
         return
     with contextlib.suppress(subprocess.TimeoutExpired):
         run_cli("--spool", spool, "worker", "stop", "--force", timeout=20)

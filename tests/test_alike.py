@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl.config import Settings
-from queuectl.lookups import COLUMNS
-from queuectl.reader import Reader
+from queuectl.config.settings import Settings
+from queuectl.index.queries import COLUMNS
+from queuectl.intake.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from queuectl.foreign import Found
+    from queuectl.storage.dropped_file import Found
 
 NOW = 4_000_000_000_000_000
 ODD: tuple[Any, ...] = (

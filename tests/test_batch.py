@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import queuectl.spool
-from queuectl import InvalidJob, Spool, SpoolError, files, second_core
+import queuectl.api.spool
+from queuectl import InvalidJob, Spool, SpoolError
+from queuectl.system import files, fork
 
 from support import drain, drop
 
@@ -25,9 +26,9 @@ FEW = 5
 @pytest.fixture(params=[True, False], ids=["two cores", "one core"])
 def small_batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Batches of five, written by a copy of the process or by the process itself."""
-    monkeypatch.setattr(queuectl.spool, "BATCH", FEW)
-    monkeypatch.setattr(second_core, "WORTH", FEW)
-    monkeypatch.setattr(second_core, "_can_copy", lambda: request.param)
+    monkeypatch.setattr(queuectl.api.spool, "BATCH", FEW)
+    monkeypatch.setattr(fork, "WORTH", FEW)
+    monkeypatch.setattr(fork, "_can_copy", lambda: request.param)
     return bool(request.param)
 
 
@@ -126,9 +127,9 @@ def test_what_a_killed_copy_left_half_done_is_done_again(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever runs short of memory kills the copy first; its files do not stand in the way."""
-    monkeypatch.setattr(queuectl.spool, "BATCH", FEW)
-    monkeypatch.setattr(second_core, "WORTH", FEW)
-    monkeypatch.setattr(second_core, "_can_copy", lambda: True)
+    monkeypatch.setattr(queuectl.api.spool, "BATCH", FEW)
+    monkeypatch.setattr(fork, "WORTH", FEW)
+    monkeypatch.setattr(fork, "_can_copy", lambda: True)
     here, sync = os.getpid(), files.sync_many
 
     def sync_or_die(folder: str, paths: list[str]) -> None:
@@ -163,7 +164,7 @@ def test_what_a_slow_producer_gave_waits_for_no_more(
     small_batches: bool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch is queued when it is whole, if the next one will take its time."""
-    monkeypatch.setattr(queuectl.spool, "_PATIENCE", 0.01)
+    monkeypatch.setattr(queuectl.api.spool, "_PATIENCE", 0.01)
     spool, seen = Spool(spool_dir), []
 
     def slow() -> Iterator[dict[str, Any]]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queuectl import Spool, Worker, lookout
-from queuectl.owner import Lock, is_held
-from queuectl.wake import STORM
+from queuectl import Spool, Worker
+from queuectl.system.locks import Lock, is_held
+from queuectl.system.watcher import STORM
+from queuectl.worker import scan_scheduler as lookout
 
 from support import drain, drop, wait_until, where_is
 

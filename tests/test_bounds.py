@@ -14,7 +14,7 @@ import pytest
 
 from queuectl import Spool
 from queuectl.errors import InvalidJob
-from queuectl.job import SIZE_LIMIT
+from queuectl.job.record import SIZE_LIMIT
 
 from support import drain, drop, end_workers, finished, load, wait_until, where_is
 

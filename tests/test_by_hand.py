@@ -298,7 +298,7 @@ def test_an_edit_put_off_is_listed_while_it_waits(
 def test_an_edit_in_place_is_seen_by_a_worker_that_gets_no_events(spool_dir: Path) -> None:
     """It polls; it may be slower to notice, and does within the time in which it tries to watch again."""
     code = (
-        "import sys\nfrom queuectl import wake, Worker\n"
+        "import sys\nfrom queuectl.system import watcher as wake\nfrom queuectl import Worker\n"
         "def start(w): raise OSError(24, 'no instances left')\n"
         "wake._start = start\nwake.RETRY = 1.0\nWorker(sys.argv[1]).run()"
     )
@@ -452,7 +452,7 @@ def test_a_cancel_cut_short_leaves_a_reason(spool_dir: Path, monkeypatch: pytest
     spool = Spool(spool_dir)
     spool.enqueue("true", id="job")
     with monkeypatch.context() as patch:
-        patch.setattr("queuectl.files.replace", lambda *_: os._exit(9))
+        patch.setattr("queuectl.system.files.replace", lambda *_: os._exit(9))
         child = os.fork()
         if not child:
             Spool(spool_dir).cancel("job")

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import Spool, Worker, chores, doctor, files
-from queuectl.chores import DOUBT, STALE, sweep
+from queuectl import Spool, Worker
+from queuectl.doctor import doctor
 from queuectl.layout import Layout
-from queuectl.lot import Lot
+from queuectl.storage.scratch import Lot
+from queuectl.system import files
+from queuectl.worker import maintenance
+from queuectl.worker.maintenance import DOUBT, STALE, sweep
 
 from support import drain, drop, finished, load, wait_until, where_is
 
@@ -152,7 +155,7 @@ def test_a_worker_returns_to_the_file_when_it_can_be_kept_again(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
 ) -> None:
     """A disk that was full or read-only for a while does not leave it with an index of its own for ever."""
-    monkeypatch.setattr(chores, "EVERY", 0.2)
+    monkeypatch.setattr(maintenance, "EVERY", 0.2)
     refusing = threading.Event()
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 

@@ -114,7 +114,7 @@ def test_no_worker_idles_while_jobs_wait(spool_dir: Path, workers: Cli) -> None:
     first, last = min(r["started_at"] for r in runs), max(r["finished_at"] for r in runs)
     shares = Counter(r["worker"] for r in runs)
     assert min(shares.values()) >= 20
-    from queuectl.times import parse_moment
+    from queuectl.job.times import parse_moment
 
     # 60 jobs of 0.1 s are 3 s for two; a pause of a second after a lost claim would show at once.
     assert parse_moment(last) - parse_moment(first) < 8
@@ -243,6 +243,6 @@ def test_a_job_postponed_in_place_waits_and_then_runs(spool_dir: Path, workers: 
     with path.open("r+b") as file:
         file.write(b'{"command": "true", "run_at": %.3f}' % due)
     wait_until(lambda: finished(spool_dir, "job1"), message=lambda: str(where_is(spool_dir, "job1")))
-    from queuectl.times import parse_moment
+    from queuectl.job.times import parse_moment
 
     assert due <= parse_moment(load(spool_dir / "done" / "job1.json")["started_at"]) < due + 2

@@ -12,7 +12,7 @@ from terminal import on_terminal
 
 from queuectl import Spool
 from queuectl.cli.columns import COLUMNS
-from queuectl.row import READY_KEY
+from queuectl.index.row import READY_KEY
 
 from support import drain, drop, drop_bytes
 

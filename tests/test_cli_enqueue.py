@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import times
-from queuectl.cli import quick
+from queuectl.cli import fast_path
+from queuectl.job import times
 
 from support import load
 
@@ -57,7 +57,7 @@ def test_plain_and_whole_command_queue_the_same(cli: Cli, spool_dir: Path) -> No
                                    ["enqueue", ' {"a"'], ["enqueue", "a", "b"], ["enqueue", "\udcff"]])  # fmt: skip
 def test_all_but_one_plain_text_is_left_to_click(words: list[str], spool_dir: Path) -> None:
     """The short way takes nothing that the long one would read in another way or refuse."""
-    assert not quick.enqueue(words)
+    assert not fast_path.enqueue(words)
     assert not spool_dir.exists()
 
 

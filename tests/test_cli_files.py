@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from terminal import on_terminal
 
-from queuectl.cli import reading
+from queuectl.cli import job_reader
 from queuectl.errors import InvalidJob
 
 from support import load
@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 def read(text: str | bytes, name: str = "stdin") -> list[dict[str, Any]]:
     data = text.encode() if isinstance(text, str) else text
-    return list(reading.JobFile(io.BytesIO(data), name))
+    return list(job_reader.JobFile(io.BytesIO(data), name))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_several_jobs_in_every_form(text: str) -> None:
 @pytest.mark.parametrize("size", [1, 7, 64, 4096])
 def test_chunks_may_end_anywhere(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Where a read ends, in a word or in a character, changes nothing."""
-    monkeypatch.setattr(reading, "CHUNK", size)
+    monkeypatch.setattr(job_reader, "CHUNK", size)
     jobs = [{"id": f"j{n}", "command": "grüße 🎉 " + "x" * n} for n in range(40)]
 
     assert jobs == read("\n".join(json.dumps(job, ensure_ascii=False) for job in jobs))

@@ -15,7 +15,7 @@ import pytest
 from terminal import on_terminal
 
 import queuectl
-from queuectl.cli.frame import Group
+from queuectl.cli.base import Group
 from queuectl.cli.root import root
 
 if TYPE_CHECKING:
@@ -214,8 +214,7 @@ SLOW = {
 }  # fmt: skip
 """Modules of the standard library and others: none of them is needed to queue a line of shell."""
 NOT_FOR_ONE = {
-    "claims", "config_file", "foreign", "guard", "intake", "owner", "reader", "room", "runner", "seat", "second_core",
-    "shown", "spares", "strict_json", "wake", "worker",
+    "storage.claims", "config.file", "storage.dropped_file", "control.permissions", "intake.reconcile", "system.locks", "intake.reader", "worker.readiness", "executor.local", "control.registry", "system.fork", "job.redact", "storage.file_pool", "job.strict_json", "system.watcher", "worker.worker",
 }  # fmt: skip
 """Rooms in which a lone enqueue has nothing to do."""
 LOADED = """

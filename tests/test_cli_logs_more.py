@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import Spool, packing, times
+from queuectl import Spool
+from queuectl.job import times
 from queuectl.layout import Layout
+from queuectl.storage import log_compression
 
 from support import drain, drop_bytes, finished, wait_until, where_is
 
@@ -60,7 +62,7 @@ def test_last_lines_of_each_stream(cli: Cli, thrice: Path) -> None:
 
 def test_end_of_ten_megabytes_is_read_alone(thrice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reads a long log to print its last lines."""
-    from queuectl import output
+    from queuectl.executor import output
 
     path = thrice / "logs" / "job1.3.out"
     path.write_bytes(b"x" * 99 + b"\n" + b"0123456789" * (1 << 20) + b"\nlast but one\nlast\n")
@@ -190,7 +192,7 @@ def test_end_of_a_log_is_never_the_next_jobs(thrice: Path, monkeypatch: pytest.M
 
 
 def pack_all(spool: Path, before: float | None = None) -> None:
-    for _ in packing.pack(Layout(spool), time.time() + 10 if before is None else before):
+    for _ in log_compression.pack(Layout(spool), time.time() + 10 if before is None else before):
         pass
 
 
@@ -267,7 +269,7 @@ def test_stopped_half_way_nothing_is_lost(thrice: Path) -> None:
             return file.read()
 
     for steps in range(12):
-        pack = packing.pack(Layout(thrice), time.time() + 10)
+        pack = log_compression.pack(Layout(thrice), time.time() + 10)
         for _ in range(steps):
             next(pack, None)
         pack.close()  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl.cli import demo
+from queuectl.cli.commands import demo
 
 from support import drop, finished, processes_of, wait_until, where_is
 

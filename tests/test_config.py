@@ -14,8 +14,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl import config, config_file
-from queuectl.config import KEYS, Settings, load, normalise, set_value, shown, unset_value
+from queuectl.config import file
+from queuectl.config import settings as config
+from queuectl.config.settings import KEYS, Settings, load, normalise, set_value, shown, unset_value
 from queuectl.errors import ConfigError
 from queuectl.layout import Layout
 
@@ -365,7 +366,7 @@ def test_the_first_set_makes_the_spool_and_a_private_file(spool_dir: Path) -> No
 
 def run(layout: Layout, code: str, *args: str) -> subprocess.Popen[bytes]:
     program = (
-        "import sys; from queuectl.config import *; from queuectl.layout import Layout;"
+        "import sys; from queuectl.config.settings import *; from queuectl.layout import Layout;"
         f"layout = Layout(sys.argv[1]); {code}"
     )
     return subprocess.Popen([sys.executable, "-c", program, layout.root, *args], cwd=REPOSITORY)
@@ -452,7 +453,7 @@ def test_the_short_reader_agrees_with_yaml(before: str) -> None:
     """Whatever line it takes on, it reads as yaml does; all else it leaves to yaml."""
     taken = 0
     for line in LINES + OTHER_LINES:
-        short = config_file._plain_entries(before + line)
+        short = file._plain_entries(before + line)
         if short is not None:
             taken += 1
             assert {entry.name: entry.value for entry in short} == (yaml.safe_load(before + line) or {}), line
@@ -471,10 +472,10 @@ def test_a_change_changes_one_entry_or_is_refused(lines: list[str], end: str, la
 
     def read(text: str) -> dict[str, Any]:
         value = yaml.safe_load(text) or {}
-        return {config_file.key_of(str(name)): inner for name, inner in value.items()}
+        return {file.key_of(str(name)): inner for name, inner in value.items()}
 
     try:
-        after = config_file.changed("config.yaml", text, key, 8)
+        after = file.changed("config.yaml", text, key, 8)
     except ConfigError:
         return
     assert read(after) == {**read(text), key: 8}

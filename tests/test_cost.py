@@ -24,9 +24,9 @@ MIDDLE = slice(40, 104)
 
 WORKER = """
 import sys
-from queuectl import hand
-from queuectl.runner import LocalRunner
-from queuectl.worker import Worker
+from queuectl.worker import prefetch as hand
+from queuectl.executor.local import LocalRunner
+from queuectl.worker.worker import Worker
 hand.MOST, hand.SPELL, hand.LONG = int(sys.argv[2]), 1e9, 1e8
 Worker(sys.argv[1], drain=True, runner=LocalRunner(may_chdir=True)).run()
 """

@@ -15,8 +15,9 @@ import faults
 import pytest
 from stories import STORIES, finish, set_up
 
-from queuectl import Spool, Worker, files
+from queuectl import Spool, Worker
 from queuectl.errors import QueuedUnsafely, SpoolError
+from queuectl.system import files
 
 import support
 
@@ -354,7 +355,7 @@ def test_a_broken_index_fails_no_enqueue(trouble: str, spool_dir: Path, cli: Cal
 
 def test_a_locked_index_fails_no_enqueue(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who holds the index for longer than we wait cannot keep a job out."""
-    monkeypatch.setattr("queuectl.index_file.BUSY", 0.2)
+    monkeypatch.setattr("queuectl.index.database.BUSY", 0.2)
     Spool(spool_dir).counts()
     holder = sqlite3.connect(spool_dir / "data" / "queuectl.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")

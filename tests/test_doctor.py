@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queuectl import Spool, doctor, mounts, owner, premises
+from queuectl import Spool
+from queuectl.doctor import doctor, environment
 from queuectl.layout import Layout
+from queuectl.system import locks, mounts
 
 from support import drain, drop_bytes, load, processes_of, read_only, run_cli, wait_until, where_is
 
@@ -291,7 +293,7 @@ def test_foreign_files_are_told_and_left_alone(spool: Path) -> None:
 
 def test_living_workers_are_left_alone(spool: Path) -> None:
     """What a living worker has in hand, and the files it keeps, are no findings; a copy beside is told, not touched."""
-    lock = owner.Lock.acquire(str(spool / "data" / "workers" / "worker-7.lock"))
+    lock = locks.Lock.acquire(str(spool / "data" / "workers" / "worker-7.lock"))
     assert lock is not None
     try:
         put(spool, "processing/worker-7", "busy.json", id="busy")
@@ -356,7 +358,7 @@ def test_remote_filesystem_is_noticed(
     spool: Path, monkeypatch: pytest.MonkeyPatch, kind: str, told: bool
 ) -> None:
     """Where locks and renames depend on another machine, the doctor says so."""
-    monkeypatch.setattr(premises, "mount_of", lambda _: mounts.Mount(kind, "/mnt"))
+    monkeypatch.setattr(environment, "mount_of", lambda _: mounts.Mount(kind, "/mnt"))
 
     assert ("filesystem" in kinds(spool)) is told
 
@@ -392,7 +394,7 @@ def test_want_of_events_is_told(spool: Path, monkeypatch: pytest.MonkeyPatch) ->
     def refuse(_: object) -> object:
         raise OSError(28, "inotify watch limit reached")
 
-    monkeypatch.setattr("queuectl.wake._start", refuse)
+    monkeypatch.setattr("queuectl.system.watcher._start", refuse)
 
     [found] = doctor.examine(Layout(spool))
     assert (found.kind, found.harmless) == ("watch", True)

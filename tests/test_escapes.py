@@ -78,7 +78,7 @@ def evil_spool(spool_dir: Path) -> Path:
 def test_what_is_looked_at_is_harmless(evil_spool: Path) -> None:
     """Tables and pages, of jobs in every state."""
     # A worker that holds the lock of its name keeps the claim where it is.
-    from queuectl.owner import Lock
+    from queuectl.system.locks import Lock
 
     lock = Lock.acquire(str(evil_spool / "data" / "workers" / "worker-9.lock"))
     assert lock is not None

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from queuectl import config, foreign, job, layout
+from queuectl import layout
+from queuectl.config import settings
 from queuectl.errors import InvalidJob
+from queuectl.job import record
+from queuectl.storage import dropped_file
 
 EXAMPLE = Path(__file__).parent.parent / "spool_example"
 NO_JOB = EXAMPLE / "dead" / "half-written.json"
@@ -28,7 +31,7 @@ def names(paths: list[Path]) -> list[str]:
 @pytest.mark.parametrize("path", JOBS, ids=names(JOBS))
 def test_every_job_of_the_example_loads(path: Path) -> None:
     """Each file is a job, and knows no field that queuectl does not know."""
-    loaded = job.parse(path.read_bytes())
+    loaded = record.parse(path.read_bytes())
 
     assert loaded.command
     assert loaded.extra == {}
@@ -38,7 +41,7 @@ def test_every_job_of_the_example_loads(path: Path) -> None:
 def test_what_queuectl_wrote_reads_and_writes_back_byte_for_byte(path: Path) -> None:
     """The format on disk is frozen: the files of the example are samples of it."""
     data = path.read_bytes()
-    loaded = job.parse(data)
+    loaded = record.parse(data)
 
     assert loaded.to_bytes() == data
     assert loaded.id == path.stem
@@ -50,7 +53,7 @@ def test_history_of_the_example_agrees_with_its_logs() -> None:
     runs = {
         f"{loaded.id}.{run['run']}"
         for path in WRITTEN_BY_QUEUECTL
-        for loaded in [job.parse(path.read_bytes())]
+        for loaded in [record.parse(path.read_bytes())]
         for run in loaded.history
     }
 
@@ -63,7 +66,7 @@ def test_history_of_the_example_agrees_with_its_logs() -> None:
 def test_the_bad_file_has_the_reason_that_queuectl_gives() -> None:
     """The reason beside the dead file is the one a worker would write."""
     with pytest.raises(InvalidJob) as refused:
-        job.parse(NO_JOB.read_bytes())
+        record.parse(NO_JOB.read_bytes())
 
     assert Path(f"{NO_JOB}.reason").read_text(encoding="utf-8") == f"{refused.value.message}\n"
 
@@ -82,20 +85,20 @@ def test_config_of_the_example_names_every_key_with_a_comment() -> None:
         if found := re.fullmatch(r"(?:# )?([a-z_]+): \S.*", line):
             keys[found[1]] = before
 
-    assert sorted(keys) == sorted(config.KEYS)
+    assert sorted(keys) == sorted(settings.KEYS)
     assert [key for key, before in keys.items() if not before.startswith("# ")] == []
 
 
 def test_config_of_the_example_changes_nothing() -> None:
     """Its values are the built-in ones, and it loads without a warning."""
-    assert config.load(layout.Layout(EXAMPLE)) == (config.Settings(), [])
+    assert settings.load(layout.Layout(EXAMPLE)) == (settings.Settings(), [])
 
 
 def test_readme_of_the_example_lists_every_producer_field() -> None:
     """The contract's table has one row a field, and no row for another."""
     rows = re.findall(r"^\| `([a-z_]+)` \|", README.partition("## The fields")[2], flags=re.MULTILINE)
 
-    assert rows == list(job.PRODUCER_FIELDS)
+    assert rows == list(record.PRODUCER_FIELDS)
 
 
 def test_readme_of_the_example_names_every_file() -> None:
@@ -110,8 +113,8 @@ def test_names_that_the_readme_calls_ignored_are_ignored() -> None:
     )
 
     assert len(listed) > 6
-    assert [name for name in listed if foreign.is_job_name(name)] == []
-    assert foreign.is_job_name("job.json")
+    assert [name for name in listed if dropped_file.is_job_name(name)] == []
+    assert dropped_file.is_job_name("job.json")
 
 
 @pytest.mark.parametrize(
@@ -131,5 +134,5 @@ def test_what_the_readme_tells_producers_to_type_works(
     subprocess.run(run, input=textwrap.dedent(found[1]), text=True, check=True, timeout=20)
 
     assert [path.name for path in (spool / "pending").iterdir()] == [f"{name}.json"]
-    assert job.parse((spool / "pending" / f"{name}.json").read_bytes()).command
+    assert record.parse((spool / "pending" / f"{name}.json").read_bytes()).command
     assert list((spool / "tmp").iterdir()) == []

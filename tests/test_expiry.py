@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import Spool, Worker, chores, expiry, times
-from queuectl.boot import boot_id
-from queuectl.index import Index
+from queuectl import Spool, Worker
+from queuectl.index.index import Index
+from queuectl.job import times
 from queuectl.layout import Layout
-from queuectl.moves import Mover
+from queuectl.storage import expiry
+from queuectl.storage.mover import Mover
+from queuectl.system.boot import boot_id
+from queuectl.worker import maintenance
 
 import support
 
@@ -106,7 +109,7 @@ def test_one_that_no_worker_would_reach_is_given_up_too(spool_dir: Path, how: st
 
 def test_an_idle_worker_gives_up_what_expires(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has to ask: the worker's own look does it."""
-    monkeypatch.setattr(chores, "EVERY", 0.1)
+    monkeypatch.setattr(maintenance, "EVERY", 0.1)
     spool = Spool(spool_dir)
     spool.enqueue("true", id="job1", hold=True, expires_in=1.5)
     worker = Worker(spool_dir)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import files, lease, libc
+from queuectl.system import files, leases, libc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -374,6 +374,6 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     for name in ("fifo", "good"):
         with pytest.raises(files.Unfit):
             files.read_plain(str(tmp_path / name), 0)
-    lease.open_for_writing_elsewhere(str(tmp_path / "good"))
+    leases.open_for_writing_elsewhere(str(tmp_path / "good"))
     after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     assert after == before

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Filter, Spool
-from queuectl.filters import SORTS
+from queuectl.index.filter import SORTS
 
 from support import drain, drop_bytes, where_is
 

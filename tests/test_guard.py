@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool
-from queuectl.guard import unsafe
+from queuectl.control.permissions import unsafe
 from queuectl.layout import Layout
 
 from support import drain, drop, end_workers, finished, load, wait_until, where_is

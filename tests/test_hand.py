@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import Spool, files, run_file, seat
-from queuectl.hand import LONG, MOST, SPELL, Hand
-from queuectl.index import Index
-from queuectl.job import Job
+from queuectl import Spool
+from queuectl.control import registry, run_lock
+from queuectl.index.index import Index
+from queuectl.index.row import Row
+from queuectl.job.record import Job
 from queuectl.layout import Layout
-from queuectl.row import Row
+from queuectl.system import files
+from queuectl.worker.prefetch import LONG, MOST, SPELL, Hand
 
 from support import drain, finished, load, wait_until, where_is
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 WORKER = """
 import sys
-from queuectl import Worker, hand, signals
+from queuectl.worker import prefetch as hand; from queuectl.worker import signals; from queuectl import Worker
 at_once, hand.LONG = int(sys.argv[2]), float(sys.argv[3])
 hand.SHARE, hand.SPELL = 1, 1e9
 hand.Hand._next_size = lambda _: at_once
@@ -241,7 +243,7 @@ def test_a_worker_that_stops_puts_back_what_it_has_not_begun(
         spool.pause("for a while")
         wait_until(lambda: spool.workers()[0].paused)
     elif how == "by force":
-        assert seat.ask_to_stop(spool.layout, "worker-0", force=True)
+        assert registry.ask_to_stop(spool.layout, "worker-0", force=True)
     else:
         worker.send_signal(signal.SIGTERM)
     if how != "by force":
@@ -374,11 +376,11 @@ def layout(spool_dir: Path) -> Layout:
     return made
 
 
-def signed(layout: Layout, *over: str) -> run_file.Signature | None:
+def signed(layout: Layout, *over: str) -> run_lock.Signature | None:
     """Have a run file written, and read it."""
-    lines = [run_file.line(Job(id=job_id, started_at=1.25), "1.0", 2.5, 0.75) for job_id in over]
-    run_file.sign(layout, "worker-0", "mine", "1.5", "boot", lines).release()
-    return run_file.read(layout, "worker-0")
+    lines = [run_lock.line(Job(id=job_id, started_at=1.25), "1.0", 2.5, 0.75) for job_id in over]
+    run_lock.sign(layout, "worker-0", "mine", "1.5", "boot", lines).release()
+    return run_lock.read(layout, "worker-0")
 
 
 def test_a_run_file_tells_what_runs_what_is_over_and_what_never_began(layout: Layout) -> None:
@@ -389,8 +391,8 @@ def test_a_run_file_tells_what_runs_what_is_over_and_what_never_began(layout: La
     assert found
     assert (found.job_id, found.run, found.boot) == ("mine", "1.5", "boot")
     assert found.over == {
-        ("a", "1.0"): run_file.Over(1.25, 2.5, 0.75),
-        ("b", "1.0"): run_file.Over(1.25, 2.5, 0.75),
+        ("a", "1.0"): run_lock.Over(1.25, 2.5, 0.75),
+        ("b", "1.0"): run_lock.Over(1.25, 2.5, 0.75),
     }
     assert [found.never_began(job_id, "boot") for job_id in ("mine", "a", "other")] == [False, False, True]
     assert not found.never_began("other", "later boot")
@@ -410,7 +412,7 @@ def test_a_run_file_that_is_not_whole_proves_nothing(layout: Layout, damage: str
             file.seek(0)
             file.write(text)
             file.truncate()
-    found = run_file.read(layout, "worker-0")
+    found = run_lock.read(layout, "worker-0")
 
     assert found is None or not found.never_began("other", "boot")
     assert found is None or not found.over

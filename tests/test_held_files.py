@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queuectl import Spool, files, held, spares
-from queuectl.owner import Lock
+from queuectl import Spool
+from queuectl.storage import file_pool, power_loss
+from queuectl.system import files
+from queuectl.system.locks import Lock
 
 from support import drop_bytes, load, wait_until
 
@@ -29,7 +31,7 @@ def spool(spool_dir: Path) -> Spool:
 
 def held_folder(spool_dir: Path, boot: str) -> Path:
     """A folder with one held file, as a worker of that boot leaves it."""
-    folder = spool_dir / "data" / "workers" / f"worker-7.held.{held.short(boot)}.1"
+    folder = spool_dir / "data" / "workers" / f"worker-7.held.{power_loss.short(boot)}.1"
     folder.mkdir()
     (folder / "a~0.json").write_bytes(JOB)
     return folder
@@ -37,7 +39,7 @@ def held_folder(spool_dir: Path, boot: str) -> Path:
 
 def test_a_job_settled_twice_before_a_sync_is_held_twice(spool: Spool, spool_dir: Path) -> None:
     """Its first claimed file is the one that is surely on the disk; the second must not push it out."""
-    mine = spares.Spares(spool.layout, "worker-0", "boot", print)
+    mine = file_pool.Spares(spool.layout, "worker-0", "boot", print)
     for content in (b"1", b"2"):
         mine.hold(str(drop_bytes(spool_dir, "a.json", content)), "a", ours=True)
 
@@ -60,7 +62,7 @@ def test_a_held_file_is_not_written_before_its_sync_is_back(
 
     monkeypatch.setattr(files, "CAN_SYNC_ALL", True)
     monkeypatch.setattr(files, "sync_all", slowly)
-    mine = spares.Spares(spool.layout, "worker-0", "boot", print)
+    mine = file_pool.Spares(spool.layout, "worker-0", "boot", print)
     mine.hold(str(drop_bytes(spool_dir, "a.json", JOB)), "a", ours=True)
     [folder] = (spool_dir / "data" / "workers").glob("worker-0.held.*")
     inode = (folder / "a~0.json").stat().st_ino
@@ -81,7 +83,7 @@ def test_held_files_of_this_boot_say_nothing_about_power(spool: Spool, spool_dir
     """No page was lost since: a job restored from one of them would run again."""
     folder = held_folder(spool_dir, "boot")
 
-    assert held.restore(spool.layout, "boot") == 0
+    assert power_loss.restore(spool.layout, "boot") == 0
 
     assert folder.exists()
     assert not list((spool_dir / "pending").iterdir())
@@ -91,10 +93,10 @@ def test_held_files_of_another_boot_are_not_swept(spool: Spool, spool_dir: Path)
     """They go only once it is known that the outcomes have reached the disk."""
     folder = held_folder(spool_dir, "boot")
 
-    held.sweep(spool.layout, "worker-7", "another boot")
+    power_loss.sweep(spool.layout, "worker-7", "another boot")
 
     assert (folder / "a~0.json").read_bytes() == JOB
-    assert held.restore(spool.layout, "another boot") == 1
+    assert power_loss.restore(spool.layout, "another boot") == 1
     assert os.listdir(spool_dir / "pending") == ["a.json"]
 
 
@@ -119,7 +121,7 @@ def test_on_a_full_disk_an_outcome_goes_into_the_reserve(
     spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outcome that is not recorded is a command that runs again."""
-    mine = spares.Spares(spool.layout, "worker-0", "boot", print)
+    mine = file_pool.Spares(spool.layout, "worker-0", "boot", print)
 
     def full() -> tuple[str, int]:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -168,7 +170,7 @@ def test_one_process_restores_at_a_time(spool: Spool, spool_dir: Path) -> None:
     held_folder(spool_dir, "another boot")
     lock = Lock.acquire(str(spool_dir / "data" / "restore.lock"))
     assert lock
-    thread = threading.Thread(target=held.restore, args=(spool.layout, "boot"))
+    thread = threading.Thread(target=power_loss.restore, args=(spool.layout, "boot"))
     thread.start()
     thread.join(0.4)
     early = os.listdir(spool_dir / "pending")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool
-from queuectl import job as jobs
-from queuectl.job import FIRST_RUNS, LAST_RUNS
+from queuectl.job import record as jobs
+from queuectl.job.record import FIRST_RUNS, LAST_RUNS
 
 from support import drain, drop, load, where_is
 

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import Spool, Worker, attempt, files, owner, recover, run_file
-from queuectl.boot import boot_id
-from queuectl.config import Settings
+from queuectl import Spool, Worker
+from queuectl.config.settings import Settings
+from queuectl.control import run_lock
+from queuectl.control.registry import Seat
 from queuectl.errors import SpoolError
-from queuectl.job import Job
+from queuectl.executor.local import end_tree
+from queuectl.job.record import Job
 from queuectl.layout import Layout
-from queuectl.owner import Identity, Lock, is_held, surely_gone
-from queuectl.runner import end_tree
-from queuectl.seat import Seat
+from queuectl.storage import attempt, recovery
+from queuectl.system import files, locks
+from queuectl.system.boot import boot_id
+from queuectl.system.locks import Identity, Lock, is_held, surely_gone
 
 from support import drop, finished, load, wait_until, where_is
 
@@ -129,7 +132,7 @@ def test_either_lock_of_a_living_worker_keeps_its_job(
     if lost == "lock file":
         os.unlink(spool.layout.worker_file(seat.name, "lock"))
 
-    assert recover.abandoned(spool.layout, spool._mover, Settings(), print) == 0
+    assert recovery.abandoned(spool.layout, spool._mover, Settings(), print) == 0
 
     assert where_is(spool_dir, "a") == ["processing/worker-0"]
     seat.leave()
@@ -156,13 +159,13 @@ def test_a_run_without_marks_is_found_by_its_lock(spool_dir: Path) -> None:
     layout = Layout(spool_dir)
     layout.create()
     job = Job(id="a", command="true")
-    lock = run_file.sign(layout, "worker-7", "a", run_file.mark(job, 1), boot_id(), ())
+    lock = run_lock.sign(layout, "worker-7", "a", run_lock.mark(job, 1), boot_id(), ())
     process = subprocess.Popen(
         ["sleep", "60"], env={"PATH": os.environ["PATH"]}, pass_fds=(lock.fd,), start_new_session=True
     )
     lock.abandon()
 
-    assert recover.end_run(layout, job, "worker-7", run_file.read(layout, "worker-7"))
+    assert recovery.end_run(layout, job, "worker-7", run_lock.read(layout, "worker-7"))
 
     assert process.wait(5) == -15
     assert not is_held(layout.worker_file("worker-7", "run"))
@@ -174,7 +177,7 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
     layout = Layout(spool_dir)
     layout.create()
     job = Job(id=whose, command="true")
-    lock = run_file.sign(layout, "worker-7", whose, run_file.mark(job, 1), boot_id(), ())
+    lock = run_lock.sign(layout, "worker-7", whose, run_lock.mark(job, 1), boot_id(), ())
     marks = attempt.marks(layout, job, "worker-7")
     held = () if ended else (lock.fd,)
     process = subprocess.Popen(
@@ -182,8 +185,8 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
     )
     lock.abandon()
     try:
-        assert recover.end_run(
-            layout, Job(id="a", command="true"), "worker-7", run_file.read(layout, "worker-7")
+        assert recovery.end_run(
+            layout, Job(id="a", command="true"), "worker-7", run_lock.read(layout, "worker-7")
         )
 
         assert (process.poll() is not None) == ended
@@ -255,7 +258,7 @@ def test_a_worker_that_cannot_learn_who_it_is_says_so(
     layout.create()
 
     with monkeypatch.context() as patch:
-        patch.setattr(owner, "start_of", lambda _: None)
+        patch.setattr(locks, "start_of", lambda _: None)
         with pytest.raises(SpoolError, match="cannot look up this process for worker-0"):
             Seat.take(layout)
     assert not is_held(layout.worker_file("worker-0", "lock"))

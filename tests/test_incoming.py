@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import Spool, config, foreign, incoming
+from queuectl import Spool
+from queuectl.config import settings as config
 from queuectl.errors import ConfigError
+from queuectl.intake import drop_folder
 from queuectl.layout import Layout
+from queuectl.storage import dropped_file
 
 from support import drain, drop, end_workers, finished, load, wait_until, where_is
 
@@ -44,7 +47,7 @@ def box(place: Path, spool_dir: Path) -> Path:
     Spool(spool_dir).refresh()
     folder = place / "drop here # please"
     set_up(spool_dir, folder, "nobody")
-    incoming.make(str(folder), Layout(spool_dir))
+    drop_folder.make(str(folder), Layout(spool_dir))
     os.chown(folder, -1, NOBODY)
     return folder
 
@@ -104,7 +107,7 @@ def test_the_folder_is_sticky_and_for_the_group(spool_dir: Path, tmp_path: Path,
     Spool(spool_dir).refresh()
     old = os.umask(umask)
     try:
-        incoming.make(str(tmp_path / "box"), Layout(spool_dir))
+        drop_folder.make(str(tmp_path / "box"), Layout(spool_dir))
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "box").stat().st_mode) == 0o1770
@@ -413,7 +416,7 @@ def test_a_file_copied_in_twice_with_its_old_date_runs_twice(box: Path, spool_di
         second.st_mtime_ns,
         second.st_size,
     )
-    assert incoming._mark(first) != incoming._mark(second)
+    assert drop_folder._mark(first) != drop_folder._mark(second)
 
 
 # -- crashes and swaps ---------------------------------------------------------------------------------------------
@@ -436,9 +439,9 @@ def test_a_crash_between_queueing_and_deleting_does_not_run_it_twice(
     def crash(*_: object) -> None:
         raise Crash
 
-    drops = incoming.Drops(spool._mover, lambda _: None)
+    drops = drop_folder.Drops(spool._mover, lambda _: None)
     with monkeypatch.context() as patch:
-        patch.setattr(incoming, "_delete", crash)
+        patch.setattr(drop_folder, "_delete", crash)
         with pytest.raises(Crash):
             drops.take_in(spool.settings(), 10)
     name = f"{job_id or 'job'}.json"
@@ -452,14 +455,14 @@ def test_a_crash_between_queueing_and_deleting_does_not_run_it_twice(
         kept = path.rename(box / "kept")
         drain(spool_dir)
         kept.rename(path)  # a rename gives it a new change time, as a crash would not
-        monkeypatch.setattr(incoming, "_mark", lambda _: load(spool_dir / "done" / name)["submission"])
+        monkeypatch.setattr(drop_folder, "_mark", lambda _: load(spool_dir / "done" / name)["submission"])
     if when == "done, no index":
         (spool_dir / "data" / "queuectl.db").unlink()
     said: list[str] = []
     again = Spool(spool_dir)
     if when != "done, no index":
         again.refresh()
-    incoming.Drops(again._mover, said.append).take_in(again.settings(), 10)
+    drop_folder.Drops(again._mover, said.append).take_in(again.settings(), 10)
     assert not path.exists()
     assert refusals(spool_dir) == {}
     drain(spool_dir)
@@ -472,7 +475,7 @@ def test_only_what_was_checked_runs(box: Path, spool_dir: Path, monkeypatch: pyt
     """A file that is replaced, and one that is rewritten through an open descriptor, right after the look."""
     hand_in(box, "swapped", command="echo checked")
     hand_in(box, "rewritten", command="echo checked")
-    real = foreign.read_foreign
+    real = dropped_file.read_foreign
     swaps: list[int] = []
 
     def read(path: str, *rest: Any, **options: Any) -> Any:
@@ -484,7 +487,7 @@ def test_only_what_was_checked_runs(box: Path, spool_dir: Path, monkeypatch: pyt
             Path(path).write_text('{"command": "echo astray"}')
         return found
 
-    monkeypatch.setattr(incoming, "read_foreign", read)
+    monkeypatch.setattr(drop_folder, "read_foreign", read)
     drain(spool_dir)
     drain(spool_dir)
     outputs = sorted(load(path)["output"] for path in (spool_dir / "done").iterdir())
@@ -499,7 +502,7 @@ def test_rubbish_in_front_does_not_keep_others_out(box: Path, spool_dir: Path) -
     hand_in(box, "zlast", command="true")
     spool = Spool(spool_dir)
     spool.refresh()
-    drops = incoming.Drops(spool._mover, lambda _: None)
+    drops = drop_folder.Drops(spool._mover, lambda _: None)
     for turn in range(30):
         drops.take_in(spool.settings(), 0)
         assert turn > 5 or where_is(spool_dir, "zlast") == []

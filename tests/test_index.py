@@ -17,14 +17,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl import Spool, index_file, schema
+from queuectl import Spool
 from queuectl.errors import DuplicateId
-from queuectl.fields import STATES
-from queuectl.index import Index, values_of
-from queuectl.intake import Intake
+from queuectl.index import database as index_file
+from queuectl.index import schema
+from queuectl.index.index import Index, values_of
+from queuectl.index.row import Row
+from queuectl.intake.reconcile import Intake
+from queuectl.job.fields import STATES
 from queuectl.layout import Layout
-from queuectl.moves import Mover
-from queuectl.row import Row
+from queuectl.storage.mover import Mover
 
 from support import drain, drop, finished, load, wait_until, where_is
 
@@ -355,7 +357,7 @@ def test_an_index_from_before_the_boot_is_not_believed(
         "DELETE FROM jobs WHERE id LIKE 'good%'",
         "UPDATE jobs SET state = 'pending' WHERE id = 'bad'",
     )
-    monkeypatch.setattr("queuectl.questions.boot_id", lambda: "another boot")
+    monkeypatch.setattr("queuectl.api.queries.boot_id", lambda: "another boot")
     spool = Spool(spool_dir)
     assert spool.counts() == truth(spool_dir)
     assert {row.id: row.state for row in spool.list()} == expected

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import Spool, files, intake
-from queuectl.foreign import is_job_name, read_foreign
+from queuectl import Spool
+from queuectl.intake import reconcile
+from queuectl.storage.dropped_file import is_job_name, read_foreign
+from queuectl.system import files
 
 import support
 from support import drain, drop, drop_bytes, finished, load, run_cli, wait_until, where_is
@@ -572,8 +574,8 @@ def test_a_deleted_outcome_beside_a_copied_one_is_not_listed(
 
 def test_a_chunk_boundary_loses_nothing(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan goes through a folder in pieces."""
-    monkeypatch.setattr(intake, "CHUNK", 7)
-    monkeypatch.setattr(intake, "LARGE_CHUNK", 7)
+    monkeypatch.setattr(reconcile, "CHUNK", 7)
+    monkeypatch.setattr(reconcile, "LARGE_CHUNK", 7)
     for number in range(50):
         drop(spool_dir, f"job{number}", command="true")
     spool = Spool(spool_dir)

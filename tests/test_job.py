@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from queuectl import ids, strict_json, times
-from queuectl import job as jobs
-from queuectl.config import Settings
+from queuectl.config.settings import Settings
 from queuectl.errors import InvalidJob
+from queuectl.job import ids, strict_json, times
+from queuectl.job import record as jobs
 
 WRITTEN = st.dictionaries(
     st.sampled_from(jobs.PRODUCER_FIELDS) | st.text(max_size=8),

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import InvalidJob, Spool, ids, job, kinds, prepare
-from queuectl.config import Settings
+from queuectl import InvalidJob, Spool
+from queuectl.config.settings import Settings
+from queuectl.job import ids
+from queuectl.job import record as job
+from queuectl.storage import prepare, prepare_bulk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,16 +42,16 @@ COMMANDS: list[Any] = ["true", 'echo "ä\\n" \t 😀', "x" * 5000, ["a b", "c"],
 @pytest.fixture(autouse=True)
 def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that stands, and ids that are known before."""
-    for room in (kinds, prepare):
+    for room in (prepare_bulk, prepare):
         monkeypatch.setattr(room, "time", SimpleNamespace(time=lambda: NOW))
-    monkeypatch.setattr(kinds, "_FROM", 0)
+    monkeypatch.setattr(prepare_bulk, "_FROM", 0)
     drawn = iter([f"{number:08}" for number in range(1000)])
     monkeypatch.setattr(ids, "ends", lambda _: [next(drawn)])
 
 
 def made_of(spool: Spool, *records: Mapping[str, Any]) -> list[Any]:
     """What a list becomes: names, bytes, rows, whether the id was chosen, and whether it asks for leave."""
-    made, trouble = kinds.prepare_batch(iter(records), {}, SETTINGS, 1000)
+    made, trouble = prepare_bulk.prepare_batch(iter(records), {}, SETTINGS, 1000)
     assert trouble is None
     return [shown(spool, one) for one in made]
 
@@ -82,7 +85,7 @@ def test_it_makes_the_same_of_a_job_alone_or_in_a_list(
 def test_most_of_a_list_is_made_after_its_first_job(spool_dir: Path) -> None:
     """Or nothing of this would be tested."""
     records = [{"command": command, "cwd": "/", "tags": ["a"]} for command in ("a", "b", "c")]
-    made, _ = kinds.prepare_batch(iter(records), {}, SETTINGS, 9)
+    made, _ = prepare_bulk.prepare_batch(iter(records), {}, SETTINGS, 9)
 
     assert [one.made is None for one in made] == [False, True, True]
 
@@ -90,7 +93,7 @@ def test_most_of_a_list_is_made_after_its_first_job(spool_dir: Path) -> None:
 def test_what_looks_alike_and_is_not_is_looked_at_closely(spool_dir: Path) -> None:
     """One and True are equal, and only one of them is a priority."""
     records = [{"command": "a", "priority": 1}, {"command": "b", "priority": True}]
-    made, trouble = kinds.prepare_batch(iter(records), {}, SETTINGS, 9)
+    made, trouble = prepare_bulk.prepare_batch(iter(records), {}, SETTINGS, 9)
 
     assert len(made) == 1
     assert isinstance(trouble, InvalidJob)
@@ -108,7 +111,9 @@ def test_a_wrong_job_among_others_is_refused_in_the_same_words(wrong: dict[str, 
     with pytest.raises(InvalidJob) as alone:
         prepare.prepare(wrong, SETTINGS)
 
-    made, trouble = kinds.prepare_batch(iter([{"command": "a"}, {"command": "b"}, wrong]), {}, SETTINGS, 9)
+    made, trouble = prepare_bulk.prepare_batch(
+        iter([{"command": "a"}, {"command": "b"}, wrong]), {}, SETTINGS, 9
+    )
 
     assert len(made) == 2
     assert str(trouble) == str(alone.value)
@@ -126,7 +131,7 @@ def test_each_job_is_where_its_caller_was(tmp_path: Path, monkeypatch: pytest.Mo
             yield {"command": "pwd"}
             yield {"command": "pwd", "cwd": "sub"}
 
-    made, _ = kinds.prepare_batch(wander(), {}, SETTINGS, 9)
+    made, _ = prepare_bulk.prepare_batch(wander(), {}, SETTINGS, 9)
 
     assert [one.job.cwd for one in made] == [
         f"{tmp_path}/{name}{sub}" for name in ("a", "b", "a") for sub in ("", "/sub")
@@ -136,7 +141,9 @@ def test_each_job_is_where_its_caller_was(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_is_too_large_beside_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit holds for what is made after another one, too."""
     monkeypatch.setattr(job, "SIZE_LIMIT", 5000)
-    _, trouble = kinds.prepare_batch(iter([{"command": "a"}, {"command": "a" * 4990}]), {}, SETTINGS, 9)
+    _, trouble = prepare_bulk.prepare_batch(
+        iter([{"command": "a"}, {"command": "a" * 4990}]), {}, SETTINGS, 9
+    )
 
     assert "too large" in str(trouble)
 
@@ -144,8 +151,8 @@ def test_what_is_too_large_beside_another_is_refused(monkeypatch: pytest.MonkeyP
 def test_ids_of_a_list_ascend(monkeypatch: pytest.MonkeyPatch) -> None:
     """In few long runs: their rows lie side by side in the index, and `ls` shows a list nearly in its order."""
     monkeypatch.undo()
-    made, _ = kinds.prepare_batch(iter([{"command": "a"}] * 2000), {}, SETTINGS, 2000)
-    names = [one.id for one in made[kinds._FROM :]]
+    made, _ = prepare_bulk.prepare_batch(iter([{"command": "a"}] * 2000), {}, SETTINGS, 2000)
+    names = [one.id for one in made[prepare_bulk._FROM :]]
 
     assert sum(one > other for one, other in pairwise(names)) <= 5
     assert len({one.id for one in made}) == 2000

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queuectl import lease
+from queuectl.system import leases
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,13 +22,13 @@ def test_a_writer_is_seen_as_long_as_it_writes(tmp_path: Path) -> None:
     """However slow it is, and not a moment longer; a reader is no writer."""
     path = tmp_path / "file"
     path.touch()
-    assert lease.open_for_writing_elsewhere(str(path)) is False
+    assert leases.open_for_writing_elsewhere(str(path)) is False
     with path.open("rb"):
-        assert lease.open_for_writing_elsewhere(str(path)) is False
+        assert leases.open_for_writing_elsewhere(str(path)) is False
     with path.open("ab"):
-        assert lease.open_for_writing_elsewhere(str(path)) is True
-    assert lease.open_for_writing_elsewhere(str(path)) is False
-    assert lease.open_for_writing_elsewhere(str(tmp_path / "gone")) is None
+        assert leases.open_for_writing_elsewhere(str(path)) is True
+    assert leases.open_for_writing_elsewhere(str(path)) is False
+    assert leases.open_for_writing_elsewhere(str(tmp_path / "gone")) is None
 
 
 def test_a_writer_that_comes_while_we_look_does_not_end_us(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_writer_that_comes_while_we_look_does_not_end_us(tmp_path: Path) -> No
     path.touch()
     look = (
         "import fcntl, os, sys, time\n"
-        "from queuectl import lease\n"
+        "from queuectl.system import leases\n"
         "real = fcntl.fcntl\n"
         "def slow(fd, what, value=0):\n"
         "    found = real(fd, what, value)\n"

@@ -11,7 +11,7 @@ import pytest
 
 import queuectl
 from queuectl import Spool
-from queuectl.fields import STATES
+from queuectl.job.fields import STATES
 
 if TYPE_CHECKING:
     import subprocess

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from queuectl.cli.man import _quoted, _text
+from queuectl.cli.commands.man import _quoted, _text
 from queuectl.cli.root import root
 
 if TYPE_CHECKING:

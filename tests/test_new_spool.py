@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import Spool, new_spool
-from queuectl.index import Index
+from queuectl import Spool
+from queuectl.index import new_spool
+from queuectl.index.index import Index
 
 from support import drain, drop, run_cli, where_is
 

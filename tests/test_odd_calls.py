@@ -13,7 +13,7 @@ import pytest
 
 from queuectl import Filter, Spool, Worker
 from queuectl.errors import InvalidJob, SpoolError
-from queuectl.templates import Template
+from queuectl.job.template import Template
 
 from support import drop_bytes, load, wait_until
 

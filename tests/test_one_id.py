@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import Spool, files
-from queuectl.config import Settings
+from queuectl import Spool
+from queuectl.config.settings import Settings
 from queuectl.errors import DuplicateId, MoveError
+from queuectl.system import files
 
 from support import drain, drop, load
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from queuectl.moves import Claim
+    from queuectl.storage.mover import Claim
 
 
 def claimed(spool: Spool, job_id: str) -> Claim:

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl import Spool, times
-from queuectl.index import Index
-from queuectl.job import Job
-from queuectl.row import row_of
+from queuectl import Spool
+from queuectl.index.index import Index
+from queuectl.index.row import row_of
+from queuectl.job import times
+from queuectl.job.record import Job
 
 import support
 

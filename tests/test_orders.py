@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queuectl import Spool, Worker, seat
+from queuectl import Spool, Worker
+from queuectl.control import registry
 from queuectl.layout import Layout
 
 from support import end_workers, finished, load, wait_until, where_is
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no sig
 
 PATIENT = """
 import sys
-from queuectl import pool, rest, worker
+from queuectl.worker import pool; from queuectl.worker import idle as rest; from queuectl.worker import worker
 from queuectl.layout import Layout
 worker.TICK = rest.TICK = 100_000.0
 sys.exit(pool.be_worker(Layout(sys.argv[1]), mode="foreground", drain=False, wait_retries=False))
@@ -112,7 +113,7 @@ def test_only_the_worker_itself_is_signalled(spool_dir: Path, record: dict[str, 
     layout = Layout(spool_dir)
     layout.create()
     code = (
-        "import sys; from queuectl.layout import Layout; from queuectl.seat import Seat;"
+        "import sys; from queuectl.layout import Layout; from queuectl.control.registry import Seat;"
         "seat = Seat.take(Layout(sys.argv[1])); seat.introduce('background', hurries=True);"
         "print('here', flush=True); sys.stdin.read()"
     )
@@ -123,6 +124,6 @@ def test_only_the_worker_itself_is_signalled(spool_dir: Path, record: dict[str, 
     assert process.stdout.readline() == "here\n"
     path = Path(layout.worker_file("worker-0", "json"))
     path.write_text(json.dumps(load(path) | record), encoding="utf-8")
-    seat.hurry(layout)
+    registry.hurry(layout)
     process.communicate("")
     assert process.returncode == (0 if record else -signal.SIGUSR1)

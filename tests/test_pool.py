@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from queuectl import Spool, pool
+from queuectl import Spool
 from queuectl.layout import Layout
+from queuectl.worker import pool
 
 from support import drop, finished, load, processes_of, read_only, run_cli, wait_until, where_is
 
@@ -175,8 +176,8 @@ def test_a_stranger_in_a_worker_record_is_left_alone(
     spool_dir: Path, cli: Cli, workers: Cli, lie: str
 ) -> None:
     """A stale record that names a living stranger neither hinders a start, nor is that process counted or touched."""
-    from queuectl.boot import boot_id
-    from queuectl.owner import start_of
+    from queuectl.system.boot import boot_id
+    from queuectl.system.locks import start_of
 
     workers(1)
     cli("worker", "stop", expect=0)
@@ -578,7 +579,7 @@ def test_stop_waits_for_the_process_and_not_for_its_name(spool_dir: Path) -> Non
     layout = Layout(spool_dir)
     layout.create()
     code = (
-        "import sys, time; from queuectl.layout import Layout; from queuectl.seat import Seat;"
+        "import sys, time; from queuectl.layout import Layout; from queuectl.control.registry import Seat;"
         "seat = Seat.take(Layout(sys.argv[1])); seat.introduce('background'); print('here', flush=True);"
         "import signal; signal.signal(signal.SIGTERM, lambda *_: None); signal.pause(); seat.leave();"
         "print('left', flush=True); sys.stdin.read()"

@@ -14,7 +14,8 @@ import faults
 import pytest
 from stories import STORIES, judge, set_up
 
-from queuectl import Spool, files
+from queuectl import Spool
+from queuectl.system import files
 
 import support
 

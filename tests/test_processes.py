@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from queuectl import Spool
-from queuectl.owner import start_of
+from queuectl.system.locks import start_of
 
 from support import drop, drop_bytes, end_workers, finished, load, processes_of, run_cli, wait_until, where_is
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 import queuectl
-from queuectl import config, job
+from queuectl.config import settings
+from queuectl.job import record
 
 import support
 
@@ -134,7 +135,7 @@ def test_python_of_the_readme_runs(home: Path, block: Block) -> None:
 @pytest.mark.parametrize("block", blocks("json"), ids=name_of)
 def test_jobs_of_the_readme_are_jobs(block: Block) -> None:
     """Each JSON block is a valid job."""
-    assert job.parse(block.text.encode()).command
+    assert record.parse(block.text.encode()).command
 
 
 def test_lines_that_no_test_types_are_known() -> None:
@@ -219,10 +220,10 @@ def test_every_setting_has_a_row() -> None:
     rows = re.findall(r"^\| `([a-z_]+)` \| (\S+) \|", section("Settings"), flags=re.MULTILINE)
 
     built_in = {
-        name: None if shown == "unset" else config.KEYS[name].check(_typed(shown)) for name, shown in rows
+        name: None if shown == "unset" else settings.KEYS[name].check(_typed(shown)) for name, shown in rows
     }
 
-    assert built_in == {name: key.default for name, key in config.KEYS.items()}
+    assert built_in == {name: key.default for name, key in settings.KEYS.items()}
 
 
 def _typed(shown: str) -> str | int:
@@ -232,7 +233,7 @@ def _typed(shown: str) -> str | int:
 def test_every_producer_field_has_a_row() -> None:
     """The table of the job file has each field, in order."""
     assert re.findall(r"^\| `([a-z_]+)` \|", section("The job file"), flags=re.MULTILINE) == list(
-        job.PRODUCER_FIELDS
+        record.PRODUCER_FIELDS
     )
 
 

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from queuectl import Spool, Worker
-from queuectl.claims import Glance
 from queuectl.layout import Layout
+from queuectl.storage.claims import Glance
 
 from support import drop, drop_bytes, finished, load, read_only, wait_until, where_is
 

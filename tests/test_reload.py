@@ -110,7 +110,7 @@ def test_hup_with_bad_settings_says_so_each_time(spool_dir: Path, workers: Cli) 
 
 def test_settings_that_could_not_be_read_are_tried_again(spool_dir: Path) -> None:
     """Trouble that passes by itself, as with a disk, is no reason to stay with old settings for ever."""
-    from queuectl.in_force import InForce
+    from queuectl.config.reload import InForce
     from queuectl.layout import Layout
 
     layout = Layout(spool_dir)
@@ -129,7 +129,7 @@ def test_settings_that_could_not_be_read_are_tried_again(spool_dir: Path) -> Non
 
 def test_file_that_is_being_written_is_waited_for(spool_dir: Path) -> None:
     """An editor that writes in place empties the file first: in that instant nothing goes back to built-in values."""
-    from queuectl.in_force import InForce
+    from queuectl.config.reload import InForce
     from queuectl.layout import Layout
 
     Layout(spool_dir).create()

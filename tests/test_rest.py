@@ -20,8 +20,11 @@ import psutil
 import pytest
 from test_still import CHANGES
 
-from queuectl import Spool, Worker, guard, inotify, rest, room, still
-from queuectl.mounts import Mount
+from queuectl import Spool, Worker
+from queuectl.control import permissions
+from queuectl.system import inotify
+from queuectl.system.mounts import Mount
+from queuectl.worker import idle, idle_check, readiness
 
 from support import cpu_in, drop, end_workers, finished, run_cli, wait_until, where_is
 
@@ -82,17 +85,17 @@ class Sleeper:
 @pytest.fixture
 def patient(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A spool whose workers soon sleep, and for ever unless something wakes them."""
-    monkeypatch.setattr(still, "SETTLED", 100_000_000)
-    monkeypatch.setattr(rest, "CALM", 0.2)
-    monkeypatch.setattr(rest, "LONGEST", ENDLESS)
+    monkeypatch.setattr(idle_check, "SETTLED", 100_000_000)
+    monkeypatch.setattr(idle, "CALM", 0.2)
+    monkeypatch.setattr(idle, "LONGEST", ENDLESS)
     # Whoever changes the mode of anything in /tmp would wake them, too.
-    ancestors = guard._ancestors
+    ancestors = permissions._ancestors
     top = os.path.dirname(spool_dir.parent)
 
     def near(path: str) -> Iterator[str]:
         return takewhile(lambda way: way != top, ancestors(path))
 
-    monkeypatch.setattr(guard, "_ancestors", near)
+    monkeypatch.setattr(permissions, "_ancestors", near)
     Spool(spool_dir).refresh()
     return spool_dir
 
@@ -240,7 +243,7 @@ def test_no_job_starts_on_a_disk_that_has_filled_up_meanwhile(
     patient: Path, asleep: Sleeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing tells of that, so it is looked at between the drop and the start."""
-    monkeypatch.setattr(room, "lack", lambda *_: "0 bytes of disk are free")
+    monkeypatch.setattr(readiness, "lack", lambda *_: "0 bytes of disk are free")
     (patient / "pending" / "job.json").write_text(
         '{"command": "true"}'
     )  # without a mode set, which would be told, too
@@ -367,7 +370,7 @@ def test_what_is_not_told_is_found_by_the_look_that_bounds_the_sleep(
 ) -> None:
     """Half a minute late, once: a worker that was not told of something sleeps long no more."""
     monkeypatch.setattr(inotify.Ear, "widen", deaf)
-    monkeypatch.setattr(rest, "LONGEST", 3.0)
+    monkeypatch.setattr(idle, "LONGEST", 3.0)
     slept: list[float] = []
     sleep = sleeper.worker._rest._sleep
 
@@ -380,7 +383,7 @@ def test_what_is_not_told_is_found_by_the_look_that_bounds_the_sleep(
     wait_until(lambda: slept)
     (patient / "done").chmod(0o770)
     sleeper.has_said("pausing: ")
-    monkeypatch.setattr(rest, "LONGEST", ENDLESS)
+    monkeypatch.setattr(idle, "LONGEST", ENDLESS)
     (patient / "done").chmod(0o700)
     sleeper.has_said("going on: ")
     number = len(slept)
@@ -395,7 +398,7 @@ def test_a_spool_shared_with_another_machine_is_looked_at_as_before(
     sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch, mount: Mount | None
 ) -> None:
     """What is done there is told nobody here; the whole look comes every five seconds."""
-    monkeypatch.setattr(rest, "mount_of", lambda _: mount)
+    monkeypatch.setattr(idle, "mount_of", lambda _: mount)
     sleeper.looks_as_before()
 
 
@@ -423,7 +426,7 @@ def test_where_not_everything_can_be_listened_to_it_looks_as_before(
 
 def test_a_long_sleep_needs_calm(patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch) -> None:
     """To arm two dozen watches for each moment between two jobs would cost more than it saves."""
-    monkeypatch.setattr(rest, "CALM", ENDLESS)
+    monkeypatch.setattr(idle, "CALM", ENDLESS)
     sleeper.looks_as_before()
 
 

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queuectl import Settings, Spool, Worker, chores, config, retention, times
-from queuectl.boot import boot_id
-from queuectl.index import Index
+from queuectl import Settings, Spool, Worker
+from queuectl.config import settings as config
+from queuectl.index.index import Index
+from queuectl.job import times
 from queuectl.layout import Layout
-from queuectl.moves import Mover
+from queuectl.storage import retention
+from queuectl.storage.mover import Mover
+from queuectl.system.boot import boot_id
+from queuectl.worker import maintenance
 
 import support
 
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from queuectl.row import Row
+    from queuectl.index.row import Row
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -222,7 +226,7 @@ def test_a_worker_keeps_to_the_settings_beside_its_work(
     filled: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
 ) -> None:
     """`config set` is enough; a running worker sees it, and goes on with its jobs."""
-    monkeypatch.setattr(chores, "EVERY", 0.1)
+    monkeypatch.setattr(maintenance, "EVERY", 0.1)
     monkeypatch.setattr(retention, "SLICE", 0.001)
     worker = Worker(spool_dir)
     thread = threading.Thread(target=worker.run)

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from queuectl.errors import SpoolError
-from queuectl.files import keep_from_children, token
-from queuectl.runner import Attempt, Ending, LocalRunner, Outcome, Running, end_tree, tail, tree_of
+from queuectl.executor.local import Attempt, Ending, LocalRunner, Outcome, Running, end_tree, tail, tree_of
+from queuectl.system.files import keep_from_children, token
 
 from support import wait_until
 
@@ -361,7 +361,7 @@ def test_a_timeout_of_ages_can_be_waited_for(bench: Bench) -> None:
 
 def test_without_a_pidfd_the_end_is_seen_all_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no such descriptor, looking every few milliseconds does."""
-    monkeypatch.setattr("queuectl.runner.open_pidfd", lambda _pid: None)
+    monkeypatch.setattr("queuectl.executor.local.open_pidfd", lambda _pid: None)
     running = bench.start("exit 3")
 
     assert running.wait_fd() is None
@@ -413,7 +413,7 @@ def test_an_ignored_sigchld_does_not_turn_failures_into_successes(bench: Bench) 
     """A parent that hands SIG_IGN down would make the kernel throw every exit code away."""
     code = (
         "import signal, sys\n"
-        "from queuectl.runner import *\n"
+        "from queuectl.executor.local import *\n"
         "from test_runner import Bench, wait_for\n"
         "from pathlib import Path\n"
         "outcome = Bench(Path(sys.argv[1]), LocalRunner()).run('exit 3')\n"
@@ -580,6 +580,6 @@ def test_a_run_without_processes_is_ended_at_once(bench: Bench) -> None:
 
 def test_starting_loads_no_psutil() -> None:
     """A worker pays for psutil when a tree must be found, not before each first job."""
-    code = "import sys, queuectl.runner; sys.exit('psutil' in sys.modules)"
+    code = "import sys, queuectl.executor.local; sys.exit('psutil' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=20).returncode == 0

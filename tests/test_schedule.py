@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from queuectl import Spool, times
-from queuectl.row import micros
+from queuectl import Spool
+from queuectl.job import times
+from queuectl.job.times import micros
 
 import support
 

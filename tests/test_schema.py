@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from queuectl import job
+from queuectl.config.job_schema import job_schema
 from queuectl.errors import InvalidJob
-from queuectl.job import KNOWN, PRODUCER_FIELDS
-from queuectl.job_schema import job_schema
+from queuectl.job import record as job
+from queuectl.job.record import KNOWN, PRODUCER_FIELDS
 
 if TYPE_CHECKING:
     import subprocess

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queuectl import Spool, intake, second_core
-from queuectl.index import Index
+from queuectl import Spool
+from queuectl.index.index import Index
+from queuectl.intake import reconcile
+from queuectl.system import fork
 
 from support import drop
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-ITEMS = [str(number) for number in range(second_core.WORTH)]
+ITEMS = [str(number) for number in range(fork.WORTH)]
 
 
 def pids(items: Sequence[str]) -> list[tuple[str, int]]:
@@ -30,7 +32,7 @@ def pids(items: Sequence[str]) -> list[tuple[str, int]]:
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if alone in the process, which xdist's own threads would deny, on a machine that has two cores."""
-    monkeypatch.setattr(second_core, "_can_copy", lambda: True)
+    monkeypatch.setattr(fork, "_can_copy", lambda: True)
 
 
 def in_a_process_of_its_own(code: str) -> str:
@@ -42,7 +44,7 @@ def in_a_process_of_its_own(code: str) -> str:
 
 COUNT = (
     "import os, threading\n"
-    "from queuectl import second_core\n"
+    "from queuectl.system import fork\n"
     "os.sched_getaffinity = lambda _: {0, 1}\n"
     "items = [str(n) for n in range(second_core.WORTH)]\n"
     "work = lambda part: [(one, os.getpid()) for one in part]\n"
@@ -73,7 +75,7 @@ def test_a_process_with_threads_is_not_copied() -> None:
 
 def test_a_short_list_is_not_worth_it() -> None:
     """A copy of the process costs more than reading a thousand files."""
-    assert {pid for _, pid in second_core.in_two(pids, ITEMS[:-1])()} == {os.getpid()}
+    assert {pid for _, pid in fork.in_two(pids, ITEMS[:-1])()} == {os.getpid()}
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -86,7 +88,7 @@ def test_what_a_killed_copy_leaves_is_done_here(two_cores: None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return pids(items)
 
-    made = second_core.in_two(work, ITEMS)()
+    made = fork.in_two(work, ITEMS)()
 
     assert sorted(item for item, _ in made) == sorted(ITEMS)
     assert {pid for _, pid in made} == {here}
@@ -102,7 +104,7 @@ def test_an_error_in_the_copy_is_an_error_here(two_cores: None) -> None:
         return pids(items)
 
     with pytest.raises(OSError, match="the disk"):
-        second_core.in_two(work, ITEMS)()
+        fork.in_two(work, ITEMS)()
 
 
 def test_no_thread_of_ours_outlives_a_look(spool_dir: Path) -> None:
@@ -118,7 +120,7 @@ def test_files_read_by_two_are_told_as_if_read_by_one(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same rows in the same order, what is odd among them included."""
-    monkeypatch.setattr(second_core, "WORTH", 4)
+    monkeypatch.setattr(fork, "WORTH", 4)
     spool = Spool(spool_dir)
     spool.enqueue("true", id="ours")
     for number in range(12):
@@ -128,7 +130,7 @@ def test_files_read_by_two_are_told_as_if_read_by_one(
     spool.refresh()
     found = []
     for both in (False, True):
-        monkeypatch.setattr(second_core, "_can_copy", lambda both=both: both)
+        monkeypatch.setattr(fork, "_can_copy", lambda both=both: both)
         spool.reindex()
         found.append([(row.id, row.state, row.name, row.priority, row.command) for row in spool.list()])
 
@@ -148,8 +150,8 @@ def test_a_folder_read_part_by_part_is_told_whole(
         drop(spool_dir, f"twin{number}", id=f"job{number}", command="true")
     spool.refresh()
     whole = sorted((row.id, row.state, row.name, row.command) for row in spool.list())
-    monkeypatch.setattr(second_core, "WORTH", 2)
-    monkeypatch.setattr(intake, "LARGE_CHUNK", 3)
+    monkeypatch.setattr(fork, "WORTH", 2)
+    monkeypatch.setattr(reconcile, "LARGE_CHUNK", 3)
     spool.reindex()
 
     assert sorted((row.id, row.state, row.name, row.command) for row in spool.list()) == whole
@@ -165,8 +167,8 @@ def test_a_rebuild_that_is_broken_off_leaves_no_process_behind(
     for number in range(12):
         drop(spool_dir, f"job{number}", command="true")
     spool.refresh()
-    monkeypatch.setattr(second_core, "WORTH", 2)
-    monkeypatch.setattr(intake, "LARGE_CHUNK", 4)
+    monkeypatch.setattr(fork, "WORTH", 2)
+    monkeypatch.setattr(reconcile, "LARGE_CHUNK", 4)
 
     def refuse(*_: object) -> int:
         raise MemoryError

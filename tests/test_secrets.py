@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from terminal import on_terminal
 
-from queuectl import Spool, shown
+from queuectl import Spool
+from queuectl.job import redact
 
 from support import drop, finished, load, wait_until
 
@@ -28,19 +29,19 @@ NAMES = (
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_looks_secret_is_masked(name: str) -> None:
     """In whatever case and wherever in the name."""
-    assert shown.masked_env({name: SECRET}) == {name: "***"}
+    assert redact.masked_env({name: SECRET}) == {name: "***"}
 
 
 @pytest.mark.parametrize("name", ["PATH", "AUTHOR", "GIT_AUTHORS", "LANG", "HOME", "COUNT", "TMPDIR"])
 def test_a_harmless_name_is_shown(name: str) -> None:
     """A page of stars would help nobody."""
-    assert shown.masked_env({name: "plain"}) == {name: "plain"}
+    assert redact.masked_env({name: "plain"}) == {name: "plain"}
 
 
 def test_a_password_in_an_address_is_masked() -> None:
     """It hides behind a name that says nothing."""
     env = {"DATABASE_URL": f"postgres://alice:{SECRET}@db/x", "SITE": "https://example.org:80/a@b"}
-    assert shown.masked_env(env) == {"DATABASE_URL": "postgres://alice:***@db/x", "SITE": env["SITE"]}
+    assert redact.masked_env(env) == {"DATABASE_URL": "postgres://alice:***@db/x", "SITE": env["SITE"]}
 
 
 def test_fields_of_other_tools_are_masked_too() -> None:
@@ -51,7 +52,7 @@ def test_fields_of_other_tools_are_masked_too() -> None:
         "flag_token": None,
     }
     told = {"tool": {"token": "***", "n": 1, "deep": [{"pin_key": "***"}]}, "api_key": "", "flag_token": None}
-    assert shown.masked(record) == told
+    assert redact.masked(record) == told
 
 
 def test_no_command_shows_a_secret(

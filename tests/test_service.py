@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl import Spool, service, service_units
+from queuectl import Spool
 from queuectl.errors import QueuectlError
 from queuectl.layout import Layout
+from queuectl.worker import service, service_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -245,7 +245,7 @@ def test_gone_job_is_said_to_be_gone(cli: Cli, spool_dir: Path) -> None:
 
 def test_job_that_is_taken_meanwhile_is_not_changed(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file manager moves it away between our reading and our writing: refused, and no second one appears."""
-    from queuectl import files
+    from queuectl.system import files
 
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from queuectl import shell_free
-from queuectl.runner import Attempt, Ending, LocalRunner, Outcome
-from queuectl.shell_free import find_program, plain_words
+from queuectl.executor import shell as shell_free
+from queuectl.executor.local import Attempt, Ending, LocalRunner, Outcome
+from queuectl.executor.shell import find_program, plain_words
 
 from support import wait_until
 

@@ -30,19 +30,22 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from queuectl import Spool, Worker, files, hand, recover
-from queuectl import prepare as prepare_module
-from queuectl import questions as questions_module
-from queuectl import worker as worker_module
+from queuectl import Spool, Worker
+from queuectl.api import queries
 from queuectl.errors import DuplicateId, MoveError
-from queuectl.hand import Hand
-from queuectl.runner import Ending, Outcome
-from queuectl.spares import Spares
+from queuectl.executor.local import Ending, Outcome
+from queuectl.storage import prepare
+from queuectl.storage import recovery as recover
+from queuectl.storage.file_pool import Spares
+from queuectl.system import files
+from queuectl.worker import prefetch
+from queuectl.worker import worker as worker_module
+from queuectl.worker.prefetch import Hand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from queuectl.moves import Claim
+    from queuectl.storage.mover import Claim
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files are moved while they are open")
 
@@ -219,13 +222,13 @@ class Machine(RuleBasedStateMachine):
     def _rig(self) -> pytest.MonkeyPatch:
         """One clock for all, no waiting for the disk, and no search for processes that cannot be there."""
         patch = pytest.MonkeyPatch()
-        patch.setattr(prepare_module, "time", SimpleNamespace(time=self._now))
-        patch.setattr(questions_module, "boot_id", lambda: self.boot)
+        patch.setattr(prepare, "time", SimpleNamespace(time=self._now))
+        patch.setattr(queries, "boot_id", lambda: self.boot)
         patch.setattr(worker_module, "boot_id", lambda: self.boot)
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(files, "sync_all", lambda _: None)
         patch.setattr(recover, "end_run", lambda *_: True)
-        patch.setattr(hand, "SHARE", 1)
+        patch.setattr(prefetch, "SHARE", 1)
         patch.setattr(Hand, "_next_size", lambda _: self.draw.randint(1, 4))
         return patch
 

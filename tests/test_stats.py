@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from terminal import on_terminal
 
-from queuectl import Filter, Spool, stats, times
+from queuectl import Filter, Spool
+from queuectl.api import stats
+from queuectl.job import times
 
 from support import drain, drop, drop_bytes
 

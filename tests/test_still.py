@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import Spool, Worker, guard, still
+from queuectl import Spool, Worker
+from queuectl.control import permissions
 from queuectl.layout import Layout
-from queuectl.still import Stillness
+from queuectl.worker import idle_check
+from queuectl.worker.idle_check import Stillness
 
 from support import drop, finished, load, wait_until
 
@@ -31,7 +33,7 @@ def spool(spool_dir: Path) -> Path:
 
 def stillness(spool: Path) -> Stillness:
     layout = Layout(spool)
-    watched = guard.Watch(layout)
+    watched = permissions.Watch(layout)
     return Stillness(layout, watched.above, watched.within)
 
 
@@ -56,7 +58,7 @@ def test_whatever_a_whole_look_would_find_shows(
     spool: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Each change of which a worker learns in its second shows in what it looks at while it dozes."""
-    monkeypatch.setattr(still, "SETTLED", -(10**18))
+    monkeypatch.setattr(idle_check, "SETTLED", -(10**18))
     index = Spool(spool)
     index.refresh()
     (spool / "data" / "copy").write_bytes((spool / "data" / "queuectl.db").read_bytes())
@@ -82,7 +84,7 @@ def test_what_has_just_changed_is_not_believed(spool: Path) -> None:
 @pytest.fixture
 def idle_worker(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     """A worker at rest, with its looks counted."""
-    monkeypatch.setattr(still, "SETTLED", 100_000_000)
+    monkeypatch.setattr(idle_check, "SETTLED", 100_000_000)
     worker = Worker(spool_dir)
     looks = worker.__dict__["looks"] = []
     remember = worker._rest.still.remember

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from queuectl.templates import PLACEHOLDERS, Template
+from queuectl.job.template import PLACEHOLDERS, Template
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,7 +182,7 @@ def test_no_template_lets_the_shell_run_a_value(
 
 def test_help_names_every_placeholder() -> None:
     """What the program knows a reader can find."""
-    from queuectl.cli.enqueue import enqueue_command
+    from queuectl.cli.commands.enqueue import enqueue_command
 
     page = enqueue_command.get_help(
         enqueue_command.make_context("x", ["--each", "x", "{}"], resilient_parsing=True)

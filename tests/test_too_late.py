@@ -17,33 +17,22 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from queuectl import (
-    Spool,
-    Worker,
-    aside,
-    attempt,
-    claims,
-    files,
-    halt,
-    held,
-    owner,
-    pause,
-    run_file,
-    seat,
-    second_core,
-)
-from queuectl.job import Job
+from queuectl import Spool, Worker
+from queuectl.control import pause, pause_file, registry, run_lock
+from queuectl.executor.local import Ending, Outcome
+from queuectl.job.record import Job
 from queuectl.layout import Layout
-from queuectl.runner import Ending, Outcome
-from queuectl.spares import Spares
+from queuectl.storage import attempt, claims, power_loss, quarantine
+from queuectl.storage.file_pool import Spares
+from queuectl.system import files, fork, locks
 
 from support import drop_bytes, end_workers, finished, load, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from queuectl.moves import Claim
-    from queuectl.row import Row
+    from queuectl.index.row import Row
+    from queuectl.storage.mover import Claim
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -160,9 +149,9 @@ def test_a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker(
 
 def test_a_cancel_is_for_the_run_that_comes_and_not_for_the_last_one(spool: Spool, spool_dir: Path) -> None:
     """A job that runs again is claimed some moments before its worker writes down that it begins."""
-    taken = seat.Seat.take(spool.layout)
+    taken = registry.Seat.take(spool.layout)
     taken.introduce("program")
-    run_file.sign(spool.layout, taken.name, "job", "1.5", spool._index.boot).release()
+    run_lock.sign(spool.layout, taken.name, "job", "1.5", spool._index.boot).release()
     history = [{"run": 1, "outcome": "failed"}]
     drop_bytes(
         spool_dir,
@@ -202,25 +191,25 @@ def test_a_cancel_that_comes_while_a_failure_is_recorded_is_kept(
 
 def test_a_worker_that_knows_of_an_earlier_pause_is_waited_for(spool: Spool) -> None:
     """It may have seen that one end, and be about to start a job."""
-    taken = seat.Seat.take(spool.layout)
+    taken = registry.Seat.take(spool.layout)
     taken.introduce("program")
-    found = pause.begin(spool.layout)
-    taken.note("paused", pause.BY_HAND)
+    found = pause_file.begin(spool.layout)
+    taken.note("paused", pause_file.BY_HAND)
     taken.note("pause_seen", found.mark)
-    assert halt.pause(spool.layout, "", patience=0.2) == []
+    assert pause.pause(spool.layout, "", patience=0.2) == []
 
     spool.resume()
-    assert halt.pause(spool.layout, "", patience=0.2) == ["worker-0"]
+    assert pause.pause(spool.layout, "", patience=0.2) == ["worker-0"]
     taken.leave()
 
 
 def test_a_worker_that_is_told_to_stop_may_start_a_job_until_it_reads_that(spool: Spool) -> None:
     """`pause` and `drain` promise that nothing is started any more when they return."""
-    taken = seat.Seat.take(spool.layout)
+    taken = registry.Seat.take(spool.layout)
     taken.introduce("program")
-    assert seat.ask_to_stop(spool.layout, taken.name, force=False)
+    assert registry.ask_to_stop(spool.layout, taken.name, force=False)
 
-    assert halt.pause(spool.layout, "", patience=0.2) == ["worker-0"]
+    assert pause.pause(spool.layout, "", patience=0.2) == ["worker-0"]
     taken.leave()
 
 
@@ -291,7 +280,7 @@ def test_a_file_under_the_name_of_a_running_job_outlives_the_index(
     kept = [*spool_dir.glob("pending/foo*"), *spool_dir.glob("dead/foo*"), *spool_dir.glob("data/aside/foo*")]
     assert dropped in [path.read_bytes() for path in kept]
     if lost != "data/":
-        assert not (spool_dir / "data" / aside.FOLDER).exists()
+        assert not (spool_dir / "data" / quarantine.FOLDER).exists()
     for child in psutil.process_iter(["cmdline"]):
         if "queuectl" in " ".join(child.info["cmdline"] or ()) and str(spool_dir) in child.info["cmdline"]:
             child.kill()
@@ -300,10 +289,10 @@ def test_a_file_under_the_name_of_a_running_job_outlives_the_index(
 
 DIES_HOLDING = """
 import os, signal, sys
-from queuectl import pool, spares
-from queuectl.job import Job
+from queuectl.worker import pool; from queuectl.storage import file_pool as spares
+from queuectl.job.record import Job
 from queuectl.layout import Layout
-from queuectl.runner import Ending, Outcome
+from queuectl.executor.local import Ending, Outcome
 real = spares.Spares.hold
 def hold(self, *args, **options):
     real(self, *args, **options)
@@ -328,17 +317,17 @@ def test_what_a_dead_worker_held_goes_while_the_machine_runs(
     wait_until(lambda: not [*left.glob("worker-1.held.*"), *left.glob("worker-1.reserve")])
     spool.forget("x")
 
-    assert held.restore(spool.layout, "another boot") == 0
+    assert power_loss.restore(spool.layout, "another boot") == 0
     assert where_is(spool_dir, "x") == []
 
 
 @pytest.mark.parametrize("left", ["nothing", "a scratch file"])
 def test_the_name_plate_of_a_dead_worker_comes_down(spool: Spool, spool_dir: Path, left: str) -> None:
     """While it is there each look at it has every folder scanned."""
-    from queuectl import recover
+    from queuectl.storage import recovery
 
     code = (
-        "import os, sys; from queuectl.layout import Layout; from queuectl.seat import Seat;"
+        "import os, sys; from queuectl.layout import Layout; from queuectl.control.registry import Seat;"
         "Seat.take(Layout(sys.argv[1])).introduce('background'); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code, str(spool_dir)], check=True)
@@ -350,7 +339,7 @@ def test_the_name_plate_of_a_dead_worker_comes_down(spool: Spool, spool_dir: Pat
     plate = Path(spool.layout.worker_file("worker-0", "json"))
     assert plate.exists()
 
-    recover.bygone(spool.layout, spool._index, mine="worker-1")
+    recovery.bygone(spool.layout, spool._index, mine="worker-1")
     assert not plate.exists()
     assert not folder.exists()
 
@@ -360,11 +349,11 @@ def test_one_odd_file_keeps_no_lost_job_from_coming_back(
     spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, odd: str
 ) -> None:
     """After a power cut all is put right that can be; the rest is tried again."""
-    folder = spool_dir / "data" / "workers" / f"worker-7.held.{held.short('the boot before')}.1"
+    folder = spool_dir / "data" / "workers" / f"worker-7.held.{power_loss.short('the boot before')}.1"
     folder.mkdir()
     for name in ("a", "b", "c"):
         (folder / f"{name}~0.json").write_text(json.dumps({"id": name, "command": "true"}))
-    read = held._read
+    read = power_loss._read
     bad: list[str] = []
 
     def failing(path: str) -> Job | None:
@@ -375,13 +364,13 @@ def test_one_odd_file_keeps_no_lost_job_from_coming_back(
 
     if odd == "a file that cannot be read":
         with monkeypatch.context() as patch:
-            patch.setattr(held, "_read", failing)
+            patch.setattr(power_loss, "_read", failing)
             with pytest.raises(OSError, match="no"):
-                held.restore(spool.layout, "this boot")
+                power_loss.restore(spool.layout, "this boot")
         assert len(os.listdir(spool_dir / "pending")) == 2
     else:
         (spool_dir / "processing" / "README").write_text("a note")
-    held.restore(spool.layout, "this boot")
+    power_loss.restore(spool.layout, "this boot")
 
     assert sorted(os.listdir(spool_dir / "pending")) == ["a.json", "b.json", "c.json"]
     assert not folder.exists()
@@ -463,11 +452,11 @@ def test_workers_are_known_after_the_clock_was_set(
     platform = pytest.importorskip("psutil._pslinux")
     before = platform.boot_time()
     monkeypatch.setattr(platform, "boot_time", lambda: before + 3600)
-    known = seat.identity_of(Layout(spool.layout.root), "worker-0")
+    known = registry.identity_of(Layout(spool.layout.root), "worker-0")
 
     assert known is not None
     assert known.is_running()
-    assert seat.ask_to_stop(spool.layout, "worker-0", force=False)
+    assert registry.ask_to_stop(spool.layout, "worker-0", force=False)
     wait_until(lambda: not spool.workers())
 
 
@@ -480,27 +469,27 @@ def test_a_process_that_cannot_be_copied_does_the_work_itself(monkeypatch: pytes
     def refuse() -> int:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr(second_core, "_can_copy", lambda: True)
+    monkeypatch.setattr(fork, "_can_copy", lambda: True)
     monkeypatch.setattr(os, "fork", refuse)
     before = len(os.listdir("/dev/fd"))
 
-    assert second_core.beside(list, ["a", "b"])() == ["a", "b"]
+    assert fork.beside(list, ["a", "b"])() == ["a", "b"]
     assert len(os.listdir("/dev/fd")) == before
 
 
 def test_who_may_only_read_sees_the_workers(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     """`status` needs no right to write."""
     path = spool.layout.worker_file("worker-0", "lock")
-    lock = owner.Lock.acquire(path)
+    lock = locks.Lock.acquire(path)
     assert lock is not None
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "no", path)
 
-    monkeypatch.setattr(owner.Lock, "acquire", refuse)
-    assert owner.is_held(path)
+    monkeypatch.setattr(locks.Lock, "acquire", refuse)
+    assert locks.is_held(path)
     lock.release()
-    assert not owner.is_held(path)
+    assert not locks.is_held(path)
 
 
 def test_output_that_cannot_be_moved_is_in_the_record_all_the_same(
@@ -539,7 +528,7 @@ def test_a_job_claimed_during_a_look_is_still_there(
 ) -> None:
     """The folders of the workers are listed before the index is asked, and a claim may come in between."""
     spool.enqueue("true", id="a")
-    taken = seat.Seat.take(spool.layout)
+    taken = registry.Seat.take(spool.layout)
     taken.introduce("program")
     assert spool._mover.claim(spool.row("a"), taken.name)
     with monkeypatch.context() as patch:

@@ -20,7 +20,7 @@ from rich.text import Text
 from terminal import on_terminal
 
 from queuectl import Spool
-from queuectl.cli import keys, top_view
+from queuectl.cli import keyboard, top_screen
 
 from support import drain, drop_bytes, finished, processes_of, wait_until, where_is
 
@@ -306,7 +306,7 @@ def test_terminal_is_left_as_it_was_after_an_error(screen: Screen, mixed: Path) 
     """A bug in the drawing ends it with a traceback on a sane screen."""
     script = mixed.parent / "broken.py"
     script.write_text(
-        "import sys\nfrom queuectl.cli import main, top_view\n"
+        "import sys\nfrom queuectl.cli import main\nfrom queuectl.cli import top_screen\n"
         "def broken(*_): raise ZeroDivisionError('here it is')\n"
         "top_view.draw_help = broken\nsys.exit(main(['top']))\n"
     )
@@ -375,17 +375,17 @@ def test_python_door_has_both_ends(mixed: Path) -> None:
 
 def test_lines_are_shared_fairly() -> None:
     """Each part gets what it wants or a fair share; what one leaves goes to the others."""
-    assert top_view.shares(18, [1, 200, 200]) == [1, 8, 9]
-    assert top_view.shares(18, [10, 2, 200]) == [8, 2, 8]
-    assert top_view.shares(100, [1, 2, 3]) == [1, 2, 3]
-    assert top_view.shares(-3, [1, 2, 3]) == [0, 0, 0]
+    assert top_screen.shares(18, [1, 200, 200]) == [1, 8, 9]
+    assert top_screen.shares(18, [10, 2, 200]) == [8, 2, 8]
+    assert top_screen.shares(100, [1, 2, 3]) == [1, 2, 3]
+    assert top_screen.shares(-3, [1, 2, 3]) == [0, 0, 0]
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 10), (80, 24), (200, 60), (41, 11)])
 @pytest.mark.parametrize("chosen", [0, 150, 299, 500])
 def test_screen_is_exactly_as_large_as_the_window(width: int, height: int, chosen: int) -> None:
     """No line too long, none too many, the chosen job among them, whatever jobs are called."""
-    from queuectl.row import Row
+    from queuectl.index.row import Row
 
     rows = [
         Row(
@@ -399,11 +399,11 @@ def test_screen_is_exactly_as_large_as_the_window(width: int, height: int, chose
         )
         for n in range(300)
     ]
-    look = top_view.Look(
+    look = top_screen.Look(
         "/s", time.time(), {"pending": 10**9, "dead": 0}, [], rows[:100], rows[100:200], rows[200:]
     )
 
-    lines = top_view.draw(look, chosen, width, height, Text(top_view.KEYS))
+    lines = top_screen.draw(look, chosen, width, height, Text(top_screen.KEYS))
 
     assert len(lines) == height
     assert all(line.cell_len <= width for line in lines)
@@ -417,7 +417,7 @@ def test_keys_are_cut_out_of_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> 
     try:
         with os.fdopen(os.dup(theirs)) as stdin:
             monkeypatch.setattr(sys, "stdin", stdin)
-            with keys.Keys() as reader:
+            with keyboard.Keys() as reader:
                 os.write(ours, b"a\x1b[A\x1bOB\x1b[15~\xc3\x1b[5~q")
                 assert [reader.read(5) for _ in range(7)] == [
                     "a",
@@ -438,7 +438,7 @@ def test_keys_are_cut_out_of_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_jobs_that_end_while_nobody_looks_are_no_cost_each_second(mixed: Path) -> None:
     """In a spool of a million what has ended is looked for a fiftieth of the time at the most."""
-    from queuectl.cli.top import _Eyes
+    from queuectl.cli.commands.top import _Eyes
 
     spool = Spool(mixed)
     eyes = _Eyes(spool)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool, Worker
-from queuectl.boot import boot_id
 from queuectl.errors import KeyTaken
-from queuectl.index import Index
-from queuectl.job import Job
+from queuectl.index.index import Index
+from queuectl.index.row import Row
+from queuectl.job.record import Job
 from queuectl.layout import Layout
-from queuectl.moves import Mover
-from queuectl.prepare import prepare
-from queuectl.row import Row
+from queuectl.storage.mover import Mover
+from queuectl.storage.prepare import prepare
+from queuectl.system.boot import boot_id
 
 import support
 

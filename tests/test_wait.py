@@ -15,7 +15,7 @@ import pytest
 from terminal import on_terminal
 
 from queuectl import JobNotFound, Spool, StillUnderWay
-from queuectl.waiting import Ended, Waiting
+from queuectl.api.waiting import Ended, Waiting
 
 from support import cpu_in, drain, drop, wait_until, where_is
 

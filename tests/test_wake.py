@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import wake
-from queuectl.wake import Bell, FolderWatch
+from queuectl.system import watcher
+from queuectl.system.watcher import Bell, FolderWatch
 
 from support import drop, drop_bytes, finished, wait_until
 
@@ -46,7 +46,7 @@ def watch(tmp_path: Path, bell: Bell) -> Iterator[FolderWatch]:
 @pytest.fixture
 def threaded(watch: FolderWatch, monkeypatch: pytest.MonkeyPatch) -> FolderWatch:
     """The same as it is elsewhere than on Linux."""
-    monkeypatch.setattr(wake, "CHEAP", False)
+    monkeypatch.setattr(watcher, "CHEAP", False)
     return watch
 
 
@@ -308,9 +308,9 @@ def test_a_storm_ends_a_dear_watch(tmp_path: Path, threaded: FolderWatch) -> Non
     threaded.arm()
     threaded.hear()
     assert threaded.healthy()
-    for number in range(wake.STORM + 1):
+    for number in range(watcher.STORM + 1):
         (tmp_path / "pending" / str(number)).touch()
-    wait_until(lambda: threaded.events > wake.STORM)
+    wait_until(lambda: threaded.events > watcher.STORM)
     threaded.hear()
     assert not threaded.healthy()
 
@@ -324,7 +324,7 @@ def test_no_watch_to_be_had_says_why_and_is_tried_again(
     def refuse(_: FolderWatch) -> Any:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(wake, "_start", refuse)
+    monkeypatch.setattr(watcher, "_start", refuse)
     assert watch.arm() is False
     assert os.strerror(code) in (watch.failure or "")
     monkeypatch.undo()
@@ -373,7 +373,7 @@ STRUCK_DUMB = {
 @contextmanager
 def worker_with(spool: Path, patch: str) -> Iterator[subprocess.Popen[str]]:
     """A worker process in which watching is patched; it is idle when this begins."""
-    code = f"import sys\nfrom queuectl import wake, Worker\n{patch}\nwake._start = start\nWorker(sys.argv[1]).run()"
+    code = f"import sys\nfrom queuectl.system import watcher\nfrom queuectl import Worker\n{patch}\nwake._start = start\nWorker(sys.argv[1]).run()"
     with subprocess.Popen([sys.executable, "-c", code, str(spool)], text=True) as process:
         try:
             drop(spool, "first", command="true")

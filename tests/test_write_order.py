@@ -18,10 +18,13 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("descriptors are named by /proc", allow_module_level=True)
 
-from queuectl import Spool, Worker, aside, config, files, held, packing, recover, spares
-from queuectl.config import Settings
+from queuectl import Spool, Worker
+from queuectl.config import settings
+from queuectl.config.settings import Settings
 from queuectl.errors import SpoolError
-from queuectl.runner import Ending, LocalRunner, Outcome
+from queuectl.executor.local import Ending, LocalRunner, Outcome
+from queuectl.storage import file_pool, log_compression, power_loss, quarantine, recovery
+from queuectl.system import files
 
 from support import drop, drop_bytes, load, wait_until
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from queuectl.runner import Attempt, Running
+    from queuectl.executor.local import Attempt, Running
 
 _SCRATCH = re.compile(r"\.[a-z2-7]{16}\.tmp")
 
@@ -157,7 +160,7 @@ def test_an_outcome_that_cannot_wait_is_synced_at_once(spool: Spool, recorder: R
     """With recycled files, for a command that must not run twice, and where the disk has no room to hold a copy."""
     spool.enqueue("true", id="a")
     claim = claimed(spool, "a")
-    mine = spares.Spares(spool.layout, "worker-0", "boot", print)
+    mine = file_pool.Spares(spool.layout, "worker-0", "boot", print)
     recorder.take()
 
     spool._mover.settle(claim, "completed", mine, at_once=True)
@@ -177,7 +180,7 @@ def test_a_claimed_file_is_held_until_its_outcome_is_synced(
     spool.enqueue("true", id="a")
     drop(spool_dir := spool_of(spool), "b", command="true")
     claims = [claimed(spool, "a"), claimed(spool, "b")]
-    mine = spares.Spares(spool.layout, "worker-0", "boot", print)
+    mine = file_pool.Spares(spool.layout, "worker-0", "boot", print)
     recorder.take()
 
     for claim in claims:
@@ -185,7 +188,7 @@ def test_a_claimed_file_is_held_until_its_outcome_is_synced(
     mine.flush()
     wait_until(lambda: list((spool_dir / "data" / "workers").glob("worker-0.spare.*")))
 
-    batch = f"data/workers/worker-0.held.{held.short('boot')}.1"
+    batch = f"data/workers/worker-0.held.{power_loss.short('boot')}.1"
     synced = (
         ["sync all"]
         if at_once
@@ -211,7 +214,7 @@ def spool_of(spool: Spool) -> Path:
 
 def test_the_reserve_for_a_full_disk_has_its_blocks(spool: Spool, recorder: Recorder) -> None:
     """A file without blocks is no reserve: it has them for sure once it was synced."""
-    mine = spares.Spares(spool.layout, "worker-0", "boot", print)
+    mine = file_pool.Spares(spool.layout, "worker-0", "boot", print)
 
     assert recorder.take() == ["sync data/workers/worker-0.reserve"]
     mine.close()
@@ -299,7 +302,7 @@ def test_a_copy_left_by_a_crash_goes_only_when_the_later_one_is_synced(
     (spool_of(spool) / "processing" / "worker-7" / "a.json").write_bytes(earlier)
     recorder.take()
 
-    recover.abandoned(spool.layout, spool._mover, Settings(), print)
+    recovery.abandoned(spool.layout, spool._mover, Settings(), print)
 
     events = recorder.take()
     assert events.index("sync all") < events.index("delete processing/worker-7/a.json")
@@ -307,12 +310,12 @@ def test_a_copy_left_by_a_crash_goes_only_when_the_later_one_is_synced(
 
 def test_held_files_of_a_dead_worker_go_only_when_all_is_synced(spool: Spool, recorder: Recorder) -> None:
     """They vouch for outcomes that may not be on the disk."""
-    folder = spool_of(spool) / "data" / "workers" / f"worker-7.held.{held.short('boot')}.1"
+    folder = spool_of(spool) / "data" / "workers" / f"worker-7.held.{power_loss.short('boot')}.1"
     folder.mkdir()
     (folder / "a~0.json").write_text("{}")
     recorder.take()
 
-    held.sweep(spool.layout, "worker-7", "boot")
+    power_loss.sweep(spool.layout, "worker-7", "boot")
 
     events = recorder.take()
     assert events[0] == "sync all"
@@ -331,7 +334,7 @@ def test_after_a_power_cut_a_job_is_back_on_the_disk_before_its_held_copies_go(
     (folder / "a~1.json").write_bytes((folder / "a~0.json").read_bytes())
     recorder.take()
 
-    assert held.restore(spool.layout, "boot") == 1
+    assert power_loss.restore(spool.layout, "boot") == 1
 
     events = recorder.take()
     moved = next(number for number, event in enumerate(events) if event.endswith("-> pending/a.json"))
@@ -343,7 +346,7 @@ def test_after_a_power_cut_a_job_is_back_on_the_disk_before_its_held_copies_go(
 
 def test_a_setting_is_on_the_disk(spool: Spool, recorder: Recorder) -> None:
     """Old or new, never half, also after a power cut."""
-    config.set_value(spool.layout, "timeout", "9")
+    settings.set_value(spool.layout, "timeout", "9")
 
     assert recorder.take() == ["sync SCRATCH", "SCRATCH -> config.yaml", "sync ."]
 
@@ -378,7 +381,7 @@ def test_what_is_put_aside_is_there_before_it_is_gone_here(spool: Spool, recorde
     path = spool_of(spool) / "pending" / "odd"
     path.touch()
 
-    aside.put(spool.layout, str(path), "odd", inode=path.stat().st_ino, now=0)
+    quarantine.put(spool.layout, str(path), "odd", inode=path.stat().st_ino, now=0)
 
     assert recorder.take() == ["pending/odd -> data/aside/odd", "sync data/aside", "sync pending"]
 
@@ -388,7 +391,7 @@ def test_a_log_goes_only_when_its_compressed_copy_is_on_the_disk(spool: Spool, r
     log = spool_of(spool) / "logs" / "a.1.out"
     log.write_bytes(b"x" * 9000)
 
-    assert packing.go_on(packing.pack(spool.layout, time.time() + 10), 10)
+    assert log_compression.go_on(log_compression.pack(spool.layout, time.time() + 10), 10)
 
     assert recorder.take() == [
         "sync tmp/SCRATCH",

@@ -43,11 +43,11 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     instruction = os.environ.get(COMPLETE_VAR)
     if not instruction:
-        from queuectl.cli import quick
+        from queuectl.cli import fast_path
 
-        if quick.enqueue(words):
+        if fast_path.enqueue(words):
             return 0
-    from queuectl.cli.frame import Session
+    from queuectl.cli.base import Session
     from queuectl.cli.root import root
 
     if instruction:

@@ -6,14 +6,15 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl.cli import render
+from queuectl.index.row import SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import click
 
-    from queuectl.row import Row
-    from queuectl.spool import Spool
+    from queuectl.api.spool import Spool
+    from queuectl.index.row import Row
 
     Cell = Callable[[Spool, Row, float], str]
 
@@ -54,7 +55,7 @@ def _plain(name: str) -> Cell:
 
 def _moment(*names: str) -> Cell:
     def cell(_spool: Spool, row: Row, _now: float) -> str:
-        from queuectl import times
+        from queuectl.job import times
 
         value = next((found for name in names if (found := getattr(row, name)) is not None), None)
         if value is None:
@@ -70,11 +71,22 @@ def _duration(_spool: Spool, row: Row, _now: float) -> str:
 
 def _in_full(place: int) -> Cell:
     def cell(spool: Spool, row: Row, _now: float) -> str:
-        from queuectl.cli.jobs import in_full
-
         return in_full(spool, row)[place] or ""
 
     return cell
+
+
+def in_full(spool: Spool, row: Row) -> tuple[str, str | None]:
+    """A row's command and last error in full: the index keeps the beginning of long ones."""
+    if len(row.command) < SHOWN and len(row.last_error or "") < SHOWN:
+        return row.command, row.last_error
+    from queuectl.errors import JobNotFound
+
+    try:
+        job = spool.get(row.id)
+    except JobNotFound:
+        return row.command + "…", row.last_error  # gone meanwhile
+    return job.shown_command or row.command, job.last_error or row.last_error
 
 
 COLUMNS: dict[str, Cell] = {

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from queuectl import rejected
 from queuectl.cli import render
 from queuectl.errors import InvalidJob, JobError, QueuectlError
+from queuectl.job import json_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ def edited(data: bytes, job_id: str, land: Callable[[bytes], T]) -> T | None:
 
 def _goes_on(error: JobError, data: bytes) -> bool:
     """Show what is wrong, and ask whether to edit on."""
-    wrong = rejected.fault(data) if isinstance(error, InvalidJob) else None
+    wrong = json_error.fault(data) if isinstance(error, InvalidJob) else None
     if sys.stdin is None or not sys.stdin.isatty():
         return False
     if wrong is None:

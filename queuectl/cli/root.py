@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from queuectl.cli.frame import Group, Session
+from queuectl.cli.base import Group, Session
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
@@ -20,7 +20,7 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
 def _status(ctx: click.Context) -> Any:
     """What who types the name alone wants to know: how things stand, and where help is."""
     from queuectl.cli import render
-    from queuectl.cli.status import status_command
+    from queuectl.cli.commands.status import status_command
 
     code = ctx.invoke(status_command)
     if not ctx.ensure_object(Session).json:
@@ -90,11 +90,11 @@ root = Group(
     sections={
         "Jobs": {
             "enqueue": ("enqueue", "Hand over a command, or a file of jobs."),
-            "list": ("jobs", "List the jobs, all or those of one state."),
+            "list": ("list", "List the jobs, all or those of one state."),
             "show": ("show", "Show everything about a job."),
             "logs": ("logs", "Print what a job wrote, or follow it."),
             "wait": ("wait", "Wait until jobs have ended."),
-            "set": ("change", "Change fields of jobs that wait."),
+            "set": ("set", "Change fields of jobs that wait."),
             "edit": ("edit", "Open a waiting job in your editor."),
             "hold": ("hold", "Keep waiting jobs from running."),
             "release": ("hold", "Let held jobs run."),
@@ -103,7 +103,7 @@ root = Group(
             "dlq": ("dlq", "The dead letter queue: list, retry, clear."),
         },
         "Workers": {
-            "worker": ("workers", "Start, stop and watch the processes that run jobs."),
+            "worker": ("worker", "Start, stop and watch the processes that run jobs."),
             "service": ("service", "Have systemd or launchd keep workers running."),
             "status": ("status", "Count the jobs in each state, and the workers."),
             "top": ("top", "Watch workers and jobs on a full screen, with keys to act on them."),
@@ -120,8 +120,8 @@ root = Group(
         "Spool": {
             "config": ("config", "Read and change the settings of the spool."),
             "purge": ("purge", "Delete old jobs that are over, and old output."),
-            "clear": ("maintain", "Delete jobs, but never a running one."),
-            "reindex": ("maintain", "Build the index anew from the folders."),
+            "clear": ("clear", "Delete jobs, but never a running one."),
+            "reindex": ("clear", "Build the index anew from the folders."),
             "doctor": ("doctor", "Find what is wrong with the spool, and mend it."),
             "demo": ("demo", "Run the example spool and show what happens."),
             "man": ("man", "Print the manual page."),

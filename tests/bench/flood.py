@@ -11,7 +11,7 @@ import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from queuectl import times
+from queuectl.job import times
 
 from .latency import STAMP
 from .place import box, wait_for

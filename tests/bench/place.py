@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 import queuectl
-from queuectl import Spool, times
+from queuectl import Spool
+from queuectl.job import times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

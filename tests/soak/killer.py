@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from queuectl import Spool, files
+from queuectl import Spool
+from queuectl.system import files
 
 import support
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from queuectl.seat import WorkerInfo
+    from queuectl.control.registry import WorkerInfo
 
     from .world import World
 

@@ -1,0 +1,1 @@
+"""The class Spool, and what stands behind its methods."""

@@ -1,0 +1,159 @@
+"""How a spool stands, as metrics in Prometheus' text format.
+
+Every value is read off the spool as it is now, so all of them are gauges: jobs that are deleted take their counts along,
+and nothing is counted in secret beside the files.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest, write_to_textfile
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+
+from queuectl.errors import SpoolError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from prometheus_client.core import Metric
+
+    from queuectl.control.registry import WorkerInfo
+
+_EARLIEST = """SELECT min(moment) FROM (
+ SELECT min(ready_key + 60000000 * priority) AS moment FROM jobs WHERE ready_key IS NOT NULL
+ UNION ALL SELECT min(due) FROM jobs WHERE due IS NOT NULL)"""
+
+
+class Collected:
+    """Metrics that were collected already, for prometheus_client to write."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics."""
+        return self._families
+
+
+def text(families: Iterable[Metric]) -> str:
+    """Write metrics as a scraper reads them."""
+    return generate_latest(_registry(families)).decode()
+
+
+def write(families: Iterable[Metric], path: str) -> None:
+    """Write them into a file for node_exporter's textfile collector, which never sees half of it.
+
+    Raises:
+        SpoolError: it cannot be written.
+    """
+    try:
+        write_to_textfile(path, _registry(families))
+    except OSError as error:
+        raise SpoolError.from_os("write", path, error) from None
+
+
+def _registry(families: Iterable[Metric]) -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Collected(families))
+    return registry
+
+
+def of_jobs(db: sqlite3.Connection, counts: Mapping[str, int], now: float) -> Iterator[Metric]:
+    """The metrics that the index knows.
+
+    Args:
+        counts: jobs by state.
+        now: epoch seconds.
+    """
+
+    def one(query: str) -> int:
+        found = db.execute(query).fetchone()[0]
+        return found or 0
+
+    yield _labelled("queuectl_jobs", "Jobs that are in the spool now, by state.", "state", counts)
+    ready = one("SELECT count(*) FROM jobs WHERE ready_key IS NOT NULL")
+    ready += one(f"SELECT count(*) FROM jobs WHERE due <= {now * 1e6:.0f}")
+    later = f"SELECT count(*) FROM jobs WHERE due > {now * 1e6:.0f} AND state ="
+    scheduled, retried = one(f"{later} 'pending'"), one(f"{later} 'failed'")
+    held = counts["pending"] + counts["failed"] - ready - scheduled - retried
+    waits = {"worker": ready, "run_at": scheduled, "retry": retried, "release": max(0, held)}
+    words = (
+        "Waiting jobs, by what they wait for: a worker, their run_at, their next retry, a release from hold."
+    )
+    yield _labelled("queuectl_jobs_waiting", words, "for", waits)
+    waited = now - one(_EARLIEST) / 1e6 if ready else 0.0
+    words = "For how long the job that could run now and has waited longest has waited; 0 if none does."
+    yield _single("queuectl_jobs_oldest_waiting_seconds", words, max(0.0, waited))
+    dead = "SELECT exit_code, count(*) FROM jobs WHERE state = 'dead' GROUP BY 1"
+    codes = (
+        {"" if code is None else str(code): jobs for code, jobs in db.execute(dead)} if counts["dead"] else {}
+    )
+    words = "Dead jobs that are in the spool now, by the exit code of the last attempt; empty where there is none."
+    yield _labelled("queuectl_jobs_dead", words, "exit_code", codes)
+    size, last = db.execute("SELECT sum(size), max(finished_at) FROM jobs NOT INDEXED").fetchone()
+    words = "When the last attempt of a job that is in the spool now ended, since the epoch; 0 if none did."
+    yield _single("queuectl_jobs_last_end_timestamp_seconds", words, (last or 0) / 1e6)
+    yield _single(
+        "queuectl_job_files_bytes", "Size of all job files together, without their logs.", size or 0
+    )
+
+
+def of_workers(workers: Sequence[WorkerInfo], now: float) -> Iterator[Metric]:
+    """Who works; now is in epoch seconds."""
+    does = [
+        "busy"
+        if one.job_id is not None
+        else "stopping"
+        if one.stopping
+        else "paused"
+        if one.paused
+        else "idle"
+        for one in workers
+    ]
+    states = {name: does.count(name) for name in ("busy", "idle", "paused", "stopping")}
+    yield _labelled("queuectl_workers", "Living workers, by what they do.", "state", states)
+    longest = max((now - one.job_since for one in workers if one.job_since is not None), default=0.0)
+    words = "For how long the job that has run longest has been running; 0 if none runs."
+    yield _single("queuectl_jobs_longest_running_seconds", words, max(0.0, longest))
+
+
+def of_place(root: str, index: str, *, paused: bool) -> Iterator[Metric]:
+    """The spool itself: whether it is paused, and its disk."""
+    yield InfoMetricFamily("queuectl", "The queuectl that wrote this.", {"version": _version()})
+    yield _single("queuectl_paused", "1 while the spool is paused by hand, else 0.", int(paused))
+    yield _single(
+        "queuectl_index_bytes", "Size of the index.", os.path.getsize(index) if os.path.exists(index) else 0
+    )
+    if hasattr(os, "statvfs"):
+        status = os.statvfs(root)
+        words = "Space on the spool's disk that its user may fill."
+        yield _single("queuectl_free_bytes", words, status.f_bavail * status.f_frsize)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("queuectl")
+
+
+def _single(name: str, words: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, words, value=value)
+
+
+def _labelled(name: str, words: str, label: str, values: Mapping[str, int]) -> GaugeMetricFamily:
+    made = GaugeMetricFamily(name, words, labels=[label])
+    for key, value in values.items():
+        made.add_metric([key], value)
+    return made
+
+
+def samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    """Name, labels and value of each sample in a text that `text` wrote."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            yield sample.name, dict(sample.labels), sample.value

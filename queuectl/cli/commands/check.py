@@ -1,0 +1,163 @@
+"""`queuectl check`: whether files hold jobs, without queueing any; where they do not, the line and the column."""
+
+from __future__ import annotations
+
+import re
+from contextlib import nullcontext
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from queuectl.cli import job_reader, render
+from queuectl.cli.base import Session, command
+from queuectl.errors import InvalidJob, QueuectlError
+from queuectl.job import record as jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from queuectl.api.spool import Spool
+    from queuectl.job.record import Job
+
+_PLACE = re.compile(r" \(line \d+(, column \d+)?(, where the file ends)?\)$")
+_FROM_NOW = {"delay": "run_at", "expires_in": "expires_at"}
+_HERE = {"id": "generated (dropped: the file's name)", "cwd": "here (dropped: the worker's home)"}
+
+
+@command(
+    "check",
+    examples="""
+    queuectl check job.json                    would it be taken, and what would it get by default?
+    queuectl check jobs/*.json || exit 1       in the tests of a producer
+    my-producer | queuectl check -             from another program
+    queuectl check --json jobs.ndjson | jq '.[] | select(.ok | not)'
+    """,
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@click.pass_obj
+def check_command(session: Session, files: tuple[str, ...]) -> int:
+    """Check job files, and queue nothing.
+
+    A FILE is read as `enqueue --file` reads it: JSON or YAML, one job, a list, or one JSON a line; - is stdin.
+    (A file that is dropped into pending/ holds one job, in JSON.)
+    Each job gets a line, FILE:LINE: ok, or FILE:LINE:COLUMN: and what is wrong; then the exit code is 1.
+    Fields that the jobs leave open are shown with what the settings of the spool would fill in.
+    Whether an id is free is seen only when the job is queued.
+    """
+    session.spool.settings()  # what is wrong with them is no fault of a file
+    checks = [_File(name, session.spool) for name in files]
+    with render.JsonArray() if session.json else nullcontext() as array:
+        for one in checks:
+            for found in one.findings():
+                if array is not None:
+                    array.add(found)
+                else:
+                    _print(found)
+            if array is None and one.left_open:
+                render.line("  by default: " + ", ".join(f"{k} {v}" for k, v in one.left_open.items()))
+    bad = sum(one.bad for one in checks)
+    if bad:
+        render.note(f"error: {bad} of {render.count(bad + sum(one.good for one in checks), 'job')} refused")
+    return 1 if bad else 0
+
+
+class _File:
+    """One file, and what was found in it."""
+
+    def __init__(self, path: str, spool: Spool) -> None:
+        self.path = path
+        self.good = self.bad = 0
+        self.left_open: dict[str, str] = {}
+        self._spool = spool
+        self._ids: set[str] = set()
+
+    def findings(self) -> Iterator[dict[str, Any]]:
+        """Each job as --json tells of it; the first text that is no JSON at all ends the file."""
+        try:
+            with job_reader.opened(self.path) as source:
+                yield from self._of(source)
+        except QueuectlError as error:
+            self.bad += 1
+            yield _refused(self.path, error.message, None, None)
+
+    def _of(self, source: job_reader.JobFile) -> Iterator[dict[str, Any]]:
+        try:
+            for record in source:
+                yield self._job(source, record)
+        except InvalidJob as error:
+            self.bad += 1
+            at = error.at or source.place_of(error.field)
+            yield _refused(source.name, _PLACE.sub("", error.reason), at, error.field)
+        else:
+            if not self.good + self.bad:
+                render.note(f"no jobs in {source.name}")
+
+    def _job(self, source: job_reader.JobFile, record: dict[str, Any]) -> dict[str, Any]:
+        try:
+            job = self._spool.check(record)
+            if record.get("id") in self._ids:
+                raise InvalidJob("an earlier job of the file has it", field="id")
+        except InvalidJob as error:
+            self.bad += 1
+            return _refused(source.name, error.reason, source.place_of(error.field), error.field)
+        self.good += 1
+        self._ids |= {record["id"]} if record.get("id") else set()
+        left = _left_open(job, record)
+        self.left_open |= {
+            name: _HERE.get(name) or render.clip(str(value), 60) for name, value in left.items()
+        }
+        return {
+            "file": source.name,
+            "line": (source.place_of(None) or (None,))[0],
+            "ok": True,
+            "id": record.get("id"),
+            "command": job.command,
+            "defaults": {name: value for name, value in left.items() if name not in _HERE},
+            "notes": [f"{_spot(source.place_of(name))}{note}" for name, note in remarks(record)],
+        }
+
+
+def _left_open(job: Job, record: dict[str, Any]) -> dict[str, Any]:
+    """The fields that the job does not have and that it gets, in the order of the contract."""
+    got = {name: getattr(job, name) for name in jobs.PRODUCER_FIELDS if record.get(name) is None}
+    return {
+        name: value
+        for name, value in got.items()
+        if value is not None and value is not False and name not in _FROM_NOW.values()
+    }
+
+
+def remarks(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is allowed and most likely not meant."""
+    for name in record:
+        if name in _FROM_NOW:
+            works = f"{name} works with `enqueue`; in a dropped file it does nothing: {_FROM_NOW[name]} does"
+            yield name, works
+        elif name not in jobs.KNOWN and (
+            near := get_close_matches(name, jobs.PRODUCER_FIELDS, n=1, cutoff=0.75)
+        ):
+            yield name, f"{name!r} is kept, and does nothing; is {near[0]} meant?"
+
+
+def _refused(name: str, reason: str, at: tuple[int, int] | None, field: str | None) -> dict[str, Any]:
+    line, column = at or (None, None)
+    return {"file": name, "line": line, "column": column, "ok": False, "field": field, "error": reason}
+
+
+def _spot(at: tuple[int, int] | None) -> str:
+    return f"{at[0]}:{at[1]}: " if at else ""
+
+
+def _print(found: dict[str, Any]) -> None:
+    name = found["file"]
+    if not found["ok"]:
+        at = (found["line"], found["column"]) if found["line"] else None
+        field = f"{found['field']}: " if found["field"] else ""
+        render.line(f"{name}:{_spot(at) or ' '}{field}{found['error']}")
+        return
+    job_id = f"{found['id']} - " if found["id"] else ""
+    shown_command = jobs.Job(command=found["command"]).shown_command
+    render.line(f"{name}:{found['line']}: ok - {job_id}{render.clip(shown_command, 200)}")
+    for note in found["notes"]:
+        render.line(f"{name}:{note}")

@@ -1,0 +1,33 @@
+"""`queuectl completion`: the script that makes a shell complete commands, options and ids."""
+
+from __future__ import annotations
+
+import click
+
+from queuectl.cli.base import Session, Usage, command
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@command(
+    "completion",
+    examples="""
+    eval "$(queuectl completion bash)"                                   in ~/.bashrc
+    eval "$(queuectl completion zsh)"                                    in ~/.zshrc, after compinit
+    queuectl completion fish > ~/.config/fish/completions/queuectl.fish
+    """,
+)
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion_command(ctx: click.Context, shell: str) -> None:
+    """Print the script that lets your shell complete commands, options, settings and the ids of jobs."""
+    from click.shell_completion import get_completion_class
+
+    from queuectl.cli import COMPLETE_VAR
+
+    if ctx.ensure_object(Session).json:
+        raise Usage("a script for a shell is no JSON")
+    found = get_completion_class(shell)
+    if found is None:
+        raise Usage(f"no completion for {shell}")
+    click.echo(found(ctx.find_root().command, {}, "queuectl", COMPLETE_VAR).source(), nl=False)

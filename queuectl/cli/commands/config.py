@@ -1,0 +1,129 @@
+"""`queuectl config`: the settings of the spool."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from queuectl.cli import render
+from queuectl.cli.base import Group, Session, command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FC = TypeVar("FC", bound="Callable[..., Any] | click.Command")
+
+config_command = Group(
+    name="config",
+    callback=lambda: None,
+    short_help="Read and change the settings of the spool.",
+    help="""The settings lie in config.yaml in the spool, to be edited by hand or with `config set`.
+
+    They are copied onto a job when it is accepted: a change is for jobs that come later. What a job itself says wins
+    over a setting. max_retries and max-retries are the same key. Durations may be written 30s, 10m, 2h, 7d.""",
+    examples="""
+    queuectl config get
+    queuectl config get max_retries
+    queuectl config set max-retries 5
+    queuectl config set timeout 10m
+    queuectl config unset timeout
+    """,
+    sections={
+        "Commands": {
+            "get": ("config", "Print one setting, or all."),
+            "set": ("config", "Change a setting."),
+            "unset": ("config", "Go back to the built-in value."),
+        }
+    },
+)
+
+
+def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    from queuectl.config.settings import KEYS
+
+    return [name for name in KEYS if name.startswith(incomplete.replace("-", "_").lower())]
+
+
+def _key(**attrs: Any) -> Callable[[FC], FC]:
+    return click.argument("key", shell_complete=_complete, **attrs)
+
+
+def _load(session: Session) -> dict[str, Any]:
+    """The settings in force, warnings told."""
+    from queuectl.config import settings as config
+
+    settings, warnings = config.load(session.spool.layout)
+    for text in warnings:
+        render.note(f"warning: {text}")
+    return {name: getattr(settings, name) for name in config.KEYS}
+
+
+@command(
+    "get",
+    examples="""
+    queuectl config get
+    queuectl config get max_retries
+    queuectl config get --json
+    """,
+)
+@_key(required=False, metavar="[KEY]")
+@click.pass_obj
+def get_command(session: Session, key: str | None) -> None:
+    """Print the setting KEY that is in force, or all of them."""
+    from queuectl.config import settings as config
+
+    name = None if key is None else config.normalise(key)
+    values = _load(session)
+    if session.json:
+        render.json_value(values if name is None else {name: values[name]})
+    elif name is None:
+        for each, value in values.items():
+            render.line(f"{each} = {config.shown(value)}")
+    else:
+        render.line(f"{key} = {config.shown(values[name])}")
+
+
+@command(
+    "set",
+    examples="""
+    queuectl config set max_retries 5
+    queuectl config set backoff-base 3
+    queuectl config set timeout 10m
+    queuectl config set log_limit 50M
+    """,
+    # A negative number is a bad value and no option.
+    context_settings={"ignore_unknown_options": True},
+)
+@_key()
+@click.argument("value")
+@click.pass_obj
+def set_command(session: Session, key: str, value: str) -> None:
+    """Set KEY to VALUE. Comments in the file stay, and it is never half written."""
+    from queuectl.config import settings as config
+    from queuectl.control import permissions
+
+    permissions.refuse_root(session.spool.layout)
+    taken = config.set_value(session.spool.layout, key, value)
+    if session.json:
+        render.json_value({config.normalise(key): taken})
+    else:
+        render.line(f"{key} = {config.shown(taken)}")
+
+
+@command("unset", examples="queuectl config unset timeout")
+@_key()
+@click.pass_obj
+def unset_command(session: Session, key: str) -> None:
+    """Take KEY out of the file, so that the built-in value is in force again."""
+    from queuectl.config import settings as config
+    from queuectl.control import permissions
+
+    permissions.refuse_root(session.spool.layout)
+    name = config.normalise(key)
+    config.unset_value(session.spool.layout, key)
+    value = _load(session)[name]
+    if session.json:
+        render.json_value({name: value})
+    else:
+        render.line(f"{key} = {config.shown(value)}")

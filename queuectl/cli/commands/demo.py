@@ -1,0 +1,134 @@
+"""`queuectl demo`: the example spool, run in a temporary folder, and what happened to each of its jobs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from queuectl.cli import render
+from queuectl.cli.base import Session, command
+from queuectl.errors import QueuectlError, WorkerError
+
+if TYPE_CHECKING:
+    from queuectl.job.record import Job
+
+LIMIT = 14.0
+"""Seconds after which the workers are asked to leave, whatever is left to do."""
+
+LESSONS = {
+    "hello": "the smallest job: one command for the shell",
+    "no-shell": "a list of words runs without a shell",
+    "urgent": "priority 9 goes before the others",
+    "second-try": "fails once, waits, and succeeds at the second attempt",
+    "too-slow": "ended at its timeout, and given up: it is in the dead letter queue",
+    "env-and-cwd": "brings its own variables and its own folder",
+    "new-year": "was scheduled, and its moment has passed",
+}
+
+
+@command("demo", examples="queuectl demo")
+@click.pass_obj
+def demo_command(session: Session) -> None:
+    """Copy the example spool to a temporary folder, run it with two workers, and show what happened.
+
+    It takes a few seconds and touches no other spool. The folder is left for you to look into.
+    """
+    from queuectl.api.spool import Spool
+
+    root = _copy_example()
+    spool = Spool(root)
+    ids = [row.id for row in spool.list("pending")]
+    if not session.json:
+        render.line(f"A copy of the example spool lies in {root}")
+        render.line(f"{len(ids)} jobs wait in its folder pending/. Two workers take them:")
+        render.line()
+    sys.stdout.flush()
+    _run_workers(root, quiet=session.json)
+    jobs = [spool.get(job_id) for job_id in ids]
+    if session.json:
+        render.json_value({"spool": root, "jobs": [job.to_dict() for job in jobs], "counts": spool.counts()})
+        return
+    _show(jobs)
+    render.line()
+    render.line(f"jobs: {spool.counts()}")
+    render.line()
+    render.line("Look into the folders, they are all there is; or ask:")
+    for words in (
+        "list",
+        "show too-slow",
+        "dlq list",
+        "dlq retry too-slow --timeout 90",
+        "worker start --drain",
+    ):
+        render.line(f"    queuectl --spool {root} {words}")
+    render.line(f"Done with it? rm -r {root}")
+
+
+def _copy_example() -> str:
+    """Copy the example, with the rights that a worker insists on; returns the new spool's folder."""
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    candidates = (os.path.join(package, "_example"), os.path.join(os.path.dirname(package), "spool_example"))
+    source = next((path for path in candidates if os.path.isdir(path)), None)
+    if source is None:
+        raise QueuectlError("the example spool is not part of this installation", hint="pip install queuectl")
+    root = tempfile.mkdtemp(prefix="queuectl-demo-")
+    shutil.copytree(source, root, ignore=shutil.ignore_patterns(".gitkeep"), dirs_exist_ok=True)
+    for folder, _, names in os.walk(root):
+        os.chmod(folder, 0o700)
+        for name in names:
+            os.chmod(os.path.join(folder, name), 0o600)
+    return root
+
+
+def _run_workers(root: str, *, quiet: bool) -> None:
+    """Let two workers drain the spool in this terminal, within the time limit."""
+    program = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "queuectl"]
+    words = ["--spool", root, "worker", "start", "--foreground", "--count", "2", "--drain", "--wait-retries"]
+    out = subprocess.DEVNULL if quiet else None
+    workers = subprocess.Popen([*program, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    end = time.monotonic() + LIMIT
+    try:
+        code = workers.wait(max(0.0, end - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        _end(workers)
+        raise WorkerError(
+            f"the demo took longer than {LIMIT:g} s", hint=f"queuectl --spool {root} list"
+        ) from None
+    except BaseException:
+        _end(workers)
+        raise
+    if code:
+        raise WorkerError(f"the workers left with exit code {code}", hint=f"queuectl --spool {root} list")
+
+
+def _end(workers: subprocess.Popen[Any]) -> None:
+    """Ask twice, which ends the jobs too, then insist."""
+    for _ in range(2):
+        workers.terminate()
+        try:
+            workers.wait(2)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+    workers.kill()
+    workers.wait()
+
+
+def _show(jobs: list[Job]) -> None:
+    """Tell of each job what it is there for, where it ended, and what it printed."""
+    render.line()
+    for job in jobs:
+        render.line(f"{job.id}: {LESSONS.get(job.id or '', 'a job')}")
+        folder = {"completed": "done/", "dead": "dead/"}.get(job.state, job.state)
+        times = "1 attempt" if job.attempts == 1 else f"{job.attempts} attempts"
+        error = f": {job.last_error}" if job.last_error else ""
+        render.line(f"    in {folder} after {times}{error}")
+        for text in render.visible_lines(job.output or "").rstrip("\n").splitlines():
+            render.line(f"    | {text}")

@@ -1,0 +1,185 @@
+"""`queuectl show`: everything about a job."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from queuectl.cli import options as takes
+from queuectl.cli import render
+from queuectl.cli.base import Session, command
+from queuectl.errors import JobNotFound
+from queuectl.job import redact
+from queuectl.job.fields import WAITING
+from queuectl.job.record import KNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from queuectl.api.spool import Spool
+    from queuectl.job.record import Job
+
+
+@command(
+    "show",
+    paged=True,
+    examples="""
+    queuectl show job1
+    queuectl show job1 --json | jq .history
+    """,
+)
+@takes.job_argument()
+@click.pass_obj
+def show_command(session: Session, job_id: str) -> None:
+    """Show every field of a job, its timings, its attempts, and the end of its output.
+
+    Times are in your own time zone; --json prints the fields as they stand in the job's file. Values of variables
+    whose name looks secret, such as API_TOKEN, are shown as ***; the job's file has them.
+    """
+    job = session.spool.get(job_id)
+    if session.json:
+        render.json_value(redact.masked(job.to_dict(), KNOWN))
+        return
+    title = f"Job Details: {render.visible(job.id or job_id)}"
+    print_fields(title, _rows(job, _effective(session.spool, job), _waits_for(session.spool, job)))
+
+
+def _waits_for(spool: Spool, job: Job) -> str:
+    """The job under way whose unique key keeps a waiting one from starting."""
+    others = spool.running_with(job.unique) if job.unique and job.state in WAITING else []
+    return f", waits for {others[0]}" if others else ""
+
+
+def _effective(spool: Spool, job: Job) -> str:
+    """What a waiting job's priority has grown to, if it has."""
+    if job.state not in WAITING:
+        return ""
+    now = round(time.time() * 1e6)
+    with suppress(JobNotFound):
+        row = spool.row(job.id or "")
+        waited = row.waited(now)
+        if waited:
+            return f", {row.effective(now):.1f} by waiting for {render.ago(waited / 1e6)}"
+    return ""
+
+
+def print_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
+    """Print names and values, a table on a terminal; what is empty is left out."""
+    rows = [(name, value) for name, value in fields if value != ""]
+    if render.is_terminal():
+        render.table(title, ("Field", "Value"), rows)
+        return
+    width = max(len(name) for name, _ in rows) + 2
+    render.line(f"{'Field':<{width}}Value")
+    for name, value in rows:
+        first, *more = render.visible_lines(value).rstrip("\n").split("\n")
+        render.line(f"{name:<{width}}{first}")
+        for text in more:
+            render.line(" " * width + text)
+
+
+def _rows(job: Job, effective: str, waits_for: str) -> Iterator[tuple[str, str]]:
+    """The fields as people read them: what was asked, what happened, the attempts, the output."""
+    yield "ID", job.id or ""
+    yield "Command", job.shown_command
+    yield "State", job.state
+    yield "Priority", _text(job.priority) + effective
+    yield "Timeout", _span(job.timeout, none="none")
+    yield "Max Retries", _text(job.max_retries)
+    yield "Backoff Base", _text(job.backoff_base)
+    yield "Max Backoff", _span(job.max_backoff, none="0s")
+    yield "Jitter", _text(job.jitter)
+    yield "Retry On", _codes(job.retry_on)
+    yield "Give Up On", _codes(job.give_up_on)
+    yield (
+        "Attempts",
+        f"{job.attempts}/{job.runs_allowed}" if job.max_retries is not None else _text(job.attempts),
+    )
+    yield "Directory", job.cwd or ""
+    yield (
+        "Environment",
+        "\n".join(f"{name}={value}" for name, value in redact.masked_env(job.env or {}).items()),
+    )
+    yield "Tags", " ".join(job.tags or ())
+    yield "Unique", f"{job.unique} ({job.if_exists or 'skip'}){waits_for}" if job.unique else ""
+    yield "Held", "until it is released" if job.hold else ""
+    yield "Run At", _moment(job.run_at)
+    yield "Expires At", _moment(job.expires_at)
+    yield "Next Retry", _moment(job.next_retry_at)
+    yield "Exec Time", "" if job.duration is None else f"{job.duration:.3f}s"
+    yield "Created", _moment(job.created_at)
+    yield "Updated", _moment(job.updated_at)
+    yield "Started", _moment(job.started_at)
+    yield "Finished", _moment(job.finished_at)
+    yield "Worker", job.worker or ""
+    yield "Exit Code", _text(job.exit_code)
+    yield "Last Error", job.last_error or ""
+    yield "Interrupted", f"{job.crashes} in a row" if job.crashes else ""
+    for name, value in redact.masked(job.extra).items():
+        yield name, value if isinstance(value, str) else render.json_text(value, indent=None)
+    yield from runs(job)
+    yield "Output", job.output or ""
+
+
+def runs(job: Job) -> Iterator[tuple[str, str]]:
+    """A line for each run in the history."""
+    before = 0
+    for number, entry in job.numbered_history():
+        if number > before + 1:
+            yield f"Runs {before + 1} to {number - 1}", "left out here; their logs are kept"
+        before = number
+        yield f"Run {_text(entry.get('run', number))}", _attempt(entry)
+
+
+def _attempt(entry: dict[str, Any]) -> str:
+    """One entry of the history in a line. The file may have been written by anyone, so nothing in it is relied on."""
+    parts = [_text(entry.get("outcome")) or "ended"]
+    if entry.get("attempt") is not None:
+        parts.append(f"attempt {_text(entry['attempt'])}")
+    if entry.get("exit_code") is not None:
+        parts.append(f"exit code {_text(entry['exit_code'])}")
+    if isinstance(entry.get("duration"), int | float):
+        parts.append(f"{entry['duration']:.3f}s")
+    if entry.get("worker"):
+        parts.append(f"by {_text(entry['worker'])}")
+    if entry.get("started_at"):
+        parts.append(f"at {_from_file(entry['started_at'])}")
+    error = entry.get("error")
+    return ", ".join(parts) + (f": {_text(error)}" if error else "")
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _codes(codes: list[int] | None) -> str:
+    return "" if codes is None else " ".join(map(str, codes)) or "none"
+
+
+def _span(seconds: float | None, *, none: str) -> str:
+    from queuectl.job import times
+
+    if seconds is None:
+        return ""
+    return f"{times.seconds(seconds)}s" if seconds else none
+
+
+def _moment(moment: float | None) -> str:
+    from queuectl.job import times
+
+    if moment is None:
+        return ""
+    ahead = moment - time.time()
+    return times.local(moment) + (f" (in {render.ago(ahead)})" if ahead > 1 else "")
+
+
+def _from_file(value: object) -> str:
+    from queuectl.job import times
+
+    try:
+        return times.local(times.parse_moment(value))
+    except ValueError:
+        return _text(value)

@@ -1,0 +1,237 @@
+"""`queuectl stats`: how it went: throughput, success, how long jobs waited and ran."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from queuectl.api.stats import BOUNDS, GROUPS
+from queuectl.cli import options as takes
+from queuectl.cli import render
+from queuectl.cli.base import Session, command
+from queuectl.cli.selection import filter_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from queuectl.api.stats import Stats, Tally, Times
+    from queuectl.index.filter import Filter
+
+_BARS = 24
+"""Bars in the plot over time at the most."""
+
+_WIDE = 40
+_STEPS = (900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 7 * 86400, 30 * 86400)
+_EIGHTHS = "▏▎▍▌▋▊▉█"
+
+
+def _group(text: str) -> str:
+    name = text.lower().replace("_", "-")
+    if name not in GROUPS:
+        raise ValueError(f"{render.clip(repr(text), 60)} is none of {', '.join(GROUPS)}")
+    return name
+
+
+def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in GROUPS if name.startswith(incomplete)]
+
+
+@command(
+    "stats",
+    examples="""
+    queuectl stats
+    queuectl stats --since 1d --by tag
+    queuectl stats --by day --tag nightly
+    queuectl stats --by command --since 7d
+    queuectl stats --json | jq .running.p99
+    """,
+)
+@filter_options()
+@click.option(
+    "--by",
+    metavar="WHAT",
+    callback=takes.checked(_group),
+    shell_complete=_complete,
+    help=f"A line for each, too: {', '.join(GROUPS)}. A command goes by its first word.",
+)
+@click.pass_obj
+def stats_command(session: Session, where: Filter, by: str | None) -> None:
+    """Say how jobs have gone: how many ended, how well, and how long they waited and ran.
+
+    It is about jobs that have ended by running, as they are in the spool now: what was deleted does not count, and a
+    job that was run again counts once, as having waited since it first came. --since and --until are about their ends. Waiting is from when a job could first
+    run to its start, of jobs that ended at their first attempt; running is the last attempt. Of more than 200,000 jobs
+    percentiles are of a sample.
+    """
+    found = session.spool.stats(where, by=by)
+    if session.json:
+        render.json_value(_told(found, by))
+        return
+    if not found.all.ended:
+        render.note("no jobs have ended" if where.is_open else "no jobs of that kind have ended")
+        return
+    if render.is_terminal():
+        _draw(found)
+    else:
+        rows = list(_facts(found))
+        width = max(len(name) for name, _ in rows) + 2
+        render.lines(f"{name:<{width}}{text}" for name, text in rows)
+    if by is not None:
+        _groups(found, by)
+
+
+def _told(found: Stats, by: str | None) -> dict[str, Any]:
+    from queuectl.job import times
+
+    def ended(since: int, completed: int, dead: int) -> dict[str, Any]:
+        return {"since": times.iso(since), "completed": completed, "dead": dead}
+
+    groups = [{by: key, **tally.to_dict()} for key, tally in _sorted(found, by)] if by else None
+    return {
+        "since": times.iso(found.since),
+        "until": times.iso(found.until),
+        **found.all.to_dict(),
+        "per_hour": round(found.per_hour, 3),
+        "sampled": found.sampled,
+        "over_time": [ended(*step) for step in found.steps],
+        **({"by": by, "groups": groups} if by else {}),
+    }
+
+
+def _sorted(found: Stats, by: str | None) -> list[tuple[str | None, Tally]]:
+    """The groups: days in their order, others by how many jobs they have."""
+    groups = list(found.groups.items())
+    if by in {"day", "hour"}:
+        return sorted(groups, key=lambda pair: pair[0] or "")
+    return sorted(groups, key=lambda pair: (-pair[1].ended, pair[0] is None, pair[0] or ""))
+
+
+def span(seconds: float | None) -> str:
+    """A length of time, short: 12ms, 3.4s, 3m 4s."""
+    if seconds is None:
+        return "-"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    return f"{seconds:.1f}s" if seconds < 60 else render.ago(seconds)
+
+
+def _share(tally: Tally) -> str:
+    return "-" if tally.success is None else f"{_floored(tally.success):.1f}%"
+
+
+def _floored(share: float) -> float:
+    """In percent, never rounded up to the whole: 100.0% is for those without one failure."""
+    return int(share * 1000) / 10
+
+
+def _rate(per_hour: float) -> str:
+    if per_hour >= 3600:
+        return f"{per_hour / 3600:,.1f} a second"
+    return f"{per_hour / 60:,.1f} a minute" if per_hour >= 60 else f"{per_hour:.1f} an hour"
+
+
+def _facts(found: Stats) -> Iterator[tuple[str, str]]:
+    from queuectl.job import times
+
+    tally = found.all
+    yield "Since", times.local(found.since)
+    yield "Ended", f"{tally.ended:,}"
+    yield "Completed", f"{tally.completed:,} ({_share(tally)})"
+    yield "Dead", f"{tally.dead:,}"
+    yield "Throughput", _rate(found.per_hour)
+    yield "Attempts", f"{tally.attempts:,}, {render.count(tally.retried, 'job')} needed more than one"
+    for name, one in (("Waiting", tally.waiting), ("Running", tally.running)):
+        parts = (f"p{n} {span(getattr(one, f'p{n}'))}" for n in (50, 90, 99))
+        yield name, f"{', '.join(parts)}, max {span(one.longest)}"
+
+
+def _draw(found: Stats) -> None:
+    """For a terminal: the numbers, and three plots."""
+    title = f"Jobs that ended since {time.strftime('%Y-%m-%d %H:%M', time.localtime(found.since))}"
+    facts = [pair for pair in _facts(found) if pair[0] not in {"Since", "Waiting", "Running"}]
+    render.table(title, ("", "Jobs"), facts)
+    tally = found.all
+    rows = [
+        (name, *(span(getattr(one, what)) for what in ("p50", "p90", "p99", "longest")), span(one.mean))
+        for name, one in (("Waiting", tally.waiting), ("Running", tally.running))
+    ]
+    render.table("How long", ("", "p50", "p90", "p99", "Max", "Mean"), rows)
+    _plot("Ended", list(_over_time(found)))
+    _plot("Waiting", list(_histogram(tally.waiting)))
+    _plot("Running", list(_histogram(tally.running)))
+
+
+def _over_time(found: Stats) -> Iterator[tuple[str, int, str]]:
+    """So many jobs in each of a few equal steps; the steps begin on the hour, or the day, of the reader's clock."""
+    first, last = found.steps[0][0], found.steps[-1][0]
+    size = next((step for step in _STEPS if (last - first) / step < _BARS), _STEPS[-1])
+    zone = time.localtime(first).tm_gmtoff
+    begin = first - (first + zone) % size
+    bins: dict[int, list[int]] = {at: [0, 0] for at in range(begin, last + 1, size)}
+    for at, completed, dead in found.steps:
+        one = bins[at - (at - begin) % size]
+        one[0] += completed
+        one[1] += dead
+    shape = "%m-%d %H:%M" if size < 86400 else "%Y-%m-%d"
+    for at, (completed, dead) in bins.items():
+        label = time.strftime(shape, time.localtime(at))
+        ended = completed + dead
+        told = f"{ended:,}" if ended else ""
+        yield label, ended, told + (f", {dead:,} dead" if dead else "")
+
+
+def _histogram(one: Times) -> Iterator[tuple[str, int, str]]:
+    """The steps from the first to the last that has jobs."""
+    filled = [number for number, jobs in enumerate(one.steps) if jobs]
+    for number in range(filled[0], filled[-1] + 1) if filled else ():
+        jobs = one.steps[number]
+        label = f"< {span(BOUNDS[number])}" if number < len(BOUNDS) else f"> {span(BOUNDS[-1])}"
+        yield label.replace(".0s", "s"), jobs, f"{jobs / one.count:.1%}" if jobs else ""
+
+
+def _plot(title: str, bars: list[tuple[str, int, str]]) -> None:
+    if not bars:
+        return
+    from rich.text import Text
+
+    console = render.console()
+    label = max(len(name) for name, _, _ in bars)
+    most = max(number for _, number, _ in bars)
+    room = max(8, min(_WIDE, console.width - label - max(len(text) for _, _, text in bars) - 6))
+    console.print(Text(title, style="bold"))
+    for name, number, text in bars:
+        drawn = _bar(number * room * 8 // most if number else 0, least=number > 0)
+        line = Text(f"  {name:>{label}} ")
+        line.append(drawn, style="cyan")
+        line.append(f" {text}")
+        console.print(line)
+    console.print()
+
+
+def _bar(eighths: int, *, least: bool) -> str:
+    eighths = max(eighths, int(least))
+    return "█" * (eighths // 8) + (_EIGHTHS[eighths % 8 - 1] if eighths % 8 else "")
+
+
+def _groups(found: Stats, by: str) -> None:
+    heads = (by.capitalize(), "Ended", "Success", "Dead", "Waited p50", "Ran p50", "p99")
+    rows = [
+        (
+            "-" if key is None else render.visible(key),
+            f"{tally.ended:,}",
+            _share(tally),
+            f"{tally.dead:,}",
+            span(tally.waiting.p50),
+            span(tally.running.p50),
+            span(tally.running.p99),
+        )
+        for key, tally in _sorted(found, by)
+    ]
+    if render.is_terminal():
+        render.table(f"By {by}", heads, rows, cut=heads[:1])
+        return
+    render.line()
+    for key, ended, share, dead, wait, run, _ in rows:
+        render.line(f"{key} - {ended} ended - {share} - {dead} dead - waited {wait} - ran {run}")

@@ -1,0 +1,68 @@
+"""`queuectl status`: how many jobs are in which state, and who works."""
+
+from __future__ import annotations
+
+import click
+
+from queuectl.cli import render
+from queuectl.cli.base import Session, command
+from queuectl.cli.commands.pause import told
+from queuectl.job.fields import STATES
+
+
+@command(
+    "status",
+    examples="""
+    queuectl status
+    queuectl status --json | jq .jobs.dead
+    watch -n 2 queuectl status
+    """,
+)
+@click.pass_obj
+def status_command(session: Session) -> None:
+    """Count the jobs in each state, and the workers.
+
+    pending waits for a worker or its moment; processing runs; completed ended with exit code 0; failed is tried
+    again by itself; dead has been given up (see queuectl dlq). On stderr stands what else is worth knowing.
+    """
+    spool = session.spool
+    counts = spool.counts()
+    workers = spool.workers()
+    notes = spool.notes()
+    if session.json:
+        render.json_value(
+            {
+                "jobs": counts,
+                "total": sum(counts.values()),
+                "workers": len(workers),
+                "spool": spool.layout.root,
+                "index": spool.layout.index,
+                "paused": told(spool),
+                "notes": notes,
+            }
+        )
+        return
+    if render.is_terminal():
+        busy = sum(worker.job_id is not None for worker in workers)
+        rows = [
+            ("Total Jobs", str(sum(counts.values()))),
+            *((_label(state), str(counts[state])) for state in STATES),
+            ("Workers", f"{len(workers)} ({busy} busy)" if workers else "0"),
+            ("Index", _home_short(spool.layout.index)),
+        ]
+        render.table("QueueCTL System Status", ("Metric", "Value"), rows)
+    else:
+        render.line(f"jobs: {counts}")
+    for text in notes:
+        render.note(f"note: {text}")
+
+
+def _label(state: str) -> str:
+    return "Dead (DLQ)" if state == "dead" else state.capitalize()
+
+
+def _home_short(path: str) -> str:
+    import os
+
+    home = os.path.expanduser("~")
+    return "~" + path[len(home) :] if home != "/" and path.startswith(home + os.sep) else path

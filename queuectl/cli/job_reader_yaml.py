@@ -1,0 +1,106 @@
+"""Jobs written in YAML. Apart from reading.py because importing yaml takes as long as enqueueing does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import yaml
+
+from queuectl.errors import InvalidJob
+from queuectl.job.record import SIZE_LIMIT
+from queuectl.job.strict_json import load_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+
+
+class _Loader(_Base):  # type: ignore[misc]
+    """Safe YAML that leaves times as they are written and refuses a key that stands twice."""
+
+    # YAML would read a time without an offset as UTC, and a job file reads it as local time.
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+        for first, resolvers in _Base.yaml_implicit_resolvers.items()
+    }
+
+    lines_before = 0
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen: set[str] = set()
+        for key, _ in getattr(node, "value", ()):
+            name = key.value
+            if isinstance(name, str) and name != "<<":
+                if name in seen:
+                    mark = key.start_mark
+                    at = mark.line + 1 + self.lines_before, mark.column + 1
+                    raise InvalidJob("stands twice", field=name, at=at)
+                seen.add(name)
+        return super().construct_mapping(node, deep=deep)
+
+
+def documents(stream: Any, lines_before: int) -> Iterator[tuple[Any, Any]]:
+    """Yield each document of a YAML stream that is not empty, and the node that knows where it stands.
+
+    Raises:
+        yaml.YAMLError: what is wrong, and where.
+    """
+    loader = _Loader(stream)
+    loader.lines_before = lines_before
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            value = loader.construct_document(node)
+            if value is not None:
+                yield value, node
+    finally:
+        loader.dispose()
+
+
+def place_of(node: Any, field: str | None, lines_before: int) -> tuple[int, int]:
+    """Line and column of a field's value in the node of a job, or of the job itself."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    marks = [value.start_mark for key, value in pairs if key.value == field]
+    mark = marks[-1] if marks else node.start_mark
+    return mark.line + 1 + lines_before, mark.column + 1
+
+
+def as_json(value: dict[str, Any]) -> dict[str, Any]:
+    """The same as JSON would give it, under the same strict rules.
+
+    Raises:
+        InvalidJob: it holds what JSON cannot say, or far too much of it.
+    """
+    import json
+
+    _measure(value)
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = (
+            str(error)
+            .removeprefix("Object of type ")
+            .replace(" is not JSON serializable", " is no value of JSON")
+        )
+        raise InvalidJob(reason) from None
+    made = load_json(text)
+    if not isinstance(made, dict):
+        raise InvalidJob("a job is a map with `command` in it")
+    return made
+
+
+def _measure(value: Any) -> None:
+    """Refuse what a few references blow up to gigabytes, before anything writes it out."""
+    left = SIZE_LIMIT
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        left -= 2 + (len(one) if isinstance(one, str) else 0)
+        if left < 0:
+            raise InvalidJob(f"too large: a job may have {SIZE_LIMIT} bytes")
+        if isinstance(one, dict):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | set):
+            waiting += one

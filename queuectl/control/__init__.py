@@ -1,0 +1,1 @@
+"""What workers and people tell each other through files: the registry, the run lock, pause, permissions."""

@@ -1,0 +1,1 @@
+"""Finds what is wrong with a spool, and repairs it without destroying anything."""

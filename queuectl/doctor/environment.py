@@ -1,0 +1,152 @@
+"""What a spool stands on: its folders, who may use them, the filesystem, room, the clock, the watch for events."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from queuectl.control import pause_file, permissions
+from queuectl.doctor.finding import Finding
+from queuectl.errors import SpoolError
+from queuectl.job import times
+from queuectl.layout import DEAD, DONE, FOLDERS, PENDING, PROCESSING
+from queuectl.system.mounts import lack, mount_of
+from queuectl.system.watcher import Bell, FolderWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from queuectl.doctor.finding import Case
+
+CLOCK_SLACK = 5.0
+"""Seconds that the clock may be behind the newest file: a clock being steered goes back by less."""
+
+
+def examine(case: Case) -> Iterator[Finding]:
+    """Everything that is wrong with the ground under the spool."""
+    missing = list(_missing(case))
+    yield from missing
+    if case.trouble is not None:
+        yield Finding("settings", "config", f"{case.trouble}", case.trouble.hint or "mend the settings file")
+    if missing:
+        return
+    yield from _rights(case)
+    yield from _devices(case)
+    yield from _filesystem(case)
+    yield from _pause(case)
+    yield from _room(case)
+    yield from _clock(case)
+    yield from _watch(case)
+
+
+def _missing(case: Case) -> Iterator[Finding]:
+    for name in FOLDERS:
+        path = case.within(name)
+        if os.path.isdir(path):
+            continue
+        if os.path.lexists(path):
+            yield Finding(
+                "no folder",
+                name,
+                f"{name} is not a folder",
+                "move it away; the next command makes the folder",
+            )
+        else:
+            yield Finding("no folder", name, f"the folder {name}/ is missing", "make it", case.layout.create)
+
+
+def _rights(case: Case) -> Iterator[Finding]:
+    if sys.platform == "win32":
+        return
+    owner = permissions.owner_other_than_root(case.layout)
+    if owner:
+        # Nothing is wrong with it; but mended by root it would be no use to its owner.
+        cure = permissions.as_owner(case.layout, owner, "doctor")
+        fact = f"{case.layout.root} is the spool of {owner}, and you are root: its rights are for its owner to look at"
+        yield Finding("owner", case.layout.root, fact, cure, harmless=True)
+        return
+    try:
+        for path, problem, hint in permissions.unsafe(case.layout):
+            inside = path == case.layout.root or path.startswith(case.layout.root + os.sep)
+            mend = _Close(path) if hint.startswith("chmod") and inside else None
+            cure = f"{hint} {shlex.quote(path)}"
+            yield Finding("rights", path, f"{path} {problem}, who could run commands as you", cure, mend)
+    except SpoolError as error:
+        yield Finding("rights", case.layout.root, str(error), "")
+
+
+class _Close:
+    """Takes the right to write away from others."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __call__(self) -> None:
+        mode = stat.S_IMODE(os.stat(self._path).st_mode)
+        os.chmod(self._path, mode & ~(stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _devices(case: Case) -> Iterator[Finding]:
+    home = os.stat(case.layout.root).st_dev
+    claims: list[str] = []
+    with suppress(OSError), os.scandir(case.layout.processing) as entries:
+        claims = [f"{PROCESSING}/{entry.name}" for entry in entries if entry.is_dir()]
+    for name in (*FOLDERS, *claims):
+        with suppress(OSError):
+            if os.stat(case.within(name)).st_dev != home:
+                fact = f"{name}/ is on another filesystem than the spool, so no file can be renamed into or out of it"
+                yield Finding("device", name, fact, "unmount it, or move the whole spool there")
+
+
+def _filesystem(case: Case) -> Iterator[Finding]:
+    root = case.layout.root
+    mount = mount_of(root)
+    if mount and mount.is_remote:
+        fact = f"{root} is on {mount.type}: there locks, renames and events may not do what the spool needs"
+        yield Finding("filesystem", root, fact, "move the spool to a local disk")
+    if hasattr(os, "statvfs") and os.statvfs(root).f_flag & os.ST_RDONLY:
+        fact = f"{root} is on a filesystem that is read-only"
+        yield Finding("read-only", root, fact, "see dmesg for why, then mount it for writing")
+
+
+def _pause(case: Case) -> Iterator[Finding]:
+    found = pause_file.read(case.layout)
+    if found:
+        fact = f"{found.sentence}; workers start nothing"
+        yield Finding("paused", "paused", fact, "queuectl resume, or delete the file", harmless=True)
+
+
+def _room(case: Case) -> Iterator[Finding]:
+    lacking = lack(case.layout.root, case.settings.min_free_space)
+    if lacking:
+        yield Finding("room", case.layout.root, f"workers pause: {lacking}", "make room on the disk")
+
+
+def _clock(case: Case) -> Iterator[Finding]:
+    newest, name = 0.0, ""
+    for place in (PENDING, DONE, DEAD, PROCESSING, "tmp", "logs", "data/workers"):
+        # The change time is the kernel's own; a producer may write any other.
+        with suppress(OSError):
+            changed = os.stat(case.within(place)).st_ctime
+            if changed > newest:
+                newest, name = changed, place
+    behind = newest - case.now()
+    if behind > CLOCK_SLACK:
+        fact = f"the clock is {behind:.0f} s behind {name}/, which was changed at {times.iso(newest)}"
+        yield Finding("clock", "clock", fact, "set the clock; jobs wait for their moments by it")
+
+
+def _watch(case: Case) -> Iterator[Finding]:
+    bell = Bell()
+    watch = FolderWatch(case.layout.pending, bell)
+    try:
+        if not watch.arm():
+            fact = f"no events can be had for pending/, so workers look every second: {watch.failure}"
+            cure = "raise fs.inotify.max_user_instances and max_user_watches (sysctl)"
+            yield Finding("watch", "pending", fact, cure, harmless=True)
+    finally:
+        watch.drop()

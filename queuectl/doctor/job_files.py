@@ -1,0 +1,328 @@
+"""Every file of a spool, seen once: ids that lie in two places, what is no job, what belongs to no job.
+
+The rule for one id in two places: a copy that knows of all runs of the other and of more is the later one. Else the
+later state wins, done/ and dead/ over processing/ over pending/. Else, within one state, the file that bears the id as
+its name, then the one with fewer runs. What does not win is put aside with a note, never deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from queuectl.doctor.finding import STALE, Finding
+from queuectl.errors import InvalidJob
+from queuectl.job import ids
+from queuectl.job import record as jobs
+from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
+from queuectl.storage import quarantine
+from queuectl.storage.dropped_file import explanation, is_job_name, looks_meant
+from queuectl.system import files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from queuectl.doctor.finding import Case
+    from queuectl.job.record import Job
+
+_RANK = {DONE: 2, DEAD: 2, PROCESSING: 1, PENDING: 0}
+_LOG = re.compile(r"(.+)\.[0-9]+\.(?:out|err)(?:\.gz)?")
+_PLACEHOLDERS = frozenset(
+    {".gitkeep", ".gitignore", ".keep", ".nomedia", ".stfolder", ".stignore", ".directory"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """One file that holds a job."""
+
+    place: str
+    name: str
+    path: str
+    inode: int
+    job: Job
+
+    @property
+    def shown(self) -> str:
+        return f"{self.place}/{self.name}"
+
+
+class Census:
+    """The files of one spool, read one after the other.
+
+    Attributes:
+        disputed: the files that share an id, as paths within the spool; what the index makes of them follows from that.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._at: dict[str, list[tuple[str, str]]] = {}
+        self._known: set[str] = set()
+        self.disputed: set[str] = set()
+
+    def take(self) -> Iterator[Finding]:
+        """Look at everything; yields what is wrong with the job files and what lies beside them."""
+        for place in (PENDING, DONE, DEAD):
+            yield from self._folder(place)
+        yield from self._processing()
+        yield from self._twins()
+        yield from self._logs()
+        yield from self._scratches()
+
+    # -- the state folders -----------------------------------------------------------------------------------------
+
+    def _folder(self, place: str) -> Iterator[Finding]:
+        names = _names(self._case.within(place))
+        there = set(names)
+        for name in names:
+            if is_job_name(name):
+                yield from self._file(place, name, explained=place == DEAD and self._is_explained(name))
+            elif place == DEAD and name.endswith(".reason") and is_job_name(name.removesuffix(".reason")):
+                if name.removesuffix(".reason") not in there:
+                    yield self._to_put_aside("orphan reason", DEAD, name, "explains a file that is gone")
+            elif not files.is_scratch(name):
+                yield from self._foreign(place, name)
+
+    def _is_explained(self, name: str) -> bool:
+        path = self._case.within(DEAD, name)
+        status = _status(path)
+        return status is not None and explanation(path, status) is not None
+
+    def _file(self, place: str, name: str, *, explained: bool) -> Iterator[Finding]:
+        self._known.add(name[: -len(".json")])
+        path = self._case.within(place, name)
+        try:
+            job = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            fact = f"{place}/{name} cannot be read: {(error.strerror or str(error)).lower()}"
+            yield Finding("unreadable", f"{place}/{name}", fact, "see its rights and the disk")
+            return
+        except (InvalidJob, files.Unfit) as error:
+            if place == DONE:
+                yield Finding(
+                    "invalid", f"{place}/{name}", f"{place}/{name} is no job, so nothing lists it: {error}",
+                    "put it into dead/ with the reason", _Bury(self._case, path, f"{error} (found in done/)"),
+                )  # fmt: skip
+            elif place == DEAD and not explained:
+                yield Finding(
+                    "no reason", f"{place}/{name}", f"{place}/{name} is no job, and no reason lies beside it: {error}",
+                    "write the reason beside it", _Explain(path, str(error)),
+                )  # fmt: skip
+            return
+        # A file in dead/ with a reason is listed as what it is, and not as the job whose id it asks for.
+        job_id = None if explained else job.id or self._id_by_index(place, name)
+        if job_id is not None:
+            self._known.add(job_id)
+            self._at.setdefault(job_id, []).append((place, name))
+
+    def _id_by_index(self, place: str, name: str) -> str | None:
+        """What the index calls a file that does not say its id."""
+        index = self._case.index
+        row = index.at(place, [name]).get(name) if index.usable else None
+        return row.id if row else None
+
+    def _foreign(self, place: str, name: str) -> Iterator[Finding]:
+        with suppress(OSError):
+            status = os.lstat(self._case.within(place, name))
+            # A day and a half for what may be a temporary file of anybody's, none for a job under a wrong name.
+            age = self._case.now() - _touched(status)
+            if name in _PLACEHOLDERS or (age < STALE and not (place == PENDING and looks_meant(name))):
+                return
+            kind = "a file" if stat.S_ISREG(status.st_mode) else files.kind_of(status.st_mode)
+            yield Finding(
+                "foreign", f"{place}/{name}", f"{place}/{files.shown_name(name)} is {kind} whose name cannot be a job's; it is left alone",
+                "move it out, or give it a name that ends in .json", harmless=True,
+            )  # fmt: skip
+
+    # -- processing/ -----------------------------------------------------------------------------------------------
+
+    def _processing(self) -> Iterator[Finding]:
+        for worker in _names(self._case.layout.processing):
+            path = self._case.layout.claims(worker)
+            if os.path.isdir(path) and not os.path.islink(path):
+                for name in _names(path):
+                    if is_job_name(name):
+                        self._at.setdefault(name[: -len(".json")], []).append(
+                            (f"{PROCESSING}/{worker}", name)
+                        )
+                        self._known.add(name[: -len(".json")])
+                    elif not files.is_scratch(name):
+                        yield from self._foreign(f"{PROCESSING}/{worker}", name)
+            elif is_job_name(worker):
+                yield Finding(
+                    "stray", f"{PROCESSING}/{worker}",
+                    f"{PROCESSING}/{worker} lies in no worker's folder, so nobody will ever run it",
+                    "put it into pending/", _Back(self._case, path),
+                )  # fmt: skip
+            else:
+                yield from self._foreign(PROCESSING, worker)
+
+    # -- one id, one place -----------------------------------------------------------------------------------------
+
+    def _twins(self) -> Iterator[Finding]:
+        for job_id, places in self._at.items():
+            if len(places) > 1:
+                copies = [copy for place, name in places if (copy := self._read(place, name))]
+                if len(copies) > 1:
+                    yield from self._judge(job_id, copies)
+
+    def _read(self, place: str, name: str) -> _Copy | None:
+        path = self._case.within(place, name)
+        try:
+            data, status = files.read_plain(path, jobs.READ_LIMIT)
+            return _Copy(place, name, path, status.st_ino, jobs.parse(data))
+        except (OSError, InvalidJob, files.Unfit):
+            return None
+
+    def _judge(self, job_id: str, copies: list[_Copy]) -> Iterator[Finding]:
+        winner = copies[0]
+        for copy in copies[1:]:
+            winner = _later(winner, copy, job_id)
+        for copy in copies:
+            self.disputed.add(copy.shown)
+            if copy is winner:
+                continue
+            worker = copy.place.partition("/")[2]
+            running = copy.place.startswith(PROCESSING) and self._case.lives(worker)
+            yield Finding(
+                "twin", copy.shown, f"job {job_id} lies in {winner.shown} and in {copy.shown}: the first holds",
+                f"wait until {worker} is done with it" if running else f"put {copy.shown} aside",
+                None if running else _Yield(self._case, job_id, winner, copy),
+            )  # fmt: skip
+
+    # -- beside the jobs -------------------------------------------------------------------------------------------
+
+    def _logs(self) -> Iterator[Finding]:
+        orphans: dict[str, list[str]] = {}
+        for name in _names(self._case.layout.logs):
+            found = _LOG.fullmatch(name)
+            if found is None:
+                yield from self._foreign("logs", name)
+            elif found[1] not in self._known:
+                orphans.setdefault(found[1], []).append(name)
+        for job_id, names in orphans.items():
+            what = f"logs/{names[0]}" if len(names) == 1 else f"logs/{names[0]} and {len(names) - 1} more"
+            mend = _Aside(self._case, [self._case.within("logs", name) for name in names], f"no job {job_id}")
+            yield Finding(
+                "orphan log", job_id, f"{what} of job {job_id}, which is gone",
+                "put what it wrote aside", mend,
+            )  # fmt: skip
+
+    def _scratches(self) -> Iterator[Finding]:
+        claims = [f"{PROCESSING}/{worker}" for worker in _names(self._case.layout.processing)]
+        for place in ("tmp", PENDING, DONE, DEAD, "data", "data/workers", *claims):
+            for name in _names(self._case.within(place)):
+                if (place == "tmp" or files.is_scratch(name)) and name not in _PLACEHOLDERS:
+                    with suppress(OSError):
+                        age = self._case.now() - _touched(os.lstat(self._case.within(place, name)))
+                        if age > STALE:
+                            why = f"was left half done {age / 3600:.0f} h ago and never queued"
+                            yield self._to_put_aside("leftover", place, name, why)
+
+    def _to_put_aside(self, kind: str, place: str, name: str, why: str) -> Finding:
+        mend = _Aside(self._case, [self._case.within(place, name)], why)
+        return Finding(kind, f"{place}/{name}", f"{place}/{name} {why}", "put it aside", mend)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _touched(status: os.stat_result) -> float:
+    """The last sign of anybody's hand, by either clock."""
+    return max(status.st_mtime, status.st_ctime)
+
+
+def _later(one: _Copy, other: _Copy, job_id: str) -> _Copy:
+    """The copy that holds, of two with one id."""
+    if one.job.continues(other.job):
+        return one
+    if other.job.continues(one.job):
+        return other
+
+    def standing(copy: _Copy) -> tuple[int, bool, int, float]:
+        rank = _RANK[copy.place.partition("/")[0]]
+        runs, moment = copy.job.runs, copy.job.updated_at or 0.0
+        # Two ends of one job: the one that was reached last. Two copies in one state: the one that ran less.
+        return rank, copy.name == f"{job_id}.json", runs if one.place != other.place else -runs, moment
+
+    return max((one, other), key=standing)
+
+
+# -- what mends --------------------------------------------------------------------------------------------------------
+
+
+class _Aside:
+    """Puts files aside."""
+
+    def __init__(self, case: Case, paths: list[str], why: str) -> None:
+        self._case, self._why = case, why
+        self._inodes = {path: status.st_ino for path in paths if (status := _status(path))}
+
+    def __call__(self) -> None:
+        for path, inode in self._inodes.items():
+            quarantine.put(self._case.layout, path, self._why, inode=inode, now=self._case.now())
+
+
+class _Yield:
+    """Puts the copy that does not hold aside, if the one that does is still there."""
+
+    def __init__(self, case: Case, job_id: str, winner: _Copy, loser: _Copy) -> None:
+        self._case, self._job_id, self._winner, self._loser = case, job_id, winner, loser
+
+    def __call__(self) -> None:
+        status = _status(self._winner.path)
+        if status is None or status.st_ino != self._winner.inode:
+            return
+        why = f"another copy of job {self._job_id}, which lies in {self._winner.shown}"
+        quarantine.put(
+            self._case.layout, self._loser.path, why, inode=self._loser.inode, now=self._case.now()
+        )
+
+
+class _Bury:
+    """Puts what is no job into dead/, with the reason."""
+
+    def __init__(self, case: Case, path: str, reason: str) -> None:
+        self._case, self._path, self._reason = case, path, reason
+
+    def __call__(self) -> None:
+        self._case.mover.bury_file(self._path, ids.new_id(self._case.now()), self._reason)
+
+
+class _Explain:
+    """Writes the reason that is missing beside a file in dead/."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self._path, self._reason = path, reason
+
+    def __call__(self) -> None:
+        if os.path.lexists(self._path):
+            files.replace(self._path + ".reason", f"{self._reason}\n".encode(errors="backslashreplace"))
+
+
+class _Back:
+    """Puts a job that lies nowhere into pending/; what it is worth there is for the next scan to say."""
+
+    def __init__(self, case: Case, path: str) -> None:
+        self._case, self._path = case, path
+
+    def __call__(self) -> None:
+        with suppress(FileNotFoundError):
+            files.move_to_free_name(self._path, self._case.layout.pending, os.path.basename(self._path))
+            files.sync_folder(self._case.layout.pending)
+
+
+def _status(path: str) -> os.stat_result | None:
+    with suppress(OSError):
+        return os.lstat(path)
+    return None

@@ -1,0 +1,140 @@
+"""Which jobs are meant: by state, tag, time, command, exit code, worker; and in which order."""
+
+from __future__ import annotations
+
+from queuectl._dataclasses import dataclass
+from queuectl.index.row import SHOWN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+_CHANGED = "coalesce(updated_at, arrived)"
+
+SORTS = {
+    "arrived": ("seq",),
+    "next": ("ready_key IS NULL", "ready_key", "due IS NULL", "due"),
+    "id": ("id",),
+    "state": ("state",),
+    "priority": ("priority",),
+    "attempts": ("attempts",),
+    "created": ("coalesce(created_at, arrived)",),
+    "updated": (_CHANGED,),
+    "started": ("started_at",),
+    "finished": ("finished_at",),
+    "duration": ("duration",),
+    "exit-code": ("exit_code",),
+    "worker": ("worker",),
+    "command": ("command",),
+}
+"""What a list can be sorted by: a name, and the index's columns. `next` is the order in which waiting jobs run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which jobs are meant. What is left out does not matter; what is given must all hold.
+
+    Attributes:
+        states: one of these; done is completed.
+        tags: all of these.
+        since, until: last changed at or after, and before; epoch seconds.
+        command: part of the command, in capital letters or not.
+        exit_codes: one of these.
+        worker: the worker that runs it, or ran it last.
+        held: True for jobs that wait for a release, False for all others.
+        sort: one of SORTS, with - before it for the other way round; default: in the order of arrival.
+        limit: at most so many.
+    """
+
+    states: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    since: float | None = None
+    until: float | None = None
+    command: str | None = None
+    exit_codes: tuple[int, ...] = ()
+    worker: str | None = None
+    held: bool | None = None
+    sort: str = "arrived"
+    limit: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every job is meant."""
+        return self == Filter(sort=self.sort, limit=self.limit)
+
+    @property
+    def without_limit(self) -> Filter:
+        """The same, and as many as there are."""
+        return self._but(limit=None)
+
+    def of_states(self, *states: str) -> Filter:
+        """The same, for jobs in these states."""
+        return self._but(states=states)
+
+    def limited_to(self, number: int) -> Filter:
+        """The same, at most so many."""
+        return self._but(limit=number if self.limit is None else min(number, self.limit))
+
+    @property
+    def of_held(self) -> Filter:
+        """The same, for jobs that wait to be released."""
+        return self._but(held=True)
+
+    def _but(self, **other: Any) -> Filter:
+        given: dict[str, Any] = {name: getattr(self, name) for name in Filter.__match_args__}
+        return Filter(**(given | other))
+
+    def conditions(self, *, beginnings: bool = False) -> tuple[str, list[Any]]:
+        """The condition in SQL, and its values.
+
+        Args:
+            beginnings: nobody will look into the files of long commands: what the index has of them decides.
+        """
+        parts: list[str] = []
+        values: list[Any] = []
+
+        def add(part: str, *more: Any) -> None:
+            parts.append(part)
+            values.extend(more)
+
+        if self.states:
+            states = ["completed" if state == "done" else state for state in self.states]
+            add(f"state IN ({_marks(states)})", *states)
+        for tag in self.tags:
+            add("instr(tags, ?) > 0", f" {tag} ")
+        if self.since is not None:
+            add(f"{_CHANGED} >= ?", round(self.since * 1e6))
+        if self.until is not None:
+            add(f"{_CHANGED} < ?", round(self.until * 1e6))
+        if self.command:
+            # The index has the beginning of a command; whether the rest of a long one fits is seen in its file.
+            add(
+                "(instr(lower(command), ?) > 0 OR length(command) >= ?)",
+                self.command.lower(),
+                SHOWN + beginnings,
+            )
+        if self.exit_codes:
+            add(f"exit_code IN ({_marks(self.exit_codes)})", *self.exit_codes)
+        if self.worker is not None:
+            add("worker = ?", self.worker)
+        if self.held is not None:
+            held = "state IN ('pending', 'failed') AND coalesce(ready_key, due, behind) IS NULL"
+            add(held if self.held else f"NOT ({held})")
+        return " AND ".join(parts) or "1", values
+
+    def order(self) -> str:
+        """The order in SQL.
+
+        Raises:
+            ValueError: sort names none.
+        """
+        name = self.sort.removeprefix("-")
+        if name not in SORTS:
+            raise ValueError(f"{self.sort!r} is none of {', '.join(SORTS)}")
+        way = " DESC" if self.sort.startswith("-") else ""
+        return ", ".join([*(f"{key}{way}" for key in SORTS[name]), "seq"])
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

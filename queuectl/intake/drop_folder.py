@@ -1,0 +1,240 @@
+"""A drop folder for other users of the machine, off unless the setting `incoming` names one.
+
+Whoever may write into pending/ is the worker's user, in effect. This folder is for everybody else: what lies there is
+opened with care, checked, and written anew into pending/ as a job of ours with its owner's name in it. The folder is
+made sticky and group-writable, so that nobody can touch what others dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from queuectl.control import permissions
+from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, SpoolError
+from queuectl.job import ids
+from queuectl.job import record as jobs
+from queuectl.job.redact import one_line
+from queuectl.job.times import micros
+from queuectl.layout import FOLDERS
+from queuectl.storage.dropped_file import Found, is_job_name, read_foreign
+from queuectl.storage.prepare import Prepared
+from queuectl.system import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from queuectl.config.settings import Settings
+    from queuectl.job.record import Job
+    from queuectl.layout import Layout
+    from queuectl.storage.mover import Mover
+
+MODE = 0o1770
+
+
+def make(path: str, layout: Layout) -> None:
+    """Make the drop folder if it is missing: sticky, for its owner and its group.
+
+    Raises:
+        SpoolError: it cannot be made, or it is no drop folder: others could replace what lies in it, or nobody can
+            drop anything, or it serves something else.
+    """
+    try:
+        if not os.path.isdir(path):
+            os.mkdir(path, 0o700)
+            os.chmod(path, MODE)
+        status = os.stat(path)
+    except OSError as error:
+        raise SpoolError.from_os("make the drop folder", path, error) from None
+    real = os.path.realpath(path)
+    root = os.path.realpath(layout.root)
+    # Everything that lies in a drop folder is taken away from there.
+    if real == root or real in (os.path.join(root, *name.split("/")) for name in FOLDERS):
+        raise SpoolError(f"{path} is a folder of the spool itself, not a drop folder for others")
+    if files.is_strangers(status):
+        raise SpoolError(f"the drop folder {path} belongs to another user (uid {status.st_uid})")
+    if not (status.st_mode & stat.S_ISVTX and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        raise SpoolError(
+            f"{path} is no drop folder: it must be writable for others, and sticky", hint=f"chmod 1770 {path}"
+        )
+    for folder, problem, _ in permissions.unsafe_way(path):
+        raise SpoolError(f"the drop folder {path} could be swapped for another one: {folder} {problem}")
+
+
+def trouble(path: str, layout: Layout) -> list[str]:
+    """What keeps a drop folder from being used, in a line."""
+    try:
+        make(path, layout)
+    except SpoolError as error:
+        return [f"{error}; {error.hint}" if error.hint else str(error)]
+    return []
+
+
+class Drops:
+    """Takes jobs out of the drop folder of one spool. One process at a time.
+
+    Args:
+        say: takes what happens, a line each; a line that begins with "cannot " may come again and again.
+    """
+
+    def __init__(self, mover: Mover, say: Callable[[str], None]) -> None:
+        self._mover = mover
+        self._say = say
+        self._after = ""
+
+    def take_in(self, settings: Settings, patience: float) -> None:
+        """Take complete files out of the drop folder, from where the last call stopped.
+
+        Args:
+            patience: seconds after which to stop: a job is running meanwhile.
+
+        Raises:
+            SpoolError: the folder is unsafe or cannot be read, or the spool cannot be written.
+        """
+        folder = settings.incoming
+        if folder is None:
+            return
+        make(folder, self._mover.layout)
+        give_up = time.monotonic() + patience
+        for name in self._names(folder):
+            self._take(settings, os.path.join(folder, name))
+            self._after = name
+            if time.monotonic() >= give_up:
+                return
+        self._after = ""
+
+    def _names(self, folder: str) -> Iterator[str]:
+        """The names behind the last one looked at: who fills the folder with rubbish must not keep others out."""
+        try:
+            names = sorted(name for name in os.listdir(folder) if is_job_name(name))
+        except OSError as error:
+            raise SpoolError.from_os("read", folder, error) from None
+        return (name for name in names if name > self._after)
+
+    def _take(self, settings: Settings, path: str) -> None:
+        found = read_foreign(path, micros(self._mover.now()), settings.settle_time, strangers=True)
+        status = found.status
+        if found.gone or found.may_grow or status is None:
+            return
+        owner = files.user_name(status.st_uid)
+        reason = found.reason
+        if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
+            reason = "has a second name elsewhere"  # somebody else's file, linked to here
+        elif owner not in (settings.incoming_users or "").split():
+            reason = f"user {owner} may not hand in jobs here, see: queuectl config set incoming_users"
+        elif found.job is not None:
+            self._enqueue(settings, found.job, path, status, owner)
+            return
+        self._refuse(path, found, owner, reason)
+
+    def _enqueue(self, settings: Settings, job: Job, path: str, status: os.stat_result, owner: str) -> None:
+        mover = self._mover
+        mark = _mark(status)
+        if job.id is None:
+            stem = os.path.basename(path)[: -len(".json")]
+            free = ids.is_id(stem) and (mover.state_of(stem) is None or self._is_queued(stem, mark))
+            # Drawn from the file itself: a crash between queueing and deleting must not queue it twice.
+            job.id = stem if free else f"in-{mark[:20]}"
+        job.renew(0)
+        job.history, job.history_left_out = [], 0
+        job.accept(settings)
+        job.created_at = job.updated_at = mover.now()
+        job.extra["submitted_by"] = owner
+        job.extra["submission"] = mark
+        data = job.to_bytes()
+        size = len(data)
+        try:
+            if size > jobs.SIZE_LIMIT:
+                raise InvalidJob(f"too large: {size} bytes as a job file, and the limit is {jobs.SIZE_LIMIT}")
+            mover.enqueue(Prepared(job.id, data, chosen=True, made=job))
+        except (DuplicateId, KeyTaken, InvalidJob) as error:
+            if isinstance(error, InvalidJob) or not self._is_queued(job.id, mark):
+                found = Found()
+                found.status, found.job = status, job
+                self._refuse(path, found, owner, str(error))
+                return
+        _delete(path, status)
+        self._say(f"took in {job.id} from {owner}")
+
+    def _is_queued(self, job_id: str, mark: str) -> bool:
+        """Whether the job of this id is what was made of this very file before a crash, in whatever state it is now."""
+        layout = self._mover.layout
+        name = f"{job_id}.json"
+        row = self._mover.index.get(job_id) if self._mover.index.usable else None
+        paths = [os.path.join(layout.root, row.place, row.name)] if row else []
+        paths += [os.path.join(folder, name) for folder in (layout.pending, layout.done, layout.dead)]
+        with suppress(OSError), os.scandir(layout.processing) as workers:
+            paths += [os.path.join(worker.path, name) for worker in workers]
+        for path in paths:
+            with suppress(OSError, files.Unfit, InvalidJob):
+                if jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).extra.get("submission") == mark:
+                    return True
+        return False
+
+    def _refuse(self, path: str, found: Found, owner: str, reason: str) -> None:
+        """Put a note with its content into dead/, and take the original away; what cannot be copied stays where it is.
+
+        A note and no copy: a copy would be a file of ours, which `dlq retry` would run.
+        """
+        name = os.path.basename(path)
+        status = found.status
+        if status is None:
+            return
+        content = None
+        if stat.S_ISDIR(status.st_mode):
+            self._say(f"cannot take in {one_line(name)} from {owner}: a folder, not a file")
+            return
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            try:
+                content = files.read_plain(path, jobs.SIZE_LIMIT)[0].decode("utf-8", "backslashreplace")
+            except (files.Unfit, OSError):
+                self._say(f"cannot take in {one_line(name)} from {owner}: {found.reason or reason}")
+                return
+        told = f"{reason} (from {owner}, dropped as {one_line(name)})"
+        note = {"refused": {"name": name, "owner": owner, "reason": reason, "content": content}}
+        job_id = f"refused-{files.token()}"
+        kept = os.path.join(self._mover.layout.tmp, f"{job_id}.json")
+        try:
+            files.write_new(kept, f"{json.dumps(note, indent=2)}\n".encode(), sync=True)
+            self._mover.bury_file(kept, job_id, told)
+        except OSError as error:
+            raise SpoolError.from_os("write", kept, error) from None
+        _delete(path, status)
+        self._say(f"refused {one_line(name)} from {owner}: {reason}")
+
+
+def _mark(status: os.stat_result) -> str:
+    """What tells this file from all others: its change time too, which a copy with an old date has of its own."""
+    text = ".".join(
+        str(part)
+        for part in (
+            status.st_dev,
+            status.st_ino,
+            status.st_uid,
+            status.st_ctime_ns,
+            status.st_mtime_ns,
+            status.st_size,
+        )
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _delete(path: str, status: os.stat_result) -> None:
+    """Delete exactly the file that was read: its owner may have put another under the name meanwhile."""
+    aside = os.path.join(os.path.dirname(path), f".{files.token()}.taken")
+    try:
+        files.move(path, aside)
+        now = os.lstat(aside)
+        if (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino):
+            os.unlink(aside)
+        else:
+            files.move_to_free_name(aside, os.path.dirname(path), os.path.basename(path))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SpoolError.from_os("take away", path, error) from None

@@ -1,0 +1,248 @@
+"""The fields of a job file: what each may hold. One table, asked by everything that reads a job."""
+
+from __future__ import annotations
+
+from queuectl.job import times
+from queuectl.job.ids import is_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+STATES = ("pending", "processing", "completed", "failed", "dead")
+"""States as the command line names them, in the order in which they are shown."""
+
+WAITING = ("pending", "failed")
+"""Those of a job in pending/."""
+
+TAGS_MOST = 32
+"""Tags that a job may have."""
+
+EXIT_CODES_MOST = 64
+"""Exit codes that retry_on and give_up_on may list."""
+
+_TAG = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/@+=-"
+_KEY_LENGTH = 200
+
+
+def check_field(name: str, value: object) -> Any:
+    """Check one field's value, for a flag of the command line.
+
+    Raises:
+        ValueError: the reason in plain words.
+    """
+    return CHECKS[name](value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be text, not {_kind(value)}")
+    if "\0" in value:
+        raise ValueError("holds a NUL character")
+    return value
+
+
+def _id(value: object) -> str:
+    text = _text(value)
+    if not is_id(text):
+        shown = text if len(text) <= 70 else text[:70] + "…"
+        raise ValueError(
+            f"{shown!r} cannot be an id: 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit, no dot at the end, no device name"
+        )
+    return text
+
+
+def _command(value: object) -> str | list[str]:
+    if isinstance(value, list):
+        if not value or not all(isinstance(part, str) for part in value) or not value[0]:
+            raise ValueError("a list must hold texts, the first of them the program")
+        return [_text(part) for part in value]
+    if not isinstance(value, str):
+        raise ValueError(f"must be text or a list of texts, not {_kind(value)}")
+    if not value.strip():
+        raise ValueError("is empty")
+    return _text(value)
+
+
+def _whole(low: int, high: int) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"must be a whole number, not {_kind(value)}")
+        if not low <= value <= high:
+            bounds = f"{low} to {high}" if high < 10**6 else f"at least {low}"
+            raise ValueError(f"must be {bounds}, not {value}")
+        return value
+
+    return check
+
+
+def _base(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be a number, not {_kind(value)}")
+    if not 1 <= value < float("inf"):
+        raise ValueError(f"must be at least 1, not {value}")
+    if value > 1e300:
+        raise ValueError("must be at most 1e300")
+    return value if value < 2**53 else float(value)
+
+
+def _moment(value: object) -> float:
+    return times.parse_moment(value)
+
+
+def _duration(value: object) -> float:
+    number = times.parse_duration(value)
+    return int(number) if number.is_integer() else number
+
+
+def _env(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a map of texts, not {_kind(value)}")
+    for name, text in value.items():
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise ValueError(f"{name!r} cannot be the name of a variable")
+        if not isinstance(text, str):
+            raise ValueError(f"the value of {name} must be text, not {_kind(text)}: put it in quotes")
+        _text(text)
+    return value
+
+
+def _one_of(*words: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if value not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}, not {value!r}")
+        return str(value)
+
+    return check
+
+
+def _share(value: object) -> float:
+    number = _number(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"must be 0 to 1, not {value}")
+    return number
+
+
+def _exit_codes(value: object) -> list[int]:
+    if not isinstance(value, list):
+        raise ValueError(f"must be a list of exit codes, not {_kind(value)}")
+    if len(value) > EXIT_CODES_MOST:
+        raise ValueError(f"must be at most {EXIT_CODES_MOST} exit codes, not {len(value)}")
+    return [_exit_code(code) for code in value]
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, not {_kind(value)}")
+    return value
+
+
+def is_tag(text: str) -> bool:
+    """Whether text can be a tag: 1 to 64 of A-Z a-z 0-9 . _ : / @ + = -, so that a list of them needs no quotes."""
+    return 0 < len(text) <= 64 and not text.strip(_TAG)
+
+
+def _tags(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        raise ValueError(f"must be a list of texts, not {_kind(value)}")
+    for tag in value:
+        if not is_tag(tag):
+            shown = tag if len(tag) <= 70 else tag[:70] + "…"
+            raise ValueError(f"{shown!r} cannot be a tag: 1 to 64 of A-Z a-z 0-9 . _ : / @ + = -")
+    tags = list(dict.fromkeys(value))
+    if len(tags) > TAGS_MOST:
+        raise ValueError(f"must be at most {TAGS_MOST} tags, not {len(tags)}")
+    return tags
+
+
+def _key(value: object) -> str:
+    text = _text(value)
+    if not text.strip() or len(text) > _KEY_LENGTH:
+        raise ValueError(f"must be 1 to {_KEY_LENGTH} characters")
+    return text
+
+
+def _state(value: object) -> str:
+    if value == "done":
+        return "completed"
+    if value not in STATES:
+        raise ValueError(f"{value!r} is not a state")
+    return str(value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be a number, not {_kind(value)}")
+    return value
+
+
+def _history(value: object) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise ValueError("must be a list of objects, one an attempt")
+    return value
+
+
+def _kind(value: object) -> str:
+    names = {
+        bool: "true or false",
+        str: "text",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
+_MANY = 2**31
+_exit_code = _whole(0, 255)
+CHECKS: dict[str, Callable[[object], Any]] = {
+    "id": _id,
+    "command": _command,
+    "priority": _whole(1, 10),
+    "run_at": _moment,
+    "timeout": _duration,
+    "max_retries": _whole(0, _MANY),
+    "backoff_base": _base,
+    "cwd": _text,
+    "env": _env,
+    "on_crash": _one_of("retry", "dead"),
+    "max_backoff": _duration,
+    "jitter": _share,
+    "retry_on": _exit_codes,
+    "give_up_on": _exit_codes,
+    "expires_at": _moment,
+    "tags": _tags,
+    "hold": _flag,
+    "unique": _key,
+    "if_exists": _one_of("skip", "replace", "queue"),
+    "state": _state,
+    "attempts": _whole(0, _MANY),
+    "created_at": _moment,
+    "updated_at": _moment,
+    "started_at": _moment,
+    "finished_at": _moment,
+    "next_retry_at": _moment,
+    "duration": _number,
+    "exit_code": _whole(-_MANY, _MANY),
+    "last_error": _text,
+    "output": _text,
+    "worker": _text,
+    "crashes": _whole(0, _MANY),
+    "history_left_out": _whole(0, _MANY),
+    "history": _history,
+}
+"""What turns a value as a file has it into the typed one, or raises ValueError with the reason in plain words."""
+
+
+def state_of(named: str | None) -> str | None:
+    """A state as the index calls it; None stays None.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    state = "completed" if named == "done" else named
+    if state is not None and state not in STATES:
+        raise ValueError(f"no state is called {named!r}; there are {', '.join(STATES)}")
+    return state

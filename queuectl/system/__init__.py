@@ -1,0 +1,1 @@
+"""What the operating system does for us: durable files, locks, processes, events. Knows no jobs."""
