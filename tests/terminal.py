@@ -75,3 +75,24 @@ def _read_all(fd: int, end: float) -> bytes:
             break
         parts.append(data)
     return b"".join(parts)
+
+
+IN_A_TERMINAL = (
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL);"  # who runs the tests may be deaf to it
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+
+
+def in_a_terminal(command: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Run a shell command in a terminal of its own; closing the descriptor hangs up."""
+    master, slave = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, "sh", "-c", command],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    return process, master

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from .run import Mutant
 
-_HOLD = "tests/test_hold.py::test_"
-_ORDERS = "tests/test_orders.py::test_"
-_PAUSE = "tests/test_pause.py::test_"
-_SET = "tests/test_set.py::test_"
-_EDIT = "tests/test_edit.py::test_"
-_WAIT = "tests/test_wait.py::test_"
+_HOLD = "tests/api/test_hold.py::test_"
+_ORDERS = "tests/control/test_signals.py::test_"
+_PAUSE = "tests/control/test_pause.py::test_"
+_SET = "tests/api/test_set.py::test_"
+_EDIT = "tests/cli/test_edit.py::test_"
+_WAIT = "tests/cli/test_wait.py::test_"
 
 CONTROL = (
     Mutant(
@@ -73,14 +73,14 @@ CONTROL = (
         "system/inotify.py",
         "                return names, True  # what",
         "                return names, missed  # what",
-        ("tests/test_wake.py::test_events_that_cannot_be_read_are_missed_and_end_nothing",),
+        ("tests/worker/test_wake_up.py::test_events_that_cannot_be_read_are_missed_and_end_nothing",),
     ),
     Mutant(
         "moves: a job is claimed onto its own claimed file",
         "storage/mover.py",
         "                if then and not refused and PENDING not in places:",
         "                if then and not refused:",
-        ("tests/test_retry.py::test_job_that_may_be_tried_again_at_once_is_not_lost",),
+        ("tests/worker/test_retry.py::test_job_that_may_be_tried_again_at_once_is_not_lost",),
     ),
     Mutant(
         "worker: what was claimed ahead is started in a paused spool",
@@ -150,7 +150,7 @@ CONTROL = (
         "worker/scan_scheduler.py",
         "self._told, self._watch.written = self._intake.index.inode, True",
         "self._told = self._intake.index.inode",
-        ("tests/test_belief.py::test_an_edit_that_was_told_to_a_lost_index_is_told_to_the_next",),
+        ("tests/index/test_freshness.py::test_an_edit_that_was_told_to_a_lost_index_is_told_to_the_next",),
     ),
     Mutant(
         "wait: what is being moved is removed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .run import Mutant
 
-ORDER = "tests/test_write_order.py"
+ORDER = "tests/storage/test_write_order.py"
 
 
 def _order(test: str) -> str:
@@ -18,11 +18,11 @@ _AT_ONCE = _order("an_outcome_that_cannot_wait_is_synced_at_once")
 _HELD = _order("a_claimed_file_is_held_until_its_outcome_is_synced")
 _RETRY = _order("back_from_dead_is_mended_where_it_lies_then_moved_then_synced")
 _STARTED = _order("a_command_that_must_not_run_twice_is_known_to_have_started")
-_RECOVER = "tests/test_recover.py::test_"
-_HOSTILE = "tests/test_hostile_files.py::test_"
-_POOL = "tests/test_pool.py::test_"
-_HAND = "tests/test_by_hand.py::test_"
-_RACES = "tests/test_claim_races.py::test_"
+_RECOVER = "tests/storage/test_recovery.py::test_"
+_HOSTILE = "tests/intake/test_hostile_files.py::test_"
+_POOL = "tests/worker/test_pool.py::test_"
+_HAND = "tests/faults/test_by_hand.py::test_"
+_RACES = "tests/faults/test_claim_races.py::test_"
 
 SYNCS = (
     Mutant(
@@ -212,7 +212,7 @@ SYNCS = (
         "worker/worker.py",
         "                self._spares.flush()  # or a long job",
         "                pass  # or a long job",
-        ("tests/test_power_cut.py::test_what_was_settled_is_synced_within_a_second_of_a_long_job",),
+        ("tests/faults/test_power_cut.py::test_what_was_settled_is_synced_within_a_second_of_a_long_job",),
     ),
     Mutant(
         "sync: a copy left by a crash goes before",
@@ -254,7 +254,7 @@ SYNCS = (
         "storage/enqueue.py",
         "        except OSError as error:\n            self.take_back(batch, error)\n            raise\n",
         "        except OSError:\n            raise\n",
-        ("tests/test_disk_errors.py::test_enqueue_is_refused_cleanly_or_done",),
+        ("tests/faults/test_disk_errors.py::test_enqueue_is_refused_cleanly_or_done",),
     ),
 )
 """Each wait for the disk."""
@@ -265,7 +265,7 @@ ORDERS = (
         "storage/file_pool.py",
         "        batch.count += 1\n        if not ours",
         "        batch.count += 1\n        self._spares.append((batch.folder, [name]))\n        if not ours",
-        ("tests/test_held_files.py", _HELD),
+        ("tests/storage/test_power_loss.py", _HELD),
     ),
     Mutant(
         "order: a stranger's file is written over",
@@ -279,7 +279,9 @@ ORDERS = (
         "storage/mover.py",
         "(status.st_ino, status.st_nlink) == (row.inode, 1)",
         "status.st_ino == row.inode",
-        ("tests/test_held_files.py::test_a_queued_file_that_somebody_linked_to_is_not_ours_to_write",),
+        (
+            "tests/storage/test_power_loss.py::test_a_queued_file_that_somebody_linked_to_is_not_ours_to_write",
+        ),
     ),
     Mutant(
         "order: the claim goes before its outcome is synced",
@@ -293,35 +295,37 @@ ORDERS = (
         "storage/operator_moves.py",
         "                    files.put_over(scratch, source)\n",
         "",
-        (_RETRY, "tests/test_cli_dlq.py::test_retry_gives_fresh_attempts_and_keeps_the_history"),
+        (_RETRY, "tests/cli/test_dlq.py::test_retry_gives_fresh_attempts_and_keeps_the_history"),
     ),
     Mutant(
         "order: a retry brings back what was deleted meanwhile",
         "storage/operator_moves.py",
         "                    if files.mark_of(os.lstat(source)) != was:\n                        raise _just_moved(row)\n",
         "",
-        ("tests/test_one_id.py::test_a_dead_job_that_goes_or_changes_while_it_is_sent_back_is_left_alone",),
+        (
+            "tests/storage/test_one_id.py::test_a_dead_job_that_goes_or_changes_while_it_is_sent_back_is_left_alone",
+        ),
     ),
     Mutant(
         "cost: each job that is given up has pending/ compared",
         "storage/operator_moves.py",
         "            with self.index.carrying(PENDING):\n                name = files.move_to_free_name(source, self.layout.dead",
         "            if True:\n                name = files.move_to_free_name(source, self.layout.dead",
-        ("tests/test_cost.py::test_many_jobs_given_up_or_sent_back_compare_no_folder",),
+        ("tests/worker/test_system_calls.py::test_many_jobs_given_up_or_sent_back_compare_no_folder",),
     ),
     Mutant(
         "order: held copies push one another out",
         "storage/file_pool.py",
         'name = f"{job_id}~{batch.count}.json"',
         'name = f"{job_id}~0.json"',
-        ("tests/test_held_files.py",),
+        ("tests/storage/test_power_loss.py",),
     ),
     Mutant(
         "order: settling twice makes two files",
         "storage/mover.py",
         "self._commit([claim for claim in claims if not claim.settled], spares, then)",
         "self._commit(claims, spares, then)",
-        ("tests/test_one_id.py",),
+        ("tests/storage/test_one_id.py",),
     ),
     Mutant(
         "order: a late outcome counts",
@@ -366,14 +370,14 @@ ORDERS = (
         "storage/mover.py",
         "            if error.errno not in FULL or not job.output:\n                raise\n",
         "            raise\n",
-        ("tests/test_held_files.py::test_an_outcome_too_long_for_the_disk_leaves_its_output_out",),
+        ("tests/storage/test_power_loss.py::test_an_outcome_too_long_for_the_disk_leaves_its_output_out",),
     ),
     Mutant(
         "order: no reserve for a full disk",
         "storage/file_pool.py",
         "            if error.errno not in FULL or self._reserve is None or len(data) > RESERVE:\n                raise\n",
         "            raise\n",
-        ("tests/test_held_files.py::test_on_a_full_disk_an_outcome_goes_into_the_reserve",),
+        ("tests/storage/test_power_loss.py::test_on_a_full_disk_an_outcome_goes_into_the_reserve",),
     ),
 )
 """What comes before what."""
@@ -384,63 +388,63 @@ CLOBBER = (
         "system/files.py",
         "_RENAME_NOREPLACE = 1",
         "_RENAME_NOREPLACE = 0",
-        ("tests/test_files.py::test_a_move_never_clobbers",),
+        ("tests/system/test_files.py::test_a_move_never_clobbers",),
     ),
     Mutant(
         "clobber: without renameat2, too",
         "system/files.py",
         "        os.link(source, target, follow_symlinks=False)\n",
         "        os.replace(source, target)\n        return\n",
-        ("tests/test_files.py::test_a_move_never_clobbers",),
+        ("tests/system/test_files.py::test_a_move_never_clobbers",),
     ),
     Mutant(
         "clobber: without links, too",
         "system/files.py",
         "        if os.path.lexists(target):\n            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from None\n",
         "",
-        ("tests/test_files.py::test_a_move_never_clobbers",),
+        ("tests/system/test_files.py::test_a_move_never_clobbers",),
     ),
     Mutant(
         "clobber: new files are written over old ones",
         "system/files.py",
         "os.O_CREAT | os.O_EXCL | O_CLOEXEC",
         "os.O_CREAT | O_CLOEXEC",
-        ("tests/test_files.py::test_a_new_file_is_ours_alone",),
+        ("tests/system/test_files.py::test_a_new_file_is_ours_alone",),
     ),
     Mutant(
         "clobber: an id is not looked for",
         "storage/enqueue.py",
         "        if made.chosen:\n            self.refuse_taken(made.id)\n",
         "",
-        ("tests/test_one_id.py::test_an_id_is_taken_wherever_its_job_lies",),
+        ("tests/storage/test_one_id.py::test_an_id_is_taken_wherever_its_job_lies",),
     ),
     Mutant(
         "clobber: an id is looked for outside the transaction",
         "storage/enqueue.py",
         "            with self.index.moving(PENDING):\n                self.publish(scratch, made)\n",
         "            if made.chosen:\n                self.refuse_taken(made.id)\n            made.chosen = False\n            with self.index.moving(PENDING):\n                self.publish(scratch, made)\n",
-        ("tests/test_one_id.py",),
+        ("tests/storage/test_one_id.py",),
     ),
     Mutant(
         "clobber: running jobs are not looked for",
         "storage/operator_moves.py",
         '                return "processing"\n',
         "                pass\n",
-        ("tests/test_one_id.py",),
+        ("tests/storage/test_one_id.py",),
     ),
     Mutant(
         "clobber: an id of a dropped file may be taken",
         "intake/admission.py",
         "        taken = self.mover.state_of(job.id, but=path)\n        if taken",
         "        taken = None\n        if taken",
-        ("tests/test_intake.py::test_the_same_id_ten_times_is_one_job_and_nine_refusals",),
+        ("tests/intake/test_reconcile.py::test_the_same_id_ten_times_is_one_job_and_nine_refusals",),
     ),
     Mutant(
         "clobber: a claim that goes while it is looked at is another job",
         "intake/admission.py",
         "            taken = self.mover.state_of(job.id, but=path)\n        return",
         "        return",
-        ("tests/test_one_id.py::test_a_job_taken_back_is_no_duplicate_of_its_own_claim",),
+        ("tests/storage/test_one_id.py::test_a_job_taken_back_is_no_duplicate_of_its_own_claim",),
     ),
 )
 """Nothing lands on anything."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .run import Mutant
 
-_HAND = "tests/test_hand.py::test_"
+_HAND = "tests/worker/test_prefetch.py::test_"
 _KILLED = f"{_HAND}a_worker_that_is_killed_loses_no_outcome_and_charges_no_job_it_had_not_begun"
 _LONG = f"{_HAND}a_long_job_keeps_nobody_waiting_behind_it"
 _FRAGILE = f"{_HAND}a_job_that_must_not_run_twice_is_never_in_hand_beside_another"
@@ -136,6 +136,8 @@ HAND = (
         "storage/mover.py",
         "                        refused = error  # what was moved before is to be told to the index\n",
         "                        raise error from None\n",
-        ("tests/test_hand.py::test_an_outcome_that_is_refused_keeps_the_index_right_about_the_others",),
+        (
+            "tests/worker/test_prefetch.py::test_an_outcome_that_is_refused_keeps_the_index_right_about_the_others",
+        ),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .run import Mutant
 
-_LATE = "tests/test_too_late.py::test_"
+_LATE = "tests/faults/test_too_late.py::test_"
 
 
 def _mutant(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
@@ -17,7 +17,7 @@ LATE = (
         "control/registry.py",
         'note.get("job") == job_id and note.get("run") == run',
         'note.get("job") == job_id',
-        ("tests/test_identity.py::test_a_cancel_note_is_for_one_run",),
+        ("tests/control/test_identity.py::test_a_cancel_note_is_for_one_run",),
     ),
     _mutant(
         "a job that failed as it was cancelled is tried again",
@@ -129,7 +129,7 @@ LATE = (
         "storage/power_loss.py",
         "        if other is not None and other.id == claimed.id and other.continues(claimed):",
         "        if False:",
-        ("tests/test_recover.py::test_a_copy_is_void_whatever_name_the_outcome_got[done]",),
+        ("tests/storage/test_recovery.py::test_a_copy_is_void_whatever_name_the_outcome_got[done]",),
     ),
     _mutant(
         "a deleted folder is waited for",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .run import Mutant
 
-_RETRY = "tests/test_retry_policy.py::test_"
-_EXPIRY = "tests/test_expiry.py::test_"
+_RETRY = "tests/job/test_retry_policy.py::test_"
+_EXPIRY = "tests/storage/test_expiry.py::test_"
 
 RETRIES = (
     Mutant(
@@ -67,7 +67,7 @@ RETRIES = (
 )
 """Retries, and up to when a start is worth it."""
 
-_UNIQUE = "tests/test_unique.py::test_"
+_UNIQUE = "tests/storage/test_unique_keys.py::test_"
 
 KEYS = (
     Mutant(
@@ -180,12 +180,15 @@ KEYS = (
         "intake/admission.py",
         "    return job.unique is not None and job.created_at is job.updated_at is None\n",
         "    return job.unique is not None\n",
-        (f"{_UNIQUE}a_key_written_into_a_waiting_file_counts_at_the_claim", "tests/test_unique.py"),
+        (
+            f"{_UNIQUE}a_key_written_into_a_waiting_file_counts_at_the_claim",
+            "tests/storage/test_unique_keys.py",
+        ),
     ),
 )
 """Unique keys."""
 
-_KEPT = "tests/test_retention.py::test_"
+_KEPT = "tests/storage/test_retention.py::test_"
 
 KEPT = (
     Mutant(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from .run import Mutant
 
-_RECOVER = "tests/test_recover.py::test_"
-_INDEX = "tests/test_index.py::test_"
-_RACES = "tests/test_claim_races.py::test_"
-_RUNNER = "tests/test_runner.py::test_"
-_POOL = "tests/test_pool.py::test_"
-_BOUNDS = "tests/test_bounds.py::test_"
+_RECOVER = "tests/storage/test_recovery.py::test_"
+_INDEX = "tests/index/test_index.py::test_"
+_RACES = "tests/faults/test_claim_races.py::test_"
+_RUNNER = "tests/executor/test_local.py::test_"
+_POOL = "tests/worker/test_pool.py::test_"
+_BOUNDS = "tests/worker/test_bounds.py::test_"
 
 LOCKS = (
     Mutant(
@@ -25,7 +25,7 @@ LOCKS = (
         "            while not _take(fd):",
         "            while False:",
         (
-            "tests/test_config.py::test_twenty_sets_at_once_all_take_effect",
+            "tests/config/test_settings.py::test_twenty_sets_at_once_all_take_effect",
             f"{_POOL}start_stop_and_list_agree_from_different_folders",
         ),
     ),
@@ -34,49 +34,49 @@ LOCKS = (
         "storage/recovery.py",
         '            lock = Lock.acquire(layout.worker_file(worker, "lock"))',
         '            lock = Lock.acquire(layout.worker_file(worker, "other"))',
-        ("tests/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
+        ("tests/control/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
     ),
     Mutant(
         "lock: the lock of a folder says nothing",
         "storage/recovery.py",
         "                    if is_folder_held(layout.claims(worker)):\n                        continue",
         "                    if False:\n                        continue",
-        ("tests/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
+        ("tests/control/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
     ),
     Mutant(
         "lock: a worker does not hold its folder",
         "control/registry.py",
         "            self._folder = Lock.on_folder(path)\n",
         "            pass\n",
-        ("tests/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
+        ("tests/control/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
     ),
     Mutant(
         "lock: a deleted lock file is not made again",
         "control/registry.py",
         "        if not self._lock.is_on(path):\n",
         "        if False:\n",
-        ("tests/test_identity.py::test_a_deleted_lock_file_is_made_and_held_again",),
+        ("tests/control/test_identity.py::test_a_deleted_lock_file_is_made_and_held_again",),
     ),
     Mutant(
         "lock: the run lock says nothing",
         "storage/recovery.py",
         " and not is_held(lock)",
         "",
-        ("tests/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
+        ("tests/faults/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
     ),
     Mutant(
         "lock: who holds the run lock is not ended",
         "storage/recovery.py",
         " and end_holders(lock, _GRACE)",
         "",
-        ("tests/test_identity.py::test_a_run_without_marks_is_found_by_its_lock",),
+        ("tests/control/test_identity.py::test_a_run_without_marks_is_found_by_its_lock",),
     ),
     Mutant(
         "lock: a job does not hold the run lock",
         "executor/spawn.py",
         "        os.set_inheritable(start.lock_fd, True)\n",
         "        pass\n",
-        ("tests/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
+        ("tests/faults/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
     ),
     Mutant(
         "lock: a job without a shell does not hold it",
@@ -90,7 +90,7 @@ LOCKS = (
         "storage/recovery.py",
         "return end_tree(marks, None, _GRACE) and",
         "return",
-        ("tests/test_identity.py::test_a_run_without_its_lock_is_found_by_its_marks",),
+        ("tests/control/test_identity.py::test_a_run_without_its_lock_is_found_by_its_marks",),
     ),
     Mutant(
         "lock: nobody asks about the old run",
@@ -104,35 +104,35 @@ LOCKS = (
         "storage/recovery.py",
         "            return True\n        marks[",
         "            pass\n        marks[",
-        ("tests/test_identity.py::test_a_run_without_its_lock_is_found_by_its_marks",),
+        ("tests/control/test_identity.py::test_a_run_without_its_lock_is_found_by_its_marks",),
     ),
     Mutant(
         "lock: a haunted name is taken",
         "control/registry.py",
         "if lock is not None and _is_haunted(layout, name):",
         "if False:",
-        ("tests/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
+        ("tests/faults/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
     ),
     Mutant(
         "lock: settings are changed without one",
         "config/settings.py",
         "        lock = Lock.acquire(lock_path, patience=_LOCK_PATIENCE)\n",
         "        lock = Lock.acquire(lock_path + str(os.getpid()), patience=_LOCK_PATIENCE)\n",
-        ("tests/test_config.py::test_twenty_sets_at_once_all_take_effect",),
+        ("tests/config/test_settings.py::test_twenty_sets_at_once_all_take_effect",),
     ),
     Mutant(
         "lock: let go of by closing only",
         "system/locks.py",
         "        unlock_descriptor(self.fd)\n        os.close(self.fd)\n",
         "        os.close(self.fd)\n",
-        ("tests/test_identity.py",),
+        ("tests/control/test_identity.py",),
     ),
     Mutant(
         "lock: all restore at once",
         "storage/power_loss.py",
         'lock = Lock.acquire(os.path.join(layout.data, "restore.lock"), patience=60)',
         'lock = Lock.acquire(os.path.join(layout.data, f"restore.{os.getpid()}"), patience=60)',
-        ("tests/test_held_files.py::test_one_process_restores_at_a_time",),
+        ("tests/storage/test_power_loss.py::test_one_process_restores_at_a_time",),
     ),
     Mutant(
         "lock: all scan at once",
@@ -147,7 +147,7 @@ LOCKS = (
         "worker/scan_scheduler.py",
         "        lock = Lock.acquire(self._lock_path)\n        if lock is not None:\n            try:\n                drops",
         "        lock = Lock.acquire(self._lock_path + str(os.getpid()))\n        if lock is not None:\n            try:\n                drops",
-        ("tests/test_incoming.py::test_a_running_worker_takes_them_within_moments",),
+        ("tests/intake/test_drop_folder.py::test_a_running_worker_takes_them_within_moments",),
         equal="queueing an id twice is refused by the transaction; the lock only saves the work",
     ),
 )
@@ -166,63 +166,63 @@ IDENTITY = (
         "storage/power_loss.py",
         "(found := _FOLDER.fullmatch(name)) and found[2] not in (None, short(boot))",
         "(found := _FOLDER.fullmatch(name)) and found[2]",
-        ("tests/test_held_files.py",),
+        ("tests/storage/test_power_loss.py",),
     ),
     Mutant(
         "boot: held files of another boot are swept",
         "storage/power_loss.py",
         "found[1] == worker and found[2] in (None, short(boot))",
         "found[1] == worker",
-        ("tests/test_held_files.py",),
+        ("tests/storage/test_power_loss.py",),
     ),
     Mutant(
         "boot: a process of another boot is ours",
         "system/locks.py",
         "        if self.boot != boot_id():\n            return False\n",
         "",
-        ("tests/test_identity.py", f"{_POOL}a_stranger_in_a_worker_record_is_left_alone"),
+        ("tests/control/test_identity.py", f"{_POOL}a_stranger_in_a_worker_record_is_left_alone"),
     ),
     Mutant(
         "pid: a number is enough",
         "system/locks.py",
         "started is not None and abs(started - self.started) < 0.05",
         "started is not None",
-        ("tests/test_identity.py::test_a_process_of_another_boot_is_gone",),
+        ("tests/control/test_identity.py::test_a_process_of_another_boot_is_gone",),
     ),
     Mutant(
         "pid: signals go without a look",
         "system/locks.py",
         "            if not self.is_running():\n                return False\n            signal",
         "            signal",
-        ("tests/test_identity.py::test_a_process_that_is_not_the_one_meant_gets_no_signal",),
+        ("tests/control/test_identity.py::test_a_process_that_is_not_the_one_meant_gets_no_signal",),
     ),
     Mutant(
         "note: any stop note counts",
         "control/registry.py",
         'if note.get("pid") == self._me.pid and note.get("process_started") == self._me.started:',
         "if note:",
-        ("tests/test_identity.py", f"{_POOL}a_stop_is_not_undone_by_the_next_start"),
+        ("tests/control/test_identity.py", f"{_POOL}a_stop_is_not_undone_by_the_next_start"),
     ),
     Mutant(
         "note: a number is enough",
         "control/registry.py",
         ' and note.get("process_started") == self._me.started:',
         ":",
-        ("tests/test_identity.py",),
+        ("tests/control/test_identity.py",),
     ),
     Mutant(
         "note: any cancel note counts",
         "control/registry.py",
         'note.get("job") == job_id and ',
         "",
-        ("tests/test_identity.py",),
+        ("tests/control/test_identity.py",),
     ),
     Mutant(
         "marks: one is enough",
         "system/process_tree.py",
         "all(environ.get(name) == value",
         "any(environ.get(name) == value",
-        ("tests/test_identity.py::test_a_run_with_other_marks_is_left_in_peace",),
+        ("tests/control/test_identity.py::test_a_run_with_other_marks_is_left_in_peace",),
     ),
     Mutant(
         "marks: none are looked for",
@@ -268,7 +268,7 @@ ENDS = (
         "system/process_tree.py",
         "        self._send(self._tree, _KILL)\n\n",
         "\n",
-        ("tests/test_identity.py::test_what_left_the_group_and_ignores_term_is_killed",),
+        ("tests/control/test_identity.py::test_what_left_the_group_and_ignores_term_is_killed",),
     ),
     Mutant(
         "end: no second look",
@@ -282,14 +282,14 @@ ENDS = (
         "executor/spawn.py",
         "        setsid=True,\n",
         "",
-        ("tests/test_identity.py::test_a_job_that_kills_its_group_ends_itself_only",),
+        ("tests/control/test_identity.py::test_a_job_that_kills_its_group_ends_itself_only",),
     ),
     Mutant(
         "end: no timeout",
         "executor/local.py",
         "        self._deadline = began + attempt.timeout if attempt.timeout else None\n",
         "        self._deadline = None\n",
-        ("tests/test_running.py::test_timeout_of_its_own_is_worded_plainly",),
+        ("tests/worker/test_job_run.py::test_timeout_of_its_own_is_worded_plainly",),
     ),
     Mutant(
         "end: a lost exit code is a success",
@@ -331,7 +331,7 @@ ENDS = (
         "storage/attempt.py",
         "    job.crashes += 1\n",
         "    job.crashes += 1\n    job.attempts += 1\n",
-        ("tests/test_retry.py::test_death_of_a_worker_costs_no_attempt",),
+        ("tests/worker/test_retry.py::test_death_of_a_worker_costs_no_attempt",),
     ),
     Mutant(
         "crash: what must not run twice does",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .run import Mutant
 
-_REST = "tests/test_rest.py::test_"
+_REST = "tests/worker/test_idle.py::test_"
 
 
 def _mutant(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from .run import Mutant
 
-_LETTER = "tests/test_cli_letter.py::test_"
-_LOGS = "tests/test_cli_logs_more.py::test_"
-_STATS = "tests/test_stats.py::test_"
-_METRICS = "tests/test_metrics.py::test_"
-_COLUMNS = "tests/test_cli_columns.py::test_"
-_TOP = "tests/test_top.py::test_"
+_LETTER = "tests/cli/test_dlq_job.py::test_"
+_LOGS = "tests/cli/test_logs_of_long_runs.py::test_"
+_STATS = "tests/api/test_stats.py::test_"
+_METRICS = "tests/api/test_metrics.py::test_"
+_COLUMNS = "tests/cli/test_columns.py::test_"
+_TOP = "tests/cli/test_top.py::test_"
 
 LETTERS = (
     Mutant(
@@ -114,14 +114,14 @@ SEEING = (
         "storage/log_compression.py",
         "            files.sync_file(target.fileno())\n",
         "",
-        ("tests/test_write_order.py::test_a_log_goes_only_when_its_compressed_copy_is_on_the_disk",),
+        ("tests/storage/test_write_order.py::test_a_log_goes_only_when_its_compressed_copy_is_on_the_disk",),
     ),
     Mutant(
         "packing: the log goes before the name of its copy is synced",
         "storage/log_compression.py",
         "            files.sync_folder(layout.logs)\n",
         "",
-        ("tests/test_write_order.py::test_a_log_goes_only_when_its_compressed_copy_is_on_the_disk",),
+        ("tests/storage/test_write_order.py::test_a_log_goes_only_when_its_compressed_copy_is_on_the_disk",),
     ),
     Mutant(
         "packing: the copy counts before the log",

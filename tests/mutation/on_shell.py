@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from .run import Mutant
 
-_TEMPLATES = "tests/test_templates.py::test_"
-_WHOLE = "tests/test_whole.py::test_"
-_KINDS = "tests/test_kinds.py::test_"
-_RELOAD = "tests/test_reload.py::test_"
-_SERVICE = "tests/test_service.py::test_"
-_SCHEMA = "tests/test_schema.py::test_schema_and_validator_say_the_same_of_each_field"
+_TEMPLATES = "tests/job/test_template.py::test_"
+_WHOLE = "tests/storage/test_all_or_nothing.py::test_"
+_KINDS = "tests/storage/test_prepare_bulk.py::test_"
+_RELOAD = "tests/config/test_reload.py::test_"
+_SERVICE = "tests/worker/test_service.py::test_"
+_SCHEMA = "tests/job/test_schema.py::test_schema_and_validator_say_the_same_of_each_field"
 
 BULK = (
     Mutant(
@@ -101,7 +101,7 @@ BULK = (
         "storage/scratch.py",
         "            if entry.name.isdecimal() and entry.is_file(follow_symlinks=False):\n",
         "            if True:\n",
-        ("tests/test_chores.py::test_a_folder_that_a_killed_producer_wrote_a_batch_in_goes_too",),
+        ("tests/worker/test_maintenance.py::test_a_folder_that_a_killed_producer_wrote_a_batch_in_goes_too",),
     ),
     Mutant(
         "schema: a tag of any length",
@@ -122,7 +122,7 @@ BULK = (
         "cli/job_reader.py",
         '"pos", self._at) - self._at\n',
         '"pos", self._at)\n',
-        ("tests/test_check.py::test_what_is_wrong_is_told_with_line_and_column",),
+        ("tests/cli/test_check.py::test_what_is_wrong_is_told_with_line_and_column",),
     ),
 )
 
@@ -146,7 +146,7 @@ SERVICE = (
         "worker/signals.py",
         "leave() if terminal.is_gone() else reread()",
         "reread()",
-        ("tests/test_pool.py::test_a_foreground_worker_whose_terminal_closes_finishes_its_job",),
+        ("tests/worker/test_pool.py::test_a_foreground_worker_whose_terminal_closes_finishes_its_job",),
     ),
     Mutant(
         "hangup: a reload ends a worker",
@@ -188,13 +188,13 @@ SERVICE = (
         "cli/base.py",
         "        if direct or not render.is_terminal():",
         "        if direct:",
-        ("tests/test_pager.py::test_no_pager_when_a_person_pipes_it_on",),
+        ("tests/cli/test_pager.py::test_no_pager_when_a_person_pipes_it_on",),
     ),
     Mutant(
         "pager: a reader who leaves early is an error",
         "cli/render.py",
         "            raise  # noqa: PLE0704",
         "            super().on_broken_pipe()  # noqa: PLE0704",
-        ("tests/test_pager.py::test_reader_may_leave_early",),
+        ("tests/cli/test_pager.py::test_reader_may_leave_early",),
     ),
 )

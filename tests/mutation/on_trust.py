@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from .run import Mutant
 
-_GUARD = "tests/test_guard.py::test_"
-_HISTORY = "tests/test_history.py::test_"
-_CHORES = "tests/test_chores.py::test_"
-_POOL = "tests/test_pool.py::test_"
-_ONE_ID = "tests/test_one_id.py::test_"
-_DISK = "tests/test_disk_errors.py::test_"
+_GUARD = "tests/control/test_permissions.py::test_"
+_HISTORY = "tests/job/test_history.py::test_"
+_CHORES = "tests/worker/test_maintenance.py::test_"
+_POOL = "tests/worker/test_pool.py::test_"
+_ONE_ID = "tests/storage/test_one_id.py::test_"
+_DISK = "tests/faults/test_disk_errors.py::test_"
 
 TRUST = (
     Mutant(
@@ -66,21 +66,21 @@ TRUST = (
         "storage/operator_moves.py",
         "        except sqlite3.Error as error:\n            self.index.broken",
         "        except ZeroDivisionError as error:\n            self.index.broken",
-        ("tests/test_index.py::test_damage_in_the_middle_of_an_enqueue_costs_nothing",),
+        ("tests/index/test_index.py::test_damage_in_the_middle_of_an_enqueue_costs_nothing",),
     ),
     Mutant(
         "index: anything is a row",
         "index/queries.py",
         "    if shape not in _shapes:\n",
         "    if False:\n",
-        ("tests/test_index.py::test_what_can_be_no_row_is_damage_and_ends_no_worker",),
+        ("tests/index/test_index.py::test_what_can_be_no_row_is_damage_and_ends_no_worker",),
     ),
     Mutant(
         "index: anything is a moment",
         "index/queries.py",
         "None if found[1] is None else _number(found[1])",
         "found[1]",
-        ("tests/test_index.py::test_a_moment_that_is_none_is_damage",),
+        ("tests/index/test_index.py::test_a_moment_that_is_none_is_damage",),
     ),
     Mutant(
         "stop: the name is enough",

@@ -17,7 +17,7 @@ from queuectl.errors import InvalidJob
 from queuectl.job import record
 from queuectl.storage import dropped_file
 
-EXAMPLE = Path(__file__).parent.parent / "spool_example"
+EXAMPLE = Path(__file__).parents[2] / "spool_example"
 NO_JOB = EXAMPLE / "dead" / "half-written.json"
 JOBS = sorted(path for path in EXAMPLE.glob("*/*.json") if path != NO_JOB)
 WRITTEN_BY_QUEUECTL = [path for path in JOBS if path.parent.name in {"done", "dead"}]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Run = Callable[..., str]
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from terminal import in_a_terminal
 
 from queuectl import Spool
 from queuectl.layout import Layout
@@ -327,27 +328,6 @@ def test_workers_in_the_foreground_leave_with_their_terminal(spool_dir: Path) ->
     worker.communicate(timeout=20)
     wait_until(lambda: living(spool_dir) == {})
     assert where_is(spool_dir, "long") == ["done"]
-
-
-IN_A_TERMINAL = (
-    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-    "signal.signal(signal.SIGHUP, signal.SIG_DFL);"  # who runs the tests may be deaf to it
-    "os.execvp(sys.argv[1], sys.argv[1:])"
-)
-
-
-def in_a_terminal(command: str) -> tuple[subprocess.Popen[bytes], int]:
-    """Run a shell command in a terminal of its own; closing the descriptor hangs up."""
-    master, slave = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", IN_A_TERMINAL, "sh", "-c", command],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-    )
-    os.close(slave)
-    return process, master
 
 
 def test_background_workers_outlive_the_terminal(spool_dir: Path, workers: Cli) -> None:

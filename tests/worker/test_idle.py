@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from test_still import CHANGES
+from spool_changes import CHANGES
 
 from queuectl import Spool, Worker
 from queuectl.control import permissions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from spool_changes import CHANGES
 
 from queuectl import Spool, Worker
 from queuectl.control import permissions
@@ -20,7 +20,7 @@ from queuectl.worker.idle_check import Stillness
 from support import drop, finished, load, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -35,22 +35,6 @@ def stillness(spool: Path) -> Stillness:
     layout = Layout(spool)
     watched = permissions.Watch(layout)
     return Stillness(layout, watched.above, watched.within)
-
-
-CHANGES: dict[str, Callable[[Path], object]] = {
-    "a drop": lambda spool: drop(spool, "job", command="true"),
-    "given up by hand": lambda spool: (spool / "dead" / "job.json").touch(),
-    "a claim": lambda spool: (spool / "processing" / "worker-7" / "job.json").touch(),
-    "another worker": lambda spool: (spool / "processing" / "worker-8").mkdir(),
-    "a note": lambda spool: (spool / "data" / "workers" / "worker-7.stop").touch(),
-    "settings": lambda spool: (spool / "config.yaml").write_text("timeout: 5\n"),
-    "paused": lambda spool: (spool / "paused").touch(),
-    "opened": lambda spool: (spool / "done").chmod(0o770),
-    "opened above": lambda spool: spool.parent.chmod(0o777),
-    "another index": lambda spool: os.replace(spool / "data" / "copy", spool / "data" / "queuectl.db"),
-    "a row": lambda spool: Spool(spool).enqueue("true"),
-    "pending moved away": lambda spool: os.renames(spool / "pending", spool / "away" / "pending"),
-}
 
 
 @pytest.mark.parametrize("how", CHANGES)

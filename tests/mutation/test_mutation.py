@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+
 from mutation.run import REAPER, TOP, mutate, try_all
 from mutation.table import MUTANTS
 

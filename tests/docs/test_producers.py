@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
-FOLDER = Path(__file__).parent.parent / "spool_example" / "producers"
+FOLDER = Path(__file__).parents[2] / "spool_example" / "producers"
 PRODUCERS = {
     "producer.sh": ["sh"],
     "producer.py": [sys.executable, "-I", "-S", "-W", "error"],

@@ -22,7 +22,7 @@ from queuectl.layout import Layout
 
 from support import wait_until
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from terminal import in_a_terminal
 
 from queuectl import Spool, Worker
 
@@ -172,9 +173,6 @@ def test_hup_to_the_foreground_reaches_all_its_workers(spool_dir: Path) -> None:
 
 def test_nohup_keeps_a_worker_through_the_end_of_its_terminal(spool_dir: Path, cli: Cli) -> None:
     """Who was started deaf to HUP does not leave with the terminal; it reads its settings all the same."""
-    sys.path.insert(0, os.path.dirname(__file__))
-    from test_pool import in_a_terminal
-
     command = f"{sys.executable} -m queuectl worker start --foreground"
     shell, terminal = in_a_terminal(f"nohup {command} > $HOME/out 2>&1 & while :; do sleep 1; done")
     (info,) = wait_until(Spool(spool_dir).workers)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Type = Callable[..., str]
 
-TOP = Path(__file__).parent.parent
+TOP = Path(__file__).parents[2]
 GENERATED = r"[0-9]{8}T[0-9]{6}-[0-9a-z]{8}"
 
 

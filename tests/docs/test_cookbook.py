@@ -16,7 +16,7 @@ from queuectl import Spool
 
 from support import end_workers, wait_until
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 COOKBOOK = README.partition("\n## Cookbook\n")[2].partition("\n## ")[0]
 RECIPES = dict(re.findall(r"^### (.+)\n((?s:.*?))(?=^### |\Z)", COOKBOOK, flags=re.MULTILINE))
 CRON_LINE = re.compile(r"^((?:[\d*/,-]+ +){4}[\d*/,-]+) +(\S.*)$", flags=re.MULTILINE)

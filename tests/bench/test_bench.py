@@ -13,7 +13,7 @@ import pytest
 
 import support
 
-TOP = Path(__file__).parent.parent
+TOP = Path(__file__).parents[2]
 ROWS = {
     "drain": 12,
     "sleepers": 2,
