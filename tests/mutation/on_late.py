@@ -57,8 +57,8 @@ LATE = (
     _mutant(
         "a dead worker's cancel is forgotten",
         "storage/recovery.py",
-        "    if not over and seat.is_cancelled(",
-        "    if False and seat.is_cancelled(",
+        "    if not over and registry.is_cancelled(",
+        "    if False and registry.is_cancelled(",
         "a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker[afterwards]",
     ),
     _mutant(
@@ -71,8 +71,8 @@ LATE = (
     _mutant(
         "any pause that a worker knows of will do",
         "control/pause.py",
-        "seat.look(layout, name).pause_seen == found.mark:",
-        "seat.look(layout, name).pause_seen:",
+        "registry.look(layout, name).pause_seen == found.mark:",
+        "registry.look(layout, name).pause_seen:",
         "a_worker_that_knows_of_an_earlier_pause_is_waited_for",
     ),
     _mutant(
@@ -99,7 +99,7 @@ LATE = (
     _mutant(
         "what nobody can read is deleted",
         "storage/power_loss.py",
-        "                aside.put(layout, path, why, inode=status.st_ino, now=time.time())",
+        "                quarantine.put(layout, path, why, inode=status.st_ino, now=time.time())",
         "                os.unlink(path)",
         "a_file_under_the_name_of_a_running_job_outlives_the_index[rubbish-data/]",
     ),
