@@ -101,6 +101,18 @@ class Job:
         """How often it has run in its whole life, however it ended; the history keeps the first and the last."""
         return len(self.history) + self.history_left_out
 
+    @property
+    def next_run(self) -> int:
+        """The number of the run that is under way, or comes next; counted from 1 over the job's whole life."""
+        return len(self.history) + self.history_left_out + 1
+
+    def run_mark(self, run: int) -> str:
+        """Return what distinguishes a run from all others: its number and the job's creation time in microseconds.
+
+        A job that was deleted and enqueued again under the same id is another job.
+        """
+        return f"{run}.{times.micros(self.created_at or 0)}"
+
     def add_run(self, entry: dict[str, Any]) -> None:
         """Add a run to the history, and leave one out of its middle when it has grown long."""
         self.history.append(entry)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from queuectl.control import run_lock
 from queuectl.executor.local import Attempt, Ending, Outcome, tail
-from queuectl.job import retry_policy, times
+from queuectl.job import times
+from queuectl.job.outcome import decide
 from queuectl.job.redact import one_line
 from queuectl.system import files
 
@@ -240,7 +241,7 @@ def record(
         return "pending"
     if outcome.ending == Ending.CANCELLED:
         return "dead"
-    decision = retry_policy.decide(
+    decision = decide(
         job,
         succeeded=outcome.ending == Ending.SUCCEEDED,
         now=now,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .run import Mutant
 
-_RETRY = "tests/job/test_retry_policy.py::test_"
+_RETRY = "tests/job/test_outcome.py::test_"
 _EXPIRY = "tests/storage/test_expiry.py::test_"
 
 RETRIES = (
     Mutant(
         "retry: retry_on wins over give_up_on",
-        "job/retry_policy.py",
+        "job/outcome.py",
         "        if exit_code in (job.give_up_on or ()):",
         "        if exit_code in (job.give_up_on or ()) and exit_code not in (job.retry_on or ()):",
         (f"{_RETRY}exit_codes_decide_whether_it_is_tried_again",),
@@ -24,14 +24,14 @@ RETRIES = (
     ),
     Mutant(
         "retry: jitter passes the cap",
-        "job/retry_policy.py",
+        "job/outcome.py",
         "    return min(min(wait, cap / (1 + jitter)) * (1 + jitter * draw), cap)",
         "    return min(wait, cap) * (1 + jitter * draw)",
         (f"{_RETRY}jitter_lengthens_a_wait_and_never_passes_the_cap",),
     ),
     Mutant(
         "retry: all at the cap come back together",
-        "job/retry_policy.py",
+        "job/outcome.py",
         "min(wait, cap / (1 + jitter))",
         "wait",
         (f"{_RETRY}waits_at_the_cap_are_spread_too",),

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queuectl import Spool
-from queuectl.job import retry_policy, times
+from queuectl.job import times
+from queuectl.job.outcome import Decision, backoff, decide
 from queuectl.job.record import Job
 
 import support
@@ -77,7 +78,7 @@ def test_backoff_is_the_base_to_the_number_of_failures(
     base: float, failures: int, cap: float, wait: float
 ) -> None:
     """SPEC 4: base ** n seconds after the n-th failed attempt, never more than the cap, never an overflow."""
-    assert retry_policy.backoff(base, failures, cap) == wait
+    assert backoff(base, failures, cap) == wait
 
 
 @given(
@@ -93,10 +94,10 @@ def test_every_decision_is_one_that_can_be_written_down(
     now = 1_800_000_000.0
     job = Job(command="false", attempts=failures, max_retries=allowed, backoff_base=base, max_backoff=cap)
 
-    decision = retry_policy.decide(job, succeeded=False, now=now)
+    decision = decide(job, succeeded=False, now=now)
 
     if failures >= max(1, allowed):
-        assert decision == retry_policy.Decision("dead")
+        assert decision == Decision("dead")
     else:
         assert decision.state == "failed"
         assert decision.retry_at is not None

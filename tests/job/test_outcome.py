@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queuectl import InvalidJob, Spool
-from queuectl.job import retry_policy, times
+from queuectl.job import times
+from queuectl.job.outcome import Decision, backoff, decide
 from queuectl.job.record import Job
 
 import support
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 NOW = 1_800_000_000.0
 
 
-def failed(exit_code: int | None, **fields: Any) -> retry_policy.Decision:
+def failed(exit_code: int | None, **fields: Any) -> Decision:
     """What is decided after the first of three attempts."""
     job = Job(
         **{"command": "x", "attempts": 1, "max_retries": 3, "backoff_base": 2, "max_backoff": 60, **fields}
     )
-    return retry_policy.decide(job, succeeded=False, now=NOW, exit_code=exit_code)
+    return decide(job, succeeded=False, now=NOW, exit_code=exit_code)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +65,8 @@ def test_jitter_lengthens_a_wait_and_never_passes_the_cap(
     failures: int, cap: float, jitter: float, draw: float
 ) -> None:
     """Up to the share longer where the cap leaves room; where it does not, spread below the cap all the same."""
-    plain = retry_policy.backoff(2, failures, cap)
-    drawn = retry_policy.backoff(2, failures, cap, jitter, draw)
+    plain = backoff(2, failures, cap)
+    drawn = backoff(2, failures, cap, jitter, draw)
 
     assert drawn <= cap
     if plain * (1 + jitter) <= cap:
@@ -76,7 +77,7 @@ def test_jitter_lengthens_a_wait_and_never_passes_the_cap(
 
 def test_waits_at_the_cap_are_spread_too() -> None:
     """A thousand jobs that have failed long enough do not come back at one moment."""
-    waits = {retry_policy.backoff(2, 50, 600, 0.5, draw / 10) for draw in range(10)}
+    waits = {backoff(2, 50, 600, 0.5, draw / 10) for draw in range(10)}
 
     assert len(waits) == 10
     assert min(waits) == 400

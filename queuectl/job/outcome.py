@@ -1,4 +1,4 @@
-"""What follows from an attempt: a pure function of the job, how the attempt ended, the time, and a draw of luck."""
+"""How an attempt ended, and what follows for the job: pure functions of the job, the outcome, the time and a random number."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Where a job goes: state is completed, failed (and retry_at says when) or dead.
+    """The next state of a job after an attempt.
 
-    `why` says for what reason a job is given up that had attempts left.
+    Attributes:
+        state: completed, failed or dead.
+        retry_at: of a failed job: the moment of its next attempt, in epoch seconds.
+        why: why a job that had attempts left is dead.
     """
 
     state: str
@@ -27,14 +30,14 @@ _SUCCEEDED = Decision("completed")
 
 
 def backoff(base: float, failures: int, cap: float, jitter: float = 0.0, draw: float = 0.0) -> float:
-    """Seconds to wait after the n-th failed attempt: base ** n, at most cap (SPEC 4).
+    """Return the seconds to wait after the n-th failed attempt: base ** n, at most cap (SPEC 4).
 
-    With jitter the wait is drawn from one to 1 + jitter times that. Where this would go beyond the cap, it is drawn
-    from cap / (1 + jitter) to cap: what has failed often and together must not come back together either.
+    With jitter, the wait is spread evenly from 1 to 1 + jitter times that value. Where this would exceed the cap, it is
+    spread from cap / (1 + jitter) to cap: jobs that have often failed together must not all come back together.
 
     Args:
         jitter: 0 to 1.
-        draw: from 0 to 1, what luck gave.
+        draw: a random number from 0 to 1.
     """
     try:
         wait = float(base) ** failures
@@ -46,12 +49,12 @@ def backoff(base: float, failures: int, cap: float, jitter: float = 0.0, draw: f
 def decide(
     job: Job, *, succeeded: bool, now: float, exit_code: int | None = None, draw: float = 0.0
 ) -> Decision:
-    """Decide after an attempt that counts; job.attempts includes it already.
+    """Decide what follows an attempt that counts; job.attempts includes it already.
 
     Args:
-        exit_code: with which the command ended by itself. None: by a signal, by a timeout, or it never started; what
-            retry_on and give_up_on say is about exit codes alone.
-        draw: from 0 to 1, for the jitter.
+        exit_code: the command's own exit code. None if a signal or a timeout ended it, or if it never started:
+            retry_on and give_up_on apply to exit codes only.
+        draw: a random number from 0 to 1, for the jitter.
     """
     if succeeded:
         return _SUCCEEDED
@@ -64,7 +67,7 @@ def decide(
         return Decision("dead")
     cap = 86400.0 if job.max_backoff is None else job.max_backoff
     wait = backoff(job.backoff_base or 2, job.attempts, cap, job.jitter or 0.0, draw)
-    # A cap from a file may be anything; past the last moment that can be written down the job could not be settled.
+    # A file may hold any max_backoff. A moment later than LATEST cannot be written, so the job could not be settled.
     retry_at = min(now + wait, times.LATEST)
     if job.expires_at is not None and retry_at > job.expires_at:
         return Decision(
