@@ -19,6 +19,33 @@ _FEW_RUNS = 1000
 FOLDER_OF = {"pending": PENDING, "failed": PENDING, "processing": PROCESSING, "completed": DONE, "dead": DEAD}
 
 
+_TEMPORARY_PREFIXES = (".", "~", "#", "$", "_rsync")
+_TEMPORARY_SUFFIXES = (".tmp", ".part", ".partial", ".crdownload", ".swp", ".swx", "~", ".reason")
+
+
+def is_job_name(name: str) -> bool:
+    """Whether a file of this name in a state folder can be a job.
+
+    Editors, rsync, browsers and sync tools mark an unfinished file by a leading dot, ~, # or $, or by another ending
+    than .json. The conflict copies of Syncthing and Dropbox are second versions of a job, not jobs.
+    """
+    if not name.lower().endswith(".json") or name.startswith(_TEMPORARY_PREFIXES) or not is_utf8(name):
+        return False
+    return ".sync-conflict-" not in name and "conflicted copy" not in name
+
+
+def is_misnamed(name: str) -> bool:
+    """Whether a file of this name is neither a job nor a temporary file: somebody may wait for it to run."""
+    if is_job_name(name) or name.startswith(_TEMPORARY_PREFIXES):
+        return False
+    return not name.lower().endswith(_TEMPORARY_SUFFIXES)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name is valid UTF-8. The index cannot store any other, so such files are left where they are."""
+    return name.isascii() or not any("\udc80" <= character <= "\udcff" for character in name)
+
+
 def default_root() -> str:
     """The spool that is meant when nobody names one: $QUEUECTL_SPOOL, else ~/.queuectl."""
     named = os.environ.get("QUEUECTL_SPOOL")

@@ -350,11 +350,11 @@ class Questions:
 
     def _overlooked(self) -> builtins.list[str]:
         """What lies in pending/ under names that no job can have; looked for among the first few files."""
-        from queuectl.storage.dropped_file import looks_meant
+        from queuectl.layout import is_misnamed
 
         try:
             with os.scandir(self.layout.pending) as entries:
-                names = [entry.name for entry in islice(entries, _LOOKED_AT) if looks_meant(entry.name)]
+                names = [entry.name for entry in islice(entries, _LOOKED_AT) if is_misnamed(entry.name)]
         except OSError:
             return []
         return sorted(names)

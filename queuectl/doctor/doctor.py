@@ -21,7 +21,7 @@ from queuectl.doctor.job_files import Census
 from queuectl.errors import InvalidJob, QueuectlError
 from queuectl.index.index import Index
 from queuectl.index.row import RENEWED, ready_key
-from queuectl.intake.reconcile import Intake
+from queuectl.intake.reconcile import Intake, mirror_claims
 from queuectl.job import record as jobs
 from queuectl.job.fields import STATES, WAITING
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
@@ -201,7 +201,7 @@ def fresh_index(case: Case) -> Index:
     index = Index(":memory:", layout.root, boot_id())
     index.open()
     intake = Intake(layout, index, _Onlooker(layout, index, case.now), lambda: case.settings)
-    claims.mirror(layout, index, case.now())
+    mirror_claims(layout, index, case.now())
     for place in (DONE, DEAD, PENDING):
         for _ in intake.scan(place):
             continue

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from queuectl.doctor.finding import STALE, Finding
 from queuectl.errors import InvalidJob
+from queuectl.intake.dropped_file import explanation
 from queuectl.job import ids
 from queuectl.job import record as jobs
-from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
+from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_job_name, is_misnamed
 from queuectl.storage import quarantine
-from queuectl.storage.dropped_file import explanation, is_job_name, looks_meant
 from queuectl.system import files
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Census:
             status = os.lstat(self._case.within(place, name))
             # A day and a half for what may be a temporary file of anybody's, none for a job under a wrong name.
             age = self._case.now() - _touched(status)
-            if name in _PLACEHOLDERS or (age < STALE and not (place == PENDING and looks_meant(name))):
+            if name in _PLACEHOLDERS or (age < STALE and not (place == PENDING and is_misnamed(name))):
                 return
             kind = "a file" if stat.S_ISREG(status.st_mode) else files.kind_of(status.st_mode)
             yield Finding(

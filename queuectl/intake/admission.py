@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, cast
 import orjson
 
 from queuectl.index.row import RENEWED, accept_as_indexed, invalid_row, is_file_of
+from queuectl.intake.dropped_file import explanation
 from queuectl.job import ids
 from queuectl.layout import DEAD, PENDING
 from queuectl.storage import claims
-from queuectl.storage.dropped_file import explanation
 
 if TYPE_CHECKING:
     from queuectl.index.index import Index
     from queuectl.index.row import Row
+    from queuectl.intake.dropped_file import Found
     from queuectl.intake.reader import Reader
     from queuectl.job.record import Job
     from queuectl.layout import Layout
-    from queuectl.storage.dropped_file import Found
     from queuectl.storage.mover import Mover
 
 UNFINISHED = object()

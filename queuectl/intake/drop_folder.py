@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from queuectl.control import permissions
 from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, SpoolError
+from queuectl.intake.dropped_file import Found, read_foreign
 from queuectl.job import ids
 from queuectl.job import record as jobs
 from queuectl.job.redact import one_line
 from queuectl.job.times import micros
-from queuectl.layout import FOLDERS
-from queuectl.storage.dropped_file import Found, is_job_name, read_foreign
+from queuectl.layout import FOLDERS, is_job_name
 from queuectl.storage.prepare import Prepared
 from queuectl.system import files
 

@@ -12,11 +12,11 @@ from queuectl.config.settings import Settings
 from queuectl.index.index import values_of
 from queuectl.index.queries import COLUMNS
 from queuectl.index.row import Row, row_of, state_in
+from queuectl.intake.dropped_file import Found, bears, explanation, read_foreign
 from queuectl.intake.row_cache import Alike
 from queuectl.job import ids
 from queuectl.job import record as jobs
 from queuectl.layout import DEAD, PENDING
-from queuectl.storage.dropped_file import Found, bears, explanation, read_foreign
 from queuectl.system import files
 
 if TYPE_CHECKING:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl._dataclasses import dataclass
 from queuectl.errors import SpoolError
+from queuectl.index.row import row_of
 from queuectl.intake.admission import UNFINISHED, Admission
+from queuectl.intake.dropped_file import read_foreign
 from queuectl.intake.reader import Reader
 from queuectl.job.times import micros
-from queuectl.layout import DEAD, DONE, PENDING
+from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_job_name
 from queuectl.storage import claims, power_loss
-from queuectl.storage.dropped_file import is_job_name
 from queuectl.system import files
 from queuectl.system.fork import in_two
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from queuectl.index.row import Row
     from queuectl.layout import Layout
     from queuectl.storage.mover import Mover
+
+_ALL = 1 << 30
 
 CHUNK = 500
 """Names compared, and files taken in, per transaction of a worker: some 20 ms, in which no other can claim."""
@@ -112,7 +115,7 @@ class Intake:
         if not self.index.open():
             self.rebuild()
             return
-        claims.mirror(self.layout, self.index, self.mover.now())
+        mirror_claims(self.layout, self.index, self.mover.now())
         for place in _ORDER:
             if not self.index.agrees(place, time.time_ns()):
                 self._scan_all(place)
@@ -134,7 +137,7 @@ class Intake:
             if not trusted and self.index.open():
                 return sum(self.index.counts().values())  # another process has just done it
             self.index.forget_all()
-            claims.mirror(self.layout, self.index, self.mover.now())
+            mirror_claims(self.layout, self.index, self.mover.now())
             for place in _ORDER:
                 self._scan_all(place)
             self.index.finish_rebuild()
@@ -325,3 +328,41 @@ class Intake:
                             self._admission.drop_reason(name)
             after = page[-1][1]
             yield
+
+
+def mirror_claims(layout: Layout, index: Index, now: float) -> None:
+    """Make the index agree with the workers' folders. They hold a job each, so they are simply read."""
+    here = {f"{PROCESSING}/{worker}": set(names) for worker, names in claims.by_worker(layout).items()}
+    known: dict[str, set[str]] = {place: set() for place in here} | {
+        place: {name for _, name in index.all_at(place, "", _ALL)} for place in index.claim_places()
+    }
+    for place, names in known.items():
+        for name in here.get(place, set()) - names:
+            _add(layout, index, place, name, now)
+        for name in names - here.get(place, set()):
+            if os.path.lexists(os.path.join(layout.root, place, name)):
+                continue  # claimed since the folder was listed
+            with index.write():
+                index.drop_if_at(name.removesuffix(".json"), place, name)
+
+
+def _add(layout: Layout, index: Index, place: str, name: str, now: float) -> None:
+    found = read_foreign(os.path.join(layout.root, place, name), micros(now), 0)
+    if found.job is None or found.status is None:
+        return
+    found.job.id = name.removesuffix(".json")
+    if found.job.state in ("completed", "dead"):
+        found.job.renew(found.arrived / 1e6)  # put back by hand, and claimed as it was
+    found.job.worker = place.rpartition("/")[2]
+    row = row_of(
+        found.job, place, name, found.status, state="processing", arrived=found.arrived, now=micros(now)
+    )
+    with index.write():
+        old = index.get(row.id)
+        # A copy left behind by a crash in mid-settle does not hide where the job really is.
+        if old is None or not _exists(layout, old):
+            index.put(row)
+
+
+def _exists(layout: Layout, row: Row) -> bool:
+    return os.path.lexists(os.path.join(layout.root, row.place, row.name))

@@ -11,8 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from queuectl.layout import PENDING
-from queuectl.storage.dropped_file import is_job_name
+from queuectl.layout import PENDING, is_job_name
 from queuectl.system.locks import Lock, is_held
 from queuectl.system.watcher import STORM
 from queuectl.worker.burst import Storm

@@ -15,7 +15,6 @@ from queuectl import layout
 from queuectl.config import settings
 from queuectl.errors import InvalidJob
 from queuectl.job import record
-from queuectl.storage import dropped_file
 
 EXAMPLE = Path(__file__).parents[2] / "spool_example"
 NO_JOB = EXAMPLE / "dead" / "half-written.json"
@@ -113,8 +112,8 @@ def test_names_that_the_readme_calls_ignored_are_ignored() -> None:
     )
 
     assert len(listed) > 6
-    assert [name for name in listed if dropped_file.is_job_name(name)] == []
-    assert dropped_file.is_job_name("job.json")
+    assert [name for name in listed if layout.is_job_name(name)] == []
+    assert layout.is_job_name("job.json")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import pytest
 from queuectl import Spool, Worker
 from queuectl.control import pause, pause_file, registry, run_lock
 from queuectl.executor.local import Ending, Outcome
+from queuectl.intake import reconcile
 from queuectl.job.record import Job
 from queuectl.layout import Layout
 from queuectl.storage import attempt, claims, power_loss, quarantine
@@ -293,6 +294,7 @@ from queuectl.worker import pool; from queuectl.storage import file_pool as spar
 from queuectl.job.record import Job
 from queuectl.layout import Layout
 from queuectl.executor.local import Ending, Outcome
+from queuectl.intake import reconcile
 real = spares.Spares.hold
 def hold(self, *args, **options):
     real(self, *args, **options)
@@ -533,7 +535,7 @@ def test_a_job_claimed_during_a_look_is_still_there(
     assert spool._mover.claim(spool.row("a"), taken.name)
     with monkeypatch.context() as patch:
         patch.setattr(claims, "by_worker", lambda _: {})
-        claims.mirror(spool.layout, spool._index, 0.0)
+        reconcile.mirror_claims(spool.layout, spool._index, 0.0)
 
     found = spool._index.get("a")
     assert found is not None

@@ -19,9 +19,8 @@ import pytest
 from queuectl import Spool
 from queuectl.config import settings as config
 from queuectl.errors import ConfigError
-from queuectl.intake import drop_folder
+from queuectl.intake import drop_folder, dropped_file
 from queuectl.layout import Layout
-from queuectl.storage import dropped_file
 
 from support import drain, drop, end_workers, finished, load, wait_until, where_is
 

@@ -16,7 +16,8 @@ import pytest
 
 from queuectl import Spool
 from queuectl.intake import reconcile
-from queuectl.storage.dropped_file import is_job_name, read_foreign
+from queuectl.intake.dropped_file import read_foreign
+from queuectl.layout import is_job_name
 from queuectl.system import files
 
 import support

@@ -19,7 +19,7 @@ from queuectl.intake.reader import Reader
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from queuectl.storage.dropped_file import Found
+    from queuectl.intake.dropped_file import Found
 
 NOW = 4_000_000_000_000_000
 ODD: tuple[Any, ...] = (

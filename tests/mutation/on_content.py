@@ -286,14 +286,14 @@ INTAKE = (
     ),
     Mutant(
         "half-written: a writer is not noticed",
-        "storage/dropped_file.py",
+        "intake/dropped_file.py",
         "if status is None or leases.open_for_writing_elsewhere(path):",
         "if status is None:",
         ("tests/intake/test_reconcile.py::test_a_half_written_file_is_never_taken",),
     ),
     Mutant(
         "half-written: no time to settle",
-        "storage/dropped_file.py",
+        "intake/dropped_file.py",
         "return abs(now - changed // 1000) < settle_time * 1e6",
         "return False",
         (
@@ -302,7 +302,7 @@ INTAKE = (
     ),
     Mutant(
         "half-written: a clock set back",
-        "storage/dropped_file.py",
+        "intake/dropped_file.py",
         "return abs(now - changed // 1000)",
         "return (now - changed // 1000)",
         (
@@ -311,7 +311,7 @@ INTAKE = (
     ),
     Mutant(
         "half-written: a fault of the disk buries",
-        "storage/dropped_file.py",
+        "intake/dropped_file.py",
         "        found.gone = True  # a passing",
         "        pass  # a passing",
         ("tests/intake/test_reconcile.py::test_a_fault_of_the_disk_buries_nothing_and_is_looked_at_again",),
@@ -353,7 +353,7 @@ INTAKE = (
     ),
     Mutant(
         "hostile: a new job may be of any size",
-        "storage/dropped_file.py",
+        "intake/dropped_file.py",
         "        if size > jobs.SIZE_LIMIT:\n",
         "        if False:\n",
         (f"{_BOUNDS}a_job_above_the_limit_is_refused",),
@@ -374,7 +374,7 @@ INTAKE = (
     ),
     Mutant(
         "strangers: their files are taken in",
-        "storage/dropped_file.py",
+        "intake/dropped_file.py",
         "        if not strangers and files.is_strangers(found.status):\n",
         "        if False:\n",
         (f"{_GUARD}a_file_of_a_stranger_is_not_run",),

@@ -98,7 +98,7 @@ TRUST = (
     ),
     Mutant(
         "read: refused once is refused for good",
-        "storage/dropped_file.py",
+        "intake/dropped_file.py",
         "isinstance(error, PermissionError) and not os.access(path, os.R_OK)",
         "isinstance(error, PermissionError)",
         (f"{_DISK}a_file_that_could_not_be_read_once_is_not_given_up",),

@@ -1,4 +1,4 @@
-"""Files as strangers leave them: which names can be jobs, what one holds, and whether it is complete."""
+"""A file that queuectl did not write: what it holds, and whether it is complete."""
 
 from __future__ import annotations
 
@@ -15,34 +15,6 @@ if TYPE_CHECKING:
 
 _SURELY_FAIR = jobs.SIZE_LIMIT // 64
 """Bytes of a file that stays below the limit however it is indented."""
-
-
-def is_job_name(name: str) -> bool:
-    """Whether a name in a state folder can be a job's.
-
-    Editors, rsync, browsers and sync tools mark what is not finished by a leading dot, ~, # or $, or by an ending
-    other than .json; Syncthing's and Dropbox's conflict copies are second versions of a job, never a job.
-    """
-    if not name.lower().endswith(".json") or name.startswith((".", "~", "#", "$", "_rsync")):
-        return False
-    if not is_text(name):
-        return False
-    return ".sync-conflict-" not in name and "conflicted copy" not in name
-
-
-_UNFINISHED_ENDINGS = (".tmp", ".part", ".partial", ".crdownload", ".swp", ".swx", "~", ".reason")
-
-
-def looks_meant(name: str) -> bool:
-    """Whether a name that can be no job's is not that of a temporary file either: somebody may wait for it to run."""
-    if is_job_name(name) or name.startswith((".", "~", "#", "$", "_rsync")):
-        return False
-    return not name.lower().endswith(_UNFINISHED_ENDINGS)
-
-
-def is_text(name: str) -> bool:
-    """Whether a name is UTF-8. The index can hold no other, so what is called otherwise is left where it lies."""
-    return name.isascii() or not any("\udc80" <= character <= "\udcff" for character in name)
 
 
 class Found:
