@@ -26,7 +26,7 @@ import psutil
 from queuectl import Spool, Worker
 from queuectl.control import registry
 from queuectl.index import database
-from queuectl.storage import attempt, file_pool, power_loss, recovery
+from queuectl.storage import file_pool, power_loss, recovery
 from queuectl.system import files
 from queuectl.worker import pool
 

@@ -24,12 +24,13 @@ boot.boot_id = lambda: _BOOT[0]  # before the rooms that take it over by name ar
 
 from queuectl import Spool, Worker, cli  # noqa: E402
 from queuectl.errors import SpoolError  # noqa: E402
-from queuectl.executor.local import Ending, LocalRunner, Outcome  # noqa: E402
+from queuectl.executor.local import LocalRunner  # noqa: E402
+from queuectl.job.outcome import Ending, Outcome  # noqa: E402
 from queuectl.storage import file_pool  # noqa: E402
 from queuectl.worker import prefetch  # noqa: E402
 
 if TYPE_CHECKING:
-    from queuectl.executor.local import Attempt, Running
+    from queuectl.executor.base import Attempt, Running
 
 _ANY_TRACER = 0x59616D61, ctypes.c_ulong(-1)
 """PR_SET_PTRACER, PR_SET_PTRACER_ANY: strace is not our parent."""

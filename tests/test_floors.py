@@ -25,14 +25,14 @@ FLOORS = {
     "config": 2,
     "index": 2,
     "control": 2,
-    "executor": 2,
-    "storage": 3,
-    "intake": 4,
-    "worker": 5,
-    "api": 5,
-    "doctor": 5,
-    "cli": 6,
-    "__main__": 7,
+    "executor": 4,
+    "storage": 4,
+    "intake": 5,
+    "worker": 6,
+    "api": 6,
+    "doctor": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 """Package, or module of the top level, to its floor. It may import what stands lower, and nothing beside it."""
 

@@ -96,15 +96,15 @@ class Reports(Questions):
         Raises:
             JobNotFound: there is no such job.
         """
-        from queuectl.executor import output
+        from queuectl.storage import job_logs
 
         for _ in range(_LOOKS):
             path = self.output(job_id, run=run, stream=stream)
             if path is None:
                 break
             # Moved to logs/ this very moment, or deleted by hand.
-            with suppress(FileNotFoundError), output.opened(path) as file:
-                file.seek(output.last_lines(file, lines))
+            with suppress(FileNotFoundError), job_logs.opened(path) as file:
+                file.seek(job_logs.last_lines(file, lines))
                 text = file.read().decode("utf-8", "replace")
                 # While a job runs the file is its worker's, and the next job's output soon lands in there.
                 if self.output(job_id, run=run, stream=stream) == path:

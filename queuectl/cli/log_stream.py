@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING, TextIO
 
 from queuectl.cli import render
-from queuectl.executor import output
 from queuectl.layout import PACKED
+from queuectl.storage import job_logs
 
 if TYPE_CHECKING:
     from queuectl.api.spool import Spool
@@ -64,7 +64,7 @@ class Tail:
         try:
             with open(path, "rb") as file:
                 if self._lines is not None:
-                    start = output.last_lines(file, self._lines)
+                    start = job_logs.last_lines(file, self._lines)
                 else:
                     start = min(self._done, os.fstat(file.fileno()).st_size)
                 file.seek(start)
@@ -75,8 +75,8 @@ class Tail:
     def _pass_on_packed(self, path: str) -> None:
         """All of it in one go: the run is long over, and each look would unpack it anew."""
         try:
-            with output.opened(path) as file:
-                file.seek(self._done if self._lines is None else output.last_lines(file, self._lines))
+            with job_logs.opened(path) as file:
+                file.seek(self._done if self._lines is None else job_logs.last_lines(file, self._lines))
                 while data := file.read(CHUNK):
                     self._sink.write(data)
                 self._done, self._lines = file.tell(), None

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from queuectl.errors import SpoolError
-from queuectl.job.times import micros
 from queuectl.system import files
 from queuectl.system.locks import Lock
 
@@ -96,12 +95,14 @@ def line(job: Job, run: str, finished_at: float, duration: float) -> str:
     return f"{job.id} {run} {job.started_at!r} {finished_at!r} {duration!r}\n"
 
 
-def mark(job: Job, run: int) -> str:
-    """What tells a run from all others: its number over the job's whole life, and the moment of the job's making.
-
-    A job deleted and queued again under its id is another job.
-    """
-    return f"{run}.{micros(job.created_at or 0)}"
+def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:
+    """The variables that tell this run's processes from all others on the machine."""
+    return {
+        "QUEUECTL_SPOOL": layout.root,
+        "QUEUECTL_JOB_ID": job.id or "",
+        "QUEUECTL_WORKER": worker,
+        "QUEUECTL_RUN": job.run_mark(job.next_run),
+    }
 
 
 def read(layout: Layout, worker: str) -> Signature | None:

@@ -6,138 +6,27 @@ child that keeps it open holds nobody up.
 
 from __future__ import annotations
 
-import enum
 import errno
 import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from queuectl.executor.output import Outputs, cut, open_for_job, tail
+from queuectl.executor.output import Outputs, cut, open_for_job
 from queuectl.executor.spawn import CAN_SPAWN_FAST, Child, fast_spawn, spawn
 from queuectl.job import times
-from queuectl.system.process_tree import TreeEnd, end_holders, end_tree, group_exists, open_pidfd, tree_of
+from queuectl.job.outcome import Ending, Outcome
+from queuectl.system.process_tree import TreeEnd, group_exists, open_pidfd, tree_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = [
-    "Attempt",
-    "Ending",
-    "LocalRunner",
-    "Outcome",
-    "Runner",
-    "Running",
-    "end_holders",
-    "end_tree",
-    "tail",
-    "tree_of",
-]
+    from queuectl.executor.base import Attempt, Running
 
 _LONGEST_WAIT = 86400.0
 _BLIND_PAUSE = 0.02  # seconds between looks where no descriptor tells of a child's end
 _FIRST_OUTPUT_LOOK = 0.05
 _LAST_OUTPUT_LOOK = 0.5
 _CRASHES = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE")
-
-
-@dataclass(slots=True)
-class Attempt:
-    """What to run, and within which bounds.
-
-    Attributes:
-        command: text runs in the shell, a list is executed without one.
-        cwd: the folder it runs in.
-        env: its complete environment.
-        timeout: seconds it may take; 0 = no end.
-        grace: seconds between TERM and KILL when it is ended.
-        stdout, stderr: files that take its output; emptied first, made 0600 if missing.
-        lock_fd: a descriptor that its processes inherit (the run lock), or None.
-        marks: the variables in env that tell this run's processes from all others.
-        log_limit: bytes that each of the two files keeps; 0 = no limit.
-    """
-
-    command: str | list[str]
-    cwd: str
-    env: Mapping[str, str]
-    timeout: float
-    grace: float
-    stdout: str
-    stderr: str
-    lock_fd: int | None
-    marks: Mapping[str, str]
-    log_limit: int
-
-
-class Ending(enum.StrEnum):
-    """How an attempt came to its end."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    SIGNALLED = "signalled"
-    TIMED_OUT = "timed_out"
-    NOT_STARTED = "not_started"
-    STOPPED = "stopped"
-    CANCELLED = "cancelled"
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of an attempt.
-
-    Attributes:
-        exit_code: of the first process, 128 + n after signal n; None when it never ran or nobody knows.
-        error: one line for people, None after a success.
-        duration: seconds by the monotonic clock.
-        leftovers: processes of the run that are alive still: background children after a normal end, which
-            are left alone, or what even KILL could not reach. They may go on writing into the output files,
-            so those must not be used for another run.
-        printed: bytes in the two output files; None when they have to be looked at.
-    """
-
-    ending: Ending
-    exit_code: int | None
-    error: str | None
-    duration: float
-    leftovers: int = 0
-    printed: tuple[int, int] | None = None
-
-
-class Running(Protocol):
-    """An attempt under way. Not for use by more than one thread."""
-
-    pid: int
-
-    def wait_fd(self) -> int | None:
-        """A descriptor that becomes readable when poll() has something to see. Ask anew before every wait.
-
-        None: there is none, at least now; next_look() alone says when.
-        """
-
-    def next_look(self) -> float | None:
-        """The monotonic moment at which poll() is due at the latest. None: only wait_fd() matters."""
-
-    def poll(self) -> Outcome | None:
-        """See how it stands, and do what is due: timeout, TERM, KILL. Never blocks. An outcome once it is over."""
-
-    def cancel(self, ending: Ending, *, now: bool = False) -> None:
-        """Begin to end it; the first reason given stays. With now the grace time is over. Does nothing after its end."""
-
-    def close(self) -> None:
-        """Give back descriptors. Ends no process."""
-
-
-class Runner(Protocol):
-    """What starts attempts: this machine, or another engine."""
-
-    def start(self, attempt: Attempt) -> Running | Outcome:
-        """Start it, or say in an outcome (NOT_STARTED) why the command cannot start.
-
-        Raises:
-            SpoolError: the output files cannot be made, which is not the job's fault.
-        """
 
 
 class LocalRunner:

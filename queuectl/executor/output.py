@@ -8,12 +8,6 @@ from contextlib import suppress
 from queuectl.errors import SpoolError
 from queuectl.system import files, leases
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from gzip import GzipFile
-    from typing import BinaryIO
-
-_BACKWARDS = 1 << 16
 _BINARY = getattr(os, "O_BINARY", 0)
 APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 """How a job opens its output: appended to, so that it can be cut while it is written."""
@@ -138,86 +132,3 @@ def cut(path: str, limit: int) -> int:
     finally:
         os.close(fd)
     return size
-
-
-def tail(path: str, limit: int, *, whole: str = "queuectl logs") -> str:
-    """The end of a file as text that a job file can hold: undecodable bytes and NULs are replaced.
-
-    Args:
-        limit: bytes that are kept at most; 0 = nothing.
-        whole: what to type to see everything, named in the note that stands before a cut text.
-
-    Returns:
-        the text, or "" when there is no such file.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | files.O_CLOEXEC | _BINARY)
-    except FileNotFoundError:
-        return ""
-    try:
-        size = os.fstat(fd).st_size
-        start = max(0, size - limit)
-        if start:
-            os.lseek(fd, start, os.SEEK_SET)
-        data = os.read(fd, limit) if size and limit else b""
-    finally:
-        os.close(fd)
-    # A character that the cut went through would show as rubbish at the front.
-    skip = 0
-    while start and skip < min(3, len(data)) and data[skip] & 0xC0 == 0x80:
-        skip += 1
-    text = data[skip:].decode("utf-8", "replace").replace("\0", "\ufffd")
-    return f"[… {start + skip} bytes cut; the whole: {whole}]\n{text}" if start and limit else text
-
-
-def opened(path: str) -> BinaryIO | GzipFile:
-    """Open what a run printed, compressed or not, for reading.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    if not path.endswith(".gz"):
-        return open(path, "rb")
-    import gzip
-
-    return gzip.open(path, "rb")
-
-
-def last_lines(file: BinaryIO | GzipFile, count: int) -> int:
-    """Where the last so many lines begin. A last line without a line end counts.
-
-    The end of a file is looked at first, for it may have gigabytes; a compressed one can only be read from its front.
-    """
-    if not hasattr(file, "fileobj"):
-        return _found_from_behind(file, count)
-    from collections import deque
-
-    starts: deque[int] = deque(maxlen=max(1, count))
-    at = 0
-    for line in file:
-        starts.append(at)
-        at += len(line)
-    return starts[0] if starts and count > 0 else at
-
-
-def _found_from_behind(file: BinaryIO | GzipFile, count: int) -> int:
-    at = file.seek(0, os.SEEK_END)
-    if count <= 0:
-        return at
-    wanted = count + 1
-    while at > 0:
-        size = min(at, _BACKWARDS)
-        file.seek(at - size)
-        block = file.read(size)
-        if wanted == count + 1 and not block.endswith(b"\n"):
-            wanted -= 1  # nothing ends the last line
-        at -= size
-        found = block.count(b"\n")
-        if found < wanted:
-            wanted -= found
-            continue
-        place = len(block)
-        for _ in range(wanted):
-            place = block.rfind(b"\n", 0, place)
-        return at + place + 1
-    return 0

@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+import enum
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from queuectl.job import times
+from queuectl.job.redact import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from queuectl.job.record import Job
+
+INTERRUPTED = "interrupted"
+"""The outcome, in a job's history, of a run whose worker died."""
+
+_ERROR_KEPT = 1000
+"""Characters of the error kept for each run in the history. The name of a missing program may have a million."""
+
+
+class Ending(enum.StrEnum):
+    """How an attempt came to its end."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SIGNALLED = "signalled"
+    TIMED_OUT = "timed_out"
+    NOT_STARTED = "not_started"
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of an attempt.
+
+    Attributes:
+        exit_code: of the first process, 128 + n after signal n; None when it never ran or nobody knows.
+        error: one line for people, None after a success.
+        duration: seconds by the monotonic clock.
+        leftovers: processes of the run that are alive still: background children after a normal end, which
+            are left alone, or what even KILL could not reach. They may go on writing into the output files,
+            so those must not be used for another run.
+        printed: bytes in the two output files; None when they have to be looked at.
+    """
+
+    ending: Ending
+    exit_code: int | None
+    error: str | None
+    duration: float
+    leftovers: int = 0
+    printed: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +119,120 @@ def decide(
             "dead", why=f"the next attempt would come after expires_at ({times.iso(job.expires_at)})"
         )
     return Decision("failed", retry_at)
+
+
+def chance() -> float:
+    """A number from 0 to 1 that nobody can tell beforehand, and no two processes share."""
+    return int.from_bytes(os.urandom(6), "big") / (1 << 48)
+
+
+def record(
+    job: Job,
+    outcome: Outcome,
+    *,
+    now: float,
+    default_timeout: float,
+    digest: str | None = None,
+    draw: Callable[[], float] = chance,
+) -> str:
+    """Write an attempt's outcome into the job, which knows its worker and its start; returns the new state.
+
+    Args:
+        draw: gives a number from 0 to 1, for the jitter of the next wait.
+        digest: SHA-256 of the file that was read for this run, if somebody else than queuectl wrote it: whatever
+            became of the file since, the record says which one it was that ran.
+    """
+    uncharged = outcome.ending == Ending.STOPPED
+    if not uncharged:
+        job.attempts += 1
+        job.crashes = 0
+    error = outcome.error and one_line(outcome.error)
+    if outcome.ending == Ending.TIMED_OUT and job.timeout == default_timeout:
+        error = f"{error}; this is the default limit, see: queuectl config set timeout"
+    job.finished_at = now
+    job.duration = round(outcome.duration, 6)
+    job.exit_code = outcome.exit_code
+    job.last_error = error
+    job.next_retry_at = None
+    entry = _entry(job, outcome, error, charged=not uncharged)
+    if digest:
+        entry["file_sha256"] = digest
+    job.add_run(entry)
+    if uncharged:
+        return "pending"
+    if outcome.ending == Ending.CANCELLED:
+        return "dead"
+    decision = decide(
+        job,
+        succeeded=outcome.ending == Ending.SUCCEEDED,
+        now=now,
+        exit_code=outcome.exit_code if outcome.ending == Ending.FAILED else None,
+        draw=draw() if job.jitter else 0.0,
+    )
+    if decision.why:
+        job.last_error = f"{job.last_error}; {decision.why}"
+    job.next_retry_at = decision.retry_at
+    return decision.state
+
+
+def _entry(job: Job, outcome: Outcome, error: str | None, *, charged: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "run": job.next_run,
+        "attempt": job.attempts if charged else job.attempts + 1,
+        "worker": job.worker,
+        "outcome": str(outcome.ending),
+        "started_at": times.iso(job.started_at or 0),
+        "finished_at": times.iso(job.finished_at or 0),
+        "duration": job.duration,
+        "exit_code": outcome.exit_code,
+    }
+    if error:
+        entry["error"] = error if len(error) <= _ERROR_KEPT else error[:_ERROR_KEPT] + "…"
+    return entry
+
+
+def record_cancel(job: Job, worker: str, *, now: float, ran: bool) -> None:
+    """Write down that a job was cancelled whose worker died before it could end it.
+
+    Args:
+        ran: the worker had begun it.
+    """
+    if ran:
+        _add_interrupted(job, worker, now, "Cancelled")
+    job.worker, job.last_error, job.finished_at, job.next_retry_at = worker, "Cancelled", now, None
+
+
+def _add_interrupted(job: Job, worker: str, now: float, error: str) -> None:
+    job.add_run(
+        {
+            "run": job.next_run,
+            "attempt": job.attempts + 1,
+            "worker": worker,
+            "outcome": INTERRUPTED,
+            "finished_at": times.iso(now),
+            "error": error,
+        }
+    )
+
+
+def record_crash(job: Job, worker: str, *, now: float, limit: int) -> str:
+    """Write down that a worker died with the job in hand; returns the new state.
+
+    It is no attempt, as the command is not to blame. A job that takes its workers down with it is stopped after
+    `limit` deaths in a row.
+    """
+    job.crashes += 1
+    error = f"{worker} died while running it"
+    _add_interrupted(job, worker, now, error)
+    job.worker = worker
+    if job.on_crash == "dead":
+        job.last_error = f"{error}; on_crash is dead, so it is not run again"
+    elif job.crashes >= limit:
+        job.last_error = f"Its worker died {job.crashes} times in a row while running it"
+    # It was due when it was taken. Kept, the moment would make it a failed job again wherever its file is read.
+    job.next_retry_at = None
+    if job.on_crash == "dead" or job.crashes >= limit:
+        job.finished_at = now
+        return "dead"
+    job.last_error = error
+    return "pending"

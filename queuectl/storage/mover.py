@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from queuectl.executor.local import Outcome
+    from queuectl.job.outcome import Outcome
     from queuectl.job.record import Job
     from queuectl.storage.file_pool import Spares
 

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING
 
 from queuectl.control import registry, run_lock
 from queuectl.errors import InvalidJob
-from queuectl.executor.local import Ending, Outcome, end_holders, end_tree
 from queuectl.index.row import Row, accept_as_indexed
+from queuectl.job import outcome as outcomes
 from queuectl.job import record as jobs
+from queuectl.job.outcome import Ending, Outcome
 from queuectl.job.times import micros
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
-from queuectl.storage import attempt, claims
+from queuectl.storage import claims, job_logs
 from queuectl.storage.mover import Claim
 from queuectl.storage.power_loss import is_settled, sweep
 from queuectl.system import files
 from queuectl.system.locks import Lock, is_folder_held, is_held
+from queuectl.system.process_tree import end_holders, end_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -169,10 +171,10 @@ def _free(
     claim = Claim(job, path, row)
     never_began = bool(known and known.never_began(job_id, mover.index.boot))
     over = _run_over(known, job, path, is_dated=is_dated)
-    if not over and registry.is_cancelled(layout, worker, job_id, attempt.run_number(job)):
+    if not over and registry.is_cancelled(layout, worker, job_id, job.next_run):
         if not never_began:
-            attempt.keep_output(layout, job, worker, None, limit=settings.output_limit)
-        attempt.record_cancel(job, worker, now=mover.now(), ran=not never_began)
+            job_logs.keep_output(layout, job, worker, None, limit=settings.output_limit)
+        outcomes.record_cancel(job, worker, now=mover.now(), ran=not never_began)
         mover.settle(claim, "dead")
         say(f"dead {job_id}: {job.last_error}; {worker}, which ran it, is gone")
         return True
@@ -198,8 +200,8 @@ def _run_over(
     """
     if known is None:
         return None
-    number = attempt.run_number(job)
-    over = known.over.get((job.id or "", run_lock.mark(job, number)))
+    number = job.next_run
+    over = known.over.get((job.id or "", job.run_mark(number)))
     if over is None and not is_dated:
         claimed_at = os.stat(path).st_ctime
         for (job_id, run), one in known.over.items():
@@ -219,12 +221,12 @@ def _outcome(
     """Write into a job what became of its run; returns its new state, and what to say."""
     if over:
         job.worker, job.started_at = worker, over.started_at
-        attempt.recall_output(layout, job, limit=settings.output_limit)
+        job_logs.recall_output(layout, job, limit=settings.output_limit)
         outcome = Outcome(Ending.SUCCEEDED, 0, None, over.duration)
-        state = attempt.record(job, outcome, now=over.finished_at, settings=settings)
+        state = outcomes.record(job, outcome, now=over.finished_at, default_timeout=settings.timeout)
         return state, f"{state} {job.id}: {worker} had run it, and died before it was put away"
-    attempt.keep_output(layout, job, worker, None, limit=settings.output_limit)
-    state = attempt.record_crash(job, worker, now=mover.now(), limit=settings.crash_limit)
+    job_logs.keep_output(layout, job, worker, None, limit=settings.output_limit)
+    state = outcomes.record_crash(job, worker, now=mover.now(), limit=settings.crash_limit)
     return state, f"took back {job.id}: {job.last_error}"
 
 
@@ -234,10 +236,10 @@ def end_run(layout: Layout, job: Job, worker: str, signed: run_lock.Signature | 
     A process that has cleared its environment is not found by its marks, but it still holds the run lock.
     """
     lock = layout.worker_file(worker, "run")
-    marks = attempt.marks(layout, job, worker)
+    marks = run_lock.marks(layout, job, worker)
     if signed is not None:
         # The lock of another run: this one had not begun, and whoever holds the lock may go on with it.
-        if signed.job_id != job.id or signed.run.partition(".")[0] != str(attempt.run_number(job)):
+        if signed.job_id != job.id or signed.run.partition(".")[0] != str(job.next_run):
             return True
         marks["QUEUECTL_RUN"] = signed.run
     return end_tree(marks, None, _GRACE) and end_holders(lock, _GRACE) and not is_held(lock)

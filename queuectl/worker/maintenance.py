@@ -211,13 +211,13 @@ class Chores:
         if age is None:
             self._packing = None
             return
-        from queuectl.storage import log_compression
+        from queuectl.storage import job_logs
 
         steps, self._packing = self._packing, None
         if steps is None and self._is_our_turn("packed logs", SWEEP):
-            steps = log_compression.pack(self._layout, self._now() - age)
+            steps = job_logs.pack(self._layout, self._now() - age)
         # Only what ended well goes on: trouble with the disk ends it, for this time.
-        if steps is not None and not log_compression.go_on(steps, SLICE):
+        if steps is not None and not job_logs.go_on(steps, SLICE):
             self._packing = steps
 
 

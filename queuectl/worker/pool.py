@@ -16,10 +16,10 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from queuectl.config.settings import Settings
 from queuectl.control import registry
 from queuectl.errors import QueuectlError, WorkerError
+from queuectl.executor.base import clean_environment
 from queuectl.executor.local import LocalRunner
 from queuectl.job import times
 from queuectl.job.redact import one_line
-from queuectl.storage.attempt import clean_environment
 from queuectl.system import files
 from queuectl.system.locks import Identity, is_held
 from queuectl.worker import signals

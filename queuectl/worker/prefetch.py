@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from queuectl.control import registry, run_lock
 from queuectl.errors import QueuectlError
-from queuectl.executor.local import Ending
+from queuectl.job.outcome import Ending
 from queuectl.job.times import micros
-from queuectl.storage import attempt
+from queuectl.worker import attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from queuectl.executor.local import Ending
+from queuectl.job.outcome import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable

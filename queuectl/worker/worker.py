@@ -12,17 +12,19 @@ from queuectl.config.reload import InForce
 from queuectl.control import pause_file, permissions
 from queuectl.control.registry import Seat
 from queuectl.errors import QueuectlError, SpoolError
-from queuectl.executor.local import Ending, LocalRunner, Outcome
+from queuectl.executor.base import clean_environment
+from queuectl.executor.local import LocalRunner
 from queuectl.index.index import Index
 from queuectl.intake.drop_folder import Drops
 from queuectl.intake.reconcile import Intake
+from queuectl.job.outcome import Ending, Outcome
 from queuectl.layout import Layout, default_root
-from queuectl.storage import attempt, expiry, power_loss, recovery
+from queuectl.storage import expiry, job_logs, power_loss, recovery
 from queuectl.storage.file_pool import Spares
 from queuectl.storage.mover import Mover
 from queuectl.system.boot import boot_id
 from queuectl.system.watcher import Bell, FolderWatch
-from queuectl.worker import prefetch
+from queuectl.worker import attempt, prefetch
 from queuectl.worker.fault_barrier import Troubles
 from queuectl.worker.idle import TICK, Rest
 from queuectl.worker.maintenance import Chores
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.config.settings import Settings
-    from queuectl.executor.local import Runner, Running
+    from queuectl.executor.base import Runner, Running
     from queuectl.storage.mover import Claim
 
 TROUBLE_PAUSE = 1.0
@@ -88,7 +90,7 @@ class Worker:
         looks = self._lookout, self._chores, self._room
         self._rest = Rest(self.layout, safe, self._bell, self._watch, *looks)
         self._hand = self._new_hand()
-        self._environment = attempt.clean_environment()
+        self._environment = clean_environment()
         self._next_tick = 0.0
         self.jobs_run = 0
         self.hurries = False
@@ -342,7 +344,7 @@ class Worker:
         heed_late_cancel(self._seat, claim)
         with self._troubles.outlive():
             limit = self._settings.output_limit
-            attempt.keep_output(self.layout, job, self.name, claim.outcome, limit=limit)
+            job_logs.keep_output(self.layout, job, self.name, claim.outcome, limit=limit)
         if self._hand.may_wait(claim) and not self._orders.stopping:
             self._hand.lay_aside(claim)
             if self._watch.heard:

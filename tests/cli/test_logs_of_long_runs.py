@@ -16,7 +16,7 @@ import pytest
 from queuectl import Spool
 from queuectl.job import times
 from queuectl.layout import Layout
-from queuectl.storage import log_compression
+from queuectl.storage import job_logs
 
 from support import drain, drop_bytes, finished, wait_until, where_is
 
@@ -62,13 +62,11 @@ def test_last_lines_of_each_stream(cli: Cli, thrice: Path) -> None:
 
 def test_end_of_ten_megabytes_is_read_alone(thrice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reads a long log to print its last lines."""
-    from queuectl.executor import output
-
     path = thrice / "logs" / "job1.3.out"
     path.write_bytes(b"x" * 99 + b"\n" + b"0123456789" * (1 << 20) + b"\nlast but one\nlast\n")
 
     with path.open("rb") as file:
-        start = output.last_lines(file, 2)
+        start = job_logs.last_lines(file, 2)
         assert path.stat().st_size - start == len(b"last but one\nlast\n")
         reads: list[int] = []
 
@@ -80,7 +78,7 @@ def test_end_of_ten_megabytes_is_read_alone(thrice: Path, monkeypatch: pytest.Mo
                 return file.read(size)
 
         counted: Any = Counted()
-        assert output.last_lines(counted, 2) == start
+        assert job_logs.last_lines(counted, 2) == start
     assert sum(reads) < 1 << 20
 
 
@@ -192,7 +190,7 @@ def test_end_of_a_log_is_never_the_next_jobs(thrice: Path, monkeypatch: pytest.M
 
 
 def pack_all(spool: Path, before: float | None = None) -> None:
-    for _ in log_compression.pack(Layout(spool), time.time() + 10 if before is None else before):
+    for _ in job_logs.pack(Layout(spool), time.time() + 10 if before is None else before):
         pass
 
 
@@ -269,7 +267,7 @@ def test_stopped_half_way_nothing_is_lost(thrice: Path) -> None:
             return file.read()
 
     for steps in range(12):
-        pack = log_compression.pack(Layout(thrice), time.time() + 10)
+        pack = job_logs.pack(Layout(thrice), time.time() + 10)
         for _ in range(steps):
             next(pack, None)
         pack.close()  # type: ignore[attr-defined]

@@ -19,13 +19,13 @@ from queuectl.config.settings import Settings
 from queuectl.control import run_lock
 from queuectl.control.registry import Seat
 from queuectl.errors import SpoolError
-from queuectl.executor.local import end_tree
 from queuectl.job.record import Job
 from queuectl.layout import Layout
-from queuectl.storage import attempt, recovery
+from queuectl.storage import recovery
 from queuectl.system import files, locks
 from queuectl.system.boot import boot_id
 from queuectl.system.locks import Identity, Lock, is_held, surely_gone
+from queuectl.system.process_tree import end_tree
 
 from support import drop, finished, load, wait_until, where_is
 
@@ -159,7 +159,7 @@ def test_a_run_without_marks_is_found_by_its_lock(spool_dir: Path) -> None:
     layout = Layout(spool_dir)
     layout.create()
     job = Job(id="a", command="true")
-    lock = run_lock.sign(layout, "worker-7", "a", run_lock.mark(job, 1), boot_id(), ())
+    lock = run_lock.sign(layout, "worker-7", "a", job.run_mark(1), boot_id(), ())
     process = subprocess.Popen(
         ["sleep", "60"], env={"PATH": os.environ["PATH"]}, pass_fds=(lock.fd,), start_new_session=True
     )
@@ -177,8 +177,8 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
     layout = Layout(spool_dir)
     layout.create()
     job = Job(id=whose, command="true")
-    lock = run_lock.sign(layout, "worker-7", whose, run_lock.mark(job, 1), boot_id(), ())
-    marks = attempt.marks(layout, job, "worker-7")
+    lock = run_lock.sign(layout, "worker-7", whose, job.run_mark(1), boot_id(), ())
+    marks = run_lock.marks(layout, job, "worker-7")
     held = () if ended else (lock.fd,)
     process = subprocess.Popen(
         ["sleep", "60"], env={**os.environ, **marks}, pass_fds=held, start_new_session=True
@@ -201,7 +201,7 @@ def test_a_run_with_other_marks_is_left_in_peace(spool_dir: Path) -> None:
     # Nothing of it is like that of any other process here: code that gets this wrong ends them.
     worker, made = f"worker-{files.token()}", time.time()
     mine, other = (
-        attempt.marks(layout, Job(id=f"{name}-{worker}", command="true", created_at=made), worker)
+        run_lock.marks(layout, Job(id=f"{name}-{worker}", command="true", created_at=made), worker)
         for name in "ab"
     )
     process = subprocess.Popen(["sleep", "60"], env={**os.environ, **other}, start_new_session=True)
@@ -218,7 +218,7 @@ def test_a_run_with_other_marks_is_left_in_peace(spool_dir: Path) -> None:
 
 def test_what_left_the_group_and_ignores_term_is_killed(spool_dir: Path, tmp_path: Path) -> None:
     """A dead worker's run has no group that could be signalled: each process gets its own KILL."""
-    mine = attempt.marks(Layout(spool_dir), Job(id="a", command="true"), "worker-7")
+    mine = run_lock.marks(Layout(spool_dir), Job(id="a", command="true"), "worker-7")
     deaf = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
     process = subprocess.Popen(
         ["sh", "-c", deaf], env={**os.environ, **mine}, stdout=subprocess.PIPE, start_new_session=True

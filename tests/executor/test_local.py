@@ -14,8 +14,11 @@ import psutil
 import pytest
 
 from queuectl.errors import SpoolError
-from queuectl.executor.local import Attempt, Ending, LocalRunner, Outcome, Running, end_tree, tail, tree_of
+from queuectl.executor.base import Attempt, Running
+from queuectl.executor.local import LocalRunner
+from queuectl.job.outcome import Ending, Outcome
 from queuectl.system.files import keep_from_children, token
+from queuectl.system.process_tree import end_tree, tree_of
 
 from support import wait_until
 
@@ -506,29 +509,6 @@ def test_ten_megabytes_on_both_streams_do_not_block(bench: Bench) -> None:
 
     assert outcome.ending is Ending.SUCCEEDED
     assert bench.out.stat().st_size == bench.err.stat().st_size == 10_000_000
-
-
-def test_a_tail_is_text_whatever_was_written(bench: Bench) -> None:
-    """Bytes 0-255 become text that JSON and the job's own reader accept."""
-    bench.out.write_bytes(bytes(range(256)))
-
-    text = tail(str(bench.out), 4096)
-
-    assert "ABC" in text
-    assert "\0" not in text
-    text.encode()
-    assert tail(str(bench.folder / "nothing"), 100) == ""
-
-
-def test_a_cut_tail_says_how_much_is_missing(bench: Bench) -> None:
-    """The note counts the bytes and names the command that shows the rest; no character is split."""
-    bench.out.write_text("é" * 100)
-
-    assert tail(str(bench.out), 11, whole="queuectl logs job1") == (
-        "[… 190 bytes cut; the whole: queuectl logs job1]\n" + "é" * 5
-    )
-    assert tail(str(bench.out), 200) == "é" * 100
-    assert tail(str(bench.out), 0) == ""
 
 
 def orphan(bench: Bench, command: str) -> int:

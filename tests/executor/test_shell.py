@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queuectl.executor import shell as shell_free
-from queuectl.executor.local import Attempt, Ending, LocalRunner, Outcome
+from queuectl.executor.base import Attempt
+from queuectl.executor.local import LocalRunner
 from queuectl.executor.shell import find_program, plain_words
+from queuectl.job.outcome import Ending, Outcome
 
 from support import wait_until
 

@@ -33,7 +33,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from queuectl import Spool, Worker
 from queuectl.api import queries
 from queuectl.errors import DuplicateId, MoveError
-from queuectl.executor.local import Ending, Outcome
+from queuectl.job.outcome import Ending, Outcome
 from queuectl.storage import prepare
 from queuectl.storage import recovery as recover
 from queuectl.storage.file_pool import Spares

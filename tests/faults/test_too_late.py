@@ -19,11 +19,11 @@ import pytest
 
 from queuectl import Spool, Worker
 from queuectl.control import pause, pause_file, registry, run_lock
-from queuectl.executor.local import Ending, Outcome
 from queuectl.intake import reconcile
+from queuectl.job.outcome import Ending, Outcome
 from queuectl.job.record import Job
 from queuectl.layout import Layout
-from queuectl.storage import attempt, claims, power_loss, quarantine
+from queuectl.storage import claims, job_logs, power_loss, quarantine
 from queuectl.storage.file_pool import Spares
 from queuectl.system import files, fork, locks
 
@@ -293,8 +293,8 @@ import os, signal, sys
 from queuectl.worker import pool; from queuectl.storage import file_pool as spares
 from queuectl.job.record import Job
 from queuectl.layout import Layout
-from queuectl.executor.local import Ending, Outcome
 from queuectl.intake import reconcile
+from queuectl.job.outcome import Ending, Outcome
 real = spares.Spares.hold
 def hold(self, *args, **options):
     real(self, *args, **options)
@@ -441,7 +441,7 @@ def test_two_workers_may_make_the_folder_of_logs_again_at_once(
 
     monkeypatch.setattr(os, "mkdir", slower)
     outcome = Outcome(Ending.SUCCEEDED, 0, None, 0.1)
-    attempt.keep_output(spool.layout, Job(id="a", command="true"), "worker-0", outcome, limit=100)
+    job_logs.keep_output(spool.layout, Job(id="a", command="true"), "worker-0", outcome, limit=100)
 
     assert (spool_dir / "logs" / "a.1.out").read_text() == "the end\n"
 
@@ -507,7 +507,7 @@ def test_output_that_cannot_be_moved_is_in_the_record_all_the_same(
     job = Job(id="a", command="true")
     outcome = Outcome(Ending.SUCCEEDED, 0, None, 0.1)
     with pytest.raises(PermissionError) as refused:
-        attempt.keep_output(spool.layout, job, "worker-0", outcome, limit=100)
+        job_logs.keep_output(spool.layout, job, "worker-0", outcome, limit=100)
 
     assert job.output == "the end\n"
     assert refused.value.filename == spool.layout.log_file("a", 1, "out")

@@ -29,7 +29,7 @@ HAND = (
     Mutant(
         "hand: what a run printed is forgotten with its worker",
         "storage/recovery.py",
-        "        attempt.recall_output(layout, job, limit=settings.output_limit)\n",
+        "        job_logs.recall_output(layout, job, limit=settings.output_limit)\n",
         "",
         (_KILLED,),
     ),

@@ -140,7 +140,7 @@ LATE = (
     ),
     _mutant(
         "output goes with the folder of the logs",
-        "storage/attempt.py",
+        "storage/job_logs.py",
         "            os.mkdir(os.path.dirname(target), 0o700)  # somebody deleted it",
         "            raise",
         "a_folder_deleted_under_a_running_job_is_made_again[logs]",

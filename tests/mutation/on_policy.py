@@ -17,7 +17,7 @@ RETRIES = (
     ),
     Mutant(
         "retry: the code a shell gives a signal counts",
-        "storage/attempt.py",
+        "job/outcome.py",
         "exit_code=outcome.exit_code if outcome.ending == Ending.FAILED else None,",
         "exit_code=outcome.exit_code,",
         (f"{_RETRY}a_signal_a_timeout_and_no_start_are_tried_again",),

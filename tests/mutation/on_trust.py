@@ -49,7 +49,7 @@ TRUST = (
     ),
     Mutant(
         "history: an error of any length",
-        "storage/attempt.py",
+        "job/outcome.py",
         "error if len(error) <= _ERROR_KEPT else",
         "error if True else",
         (f"{_HISTORY}what_a_run_has_to_say_is_bounded_too",),

@@ -22,8 +22,9 @@ from queuectl import Spool, Worker
 from queuectl.config import settings
 from queuectl.config.settings import Settings
 from queuectl.errors import SpoolError
-from queuectl.executor.local import Ending, LocalRunner, Outcome
-from queuectl.storage import file_pool, log_compression, power_loss, quarantine, recovery
+from queuectl.executor.local import LocalRunner
+from queuectl.job.outcome import Ending, Outcome
+from queuectl.storage import file_pool, job_logs, power_loss, quarantine, recovery
 from queuectl.system import files
 
 from support import drop, drop_bytes, load, wait_until
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from queuectl.executor.local import Attempt, Running
+    from queuectl.executor.base import Attempt, Running
 
 _SCRATCH = re.compile(r"\.[a-z2-7]{16}\.tmp")
 
@@ -391,7 +392,7 @@ def test_a_log_goes_only_when_its_compressed_copy_is_on_the_disk(spool: Spool, r
     log = spool_of(spool) / "logs" / "a.1.out"
     log.write_bytes(b"x" * 9000)
 
-    assert log_compression.go_on(log_compression.pack(spool.layout, time.time() + 10), 10)
+    assert job_logs.go_on(job_logs.pack(spool.layout, time.time() + 10), 10)
 
     assert recorder.take() == [
         "sync tmp/SCRATCH",
