@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from queuectl.api import json_view
 from queuectl.cli import render
-from queuectl.index.row import SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,24 +69,11 @@ def _duration(_spool: Spool, row: Row, _now: float) -> str:
     return "" if row.duration is None else f"{row.duration / 1e6:.3f}"
 
 
-def _in_full(place: int) -> Cell:
+def _full_text(place: int) -> Cell:
     def cell(spool: Spool, row: Row, _now: float) -> str:
-        return in_full(spool, row)[place] or ""
+        return json_view.full_texts(spool, row)[place] or ""
 
     return cell
-
-
-def in_full(spool: Spool, row: Row) -> tuple[str, str | None]:
-    """A row's command and last error in full: the index keeps the beginning of long ones."""
-    if len(row.command) < SHOWN and len(row.last_error or "") < SHOWN:
-        return row.command, row.last_error
-    from queuectl.errors import JobNotFound
-
-    try:
-        job = spool.get(row.id)
-    except JobNotFound:
-        return row.command + "…", row.last_error  # gone meanwhile
-    return job.shown_command or row.command, job.last_error or row.last_error
 
 
 COLUMNS: dict[str, Cell] = {
@@ -110,8 +97,8 @@ COLUMNS: dict[str, Cell] = {
     "worker": _plain("worker"),
     "held": lambda _spool, row, _now: "held" if row.held else "",
     "unique": _plain("unique_key"),
-    "command": _in_full(0),
-    "error": _in_full(1),
+    "command": _full_text(0),
+    "error": _full_text(1),
 }
 """A column's name and what stands in it: in a pipe moments are UTC and lengths seconds, as sort wants them."""
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from queuectl.api import json_view
 from queuectl.cli import options as takes
 from queuectl.cli import render
 from queuectl.cli.base import Group, Session, Usage, command
-from queuectl.cli.columns import in_full
 from queuectl.cli.commands.clear import delete
-from queuectl.cli.commands.list import LONG, told, tries
+from queuectl.cli.commands.list import LONG, tries
 from queuectl.cli.selection import Bulk, dry_run_option, filter_options
 from queuectl.storage.unique_keys import REPLACED
 
@@ -72,7 +72,7 @@ def list_command(session: Session, where: Filter) -> None:
     spool = session.spool
     rows = spool.list(where=among_dead(where))
     if session.json:
-        render.json_array(told(spool, row) for row in rows)
+        render.json_array(json_view.listed(spool, row) for row in rows)
     elif not rows:
         described = where.without_limit != type(where)(states=where.states, sort=where.sort)
         render.note("no dead jobs of that kind" if described else "the dead letter queue is empty")
@@ -92,7 +92,7 @@ def list_command(session: Session, where: Filter) -> None:
         render.table("Dead Letter Queue (DLQ)", heads, cells, cut=("Command",))
     else:
         for row in rows:
-            text, error = in_full(spool, row)
+            text, error = json_view.full_texts(spool, row)
             render.line(f"{row.id} - {text or '(no job)'} - {row.attempts} - {error or ''}")
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.cli import fast_path, json_view, render
+from queuectl.api import json_view
+from queuectl.cli import fast_path, render
 from queuectl.cli import options as takes
 from queuectl.cli.base import Command, Session, Usage, command
 from queuectl.cli.job_options import policy_options, settle_expiry
@@ -261,7 +262,7 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
 
         return attend(session, job.id or "", [] if quiet else _lines(job))
     if session.json:
-        render.json_array([_told_of(job)])
+        render.json_array([json_view.enqueued(job)])
     elif job.skipped:
         if not quiet:
             taken = KeyTaken(job.unique or "", job.id or "", job.state)
@@ -376,13 +377,3 @@ def _fields(flags: dict[str, Any]) -> dict[str, Any]:
         fields["run_at"] = max(due, fields.get("run_at", 0))
     settle_expiry(fields)
     return fields
-
-
-def _told_of(job: Job) -> dict[str, Any]:
-    """The same of a single job, with what became of others that have its unique key."""
-    found = {**json_view.told(job.id, {"command": job.command}), "state": job.state}
-    if job.skipped:
-        found |= {"unique": job.unique, "skipped": True}
-    if job.replaced:
-        found["replaced"] = job.replaced
-    return found

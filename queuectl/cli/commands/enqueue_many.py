@@ -9,7 +9,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from queuectl.cli import fast_path, job_reader, json_view, render
+from queuectl.api import json_view
+from queuectl.cli import fast_path, job_reader, render
 from queuectl.cli.base import Usage
 from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, QueuectlError, QueuedUnsafely
 
@@ -85,7 +86,7 @@ def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | N
     def skipped(taken: KeyTaken) -> None:
         feed.skip()
         if array is not None:
-            array.add(json_view.told_skipped(taken))
+            array.add(json_view.skipped(taken))
         elif not (bar.replaces_lines or manner.quiet):
             render.line(f"skipped: {render.visible(str(taken))}")
 
@@ -95,7 +96,7 @@ def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | N
         for job_id in queue(feed, all_or_nothing=manner.whole, skipped=skipped, replaced=others.__setitem__):
             record, gone = feed.taken(), others.pop(job_id, [])
             if array is not None:
-                array.add({**json_view.told(job_id, record), **({"replaced": gone} if gone else {})})
+                array.add(json_view.enqueued_record(job_id, record, gone))
             elif manner.quiet:
                 render.line(job_id)
             elif not bar.replaces_lines:

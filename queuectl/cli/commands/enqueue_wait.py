@@ -8,9 +8,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
+from queuectl.api import json_view
 from queuectl.api.waiting import OVER, Waiting, hindrance
 from queuectl.cli import render
-from queuectl.cli.commands.wait import note, told
+from queuectl.cli.commands.wait import note
 from queuectl.cli.log_stream import INTERRUPTED, Sink, Tail
 from queuectl.errors import MoveError
 
@@ -45,7 +46,7 @@ def attend(session: Session, job_id: str, lines: Iterable[str]) -> int:
     if view is not None:
         view.finish()
     if session.json:
-        render.json_array([told(one)])
+        render.json_array([json_view.ended(one)])
     elif one.code:
         render.note(f"{one.id}: {one.last_error or one.state}")
     return INTERRUPTED if keyboard.pressed else one.code

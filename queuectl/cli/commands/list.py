@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from queuectl.api import json_view
 from queuectl.cli import columns as known
 from queuectl.cli import options as takes
 from queuectl.cli import render
@@ -15,7 +16,6 @@ from queuectl.cli.selection import filter_options
 from queuectl.job.fields import WAITING
 
 if TYPE_CHECKING:
-    from queuectl.api.spool import Spool
     from queuectl.index.filter import Filter
     from queuectl.index.row import Row
 
@@ -56,7 +56,7 @@ def list_command(session: Session, where: Filter, columns: tuple[str, ...] | Non
     rows = spool.list(where=where)
     as_table = render.is_terminal() and len(rows) <= LONG
     if session.json:
-        render.json_array(told(spool, row) for row in rows)
+        render.json_array(json_view.listed(spool, row) for row in rows)
     elif not rows:
         kind = f"no {' or '.join(where.states)} jobs" if where.states else "no jobs"
         only = where.without_limit == type(where)(states=where.states, sort=where.sort)
@@ -66,7 +66,7 @@ def list_command(session: Session, where: Filter, columns: tuple[str, ...] | Non
     elif as_table:
         _table(rows)
     else:
-        render.lines(f"{row.id} - {row.state} - {known.in_full(spool, row)[0]}" for row in rows)
+        render.lines(f"{row.id} - {row.state} - {json_view.full_texts(spool, row)[0]}" for row in rows)
 
 
 def _table(rows: list[Row]) -> None:
@@ -110,36 +110,3 @@ def _remark(row: Row, now: float) -> str:
     if row.state == "processing":
         return row.worker or ""
     return (row.last_error or "") if row.state in {"failed", "dead"} else ""
-
-
-def told(spool: Spool, row: Row) -> dict[str, Any]:
-    """What --json tells about a job in a list."""
-    from queuectl.job import times
-
-    def moment(value: int | None) -> str | None:
-        return None if value is None else times.iso(value / 1e6)
-
-    command, last_error = known.in_full(spool, row)
-    effective = row.effective(round(time.time() * 1e6))
-    return {
-        "id": row.id,
-        "state": row.state,
-        "command": command,
-        "priority": row.priority,
-        "effective_priority": None if effective is None else round(effective, 3),
-        "attempts": row.attempts,
-        "max_retries": row.max_retries,
-        "created_at": moment(row.created_at),
-        "updated_at": moment(row.updated_at),
-        "run_at": moment(row.run_at),
-        "started_at": moment(row.started_at),
-        "finished_at": moment(row.finished_at),
-        "duration": None if row.duration is None else row.duration / 1e6,
-        "next_retry_at": moment(row.next_retry_at),
-        "tags": (row.tags or "").split(),
-        "held": row.held,
-        "unique": row.unique_key,
-        "worker": row.worker,
-        "exit_code": row.exit_code,
-        "last_error": last_error,
-    }

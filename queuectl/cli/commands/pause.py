@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from queuectl.api import json_view
 from queuectl.cli import options as takes
 from queuectl.cli import render
 from queuectl.cli.base import Session, command
-
-if TYPE_CHECKING:
-    from queuectl.api.spool import Spool
 
 _reason = click.option(
     "--reason",
@@ -97,16 +95,8 @@ def _tell_running(jobs: list[str]) -> None:
     )
 
 
-def told(spool: Spool) -> dict[str, Any] | None:
-    """What --json tells of the marker; None when there is none."""
-    from queuectl.job import times
-
-    found = spool.paused()
-    return None if found is None else {"since": times.iso(found.since), "reason": found.reason}
-
-
 def _tell(session: Session, done: str, more: dict[str, Any] | None = None) -> None:
     if session.json:
-        render.json_value({"paused": told(session.spool), **(more or {})})
+        render.json_value({"paused": json_view.pause(session.spool.paused()), **(more or {})})
     else:
         render.line(done)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from queuectl.api import json_view
 from queuectl.cli import render
 from queuectl.cli.base import Session, command
-from queuectl.cli.commands.pause import told
 from queuectl.job.fields import STATES
 
 
@@ -37,7 +37,7 @@ def status_command(session: Session) -> None:
                 "workers": len(workers),
                 "spool": spool.layout.root,
                 "index": spool.layout.index,
-                "paused": told(spool),
+                "paused": json_view.pause(spool.paused()),
                 "notes": notes,
             }
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import click
 
+from queuectl.api import json_view
 from queuectl.api.waiting import OVER, Ended, Waiting
 from queuectl.cli import options as takes
 from queuectl.cli import render
@@ -82,7 +83,7 @@ def wait_command(
         if session.json:
             over = {one.id for one in waiting.ended}
             left = [{"id": job_id, "state": "not ended"} for job_id in chosen if job_id not in over]
-            render.json_array([*map(told, waiting.ended), *left])
+            render.json_array([*map(json_view.ended, waiting.ended), *left])
     shown.sum_up(ended)
     return ended[0].code if len(ids) == 1 else int(any(one.state != "completed" for one in ended))
 
@@ -90,11 +91,6 @@ def wait_command(
 def note(text: str) -> None:
     """Say on stderr what keeps the jobs waiting."""
     render.note(f"note: {text}")
-
-
-def told(one: Ended) -> dict[str, Any]:
-    """What --json tells of a job that has ended."""
-    return {"id": one.id, "state": one.state, "exit_code": one.exit_code, "last_error": one.last_error}
 
 
 def _line(one: Ended) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from queuectl.api import json_view
 from queuectl.cli import options as takes
 from queuectl.cli import render
 from queuectl.cli.base import Group, Session, Usage, command
@@ -97,7 +98,7 @@ def _show_started(session: Session, started: list[WorkerInfo]) -> None:
     # Whichever got ready first took the first name; a reader wants them in order.
     started = sorted(started, key=lambda worker: (len(worker.name), worker.name))
     if session.json:
-        render.json_array(_told(worker) for worker in started)
+        render.json_array(json_view.worker(worker) for worker in started)
         return
     for worker in started:
         render.line(f"[{worker.name}] started PID={worker.pid}")
@@ -135,7 +136,7 @@ def stop_command(session: Session, force: bool, timeout: float | None) -> None:
     patience = spool.settings().stop_timeout if timeout is None else timeout
     stopped, busy = pool.stop(spool.layout, force=force, timeout=patience, tell=_tell_busy)
     if session.json:
-        render.json_value({"stopped": stopped, "busy": [_told(worker) for worker in busy]})
+        render.json_value({"stopped": stopped, "busy": [json_view.worker(worker) for worker in busy]})
     elif stopped or not busy:
         render.line(f"Stopped {stopped} worker(s)" if stopped else "No workers to stop")
     if busy:
@@ -163,7 +164,7 @@ def list_command(session: Session) -> None:
     """Show the workers that are alive, and what each of them runs since when."""
     found = session.spool.workers()
     if session.json:
-        render.json_array(_told(worker) for worker in found)
+        render.json_array(json_view.worker(worker) for worker in found)
     elif not found:
         render.note("no workers: queuectl worker start")
     elif render.is_terminal():
@@ -197,20 +198,3 @@ def _doing(worker: WorkerInfo) -> str:
         return "stopping" if worker.stopping else "idle"
     stopping = ", then stops" if worker.stopping else ""
     return f"job {worker.job_id} for {_since(worker.job_since)}{stopping}"
-
-
-def _told(worker: WorkerInfo) -> dict[str, Any]:
-    from queuectl.job import times
-
-    def moment(value: float | None) -> str | None:
-        return None if value is None else times.iso(value)
-
-    return {
-        "name": worker.name,
-        "pid": worker.pid,
-        "started_at": moment(worker.started_at),
-        "job_id": worker.job_id,
-        "job_since": moment(worker.job_since),
-        "stopping": worker.stopping,
-        "paused": worker.paused,
-    }
