@@ -1,4 +1,4 @@
-"""Where things lie in a spool. Only this room spells folder names."""
+"""Where things lie in a spool, and which file names can be jobs. Folder names are spelled out here only."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from queuectl.errors import SpoolError
 PENDING, PROCESSING, DONE, DEAD = "pending", "processing", "done", "dead"
 FOLDERS = (PENDING, PROCESSING, DONE, DEAD, "logs", "tmp", "data", "data/workers")
 
-PACKED = ".gz"
-"""What the name of a log ends in once it has been compressed."""
+COMPRESSED = ".gz"
+"""The last part of the name of a compressed log."""
 
 _FEW_RUNS = 1000
-"""Above it a look at the folder is cheaper than asking for each file."""
+"""For more runs than these, listing the logs folder is cheaper than naming each possible file."""
 
 FOLDER_OF = {"pending": PENDING, "failed": PENDING, "processing": PROCESSING, "completed": DONE, "dead": DEAD}
-
 
 _TEMPORARY_PREFIXES = (".", "~", "#", "$", "_rsync")
 _TEMPORARY_SUFFIXES = (".tmp", ".part", ".partial", ".crdownload", ".swp", ".swx", "~", ".reason")
@@ -47,19 +46,20 @@ def is_utf8(name: str) -> bool:
 
 
 def default_root() -> str:
-    """The spool that is meant when nobody names one: $QUEUECTL_SPOOL, else ~/.queuectl."""
+    """Return the spool to use when none is named: $QUEUECTL_SPOOL, else ~/.queuectl."""
     named = os.environ.get("QUEUECTL_SPOOL")
     return os.path.expanduser(named or os.path.join("~", ".queuectl"))
 
 
 class Layout:
-    """The paths of one spool. Paths are strings: the hot path joins them a million times.
+    """The paths of one spool, as strings: joining pathlib's paths would cost too much for each job.
 
     Args:
-        root: the spool's folder; made absolute once, so that a later change of directory changes nothing.
+        root: the spool's folder. It is made absolute here, so that a later change of the current directory has no
+            effect.
 
     Raises:
-        SpoolError: it names no folder.
+        SpoolError: root is empty, or is relative while the current directory no longer exists.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -70,89 +70,89 @@ class Layout:
         except FileNotFoundError:
             hint = "name the spool by an absolute path"
             raise SpoolError("the current directory is gone", hint=hint) from None
-        self.pending = self._in(PENDING)
-        self.processing = self._in(PROCESSING)
-        self.done = self._in(DONE)
-        self.dead = self._in(DEAD)
-        self.logs = self._in("logs")
-        self.tmp = self._in("tmp")
-        self.data = self._in("data")
-        self.workers = self._in("data", "workers")
-        self.index = self._in("data", "queuectl.db")
-        self.config_yaml = self._in("config.yaml")
-        self.config_json = self._in("config.json")
-        self.paused = self._in("paused")
+        self.pending = self._path(PENDING)
+        self.processing = self._path(PROCESSING)
+        self.done = self._path(DONE)
+        self.dead = self._path(DEAD)
+        self.logs = self._path("logs")
+        self.tmp = self._path("tmp")
+        self.data = self._path("data")
+        self.workers = self._path("data", "workers")
+        self.index = self._path("data", "queuectl.db")
+        self.config_yaml = self._path("config.yaml")
+        self.config_json = self._path("config.json")
+        self.paused = self._path("paused")
 
-    def _in(self, *parts: str) -> str:
+    def _path(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
 
     def claims(self, worker: str) -> str:
-        """The folder of what this worker runs."""
+        """Return the folder of the jobs that this worker has claimed."""
         return f"{self.processing}{os.sep}{worker}"
 
     def folder(self, state: str, worker: str | None = None) -> str:
-        """The folder in which jobs of this state lie."""
+        """Return the folder of the jobs in this state."""
         if state == "processing" and worker is not None:
             return self.claims(worker)
         return f"{self.root}{os.sep}{FOLDER_OF[state]}"
 
-    def job_file(self, place: str, job_id: str) -> str:
-        """The file in a folder that is called by an id."""
-        return f"{self.root}{os.sep}{place}{os.sep}{job_id}.json"
+    def job_file(self, folder: str, job_id: str) -> str:
+        """Return the path of the file that is named after a job id in a folder, given relative to the root."""
+        return f"{self.root}{os.sep}{folder}{os.sep}{job_id}.json"
 
     def worker_file(self, worker: str, kind: str) -> str:
-        """One of a worker's own files: lock, run, json (its record), stop, log, out, err."""
+        """Return the path of one of a worker's own files: lock, run, json (its record), stop, log, out, err."""
         return f"{self.workers}{os.sep}{worker}.{kind}"
 
     def log_file(self, job_id: str, run: int, stream: str) -> str:
-        """Where the full output of a job's run-th run lies; stream is "out" or "err"."""
+        """Return the path of the full output of one run of a job; stream is "out" or "err"."""
         return os.path.join(self.logs, f"{job_id}.{run}.{stream}")
 
     def log_files(self, job_id: str, runs: int) -> list[str]:
-        """Where the output of so many runs lies, if it is there. A stranger's file may claim billions of runs."""
+        """Return where the output of this many runs may lie. A file from elsewhere may claim billions of runs."""
         if runs <= _FEW_RUNS:
             return [
                 self.log_file(job_id, run, stream)
                 for run in range(1, runs + 1)
-                for stream in ("out", "err", f"out{PACKED}", f"err{PACKED}")
+                for stream in ("out", "err", f"out{COMPRESSED}", f"err{COMPRESSED}")
             ]
         return [
             os.path.join(self.logs, name)
             for name in os.listdir(self.logs)
             if name.startswith(f"{job_id}.")
-            and name[len(job_id) + 1 :].removesuffix(PACKED).rpartition(".")[0].isdigit()
+            and name[len(job_id) + 1 :].removesuffix(COMPRESSED).rpartition(".")[0].isdigit()
         ]
 
     def config_stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
-        """A value that changes whenever a settings file does."""
+        """Return a value that changes whenever a settings file does: inode, mtime in ns and size of both files."""
         return tuple(_stamp(path) for path in (self.config_yaml, self.config_json))
 
     def create(self) -> None:
-        """Make what is missing, 0700.
+        """Create the folders that are missing, with mode 0700.
 
         Raises:
-            SpoolError: the root is not a folder, or cannot be made or written.
+            SpoolError: the root is not a folder, or a folder cannot be created.
         """
-        if os.path.isdir(self.workers) and all(os.path.isdir(self._in(name)) for name in FOLDERS[:6]):
+        if os.path.isdir(self.workers) and all(os.path.isdir(self._path(name)) for name in FOLDERS[:6]):
             return
         try:
             if not os.path.isdir(self.root):
-                _make_way(self.root)
+                _make_folders(self.root)
             for name in FOLDERS:
                 try:
-                    os.mkdir(self._in(name), 0o700)
+                    os.mkdir(self._path(name), 0o700)
                 except FileExistsError:
-                    if not os.path.isdir(self._in(name)):
+                    if not os.path.isdir(self._path(name)):
                         raise
         except OSError as error:
             raise SpoolError.from_os("make the folder", error.filename or self.root, error) from None
 
 
-def _make_way(path: str) -> None:
-    """Make a folder and those above it that are missing, 0700: os.makedirs would make the latter as the umask says."""
+def _make_folders(path: str) -> None:
+    """Create a folder and its missing parents with mode 0700; os.makedirs would give the parents the umask's mode."""
     parent = os.path.dirname(path)
     if parent != path and not os.path.isdir(parent):
-        _make_way(parent)
+        _make_folders(parent)
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
 

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 
 from queuectl.api.queries import Questions
-from queuectl.layout import PACKED
+from queuectl.layout import COMPRESSED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Reports(Questions):
         if run == under_way and job.worker:
             live = self.layout.worker_file(job.worker, stream)
             return live if os.path.exists(live) else None
-        return next((there for there in (path, path + PACKED) if os.path.exists(there)), None)
+        return next((there for there in (path, path + COMPRESSED) if os.path.exists(there)), None)
 
     def last_output(self, job_id: str, lines: int, *, run: int | None = None, stream: str = "out") -> str:
         """The last lines of what a run printed; bytes that are no UTF-8 are replaced.

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, TextIO
 
 from queuectl.cli import render
-from queuectl.layout import PACKED
+from queuectl.layout import COMPRESSED
 from queuectl.storage import job_logs
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Tail:
         """Pass on what was written since the last time."""
         while path := self._path():
             self.found = True
-            if path.endswith(PACKED):
+            if path.endswith(COMPRESSED):
                 self._pass_on_packed(path)
                 return
             start, data = self._read(path)

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl.layout import PACKED
+from queuectl.layout import COMPRESSED
 from queuectl.system import files, leases
 
 if TYPE_CHECKING:
@@ -84,12 +84,12 @@ def _pack_one(layout: Layout, path: str, status: os.stat_result) -> Iterator[Non
         os.utime(scratch, ns=(status.st_atime_ns, status.st_mtime_ns))
         now = os.lstat(path)
         if files.mark_of(now) == files.mark_of(status):
-            files.set_aside(scratch, path + PACKED)
+            files.set_aside(scratch, path + COMPRESSED)
             files.sync_folder(layout.logs)
             try:
                 os.unlink(path)
             except FileNotFoundError:
-                os.unlink(path + PACKED)  # the job was deleted this very moment, and its log with it
+                os.unlink(path + COMPRESSED)  # the job was deleted this very moment, and its log with it
     finally:
         with suppress(FileNotFoundError):
             os.unlink(scratch)

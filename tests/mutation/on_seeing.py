@@ -126,14 +126,14 @@ SEEING = (
     Mutant(
         "packing: the copy counts before the log",
         "api/reports.py",
-        "for there in (path, path + PACKED)",
-        "for there in (path + PACKED, path)",
+        "for there in (path, path + COMPRESSED)",
+        "for there in (path + COMPRESSED, path)",
         (f"{_LOGS}log_beside_its_compressed_copy_counts",),
     ),
     Mutant(
         "forget: compressed logs stay",
         "layout.py",
-        'for stream in ("out", "err", f"out{PACKED}", f"err{PACKED}")',
+        'for stream in ("out", "err", f"out{COMPRESSED}", f"err{COMPRESSED}")',
         'for stream in ("out", "err")',
         (f"{_LOGS}deleting_a_job_deletes_its_compressed_logs",),
     ),
