@@ -25,7 +25,7 @@ import psutil
 
 from queuectl import Spool, Worker
 from queuectl.control import registry
-from queuectl.index import database
+from queuectl.index import freshness
 from queuectl.storage import file_pool, power_loss, recovery
 from queuectl.system import files
 from queuectl.worker import pool
@@ -125,13 +125,13 @@ def _die_at(number: int, spool: Path, act: Callable[[Path], None]) -> None:
         return rename(*args)
 
     files._renameat2 = renameat2
-    end = database.IndexFile.end_moving
+    end = freshness.Freshness.end_moving
 
-    def commit(self: database.IndexFile, *, well: bool) -> None:
+    def end_moving(self: freshness.Freshness, *, commit: bool) -> None:
         step("COMMIT")
-        end(self, well=well)
+        end(self, commit=commit)
 
-    database.IndexFile.end_moving = commit  # type: ignore[method-assign]
+    freshness.Freshness.end_moving = end_moving  # type: ignore[method-assign]
     sys.addaudithook(hook)
     act(spool)
 

@@ -173,9 +173,7 @@ class Spool(Controls):
 
         with suppress(sqlite3.Error, OSError):  # it can be done without
             if not self._index.open():
-                from queuectl.index import new_spool
-
-                new_spool.begin(self.layout, self._index)
+                self._index.begin_new_spool(self.layout)
 
     def _open_index(self) -> None:
         """Open the index for an enqueue, which can do without it: then the next look at the folders finds the job."""

@@ -107,7 +107,7 @@ def _look_anew(case: Case) -> None:
         if case.index.usable:
             with case.index.write():
                 for place in (PENDING, DONE, DEAD):
-                    case.index.distrust(place)
+                    case.index.mark_stale(place)
             case.intake.refresh()
     case.index.close()
 

@@ -1,4 +1,7 @@
-"""The file of the mirror: opened and judged, made anew when it is damaged, locked for writing. Knows nothing of rows."""
+"""The SQLite file of the index: opening it, checking it, replacing a damaged one, and write transactions.
+
+It knows nothing of folders and rows. Whoever subclasses it asks for `db` and sets `broken` when a statement fails.
+"""
 
 from __future__ import annotations
 
@@ -9,59 +12,60 @@ import time
 from contextlib import contextmanager, suppress
 
 from queuectl.index import schema
-from queuectl.index.freshness import Moving
-from queuectl.index.queries import Lookups
 from queuectl.index.schema import SCHEMA
-from queuectl.layout import DEAD, DONE, PENDING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from typing import Any
 
-SETTLING = 2.0
-"""Seconds to wait while others make the file what it is to be; afterwards nobody holds it so that it cannot be opened."""
+OPEN_TIMEOUT = 2.0
+"""Seconds to wait while other processes create the file or switch its journal mode."""
 
-BUSY = 30.0
-"""Seconds to wait for another writer. A rebuild of a million jobs is the longest one."""
+WRITE_TIMEOUT = 30.0
+"""Seconds to wait for another writer. The longest one is a rebuild of a million jobs."""
 
-_PATIENT = f"PRAGMA busy_timeout = {round(BUSY * 1000)}"
+_LONG_WAIT = f"PRAGMA busy_timeout = {round(WRITE_TIMEOUT * 1000)}"
 _FIRST_PAUSE, _LAST_PAUSE = 0.00005, 0.01
 
 PAGE = 4096
-"""Bytes of a page of the index. Its file always has whole ones."""
+"""Bytes of a page of the index. The file always consists of complete pages."""
 
 
-class IndexFile(Lookups):
-    """One connection to the mirror of one spool.
+class Database:
+    """One connection to the index of one spool.
 
     Args:
         path: the database file, or ":memory:" for a spool that cannot be written.
-        root: the spool's folder.
-        boot: the machine's boot id. An index from before the last boot is intact but may be old.
+        boot: the machine's boot id. An index from before the last boot may be out of date.
+
+    Attributes:
+        broken: why the index cannot be used any more; None while all is well.
     """
 
-    def __init__(self, path: str, root: str, boot: str) -> None:
+    def __init__(self, path: str, boot: str) -> None:
         self.path = path
-        self.broken: str | None = None
-        super().__init__(root)
         self.boot = boot
+        self.broken: str | None = None
         self._db: sqlite3.Connection | None = None
         self._inode = 0
-        self._waits_itself = True
-        self._untold: set[str] = set()
+        self._sqlite_waits = True
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
     def open(self) -> bool:
-        """Open it, making it if there is none; True when its content may be believed, False when it must be rebuilt.
+        """Open the index, creating the file if there is none.
+
+        Returns:
+            True if its content may be trusted, False if it must be rebuilt.
 
         Raises:
-            sqlite3.Error: it cannot be opened or made at all.
+            sqlite3.Error: it can neither be opened nor created.
         """
-        if self.usable and self._is_the_file_there():
-            return self._is_trusted() and self._own_up()
-        # A file cut short opens well, and fails again at the first page that is missing.
-        known_bad = schema.is_damage(self.broken) and self._is_the_file_there()
+        if self.usable and self._is_same_file():
+            return self._is_trusted()
+        # A truncated file can be opened without an error. It fails again at the first missing page.
+        known_bad = schema.is_damage(self.broken) and self._is_same_file()
         self.close()
         try:
             if known_bad:
@@ -70,7 +74,7 @@ class IndexFile(Lookups):
             if self._file_inode() < 0:
                 raise sqlite3.DatabaseError("the file was cut short")
             if self.meta("inode") not in (None, self._file_inode()):
-                # A backup put back: SQLite would lay the journal of the newer file over it.
+                # A backup was put back: SQLite would apply the journal of the newer file to it.
                 raise sqlite3.DatabaseError("the file is a copy")
             trusted = self._is_trusted()
             if not trusted:
@@ -82,38 +86,30 @@ class IndexFile(Lookups):
             trusted = False
         self._inode = self._file_inode()
         self.broken = None
-        return trusted and self._own_up()
-
-    def _own_up(self) -> bool:
-        """Have the folders scanned whose moves of ours this file may not know of; always True.
-
-        Somebody who used this file meanwhile may have carried a folder's time along over such a move.
-        """
-        for place in tuple(self._untold):
-            self.distrust(place)
-            if self.usable:
-                self._untold.discard(place)
-        return True
+        return trusted
 
     def _connect(self) -> None:
         if self.path != ":memory:":
             with suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=SETTLING, check_same_thread=False)
+        self._db = sqlite3.connect(
+            self.path, isolation_level=None, timeout=OPEN_TIMEOUT, check_same_thread=False
+        )
         self._db.execute(f"PRAGMA page_size = {PAGE}")
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
-            # Others hold what once was our file, cut short or overwritten, and may do so for ever.
+            # Other processes have the file open that used to be our index and was truncated or overwritten since.
+            # They may keep it locked without end.
             raise sqlite3.DatabaseError("the file is no index any more") from None
-        self._db.execute(_PATIENT)
-        self._waits_itself = True
+        self._db.execute(_LONG_WAIT)
+        self._sqlite_waits = True
         self._db.execute("PRAGMA synchronous = OFF")
 
     def _create(self) -> None:
-        """Make the tables, dropping those of another version."""
+        """Create the tables, dropping those of another version."""
         db = self.db
         if self.meta("schema") not in (None, SCHEMA):
             db.execute("BEGIN IMMEDIATE")
@@ -123,7 +119,7 @@ class IndexFile(Lookups):
         db.executescript("BEGIN IMMEDIATE;" + schema.TABLES + schema.ORDERS + "COMMIT;")
 
     def _start_over(self) -> None:
-        """Put a damaged file aside by making a new one; whoever has the old one open notices by its inode."""
+        """Replace a damaged file by a new one. Processes that have the old one open notice by its inode."""
         self.close()
         for suffix in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
@@ -133,41 +129,60 @@ class IndexFile(Lookups):
 
     def use_memory(self) -> None:
         """Go on without a file, for this process alone: the disk is read-only or full."""
-        self.close()
-        self.path = ":memory:"
-        self.broken = None
+        self.use_file(":memory:")
 
     def use_file(self, path: str) -> None:
-        """Go back to the file; of what was moved meanwhile it may not know."""
+        """Close the index and use another file from the next `open` on."""
         self.close()
         self.path, self.broken = path, None
-        self._untold.update((PENDING, DONE, DEAD))
 
-    def _file_inode(self) -> int:
-        """The file's inode; -1 when it is gone, or cut within a page: SQLite reads the rest of that page as zeros."""
+    def close(self) -> None:
+        """Close the connection."""
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._db.close()
+            self._db = None
+
+    # -- checking --------------------------------------------------------------------------------------------------
+
+    def meta(self, key: str) -> Any:
+        """Return what the index notes about itself under this key, or None."""
         try:
-            status = None if self.path == ":memory:" else os.stat(self.path)
-        except OSError:
-            return -1
-        if status is None:
-            return 0
-        return -1 if status.st_size % PAGE else status.st_ino
-
-    def _is_the_file_there(self) -> bool:
-        """An index deleted or replaced under us would take our writes into nowhere, without an error."""
-        return self._inode == self._file_inode()
+            row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return None
+            raise
+        return row[0] if row else None
 
     def _is_trusted(self) -> bool:
         return bool(self.meta("schema") == SCHEMA and self.meta("boot") == self.boot)
 
+    def _file_inode(self) -> int:
+        """Return the file's inode: 0 for memory, -1 if the file is gone or does not end at a page.
+
+        SQLite would read the missing part of a page as zeros.
+        """
+        if self.path == ":memory:":
+            return 0
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return -1
+        return -1 if status.st_size % PAGE else status.st_ino
+
+    def _is_same_file(self) -> bool:
+        """Return whether the open file is still the one at `path`: writes into a deleted file vanish without an error."""
+        return self._inode == self._file_inode()
+
     @property
     def inode(self) -> int:
-        """The file that was opened last; 0 for memory."""
+        """The inode of the file that was opened last; 0 for memory."""
         return self._inode
 
     @property
     def usable(self) -> bool:
-        """Whether it is open and nothing has gone wrong with it."""
+        """Whether the index is open and not broken."""
         return self._db is not None and self.broken is None
 
     @property
@@ -182,25 +197,32 @@ class IndexFile(Lookups):
             raise sqlite3.OperationalError("the index is not open")
         return self._db
 
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._db is not None:
-            with suppress(sqlite3.Error):
-                self._db.close()
-            self._db = None
+    # -- writing ---------------------------------------------------------------------------------------------------
 
-    # -- transactions ---------------------------------------------------------------------------------------------------
+    def _execute(self, statement: str, values: Iterable[Any] = ()) -> None:
+        """Run one statement that writes; a failure is noted in `broken`."""
+        try:
+            if self.db.in_transaction:
+                self.db.execute(statement, tuple(values))
+            else:
+                with self.write():
+                    self.db.execute(statement, tuple(values))
+        except sqlite3.Error as error:
+            self.broken = str(error)
 
     @contextmanager
     def write(self) -> Iterator[None]:
-        """One write transaction, or a part of the one that is open.
+        """Run the block in a write transaction, or as a part of the open one.
 
-        It takes the lock at its start, so that it never fails half way for want of it.
+        The lock is taken at the beginning, so that the transaction never fails half way for want of it.
+
+        Raises:
+            sqlite3.Error: the lock cannot be had, or the file was replaced.
         """
         if self.db.in_transaction:
             yield
             return
-        if not self._is_the_file_there():
+        if not self._is_same_file():
             raise sqlite3.DatabaseError("the index file was replaced")
         self._take_write_lock()
         try:
@@ -211,34 +233,11 @@ class IndexFile(Lookups):
             raise
         self.db.execute("COMMIT")
 
-    def moving(self, *places: str) -> Moving:
-        """Wrap moves of job files: rows change and the folders' stamps are carried along, in one transaction.
-
-        Trouble with the index never reaches the move: the body runs all the same, and `broken` says why the mirror
-        lags behind. `put` and `drop` do nothing then.
-        """
-        return Moving(self, places)
-
-    def begin_moving(self, places: tuple[str, ...]) -> bool:
-        """Begin a transaction for moves unless one is open; says whether it did."""
-        self._untold.update(places)
-        return not self.in_transaction and self._begin()
-
-    def end_moving(self, *, well: bool) -> None:
-        """End the transaction that begin_moving began."""
-        try:
-            self.db.execute("COMMIT" if well and self.broken is None else "ROLLBACK")
-        except sqlite3.Error as error:
-            self.broken = str(error)
-        if self.broken is None and not self._is_the_file_there():
-            self.broken = "the index file was replaced"
-        if well and self.broken is None:
-            self._untold.clear()
-
     def _begin(self) -> bool:
+        """Begin a transaction; returns whether it did. A failure is noted in `broken`."""
         if not self.usable:
             return False
-        if not self._is_the_file_there():
+        if not self._is_same_file():
             self.broken = "the index file was replaced"
             return False
         try:
@@ -247,16 +246,25 @@ class IndexFile(Lookups):
             self.broken = str(error)
         return self.broken is None
 
-    def _take_write_lock(self) -> None:
-        """Begin to write, waiting for whoever does so now: for a tenth of a millisecond, as a rule.
+    def _end(self, *, commit: bool) -> None:
+        """End the transaction that `_begin` began. A failure is noted in `broken`."""
+        try:
+            self.db.execute("COMMIT" if commit and self.broken is None else "ROLLBACK")
+        except sqlite3.Error as error:
+            self.broken = str(error)
+        if self.broken is None and not self._is_same_file():
+            self.broken = "the index file was replaced"
 
-        SQLite itself would sleep a whole one at least, and two workers met at every fifth job. So it waits no more from
-        here on, and all that writes has to come this way.
+    def _take_write_lock(self) -> None:
+        """Begin a write transaction, waiting for the process that writes: usually for a tenth of a millisecond.
+
+        SQLite itself sleeps for a millisecond or more, and two workers met at every fifth job. So SQLite's own waiting is
+        switched off here, and every write has to come this way.
         """
-        if self._waits_itself:
+        if self._sqlite_waits:
             self.db.execute("PRAGMA busy_timeout = 0")
-            self._waits_itself = False
-        give_up, pause = time.monotonic() + BUSY, _FIRST_PAUSE
+            self._sqlite_waits = False
+        give_up, pause = time.monotonic() + WRITE_TIMEOUT, _FIRST_PAUSE
         while True:
             try:
                 self.db.execute("BEGIN IMMEDIATE")
@@ -270,9 +278,9 @@ class IndexFile(Lookups):
 
     @contextmanager
     def in_bulk(self) -> Iterator[None]:
-        """Have room in memory for what many writes touch, so that each page is written once.
+        """Give SQLite a large cache, so that each page is written once, and switch the garbage collector off.
 
-        A hundred thousand files make no garbage in rings: looking for it took a tenth of the time.
+        Reading a hundred thousand files makes no reference cycles; looking for them took a tenth of the time.
         """
         collecting = gc.isenabled()
         gc.disable()

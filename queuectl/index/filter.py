@@ -1,4 +1,4 @@
-"""Which jobs are meant: by state, tag, time, command, exit code, worker; and in which order."""
+"""Which jobs are selected: by state, tag, time, command, exit code, worker; and in which order."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ SORTS = {
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which jobs are meant. What is left out does not matter; what is given must all hold.
+    """Selects jobs. A job must match every field that is given.
 
     Attributes:
-        states: one of these; done is completed.
-        tags: all of these.
-        since, until: last changed at or after, and before; epoch seconds.
-        command: part of the command, in capital letters or not.
-        exit_codes: one of these.
-        worker: the worker that runs it, or ran it last.
+        states: the job is in one of these; "done" means completed.
+        tags: the job has all of these.
+        since, until: last changed at or after, and before this time; epoch seconds.
+        command: part of the command; upper and lower case are the same.
+        exit_codes: the last exit code is one of these.
+        worker: the worker that runs the job, or ran it last.
         held: True for jobs that wait for a release, False for all others.
-        sort: one of SORTS, with - before it for the other way round; default: in the order of arrival.
-        limit: at most so many.
+        sort: one of SORTS, with a leading - for descending order; default: in the order of arrival.
+        limit: select at most so many.
     """
 
     states: tuple[str, ...] = ()
@@ -60,36 +60,37 @@ class Filter:
 
     @property
     def is_open(self) -> bool:
-        """Whether every job is meant."""
+        """Whether every job is selected."""
         return self == Filter(sort=self.sort, limit=self.limit)
 
     @property
     def without_limit(self) -> Filter:
-        """The same, and as many as there are."""
+        """The same filter without a limit."""
         return self._but(limit=None)
 
     def of_states(self, *states: str) -> Filter:
-        """The same, for jobs in these states."""
+        """Return the same filter for jobs in these states."""
         return self._but(states=states)
 
     def limited_to(self, number: int) -> Filter:
-        """The same, at most so many."""
+        """Return the same filter with at most this limit."""
         return self._but(limit=number if self.limit is None else min(number, self.limit))
 
     @property
     def of_held(self) -> Filter:
-        """The same, for jobs that wait to be released."""
+        """The same filter for held jobs."""
         return self._but(held=True)
 
     def _but(self, **other: Any) -> Filter:
         given: dict[str, Any] = {name: getattr(self, name) for name in Filter.__match_args__}
         return Filter(**(given | other))
 
-    def conditions(self, *, beginnings: bool = False) -> tuple[str, list[Any]]:
-        """The condition in SQL, and its values.
+    def conditions(self, *, only_index: bool = False) -> tuple[str, list[Any]]:
+        """Return the condition in SQL, and its values.
 
         Args:
-            beginnings: nobody will look into the files of long commands: what the index has of them decides.
+            only_index: compare a command with the part of it that the index stores. Otherwise every long command
+                matches, and the caller compares the full one in the job's file.
         """
         parts: list[str] = []
         values: list[Any] = []
@@ -108,11 +109,10 @@ class Filter:
         if self.until is not None:
             add(f"{_CHANGED} < ?", round(self.until * 1e6))
         if self.command:
-            # The index has the beginning of a command; whether the rest of a long one fits is seen in its file.
             add(
                 "(instr(lower(command), ?) > 0 OR length(command) >= ?)",
                 self.command.lower(),
-                SHOWN + beginnings,
+                SHOWN + only_index,
             )
         if self.exit_codes:
             add(f"exit_code IN ({_marks(self.exit_codes)})", *self.exit_codes)
@@ -124,10 +124,10 @@ class Filter:
         return " AND ".join(parts) or "1", values
 
     def order(self) -> str:
-        """The order in SQL.
+        """Return the order in SQL.
 
         Raises:
-            ValueError: sort names none.
+            ValueError: `sort` is unknown.
         """
         name = self.sort.removeprefix("-")
         if name not in SORTS:

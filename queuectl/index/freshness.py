@@ -1,96 +1,120 @@
-"""A folder's modification time as of the moment when index and folder were known to agree.
+"""Whether the index may be believed about a folder: the folder's modification time when both last agreed.
 
-Our own moves carry the stamp along, so a stamp that does not match means that somebody else touched the folder.
+Our own moves update the noted time. A time that does not match means that somebody else has changed the folder.
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 
+from queuectl.index.database import Database
+from queuectl.layout import DEAD, DONE, PENDING
 from queuectl.system import files
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
-
-    from queuectl.index.database import IndexFile
-
 YOUNG = 25_000_000
-"""Nanoseconds: older kernels stamp files with a clock that ticks every 4 to 10 ms, so a second change within a tick
-of the first leaves the same time. A stamp that young is believed only while the folder goes on changing, or where
-the clock of files is finer than that."""
+"""Nanoseconds. Older kernels stamp files by a clock that ticks every 4 to 10 ms: a second change within the tick of the
+first leaves the same time. A time noted so soon after the change is believed only while the folder goes on changing,
+or where the file system's clock is finer than that (git calls such a time "racily clean")."""
 
 
-class Stamps:
-    """The part of the index that knows when to believe itself.
+class Freshness(Database):
+    """The part of the index that knows which folders it agrees with.
 
     Args:
+        path, boot: see Database.
         root: the spool's folder.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, path: str, root: str, boot: str) -> None:
+        super().__init__(path, boot)
         self._root = root
         self._fine_times: bool | None = None
+        # Folders in which we moved files, and the file at `path` may not know it.
+        self._unconfirmed: set[str] = set()
 
-    @property
-    def db(self) -> sqlite3.Connection:
-        """The open connection."""
-        raise NotImplementedError
+    def open(self) -> bool:
+        """Open the index, see `Database.open`.
 
-    @property
-    def usable(self) -> bool:
-        """Whether the index is open and nothing has gone wrong with it."""
-        raise NotImplementedError
-
-    def _attempt(self, statement: str, values: Iterable[Any] = ()) -> bool:
-        raise NotImplementedError
-
-    def carrying(self, place: str) -> Carried:
-        """Wrap a single rename within a transaction: the closest look at a folder's time before and after it.
-
-        What a stranger drops between the two looks goes unnoticed until the next scan, so they stand close together.
+        While we wrote elsewhere, another process may have updated the noted time of a folder past a move of ours. So
+        these folders are scanned again.
         """
-        return Carried(self, place)
+        trusted = super().open()
+        if trusted and self._unconfirmed:
+            for place in tuple(self._unconfirmed):
+                self.mark_stale(place)
+                if self.usable:
+                    self._unconfirmed.discard(place)
+        return trusted
 
-    def look(self, place: str) -> tuple[int, int] | None:
-        """The time and the inode of a folder as it is now, for carry(); None when it cannot be had."""
+    def use_file(self, path: str) -> None:
+        """Use another file from the next `open` on. It may not know of what was moved meanwhile."""
+        super().use_file(path)
+        if path != ":memory:":
+            self._unconfirmed.update((PENDING, DONE, DEAD))
+
+    # -- our own moves ---------------------------------------------------------------------------------------------
+
+    def moving(self, *places: str) -> Moving:
+        """Wrap moves of job files: one transaction, in which the noted times of these folders are updated.
+
+        A failure of the index never stops the move: the block runs in any case, and `broken` says what failed. `put`
+        and `drop` do nothing then.
+        """
+        return Moving(self, places)
+
+    def begin_moving(self, places: tuple[str, ...]) -> bool:
+        """Begin a transaction for moves unless one is open; returns whether it did."""
+        self._unconfirmed.update(places)
+        return not self.in_transaction and self._begin()
+
+    def end_moving(self, *, commit: bool) -> None:
+        """End the transaction that begin_moving began."""
+        self._end(commit=commit)
+        if commit and self.broken is None:
+            self._unconfirmed.clear()
+
+    def own_change(self, place: str) -> OwnChange:
+        """Wrap a rename within a transaction: the change of this folder is ours, and its noted time is updated.
+
+        What others drop between the two looks at the folder goes unnoticed until the next full scan, so the block
+        should be as short as possible.
+        """
+        return OwnChange(self, place)
+
+    def folder_time(self, place: str) -> tuple[int, int] | None:
+        """Return the modification time (ns) and the inode of a folder; None if it cannot be read."""
         try:
             status = os.stat(f"{self._root}{os.sep}{place}")
         except OSError:
             return None
         return status.st_mtime_ns, status.st_ino
 
-    def carry(self, place: str, before: tuple[int, int] | None) -> None:
-        """After a move of ours: take over the folder's new time, if the one looked at before it was the known one."""
-        after = self.look(place) if before else None
+    def note_own_change(self, place: str, before: tuple[int, int] | None) -> None:
+        """After a move of ours, note the folder's new time, if its time before the move was the noted one.
+
+        Args:
+            before: what `folder_time` returned before the move.
+        """
+        after = self.folder_time(place) if before else None
         if before and after:
-            self._attempt(
+            self._execute(
                 "UPDATE folders SET mtime = ?, stamped = ? WHERE place = ? AND mtime = ? AND inode = ?",
                 (after[0], time.time_ns(), place, *before),
             )
 
-    def meta(self, key: str) -> Any:
-        """What the index notes about itself, or None."""
-        try:
-            row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        except sqlite3.OperationalError as error:
-            if "no such table" in str(error):
-                return None
-            raise
-        return row[0] if row else None
+    # -- scans -----------------------------------------------------------------------------------------------------
 
-    def agrees(self, place: str, now_ns: int, *, whole: bool = True) -> bool:
-        """Whether nobody but us has touched the folder since the index last agreed with it.
+    def agrees(self, place: str, now_ns: int, *, exact: bool = True) -> bool:
+        """Return whether nobody but us has changed the folder since the index last agreed with it.
 
         Args:
-            whole: False: it is enough that every file has its row, even if a row has lost its file.
+            now_ns: the present, in nanoseconds.
+            exact: False: it is enough that every file has its row; rows may have lost their file.
         """
         query = "SELECT mtime, inode, stamped, whole FROM folders WHERE place = ?"
         found = self.db.execute(query, (place,)).fetchone()
-        if found is None or (found[3] or 0) < 1 + whole or found[:2] != self.look(place):
+        if found is None or (found[3] or 0) < 1 + exact or found[:2] != self.folder_time(place):
             return False
         mtime, _, stamped, _ = found
         return stamped - mtime >= YOUNG or now_ns - mtime < YOUNG or self._has_fine_times()
@@ -100,49 +124,57 @@ class Stamps:
             self._fine_times = files.has_fine_times(os.path.join(self._root, "tmp"))
         return self._fine_times
 
+    def mark_stale(self, place: str) -> None:
+        """Have a folder scanned although its time may match: the index is known to be wrong about it."""
+        self._execute("UPDATE folders SET whole = 0, scan = NULL WHERE place = ?", (place,))
+
     def begin_scan(self, place: str, scan: str) -> None:
-        """Stamp a folder for a scan that begins; our moves carry the stamp along, a stranger's change leaves it."""
+        """Note a folder's time at the beginning of a scan. Our moves update it, changes of others do not.
+
+        Args:
+            scan: a token of this scan.
+        """
         status = os.stat(os.path.join(self._root, place))
         self.db.execute(
             "INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?, 0)",
             (place, status.st_mtime_ns, status.st_ino, time.time_ns(), scan),
         )
 
-    def distrust(self, place: str) -> None:
-        """Have a folder scanned although its time may match: the index is known to be wrong about it."""
-        self._attempt("UPDATE folders SET whole = 0, scan = NULL WHERE place = ?", (place,))
+    def end_scan(self, place: str, scan: str, *, exact: bool = True) -> None:
+        """Believe the noted time from now on, unless another scan has begun.
 
-    def end_scan(self, place: str, scan: str, *, whole: bool = True) -> None:
-        """Believe the stamp from now on, if no other scan has begun; it stays unmatched if a stranger came between."""
+        Args:
+            exact: as for `agrees`.
+        """
         self.db.execute(
             "UPDATE folders SET whole = ?, stamped = ? WHERE place = ? AND scan = ?",
-            (1 + whole, time.time_ns(), place, scan),
+            (1 + exact, time.time_ns(), place, scan),
         )
 
 
-class Carried:
-    """See Stamps.carrying."""
+class OwnChange:
+    """See Freshness.own_change. A class, because a generator costs more than what it wraps."""
 
-    __slots__ = ("_before", "_place", "_stamps")
+    __slots__ = ("_before", "_index", "_place")
 
-    def __init__(self, stamps: Stamps, place: str) -> None:
-        self._stamps = stamps
+    def __init__(self, index: Freshness, place: str) -> None:
+        self._index = index
         self._place = place
 
     def __enter__(self) -> None:
-        self._before = self._stamps.look(self._place) if self._stamps.usable else None
+        self._before = self._index.folder_time(self._place) if self._index.usable else None
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None and self._stamps.usable:
-            self._stamps.carry(self._place, self._before)
+        if kind is None and self._index.usable:
+            self._index.note_own_change(self._place, self._before)
 
 
 class Moving:
-    """See Index.moving. A class, as a generator would cost more than what it wraps."""
+    """See Freshness.moving. A class, because a generator costs more than what it wraps."""
 
     __slots__ = ("_before", "_begun", "_index", "_places")
 
-    def __init__(self, index: IndexFile, places: tuple[str, ...]) -> None:
+    def __init__(self, index: Freshness, places: tuple[str, ...]) -> None:
         self._index = index
         self._places = places
         self._before: list[tuple[int, int] | None] = []
@@ -150,12 +182,12 @@ class Moving:
     def __enter__(self) -> None:
         self._begun = self._index.begin_moving(self._places)
         if self._index.in_transaction:
-            self._before = [self._index.look(place) for place in self._places]
+            self._before = [self._index.folder_time(place) for place in self._places]
 
     def __exit__(self, kind: object, *_: object) -> None:
         index = self._index
         if kind is None and index.broken is None:
             for place, before in zip(self._places, self._before, strict=False):
-                index.carry(place, before)
+                index.note_own_change(place, before)
         if self._begun:
-            index.end_moving(well=kind is None)
+            index.end_moving(commit=kind is None)

@@ -1,66 +1,63 @@
-"""The mirror: a SQLite file that suggests the next job, and answers counts and lists.
+"""The index: a SQLite mirror of the folders that suggests the next job, and answers counts and lists.
 
-The folders are the truth. Every method here may fail, be wrong or find nothing without a job being lost: a failed
-write leaves the index `broken`, the folders' stamps stop matching, and the next scan puts it right.
+The folders are the truth. Every method here may fail, be wrong or find nothing without a job being lost: a failed write
+sets `broken`, the noted times of the folders no longer match, and the next scan corrects the index.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
-from operator import attrgetter
+from functools import lru_cache
+from operator import attrgetter, itemgetter
 
 from queuectl.index import schema
-from queuectl.index.bulk_insert import in_runs
-from queuectl.index.database import IndexFile
-from queuectl.index.queries import COLUMNS
-from queuectl.index.row import READY_KEY
+from queuectl.index.queries import Queries
+from queuectl.index.row import COLUMNS, READY_KEY, values_of
 from queuectl.index.schema import SCHEMA
-from queuectl.layout import PENDING
+from queuectl.layout import DEAD, DONE, PENDING
+from queuectl.system import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from queuectl.index.row import Row
+    from queuectl.layout import Layout
 
-values_of = attrgetter(*COLUMNS)
-"""A row as the tuple that is inserted."""
+_KEPT_AT_END = frozenset(
+    {
+        "id",
+        "seq",
+        "ready_key",
+        "due",
+        "arrived",
+        "run_at",
+        "command",
+        "tags",
+        "unique_key",
+        "behind",
+        "expires",
+    }
+)
+_SET_AT_END = tuple(name for name in COLUMNS if name not in _KEPT_AT_END)
+_end_values = attrgetter(*_SET_AT_END, "seq", "id")
 
 _INSERT = f"INSERT INTO jobs({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-_OF_AN_END = tuple(
-    c
-    for c in COLUMNS
-    if c
-    not in ("id", "seq", "ready_key", "due", "arrived", "run_at", "command", "tags", "unique_key", "behind")
-    and c != "expires"
-)
-_ENDED = f"""UPDATE jobs SET {", ".join(f"{c} = ?" for c in _OF_AN_END)}
+_END = f"""UPDATE jobs SET {", ".join(f"{name} = ?" for name in _SET_AT_END)}
  WHERE seq = ? AND id = ? AND ready_key IS NULL AND due IS NULL"""
-_ended = attrgetter(*_OF_AN_END, "seq", "id")
-_CLAIMED = """UPDATE jobs SET state = 'processing', place = ?, name = ?, ready_key = NULL, due = NULL, worker = ?
+_CLAIM = """UPDATE jobs SET state = 'processing', place = ?, name = ?, ready_key = NULL, due = NULL, worker = ?
  WHERE seq = ? AND id = ?"""
-_UPDATE = f"UPDATE jobs SET {', '.join(f'{c} = ?' for c in COLUMNS if c != 'id')} WHERE id = ?"
+_UPDATE = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in COLUMNS if name != 'id')} WHERE id = ?"
 
 
-class Index(IndexFile):
-    """The mirror of one spool: what is written into it."""
-
-    def _attempt(self, statement: str, values: Iterable[Any] = ()) -> bool:
-        try:
-            if self.db.in_transaction:
-                self.db.execute(statement, tuple(values))
-            else:
-                with self.write():
-                    self.db.execute(statement, tuple(values))
-        except sqlite3.Error as error:
-            self.broken = str(error)
-            return False
-        return True
+class Index(Queries):
+    """The index of one spool: what is written into it. See Freshness for the arguments."""
 
     def put(self, row: Row) -> None:
-        """Insert the row, or replace the one of that id, which then keeps its number unless the row brings one."""
+        """Insert the row, or replace the one of the same id, which keeps its number unless the new row has one."""
         if not self.usable:
             return
         try:
@@ -85,7 +82,7 @@ class Index(IndexFile):
             self.db.execute(_INSERT, values_of(row))
 
     def update(self, row: Row) -> None:
-        """Replace the row of an id that is known, number and all; what the hot path does where `put` asks first."""
+        """Replace the row of a known id, number included. One statement, where `put` needs several."""
         if not self.usable:
             return
         values = list(values_of(row))
@@ -97,46 +94,48 @@ class Index(IndexFile):
             self.broken = str(error)
 
     def insert_new(self, rows: Sequence[Sequence[Any]]) -> int:
-        """Insert the rows, as `values_of` gives them, whose id and file are both not known; says how many were new."""
+        """Insert rows of which neither the id nor the file is known; returns how many were inserted.
+
+        Args:
+            rows: as `values_of` gives them.
+        """
         try:
-            runs = in_runs(rows) if self.usable else ()
+            runs = _runs(rows) if self.usable else ()
             return sum(self.db.executemany(statement, run).rowcount for statement, run in runs)
         except sqlite3.Error as error:
             self.broken = str(error)
             return 0
 
     def drop(self, job_id: str) -> None:
-        """Forget a row."""
+        """Delete a row."""
         if self.usable:
-            self._attempt("DELETE FROM jobs WHERE id = ?", (job_id,))
+            self._execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def drop_if_at(self, job_id: str, place: str, name: str) -> None:
-        """Forget a row if it still says that the job lies there."""
-        self._attempt("DELETE FROM jobs WHERE id = ? AND place = ? AND name = ?", (job_id, place, name))
+        """Delete a row if it says that the job's file is place/name."""
+        self._execute("DELETE FROM jobs WHERE id = ? AND place = ? AND name = ?", (job_id, place, name))
 
-    def claimed(self, rows: Sequence[Row], place: str, worker: str) -> None:
-        """Say that waiting jobs, just suggested, lie in a worker's folder now."""
+    def mark_claimed(self, rows: Sequence[Row], place: str, worker: str) -> None:
+        """Note that waiting jobs, just suggested, are in a worker's folder now."""
         if not (rows and self.usable):
             return
         try:
-            self.db.executemany(
-                _CLAIMED, [(place, f"{row.id}.json", worker, row.seq, row.id) for row in rows]
-            )
+            self.db.executemany(_CLAIM, [(place, f"{row.id}.json", worker, row.seq, row.id) for row in rows])
         except sqlite3.Error as error:
             self.broken = str(error)
 
-    def ended(self, rows: Sequence[Row]) -> None:
-        """Say that claimed jobs are over, or wait again.
+    def mark_ended(self, rows: Sequence[Row]) -> None:
+        """Note that claimed jobs have ended, or wait again.
 
-        For those that are over few columns are named: each index of a named one is written anew.
+        For those that have ended only the columns that can change are set: SQLite writes each index of a set column.
         """
         if not self.usable:
             return
-        over = [row for row in rows if row.place != PENDING]
+        ended = [row for row in rows if row.place != PENDING]
         try:
-            if self.db.executemany(_ENDED, map(_ended, over)).rowcount < len(over):
-                for row in over:
-                    if row.seq is None or not self.db.execute(_ENDED, _ended(row)).rowcount:
+            if self.db.executemany(_END, map(_end_values, ended)).rowcount < len(ended):
+                for row in ended:
+                    if row.seq is None or not self.db.execute(_END, _end_values(row)).rowcount:
                         self.put(row)
         except sqlite3.Error as error:
             self.broken = str(error)
@@ -144,22 +143,32 @@ class Index(IndexFile):
             if row.place == PENDING:
                 self.update(row)
 
-    def promote(self, now: int) -> None:
-        """Let the jobs whose moment has come into the order of waiting jobs; they have waited since that moment."""
+    def mark_due_ready(self, now: int) -> None:
+        """Give the jobs that are due by now, in microseconds, their place in the order of ready jobs."""
         if self.db.execute("SELECT 1 FROM jobs WHERE due <= ? LIMIT 1", (now,)).fetchone():
-            self._attempt(f"UPDATE jobs SET ready_key = {READY_KEY}, due = NULL WHERE due <= ?", (now,))
+            self._execute(f"UPDATE jobs SET ready_key = {READY_KEY}, due = NULL WHERE due <= ?", (now,))
 
     def put_behind(self, key: str, state: str | None = None) -> None:
-        """Take the waiting jobs of a unique key, or those in a state, out of the order until its owner is over."""
-        self._attempt(
+        """Take the waiting jobs of a unique key out of the order, until the job that has the key now has ended.
+
+        Args:
+            state: only those in this state; default: pending and failed.
+        """
+        self._execute(
             "UPDATE jobs SET behind = ready_key, ready_key = NULL"
             " WHERE unique_key = ? AND state IN (?, ?) AND ready_key IS NOT NULL",
             (key, state or "failed", "pending"),
         )
 
-    def let_next(self, key: str) -> None:
-        """Give those jobs of a unique key their place in the order that come next, if none of it runs."""
-        self._attempt(schema.LET_NEXT.replace(":key", "?1"), (key,))
+    def release_next(self, key: str) -> None:
+        """Put the next jobs of a unique key back into the order, if none of this key is running."""
+        self._execute(schema.RELEASE_NEXT.replace(":key", "?1"), (key,))
+
+    # -- building --------------------------------------------------------------------------------------------------
+
+    def begin_rebuild(self) -> None:
+        """Empty the index within the open transaction. Until `finish_rebuild`, asking for states or the order is slow."""
+        schema.start_anew(self.db)
 
     def finish_rebuild(self) -> None:
         """Declare the content complete, as of this boot."""
@@ -169,6 +178,64 @@ class Index(IndexFile):
             (SCHEMA, self.boot, self._file_inode(), time.time()),
         )
 
-    def forget_all(self) -> None:
-        """Empty it, for a rebuild, within whose transaction it is slow to tell states and the order of jobs."""
-        schema.start_anew(self.db)
+    def begin_new_spool(self, layout: Layout) -> None:
+        """Declare this new index complete if the spool is new, too: it holds no job, and no worker has been here.
+
+        Otherwise it is left as it is. Without this a worker would take the first enqueued files for dropped ones: it
+        would check each of them, and would not reuse the files. A spool in which a worker has been is not new: after a
+        power cut its outcomes may have to be restored, which a rebuild does.
+
+        Raises:
+            sqlite3.Error: the index cannot be written.
+            OSError: a folder cannot be read.
+        """
+        if self.meta("schema") is not None or not _is_empty(layout):
+            return
+        with self.write():
+            if self.open():
+                return  # another process has just done it
+            scan = files.token()
+            for place in (DONE, DEAD, PENDING):
+                self.begin_scan(place, scan)
+            if not _is_empty(layout):  # checked after noting the times: what arrives later changes them
+                return
+            for place in (DONE, DEAD, PENDING):
+                self.end_scan(place, scan)
+            self.finish_rebuild()
+
+
+def _is_empty(layout: Layout) -> bool:
+    for folder in (layout.workers, layout.processing, layout.done, layout.dead, layout.pending):
+        with os.scandir(folder) as entries:
+            if next(entries, None) is not None:
+                return False
+    return True
+
+
+def _runs(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[str, Iterable[tuple[Any, ...]]]]:
+    """Split rows into runs with the same empty columns; yields a statement for each run, and its values.
+
+    Half the columns of a waiting job are empty. Handing SQLite a None for each of them would double the cost of a row.
+    """
+    start = 0
+    while start < len(rows):
+        statement, filled, empty, nones = _insert_for(tuple(value is None for value in rows[start]))
+        end = start + 1
+        while end < len(rows) and empty(rows[end]) == nones:
+            end += 1
+        yield statement, map(filled, rows[start:end])
+        start = end
+
+
+@lru_cache(maxsize=64)
+def _insert_for(is_empty: tuple[bool, ...]) -> tuple[str, itemgetter[Any], itemgetter[Any], tuple[None, ...]]:
+    """Return the statement for rows that are empty in these columns, and getters of the filled and the empty ones.
+
+    The last value is what the second getter returns for such a row. The statement ignores ids that are known.
+    """
+    filled = [at for at, empty in enumerate(is_empty) if not empty]
+    unfilled = [at for at, empty in enumerate(is_empty) if empty]
+    names = ", ".join(COLUMNS[at] for at in filled)
+    statement = f"INSERT OR IGNORE INTO jobs({names}) VALUES ({', '.join('?' * len(filled))})"
+    # No job has two of ready_key, due and behind, so at least two columns are empty, and the getter returns a tuple.
+    return statement, itemgetter(*filled), itemgetter(*unfilled), (None,) * len(unfilled)

@@ -1,11 +1,11 @@
-"""What the index is asked: single jobs, lists, counts, and which job comes next."""
+"""What the index can be asked for: single jobs, lists, counts, and the next job to run."""
 
 from __future__ import annotations
 
 import sqlite3
 
-from queuectl.index.freshness import Stamps
-from queuectl.index.row import Row
+from queuectl.index.freshness import Freshness
+from queuectl.index.row import COLUMNS, Row
 from queuectl.job.fields import STATES
 
 TYPE_CHECKING = False
@@ -17,28 +17,31 @@ if TYPE_CHECKING:
     from queuectl.index.filter import Filter
     from queuectl.system.files import Mark
 
-COLUMNS = tuple(Row.__match_args__)
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM jobs"
 _TEXTS = frozenset(
     {"id", "state", "place", "name", "command", "worker", "last_error", "settings", "tags", "unique_key"}
 )
-_ALWAYS = frozenset({"id", "state", "place", "name", "seq", "arrived"})
+_NEVER_EMPTY = frozenset({"id", "state", "place", "name", "seq", "arrived"})
 _AT_ONCE = 500
+"""Ids asked for in one statement; SQLite limits the number of its parameters."""
+
 _shapes: set[tuple[type, ...]] = set()
+"""Types of the columns of rows that were found valid."""
 
 
 def _row(found: Sequence[Any]) -> Row:
-    """Make a row of what SQLite found. A file that was written over may give text for a number, without an error.
+    """Make a row of what SQLite found.
 
     Raises:
-        sqlite3.DatabaseError: it did.
+        sqlite3.DatabaseError: a column has the wrong type. SQLite reports no error for text in place of a number, which
+            an overwritten file may hold.
     """
     shape = tuple(map(type, found))
     if shape not in _shapes:
         for name, kind in zip(COLUMNS, shape, strict=True):
             wanted = (
                 (str if name in _TEXTS else int,)
-                if name in _ALWAYS
+                if name in _NEVER_EMPTY
                 else (str if name in _TEXTS else int, type(None))
             )
             if kind not in wanted:
@@ -59,8 +62,8 @@ def _text(value: object) -> str:
     return value
 
 
-class Lookups(Stamps):
-    """The part of the index that answers."""
+class Queries(Freshness):
+    """The part of the index that reads rows."""
 
     def _one(self, query: str, *values: Any) -> Any:
         return self.db.execute(query, values).fetchone()[0]
@@ -69,12 +72,12 @@ class Lookups(Stamps):
         return [_row(found) for found in self.db.execute(f"{_SELECT} {tail}", tuple(values))]
 
     def get(self, job_id: str) -> Row | None:
-        """The row of one job."""
+        """Return the row of one job, or None."""
         found = self._rows("WHERE id = ?", (job_id,))
         return found[0] if found else None
 
     def states(self, ids: builtins.list[str]) -> dict[str, str]:
-        """The states of these jobs, as far as they are known."""
+        """Return the states of these jobs by id; unknown ones are left out."""
         found: dict[str, str] = {}
         for start in range(0, len(ids), _AT_ONCE):
             part = ids[start : start + _AT_ONCE]
@@ -83,160 +86,166 @@ class Lookups(Stamps):
         return found
 
     def at(self, place: str, names: list[str]) -> dict[str, Row]:
-        """The rows of these files of a folder, by name."""
+        """Return the rows of these files of a folder, by name."""
         marks = ", ".join("?" * len(names))
         return {
             row.name: row for row in self._rows(f"WHERE place = ? AND name IN ({marks})", (place, *names))
         }
 
     def marks_of(self, place: str, names: list[str]) -> dict[str, Mark]:
-        """The marks that are known of these files of a folder, by name."""
+        """Return the known marks of these files of a folder, by name."""
         some = ", ".join("?" * len(names))
         query = f"SELECT name, inode, mtime, size FROM jobs WHERE place = ? AND name IN ({some})"
         return {name: (*mark,) for name, *mark in self.db.execute(query, (place, *names))}
 
     def all_at(self, place: str, after: str, limit: int) -> list[tuple[str, str]]:
-        """(id, name) of a folder's rows in the order of their names, a page at a time."""
+        """Return (id, name) of a folder's rows in the order of names: the first ones after a name."""
         query = "SELECT id, name FROM jobs WHERE place = ? AND name > ? ORDER BY name LIMIT ?"
         return [
             (_text(job_id), _text(name)) for job_id, name in self.db.execute(query, (place, after, limit))
         ]
 
     def marks_at(self, place: str, after: str, limit: int) -> dict[str, Mark]:
-        """The marks of a folder's files by name, in the order of names, a page at a time."""
+        """Return the marks of a folder's files, by name, in the order of names: the first ones after a name."""
         query = "SELECT name, inode, mtime, size FROM jobs WHERE place = ? AND name > ? ORDER BY name LIMIT ?"
         return {_text(name): (*mark,) for name, *mark in self.db.execute(query, (place, after, limit))}
 
     def count_at(self, place: str) -> int:
-        """How many rows a folder has."""
+        """Return how many rows a folder has."""
         return _number(self._one("SELECT count(*) FROM jobs WHERE place = ?", place))
 
     def claim_places(self) -> list[str]:
-        """The workers' folders that have rows. The range keeps SQLite from walking through a million others."""
+        """Return the workers' folders that have rows. The range keeps SQLite from reading a million other rows."""
         query = "SELECT DISTINCT place FROM jobs WHERE place > 'processing/' AND place < 'processing0'"
         return [_text(place) for (place,) in self.db.execute(query)]
 
     def counts(self) -> dict[str, int]:
-        """Jobs by state, in the order of STATES."""
+        """Return the number of jobs by state, in the order of STATES."""
         found = dict(self.db.execute("SELECT state, n FROM counts").fetchall())
         return {state: _number(found.get(state, 0)) for state in STATES}
 
     def list(self, state: str | None, limit: int | None, after: int = -1) -> list[Row]:
-        """Rows in the order of arrival, of one state or all; after is the last number already seen."""
+        """Return rows in the order of arrival, of one state or of all.
+
+        Args:
+            after: only rows with a higher number than this.
+        """
         where = "WHERE seq > ?" if state is None else "WHERE state = ? AND seq > ?"
         values: tuple[Any, ...] = (after,) if state is None else (state, after)
         return self._rows(f"{where} ORDER BY seq LIMIT ?", (*values, -1 if limit is None else limit))
 
     def select(self, which: Filter) -> builtins.list[Row]:
-        """The rows that a filter describes, in its order; of long commands only the beginning has been looked at."""
+        """Return the rows that match a filter, in its order. Long commands always match: their files hold the rest."""
         condition, values = which.conditions()
         limit = -1 if which.limit is None else which.limit
         return self._rows(f"WHERE {condition} ORDER BY {which.order()} LIMIT ?", (*values, limit))
 
-    def ids(self, beginning: str, states: Sequence[str], limit: int) -> builtins.list[str]:
-        """Ids of jobs that begin so, in these states or in all; without a beginning the latest come first."""
-        where, values = ["id >= ?", "id < ?"], [beginning, f"{beginning}~"]
+    def ids(self, prefix: str, states: Sequence[str], limit: int) -> builtins.list[str]:
+        """Return the ids with this prefix, in these states or in all. Without a prefix the latest come first."""
+        where, values = ["id >= ?", "id < ?"], [prefix, f"{prefix}~"]
         if states:
             where.append(f"state IN ({', '.join('?' * len(states))})")
             values += states
-        order = "id" if beginning else "seq DESC"
+        order = "id" if prefix else "seq DESC"
         query = f"SELECT id FROM jobs WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
         return [_text(job_id) for (job_id,) in self.db.execute(query, (*values, limit))]
 
     def tags(self) -> builtins.list[str]:
-        """The tags that jobs have, in order."""
+        """Return the tags of all jobs, sorted."""
         found = self.db.execute("SELECT DISTINCT tags FROM jobs WHERE tags IS NOT NULL LIMIT 10000")
         return sorted({tag for (tags,) in found for tag in _text(tags).split()})
 
-    def over(self, state: str, moment: str, before: int, limit: int, offset: int) -> builtins.list[Row]:
-        """The jobs of a state that is the end, the oldest first.
+    def ended_before(
+        self, state: str, moment: str, before: int, limit: int, offset: int
+    ) -> builtins.list[Row]:
+        """Return the jobs of a final state that ended before a moment, the oldest first.
 
         Args:
-            moment: when a job was over, in SQL; there is an index of it.
+            moment: an SQL expression for when a job ended; the index jobs_over_<state> is made for it.
             before: in microseconds.
-            offset: pass so many over.
+            offset: skip so many.
         """
         where = f"INDEXED BY jobs_over_{state} WHERE state = '{state}' AND {moment} < ?"
         return self._rows(f"{where} ORDER BY {moment}, seq LIMIT ? OFFSET ?", (before, limit, offset))
 
-    def numbered(self, numbers: Sequence[int]) -> builtins.list[Row]:
-        """The rows with these numbers."""
+    def by_seq(self, numbers: Sequence[int]) -> builtins.list[Row]:
+        """Return the rows with these numbers."""
         return self._rows(f"WHERE seq IN ({', '.join(map(str, numbers))})") if numbers else []
 
     def with_key(self, key: str, *states: str, limit: int = -1) -> builtins.list[Row]:
-        """The jobs in these states with this unique key."""
+        """Return the jobs in these states with this unique key."""
         marks = ", ".join("?" * len(states))
         return self._rows(f"WHERE unique_key = ? AND state IN ({marks}) LIMIT ?", (key, *states, limit))
 
-    def begun(self, key: str, but: int) -> bool:
-        """Whether a job with this unique key waits for its next attempt, other than the one of this number."""
+    def has_begun(self, key: str, but: int) -> bool:
+        """Return whether another job with this unique key, but not number `but`, waits for its next attempt."""
         waits = "coalesce(ready_key, due, behind) IS NOT NULL"
         query = (
             f"SELECT 1 FROM jobs WHERE unique_key = ? AND state = 'failed' AND {waits} AND seq != ? LIMIT 1"
         )
         return self.db.execute(query, (key, but)).fetchone() is not None
 
-    def keys_waited_for(self) -> builtins.list[str]:
-        """The unique keys behind whose owner a job waits."""
+    def keys_with_waiting(self) -> builtins.list[str]:
+        """Return the unique keys for which a job waits until another one has ended."""
         query = "SELECT DISTINCT unique_key FROM jobs WHERE behind IS NOT NULL AND unique_key IS NOT NULL"
         return [_text(key) for (key,) in self.db.execute(query)]
 
     def expired(self, now: int, limit: int) -> builtins.list[Row]:
-        """Waiting jobs that are not worth starting any more, those that have been so for the longest time first."""
-        # Left to choose, SQLite walks through all that wait.
+        """Return waiting jobs that have expired, the longest expired first."""
+        # Without INDEXED BY, SQLite reads all waiting jobs.
         where = "INDEXED BY jobs_expires WHERE expires < ? AND place = 'pending' ORDER BY expires LIMIT ?"
         return self._rows(where, (now, limit))
 
     def next_expiry(self) -> int | None:
-        """When the first of the waiting jobs will not be worth starting any more."""
+        """Return when the next waiting job expires, in microseconds; None if none does."""
         query = "SELECT min(expires) FROM jobs INDEXED BY jobs_expires WHERE expires IS NOT NULL AND place = 'pending'"
         found = self._one(query)
         return None if found is None else _number(found)
 
     def next_up(self, limit: int) -> builtins.list[Row]:
-        """The waiting jobs that are first in order, then those that are due first."""
-        rows = self.first(limit)
-        rest = limit - len(rows)
-        return rows + (self._rows("WHERE due IS NOT NULL ORDER BY due, seq LIMIT ?", (rest,)) if rest else [])
+        """Return the ready jobs that come first, then those that are due first."""
+        rows = self.ready(limit)
+        left = limit - len(rows)
+        return rows + (self._rows("WHERE due IS NOT NULL ORDER BY due, seq LIMIT ?", (left,)) if left else [])
 
     def last_ended(self, limit: int) -> builtins.list[Row]:
-        """The jobs of which an attempt ended last, or that were given up last; the latest first."""
+        """Return the jobs that last ended an attempt or were given up, the latest first."""
         ended = "state IN ('completed', 'failed', 'dead')"
         order = "coalesce(finished_at, updated_at, arrived) DESC, seq DESC"
         return self._rows(f"WHERE {ended} ORDER BY {order} LIMIT ?", (limit,))
 
     def next_seq(self) -> int:
-        """A number behind all others, for a job that goes to the end of the line."""
+        """Return a number above all others, for a job that goes to the end of the order of arrival."""
         return _number(self._one("SELECT coalesce(max(seq), 0) + 1 FROM jobs"))
 
-    def outlook(self) -> tuple[bool, int | None]:
-        """Whether a job can run now, and the moment of the next scheduled one or retry."""
+    def ready_and_due(self) -> tuple[bool, int | None]:
+        """Return whether a job can run now, and when the next scheduled job or retry is due (microseconds or None)."""
         ready = "EXISTS (SELECT 1 FROM jobs WHERE ready_key IS NOT NULL)"
         due = "(SELECT min(due) FROM jobs WHERE due IS NOT NULL)"
         found = self.db.execute(f"SELECT {ready}, {due}").fetchone()
         return bool(found[0]), None if found[1] is None else _number(found[1])
 
     def has_work(self, *, later: bool) -> bool:
-        """Whether a job can run now.
+        """Return whether a job can run now.
 
         Args:
-            later: or runs, or will run by itself; a held one does not.
+            later: count jobs, too, that are running or will run by themselves; held ones do not.
         """
-        ready, due = self.outlook()
+        ready, due = self.ready_and_due()
         if ready or not later:
             return ready
         behind = "SELECT EXISTS (SELECT 1 FROM jobs WHERE behind IS NOT NULL)"
         return due is not None or self.counts()["processing"] > 0 or bool(self._one(behind))
 
-    def first(self, limit: int) -> builtins.list[Row]:
-        """The jobs that can run now and are first in order."""
+    def ready(self, limit: int) -> builtins.list[Row]:
+        """Return the jobs that can run now, in the order in which they run."""
         return self._rows("WHERE ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT ?", (limit,))
 
     def suggest(self) -> Row | None:
-        """The waiting job that is first in order."""
-        return next(iter(self.first(1)), None)
+        """Return the job to run next, or None."""
+        return next(iter(self.ready(1)), None)
 
     def count_ready(self, most: int) -> int:
-        """How many jobs can run now; counted up to so many."""
+        """Return how many jobs can run now, but at most `most`."""
         few = "SELECT 1 FROM jobs WHERE ready_key IS NOT NULL LIMIT ?"
         return _number(self._one(f"SELECT count(*) FROM ({few})", most))

@@ -1,6 +1,8 @@
-"""One job as the index knows it, and how a job becomes a row."""
+"""What the index stores of one job, and how a job becomes a row."""
 
 from __future__ import annotations
+
+from operator import attrgetter
 
 from queuectl._dataclasses import dataclass
 from queuectl.job.fields import WAITING
@@ -9,27 +11,31 @@ from queuectl.job.times import micros
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from typing import Any
 
     from queuectl.job.record import Job
-    from queuectl.system.files import Written
+    from queuectl.system.files import Mark, Written
 
 RENEWED = "renewed"
-"""Among the settings of a row: the job came back from dead/ by hand, and the attempts of so many runs do not count."""
+"""Key among a row's settings: the job was put back from dead/ by hand after this many runs, which no longer count."""
 
 BY_HAND = "Given up by hand"
-"""Why a job lies in dead/ that does not say so itself: somebody moved it there, or a cancel was cut short."""
+"""The error of a job in dead/ whose file gives no reason: somebody moved it there, or a cancel was interrupted."""
 
 SHOWN = 200
-"""Characters of a command or an error that the index repeats; the file has all of it."""
+"""Characters of a command or an error that the index stores. The file has the full text."""
 
 
 @dataclass(slots=True)
 class Row:
-    """What the index knows of one job. Moments are whole microseconds since the epoch.
+    """What the index knows of one job. Times are integer microseconds since the epoch.
 
-    `ours` is 1 for a file that queuectl itself wrote. A waiting job has either a `ready_key`, its place in the order,
-    or `due`, the moment when it gets one, or `behind`, which will be its ready_key once no other job has its unique
-    key, or none of them: then it is held. `tags` has a blank before and after each tag.
+    `ours` is 1 for a file that queuectl itself wrote. `tags` has a blank before and after each tag. A waiting job has
+    one of these three, or none of them if it is held:
+
+    - `ready_key`: its place in the order;
+    - `due`: when it gets a place;
+    - `behind`: the ready_key that it gets when no other job has its unique key any more.
     """
 
     id: str
@@ -66,48 +72,58 @@ class Row:
 
     @property
     def held(self) -> bool:
-        """Whether it waits for somebody to release it."""
+        """Whether the job waits until somebody releases it."""
         places = self.ready_key, self.due, self.behind
         return self.state in WAITING and places == (None, None, None)
 
     def waited(self, now: int) -> int | None:
-        """For how many microseconds it could have run; None when it cannot yet, or does not wait."""
+        """Return for how many microseconds the job could have run; None if it cannot run yet, or does not wait."""
         if self.ready_key is None:
-            # Due already, and no worker is there to let it into the order.
+            # A due job gets its ready_key from a worker, and none may be running.
             return now - self.due if self.due is not None and self.due <= now else None
-        return max(0, now - self.ready_key - _OF_A_PRIORITY * (self.priority or 5))
+        return max(0, now - self.ready_key - _PER_PRIORITY * (self.priority or 5))
 
     def effective(self, now: int) -> float | None:
-        """Its priority and a point for each minute that it has waited; None when it does not wait (SPEC 4)."""
+        """Return its priority plus a point for each minute of waiting (SPEC 4); None if it does not wait."""
         if self.state not in WAITING:
             return None
-        return (self.priority or 5) + (self.waited(now) or 0) / _OF_A_PRIORITY
+        return (self.priority or 5) + (self.waited(now) or 0) / _PER_PRIORITY
 
 
-_OF_A_PRIORITY = 60_000_000
+_PER_PRIORITY = 60_000_000
+"""Microseconds of waiting that count as one point of priority."""
 
-READY_KEY = f"due - {_OF_A_PRIORITY} * priority"
-"""The same as `ready_key`, of a job that has waited since its due moment, for the index."""
+READY_KEY = f"due - {_PER_PRIORITY} * priority"
+"""In SQL: the `ready_key` of a job that becomes ready at its due moment."""
+
+COLUMNS = Row.__match_args__
+"""The columns of the table of jobs, in the order in which rows are read and written."""
+
+values_of = attrgetter(*COLUMNS)
+"""Returns a row as the tuple of its columns."""
 
 
 def ready_key(eligible: int, priority: int) -> int:
-    """A waiting job's place in the order; the smallest goes first.
+    """Return a waiting job's place in the order; the smallest goes first.
 
-    priority + waiting / 60 s compares two waiting jobs the same way at every moment, because both age alike. So
-    the moment since which a job could run, less 60 s a priority, is the order, and never needs updating (SPEC 4).
+    Effective priority is priority + waiting / 60 s (SPEC 4). Two waiting jobs age at the same rate, so their order
+    never changes, and it is the order of `eligible - 60 s * priority`.
+
+    Args:
+        eligible: since when the job can run, in microseconds.
     """
-    return eligible - _OF_A_PRIORITY * priority
+    return eligible - _PER_PRIORITY * priority
 
 
 def row_of(
     job: Job, place: str, name: str, status: os.stat_result | Written, *, state: str, arrived: int, now: int
 ) -> Row:
-    """The row of a job whose file is place/name.
+    """Return the row of a job whose file is place/name.
 
     Args:
-        status: the file's status, by which a later change is noticed.
-        arrived: since when it lies there, in microseconds; waiting counts from then, or from its due moment.
-        now: the present in microseconds.
+        status: the file's status; a later change is noticed by it.
+        arrived: when it came there, in microseconds. Waiting counts from then, or from its due moment.
+        now: the present, in microseconds.
     """
     command = job.command
     row = Row(
@@ -150,12 +166,12 @@ def row_of(
 
 
 def is_file_of(row: Row, status: os.stat_result) -> bool:
-    """Whether this is the very file that the row was made of, unchanged."""
+    """Return whether this is the file from which the row was made, unchanged."""
     return (status.st_ino, status.st_mtime_ns, status.st_size) == (row.inode, row.mtime, row.size)
 
 
 def invalid_row(job_id: str, name: str, status: os.stat_result, reason: str) -> Row:
-    """The row of a file in dead/ that is no job."""
+    """Return the row of a file in dead/ that is not a valid job."""
     return Row(
         id=job_id,
         state="dead",
@@ -171,10 +187,10 @@ def invalid_row(job_id: str, name: str, status: os.stat_result, reason: str) -> 
 
 
 def accept_as_indexed(job: Job, row: Row) -> None:
-    """Fill in what the producer left out as it was settled when the job was accepted, not as it is today.
+    """Fill in the fields that the producer left out, with the settings of the time when the job was accepted.
 
     Raises:
-        sqlite3.DatabaseError: the index's file was damaged, and this is what it shows in.
+        sqlite3.DatabaseError: the row's settings cannot be read: the index file is damaged.
     """
     if job.created_at is None:
         job.created_at = row.arrived / 1e6
@@ -195,9 +211,37 @@ def accept_as_indexed(job: Job, row: Row) -> None:
 
 
 def state_in(place: str, job: Job) -> str:
-    """The folder decides; in pending/ the job's own past decides between pending and failed."""
+    """Return the state of a job in this folder. In pending/ its history decides between pending and failed."""
     if place == "done":
         return "completed"
     if place == "dead":
         return "dead"
     return job.waiting_state
+
+
+_AT = {name: place for place, name in enumerate(COLUMNS)}
+_ID, _NAME, _COMMAND = _AT["id"], _AT["name"], _AT["command"]
+_ARRIVED, _READY, _PRIORITY = _AT["arrived"], _AT["ready_key"], _AT["priority"]
+_CREATED, _UPDATED = _AT["created_at"], _AT["updated_at"]
+_INODE, _MTIME, _SIZE = _AT["inode"], _AT["mtime"], _AT["size"]
+
+
+def values_like(
+    template: list[Any], job_id: str, command: str, created: int, updated: int | None
+) -> list[Any]:
+    """Return a copy of another job's values with these replaced. `set_file` fills in the rest.
+
+    Args:
+        command: as one line.
+        created, updated: in microseconds.
+    """
+    values = template.copy()
+    values[_ID], values[_NAME], values[_COMMAND] = job_id, f"{job_id}.json", command[:SHOWN]
+    values[_CREATED], values[_UPDATED] = created, updated
+    return values
+
+
+def set_file(values: list[Any], arrived: int, mark: Mark) -> None:
+    """Put into a row's values since when its file waits, in microseconds, and the file's inode, mtime (ns) and size."""
+    values[_ARRIVED], values[_READY] = arrived, ready_key(arrived, values[_PRIORITY])
+    values[_INODE], values[_MTIME], values[_SIZE] = mark

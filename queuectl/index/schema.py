@@ -1,4 +1,4 @@
-"""The tables of the index. A change here needs a new number, which makes every index be built anew."""
+"""The tables of the index. A change here needs a new SCHEMA number, so that every existing index is rebuilt."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ CREATE TABLE IF NOT EXISTS jobs(
     behind INTEGER, expires INTEGER);
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_place ON jobs(place, name);
 """
-"""What rows are put into, and found again by."""
+"""The tables, with no more than a rebuild needs to insert rows."""
 
 _ACTIVE = "coalesce(ready_key, due, behind) IS NOT NULL"
-LET_NEXT = f"""UPDATE jobs SET ready_key = behind, behind = NULL
+RELEASE_NEXT = f"""UPDATE jobs SET ready_key = behind, behind = NULL
     WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE unique_key = :key AND state = 'processing') AND seq IN (
         SELECT seq FROM jobs WHERE unique_key = :key AND state = 'failed' AND behind IS NOT NULL UNION ALL
         SELECT * FROM (SELECT seq FROM jobs WHERE unique_key = :key AND state = 'pending' AND behind IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM jobs WHERE unique_key = :key AND state = 'failed' AND {_ACTIVE})
             ORDER BY behind, seq LIMIT 1));"""
-"""Give those jobs of a key their place in the order that come next, once none of it runs: those that have begun, else
-the first of the others."""
+"""Put the next jobs of a unique key back into the order once none of this key is running: those that wait for another
+attempt, or else the first of the others."""
 
-_LET_NEXT = LET_NEXT.replace(":key", "OLD.unique_key")
+_RELEASE_NEXT = RELEASE_NEXT.replace(":key", "OLD.unique_key")
 ORDERS = f"""
 CREATE INDEX IF NOT EXISTS jobs_ready ON jobs(ready_key, seq) WHERE ready_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs(due) WHERE due IS NOT NULL;
@@ -52,26 +52,27 @@ CREATE TRIGGER IF NOT EXISTS jobs_over AFTER UPDATE OF state ON jobs WHEN OLD.st
     UPDATE counts SET n = n - 1 WHERE state = OLD.state; UPDATE counts SET n = n + 1 WHERE state = NEW.state; END;
 CREATE TRIGGER IF NOT EXISTS jobs_next AFTER UPDATE OF state, ready_key, unique_key ON jobs
     WHEN OLD.unique_key IS NOT NULL AND OLD.behind IS NULL AND NEW.behind IS NULL
-    AND (NEW.state != 'processing' OR NEW.unique_key IS NOT OLD.unique_key) BEGIN {_LET_NEXT} END;
-CREATE TRIGGER IF NOT EXISTS jobs_gone AFTER DELETE ON jobs WHEN OLD.unique_key IS NOT NULL BEGIN {_LET_NEXT} END;
+    AND (NEW.state != 'processing' OR NEW.unique_key IS NOT OLD.unique_key) BEGIN {_RELEASE_NEXT} END;
+CREATE TRIGGER IF NOT EXISTS jobs_gone AFTER DELETE ON jobs WHEN OLD.unique_key IS NOT NULL BEGIN {_RELEASE_NEXT} END;
 """
+"""The SQL indexes, the counts by state, and the triggers that keep both the counts and the unique keys right."""
 
 
 def start_anew(db: sqlite3.Connection) -> None:
-    """Make empty tables in place of those that are there, without what would slow down putting a million rows in."""
+    """Replace the tables by empty ones, without the SQL indexes and triggers that slow down a million inserts."""
     for table in ("jobs", "counts", "folders", "meta"):
         db.execute(f"DROP TABLE {table}")
     _run(db, TABLES)
 
 
 def finish(db: sqlite3.Connection) -> None:
-    """Make the rest once the rows are in, and count them."""
+    """Create the SQL indexes and triggers once the rows are inserted, and count the rows."""
     _run(db, ORDERS)
     db.execute("INSERT OR REPLACE INTO counts SELECT state, count(*) FROM jobs GROUP BY state")
 
 
 def _run(db: sqlite3.Connection, statements: str) -> None:
-    """Run statements within the transaction that is open, where executescript would end it."""
+    """Run statements within the open transaction. `executescript` would end it."""
     statement = ""
     for line in statements.splitlines():
         statement += line
@@ -83,6 +84,6 @@ def _run(db: sqlite3.Connection, statements: str) -> None:
 _DAMAGE = ("malformed", "not a database", "disk image", "disk I/O", "no such table", "no such column")
 
 
-def is_damage(trouble: str | None) -> bool:
-    """Whether what SQLite says means that the file is not what it was."""
-    return trouble is not None and any(word in trouble for word in _DAMAGE)
+def is_damage(message: str | None) -> bool:
+    """Return whether this error message of SQLite means that the file is damaged."""
+    return message is not None and any(word in message for word in _DAMAGE)

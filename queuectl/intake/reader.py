@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 
 from queuectl.config.settings import Settings
-from queuectl.index.index import values_of
-from queuectl.index.queries import COLUMNS
-from queuectl.index.row import Row, row_of, state_in
+from queuectl.index.row import COLUMNS, Row, row_of, state_in, values_of
 from queuectl.intake.dropped_file import Found, bears, explanation, read_foreign
 from queuectl.intake.row_cache import Alike
 from queuectl.job import ids

@@ -136,7 +136,7 @@ class Intake:
         with self.index.write():
             if not trusted and self.index.open():
                 return sum(self.index.counts().values())  # another process has just done it
-            self.index.forget_all()
+            self.index.begin_rebuild()
             mirror_claims(self.layout, self.index, self.mover.now())
             for place in _ORDER:
                 self._scan_all(place)
@@ -150,7 +150,7 @@ class Intake:
 
     def pending_agrees(self) -> bool:
         """Whether pending/ holds nothing that the index does not know."""
-        return self.unfinished == 0 and self.index.agrees(PENDING, time.time_ns(), whole=False)
+        return self.unfinished == 0 and self.index.agrees(PENDING, time.time_ns(), exact=False)
 
     # -- one folder ------------------------------------------------------------------------------------------------
 
@@ -181,15 +181,15 @@ class Intake:
                 if self.report:
                     self.report(self.looked)
                 yield
-            whole = present == self.index.count_at(place)
-            if thorough and not whole:
+            exact = present == self.index.count_at(place)
+            if thorough and not exact:
                 yield from self._drop_vanished(place)
-                whole = True
+                exact = True
             if place == PENDING:
                 self.unfinished = unfinished
             if stamped and not unfinished:
                 with self.index.write():
-                    self.index.end_scan(place, scan, whole=whole)
+                    self.index.end_scan(place, scan, exact=exact)
         except FileNotFoundError:
             self.layout.create()
         except OSError as error:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from queuectl.index.bulk_insert import fill, row_like
-from queuectl.index.queries import COLUMNS
+from queuectl.index.row import COLUMNS, set_file, values_like
 from queuectl.job import strict_json
 from queuectl.job.ids import is_id
 from queuectl.job.times import micros_of
@@ -97,8 +96,8 @@ class Alike:
         if like is None:
             return None
         arrived = min(status.st_ctime_ns // 1000, now)
-        made = row_like(like, stem, command, arrived if created is None else created, updated)
-        fill(made, arrived, files.mark_of(status))
+        made = values_like(like, stem, command, arrived if created is None else created, updated)
+        set_file(made, arrived, files.mark_of(status))
         return tuple(made)
 
     @property

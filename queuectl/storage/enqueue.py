@@ -6,9 +6,7 @@ import os
 from contextlib import suppress
 
 from queuectl.errors import DuplicateId, QueuedUnsafely, SpoolError
-from queuectl.index.bulk_insert import fill
-from queuectl.index.index import values_of
-from queuectl.index.row import row_of
+from queuectl.index.row import row_of, set_file, values_of
 from queuectl.job.times import micros
 from queuectl.layout import PENDING
 from queuectl.storage.operator_moves import HandMoves
@@ -108,7 +106,7 @@ class EntryMoves(HandMoves):
             now: in microseconds.
         """
         if made.values is not None:
-            fill(made.values, now, mark)
+            set_file(made.values, now, mark)
             return made.values
         status, name = files.Written(*mark), f"{made.id}.json"
         row = row_of(made.job, PENDING, name, status, state="pending", arrived=now, now=now)

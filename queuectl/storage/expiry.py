@@ -62,7 +62,7 @@ def sweep(mover: Mover, say: Callable[[str], None]) -> bool:
             # Claimed, or edited: left as it is, such a row would have its file moved to and fro for ever.
             with mover.index.write():
                 mover.index.drop_if_at(row.id, row.place, row.name)
-                mover.index.distrust(PENDING)
+                mover.index.mark_stale(PENDING)
         else:
             say(f"dead {row.id}: {reason}")
     return True

@@ -79,7 +79,7 @@ class Mover(EntryMoves):
         """
         folder = self.layout.claims(worker)
         taken, missing = [], []
-        with self.index.carrying(PENDING):
+        with self.index.own_change(PENDING):
             for row in rows:
                 target = f"{folder}{os.sep}{row.id}.json"
                 if row.unique_key is not None and self.keys.is_barred(row):
@@ -93,7 +93,7 @@ class Mover(EntryMoves):
                     files.move_to_free_name(target, self.layout.pending, row.name)
                     continue
                 taken.append((row, target))
-        self.index.claimed([row for row, _ in taken], f"{PROCESSING}/{worker}", worker)
+        self.index.mark_claimed([row for row, _ in taken], f"{PROCESSING}/{worker}", worker)
         for row in missing:
             if os.path.lexists(f"{self.layout.pending}{os.sep}{row.name}"):
                 os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -147,7 +147,7 @@ class Mover(EntryMoves):
             files.move_to_free_name(path, self.layout.pending, row.name)
         self.index.drop(row.id)
         if self.index.usable:
-            self.index.distrust(PENDING)
+            self.index.mark_stale(PENDING)
 
     def settle(
         self, claim: Claim, state: str, spares: Spares | None = None, *, at_once: bool = False
@@ -223,7 +223,7 @@ class Mover(EntryMoves):
                         written.popleft()
                     except OSError as error:
                         refused = error  # what was moved before is to be told to the index
-                self.index.ended(rows)
+                self.index.mark_ended(rows)
                 # One that is tried again at once would be claimed onto its own claimed file, and set aside with it.
                 if then and not refused and PENDING not in places:
                     then()

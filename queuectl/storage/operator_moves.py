@@ -199,7 +199,7 @@ class HandMoves:
             # Given up before it ever ran: what it leaves open is settled by the intake, as for any job dropped now.
             self.index.drop(new.id)
             if self.index.usable:
-                self.index.distrust(PENDING)
+                self.index.mark_stale(PENDING)
             return
         self.index.put(new)
 
@@ -219,7 +219,7 @@ class HandMoves:
         with _worded("give up", row, source), self.index.moving(DEAD):
             # pending/ would be compared with the index again for each of a thousand jobs that are given up. Its
             # time is carried along only around the rename, or a drop could slip in unseen beside the slow sync.
-            with self.index.carrying(PENDING):
+            with self.index.own_change(PENDING):
                 name = files.move_to_free_name(source, self.layout.dead, f"{row.id}.json")
             target = os.path.join(self.layout.dead, name)
             try:

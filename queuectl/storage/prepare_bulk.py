@@ -15,9 +15,7 @@ from itertools import islice
 import orjson
 
 from queuectl.errors import DuplicateId, QueuectlError
-from queuectl.index.bulk_insert import row_like
-from queuectl.index.index import values_of
-from queuectl.index.row import row_of
+from queuectl.index.row import row_of, values_like, values_of
 from queuectl.job import ids, times
 from queuectl.job import record as jobs
 from queuectl.job.fields import CHECKS
@@ -149,7 +147,7 @@ class Kinds:
         if len(head) > _LONGEST:
             return None
         line = words if isinstance(words, str) else jobs.Job(command=words).shown_command
-        row = row_like(values, made_id, line, when.micros, when.micros)
+        row = values_like(values, made_id, line, when.micros, when.micros)
         return Prepared(made_id, b"".join((head, rest, when.tail)), job_id is not None, None, row)
 
     def _learn(self, told: bytes, made: Prepared) -> None:

@@ -104,7 +104,7 @@ def mistrust(index: Index, began: float | None) -> None:
     if began is None or made is None or made >= began - 1:
         with index.write():
             for place in (PENDING, DONE, DEAD):
-                index.distrust(place)
+                index.mark_stale(place)
 
 
 def _tidy(layout: Layout, index: Index, worker: str) -> None:

@@ -117,7 +117,7 @@ def purge(
     for state in states:
         chosen = _chosen(mover.index.db, state, before, keep)
         for start in range(0, len(chosen), _PAGE):
-            for row in mover.index.numbered(chosen[start : start + _PAGE]):
+            for row in mover.index.by_seq(chosen[start : start + _PAGE]):
                 if row.state != state or (only is not None and row.id not in only):
                     continue
                 if not dry_run:
@@ -237,7 +237,9 @@ class Retention:
             # What may not go stands in front of the others for ever; it is not looked at again each time.
             passed = self._passed.setdefault(state, 0)
             surplus = _PAGE if count is None else index.counts()[state] - count - passed
-            rows = index.over(state, _OVER, before, min(surplus, _PAGE), passed) if surplus > 0 else []
+            rows = (
+                index.ended_before(state, _OVER, before, min(surplus, _PAGE), passed) if surplus > 0 else []
+            )
             if not rows:
                 return True
             for row in rows:

@@ -191,7 +191,7 @@ class UniqueKeys:
                 self._index.put_behind(key)
                 return True
             self._index.drop_if_at(other.id, other.place, other.name)
-        if row.state == "pending" and self._index.begun(key, row.seq or 0):
+        if row.state == "pending" and self._index.has_begun(key, row.seq or 0):
             self._index.put_behind(key, "pending")
             return True
         return False
@@ -227,9 +227,9 @@ class UniqueKeys:
         Raises:
             sqlite3.Error: the index refused.
         """
-        for key in self._index.keys_waited_for():
+        for key in self._index.keys_with_waiting():
             with self._index.write():
                 for row in self._index.with_key(key, "processing"):
                     if not os.path.lexists(os.path.join(self._layout.root, row.place, row.name)):
                         self._index.drop_if_at(row.id, row.place, row.name)
-                self._index.let_next(key)
+                self._index.release_next(key)

@@ -194,7 +194,7 @@ class Chores:
         known = self._index.meta("doubted") is not None
         if self._is_our_turn("doubted", DOUBT) and known:
             with self._index.write():
-                self._index.distrust(PENDING)
+                self._index.mark_stale(PENDING)
 
     def _is_our_turn(self, what: str, every: float) -> bool:
         """Whether no worker has done it for so many seconds; then it is for us to do."""

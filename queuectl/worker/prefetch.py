@@ -108,7 +108,7 @@ class Hand:
 
     def take(self) -> None:
         """Move the first jobs in order to us, within a transaction: no two workers reach for the same file."""
-        self._index.promote(micros(self._mover.now()))
+        self._index.mark_due_ready(micros(self._mover.now()))
         while not (self._room.lacking or self._unread) and self._index.usable:
             rows = self._first_in_order()
             if not rows:
@@ -134,7 +134,7 @@ class Hand:
         number = self._next_size()
         if number > 1:
             number = max(1, min(number, self._index.count_ready(number * SHARE) // SHARE))
-        rows = self._index.first(number)
+        rows = self._index.ready(number)
         # Whether one with a unique key may run is decided for it alone.
         keyed = next((place for place, row in enumerate(rows) if row.unique_key is not None), len(rows))
         return rows[: max(1, keyed)]

@@ -281,7 +281,7 @@ class Worker:
         if self._hand.ready:
             return
         self._lookout.take_in()
-        ready, due = self._index.outlook()
+        ready, due = self._index.ready_and_due()
         # Nobody takes the index's write lock to find nothing: ten idle workers would do so every second.
         if ready or (due is not None and due <= self._now() * 1e6):
             self._lookout.news = False
@@ -300,7 +300,7 @@ class Worker:
         with self._troubles.outlive():
             # Armed first, then looked: what lands from here on rings the bell.
             timeout = self._lookout.patience(timeout)
-            ready, due = self._index.outlook()
+            ready, due = self._index.ready_and_due()
             if due is not None:
                 timeout = min(timeout, max(0.0, due / 1e6 - self._now()))
             if ready and not self._room.lacking:

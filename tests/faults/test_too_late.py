@@ -226,7 +226,7 @@ def test_what_cannot_be_given_back_is_not_begun_in_a_paused_spool(
     worker._take_back_own()
     worker._spares = Spares(worker.layout, worker.name, worker._index.boot, print)
     with worker._index.moving():
-        worker._hand._unread.extend(worker._mover.take(worker._index.first(5), worker.name))
+        worker._hand._unread.extend(worker._mover.take(worker._index.ready(5), worker.name))
     worker._hand.read()
     refusals = [OSError(errno.EIO, "no")] * 2 if why == "refused" else []
     release = worker._mover.release
@@ -551,6 +551,6 @@ def test_a_claim_is_told_of_the_job_alone_that_it_is_about(spool: Spool) -> None
     row, other = spool.row("a"), spool.row("b")
     row.seq = other.seq
     with spool._index.moving():
-        spool._index.claimed([row], "processing/worker-0", "worker-0")
+        spool._index.mark_claimed([row], "processing/worker-0", "worker-0")
 
     assert spool.row("b").state == "pending"

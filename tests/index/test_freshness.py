@@ -30,7 +30,7 @@ def spool(spool_dir: Path) -> Spool:
     made.enqueue("true", id="a")
     made.refresh()
     os.utime(made.layout.pending, ns=(0, time.time_ns() - YEAR))  # long ago, so that any change shows
-    made._index.distrust("pending")
+    made._index.mark_stale("pending")
     made.refresh()
     assert made._index.agrees("pending", time.time_ns())
     return made
@@ -73,7 +73,7 @@ def test_a_stamp_of_the_present_is_not_believed_for_long(spool: Spool) -> None:
     """Where the clock of files ticks slowly, a second change within the tick leaves the same time."""
     index = spool._index
     os.utime(spool.layout.pending)
-    index.distrust("pending")
+    index.mark_stale("pending")
     spool.refresh()
     later = time.time_ns() + 10**9
 
@@ -87,7 +87,7 @@ def test_a_stamp_of_the_present_is_not_believed_for_long(spool: Spool) -> None:
 
 def test_what_is_known_to_be_wrong_is_looked_at(spool: Spool) -> None:
     """The folder's time matches all the while."""
-    spool._index.distrust("pending")
+    spool._index.mark_stale("pending")
 
     assert not spool._index.agrees("pending", time.time_ns())
 
@@ -179,7 +179,7 @@ def test_a_busy_worker_looks_before_each_claim(spool_dir: Path) -> None:
 
 def test_a_move_told_to_a_file_that_was_replaced_is_found(spool: Spool, spool_dir: Path) -> None:
     """Whoever builds the new file may vouch for a folder over the very moment of that move."""
-    spool._index.distrust("done")
+    spool._index.mark_stale("done")
     spool.refresh()
     row = spool._index.get("a")
     assert row
@@ -244,7 +244,7 @@ def test_an_edit_that_was_told_to_a_lost_index_is_told_to_the_next(spool_dir: Pa
     worker._intake.refresh()
     worker._lookout.take_in()
 
-    assert worker._index.outlook()[0]
+    assert worker._index.ready_and_due()[0]
     worker._lookout.close()
     worker._index.close()
 

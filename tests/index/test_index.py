@@ -21,8 +21,8 @@ from queuectl import Spool
 from queuectl.errors import DuplicateId
 from queuectl.index import database as index_file
 from queuectl.index import schema
-from queuectl.index.index import Index, values_of
-from queuectl.index.row import Row
+from queuectl.index.index import Index
+from queuectl.index.row import Row, values_of
 from queuectl.intake.reconcile import Intake
 from queuectl.job.fields import STATES
 from queuectl.layout import Layout
@@ -293,7 +293,7 @@ def test_a_single_change_waits_for_whoever_writes(spool_dir: Path, change: str) 
     assert row is not None
     changes = {
         "drop": lambda: mirror.drop("a"),
-        "distrust": lambda: mirror.distrust("pending"),
+        "distrust": lambda: mirror.mark_stale("pending"),
         "put": lambda: mirror.put(row),
     }
     holder = hold(spool_dir)
@@ -311,7 +311,7 @@ def test_an_index_that_stays_locked_keeps_no_question_from_its_answer(
 ) -> None:
     """After its patience a command reads the folders itself; jobs are queued and run without the index, too."""
     expected = fill(spool_dir)
-    monkeypatch.setattr(index_file, "BUSY", 0.2)
+    monkeypatch.setattr(index_file, "WRITE_TIMEOUT", 0.2)
     holder = hold(spool_dir)
     try:
         drop(spool_dir, "dropped", command="true")
@@ -442,7 +442,7 @@ def test_counts_are_what_counting_would_say(ops: list[tuple[str, str, str, str]]
     for what, job_id, state, name in ops:
         row = Row(id=job_id, state=state, place="pending", name=name)
         if what == "claimed":
-            made.claimed([row], "processing/worker-0", "worker-0")
+            made.mark_claimed([row], "processing/worker-0", "worker-0")
         elif what == "insert_new":
             made.insert_new([values_of(row)])
         elif what == "drop":
@@ -641,7 +641,7 @@ def test_a_moment_that_is_none_is_damage(spool_dir: Path) -> None:
     spool.refresh()
     change(database(spool_dir), "UPDATE jobs SET due = 'worker-0.json'")
     with pytest.raises(sqlite3.DatabaseError, match="malformed"):
-        spool._index.outlook()
+        spool._index.ready_and_due()
 
 
 def test_damage_that_shows_only_when_the_index_is_emptied_costs_nothing(

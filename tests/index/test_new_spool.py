@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool
-from queuectl.index import new_spool
+from queuectl.index import index
 from queuectl.index.index import Index
 
 from support import drain, drop, run_cli, where_is
@@ -118,7 +118,7 @@ def test_a_job_that_is_dropped_meanwhile_is_seen(
 ) -> None:
     """Before the folders are looked at, between the two looks, and behind the second one."""
     looks = 0
-    is_empty = new_spool._is_empty
+    is_empty = index._is_empty
 
     def dropping(layout: Any) -> bool:
         nonlocal looks
@@ -130,7 +130,7 @@ def test_a_job_that_is_dropped_meanwhile_is_seen(
             drop(spool_dir, "dropped", command="true")
         return found
 
-    monkeypatch.setattr(new_spool, "_is_empty", dropping)
+    monkeypatch.setattr(index, "_is_empty", dropping)
     spool = Spool(spool_dir)
     spool.enqueue("true", id="own")
 

@@ -94,7 +94,7 @@ def test_index_hands_jobs_out_in_the_order_of_the_formula(jobs: list[Waiting], l
         put(index, job, number, at=NOW - job.arrived / 1e6 if late else NOW)
 
     with index.write():
-        index.promote(round(NOW * 1e6))
+        index.mark_due_ready(round(NOW * 1e6))
     handed_out = []
     while (row := index.suggest()) is not None:
         handed_out.append(row.id)
@@ -315,8 +315,8 @@ def test_next_job_is_found_without_looking_at_the_others() -> None:
     put(index, Waiting(5, 0, -3600 * 10**6, retry=False), 20, at=NOW)
 
     steps = asked(index, index.suggest)
-    steps += asked(index, index.outlook)
-    steps += asked(index, lambda: index.promote(round(NOW * 1e6)))
+    steps += asked(index, index.ready_and_due)
+    steps += asked(index, lambda: index.mark_due_ready(round(NOW * 1e6)))
     index.close()
 
     assert len(steps) >= 3

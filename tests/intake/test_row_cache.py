@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queuectl.config.settings import Settings
-from queuectl.index.queries import COLUMNS
+from queuectl.index.row import COLUMNS
 from queuectl.intake.reader import Reader
 
 if TYPE_CHECKING:

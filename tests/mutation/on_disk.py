@@ -309,7 +309,7 @@ ORDERS = (
     Mutant(
         "cost: each job that is given up has pending/ compared",
         "storage/operator_moves.py",
-        "            with self.index.carrying(PENDING):\n                name = files.move_to_free_name(source, self.layout.dead",
+        "            with self.index.own_change(PENDING):\n                name = files.move_to_free_name(source, self.layout.dead",
         "            if True:\n                name = files.move_to_free_name(source, self.layout.dead",
         ("tests/worker/test_system_calls.py::test_many_jobs_given_up_or_sent_back_compare_no_folder",),
     ),

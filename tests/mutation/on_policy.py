@@ -101,7 +101,7 @@ KEYS = (
     Mutant(
         "unique: between two attempts the key is free",
         "storage/unique_keys.py",
-        '        if row.state == "pending" and self._index.begun(key, row.seq or 0):',
+        '        if row.state == "pending" and self._index.has_begun(key, row.seq or 0):',
         "        if False:",
         (f"{_UNIQUE}a_job_that_has_begun_has_its_key_until_it_is_over",),
     ),
@@ -143,14 +143,14 @@ KEYS = (
     Mutant(
         "unique: nobody lets the next one in",
         "index/schema.py",
-        "    AND (NEW.state != 'processing' OR NEW.unique_key IS NOT OLD.unique_key) BEGIN {_LET_NEXT} END;",
+        "    AND (NEW.state != 'processing' OR NEW.unique_key IS NOT OLD.unique_key) BEGIN {_RELEASE_NEXT} END;",
         "    AND (NEW.state != 'processing' OR NEW.unique_key IS NOT OLD.unique_key) BEGIN SELECT 1; END;",
         (f"{_UNIQUE}those_that_wait_behind_another_are_no_work",),
     ),
     Mutant(
         "unique: a row that goes lets nobody in",
         "index/schema.py",
-        "WHEN OLD.unique_key IS NOT NULL BEGIN {_LET_NEXT} END;",
+        "WHEN OLD.unique_key IS NOT NULL BEGIN {_RELEASE_NEXT} END;",
         "WHEN OLD.unique_key IS NOT NULL BEGIN SELECT 1; END;",
         (f"{_UNIQUE}the_next_one_is_let_in_however_the_first_in_line_leaves",),
     ),

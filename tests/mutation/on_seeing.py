@@ -182,7 +182,7 @@ SEEING = (
     Mutant(
         "list: waiting adds nothing",
         "index/row.py",
-        "(self.waited(now) or 0) / _OF_A_PRIORITY",
+        "(self.waited(now) or 0) / _PER_PRIORITY",
         "0",
         (f"{_COLUMNS}effective_priority_grows_by_waiting", f"{_COLUMNS}python_door_has_the_row"),
     ),

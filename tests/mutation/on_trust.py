@@ -126,9 +126,9 @@ TRUST = (
     ),
     Mutant(
         "chores: the file knows all",
-        "index/database.py",
-        "        self._untold.update((PENDING, DONE, DEAD))\n",
-        "",
+        "index/freshness.py",
+        "            self._unconfirmed.update((PENDING, DONE, DEAD))\n",
+        "            pass\n",
         (f"{_CHORES}what_was_moved_meanwhile_is_found_when_it_returns",),
     ),
     Mutant(
@@ -148,7 +148,7 @@ TRUST = (
     Mutant(
         "chores: no doubt",
         "worker/maintenance.py",
-        "                self._index.distrust(PENDING)\n",
+        "                self._index.mark_stale(PENDING)\n",
         "                pass\n",
         (f"{_CHORES}a_job_that_the_index_lost_runs_in_the_end",),
     ),

@@ -92,7 +92,7 @@ def test_a_scan_that_was_overtaken_vouches_for_nothing(spool_dir: Path) -> None:
     spool = Spool(spool_dir)
     spool.refresh()
     index = spool._index
-    index.distrust("done")
+    index.mark_stale("done")
 
     index.begin_scan("done", "one")
     index.begin_scan("done", "two")

@@ -420,7 +420,7 @@ def test_a_claim_looks_into_the_folders(spool: Spool, spool_dir: Path) -> None:
     assert theirs.claim(row, "worker-1") is None
 
     assert support.where_is(spool_dir, "second") == ["pending"]
-    assert theirs.index.outlook() == (False, None)
+    assert theirs.index.ready_and_due() == (False, None)
     mine.index.close()
     theirs.index.close()
 
@@ -440,7 +440,7 @@ def test_those_that_wait_behind_another_are_no_work(spool: Spool, spool_dir: Pat
     assert following is not None
     assert mover.claim(following, "worker-1") is None
 
-    assert mover.index.outlook() == (False, None)
+    assert mover.index.ready_and_due() == (False, None)
     assert mover.index.has_work(later=True)
     assert not any(row.held for row in spool.list("pending"))
     assert spool.enqueue("true", id="free").state == "pending"
@@ -664,7 +664,7 @@ def test_a_key_written_into_a_waiting_file_counts_at_the_claim(spool: Spool, spo
         assert mover.claim(mover.index.get("edited"), "worker-1") is None  # type: ignore[arg-type]
 
     assert support.where_is(spool_dir, "edited") == ["pending"]
-    assert mover.index.outlook() == (False, None)
+    assert mover.index.ready_and_due() == (False, None)
     mover.index.close()
 
 

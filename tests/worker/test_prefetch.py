@@ -429,7 +429,7 @@ def test_an_outcome_that_is_refused_keeps_the_index_right_about_the_others(
     ids = [spool.enqueue("true", id=job_id).id or "" for job_id in "abc"]
     os.makedirs(spool.layout.claims("worker-0"))
     with spool._index.moving():
-        taken = spool._mover.take(spool._index.first(3), "worker-0")
+        taken = spool._mover.take(spool._index.ready(3), "worker-0")
     claims = [claim for one in taken if (claim := spool._mover.read(*one))]
     for claim in claims:
         claim.state = "completed"
