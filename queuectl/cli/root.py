@@ -59,7 +59,9 @@ root = Group(
         "validate": "check",
         "version": "--version",
         "workers": "worker list",
+        "docs": "guide",
         "help": "--help",
+        "manual": "guide",
     },
     params=[
         click.Option(
@@ -86,6 +88,7 @@ root = Group(
     queuectl dlq retry JOB                    run a dead job again
     queuectl worker stop                      finish the jobs in hand, then leave
     queuectl demo                             see all of it happen in a temporary spool
+    queuectl guide cookbook                   read how common tasks are done
     """,
     sections={
         "Jobs": {
@@ -124,6 +127,7 @@ root = Group(
             "reindex": ("clear", "Build the index anew from the folders."),
             "doctor": ("doctor", "Find what is wrong with the spool, and mend it."),
             "demo": ("demo", "Run the example spool and show what happens."),
+            "guide": ("guide", "Show a page of the guide: recipes, settings, rules, promises."),
             "man": ("man", "Print the manual page."),
             "completion": ("completion", "Print the script that lets your shell complete commands and ids."),
         },

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from documents import PAGES
 
 import support
 
@@ -19,15 +20,14 @@ if TYPE_CHECKING:
 
     Run = Callable[..., str]
 
-README = Path(__file__).parents[2] / "README.md"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
 def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build it with the very command that the README gives."""
+    """Build it with the very command that the guide gives."""
     folder = tmp_path_factory.mktemp("build")
-    found = re.search(r"^pyinstaller .*$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    found = re.search(r"^pyinstaller (?:.*\\\n)*.*$", PAGES["service"], flags=re.MULTILINE)
     assert found
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
@@ -88,6 +88,7 @@ def test_executable_knows_its_version_and_its_example(run: Run) -> None:
     """What is not code travels with it too."""
     assert re.search(r"\d+\.\d+\.\d+", run("--version"))
     assert "second-try" in run("demo")
+    assert run("guide", "rules") == PAGES["rules"]
 
 
 def test_workers_of_the_executable_outlive_the_command_that_started_them(run: Run, spool_dir: Path) -> None:

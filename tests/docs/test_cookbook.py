@@ -1,6 +1,6 @@
 """The recipes are typed in by people with a task: each has a block that a test runs, its cron lines too.
 
-The blocks themselves are run by test_readme.py, with all others of the README.
+The blocks themselves are run by test_readme.py, with all others of the README and the guide.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from documents import PAGES
 
 from queuectl import Spool
 
 from support import end_workers, wait_until
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-COOKBOOK = README.partition("\n## Cookbook\n")[2].partition("\n## ")[0]
-RECIPES = dict(re.findall(r"^### (.+)\n((?s:.*?))(?=^### |\Z)", COOKBOOK, flags=re.MULTILINE))
+RECIPES = dict(re.findall(r"^## (.+)\n((?s:.*?))(?=^## |\Z)", PAGES["cookbook"], flags=re.MULTILINE))
 CRON_LINE = re.compile(r"^((?:[\d*/,-]+ +){4}[\d*/,-]+) +(\S.*)$", flags=re.MULTILINE)
 CRON_LINES = [found[1] for text in RECIPES.values() for found in CRON_LINE.findall(text)]
 

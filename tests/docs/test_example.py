@@ -93,13 +93,6 @@ def test_config_of_the_example_changes_nothing() -> None:
     assert settings.load(layout.Layout(EXAMPLE)) == (settings.Settings(), [])
 
 
-def test_readme_of_the_example_lists_every_producer_field() -> None:
-    """The contract's table has one row a field, and no row for another."""
-    rows = re.findall(r"^\| `([a-z_]+)` \|", README.partition("## The fields")[2], flags=re.MULTILINE)
-
-    assert rows == list(record.PRODUCER_FIELDS)
-
-
 def test_readme_of_the_example_names_every_file() -> None:
     """A reader finds each file of the example explained."""
     assert [name for name in names(JOBS) if f"`{name}`" not in README] == []

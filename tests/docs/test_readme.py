@@ -1,19 +1,18 @@
-"""The README is typed in by newcomers as it stands: every line of it must work."""
+"""Users type in what the README and the guide show: every command line in them must work."""
 
 from __future__ import annotations
 
-import inspect
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
+from documents import BLOCKS, PAGES, TOP, Block, blocks, name_of, prose, rows, section
 
 import queuectl
-from queuectl.config import settings
 from queuectl.job import record
 
 import support
@@ -21,13 +20,14 @@ import support
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 NOT_IN_TESTS = {
     "pip install . && queuectl demo",
     "pip install '.[test]' && pytest",
     "python -m tests.bench",
     "python -m tests.bench setup",
     "python -m tests.bench --image",
+    "pip install -e '.[test]'",
+    "pytest",
     "pytest -m slow",
     "python -m tests.mutation",
     "python -m tests.soak --minutes 20",
@@ -35,28 +35,11 @@ NOT_IN_TESTS = {
     "queuectl service install --count 2",
     "queuectl config set incoming /var/spool/jobs          # made by the next worker: sticky, 1770",
     'queuectl config set incoming_users "alice bob"        # nobody but them',
-    "sudo chgrp staff /var/spool/jobs                      # a group that they and the worker's user are in",
-    'pyinstaller --onefile --name queuectl --collect-all queuectl --copy-metadata queuectl "$(command -v queuectl)"',
+    "sudo chgrp staff /var/spool/jobs                      # a group with them and the worker's user",
+    "pyinstaller --onefile --name queuectl --collect-all queuectl --copy-metadata queuectl \\",
+    '  "$(command -v queuectl)"',
 }
 """Lines that set up the very environment the tests run in, or need a system that a test has not."""
-
-
-class Block(NamedTuple):
-    """A fenced block: the words after the fence, the text, the line on which it begins."""
-
-    info: str
-    text: str
-    line: int
-
-
-def blocks(info: str) -> list[Block]:
-    fenced = re.finditer(r"^```(.+)\n((?s:.*?))^```$", README, flags=re.MULTILINE)
-    found = [Block(one[1], one[2], README.count("\n", 0, one.start()) + 1) for one in fenced]
-    return [block for block in found if block.info == info]
-
-
-def name_of(block: Block) -> str:
-    return f"line {block.line}"
 
 
 @pytest.fixture
@@ -148,17 +131,15 @@ def test_lines_that_no_test_types_are_known() -> None:
 def test_every_block_is_of_a_kind_that_is_looked_at() -> None:
     """A block of another kind would not be tested."""
     kinds = {"console", "sh", "sh not-in-tests", "python", "json", "ini", "yaml", "text"}
-    opened = re.findall(r"^```(.*)\n(?s:.*?)^```$", README, flags=re.MULTILINE)
 
-    assert set(opened) <= kinds
+    assert {block.info for block in BLOCKS} <= kinds
 
 
 def spoken_of() -> set[str]:
     """Every `queuectl …` in running text and tables, and what the service executes."""
-    prose = re.sub(r"^```.*\n(?s:.*?)^```$", "", README, flags=re.MULTILINE)
-    services = re.findall(r"^ExecStart=.*/(queuectl .*)$", README, flags=re.MULTILINE)
+    services = re.findall(r"^ExecStart=.*/(queuectl .*)$", PAGES["service"], flags=re.MULTILINE)
     assert services
-    return {*re.findall(r"`(queuectl [^`]+)`", prose), *services}
+    return {*(line for page in PAGES for line in re.findall(r"`(queuectl [^`]+)`", prose(page))), *services}
 
 
 def test_commands_in_running_text_exist(home: Path) -> None:
@@ -186,62 +167,33 @@ def _command_path(words: list[str]) -> Iterator[str]:
             yield from plain[1:2]
 
 
-def test_every_command_is_spoken_of(home: Path) -> None:
-    """Each command that the help pages show stands in the README."""
-    del home
-    missing = []
-    for group in ([], ["worker"], ["dlq"], ["config"], ["service"]):
-        page = support.run_cli(*group, "--help", expect=0).stdout.partition("Options:")[0]
-        for name in re.findall(r"^  ([a-z]+)  +\S", page, flags=re.MULTILINE):
-            command = " ".join(["queuectl", *group, name])
-            if not re.search(rf"{command}\b", README):
-                missing.append(command)
+def test_pages_of_the_guide_that_are_named_exist() -> None:
+    """A sentence that sends the reader to a page names one that is there."""
+    named = {topic for text in PAGES.values() for topic in re.findall(r"`queuectl guide ([a-z]+)", text)}
 
-    assert missing == []
+    assert len(named) > 5
+    assert named <= set(PAGES)
 
 
-def test_python_names_exist() -> None:
-    """What the table says about `spool.…` can be called, with these arguments."""
-    calls = re.findall(r"`spool\.([a-z_]+)\((.*?)\)`", README)
-
-    assert len(calls) > 10
-    for name, arguments in calls:
-        keywords = re.findall(r"(\w+)=", arguments)
-        known = inspect.signature(getattr(queuectl.Spool, name)).parameters
-        assert "fields" in known or set(keywords) <= set(known), name
+def test_the_readme_is_short() -> None:
+    """The README is for the first hour; the rest belongs into the guide."""
+    assert PAGES["README"].count("\n") <= 300
 
 
-def section(heading: str) -> str:
-    return README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+def test_fields_of_the_readme_are_those_of_the_guide() -> None:
+    """The README shows some rows of the table of fields: with the same names and the same defaults."""
+    whole = {cells[0]: cells[2] for cells in rows(section("What you write", "fields"))}
+    some = {cells[0]: cells[1] for cells in rows(section("The job file"))}
 
-
-def test_every_setting_has_a_row() -> None:
-    """The table of settings has each key with its built-in value."""
-    rows = re.findall(r"^\| `([a-z_]+)` \| (\S+) \|", section("Settings"), flags=re.MULTILINE)
-
-    built_in = {
-        name: None if shown == "unset" else settings.KEYS[name].check(_typed(shown)) for name, shown in rows
-    }
-
-    assert built_in == {name: key.default for name, key in settings.KEYS.items()}
-
-
-def _typed(shown: str) -> str | int:
-    return int(shown) if shown.isdigit() else shown
-
-
-def test_every_producer_field_has_a_row() -> None:
-    """The table of the job file has each field, in order."""
-    assert re.findall(r"^\| `([a-z_]+)` \|", section("The job file"), flags=re.MULTILINE) == list(
-        record.PRODUCER_FIELDS
-    )
+    assert len(some) > 5
+    assert {name: whole.get(name) for name in some} == some
 
 
 def test_every_library_has_a_reason() -> None:
     """Each dependency has one line that says why it is there."""
     import tomllib
 
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = sorted(re.split(r"[<>=]", line)[0] for line in project["project"]["dependencies"])
 
     assert re.findall(r"^\| `([a-z_]+)` \|", section("Libraries"), flags=re.MULTILINE) == wanted
@@ -250,15 +202,3 @@ def test_every_library_has_a_reason() -> None:
 def test_the_version_has_an_entry_in_the_changes() -> None:
     """What is installed is what the changes end with."""
     assert section("Changes").lstrip().startswith(f"### {queuectl.__version__}")
-
-
-def test_every_promise_names_tests_that_exist() -> None:
-    """A promise without a test is a wish."""
-    section = README.partition("## Promises and limits")[2].partition("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| when")]
-    named = [re.findall(r"`([a-z]+/test_[a-z_]+\.py)`", row.rpartition(" | ")[2]) for row in rows]
-
-    assert len(rows) > 10
-    assert all(named)
-    missing = {name for names in named for name in names if not (Path(__file__).parents[1] / name).is_file()}
-    assert missing == set()

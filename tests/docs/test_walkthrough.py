@@ -7,19 +7,19 @@ import re
 import shlex
 import shutil
 import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from documents import PAGES, TOP
 
 import support
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     Type = Callable[..., str]
 
-TOP = Path(__file__).parents[2]
 GENERATED = r"[0-9]{8}T[0-9]{6}-[0-9a-z]{8}"
 
 
@@ -274,15 +274,15 @@ def test_c23_clear(typed: Type) -> None:
 def test_c24_to_c26_packaging_is_as_documented() -> None:
     """C24-C26: pip gives the command, PyInstaller is told of, pytest runs the tests; test_executable builds the file."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
-    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    documents = "".join(PAGES.values())
 
     assert project["project"]["scripts"]["queuectl"]
     assert project["tool"]["pytest"]["ini_options"]["testpaths"] == ["tests"]
     assert any(need.startswith("pyinstaller") for need in project["project"]["optional-dependencies"]["test"])
-    assert re.search(r"^pip install -e ", readme.replace("`", "\n"), flags=re.MULTILINE)
-    assert re.search(r"^pyinstaller .*--onefile .*--name queuectl ", readme, flags=re.MULTILINE)
-    assert "dist/queuectl" in readme
-    assert re.search(r"\bpytest\b", readme)
+    assert re.search(r"^pip install -e ", documents.replace("`", "\n"), flags=re.MULTILINE)
+    assert re.search(r"^pyinstaller .*--onefile .*--name queuectl ", documents, flags=re.MULTILINE)
+    assert "dist/queuectl" in documents
+    assert re.search(r"\bpytest\b", documents)
 
 
 def test_c27_files_alone_operate_the_queue(typed: Type, home: Path, spool: Path) -> None:
