@@ -17,10 +17,10 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from queuectl.system import boot
+from queuectl.system import host
 
 _BOOT = ["boot-0"]
-boot.boot_id = lambda: _BOOT[0]  # before the rooms that take it over by name are imported
+host.boot_id = lambda: _BOOT[0]  # before the rooms that take it over by name are imported
 
 from queuectl import Spool, Worker, cli  # noqa: E402
 from queuectl.errors import SpoolError  # noqa: E402

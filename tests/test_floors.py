@@ -42,7 +42,7 @@ TYPES_ONLY = {("job", "config")}
 ONLY_IN = {
     "watchdog": {"system/watcher"},
     "filelock": {"system/locks"},
-    "psutil": {"system/boot", "system/locks", "system/process_tree"},
+    "psutil": {"system/host", "system/process", "system/process_tree"},
     "click": {"cli"},
     "rich": {"cli"},
     "yaml": {"config/file", "cli"},

@@ -13,7 +13,7 @@ from queuectl.job.fields import state_of
 from queuectl.job.times import micros
 from queuectl.layout import PROCESSING
 from queuectl.storage.transitions import check
-from queuectl.system import files
+from queuectl.system import files, safe_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,9 +155,9 @@ class Controls(Reports):
             row = self._find(job_id)
             if row.state != "processing":
                 return row, 0
-            with suppress(files.Unfit, InvalidJob, OSError):  # it has just been moved
+            with suppress(safe_open.NotReadable, InvalidJob, OSError):  # it has just been moved
                 path = os.path.join(self.layout.root, row.place, f"{row.id}.json")
-                run = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).runs + 1
+                run = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).runs + 1
                 signed = run_lock.read(self.layout, _worker_of(row))
                 begun = signed is None or (signed.job_id, signed.number) == (job_id, run)
                 if begun or time.monotonic() > end:
@@ -270,9 +270,9 @@ class Controls(Reports):
 
     def _forget(self, row: Row) -> bool:
         runs = 0
-        with suppress(QueuectlError, files.Unfit, OSError):
+        with suppress(QueuectlError, safe_open.NotReadable, OSError):
             path = os.path.join(self.layout.root, row.place, row.name)
-            runs = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).runs
+            runs = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).runs
         if not self._mover.forget(row):
             return False
         for path in self.layout.log_files(row.id, runs):

@@ -15,8 +15,8 @@ from queuectl.job.fields import WAITING, state_of
 from queuectl.job.record import Job
 from queuectl.layout import PROCESSING, Layout, default_root
 from queuectl.storage.mover import Mover
-from queuectl.system import files
-from queuectl.system.boot import boot_id
+from queuectl.system import files, safe_open
+from queuectl.system.host import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,10 +180,10 @@ class Questions:
     def _load(self, row: Row) -> Job:
         path = os.path.join(self.layout.root, row.place, row.name)
         try:
-            job = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
+            job = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0])
         except FileNotFoundError:
             return self._moved(row)
-        except (InvalidJob, files.Unfit, OSError) as error:
+        except (InvalidJob, safe_open.NotReadable, OSError) as error:
             reason = row.last_error or str(error)
             moment = (row.updated_at or row.arrived) / 1e6
             return Job(
@@ -305,7 +305,7 @@ class Questions:
         from queuectl.control import permissions, registry
         from queuectl.job.redact import one_line
         from queuectl.storage import retention
-        from queuectl.system import mounts
+        from queuectl.system import host
 
         workers = self.workers()
         try:
@@ -325,7 +325,7 @@ class Questions:
         if overlooked := self._overlooked():
             those = f"and {len(overlooked) - 1} more are" if len(overlooked) > 1 else "is"
             found.append(
-                f"pending/{one_line(files.shown_name(overlooked[0]))} {those} ignored: a job's file is called NAME.json, in UTF-8"
+                f"pending/{one_line(files.printable_name(overlooked[0]))} {those} ignored: a job's file is called NAME.json, in UTF-8"
             )
         found += self._ask(lambda: retention.growth(self.layout, self._index, settings))
         if self._index.path == ":memory:":
@@ -342,7 +342,7 @@ class Questions:
         open_to = (
             None if permissions.owner_other_than_root(self.layout) else permissions.Watch(self.layout).look()
         )
-        lack = open_to or mounts.lack(self.layout.root, settings.min_free_space)
+        lack = open_to or host.disk_shortage(self.layout.root, settings.min_free_space)
         if lack:
             found.append(f"workers start nothing: {lack}")
         found += [f"{w.name} polls, as no events come: {w.polling}" for w in workers if w.polling]

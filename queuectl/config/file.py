@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from queuectl.errors import ConfigError
-from queuectl.system import files
+from queuectl.system import safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +54,8 @@ def read(path: str) -> str:
     """
     try:
         # A link may lead to it, but opening a FIFO would hold up whoever reads it, workers too.
-        data, _ = files.read_plain(os.path.realpath(path), _LIMIT)
-    except files.Unfit as error:
+        data, _ = safe_open.read_regular(os.path.realpath(path), _LIMIT)
+    except safe_open.NotReadable as error:
         raise ConfigError(f"cannot read {path}: {error}") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None

@@ -12,7 +12,7 @@ from queuectl._dataclasses import dataclass
 from queuectl.errors import SpoolError
 from queuectl.job import times
 from queuectl.job.redact import one_line
-from queuectl.system import files
+from queuectl.system import files, safe_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def read(layout: Layout) -> Pause | None:
     except FileNotFoundError:
         return None
     text = ""
-    with suppress(files.Unfit, OSError):
-        text = files.read_plain(layout.paused, 1 << 16)[0].decode(errors="replace")
+    with suppress(safe_open.NotReadable, OSError):
+        text = safe_open.read_regular(layout.paused, 1 << 16)[0].decode(errors="replace")
     reason = one_line(" ".join(text.split()))
     if len(reason) > REASON_LENGTH:
         reason = f"{reason[:REASON_LENGTH]}…"

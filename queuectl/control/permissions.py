@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.errors import SpoolError, WorkerError
-from queuectl.system import files
+from queuectl.system import host, safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ def owner_other_than_root(layout: Layout) -> str | None:
         uid = os.stat(layout.root).st_uid
     except OSError:
         return None
-    return files.user_name(uid) if uid else None
+    return host.user_name(uid) if uid else None
 
 
 def as_owner(layout: Layout, owner: str, words: str) -> str:
@@ -148,7 +148,7 @@ def unsafe_way(path: str) -> Iterator[tuple[str, str, str]]:
         return
     above = dict.fromkeys([*_ancestors(path), *_ancestors(os.path.realpath(path))])
     for folder in (path, *above):
-        if os.path.islink(folder) and files.is_strangers(os.lstat(folder)):
+        if os.path.islink(folder) and safe_open.has_other_owner(os.lstat(folder)):
             yield (
                 folder,
                 f"is a link of another user (uid {os.lstat(folder).st_uid})",
@@ -195,7 +195,7 @@ def _look(path: str) -> os.stat_result:
 
 
 def _judge(path: str, status: os.stat_result, *, may_write: bool = False) -> Iterator[tuple[str, str, str]]:
-    if files.is_strangers(status):
+    if safe_open.has_other_owner(status):
         yield path, f"belongs to another user (uid {status.st_uid})", f"sudo chown {_me()}"
     if not may_write and status.st_mode & _OTHERS_WRITE:
         yield path, "can be written by others", "chmod go-w"

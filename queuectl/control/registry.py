@@ -26,15 +26,8 @@ from queuectl.control import run_lock
 from queuectl.errors import SpoolError
 from queuectl.job import times
 from queuectl.system import files
-from queuectl.system.locks import (
-    Identity,
-    Lock,
-    hurry_signal,
-    is_folder_held,
-    is_held,
-    nudge_signal,
-    surely_gone,
-)
+from queuectl.system.locks import Lock, is_folder_locked, is_locked
+from queuectl.system.process import ProcessIdentity, hurry_signal, is_surely_gone, nudge_signal
 
 if TYPE_CHECKING:
     from queuectl.layout import Layout
@@ -72,7 +65,7 @@ class Seat:
         self.name = name
         self._lock = lock
         self._folder: Lock | None = None
-        self._me = Identity.mine()
+        self._me = ProcessIdentity.mine()
         self._record: dict[str, Any] = {}
         self._unwritten = False
         self.after: float | None = None
@@ -194,7 +187,7 @@ class Seat:
             os.unlink(self.layout.worker_file(self.name, kind))
 
     def leave(self) -> None:
-        """Give the name back. The lock file stays: see owner.Lock."""
+        """Give the name back. The lock file stays: see system.locks.Lock."""
         with suppress(OSError):
             for kind in ("json", "stop"):
                 self._clear(kind)
@@ -208,9 +201,9 @@ class Seat:
 
 def _is_haunted(layout: Layout, name: str) -> bool:
     """Whether the name's last holder, or a run of his, is alive still: another worker frees that job when it is over."""
-    if is_folder_held(layout.claims(name)):
+    if is_folder_locked(layout.claims(name)):
         return True
-    return _job_of(layout, name)[0] is not None and is_held(layout.worker_file(name, "run"))
+    return _job_of(layout, name)[0] is not None and is_locked(layout.worker_file(name, "run"))
 
 
 def haunted(layout: Layout) -> list[tuple[str, str]]:
@@ -224,13 +217,13 @@ def haunted(layout: Layout) -> list[tuple[str, str]]:
 
 def _is_at_work(layout: Layout, name: str) -> bool:
     """Whether the worker itself lives: its lock may be held by a colleague who is trying to free its job."""
-    identity = Identity.of(_read(layout.worker_file(name, "json")))
+    identity = ProcessIdentity.of(_read(layout.worker_file(name, "json")))
     return identity is not None and identity.is_running()
 
 
-def identity_of(layout: Layout, name: str) -> Identity | None:
+def identity_of(layout: Layout, name: str) -> ProcessIdentity | None:
     """The process that holds a name, as its record says it; None when there is no record."""
-    return Identity.of(_read(layout.worker_file(name, "json")))
+    return ProcessIdentity.of(_read(layout.worker_file(name, "json")))
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -250,12 +243,12 @@ def living(layout: Layout) -> list[WorkerInfo]:
 def _is_living(layout: Layout, name: str) -> bool:
     """Whether a worker holds the lock, and not somebody who only asks or clears up after a dead one for an instant."""
     path = layout.worker_file(name, "lock")
-    if not is_held(path):
+    if not is_locked(path):
         return False
     pid = _read(layout.worker_file(name, "json")).get("pid")
-    if not isinstance(pid, int) or surely_gone(pid):
+    if not isinstance(pid, int) or is_surely_gone(pid):
         time.sleep(_SECOND_LOOK)
-        return is_held(path)
+        return is_locked(path)
     return True
 
 
@@ -310,8 +303,8 @@ def _job_of(layout: Layout, name: str) -> tuple[str | None, float | None]:
 def ask_to_stop(layout: Layout, name: str, *, force: bool) -> bool:
     """Leave the stop note for the present holder of a name and nudge it; False when there is none."""
     record = _read(layout.worker_file(name, "json"))
-    identity = Identity.of(record)
-    if identity is None or not is_held(layout.worker_file(name, "lock")):
+    identity = ProcessIdentity.of(record)
+    if identity is None or not is_locked(layout.worker_file(name, "lock")):
         return False
     note = {"pid": identity.pid, "process_started": identity.started, "how": "force" if force else "graceful"}
     by_note = record.get("mode") == "program"
@@ -357,7 +350,7 @@ def hurry(layout: Layout, *some: str) -> None:
     number = hurry_signal()
     for name in some or names(layout):
         record = _read(layout.worker_file(name, "json"))
-        identity = Identity.of(record)
+        identity = ProcessIdentity.of(record)
         if identity is not None and number is not None and record.get("hurries") is True:
             identity.send(number)
 
@@ -370,6 +363,6 @@ def _leave_note(layout: Layout, name: str, kind: str, note: dict[str, Any]) -> N
         raise SpoolError.from_os("write", path, error) from None
 
 
-def _nudge(identity: Identity) -> bool:
+def _nudge(identity: ProcessIdentity) -> bool:
     number = nudge_signal()
     return identity.is_running() if number is None else identity.send(number)

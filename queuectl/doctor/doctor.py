@@ -27,8 +27,8 @@ from queuectl.job.fields import STATES, WAITING
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
 from queuectl.storage import claims, power_loss, recovery
 from queuectl.storage.mover import Mover
-from queuectl.system import files, process_tree
-from queuectl.system.boot import boot_id
+from queuectl.system import process_tree, safe_open
+from queuectl.system.host import boot_id
 from queuectl.system.locks import Lock
 
 if TYPE_CHECKING:
@@ -276,8 +276,8 @@ def _says_id(case: Case, place: str, name: str) -> str | None:
     path = case.within(place, name)
     if os.path.lexists(path + ".reason"):
         return None
-    with suppress(OSError, files.Unfit, InvalidJob):
-        return jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).id
+    with suppress(OSError, safe_open.NotReadable, InvalidJob):
+        return jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).id
     return None
 
 

@@ -14,7 +14,7 @@ from queuectl.doctor.finding import Finding
 from queuectl.errors import SpoolError
 from queuectl.job import times
 from queuectl.layout import DEAD, DONE, FOLDERS, PENDING, PROCESSING
-from queuectl.system.mounts import lack, mount_of
+from queuectl.system.host import disk_shortage, mount_of
 from queuectl.system.watcher import Bell, FolderWatch
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _pause(case: Case) -> Iterator[Finding]:
 
 
 def _room(case: Case) -> Iterator[Finding]:
-    lacking = lack(case.layout.root, case.settings.min_free_space)
+    lacking = disk_shortage(case.layout.root, case.settings.min_free_space)
     if lacking:
         yield Finding("room", case.layout.root, f"workers pause: {lacking}", "make room on the disk")
 

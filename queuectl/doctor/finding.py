@@ -13,8 +13,8 @@ from queuectl.errors import ConfigError
 from queuectl.index.index import Index
 from queuectl.intake.reconcile import Intake
 from queuectl.storage.mover import Mover
-from queuectl.system.boot import boot_id
-from queuectl.system.locks import is_folder_held, is_held
+from queuectl.system.host import boot_id
+from queuectl.system.locks import is_folder_locked, is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ class Case:
     def lives(self, worker: str) -> bool:
         """Whether the worker of this name holds its lock, or that of its folder should somebody have deleted data/."""
         with suppress(OSError):
-            return is_held(self.layout.worker_file(worker, "lock")) or is_folder_held(
+            return is_locked(self.layout.worker_file(worker, "lock")) or is_folder_locked(
                 self.layout.claims(worker)
             )
         return True  # not to be seen: then it is not ours to judge

@@ -21,7 +21,7 @@ from queuectl.job import ids
 from queuectl.job import record as jobs
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_job_name, is_misnamed
 from queuectl.storage import quarantine
-from queuectl.system import files
+from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,7 @@ class Census:
             elif place == DEAD and name.endswith(".reason") and is_job_name(name.removesuffix(".reason")):
                 if name.removesuffix(".reason") not in there:
                     yield self._to_put_aside("orphan reason", DEAD, name, "explains a file that is gone")
-            elif not files.is_scratch(name):
+            elif not files.is_temporary_name(name):
                 yield from self._foreign(place, name)
 
     def _is_explained(self, name: str) -> bool:
@@ -96,14 +96,14 @@ class Census:
         self._known.add(name[: -len(".json")])
         path = self._case.within(place, name)
         try:
-            job = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
+            job = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0])
         except FileNotFoundError:
             return
         except OSError as error:
             fact = f"{place}/{name} cannot be read: {(error.strerror or str(error)).lower()}"
             yield Finding("unreadable", f"{place}/{name}", fact, "see its rights and the disk")
             return
-        except (InvalidJob, files.Unfit) as error:
+        except (InvalidJob, safe_open.NotReadable) as error:
             if place == DONE:
                 yield Finding(
                     "invalid", f"{place}/{name}", f"{place}/{name} is no job, so nothing lists it: {error}",
@@ -134,9 +134,9 @@ class Census:
             age = self._case.now() - _touched(status)
             if name in _PLACEHOLDERS or (age < STALE and not (place == PENDING and is_misnamed(name))):
                 return
-            kind = "a file" if stat.S_ISREG(status.st_mode) else files.kind_of(status.st_mode)
+            kind = "a file" if stat.S_ISREG(status.st_mode) else safe_open.file_type(status.st_mode)
             yield Finding(
-                "foreign", f"{place}/{name}", f"{place}/{files.shown_name(name)} is {kind} whose name cannot be a job's; it is left alone",
+                "foreign", f"{place}/{name}", f"{place}/{files.printable_name(name)} is {kind} whose name cannot be a job's; it is left alone",
                 "move it out, or give it a name that ends in .json", harmless=True,
             )  # fmt: skip
 
@@ -152,7 +152,7 @@ class Census:
                             (f"{PROCESSING}/{worker}", name)
                         )
                         self._known.add(name[: -len(".json")])
-                    elif not files.is_scratch(name):
+                    elif not files.is_temporary_name(name):
                         yield from self._foreign(f"{PROCESSING}/{worker}", name)
             elif is_job_name(worker):
                 yield Finding(
@@ -175,9 +175,9 @@ class Census:
     def _read(self, place: str, name: str) -> _Copy | None:
         path = self._case.within(place, name)
         try:
-            data, status = files.read_plain(path, jobs.READ_LIMIT)
+            data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
             return _Copy(place, name, path, status.st_ino, jobs.parse(data))
-        except (OSError, InvalidJob, files.Unfit):
+        except (OSError, InvalidJob, safe_open.NotReadable):
             return None
 
     def _judge(self, job_id: str, copies: list[_Copy]) -> Iterator[Finding]:
@@ -218,7 +218,7 @@ class Census:
         claims = [f"{PROCESSING}/{worker}" for worker in _names(self._case.layout.processing)]
         for place in ("tmp", PENDING, DONE, DEAD, "data", "data/workers", *claims):
             for name in _names(self._case.within(place)):
-                if (place == "tmp" or files.is_scratch(name)) and name not in _PLACEHOLDERS:
+                if (place == "tmp" or files.is_temporary_name(name)) and name not in _PLACEHOLDERS:
                     with suppress(OSError):
                         age = self._case.now() - _touched(os.lstat(self._case.within(place, name)))
                         if age > STALE:

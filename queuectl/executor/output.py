@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 
 from queuectl.errors import SpoolError
-from queuectl.system import files, leases
+from queuectl.system import files, safe_open
 
 _BINARY = getattr(os, "O_BINARY", 0)
 APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -52,7 +52,7 @@ class Outputs:
 
     def is_written(self) -> bool:
         """Whether a process has one of them open for writing still."""
-        return bool(leases.is_any_written([fd for fd in self._fds if fd is not None]))
+        return bool(safe_open.any_open_for_writing([fd for fd in self._fds if fd is not None]))
 
     def __del__(self) -> None:
         self.forget()
@@ -80,7 +80,7 @@ def _empty(path: str) -> int:
         try:
             if os.fstat(fd).st_size:
                 os.close(open_for_job(path))
-            leases.prepare(fd)
+            safe_open.make_lease_signal_harmless(fd)
         except BaseException:
             os.close(fd)
             raise

@@ -10,7 +10,7 @@ import time
 
 from queuectl.index.database import Database
 from queuectl.layout import DEAD, DONE, PENDING
-from queuectl.system import files
+from queuectl.system import host
 
 YOUNG = 25_000_000
 """Nanoseconds. Older kernels stamp files by a clock that ticks every 4 to 10 ms: a second change within the tick of the
@@ -121,7 +121,7 @@ class Freshness(Database):
 
     def _has_fine_times(self) -> bool:
         if self._fine_times is None:
-            self._fine_times = files.has_fine_times(os.path.join(self._root, "tmp"))
+            self._fine_times = host.has_fine_times(os.path.join(self._root, "tmp"))
         return self._fine_times
 
     def mark_stale(self, place: str) -> None:

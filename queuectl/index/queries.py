@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.index.filter import Filter
-    from queuectl.system.files import Mark
+    from queuectl.system.files import Fingerprint
 
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM jobs"
 _TEXTS = frozenset(
@@ -92,7 +92,7 @@ class Queries(Freshness):
             row.name: row for row in self._rows(f"WHERE place = ? AND name IN ({marks})", (place, *names))
         }
 
-    def marks_of(self, place: str, names: list[str]) -> dict[str, Mark]:
+    def marks_of(self, place: str, names: list[str]) -> dict[str, Fingerprint]:
         """Return the known marks of these files of a folder, by name."""
         some = ", ".join("?" * len(names))
         query = f"SELECT name, inode, mtime, size FROM jobs WHERE place = ? AND name IN ({some})"
@@ -105,7 +105,7 @@ class Queries(Freshness):
             (_text(job_id), _text(name)) for job_id, name in self.db.execute(query, (place, after, limit))
         ]
 
-    def marks_at(self, place: str, after: str, limit: int) -> dict[str, Mark]:
+    def marks_at(self, place: str, after: str, limit: int) -> dict[str, Fingerprint]:
         """Return the marks of a folder's files, by name, in the order of names: the first ones after a name."""
         query = "SELECT name, inode, mtime, size FROM jobs WHERE place = ? AND name > ? ORDER BY name LIMIT ?"
         return {_text(name): (*mark,) for name, *mark in self.db.execute(query, (place, after, limit))}

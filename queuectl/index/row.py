@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.job.record import Job
-    from queuectl.system.files import Mark, Written
+    from queuectl.system.files import FileStat, Fingerprint
 
 RENEWED = "renewed"
 """Key among a row's settings: the job was put back from dead/ by hand after this many runs, which no longer count."""
@@ -116,7 +116,7 @@ def ready_key(eligible: int, priority: int) -> int:
 
 
 def row_of(
-    job: Job, place: str, name: str, status: os.stat_result | Written, *, state: str, arrived: int, now: int
+    job: Job, place: str, name: str, status: os.stat_result | FileStat, *, state: str, arrived: int, now: int
 ) -> Row:
     """Return the row of a job whose file is place/name.
 
@@ -241,7 +241,7 @@ def values_like(
     return values
 
 
-def set_file(values: list[Any], arrived: int, mark: Mark) -> None:
+def set_file(values: list[Any], arrived: int, mark: Fingerprint) -> None:
     """Put into a row's values since when its file waits, in microseconds, and the file's inode, mtime (ns) and size."""
     values[_ARRIVED], values[_READY] = arrived, ready_key(arrived, values[_PRIORITY])
     values[_INODE], values[_MTIME], values[_SIZE] = mark

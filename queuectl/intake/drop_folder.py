@@ -24,7 +24,7 @@ from queuectl.job.redact import one_line
 from queuectl.job.times import micros
 from queuectl.layout import FOLDERS, is_job_name
 from queuectl.storage.prepare import Prepared
-from queuectl.system import files
+from queuectl.system import files, host, safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ def make(path: str, layout: Layout) -> None:
     # Everything that lies in a drop folder is taken away from there.
     if real == root or real in (os.path.join(root, *name.split("/")) for name in FOLDERS):
         raise SpoolError(f"{path} is a folder of the spool itself, not a drop folder for others")
-    if files.is_strangers(status):
+    if safe_open.has_other_owner(status):
         raise SpoolError(f"the drop folder {path} belongs to another user (uid {status.st_uid})")
     if not (status.st_mode & stat.S_ISVTX and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
         raise SpoolError(
@@ -121,7 +121,7 @@ class Drops:
         status = found.status
         if found.gone or found.may_grow or status is None:
             return
-        owner = files.user_name(status.st_uid)
+        owner = host.user_name(status.st_uid)
         reason = found.reason
         if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
             reason = "has a second name elsewhere"  # somebody else's file, linked to here
@@ -171,8 +171,11 @@ class Drops:
         with suppress(OSError), os.scandir(layout.processing) as workers:
             paths += [os.path.join(worker.path, name) for worker in workers]
         for path in paths:
-            with suppress(OSError, files.Unfit, InvalidJob):
-                if jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).extra.get("submission") == mark:
+            with suppress(OSError, safe_open.NotReadable, InvalidJob):
+                if (
+                    jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).extra.get("submission")
+                    == mark
+                ):
                     return True
         return False
 
@@ -191,8 +194,8 @@ class Drops:
             return
         if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
             try:
-                content = files.read_plain(path, jobs.SIZE_LIMIT)[0].decode("utf-8", "backslashreplace")
-            except (files.Unfit, OSError):
+                content = safe_open.read_regular(path, jobs.SIZE_LIMIT)[0].decode("utf-8", "backslashreplace")
+            except (safe_open.NotReadable, OSError):
                 self._say(f"cannot take in {one_line(name)} from {owner}: {found.reason or reason}")
                 return
         told = f"{reason} (from {owner}, dropped as {one_line(name)})"

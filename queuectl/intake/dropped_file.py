@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.errors import InvalidJob
 from queuectl.job import record as jobs
-from queuectl.system import files, leases
+from queuectl.system import safe_open
 
 if TYPE_CHECKING:
     from queuectl.job.record import Job
@@ -52,11 +52,11 @@ def read_foreign(path: str, now: int, settle_time: float, *, strangers: bool = F
     found = Found()
     data = b""
     try:
-        data, found.status = files.read_plain(path, jobs.READ_LIMIT)
-        if not strangers and files.is_strangers(found.status):
-            raise files.Unfit(f"belongs to another user (uid {found.status.st_uid})")
+        data, found.status = safe_open.read_regular(path, jobs.READ_LIMIT)
+        if not strangers and safe_open.has_other_owner(found.status):
+            raise safe_open.NotReadable(f"belongs to another user (uid {found.status.st_uid})")
         found.job = _of_fair_size(jobs.parse(data), len(data))
-    except files.Unfit as error:
+    except safe_open.NotReadable as error:
         found.reason = str(error)
     except InvalidJob as error:
         found.reason = str(error)
@@ -88,8 +88,8 @@ def read_foreign(path: str, now: int, settle_time: float, *, strangers: bool = F
 def bears(path: str, job_id: str) -> bool:
     """Whether a file that is called like this id is there, and does not say that it is another job."""
     try:
-        return jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).id in (None, job_id)
-    except (files.Unfit, InvalidJob, OSError):
+        return jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).id in (None, job_id)
+    except (safe_open.NotReadable, InvalidJob, OSError):
         return False
 
 
@@ -102,7 +102,7 @@ def _of_fair_size(job: Job, size: int) -> Job:
     if size > _SURELY_FAIR and job.state == "pending" and not job.runs:
         size = max(size, len(job.to_bytes()))
         if size > jobs.SIZE_LIMIT:
-            raise files.Unfit(f"too large: {size} bytes, and the limit is {jobs.SIZE_LIMIT}")
+            raise safe_open.NotReadable(f"too large: {size} bytes, and the limit is {jobs.SIZE_LIMIT}")
     return job
 
 
@@ -111,7 +111,7 @@ def _is_being_written(path: str, status: os.stat_result | None, now: int, settle
 
     It may while a process has it open for writing, however slow that one is, and for a moment after any change.
     """
-    if status is None or leases.open_for_writing_elsewhere(path):
+    if status is None or safe_open.is_open_for_writing(path):
         return True
     # Windows keeps the time of creation there.
     changed = status.st_mtime_ns if sys.platform == "win32" else status.st_ctime_ns
@@ -126,8 +126,8 @@ _SLACK = 60_000_000_000
 def explanation(path: str, status: os.stat_result) -> str | None:
     """The reason that lies beside a file in dead/, if it was written for this file and not for one before it."""
     try:
-        data, told = files.read_plain(f"{path}.reason", jobs.SIZE_LIMIT)
-    except (files.Unfit, OSError):
+        data, told = safe_open.read_regular(f"{path}.reason", jobs.SIZE_LIMIT)
+    except (safe_open.NotReadable, OSError):
         return None
     if told.st_ctime_ns + _SLACK < status.st_ctime_ns:
         return None

@@ -15,7 +15,7 @@ from queuectl.intake.row_cache import Alike
 from queuectl.job import ids
 from queuectl.job import record as jobs
 from queuectl.layout import DEAD, PENDING
-from queuectl.system import files
+from queuectl.system import safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -92,8 +92,8 @@ class Reader:
     def _quick(self, name: str, path: str, left_dead: Container[str]) -> tuple[Any, ...] | None:
         """The row of a file that says what one before it said; None for one that needs a closer look."""
         try:
-            data, status = files.read_plain(path, jobs.READ_LIMIT)
-        except (files.Unfit, OSError):
+            data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
+        except (safe_open.NotReadable, OSError):
             return None
         return self._alike.row(name, data, status, self._micros, left_dead)
 

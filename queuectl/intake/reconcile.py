@@ -301,9 +301,9 @@ class Intake:
         if names:
             self._put_in(self._begin(PENDING, dict.fromkeys(names, -1), empty=new))
 
-    def _mark(self, name: str) -> files.Mark | None:
+    def _mark(self, name: str) -> files.Fingerprint | None:
         try:
-            return files.mark_of(os.lstat(f"{self.layout.pending}{os.sep}{name}"))
+            return files.fingerprint(os.lstat(f"{self.layout.pending}{os.sep}{name}"))
         except OSError:
             return None
 

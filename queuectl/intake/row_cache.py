@@ -12,7 +12,7 @@ from queuectl.index.row import COLUMNS, set_file, values_like
 from queuectl.job import strict_json
 from queuectl.job.ids import is_id
 from queuectl.job.times import micros_of
-from queuectl.system import files
+from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
     import os
@@ -66,7 +66,7 @@ class Alike:
             left_dead: ids of jobs that were given up, which are more than their files.
         """
         self._kind = None
-        if len(data) > _LONGEST or files.is_strangers(status):
+        if len(data) > _LONGEST or safe_open.has_other_owner(status):
             return None
         record = strict_json.load_plain(data)
         if record is None or not record.keys() <= _PLAIN:
@@ -97,7 +97,7 @@ class Alike:
             return None
         arrived = min(status.st_ctime_ns // 1000, now)
         made = values_like(like, stem, command, arrived if created is None else created, updated)
-        set_file(made, arrived, files.mark_of(status))
+        set_file(made, arrived, files.fingerprint(status))
         return tuple(made)
 
     @property

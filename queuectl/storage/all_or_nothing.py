@@ -9,7 +9,7 @@ from queuectl.errors import InvalidJob, KeyTaken
 from queuectl.layout import PENDING
 from queuectl.storage.batch import Batch
 from queuectl.storage.prepare_bulk import prepare_batch
-from queuectl.system import files
+from queuectl.system import safe_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def enqueue_all(
 def _is_queued(mover: Mover, made: Prepared) -> bool:
     """Whether this very job waits, and not one that a stranger dropped under its name."""
     try:
-        return files.read_plain(f"{mover.layout.pending}/{made.id}.json", len(made.data))[0] == made.data
-    except (files.Unfit, OSError):
+        return (
+            safe_open.read_regular(f"{mover.layout.pending}/{made.id}.json", len(made.data))[0] == made.data
+        )
+    except (safe_open.NotReadable, OSError):
         return False

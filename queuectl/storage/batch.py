@@ -42,7 +42,7 @@ class Batch:
         two = len(jobs) >= fork.WORTH
         self._lot = Lot(mover.layout.tmp, len(jobs), apart=two)
         named = list(zip(self._lot.paths, [made.data for made in jobs], strict=True))
-        self._collect: Callable[[], list[files.Mark]] = (
+        self._collect: Callable[[], list[files.Fingerprint]] = (
             fork.beside(self._write, named) if two else lambda: self._write(named)
         )
 
@@ -50,7 +50,7 @@ class Batch:
         """How many jobs there are."""
         return len(self._jobs)
 
-    def _write(self, named: Sequence[tuple[str, bytes]]) -> list[files.Mark]:
+    def _write(self, named: Sequence[tuple[str, bytes]]) -> list[files.Fingerprint]:
         written = []
         for scratch, data in named:
             try:
@@ -58,9 +58,9 @@ class Batch:
             except FileExistsError:  # by a copy of us that was killed
                 os.unlink(scratch)
                 status = files.write_new(scratch, data, sync=False)
-            written.append(files.mark_of(status))
+            written.append(files.fingerprint(status))
         if self._durable:
-            files.sync_many(self._lot.folder, [scratch for scratch, _ in named])
+            files.sync_files(self._lot.folder, [scratch for scratch, _ in named])
         return written
 
     def queued(self, many: int) -> list[Prepared]:
@@ -99,7 +99,7 @@ class Batch:
             self._lot.end([*(self._lot.paths[place] for place in self.skipped), *self._lot.paths[queued:]])
         return queued, taken
 
-    def _publish(self, written: Sequence[files.Mark]) -> tuple[int, DuplicateId | None]:
+    def _publish(self, written: Sequence[files.Fingerprint]) -> tuple[int, DuplicateId | None]:
         queued = 0
         taken: DuplicateId | None = None
         mover, now = self._mover, micros(self._mover.now())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from queuectl.errors import InvalidJob
 from queuectl.job import record as jobs
 from queuectl.layout import is_job_name, is_utf8
-from queuectl.system import files
+from queuectl.system import safe_open
 
 if TYPE_CHECKING:
     from queuectl.job.record import Job
@@ -76,7 +76,7 @@ def is_continued(layout: Layout, job: Job) -> bool:
     """Whether a worker's folder holds an earlier copy of this job, left there by a crash in mid-settle."""
     for worker in by_worker(layout):
         path = os.path.join(layout.claims(worker), f"{job.id}.json")
-        with suppress(files.Unfit, InvalidJob, OSError):
-            if job.continues(jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])):
+        with suppress(safe_open.NotReadable, InvalidJob, OSError):
+            if job.continues(jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0])):
                 return True
     return False

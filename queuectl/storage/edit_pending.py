@@ -8,7 +8,6 @@ the file that was read, it goes back.
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import contextmanager, suppress
 
 from queuectl.errors import InvalidJob, KeyTaken, MoveError, SpoolError
@@ -17,7 +16,7 @@ from queuectl.job import record as jobs
 from queuectl.job.fields import WAITING
 from queuectl.job.times import micros
 from queuectl.layout import PENDING
-from queuectl.system import files, libc
+from queuectl.system import files, safe_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from queuectl.job.record import Job
     from queuectl.storage.mover import Mover
     from queuectl.storage.operator_moves import HandMoves
-
-_EXCHANGE = 2
-_AT_FDCWD = -100
 
 
 def amend(mover: HandMoves, row: Row, change: Callable[[bytes, Job], Job | None], past: str) -> Job:
@@ -54,17 +50,17 @@ def amend(mover: HandMoves, row: Row, change: Callable[[bytes, Job], Job | None]
         raise MoveError(f"job {row.id!r} is {row.state} and cannot be {past}", hint=hint)
     path = os.path.join(mover.layout.root, PENDING, row.name)
     try:
-        data, was = files.read_plain(path, jobs.READ_LIMIT)
-        if files.is_strangers(was):
+        data, was = safe_open.read_regular(path, jobs.READ_LIMIT)
+        if safe_open.has_other_owner(was):
             # Written anew it would be ours, and run.
-            raise files.Unfit(f"belongs to another user (uid {was.st_uid})")
+            raise safe_open.NotReadable(f"belongs to another user (uid {was.st_uid})")
         now = _as_it_runs(jobs.parse(data), row)
         wanted = change(data, now)
         if wanted is None:
             return now
         wanted.state, wanted.updated_at = wanted.waiting_state, mover.now()
-        _land(mover, row, path, files.mark_of(was), wanted)
-    except files.Unfit as error:
+        _land(mover, row, path, files.fingerprint(was), wanted)
+    except safe_open.NotReadable as error:
         raise InvalidJob(str(error)) from None
     except FileNotFoundError:
         raise just_changed(row.id) from None
@@ -179,24 +175,24 @@ def just_changed(job_id: str) -> MoveError:
     )
 
 
-def _land(mover: HandMoves, row: Row, path: str, was: files.Mark, job: Job) -> None:
+def _land(mover: HandMoves, row: Row, path: str, was: files.Fingerprint, job: Job) -> None:
     data = job.to_bytes()
     limit = jobs.READ_LIMIT // 2 if job.runs else jobs.SIZE_LIMIT
     if len(data) > limit:
         raise InvalidJob(f"too large: {len(data)} bytes, and the limit is {limit}")
-    scratch = os.path.join(mover.layout.tmp, f".{files.token()}.tmp")
+    scratch = os.path.join(mover.layout.tmp, files.temporary_name())
     status = files.write_new(scratch, data, sync=True)
     try:
         with mover.index.moving(PENDING):
-            if not _exchange(scratch, path):
+            if not files.exchange(scratch, path):
                 # Nothing here can do it in one step. Workers take jobs under the index's lock, if we hold that.
-                if not mover.index.in_transaction or files.mark_of(os.lstat(path)) != was:
+                if not mover.index.in_transaction or files.fingerprint(os.lstat(path)) != was:
                     raise just_changed(row.id)
                 files.replace(path, data)
                 status = os.stat(path)
-            elif files.mark_of(os.lstat(scratch)) != was:
+            elif files.fingerprint(os.lstat(scratch)) != was:
                 with suppress(FileNotFoundError):  # taken in the meantime: then it runs as we made it
-                    _exchange(scratch, path)
+                    files.exchange(scratch, path)
                 raise just_changed(row.id)
             now = micros(mover.now())
             # What could not run before has not waited.
@@ -208,19 +204,3 @@ def _land(mover: HandMoves, row: Row, path: str, was: files.Mark, job: Job) -> N
         with suppress(OSError):
             os.unlink(scratch)
     files.sync_folder(mover.layout.pending)
-
-
-def _exchange(one: str, other: str) -> bool:
-    """Let two files change places; False where the kernel or the filesystem cannot do that.
-
-    Raises:
-        FileNotFoundError: one of them is gone; nothing changed.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    if files._renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE) == 0:
-        return True
-    code = libc.last_error()
-    if code in files._NOT_HERE:
-        return False
-    raise OSError(code, os.strerror(code), one, None, other)

@@ -67,16 +67,16 @@ class EntryMoves(HandMoves):
             raise SpoolError.from_os("queue a job in", self.layout.pending, error) from None
 
     def _enqueue(self, made: Prepared, *, durable: bool) -> None:
-        scratch = f"{self.layout.tmp}{os.sep}.{files.token()}.tmp"
+        scratch = f"{self.layout.tmp}{os.sep}{files.temporary_name()}"
         fd = os.open(scratch, files.CREATE, 0o600)
         try:
             files.write_all(fd, made.data)
             if durable:
-                files.send_ahead(fd)
+                files.sync_data(fd)
             with self.index.moving(PENDING):
                 self.publish(scratch, made)
                 status = os.fstat(fd)
-                mark = files.mark_of(status)
+                mark = files.fingerprint(status)
                 self.index.insert_new([self.waiting_row(made, mark, micros(self.now()))])
             if durable:
                 self.sync_queued([made], fd)
@@ -98,7 +98,7 @@ class EntryMoves(HandMoves):
             self.refuse_taken(made.id)
         files.publish(scratch, f"{self.layout.pending}{os.sep}{made.id}.json")
 
-    def waiting_row(self, made: Prepared, mark: files.Mark, now: int) -> Sequence[Any]:
+    def waiting_row(self, made: Prepared, mark: files.Fingerprint, now: int) -> Sequence[Any]:
         """The row of a job that waits from now on, as `insert_new` wants it.
 
         Args:
@@ -108,7 +108,7 @@ class EntryMoves(HandMoves):
         if made.values is not None:
             set_file(made.values, now, mark)
             return made.values
-        status, name = files.Written(*mark), f"{made.id}.json"
+        status, name = files.FileStat(*mark), f"{made.id}.json"
         row = row_of(made.job, PENDING, name, status, state="pending", arrived=now, now=now)
         row.ours = 1
         return values_of(row)

@@ -106,7 +106,7 @@ class Spares:
             with suppress(OSError):
                 os.unlink(path)
             raise
-        if files.CAN_SYNC_ALL:
+        if files.HAS_SYNCFS:
             os.close(fd)
         else:
             self._batch.unsynced.append(fd)
@@ -124,7 +124,7 @@ class Spares:
                 return path, os.open(path, files.OVERWRITE)
             except FileNotFoundError:
                 continue  # somebody deleted it
-        path = f"{self._layout.tmp}{os.sep}.{files.token()}.tmp"
+        path = f"{self._layout.tmp}{os.sep}{files.temporary_name()}"
         return path, os.open(path, files.CREATE, 0o600)
 
     def hold(self, path: str, job_id: str, *, ours: bool) -> bool:
@@ -238,8 +238,8 @@ class Spares:
             self._synced.put(None)
 
     def _make_spare(self, batch: _Batch) -> str:
-        if files.CAN_SYNC_ALL:
-            files.sync_all(batch.folder)
+        if files.HAS_SYNCFS:
+            files.sync_filesystem(batch.folder)
         else:
             _sync_each(batch.unsynced, (self._layout.done, self._layout.dead, self._layout.pending))
         for name in batch.foreign:

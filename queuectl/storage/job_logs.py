@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.layout import COMPRESSED
-from queuectl.system import files, leases
+from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,15 +62,15 @@ def _is_worth_it(path: str, status: os.stat_result, before: float) -> bool:
         stat.S_ISREG(status.st_mode)
         and status.st_size > SMALLEST
         and status.st_mtime < before
-        and not files.is_strangers(status)
-        and not leases.open_for_writing_elsewhere(path)
+        and not safe_open.has_other_owner(status)
+        and not safe_open.is_open_for_writing(path)
     )
 
 
 def _pack_one(layout: Layout, path: str, status: os.stat_result) -> Iterator[None]:
     import gzip
 
-    scratch = os.path.join(layout.tmp, f".{files.token()}.tmp")
+    scratch = os.path.join(layout.tmp, files.temporary_name())
     try:
         with open(path, "rb") as source, os.fdopen(os.open(scratch, files.CREATE, 0o600), "wb") as target:
             made = gzip.GzipFile("", "wb", 6, target, mtime=int(status.st_mtime))
@@ -83,8 +83,8 @@ def _pack_one(layout: Layout, path: str, status: os.stat_result) -> Iterator[Non
         # As old as the log, or it would be kept for longer.
         os.utime(scratch, ns=(status.st_atime_ns, status.st_mtime_ns))
         now = os.lstat(path)
-        if files.mark_of(now) == files.mark_of(status):
-            files.set_aside(scratch, path + COMPRESSED)
+        if files.fingerprint(now) == files.fingerprint(status):
+            files.rename_over(scratch, path + COMPRESSED)
             files.sync_folder(layout.logs)
             try:
                 os.unlink(path)

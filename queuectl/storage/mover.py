@@ -26,7 +26,7 @@ from queuectl.job.times import micros
 from queuectl.layout import DEAD, PENDING, PROCESSING
 from queuectl.storage.enqueue import EntryMoves
 from queuectl.storage.transitions import check
-from queuectl.system import files
+from queuectl.system import files, safe_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,14 +107,14 @@ class Mover(EntryMoves):
         What runs is what is read here, whatever a writer still does to the file.
         """
         try:
-            data, status = files.read_plain(path, jobs.READ_LIMIT)
-            if files.is_strangers(status):
-                raise files.Unfit("belongs to another user")
+            data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
+            if safe_open.has_other_owner(status):
+                raise safe_open.NotReadable("belongs to another user")
             ours = bool(row.ours) and (status.st_ino, status.st_nlink) == (row.inode, 1)
             untouched = ours and (status.st_mtime_ns, status.st_size) == (row.mtime, row.size)
             job = jobs.parse_own(data) if untouched else jobs.parse(data)
             digest = None if untouched else _digest(data)
-        except (files.Unfit, InvalidJob, OSError):
+        except (safe_open.NotReadable, InvalidJob, OSError):
             job, ours, digest = None, False, None
         if job is not None:
             job.id = job.id or row.id
@@ -197,7 +197,7 @@ class Mover(EntryMoves):
         """Delete a claimed file: it may go only when the new one cannot be lost any more."""
         folder = self.layout.folder(claim.state)
         if all_synced:
-            files.sync_all(folder)
+            files.sync_filesystem(folder)
         else:
             files.sync_folder(folder)
         os.unlink(claim.path)
@@ -270,7 +270,7 @@ class Mover(EntryMoves):
     def _write(self, job: Job, spares: Spares | None) -> tuple[str, os.stat_result]:
         if spares:
             return spares.write(job.to_bytes())
-        scratch = os.path.join(self.layout.tmp, f".{files.token()}.tmp")
+        scratch = os.path.join(self.layout.tmp, files.temporary_name())
         files.write_new(scratch, job.to_bytes(), sync=True)
         return scratch, os.stat(scratch)
 

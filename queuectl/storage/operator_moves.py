@@ -13,7 +13,7 @@ from queuectl.job import record as jobs
 from queuectl.job.times import micros
 from queuectl.layout import DEAD, PENDING
 from queuectl.storage.transitions import check
-from queuectl.system import files
+from queuectl.system import files, safe_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class HandMoves:
             # All in one transaction: of two who send it back at once, one would make a second job of it. The folders'
             # times are carried along only around the renames, or a drop could slip in unseen beside the slow sync.
             with self.index.moving(), self._scratch() as scratch:
-                was = files.mark_of(os.lstat(source))
+                was = files.fingerprint(os.lstat(source))
                 job = changed(self._read_dead(source), changes)
                 job.id = job.id or row.id
                 if job.id != row.id:
@@ -106,10 +106,10 @@ class HandMoves:
                 job.updated_at = self.now()
                 files.write_new(scratch, job.to_bytes(), sync=True)
                 with self.index.moving(DEAD, PENDING):
-                    if files.mark_of(os.lstat(source)) != was:
+                    if files.fingerprint(os.lstat(source)) != was:
                         raise _just_moved(row)
                     # First mended where it lies, then moved: at no moment are there two.
-                    files.put_over(scratch, source)
+                    files.rename_over(scratch, source)
                     name = files.move_to_free_name(source, self.layout.pending, f"{job.id}.json")
                     self._tell_renewed(job, row, name)
             files.sync_folder(self.layout.pending)
@@ -121,7 +121,7 @@ class HandMoves:
     @contextmanager
     def _scratch(self) -> Iterator[str]:
         """A name for a file that is written before anybody may see it; what lies there in the end goes."""
-        path = os.path.join(self.layout.tmp, f".{files.token()}.tmp")
+        path = os.path.join(self.layout.tmp, files.temporary_name())
         try:
             yield path
         finally:
@@ -137,16 +137,16 @@ class HandMoves:
         """
         try:
             return self._read_dead(os.path.join(self.layout.root, row.place, row.name))
-        except files.Unfit as error:
+        except safe_open.NotReadable as error:
             raise InvalidJob(str(error)) from None
         except OSError:
             raise _just_moved(row) from None
 
     def _read_dead(self, path: str) -> bytes:
-        data, status = files.read_plain(path, jobs.READ_LIMIT)
-        if files.is_strangers(status):
+        data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
+        if safe_open.has_other_owner(status):
             # Written anew it would be ours, and run.
-            raise files.Unfit(f"belongs to another user (uid {status.st_uid})")
+            raise safe_open.NotReadable(f"belongs to another user (uid {status.st_uid})")
         return data
 
     def amend(self, row: Row, before: bytes, after: bytes) -> Job:
@@ -223,14 +223,14 @@ class HandMoves:
                 name = files.move_to_free_name(source, self.layout.dead, f"{row.id}.json")
             target = os.path.join(self.layout.dead, name)
             try:
-                job = jobs.parse(files.read_plain(target, jobs.READ_LIMIT)[0])
+                job = jobs.parse(safe_open.read_regular(target, jobs.READ_LIMIT)[0])
                 if not if_still(job):
                     raise _just_moved(row)
                 job.id, job.state, job.last_error = row.id, "dead", reason
                 job.hold = False  # or it would be held when it comes back
                 job.updated_at = self.now()
                 files.replace(target, job.to_bytes())
-            except (OSError, files.Unfit, InvalidJob, MoveError):
+            except (OSError, safe_open.NotReadable, InvalidJob, MoveError):
                 # Refused means that nothing was done: it waits on.
                 files.move_to_free_name(target, self.layout.pending, row.name)
                 raise
@@ -294,7 +294,7 @@ def _worded(what: str, row: Row, path: str) -> Iterator[None]:
     """Say in our own words what the disk refuses, or the file does not allow."""
     try:
         yield
-    except files.Unfit as error:
+    except safe_open.NotReadable as error:
         raise InvalidJob(str(error)) from None
     except FileNotFoundError:
         raise _just_moved(row) from None

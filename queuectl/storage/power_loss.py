@@ -18,7 +18,7 @@ from queuectl.control import run_lock
 from queuectl.errors import InvalidJob
 from queuectl.job import record as jobs
 from queuectl.storage import quarantine
-from queuectl.system import files
+from queuectl.system import files, safe_open
 from queuectl.system.locks import Lock
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def sweep(layout: Layout, worker: str, boot: str) -> None:
         if found and found[1] == worker and found[2] in (None, short(boot)):
             folder = os.path.join(layout.workers, name)
             if found[2]:
-                files.sync_all(folder)
+                files.sync_filesystem(folder)
             remove(folder)
     with suppress(OSError):
         os.unlink(layout.worker_file(worker, "reserve"))
@@ -104,9 +104,9 @@ def _marked(path: str) -> str | None:
 def _leave_mark(path: str, boot: str) -> None:
     """Say that this boot has been dealt with. Not synced: what a power cut takes away here, it ends as well."""
     if _marked(path) != boot:
-        scratch = os.path.join(os.path.dirname(path), f".{files.token()}.tmp")
+        scratch = os.path.join(os.path.dirname(path), files.temporary_name())
         files.write_new(scratch, boot.encode(), sync=False)
-        files.put_over(scratch, path)
+        files.rename_over(scratch, path)
 
 
 def _clear_beside_claims(layout: Layout, boot: str, refused: list[OSError]) -> None:
@@ -232,6 +232,6 @@ def _read(path: str) -> Job | None:
         OSError: it cannot be read, which says nothing about what it holds.
     """
     try:
-        return jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
-    except (files.Unfit, InvalidJob, FileNotFoundError, NotADirectoryError):
+        return jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0])
+    except (safe_open.NotReadable, InvalidJob, FileNotFoundError, NotADirectoryError):
         return None

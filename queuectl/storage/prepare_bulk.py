@@ -22,7 +22,7 @@ from queuectl.job.fields import CHECKS
 from queuectl.job.times import micros
 from queuectl.layout import PENDING
 from queuectl.storage.prepare import Prepared, prepare
-from queuectl.system.files import Written
+from queuectl.system.files import FileStat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Kinds:
         job = made.job
         head, tail = _head(made.id, job.command), _tail(job.created_at or 0)
         if made.data.startswith(head) and made.data.endswith(tail):
-            row = row_of(job, PENDING, "", Written(0, 0, 0), state="pending", arrived=0, now=0)
+            row = row_of(job, PENDING, "", FileStat(0, 0, 0), state="pending", arrived=0, now=0)
             row.ours = 1
             self._known[told] = made.data[len(head) : -len(tail)], list(values_of(row))
 

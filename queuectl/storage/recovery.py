@@ -22,8 +22,8 @@ from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
 from queuectl.storage import claims, job_logs
 from queuectl.storage.mover import Claim
 from queuectl.storage.power_loss import is_settled, sweep
-from queuectl.system import files
-from queuectl.system.locks import Lock, is_folder_held, is_held
+from queuectl.system import files, safe_open
+from queuectl.system.locks import Lock, is_folder_locked, is_locked
 from queuectl.system.process_tree import end_holders, end_tree
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def abandoned(
             lock = Lock.acquire(layout.worker_file(worker, "lock"))
             if lock is not None:
                 try:
-                    if is_folder_held(layout.claims(worker)):
+                    if is_folder_locked(layout.claims(worker)):
                         continue  # it lives, and only its lock file was deleted
                     freed += leftovers(layout, mover, settings, worker, say)
                     sweep(layout, worker, mover.index.boot)
@@ -82,7 +82,7 @@ def bygone(layout: Layout, index: Index, *, mine: str) -> None:
         lock = Lock.acquire(layout.worker_file(worker, "lock"))
         if lock is not None:
             try:
-                if not is_folder_held(layout.claims(worker)) and not claims.of(layout, worker):
+                if not is_folder_locked(layout.claims(worker)) and not claims.of(layout, worker):
                     # What it held would bring back, after the next boot, a job that is deleted until then.
                     sweep(layout, worker, index.boot)
                     _tidy(layout, index, worker)
@@ -114,7 +114,7 @@ def _tidy(layout: Layout, index: Index, worker: str) -> None:
     mistrust(index, registry.look(layout, worker).started_at)
     folder = layout.claims(worker)
     with suppress(OSError):
-        for name in filter(files.is_scratch, os.listdir(folder)):
+        for name in filter(files.is_temporary_name, os.listdir(folder)):
             os.unlink(os.path.join(folder, name))
         os.rmdir(folder)
     # Whatever becomes of its folder: as long as the plate is there, each look at it has all folders scanned.
@@ -144,16 +144,16 @@ def _free(
 ) -> bool:
     job_id = os.path.basename(path)[: -len(".json")]
     try:
-        data, status = files.read_plain(path, jobs.READ_LIMIT)
-        if files.is_strangers(status):
-            raise files.Unfit(f"belongs to another user (uid {status.st_uid})")
+        data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
+        if safe_open.has_other_owner(status):
+            raise safe_open.NotReadable(f"belongs to another user (uid {status.st_uid})")
         job = jobs.parse(data)
-    except (files.Unfit, InvalidJob) as error:
+    except (safe_open.NotReadable, InvalidJob) as error:
         mover.bury_file(path, job_id, f"{error} (found in the folder of {worker}, which is gone)")
         return True
     job.id, is_dated = job_id, job.created_at is not None
     if is_settled(layout, job, but=path):
-        files.sync_all(layout.root)  # the later copy may not be on the disk yet
+        files.sync_filesystem(layout.root)  # the later copy may not be on the disk yet
         os.unlink(path)
         return False
     known = run_lock.read(layout, worker)
@@ -242,4 +242,4 @@ def end_run(layout: Layout, job: Job, worker: str, signed: run_lock.Signature | 
         if signed.job_id != job.id or signed.run.partition(".")[0] != str(job.next_run):
             return True
         marks["QUEUECTL_RUN"] = signed.run
-    return end_tree(marks, None, _GRACE) and end_holders(lock, _GRACE) and not is_held(lock)
+    return end_tree(marks, None, _GRACE) and end_holders(lock, _GRACE) and not is_locked(lock)

@@ -20,7 +20,7 @@ from queuectl.index.row import is_file_of
 from queuectl.job import record as jobs
 from queuectl.job import times
 from queuectl.job.times import micros
-from queuectl.system import files
+from queuectl.system import safe_open
 from queuectl.system.locks import Lock
 
 if TYPE_CHECKING:
@@ -154,10 +154,10 @@ def _printed(layout: Layout) -> Mapping[str, tuple[int, int]]:
 def _runs(layout: Layout, row: Row) -> int | None:
     """How often a job has run; None if its file is not what the index saw, or no job of ours."""
     try:
-        data, status = files.read_plain(os.path.join(layout.root, row.place, row.name), jobs.READ_LIMIT)
-        if is_file_of(row, status) and not files.is_strangers(status):
+        data, status = safe_open.read_regular(os.path.join(layout.root, row.place, row.name), jobs.READ_LIMIT)
+        if is_file_of(row, status) and not safe_open.has_other_owner(status):
             return jobs.parse(data).runs
-    except (OSError, files.Unfit, InvalidJob):
+    except (OSError, safe_open.NotReadable, InvalidJob):
         return None
     return None
 

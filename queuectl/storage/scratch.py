@@ -42,7 +42,7 @@ class Lot:
         self.paths = (
             [f"{self.folder}{os.sep}{number}" for number in numbers]
             if self._own
-            else [f"{tmp}{os.sep}.{files.token()}.tmp" for _ in numbers]
+            else [f"{tmp}{os.sep}{files.temporary_name()}" for _ in numbers]
         )
 
     def end(self, left: Iterable[str]) -> None:
@@ -57,7 +57,7 @@ class Lot:
 
 def is_lot(name: str) -> bool:
     """Whether a folder's name is one that a lot has."""
-    return name.endswith(_ENDING) and files.is_scratch(f"{name[: -len(_ENDING)]}.tmp")
+    return name.endswith(_ENDING) and files.is_temporary_name(f"{name[: -len(_ENDING)]}.tmp")
 
 
 def delete(folder: str) -> None:

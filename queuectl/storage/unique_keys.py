@@ -19,7 +19,7 @@ from queuectl.index.row import is_file_of
 from queuectl.job import record as jobs
 from queuectl.job.fields import WAITING
 from queuectl.job.times import micros
-from queuectl.system import files
+from queuectl.system import safe_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,9 +137,9 @@ class UniqueKeys:
         What never ran and was handed over by enqueue has nothing to tell, and would ring the alarm for dead jobs. What
         a stranger wrote is not deleted.
         """
-        with suppress(QueuectlError, OSError, files.Unfit):
+        with suppress(QueuectlError, OSError, safe_open.NotReadable):
             path = os.path.join(self._layout.root, row.place, row.name)
-            old = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
+            old = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0])
             if old.created_at is not None and not (old.runs or old.attempts):
                 return self._mover.forget(row, unchanged=True)
             self._mover.bury(row, f"{REPLACED}{job.id}")
@@ -171,12 +171,12 @@ class UniqueKeys:
         try:
             status = os.lstat(path)
             if not is_file_of(row, status):
-                found = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0])
+                found = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0])
                 waits = row.state != "processing"
                 return found.unique == row.unique_key and not (waits and found.expired(now))
         except FileNotFoundError:
             return self._mover.state_of(row.id) in ("pending", "processing")  # claimed just now
-        except (OSError, files.Unfit, InvalidJob):
+        except (OSError, safe_open.NotReadable, InvalidJob):
             return False
         # Without a worker that gives it up, one that has expired would keep all others out for ever.
         return row.state == "processing" or row.expires is None or row.expires >= micros(now)
@@ -209,8 +209,8 @@ class UniqueKeys:
                 path = f"{self._layout.claims(worker)}{os.sep}{name}"
                 if path == mine:
                     continue
-                with suppress(OSError, files.Unfit, InvalidJob):
-                    data = files.read_plain(path, jobs.READ_LIMIT)[0]
+                with suppress(OSError, safe_open.NotReadable, InvalidJob):
+                    data = safe_open.read_regular(path, jobs.READ_LIMIT)[0]
                     if b"\\" not in data and key.encode() not in data:
                         continue  # nothing is escaped, so it cannot have the key
                     job = jobs.parse(data)

@@ -50,7 +50,7 @@ def start(
     try:
         return runner.start(prepare(layout, job, mine, settings, base, lock.fd))
     finally:
-        lock.abandon()
+        lock.detach()
 
 
 def write_up(claim: Claim, settings: Settings) -> None:

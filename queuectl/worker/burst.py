@@ -14,8 +14,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from queuectl.system import files
-from queuectl.system.locks import Lock, is_held
+from queuectl.system import safe_open
+from queuectl.system.locks import Lock, is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,7 +85,7 @@ class Storm:
         """
         self._look(self._names[self._half], usual)
         others = self._names[1 - self._half]
-        if others and not is_held(self._paths[1 - self._half]):
+        if others and not is_locked(self._paths[1 - self._half]):
             self._look(others, usual)
         if self._by_priority:
             highest = max(self._by_priority)
@@ -102,8 +102,8 @@ class Storm:
             del names[name]
             priority = usual
             try:
-                found = _PRIORITY.search(files.read_plain(self._pending + name, _ENOUGH)[0])
-            except (files.Unfit, OSError):
+                found = _PRIORITY.search(safe_open.read_regular(self._pending + name, _ENOUGH)[0])
+            except (safe_open.NotReadable, OSError):
                 found = None
             if found is not None:
                 priority = int(found[1])

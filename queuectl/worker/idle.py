@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl.system import inotify
-from queuectl.system.mounts import mount_of
+from queuectl.system.host import mount_of
 from queuectl.worker.idle_check import Stillness
 
 if TYPE_CHECKING:

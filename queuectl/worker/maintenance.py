@@ -19,7 +19,7 @@ from queuectl.layout import PENDING
 from queuectl.storage import claims, expiry, recovery
 from queuectl.storage import scratch as lot
 from queuectl.storage.retention import Retention
-from queuectl.system import files
+from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -176,7 +176,7 @@ class Chores:
             self._patience = min(self._patience * 2, LONGEST)
 
     def _can_be_kept(self) -> bool:
-        scratch = os.path.join(self._layout.data, f".{files.token()}.tmp")
+        scratch = os.path.join(self._layout.data, files.temporary_name())
         probe = Index(self._layout.index, self._layout.root, self._index.boot)
         try:
             files.write_new(scratch, bytes(1 << 16), sync=True)
@@ -230,10 +230,14 @@ def sweep(layout: Layout, now: float) -> None:
     with os.scandir(layout.tmp) as entries:
         for entry in entries:
             is_lot = lot.is_lot(entry.name)
-            if is_lot or files.is_scratch(entry.name):
+            if is_lot or files.is_temporary_name(entry.name):
                 with suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
                     touched = max(status.st_mtime, status.st_ctime)
                     fits = stat.S_ISDIR if is_lot else stat.S_ISREG
-                    if fits(status.st_mode) and not files.is_strangers(status) and now - touched > STALE:
+                    if (
+                        fits(status.st_mode)
+                        and not safe_open.has_other_owner(status)
+                        and now - touched > STALE
+                    ):
                         (lot.delete if is_lot else os.unlink)(entry.path)

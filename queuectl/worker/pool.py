@@ -20,8 +20,8 @@ from queuectl.executor.base import clean_environment
 from queuectl.executor.local import LocalRunner
 from queuectl.job import times
 from queuectl.job.redact import one_line
-from queuectl.system import files
-from queuectl.system.locks import Identity, is_held
+from queuectl.system import files, process
+from queuectl.system.locks import is_locked
 from queuectl.worker import signals
 from queuectl.worker.worker import Worker
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from queuectl.control.registry import WorkerInfo
     from queuectl.layout import Layout
+    from queuectl.system.process import ProcessIdentity
 
 READY_WITHIN = 30.0
 """Seconds a worker may take until it says that it is ready."""
@@ -133,7 +134,7 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
             "child" prints too, and leaves when the process that started it is gone.
     """
     background = mode == "background"
-    files.keep_from_children()
+    process.keep_descriptors_private()
     if mode != "foreground":
         # A worker would keep the folder it was started in from being unmounted for as long as it lives.
         os.chdir(os.sep)
@@ -215,7 +216,7 @@ class _Voice:
         with suppress(OSError):
             limit = self.limit()
             if limit and os.stat(path).st_size + more > limit:
-                files.set_aside(path, path + ".1")
+                files.rename_over(path, path + ".1")
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | files.O_CLOEXEC, 0o600)
         os.dup2(fd, 1)
         os.dup2(fd, 2)
@@ -314,12 +315,12 @@ class _Asked:
     """A worker that was told to stop, and its process: it gives its name back some moments before it ends."""
 
     info: WorkerInfo
-    process: Identity | None
+    process: ProcessIdentity | None
 
 
 def _is_gone(layout: Layout, asked: _Asked, *, force: bool) -> bool:
     info = asked.info
-    if is_held(layout.worker_file(info.name, "lock")):
+    if is_locked(layout.worker_file(info.name, "lock")):
         present = registry.look(layout, info.name)
         if info.mode == "starting" and present.mode != "starting":
             # It had the lock but no record yet when we came: now it can be told.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from queuectl.system.mounts import lack
+from queuectl.system.host import disk_shortage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ class Room:
     @property
     def at_rest(self) -> bool:
         """Whether a look would find nothing new, unless others have got at the spool or somebody has paused it."""
-        return not (self.lacking or lack(self._path, self._floor))
+        return not (self.lacking or disk_shortage(self._path, self._floor))
 
     def look(self, floor: int) -> None:
         """Look again; floor is in bytes, 0 for none.
@@ -71,7 +71,7 @@ class Room:
             return paused, _RESUMED
         if danger := self._danger():
             return danger, "nobody else can write to the spool now"
-        return lack(self._path, floor), _ROOM_AGAIN
+        return disk_shortage(self._path, floor), _ROOM_AGAIN
 
 
 _RESUMED = "the spool is no longer paused"

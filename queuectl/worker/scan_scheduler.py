@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl.layout import PENDING, is_job_name
-from queuectl.system.locks import Lock, is_held
+from queuectl.system.locks import Lock, is_locked
 from queuectl.system.watcher import STORM
 from queuectl.worker.burst import Storm
 
@@ -349,7 +349,7 @@ class Lookout:
 
     def _waits_for_a_colleague(self) -> bool:
         """Whether a colleague takes in what we have heard of, too."""
-        if self._beside and not is_held(self._lock_path):
+        if self._beside and not is_locked(self._lock_path):
             self._stand(beside=False)
         return self._beside
 
@@ -358,7 +358,7 @@ class Lookout:
         if self.has_work():
             # None, unless a colleague is at it.
             is_ours = self._lock is not None or self._storm.is_joined
-            return _BESIDE if not is_ours and is_held(self._lock_path) else 0.0
+            return _BESIDE if not is_ours and is_locked(self._lock_path) else 0.0
         return min(longest, self.doubt())
 
     def take_from_others(self, drops: Drops, settings: Settings, *, busy: bool) -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from queuectl.system.locks import hurry_signal
+from queuectl.system.process import hurry_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

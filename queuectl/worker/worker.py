@@ -22,7 +22,7 @@ from queuectl.layout import Layout, default_root
 from queuectl.storage import expiry, job_logs, power_loss, recovery
 from queuectl.storage.file_pool import Spares
 from queuectl.storage.mover import Mover
-from queuectl.system.boot import boot_id
+from queuectl.system.host import boot_id
 from queuectl.system.watcher import Bell, FolderWatch
 from queuectl.worker import attempt, prefetch
 from queuectl.worker.fault_barrier import Troubles

@@ -22,9 +22,10 @@ from queuectl.errors import SpoolError
 from queuectl.job.record import Job
 from queuectl.layout import Layout
 from queuectl.storage import recovery
-from queuectl.system import files, locks
-from queuectl.system.boot import boot_id
-from queuectl.system.locks import Identity, Lock, is_held, surely_gone
+from queuectl.system import files, process
+from queuectl.system.host import boot_id
+from queuectl.system.locks import Lock, is_locked
+from queuectl.system.process import ProcessIdentity, is_surely_gone
 from queuectl.system.process_tree import end_tree
 
 from support import drop, finished, load, wait_until, where_is
@@ -50,7 +51,7 @@ def leave_note(seat: Seat, kind: str, **fields: Any) -> None:
 
 def test_a_process_of_another_boot_is_gone() -> None:
     """Numbers and even times of start may repeat after a boot."""
-    me = Identity.mine()
+    me = ProcessIdentity.mine()
 
     assert me.is_running()
     assert not dataclasses.replace(me, boot="another").is_running()
@@ -59,7 +60,7 @@ def test_a_process_of_another_boot_is_gone() -> None:
 
 def test_a_process_that_is_not_the_one_meant_gets_no_signal() -> None:
     """The number belongs to somebody else by now, here to this very test."""
-    me = Identity.mine()
+    me = ProcessIdentity.mine()
 
     assert not dataclasses.replace(me, started=me.started - 60).send(0)
     assert me.send(0)
@@ -67,7 +68,7 @@ def test_a_process_that_is_not_the_one_meant_gets_no_signal() -> None:
 
 def test_a_stop_note_is_for_one_process(seat: Seat) -> None:
     """A note for an earlier holder of the name, even one of the same number, stops nobody."""
-    me = Identity.mine()
+    me = ProcessIdentity.mine()
     meant = {"pid": me.pid, "process_started": me.started, "how": "graceful"}
 
     answers = []
@@ -105,12 +106,12 @@ def test_a_lock_that_is_given_back_is_free_at_once(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
     lock = Lock.acquire(path)
     assert lock
-    assert is_held(path)
+    assert is_locked(path)
     copy = os.dup(lock.fd)
 
     lock.release()
 
-    assert not is_held(path)
+    assert not is_locked(path)
     os.close(copy)
 
 
@@ -146,11 +147,11 @@ def test_a_deleted_lock_file_is_made_and_held_again(seat: Seat) -> None:
     """Or nobody would see this worker, and nobody could stop it."""
     path = seat.layout.worker_file(seat.name, "lock")
     os.unlink(path)
-    assert not is_held(path)
+    assert not is_locked(path)
 
     seat.hold_on()
 
-    assert is_held(path)
+    assert is_locked(path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone shows who holds a lock")
@@ -160,15 +161,15 @@ def test_a_run_without_marks_is_found_by_its_lock(spool_dir: Path) -> None:
     layout.create()
     job = Job(id="a", command="true")
     lock = run_lock.sign(layout, "worker-7", "a", job.run_mark(1), boot_id(), ())
-    process = subprocess.Popen(
+    child = subprocess.Popen(
         ["sleep", "60"], env={"PATH": os.environ["PATH"]}, pass_fds=(lock.fd,), start_new_session=True
     )
-    lock.abandon()
+    lock.detach()
 
     assert recovery.end_run(layout, job, "worker-7", run_lock.read(layout, "worker-7"))
 
-    assert process.wait(5) == -15
-    assert not is_held(layout.worker_file("worker-7", "run"))
+    assert child.wait(5) == -15
+    assert not is_locked(layout.worker_file("worker-7", "run"))
 
 
 @pytest.mark.parametrize(("whose", "ended"), [("a", True), ("b", False)])
@@ -180,19 +181,19 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
     lock = run_lock.sign(layout, "worker-7", whose, job.run_mark(1), boot_id(), ())
     marks = run_lock.marks(layout, job, "worker-7")
     held = () if ended else (lock.fd,)
-    process = subprocess.Popen(
+    child = subprocess.Popen(
         ["sleep", "60"], env={**os.environ, **marks}, pass_fds=held, start_new_session=True
     )
-    lock.abandon()
+    lock.detach()
     try:
         assert recovery.end_run(
             layout, Job(id="a", command="true"), "worker-7", run_lock.read(layout, "worker-7")
         )
 
-        assert (process.poll() is not None) == ended
+        assert (child.poll() is not None) == ended
     finally:
-        process.kill()
-        process.wait()
+        child.kill()
+        child.wait()
 
 
 def test_a_run_with_other_marks_is_left_in_peace(spool_dir: Path) -> None:
@@ -204,35 +205,35 @@ def test_a_run_with_other_marks_is_left_in_peace(spool_dir: Path) -> None:
         run_lock.marks(layout, Job(id=f"{name}-{worker}", command="true", created_at=made), worker)
         for name in "ab"
     )
-    process = subprocess.Popen(["sleep", "60"], env={**os.environ, **other}, start_new_session=True)
+    child = subprocess.Popen(["sleep", "60"], env={**os.environ, **other}, start_new_session=True)
     try:
         assert end_tree(mine, None, 0.1)
 
-        assert process.poll() is None
+        assert child.poll() is None
         assert end_tree(other, None, 1)
-        assert process.wait(5) < 0
+        assert child.wait(5) < 0
     finally:
-        process.kill()
-        process.wait()
+        child.kill()
+        child.wait()
 
 
 def test_what_left_the_group_and_ignores_term_is_killed(spool_dir: Path, tmp_path: Path) -> None:
     """A dead worker's run has no group that could be signalled: each process gets its own KILL."""
     mine = run_lock.marks(Layout(spool_dir), Job(id="a", command="true"), "worker-7")
     deaf = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
-    process = subprocess.Popen(
+    child = subprocess.Popen(
         ["sh", "-c", deaf], env={**os.environ, **mine}, stdout=subprocess.PIPE, start_new_session=True
     )
     try:
-        assert process.stdout
-        process.stdout.readline()
+        assert child.stdout
+        child.stdout.readline()
 
         assert end_tree(mine, None, 0.2)
 
-        assert process.wait(5) == -9
+        assert child.wait(5) == -9
     finally:
-        process.kill()
-        process.communicate()
+        child.kill()
+        child.communicate()
 
 
 def test_a_job_that_kills_its_group_ends_itself_only(
@@ -258,18 +259,18 @@ def test_a_worker_that_cannot_learn_who_it_is_says_so(
     layout.create()
 
     with monkeypatch.context() as patch:
-        patch.setattr(locks, "start_of", lambda _: None)
+        patch.setattr(process, "start_time", lambda _: None)
         with pytest.raises(SpoolError, match="cannot look up this process for worker-0"):
             Seat.take(layout)
-    assert not is_held(layout.worker_file("worker-0", "lock"))
+    assert not is_locked(layout.worker_file("worker-0", "lock"))
 
 
 def test_the_rest_of_a_dead_process_is_gone() -> None:
     """A zombie has its number still; who was killed is not listed for it."""
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    assert not surely_gone(process.pid)
-    process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert surely_gone(process.pid)
-    process.communicate()
-    assert surely_gone(process.pid)
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert not is_surely_gone(child.pid)
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert is_surely_gone(child.pid)
+    child.communicate()
+    assert is_surely_gone(child.pid)

@@ -16,7 +16,7 @@ import pytest
 from queuectl import Spool
 from queuectl.doctor import doctor, environment
 from queuectl.layout import Layout
-from queuectl.system import locks, mounts
+from queuectl.system import host, locks
 
 from support import drain, drop_bytes, load, processes_of, read_only, run_cli, wait_until, where_is
 
@@ -337,7 +337,7 @@ def test_folder_on_another_device_is_noticed(spool: Path) -> None:
     try:
         found = {one.kind: one for one in doctor.examine(Layout(spool))}
         assert "done/ is on another filesystem" in found["device"].fact
-        assert mounts.mount_of(done) == ("tmpfs", done)
+        assert host.mount_of(done) == host.Mount("tmpfs", done)
     finally:
         subprocess.run(["umount", "--lazy", done], check=True)
 
@@ -358,7 +358,7 @@ def test_remote_filesystem_is_noticed(
     spool: Path, monkeypatch: pytest.MonkeyPatch, kind: str, told: bool
 ) -> None:
     """Where locks and renames depend on another machine, the doctor says so."""
-    monkeypatch.setattr(environment, "mount_of", lambda _: mounts.Mount(kind, "/mnt"))
+    monkeypatch.setattr(environment, "mount_of", lambda _: host.Mount(kind, "/mnt"))
 
     assert ("filesystem" in kinds(spool)) is told
 
@@ -367,7 +367,7 @@ def test_mount_is_found_by_the_kernels_number() -> None:
     """/proc lies on proc, whatever is mounted where."""
     if not sys.platform.startswith("linux"):
         pytest.skip("mountinfo is Linux's")
-    mount = mounts.mount_of("/proc/self")
+    mount = host.mount_of("/proc/self")
 
     assert mount is not None
     assert mount.type == "proc"

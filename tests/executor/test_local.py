@@ -17,7 +17,8 @@ from queuectl.errors import SpoolError
 from queuectl.executor.base import Attempt, Running
 from queuectl.executor.local import LocalRunner
 from queuectl.job.outcome import Ending, Outcome
-from queuectl.system.files import keep_from_children, token
+from queuectl.system.files import token
+from queuectl.system.process import keep_descriptors_private
 from queuectl.system.process_tree import end_tree, tree_of
 
 from support import wait_until
@@ -228,7 +229,7 @@ def test_the_lock_is_inherited_and_nothing_else(bench: Bench) -> None:
     other = os.open(bench.folder / "secret", os.O_RDWR | os.O_CREAT)
     os.set_inheritable(other, True)
     try:
-        keep_from_children()
+        keep_descriptors_private()
         bench.run(["ls", "/proc/self/fd"], lock_fd=lock)
     finally:
         os.close(lock)

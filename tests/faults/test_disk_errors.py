@@ -17,7 +17,7 @@ from stories import STORIES, finish, set_up
 
 from queuectl import Spool, Worker
 from queuectl.errors import QueuedUnsafely, SpoolError
-from queuectl.system import files
+from queuectl.system import files, safe_open
 
 import support
 
@@ -434,7 +434,7 @@ def test_a_file_that_could_not_be_read_once_is_not_given_up(
 ) -> None:
     """Its rights allow it, so the refusal was the disk's: the next look reads it."""
     drop = support.drop(spool_dir, "job", command="true")
-    real = files.read_plain
+    real = safe_open.read_regular
     refused: list[str] = []
     is_ill = True
 

@@ -62,7 +62,7 @@ def test_a_power_cut_at_any_step_loses_nothing(
             server.boot("boot-0")
             request = set_up(story, server, spool, runs)
             known = bool(spool.exists() and faults.places(spool))
-            files.sync_all(str(disk.at))
+            files.sync_filesystem(str(disk.at))
             # Without a call to die at, the power goes when the move is over.
             inject = f"{'fsync' if call == 'none' else call}:signal=KILL:when={number if call != 'none' else 60000}"
             answer = server.faulted(spool, story.move, inject, threads=story.threads, **request)
@@ -113,7 +113,7 @@ def test_random_power_cuts_under_load_lose_nothing(
         if cut % 10 == 9:
             server.do(spool, "clear")
             acks.unlink(missing_ok=True)
-            files.sync_all(str(disk.at))
+            files.sync_filesystem(str(disk.at))
     total = runs.read_text(encoding="ascii").count("\n")
     print(
         f"{CUTS // 2} cuts, {told.total()} acknowledged, {total} runs, {len(faults.runs(synced))} outcomes synced, ",

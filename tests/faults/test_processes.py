@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from queuectl import Spool
-from queuectl.system.locks import start_of
+from queuectl.system.process import start_time
 
 from support import drop, drop_bytes, end_workers, finished, load, processes_of, run_cli, wait_until, where_is
 
@@ -416,9 +416,9 @@ def test_a_foreign_pid_in_a_workers_record_is_not_signalled(
     genuine = record_path.read_text()
     record = {**json.loads(genuine), "pid": bystander.pid}
     if wrong == "pid and start":
-        record["process_started"] = (start_of(bystander.pid) or 0) - 60
+        record["process_started"] = (start_time(bystander.pid) or 0) - 60
     elif wrong == "pid and boot":
-        record["process_started"] = start_of(bystander.pid) or 0
+        record["process_started"] = start_time(bystander.pid) or 0
         record["boot_id"] = "00000000-0000-0000-0000-000000000000"
     drop(spool_dir, "job", command="sleep 60", timeout=0)
     wait_until(lambda: where_is(spool_dir, "job") == ["processing/worker-0"])

@@ -37,7 +37,7 @@ from queuectl.job.outcome import Ending, Outcome
 from queuectl.storage import prepare
 from queuectl.storage import recovery as recover
 from queuectl.storage.file_pool import Spares
-from queuectl.system import files
+from queuectl.system import files, host
 from queuectl.worker import prefetch
 from queuectl.worker import worker as worker_module
 from queuectl.worker.prefetch import Hand
@@ -226,7 +226,7 @@ class Machine(RuleBasedStateMachine):
         patch.setattr(queries, "boot_id", lambda: self.boot)
         patch.setattr(worker_module, "boot_id", lambda: self.boot)
         patch.setattr(os, "fsync", lambda _: None)
-        patch.setattr(files, "sync_all", lambda _: None)
+        patch.setattr(files, "sync_filesystem", lambda _: None)
         patch.setattr(recover, "end_run", lambda *_: True)
         patch.setattr(prefetch, "SHARE", 1)
         patch.setattr(Hand, "_next_size", lambda _: self.draw.randint(1, 4))
@@ -362,7 +362,7 @@ class Machine(RuleBasedStateMachine):
         self.spool.mkdir(mode=0o700)
         (self.spool / "config.yaml").write_text("settle_time: 0\nmin_free_space: 0\n")
         self.door = self._new_door()
-        self.coarse = not files.has_fine_times(str(self.root))
+        self.coarse = not host.has_fine_times(str(self.root))
         assert sum(self.door.counts().values()) == 0
 
     @rule(what=st.sampled_from(TURNS), n=ANY, fuse=FUSE)

@@ -489,9 +489,9 @@ def test_who_may_only_read_sees_the_workers(spool: Spool, monkeypatch: pytest.Mo
         raise PermissionError(errno.EACCES, "no", path)
 
     monkeypatch.setattr(locks.Lock, "acquire", refuse)
-    assert locks.is_held(path)
+    assert locks.is_locked(path)
     lock.release()
-    assert not locks.is_held(path)
+    assert not locks.is_locked(path)
 
 
 def test_output_that_cannot_be_moved_is_in_the_record_all_the_same(

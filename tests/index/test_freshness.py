@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl import Spool, Worker
-from queuectl.system.locks import Lock, is_held
+from queuectl.system.locks import Lock, is_locked
 from queuectl.system.watcher import STORM
 from queuectl.worker import scan_scheduler as lookout
 
@@ -220,7 +220,7 @@ def test_a_long_look_for_edits_does_not_hold_the_jobs_up(spool_dir: Path) -> Non
     lookout.take_in()
     assert next(steps) > begun + 2
     lookout.close()
-    assert not is_held(str(spool_dir / "data" / "edits.lock"))
+    assert not is_locked(str(spool_dir / "data" / "edits.lock"))
     worker._index.close()
 
 

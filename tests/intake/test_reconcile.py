@@ -18,7 +18,7 @@ from queuectl import Spool
 from queuectl.intake import reconcile
 from queuectl.intake.dropped_file import read_foreign
 from queuectl.layout import is_job_name
-from queuectl.system import files
+from queuectl.system import files, safe_open
 
 import support
 from support import drain, drop, drop_bytes, finished, load, run_cli, wait_until, where_is
@@ -534,7 +534,7 @@ def test_a_fault_of_the_disk_buries_nothing_and_is_looked_at_again(
     """A file that could not be read once is read the next time."""
     drop(spool_dir, "job", command="true")
     spool = Spool(spool_dir)
-    real = files.read_plain
+    real = safe_open.read_regular
 
     def fail(path: str, limit: int) -> Any:
         if path.endswith("job.json"):

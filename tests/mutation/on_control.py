@@ -15,14 +15,14 @@ CONTROL = (
     Mutant(
         "amend: whatever lies there is written over",
         "storage/edit_pending.py",
-        "            elif files.mark_of(os.lstat(scratch)) != was:",
+        "            elif files.fingerprint(os.lstat(scratch)) != was:",
         "            elif False:",
         (f"{_HOLD}edit_by_somebody_else_is_not_overwritten[True]",),
     ),
     Mutant(
         "amend: a look is enough where files cannot change places",
         "storage/edit_pending.py",
-        "                if not mover.index.in_transaction or files.mark_of(os.lstat(path)) != was:\n                    raise just_changed(row.id)\n",
+        "                if not mover.index.in_transaction or files.fingerprint(os.lstat(path)) != was:\n                    raise just_changed(row.id)\n",
         "",
         (f"{_HOLD}edit_by_somebody_else_is_not_overwritten[False]",),
     ),

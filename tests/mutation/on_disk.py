@@ -28,8 +28,8 @@ SYNCS = (
     Mutant(
         "sync: no file is ever synced",
         "system/files.py",
-        "        os.fsync(fd)\n\n\ndef send_ahead",
-        "        pass\n\n\ndef send_ahead",
+        "        os.fsync(fd)\n\n\ndef sync_data",
+        "        pass\n\n\ndef sync_data",
         (_ENQUEUE,),
     ),
     Mutant(
@@ -91,7 +91,7 @@ SYNCS = (
     Mutant(
         "sync: a queued job's bytes do not go before its name",
         "storage/enqueue.py",
-        "                files.send_ahead(fd)\n",
+        "                files.sync_data(fd)\n",
         "                pass\n",
         (_ENQUEUE,),
     ),
@@ -105,7 +105,7 @@ SYNCS = (
     Mutant(
         "sync: a batch's bytes are not",
         "storage/batch.py",
-        "            files.sync_many(self._lot.folder, [scratch for scratch, _ in named])\n",
+        "            files.sync_files(self._lot.folder, [scratch for scratch, _ in named])\n",
         "            pass\n",
         (_MANY,),
     ),
@@ -126,7 +126,7 @@ SYNCS = (
     Mutant(
         "sync: an outcome that cannot wait is not",
         "storage/mover.py",
-        "            files.sync_all(folder)\n",
+        "            files.sync_filesystem(folder)\n",
         "            pass\n",
         (_AT_ONCE,),
     ),
@@ -168,7 +168,7 @@ SYNCS = (
     Mutant(
         "sync: held files become spares unsynced",
         "storage/file_pool.py",
-        "            files.sync_all(batch.folder)\n",
+        "            files.sync_filesystem(batch.folder)\n",
         "            pass\n",
         (_HELD,),
     ),
@@ -196,7 +196,7 @@ SYNCS = (
     Mutant(
         "sync: held files of the dead are swept unsynced",
         "storage/power_loss.py",
-        "                files.sync_all(folder)\n            remove",
+        "                files.sync_filesystem(folder)\n            remove",
         "                pass\n            remove",
         (_order("held_files_of_a_dead_worker_go_only_when_all_is_synced"),),
     ),
@@ -217,7 +217,7 @@ SYNCS = (
     Mutant(
         "sync: a copy left by a crash goes before",
         "storage/recovery.py",
-        "        files.sync_all(layout.root)  # the later",
+        "        files.sync_filesystem(layout.root)  # the later",
         "        pass  # the later",
         (_order("a_copy_left_by_a_crash_goes_only_when_the_later_one_is_synced"),),
     ),
@@ -293,14 +293,14 @@ ORDERS = (
     Mutant(
         "order: a retry moves first and mends then",
         "storage/operator_moves.py",
-        "                    files.put_over(scratch, source)\n",
+        "                    files.rename_over(scratch, source)\n",
         "",
         (_RETRY, "tests/cli/test_dlq.py::test_retry_gives_fresh_attempts_and_keeps_the_history"),
     ),
     Mutant(
         "order: a retry brings back what was deleted meanwhile",
         "storage/operator_moves.py",
-        "                    if files.mark_of(os.lstat(source)) != was:\n                        raise _just_moved(row)\n",
+        "                    if files.fingerprint(os.lstat(source)) != was:\n                        raise _just_moved(row)\n",
         "",
         (
             "tests/storage/test_one_id.py::test_a_dead_job_that_goes_or_changes_while_it_is_sent_back_is_left_alone",

@@ -36,7 +36,7 @@ LATE = (
     _mutant(
         "the run that was signed last is the one that is cancelled",
         "api/controls.py",
-        "                run = jobs.parse(files.read_plain(path, jobs.READ_LIMIT)[0]).runs + 1\n",
+        "                run = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).runs + 1\n",
         "                run = getattr(run_lock.read(self.layout, _worker_of(row)), 'number', 1)\n",
         "a_cancel_is_for_the_run_that_comes_and_not_for_the_last_one",
     ),
@@ -147,7 +147,7 @@ LATE = (
     ),
     _mutant(
         "workers are known by the clock",
-        "system/locks.py",
+        "system/process.py",
         '    if sys.platform == "linux":\n        try:\n            with open(f"/proc/{pid}/stat"',
         '    if False:\n        try:\n            with open(f"/proc/{pid}/stat"',
         "workers_are_known_after_the_clock_was_set",

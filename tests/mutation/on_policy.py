@@ -194,7 +194,7 @@ KEPT = (
     Mutant(
         "retention: what has changed loses its logs",
         "storage/retention.py",
-        "        if is_file_of(row, status) and not files.is_strangers(status):",
+        "        if is_file_of(row, status) and not safe_open.has_other_owner(status):",
         "        if True:",
         (f"{_KEPT}what_has_changed_meanwhile_stays",),
     ),
@@ -208,8 +208,8 @@ KEPT = (
     Mutant(
         "retention: what cannot be read goes",
         "storage/retention.py",
-        "    except (OSError, files.Unfit, InvalidJob):\n        return None\n    return None",
-        "    except (OSError, files.Unfit, InvalidJob):\n        return 0\n    return None",
+        "    except (OSError, safe_open.NotReadable, InvalidJob):\n        return None\n    return None",
+        "    except (OSError, safe_open.NotReadable, InvalidJob):\n        return 0\n    return None",
         (f"{_KEPT}what_cannot_be_read_as_a_job_stays",),
     ),
     Mutant(

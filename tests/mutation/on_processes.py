@@ -15,8 +15,8 @@ LOCKS = (
     Mutant(
         "lock: nobody ever holds one",
         "system/locks.py",
-        "# who may only read may look, too\n    if lock is None:\n        return True\n",
-        "# who may only read may look, too\n    if lock is None:\n        return False\n",
+        "        lock = Lock.on_read_only_file(path)\n    if lock is None:\n        return True\n",
+        "        lock = Lock.on_read_only_file(path)\n    if lock is None:\n        return False\n",
         (f"{_POOL}start_stop_and_list_agree_from_different_folders",),
     ),
     Mutant(
@@ -39,7 +39,7 @@ LOCKS = (
     Mutant(
         "lock: the lock of a folder says nothing",
         "storage/recovery.py",
-        "                    if is_folder_held(layout.claims(worker)):\n                        continue",
+        "                    if is_folder_locked(layout.claims(worker)):\n                        continue",
         "                    if False:\n                        continue",
         ("tests/control/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
     ),
@@ -60,7 +60,7 @@ LOCKS = (
     Mutant(
         "lock: the run lock says nothing",
         "storage/recovery.py",
-        " and not is_held(lock)",
+        " and not is_locked(lock)",
         "",
         ("tests/faults/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
     ),
@@ -177,21 +177,21 @@ IDENTITY = (
     ),
     Mutant(
         "boot: a process of another boot is ours",
-        "system/locks.py",
+        "system/process.py",
         "        if self.boot != boot_id():\n            return False\n",
         "",
         ("tests/control/test_identity.py", f"{_POOL}a_stranger_in_a_worker_record_is_left_alone"),
     ),
     Mutant(
         "pid: a number is enough",
-        "system/locks.py",
+        "system/process.py",
         "started is not None and abs(started - self.started) < 0.05",
         "started is not None",
         ("tests/control/test_identity.py::test_a_process_of_another_boot_is_gone",),
     ),
     Mutant(
         "pid: signals go without a look",
-        "system/locks.py",
+        "system/process.py",
         "            if not self.is_running():\n                return False\n            signal",
         "            signal",
         ("tests/control/test_identity.py::test_a_process_that_is_not_the_one_meant_gets_no_signal",),
@@ -308,7 +308,7 @@ ENDS = (
     Mutant(
         "end: descriptors of the worker are inherited",
         "worker/pool.py",
-        "    files.keep_from_children()\n",
+        "    process.keep_descriptors_private()\n",
         "",
         (f"{_POOL}a_job_inherits_nothing_of_its_worker",),
     ),

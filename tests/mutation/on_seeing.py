@@ -91,7 +91,7 @@ SEEING = (
     Mutant(
         "packing: what is written to is compressed",
         "storage/job_logs.py",
-        "        and not leases.open_for_writing_elsewhere(path)\n",
+        "        and not safe_open.is_open_for_writing(path)\n",
         "",
         (f"{_LOGS}only_old_and_worthwhile_logs_are_compressed",),
     ),

@@ -106,14 +106,14 @@ TRUST = (
     Mutant(
         "chores: young leftovers go too",
         "worker/maintenance.py",
-        "now - touched > STALE:",
-        "now - touched > 1:",
+        "now - touched > STALE\n",
+        "now - touched > 1\n",
         (f"{_CHORES}workers_sweep_what_killed_producers_left_a_day_ago",),
     ),
     Mutant(
         "chores: anything goes",
         "worker/maintenance.py",
-        "            if is_lot or files.is_scratch(entry.name):\n",
+        "            if is_lot or files.is_temporary_name(entry.name):\n",
         "            if True:\n",
         (f"{_CHORES}workers_sweep_what_killed_producers_left_a_day_ago",),
     ),

@@ -80,7 +80,7 @@ def failing_at(call: int, number: int, real: Callable[..., Any]) -> Callable[...
     ("name", "call", "number", "error"),
     [
         ("write_new", 2, errno.ENOSPC, SpoolFull),
-        ("sync_many", 1, errno.EIO, SpoolError),
+        ("sync_files", 1, errno.EIO, SpoolError),
         ("publish", 3, errno.ENOSPC, SpoolFull),
         ("publish", 2, errno.EEXIST, DuplicateId),
         ("sync_folder", 1, errno.EIO, SpoolError),

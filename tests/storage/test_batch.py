@@ -130,14 +130,14 @@ def test_what_a_killed_copy_left_half_done_is_done_again(
     monkeypatch.setattr(queuectl.api.spool, "BATCH", FEW)
     monkeypatch.setattr(fork, "WORTH", FEW)
     monkeypatch.setattr(fork, "_can_copy", lambda: True)
-    here, sync = os.getpid(), files.sync_many
+    here, sync = os.getpid(), files.sync_files
 
     def sync_or_die(folder: str, paths: list[str]) -> None:
         if os.getpid() != here:
             os.kill(os.getpid(), signal.SIGKILL)
         sync(folder, paths)
 
-    monkeypatch.setattr(files, "sync_many", sync_or_die)
+    monkeypatch.setattr(files, "sync_files", sync_or_die)
 
     assert len(list(Spool(spool_dir).enqueue_many(jobs(2 * FEW)))) == 2 * FEW
     assert leftovers(spool_dir) == []
@@ -152,7 +152,7 @@ def test_a_disk_that_refuses_is_told_and_queues_nothing(
     def refuse(folder: str, paths: list[str]) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(files, "sync_many", refuse)
+    monkeypatch.setattr(files, "sync_files", refuse)
     with pytest.raises(SpoolError, match="input/output error"):
         list(Spool(spool_dir).enqueue_many(jobs(2 * FEW)))
 

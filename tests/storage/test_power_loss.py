@@ -54,14 +54,14 @@ def test_a_held_file_is_not_written_before_its_sync_is_back(
 ) -> None:
     """Written too early it is neither the old job nor a new outcome after a power cut."""
     may_go_on = threading.Event()
-    sync = files.sync_all
+    sync = files.sync_filesystem
 
     def slowly(folder: str) -> None:
         may_go_on.wait(20)
         sync(folder)
 
-    monkeypatch.setattr(files, "CAN_SYNC_ALL", True)
-    monkeypatch.setattr(files, "sync_all", slowly)
+    monkeypatch.setattr(files, "HAS_SYNCFS", True)
+    monkeypatch.setattr(files, "sync_filesystem", slowly)
     mine = file_pool.Spares(spool.layout, "worker-0", "boot", print)
     mine.hold(str(drop_bytes(spool_dir, "a.json", JOB)), "a", ours=True)
     [folder] = (spool_dir / "data" / "workers").glob("worker-0.held.*")

@@ -17,7 +17,7 @@ from queuectl.job import times
 from queuectl.layout import Layout
 from queuectl.storage import retention
 from queuectl.storage.mover import Mover
-from queuectl.system.boot import boot_id
+from queuectl.system.host import boot_id
 from queuectl.worker import maintenance
 
 import support

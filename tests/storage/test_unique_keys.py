@@ -21,7 +21,7 @@ from queuectl.job.record import Job
 from queuectl.layout import Layout
 from queuectl.storage.mover import Mover
 from queuectl.storage.prepare import prepare
-from queuectl.system.boot import boot_id
+from queuectl.system.host import boot_id
 
 import support
 

@@ -118,7 +118,7 @@ def test_enqueue_syncs_the_bytes_before_the_name_and_the_name_before_it_returns(
     first: bool, spool: Spool, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name that is on the disk without its bytes is an empty job; bytes without a name are no job at all."""
-    monkeypatch.setattr(files, "_has_sent", not first)
+    monkeypatch.setattr(files, "_has_synced_data", not first)
 
     spool.enqueue("true", id="a")
 
@@ -135,7 +135,7 @@ def test_many_are_synced_before_any_of_them_has_a_name(
     at_once: bool, spool: Spool, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One wait for all the bytes, then the names, then one wait for the names."""
-    monkeypatch.setattr(files, "CAN_SYNC_ALL", at_once)
+    monkeypatch.setattr(files, "HAS_SYNCFS", at_once)
 
     list(spool.enqueue_many([{"id": "a", "command": "true"}, {"id": "b", "command": "true"}]))
 
@@ -177,7 +177,7 @@ def test_a_claimed_file_is_held_until_its_outcome_is_synced(
     at_once: bool, spool: Spool, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Held by a rename, then a sync, then free to be written; what somebody else wrote is never written by us."""
-    monkeypatch.setattr(files, "CAN_SYNC_ALL", at_once)
+    monkeypatch.setattr(files, "HAS_SYNCFS", at_once)
     spool.enqueue("true", id="a")
     drop(spool_dir := spool_of(spool), "b", command="true")
     claims = [claimed(spool, "a"), claimed(spool, "b")]

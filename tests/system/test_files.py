@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl.system import files, leases, libc
+from queuectl.system import files, libc, safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ HOW_MOVED = ["renameat2", "link and unlink", "a look and a rename", "publish", "
 def move(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Path], None]:
     """files.move and files.publish in each of its ways: what this kernel has, and what others must do with."""
     if request.param not in {"renameat2", "publish without links"}:
-        monkeypatch.setattr(files, "_rename_noreplace", lambda *_: False)
+        monkeypatch.setattr(files, "_rename_with_flag", lambda *_: False)
     if request.param in {"a look and a rename", "publish without links"}:
 
         def no_links_here(*args: Any, **options: Any) -> None:
@@ -256,13 +256,13 @@ def test_readers_see_the_old_or_the_new_file_never_half(tmp_path: Path) -> None:
 def test_many_files_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: bool) -> None:
     """With one call where there is one, one by one elsewhere; a missing file is an error either way or none at all."""
     if not here:
-        monkeypatch.setattr(files, "CAN_SYNC_ALL", False)
+        monkeypatch.setattr(files, "HAS_SYNCFS", False)
     paths = [str(tmp_path / str(number)) for number in range(3)]
     for path in paths:
         files.write_new(path, b"abc", sync=False)
-    files.sync_many(str(tmp_path), paths)
+    files.sync_files(str(tmp_path), paths)
     with pytest.raises(FileNotFoundError):
-        files.sync_many(str(tmp_path / "gone"), [str(tmp_path / "gone" / "x")])
+        files.sync_files(str(tmp_path / "gone"), [str(tmp_path / "gone" / "x")])
 
 
 def test_tokens_differ_and_are_plain_letters() -> None:
@@ -313,8 +313,8 @@ def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path, kind: str) -> 
     path = tmp_path / "odd"
     make(path)
     began = time.monotonic()
-    with pytest.raises(files.Unfit, match=told):
-        files.read_plain(str(path), LIMIT)
+    with pytest.raises(safe_open.NotReadable, match=told):
+        safe_open.read_regular(str(path), LIMIT)
     assert time.monotonic() - began < 0.5
 
 
@@ -326,15 +326,15 @@ def test_a_device_is_refused(tmp_path: Path) -> None:
         os.mknod(path, 0o020600, os.makedev(1, 5))
     except PermissionError:
         pytest.skip("no devices may be made here")
-    with pytest.raises(files.Unfit, match="device"):
-        files.read_plain(str(path), LIMIT)
+    with pytest.raises(safe_open.NotReadable, match="device"):
+        safe_open.read_regular(str(path), LIMIT)
 
 
 def test_exactly_the_limit_may_be_read(tmp_path: Path) -> None:
     """The limit is inclusive, and the status is that of the file that was read."""
     path = tmp_path / "file"
     path.write_bytes(b"x" * LIMIT)
-    data, status = files.read_plain(str(path), LIMIT)
+    data, status = safe_open.read_regular(str(path), LIMIT)
     assert len(data) == LIMIT
     assert status.st_ino == path.stat().st_ino
 
@@ -343,8 +343,8 @@ def test_one_byte_more_than_the_limit_is_not_read(tmp_path: Path) -> None:
     """The size alone decides, before anything is read."""
     path = tmp_path / "file"
     path.write_bytes(b"x" * (LIMIT + 1))
-    with pytest.raises(files.Unfit, match=f"too large: {LIMIT + 1} bytes"):
-        files.read_plain(str(path), LIMIT)
+    with pytest.raises(safe_open.NotReadable, match=f"too large: {LIMIT + 1} bytes"):
+        safe_open.read_regular(str(path), LIMIT)
 
 
 def test_a_file_that_grows_while_it_is_read_is_too_large(
@@ -361,8 +361,8 @@ def test_a_file_that_grows_while_it_is_read_is_too_large(
         return real(fd, count)
 
     monkeypatch.setattr(os, "read", read)
-    with pytest.raises(files.Unfit, match="too large"):
-        files.read_plain(str(path), 150)
+    with pytest.raises(safe_open.NotReadable, match="too large"):
+        safe_open.read_regular(str(path), 150)
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
@@ -370,10 +370,10 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     (tmp_path / "good").write_text("x")
     (tmp_path / "fifo").mkdir()
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    files.read_plain(str(tmp_path / "good"), LIMIT)
+    safe_open.read_regular(str(tmp_path / "good"), LIMIT)
     for name in ("fifo", "good"):
-        with pytest.raises(files.Unfit):
-            files.read_plain(str(tmp_path / name), 0)
-    leases.open_for_writing_elsewhere(str(tmp_path / "good"))
+        with pytest.raises(safe_open.NotReadable):
+            safe_open.read_regular(str(tmp_path / name), 0)
+    safe_open.is_open_for_writing(str(tmp_path / "good"))
     after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     assert after == before

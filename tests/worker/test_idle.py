@@ -23,7 +23,7 @@ from spool_changes import CHANGES
 from queuectl import Spool, Worker
 from queuectl.control import permissions
 from queuectl.system import inotify
-from queuectl.system.mounts import Mount
+from queuectl.system.host import Mount
 from queuectl.worker import idle, idle_check, readiness
 
 from support import cpu_in, drop, end_workers, finished, run_cli, wait_until, where_is
@@ -243,7 +243,7 @@ def test_no_job_starts_on_a_disk_that_has_filled_up_meanwhile(
     patient: Path, asleep: Sleeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing tells of that, so it is looked at between the drop and the start."""
-    monkeypatch.setattr(readiness, "lack", lambda *_: "0 bytes of disk are free")
+    monkeypatch.setattr(readiness, "disk_shortage", lambda *_: "0 bytes of disk are free")
     (patient / "pending" / "job.json").write_text(
         '{"command": "true"}'
     )  # without a mode set, which would be told, too

@@ -85,7 +85,7 @@ def test_a_crowd_of_workers_shares_the_look_at_each_other(
 
 
 def scratch(spool: Path, folder: str = "tmp") -> Path:
-    path = spool / folder / f".{files.token()}.tmp"
+    path = spool / folder / files.temporary_name()
     path.write_text("{")
     return path
 
@@ -106,11 +106,11 @@ def test_workers_sweep_what_killed_producers_left_a_day_ago(spool_dir: Path) -> 
     ]
     for path in strange:
         path.write_text("{")
-    folder = spool_dir / "tmp" / f".{files.token()}.tmp"
+    folder = spool_dir / "tmp" / files.temporary_name()
     folder.mkdir()
     half = spool_dir / "tmp" / f".{files.token()}.lot"
     half.write_text("{")
-    link = spool_dir / "tmp" / f".{files.token()}.tmp"
+    link = spool_dir / "tmp" / files.temporary_name()
     link.symlink_to(strange[0])
     elsewhere = scratch(spool_dir, "done")
     untouched = [*strange, folder, half, link, elsewhere]

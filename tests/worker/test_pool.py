@@ -177,14 +177,14 @@ def test_a_stranger_in_a_worker_record_is_left_alone(
     spool_dir: Path, cli: Cli, workers: Cli, lie: str
 ) -> None:
     """A stale record that names a living stranger neither hinders a start, nor is that process counted or touched."""
-    from queuectl.system.boot import boot_id
-    from queuectl.system.locks import start_of
+    from queuectl.system.host import boot_id
+    from queuectl.system.process import start_time
 
     workers(1)
     cli("worker", "stop", expect=0)
     stranger = subprocess.Popen(["sleep", "60"])
     try:
-        started = start_of(stranger.pid) if lie == "its whole identity" else 1.0
+        started = start_time(stranger.pid) if lie == "its whole identity" else 1.0
         record = {"name": "worker-0", "pid": stranger.pid, "process_started": started, "boot_id": boot_id()}
         path = spool_dir / "data" / "workers" / "worker-0.json"
         path.write_text(json.dumps({**record, "started_at": "2026-01-01T00:00:00Z", "mode": "background"}))

@@ -16,7 +16,7 @@ from queuectl.cli.commands.show import print_fields, runs
 from queuectl.errors import InvalidJob, MoveError
 from queuectl.job import json_error, redact
 from queuectl.job import record as jobs
-from queuectl.system import files
+from queuectl.system import safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,8 +84,8 @@ def dead(spool: Spool, job_id: str) -> Job:
 
 def _fault(path: str) -> Fault | None:
     try:
-        return json_error.fault(files.read_plain(path, jobs.READ_LIMIT)[0])
-    except (files.Unfit, OSError):
+        return json_error.fault(safe_open.read_regular(path, jobs.READ_LIMIT)[0])
+    except (safe_open.NotReadable, OSError):
         return None
 
 
@@ -163,8 +163,8 @@ def edit_command(session: Session, job_id: str, retry: bool) -> None:
     dead(spool, job_id)
     path = spool.file_of(job_id)
     try:
-        before = files.read_plain(path, jobs.READ_LIMIT)[0]
-    except files.Unfit as error:
+        before = safe_open.read_regular(path, jobs.READ_LIMIT)[0]
+    except safe_open.NotReadable as error:
         raise InvalidJob(f"{error}: it cannot be edited") from None
     job = edited(before, job_id, lambda after: spool.amend(job_id, before, after))
     changed_id = job_id if job is None else job.id or job_id

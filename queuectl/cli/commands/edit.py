@@ -15,7 +15,7 @@ from queuectl.job import record as jobs
 from queuectl.job import strict_json
 from queuectl.job.fields import WAITING
 from queuectl.storage import edit_pending
-from queuectl.system import files
+from queuectl.system import safe_open
 
 
 @command(
@@ -41,8 +41,8 @@ def edit_command(session: Session, job_id: str) -> None:
         hint = hints.get(job.state, f"queuectl show {job_id}")
         raise MoveError(f"job {job_id!r} is {job.state} and cannot be edited", hint=hint)
     try:
-        before = files.read_plain(spool.file_of(job_id), jobs.READ_LIMIT)[0]
-    except (files.Unfit, FileNotFoundError):
+        before = safe_open.read_regular(spool.file_of(job_id), jobs.READ_LIMIT)[0]
+    except (safe_open.NotReadable, FileNotFoundError):
         raise edit_pending.just_changed(job_id) from None
     record = job.to_dict()
     theirs = {name: value for name, value in record.items() if _is_theirs(name)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queuectl.system import leases
+from queuectl.system import safe_open
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,13 +22,13 @@ def test_a_writer_is_seen_as_long_as_it_writes(tmp_path: Path) -> None:
     """However slow it is, and not a moment longer; a reader is no writer."""
     path = tmp_path / "file"
     path.touch()
-    assert leases.open_for_writing_elsewhere(str(path)) is False
+    assert safe_open.is_open_for_writing(str(path)) is False
     with path.open("rb"):
-        assert leases.open_for_writing_elsewhere(str(path)) is False
+        assert safe_open.is_open_for_writing(str(path)) is False
     with path.open("ab"):
-        assert leases.open_for_writing_elsewhere(str(path)) is True
-    assert leases.open_for_writing_elsewhere(str(path)) is False
-    assert leases.open_for_writing_elsewhere(str(tmp_path / "gone")) is None
+        assert safe_open.is_open_for_writing(str(path)) is True
+    assert safe_open.is_open_for_writing(str(path)) is False
+    assert safe_open.is_open_for_writing(str(tmp_path / "gone")) is None
 
 
 def test_a_writer_that_comes_while_we_look_does_not_end_us(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_writer_that_comes_while_we_look_does_not_end_us(tmp_path: Path) -> No
     path.touch()
     look = (
         "import fcntl, os, sys, time\n"
-        "from queuectl.system import leases\n"
+        "from queuectl.system import safe_open\n"
         "real = fcntl.fcntl\n"
         "def slow(fd, what, value=0):\n"
         "    found = real(fd, what, value)\n"
@@ -47,7 +47,7 @@ def test_a_writer_that_comes_while_we_look_does_not_end_us(tmp_path: Path) -> No
         "        time.sleep(0.05)\n"
         "    return found\n"
         "fcntl.fcntl = slow\n"
-        "print(lease.open_for_writing_elsewhere(sys.argv[1]))\n"
+        "print(safe_open.is_open_for_writing(sys.argv[1]))\n"
     )
     watcher = subprocess.Popen(
         [sys.executable, "-c", look, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

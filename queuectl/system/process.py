@@ -1,0 +1,142 @@
+"""Processes of this machine: which one a record means, whether it still runs, and what its children inherit."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from queuectl.system.host import boot_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DEAD_STATES = (b"Z", b"X")
+_START_WORD = 19
+"""Index of the start time in /proc/PID/stat, counted after the name: proc(5) calls it field 22."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """One process, which no later process can be mistaken for: pid, start time (see `start_time`), and boot id."""
+
+    pid: int
+    started: float
+    boot: str
+
+    @classmethod
+    def mine(cls) -> ProcessIdentity:
+        """This process.
+
+        Raises:
+            OSError: the system does not say when it started.
+        """
+        started = start_time(os.getpid())
+        if started is None:
+            raise OSError(errno.EACCES, "no look at this process")
+        return cls(os.getpid(), started, boot_id())
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> ProcessIdentity | None:
+        """Read it from a worker's record; None when the record has no valid one."""
+        pid, started, boot = record.get("pid"), record.get("process_started"), record.get("boot_id")
+        if isinstance(pid, int) and isinstance(started, int | float) and isinstance(boot, str):
+            return cls(pid, float(started), boot)
+        return None
+
+    def is_running(self) -> bool:
+        """Whether exactly this process lives."""
+        if self.boot != boot_id():
+            return False
+        started = start_time(self.pid)
+        return started is not None and abs(started - self.started) < 0.05
+
+    def send(self, number: int) -> bool:
+        """Send a signal to exactly this process, never to a later one with the same pid; False when it is gone."""
+        if not hasattr(os, "pidfd_open"):
+            return self.is_running() and _kill(self.pid, number)
+        try:
+            handle = os.pidfd_open(self.pid)
+        except OSError:
+            return False
+        try:
+            # Opened before the check: the descriptor goes on meaning this process even if the pid is used again.
+            if not self.is_running():
+                return False
+            signal.pidfd_send_signal(handle, number)
+        except OSError:
+            return False
+        finally:
+            os.close(handle)
+        return True
+
+
+def start_time(pid: int) -> float | None:
+    """Return when a process started; None when there is none, or only a zombie.
+
+    On Linux in clock ticks since the boot. Seconds of the wall clock would change with every step of that clock: no
+    worker could be stopped on a machine whose clock is set some moments after the boot. Elsewhere epoch seconds.
+    """
+    if sys.platform == "linux":
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                words = file.read().rpartition(b") ")[2].split()
+            return None if words[0] in _DEAD_STATES else float(words[_START_WORD])
+        except (OSError, IndexError, ValueError):
+            return None
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.Error:
+        return None
+
+
+def _kill(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except OSError:
+        return False
+    return True
+
+
+def is_surely_gone(pid: int) -> bool:
+    """Whether no process has this pid, or only a zombie, whose last thread may keep its locks for an instant.
+
+    False proves nothing: the pid may belong to another process. Always False on Windows, where os.kill would kill.
+    """
+    if sys.platform == "win32" or pid <= 0:
+        return False
+    with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b") ")[2][:1] in _DEAD_STATES
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def keep_descriptors_private() -> None:
+    """Stop children from inheriting any descriptor of this process other than stdin, stdout and stderr."""
+    with suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                if int(name) > 2:
+                    os.set_inheritable(int(name), False)
+
+
+def nudge_signal() -> int | None:
+    """The signal that makes a worker look at its stop file at once; None where there is none to send."""
+    return None if sys.platform == "win32" else signal.SIGTERM
+
+
+def hurry_signal() -> int | None:
+    """The signal that makes a worker look at once for a cancel or a pause; None where there is none to send."""
+    return None if sys.platform == "win32" else signal.SIGUSR1

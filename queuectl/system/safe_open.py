@@ -1,0 +1,145 @@
+"""Reading files that somebody else may have put there: no link is followed, no FIFO waited for, no size trusted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+
+from queuectl.system import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Opened without O_NONBLOCK a FIFO blocks until somebody writes; without O_NOFOLLOW a link leads out of the spool.
+SAFE_READ = (
+    os.O_RDONLY
+    | files.O_CLOEXEC
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+)
+_NOATIME = getattr(os, "O_NOATIME", 0)
+_HAS_LEASES = sys.platform.startswith("linux")
+
+
+class NotReadable(Exception):
+    """The path is not a regular file, or the file is too large; the text says which."""
+
+
+def read_regular(path: str, limit: int) -> tuple[bytes, os.stat_result]:
+    """Read a regular file that anybody may have put there.
+
+    Args:
+        limit: the most bytes it may have.
+
+    Returns:
+        the bytes, and the status of exactly the file that was read.
+
+    Raises:
+        NotReadable: a link, a folder, a FIFO, a device, a socket, or too large.
+        OSError: it is gone, or may not be read.
+    """
+    try:
+        fd = _open_noatime(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotReadable("a symbolic link, not a file") from None
+        if error.errno in (errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP):
+            raise NotReadable("a socket or a device, not a file") from None
+        raise
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotReadable(f"{file_type(status.st_mode)}, not a file")
+        # The apparent size alone decides: a sparse file of a terabyte takes no space on the disk.
+        if status.st_size > limit:
+            raise NotReadable(f"too large: {status.st_size} bytes, and the limit is {limit}")
+        data = os.read(fd, status.st_size + 1)
+        while len(data) > status.st_size and (more := os.read(fd, limit)):
+            data += more  # it has grown since
+            if len(data) > limit:
+                raise NotReadable(f"too large: over {limit} bytes")
+        return data, status
+    finally:
+        os.close(fd)
+
+
+def _open_noatime(path: str) -> int:
+    """Open for reading without a new access time, which would be a write to the disk for every file that is read.
+
+    Linux allows that to the owner alone.
+    """
+    try:
+        return os.open(path, SAFE_READ | _NOATIME)
+    except PermissionError:
+        return os.open(path, SAFE_READ)
+
+
+def file_type(mode: int) -> str:
+    """Name the type of what is not a regular file, for a sentence."""
+    for check, name in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISLNK, "a symbolic link"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a character device"),
+        (stat.S_ISBLK, "a block device"),
+    ):
+        if check(mode):
+            return name
+    return "something odd"
+
+
+def has_other_owner(status: os.stat_result) -> bool:
+    """Whether a file belongs to neither this user nor root. Root can act as this user in any case."""
+    return sys.platform != "win32" and status.st_uid not in (0, os.geteuid())
+
+
+def is_open_for_writing(path: str) -> bool | None:
+    """Whether any process has this file open for writing; None when the system cannot tell."""
+    try:
+        fd = os.open(path, SAFE_READ)
+    except OSError:
+        return None
+    try:
+        make_lease_signal_harmless(fd)
+        return any_open_for_writing((fd,))
+    finally:
+        os.close(fd)
+
+
+def make_lease_signal_harmless(fd: int) -> None:
+    """Prepare a descriptor for any_open_for_writing; once is enough.
+
+    If somebody opens the file for writing while this process has a lease on it, the kernel sends SIGIO, which would
+    end this process. SIGURG is sent instead, which is ignored.
+    """
+    if _HAS_LEASES:
+        import fcntl
+        import signal
+
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+
+
+def any_open_for_writing(fds: Iterable[int]) -> bool | None:
+    """Whether any process has one of these files open for writing; None when the system cannot tell.
+
+    Linux grants a read lease only on a file that nobody writes.
+
+    Args:
+        fds: descriptors opened for reading, each prepared with make_lease_signal_harmless.
+    """
+    if not _HAS_LEASES:
+        return None
+    import fcntl
+
+    try:
+        for fd in fds:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    return False
