@@ -46,7 +46,7 @@ COUNT = (
     "import os, threading\n"
     "from queuectl.system import fork\n"
     "os.sched_getaffinity = lambda _: {0, 1}\n"
-    "items = [str(n) for n in range(second_core.WORTH)]\n"
+    "items = [str(n) for n in range(fork.WORTH)]\n"
     "work = lambda part: [(one, os.getpid()) for one in part]\n"
 )
 
@@ -54,7 +54,7 @@ COUNT = (
 def test_two_processes_do_it_and_nothing_is_left_out() -> None:
     """Each item is worked on once, and the copy is gone afterwards."""
     told = in_a_process_of_its_own(
-        COUNT + "made = second_core.in_two(work, items)()\n"
+        COUNT + "made = fork.in_two(work, items)()\n"
         "assert sorted(one for one, _ in made) == sorted(items)\n"
         "try: os.waitpid(-1, os.WNOHANG); print('a child is left')\n"
         "except ChildProcessError: print(len({pid for _, pid in made}))\n"
@@ -67,7 +67,7 @@ def test_a_process_with_threads_is_not_copied() -> None:
     told = in_a_process_of_its_own(
         COUNT + "stop = threading.Event()\n"
         "thread = threading.Thread(target=stop.wait); thread.start()\n"
-        "print(len({pid for _, pid in second_core.in_two(work, items)()}))\n"
+        "print(len({pid for _, pid in fork.in_two(work, items)()}))\n"
         "stop.set(); thread.join()\n"
     )
     assert told == "1"
