@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.doctor.finding import STALE, Finding
 from queuectl.errors import InvalidJob
-from queuectl.intake.dropped_file import explanation
+from queuectl.intake.dropped_file import reason_beside
 from queuectl.job import ids
 from queuectl.job import record as jobs
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_job_name, is_misnamed
@@ -90,7 +90,7 @@ class Census:
     def _is_explained(self, name: str) -> bool:
         path = self._case.within(DEAD, name)
         status = _status(path)
-        return status is not None and explanation(path, status) is not None
+        return status is not None and reason_beside(path, status) is not None
 
     def _file(self, place: str, name: str, *, explained: bool) -> Iterator[Finding]:
         self._known.add(name[: -len(".json")])

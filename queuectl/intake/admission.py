@@ -1,4 +1,4 @@
-"""One file's way into the index: which job it is, or why it is none."""
+"""Decides what a file is that was read: which job, or why it is not a valid job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import orjson
 
 from queuectl.index.row import RENEWED, accept_as_indexed, invalid_row, is_file_of
-from queuectl.intake.dropped_file import explanation
+from queuectl.intake.dropped_file import reason_beside
 from queuectl.job import ids
 from queuectl.layout import DEAD, PENDING
 from queuectl.storage import claims
@@ -17,50 +17,61 @@ from queuectl.storage import claims
 if TYPE_CHECKING:
     from queuectl.index.index import Index
     from queuectl.index.row import Row
-    from queuectl.intake.dropped_file import Found
-    from queuectl.intake.reader import Reader
+    from queuectl.intake.dropped_file import DroppedFile
+    from queuectl.intake.loader import Loader
     from queuectl.job.record import Job
     from queuectl.layout import Layout
     from queuectl.storage.mover import Mover
 
-UNFINISHED = object()
-"""What becomes of a file that is still being written: nothing yet."""
+INCOMPLETE = object()
+"""The verdict on a file that is still being written."""
 
 
 class Admission:
-    """Judges files that were read, for one spool.
+    """Admits the files of one spool to the index.
 
     Attributes:
-        left_dead: by id, the rows of files that are gone from dead/ and may turn up elsewhere.
-        fault: why a file could not be read.
+        left_dead: by id, the rows of files that have left dead/. They may appear in another folder.
+        fault: the error that kept a file from being read, or None.
     """
 
-    def __init__(self, layout: Layout, index: Index, mover: Mover, reader: Reader) -> None:
+    def __init__(self, layout: Layout, index: Index, mover: Mover, loader: Loader) -> None:
         self.layout, self.index, self.mover = layout, index, mover
-        self._reader = reader
+        self._loader = loader
         self.left_dead: dict[str, Row] = {}
         self.fault: OSError | None = None
 
-    def take(self, place: str, name: str, found: Found) -> object:
-        """Put one file into the index; returns a reason when it has to be buried, or UNFINISHED."""
+    def admit(self, place: str, name: str, found: DroppedFile) -> object:
+        """Put one file into the index.
+
+        Returns:
+            a reason if the file must go to dead/, INCOMPLETE if it cannot be judged yet, else None.
+        """
         if found.gone:
             self.fault = found.fault or self.fault
-            return UNFINISHED if found.reason else None
+            return INCOMPLETE if found.reason else None
         if found.job is None:
             if place == PENDING:
-                return UNFINISHED if found.may_grow else found.reason
-            self._take_invalid(place, name, found)
+                return INCOMPLETE if found.incomplete else found.reason
+            if place == DEAD and found.status is not None:  # in done/ a file that is not valid is left alone
+                reason = reason_beside(os.path.join(self.layout.dead, name), found.status)
+                self._put_invalid(name, found, reason or found.reason)
             return None
         job = found.job
-        path = os.path.join(self.layout.root, place, name)
-        reason = self._name_it(job, place, name, path)
+        reason = self._assign_id(job, place, name)
         if reason:
             if place == PENDING:
                 return reason
-            self._take_twin(place, name, found, reason)
+            if place == DEAD:
+                self._put_invalid(name, found, reason)
             return None
+        return self._admit_job(place, name, job, found)
+
+    def _admit_job(self, place: str, name: str, job: Job, found: DroppedFile) -> str | None:
+        """Put a valid job with its id into the index; returns a reason if its unique key refuses it."""
         old = self.index.get(job.id or "")
-        # Moved back by hand. A job that was given up by hand does not say so itself: its very file lay in dead/.
+        # A job put back by hand starts anew. The file of a job that was given up by hand does not say that it was dead;
+        # it is recognized as the file that was in dead/.
         lay_dead = old if old is not None and old.place == DEAD else self.left_dead.get(job.id or "")
         was_given_up = (
             lay_dead is not None and found.status is not None and is_file_of(lay_dead, found.status)
@@ -73,10 +84,10 @@ class Admission:
                 return reason
         edited = old is not None and old.place == place == PENDING and old.name == name
         if old is not None and edited:
-            if not old.held:  # who changes a job keeps its place in the line; one that was held had none
+            if not old.held:  # an edited job keeps its place in the order; a held one had none
                 found.arrived = old.arrived
             accept_as_indexed(job, old)
-        row = self._reader.row(place, name, job, found, job.id or "")
+        row = self._loader.make_row(place, name, job, found, job.id or "")
         if place == PENDING and was_given_up:
             settings = {**orjson.loads(row.settings or "{}"), RENEWED: job.runs}
             row.settings = orjson.dumps(settings).decode()
@@ -85,12 +96,13 @@ class Admission:
         elif old is not None:
             row.seq = self.index.next_seq()
             if old.place == DEAD != place:
-                self.drop_reason(old.name)
+                self.delete_reason(old.name)
         self.index.put(row)
         return None
 
-    def _name_it(self, job: Job, place: str, name: str, path: str) -> str | None:
-        """Give the job its id; returns a reason when the id it asks for belongs to another job."""
+    def _assign_id(self, job: Job, place: str, name: str) -> str | None:
+        """Give the job its id; returns a reason if its id belongs to another job."""
+        path = os.path.join(self.layout.root, place, name)
         stem = name[: -len(".json")]
         if job.id is None:
             known = self.index.at(place, [name]).get(name)
@@ -105,23 +117,11 @@ class Admission:
         if taken == "processing":
             if claims.is_continued(self.layout, job):
                 return None
-            # The claim of its own earlier copy may have gone between the two looks; no other job is in its way then.
+            # If the claim was that of its own earlier copy, it may have been settled meanwhile, and the id is free.
             taken = self.mover.state_of(job.id, but=path)
         return f"duplicate id: {job.id!r} is the id of another job, which is {taken}" if taken else None
 
-    def _take_invalid(self, place: str, name: str, found: Found) -> None:
-        """A file in done/ or dead/ that is no job: dead ones are listed with their reason, others are left alone."""
-        if place != DEAD or found.status is None:
-            return
-        path = os.path.join(self.layout.dead, name)
-        reason = explanation(path, found.status) or found.reason
-        self._put_invalid(name, found, reason)
-
-    def _take_twin(self, place: str, name: str, found: Found, reason: str) -> None:
-        if place == DEAD:
-            self._put_invalid(name, found, reason)
-
-    def _put_invalid(self, name: str, found: Found, reason: str) -> None:
+    def _put_invalid(self, name: str, found: DroppedFile, reason: str) -> None:
         status = cast("os.stat_result", found.status)
         known = self.index.at(DEAD, [name]).get(name)
         job_id = known.id if known else self._free_id(name, os.path.join(self.layout.dead, name))
@@ -133,25 +133,25 @@ class Admission:
             return stem
         return ids.new_id(self.mover.now())
 
-    def bury(self, path: str, reason: str, status: os.stat_result | None) -> None:
-        """Move a file that cannot be a job to dead/, if it still is what was judged; its reason goes beside it."""
+    def move_to_dead(self, path: str, reason: str, status: os.stat_result | None) -> None:
+        """Move a file that is not a valid job to dead/, with the reason beside it, unless it has changed since."""
         job_id = self._free_id(os.path.basename(path), path)
         try:
             self.mover.bury_file(path, job_id, reason, judged=status)
         except OSError:
-            # It stays where it is: on a read-only disk the next best is to tell the truth about it.
+            # On a read-only disk it stays in pending/. The index lists it as dead, with the reason.
             with suppress(OSError):
                 row = invalid_row(job_id, os.path.basename(path), os.lstat(path), reason)
                 row.place = PENDING
                 with self.index.write():
                     self.index.put(row)
 
-    def drop_reason(self, name: str) -> None:
-        """Delete the reason that lay beside a file which has left dead/."""
+    def delete_reason(self, name: str) -> None:
+        """Delete the .reason file of a file that has left dead/."""
         with suppress(OSError):
             os.unlink(os.path.join(self.layout.dead, f"{name}.reason"))
 
 
 def _is_new_with_key(job: Job) -> bool:
-    """Whether a file is a producer's that has a unique key, and not what queuectl wrote, or a person put back."""
+    """Return whether a job has a unique key and was written by a producer: queuectl sets both times."""
     return job.unique is not None and job.created_at is job.updated_at is None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.control import permissions
 from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, SpoolError
-from queuectl.intake.dropped_file import Found, read_foreign
+from queuectl.intake.dropped_file import DroppedFile, read_dropped
 from queuectl.job import ids
 from queuectl.job import record as jobs
 from queuectl.job.redact import one_line
@@ -117,9 +117,9 @@ class Drops:
         return (name for name in names if name > self._after)
 
     def _take(self, settings: Settings, path: str) -> None:
-        found = read_foreign(path, micros(self._mover.now()), settings.settle_time, strangers=True)
+        found = read_dropped(path, micros(self._mover.now()), settings.settle_time, any_owner=True)
         status = found.status
-        if found.gone or found.may_grow or status is None:
+        if found.gone or found.incomplete or status is None:
             return
         owner = host.user_name(status.st_uid)
         reason = found.reason
@@ -154,7 +154,7 @@ class Drops:
             mover.enqueue(Prepared(job.id, data, chosen=True, made=job))
         except (DuplicateId, KeyTaken, InvalidJob) as error:
             if isinstance(error, InvalidJob) or not self._is_queued(job.id, mark):
-                found = Found()
+                found = DroppedFile()
                 found.status, found.job = status, job
                 self._refuse(path, found, owner, str(error))
                 return
@@ -179,7 +179,7 @@ class Drops:
                     return True
         return False
 
-    def _refuse(self, path: str, found: Found, owner: str, reason: str) -> None:
+    def _refuse(self, path: str, found: DroppedFile, owner: str, reason: str) -> None:
         """Put a note with its content into dead/, and take the original away; what cannot be copied stays where it is.
 
         A note and no copy: a copy would be a file of ours, which `dlq retry` would run.

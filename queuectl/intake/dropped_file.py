@@ -1,4 +1,4 @@
-"""A file that queuectl did not write: what it holds, and whether it is complete."""
+"""Reads a file that queuectl did not write: what it holds, and whether it is complete."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from queuectl.system import safe_open
 if TYPE_CHECKING:
     from queuectl.job.record import Job
 
-_SURELY_FAIR = jobs.SIZE_LIMIT // 64
-"""Bytes of a file that stays below the limit however it is indented."""
+_SURELY_SMALL = jobs.SIZE_LIMIT // 64
+"""Bytes. A smaller file stays below the limit however much indenting it adds."""
 
 
-class Found:
-    """What reading one file brought to light.
+class DroppedFile:
+    """The result of reading one file.
 
     Attributes:
-        job: what it says, if it is a job.
-        reason: why it is none, in plain words.
-        may_grow: it is not complete yet, as far as anyone can tell.
-        fault: why it cannot be read just now, although it may be there.
-        gone: it is not there, or cannot be read just now; then the reason says why.
-        arrived: microseconds since the epoch at which it landed where it lies.
+        job: the job that it holds, or None.
+        status: the file's status, or None.
+        reason: why it is not a job, or why it cannot be read now.
+        incomplete: somebody may still be writing it.
+        gone: it does not exist, or cannot be read now; then `reason` says why.
+        fault: the error that kept it from being read now.
+        arrived: when it came to where it is, in microseconds since the epoch.
     """
 
-    __slots__ = ("arrived", "fault", "gone", "job", "may_grow", "reason", "status")
+    __slots__ = ("arrived", "fault", "gone", "incomplete", "job", "reason", "status")
 
     def __init__(self) -> None:
         self.job: Job | None = None
@@ -38,30 +39,30 @@ class Found:
         self.arrived = 0
         self.gone = False
         self.fault: OSError | None = None
-        self.may_grow = False
+        self.incomplete = False
 
 
-def read_foreign(path: str, now: int, settle_time: float, *, strangers: bool = False) -> Found:
-    """Read one file as far as it goes; what is wrong with it is part of the answer.
+def read_dropped(path: str, now: int, settle_time: float, *, any_owner: bool = False) -> DroppedFile:
+    """Read and check one file. It raises nothing: errors are part of the result.
 
     Args:
-        now: the present in microseconds.
-        strangers: files of other users are taken, too.
-        settle_time: seconds that a file which does not parse must stand still before it counts as complete.
+        now: the present, in microseconds.
+        settle_time: seconds. A file that is not valid counts as complete when it has not changed for so long.
+        any_owner: accept files of other users, too.
     """
-    found = Found()
+    found = DroppedFile()
     data = b""
     try:
         data, found.status = safe_open.read_regular(path, jobs.READ_LIMIT)
-        if not strangers and safe_open.has_other_owner(found.status):
+        if not any_owner and safe_open.has_other_owner(found.status):
             raise safe_open.NotReadable(f"belongs to another user (uid {found.status.st_uid})")
-        found.job = _of_fair_size(jobs.parse(data), len(data))
+        found.job = _checked_size(jobs.parse(data), len(data))
     except safe_open.NotReadable as error:
         found.reason = str(error)
     except InvalidJob as error:
         found.reason = str(error)
-        found.may_grow = len(data) <= jobs.SIZE_LIMIT
-        if not found.may_grow:
+        found.incomplete = len(data) <= jobs.SIZE_LIMIT
+        if not found.incomplete:
             found.reason = f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}"
     except FileNotFoundError:
         found.gone = True
@@ -70,7 +71,7 @@ def read_foreign(path: str, now: int, settle_time: float, *, strangers: bool = F
             found.reason = "the worker's user may not read it"
         else:
             found.reason = f"cannot be read: {error}"
-            found.gone = True  # a passing fault of the disk is no reason to bury a job
+            found.gone = True  # a passing fault of the disk must not make the job a dead letter
             found.fault = error
     if found.status is None and not found.gone:
         try:
@@ -78,28 +79,28 @@ def read_foreign(path: str, now: int, settle_time: float, *, strangers: bool = F
         except OSError:
             found.gone = True
     if found.status is not None:
-        # The change time is when it landed here; the modification time is the producer's and may be anything.
+        # The change time is set when a file is moved here. The producer can set the modification time to anything.
         found.arrived = min(found.status.st_ctime_ns // 1000, now)
-    if found.may_grow:
-        found.may_grow = _is_being_written(path, found.status, now, settle_time)
+    if found.incomplete:
+        found.incomplete = _is_being_written(path, found.status, now, settle_time)
     return found
 
 
-def bears(path: str, job_id: str) -> bool:
-    """Whether a file that is called like this id is there, and does not say that it is another job."""
+def holds_id(path: str, job_id: str) -> bool:
+    """Return whether a file that is named after this id holds a job with this id, or without one."""
     try:
         return jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).id in (None, job_id)
     except (safe_open.NotReadable, InvalidJob, OSError):
         return False
 
 
-def _of_fair_size(job: Job, size: int) -> Job:
-    """See that a new job leaves room for its outcome; written anew, indented, it may be many times as large.
+def _checked_size(job: Job, size: int) -> Job:
+    """Return the job if it is small enough. queuectl writes a job indented, which can make it many times as large.
 
     Raises:
-        Unfit: it does not.
+        NotReadable: a new job is too large when written by queuectl.
     """
-    if size > _SURELY_FAIR and job.state == "pending" and not job.runs:
+    if size > _SURELY_SMALL and job.state == "pending" and not job.runs:
         size = max(size, len(job.to_bytes()))
         if size > jobs.SIZE_LIMIT:
             raise safe_open.NotReadable(f"too large: {size} bytes, and the limit is {jobs.SIZE_LIMIT}")
@@ -107,28 +108,28 @@ def _of_fair_size(job: Job, size: int) -> Job:
 
 
 def _is_being_written(path: str, status: os.stat_result | None, now: int, settle_time: float) -> bool:
-    """Whether a file that does not parse may still become a job.
+    """Return whether an invalid file may still become a job.
 
-    It may while a process has it open for writing, however slow that one is, and for a moment after any change.
+    That is so while another process has it open for writing, and for `settle_time` after its last change.
     """
     if status is None or safe_open.is_open_for_writing(path):
         return True
-    # Windows keeps the time of creation there.
+    # On Windows st_ctime is the time of creation.
     changed = status.st_mtime_ns if sys.platform == "win32" else status.st_ctime_ns
-    # Either side of now: a clock set back must not make a file seem complete.
+    # In both directions: after the clock was set back, a file that is being written has a time in the future.
     return abs(now - changed // 1000) < settle_time * 1e6
 
 
-_SLACK = 60_000_000_000
-"""Nanoseconds by which a file may have been touched after its reason was written: a chmod over the whole spool does."""
+_TOLERANCE = 60_000_000_000
+"""Nanoseconds by which a file may be changed after its reason was written, for example by a chmod of the whole spool."""
 
 
-def explanation(path: str, status: os.stat_result) -> str | None:
-    """The reason that lies beside a file in dead/, if it was written for this file and not for one before it."""
+def reason_beside(path: str, status: os.stat_result) -> str | None:
+    """Return the content of the .reason file beside a file in dead/, unless it belongs to an earlier file of that name."""
     try:
-        data, told = safe_open.read_regular(f"{path}.reason", jobs.SIZE_LIMIT)
+        data, reason_status = safe_open.read_regular(f"{path}.reason", jobs.SIZE_LIMIT)
     except (safe_open.NotReadable, OSError):
         return None
-    if told.st_ctime_ns + _SLACK < status.st_ctime_ns:
+    if reason_status.st_ctime_ns + _TOLERANCE < status.st_ctime_ns:
         return None
     return data[:2000].decode(errors="replace").strip() or None

@@ -123,7 +123,7 @@ class Lookout:
             heard.clear()
             if storm.is_joined:
                 storm.hear(filter(is_job_name, part))
-                part = storm.take(NAMED, self._intake.usual_priority)
+                part = storm.take(NAMED, self._intake.default_priority)
             self._intake.take_named([name for name in part if is_job_name(name)])
             self._watch.hear()
         self._had_slice = storm.is_joined
@@ -174,7 +174,7 @@ class Lookout:
         began = time.monotonic()
         if self._is_resting(began) or (self._scan is None and not self._begin(began)):
             return
-        spent, looked, taken = time.thread_time(), self._intake.looked, self._intake.taken
+        spent, looked, taken = time.thread_time(), self._intake.compared, self._intake.taken
         length = SHORT_SLICE if self._cautious and self._busy else SLICE
         while self._scan is not None and time.monotonic() - began < length:
             if next(self._scan, self) is self:
@@ -182,7 +182,7 @@ class Lookout:
         now = time.monotonic()
         # Not by the clock: on a machine busy with others the next look would be put off for minutes. And what takes
         # in new files is no cost: a hundred thousand drops would have to wait for a rest after each part of them.
-        in_vain = 1 - (self._intake.taken - taken) / max(1, self._intake.looked - looked)
+        in_vain = 1 - (self._intake.taken - taken) / max(1, self._intake.compared - looked)
         self._cost += (time.thread_time() - spent) * max(0.0, in_vain)
         self._rest_until = now + (now - began) * CAUTION_SHARE
         self._not_before = now + self._cost * SHARE
@@ -221,7 +221,7 @@ class Lookout:
         self.unsure = self._watch.missed = False
         self._sure_at = None
         self._cautious, self._stamped = (agrees or told) and self._busy, not (agrees and self._busy)
-        self._scan = self._intake.scan(PENDING, thorough=not self._busy, stamped=self._stamped)
+        self._scan = self._intake.scan(PENDING, find_missing=not self._busy, note_time=self._stamped)
         self._cost = 0.0
         return True
 

@@ -474,7 +474,7 @@ def test_only_what_was_checked_runs(box: Path, spool_dir: Path, monkeypatch: pyt
     """A file that is replaced, and one that is rewritten through an open descriptor, right after the look."""
     hand_in(box, "swapped", command="echo checked")
     hand_in(box, "rewritten", command="echo checked")
-    real = dropped_file.read_foreign
+    real = dropped_file.read_dropped
     swaps: list[int] = []
 
     def read(path: str, *rest: Any, **options: Any) -> Any:
@@ -486,7 +486,7 @@ def test_only_what_was_checked_runs(box: Path, spool_dir: Path, monkeypatch: pyt
             Path(path).write_text('{"command": "echo astray"}')
         return found
 
-    monkeypatch.setattr(drop_folder, "read_foreign", read)
+    monkeypatch.setattr(drop_folder, "read_dropped", read)
     drain(spool_dir)
     drain(spool_dir)
     outputs = sorted(load(path)["output"] for path in (spool_dir / "done").iterdir())

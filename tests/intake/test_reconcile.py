@@ -16,7 +16,7 @@ import pytest
 
 from queuectl import Spool
 from queuectl.intake import reconcile
-from queuectl.intake.dropped_file import read_foreign
+from queuectl.intake.dropped_file import read_dropped
 from queuectl.layout import is_job_name
 from queuectl.system import files, safe_open
 
@@ -661,13 +661,13 @@ def test_a_retry_that_comes_back_before_its_copy_is_buried_stays(
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
     (spool_dir / "pending" / "other.json").write_text('{"id": "a", "command": "true"}')
-    bury = spool._intake._admission.bury
+    move_to_dead = spool._intake._admission.move_to_dead
 
     def after_a_change(*arguments: Any) -> None:
         drop_bytes(spool_dir, "other.json", b'{"id": "b", "command": "true"}')
-        bury(*arguments)
+        move_to_dead(*arguments)
 
-    monkeypatch.setattr(spool._intake._admission, "bury", after_a_change)
+    monkeypatch.setattr(spool._intake._admission, "move_to_dead", after_a_change)
     spool.refresh()
     monkeypatch.undo()
 
@@ -691,7 +691,7 @@ def test_an_incomplete_file_counts_as_complete_only_when_it_has_stood_still(tmp_
     }
 
     grows = {
-        when: read_foreign(str(path), changed + later, settle_time=2).may_grow
+        when: read_dropped(str(path), changed + later, settle_time=2).incomplete
         for when, later in moments.items()
     }
 

@@ -98,8 +98,8 @@ MIRROR = (
     Mutant(
         "index: incomplete files are forgotten",
         "intake/reconcile.py",
-        "            if stamped and not unfinished:\n                with",
-        "            if stamped:\n                with",
+        "            if note_time and not unfinished:\n                with",
+        "            if note_time:\n                with",
         ("tests/intake/test_reconcile.py::test_a_half_written_file_is_never_taken",),
     ),
     Mutant(
@@ -223,15 +223,15 @@ MIRROR = (
     ),
     Mutant(
         "index: True is 1 to a file that is like another",
-        "intake/row_cache.py",
+        "intake/loader.py",
         "tuple(record), values, tuple(map(type, values)), created",
         "tuple(record), values, created",
-        ("tests/intake/test_row_cache.py::test_what_is_equal_is_not_always_alike",),
+        ("tests/intake/test_loader.py::test_equal_values_of_other_types_are_no_cache_hit",),
     ),
     Mutant(
         "index: a folder is read ahead, and a copy of the process left behind",
         "intake/reconcile.py",
-        "                part.read()  # or the copy that reads it would be left behind\n",
+        "                part.load()  # else the forked copy that reads it would be left behind\n",
         "                pass\n",
         ("tests/system/test_fork.py::test_a_rebuild_that_is_broken_off_leaves_no_process_behind",),
     ),
@@ -279,7 +279,7 @@ INTAKE = (
     ),
     Mutant(
         "settings: not copied at acceptance",
-        "intake/reader.py",
+        "intake/loader.py",
         "        settings = self._accept(job) if place == PENDING else None\n",
         "        settings = None\n",
         ("tests/worker/test_retry.py::test_settings_are_copied_when_a_job_is_accepted",),
@@ -375,7 +375,7 @@ INTAKE = (
     Mutant(
         "strangers: their files are taken in",
         "intake/dropped_file.py",
-        "        if not strangers and safe_open.has_other_owner(found.status):\n",
+        "        if not any_owner and safe_open.has_other_owner(found.status):\n",
         "        if False:\n",
         (f"{_GUARD}a_file_of_a_stranger_is_not_run",),
     ),

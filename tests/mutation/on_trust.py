@@ -91,9 +91,9 @@ TRUST = (
     ),
     Mutant(
         "id: a stranger may be first",
-        "intake/reader.py",
-        '        if job_id != name[: -len(".json")] and bears(',
-        "        if False and bears(",
+        "intake/loader.py",
+        '        if job_id != name[: -len(".json")] and holds_id(',
+        "        if False and holds_id(",
         (f"{_ONE_ID}of_two_files_seen_at_once_the_one_called_by_the_id_is_the_job",),
     ),
     Mutant(

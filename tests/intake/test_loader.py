@@ -1,4 +1,4 @@
-"""Files that are like one before them: the short way to their rows leads to the same rows."""
+"""Rows that are made from cached ones: they are the same as those made by reading each file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from queuectl.config.settings import Settings
 from queuectl.index.row import COLUMNS
-from queuectl.intake.reader import Reader
+from queuectl.intake.loader import Loader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from queuectl.intake.dropped_file import Found
+    from queuectl.intake.dropped_file import DroppedFile
 
 NOW = 4_000_000_000_000_000
 ODD: tuple[Any, ...] = (
@@ -77,14 +77,14 @@ records = st.fixed_dictionaries(
 )
 
 
-def rows(root: Path, names: Sequence[str], *, quick: bool, settings: Sequence[Settings] = ()) -> list[Any]:
-    reader = Reader(str(root))
-    if not quick:
-        reader._quick = lambda *_: None  # type: ignore[method-assign]
+def rows(root: Path, names: Sequence[str], *, cached: bool, settings: Sequence[Settings] = ()) -> list[Any]:
+    loader = Loader(str(root))
+    if not cached:
+        loader._load_cached = lambda *_: None  # type: ignore[method-assign]
     made = []
-    for in_force in settings or [Settings()]:
-        reader.begin(NOW, in_force)
-        made += reader.rows("pending", names, {"b"})
+    for current in settings or [Settings()]:
+        loader.start(NOW, current)
+        made += loader.load("pending", names, {"b"})
     return made
 
 
@@ -101,30 +101,30 @@ def put(root: Path, content: Sequence[bytes]) -> list[str]:
 @given(
     st.lists(st.sampled_from([0, 1, 2]), min_size=4, max_size=12), st.lists(records, min_size=3, max_size=3)
 )
-def test_the_short_way_leads_to_the_same_row(turns: list[int], kinds: list[dict[str, Any]]) -> None:
-    """Whatever the files say, in whatever order they come."""
+def test_the_cache_gives_the_same_rows(turns: list[int], records_of: list[dict[str, Any]]) -> None:
+    """Whatever the files hold, in whatever order they come."""
     with tempfile.TemporaryDirectory() as folder:
-        names = put(Path(folder), [json.dumps(kinds[turn]).encode() for turn in turns])
+        names = put(Path(folder), [json.dumps(records_of[turn]).encode() for turn in turns])
         settings = [Settings(), Settings(priority=7), Settings(priority=7, max_retries=1)]
-        slow = rows(Path(folder), names, quick=False, settings=settings)
-        assert rows(Path(folder), names, quick=True, settings=settings) == slow
+        expected = rows(Path(folder), names, cached=False, settings=settings)
+        assert rows(Path(folder), names, cached=True, settings=settings) == expected
 
 
-def test_files_that_are_alike_do_take_the_short_way(tmp_path: Path) -> None:
-    """Only the first of them is looked at closely."""
+def test_similar_files_are_loaded_from_the_cache(tmp_path: Path) -> None:
+    """Only the first of them is checked field by field."""
     names = put(tmp_path, [b'{"command": "echo %d", "priority": 7}' % turn for turn in range(20)])
-    reader = Reader(str(tmp_path))
-    reader.begin(NOW, Settings())
-    closely: list[str] = []
-    read = reader.read
+    loader = Loader(str(tmp_path))
+    loader.start(NOW, Settings())
+    checked: list[str] = []
+    read = loader.read
 
-    def look(place: str, path: str) -> Found:
-        closely.append(os.path.basename(path))
+    def look(place: str, path: str) -> DroppedFile:
+        checked.append(os.path.basename(path))
         return read(place, path)
 
-    reader.read = look  # type: ignore[method-assign]
-    made = reader.rows("pending", names, ())
-    assert closely == ["a.json", "é.json", "con.json"]
+    loader.read = look  # type: ignore[method-assign]
+    made = loader.load("pending", names, ())
+    assert checked == ["a.json", "é.json", "con.json"]
     shown = [values[COLUMNS.index("command")] for *_, values in made if values is not None]
     assert shown == [f"echo {turn}" for turn in range(20) if turn not in (4, 5)]
 
@@ -143,16 +143,16 @@ def test_files_that_are_alike_do_take_the_short_way(tmp_path: Path) -> None:
         b"",
     ],
 )
-def test_what_is_odd_is_looked_at_closely(tmp_path: Path, data: bytes) -> None:
-    """Even among files that are not."""
+def test_invalid_files_are_not_loaded_from_the_cache(tmp_path: Path, data: bytes) -> None:
+    """Even between valid ones."""
     names = put(tmp_path, [b'{"command": "true"}', data, data, b'{"command": "true"}'])
-    assert rows(tmp_path, names, quick=True) == rows(tmp_path, names, quick=False)
+    assert rows(tmp_path, names, cached=True) == rows(tmp_path, names, cached=False)
 
 
-def test_what_is_equal_is_not_always_alike(tmp_path: Path) -> None:
-    """To Python 1 is True and 1.0, and only the first of them can be a priority."""
+def test_equal_values_of_other_types_are_no_cache_hit(tmp_path: Path) -> None:
+    """In Python 1 == True == 1.0, and only the first of them is a valid priority."""
     content = [b'{"command": "true", "priority": %s}' % value for value in (b"1", b"true", b"1.0", b"1")]
     names = put(tmp_path, content)
-    made = rows(tmp_path, names, quick=True)
+    made = rows(tmp_path, names, cached=True)
     assert [values is not None for *_, values in made] == [True, False, False, True]
-    assert made == rows(tmp_path, names, quick=False)
+    assert made == rows(tmp_path, names, cached=False)

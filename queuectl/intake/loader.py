@@ -1,0 +1,238 @@
+"""Reads files that the index does not know and makes rows of them. It uses no index, so a forked copy can do it."""
+
+from __future__ import annotations
+
+import os
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+
+from queuectl.config.settings import Settings
+from queuectl.index.row import COLUMNS, Row, row_of, set_file, state_in, values_like, values_of
+from queuectl.intake.dropped_file import DroppedFile, holds_id, read_dropped, reason_beside
+from queuectl.job import ids, strict_json
+from queuectl.job import record as jobs
+from queuectl.job.times import micros_of
+from queuectl.layout import DEAD, PENDING
+from queuectl.system import files, safe_open
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+    from queuectl.job.record import Job
+
+_DEFAULTED = (*jobs.DEFAULTED, *jobs.OPTIONAL)
+_defaulted = attrgetter(*_DEFAULTED)
+_ARRIVED, _CREATED = COLUMNS.index("arrived"), COLUMNS.index("created_at")
+_READY, _STATE = COLUMNS.index("ready_key"), COLUMNS.index("state")
+
+
+class Loader:
+    """Reads the files of one spool.
+
+    Args:
+        root: the spool's folder.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._now = 0
+        self._settings = Settings()
+        self._accepted_from: Settings | None = None
+        self._accepted: dict[tuple[str, ...], str | None] = {}
+        self._cache = _RowCache()
+
+    def start(self, now: int, settings: Settings) -> None:
+        """Set what holds for the files that are read next.
+
+        Args:
+            now: the present, in microseconds.
+            settings: the current settings.
+        """
+        if settings != self._settings:
+            self._cache.clear()  # its rows were made with other settings
+        self._now, self._settings = now, settings
+
+    def read(self, place: str, path: str) -> DroppedFile:
+        """Read one file of a folder. A file in dead/ with a reason beside it is not a job."""
+        found = read_dropped(path, self._now, self._settings.settle_time)
+        if place == DEAD and found.job is not None and found.status is not None:
+            # A rejected duplicate parses as a job. In a new index it would take the id from the job that owns it.
+            reason = reason_beside(path, found.status)
+            if reason is not None:
+                found.job, found.reason = None, reason
+        return found
+
+    def load(
+        self, place: str, names: Sequence[str], left_dead: Container[str]
+    ) -> list[tuple[int, float, int, str, Any]]:
+        """Read files of a folder and make rows of those that are valid jobs, which nearly all are.
+
+        Args:
+            left_dead: ids of jobs whose file has left dead/: a file with such an id needs a closer look.
+
+        Returns:
+            for each file its sort key, in four parts, and the values of its row, or None if it needs a closer look.
+            The key gives the order of arrival, as scandir returns names in no order. Files that arrive within one tick
+            of the file system's clock, often 4 ms, have the same time: those written by enqueue have a finer one, and
+            of the others job2 goes before job10.
+        """
+        loaded: list[tuple[int, float, int, str, Any]] = []
+        for name in names:
+            path = f"{self._root}{os.sep}{place}{os.sep}{name}"
+            values = self._load_cached(name, path, left_dead) if place == PENDING else None
+            if values is not None:
+                created = values[_CREATED] / 1e6 if self._cache.has_created_at else 0.0
+                loaded.append((values[_ARRIVED], created, len(name), name, values))
+                continue
+            found = self.read(place, path)
+            created = found.job.created_at if found.job is not None else None
+            row = self._new_row(place, name, found, left_dead)
+            values = None if row is None else values_of(row)
+            if values is not None and place == PENDING:
+                self._cache.add(values)
+            loaded.append((found.arrived, created or 0.0, len(name), name, values))
+        return loaded
+
+    def _load_cached(self, name: str, path: str, left_dead: Container[str]) -> tuple[Any, ...] | None:
+        try:
+            data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
+        except (safe_open.NotReadable, OSError):
+            return None
+        return self._cache.row(name, data, status, self._now, left_dead)
+
+    def _new_row(self, place: str, name: str, found: DroppedFile, left_dead: Container[str]) -> Row | None:
+        """Return the row of a job that is certainly new, or None."""
+        job = found.job
+        if job is None or found.status is None:
+            return None
+        job_id = job.id or name[: -len(".json")]
+        if job.id is None and not ids.is_id(job_id):
+            return None
+        if place == PENDING and (job.state in ("completed", "dead") or job_id in left_dead):
+            return None
+        if place == PENDING and job.unique is not None and job.created_at is job.updated_at is None:
+            return None  # its unique key may be taken
+        if job_id != name[: -len(".json")] and holds_id(
+            f"{self._root}{os.sep}{place}{os.sep}{job_id}.json", job_id
+        ):
+            return None  # of two new files with one id, the file named after the id is the job
+        return self.make_row(place, name, job, found, job_id)
+
+    def make_row(self, place: str, name: str, job: Job, found: DroppedFile, job_id: str) -> Row:
+        """Return the row of a job that was read from place/name. In pending/, its missing fields get the defaults."""
+        status = cast("os.stat_result", found.status)
+        job.id = job_id
+        settings = self._accept(job) if place == PENDING else None
+        if job.created_at is None:
+            job.created_at = found.arrived / 1e6
+        state = state_in(place, job)
+        row = row_of(job, place, name, status, state=state, arrived=found.arrived, now=self._now)
+        row.settings = settings
+        return row
+
+    def _accept(self, job: Job) -> str | None:
+        """Fill in the defaults that the job does not set; returns them as JSON, or None.
+
+        The row keeps them, because a later `config set` is for new jobs only (SPEC 4).
+        """
+        missing = tuple(
+            [name for name, value in zip(_DEFAULTED, _defaulted(job), strict=True) if value is None]
+        )
+        settings = self._settings
+        for name in missing:
+            setattr(job, name, getattr(settings, name))
+        if settings is not self._accepted_from:
+            self._accepted_from, self._accepted = settings, {}
+        if missing not in self._accepted:
+            values = {name: value for name in missing if (value := getattr(settings, name)) is not None}
+            self._accepted[missing] = orjson.dumps(values).decode() if values else None
+        return self._accepted[missing]
+
+
+# -- rows made from cached ones ----------------------------------------------------------------------------------------
+
+_CACHED_FIELDS = frozenset({
+    "command", "id", "priority", "timeout", "max_retries", "backoff_base", "max_backoff", "cwd", "on_crash", "state",
+    "attempts", "created_at", "updated_at",
+})  # fmt: skip
+"""A file with other fields is not loaded from the cache: what they put into a row depends on more than their value."""
+
+_LONGEST = 4096
+"""Bytes of the largest file that is loaded from the cache."""
+
+_MOST_ROWS = 100
+
+
+class _RowCache:
+    """Rows of files in pending/, by the values of their fields.
+
+    A hundred thousand jobs enqueued at once mostly differ in id, command and times only. Checking their other fields
+    once halves the time for each of them.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[Any, list[Any]] = {}
+        self._key: Any = None
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self._rows.clear()
+
+    def row(
+        self, name: str, data: bytes, status: os.stat_result, now: int, left_dead: Container[str]
+    ) -> tuple[Any, ...] | None:
+        """Return the values of the row of a file whose other fields are in the cache; None for all other files.
+
+        Args:
+            now: the present, in microseconds.
+            left_dead: as for `Loader.load`.
+        """
+        self._key = None
+        if len(data) > _LONGEST or safe_open.has_other_owner(status):
+            return None
+        record = strict_json.load_plain(data)
+        if record is None or not record.keys() <= _CACHED_FIELDS:
+            return None
+        stem = name[: -len(".json")]
+        command = record.pop("command", None)
+        if record.pop("id", stem) != stem or stem in left_dead or not ids.is_id(stem):
+            return None
+        if type(command) is not str or not command.strip() or "\0" in command:
+            return None
+        created_at, updated_at = record.pop("created_at", None), record.pop("updated_at", None)
+        try:
+            created = None if created_at is None else micros_of(created_at)
+            if updated_at is None:
+                updated = None
+            else:
+                updated = created if updated_at == created_at else micros_of(updated_at)
+        except (ValueError, TypeError):
+            return None
+        values = tuple(record.values())
+        # The types are part of the key: 1 == True, but only 1 is a valid priority.
+        self._key = tuple(record), values, tuple(map(type, values)), created is None, updated is None
+        try:
+            cached = self._rows.get(self._key)
+        except TypeError:  # a field holds a list, which is never valid
+            self._key = None
+            return None
+        if cached is None:
+            return None
+        arrived = min(status.st_ctime_ns // 1000, now)
+        row = values_like(cached, stem, command, arrived if created is None else created, updated)
+        set_file(row, arrived, files.fingerprint(status))
+        return tuple(row)
+
+    @property
+    def has_created_at(self) -> bool:
+        """Whether the file of the last call of `row` has a `created_at`."""
+        return self._key is not None and not self._key[3]
+
+    def add(self, values: tuple[Any, ...]) -> None:
+        """Add the row of the file for which `row` has just returned None, if it can serve for others."""
+        if self._key is not None and values[_STATE] == "pending" and values[_READY] is not None:
+            if len(self._rows) >= _MOST_ROWS:
+                self._rows.clear()
+            self._rows[self._key] = list(values)
