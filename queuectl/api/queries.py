@@ -333,7 +333,7 @@ class Questions:
         if folder := settings.incoming:
             from queuectl.intake import drop_folder
 
-            found += drop_folder.trouble(folder, self.layout)
+            found += drop_folder.problems(folder, self.layout)
         found += [
             f"job {job_id} of {name}, which is gone, waits until the last process of its run ends"
             for name, job_id in registry.haunted(self.layout)

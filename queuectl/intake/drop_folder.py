@@ -1,8 +1,8 @@
-"""A drop folder for other users of the machine, off unless the setting `incoming` names one.
+"""A drop folder for other users of the machine; used only if the setting `incoming` names one.
 
-Whoever may write into pending/ is the worker's user, in effect. This folder is for everybody else: what lies there is
-opened with care, checked, and written anew into pending/ as a job of ours with its owner's name in it. The folder is
-made sticky and group-writable, so that nobody can touch what others dropped.
+Whoever can write into pending/ can run commands as the worker's user. Other users use this folder instead: files there
+are opened with care and checked, and a job is written to pending/ by us, with the name of the file's owner in it. The
+folder is sticky and group-writable, so that nobody can change or delete the files of others.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ MODE = 0o1770
 
 
 def make(path: str, layout: Layout) -> None:
-    """Make the drop folder if it is missing: sticky, for its owner and its group.
+    """Create the drop folder if it is missing, and check it.
 
     Raises:
-        SpoolError: it cannot be made, or it is no drop folder: others could replace what lies in it, or nobody can
-            drop anything, or it serves something else.
+        SpoolError: it cannot be created, or is not a safe drop folder: other users could replace the files in it,
+            nobody else can write into it, or it is a folder of the spool.
     """
     try:
         if not os.path.isdir(path):
@@ -53,21 +53,22 @@ def make(path: str, layout: Layout) -> None:
         raise SpoolError.from_os("make the drop folder", path, error) from None
     real = os.path.realpath(path)
     root = os.path.realpath(layout.root)
-    # Everything that lies in a drop folder is taken away from there.
+    # Every file in a drop folder is removed from it.
     if real == root or real in (os.path.join(root, *name.split("/")) for name in FOLDERS):
         raise SpoolError(f"{path} is a folder of the spool itself, not a drop folder for others")
     if safe_open.has_other_owner(status):
         raise SpoolError(f"the drop folder {path} belongs to another user (uid {status.st_uid})")
     if not (status.st_mode & stat.S_ISVTX and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
         raise SpoolError(
-            f"{path} is no drop folder: it must be writable for others, and sticky", hint=f"chmod 1770 {path}"
+            f"{path} is not a drop folder: it must be writable for others, and sticky",
+            hint=f"chmod 1770 {path}",
         )
     for folder, problem, _ in permissions.unsafe_way(path):
         raise SpoolError(f"the drop folder {path} could be swapped for another one: {folder} {problem}")
 
 
-def trouble(path: str, layout: Layout) -> list[str]:
-    """What keeps a drop folder from being used, in a line."""
+def problems(path: str, layout: Layout) -> list[str]:
+    """Return why the drop folder cannot be used, as a list of one line, or of none."""
     try:
         make(path, layout)
     except SpoolError as error:
@@ -75,11 +76,11 @@ def trouble(path: str, layout: Layout) -> list[str]:
     return []
 
 
-class Drops:
-    """Takes jobs out of the drop folder of one spool. One process at a time.
+class DropFolder:
+    """Takes jobs out of the drop folder of one spool. Only one process may use it at a time.
 
     Args:
-        say: takes what happens, a line each; a line that begins with "cannot " may come again and again.
+        say: called with a line for each event. A line that begins with "cannot " may be repeated.
     """
 
     def __init__(self, mover: Mover, say: Callable[[str], None]) -> None:
@@ -87,11 +88,11 @@ class Drops:
         self._say = say
         self._after = ""
 
-    def take_in(self, settings: Settings, patience: float) -> None:
-        """Take complete files out of the drop folder, from where the last call stopped.
+    def take_in(self, settings: Settings, time_limit: float) -> None:
+        """Take complete files out of the drop folder, starting where the last call stopped.
 
         Args:
-            patience: seconds after which to stop: a job is running meanwhile.
+            time_limit: seconds after which to stop: a job may be running meanwhile.
 
         Raises:
             SpoolError: the folder is unsafe or cannot be read, or the spool cannot be written.
@@ -100,16 +101,16 @@ class Drops:
         if folder is None:
             return
         make(folder, self._mover.layout)
-        give_up = time.monotonic() + patience
+        stop_at = time.monotonic() + time_limit
         for name in self._names(folder):
             self._take(settings, os.path.join(folder, name))
             self._after = name
-            if time.monotonic() >= give_up:
+            if time.monotonic() >= stop_at:
                 return
         self._after = ""
 
     def _names(self, folder: str) -> Iterator[str]:
-        """The names behind the last one looked at: who fills the folder with rubbish must not keep others out."""
+        """Return the names after the last one: a user who fills the folder with invalid files must not block others."""
         try:
             names = sorted(name for name in os.listdir(folder) if is_job_name(name))
         except OSError as error:
@@ -124,7 +125,7 @@ class Drops:
         owner = host.user_name(status.st_uid)
         reason = found.reason
         if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
-            reason = "has a second name elsewhere"  # somebody else's file, linked to here
+            reason = "has a second name elsewhere"  # a hard link to a file of somebody else
         elif owner not in (settings.incoming_users or "").split():
             reason = f"user {owner} may not hand in jobs here, see: queuectl config set incoming_users"
         elif found.job is not None:
@@ -134,18 +135,18 @@ class Drops:
 
     def _enqueue(self, settings: Settings, job: Job, path: str, status: os.stat_result, owner: str) -> None:
         mover = self._mover
-        mark = _mark(status)
+        fingerprint = _fingerprint(status)
         if job.id is None:
             stem = os.path.basename(path)[: -len(".json")]
-            free = ids.is_id(stem) and (mover.state_of(stem) is None or self._is_queued(stem, mark))
-            # Drawn from the file itself: a crash between queueing and deleting must not queue it twice.
-            job.id = stem if free else f"in-{mark[:20]}"
+            free = ids.is_id(stem) and (mover.state_of(stem) is None or self._is_queued(stem, fingerprint))
+            # The id is derived from the file: after a crash between queueing and deleting, it is not queued twice.
+            job.id = stem if free else f"in-{fingerprint[:20]}"
         job.renew(0)
         job.history, job.history_left_out = [], 0
         job.accept(settings)
         job.created_at = job.updated_at = mover.now()
         job.extra["submitted_by"] = owner
-        job.extra["submission"] = mark
+        job.extra["submission"] = fingerprint
         data = job.to_bytes()
         size = len(data)
         try:
@@ -153,7 +154,7 @@ class Drops:
                 raise InvalidJob(f"too large: {size} bytes as a job file, and the limit is {jobs.SIZE_LIMIT}")
             mover.enqueue(Prepared(job.id, data, chosen=True, made=job))
         except (DuplicateId, KeyTaken, InvalidJob) as error:
-            if isinstance(error, InvalidJob) or not self._is_queued(job.id, mark):
+            if isinstance(error, InvalidJob) or not self._is_queued(job.id, fingerprint):
                 found = DroppedFile()
                 found.status, found.job = status, job
                 self._refuse(path, found, owner, str(error))
@@ -161,8 +162,8 @@ class Drops:
         _delete(path, status)
         self._say(f"took in {job.id} from {owner}")
 
-    def _is_queued(self, job_id: str, mark: str) -> bool:
-        """Whether the job of this id is what was made of this very file before a crash, in whatever state it is now."""
+    def _is_queued(self, job_id: str, fingerprint: str) -> bool:
+        """Return whether the job with this id was made from this file before a crash, in whatever state it is now."""
         layout = self._mover.layout
         name = f"{job_id}.json"
         row = self._mover.index.get(job_id) if self._mover.index.usable else None
@@ -174,15 +175,15 @@ class Drops:
             with suppress(OSError, safe_open.NotReadable, InvalidJob):
                 if (
                     jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).extra.get("submission")
-                    == mark
+                    == fingerprint
                 ):
                     return True
         return False
 
     def _refuse(self, path: str, found: DroppedFile, owner: str, reason: str) -> None:
-        """Put a note with its content into dead/, and take the original away; what cannot be copied stays where it is.
+        """Write a note with the file's content to dead/ and delete the file. What cannot be copied stays there.
 
-        A note and no copy: a copy would be a file of ours, which `dlq retry` would run.
+        It is a note, not a copy: `dlq retry` would run a copy as a job of ours.
         """
         name = os.path.basename(path)
         status = found.status
@@ -198,21 +199,21 @@ class Drops:
             except (safe_open.NotReadable, OSError):
                 self._say(f"cannot take in {one_line(name)} from {owner}: {found.reason or reason}")
                 return
-        told = f"{reason} (from {owner}, dropped as {one_line(name)})"
+        explained = f"{reason} (from {owner}, dropped as {one_line(name)})"
         note = {"refused": {"name": name, "owner": owner, "reason": reason, "content": content}}
         job_id = f"refused-{files.token()}"
         kept = os.path.join(self._mover.layout.tmp, f"{job_id}.json")
         try:
             files.write_new(kept, f"{json.dumps(note, indent=2)}\n".encode(), sync=True)
-            self._mover.bury_file(kept, job_id, told)
+            self._mover.bury_file(kept, job_id, explained)
         except OSError as error:
             raise SpoolError.from_os("write", kept, error) from None
         _delete(path, status)
         self._say(f"refused {one_line(name)} from {owner}: {reason}")
 
 
-def _mark(status: os.stat_result) -> str:
-    """What tells this file from all others: its change time too, which a copy with an old date has of its own."""
+def _fingerprint(status: os.stat_result) -> str:
+    """Return what identifies this file. The change time is part of it: a copy can have the other times of its original."""
     text = ".".join(
         str(part)
         for part in (
@@ -228,15 +229,15 @@ def _mark(status: os.stat_result) -> str:
 
 
 def _delete(path: str, status: os.stat_result) -> None:
-    """Delete exactly the file that was read: its owner may have put another under the name meanwhile."""
-    aside = os.path.join(os.path.dirname(path), f".{files.token()}.taken")
+    """Delete the file that was read, and no other: its owner may have replaced it meanwhile."""
+    renamed = os.path.join(os.path.dirname(path), f".{files.token()}.taken")
     try:
-        files.move(path, aside)
-        now = os.lstat(aside)
+        files.move(path, renamed)
+        now = os.lstat(renamed)
         if (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino):
-            os.unlink(aside)
+            os.unlink(renamed)
         else:
-            files.move_to_free_name(aside, os.path.dirname(path), os.path.basename(path))
+            files.move_to_free_name(renamed, os.path.dirname(path), os.path.basename(path))
     except FileNotFoundError:
         return
     except OSError as error:

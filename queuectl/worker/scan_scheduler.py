@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from queuectl.config.settings import Settings
-    from queuectl.intake.drop_folder import Drops
+    from queuectl.intake.drop_folder import DropFolder
     from queuectl.intake.reconcile import Intake
     from queuectl.layout import Layout
     from queuectl.system.watcher import FolderWatch
@@ -361,7 +361,7 @@ class Lookout:
             return _BESIDE if not is_ours and is_locked(self._lock_path) else 0.0
         return min(longest, self.doubt())
 
-    def take_from_others(self, drops: Drops, settings: Settings, *, busy: bool) -> None:
+    def take_from_others(self, drops: DropFolder, settings: Settings, *, busy: bool) -> None:
         """Take in what other users dropped, if a folder is set up for that and no colleague is at it."""
         self._others = settings.incoming is not None
         if not self._others:

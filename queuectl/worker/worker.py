@@ -15,7 +15,7 @@ from queuectl.errors import QueuectlError, SpoolError
 from queuectl.executor.base import clean_environment
 from queuectl.executor.local import LocalRunner
 from queuectl.index.index import Index
-from queuectl.intake.drop_folder import Drops
+from queuectl.intake.drop_folder import DropFolder
 from queuectl.intake.reconcile import Intake
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.layout import Layout, default_root
@@ -85,7 +85,7 @@ class Worker:
         self._room = Room(self.layout.root, self._say_pause, safe.look, self._pause.look)
         self._troubles = Troubles(self._say, self._index)
         self._lookout = Lookout(self.layout, self._intake, self._watch, self._troubles)
-        self._drops = Drops(self._mover, self._troubles.say_once)
+        self._drops = DropFolder(self._mover, self._troubles.say_once)
         self._chores = Chores(self._mover, self._say, self._troubles.say_once)
         looks = self._lookout, self._chores, self._room
         self._rest = Rest(self.layout, safe, self._bell, self._watch, *looks)

@@ -415,7 +415,7 @@ def test_a_file_copied_in_twice_with_its_old_date_runs_twice(box: Path, spool_di
         second.st_mtime_ns,
         second.st_size,
     )
-    assert drop_folder._mark(first) != drop_folder._mark(second)
+    assert drop_folder._fingerprint(first) != drop_folder._fingerprint(second)
 
 
 # -- crashes and swaps ---------------------------------------------------------------------------------------------
@@ -438,7 +438,7 @@ def test_a_crash_between_queueing_and_deleting_does_not_run_it_twice(
     def crash(*_: object) -> None:
         raise Crash
 
-    drops = drop_folder.Drops(spool._mover, lambda _: None)
+    drops = drop_folder.DropFolder(spool._mover, lambda _: None)
     with monkeypatch.context() as patch:
         patch.setattr(drop_folder, "_delete", crash)
         with pytest.raises(Crash):
@@ -454,14 +454,16 @@ def test_a_crash_between_queueing_and_deleting_does_not_run_it_twice(
         kept = path.rename(box / "kept")
         drain(spool_dir)
         kept.rename(path)  # a rename gives it a new change time, as a crash would not
-        monkeypatch.setattr(drop_folder, "_mark", lambda _: load(spool_dir / "done" / name)["submission"])
+        monkeypatch.setattr(
+            drop_folder, "_fingerprint", lambda _: load(spool_dir / "done" / name)["submission"]
+        )
     if when == "done, no index":
         (spool_dir / "data" / "queuectl.db").unlink()
     said: list[str] = []
     again = Spool(spool_dir)
     if when != "done, no index":
         again.refresh()
-    drop_folder.Drops(again._mover, said.append).take_in(again.settings(), 10)
+    drop_folder.DropFolder(again._mover, said.append).take_in(again.settings(), 10)
     assert not path.exists()
     assert refusals(spool_dir) == {}
     drain(spool_dir)
@@ -501,7 +503,7 @@ def test_rubbish_in_front_does_not_keep_others_out(box: Path, spool_dir: Path) -
     hand_in(box, "zlast", command="true")
     spool = Spool(spool_dir)
     spool.refresh()
-    drops = drop_folder.Drops(spool._mover, lambda _: None)
+    drops = drop_folder.DropFolder(spool._mover, lambda _: None)
     for turn in range(30):
         drops.take_in(spool.settings(), 0)
         assert turn > 5 or where_is(spool_dir, "zlast") == []
