@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from queuectl import Spool
-from queuectl.doctor import doctor
+from queuectl.doctor import doctor, index_check
 from queuectl.doctor.finding import Case
 from queuectl.index.row import RENEWED
 from queuectl.job import record as jobs
@@ -126,7 +126,7 @@ def _mirror(spool: Spool) -> Iterator[str]:
     listed = Counter(row.state for row in rows)
     if any(counts[state] != listed[state] for state in counts):
         yield f"status says {counts}, list says {dict(listed)}"
-    fresh = doctor.fresh_index(Case(spool.layout, time.time, lambda _: None))
+    fresh = index_check.fresh_index(Case(spool.layout, time.time, lambda _: None))
     try:
         anew = {(row.place, row.name): row for row in fresh.list(None, None)}
     finally:

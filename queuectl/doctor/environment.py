@@ -1,4 +1,4 @@
-"""What a spool stands on: its folders, who may use them, the filesystem, room, the clock, the watch for events."""
+"""Examines what a spool needs: its folders and their permissions, the filesystem, free space, the clock, the watch."""
 
 from __future__ import annotations
 
@@ -23,29 +23,34 @@ if TYPE_CHECKING:
     from queuectl.doctor.finding import Case
 
 CLOCK_SLACK = 5.0
-"""Seconds that the clock may be behind the newest file: a clock being steered goes back by less."""
+"""Seconds that the clock may be behind the newest file: NTP sets a running clock back by less."""
 
 
 def examine(case: Case) -> Iterator[Finding]:
-    """Everything that is wrong with the ground under the spool."""
-    missing = list(_missing(case))
+    """Examine everything that does not depend on the jobs."""
+    missing = list(_missing_folders(case))
     yield from missing
-    if case.trouble is not None:
-        yield Finding("settings", "config", f"{case.trouble}", case.trouble.hint or "mend the settings file")
+    if case.config_error is not None:
+        yield Finding(
+            "settings",
+            "config",
+            f"{case.config_error}",
+            case.config_error.hint or "correct the settings file",
+        )
     if missing:
         return
-    yield from _rights(case)
+    yield from _permissions(case)
     yield from _devices(case)
     yield from _filesystem(case)
     yield from _pause(case)
-    yield from _room(case)
+    yield from _free_space(case)
     yield from _clock(case)
     yield from _watch(case)
 
 
-def _missing(case: Case) -> Iterator[Finding]:
+def _missing_folders(case: Case) -> Iterator[Finding]:
     for name in FOLDERS:
-        path = case.within(name)
+        path = case.path(name)
         if os.path.isdir(path):
             continue
         if os.path.lexists(path):
@@ -53,34 +58,36 @@ def _missing(case: Case) -> Iterator[Finding]:
                 "no folder",
                 name,
                 f"{name} is not a folder",
-                "move it away; the next command makes the folder",
+                "move it away; the next command creates the folder",
             )
         else:
-            yield Finding("no folder", name, f"the folder {name}/ is missing", "make it", case.layout.create)
+            yield Finding(
+                "no folder", name, f"the folder {name}/ is missing", "create it", case.layout.create
+            )
 
 
-def _rights(case: Case) -> Iterator[Finding]:
+def _permissions(case: Case) -> Iterator[Finding]:
     if sys.platform == "win32":
         return
     owner = permissions.owner_other_than_root(case.layout)
     if owner:
-        # Nothing is wrong with it; but mended by root it would be no use to its owner.
+        # This is no fault. But if root repaired the spool, its owner could not use it.
         cure = permissions.as_owner(case.layout, owner, "doctor")
-        fact = f"{case.layout.root} is the spool of {owner}, and you are root: its rights are for its owner to look at"
+        fact = f"{case.layout.root} is the spool of {owner}, and you are root: its permissions are checked for its owner only"
         yield Finding("owner", case.layout.root, fact, cure, harmless=True)
         return
     try:
         for path, problem, hint in permissions.unsafe(case.layout):
             inside = path == case.layout.root or path.startswith(case.layout.root + os.sep)
-            mend = _Close(path) if hint.startswith("chmod") and inside else None
+            fix = _RemoveWritePermission(path) if hint.startswith("chmod") and inside else None
             cure = f"{hint} {shlex.quote(path)}"
-            yield Finding("rights", path, f"{path} {problem}, who could run commands as you", cure, mend)
+            yield Finding("rights", path, f"{path} {problem}, who could run commands as you", cure, fix)
     except SpoolError as error:
         yield Finding("rights", case.layout.root, str(error), "")
 
 
-class _Close:
-    """Takes the right to write away from others."""
+class _RemoveWritePermission:
+    """Makes a path writable for its owner only."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -97,7 +104,7 @@ def _devices(case: Case) -> Iterator[Finding]:
         claims = [f"{PROCESSING}/{entry.name}" for entry in entries if entry.is_dir()]
     for name in (*FOLDERS, *claims):
         with suppress(OSError):
-            if os.stat(case.within(name)).st_dev != home:
+            if os.stat(case.path(name)).st_dev != home:
                 fact = f"{name}/ is on another filesystem than the spool, so no file can be renamed into or out of it"
                 yield Finding("device", name, fact, "unmount it, or move the whole spool there")
 
@@ -106,11 +113,13 @@ def _filesystem(case: Case) -> Iterator[Finding]:
     root = case.layout.root
     mount = mount_of(root)
     if mount and mount.is_remote:
-        fact = f"{root} is on {mount.type}: there locks, renames and events may not do what the spool needs"
+        fact = (
+            f"{root} is on {mount.type}, where locks, renames and events may not work as the spool needs them"
+        )
         yield Finding("filesystem", root, fact, "move the spool to a local disk")
     if hasattr(os, "statvfs") and os.statvfs(root).f_flag & os.ST_RDONLY:
-        fact = f"{root} is on a filesystem that is read-only"
-        yield Finding("read-only", root, fact, "see dmesg for why, then mount it for writing")
+        fact = f"{root} is on a read-only filesystem"
+        yield Finding("read-only", root, fact, "see dmesg for the reason, then mount it for writing")
 
 
 def _pause(case: Case) -> Iterator[Finding]:
@@ -120,24 +129,24 @@ def _pause(case: Case) -> Iterator[Finding]:
         yield Finding("paused", "paused", fact, "queuectl resume, or delete the file", harmless=True)
 
 
-def _room(case: Case) -> Iterator[Finding]:
+def _free_space(case: Case) -> Iterator[Finding]:
     lacking = disk_shortage(case.layout.root, case.settings.min_free_space)
     if lacking:
-        yield Finding("room", case.layout.root, f"workers pause: {lacking}", "make room on the disk")
+        yield Finding("room", case.layout.root, f"workers pause: {lacking}", "free some space on the disk")
 
 
 def _clock(case: Case) -> Iterator[Finding]:
     newest, name = 0.0, ""
     for place in (PENDING, DONE, DEAD, PROCESSING, "tmp", "logs", "data/workers"):
-        # The change time is the kernel's own; a producer may write any other.
+        # The kernel sets the change time. A producer can set the modification time to anything.
         with suppress(OSError):
-            changed = os.stat(case.within(place)).st_ctime
+            changed = os.stat(case.path(place)).st_ctime
             if changed > newest:
                 newest, name = changed, place
     behind = newest - case.now()
     if behind > CLOCK_SLACK:
         fact = f"the clock is {behind:.0f} s behind {name}/, which was changed at {times.iso(newest)}"
-        yield Finding("clock", "clock", fact, "set the clock; jobs wait for their moments by it")
+        yield Finding("clock", "clock", fact, "set the clock; scheduled jobs and retries depend on it")
 
 
 def _watch(case: Case) -> Iterator[Finding]:
@@ -145,7 +154,7 @@ def _watch(case: Case) -> Iterator[Finding]:
     watch = FolderWatch(case.layout.pending, bell)
     try:
         if not watch.arm():
-            fact = f"no events can be had for pending/, so workers look every second: {watch.failure}"
+            fact = f"pending/ cannot be watched for events, so workers scan it every second: {watch.failure}"
             cure = "raise fs.inotify.max_user_instances and max_user_watches (sysctl)"
             yield Finding("watch", "pending", fact, cure, harmless=True)
     finally:

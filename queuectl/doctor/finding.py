@@ -1,4 +1,4 @@
-"""What a look at a spool brings to light: one fact, and what would mend it."""
+"""What the doctor finds: one fact and what fixes it; and the spool that it examines."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ if TYPE_CHECKING:
     from queuectl.layout import Layout
 
 STALE = 36 * 3600.0
-"""Seconds after which nobody is still writing what lies about half done; mail systems have used this for decades."""
+"""Seconds after which nobody is writing an unfinished file any more. Mail systems have used this limit for decades."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be.
+    """One thing that is wrong.
 
     Attributes:
-        kind: a word or two that never change, for programs.
-        where: the path within the spool, or outside it, or the id of a job.
-        fact: what is the matter, in one line that names the path or id.
+        kind: one or two words that never change, for programs.
+        where: the path in the spool, or outside it, or a job id.
+        fact: what is wrong, in one line that names the path or id.
         cure: what a repair does about it, or what a person can do.
-        mend: does it; None when no repair is possible. Doing it twice does no harm.
-        harmless: worth knowing, but the spool is sane with it.
+        fix: does it; None if no repair is possible. Calling it twice does no harm.
+        harmless: worth knowing, but not a fault.
     """
 
     kind: str
     where: str
     fact: str
     cure: str
-    mend: Callable[[], object] | None = field(default=None, compare=False, repr=False)
+    fix: Callable[[], object] | None = field(default=None, compare=False, repr=False)
     harmless: bool = False
 
     @property
     def repairable(self) -> bool:
-        """Whether a repair does something about it."""
-        return self.mend is not None
+        """Whether a repair can fix it."""
+        return self.fix is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the finding as it is shown in JSON."""
         return {
             "kind": self.kind,
             "where": self.where,
@@ -63,11 +63,14 @@ class Finding:
 
 
 class Case:
-    """A spool under examination: its paths, its settings, the time, and what moves files when it is repaired.
+    """A spool under examination: its paths and settings, the time, and what moves its files in a repair.
 
     Args:
-        now: the wall clock in epoch seconds.
-        say: takes a line for each job that a repair frees.
+        now: the wall clock, in epoch seconds.
+        say: called with a line for each job that a repair frees.
+
+    Attributes:
+        config_error: why the settings cannot be read, or None; then `settings` has the defaults.
     """
 
     def __init__(self, layout: Layout, now: Callable[[], float], say: Callable[[str], None]) -> None:
@@ -75,23 +78,23 @@ class Case:
         self.now = now
         self.say = say
         self.settings = Settings()
-        self.trouble: ConfigError | None = None
+        self.config_error: ConfigError | None = None
         try:
             self.settings, _ = settings.load(layout)
         except ConfigError as error:
-            self.trouble = error
+            self.config_error = error
         self.index = Index(layout.index, layout.root, boot_id())
         self.mover = Mover(layout, self.index, now)
         self.intake = Intake(layout, self.index, self.mover, lambda: self.settings)
 
-    def within(self, *parts: str) -> str:
-        """A path in the spool."""
+    def path(self, *parts: str) -> str:
+        """Return a path in the spool."""
         return os.path.join(self.layout.root, *parts)
 
-    def lives(self, worker: str) -> bool:
-        """Whether the worker of this name holds its lock, or that of its folder should somebody have deleted data/."""
+    def is_alive(self, worker: str) -> bool:
+        """Return whether a worker holds its lock, or that of its folder, in case somebody has deleted data/."""
         with suppress(OSError):
             return is_locked(self.layout.worker_file(worker, "lock")) or is_folder_locked(
                 self.layout.claims(worker)
             )
-        return True  # not to be seen: then it is not ours to judge
+        return True  # unknown, so nothing of this worker may be touched

@@ -1,8 +1,8 @@
-"""Every file of a spool, seen once: ids that lie in two places, what is no job, what belongs to no job.
+"""Examines every file of a spool: ids in two places, files that are not valid jobs, files that belong to no job.
 
-The rule for one id in two places: a copy that knows of all runs of the other and of more is the later one. Else the
-later state wins, done/ and dead/ over processing/ over pending/. Else, within one state, the file that bears the id as
-its name, then the one with fewer runs. What does not win is put aside with a note, never deleted.
+Of two files with one id, the one whose history contains that of the other and more is valid. Else the later state wins:
+done/ and dead/ before processing/ before pending/. Else, within one state, the file that is named after the id, then the
+one with fewer runs. The others are moved to data/aside/ with a note, never deleted.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class _Copy:
         return f"{self.place}/{self.name}"
 
 
-class Census:
-    """The files of one spool, read one after the other.
+class JobFiles:
+    """Examines the files of one spool.
 
     Attributes:
-        disputed: the files that share an id, as paths within the spool; what the index makes of them follows from that.
+        disputed: the files that share an id, as paths in the spool. The index is not compared with them.
     """
 
     def __init__(self, case: Case) -> None:
@@ -64,37 +64,37 @@ class Census:
         self._known: set[str] = set()
         self.disputed: set[str] = set()
 
-    def take(self) -> Iterator[Finding]:
-        """Look at everything; yields what is wrong with the job files and what lies beside them."""
+    def examine(self) -> Iterator[Finding]:
+        """Examine all files; yields what is wrong with the job files and with those beside them."""
         for place in (PENDING, DONE, DEAD):
-            yield from self._folder(place)
+            yield from self._state_folder(place)
         yield from self._processing()
-        yield from self._twins()
+        yield from self._duplicates()
         yield from self._logs()
-        yield from self._scratches()
+        yield from self._leftovers()
 
     # -- the state folders -----------------------------------------------------------------------------------------
 
-    def _folder(self, place: str) -> Iterator[Finding]:
-        names = _names(self._case.within(place))
+    def _state_folder(self, place: str) -> Iterator[Finding]:
+        names = _names(self._case.path(place))
         there = set(names)
         for name in names:
             if is_job_name(name):
-                yield from self._file(place, name, explained=place == DEAD and self._is_explained(name))
+                yield from self._file(place, name, has_reason=place == DEAD and self._has_reason(name))
             elif place == DEAD and name.endswith(".reason") and is_job_name(name.removesuffix(".reason")):
                 if name.removesuffix(".reason") not in there:
-                    yield self._to_put_aside("orphan reason", DEAD, name, "explains a file that is gone")
+                    yield self._to_quarantine("orphan reason", DEAD, name, "explains a file that is gone")
             elif not files.is_temporary_name(name):
-                yield from self._foreign(place, name)
+                yield from self._other_file(place, name)
 
-    def _is_explained(self, name: str) -> bool:
-        path = self._case.within(DEAD, name)
+    def _has_reason(self, name: str) -> bool:
+        path = self._case.path(DEAD, name)
         status = _status(path)
         return status is not None and reason_beside(path, status) is not None
 
-    def _file(self, place: str, name: str, *, explained: bool) -> Iterator[Finding]:
+    def _file(self, place: str, name: str, *, has_reason: bool) -> Iterator[Finding]:
         self._known.add(name[: -len(".json")])
-        path = self._case.within(place, name)
+        path = self._case.path(place, name)
         try:
             job = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0])
         except FileNotFoundError:
@@ -106,38 +106,38 @@ class Census:
         except (InvalidJob, safe_open.NotReadable) as error:
             if place == DONE:
                 yield Finding(
-                    "invalid", f"{place}/{name}", f"{place}/{name} is no job, so nothing lists it: {error}",
-                    "put it into dead/ with the reason", _Bury(self._case, path, f"{error} (found in done/)"),
+                    "invalid", f"{place}/{name}", f"{place}/{name} is not a valid job, so nothing lists it: {error}",
+                    "move it to dead/ with the reason", _MoveToDead(self._case, path, f"{error} (found in done/)"),
                 )  # fmt: skip
-            elif place == DEAD and not explained:
+            elif place == DEAD and not has_reason:
                 yield Finding(
-                    "no reason", f"{place}/{name}", f"{place}/{name} is no job, and no reason lies beside it: {error}",
-                    "write the reason beside it", _Explain(path, str(error)),
+                    "no reason", f"{place}/{name}", f"{place}/{name} is not a valid job, and no reason is beside it: {error}",
+                    "write the reason beside it", _WriteReason(path, str(error)),
                 )  # fmt: skip
             return
-        # A file in dead/ with a reason is listed as what it is, and not as the job whose id it asks for.
-        job_id = None if explained else job.id or self._id_by_index(place, name)
+        # A file in dead/ with a reason is a rejected file, not the job whose id it holds.
+        job_id = None if has_reason else job.id or self._id_by_index(place, name)
         if job_id is not None:
             self._known.add(job_id)
             self._at.setdefault(job_id, []).append((place, name))
 
     def _id_by_index(self, place: str, name: str) -> str | None:
-        """What the index calls a file that does not say its id."""
+        """Return the id that the index has for a file that does not hold one."""
         index = self._case.index
         row = index.at(place, [name]).get(name) if index.usable else None
         return row.id if row else None
 
-    def _foreign(self, place: str, name: str) -> Iterator[Finding]:
+    def _other_file(self, place: str, name: str) -> Iterator[Finding]:
         with suppress(OSError):
-            status = os.lstat(self._case.within(place, name))
-            # A day and a half for what may be a temporary file of anybody's, none for a job under a wrong name.
-            age = self._case.now() - _touched(status)
+            status = os.lstat(self._case.path(place, name))
+            # A temporary file is reported when it is stale, a file in pending/ with a wrong name at once.
+            age = self._case.now() - _last_change(status)
             if name in _PLACEHOLDERS or (age < STALE and not (place == PENDING and is_misnamed(name))):
                 return
             kind = "a file" if stat.S_ISREG(status.st_mode) else safe_open.file_type(status.st_mode)
             yield Finding(
                 "foreign", f"{place}/{name}", f"{place}/{files.printable_name(name)} is {kind} whose name cannot be a job's; it is left alone",
-                "move it out, or give it a name that ends in .json", harmless=True,
+                "move it away, or give it a name that ends in .json", harmless=True,
             )  # fmt: skip
 
     # -- processing/ -----------------------------------------------------------------------------------------------
@@ -153,19 +153,19 @@ class Census:
                         )
                         self._known.add(name[: -len(".json")])
                     elif not files.is_temporary_name(name):
-                        yield from self._foreign(f"{PROCESSING}/{worker}", name)
+                        yield from self._other_file(f"{PROCESSING}/{worker}", name)
             elif is_job_name(worker):
                 yield Finding(
                     "stray", f"{PROCESSING}/{worker}",
-                    f"{PROCESSING}/{worker} lies in no worker's folder, so nobody will ever run it",
-                    "put it into pending/", _Back(self._case, path),
+                    f"{PROCESSING}/{worker} is in no worker's folder, so nobody will ever run it",
+                    "move it to pending/", _MoveToPending(self._case, path),
                 )  # fmt: skip
             else:
-                yield from self._foreign(PROCESSING, worker)
+                yield from self._other_file(PROCESSING, worker)
 
     # -- one id, one place -----------------------------------------------------------------------------------------
 
-    def _twins(self) -> Iterator[Finding]:
+    def _duplicates(self) -> Iterator[Finding]:
         for job_id, places in self._at.items():
             if len(places) > 1:
                 copies = [copy for place, name in places if (copy := self._read(place, name))]
@@ -173,7 +173,7 @@ class Census:
                     yield from self._judge(job_id, copies)
 
     def _read(self, place: str, name: str) -> _Copy | None:
-        path = self._case.within(place, name)
+        path = self._case.path(place, name)
         try:
             data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
             return _Copy(place, name, path, status.st_ino, jobs.parse(data))
@@ -183,17 +183,17 @@ class Census:
     def _judge(self, job_id: str, copies: list[_Copy]) -> Iterator[Finding]:
         winner = copies[0]
         for copy in copies[1:]:
-            winner = _later(winner, copy, job_id)
+            winner = _valid_one(winner, copy, job_id)
         for copy in copies:
             self.disputed.add(copy.shown)
             if copy is winner:
                 continue
             worker = copy.place.partition("/")[2]
-            running = copy.place.startswith(PROCESSING) and self._case.lives(worker)
+            running = copy.place.startswith(PROCESSING) and self._case.is_alive(worker)
             yield Finding(
-                "twin", copy.shown, f"job {job_id} lies in {winner.shown} and in {copy.shown}: the first holds",
-                f"wait until {worker} is done with it" if running else f"put {copy.shown} aside",
-                None if running else _Yield(self._case, job_id, winner, copy),
+                "twin", copy.shown, f"job {job_id} is in {winner.shown} and in {copy.shown}: the first is valid",
+                f"wait until {worker} has ended it" if running else f"move {copy.shown} to data/aside/",
+                None if running else _QuarantineCopy(self._case, job_id, winner, copy),
             )  # fmt: skip
 
     # -- beside the jobs -------------------------------------------------------------------------------------------
@@ -203,31 +203,33 @@ class Census:
         for name in _names(self._case.layout.logs):
             found = _LOG.fullmatch(name)
             if found is None:
-                yield from self._foreign("logs", name)
+                yield from self._other_file("logs", name)
             elif found[1] not in self._known:
                 orphans.setdefault(found[1], []).append(name)
         for job_id, names in orphans.items():
-            what = f"logs/{names[0]}" if len(names) == 1 else f"logs/{names[0]} and {len(names) - 1} more"
-            mend = _Aside(self._case, [self._case.within("logs", name) for name in names], f"no job {job_id}")
+            logs = f"logs/{names[0]}" if len(names) == 1 else f"logs/{names[0]} and {len(names) - 1} more"
+            fix = _Quarantine(
+                self._case, [self._case.path("logs", name) for name in names], f"no job {job_id}"
+            )
             yield Finding(
-                "orphan log", job_id, f"{what} of job {job_id}, which is gone",
-                "put what it wrote aside", mend,
+                "orphan log", job_id, f"{logs} of job {job_id}, which is gone",
+                "move its logs to data/aside/", fix,
             )  # fmt: skip
 
-    def _scratches(self) -> Iterator[Finding]:
+    def _leftovers(self) -> Iterator[Finding]:
         claims = [f"{PROCESSING}/{worker}" for worker in _names(self._case.layout.processing)]
         for place in ("tmp", PENDING, DONE, DEAD, "data", "data/workers", *claims):
-            for name in _names(self._case.within(place)):
+            for name in _names(self._case.path(place)):
                 if (place == "tmp" or files.is_temporary_name(name)) and name not in _PLACEHOLDERS:
                     with suppress(OSError):
-                        age = self._case.now() - _touched(os.lstat(self._case.within(place, name)))
+                        age = self._case.now() - _last_change(os.lstat(self._case.path(place, name)))
                         if age > STALE:
-                            why = f"was left half done {age / 3600:.0f} h ago and never queued"
-                            yield self._to_put_aside("leftover", place, name, why)
+                            why = f"was left unfinished {age / 3600:.0f} h ago and never queued"
+                            yield self._to_quarantine("leftover", place, name, why)
 
-    def _to_put_aside(self, kind: str, place: str, name: str, why: str) -> Finding:
-        mend = _Aside(self._case, [self._case.within(place, name)], why)
-        return Finding(kind, f"{place}/{name}", f"{place}/{name} {why}", "put it aside", mend)
+    def _to_quarantine(self, kind: str, place: str, name: str, why: str) -> Finding:
+        fix = _Quarantine(self._case, [self._case.path(place, name)], why)
+        return Finding(kind, f"{place}/{name}", f"{place}/{name} {why}", "move it to data/aside/", fix)
 
 
 def _names(folder: str) -> list[str]:
@@ -237,32 +239,32 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def _touched(status: os.stat_result) -> float:
-    """The last sign of anybody's hand, by either clock."""
+def _last_change(status: os.stat_result) -> float:
+    """Return the later one of the two times of change, in epoch seconds."""
     return max(status.st_mtime, status.st_ctime)
 
 
-def _later(one: _Copy, other: _Copy, job_id: str) -> _Copy:
-    """The copy that holds, of two with one id."""
+def _valid_one(one: _Copy, other: _Copy, job_id: str) -> _Copy:
+    """Return the valid one of two copies with one id."""
     if one.job.continues(other.job):
         return one
     if other.job.continues(one.job):
         return other
 
-    def standing(copy: _Copy) -> tuple[int, bool, int, float]:
+    def rank_of(copy: _Copy) -> tuple[int, bool, int, float]:
         rank = _RANK[copy.place.partition("/")[0]]
         runs, moment = copy.job.runs, copy.job.updated_at or 0.0
-        # Two ends of one job: the one that was reached last. Two copies in one state: the one that ran less.
+        # In done/ and dead/: the outcome that was reached last. Twice in one folder: the copy with fewer runs.
         return rank, copy.name == f"{job_id}.json", runs if one.place != other.place else -runs, moment
 
-    return max((one, other), key=standing)
+    return max((one, other), key=rank_of)
 
 
-# -- what mends --------------------------------------------------------------------------------------------------------
+# -- fixes -------------------------------------------------------------------------------------------------------------
 
 
-class _Aside:
-    """Puts files aside."""
+class _Quarantine:
+    """Moves files to data/aside/, unless they have been replaced meanwhile."""
 
     def __init__(self, case: Case, paths: list[str], why: str) -> None:
         self._case, self._why = case, why
@@ -273,8 +275,8 @@ class _Aside:
             quarantine.put(self._case.layout, path, self._why, inode=inode, now=self._case.now())
 
 
-class _Yield:
-    """Puts the copy that does not hold aside, if the one that does is still there."""
+class _QuarantineCopy:
+    """Moves a copy that is not valid to data/aside/, if the valid one is still there."""
 
     def __init__(self, case: Case, job_id: str, winner: _Copy, loser: _Copy) -> None:
         self._case, self._job_id, self._winner, self._loser = case, job_id, winner, loser
@@ -289,8 +291,8 @@ class _Yield:
         )
 
 
-class _Bury:
-    """Puts what is no job into dead/, with the reason."""
+class _MoveToDead:
+    """Moves a file that is not a valid job to dead/, with the reason beside it."""
 
     def __init__(self, case: Case, path: str, reason: str) -> None:
         self._case, self._path, self._reason = case, path, reason
@@ -299,8 +301,8 @@ class _Bury:
         self._case.mover.bury_file(self._path, ids.new_id(self._case.now()), self._reason)
 
 
-class _Explain:
-    """Writes the reason that is missing beside a file in dead/."""
+class _WriteReason:
+    """Writes the missing reason beside a file in dead/."""
 
     def __init__(self, path: str, reason: str) -> None:
         self._path, self._reason = path, reason
@@ -310,8 +312,8 @@ class _Explain:
             files.replace(self._path + ".reason", f"{self._reason}\n".encode(errors="backslashreplace"))
 
 
-class _Back:
-    """Puts a job that lies nowhere into pending/; what it is worth there is for the next scan to say."""
+class _MoveToPending:
+    """Moves a file from outside of all state folders to pending/, where the next scan checks it."""
 
     def __init__(self, case: Case, path: str) -> None:
         self._case, self._path = case, path

@@ -1,0 +1,179 @@
+"""Compares the index with the folders: is its file intact, and does every row match its job file?"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import orjson
+
+from queuectl.doctor.finding import Finding
+from queuectl.errors import InvalidJob
+from queuectl.index.index import Index
+from queuectl.index.row import RENEWED, ready_key
+from queuectl.intake.reconcile import Intake, mirror_claims
+from queuectl.job import record as jobs
+from queuectl.job.fields import STATES, WAITING
+from queuectl.layout import DEAD, DONE, PENDING
+from queuectl.storage.mover import Mover
+from queuectl.system import safe_open
+from queuectl.system.host import boot_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from queuectl.doctor.finding import Case
+    from queuectl.index.row import Row
+
+_COMPARED = (
+    *("state", "priority", "attempts", "max_retries"),
+    *("run_at", "next_retry_at", "command", "exit_code"),
+)
+_CHANGED_BY_RENEWAL = frozenset({"state", "attempts", "next_retry_at", "exit_code"})
+_PAGE = 500
+
+
+def open_index(case: Case) -> Iterator[Finding]:
+    """Open the case's index if it can be trusted; yields a finding if its file is damaged.
+
+    A missing index and one from before the last boot are no faults: the next command rebuilds them.
+    """
+    path = case.layout.index
+    if not os.path.exists(path):
+        return
+    try:
+        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=5)) as db:
+            [answer] = db.execute("PRAGMA quick_check(1)").fetchone()
+        if answer != "ok":
+            raise sqlite3.DatabaseError(" ".join(answer.split()))
+    except sqlite3.OperationalError:
+        return  # locked, or on a disk from which it cannot be read; other findings report that
+    except sqlite3.DatabaseError as error:
+        yield Finding(
+            "index", "data/queuectl.db", f"the index data/queuectl.db is damaged: {error}",
+            "rebuild it", case.intake.rebuild,
+        )  # fmt: skip
+        return
+    with suppress(sqlite3.Error):
+        if not case.index.open():
+            case.index.close()
+
+
+def compare(case: Case) -> Iterator[Finding]:
+    """Compare the case's index with one that is built from the folders now."""
+    if not case.index.usable:
+        return
+    fresh = fresh_index(case)
+    try:
+        for place in (PENDING, DONE, DEAD):
+            yield from _compare_folder(case, fresh, place, case.index.agrees(place, time.time_ns()))
+        counted = dict.fromkeys(STATES, 0) | dict(
+            case.index.db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall()
+        )
+        if counted != case.index.counts():
+            fact = "the index data/queuectl.db counts jobs that it does not list"
+            yield _drift(case, "data/queuectl.db", fact)
+    except sqlite3.OperationalError:
+        return  # locked: it cannot be read now
+    except sqlite3.DatabaseError as error:
+        yield _drift(case, "data/queuectl.db", f"the index data/queuectl.db is damaged: {error}")
+    finally:
+        fresh.close()
+
+
+class _NoMoves(Mover):
+    """A mover that moves nothing, for an index that is only compared with the one in use."""
+
+    def bury_file(self, path: str, job_id: str, reason: str, **_: object) -> Row | None:  # noqa: ARG002 (the mover's signature)
+        """Leave the file where it is."""
+        return None
+
+    def bury(self, row: Row, reason: str, **_: object) -> None:
+        """Leave the job where it is."""
+
+
+def fresh_index(case: Case) -> Index:
+    """Build an index of the folders in memory, without moving a file."""
+    layout = case.layout
+    index = Index(":memory:", layout.root, boot_id())
+    index.open()
+    intake = Intake(layout, index, _NoMoves(layout, index, case.now), lambda: case.settings)
+    mirror_claims(layout, index, case.now())
+    for place in (DONE, DEAD, PENDING):
+        for _ in intake.scan(place):
+            continue
+    return index
+
+
+def _compare_folder(case: Case, fresh: Index, place: str, trusted: bool) -> Iterator[Finding]:
+    """Compare the rows of one folder.
+
+    Args:
+        trusted: the index claims to agree with the folder. Otherwise it may lack files, or list missing ones.
+    """
+    indexed = _rows_at(case.index, place)
+    actual = _rows_at(fresh, place)
+    for name in sorted(indexed.keys() | actual.keys()):
+        row, real = indexed.get(name), actual.get(name)
+        where = f"{place}/{name}"
+        if (row is None or real is None) and not trusted:
+            continue
+        if row is None:
+            yield _drift(case, where, f"{where} is missing from the index")
+        elif real is None:
+            if not os.path.lexists(case.path(place, name)):
+                yield _drift(case, where, f"the index has job {row.id} in {where}, where no file is")
+        elif real.command and (wrong := _wrong_fields(case, place, row, real)):
+            yield _drift(case, where, f"the index has another {' and '.join(wrong)} than {where}")
+
+
+def _wrong_fields(case: Case, place: str, row: Row, real: Row) -> list[str]:
+    """Return the fields in which a row differs from its file; none if the file has changed since the row was made."""
+    if (row.inode, row.mtime, row.size) != (real.inode, real.mtime, real.size):
+        return []
+    settings = orjson.loads(row.settings or "{}")
+    # A job that was given up and put back by hand has begun anew. Only the index knows that.
+    skipped = _CHANGED_BY_RENEWAL if RENEWED in settings else frozenset()
+    # The settings of the time when the job was accepted hold. They may differ from those of today.
+    expected = {name: settings.get(name, getattr(real, name)) for name in _COMPARED if name not in skipped}
+    wrong = [name for name, value in expected.items() if getattr(row, name) != value]
+    if row.state in WAITING and not _has_right_order(row):
+        wrong.append("order")
+    if row.id != real.id and _id_in_file(case, place, row.name) not in (None, row.id):
+        wrong.append("id")
+    return wrong
+
+
+def _has_right_order(row: Row) -> bool:
+    """Return whether a waiting job's place in the order follows from its priority and times."""
+    due = row.run_at if row.next_retry_at is None else row.next_retry_at
+    if row.due is not None:
+        return row.ready_key is None and row.due == due
+    place = row.ready_key if row.behind is None else row.behind
+    return row.held or place == ready_key(max(row.arrived, due or 0), row.priority or 5)
+
+
+def _id_in_file(case: Case, place: str, name: str) -> str | None:
+    """Return the id that a file holds; None if a reason beside it says that the file is not that job."""
+    path = case.path(place, name)
+    if os.path.lexists(path + ".reason"):
+        return None
+    with suppress(OSError, safe_open.NotReadable, InvalidJob):
+        return jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).id
+    return None
+
+
+def _rows_at(index: Index, place: str) -> dict[str, Row]:
+    names = [name for _, name in index.all_at(place, "", 1 << 30)]
+    found: dict[str, Row] = {}
+    for start in range(0, len(names), _PAGE):
+        found |= index.at(place, names[start : start + _PAGE])
+    return found
+
+
+def _drift(case: Case, where: str, fact: str) -> Finding:
+    return Finding("drift", where, fact, "rebuild the index", case.intake.rebuild)
