@@ -47,7 +47,10 @@ ONLY_IN = {
     "rich": {"cli"},
     "yaml": {"config/file", "cli"},
     "prometheus_client": {"api/metrics"},
-    "sqlite3": {"index", "storage", "intake", "worker", "api", "doctor", "cli/options"},
+    "sqlite3": {
+        *("index", "storage", "intake/reconcile", "worker", "api"),
+        *("doctor/doctor", "doctor/index_check", "cli/options"),
+    },
 }
 MOVERS = {"system/files", "storage/mover", "storage/enqueue", "storage/file_pool"}
 MOVING = {"rename", "renames", "replace", "link"}

@@ -39,12 +39,8 @@ def _row(found: Sequence[Any]) -> Row:
     shape = tuple(map(type, found))
     if shape not in _shapes:
         for name, kind in zip(COLUMNS, shape, strict=True):
-            wanted = (
-                (str if name in _TEXTS else int,)
-                if name in _NEVER_EMPTY
-                else (str if name in _TEXTS else int, type(None))
-            )
-            if kind not in wanted:
+            wanted = str if name in _TEXTS else int
+            if kind is not wanted and (kind is not type(None) or name in _NEVER_EMPTY):
                 raise sqlite3.DatabaseError(f"malformed: {name} is {kind.__name__}")
         _shapes.add(shape)
     return Row(*found)
