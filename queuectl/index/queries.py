@@ -88,8 +88,8 @@ class Queries(Freshness):
             row.name: row for row in self._rows(f"WHERE place = ? AND name IN ({marks})", (place, *names))
         }
 
-    def marks_of(self, place: str, names: list[str]) -> dict[str, Fingerprint]:
-        """Return the known marks of these files of a folder, by name."""
+    def fingerprints_of(self, place: str, names: list[str]) -> dict[str, Fingerprint]:
+        """Return the known fingerprints of these files of a folder, by name."""
         some = ", ".join("?" * len(names))
         query = f"SELECT name, inode, mtime, size FROM jobs WHERE place = ? AND name IN ({some})"
         return {name: (*mark,) for name, *mark in self.db.execute(query, (place, *names))}
@@ -101,8 +101,8 @@ class Queries(Freshness):
             (_text(job_id), _text(name)) for job_id, name in self.db.execute(query, (place, after, limit))
         ]
 
-    def marks_at(self, place: str, after: str, limit: int) -> dict[str, Fingerprint]:
-        """Return the marks of a folder's files, by name, in the order of names: the first ones after a name."""
+    def fingerprints_at(self, place: str, after: str, limit: int) -> dict[str, Fingerprint]:
+        """Return the fingerprints of a folder's files, by name, in the order of names: the first ones after a name."""
         query = "SELECT name, inode, mtime, size FROM jobs WHERE place = ? AND name > ? ORDER BY name LIMIT ?"
         return {_text(name): (*mark,) for name, *mark in self.db.execute(query, (place, after, limit))}
 

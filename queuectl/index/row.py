@@ -241,7 +241,7 @@ def values_like(
     return values
 
 
-def set_file(values: list[Any], arrived: int, mark: Fingerprint) -> None:
+def set_file(values: list[Any], arrived: int, fingerprint: Fingerprint) -> None:
     """Put into a row's values since when its file waits, in microseconds, and the file's inode, mtime (ns) and size."""
     values[_ARRIVED], values[_READY] = arrived, ready_key(arrived, values[_PRIORITY])
-    values[_INODE], values[_MTIME], values[_SIZE] = mark
+    values[_INODE], values[_MTIME], values[_SIZE] = fingerprint

@@ -241,7 +241,7 @@ class Intake:
             names: with the inode of each; -1 if the file has changed in any case.
             empty: the index knows none of them.
         """
-        known = {} if empty else self.index.marks_of(place, list(names))
+        known = {} if empty else self.index.fingerprints_of(place, list(names))
         changed = [name for name, inode in names.items() if name in known and known[name][0] != inode]
         new = [name for name in names if name not in known]
         if new or changed:
@@ -265,7 +265,7 @@ class Intake:
             rows = [values for *_, values in loaded if values]
             unclear: list[str] = []
             if self.index.insert_new(rows) < len(new):
-                there = self.index.marks_of(place, new)
+                there = self.index.fingerprints_of(place, new)
                 unclear = [name for *_, name, values in loaded if values is None or name not in there]
             present += len(new) - len(unclear)
             for name in changed + unclear:
@@ -276,7 +276,7 @@ class Intake:
                     continue
                 looked_at.append(name)
                 unfinished += verdict is INCOMPLETE
-            present += len(self.index.marks_of(place, looked_at))
+            present += len(self.index.fingerprints_of(place, looked_at))
         for name, reason, status in rejected:
             self._admission.move_to_dead(f"{folder}{os.sep}{name}", reason, status)
         self.taken += present - known_before + len(rejected)
@@ -289,24 +289,27 @@ class Intake:
 
     def take_named(self, names: list[str]) -> None:
         """Take in those of these files in pending/ that are new or have changed."""
-        known = self.index.marks_of(PENDING, names)
+        known = self.index.fingerprints_of(PENDING, names)
         self.compared += len(names)
         self._read_again(
-            [name for name in names if name not in known or self._mark(name) != known[name]], new=not known
+            [name for name in names if name not in known or self._fingerprint(name) != known[name]],
+            new=not known,
         )
 
     def edits(self) -> Iterator[None]:
         """Look for files in pending/ that were edited in place, a chunk at each step. The folder's time does not show them."""
         after = ""
-        while page := self.index.marks_at(PENDING, after, CHUNK):
-            self._read_again([name for name, mark in page.items() if self._mark(name) != mark])
+        while page := self.index.fingerprints_at(PENDING, after, CHUNK):
+            self._read_again(
+                [name for name, fingerprint in page.items() if self._fingerprint(name) != fingerprint]
+            )
             after = next(reversed(page))
             yield
 
     def freshen(self, rows: list[Row]) -> bool:
         """Look for files of these jobs in pending/ that were edited in place; returns whether any was."""
-        marks = {row.name: (row.inode, row.mtime, row.size) for row in rows if row.place == PENDING}
-        stale = [name for name, mark in marks.items() if self._mark(name) != mark]
+        known = {row.name: (row.inode, row.mtime, row.size) for row in rows if row.place == PENDING}
+        stale = [name for name, fingerprint in known.items() if self._fingerprint(name) != fingerprint]
         for start in range(0, len(stale), CHUNK):
             self._read_again(stale[start : start + CHUNK])
         return bool(stale)
@@ -320,7 +323,7 @@ class Intake:
         if names:
             self._take_in(self._compare(PENDING, dict.fromkeys(names, -1), empty=new))
 
-    def _mark(self, name: str) -> files.Fingerprint | None:
+    def _fingerprint(self, name: str) -> files.Fingerprint | None:
         try:
             return files.fingerprint(os.lstat(f"{self.layout.pending}{os.sep}{name}"))
         except OSError:
