@@ -1,4 +1,4 @@
-"""Whatever is wrong with a spool is found, explained in one line, mended where it can be, and nothing is lost by that."""
+"""What is wrong with a spool is found, explained in one line and repaired if possible, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def put(spool: Path, place: str, name: str, /, **fields: object) -> Path:
 
 
 def contents(spool: Path) -> set[bytes]:
-    """What is written in any file of the spool that is not machinery."""
+    """The contents of all files of the spool except those in data/; data/aside/ is included."""
     found = set()
     for path in spool.rglob("*"):
         inside = path.relative_to(spool).parts
@@ -55,7 +55,7 @@ def kinds(spool: Path) -> set[str]:
 
 @pytest.fixture
 def spool(spool_dir: Path) -> Path:
-    """A spool with a job in each folder, that is in order."""
+    """A spool in order, with a job in each folder."""
     door = Spool(spool_dir)
     door.enqueue("echo fine", id="good")
     door.enqueue("exit 3", id="bad", max_retries=1)
@@ -69,7 +69,7 @@ def spool(spool_dir: Path) -> Path:
 
 
 def aged(path: Path) -> Path:
-    """A file nobody has touched for 40 hours; the kernel's own time of change cannot be set, so the clock is."""
+    """A file with a modification time 40 hours ago. The change time cannot be set."""
     os.utime(path, (OLD, OLD))
     return path
 
@@ -178,8 +178,8 @@ FAULTS: dict[str, tuple[str, Make]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_fault_is_found_explained_and_mended(spool: Path, fault: str) -> None:
-    """Each fault is told in one line that names it; one repair mends it, a second finds nothing; no bytes are lost."""
+def test_fault_is_found_explained_and_repaired(spool: Path, fault: str) -> None:
+    """Each fault is reported in one line; one repair fixes it, a second one finds nothing; no bytes are lost."""
     kind, make = FAULTS[fault]
     make(spool)
     before = contents(spool)
@@ -220,7 +220,7 @@ def test_fault_is_found_explained_and_mended(spool: Path, fault: str) -> None:
     ],
 )
 def test_repair_follows_the_rule(spool: Path, fault: str, job_id: str, states: list[str]) -> None:
-    """After a repair each id lies where the rule for copies says, and nowhere else."""
+    """After a repair each id is where the rule for copies says, and nowhere else."""
     FAULTS[fault][1](spool)
 
     doctor.repair(Layout(spool))
@@ -230,8 +230,8 @@ def test_repair_follows_the_rule(spool: Path, fault: str, job_id: str, states: l
     assert Spool(spool).get(job_id).state == folders[states[0]]
 
 
-def test_what_is_put_aside_has_a_note(spool: Path) -> None:
-    """Beside each file put aside stands where it lay and why; its bytes are the same, also of two with one name."""
+def test_a_file_in_aside_has_a_note(spool: Path) -> None:
+    """Each file in data/aside/ is unchanged and has a note that says where it was and why, also two with one name."""
     put(spool, "done", "copy.json", id="good", n=1)
     doctor.repair(Layout(spool))
     put(spool, "done", "copy.json", id="good", n=2)
@@ -245,8 +245,8 @@ def test_what_is_put_aside_has_a_note(spool: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_a_copy_that_knows_of_more_runs_is_the_later_one(spool: Path) -> None:
-    """A retry written by a settle that was cut short holds over the claimed file, and over an older outcome."""
+def test_a_copy_with_a_longer_history_is_valid(spool: Path) -> None:
+    """The file of an interrupted settle is valid, not the claimed file, nor an older outcome."""
     first, second = {**RUN, "run": 1}, {**RUN, "run": 2}
     put(spool, "dead", "retry.json", id="retry", command="x", created_at=1e9, history=[first])
     put(spool, "done", "retry.json", id="retry", command="x", created_at=1e9, history=[first, second])
@@ -257,7 +257,7 @@ def test_a_copy_that_knows_of_more_runs_is_the_later_one(spool: Path) -> None:
 
 
 def test_leftovers_go_after_36_hours_and_never_sooner(spool: Path) -> None:
-    """A file in tmp/ may be a producer's at work; a day and a half later it is not, and is kept all the same."""
+    """A producer may be writing a file in tmp/. After a day and a half nobody is, and the file is kept in data/aside/."""
     drop_bytes(spool, "half.json", b'{"comm', "tmp")
     scratch = drop_bytes(spool, ".abcdefghijklmnop.tmp", b"{}", "dead")
     layout = Layout(spool)
@@ -273,8 +273,8 @@ def test_leftovers_go_after_36_hours_and_never_sooner(spool: Path) -> None:
     assert (spool / "data" / "aside" / "half.json").read_bytes() == b'{"comm'
 
 
-def test_foreign_files_are_told_and_left_alone(spool: Path) -> None:
-    """A file whose name cannot be a job's is shown, is no fault, and stays, even after a repair."""
+def test_other_files_are_reported_and_left_alone(spool: Path) -> None:
+    """A file whose name cannot be a job's is reported, is no fault, and stays, even after a repair."""
     (spool / "done" / "README").write_text("mine")
     (spool / "pending" / ".job.json.swp").write_text("vi")
     (spool / "processing" / "notes.txt").write_text("mine too")
@@ -292,7 +292,7 @@ def test_foreign_files_are_told_and_left_alone(spool: Path) -> None:
 
 
 def test_living_workers_are_left_alone(spool: Path) -> None:
-    """What a living worker has in hand, and the files it keeps, are no findings; a copy beside is told, not touched."""
+    """The claims and kept files of a running worker are no findings; a second copy of a job is reported, not touched."""
     lock = locks.Lock.acquire(str(spool / "data" / "workers" / "worker-7.lock"))
     assert lock is not None
     try:
@@ -308,8 +308,8 @@ def test_living_workers_are_left_alone(spool: Path) -> None:
         lock.release()
 
 
-def test_work_under_way_is_no_fault(spool: Path, workers: Cli) -> None:
-    """Looked at again and again while workers run and producers drop, a sound spool is called sound."""
+def test_work_in_progress_is_no_fault(spool: Path, workers: Cli) -> None:
+    """Examined again and again while workers run and producers drop files, the spool shows no fault."""
     workers(2)
     ids = list(Spool(spool).enqueue_many({"command": "echo work"} for _ in range(300)))
     looks = 0
@@ -320,7 +320,7 @@ def test_work_under_way_is_no_fault(spool: Path, workers: Cli) -> None:
 
 
 def test_clock_that_went_back_is_noticed(spool: Path) -> None:
-    """A clock an hour behind the newest change is told, as jobs wait for moments by it."""
+    """A clock an hour behind the newest change is reported, because scheduled jobs depend on it."""
     found = doctor.examine(Layout(spool), now=lambda: time.time() - 3600)
 
     assert "clock" in {one.kind for one in found}
@@ -328,7 +328,7 @@ def test_clock_that_went_back_is_noticed(spool: Path) -> None:
 
 
 def test_folder_on_another_device_is_noticed(spool: Path) -> None:
-    """A state folder that is a mount of its own cannot be renamed into."""
+    """No file can be renamed into a state folder that is a mount of its own."""
     done = str(spool / "done")
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "mode=700", "tmpfs", done], capture_output=True, check=False
@@ -343,7 +343,7 @@ def test_folder_on_another_device_is_noticed(spool: Path) -> None:
 
 
 def test_read_only_disk_is_noticed(spool: Path) -> None:
-    """A disk that has gone read-only is named as the reason, and looking at it works."""
+    """A read-only disk is reported, and the spool on it can be examined."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount")
     with read_only(spool):
@@ -357,14 +357,14 @@ def test_read_only_disk_is_noticed(spool: Path) -> None:
 def test_remote_filesystem_is_noticed(
     spool: Path, monkeypatch: pytest.MonkeyPatch, kind: str, told: bool
 ) -> None:
-    """Where locks and renames depend on another machine, the doctor says so."""
+    """The doctor reports a filesystem on which locks and renames depend on another machine."""
     monkeypatch.setattr(environment, "mount_of", lambda _: host.Mount(kind, "/mnt"))
 
     assert ("filesystem" in kinds(spool)) is told
 
 
 def test_mount_is_found_by_the_kernels_number() -> None:
-    """/proc lies on proc, whatever is mounted where."""
+    """/proc is always a filesystem of type proc."""
     if not sys.platform.startswith("linux"):
         pytest.skip("mountinfo is Linux's")
     mount = host.mount_of("/proc/self")
@@ -373,23 +373,23 @@ def test_mount_is_found_by_the_kernels_number() -> None:
     assert mount.type == "proc"
 
 
-def test_lack_of_room_is_noticed(spool: Path) -> None:
-    """The reason for which workers pause is the doctor's too."""
+def test_lack_of_space_is_noticed(spool: Path) -> None:
+    """The doctor reports the lack of space for which workers pause."""
     (spool / "config.yaml").write_text("min_free_space: 1000000000000000\n")
 
     assert kinds(spool) == {"room"}
 
 
 def test_settings_that_cannot_be_read_are_noticed(spool: Path) -> None:
-    """A broken settings file is told, and hides nothing else."""
+    """A broken settings file is reported, and hides no other fault."""
     (spool / "config.yaml").write_text("timeout: [")
     two_ends(spool)
 
     assert {"settings", "twin"} <= kinds(spool)
 
 
-def test_want_of_events_is_told(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a free watch workers poll; that is slower and no fault."""
+def test_lack_of_events_is_reported(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a free inotify watch workers poll. That is slower, but no fault."""
 
     def refuse(_: object) -> object:
         raise OSError(28, "inotify watch limit reached")
@@ -401,8 +401,8 @@ def test_want_of_events_is_told(spool: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "watch limit reached" in found.fact
 
 
-def test_process_of_a_run_that_is_over_is_told(spool: Path) -> None:
-    """What a job left in the background is shown with its number; a repair does not end it."""
+def test_process_of_an_ended_run_is_reported(spool: Path) -> None:
+    """A process that a job left in the background is reported with its pid; a repair does not end it."""
     Spool(spool).enqueue("sleep 30 & echo started", id="parent")
     drain(spool)
     [left] = wait_until(lambda: processes_of(spool))
@@ -416,16 +416,16 @@ def test_process_of_a_run_that_is_over_is_told(spool: Path) -> None:
         left.wait(5)
 
 
-def test_a_spool_that_is_not_there_is_not_made(spool_dir: Path, cli: Cli) -> None:
-    """Looking for a spool does not make one."""
+def test_a_missing_spool_is_not_created(spool_dir: Path, cli: Cli) -> None:
+    """An examination does not create a spool."""
     done = cli("doctor", expect=0)
 
     assert done.stdout == "nothing is wrong with this spool\n"
     assert not spool_dir.exists()
 
 
-def test_command_tells_and_mends(spool: Path, cli: Cli) -> None:
-    """One line for each fault and exit code 1; with --repair they are gone and the code is 0."""
+def test_command_reports_and_repairs(spool: Path, cli: Cli) -> None:
+    """One line for each fault, and exit code 1; with --repair they are gone, and the code is 0."""
     two_ends(spool)
     logs_of_nobody(spool)
 
@@ -440,7 +440,7 @@ def test_command_tells_and_mends(spool: Path, cli: Cli) -> None:
 
 
 def test_drops_and_moves_by_hand_are_no_faults(spool: Path, cli: Cli) -> None:
-    """What was done by hand a moment ago is taken in, not complained about."""
+    """What was just done by hand is taken in, not reported."""
     put(spool, "pending", "dropped.json")
     (spool / "dead" / "bad.json").rename(spool / "pending" / "bad.json")
     (spool / "done" / "good.json").unlink()
@@ -451,7 +451,7 @@ def test_drops_and_moves_by_hand_are_no_faults(spool: Path, cli: Cli) -> None:
 
 
 def test_settings_of_an_accepted_job_are_no_fault(spool: Path, cli: Cli) -> None:
-    """What was settled when a dropped job was accepted holds, though an index made anew would say otherwise."""
+    """The settings of the time when a dropped job was accepted hold, though a new index would have others."""
     put(spool, "pending", "dropped.json")
     cli("status", expect=0)
     cli("config", "set", "priority", "3", expect=0)

@@ -1,4 +1,4 @@
-"""Filters choose the jobs that they describe, in lists and for what is done to many, and no others."""
+"""Filters select the jobs that they describe, and no others, in lists and in commands on many jobs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LATER = 4e9  # the year 2096
 
 @pytest.fixture
 def mixed(spool_dir: Path) -> Spool:
-    """Jobs that have run well and badly, and others that wait in each way."""
+    """Jobs that have succeeded and failed, and others that wait in each way."""
     spool = Spool(spool_dir)
     spool.enqueue("exit 7", id="bad", max_retries=1, tags=["import", "eu"])
     spool.enqueue("echo FFmpeg", id="good", tags=["import"])
@@ -66,20 +66,20 @@ def mixed(spool_dir: Path) -> Spool:
     ids=repr,
 )
 def test_a_filter_finds_what_it_describes(mixed: Spool, which: Filter, ids: list[str]) -> None:
-    """All that is given holds for what is found, in the order asked for, also past what the index knows of a command."""
+    """The jobs found match all fields, in the given order, also by the part of a command that the index does not store."""
     assert [row.id for row in mixed.list(where=which)] == ids
 
 
 @pytest.mark.parametrize("key", SORTS)
 def test_every_list_can_be_sorted_both_ways(mixed: Spool, key: str) -> None:
-    """Each key of --sort is one, there and back, and loses no job."""
+    """Each key of --sort works in both directions and loses no job."""
     there, back = mixed.list(where=Filter(sort=key)), mixed.list(where=Filter(sort=f"-{key}"))
     assert len(there) == len(back) == 6
     assert {row.id for row in there} == {row.id for row in back}
 
 
 def test_the_answer_is_the_same_when_the_index_is_made_anew(mixed: Spool, spool_dir: Path) -> None:
-    """Tags, holds, times and lengths of runs come out of the files: the index may be deleted."""
+    """Tags, holds, times and durations come from the files: the index may be deleted."""
     before = [(row.id, row.tags, row.held, row.started_at, row.duration) for row in mixed.list()]
     (spool_dir / "data" / "queuectl.db").unlink()
     again = Spool(spool_dir)
@@ -91,7 +91,7 @@ def test_the_answer_is_the_same_when_the_index_is_made_anew(mixed: Spool, spool_
 
 
 def test_filters_of_the_command_line(mixed: Spool, cli: Cli) -> None:
-    """The options say the same as the filter in a program; JSON has tags and times."""
+    """The options select the same jobs as the filter in Python; JSON has tags and times."""
     found = cli("list", "--tag", "import", "-s", "done", "-s", "dead", "--sort", "-id", "--json", expect=0)
     told = json.loads(found.stdout)
 
@@ -120,15 +120,15 @@ def test_filters_of_the_command_line(mixed: Spool, cli: Cli) -> None:
     ],
     ids=" ".join,
 )
-def test_nonsense_is_refused(cli: Cli, spool_dir: Path, words: list[str], told: str) -> None:
-    """A filter that cannot be meant is a usage error, told in a line."""
+def test_impossible_filters_are_refused(cli: Cli, spool_dir: Path, words: list[str], told: str) -> None:
+    """An impossible filter is a usage error, reported in one line."""
     done = cli("list", *words, expect=2)
     assert told in done.stderr
     assert done.stderr.count("\n") == 2
 
 
 def test_a_dry_run_changes_nothing_and_says_what_would(mixed: Spool, cli: Cli, spool_dir: Path) -> None:
-    """--dry-run names each job; the real thing then does just that."""
+    """--dry-run names each job; without it the command does just that."""
     planned = cli("cancel", "--tag", "import", "--dry-run", expect=0)
     assert planned.stdout == "would cancel later - pending - echo later\n"
     assert where_is(spool_dir, "later") == ["pending"]
@@ -153,15 +153,15 @@ def test_a_dry_run_changes_nothing_and_says_what_would(mixed: Spool, cli: Cli, s
     ],
     ids=" ".join,
 )
-def test_what_is_meant_must_be_said(cli: Cli, mixed: Spool, words: list[str]) -> None:
-    """Nothing named, named and described, or a state in which it cannot be done: nothing is cancelled."""
+def test_the_jobs_must_be_named(cli: Cli, mixed: Spool, words: list[str]) -> None:
+    """No job given, ids together with a filter, or a state that cannot be cancelled: nothing is cancelled."""
     before: Any = [(row.id, row.state) for row in mixed.list()]
     assert cli("cancel", *words, expect=2).stdout == ""
     assert [(row.id, row.state) for row in mixed.list()] == before
 
 
 def test_a_held_job_is_not_run_and_a_released_file_is(spool_dir: Path) -> None:
-    """`"hold": true` in a file keeps a job waiting; taken out of the file again, it runs."""
+    """`"hold": true` in a file keeps a job waiting; when it is removed from the file, the job runs."""
     drop_bytes(spool_dir, "j.json", b'{"command": "true", "hold": true}')
     drain(spool_dir)
     assert where_is(spool_dir, "j") == ["pending"]

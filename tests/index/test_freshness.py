@@ -254,8 +254,8 @@ def test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one(spool_dir: Path
     worker = a_worker_at_rest(spool_dir)
     steps, asked = iter(range(10**9)), []
 
-    def scan(_place: str, *, thorough: bool, stamped: bool) -> Iterator[None]:
-        asked.append((thorough, stamped))
+    def scan(_place: str, *, find_missing: bool, note_time: bool) -> Iterator[None]:
+        asked.append((find_missing, note_time))
         return (None for _ in steps)
 
     worker._intake.scan = scan  # type: ignore[method-assign, assignment]

@@ -1,4 +1,4 @@
-"""The mirror may be deleted, broken, old or out of reach: no job is lost, doubled or misreported for it."""
+"""The index may be deleted, damaged, old or locked: no job is lost, run twice or misreported because of it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def database(spool: Path) -> Path:
 
 
 def truth(spool: Path) -> dict[str, int]:
-    """The counts by the folders alone."""
+    """The number of jobs by state, counted from the folders alone."""
     counts = dict.fromkeys(STATES, 0)
     for path in spool.glob("pending/*.json"):
         try:
@@ -85,7 +85,7 @@ def with_ending(path: Path, ending: str) -> Path:
 
 
 def deleted_alone(path: Path, _: Path) -> None:
-    """Its side files stay, and belong to nothing."""
+    """Only the database is deleted; its -wal and -shm files stay."""
     path.unlink()
 
 
@@ -173,10 +173,8 @@ DAMAGES: dict[str, Callable[[Path, Path], None]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_while_nobody_runs_changes_no_answer(
-    spool_dir: Path, damage: str, cli: Callable[..., Any]
-) -> None:
-    """The next look is right, and so is the one after it; then jobs run as ever."""
+def test_a_damaged_index_changes_no_answer(spool_dir: Path, damage: str, cli: Callable[..., Any]) -> None:
+    """The next command answers correctly, and so does the one after it; then the jobs run."""
     drop(spool_dir, "oldest", command="true")
     drain(spool_dir)
     old = spool_dir.parent / "old.db"
@@ -200,7 +198,7 @@ def test_damage_while_nobody_runs_changes_no_answer(
 def test_damage_while_workers_run_costs_no_job(
     spool_dir: Path, damage: str, cli: Callable[..., Any], workers: Callable[..., Any]
 ) -> None:
-    """Two workers in mid-work: each job runs once, they live on, and the counts are right at the end."""
+    """Two workers are busy: each job runs once, the workers go on, and the counts are right at the end."""
     ran = spool_dir.parent / "ran"
     expected = fill(spool_dir)
     old = spool_dir.parent / "old.db"
@@ -226,8 +224,8 @@ def test_damage_while_workers_run_costs_no_job(
     assert [worker.pid for worker in Spool(spool_dir).workers()] == pids
 
 
-def test_a_spool_without_its_machinery_is_whole(spool_dir: Path, cli: Callable[..., Any]) -> None:
-    """data/ is never needed to understand the spool, nor to use it."""
+def test_a_spool_without_data_is_complete(spool_dir: Path, cli: Callable[..., Any]) -> None:
+    """data/ is not needed to understand the spool, nor to use it."""
     expected = fill(spool_dir)
     shutil.rmtree(spool_dir / "data")
     assert {row["id"]: row["state"] for row in json.loads(cli("list", "--json", expect=0).stdout)} == expected
@@ -248,7 +246,7 @@ sys.stdin.readline()
 
 
 def hold(spool: Path) -> subprocess.Popen[str]:
-    """A process that has the index locked until its stdin says a line."""
+    """A process that keeps the index locked until it reads a line from stdin."""
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(database(spool))],
         stdin=subprocess.PIPE,
@@ -263,7 +261,7 @@ def hold(spool: Path) -> subprocess.Popen[str]:
 def test_an_index_that_is_locked_for_a_while_costs_time_only(
     spool_dir: Path, cli: Callable[..., Any], workers: Callable[..., Any]
 ) -> None:
-    """Somebody looks into it with another tool: workers and commands go on afterwards, and nothing ran twice."""
+    """Another tool reads it: workers and commands go on afterwards, and nothing runs twice."""
     ran = spool_dir.parent / "ran"
     expected = fill(spool_dir)
     workers(2)
@@ -283,7 +281,7 @@ def test_an_index_that_is_locked_for_a_while_costs_time_only(
 
 @pytest.mark.parametrize("change", ["drop", "distrust", "put"])
 def test_a_single_change_waits_for_whoever_writes(spool_dir: Path, change: str) -> None:
-    """Outside of a move, too: the mirror is not given up because somebody else wrote into it for a moment."""
+    """Outside of a move, too: the index is not marked broken because another process writes for a moment."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
     spool.refresh()
@@ -306,10 +304,8 @@ def test_a_single_change_waits_for_whoever_writes(spool_dir: Path, change: str) 
         let_go.join()
 
 
-def test_an_index_that_stays_locked_keeps_no_question_from_its_answer(
-    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After its patience a command reads the folders itself; jobs are queued and run without the index, too."""
+def test_commands_work_while_the_index_stays_locked(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time limit a command reads the folders itself; jobs are queued and run without the index, too."""
     expected = fill(spool_dir)
     monkeypatch.setattr(index_file, "WRITE_TIMEOUT", 0.2)
     holder = hold(spool_dir)
@@ -330,8 +326,8 @@ def test_an_index_that_stays_locked_keeps_no_question_from_its_answer(
     assert Spool(spool_dir).counts() == truth(spool_dir)
 
 
-def test_an_index_that_may_not_be_written_is_done_without(spool_dir: Path) -> None:
-    """By its own rights, and by its folder's."""
+def test_an_index_that_cannot_be_written_is_not_needed(spool_dir: Path) -> None:
+    """Because of its own permissions, and of its folder's."""
     expected = fill(spool_dir)
     database(spool_dir).chmod(0o400)
     if os.access(database(spool_dir), os.W_OK):
@@ -347,10 +343,8 @@ def test_an_index_that_may_not_be_written_is_done_without(spool_dir: Path) -> No
 # -- trust ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_index_from_before_the_boot_is_not_believed(
-    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may be older than the folders, however well it seems to match; it is built anew before the first answer."""
+def test_an_index_from_before_the_boot_is_rebuilt(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be older than the folders, even if it seems to match; it is rebuilt before the first answer."""
     expected = fill(spool_dir)
     change(
         database(spool_dir),
@@ -367,7 +361,7 @@ def test_an_index_from_before_the_boot_is_not_believed(
 
 
 def test_reindex_finds_every_job(spool_dir: Path, cli: Callable[..., Any]) -> None:
-    """Whatever the index had said."""
+    """Whatever the index held before."""
     expected = fill(spool_dir)
     change(database(spool_dir), "DELETE FROM jobs WHERE id LIKE 'good%'")
     assert Spool(spool_dir).reindex() == len(expected)
@@ -385,7 +379,7 @@ def rows_of(made: Index) -> dict[str, tuple[Any, ...]]:
 def test_an_index_built_from_scratch_equals_the_one_in_use(
     spool_dir: Path, workers: Callable[..., Any]
 ) -> None:
-    """After drops, runs, retries, cancels, moves by hand and deletions, under two workers, the two say the same."""
+    """After drops, runs, retries, cancels, moves by hand and deletions, with two workers, both have the same rows."""
     fill(spool_dir)
     workers(2)
     spool = Spool(spool_dir)
@@ -436,7 +430,7 @@ OPS = st.lists(
 
 @given(OPS)
 def test_counts_are_what_counting_would_say(ops: list[tuple[str, str, str, str]]) -> None:
-    """However rows come, change and go; and no two rows claim one file."""
+    """However rows are inserted, changed and deleted; and no two rows have the same file."""
     made = Index(":memory:", "/nowhere", "boot")
     made.open()
     for what, job_id, state, name in ops:
@@ -460,8 +454,8 @@ def test_counts_are_what_counting_would_say(ops: list[tuple[str, str, str, str]]
     made.close()
 
 
-def test_new_rows_are_whole_whatever_they_leave_empty() -> None:
-    """Of each only the columns that say something are named; and of an id that is known the old row stays."""
+def test_new_rows_are_complete_whatever_columns_are_empty() -> None:
+    """Only the columns with a value are named in the statement; the row of a known id is not replaced."""
     made = Index(":memory:", "/nowhere", "boot")
     made.open()
     told: list[dict[str, Any]] = [
@@ -488,7 +482,7 @@ def test_new_rows_are_whole_whatever_they_leave_empty() -> None:
 
 
 def test_rows_are_listed_in_the_order_of_arrival(spool_dir: Path) -> None:
-    """A limit and a page cut it, and nothing else does."""
+    """A limit and a page shorten the list, and nothing else does."""
     ids = list(
         Spool(spool_dir).enqueue_many(
             [{"id": f"job{n}", "command": "true", "priority": 1 + n % 10} for n in range(60)]
@@ -507,7 +501,7 @@ def test_rows_are_listed_in_the_order_of_arrival(spool_dir: Path) -> None:
 
 
 def agreed(spool_dir: Path) -> Spool:
-    """A spool whose index agrees with pending/, and has for a while."""
+    """A spool whose index has agreed with pending/ for some time."""
     drop(spool_dir, "first", command="true")
     spool = Spool(spool_dir)
     spool.refresh()
@@ -518,8 +512,8 @@ def agreed(spool_dir: Path) -> Spool:
 
 
 @pytest.mark.parametrize("change", ["drop", "delete", "replace", "rename"])
-def test_a_strangers_change_is_noticed(spool_dir: Path, change: str) -> None:
-    """Any that changes a name in the folder."""
+def test_a_change_by_others_is_noticed(spool_dir: Path, change: str) -> None:
+    """Every change of a name in the folder."""
     spool = agreed(spool_dir)
     path = spool_dir / "pending" / "first.json"
     if change == "drop":
@@ -533,18 +527,18 @@ def test_a_strangers_change_is_noticed(spool_dir: Path, change: str) -> None:
     assert not spool._index.agrees("pending", time.time_ns())
 
 
-def test_our_own_move_is_no_strangers_change(spool_dir: Path) -> None:
-    """Or each move would cost a scan."""
+def test_our_own_move_is_not_a_change_by_others(spool_dir: Path) -> None:
+    """Otherwise each move would cost a scan."""
     spool = agreed(spool_dir)
     Spool(spool_dir).enqueue("true")
     assert spool._index.agrees("pending", time.time_ns())
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_strangers_drop_in_the_middle_of_our_own_move_is_run(
+def test_a_file_dropped_during_our_own_move_is_run(
     spool_dir: Path, workers: Callable[..., Any], when: str
 ) -> None:
-    """It falls between our two looks at the folder's time and leaves no trace there; an idle worker finds it all the same."""
+    """It arrives between our two readings of the folder's time and does not change what we see; an idle worker still finds it."""
     spool = agreed(spool_dir)
     workers(1)
     wait_until(lambda: finished(spool_dir, "first"))
@@ -562,7 +556,7 @@ def test_a_strangers_drop_in_the_middle_of_our_own_move_is_run(
 
 
 def test_two_changes_within_one_tick_of_the_clock_are_both_noticed(spool_dir: Path) -> None:
-    """A folder's time moves in steps; what comes right behind a scan may not change it."""
+    """A folder's time advances in steps; a change right after a scan may leave it the same."""
     spool = agreed(spool_dir)
     for number in range(30):
         drop(spool_dir, f"one{number}", command="true")
@@ -573,8 +567,8 @@ def test_two_changes_within_one_tick_of_the_clock_are_both_noticed(spool_dir: Pa
     assert spool.counts()["pending"] == 61
 
 
-def test_a_folder_put_in_anothers_place_is_noticed(spool_dir: Path) -> None:
-    """With the same time on it, as a backup tool would restore it."""
+def test_a_replaced_folder_is_noticed(spool_dir: Path) -> None:
+    """Even with the same time, as a backup tool restores it."""
     spool = agreed(spool_dir)
     folder = spool_dir / "pending"
     status = folder.stat()
@@ -588,7 +582,7 @@ def test_a_folder_put_in_anothers_place_is_noticed(spool_dir: Path) -> None:
 def test_damage_in_the_middle_of_an_enqueue_costs_nothing(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch, many: bool
 ) -> None:
-    """It shows when the id is looked for: the job is queued all the same, once, and an id that is taken is refused."""
+    """It is noticed when the id is checked: the job is still queued, once, and a taken id is refused."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="taken")
     spool.refresh()
@@ -619,8 +613,8 @@ NO_ROWS = [
 
 
 @pytest.mark.parametrize("statement", NO_ROWS)
-def test_what_can_be_no_row_is_damage_and_ends_no_worker(spool_dir: Path, statement: str) -> None:
-    """A copy written over a live file mixes pages, and SQLite hands out text for a number without a word."""
+def test_an_invalid_row_is_damage_and_ends_no_worker(spool_dir: Path, statement: str) -> None:
+    """A copy written over the open file mixes pages, and SQLite returns text for a number without an error."""
     drop(spool_dir, "later", command="true", run_at=FAR)
     drop(spool_dir, "job", command="true", run_at=FAR)
     Spool(spool_dir).refresh()
@@ -634,8 +628,8 @@ def test_what_can_be_no_row_is_damage_and_ends_no_worker(spool_dir: Path, statem
     assert finished(spool_dir, "later", "job")
 
 
-def test_a_moment_that_is_none_is_damage(spool_dir: Path) -> None:
-    """Asked for alone, it comes out of SQLite's own index of it, which no row vouches for."""
+def test_an_invalid_due_time_is_damage(spool_dir: Path) -> None:
+    """A due time is read from SQLite's own index of it, without the row that `_row` checks."""
     spool = Spool(spool_dir)
     spool.enqueue("true", run_at=FAR)
     spool.refresh()
@@ -647,7 +641,7 @@ def test_a_moment_that_is_none_is_damage(spool_dir: Path) -> None:
 def test_damage_that_shows_only_when_the_index_is_emptied_costs_nothing(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`reindex` meets pages that nobody reads otherwise: it begins with a new file."""
+    """`reindex` reads pages that no other command reads: it starts with a new file."""
     expected = fill(spool_dir)
     spool = Spool(spool_dir)
     spool.refresh()

@@ -1,4 +1,4 @@
-"""A spool that has just been made: its first jobs are known to the index, whichever way they come in."""
+"""A new spool: the index knows its first jobs, whichever way they are queued."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def rows(spool: Path) -> list[tuple[str, int]]:
-    """What the index file says by itself: the jobs, and whether their files are ours."""
+    """The rows of the index file: command, and whether queuectl wrote the job's file."""
     with closing(sqlite3.connect(spool / "data" / "queuectl.db")) as index:
         return index.execute("SELECT command, ours FROM jobs ORDER BY seq").fetchall()
 
@@ -54,10 +54,10 @@ def with_a_key(spool: Path) -> None:
 
 
 @pytest.mark.parametrize("way", [by_line, by_file, by_each, by_all_or_nothing, with_a_key])
-def test_the_first_job_of_a_spool_is_known_by_each_way_in(
+def test_the_first_job_of_a_spool_is_known(
     way: Callable[[Path], None], spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And as ours: a worker that found a stranger's file would read it with suspicion and not use it again."""
+    """Their files are marked as ours. Otherwise a worker would check each of them and not reuse it."""
     monkeypatch.setenv("QUEUECTL_SPOOL", str(spool_dir))
 
     way(spool_dir)
@@ -96,8 +96,8 @@ def was_of_another_boot(spool: Path) -> None:
         was_of_another_boot,
     ],
 )
-def test_what_is_no_new_spool_is_looked_at_whole(before: Callable[[Path], None], spool_dir: Path) -> None:
-    """An index that is said to be complete, and is not, would hide jobs, and what a power cut left of a worker."""
+def test_a_spool_that_is_not_new_is_scanned(before: Callable[[Path], None], spool_dir: Path) -> None:
+    """An index that is wrongly declared complete would hide jobs, and the outcomes that a power cut left unsynced."""
     Spool(spool_dir).layout.create()
     before(spool_dir)
 
@@ -116,7 +116,7 @@ def test_what_is_no_new_spool_is_looked_at_whole(before: Callable[[Path], None],
 def test_a_job_that_is_dropped_meanwhile_is_seen(
     look: int, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the folders are looked at, between the two looks, and behind the second one."""
+    """Before the folders are checked, between the two checks, and after the second one."""
     looks = 0
     is_empty = index._is_empty
 
@@ -139,10 +139,10 @@ def test_a_job_that_is_dropped_meanwhile_is_seen(
     assert where_is(spool_dir, "dropped") == where_is(spool_dir, "own") == ["done"]
 
 
-def test_an_index_that_another_has_begun_is_left_alone(
+def test_an_index_begun_by_another_process_is_left_alone(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Begun once more it would be believed of a folder in which something has landed since."""
+    """Declared complete again, it would be believed about a folder in which a file has arrived since."""
     take = Index._take_write_lock
 
     def second(index: Index) -> None:
@@ -164,7 +164,7 @@ def test_an_index_that_another_has_begun_is_left_alone(
 
 
 def test_many_first_jobs_at_once_are_all_known(spool_dir: Path) -> None:
-    """Eight programs that all make the spool: none is lost, and no index is built over another's row."""
+    """Eight programs create the spool at once: no job is lost, and no index is built over another's rows."""
     code = "import sys; from queuectl import Spool; sys.stdin.read(); Spool(sys.argv[1]).enqueue('true')"
     words = [sys.executable, "-c", code, str(spool_dir)]
     programs = [subprocess.Popen(words, stdin=subprocess.PIPE) for _ in range(8)]
@@ -177,10 +177,10 @@ def test_many_first_jobs_at_once_are_all_known(spool_dir: Path) -> None:
     assert len(Spool(spool_dir).list()) == len(os.listdir(spool_dir / "pending")) == 8
 
 
-def test_an_index_that_cannot_be_begun_is_done_without(
+def test_an_index_that_cannot_be_begun_is_not_needed(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a disk that is full for the index the first job is queued all the same, and found by the next look."""
+    """If the disk is full for the index, the first job is still queued, and the next command finds it."""
 
     def full(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")

@@ -30,7 +30,7 @@ MINUTE = 60_000_000  # microseconds
 
 
 class Waiting(NamedTuple):
-    """A waiting job: moments are microseconds before NOW."""
+    """A waiting job. Times are microseconds before NOW."""
 
     priority: int
     arrived: int
@@ -39,7 +39,7 @@ class Waiting(NamedTuple):
 
 
 def effective_priority(job: Waiting) -> float:
-    """SPEC 4, word for word, in sixtieths of a second so that nothing is rounded: priority + waiting time / 60 s."""
+    """The formula of SPEC 4, in sixtieths of a second so that nothing is rounded: priority + waiting time / 60 s."""
     waited = job.arrived if job.due is None else min(job.arrived, job.due)
     return job.priority * MINUTE + waited
 
@@ -59,7 +59,7 @@ waiting_jobs = st.builds(
 
 
 def put(index: Index, job: Waiting, number: int, *, at: float) -> None:
-    """Tell the index of a job as if the clock stood at this moment, as it does when the job comes."""
+    """Put a job into the index as if it arrived at this time."""
     due = None if job.due is None else NOW - job.due / 1e6
     made = Job(id=f"job{number}", command="true", priority=job.priority)
     if job.retry and due is not None:
@@ -82,7 +82,7 @@ def put(index: Index, job: Waiting, number: int, *, at: float) -> None:
 
 
 @given(jobs=st.lists(waiting_jobs, min_size=1, max_size=25), late=st.booleans())
-def test_index_hands_jobs_out_in_the_order_of_the_formula(jobs: list[Waiting], late: bool) -> None:
+def test_jobs_are_suggested_in_the_order_of_the_formula(jobs: list[Waiting], late: bool) -> None:
     """Whatever waits, the next job is the one of the highest effective priority, and of equal ones the first to come.
 
     late: the index learned of them before they were due, and has to promote them.
@@ -108,7 +108,7 @@ def test_index_hands_jobs_out_in_the_order_of_the_formula(jobs: list[Waiting], l
 
 @given(jobs=st.lists(waiting_jobs, min_size=2, max_size=10), later=st.integers(0, 10**6))
 def test_order_of_waiting_jobs_never_changes(jobs: list[Waiting], later: int) -> None:
-    """Two waiting jobs age alike, so an order found once holds for ever: nothing needs updating (T38)."""
+    """Two waiting jobs age at the same rate, so their order never changes and needs no update (T38)."""
 
     def order(shift: int) -> list[int]:
         def key(number: int) -> tuple[float, int]:
@@ -124,13 +124,13 @@ def test_order_of_waiting_jobs_never_changes(jobs: list[Waiting], later: int) ->
 
 
 def run_order(spool_dir: Path) -> list[str]:
-    """The ids in the order in which jobs wrote them down."""
+    """The ids in the order in which the jobs wrote them."""
     path = spool_dir / "order"
     return path.read_text().split() if path.exists() else []
 
 
 def note(spool_dir: Path) -> str:
-    """A command that writes its job's id down."""
+    """A command that writes its job's id to a file."""
     return f'echo "$QUEUECTL_JOB_ID" >> "{spool_dir}/order"'
 
 
@@ -140,7 +140,7 @@ def note(spool_dir: Path) -> str:
 def test_priority_5_that_waited_180_s_ties_with_a_fresh_priority_8(
     spool_dir: Path, waited: int, first: str
 ) -> None:
-    """SPEC 4's own example, through a spool and a worker: at the tie the earlier one goes first."""
+    """The example of SPEC 4, with a spool and a worker: of two equal jobs the earlier one runs first."""
     spool = Spool(spool_dir)
     spool.refresh()
     moment = time.time()
@@ -155,7 +155,7 @@ def test_priority_5_that_waited_180_s_ties_with_a_fresh_priority_8(
 
 
 def test_higher_priorities_go_first_and_equal_ones_in_order_of_arrival(spool_dir: Path) -> None:
-    """Ten is the most urgent; among equals nobody overtakes."""
+    """Ten is the most urgent priority; equal jobs run in order of arrival."""
     spool = Spool(spool_dir)
     for number, priority in enumerate([5, 1, 10, 5, 8, 10, 1, 8]):
         spool.enqueue(note(spool_dir), id=f"p{priority}-{number}", priority=priority)
@@ -166,7 +166,7 @@ def test_higher_priorities_go_first_and_equal_ones_in_order_of_arrival(spool_dir
 
 
 def test_old_job_of_the_lowest_priority_is_not_starved(spool_dir: Path) -> None:
-    """After ten minutes a priority 1 job goes before every fresh job, whatever its priority."""
+    """After ten minutes a priority 1 job runs before every new job, whatever that one's priority."""
     spool = Spool(spool_dir)
     spool.refresh()
     moment = time.time()
@@ -181,8 +181,8 @@ def test_old_job_of_the_lowest_priority_is_not_starved(spool_dir: Path) -> None:
     assert run_order(spool_dir)[0] == "old"
 
 
-def test_job_scheduled_long_ago_brings_no_bonus(spool_dir: Path) -> None:
-    """R21: waiting counts from run_at. A job scheduled a week ahead is as fresh as any other when it is due."""
+def test_job_scheduled_long_ago_has_no_advantage(spool_dir: Path) -> None:
+    """R21: waiting counts from run_at. A job scheduled a week ahead has not waited when it is due."""
     start = time.time()
     spool = Spool(spool_dir)
     spool.refresh()
@@ -196,8 +196,8 @@ def test_job_scheduled_long_ago_brings_no_bonus(spool_dir: Path) -> None:
     assert run_order(spool_dir) == ["waiting", "scheduled"]
 
 
-def test_retry_waits_from_its_own_moment(spool_dir: Path) -> None:
-    """R21: after a failure waiting counts from next_retry_at, so an old failing job does not push in."""
+def test_retry_waits_from_next_retry_at(spool_dir: Path) -> None:
+    """R21: after a failure waiting counts from next_retry_at, so an old failing job does not overtake others."""
     start = time.time()
     spool = Spool(spool_dir)
     spool.refresh()
@@ -214,7 +214,7 @@ def test_retry_waits_from_its_own_moment(spool_dir: Path) -> None:
 
 
 def test_burst_of_enqueued_jobs_runs_in_order_of_arrival(spool_dir: Path) -> None:
-    """T09: fifty jobs within the same instants, a worker beside them: ids drawn at random do not shuffle them."""
+    """T09: fifty jobs at nearly the same time, with a worker running: random ids do not change their order."""
     spool = Spool(spool_dir)
     ids = [spool.enqueue(note(spool_dir)).id for _ in range(25)]
     ids += list(spool.enqueue_many({"command": note(spool_dir)} for _ in range(25)))
@@ -225,7 +225,7 @@ def test_burst_of_enqueued_jobs_runs_in_order_of_arrival(spool_dir: Path) -> Non
 
 
 def test_burst_enqueued_under_a_running_worker_keeps_its_order(spool_dir: Path, workers: Cli) -> None:
-    """T09: it makes no difference whether the worker or the producer tells the index first."""
+    """T09: it makes no difference whether the worker or the producer writes to the index first."""
     workers(1)
     spool = Spool(spool_dir)
     ids = [spool.enqueue(note(spool_dir)).id or "" for _ in range(50)]
@@ -252,7 +252,7 @@ def test_burst_of_dropped_files_runs_in_order_of_arrival(spool_dir: Path) -> Non
 
 
 def test_files_of_one_tick_of_the_clock_run_in_the_order_of_their_numbers(spool_dir: Path) -> None:
-    """Files that land within one tick of the file system's clock carry the same time; their names decide then."""
+    """Files that arrive within one tick of the file system's clock have the same time; then their names decide."""
     spool = Spool(spool_dir)
     spool.refresh()
     for number in range(1, 51):
@@ -264,7 +264,7 @@ def test_files_of_one_tick_of_the_clock_run_in_the_order_of_their_numbers(spool_
 
 
 def test_editing_a_waiting_file_keeps_its_place(spool_dir: Path) -> None:
-    """Who changes a job in pending/ does not send it to the end of the line."""
+    """Editing a job in pending/ does not move it to the end of the order."""
     spool = Spool(spool_dir)
     spool.refresh()
     start = time.time()
@@ -283,7 +283,7 @@ def test_editing_a_waiting_file_keeps_its_place(spool_dir: Path) -> None:
 
 
 def test_reindex_keeps_the_order(spool_dir: Path, cli: Cli) -> None:
-    """The index may be deleted at any time: the folders know the order too."""
+    """The index may be deleted at any time: the order follows from the files, too."""
     spool = Spool(spool_dir)
     ids = [spool.enqueue(note(spool_dir), priority=5).id for _ in range(12)]
     urgent = spool.enqueue(note(spool_dir), priority=9).id
@@ -297,7 +297,7 @@ def test_reindex_keeps_the_order(spool_dir: Path, cli: Cli) -> None:
 
 
 def asked(index: Index, ask: Callable[[], object]) -> list[str]:
-    """The steps by which SQLite answers what is asked, one line each."""
+    """The steps of SQLite's query plans, one line each."""
     statements: list[str] = []
     index.db.set_trace_callback(statements.append)
     ask()
@@ -307,7 +307,7 @@ def asked(index: Index, ask: Callable[[], object]) -> list[str]:
 
 
 def test_next_job_is_found_without_looking_at_the_others() -> None:
-    """T38, T39: the order is read from an index of the database: no scan of the waiting jobs, no sorting."""
+    """T38, T39: the order is read from an SQL index: no scan of the waiting jobs, no sorting."""
     index = Index(":memory:", "/nonexistent", "boot")
     index.open()
     for number in range(20):
@@ -325,8 +325,8 @@ def test_next_job_is_found_without_looking_at_the_others() -> None:
     assert [step for step in looks if "USING" not in step or "TEMP B-TREE" in step] == []
 
 
-def test_handing_a_job_over_changes_no_other_row() -> None:
-    """T38: nothing ages by being updated: what an enqueue writes does not depend on how many wait."""
+def test_enqueueing_a_job_changes_no_other_row() -> None:
+    """T38: waiting needs no updates: what an enqueue writes does not depend on how many jobs wait."""
     changes = []
     for waiting in (0, 300):
         index = Index(":memory:", "/nonexistent", "boot")
@@ -343,7 +343,7 @@ def test_handing_a_job_over_changes_no_other_row() -> None:
 
 @pytest.mark.parametrize("priority", [0, 11, -1, 99, 5.5, "8", True])
 def test_priority_outside_of_1_to_10_is_refused(spool_dir: Path, cli: Cli, priority: object) -> None:
-    """R22, T31: told at once on the command line; a dropped file goes to dead/ with the reason beside it."""
+    """R22, T31: the command line refuses it at once; a dropped file goes to dead/ with the reason beside it."""
     refused = cli("enqueue", "--priority", "x" if priority == "8" else str(priority), "--command", "true")
     assert refused.returncode == 2
     assert "priority" in refused.stderr
@@ -357,7 +357,7 @@ def test_priority_outside_of_1_to_10_is_refused(spool_dir: Path, cli: Cli, prior
 
 
 def test_priority_is_five_and_timeout_twenty_in_every_form(spool_dir: Path, cli: Cli) -> None:
-    """R14, R23: the defaults do not depend on how a job came."""
+    """R14, R23: the defaults do not depend on how a job was queued."""
     cli("enqueue", "--id", "flag", "--command", "true", expect=0)
     cli("enqueue", '{"id": "json", "command": "true"}', expect=0)
     cli("enqueue", "--file", "-", stdin='{"id": "file", "command": "true"}', expect=0)

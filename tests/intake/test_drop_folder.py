@@ -1,4 +1,4 @@
-"""The drop folder for other users: what they hand in is checked, copied and run; all else does no harm."""
+"""The drop folder for other users: their jobs are checked, copied and run; all other files do no harm."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be seve
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that every user can reach, as pytest's own cannot be."""
+    """A folder that every user can reach. pytest's own is not."""
     made = Path(tempfile.mkdtemp(dir="/tmp"))
     made.chmod(0o755)
     yield made
@@ -42,7 +42,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def box(place: Path, spool_dir: Path) -> Path:
-    """The drop folder of a spool; nobody may hand in jobs, and belongs to its group."""
+    """The drop folder of a spool. The user nobody is in its group and allowed to use it."""
     Spool(spool_dir).refresh()
     folder = place / "drop here # please"
     set_up(spool_dir, folder, "nobody")
@@ -69,7 +69,7 @@ def as_user(
 
 
 def hand_in(box: Path, name: str, uid: int = NOBODY, mode: int = 0o644, **fields: Any) -> Path:
-    """Drop a job as that user: written under another name, then renamed."""
+    """Drop a job as this user: written under another name, then renamed."""
     path = box / f"{name}.json"
     whole = shlex.quote(str(path))
     script = f"cat > {whole}.part && chmod {mode:o} {whole}.part && mv {whole}.part {whole}"
@@ -78,7 +78,7 @@ def hand_in(box: Path, name: str, uid: int = NOBODY, mode: int = 0o644, **fields
 
 
 def refusals(spool: Path) -> dict[str, str]:
-    """What was refused: the name under which it was dropped, and the reason."""
+    """What was refused: the name of the dropped file, and the reason."""
     found = {}
     for path in (spool / "dead").glob("refused-*.json"):
         reason = Path(f"{path}.reason").read_text()
@@ -91,8 +91,8 @@ def refusals(spool: Path) -> dict[str, str]:
 # -- the setting ---------------------------------------------------------------------------------------------------
 
 
-def test_it_is_off_by_default(spool_dir: Path, cli: Callable[..., Any]) -> None:
-    """No folder is made or looked into until somebody names one."""
+def test_the_drop_folder_is_off_by_default(spool_dir: Path, cli: Callable[..., Any]) -> None:
+    """No folder is created or read until the setting names one."""
     assert cli("config", "get", "incoming", expect=0).stdout == "incoming = unset\n"
     drop(spool_dir, "job", command="true")
     drain(spool_dir)
@@ -102,7 +102,7 @@ def test_it_is_off_by_default(spool_dir: Path, cli: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("umask", [0o000, 0o077], ids=oct)
 def test_the_folder_is_sticky_and_for_the_group(spool_dir: Path, tmp_path: Path, umask: int) -> None:
-    """Whatever the umask: nobody can touch what another one dropped, and strangers see nothing."""
+    """Whatever the umask: no user can change the files of another, and users outside the group see nothing."""
     Spool(spool_dir).refresh()
     old = os.umask(umask)
     try:
@@ -132,7 +132,7 @@ def test_the_folder_is_sticky_and_for_the_group(spool_dir: Path, tmp_path: Path,
     ],
 )
 def test_paths_survive_being_set(spool_dir: Path, path: str, name: str) -> None:
-    """Blanks, '#', quotes and all: what was set is what is read, and what stood there before stays."""
+    """Blanks, '#', quotes and the like: the value is read as it was set, and the rest of the file stays."""
     layout = Layout(spool_dir)
     layout.create()
     (spool_dir / name).write_text("# mine\ntimeout: 7 # s\n" if name.endswith("yaml") else '{"timeout": 7}')
@@ -146,7 +146,7 @@ def test_paths_survive_being_set(spool_dir: Path, path: str, name: str) -> None:
 
 
 def test_a_path_goes_through_the_command_line(spool_dir: Path, cli: Callable[..., Any]) -> None:
-    """As a person types it."""
+    """As a user types it."""
     cli("config", "set", "incoming", "/x/it's # mine", expect=0)
     assert cli("config", "get", "incoming", expect=0).stdout == "incoming = /x/it's # mine\n"
 
@@ -160,7 +160,7 @@ def test_a_path_goes_through_the_command_line(spool_dir: Path, cli: Callable[...
     ],
 )  # fmt: skip
 def test_lists_of_names_survive_being_set(spool_dir: Path, typed: str, names: str) -> None:
-    """Names that YAML takes for something else, numbers of users without a name."""
+    """Names that YAML would read as another type, and numbers of users without a name."""
     layout = Layout(spool_dir)
     assert config.set_value(layout, "incoming_users", typed) == names
     assert config.load(layout)[0].incoming_users == names
@@ -168,7 +168,7 @@ def test_lists_of_names_survive_being_set(spool_dir: Path, typed: str, names: st
 
 @pytest.mark.parametrize("text", ["[alice, bob]", "\n- alice\n- bob", "alice bob", "alice,bob"])
 def test_names_are_read_as_people_write_them(spool_dir: Path, text: str) -> None:
-    """A list of YAML is one, too."""
+    """A YAML list is accepted, too."""
     layout = Layout(spool_dir)
     layout.create()
     (spool_dir / "config.yaml").write_text(f"incoming_users: {text}\n")
@@ -185,8 +185,8 @@ def test_names_are_read_as_people_write_them(spool_dir: Path, text: str) -> None
         ("incoming_users", "*"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(spool_dir: Path, key: str, value: str) -> None:
-    """There is no everybody."""
+def test_impossible_settings_are_refused(spool_dir: Path, key: str, value: str) -> None:
+    """There is no value for all users."""
     with pytest.raises(ConfigError):
         config.set_value(Layout(spool_dir), key, value)
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_meant_is_refused(spool_dir: Path, key: str, value: str) 
 def test_a_job_of_an_allowed_user_is_copied_recorded_and_run(
     box: Path, spool_dir: Path, cli: Callable[..., Any]
 ) -> None:
-    """As the worker's user, in a file of the worker's own; what the giver says about its past is not believed."""
+    """It runs as the worker's user, from a file written by the worker; attempts and history in the dropped file are ignored."""
     made_up: dict[str, Any] = {
         "submitted_by": "root",
         "attempts": 2,
@@ -221,7 +221,7 @@ def test_a_job_of_an_allowed_user_is_copied_recorded_and_run(
 def test_a_running_worker_takes_them_within_moments(
     box: Path, spool_dir: Path, workers: Callable[..., Any]
 ) -> None:
-    """Of two workers one does it; a job that runs meanwhile is no reason to wait."""
+    """One of two workers takes it in, also while a job is running."""
     workers(2)
     for turn in range(3):
         hand_in(box, f"job{turn}", command="sleep 0.2")
@@ -233,7 +233,7 @@ def test_a_running_worker_takes_them_within_moments(
 def test_a_user_who_is_not_allowed_is_refused(
     box: Path, spool_dir: Path, cli: Callable[..., Any], users: str
 ) -> None:
-    """Into dead/, with owner, reason and content; neither a retry nor a move back by hand runs it."""
+    """A note goes to dead/, with owner, reason and content; neither a retry nor a move back by hand runs it."""
     layout = Layout(spool_dir)
     config.unset_value(layout, "incoming_users")
     if users:
@@ -256,7 +256,7 @@ def test_a_user_who_is_not_allowed_is_refused(
 
 
 def test_a_user_without_a_name_is_known_by_number(box: Path, spool_dir: Path) -> None:
-    """As in a container."""
+    """As happens in a container."""
     config.set_value(Layout(spool_dir), "incoming_users", f"{OTHER}")
     hand_in(box, "job", uid=OTHER, command="true")
     drain(spool_dir)
@@ -321,8 +321,10 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], None], str]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_no_job_is_refused_and_taken_away(box: Path, place: Path, spool_dir: Path, kind: str) -> None:
-    """Promptly; the job beside it runs, and nobody else's file is touched."""
+def test_a_file_that_is_not_a_job_is_refused_and_deleted(
+    box: Path, place: Path, spool_dir: Path, kind: str
+) -> None:
+    """At once; the job beside it runs, and no other file is touched."""
     make, told = REFUSED[kind]
     roots = place / "roots.json"
     roots.write_text('{"command": "touch $HOME/ran"}')
@@ -348,8 +350,8 @@ def test_what_is_no_job_is_refused_and_taken_away(box: Path, place: Path, spool_
 
 
 @pytest.mark.parametrize("kind", ["folder", "huge", "sparse"])
-def test_what_cannot_be_copied_stays_and_is_told_once(box: Path, spool_dir: Path, kind: str) -> None:
-    """It may be the only copy, and it is not ours."""
+def test_what_cannot_be_copied_stays_and_is_reported_once(box: Path, spool_dir: Path, kind: str) -> None:
+    """It may be the only copy, and belongs to another user."""
     path = box / "job.json"
     if kind == "folder":
         path.mkdir()
@@ -369,8 +371,8 @@ def test_what_cannot_be_copied_stays_and_is_told_once(box: Path, spool_dir: Path
     )
 
 
-def test_a_file_that_is_still_written_is_left_until_it_is_whole(box: Path, spool_dir: Path) -> None:
-    """However long the pauses of its writer are."""
+def test_a_file_being_written_is_left_until_it_is_complete(box: Path, spool_dir: Path) -> None:
+    """However long its writer pauses."""
     text = json.dumps({"command": "echo whole"})
     path = box / "job.json"
     with path.open("w") as file:
@@ -386,7 +388,7 @@ def test_a_file_that_is_still_written_is_left_until_it_is_whole(box: Path, spool
 
 
 def test_an_id_that_is_taken_is_refused(box: Path, spool_dir: Path) -> None:
-    """A chosen id is not given to another job, and the first job is not touched."""
+    """The second job with an id is refused, and the first one is not touched."""
     drop(spool_dir, "job", command="echo first")
     drain(spool_dir)
     hand_in(box, "any", id="job", command="echo second")
@@ -399,7 +401,7 @@ def test_an_id_that_is_taken_is_refused(box: Path, spool_dir: Path) -> None:
 
 
 def test_a_file_copied_in_twice_with_its_old_date_runs_twice(box: Path, spool_dir: Path) -> None:
-    """`cp -p` gives each copy the same date and size, and the system often the same inode."""
+    """`cp -p` gives each copy the same date and size, and often it gets the same inode."""
     template = box.parent / "job.json"
     template.write_text('{"command": "echo hi"}')
     os.chown(template, NOBODY, NOBODY)
@@ -426,7 +428,7 @@ def test_a_file_copied_in_twice_with_its_old_date_runs_twice(box: Path, spool_di
 def test_a_crash_between_queueing_and_deleting_does_not_run_it_twice(
     box: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, when: str, job_id: str | None
 ) -> None:
-    """Whatever has become of the job meanwhile."""
+    """Whatever the job's state is by then."""
     fields: dict[str, Any] = {"id": job_id} if job_id else {}
     path = hand_in(box, "job", command="echo run >> $HOME/runs", **fields)
     spool = Spool(spool_dir)
@@ -473,7 +475,7 @@ def test_a_crash_between_queueing_and_deleting_does_not_run_it_twice(
 
 
 def test_only_what_was_checked_runs(box: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is replaced, and one that is rewritten through an open descriptor, right after the look."""
+    """A file is replaced, and another is rewritten through an open descriptor, right after the check."""
     hand_in(box, "swapped", command="echo checked")
     hand_in(box, "rewritten", command="echo checked")
     real = dropped_file.read_dropped
@@ -496,8 +498,8 @@ def test_only_what_was_checked_runs(box: Path, spool_dir: Path, monkeypatch: pyt
     assert refusals(spool_dir) == {}
 
 
-def test_rubbish_in_front_does_not_keep_others_out(box: Path, spool_dir: Path) -> None:
-    """A busy worker gives it a slice of time now and then, and goes on where it stopped."""
+def test_invalid_files_do_not_block_others(box: Path, spool_dir: Path) -> None:
+    """A busy worker reads the folder in slices of time and continues where it stopped."""
     for number in range(20):
         (box / f"a{number:02}.json").touch()
     hand_in(box, "zlast", command="true")
@@ -511,7 +513,7 @@ def test_rubbish_in_front_does_not_keep_others_out(box: Path, spool_dir: Path) -
 
 
 def test_many_drops_do_not_hold_up_a_timeout(box: Path, spool_dir: Path) -> None:
-    """They are taken in beside a running job, in slices."""
+    """They are taken in while a job is running, in slices of time."""
     hand_in(box, "0", command="sleep 60", timeout=1, max_retries=1)
     for number in range(400):
         path = box / f"{number + 1}.json"
@@ -527,10 +529,10 @@ def test_many_drops_do_not_hold_up_a_timeout(box: Path, spool_dir: Path) -> None
 
 
 @pytest.mark.parametrize("wrong", ["not sticky", "not writable", "foreign", "pending", "root", "above"])
-def test_an_unsafe_drop_folder_is_told_and_left_alone(
+def test_an_unsafe_drop_folder_is_reported_and_left_alone(
     spool_dir: Path, place: Path, cli: Callable[..., Any], wrong: str
 ) -> None:
-    """Nothing is taken from it, the worker goes on with the rest, and `status` says why."""
+    """No file is taken from it, the worker goes on otherwise, and `status` says why."""
     spool = Spool(spool_dir)
     spool.refresh()
     above = place / "above"
@@ -557,8 +559,8 @@ def test_an_unsafe_drop_folder_is_told_and_left_alone(
         assert (box / "theirs.json").exists()
 
 
-def test_one_user_cannot_touch_what_another_dropped(box: Path) -> None:
-    """The kernel sees to it, if the folder is as we make it."""
+def test_one_user_cannot_change_files_of_another(box: Path) -> None:
+    """The kernel prevents it, if the folder has the mode that we set."""
     path = shlex.quote(str(hand_in(box, "job", command="true")))
     for attack in (f"rm -f {path}", f"mv {path} {path}.mine", f"echo x > {path}"):
         with pytest.raises(subprocess.CalledProcessError):
@@ -569,7 +571,7 @@ def test_one_user_cannot_touch_what_another_dropped(box: Path) -> None:
 
 
 def test_an_ordinary_worker_takes_jobs_of_others(place: Path) -> None:
-    """It runs them as itself, and leaves alone what it may neither read nor delete, without filling dead/."""
+    """It runs them as its own user, and leaves files that it can neither read nor delete, without filling dead/."""
     home = place / "worker"
     home.mkdir(mode=0o711)
     spool, box = home / "spool", place / "box"

@@ -1,4 +1,4 @@
-"""What a hostile or careless hand may put into the folders: nothing blocks, spins, leaves the spool or stops the others."""
+"""Hostile or careless files in the folders: nothing blocks, spins, leaves the spool or stops other jobs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PROMPTLY = 1.0
-"""Seconds within which any single look must be over, on a busy machine too."""
+"""Seconds within which every command must end, on a busy machine too."""
 
 
 @pytest.fixture
 def spool(spool_dir: Path) -> Spool:
-    """An empty spool in which a bad file is told apart at once."""
+    """An empty spool in which an invalid file counts as complete at once."""
     made = Spool(spool_dir)
     made.refresh()
     (spool_dir / "config.yaml").write_text("settle_time: 0\n")
@@ -37,7 +37,7 @@ def spool(spool_dir: Path) -> Spool:
 
 @pytest.fixture
 def outside(spool_dir: Path) -> Iterator[Path]:
-    """A folder beside the spool, with files that nobody may touch: checked at the end."""
+    """A folder beside the spool with files that must not change: checked at the end."""
     folder = spool_dir.parent / "precious"
     folder.mkdir()
     (folder / "job.json").write_text('{"command": "echo led astray"}')
@@ -137,7 +137,7 @@ HOSTILE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
 def test_a_hostile_file_ends_in_dead_untouched(
     spool: Spool, spool_dir: Path, outside: Path, cli: Callable[..., Any], kind: str
 ) -> None:
-    """Promptly, with a reason in plain words; the job beside it runs; it can be listed, shown and deleted."""
+    """At once, with a plain reason; the job beside it runs; it can be listed, shown and deleted."""
     make, told = HOSTILE[kind]
     path = spool_dir / "pending" / f"{kind}.json"
     make(path, outside)
@@ -180,7 +180,7 @@ def test_a_hostile_file_ends_in_dead_untouched(
 def test_all_of_it_at_once_under_a_worker(
     spool: Spool, spool_dir: Path, outside: Path, workers: Callable[..., Any]
 ) -> None:
-    """The worker neither dies nor spins nor keeps others waiting, and the next one finds order."""
+    """The worker neither dies nor spins nor makes jobs wait, and the next worker finds the spool in order."""
     workers(1)
     [info] = spool.workers()
     process = psutil.Process(info.pid)
@@ -205,7 +205,7 @@ def test_all_of_it_at_once_under_a_worker(
 def test_a_file_that_stays_incomplete_costs_no_cpu(
     spool: Spool, spool_dir: Path, workers: Callable[..., Any]
 ) -> None:
-    """The best name and priority, for ever half written: others run, and the worker does not spin."""
+    """It has the first name and the highest priority and is never completed: others run, and the worker does not spin."""
     workers(1)
     [info] = spool.workers()
     drop(spool_dir, "first", command="true")
@@ -226,10 +226,10 @@ def test_a_file_that_stays_incomplete_costs_no_cpu(
 @pytest.mark.parametrize(
     "place", ["done", "dead", "processing", "processing/worker-7", "logs", "tmp", "data"]
 )
-def test_hostile_files_elsewhere_hold_nothing_up(
+def test_hostile_files_elsewhere_block_nothing(
     spool: Spool, spool_dir: Path, outside: Path, cli: Callable[..., Any], place: str
 ) -> None:
-    """In any folder of the spool: commands answer, jobs run, nothing is followed or waited for."""
+    """In any folder of the spool: commands answer, jobs run, no link is followed and no file waited for."""
     (spool_dir / place).mkdir(exist_ok=True, mode=0o700)
     for kind, (make, _) in HOSTILE.items():
         if kind not in {"id_of_a_megabyte", "deep", "deep_and_closed"}:
@@ -257,7 +257,7 @@ ODD_NAMES = [
 
 
 def test_a_file_may_be_called_anything(spool: Spool, spool_dir: Path, cli: Callable[..., Any]) -> None:
-    """What cannot be an id becomes none: the job gets another, runs, and lands under that."""
+    """A name that is not a valid id is not used as one: the job gets another id and runs under that."""
     for number, name in enumerate(ODD_NAMES):
         drop_bytes(spool_dir, "x.json", json.dumps({"command": f"echo {number}"}).encode()).rename(
             spool_dir / "pending" / f"{name}.json"
@@ -272,7 +272,7 @@ def test_a_file_may_be_called_anything(spool: Spool, spool_dir: Path, cli: Calla
 
 
 def test_a_bad_file_may_be_called_anything(spool: Spool, spool_dir: Path, cli: Callable[..., Any]) -> None:
-    """It is listed in one line, and no control character of its name reaches a terminal."""
+    """It is listed in one line, and no control character of its name reaches the terminal."""
     for name in ODD_NAMES:
         (spool_dir / "pending" / f"{name}.json").write_text("{}")
     drain(spool_dir)
@@ -285,10 +285,10 @@ def test_a_bad_file_may_be_called_anything(spool: Spool, spool_dir: Path, cli: C
 
 
 @pytest.mark.parametrize("place", ["pending", "done", "dead", "processing/worker-5"])
-def test_a_name_that_is_no_text_brings_nobody_down(
+def test_a_file_name_that_is_not_utf8_ends_no_worker(
     spool: Spool, spool_dir: Path, workers: Callable[..., Any], cli: Callable[..., Any], place: str
 ) -> None:
-    """Bytes that are no UTF-8, from an old archive or another system: the rest of the queue goes on."""
+    """Its bytes are not UTF-8, as from an old archive or another system: all other jobs run."""
     workers(1)
     (spool_dir / place).mkdir(exist_ok=True, mode=0o700)
     bad = os.fsencode(spool_dir / place) + b"/caf\xe9.json"
@@ -302,10 +302,10 @@ def test_a_name_that_is_no_text_brings_nobody_down(
     assert len(spool.workers()) == 1
 
 
-def test_a_workers_folder_that_is_no_text_brings_nobody_down(
+def test_a_workers_folder_that_is_not_utf8_ends_no_worker(
     spool: Spool, spool_dir: Path, cli: Callable[..., Any]
 ) -> None:
-    """Somebody made it; it belongs to no worker."""
+    """Somebody created it; it belongs to no worker."""
     folder = os.fsencode(spool_dir / "processing") + b"/\xff"
     os.mkdir(folder)
     with open(folder + b"/job.json", "wb") as file:
@@ -316,8 +316,8 @@ def test_a_workers_folder_that_is_no_text_brings_nobody_down(
     cli("status", expect=0)
 
 
-def test_case_twins_are_two_jobs(spool: Spool, spool_dir: Path) -> None:
-    """Where the file system tells them apart, so does the queue."""
+def test_names_that_differ_in_case_are_two_jobs(spool: Spool, spool_dir: Path) -> None:
+    """If the file system distinguishes the names, so does the queue."""
     drop(spool_dir, "twin", command="echo small")
     drop(spool_dir, "TWIN", command="echo large")
     if len(os.listdir(spool_dir / "pending")) != 2:
@@ -327,8 +327,8 @@ def test_case_twins_are_two_jobs(spool: Spool, spool_dir: Path) -> None:
     assert load(spool_dir / "done" / "TWIN.json")["output"] == "large\n"
 
 
-def test_bad_files_of_one_name_do_not_land_on_each_other(spool: Spool, spool_dir: Path) -> None:
-    """Nor does a job's outcome land on one of them, nor a reason on another's."""
+def test_bad_files_of_one_name_do_not_overwrite_each_other(spool: Spool, spool_dir: Path) -> None:
+    """No outcome overwrites one of them, and no reason overwrites another."""
     for number in range(5):
         drop_bytes(spool_dir, "same.json", b"x" * number)
         wait_until(lambda: spool.counts() and not (spool_dir / "pending" / "same.json").exists())
@@ -346,7 +346,7 @@ def test_bad_files_of_one_name_do_not_land_on_each_other(spool: Spool, spool_dir
 
 
 def test_what_ran_is_what_was_checked(spool: Spool, spool_dir: Path) -> None:
-    """A writer that keeps each file open and rewrites it all the time: every record tells the command that ran."""
+    """A writer keeps each file open and rewrites it all the time: every record holds the command that ran."""
     choices = [json.dumps({"command": f"echo {letter * 30}"}).encode() for letter in "ab"]
     choices.append(
         json.dumps({"command": f"echo {'c' * 9}", "id": "../escaped"}).encode().ljust(len(choices[0]))
@@ -383,7 +383,7 @@ def test_what_ran_is_what_was_checked(spool: Spool, spool_dir: Path) -> None:
 
 
 def test_a_hard_link_kept_outside_reaches_no_outcome(spool: Spool, spool_dir: Path) -> None:
-    """Whoever kept a second name of what was dropped can change it as they like; our records are other files."""
+    """Somebody may keep a second name of a dropped file and change it; our records are other files."""
     kept = []
     for number in range(20):
         mine = spool_dir.parent / f"mine{number}.json"
@@ -407,7 +407,7 @@ def test_a_hard_link_kept_outside_reaches_no_outcome(spool: Spool, spool_dir: Pa
 def test_a_file_swapped_after_the_check_is_not_run(
     spool: Spool, spool_dir: Path, outside: Path, swap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The index knows a job of that name; what lies there when it is claimed is something else."""
+    """The index knows a job of that name; when it is claimed, the file is another one."""
     path = drop(spool_dir, "job", command="echo fine")
     assert spool.counts()["pending"] == 1
     real = os.rename
@@ -427,8 +427,10 @@ def test_a_file_swapped_after_the_check_is_not_run(
     assert spool.counts()["dead"] == 1
 
 
-def test_an_unreadable_file_is_told(spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dropped by another user with rights for that one alone."""
+def test_an_unreadable_file_is_reported(
+    spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropped by another user and readable for that user only."""
     path = drop(spool_dir, "theirs", command="true")
     path.chmod(0)
     if os.geteuid() == 0:  # root may read everything
@@ -448,8 +450,8 @@ def test_an_unreadable_file_is_told(spool: Spool, spool_dir: Path, monkeypatch: 
     assert spool.counts() == {"pending": 0, "processing": 0, "completed": 1, "failed": 0, "dead": 1}
 
 
-def test_a_fifo_with_a_writer_behind_it_is_no_job(spool: Spool, spool_dir: Path) -> None:
-    """A writer that waits for a reader gets none of us, and we wait for nobody."""
+def test_a_fifo_with_a_waiting_writer_is_not_a_job(spool: Spool, spool_dir: Path) -> None:
+    """We do not open it for a writer that waits for a reader, and do not wait ourselves."""
     path = spool_dir / "pending" / "job.json"
     os.mkfifo(path)
     writer = subprocess.Popen(["sh", "-c", 'echo \'{"command": "echo led astray"}\' > "$1"', "sh", path])
@@ -465,7 +467,7 @@ def test_a_fifo_with_a_writer_behind_it_is_no_job(spool: Spool, spool_dir: Path)
 
 @pytest.mark.parametrize("folder", ["pending", "done", "dead"])
 def test_a_state_folder_that_is_a_link_or_a_file(spool_dir: Path, outside: Path, folder: str) -> None:
-    """A file in a folder's place is told in one line, with the path; nothing is written elsewhere."""
+    """A file in place of a folder is reported in one line, with the path; nothing is written elsewhere."""
     Spool(spool_dir).refresh()
     (spool_dir / folder).rmdir()
     (spool_dir / folder).write_text("in the way")
@@ -477,7 +479,7 @@ def test_a_state_folder_that_is_a_link_or_a_file(spool_dir: Path, outside: Path,
 
 
 def test_what_ran_is_what_was_read(spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """A file rewritten after its check changes nothing: the record says which bytes it was that ran, by their hash."""
+    """Rewriting a file after its check changes nothing: the record has the hash of the bytes that ran."""
     original = b'{"command": "echo first; while ! test -e $HOME/go; do sleep 0.02; done", "timeout": 60}\n'
     home = Path(os.environ["HOME"])
     drop_bytes(spool_dir, "job.json", original)

@@ -1,4 +1,4 @@
-"""However a file comes to lie in pending/, it becomes one job, whole, or is left alone, or told apart with a reason."""
+"""However a file gets into pending/, it becomes one complete job, or is left alone, or goes to dead/ with a reason."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """A spool, and beside it a folder of the producer's and a list of what has run."""
+    """A spool, with the folder of a producer and a list of the jobs that have run."""
 
     def __init__(self, root: Path) -> None:
         self.spool = root / "spool"
@@ -41,18 +41,18 @@ class Place:
         (self.spool / "config.yaml").write_text("settle_time: 0.7\n")
 
     def text(self, name: str) -> str:
-        """A job that says that it has run."""
+        """A job that records that it has run."""
         command = f"echo {name} >> {shlex.quote(str(self.ran))}; echo {name}"
         return json.dumps({"command": command, "note": "ä"}, indent=2, ensure_ascii=False) + "\n"
 
     def made(self, name: str) -> Path:
-        """The job as a file outside."""
+        """The job as a file outside of the spool."""
         path = self.outside / f"{name}.json"
         path.write_text(self.text(name), encoding="utf-8")
         return path
 
     def target(self, name: str) -> Path:
-        """The name to drop it under."""
+        """The path in pending/ of a file with this name."""
         return self.spool / "pending" / f"{name}.json"
 
     def runs_of(self, name: str) -> int:
@@ -60,7 +60,7 @@ class Place:
         return self.ran.read_text().split().count(name)
 
     def must_have_run(self, name: str) -> None:
-        """Once, with its outcome in done/, and nothing else of it anywhere."""
+        """It ran once, its outcome is in done/, and there is no other file of it."""
         wait_until(lambda: finished(self.spool, name), message=lambda: where_is(self.spool, name))
         record = load(self.spool / "done" / f"{name}.json")
         assert (record["output"], record["state"], record["note"]) == (f"{name}\n", "completed", "ä")
@@ -104,14 +104,14 @@ def redirected(place: Place, name: str) -> None:
 
 
 def appended_by_a_shell(place: Place, name: str) -> None:
-    """Line by line, the file closed in between."""
+    """Line by line; the file is closed in between."""
     for line in place.text(name).splitlines(keepends=True):
         subprocess.run(["sh", "-c", 'printf %s "$1" >> "$2"', "sh", line, place.target(name)], check=True)
         time.sleep(0.15)
 
 
 def written_slowly(place: Place, name: str) -> None:
-    """Half a file, three seconds of nothing, the other half: longer than any settling, but open all the time."""
+    """Half a file, a pause of three seconds, the other half: longer than the settle time, but open all the time."""
     data = place.text(name).encode()
     with place.target(name).open("wb", buffering=0) as file:
         file.write(data[:20])
@@ -128,7 +128,7 @@ def dripped(place: Place, name: str) -> None:
 
 
 def preallocated(place: Place, name: str) -> None:
-    """A download that begins as so many NUL bytes, and stays open until it is whole."""
+    """A download that starts as NUL bytes and stays open until it is complete."""
     data = place.text(name).encode()
     with place.target(name).open("wb", buffering=0) as file:
         file.write(b"\0" * len(data))
@@ -138,7 +138,7 @@ def preallocated(place: Place, name: str) -> None:
 
 
 def created_empty_first(place: Place, name: str) -> None:
-    """touch, then fill."""
+    """Create an empty file, then fill it."""
     place.target(name).touch()
     time.sleep(0.3)
     place.target(name).write_text(place.text(name), encoding="utf-8")
@@ -181,7 +181,7 @@ def rsynced(place: Place, name: str) -> None:
 
 
 def written_as_rsync_does(place: Place, name: str) -> None:
-    """A hidden name with a random ending, the old date set, then a rename."""
+    """A hidden name with a random ending and the old date, then a rename."""
     scratch = place.spool / "pending" / f".{name}.json.Xy12Zq"
     scratch.write_text(place.text(name), encoding="utf-8")
     time.sleep(0.1)
@@ -220,7 +220,7 @@ def written_in_tmp(place: Place, name: str) -> None:
 
 
 def replaced(place: Place, name: str) -> None:
-    """A version that is not due, replaced by a rename onto it."""
+    """A version that is not due yet is replaced by a rename onto it."""
     place.target(name).write_text(
         '{"command": "false", "run_at": "2100-01-01T00:00:00Z", "note": "ä"}', encoding="utf-8"
     )
@@ -250,13 +250,13 @@ def attended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_drop_on_idle_workers_runs_once(attended: Place, way: str) -> None:
-    """In whatever way it was dropped, it runs whole, and once."""
+    """In whatever way it was dropped, it runs complete, and once."""
     WAYS[way](attended, way)
     attended.must_have_run(way)
 
 
 def test_drops_without_workers_wait_and_run_once_later(tmp_path: Path) -> None:
-    """The same ways with nobody there: all are listed as pending, and run when a worker comes."""
+    """The same ways without a worker: all are listed as pending, and run when a worker starts."""
     place = Place(tmp_path)
     spool = Spool(place.spool)
     skipped = []
@@ -291,7 +291,7 @@ def test_drops_without_workers_wait_and_run_once_later(tmp_path: Path) -> None:
 
 
 def test_a_hundred_drops_at_once_run_once_each(attended: Place) -> None:
-    """In a burst, in every name a producer may think of."""
+    """At once, with every kind of name."""
     names = [f"burst{number}" for number in range(100)]
     for name in names:
         written_in_tmp(attended, name)
@@ -300,7 +300,7 @@ def test_a_hundred_drops_at_once_run_once_each(attended: Place) -> None:
 
 
 def test_files_that_were_there_before_the_worker_are_seen(tmp_path: Path) -> None:
-    """No event tells of them."""
+    """There are no events for them."""
     place = Place(tmp_path)
     copied(place, "early")
     drain(place.spool)
@@ -320,7 +320,7 @@ def check_ten(spool: Path) -> None:
 
 
 def test_job_json_ten_times_is_ten_jobs(spool_dir: Path, cli: Callable[..., Any]) -> None:
-    """The name is free again when the job was taken, and no outcome lands on another."""
+    """The name is free again when the job has been claimed, and no outcome overwrites another."""
     for number in range(10):
         drop(spool_dir, "job", command=f"echo number {number}")
         drain(spool_dir)
@@ -329,7 +329,7 @@ def test_job_json_ten_times_is_ten_jobs(spool_dir: Path, cli: Callable[..., Any]
 
 
 def test_job_json_ten_times_on_idle_workers_is_ten_jobs(spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """The same by a producer that waits only for the name to be free."""
+    """The same with a producer that waits only until the name is free."""
     workers(2)
     for number in range(10):
         wait_until(lambda: not (spool_dir / "pending" / "job.json").exists())
@@ -339,7 +339,7 @@ def test_job_json_ten_times_on_idle_workers_is_ten_jobs(spool_dir: Path, workers
 
 
 def test_the_same_id_ten_times_is_one_job_and_nine_refusals(spool_dir: Path) -> None:
-    """An id that the producer chose is unique; the others are told why, bytes untouched."""
+    """An id chosen by the producer is unique; the other files go to dead/ unchanged, with the reason."""
     for number in range(10):
         drop(spool_dir, f"file{number}", id="same", command=f"echo number {number}")
     drain(spool_dir)
@@ -370,23 +370,23 @@ IGNORED = [
 
 
 @pytest.mark.parametrize("name", IGNORED)
-def test_a_temporary_name_is_no_jobs_name(name: str) -> None:
-    """Of editors, browsers, rsync, sync tools, desktops."""
+def test_a_temporary_name_is_not_a_job_name(name: str) -> None:
+    """Names used by editors, browsers, rsync, sync tools and desktops."""
     assert not is_job_name(name)
 
 
 @pytest.mark.parametrize(
     "name", ["job.json", "JOB.JSON", "a b.json", "ä.json", "job (1).json", "tmp.json", "part.json", "x~.json"]
 )
-def test_a_plain_name_is_a_jobs_name(name: str) -> None:
-    """Whatever a person may call it."""
+def test_an_ordinary_name_is_a_job_name(name: str) -> None:
+    """Names that a person may choose."""
     assert is_job_name(name)
 
 
 def test_temporary_files_are_never_taken(
     spool_dir: Path, workers: Callable[..., Any], cli: Callable[..., Any]
 ) -> None:
-    """They stay as they are, while jobs beside them run, and become jobs once they get their name."""
+    """They stay as they are while other jobs run, and become jobs when they are renamed."""
     (spool_dir / "pending").mkdir(parents=True, mode=0o700)
     spool_dir.chmod(0o700)
     for name in IGNORED:
@@ -406,7 +406,7 @@ def test_temporary_files_are_never_taken(
 
 
 def test_a_half_written_file_is_never_taken(attended: Place) -> None:
-    """As long as it is open, however long that is; others run meanwhile, and status tells of it."""
+    """It is left alone while it is open; others run meanwhile, and `status` reports it."""
     name = "half"
     data = attended.text(name).encode()
     env = {"QUEUECTL_SPOOL": str(attended.spool)}
@@ -426,8 +426,8 @@ def test_a_half_written_file_is_never_taken(attended: Place) -> None:
     assert "not complete" not in run_cli("status", env=env, expect=0).stderr
 
 
-def test_a_clock_that_is_set_back_buries_nothing_early(tmp_path: Path) -> None:
-    """A file from the future is young, not old."""
+def test_a_clock_set_back_makes_no_file_complete(tmp_path: Path) -> None:
+    """A file with a time in the future counts as new, not as old."""
     place = Place(tmp_path)
     place.target("half").write_text('{"command": ')
     drain(place.spool, now=lambda: time.time() - 0.3)
@@ -453,13 +453,13 @@ SAID = {
 
 
 @pytest.mark.parametrize("attend", [True, False], ids=["idle workers", "no workers"])
-def test_what_never_becomes_a_job_is_told_apart_mended_and_run(
+def test_an_invalid_file_is_rejected_corrected_and_run(
     spool_dir: Path,
     workers: Callable[..., Any],
     cli: Callable[..., subprocess.CompletedProcess[str]],
     attend: bool,
 ) -> None:
-    """It goes to dead/ with its bytes untouched and the reason beside it, is listed, and comes back mended."""
+    """It goes to dead/ unchanged with the reason beside it, is listed, and runs when it has been corrected and put back."""
     Spool(spool_dir).refresh()
     (spool_dir / "config.yaml").write_text("settle_time: 0.5\n")
     if attend:
@@ -503,7 +503,7 @@ def test_what_never_becomes_a_job_is_told_apart_mended_and_run(
 
 
 def test_a_reason_goes_when_its_file_is_deleted(spool_dir: Path, cli: Callable[..., Any]) -> None:
-    """By hand: the reason alone would puzzle whoever looks."""
+    """It was deleted by hand; a reason alone would be confusing."""
     drop_bytes(spool_dir, "bad.json", b"{}")
     Spool(spool_dir).refresh()
     wait_until(lambda: cli("list", expect=0).stdout.startswith("bad - dead"))
@@ -512,10 +512,10 @@ def test_a_reason_goes_when_its_file_is_deleted(spool_dir: Path, cli: Callable[.
     assert os.listdir(spool_dir / "dead") == []
 
 
-def test_a_mended_file_under_another_id_leaves_nothing_of_the_old_one(
+def test_a_corrected_file_with_another_id_leaves_nothing_of_the_old_one(
     spool_dir: Path, cli: Callable[..., Any]
 ) -> None:
-    """Moved back by mv with an id of its own in it."""
+    """It is moved back by mv and holds another id."""
     Spool(spool_dir).refresh()
     (spool_dir / "config.yaml").write_text("settle_time: 0\n")
     drop_bytes(spool_dir, "bad.json", b"{}")
@@ -528,7 +528,7 @@ def test_a_mended_file_under_another_id_leaves_nothing_of_the_old_one(
     assert os.listdir(spool_dir / "dead") == []
 
 
-def test_a_fault_of_the_disk_buries_nothing_and_is_looked_at_again(
+def test_a_fault_of_the_disk_rejects_nothing_and_is_tried_again(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that could not be read once is read the next time."""
@@ -549,7 +549,7 @@ def test_a_fault_of_the_disk_buries_nothing_and_is_looked_at_again(
 
 
 def test_a_lost_file_beside_a_broken_one_is_not_listed(spool_dir: Path, cli: Callable[..., Any]) -> None:
-    """One job deleted and one bad file dropped leave as many files as before, and yet not the same."""
+    """One job is deleted and one invalid file dropped: the number of files is the same, the files are not."""
     Spool(spool_dir).refresh()
     (spool_dir / "config.yaml").write_text("settle_time: 0\n")
     drop(spool_dir, "gone", command="true")
@@ -563,7 +563,7 @@ def test_a_lost_file_beside_a_broken_one_is_not_listed(spool_dir: Path, cli: Cal
 def test_a_deleted_outcome_beside_a_copied_one_is_not_listed(
     spool_dir: Path, cli: Callable[..., Any]
 ) -> None:
-    """A copy of another outcome under a new name is no second job, and hides no loss."""
+    """A copy of another outcome under a new name is not a second job, and does not hide the deletion."""
     for name in ("a", "b"):
         drop(spool_dir, name, command="true")
     drain(spool_dir)
@@ -574,7 +574,7 @@ def test_a_deleted_outcome_beside_a_copied_one_is_not_listed(
 
 
 def test_a_chunk_boundary_loses_nothing(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scan goes through a folder in pieces."""
+    """A scan reads a folder in chunks."""
     monkeypatch.setattr(reconcile, "CHUNK", 7)
     monkeypatch.setattr(reconcile, "LARGE_CHUNK", 7)
     for number in range(50):
@@ -587,8 +587,8 @@ def test_a_chunk_boundary_loses_nothing(spool_dir: Path, monkeypatch: pytest.Mon
     assert spool.counts()["pending"] == 50 - 17 + 1
 
 
-def test_a_drop_right_behind_a_bad_file_is_not_overlooked(attended: Place) -> None:
-    """The worker is about to move the bad one away, and takes the change of the folder's time for its own."""
+def test_a_drop_right_after_a_bad_file_is_not_overlooked(attended: Place) -> None:
+    """The worker is about to move the invalid file away and could take the change of the folder's time for its own."""
     for number in range(30):
         (attended.spool / "pending" / f"bad{number}.json").mkdir()
         time.sleep(number % 10 * 0.0004)
@@ -607,8 +607,8 @@ for number in range(100_000):
 """
 
 
-def test_producers_killed_in_mid_write_leave_whole_files_only(spool_dir: Path) -> None:
-    """SIGKILL at any moment, several at once: what was acknowledged is there, and every file is a whole job."""
+def test_producers_killed_while_writing_leave_complete_files_only(spool_dir: Path) -> None:
+    """SIGKILL at any time, several at once: every acknowledged job is there, and every file is a complete job."""
     told: list[str] = []
     for round_ in range(4):
         producers = [
@@ -636,10 +636,10 @@ def test_producers_killed_in_mid_write_leave_whole_files_only(spool_dir: Path) -
     assert Spool(spool_dir).counts()["pending"] == len(found)
 
 
-def test_a_job_claimed_during_a_look_for_edits_ends_no_worker(
+def test_a_job_claimed_during_a_scan_for_edits_ends_no_worker(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the question which files are known and the one what is known of them a colleague may claim."""
+    """Between two queries about known files another worker may claim one of them."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
     spool.refresh()
@@ -654,10 +654,10 @@ def test_a_job_claimed_during_a_look_for_edits_ends_no_worker(
     list(spool._intake.edits())
 
 
-def test_a_retry_that_comes_back_before_its_copy_is_buried_stays(
+def test_a_retry_that_comes_back_before_its_copy_is_rejected_stays(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that was read just before its claim looks like a twin of the running job, which may fail at once."""
+    """A file that was read just before its claim looks like a second copy of the running job, which may fail at once."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
     (spool_dir / "pending" / "other.json").write_text('{"id": "a", "command": "true"}')
@@ -678,7 +678,7 @@ def test_a_retry_that_comes_back_before_its_copy_is_buried_stays(
 
 
 def test_an_incomplete_file_counts_as_complete_only_when_it_has_stood_still(tmp_path: Path) -> None:
-    """Seen from a moment after its last change, long after it, and by a clock that was set back far or a little."""
+    """Just after its last change, long after it, and with a clock that was set back by much or by little."""
     path = tmp_path / "a.json"
     path.write_text('{"command": "tr')
     changed = path.stat().st_ctime_ns // 1000

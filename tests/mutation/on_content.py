@@ -30,7 +30,7 @@ MIRROR = (
         "index/index.py",
         " and empty(rows[end]) == nones:",
         ":",
-        ("tests/index/test_index.py::test_new_rows_are_whole_whatever_they_leave_empty",),
+        ("tests/index/test_index.py::test_new_rows_are_complete_whatever_columns_are_empty",),
     ),
     Mutant(
         "index: what a replaced file was told is forgotten",
@@ -72,7 +72,7 @@ MIRROR = (
         "index/freshness.py",
         "or found[:2] != self.folder_time(place)",
         "or found[0] != (self.folder_time(place) or [0])[0]",
-        (f"{_INDEX}a_folder_put_in_anothers_place_is_noticed",),
+        (f"{_INDEX}a_replaced_folder_is_noticed",),
     ),
     Mutant(
         "index: what is known to be wrong is believed",
@@ -156,21 +156,21 @@ MIRROR = (
         "api/spool.py",
         "                self._index.begin_new_spool(self.layout)\n",
         "                pass\n",
-        ("tests/index/test_new_spool.py::test_the_first_job_of_a_spool_is_known_by_each_way_in",),
+        ("tests/index/test_new_spool.py::test_the_first_job_of_a_spool_is_known",),
     ),
     Mutant(
         "index: what a power cut left of a worker is not looked for",
         "index/index.py",
         "(layout.workers, layout.processing,",
         "(layout.processing,",
-        ("tests/index/test_new_spool.py::test_what_is_no_new_spool_is_looked_at_whole",),
+        ("tests/index/test_new_spool.py::test_a_spool_that_is_not_new_is_scanned",),
     ),
     Mutant(
         "index: one of another boot is complete",
         "index/index.py",
         'self.meta("schema") is not None or not',
         "not",
-        ("tests/index/test_new_spool.py::test_what_is_no_new_spool_is_looked_at_whole",),
+        ("tests/index/test_new_spool.py::test_a_spool_that_is_not_new_is_scanned",),
     ),
     Mutant(
         "index: a new spool stays empty while it is looked at",
@@ -184,7 +184,7 @@ MIRROR = (
         "index/index.py",
         "            if self.open():\n                return  # another process has just done it\n",
         "",
-        ("tests/index/test_new_spool.py::test_an_index_that_another_has_begun_is_left_alone",),
+        ("tests/index/test_new_spool.py::test_an_index_begun_by_another_process_is_left_alone",),
     ),
     Mutant(
         "storm: the urgent wait for their turn",
@@ -314,7 +314,7 @@ INTAKE = (
         "intake/dropped_file.py",
         "        found.gone = True  # a passing",
         "        pass  # a passing",
-        ("tests/intake/test_reconcile.py::test_a_fault_of_the_disk_buries_nothing_and_is_looked_at_again",),
+        ("tests/intake/test_reconcile.py::test_a_fault_of_the_disk_rejects_nothing_and_is_tried_again",),
     ),
     Mutant(
         "hostile: links are followed",
@@ -426,7 +426,7 @@ INTAKE = (
         "intake/drop_folder.py",
         "        if stat.S_ISREG(status.st_mode) and status.st_nlink != 1:\n",
         "        if False:\n",
-        ("tests/intake/test_drop_folder.py::test_what_is_no_job_is_refused_and_taken_away",),
+        ("tests/intake/test_drop_folder.py::test_a_file_that_is_not_a_job_is_refused_and_deleted",),
     ),
 )
 """What may come in."""

@@ -159,7 +159,7 @@ IDENTITY = (
         "index/database.py",
         'self.meta("schema") == SCHEMA and self.meta("boot") == self.boot',
         'self.meta("schema") == SCHEMA',
-        (f"{_INDEX}an_index_from_before_the_boot_is_not_believed",),
+        (f"{_INDEX}an_index_from_before_the_boot_is_rebuilt",),
     ),
     Mutant(
         "boot: held files of this boot are restored",

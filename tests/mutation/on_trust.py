@@ -73,14 +73,14 @@ TRUST = (
         "index/queries.py",
         "    if shape not in _shapes:\n",
         "    if False:\n",
-        ("tests/index/test_index.py::test_what_can_be_no_row_is_damage_and_ends_no_worker",),
+        ("tests/index/test_index.py::test_an_invalid_row_is_damage_and_ends_no_worker",),
     ),
     Mutant(
         "index: anything is a moment",
         "index/queries.py",
         "None if found[1] is None else _number(found[1])",
         "found[1]",
-        ("tests/index/test_index.py::test_a_moment_that_is_none_is_damage",),
+        ("tests/index/test_index.py::test_an_invalid_due_time_is_damage",),
     ),
     Mutant(
         "stop: the name is enough",
