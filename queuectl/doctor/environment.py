@@ -7,6 +7,7 @@ import shlex
 import stat
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from queuectl.control import pause_file, permissions
@@ -79,22 +80,17 @@ def _permissions(case: Case) -> Iterator[Finding]:
     try:
         for path, problem, hint in permissions.unsafe(case.layout):
             inside = path == case.layout.root or path.startswith(case.layout.root + os.sep)
-            fix = _RemoveWritePermission(path) if hint.startswith("chmod") and inside else None
+            fix = partial(_make_private, path) if hint.startswith("chmod") and inside else None
             cure = f"{hint} {shlex.quote(path)}"
             yield Finding("rights", path, f"{path} {problem}, who could run commands as you", cure, fix)
     except SpoolError as error:
         yield Finding("rights", case.layout.root, str(error), "")
 
 
-class _RemoveWritePermission:
-    """Makes a path writable for its owner only."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __call__(self) -> None:
-        mode = stat.S_IMODE(os.stat(self._path).st_mode)
-        os.chmod(self._path, mode & ~(stat.S_IWGRP | stat.S_IWOTH))
+def _make_private(path: str) -> None:
+    """Make a path writable for its owner only."""
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    os.chmod(path, mode & ~(stat.S_IWGRP | stat.S_IWOTH))
 
 
 def _devices(case: Case) -> Iterator[Finding]:

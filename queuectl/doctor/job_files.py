@@ -12,6 +12,7 @@ import re
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from queuectl.doctor.finding import STALE, Finding
@@ -24,7 +25,7 @@ from queuectl.storage import quarantine
 from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from queuectl.doctor.finding import Case
     from queuectl.job.record import Job
@@ -101,18 +102,18 @@ class JobFiles:
             return
         except OSError as error:
             fact = f"{place}/{name} cannot be read: {(error.strerror or str(error)).lower()}"
-            yield Finding("unreadable", f"{place}/{name}", fact, "see its rights and the disk")
+            yield Finding("unreadable", f"{place}/{name}", fact, "check its permissions and the disk")
             return
         except (InvalidJob, safe_open.NotReadable) as error:
             if place == DONE:
                 yield Finding(
                     "invalid", f"{place}/{name}", f"{place}/{name} is not a valid job, so nothing lists it: {error}",
-                    "move it to dead/ with the reason", _MoveToDead(self._case, path, f"{error} (found in done/)"),
+                    "move it to dead/ with the reason", partial(_move_to_dead, self._case, path, f"{error} (found in done/)"),
                 )  # fmt: skip
             elif place == DEAD and not has_reason:
                 yield Finding(
                     "no reason", f"{place}/{name}", f"{place}/{name} is not a valid job, and no reason is beside it: {error}",
-                    "write the reason beside it", _WriteReason(path, str(error)),
+                    "write the reason beside it", partial(_write_reason, path, str(error)),
                 )  # fmt: skip
             return
         # A file in dead/ with a reason is a rejected file, not the job whose id it holds.
@@ -158,7 +159,7 @@ class JobFiles:
                 yield Finding(
                     "stray", f"{PROCESSING}/{worker}",
                     f"{PROCESSING}/{worker} is in no worker's folder, so nobody will ever run it",
-                    "move it to pending/", _MoveToPending(self._case, path),
+                    "move it to pending/", partial(_move_to_pending, self._case, path),
                 )  # fmt: skip
             else:
                 yield from self._other_file(PROCESSING, worker)
@@ -193,7 +194,7 @@ class JobFiles:
             yield Finding(
                 "twin", copy.shown, f"job {job_id} is in {winner.shown} and in {copy.shown}: the first is valid",
                 f"wait until {worker} has ended it" if running else f"move {copy.shown} to data/aside/",
-                None if running else _QuarantineCopy(self._case, job_id, winner, copy),
+                None if running else partial(_quarantine_copy, self._case, job_id, winner, copy),
             )  # fmt: skip
 
     # -- beside the jobs -------------------------------------------------------------------------------------------
@@ -208,12 +209,10 @@ class JobFiles:
                 orphans.setdefault(found[1], []).append(name)
         for job_id, names in orphans.items():
             logs = f"logs/{names[0]}" if len(names) == 1 else f"logs/{names[0]} and {len(names) - 1} more"
-            fix = _Quarantine(
-                self._case, [self._case.path("logs", name) for name in names], f"no job {job_id}"
-            )
+            paths = [self._case.path("logs", name) for name in names]
             yield Finding(
                 "orphan log", job_id, f"{logs} of job {job_id}, which is gone",
-                "move its logs to data/aside/", fix,
+                "move its logs to data/aside/", self._fix_by_quarantine(paths, f"no job {job_id}"),
             )  # fmt: skip
 
     def _leftovers(self) -> Iterator[Finding]:
@@ -228,8 +227,13 @@ class JobFiles:
                             yield self._to_quarantine("leftover", place, name, why)
 
     def _to_quarantine(self, kind: str, place: str, name: str, why: str) -> Finding:
-        fix = _Quarantine(self._case, [self._case.path(place, name)], why)
+        fix = self._fix_by_quarantine([self._case.path(place, name)], why)
         return Finding(kind, f"{place}/{name}", f"{place}/{name} {why}", "move it to data/aside/", fix)
+
+    def _fix_by_quarantine(self, paths: list[str], why: str) -> Callable[[], None]:
+        """Return a fix that moves these files, as they are now, to data/aside/."""
+        inodes = {path: status.st_ino for path in paths if (status := _status(path))}
+        return partial(_quarantine, self._case, inodes, why)
 
 
 def _names(folder: str) -> list[str]:
@@ -263,65 +267,36 @@ def _valid_one(one: _Copy, other: _Copy, job_id: str) -> _Copy:
 # -- fixes -------------------------------------------------------------------------------------------------------------
 
 
-class _Quarantine:
-    """Moves files to data/aside/, unless they have been replaced meanwhile."""
-
-    def __init__(self, case: Case, paths: list[str], why: str) -> None:
-        self._case, self._why = case, why
-        self._inodes = {path: status.st_ino for path in paths if (status := _status(path))}
-
-    def __call__(self) -> None:
-        for path, inode in self._inodes.items():
-            quarantine.put(self._case.layout, path, self._why, inode=inode, now=self._case.now())
+def _quarantine(case: Case, inodes: dict[str, int], why: str) -> None:
+    """Move files to data/aside/, unless they have been replaced meanwhile."""
+    for path, inode in inodes.items():
+        quarantine.put(case.layout, path, why, inode=inode, now=case.now())
 
 
-class _QuarantineCopy:
-    """Moves a copy that is not valid to data/aside/, if the valid one is still there."""
-
-    def __init__(self, case: Case, job_id: str, winner: _Copy, loser: _Copy) -> None:
-        self._case, self._job_id, self._winner, self._loser = case, job_id, winner, loser
-
-    def __call__(self) -> None:
-        status = _status(self._winner.path)
-        if status is None or status.st_ino != self._winner.inode:
-            return
-        why = f"another copy of job {self._job_id}, which lies in {self._winner.shown}"
-        quarantine.put(
-            self._case.layout, self._loser.path, why, inode=self._loser.inode, now=self._case.now()
-        )
+def _quarantine_copy(case: Case, job_id: str, winner: _Copy, loser: _Copy) -> None:
+    """Move a copy that is not valid to data/aside/, if the valid one is still there."""
+    status = _status(winner.path)
+    if status is not None and status.st_ino == winner.inode:
+        why = f"another copy of job {job_id}, which lies in {winner.shown}"
+        quarantine.put(case.layout, loser.path, why, inode=loser.inode, now=case.now())
 
 
-class _MoveToDead:
-    """Moves a file that is not a valid job to dead/, with the reason beside it."""
-
-    def __init__(self, case: Case, path: str, reason: str) -> None:
-        self._case, self._path, self._reason = case, path, reason
-
-    def __call__(self) -> None:
-        self._case.mover.bury_file(self._path, ids.new_id(self._case.now()), self._reason)
+def _move_to_dead(case: Case, path: str, reason: str) -> None:
+    """Move a file that is not a valid job to dead/, with the reason beside it."""
+    case.mover.bury_file(path, ids.new_id(case.now()), reason)
 
 
-class _WriteReason:
-    """Writes the missing reason beside a file in dead/."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        self._path, self._reason = path, reason
-
-    def __call__(self) -> None:
-        if os.path.lexists(self._path):
-            files.replace(self._path + ".reason", f"{self._reason}\n".encode(errors="backslashreplace"))
+def _write_reason(path: str, reason: str) -> None:
+    """Write the missing reason beside a file in dead/."""
+    if os.path.lexists(path):
+        files.replace(path + ".reason", f"{reason}\n".encode(errors="backslashreplace"))
 
 
-class _MoveToPending:
-    """Moves a file from outside of all state folders to pending/, where the next scan checks it."""
-
-    def __init__(self, case: Case, path: str) -> None:
-        self._case, self._path = case, path
-
-    def __call__(self) -> None:
-        with suppress(FileNotFoundError):
-            files.move_to_free_name(self._path, self._case.layout.pending, os.path.basename(self._path))
-            files.sync_folder(self._case.layout.pending)
+def _move_to_pending(case: Case, path: str) -> None:
+    """Move a file from outside of all state folders to pending/, where the next scan checks it."""
+    with suppress(FileNotFoundError):
+        files.move_to_free_name(path, case.layout.pending, os.path.basename(path))
+        files.sync_folder(case.layout.pending)
 
 
 def _status(path: str) -> os.stat_result | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from queuectl.doctor.finding import Finding
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from queuectl.doctor.finding import Case
+    from queuectl.layout import Layout
 
 _LOCK_TIMEOUT = 0.3
 """Seconds to wait for the lock of a worker's name: a new worker may be checking whether it is free."""
@@ -32,14 +34,14 @@ def examine(case: Case) -> Iterator[Finding]:
                 where = f"{PROCESSING}/{worker}/{name}"
                 yield Finding(
                     "abandoned", where, f"{where} is claimed by {worker}, which is not alive",
-                    "end what is left of its run and put it back, as any worker does", _TakeBack(case),
+                    "end what is left of its run and put it back, as any worker does", partial(_take_back, case),
                 )  # fmt: skip
     for name in sorted(os.listdir(case.layout.workers)):
         found = _FILE_POOL.fullmatch(name)
         if found and not case.is_alive(found[1]):
             yield Finding(
                 "held files", f"data/workers/{name}", f"data/workers/{name} was left by {found[1]}, which is not alive",
-                "make sure that the outcomes are on the disk, then delete the copies", _Sweep(case, found[1]),
+                "make sure that the outcomes are on the disk, then delete the copies", partial(_sweep, case.layout, found[1]),
             )  # fmt: skip
 
 
@@ -56,33 +58,22 @@ def processes(case: Case) -> Iterator[Finding]:
             yield Finding("process", f"process {one.pid}", fact, cure, harmless=True)
 
 
-class _TakeBack:
-    """Takes back the jobs of dead workers."""
+def _take_back(case: Case) -> None:
+    """Take back the jobs of dead workers."""
+    case.intake.refresh()
+    try:
+        recovery.abandoned(case.layout, case.mover, case.settings, case.say)
+    finally:
+        case.index.close()
 
-    def __init__(self, case: Case) -> None:
-        self._case = case
 
-    def __call__(self) -> None:
-        case = self._case
-        case.intake.refresh()
+def _sweep(layout: Layout, worker: str) -> None:
+    """Delete the recycled files of a dead worker: copies of jobs whose outcomes are elsewhere."""
+    boot = boot_id()
+    power_loss.restore(layout, boot)
+    lock = Lock.acquire(layout.worker_file(worker, "lock"), patience=_LOCK_TIMEOUT)
+    if lock is not None:
         try:
-            recovery.abandoned(case.layout, case.mover, case.settings, case.say)
+            power_loss.sweep(layout, worker, boot)
         finally:
-            case.index.close()
-
-
-class _Sweep:
-    """Deletes the recycled files of a dead worker: copies of jobs whose outcomes are elsewhere."""
-
-    def __init__(self, case: Case, worker: str) -> None:
-        self._case, self._worker = case, worker
-
-    def __call__(self) -> None:
-        layout, boot = self._case.layout, boot_id()
-        power_loss.restore(layout, boot)
-        lock = Lock.acquire(layout.worker_file(self._worker, "lock"), patience=_LOCK_TIMEOUT)
-        if lock is not None:
-            try:
-                power_loss.sweep(layout, self._worker, boot)
-            finally:
-                lock.release()
+            lock.release()

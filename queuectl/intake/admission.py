@@ -72,13 +72,13 @@ class Admission:
         old = self.index.get(job.id or "")
         # A job put back by hand starts anew. The file of a job that was given up by hand does not say that it was dead;
         # it is recognized as the file that was in dead/.
-        lay_dead = old if old is not None and old.place == DEAD else self.left_dead.get(job.id or "")
+        dead_row = old if old is not None and old.place == DEAD else self.left_dead.get(job.id or "")
         was_given_up = (
-            lay_dead is not None and found.status is not None and is_file_of(lay_dead, found.status)
+            dead_row is not None and found.status is not None and is_file_of(dead_row, found.status)
         )
         if place == PENDING and (job.state in ("completed", "dead") or was_given_up):
             job.renew(found.arrived / 1e6)
-        if place == PENDING and old is lay_dead is None and _is_new_with_key(job):
+        if place == PENDING and old is dead_row is None and _is_new_with_key(job):
             reason = self.mover.keys.judge_drop(job, found.arrived)
             if reason:
                 return reason
