@@ -74,8 +74,9 @@ def work(
         worker._mover.settle_all = _settle_without(worker._mover.settle_all)  # type: ignore[method-assign]
     if at_once:
         # However slow it is under strace, and few as they are.
-        prefetch.MOST, prefetch.SHARE, prefetch.SPELL, prefetch.LONG = at_once, 1, 1e9, 1e8
-        prefetch.Hand._next_size = lambda self: at_once  # type: ignore[method-assign]  # noqa: ARG005
+        prefetch.MAX_BATCH, prefetch.WAITING_SHARE = at_once, 1
+        prefetch.BATCH_SECONDS, prefetch.LONG_JOB = 1e9, 1e8
+        prefetch.Prefetch._next_size = lambda self: at_once  # type: ignore[method-assign]  # noqa: ARG005
     worker.run()
     return said
 
@@ -112,9 +113,9 @@ def perform(request: dict[str, Any]) -> Any:
     if move == "hold":
         # Claim a job and stop there, as a worker does that is killed while its job runs.
         worker = Worker(root)
-        worker.take_seat()
-        worker._take_back_own()
-        claim = worker._next()
+        worker.register()
+        worker._recover()
+        claim = worker._next_claim()
         assert claim is not None
         os._exit(0)
     if move == "serve":

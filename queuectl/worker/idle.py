@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from queuectl.control.permissions import Watch
     from queuectl.layout import Layout
     from queuectl.system.watcher import Bell, FolderWatch
-    from queuectl.worker.maintenance import Chores
-    from queuectl.worker.readiness import Room
-    from queuectl.worker.scan_scheduler import Lookout
+    from queuectl.worker.health import Readiness
+    from queuectl.worker.maintenance import Maintenance
+    from queuectl.worker.scan_scheduler import ScanScheduler
 
 TICK = 1.0
 """Seconds between looks at what rings no bell: notes left for us, dead colleagues, settings, a silent watch."""
@@ -57,9 +57,9 @@ class Rest:
         safe: Watch,
         bell: Bell,
         watch: FolderWatch,
-        lookout: Lookout,
-        chores: Chores,
-        room: Room,
+        lookout: ScanScheduler,
+        chores: Maintenance,
+        room: Readiness,
     ) -> None:
         self.still = Stillness(layout, safe.above, safe.within)
         self.is_asked = False

@@ -1,6 +1,6 @@
-"""What a worker sees to now and then beside its jobs: the index's health, leftovers, colleagues that are gone.
+"""Periodic maintenance by a worker: the index's health, files left behind, dead workers, expired jobs, old records.
 
-Nothing here is urgent, and all of it is cheap: together some microseconds a second.
+Nothing here is urgent, and all of it together takes some microseconds a second.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import sqlite3
 import stat
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
-from queuectl.errors import QueuectlError
+from queuectl.errors import InvalidJob, MoveError, QueuectlError
 from queuectl.index.index import Index
+from queuectl.index.row import accept_as_indexed
+from queuectl.job import times
 from queuectl.layout import PENDING
-from queuectl.storage import claims, expiry, recovery
+from queuectl.storage import claims, recovery
 from queuectl.storage import scratch as lot
 from queuectl.storage.retention import Retention
 from queuectl.system import files, safe_open
@@ -25,109 +28,112 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from queuectl.config.settings import Settings
+    from queuectl.index.row import Row
+    from queuectl.job.record import Job
     from queuectl.layout import Layout
-    from queuectl.storage.mover import Mover
+    from queuectl.storage.mover import Claim, Mover
 
 EVERY = 5.0
-"""Seconds between looks at colleagues that are gone, and at an index that could not be kept in its file."""
+"""Seconds between rounds of maintenance."""
 
 LONGEST = 300.0
-"""Seconds between such looks at the index when it goes on to be refused: each success costs a look at every folder."""
+"""The longest pause, in seconds, before an index that was refused is tried again: each success has every folder scanned."""
 
-DOUBT = 600.0
-"""Seconds after which pending/ is compared with the index though nothing seems to have changed, by one worker of all:
-whatever made the index lose a job, it begins after that time at the latest."""
+DOUBT_AFTER = 600.0
+"""Seconds after which one of the workers compares pending/ with the index although nothing seems to have changed:
+whatever made the index lose a job, the job starts after that time at the latest."""
 
-AT_ONCE = 10.0
-"""Colleagues with something in hand that a worker looks at each second, on the average: who has more of them looks less
-often, as they look, too."""
+CLAIMANTS_A_SECOND = 10.0
+"""Workers with claims that one worker checks each second, on the average: with more of them each checks less often."""
 
-SWEEP = 3600.0
-"""Seconds between looks for what producers that were killed left in tmp/."""
+SWEEP_EVERY = 3600.0
+"""Seconds between sweeps of tmp/, and between compressions of logs."""
 
 STALE = 24 * 3600.0
-"""Seconds after which such a leftover goes: nobody takes a day between writing a job's file and queueing it."""
+"""Seconds after which a file in tmp/ is deleted: no producer takes a day between writing a job's file and queueing it."""
 
 SLICE = 0.05
-"""Seconds of a look that go into compressing logs: a hundredth of the time."""
+"""Seconds of a round for compressing logs (a hundredth of the time), and for expired jobs, each of which is synced."""
 
-CHECKED = 64 << 20
-"""Bytes up to which the index is checked when a worker starts, a tenth of a second for that many."""
+MAX_CHECKED = 64 << 20
+"""Bytes up to which the index is checked when a worker starts: that takes a tenth of a second."""
+
+_EXPIRED_PAGE = 200
 
 
-class Chores:
-    """The chores of one worker.
+class Maintenance:
+    """The maintenance that one worker does.
 
     Args:
-        say: takes a line about what was done.
-        say_once: the same, about what may be found again and again.
+        say: takes a line for the log.
+        say_once: the same, for what may be found again in each round.
     """
 
     def __init__(self, mover: Mover, say: Callable[[str], None], say_once: Callable[[str], None]) -> None:
         self._layout, self._index, self._now = mover.layout, mover.index, mover.now
         self._mover, self._say, self._say_once = mover, say, say_once
         self._retention = Retention(mover, say)
-        self._next = self._next_sweep = 0.0
-        self._patience = EVERY
+        self._next_round = self._next_sweep = 0.0
+        self._return_pause = EVERY
         self._next_return = 0.0
-        self._packing: Iterator[None] | None = None
-        self._glance = claims.Glance(self._layout)
+        self._compressing: Iterator[None] | None = None
+        self._claims_seen = claims.Glance(self._layout)
         self._claimants: list[str] = []
-        self._next_claims = 0.0
+        self._next_claimants = 0.0
 
-    def take_back(self, settings: Settings, mine: str, *, empty_handed: bool) -> None:
-        """Free what workers that are gone had in hand.
+    def take_back(self, settings: Settings, worker: str, *, has_no_job: bool) -> None:
+        """Take back the jobs of dead workers.
 
         Args:
-            mine: the worker's own name.
-            empty_handed: it has no job in hand: what lies in its folder is an earlier holder's.
+            worker: our own name.
+            has_no_job: we hold no job, so what lies in our folder is from an earlier worker of that name.
 
         Raises:
             OSError, sqlite3.Error: the disk or the index refused.
         """
-        if (began := time.monotonic()) < self._next_claims:
+        if (began := time.monotonic()) < self._next_claimants:
             return
-        self._claimants = self._glance.busy(self._now())
-        self._next_claims = began + len(self._claimants) / AT_ONCE
+        self._claimants = self._claims_seen.busy(self._now())
+        self._next_claimants = began + len(self._claimants) / CLAIMANTS_A_SECOND
         given = self._layout, self._mover, settings
-        recovery.abandoned(*given, self._say_once, mine=mine, busy=self._claimants)
-        if empty_handed and mine in self._claimants:
-            recovery.leftovers(*given, mine, self._say_once)
+        recovery.abandoned(*given, self._say_once, mine=worker, busy=self._claimants)
+        if has_no_job and worker in self._claimants:
+            recovery.leftovers(*given, worker, self._say_once)
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing is due, and no colleague had anything in hand when that was last looked at."""
-        return not self._claimants and time.monotonic() < self._next
+        """Whether nothing is due, and no other worker held a job at the last look."""
+        return not self._claimants and time.monotonic() < self._next_round
 
     def quiet_for(self) -> float:
-        """Seconds until something is due that should not be late by half a minute.
+        """Seconds until something is due that must not be late by half a minute.
 
         Raises:
             sqlite3.Error: the index refused.
         """
-        if self._packing is not None:
+        if self._compressing is not None:
             return 0.0
         expiry = self._index.next_expiry()
         return math.inf if expiry is None else expiry / 1e6 - self._now()
 
-    def begin(self, after: float | None) -> None:
-        """See that the index may be believed.
+    def begin(self, died_at_start: float | None) -> None:
+        """Make sure that the index can be believed.
 
         Args:
-            after: when the last holder of our name started, if it died, in epoch seconds.
+            died_at_start: when the last worker of our name started, if it died, in epoch seconds.
 
         Raises:
             sqlite3.Error: the index refused.
         """
-        if after is not None and self._index.usable:
-            recovery.mistrust(self._index, after)
+        if died_at_start is not None and self._index.usable:
+            recovery.mistrust(self._index, died_at_start)
         self._check_index()
 
     def _check_index(self) -> None:
-        """Have an index made anew whose file is damaged; damage in a part that is seldom read shows only so."""
+        """Have a damaged index rebuilt. Damage in a part that is seldom read would not show otherwise."""
         index = self._index
         with suppress(OSError):
-            if not index.usable or os.stat(index.path).st_size > CHECKED:
+            if not index.usable or os.stat(index.path).st_size > MAX_CHECKED:
                 return
             try:
                 [answer] = index.db.execute("PRAGMA quick_check(1)").fetchone()
@@ -137,45 +143,44 @@ class Chores:
                 index.broken = f"database disk image is malformed: {' '.join(answer.split())}"
                 self._say("the index is damaged and will be rebuilt")
 
-    def look(self, *, mine: str, settings: Settings) -> None:
+    def look(self, settings: Settings, worker: str) -> None:
         """Do what is due.
 
         Args:
-            mine: the worker's own name.
-            settings: those in force.
+            worker: our own name.
 
         Raises:
-            OSError, sqlite3.Error: the disk or the index refused; the rest is done another time.
+            OSError, sqlite3.Error: the disk or the index refused; the rest is done in a later round.
         """
         now = time.monotonic()
-        if now < self._next:
+        if now < self._next_round:
             return
-        self._next = now + EVERY
+        self._next_round = now + EVERY
         if now >= self._next_sweep:
-            self._next_sweep = now + SWEEP
-            sweep(self._layout, self._now())
+            self._next_sweep = now + SWEEP_EVERY
+            sweep_tmp(self._layout, self._now())
         self._return_to_file(now)
         if self._index.usable:
-            recovery.bygone(self._layout, self._index, mine=mine)
-            self._doubt()
+            recovery.bygone(self._layout, self._index, mine=worker)
+            self._doubt_index()
             self._mover.keys.look_again()
-            self._pack_logs(settings.compress_logs)
-            over = expiry.sweep(self._mover, self._say)
-            if not (self._retention.look(settings) and over):
-                self._next = now
+            self._compress_logs(settings.compress_logs)
+            all_given_up = give_up_all_expired(self._mover, self._say)
+            if not (self._retention.look(settings) and all_given_up):
+                self._next_round = now
 
     def _return_to_file(self, now: float) -> None:
-        """Go back to an index in its file, once it can be kept there again."""
+        """Go back from an index in memory to the one in its file, once that can be written again."""
         if self._index.path == self._layout.index:
-            self._patience = EVERY
+            self._return_pause = EVERY
         elif now >= self._next_return:
-            if self._can_be_kept():
+            if self._is_file_writable():
                 self._index.use_file(self._layout.index)
                 self._say("the index is kept in its file again")
-            self._next_return = now + self._patience
-            self._patience = min(self._patience * 2, LONGEST)
+            self._next_return = now + self._return_pause
+            self._return_pause = min(self._return_pause * 2, LONGEST)
 
-    def _can_be_kept(self) -> bool:
+    def _is_file_writable(self) -> bool:
         scratch = os.path.join(self._layout.data, files.temporary_name())
         probe = Index(self._layout.index, self._layout.root, self._index.boot)
         try:
@@ -190,14 +195,14 @@ class Chores:
             probe.close()
         return True
 
-    def _doubt(self) -> None:
-        known = self._index.meta("doubted") is not None
-        if self._is_our_turn("doubted", DOUBT) and known:
+    def _doubt_index(self) -> None:
+        is_known = self._index.meta("doubted") is not None
+        if self._is_our_turn("doubted", DOUBT_AFTER) and is_known:
             with self._index.write():
                 self._index.mark_stale(PENDING)
 
     def _is_our_turn(self, what: str, every: float) -> bool:
-        """Whether no worker has done it for so many seconds; then it is for us to do."""
+        """Whether no worker has done this for so many seconds; then this worker has to do it."""
         index, now = self._index, self._now()
         last = index.meta(what)
         if last is not None and 0 <= now - last < every:
@@ -206,23 +211,23 @@ class Chores:
             index.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (what, now))
         return True
 
-    def _pack_logs(self, age: float | None) -> None:
-        """Compress some of the logs that are old enough; a large heap of them is spread over many looks."""
+    def _compress_logs(self, age: float | None) -> None:
+        """Compress some of the logs that are older than `age` seconds; many of them are spread over many rounds."""
         if age is None:
-            self._packing = None
+            self._compressing = None
             return
         from queuectl.storage import job_logs
 
-        steps, self._packing = self._packing, None
-        if steps is None and self._is_our_turn("packed logs", SWEEP):
+        steps, self._compressing = self._compressing, None
+        if steps is None and self._is_our_turn("packed logs", SWEEP_EVERY):
             steps = job_logs.pack(self._layout, self._now() - age)
-        # Only what ended well goes on: trouble with the disk ends it, for this time.
+        # Kept only when the slice ended well: a fault of the disk ends the compression until the next hour.
         if steps is not None and not job_logs.go_on(steps, SLICE):
-            self._packing = steps
+            self._compressing = steps
 
 
-def sweep(layout: Layout, now: float) -> None:
-    """Delete what killed producers left in tmp/ a day ago or more; never what is not surely a file of theirs.
+def sweep_tmp(layout: Layout, now: float) -> None:
+    """Delete what killed producers left in tmp/ a day ago or more; nothing that may belong to anybody else.
 
     Raises:
         OSError: the folder cannot be read.
@@ -241,3 +246,58 @@ def sweep(layout: Layout, now: float) -> None:
                         and now - touched > STALE
                     ):
                         (lot.delete if is_lot else os.unlink)(entry.path)
+
+
+# -- expired jobs ------------------------------------------------------------------------------------------------------
+
+
+def give_up_expired(mover: Mover, claim: Claim, say: Callable[[str], None]) -> None:
+    """Move a claimed job that has expired before its start to dead/, uncharged.
+
+    It goes back to pending/ first, as only a run can be settled.
+
+    Raises:
+        QueuectlError, OSError: the disk refused, or somebody has taken the job meanwhile.
+    """
+    reason = _reason(claim.job.expires_at or 0)
+    mover.bury(mover.release(claim), reason)
+    say(f"dead {claim.job.id}: {reason}")
+
+
+def _reason(expires_at: float) -> str:
+    return f"Expired (expires_at was {times.iso(expires_at)})"
+
+
+def give_up_all_expired(mover: Mover, say: Callable[[str], None]) -> bool:
+    """Move waiting jobs that have expired to dead/, wherever they stand in the order; True when none is left.
+
+    Args:
+        mover: whose index and clock count.
+        say: takes a line for each.
+
+    Raises:
+        SpoolError: the disk refused.
+    """
+    began = time.monotonic()
+    now = mover.now()
+    for row in mover.index.expired(times.micros(now), _EXPIRED_PAGE):
+        if time.monotonic() - began > SLICE:
+            return False
+        reason = _reason((row.expires or 0) / 1e6)
+        try:
+            mover.bury(row, reason, if_still=partial(_is_expired, row, now))
+        except (MoveError, InvalidJob):
+            # Claimed or edited meanwhile. If the row stayed, its file would be moved to and fro in every round.
+            with mover.index.write():
+                mover.index.drop_if_at(row.id, row.place, row.name)
+                mover.index.mark_stale(PENDING)
+        else:
+            say(f"dead {row.id}: {reason}")
+    return True
+
+
+def _is_expired(row: Row, now: float, job: Job) -> bool:
+    if job.state in ("completed", "dead"):
+        job.renew(row.arrived / 1e6)
+    accept_as_indexed(job, row)
+    return job.expired(now)

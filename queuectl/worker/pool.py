@@ -149,12 +149,12 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
     )
     voice.limit = lambda: worker.log_limit
     # Before it can be found: a stop that comes at once must find flags to set, not the default that ends it.
-    signals.listen(worker, in_terminal=mode == "foreground")
+    signals.listen(worker.flags, reread=worker.read_settings, in_terminal=mode == "foreground")
     if mode == "child":
         parent = os.getppid()
         worker.leave_when(lambda: os.getppid() != parent, _end_of(parent))
     try:
-        worker.take_seat()
+        worker.register()
     except QueuectlError as error:
         if not background:
             raise
@@ -166,7 +166,7 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
         voice.to_log(layout.worker_file(worker.name, "log"))
     voice.say(f"started PID={os.getpid()}")
     worker.run()
-    signals.go_deaf()
+    signals.ignore_all()
     voice.say(f"stopped after {worker.jobs_run} attempt(s)")
     return 0
 

@@ -1,5 +1,7 @@
-"""What signals mean to a worker: TERM and Ctrl+C end it, HUP has it read its settings, USR1 has it look whether there
-is something new. Handlers only set flags.
+"""What ends or wakes a worker: signals, stop notes in the spool, and the program that runs it.
+
+SIGTERM and Ctrl+C stop it, SIGHUP makes it read its settings, SIGUSR1 makes it look for news at once. Handlers only set
+flags.
 """
 
 from __future__ import annotations
@@ -13,27 +15,79 @@ from queuectl.system.process import hurry_signal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from queuectl.worker.worker import Worker
+    from queuectl.control.registry import Seat
+    from queuectl.system.watcher import Bell
 
 _HANGUP = getattr(signal, "SIGHUP", None)
+
+
+class StopFlags:
+    """What a worker has been asked to do. `stop` and `request_look` are safe in a signal handler and in other threads.
+
+    Args:
+        wake_up: ends the worker's wait when a flag is set.
+
+    Attributes:
+        stopping: finish the running job, then leave.
+        forced: end the running job, put it back, then leave.
+        look_requested: do the periodic duties now instead of at the next second.
+        registration: where the worker's stop note is looked for; None before it has a name.
+        handles_look_signal: SIGUSR1 is handled. It would kill a process that does not handle it.
+    """
+
+    def __init__(self, wake_up: Bell) -> None:
+        self.stopping = self.forced = self.look_requested = False
+        self.handles_look_signal = False
+        self.registration: Seat | None = None
+        self.wake_up = wake_up
+        self._is_over: Callable[[], bool] = lambda: False
+
+    def stop(self, *, force: bool) -> None:
+        """Ask the worker to leave."""
+        self.stopping = True
+        self.forced = self.forced or force
+        self.wake_up.ring()
+
+    def request_look(self) -> None:
+        """Ask the worker to do its periodic duties now."""
+        self.look_requested = True
+        self.wake_up.ring()
+
+    def leave_when(self, is_over: Callable[[], bool]) -> None:
+        """Ask the worker to leave once this returns True."""
+        self._is_over = is_over
+
+    @property
+    def any_set(self) -> bool:
+        """Whether an idle worker has to wake up."""
+        return self.stopping or self.look_requested or self._is_over()
+
+    def look(self) -> None:
+        """Read the stop note, and ask whether the worker's purpose is over."""
+        wanted = self.registration.stop_wanted() if self.registration else None
+        if wanted or self._is_over():
+            self.stopping = True
+        self.forced = self.forced or wanted == "force"
 
 
 class Terminal:
     """The terminal that this process was started in.
 
-    HUP comes from the system when the terminal goes away, and from a person who wants the settings read.
+    SIGHUP has two senders: the system when the terminal closes, and a person who wants the settings read.
     """
 
     def __init__(self) -> None:
-        # Started by nohup, it is to go on without the terminal.
-        self._matters = _HANGUP is not None and signal.getsignal(_HANGUP) != signal.SIG_IGN and _is_there()
+        # Under nohup the process is meant to outlive its terminal.
+        self._matters = (
+            _HANGUP is not None and signal.getsignal(_HANGUP) != signal.SIG_IGN and _has_terminal()
+        )
 
     def is_gone(self) -> bool:
-        """Whether it was there and is no longer."""
-        return self._matters and not _is_there()
+        """Whether the process had a terminal and lost it."""
+        return self._matters and not _has_terminal()
 
 
-def _is_there() -> bool:
+def _has_terminal() -> bool:
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0)))
     except OSError:
@@ -42,35 +96,36 @@ def _is_there() -> bool:
 
 
 def on_hangup(terminal: Terminal, *, reread: Callable[[], None], leave: Callable[[], None]) -> None:
-    """Let HUP mean "read the settings", or "leave" when the terminal has gone; nothing where there is no HUP."""
+    """Handle SIGHUP, where it exists: leave if the terminal has closed, else read the settings."""
     if _HANGUP is not None:
         signal.signal(_HANGUP, lambda _number, _frame: leave() if terminal.is_gone() else reread())
 
 
-def listen(worker: Worker, *, in_terminal: bool) -> None:
-    """Let signals set the worker's flags.
+def listen(flags: StopFlags, *, reread: Callable[[], None], in_terminal: bool) -> None:
+    """Install the signal handlers of a worker process.
 
     Args:
-        in_terminal: Ctrl+C comes from a person, whose second one means force.
+        reread: reads the settings again.
+        in_terminal: Ctrl+C comes from a person; the second one forces the stop.
     """
     pressed: list[int] = []
 
     def on_interrupt(number: int, _frame: object) -> None:
         pressed.append(number)
-        worker.stop(force=in_terminal and len(pressed) > 1)
+        flags.stop(force=in_terminal and len(pressed) > 1)
 
-    signal.set_wakeup_fd(worker.bell.fileno(), warn_on_full_buffer=False)
+    signal.set_wakeup_fd(flags.wake_up.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGINT, on_interrupt)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: worker.stop())
-    on_hangup(Terminal(), reread=worker.read_settings, leave=worker.stop)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: flags.stop(force=False))
+    on_hangup(Terminal(), reread=reread, leave=lambda: flags.stop(force=False))
     number = hurry_signal()
     if number is not None:
-        signal.signal(number, lambda _number, _frame: worker.look_now())
-        worker.hurries = True
+        signal.signal(number, lambda _number, _frame: flags.request_look())
+        flags.handles_look_signal = True
 
 
-def go_deaf() -> None:
-    """Nothing is left to stop: a signal during the last steps of Python must not make a failure of a good end."""
+def ignore_all() -> None:
+    """Ignore all signals: one that arrives while Python shuts down would turn a good exit into a failure."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

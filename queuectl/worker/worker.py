@@ -5,42 +5,37 @@ from __future__ import annotations
 import math
 import os
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.config.reload import InForce
 from queuectl.control import pause_file, permissions
 from queuectl.control.registry import Seat
-from queuectl.errors import QueuectlError, SpoolError
 from queuectl.executor.base import clean_environment
 from queuectl.executor.local import LocalRunner
 from queuectl.index.index import Index
 from queuectl.intake.drop_folder import DropFolder
 from queuectl.intake.reconcile import Intake
-from queuectl.job.outcome import Ending, Outcome
 from queuectl.layout import Layout, default_root
-from queuectl.storage import expiry, job_logs, power_loss, recovery
+from queuectl.storage import power_loss, recovery
 from queuectl.storage.file_pool import Spares
 from queuectl.storage.mover import Mover
 from queuectl.system.host import boot_id
 from queuectl.system.watcher import Bell, FolderWatch
-from queuectl.worker import attempt, prefetch
-from queuectl.worker.fault_barrier import Troubles
+from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, Readiness
 from queuectl.worker.idle import TICK, Rest
-from queuectl.worker.maintenance import Chores
-from queuectl.worker.readiness import Room
-from queuectl.worker.scan_scheduler import Lookout
-from queuectl.worker.stop_flags import Orders, heed_late_cancel
+from queuectl.worker.job_run import JobRun, RunContext
+from queuectl.worker.maintenance import Maintenance
+from queuectl.worker.prefetch import Prefetch
+from queuectl.worker.scan_scheduler import ScanScheduler
+from queuectl.worker.settle_batch import SettleBatch
+from queuectl.worker.signals import StopFlags
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.config.settings import Settings
-    from queuectl.executor.base import Runner, Running
+    from queuectl.executor.base import Runner
     from queuectl.storage.mover import Claim
-
-TROUBLE_PAUSE = 1.0
-"""Seconds until what the disk refused is tried again."""
 
 
 class Worker:
@@ -50,10 +45,14 @@ class Worker:
         path: the spool; None for the default one.
         drain: leave when nothing is left to do now.
         wait_retries: with drain, wait for retries and scheduled jobs too.
-        say: takes what happens, a line or two, without the worker's name.
-        mode: what `worker list` shows.
+        say: takes one or several lines for the log, without the worker's name.
+        mode: how it was started, as `worker list` shows it.
         runner: what runs the attempts.
         now: the wall clock in epoch seconds.
+
+    Attributes:
+        flags: what the worker has been asked to do.
+        jobs_run: how many attempts it has made.
     """
 
     def __init__(
@@ -71,109 +70,122 @@ class Worker:
         self._drain, self._wait_retries, self._mode, self._now = drain, wait_retries, mode, now
         self._say = say or (lambda _: None)
         self._runner = runner or LocalRunner()
-        self.bell = self._bell = Bell()
-        self._orders = Orders(self._bell)
-        self._in_force = InForce(self.layout, self._say, lambda fault: self._note("settings", fault))
-        self._seat: Seat | None = None
-        self._spares: Spares | None = None
+        self._environment = clean_environment()
+        self._wake_up = Bell()
+        self.flags = StopFlags(self._wake_up)
+        self._current = InForce(self.layout, self._say, lambda fault: self._note("settings", fault))
         self._index = Index(self.layout.index, self.layout.root, boot_id())
         self._mover = Mover(self.layout, self._index, now)
-        self._intake = Intake(self.layout, self._index, self._mover, self._in_force.look)
-        self._watch = FolderWatch(self.layout.pending, self._bell)
+        self._intake = Intake(self.layout, self._index, self._mover, self._current.look)
+        self._watch = FolderWatch(self.layout.pending, self._wake_up)
         safe = permissions.Watch(self.layout)
         self._pause = pause_file.Watch(self.layout)
-        self._room = Room(self.layout.root, self._say_pause, safe.look, self._pause.look)
-        self._troubles = Troubles(self._say, self._index)
-        self._lookout = Lookout(self.layout, self._intake, self._watch, self._troubles)
-        self._drops = DropFolder(self._mover, self._troubles.say_once)
-        self._chores = Chores(self._mover, self._say, self._troubles.say_once)
-        looks = self._lookout, self._chores, self._room
-        self._rest = Rest(self.layout, safe, self._bell, self._watch, *looks)
-        self._hand = self._new_hand()
-        self._environment = clean_environment()
-        self._next_tick = 0.0
+        self._readiness = Readiness(self.layout.root, self._tell_readiness, safe.look, self._pause.look)
+        self._barrier = FaultBarrier(self._say, self._index)
+        self._scheduler = ScanScheduler(self.layout, self._intake, self._watch, self._barrier)
+        self._drops = DropFolder(self._mover, self._barrier.say_once)
+        self._maintenance = Maintenance(self._mover, self._say, self._barrier.say_once)
+        asked = self._scheduler, self._maintenance, self._readiness
+        self._idle = Rest(self.layout, safe, self._wake_up, self._watch, *asked)
+        self._duties_at = 0.0
         self.jobs_run = 0
-        self.hurries = False
+        self._set_registration(None)
 
-    # -- for whoever holds it --------------------------------------------------------------------------------------
+    def _set_registration(self, registration: Seat | None) -> None:
+        """Use a worker name, or none; what belongs to the name is made anew."""
+        self._registration = self.flags.registration = registration
+        self._prefetch = Prefetch(self._mover, self.name, self._scheduler, self._readiness)
+        shared = self._current, self.flags, self._barrier, self._say
+        self._batch = SettleBatch(self._mover, self.name, self._prefetch, self._scheduler, *shared)
+        self._run_context = RunContext(
+            name=self.name,
+            registration=registration,
+            mover=self._mover,
+            runner=self._runner,
+            environment=self._environment,
+            settings=self._current,
+            batch=self._batch,
+            flags=self.flags,
+            barrier=self._barrier,
+            say=self._say,
+        )
+
+    # -- for the program that runs it ------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
         """Its name, once it has one."""
-        return self._seat.name if self._seat else "worker"
+        return self._registration.name if self._registration else "worker"
 
     @property
     def log_limit(self) -> int:
         """Bytes after which its log is begun anew, 0 for never."""
         return self._settings.log_limit
 
+    @property
+    def _settings(self) -> Settings:
+        return self._current.settings
+
     def stop(self, *, force: bool = False) -> None:
-        """Finish the job in hand and leave; with force, end that job and put it back. Safe in a signal handler."""
-        self._orders.stop(force=force)
+        """Finish the running job and leave; with force, end that job and put it back. Safe in a signal handler."""
+        self.flags.stop(force=force)
 
     def read_settings(self) -> None:
         """Read the settings now; a worker also does so within a second of each change. Safe in a signal handler."""
-        self._in_force.read_again()
-        self._orders.hurry()
+        self._current.read_again()
+        self.flags.request_look()
 
-    def look_now(self) -> None:
-        """Look now for what is looked for once a second: a cancel, a pause, its end. Safe in a signal handler."""
-        self._orders.hurry()
-
-    def leave_when(self, over: Callable[[], bool], told_by: int | None = None) -> None:
-        """Leave, finishing the job in hand, once this says so; it is asked every second.
+    def leave_when(self, is_over: Callable[[], bool], told_by: int | None = None) -> None:
+        """Finish the running job and leave once this returns True; it is called every second.
 
         Args:
-            told_by: a descriptor that becomes readable then, so that a worker at rest need not wake to ask.
+            told_by: a descriptor that becomes readable then, so that an idle worker need not wake up to ask.
         """
-        self._orders.leave_when(over)
-        self._rest.is_asked, self._rest.told_by = told_by is None, told_by
+        self.flags.leave_when(is_over)
+        self._idle.is_asked, self._idle.told_by = told_by is None, told_by
 
     def check(self) -> None:
-        """See that this spool may be worked on.
+        """Make sure that jobs of this spool may be run.
 
         Raises:
-            QueuectlError: why not.
+            QueuectlError: they may not, and why.
         """
         self.layout.create()
         permissions.refuse_unsafe(self.layout)
-        self._in_force.read()
+        self._current.read()
 
-    def take_seat(self) -> None:
-        """Get a name and be listed.
+    def register(self) -> None:
+        """Take a free worker name and appear in `worker list`.
 
         Raises:
-            QueuectlError: the spool does not let us.
+            QueuectlError: the spool cannot be used.
         """
         self.check()
-        self._seat = Seat.take(self.layout)
-        self._hand = self._new_hand()
-        self._seat.introduce(self._mode, hurries=self.hurries)
-
-    def _new_hand(self) -> prefetch.Hand:
-        return prefetch.Hand(self._mover, self.name, self._lookout, self._room, self._in_force, self._say)
+        registration = Seat.take(self.layout)
+        self._set_registration(registration)
+        registration.introduce(self._mode, hurries=self.flags.handles_look_signal)
 
     def run(self) -> int:
         """Work until stopped, or drained; returns the number of attempts made.
 
         Raises:
-            QueuectlError: the spool cannot be worked on.
+            QueuectlError: the spool cannot be used.
         """
-        if self._seat is None:
-            self.take_seat()
+        if self._registration is None:
+            self.register()
         try:
-            self._take_back_own()
-            self._spares = Spares(self.layout, self.name, self._index.boot, self._say)
+            self._recover()
+            self._batch.file_pool = Spares(self.layout, self.name, self._index.boot, self._say)
             self._loop()
         finally:
-            self._lookout.close()
-            if self._spares is not None:
-                with self._troubles.outlive():
-                    self._spares.close()
+            self._scheduler.close()
+            if self._batch.file_pool is not None:
+                with self._barrier:
+                    self._batch.file_pool.close()
             self._watch.drop()
-            if self._seat is not None:
-                self._seat.leave()
-                self._seat = None  # another run would take a place of its own
+            if self._registration is not None:
+                self._registration.leave()
+                self._set_registration(None)  # another run would take a name of its own
             self._index.close()
         return self.jobs_run
 
@@ -181,266 +193,172 @@ class Worker:
 
     def _loop(self) -> None:
         while True:
-            self._tick()
-            if self._hand and (self._orders.stopping or self._room.lacking):
-                self._empty_hand()
-            if self._orders.stopping:
+            self._periodic_duties()
+            if self._batch.is_open and (self.flags.stopping or self._readiness.blocked):
+                self._batch.end()
+            if self.flags.stopping:
                 return
-            claim = self._next()
-            if self._troubles.fresh:
-                # Without a pause, trouble that lasts would spin and fill the log.
-                self._troubles.fresh = False
+            claim = self._next_claim()
+            if self._barrier.tripped:
+                # Without this pause, a lasting fault would keep the processor busy and fill the log.
+                self._barrier.tripped = False
                 if claim is None:
-                    self._bell.wait(TROUBLE_PAUSE)
+                    self._wake_up.wait(FAULT_PAUSE)
                     continue
             else:
-                self._troubles.over()
+                self._barrier.reset()
             if claim is not None:
-                self._work(claim)
-            elif self._drain and (self._room.by_hand or self._is_drained()):
+                self._run_job(claim)
+            elif self._drain and (self._readiness.is_paused or self._is_drained()):
                 return
-            elif not self._orders.stopping:
+            elif not self.flags.stopping:
                 self._wait()
 
-    def _tick(self, *, busy: bool = False) -> None:
-        """What is looked at once a second, busy with a job or not."""
+    def _periodic_duties(self, *, busy: bool = False) -> None:
+        """Do what is due once a second, while a job is running (busy) or not."""
         now = time.monotonic()
-        if now < self._next_tick and not self._orders.hurried:
+        if now < self._duties_at and not self.flags.look_requested:
             return
-        self._next_tick = now + TICK
-        self._orders.hurried = False
+        self._duties_at = now + TICK
+        self.flags.look_requested = False
         if not busy:
-            self._rest.still.remember()
-        self._orders.look(self._seat)
-        with self._troubles.outlive():
-            if self._spares is not None:
-                self._spares.flush()  # or a long job would leave the outcomes before it unsynced
-                self._spares.keep_reserve()
-            self._in_force.look()
+            self._idle.still.remember()
+        self.flags.look()
+        with self._barrier:
+            if self._batch.file_pool is not None:
+                self._batch.file_pool.flush()  # else a long job would leave the outcomes before it unsynced
+                self._batch.file_pool.keep_reserve()
+            self._current.look()
             if not self._index.usable:
                 self._intake.refresh()
-            if self._seat:
-                self._seat.hold_on(idle=not busy)
-            self._lookout.glance()
+            if self._registration:
+                self._registration.hold_on(idle=not busy)
+            self._scheduler.check_watch()
             if busy:
-                self._lookout.go_on()
-            self._chores.take_back(self._settings, self.name, empty_handed=not (busy or self._hand))
-        # Each on its own: trouble with one must not keep the others from being looked at.
-        with self._troubles.outlive():
-            self._chores.look(mine=self.name, settings=self._settings)
-        with self._troubles.outlive():
-            self._room.look(self._settings.min_free_space)
+                self._scheduler.continue_scan()
+            has_no_job = not (busy or self._batch.is_open)
+            self._maintenance.take_back(self._settings, self.name, has_no_job=has_no_job)
+        # Each has a barrier of its own: a fault of one must not keep the others from being done.
+        with self._barrier:
+            self._maintenance.look(self._settings, self.name)
+        with self._barrier:
+            self._readiness.look(self._settings.min_free_space)
             self._note("pause_seen", self._pause.seen)
-        with self._troubles.outlive():
-            if not self._room.lacking:
-                self._lookout.take_from_others(self._drops, self._settings, busy=busy)
-
-    @property
-    def _settings(self) -> Settings:
-        return self._in_force.settings
+        with self._barrier:
+            if not self._readiness.blocked:
+                self._scheduler.take_from_drop_folder(self._drops, self._settings, busy=busy)
 
     def _note(self, what: str, reason: str | None) -> None:
-        if self._seat:
-            self._seat.note(what, reason)
+        if self._registration:
+            self._registration.note(what, reason)
 
-    def _say_pause(self, reason: str | None, line: str) -> None:
+    def _tell_readiness(self, reason: str | None, line: str) -> None:
         self._note("paused", reason)
         self._say(line)
 
-    def _take_back_own(self) -> None:
-        """What an earlier holder of our name left behind is ours to free: we hold its lock."""
+    # -- recover ---------------------------------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        """Take back the jobs of an earlier worker of our name, whose lock we now hold, and what a power cut left."""
         self._watch.arm(busy=True)
-        with self._troubles.outlive():
+        with self._barrier:
             self._intake.refresh()
-            self._chores.begin(self._seat.after if self._seat else None)
-            self._intake.refresh()  # again: the chores may have found reason to doubt the index
-            recovery.leftovers(self.layout, self._mover, self._settings, self.name, self._troubles.say_once)
+            self._maintenance.begin(self._registration.after if self._registration else None)
+            self._intake.refresh()  # again, as maintenance may have found the index damaged
+            recovery.leftovers(self.layout, self._mover, self._settings, self.name, self._barrier.say_once)
             power_loss.sweep(self.layout, self.name, self._index.boot)
             os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)
-            power_loss.restore(
-                self.layout, self._index.boot
-            )  # once more, if the disk refused a part of it before
+            # Once more, if the disk refused a part of it before.
+            power_loss.restore(self.layout, self._index.boot)
 
-    def _next(self) -> Claim | None:
-        """The next job, claimed; None when there is none to be had now."""
-        with self._troubles.outlive():
-            if not self._hand.ready:
-                self._fill_hand()
-            elif self._lookout.news:
-                self._lookout.news = False
-                self._hand.let_pass()
-        # What could not be given back waits, too, while nothing may be started.
-        return self._hand.next() if self._hand.ready and not self._room.lacking else None
+    # -- take in and claim -----------------------------------------------------------------------------------------
 
-    def _fill_hand(self) -> None:
-        # Of jobs that were claimed with those that are over the last may have expired, or been taken away.
-        self._hand.put_all_away(self._spares, self._wait_out_trouble)
+    def _next_claim(self) -> Claim | None:
+        """Return the next job, claimed; None: there is none to be had now."""
+        with self._barrier:
+            if not self._prefetch.ready:
+                self._claim()
+            elif self._scheduler.has_news:
+                self._scheduler.has_news = False
+                self._prefetch.claim_more_urgent()
+        # A claimed job that could not be put back must wait too, while no job may start.
+        return self._prefetch.next() if self._prefetch.ready and not self._readiness.blocked else None
+
+    def _claim(self) -> None:
+        # The last of the prefetched jobs may have expired or been taken away: nothing else settles those before it.
+        self._batch.settle_all()
         if not self._index.usable:
             self._intake.refresh()
-        self._hand.read()
-        if self._hand.ready:
+        self._prefetch.read()
+        if self._prefetch.ready:
             return
-        self._lookout.take_in()
+        self._scheduler.take_in()
         ready, due = self._index.ready_and_due()
-        # Nobody takes the index's write lock to find nothing: ten idle workers would do so every second.
+        # Check first without the write lock: ten idle workers would otherwise take it every second for nothing.
         if ready or (due is not None and due <= self._now() * 1e6):
-            self._lookout.news = False
-            self._hand.claim()
+            self._scheduler.has_news = False
+            self._prefetch.fill()
 
-    # -- waiting ---------------------------------------------------------------------------------------------------
+    # -- run -------------------------------------------------------------------------------------------------------
+
+    def _run_job(self, claim: Claim) -> None:
+        run = JobRun(self._run_context, claim)
+        if not run.start():
+            return
+        if not run.is_over:
+            try:
+                self._attend(run)
+            finally:
+                run.close()
+        self.jobs_run += 1
+        run.settle()
+
+    def _attend(self, run: JobRun) -> None:
+        """Wait for the end of a run, and meanwhile do what cannot wait for it."""
+        while True:
+            if self.flags.forced:
+                run.stop()
+            until = min(self._duties_at, run.next_look())
+            self._wake_up.wait(until - time.monotonic(), run.wait_fd())
+            if run.poll():
+                return
+            self._scheduler.take_in_named(busy=True)  # the end of the job is looked at next
+            if self.flags.look_requested or time.monotonic() >= self._duties_at:
+                self._periodic_duties(busy=True)
+                run.periodic_duties()
+            elif self.flags.stopping and not self.flags.forced:
+                self.flags.look()
+
+    # -- wait ------------------------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        """Sleep until something lands, a moment comes, or a second is over."""
-        if self._spares is not None:
-            self._spares.flush()
+        """Sleep until a file arrives, a job is due, or a second has passed."""
+        if self._batch.file_pool is not None:
+            self._batch.file_pool.flush()
         self._watch.arm()
         self._note("polling", self._watch.failure)
-        self._lookout.hear()
-        timeout = self._next_tick - time.monotonic()
-        with self._troubles.outlive():
-            # Armed first, then looked: what lands from here on rings the bell.
-            timeout = self._lookout.patience(timeout)
+        self._scheduler.note_events()
+        timeout = self._duties_at - time.monotonic()
+        with self._barrier:
+            # The watch was started before this look: a file that arrives after it wakes the worker.
+            timeout = self._scheduler.wait_limit(timeout)
             ready, due = self._index.ready_and_due()
             if due is not None:
                 timeout = min(timeout, max(0.0, due / 1e6 - self._now()))
-            if ready and not self._room.lacking:
+            if ready and not self._readiness.blocked:
                 timeout = 0.0
-            if not self._bell.wait(timeout) and not ready:
-                self._doze(math.inf if due is None else due / 1e6)
+            if not self._wake_up.wait(timeout) and not ready:
+                self._sleep_on(math.inf if due is None else due / 1e6)
 
-    def _doze(self, moment: float) -> None:
-        """Sleep on while nothing has changed that a whole look would find."""
-        rang = self._rest.doze(lambda: moment - self._now(), lambda: self._orders.pressing)
+    def _sleep_on(self, due: float) -> None:
+        """Sleep as long as nothing has changed that the periodic duties would find."""
+        rang = self._idle.doze(lambda: due - self._now(), lambda: self.flags.any_set)
         if rang is not None:
-            self._next_tick = time.monotonic() + TICK if rang else 0.0
+            self._duties_at = time.monotonic() + TICK if rang else 0.0
 
     def _is_drained(self) -> bool:
-        """Whether nothing is left: no waiting job, and with wait_retries none that will wait or may come back."""
-        with self._troubles.outlive():
+        """Whether no job is waiting; with wait_retries, also none that will be due later or may come back."""
+        with self._barrier:
             later = self._wait_retries
-            return not (self._lookout.has_work(leaving=True) or self._index.has_work(later=later))
+            return not (self._scheduler.has_work(leaving=True) or self._index.has_work(later=later))
         return False
-
-    # -- one job ---------------------------------------------------------------------------------------------------
-
-    def _work(self, claim: Claim) -> None:
-        job = claim.job
-        if job.leaves_open:
-            job.accept(self._settings)
-        if job.expired(self._now()):
-            with self._troubles.outlive():
-                expiry.give_up(self._mover, claim, self._say)
-            return
-        if not self._hand:
-            self._say_started(claim)
-        job.started_at, job.worker = self._now(), self.name
-        try:
-            claim.outcome = self._run(claim)
-        except SpoolError as error:
-            self._give_back(claim, error)
-            return
-        self.jobs_run += 1
-        claim.ended_at = self._now()
-        heed_late_cancel(self._seat, claim)
-        with self._troubles.outlive():
-            limit = self._settings.output_limit
-            job_logs.keep_output(self.layout, job, self.name, claim.outcome, limit=limit)
-        if self._hand.may_wait(claim) and not self._orders.stopping:
-            self._hand.lay_aside(claim)
-            if self._watch.heard:
-                self._lookout.take_named()  # an urgent one may be the next
-        else:
-            self._settle(claim)
-
-    def _run(self, claim: Claim) -> Outcome:
-        if claim.job.on_crash == "dead":
-            self._mover.make_durable(claim)
-        given = claim, self.name, self._settings, self._environment, self._index.boot
-        running = attempt.start(self._runner, self.layout, *given, over=self._hand.told)
-        if isinstance(running, Outcome):
-            return running
-        try:
-            return self._attend(claim, running)
-        finally:
-            running.close()
-
-    def _attend(self, claim: Claim, running: Running) -> Outcome:
-        """Wait for the end of a run, and meanwhile do what cannot wait for it."""
-        noted = False
-        worth_noting = time.monotonic() + TICK / 4
-        long_at = time.monotonic() + prefetch.LONG if self._hand else math.inf
-        while True:
-            if self._orders.forced:
-                running.cancel(Ending.STOPPED)
-            look = running.next_look()
-            until = min(self._next_tick, long_at, math.inf if look is None else look)
-            self._bell.wait(until - time.monotonic(), running.wait_fd())
-            outcome = running.poll()
-            if outcome is not None:
-                return outcome
-            if time.monotonic() >= long_at:
-                long_at = math.inf
-                self._empty_hand(busy=True)
-                self._say_started(claim)
-            self._lookout.take_named(meanwhile=True)  # the job's end is looked at next
-            if self._orders.hurried or time.monotonic() >= self._next_tick:
-                self._tick(busy=True)
-                if not noted and time.monotonic() >= worth_noting:
-                    noted = True
-                    with self._troubles.outlive():
-                        self._mover.note_running(claim)
-                if self._seat and self._seat.cancel_wanted(claim.job.id or "", claim.job.runs + 1):
-                    running.cancel(Ending.CANCELLED)
-            elif self._orders.stopping and not self._orders.forced:
-                self._orders.look(self._seat)
-
-    def _settle(self, claim: Claim) -> bool:
-        """Record an outcome, and those that have waited for it; claim the next jobs. False: it was taken away."""
-        self._lookout.take_named()  # an urgent one may be the next
-        self._hand.over.append(claim)
-        self._hand.put_all_away(self._spares, self._wait_out_trouble, self._take_beside)
-        with self._troubles.outlive():
-            self._hand.read()
-        return claim.settled
-
-    def _take_beside(self) -> None:
-        """Take the next jobs in the transaction that ends these, unless something has dropped in meanwhile."""
-        if not (self._orders.stopping or self._hand.ready) and self._index.usable and self._lookout.calm():
-            self._lookout.news = False
-            self._hand.take()
-
-    def _empty_hand(self, *, busy: bool = False) -> None:
-        """Record what is over, and put back what has not begun.
-
-        Args:
-            busy: a job runs, which must not wait for a disk that refuses.
-        """
-        if busy:
-            with self._troubles.outlive():
-                self._hand.put_away(self._spares)
-        else:
-            self._hand.put_all_away(self._spares, self._wait_out_trouble)
-        with self._troubles.outlive():
-            self._hand.give_back()
-
-    def _say_started(self, claim: Claim) -> None:
-        self._say(attempt.started_line(claim.job))
-        claim.is_told = True
-
-    def _wait_out_trouble(self) -> bool:
-        """Let a disk that refuses have time; False: an outcome that cannot be recorded is given up."""
-        if not self._orders.forced:
-            self._bell.wait(TROUBLE_PAUSE)
-            self._orders.look(self._seat)
-        return not self._orders.forced
-
-    def _give_back(self, claim: Claim, error: QueuectlError) -> None:
-        self._empty_hand()
-        self._say(f"cannot run {claim.job.id} now: {error}")
-        while os.path.lexists(claim.path):
-            with suppress(OSError):
-                self._mover.release(claim)
-            self._bell.wait(TROUBLE_PAUSE)
-            self._orders.look(self._seat)
-            if self._orders.stopping:
-                return

@@ -208,12 +208,12 @@ def test_job_that_is_taken_while_it_is_held_runs_once_and_as_it_was(
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
     worker = Worker(spool_dir)
-    worker.take_seat()
-    worker._take_back_own()
+    worker.register()
+    worker._recover()
     claims: list[Any] = []
 
     def claim() -> None:
-        claims.append(worker._next())
+        claims.append(worker._next_claim())
         if not has_index:
             spool._index.broken = "gone"
 
@@ -224,7 +224,7 @@ def test_job_that_is_taken_while_it_is_held_runs_once_and_as_it_was(
     assert where_is(spool_dir, "a") == ["processing/worker-0"]
     assert claims[0].job.hold is False
     worker._mover.settle(claims[0], "completed")
-    worker._seat.leave()  # type: ignore[union-attr]
+    worker._registration.leave()  # type: ignore[union-attr]
     worker._index.close()
     assert where_is(spool_dir, "a") == ["done"]
     assert list((spool_dir / "tmp").iterdir()) == []

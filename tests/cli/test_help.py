@@ -214,7 +214,7 @@ SLOW = {
 }  # fmt: skip
 """Modules of the standard library and others: none of them is needed to queue a line of shell."""
 NOT_FOR_ONE = {
-    "storage.claims", "config.file", "intake.dropped_file", "control.permissions", "intake.reconcile", "system.locks", "intake.loader", "worker.readiness", "executor.local", "control.registry", "system.fork", "job.redact", "storage.file_pool", "job.strict_json", "system.watcher", "worker.worker",
+    "storage.claims", "config.file", "intake.dropped_file", "control.permissions", "intake.reconcile", "system.locks", "intake.loader", "worker.health", "executor.local", "control.registry", "system.fork", "job.redact", "storage.file_pool", "job.strict_json", "system.watcher", "worker.worker",
 }  # fmt: skip
 """Rooms in which a lone enqueue has nothing to do."""
 LOADED = """

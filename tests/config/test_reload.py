@@ -189,7 +189,7 @@ def test_worker_in_a_program_reads_its_settings_when_asked(spool_dir: Path) -> N
     """The Python door has the same: no signal needed."""
     said: list[str] = []
     worker = Worker(spool_dir, drain=True, say=said.append)
-    worker.take_seat()
+    worker.register()
     worker.read_settings()
     worker.run()
 

@@ -199,7 +199,7 @@ def test_a_spool_opened_under_its_workers_stops_them(
     assert where_is(spool, "waits") == ["done"]
     assert cli("status", expect=0).stderr == ""
     log = cli("worker", "logs").stdout
-    assert log.count("pausing: ") == log.count("going on: nobody else can write to the spool now") == 1
+    assert log.count("pausing: ") == log.count("resuming: nobody else can write to the spool now") == 1
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o775], ids=oct)

@@ -281,7 +281,7 @@ def test_work_goes_on_from_a_disk_filled_to_the_last_byte(
                 lambda: support.finished(spool_path, "first", "next", "late"), message=lambda: said
             )
         assert (tmp_path / "ran").read_text(encoding="ascii") == "ran\nnext\n"
-        assert any("going on" in line for line in said)
+        assert any("resuming" in line for line in said)
 
 
 def test_an_outcome_too_long_for_a_full_disk_loses_its_output_only(tmp_path: Path) -> None:

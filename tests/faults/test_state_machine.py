@@ -40,7 +40,7 @@ from queuectl.storage.file_pool import Spares
 from queuectl.system import files, host
 from queuectl.worker import prefetch
 from queuectl.worker import worker as worker_module
-from queuectl.worker.prefetch import Hand
+from queuectl.worker.prefetch import Prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -228,8 +228,8 @@ class Machine(RuleBasedStateMachine):
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(files, "sync_filesystem", lambda _: None)
         patch.setattr(recover, "end_run", lambda *_: True)
-        patch.setattr(prefetch, "SHARE", 1)
-        patch.setattr(Hand, "_next_size", lambda _: self.draw.randint(1, 4))
+        patch.setattr(prefetch, "WAITING_SHARE", 1)
+        patch.setattr(Prefetch, "_next_size", lambda _: self.draw.randint(1, 4))
         return patch
 
     def _now(self) -> float:
@@ -624,9 +624,9 @@ class Machine(RuleBasedStateMachine):
         if len(self.workers) == 3:
             return
         made = Worker(self.spool, now=self._now)
-        made.take_seat()
-        made._take_back_own()
-        made._spares = Spares(made.layout, made.name, self.boot, lambda _: None)
+        made.register()
+        made._recover()
+        made._batch.file_pool = Spares(made.layout, made.name, self.boot, lambda _: None)
         self._taken_back(lambda worker: worker == made.name)
         self.workers[made.name] = made
 
@@ -652,15 +652,15 @@ class Machine(RuleBasedStateMachine):
         if name is None:
             return
         worker = self.workers[name]
-        worker._room.look(0)
+        worker._readiness.look(0)
         if self._is_paused:
-            assert worker._hand.ready or worker._next() is None
+            assert worker._prefetch.ready or worker._next_claim() is None
             return
         for _ in range(5):
             worker._watch.written = True  # as it would be told by an event
             with suppress(sqlite3.Error):
-                worker._lookout.has_work()
-            claim = worker._next()
+                worker._scheduler.has_work()
+            claim = worker._next_claim()
             if claim is not None:
                 break
         else:
@@ -678,7 +678,7 @@ class Machine(RuleBasedStateMachine):
     def _in_hand(self, name: str) -> None:
         """What a worker has claimed and not begun."""
         begun = self.claims.pop(name, None)
-        for claim in self.workers[name]._hand.ready:
+        for claim in self.workers[name]._prefetch.ready:
             self._claimed(name, claim)
             del self.claims[name]
         if begun:
@@ -728,34 +728,37 @@ class Machine(RuleBasedStateMachine):
         if name is None:
             return
         worker, claim = self.workers[name], self.claims.pop(name)
-        left = len(worker._hand.ready)
+        left = len(worker._prefetch.ready)
         known = self.jobs[claim.job.extra["tag"]]
         ending, code = OUTCOMES[how]
         outcome = Outcome(ending, code, None if how == "success" else how, 0.01, 0)
         claim.job.worker, claim.job.started_at = name, self.clock
         claim.outcome, claim.ended_at = outcome, self.clock
-        if how == "success" and worker._hand.ready and self.draw.random() < 0.5:
-            worker._hand.lay_aside(claim)  # it is put away with the next one
+        if how == "success" and worker._prefetch.ready and self.draw.random() < 0.5:
+            worker._batch.defer(claim)  # it is put away with the next one
             self.aside.setdefault(name, []).append(known)
             return
-        spares, worker._spares = worker._spares, worker._spares if recycle else None
-        worker._room.look(0)
+        spares, worker._batch.file_pool = (
+            worker._batch.file_pool,
+            worker._batch.file_pool if recycle else None,
+        )
+        worker._readiness.look(0)
         try:
             with self._fuse.burning(fuse):
-                recorded = worker._settle(claim)
+                recorded = worker._batch.settle(claim)
         except DiedError:
             touched = {known.tag, *(one.tag for one in self.aside.pop(name, []))}
             self._kill(name)
             self._resolve(touched, dead=name)
             return
-        worker._spares = spares
+        worker._batch.file_pool = spares
         assert recorded
         self._settled(known, how)
         for one in self.aside.pop(name, []):
             self._settled(one, "success")
         assert claim.state == known.state
-        if worker._hand.ready:
-            assert not self._is_paused or len(worker._hand.ready) == left
+        if worker._prefetch.ready:
+            assert not self._is_paused or len(worker._prefetch.ready) == left
         self._in_hand(name)
 
     def _settled(self, known: Known, how: str) -> None:
@@ -780,7 +783,7 @@ class Machine(RuleBasedStateMachine):
         """An idle worker has what it settled synced, and its held files become spare ones."""
         name = self._worker(n)
         if name is not None:
-            spares = self.workers[name]._spares
+            spares = self.workers[name]._batch.file_pool
             assert spares is not None
             spares.flush()
             while spares._under_way:
@@ -792,21 +795,21 @@ class Machine(RuleBasedStateMachine):
         if name is None:
             return
         worker = self.workers.pop(name)
-        in_hand = list(worker._hand.ready)
-        worker._empty_hand()
-        assert not worker._hand
+        in_hand = list(worker._prefetch.ready)
+        worker._batch.end()
+        assert not worker._batch.is_open
         for claim in in_hand:
             known = self.jobs[claim.job.extra["tag"]]
             known.place, known.name = "pending", claim.row.name
         for one in self.aside.pop(name, []):
             self._settled(one, "success")
-        assert worker._spares is not None
-        assert worker._seat is not None
-        worker._spares.close()
-        worker._seat.leave()
+        assert worker._batch.file_pool is not None
+        assert worker._registration is not None
+        worker._batch.file_pool.close()
+        worker._registration.leave()
         worker._index.close()
         worker._watch.drop()
-        worker.bell.close()
+        worker._wake_up.close()
 
     def kill_worker(self, n: int, fuse: int | None) -> None:  # noqa: ARG002 (all turns are called alike)
         """A worker dies between two calls."""
@@ -818,14 +821,14 @@ class Machine(RuleBasedStateMachine):
         worker = self.workers.pop(name)
         self.claims.pop(name, None)
         self.aside.pop(name, None)
-        assert worker._seat is not None
-        worker._lookout.close()
-        for lock in (worker._seat._lock, worker._seat._folder):
+        assert worker._registration is not None
+        worker._scheduler.close()
+        for lock in (worker._registration._lock, worker._registration._folder):
             if lock is not None:
                 lock.release()
         worker._index.close()
         worker._watch.drop()
-        worker.bell.close()
+        worker._wake_up.close()
 
     def recover(self, n: int, fuse: int | None) -> None:
         """A worker takes back what dead ones had in hand; it may die over that."""

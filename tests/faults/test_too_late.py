@@ -222,12 +222,12 @@ def test_what_cannot_be_given_back_is_not_begun_in_a_paused_spool(
     for number in range(6):
         spool.enqueue("true", id=f"a{number}")
     worker = Worker(spool_dir)
-    worker.take_seat()
-    worker._take_back_own()
-    worker._spares = Spares(worker.layout, worker.name, worker._index.boot, print)
+    worker.register()
+    worker._recover()
+    worker._batch.file_pool = Spares(worker.layout, worker.name, worker._index.boot, print)
     with worker._index.moving():
-        worker._hand._unread.extend(worker._mover.take(worker._index.ready(5), worker.name))
-    worker._hand.read()
+        worker._prefetch._unread.extend(worker._mover.take(worker._index.ready(5), worker.name))
+    worker._prefetch.read()
     refusals = [OSError(errno.EIO, "no")] * 2 if why == "refused" else []
     release = worker._mover.release
 
@@ -238,15 +238,15 @@ def test_what_cannot_be_given_back_is_not_begun_in_a_paused_spool(
 
     worker._mover.release = reluctant  # type: ignore[method-assign]
     if why == "taken away":
-        os.unlink(worker._hand.ready[-1].path)
+        os.unlink(worker._prefetch.ready[-1].path)
     (spool_dir / "paused").touch()
     thread = threading.Thread(target=worker._loop)
     thread.start()
     wait_until(lambda: len(os.listdir(spool_dir / "pending")) == (5 if why == "taken away" else 6))
     worker.stop()
     thread.join()
-    worker._spares.close()
-    worker._seat.leave()  # type: ignore[union-attr]
+    worker._batch.file_pool.close()
+    worker._registration.leave()  # type: ignore[union-attr]
     worker._index.close()
 
     assert os.listdir(spool_dir / "done") == []

@@ -13,7 +13,7 @@ import pytest
 from queuectl import Spool, Worker
 from queuectl.system.locks import Lock, is_locked
 from queuectl.system.watcher import STORM
-from queuectl.worker import scan_scheduler as lookout
+from queuectl.worker import scan_scheduler
 
 from support import drain, drop, wait_until, where_is
 
@@ -125,8 +125,8 @@ def look_to_the_end(worker: Worker) -> None:
     """On a busy machine a single slice of a look may be over before the look is."""
 
     def done() -> bool:
-        worker._lookout.take_in()
-        return worker._lookout._scan is None and worker._lookout._edits is None
+        worker._scheduler.take_in()
+        return worker._scheduler._scan is None and not worker._scheduler._edit_scan.is_running
 
     wait_until(done, 20)
 
@@ -143,7 +143,7 @@ def a_worker_at_rest(spool_dir: Path) -> Worker:
 def test_a_worker_that_moves_looks_again_though_nothing_shows(spool_dir: Path) -> None:
     """A drop that falls beside one of its own moves leaves no trace in the folder's time."""
     worker = a_worker_at_rest(spool_dir)
-    worker._lookout._not_before = 0.0
+    worker._scheduler._not_before = 0.0
     drop(spool_dir, "dropped", command="true")
     status = os.stat(spool_dir / "pending")
     with worker._index.write():
@@ -151,29 +151,29 @@ def test_a_worker_that_moves_looks_again_though_nothing_shows(spool_dir: Path) -
             "UPDATE folders SET mtime = ?, stamped = ? WHERE place = 'pending'",
             (status.st_mtime_ns, status.st_mtime_ns + YEAR),
         )
-    worker._lookout.take_in()
+    worker._scheduler.take_in()
     assert worker._index.get("dropped") is None
 
-    worker._lookout.moved()
+    worker._scheduler.job_claimed()
 
     def seen() -> object:
-        worker._lookout.take_in()
+        worker._scheduler.take_in()
         return worker._index.get("dropped")
 
     wait_until(seen, 5)
-    worker._lookout.close()
+    worker._scheduler.close()
     worker._index.close()
 
 
 def test_a_busy_worker_looks_before_each_claim(spool_dir: Path) -> None:
     """The end of a job and the claim of the next share a transaction only if nothing has dropped in meanwhile."""
     worker = a_worker_at_rest(spool_dir)
-    assert worker._lookout.calm()
+    assert worker._scheduler.is_up_to_date()
 
     drop(spool_dir, "urgent", command="true")
 
-    assert not worker._lookout.calm()
-    worker._lookout.close()
+    assert not worker._scheduler.is_up_to_date()
+    worker._scheduler.close()
     worker._index.close()
 
 
@@ -206,20 +206,20 @@ def test_a_long_look_for_edits_does_not_hold_the_jobs_up(spool_dir: Path) -> Non
     worker._intake.refresh()
     steps = iter(range(10**9))
     worker._intake.edits = lambda: (None for _ in steps)  # type: ignore[method-assign]
-    lookout = worker._lookout
-    lookout.moved()
-    lookout.take_in()
+    scheduler = worker._scheduler
+    scheduler.job_claimed()
+    scheduler.take_in()
     begun = next(steps)
     assert begun > 0
 
-    lookout.take_in()
+    scheduler.take_in()
 
     assert next(steps) == begun + 1
-    assert lookout._edits is not None
-    lookout._edits_at = 0.0
-    lookout.take_in()
+    assert scheduler._edit_scan.is_running
+    scheduler._edit_scan.hurry()
+    scheduler.take_in()
     assert next(steps) > begun + 2
-    lookout.close()
+    scheduler.close()
     assert not is_locked(str(spool_dir / "data" / "edits.lock"))
     worker._index.close()
 
@@ -230,7 +230,7 @@ def test_an_edit_that_was_told_to_a_lost_index_is_told_to_the_next(spool_dir: Pa
     worker = Worker(spool_dir)
     worker.check()
     worker._intake.refresh()
-    worker._lookout.take_in()
+    worker._scheduler.take_in()
     assert not worker._watch.written
     for one in (spool_dir / "data").glob("queuectl.db*"):
         one.unlink()
@@ -238,14 +238,14 @@ def test_an_edit_that_was_told_to_a_lost_index_is_told_to_the_next(spool_dir: Pa
     path.write_text('{"command": "true"}')
     worker._watch.written = True
 
-    with worker._troubles.outlive():
-        worker._lookout.take_in()
+    with worker._barrier:
+        worker._scheduler.take_in()
     assert not worker._index.usable
     worker._intake.refresh()
-    worker._lookout.take_in()
+    worker._scheduler.take_in()
 
     assert worker._index.ready_and_due()[0]
-    worker._lookout.close()
+    worker._scheduler.close()
     worker._index.close()
 
 
@@ -259,22 +259,22 @@ def test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one(spool_dir: Path
         return (None for _ in steps)
 
     worker._intake.scan = scan  # type: ignore[method-assign, assignment]
-    lookout = worker._lookout
-    lookout.moved()
-    lookout._not_before = lookout._safety_at = 0.0
-    lookout.take_in()
+    scheduler = worker._scheduler
+    scheduler.job_claimed()
+    scheduler._not_before = scheduler._safety_at = 0.0
+    scheduler.take_in()
     assert asked == [(False, False)]
     begun = next(steps)
 
-    lookout.take_in()
+    scheduler.take_in()
     assert next(steps) == begun + 1
-    assert lookout.calm()
+    assert scheduler.is_up_to_date()
 
     drop(spool_dir, "urgent", command="true")
-    assert not lookout.calm()
-    lookout.take_in()
+    assert not scheduler.is_up_to_date()
+    scheduler.take_in()
     assert asked == [(False, False), (False, True)]
-    lookout.close()
+    scheduler.close()
     worker._index.close()
 
 
@@ -284,32 +284,32 @@ def test_a_look_goes_on_while_a_long_job_runs(spool_dir: Path) -> None:
     steps = iter(range(10**9))
     worker._intake.scan = lambda *_, **__: (None for _ in steps)  # type: ignore[method-assign]
     drop(spool_dir, "dropped", command="true")
-    worker._lookout.take_in()
+    worker._scheduler.take_in()
     begun = next(steps)
     assert begun > 0
 
-    worker._tick(busy=True)
+    worker._periodic_duties(busy=True)
 
     assert next(steps) > begun + 1
-    worker._lookout.close()
+    worker._scheduler.close()
     worker._index.close()
 
 
 def test_only_a_look_in_vain_is_a_cost(spool_dir: Path) -> None:
     """What takes in new files is not followed by a rest; a look at what is known, or at what stays half written, is."""
     worker = a_worker_at_rest(spool_dir)
-    lookout = worker._lookout
+    scheduler = worker._scheduler
     for number in range(500):
         drop(spool_dir, f"job{number}", command="true")
-    lookout._not_before = 0.0
+    scheduler._not_before = 0.0
     look_to_the_end(worker)
-    cheap = lookout._cost
+    cheap = scheduler._cost
 
-    lookout.moved()
-    lookout._not_before = lookout._safety_at = 0.0
+    scheduler.job_claimed()
+    scheduler._not_before = scheduler._safety_at = 0.0
     look_to_the_end(worker)
-    assert lookout._cost > 2 * cheap
-    lookout.close()
+    assert scheduler._cost > 2 * cheap
+    scheduler.close()
     worker._index.close()
 
 
@@ -349,45 +349,45 @@ def a_listening_worker(spool_dir: Path) -> Worker:
 def test_a_doubt_waits_for_a_colleagues_look_and_no_job_for_either(spool_dir: Path) -> None:
     """One of dozens looks at everything; the others take the next job beside the end of one, and look later."""
     worker = a_listening_worker(spool_dir)
-    look = worker._lookout
-    look.moved()
-    look._safety_at = 0.0
-    assert not look.calm()
+    scheduler = worker._scheduler
+    scheduler.job_claimed()
+    scheduler._safety_at = 0.0
+    assert not scheduler.is_up_to_date()
     colleague = Lock.acquire(str(spool_dir / "data" / "intake.lock"))
     assert colleague
-    look.take_in()
-    assert look.calm()
-    assert look.unsure
+    scheduler.take_in()
+    assert scheduler.is_up_to_date()
+    assert scheduler.may_have_missed
     colleague.release()
-    look._not_before = look._safety_at = 0.0
-    look.take_in()
-    assert not look.unsure
+    scheduler._not_before = scheduler._safety_at = 0.0
+    scheduler.take_in()
+    assert not scheduler.may_have_missed
 
 
 def test_what_is_named_is_taken_in_without_a_look_at_all_the_others(spool_dir: Path) -> None:
     """An urgent job starts at the next gap, however many wait; a busy worker makes sure of the whole only later."""
     worker = a_listening_worker(spool_dir)
     worker._intake.scan = lambda *_, **__: pytest.fail("looked at all")  # type: ignore[method-assign]
-    worker._lookout.moved()
+    worker._scheduler.job_claimed()
     drop(spool_dir, "urgent", command="true")
     (spool_dir / "pending" / "no-job.txt").write_text("{}")
     path = spool_dir / "pending" / "edited.json"
     path.write_text('{"command": "true"}')
 
-    worker._lookout.take_in()
+    worker._scheduler.take_in()
 
     row = worker._index.get("urgent")
     assert row is not None
     assert worker._index.get("edited") is not None
-    assert worker._lookout.calm()
+    assert worker._scheduler.is_up_to_date()
     path.write_text('{"command": "true", "priority": 9}')
     assert worker._watch.hear()
-    assert not worker._lookout.calm()
-    worker._lookout.take_in()
+    assert not worker._scheduler.is_up_to_date()
+    worker._scheduler.take_in()
     edited = worker._index.get("edited")
     assert edited is not None
     assert edited.priority == 9
-    worker._lookout.close()
+    worker._scheduler.close()
     worker._index.close()
     worker._watch.drop()
 
@@ -395,33 +395,33 @@ def test_what_is_named_is_taken_in_without_a_look_at_all_the_others(spool_dir: P
 def test_what_no_event_told_of_is_found_by_the_look_that_follows(spool_dir: Path) -> None:
     """Events are hints: a name that was lost is found within moments by an idle worker, and soon by a busy one."""
     worker = a_listening_worker(spool_dir)
-    lookout, watch = worker._lookout, worker._watch
+    scheduler, watch = worker._scheduler, worker._watch
     for busy in (False, True):
         name = f"lost{busy}"
-        lookout._busy = busy
+        scheduler._busy = busy
         drop(spool_dir, name, command="true")
         drop(spool_dir, f"told{busy}", command="true")
         watch.hear()
         del watch.heard[f"{name}.json"]
-        lookout.take_in()
+        scheduler.take_in()
         assert worker._index.get(f"told{busy}") is not None
         assert worker._index.get(name) is None
-        assert lookout.calm()
+        assert scheduler.is_up_to_date()
 
-        lookout._sure_at = lookout._not_before = 0.0  # its time has come
-        assert not lookout.calm()
+        scheduler._check_at = scheduler._not_before = 0.0  # its time has come
+        assert not scheduler.is_up_to_date()
         look_to_the_end(worker)
 
         assert worker._index.get(name) is not None
-        assert lookout._sure_at is None
+        assert scheduler._check_at is None
     drop(spool_dir, "silent", command="true")
     watch.hear()
     watch.heard.clear()
-    lookout.glance()
-    lookout._not_before = 0.0
+    scheduler.check_watch()
+    scheduler._not_before = 0.0
     look_to_the_end(worker)
     assert worker._index.get("silent") is not None
-    lookout.close()
+    scheduler.close()
     worker._index.close()
     watch.drop()
 
@@ -433,29 +433,29 @@ def test_two_workers_take_a_storm_in_for_all(spool_dir: Path) -> None:
         drop(spool_dir, f"job{number}", command="true")
     for worker in (one, two):
         worker._watch.hear()
-        assert worker._lookout._join()
-        worker._lookout._storm.hear(worker._watch.heard)
+        assert worker._scheduler._join_burst()
+        worker._scheduler._burst.hear(worker._watch.heard)
         worker._watch.heard.clear()
 
-    third._lookout.take_in()
+    third._scheduler.take_in()
 
     assert not third._watch.heard
     assert third._index.counts()["pending"] == 0
-    assert 0 < third._lookout.patience(10) < 1
-    first = one._lookout._storm.take(STORM, 5), two._lookout._storm.take(STORM, 5)
+    assert 0 < third._scheduler.wait_limit(10) < 1
+    first = one._scheduler._burst.take(STORM, 5), two._scheduler._burst.take(STORM, 5)
     assert not set(first[0]) & set(first[1])
-    for storm, names in zip((one._lookout._storm, two._lookout._storm), first, strict=True):
+    for storm, names in zip((one._scheduler._burst, two._scheduler._burst), first, strict=True):
         storm.hear(names)
-    two._lookout._storm.leave()
+    two._scheduler._burst.leave()
 
-    assert not one._lookout.calm()
-    one._lookout.take_in()
+    assert not one._scheduler.is_up_to_date()
+    one._scheduler.take_in()
 
     assert one._index.counts()["pending"] == 4 * STORM
-    assert not one._lookout._storm.is_joined
-    assert not third._lookout.has_work() or third._lookout.doubt() < 1
+    assert not one._scheduler._burst.is_joined
+    assert not third._scheduler.has_work() or third._scheduler.next_scan_in() < 1
     for worker in (one, two, third):
-        worker._lookout.close()
+        worker._scheduler.close()
         worker._index.close()
         worker._watch.drop()
 
@@ -463,7 +463,7 @@ def test_two_workers_take_a_storm_in_for_all(spool_dir: Path) -> None:
 def test_the_urgent_of_a_storm_are_taken_in_first(spool_dir: Path) -> None:
     """However many landed before them; a worker that is alone looks for them among all, one of two in its half."""
     one, two = (a_listening_worker(spool_dir) for _ in range(2))
-    storms = [worker._lookout._storm for worker in (one, two)]
+    storms = [worker._scheduler._burst for worker in (one, two)]
     for number in range(4 * STORM):
         drop(spool_dir, f"job{number}", command="true", **({"priority": 7} if number % 4 == 3 else {}))
     urgent = {drop(spool_dir, f"urgent{number}", command="true", priority=10).name for number in range(8)}
@@ -471,7 +471,7 @@ def test_the_urgent_of_a_storm_are_taken_in_first(spool_dir: Path) -> None:
     os.mkfifo(spool_dir / "pending" / "pipe.json")
     one._watch.hear()
     names = list(one._watch.heard)
-    assert one._lookout._join()
+    assert one._scheduler._join_burst()
     storms[0].hear(names)
 
     alone = storms[0].take(STORM, 5)
@@ -482,8 +482,8 @@ def test_the_urgent_of_a_storm_are_taken_in_first(spool_dir: Path) -> None:
     assert storms[0].take(1, 7)[0] in {f"job{number}.json" for number in (0, 1, 2)}
     storms[0].leave()
 
-    assert one._lookout._join()
-    assert two._lookout._join()
+    assert one._scheduler._join_burst()
+    assert two._scheduler._join_burst()
     halves = []
     for storm in storms:
         storm.hear(names)
@@ -496,7 +496,7 @@ def test_the_urgent_of_a_storm_are_taken_in_first(spool_dir: Path) -> None:
     assert set(halves[0] + rest) == set(names)
     assert len(storms[0]) == 0
     for worker in (one, two):
-        worker._lookout.close()
+        worker._scheduler.close()
         worker._index.close()
         worker._watch.drop()
 
@@ -504,44 +504,44 @@ def test_the_urgent_of_a_storm_are_taken_in_first(spool_dir: Path) -> None:
 def test_a_storm_gets_one_slice_between_two_starts(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each job has three moments at which names are taken in; with a slice at each, workers start half as many."""
     worker = a_listening_worker(spool_dir)
-    look = worker._lookout
+    scheduler = worker._scheduler
     parts: list[int] = []
     take = worker._intake.take_named
 
     def taken(names: list[str]) -> None:
         take(names)
         parts.append(len(names))
-        monkeypatch.setattr(lookout, "SLICE", 0.0)  # it is over
+        monkeypatch.setattr(scan_scheduler, "SLICE", 0.0)  # it is over
 
-    def slices(*, meanwhile: bool = False) -> int:
-        monkeypatch.setattr(lookout, "SLICE", 60.0)
+    def slices(*, busy: bool = False) -> int:
+        monkeypatch.setattr(scan_scheduler, "SLICE", 60.0)
         before = len(parts)
-        look.take_named(meanwhile=meanwhile)
+        scheduler.take_in_named(busy=busy)
         return len(parts) - before
 
     worker._intake.take_named = taken  # type: ignore[method-assign]
     worker._intake.scan = lambda *_, **__: pytest.fail("looked at all")  # type: ignore[method-assign]
-    monkeypatch.setattr(lookout, "NAMED", 1)
+    monkeypatch.setattr(scan_scheduler, "NAMED", 1)
     for number in range(2 * STORM):
         drop(spool_dir, f"job{number}", command="true")
-    colleague = Lock.acquire(look._lock_path)
+    colleague = Lock.acquire(scheduler._lock_path)
     assert slices() == 1
-    assert look._storm.is_joined
+    assert scheduler._burst.is_joined
     assert colleague is not None
     colleague.release()
 
-    again = slices(), slices(meanwhile=True), slices()
-    look._sure_at = look._not_before = 0.0
-    look.take_in()
-    look.moved()
+    again = slices(), slices(busy=True), slices()
+    scheduler._check_at = scheduler._not_before = 0.0
+    scheduler.take_in()
+    scheduler.job_claimed()
     started = slices(), slices()
-    look.has_work()
+    scheduler.has_work()
 
     assert again == (0, 1, 0)
     assert started == (1, 0)
     assert slices() == 1
     assert worker._index.counts()["pending"] == 4
     monkeypatch.undo()
-    look.close()
+    scheduler.close()
     worker._index.close()
     worker._watch.drop()

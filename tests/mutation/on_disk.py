@@ -132,16 +132,16 @@ SYNCS = (
     ),
     Mutant(
         "sync: an outcome that cannot wait waits",
-        "worker/prefetch.py",
-        'once = any(claim.job.on_crash == "dead" for claim in part)',
-        "once = False",
+        "worker/settle_batch.py",
+        'at_once = any(claim.job.on_crash == "dead" for claim in part)',
+        "at_once = False",
         (_STARTED,),
     ),
     Mutant(
         "sync: a start that must be known is not",
-        "worker/worker.py",
-        "            self._mover.make_durable(claim)\n",
-        "            pass\n",
+        "worker/job_run.py",
+        "                mover.make_durable(claim)\n",
+        "                pass\n",
         (_STARTED,),
     ),
     Mutant(
@@ -210,8 +210,8 @@ SYNCS = (
     Mutant(
         "sync: outcomes wait for the end of a long job",
         "worker/worker.py",
-        "                self._spares.flush()  # or a long job",
-        "                pass  # or a long job",
+        "                self._batch.file_pool.flush()  # else a long job",
+        "                pass  # else a long job",
         ("tests/faults/test_power_cut.py::test_what_was_settled_is_synced_within_a_second_of_a_long_job",),
     ),
     Mutant(
@@ -360,9 +360,9 @@ ORDERS = (
     ),
     Mutant(
         "order: an outcome that the disk refuses is dropped",
-        "worker/prefetch.py",
-        "                if self.over and not patience():\n",
-        "                self.over.clear()\n                if True:\n",
+        "worker/settle_batch.py",
+        "                if self.finished and not self._keep_trying():\n",
+        "                self.finished.clear()\n                if True:\n",
         (f"{_POOL}a_spool_that_is_read_only_for_a_moment_loses_nothing",),
     ),
     Mutant(

@@ -21,15 +21,15 @@ LATE = (
     ),
     _mutant(
         "a job that failed as it was cancelled is tried again",
-        "worker/stop_flags.py",
-        '        outcome.ending, outcome.error = Ending.CANCELLED, "Cancelled"',
-        "        pass",
+        "worker/job_run.py",
+        '            outcome.ending, outcome.error = Ending.CANCELLED, "Cancelled"',
+        "            pass",
         "a_job_that_fails_as_it_is_cancelled_is_not_tried_again",
     ),
     _mutant(
         "a cancel is lost while a failure is recorded",
-        "worker/prefetch.py",
-        "        self._heed_cancels(part)\n",
+        "worker/settle_batch.py",
+        "        self._obey_late_cancels(part)\n",
         "",
         "a_cancel_that_comes_while_a_failure_is_recorded_is_kept",
     ),
@@ -85,8 +85,8 @@ LATE = (
     _mutant(
         "what cannot be given back is begun",
         "worker/worker.py",
-        "if self._hand.ready and not self._room.lacking else None",
-        "if self._hand.ready else None",
+        "if self._prefetch.ready and not self._readiness.blocked else None",
+        "if self._prefetch.ready else None",
         "what_cannot_be_given_back_is_not_begun_in_a_paused_spool[refused]",
     ),
     _mutant(
@@ -133,7 +133,7 @@ LATE = (
     ),
     _mutant(
         "a deleted folder is waited for",
-        "worker/prefetch.py",
+        "worker/settle_batch.py",
         "                elif isinstance(error, FileNotFoundError) and self._make_folders():",
         "                elif False:",
         "a_folder_deleted_under_a_running_job_is_made_again[done]",

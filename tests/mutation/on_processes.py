@@ -350,7 +350,7 @@ ENDS = (
     Mutant(
         "room: no floor",
         "worker/prefetch.py",
-        "        while not (self._room.lacking or self._unread) and",
+        "        while not (self._readiness.blocked or self._unread) and",
         "        while not self._unread and",
         (f"{_BOUNDS}workers_pause_without_room_and_go_on_by_themselves[below the floor]",),
     ),

@@ -86,7 +86,7 @@ REST = (
     _mutant(
         "logs are compressed between sleeps",
         "worker/maintenance.py",
-        "        if self._packing is not None:\n            return 0.0\n",
+        "        if self._compressing is not None:\n            return 0.0\n",
         "",
         "a_log_half_compressed_is_gone_on_with",
     ),

@@ -15,8 +15,8 @@ TRUST = (
     Mutant(
         "guard: one look at the start will do",
         "worker/worker.py",
-        "self._say_pause, safe.look, self._pause.look)",
-        "self._say_pause, paused=self._pause.look)",
+        "self._tell_readiness, safe.look, self._pause.look)",
+        "self._tell_readiness, find_pause=self._pause.look)",
         (f"{_GUARD}a_spool_opened_under_its_workers_stops_them[group]",),
     ),
     Mutant(
@@ -134,14 +134,14 @@ TRUST = (
     Mutant(
         "chores: the dead have told all, beside us",
         "worker/maintenance.py",
-        "            recovery.bygone(self._layout, self._index, mine=mine)\n",
+        "            recovery.bygone(self._layout, self._index, mine=worker)\n",
         "",
         (f"{_CHORES}the_last_move_of_a_worker_that_died_is_found[lives beside it]",),
     ),
     Mutant(
         "chores: the dead have told all, before us",
         "worker/maintenance.py",
-        "            recovery.mistrust(self._index, after)\n",
+        "            recovery.mistrust(self._index, died_at_start)\n",
         "            pass\n",
         (f"{_CHORES}the_last_move_of_a_worker_that_died_is_found[takes its name]",),
     ),

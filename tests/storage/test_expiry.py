@@ -12,7 +12,6 @@ from queuectl import Spool, Worker
 from queuectl.index.index import Index
 from queuectl.job import times
 from queuectl.layout import Layout
-from queuectl.storage import expiry
 from queuectl.storage.mover import Mover
 from queuectl.system.host import boot_id
 from queuectl.worker import maintenance
@@ -34,7 +33,7 @@ def swept(spool_dir: Path, now: Callable[[], float] = time.time) -> list[str]:
     index.open()
     said: list[str] = []
     try:
-        expiry.sweep(Mover(layout, index, now), said.append)
+        maintenance.give_up_all_expired(Mover(layout, index, now), said.append)
     finally:
         index.close()
     return said
@@ -42,7 +41,7 @@ def swept(spool_dir: Path, now: Callable[[], float] = time.time) -> list[str]:
 
 def test_an_expired_job_is_not_run_and_not_charged(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker that reaches it puts it into dead/ with the moment, and goes on."""
-    monkeypatch.setattr(expiry, "sweep", lambda *_: True)
+    monkeypatch.setattr(maintenance, "give_up_all_expired", lambda *_: True)
     spool = Spool(spool_dir)
     job = spool.enqueue("touch ran", id="late", cwd=str(spool_dir), expires_in=60)
     spool.enqueue("true", id="other", priority=1)

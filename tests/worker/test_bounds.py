@@ -142,7 +142,7 @@ def test_workers_pause_without_room_and_go_on_by_themselves(
     if leave:
         log = cli("worker", "logs").stdout
         assert log.count("pausing: ") == 1
-        assert log.count("going on: there is room again") == 1
+        assert log.count("resuming: the disk has enough free space again") == 1
 
 
 def test_workers_can_be_stopped_on_a_full_disk(

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from queuectl.system.mounts import Mount
 from spool_changes import CHANGES
 
 from queuectl import Spool, Worker
 from queuectl.control import permissions
 from queuectl.system import inotify
-from queuectl.system.host import Mount
-from queuectl.worker import idle, idle_check, readiness
+from queuectl.worker import health, idle, idle_check
 
 from support import cpu_in, drop, end_workers, finished, run_cli, wait_until, where_is
 
@@ -43,13 +43,13 @@ class Sleeper:
         self.said: list[str] = []
         self.looks: list[float] = []
         self.worker = Worker(spool, say=self.said.append)
-        remember = self.worker._rest.still.remember
+        remember = self.worker._idle.still.remember
 
         def counted() -> None:
             self.looks.append(time.monotonic())
             remember()
 
-        self.worker._rest.still.remember = counted  # type: ignore[method-assign]
+        self.worker._idle.still.remember = counted  # type: ignore[method-assign]
         self.thread = threading.Thread(target=self.worker.run)
 
     @property
@@ -234,16 +234,16 @@ def test_a_job_expires_at_its_moment(patient: Path, sleeper: Sleeper) -> None:
 
 def test_a_log_half_compressed_is_gone_on_with(asleep: Sleeper) -> None:
     """A heap of logs is compressed a slice at each look; a sleep between two of them would take days."""
-    assert asleep.worker._chores.quiet_for() > 0
-    asleep.worker._chores._packing = iter([None])
-    assert asleep.worker._chores.quiet_for() == 0
+    assert asleep.worker._maintenance.quiet_for() > 0
+    asleep.worker._maintenance._compressing = iter([None])
+    assert asleep.worker._maintenance.quiet_for() == 0
 
 
 def test_no_job_starts_on_a_disk_that_has_filled_up_meanwhile(
     patient: Path, asleep: Sleeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing tells of that, so it is looked at between the drop and the start."""
-    monkeypatch.setattr(readiness, "disk_shortage", lambda *_: "0 bytes of disk are free")
+    monkeypatch.setattr(health, "disk_shortage", lambda *_: "0 bytes of disk are free")
     (patient / "pending" / "job.json").write_text(
         '{"command": "true"}'
     )  # without a mode set, which would be told, too
@@ -256,11 +256,11 @@ def test_no_job_starts_on_a_disk_that_has_filled_up_meanwhile(
 def test_no_job_starts_in_a_spool_opened_meanwhile(patient: Path, asleep: Sleeper) -> None:
     """Not even if the job was there before the worker was awake."""
     # Both events are in the queue when it wakes.
-    asleep.worker._bell.hush(quiet=True)
+    asleep.worker._wake_up.hush(quiet=True)
     (patient / "done").chmod(0o770)
     drop(patient, "job", command="true")
-    asleep.worker._bell.hush(quiet=False)
-    asleep.worker._bell.ring()
+    asleep.worker._wake_up.hush(quiet=False)
+    asleep.worker._wake_up.ring()
     asleep.has_said("pausing: ")
     assert where_is(patient, "job") == ["pending"]
 
@@ -287,7 +287,7 @@ COLLEAGUE = """
 import os, sys
 from queuectl import Worker
 worker = Worker(sys.argv[1])
-worker.take_seat()
+worker.register()
 os.makedirs(worker.layout.claims(worker.name), exist_ok=True)
 print("seated", flush=True)
 sys.stdin.readline()
@@ -372,20 +372,20 @@ def test_what_is_not_told_is_found_by_the_look_that_bounds_the_sleep(
     monkeypatch.setattr(inotify.Ear, "widen", deaf)
     monkeypatch.setattr(idle, "LONGEST", 3.0)
     slept: list[float] = []
-    sleep = sleeper.worker._rest._sleep
+    sleep = sleeper.worker._idle._sleep
 
     def counted(seconds: float, stirs: Callable[[], bool]) -> bool | None:
         slept.append(seconds)
         return sleep(seconds, stirs)
 
-    monkeypatch.setattr(sleeper.worker._rest, "_sleep", counted)
+    monkeypatch.setattr(sleeper.worker._idle, "_sleep", counted)
     sleeper.thread.start()
     wait_until(lambda: slept)
     (patient / "done").chmod(0o770)
     sleeper.has_said("pausing: ")
     monkeypatch.setattr(idle, "LONGEST", ENDLESS)
     (patient / "done").chmod(0o700)
-    sleeper.has_said("going on: ")
+    sleeper.has_said("resuming: ")
     number = len(slept)
     (patient / "config.yaml").write_text("timeout: 7\n")
     sleeper.has_said("timeout = 7")

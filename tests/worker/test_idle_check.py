@@ -71,13 +71,13 @@ def idle_worker(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wo
     monkeypatch.setattr(idle_check, "SETTLED", 100_000_000)
     worker = Worker(spool_dir)
     looks = worker.__dict__["looks"] = []
-    remember = worker._rest.still.remember
+    remember = worker._idle.still.remember
 
     def counted() -> None:
         looks.append(time.monotonic())
         remember()
 
-    monkeypatch.setattr(worker._rest.still, "remember", counted)
+    monkeypatch.setattr(worker._idle.still, "remember", counted)
     thread = threading.Thread(target=worker.run)
     thread.start()
     yield worker
@@ -95,7 +95,7 @@ HOLDS = """
 import os, sys, time
 from queuectl import Worker
 worker = Worker(sys.argv[1])
-worker.take_seat()
+worker.register()
 os.makedirs(worker.layout.claims(worker.name), exist_ok=True)
 os.rename(sys.argv[2], os.path.join(worker.layout.claims(worker.name), "job.json"))
 print("holds", flush=True)

@@ -20,7 +20,7 @@ from queuectl.layout import Layout
 from queuectl.storage.scratch import Lot
 from queuectl.system import files
 from queuectl.worker import maintenance
-from queuectl.worker.maintenance import DOUBT, STALE, sweep
+from queuectl.worker.maintenance import DOUBT_AFTER, STALE, sweep_tmp
 
 from support import drain, drop, finished, load, wait_until, where_is
 
@@ -59,7 +59,7 @@ def test_a_crowd_of_workers_shares_the_look_at_each_other(
 ) -> None:
     """Each of a hundred looking at a hundred each second would be all that they do; a few are looked at each time."""
     worker = Worker(spool_dir)
-    worker.take_seat()
+    worker.register()
     worker._intake.refresh()
     crowd: list[str] = []
     looks: list[float] = []
@@ -68,17 +68,17 @@ def test_a_crowd_of_workers_shares_the_look_at_each_other(
         looks.append(now)
         return crowd
 
-    monkeypatch.setattr(worker._chores._glance, "busy", busy)
+    monkeypatch.setattr(worker._maintenance._claims_seen, "busy", busy)
     for size, wanted in ((9, 2), (1000, 1)):
         crowd[:] = ["worker-9"] * size
         looks.clear()
-        worker._chores._next_claims = 0.0
+        worker._maintenance._next_claimants = 0.0
         for later in (0.0, 1.0):
-            worker._chores._next_claims -= later
-            worker._chores.take_back(worker._settings, worker.name, empty_handed=False)
+            worker._maintenance._next_claimants -= later
+            worker._maintenance.take_back(worker._settings, worker.name, has_no_job=False)
         assert len(looks) == wanted
-    assert worker._seat
-    worker._seat.leave()
+    assert worker._registration
+    worker._registration.leave()
 
 
 # -- leftovers of producers ------------------------------------------------------------------------------------------
@@ -131,10 +131,10 @@ def test_a_folder_that_a_killed_producer_wrote_a_batch_in_goes_too(spool_dir: Pa
     for path in (*old.paths, *strange.paths, f"{strange.folder}/mine.json"):
         files.write_new(path, b"{", sync=False)
 
-    sweep(layout, time.time() + STALE - 60)
+    sweep_tmp(layout, time.time() + STALE - 60)
     assert len(os.listdir(old.folder)) == 3
 
-    sweep(layout, time.time() + STALE + 60)
+    sweep_tmp(layout, time.time() + STALE + 60)
     assert not os.path.exists(old.folder)
     assert os.listdir(strange.folder) == ["mine.json"]
 
@@ -144,7 +144,7 @@ def test_what_is_old_by_one_of_its_times_only_is_not_swept(spool_dir: Path) -> N
     Layout(spool_dir).create()
     path = scratch(spool_dir)
     os.utime(path, (1e9, 1e9))
-    sweep(Layout(spool_dir), time.time())
+    sweep_tmp(Layout(spool_dir), time.time())
     assert path.exists()
 
 
@@ -212,12 +212,12 @@ from pathlib import Path
 from queuectl import Spool, Worker
 root = Path(sys.argv[1])
 worker = Worker(root)
-worker.take_seat()
+worker.register()
 worker._intake.refresh()
 index = worker._index
 with index.moving():
-    worker._hand.claim()
-    claim = worker._hand.next()
+    worker._prefetch.fill()
+    claim = worker._prefetch.next()
 with index.moving():
     for path in (root / "data").glob("queuectl.db*"):
         path.unlink()
@@ -290,8 +290,8 @@ def test_a_job_that_the_index_lost_runs_in_the_end(spool_dir: Path) -> None:
         still = time.monotonic() + 1.5
         wait_until(lambda: time.monotonic() > still)
         assert Spool(spool_dir).list() == []
-        worker._chores._next = 0.0
-        jump = DOUBT + 3700
+        worker._maintenance._next_round = 0.0
+        jump = DOUBT_AFTER + 3700
         wait_until(lambda: finished(spool_dir, "job"))
     finally:
         worker.stop()

@@ -19,7 +19,7 @@ from queuectl.index.row import Row
 from queuectl.job.record import Job
 from queuectl.layout import Layout
 from queuectl.system import files
-from queuectl.worker.prefetch import LONG, MOST, SPELL, Hand
+from queuectl.worker.prefetch import BATCH_SECONDS, LONG_JOB, MAX_BATCH, Prefetch
 
 from support import drain, finished, load, wait_until, where_is
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 WORKER = """
 import sys
-from queuectl.worker import prefetch as hand; from queuectl.worker import signals; from queuectl import Worker
-at_once, hand.LONG = int(sys.argv[2]), float(sys.argv[3])
-hand.SHARE, hand.SPELL = 1, 1e9
-hand.Hand._next_size = lambda _: at_once
+from queuectl.worker import prefetch, signals; from queuectl import Worker
+at_once, prefetch.LONG_JOB = int(sys.argv[2]), float(sys.argv[3])
+prefetch.WAITING_SHARE, prefetch.BATCH_SECONDS = 1, 1e9
+prefetch.Prefetch._next_size = lambda _: at_once
 worker = Worker(sys.argv[1], drain=True, say=lambda line: print(line, flush=True))
-signals.listen(worker, in_terminal=False)
+signals.listen(worker.flags, reread=worker.read_settings, in_terminal=False)
 worker.run()
 """
 """It claims so many at once, however slow the machine is and however few they are."""
@@ -323,8 +323,8 @@ def test_one_with_a_unique_key_is_claimed_alone(
 # -- how many ----------------------------------------------------------------------------------------------------------
 
 
-def a_hand(waiting: int, clock: SimpleNamespace) -> Hand:
-    """A hand over an index in memory with so many waiting jobs."""
+def a_prefetch(waiting: int, clock: SimpleNamespace) -> Prefetch:
+    """A prefetch over an index in memory with so many waiting jobs."""
     index = Index(":memory:", "/nowhere", "boot")
     index.open()
     for number in range(waiting):
@@ -332,15 +332,15 @@ def a_hand(waiting: int, clock: SimpleNamespace) -> Hand:
             Row(id=f"job{number}", state="pending", place="pending", name=f"{number}", ready_key=number)
         )
     other: Any = SimpleNamespace(index=index)
-    return Hand(other, "worker-0", other, other, other, lambda _: None, lambda: clock.now)
+    return Prefetch(other, "worker-0", other, other, lambda: clock.now)
 
 
-def sizes(hand: Hand, clock: SimpleNamespace, seconds: float, turns: int = 8) -> list[int]:
+def sizes(prefetch: Prefetch, clock: SimpleNamespace, seconds: float, turns: int = 8) -> list[int]:
     """How many are claimed time after time, if each job takes so long."""
     found = []
     for _ in range(turns):
-        found.append(len(hand._first_in_order()))
-        hand._begun = found[-1]
+        found.append(len(prefetch._next_rows()))
+        prefetch._started = found[-1]
         clock.now += found[-1] * seconds
     return found
 
@@ -348,21 +348,21 @@ def sizes(hand: Hand, clock: SimpleNamespace, seconds: float, turns: int = 8) ->
 def test_more_are_claimed_only_while_jobs_are_short_and_many_wait() -> None:
     """Twice as many each time, up to a spell of work; one at a time where jobs are long."""
     clock = SimpleNamespace(now=100.0)
-    hand = a_hand(1000, clock)
+    prefetch = a_prefetch(1000, clock)
 
-    assert sizes(hand, clock, 0.001) == [1, 2, 4, 8, MOST, MOST, MOST, MOST]
-    assert sizes(hand, clock, LONG * 1.01)[1:] == [1] * 7
-    assert max(sizes(hand, clock, 0.004)) == int(SPELL / 0.004)
+    assert sizes(prefetch, clock, 0.001) == [1, 2, 4, 8, MAX_BATCH, MAX_BATCH, MAX_BATCH, MAX_BATCH]
+    assert sizes(prefetch, clock, LONG_JOB * 1.01)[1:] == [1] * 7
+    assert max(sizes(prefetch, clock, 0.004)) == int(BATCH_SECONDS / 0.004)
     clock.now += 60
-    assert sizes(hand, clock, 0.001)[0] == 1
+    assert sizes(prefetch, clock, 0.001)[0] == 1
 
 
 def test_the_last_waiting_jobs_are_left_for_all_workers() -> None:
     """Four wait and sixteen could be claimed: one is."""
     clock = SimpleNamespace(now=100.0)
 
-    assert max(sizes(a_hand(4, clock), clock, 0.001)) == 1
-    assert max(sizes(a_hand(8, clock), clock, 0.001)) == 2
+    assert max(sizes(a_prefetch(4, clock), clock, 0.001)) == 1
+    assert max(sizes(a_prefetch(8, clock), clock, 0.001)) == 2
 
 
 # -- the run file ------------------------------------------------------------------------------------------------------

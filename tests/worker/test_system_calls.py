@@ -24,10 +24,10 @@ MIDDLE = slice(40, 104)
 
 WORKER = """
 import sys
-from queuectl.worker import prefetch as hand
+from queuectl.worker import prefetch
 from queuectl.executor.local import LocalRunner
 from queuectl.worker.worker import Worker
-hand.MOST, hand.SPELL, hand.LONG = int(sys.argv[2]), 1e9, 1e8
+prefetch.MAX_BATCH, prefetch.BATCH_SECONDS, prefetch.LONG_JOB = int(sys.argv[2]), 1e9, 1e8
 Worker(sys.argv[1], drain=True, runner=LocalRunner(may_chdir=True)).run()
 """
 """However slow it is under strace, it claims as many at once as it may."""

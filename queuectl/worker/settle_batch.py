@@ -1,0 +1,234 @@
+"""Record the outcomes of finished attempts, those of short jobs several at a time.
+
+Settling several jobs together costs one transaction and one pass through the code, which a command has just pushed out
+of the processor's caches. Until then the run file lists the finished attempts (see `run_lock`), so a worker that is
+killed loses none of them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from queuectl.control import registry, run_lock
+from queuectl.errors import QueuectlError
+from queuectl.job.outcome import Ending
+from queuectl.worker import attempt
+from queuectl.worker.health import FAULT_PAUSE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from queuectl.config.reload import InForce
+    from queuectl.storage.file_pool import Spares
+    from queuectl.storage.mover import Claim, Mover
+    from queuectl.worker.health import FaultBarrier
+    from queuectl.worker.prefetch import Prefetch
+    from queuectl.worker.scan_scheduler import ScanScheduler
+    from queuectl.worker.signals import StopFlags
+
+
+class SettleBatch:
+    """The finished attempts of one worker that are not recorded yet.
+
+    Args:
+        worker: the worker's name.
+        prefetch: the jobs it has claimed and not started.
+        scheduler: knows whether new files must be taken in before the next claim.
+        settings: the current ones.
+        barrier: reports faults.
+        say: takes lines for the log.
+
+    Attributes:
+        finished: the claims of those attempts, oldest first.
+        run_file_lines: a line for each of them, to be written into the run file at the next start.
+        file_pool: the recycled files of the worker; None until it runs.
+    """
+
+    def __init__(
+        self,
+        mover: Mover,
+        worker: str,
+        prefetch: Prefetch,
+        scheduler: ScanScheduler,
+        settings: InForce,
+        flags: StopFlags,
+        barrier: FaultBarrier,
+        say: Callable[[str], None],
+    ) -> None:
+        self.finished: list[Claim] = []
+        self.run_file_lines: list[str] = []
+        self.file_pool: Spares | None = None
+        self._mover, self._index, self._worker = mover, mover.index, worker
+        self._prefetch, self._scheduler = prefetch, scheduler
+        self._settings, self._flags, self._barrier, self._say = settings, flags, barrier, say
+        self._one_by_one = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the worker holds a job that has not started, or one that is finished and not recorded."""
+        return bool(self.finished or self._prefetch)
+
+    def add(self, claim: Claim) -> None:
+        """Record a finished attempt: together with those of the prefetched jobs if it can wait for them, else now."""
+        if not self._flags.stopping and self._can_wait(claim):
+            self.defer(claim)
+            if self._scheduler.has_names:
+                self._scheduler.take_in_named()  # an urgent job may be the next
+        else:
+            self.settle(claim)
+
+    def _can_wait(self, claim: Claim) -> bool:
+        """Whether this is an ordinary success, and other jobs of its batch follow soon."""
+        outcome = claim.outcome
+        return (
+            bool(self._prefetch.ready)
+            and outcome is not None
+            and outcome.ending == Ending.SUCCEEDED
+            and not outcome.leftovers
+            and claim.row.unique_key is None
+            and claim.job.on_crash != "dead"
+            and self._prefetch.is_batch_fresh
+        )
+
+    def defer(self, claim: Claim) -> None:
+        """Keep a finished attempt until others are settled."""
+        self.finished.append(claim)
+        duration = claim.outcome.duration if claim.outcome else 0.0
+        self.run_file_lines.append(run_lock.line(claim.job, claim.run, claim.ended_at, duration))
+
+    def settle(self, claim: Claim) -> bool:
+        """Record an outcome and all deferred ones, and claim the next jobs; False: the job was taken away meanwhile."""
+        self._scheduler.take_in_named()  # an urgent job may be the next
+        self.finished.append(claim)
+        self.settle_all(self._claim_next)
+        with self._barrier:
+            self._prefetch.read()
+        return claim.settled
+
+    def _claim_next(self) -> None:
+        """Claim the next jobs in the transaction that settles these, unless new files have to be taken in first."""
+        if (
+            not (self._flags.stopping or self._prefetch.ready)
+            and self._index.usable
+            and self._scheduler.is_up_to_date()
+        ):
+            self._scheduler.has_news = False
+            self._prefetch.take()
+
+    def end(self, *, busy: bool = False) -> None:
+        """Record all finished attempts, and put the jobs back that have not started.
+
+        Args:
+            busy: a job is running, which must not wait for a disk that refuses.
+        """
+        if busy:
+            with self._barrier:
+                self._settle_once()
+        else:
+            self.settle_all()
+        with self._barrier:
+            self._prefetch.release()
+
+    def settle_all(self, then: Callable[[], None] | None = None) -> None:
+        """Record all finished attempts, however long the disk refuses: a job whose outcome is lost runs twice.
+
+        Args:
+            then: called in the transaction in which the last of them is recorded.
+        """
+        said = False
+        while self.finished:
+            try:
+                self._settle_once(then)
+            except (sqlite3.Error, MemoryError, OSError) as error:
+                if not isinstance(error, OSError):
+                    self._index.broken = str(error) or "no memory"
+                elif isinstance(error, FileNotFoundError) and self._make_folders():
+                    continue
+                if self.finished and not said:
+                    reason = (getattr(error, "strerror", None) or str(error) or "no memory").lower()
+                    self._say(f"cannot record the outcome of {self.finished[0].job.id} yet: {reason}")
+                    said = True
+                if self.finished and not self._keep_trying():
+                    return
+
+    def _keep_trying(self) -> bool:
+        """Wait before the next try; False: a forced stop gives the outcome up."""
+        if not self._flags.forced:
+            self._flags.wake_up.wait(FAULT_PAUSE)
+            self._flags.look()
+        return not self._flags.forced
+
+    def _make_folders(self) -> bool:
+        """Make the spool's folders again if somebody deleted one; False: none was missing, or none can be made."""
+        layout = self._mover.layout
+        if all(os.path.isdir(path) for path in (layout.pending, layout.done, layout.dead, layout.tmp)):
+            return False
+        with suppress(QueuectlError):
+            layout.create()
+            return True
+        return False
+
+    def _settle_once(self, then: Callable[[], None] | None = None) -> None:
+        """Record all finished attempts together, or only the first one after they were refused together.
+
+        Raises:
+            OSError, sqlite3.Error: the disk or the index refused; what is still in `finished` can be tried again.
+        """
+        if not self.finished:
+            return
+        part = self.finished[:1] if self._one_by_one else self.finished[:]
+        at_once = any(claim.job.on_crash == "dead" for claim in part)
+        is_last = len(part) == len(self.finished)
+        for claim in part:
+            if not claim.state:
+                attempt.write_up(claim, self._settings.settings)
+        try:
+            self._mover.settle_all(part, self.file_pool, at_once=at_once, then=then if is_last else None)
+        except OSError:
+            self._one_by_one = True
+            raise
+        except (sqlite3.Error, MemoryError):
+            # The next scan of the folders corrects the index.
+            self._report([claim for claim in self.finished if claim.settled])
+            self.finished = [claim for claim in self.finished if not claim.settled]
+            raise
+        del self.finished[: len(part)]
+        if not self.finished:
+            self._one_by_one = False
+            self.run_file_lines.clear()
+        self._report(part)
+        self._obey_late_cancels(part)
+
+    def _obey_late_cancels(self, part: Sequence[Claim]) -> None:
+        """Move failed jobs to dead/ that were cancelled while their failure was being recorded, so that none is retried.
+
+        This must come after the outcome is in its folder: whoever cancels either leaves the note before that, or finds
+        the job there.
+        """
+        layout, worker = self._mover.layout, self._worker
+        for claim in part:
+            job_id = claim.job.id or ""
+            if claim.state not in ("completed", "dead") and registry.is_cancelled(
+                layout, worker, job_id, claim.job.runs
+            ):
+                row = self._index.get(job_id) if self._index.usable else None
+                with suppress(
+                    QueuectlError
+                ):  # the person has moved it already, or another worker has claimed it
+                    if row is not None:
+                        self._mover.bury(row, "Cancelled")
+
+    def _report(self, claims: Sequence[Claim]) -> None:
+        """Log what became of these jobs in one call: one for each line would cost a short job more than its claim."""
+        lines = []
+        for claim in claims:
+            if not claim.settled:
+                claim.lines[-1:] = [
+                    f"{claim.job.id} was taken away while it ran; its outcome is not recorded"
+                ]
+            lines += claim.lines
+        if lines:
+            self._say("\n".join(lines))
