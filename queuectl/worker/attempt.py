@@ -30,15 +30,15 @@ def start(
     base: Mapping[str, str],
     boot: str,
     *,
-    over: Sequence[str] = (),
+    finished: Sequence[str] = (),
 ) -> Running | Outcome:
-    """Have a claimed job run, with the run lock in the hands of its processes.
+    """Start the command of a claimed job. Its processes inherit the run lock.
 
     Args:
         claim: gets the mark of the run.
         base: the worker's environment.
         boot: the machine's boot id.
-        over: for the run file: a line for each run that is over, and not put away yet.
+        finished: lines for the run file, one for each attempt that is finished and not settled yet.
 
     Raises:
         SpoolError: the output files or the lock cannot be made, which is not the job's fault.
@@ -46,7 +46,7 @@ def start(
     job = claim.job
     mine = run_lock.marks(layout, job, worker)
     claim.run = mine["QUEUECTL_RUN"]
-    lock = run_lock.sign(layout, worker, job.id or "", claim.run, boot, over)
+    lock = run_lock.sign(layout, worker, job.id or "", claim.run, boot, finished)
     try:
         return runner.start(prepare(layout, job, mine, settings, base, lock.fd))
     finally:
@@ -54,7 +54,7 @@ def start(
 
 
 def write_up(claim: Claim, settings: Settings) -> None:
-    """Put the outcome of a claim's run into its record, and into words."""
+    """Record the outcome of a run in its job, and add the lines for the log to the claim."""
     job, outcome = claim.job, cast("Outcome", claim.outcome)
     if not claim.is_told:
         claim.lines.append(started_line(job))
@@ -65,14 +65,14 @@ def write_up(claim: Claim, settings: Settings) -> None:
 
 
 def started_line(job: Job) -> str:
-    """What a worker says when it starts a job: two lines."""
+    """The two lines that a worker logs when it starts a job."""
     limit = f"{times.seconds(job.timeout)}s" if job.timeout else "none"
     details = f"priority {job.priority}, attempt {job.attempts + 1}/{job.runs_allowed}, timeout {limit}"
     return f"executing job {job.id}: {one_line(job.shown_command)}\n  {details}"
 
 
 def ended_line(job: Job, outcome: Outcome, state: str) -> str:
-    """What a worker says when an attempt is over and recorded: two lines."""
+    """The two lines that a worker logs when an attempt has been recorded."""
     verb = "put back" if state == "pending" else state
     line = f"{verb} {job.id}" if state == "completed" else f"{verb} {job.id}: {job.last_error}"
     if state == "failed":

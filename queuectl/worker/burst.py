@@ -1,8 +1,8 @@
-"""Very many files that land at once: two workers of all take them in, and do not get in each other's way.
+"""A burst: very many files that arrive at once. Two workers take them in, and do not get in each other's way.
 
-One alone is slower than a program that drops files. Each has one half of the names; whoever is done with his helps with
-the other's from its end. To read a file takes a tenth of the time that it takes to take it in: so all are read as they
-land, and the most urgent are taken in first, however many wait.
+One worker alone would be slower than a program that drops files. Each has one half of the names; the one that has
+finished its half helps with the other, from the end. Reading a file takes a tenth of the time of taking it in, so all
+files are read as they arrive, and the most urgent jobs are taken in first, however many wait.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
     from queuectl.layout import Layout
 
-LOOKS = 2000
-"""Files that are looked at between two parts that are taken in: some 10 ms. More than land in the time of both."""
+READ_AHEAD = 2000
+"""Files that are read between two parts that are taken in, some 10 ms: more than arrive in the time of both."""
 
-_ENOUGH = 64 << 10
-"""Bytes of a file in which a priority is looked for; a larger one waits for its turn."""
+_PREFIX = 64 << 10
+"""Bytes of a file in which a priority is looked for; a larger file counts as having none."""
 
 _PRIORITY = re.compile(rb'"priority"\s*:\s*(10|[1-9])\b')
 
 
-class Storm:
-    """One worker's part in a storm.
+class Burst:
+    """One worker's part in a burst.
 
     Attributes:
         is_joined: this worker is one of the two.
@@ -52,10 +52,10 @@ class Storm:
         return sum(map(len, (*self._names, *self._by_priority.values())))
 
     def join(self, first: Lock | None) -> bool:
-        """Be one of the two; False when there are two already.
+        """Become one of the two workers; False: there are two already.
 
         Args:
-            first: the lock of who takes in what has landed, if the caller has it.
+            first: the lock of intake.lock, if the caller holds it.
 
         Raises:
             OSError: a lock cannot be asked for.
@@ -69,24 +69,25 @@ class Storm:
             break
         return self.is_joined
 
-    def hear(self, names: Iterable[str]) -> None:
-        """Keep names that have landed."""
+    def add(self, names: Iterable[str]) -> None:
+        """Keep the names of files that have arrived."""
         for name in names:
             self._names[crc32(name.encode()) & 1][name] = None
 
-    def take(self, most: int, usual: int) -> list[str]:
-        """The next names to take in, of one priority, so many at the most.
+    def take(self, most: int, default_priority: int) -> list[str]:
+        """Remove and return the next names to take in, all of one priority.
 
         Args:
-            usual: the priority of a job that names none.
+            most: the greatest number of names.
+            default_priority: of a job that names none.
 
         Raises:
             OSError: a lock cannot be asked for.
         """
-        self._look(self._names[self._half], usual)
+        self._read_ahead(self._names[self._half], default_priority)
         others = self._names[1 - self._half]
         if others and not is_locked(self._paths[1 - self._half]):
-            self._look(others, usual)
+            self._read_ahead(others, default_priority)
         if self._by_priority:
             highest = max(self._by_priority)
             names = self._by_priority[highest]
@@ -96,13 +97,13 @@ class Storm:
             return part
         return [others.popitem()[0] for _ in range(min(most, len(others)))]
 
-    def _look(self, names: dict[str, None], usual: int) -> None:
-        """Look how urgent the next of these are; what a file says elsewhere than at its top does no harm."""
-        for name in list(islice(names, LOOKS)):
+    def _read_ahead(self, names: dict[str, None], default_priority: int) -> None:
+        """Sort the next of these names by priority. A wrong guess, from text elsewhere in the file, does no harm."""
+        for name in list(islice(names, READ_AHEAD)):
             del names[name]
-            priority = usual
+            priority = default_priority
             try:
-                found = _PRIORITY.search(safe_open.read_regular(self._pending + name, _ENOUGH)[0])
+                found = _PRIORITY.search(safe_open.read_regular(self._pending + name, _PREFIX)[0])
             except (safe_open.NotReadable, OSError):
                 found = None
             if found is not None:
@@ -110,7 +111,7 @@ class Storm:
             self._by_priority.setdefault(priority, deque()).append(name)
 
     def leave(self) -> None:
-        """It is over, or somebody else's."""
+        """Stop taking part: all names have been taken in, or another worker has them too."""
         for half in self._names:
             half.clear()
         self._by_priority.clear()

@@ -86,7 +86,7 @@ class JobRun:
             if job.on_crash == "dead":
                 mover.make_durable(claim)
             given = claim, context.name, context.settings.settings, context.environment, mover.index.boot
-            started = attempt.start(context.runner, mover.layout, *given, over=batch.run_file_lines)
+            started = attempt.start(context.runner, mover.layout, *given, finished=batch.run_file_lines)
         except SpoolError as error:
             self._put_back(error)
             return False

@@ -1,4 +1,4 @@
-"""Worker processes: start them with a handshake, be one, list them, stop them."""
+"""Several worker processes: start them and wait until each is ready, run them in a terminal, stop them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from queuectl.config.settings import Settings
 from queuectl.control import registry
-from queuectl.errors import QueuectlError, WorkerError
+from queuectl.errors import WorkerError
 from queuectl.executor.base import clean_environment
-from queuectl.executor.local import LocalRunner
-from queuectl.job import times
-from queuectl.job.redact import one_line
-from queuectl.system import files, process
 from queuectl.system.locks import is_locked
 from queuectl.worker import signals
+from queuectl.worker.process import be_worker
 from queuectl.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -33,32 +29,28 @@ if TYPE_CHECKING:
     from queuectl.system.process import ProcessIdentity
 
 READY_WITHIN = 30.0
-"""Seconds a worker may take until it says that it is ready."""
+"""Seconds that a worker may take until it is ready."""
 
 _POLL = 0.05
-_TELL_EVERY = 2.0
-
-
-def list_workers(layout: Layout) -> list[WorkerInfo]:
-    """The living workers of a spool."""
-    return registry.living(layout)
+_REPORT_EVERY = 2.0
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------
 
 
 def command_line(layout: Layout, mode: str, *, drain: bool, wait_retries: bool) -> list[str]:
-    """What to execute to get a worker process; a frozen program has no interpreter that could take a -m."""
+    """The command that starts a worker process. A frozen program has no interpreter that could take -m."""
     program = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "queuectl"]
     flags = ["--drain"] * drain + ["--wait-retries"] * wait_retries
     return [*program, "--spool", layout.root, "worker", "run", "--mode", mode, *flags]
 
 
 def start(layout: Layout, count: int, *, drain: bool = False, wait_retries: bool = False) -> list[WorkerInfo]:
-    """Start background workers that outlive the terminal; returns when each is ready.
+    """Start background workers, which outlive the terminal; returns when each is ready.
 
     Raises:
-        WorkerError: one did not start, and why; those that did go on.
+        QueuectlError: the spool cannot be used.
+        WorkerError: a worker did not start, and why. Those that did keep running.
     """
     Worker(layout.root).check()
     command = command_line(layout, "background", drain=drain, wait_retries=wait_retries)
@@ -95,17 +87,17 @@ def _spawn(command: list[str]) -> subprocess.Popen[bytes]:
 
 
 def _start_folder() -> str:
-    """Where `python -m queuectl` finds this very package without a word in the environment, which jobs inherit."""
+    """The folder where `python -m queuectl` finds this package. A variable for that would be inherited by the jobs."""
     if getattr(sys, "frozen", False):
         return os.path.abspath(os.sep)
     return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def _await_ready(child: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """Read what a new worker says until it says that it is ready, or why not."""
-    too_late = threading.Timer(READY_WITHIN, child.kill)
-    too_late.start()
-    said: list[str] = []
+    """Read the output of a new worker up to its answer: that it is ready, or why not."""
+    deadline = threading.Timer(READY_WITHIN, child.kill)
+    deadline.start()
+    output: list[str] = []
     try:
         with cast("IO[bytes]", child.stdout) as lines:
             for line in lines:
@@ -113,122 +105,26 @@ def _await_ready(child: subprocess.Popen[bytes]) -> dict[str, Any]:
                     answer = json.loads(line)
                     if isinstance(answer, dict) and ("name" in answer or "error" in answer):
                         if "error" in answer:
-                            child.wait()  # or it would still be about to leave when the command has returned
+                            child.wait()  # else the command could return before this process has ended
                         return answer
-                said.append(line.decode(errors="replace").strip())
+                output.append(line.decode(errors="replace").strip())
     finally:
-        too_late.cancel()
+        deadline.cancel()
     code = child.wait()
-    last = next((line for line in reversed(said) if line), f"it ended with exit code {code} and said nothing")
+    last = next(
+        (line for line in reversed(output) if line), f"it ended with exit code {code} and printed nothing"
+    )
     return {"error": last}
 
 
-# -- being one ---------------------------------------------------------------------------------------------------------
-
-
-def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> int:
-    """Run one worker in this process; returns the exit code.
-
-    Args:
-        mode: "background" answers its starter on stdout and then writes into its log; "foreground" prints;
-            "child" prints too, and leaves when the process that started it is gone.
-    """
-    background = mode == "background"
-    process.keep_descriptors_private()
-    if mode != "foreground":
-        # A worker would keep the folder it was started in from being unmounted for as long as it lives.
-        os.chdir(os.sep)
-    voice = _Voice()
-    worker = Worker(
-        layout.root,
-        drain=drain,
-        wait_retries=wait_retries,
-        say=voice.say,
-        mode=mode,
-        runner=LocalRunner(may_chdir=True),
-    )
-    voice.limit = lambda: worker.log_limit
-    # Before it can be found: a stop that comes at once must find flags to set, not the default that ends it.
-    signals.listen(worker.flags, reread=worker.read_settings, in_terminal=mode == "foreground")
-    if mode == "child":
-        parent = os.getppid()
-        worker.leave_when(lambda: os.getppid() != parent, _end_of(parent))
-    try:
-        worker.register()
-    except QueuectlError as error:
-        if not background:
-            raise
-        _answer({"error": error.message, "hint": error.hint})
-        return error.exit_code
-    voice.name = worker.name
-    if background:
-        _answer({"name": worker.name, "pid": os.getpid()})
-        voice.to_log(layout.worker_file(worker.name, "log"))
-    voice.say(f"started PID={os.getpid()}")
-    worker.run()
-    signals.ignore_all()
-    voice.say(f"stopped after {worker.jobs_run} attempt(s)")
-    return 0
-
-
-def _end_of(process: int) -> int | None:
-    """A descriptor that becomes readable when a process ends, where there is such a thing."""
-    with suppress(AttributeError, OSError):
-        return os.pidfd_open(process)
-    return None
-
-
-def _answer(answer: dict[str, object]) -> None:
-    """Tell our starter; if it is gone, nobody is waiting, and the worker that was asked for works all the same."""
-    with suppress(OSError):
-        files.write_all(1, f"{json.dumps(answer)}\n".encode())
-
-
-class _Voice:
-    """Where a worker's lines go: the terminal, or its log."""
-
-    def __init__(self) -> None:
-        self.name = "worker"
-        self.limit: Callable[[], int] = lambda: Settings().log_limit
-        self._log: str | None = None
-        self._size = 0
-
-    def say(self, line: str) -> None:
-        """Write a line, or several in one go."""
-        stamp = f"{times.second(int(time.time()))}Z " if self._log else ""
-        head = f"{stamp}[{self.name}] "
-        text = f"\n{head}".join(map(one_line, line.split("\n")))
-        data = f"{head}{text}\n".encode(errors="backslashreplace")
-        # A closed terminal or a full disk must not end a worker that has a job in hand.
-        with suppress(OSError):
-            self._size += len(data)
-            limit = self.limit()
-            if self._log and limit and self._size > limit:
-                self.to_log(self._log, len(data))
-            files.write_all(1, data)
-
-    def to_log(self, path: str, more: int = 0) -> None:
-        """Let everything that this process prints go into a log; one that would grow too large makes room first.
-
-        Args:
-            more: bytes that are about to be printed.
-        """
-        with suppress(OSError):
-            limit = self.limit()
-            if limit and os.stat(path).st_size + more > limit:
-                files.rename_over(path, path + ".1")
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | files.O_CLOEXEC, 0o600)
-        os.dup2(fd, 1)
-        os.dup2(fd, 2)
-        os.close(fd)
-        self._log = path
-        self._size = os.stat(path).st_size + more
+# -- in this terminal ---------------------------------------------------------------------------------------------------
 
 
 def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries: bool = False) -> int:
-    """Work in this terminal until stopped or drained; returns the exit code.
+    """Run workers in this terminal until they are stopped or drained; returns the exit code.
 
-    One worker is this process. More are children with sessions of their own: Ctrl+C reaches only us, and we tell them.
+    A single worker is this process. Several are child processes in sessions of their own: Ctrl+C reaches only this
+    process, which passes it on.
     """
     if count == 1:
         return be_worker(layout, mode="foreground", drain=drain, wait_retries=wait_retries)
@@ -245,28 +141,31 @@ def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries:
     signals.on_hangup(
         signals.Terminal(), reread=lambda: rereads.append(True), leave=lambda: pressed.append(signal.SIGTERM)
     )
-    told = 0
+    passed_on = 0
     while any(child.poll() is None for child in children):
         if rereads:
             rereads.clear()
-            listed = {
-                info.pid for info in registry.living(layout)
-            }  # HUP would end one that is still starting
-            for child in children:
-                if child.pid in listed:
-                    child.send_signal(signal.SIGHUP)
-        if len(pressed) > told:
-            told = len(pressed)
+            _send_hangup(layout, children)
+        if len(pressed) > passed_on:
+            passed_on = len(pressed)
             force = pressed.count(signal.SIGINT) > 1
             for child in children:
-                _tell_child(layout, child, force=force)
+                _stop_child(layout, child, force=force)
         time.sleep(_POLL)
-    # One that was told while it was starting or leaving dies of the signal: it is gone as it should be.
-    gone = {0, -signal.SIGTERM} if pressed else {0}
-    return int(max(0 if child.returncode in gone else abs(child.returncode) for child in children))
+    # A child that was just starting or leaving is killed by the signal. That is a good end, too.
+    good = {0, -signal.SIGTERM} if pressed else {0}
+    return int(max(0 if child.returncode in good else abs(child.returncode) for child in children))
 
 
-def _tell_child(layout: Layout, child: subprocess.Popen[bytes], *, force: bool) -> None:
+def _send_hangup(layout: Layout, children: list[subprocess.Popen[bytes]]) -> None:
+    """Make the workers read their settings. A child that is not registered yet would be killed by the signal."""
+    registered = {info.pid for info in registry.living(layout)}
+    for child in children:
+        if child.pid in registered:
+            child.send_signal(signal.SIGHUP)
+
+
+def _stop_child(layout: Layout, child: subprocess.Popen[bytes], *, force: bool) -> None:
     for info in registry.living(layout):
         if info.pid == child.pid:
             registry.ask_to_stop(layout, info.name, force=force)
@@ -279,40 +178,40 @@ def _tell_child(layout: Layout, child: subprocess.Popen[bytes], *, force: bool) 
 
 
 def stop(
-    layout: Layout, *, force: bool, timeout: float, tell: Callable[[list[WorkerInfo]], None]
+    layout: Layout, *, force: bool, timeout: float, report: Callable[[list[WorkerInfo]], None]
 ) -> tuple[int, list[WorkerInfo]]:
     """Stop all workers of the spool and wait for them.
 
     Args:
-        force: end their jobs, which go back uncharged.
+        force: end their jobs, which are put back uncharged.
         timeout: seconds to wait.
-        tell: called now and then with those who are busy still.
+        report: called every two seconds with the workers that are still running a job.
 
     Returns:
-        how many are gone, and who is busy still.
+        how many workers have ended, and those that are still running a job.
     """
     asked: dict[str, _Asked] = {}
     for info in registry.living(layout):
-        # Read before it leaves, and its record with it.
+        # Read now: the record is deleted when the worker leaves.
         process = registry.identity_of(layout, info.name)
         if info.mode == "starting" or registry.ask_to_stop(layout, info.name, force=force):
             asked[info.name] = _Asked(info, process)
     began = time.monotonic()
-    tell_at = began + _TELL_EVERY
+    report_at = began + _REPORT_EVERY
     while True:
         left = [one.info for one in asked.values() if not _is_gone(layout, one, force=force)]
         if not left or time.monotonic() - began >= timeout:
             break
-        if time.monotonic() >= tell_at:
-            tell_at += _TELL_EVERY
-            tell(_as_they_are(layout, left))
+        if time.monotonic() >= report_at:
+            report_at += _REPORT_EVERY
+            report(_current(layout, left))
         time.sleep(_POLL)
-    return len(asked) - len(left), _as_they_are(layout, left)
+    return len(asked) - len(left), _current(layout, left)
 
 
 @dataclass(slots=True)
 class _Asked:
-    """A worker that was told to stop, and its process: it gives its name back some moments before it ends."""
+    """A worker that was asked to stop, and its process, which ends a moment after it has given its name back."""
 
     info: WorkerInfo
     process: ProcessIdentity | None
@@ -323,15 +222,15 @@ def _is_gone(layout: Layout, asked: _Asked, *, force: bool) -> bool:
     if is_locked(layout.worker_file(info.name, "lock")):
         present = registry.look(layout, info.name)
         if info.mode == "starting" and present.mode != "starting":
-            # It had the lock but no record yet when we came: now it can be told.
+            # It had its lock but no record when we asked first: only now it can be asked.
             asked.process = registry.identity_of(layout, info.name)
             registry.ask_to_stop(layout, info.name, force=force)
             return False
         if info.pid in (present.pid, 0):
             return False
-    # A program in which a worker lives goes on without it.
+    # A worker inside another program ends before that program does.
     return info.mode == "program" or asked.process is None or not asked.process.is_running()
 
 
-def _as_they_are(layout: Layout, infos: list[WorkerInfo]) -> list[WorkerInfo]:
+def _current(layout: Layout, infos: list[WorkerInfo]) -> list[WorkerInfo]:
     return [registry.look(layout, info.name) for info in infos]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from queuectl.layout import PENDING, is_job_name
 from queuectl.system.locks import Lock, is_locked
 from queuectl.system.watcher import STORM
-from queuectl.worker.burst import Storm
+from queuectl.worker.burst import Burst
 from queuectl.worker.edit_scan import BUSY_SHARE, SHORT_SLICE, SLICE, EditScan
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class ScanScheduler:
         self._intake = intake
         self._watch = watch
         self._barrier = barrier
-        self._burst = Storm(layout)
+        self._burst = Burst(layout)
         self._edit_scan = EditScan(layout, intake, watch)
         self._index_path = layout.index
         self._busy = self._had_slice = self._is_standby = self._has_drop_folder = False
@@ -115,7 +115,7 @@ class ScanScheduler:
             part = list(heard)
             heard.clear()
             if burst.is_joined:
-                burst.hear(filter(is_job_name, part))
+                burst.add(filter(is_job_name, part))
                 part = burst.take(NAMED, self._intake.default_priority)
             self._intake.take_named([name for name in part if is_job_name(name)])
             self._watch.hear()

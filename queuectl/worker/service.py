@@ -1,4 +1,4 @@
-"""Make workers a service of the system, and undo it: what is written, what is run, what is left for a person to run."""
+"""Install workers as a service of systemd or launchd, and uninstall them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 HOME_SPOOL = "~/.queuectl"
 SYSTEM_UNITS = "/etc/systemd/system"
 BOOTED = "/run/systemd/system"
-"""Is there exactly while systemd runs the machine."""
+"""This folder exists exactly while systemd runs the machine."""
 
 PATIENCE = 60.0
-"""Seconds that a command of the service's manager may take. Stopping takes as long as the jobs in hand."""
+"""Seconds that a command may take; stopping the service has no limit, as it waits for the running jobs."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What came of it.
+    """What an installation has done.
 
     Attributes:
         unit: the file that was written or deleted.
-        changed: whether it was not as it is now.
-        ran, left: commands that were run, and those that are left to run, each with why.
+        changed: whether the file has changed.
+        ran: the commands that were run.
+        left: the commands that a person still has to run, each with the reason.
     """
 
     unit: str
@@ -52,15 +53,16 @@ def describe(
     user: str | None = None,
     stop_timeout: float = 900,
 ) -> Service:
-    """The service of a spool, as this program would be called now.
+    """Describe the service of a spool, run with this program, environment and spool.
 
     Args:
-        name: default: queuectl, or queuectl-FOLDER for another spool than the default one.
-        user: of a system service.
-        stop_timeout: seconds.
+        name: of the service; the default is queuectl, or queuectl-FOLDER for a spool that is not the default one.
+        count: how many workers; None leaves it to the setting worker_count.
+        user: who runs a service of the system; None for a service of the user's own.
+        stop_timeout: seconds that running jobs get when the service is stopped.
 
     Raises:
-        QueuectlError: something in it cannot stand in a unit.
+        QueuectlError: a unit cannot express it.
     """
     return service_units.Service(
         name=name or service_units.default_name(layout.root, os.path.expanduser(HOME_SPOOL)),
@@ -74,7 +76,7 @@ def describe(
 
 
 def _program() -> tuple[str, ...]:
-    """The words that call queuectl from anywhere."""
+    """The words that call this program from any folder."""
     if getattr(sys, "frozen", False):
         return (sys.executable,)
     beside = os.path.join(os.path.dirname(sys.executable), "queuectl")
@@ -84,10 +86,10 @@ def _program() -> tuple[str, ...]:
 
 
 def owner_for_system(layout: Layout, named: str | None) -> str:
-    """As whom a system service runs: who is named, else the spool's owner, else who called sudo.
+    """Choose the user who runs a system service: the one named, else the spool's owner, else the caller of sudo.
 
     Raises:
-        QueuectlError: nobody is known by that name, or nobody can be made out.
+        QueuectlError: there is no such user, or none can be found.
     """
     import pwd
 
@@ -95,7 +97,7 @@ def owner_for_system(layout: Layout, named: str | None) -> str:
         named = named or pwd.getpwuid(os.stat(layout.root).st_uid).pw_name
     named = named or os.environ.get("SUDO_USER")
     if not named:
-        raise QueuectlError("as whom shall the workers run?", hint="--run-as NAME")
+        raise QueuectlError("no user is named to run the workers", hint="--run-as NAME")
     try:
         pwd.getpwnam(named)
     except KeyError:
@@ -104,11 +106,15 @@ def owner_for_system(layout: Layout, named: str | None) -> str:
 
 
 class Manager:
-    """What keeps services running, for one kind of service.
+    """Installs and uninstalls one service.
 
     Args:
-        service: which.
+        service: what to run.
         kind: "systemd" or "launchd".
+
+    Attributes:
+        unit: the path of its unit file.
+        report: what has been done so far.
     """
 
     def __init__(self, service: Service, kind: str) -> None:
@@ -136,15 +142,15 @@ class Manager:
             return service_units.launchd_plist(self.service)
         return service_units.systemd_unit(self.service).encode()
 
-    # -- doing -----------------------------------------------------------------------------------------------------
+    # -- changes ---------------------------------------------------------------------------------------------------
 
     def install(self) -> Report:
-        """Write the unit, start the service and have it started with the machine; a second time changes nothing.
+        """Write the unit, start the service, and have it started with the machine. A second call changes nothing.
 
         Raises:
             QueuectlError: it would not work, and why; nothing was written.
         """
-        self._see_that_it_would_work()
+        self._refuse_what_would_not_work()
         text = self.text()
         before = self._present()
         self.report.changed = before != text
@@ -157,7 +163,7 @@ class Manager:
         return self.report
 
     def uninstall(self) -> Report:
-        """Stop the service, letting jobs in hand end, and delete its unit; one that is not there is no error.
+        """Stop the service, which finishes its running jobs, and delete its unit. Without a unit nothing is done.
 
         Raises:
             QueuectlError: the unit is not this spool's, or the manager refused.
@@ -183,7 +189,7 @@ class Manager:
         self._run(*self._systemctl(), "enable", "--now", self._unit_name())
         if known and self.report.changed:
             restart = shlex.join([*self._systemctl(), "restart", self._unit_name()])
-            self.report.left.append((restart, "the unit has changed; this waits for the jobs in hand"))
+            self.report.left.append((restart, "the unit has changed; this waits for the running jobs"))
         if not self.of_system and not self.lingers():
             linger = f"loginctl enable-linger {shlex.quote(_me())}"
             self.report.left.append(
@@ -226,13 +232,13 @@ class Manager:
             raise QueuectlError(f"{shlex.join(words)}: {said}", hint=f"the unit is {self.unit}")
         self.report.ran.append(shlex.join(words))
 
-    # -- looking ---------------------------------------------------------------------------------------------------
+    # -- checks ----------------------------------------------------------------------------------------------------
 
     def _present(self) -> bytes | None:
-        """The unit that is there, None without one.
+        """Return the installed unit; None: there is none.
 
         Raises:
-            QueuectlError: it was not made here, or for another spool.
+            QueuectlError: it was not made by queuectl, or for another spool.
         """
         try:
             with open(self.unit, "rb") as file:
@@ -248,12 +254,13 @@ class Manager:
             )
         return found
 
-    def _see_that_it_would_work(self) -> None:
+    def _refuse_what_would_not_work(self) -> None:
         self._need_root()
         tool = "launchctl" if self.kind == "launchd" else "systemctl"
         if shutil.which(tool) is None:
-            other = "; `queuectl service print` shows the unit all the same"
-            raise QueuectlError(f"there is no {tool} here{other}")
+            raise QueuectlError(
+                f"there is no {tool} here", hint="queuectl service print shows the unit without installing it"
+            )
         if self.kind == "systemd" and self.of_system and not os.path.isdir(BOOTED):
             raise QueuectlError("this machine is not run by systemd")
         if (
@@ -262,7 +269,7 @@ class Manager:
             and _output("systemctl", "--user", "show-environment") is None
         ):
             raise QueuectlError(
-                "systemd does not run for this user here: that takes a login, not su or sudo",
+                "systemd does not run for this user here: log in as this user instead of using su or sudo",
                 hint="queuectl service install --system --run-as NAME, as root",
             )
         self._try_out()
@@ -270,12 +277,12 @@ class Manager:
     def _need_root(self) -> None:
         if self.of_system and os.geteuid() != 0:
             raise QueuectlError(
-                "a service of the system is root's to set up",
+                "only root can set up a service of the system",
                 hint=f"sudo {shlex.join([*self.service.program])} service …",
             )
 
     def _try_out(self) -> None:
-        """Call the program as the service will: from /, with nothing in the environment, as its user."""
+        """Call the program as the service will: from /, with an empty environment, as its user."""
         import json
 
         service = self.service
@@ -311,13 +318,13 @@ class Manager:
                 raise QueuectlError(f"the workers would do nothing: {note.partition(': ')[2]}")
 
     def lingers(self) -> bool:
-        """Whether the user's services outlive the login."""
+        """Whether the user's services keep running after logout."""
         answer = _output("loginctl", "show-user", _me(), "--property=Linger")
         return answer is not None and answer.strip() == "Linger=yes"
 
 
 def _output(*words: str) -> str | None:
-    """What a command prints, None when it fails or is not there."""
+    """Return what a command prints; None: it failed, or does not exist."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE)
     except (OSError, subprocess.TimeoutExpired):

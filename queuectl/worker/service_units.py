@@ -1,4 +1,4 @@
-"""What systemd and launchd are told so that workers come back after a restart: the texts alone, nothing is done here."""
+"""The text of the units that make systemd or launchd run workers. Nothing is executed here."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Service:
     """Workers that the system keeps running.
 
     Attributes:
-        name: what the service is called.
-        program: the words that call queuectl, the first an absolute path.
+        name: of the service.
+        program: the words that call queuectl; the first is an absolute path.
         root: the spool.
         count: how many workers; None leaves it to the setting worker_count.
-        user: as whom a system service runs; None for a service of the user's own.
-        path: the PATH of the workers, and of the jobs.
-        stop_timeout: seconds that jobs in hand get to end when the service is stopped.
+        user: who runs a service of the system; None for a service of the user's own.
+        path: the PATH of the workers and of their jobs.
+        stop_timeout: seconds that running jobs get to end when the service is stopped.
     """
 
     name: str
@@ -37,10 +37,10 @@ class Service:
     stop_timeout: int
 
     def __post_init__(self) -> None:
-        """Refuse what no unit can hold.
+        """Refuse what a unit cannot express.
 
         Raises:
-            QueuectlError: a control character, bytes that are no UTF-8, or a name that no service can have.
+            QueuectlError: a control character, bytes that are not UTF-8, or a name that no service can have.
         """
         if not _NAME.fullmatch(self.name):
             raise QueuectlError(
@@ -49,7 +49,9 @@ class Service:
             )
         for text in (*self.program, self.root, self.path):
             if not text.isprintable():
-                raise QueuectlError(f"{text!r} cannot stand in a unit: it holds more than printable text")
+                raise QueuectlError(
+                    f"{text!r} cannot be written into a unit: it has characters that are not printable"
+                )
 
     @property
     def words(self) -> list[str]:
@@ -59,9 +61,9 @@ class Service:
 
 
 def systemd_unit(service: Service) -> str:
-    """The unit for systemd; with a user it is one of the system's, else one of the user's own."""
+    """The unit file for systemd: of the system if the service names a user, else of the user's own."""
     first, *rest = service.words
-    # The path of the program is the only word in which systemd does not look for variables.
+    # systemd expands variables in every word except the path of the program.
     command = " ".join([_quoted(first), *(_quoted(word.replace("$", "$$")) for word in rest)])
     of_system = service.user is not None
     lines = [
@@ -76,16 +78,16 @@ def systemd_unit(service: Service) -> str:
         "# The environment of the service is the environment of the jobs.",
         f"Environment={_quoted(f'PATH={service.path}', always=True)}",
         f"ExecStart={command}",
-        "# The workers read their settings anew; they do so by themselves within a second of a change.",
+        "# The workers read their settings again; they also do so within a second of each change.",
         "ExecReload=/bin/kill -HUP $MAINPID",
-        "# TERM reaches the workers' parent only, which lets them finish the jobs in hand.",
+        "# TERM reaches only the workers' parent, which lets them finish their running jobs.",
         "KillMode=mixed",
         f"TimeoutStopSec={service.stop_timeout}s",
-        "# Back after a crash, not after `queuectl worker stop`; a wrong call is not mended by repeating it.",
+        "# Restart after a crash, but not after `queuectl worker stop` and not after a usage error.",
         "Restart=on-failure",
         "RestartSec=5s",
         "RestartPreventExitStatus=2",
-        "# A job that needs too much memory is ended by the kernel, and it alone.",
+        "# The kernel kills only the job that needs too much memory.",
         "OOMPolicy=continue",
         "",
         "[Install]",
@@ -95,7 +97,7 @@ def systemd_unit(service: Service) -> str:
 
 
 def launchd_plist(service: Service) -> bytes:
-    """The property list for launchd: an agent of the user's own, or with a user a daemon of the system's."""
+    """The property list for launchd: a daemon of the system if the service names a user, else an agent of the user's own."""
     import plistlib
 
     log = os.path.join(service.root, "logs", "service.log")
@@ -104,7 +106,7 @@ def launchd_plist(service: Service) -> bytes:
         "ProgramArguments": service.words,
         "EnvironmentVariables": {"PATH": service.path},
         "RunAtLoad": True,
-        # Back after a crash, not after `queuectl worker stop`.
+        # Restart after a crash, but not after `queuectl worker stop`.
         "KeepAlive": {"SuccessfulExit": False},
         "ThrottleInterval": 10,
         "ExitTimeOut": service.stop_timeout,
@@ -119,19 +121,19 @@ def launchd_plist(service: Service) -> bytes:
 
 
 def is_ours(text: str, root: str) -> bool:
-    """Whether a unit was made here, for this spool."""
+    """Whether a unit was made by queuectl for this spool."""
     return (
         f"# {MARK} {root}" in text.splitlines() or f"<!-- {MARK} {_in_comment(root)} -->" in text.splitlines()
     )
 
 
 def _in_comment(text: str) -> str:
-    """The text without two dashes in a row, which would end a comment of XML."""
+    """Separate dashes: two in a row would end an XML comment."""
     return re.sub("-(?=-)", "- ", text)
 
 
 def search_path(path: str) -> str:
-    """The absolute folders of a PATH, each once."""
+    """Return the absolute folders of a PATH, each once."""
     return os.pathsep.join(dict.fromkeys(part for part in path.split(os.pathsep) if os.path.isabs(part)))
 
 
@@ -148,7 +150,7 @@ def _percent(text: str) -> str:
 
 
 def _quoted(text: str, *, always: bool = False) -> str:
-    """One word of a unit, in quotes where it needs them."""
+    """Quote one word of a unit if needed."""
     if _PLAIN.fullmatch(text) and not always:
         return text
     inner = _percent(text).replace("\\", "\\\\").replace('"', '\\"')

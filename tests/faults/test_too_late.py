@@ -290,7 +290,7 @@ def test_a_file_under_the_name_of_a_running_job_outlives_the_index(
 
 DIES_HOLDING = """
 import os, signal, sys
-from queuectl.worker import pool; from queuectl.storage import file_pool as spares
+from queuectl.worker import process; from queuectl.storage import file_pool as spares
 from queuectl.job.record import Job
 from queuectl.layout import Layout
 from queuectl.intake import reconcile
@@ -300,7 +300,7 @@ def hold(self, *args, **options):
     real(self, *args, **options)
     os.kill(os.getpid(), signal.SIGKILL)
 spares.Spares.hold = hold
-pool.be_worker(Layout(sys.argv[1]), mode="foreground", drain=False, wait_retries=False)
+process.be_worker(Layout(sys.argv[1]), mode="foreground", drain=False, wait_retries=False)
 """
 
 

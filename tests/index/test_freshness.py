@@ -426,7 +426,7 @@ def test_what_no_event_told_of_is_found_by_the_look_that_follows(spool_dir: Path
     watch.drop()
 
 
-def test_two_workers_take_a_storm_in_for_all(spool_dir: Path) -> None:
+def test_two_workers_take_a_burst_in_for_all(spool_dir: Path) -> None:
     """Each its half, and what the other has not got to; a third one leaves it alone, and looks when they are done."""
     one, two, third = (a_listening_worker(spool_dir) for _ in range(3))
     for number in range(4 * STORM):
@@ -434,7 +434,7 @@ def test_two_workers_take_a_storm_in_for_all(spool_dir: Path) -> None:
     for worker in (one, two):
         worker._watch.hear()
         assert worker._scheduler._join_burst()
-        worker._scheduler._burst.hear(worker._watch.heard)
+        worker._scheduler._burst.add(worker._watch.heard)
         worker._watch.heard.clear()
 
     third._scheduler.take_in()
@@ -444,8 +444,8 @@ def test_two_workers_take_a_storm_in_for_all(spool_dir: Path) -> None:
     assert 0 < third._scheduler.wait_limit(10) < 1
     first = one._scheduler._burst.take(STORM, 5), two._scheduler._burst.take(STORM, 5)
     assert not set(first[0]) & set(first[1])
-    for storm, names in zip((one._scheduler._burst, two._scheduler._burst), first, strict=True):
-        storm.hear(names)
+    for burst, names in zip((one._scheduler._burst, two._scheduler._burst), first, strict=True):
+        burst.add(names)
     two._scheduler._burst.leave()
 
     assert not one._scheduler.is_up_to_date()
@@ -460,10 +460,10 @@ def test_two_workers_take_a_storm_in_for_all(spool_dir: Path) -> None:
         worker._watch.drop()
 
 
-def test_the_urgent_of_a_storm_are_taken_in_first(spool_dir: Path) -> None:
+def test_the_urgent_of_a_burst_are_taken_in_first(spool_dir: Path) -> None:
     """However many landed before them; a worker that is alone looks for them among all, one of two in its half."""
     one, two = (a_listening_worker(spool_dir) for _ in range(2))
-    storms = [worker._scheduler._burst for worker in (one, two)]
+    bursts = [worker._scheduler._burst for worker in (one, two)]
     for number in range(4 * STORM):
         drop(spool_dir, f"job{number}", command="true", **({"priority": 7} if number % 4 == 3 else {}))
     urgent = {drop(spool_dir, f"urgent{number}", command="true", priority=10).name for number in range(8)}
@@ -472,36 +472,36 @@ def test_the_urgent_of_a_storm_are_taken_in_first(spool_dir: Path) -> None:
     one._watch.hear()
     names = list(one._watch.heard)
     assert one._scheduler._join_burst()
-    storms[0].hear(names)
+    bursts[0].add(names)
 
-    alone = storms[0].take(STORM, 5)
-    more = storms[0].take(STORM, 5)
+    alone = bursts[0].take(STORM, 5)
+    more = bursts[0].take(STORM, 5)
 
     assert set(alone) == urgent
     assert set(more) == {f"job{number}.json" for number in range(3, 4 * STORM, 4)}
-    assert storms[0].take(1, 7)[0] in {f"job{number}.json" for number in (0, 1, 2)}
-    storms[0].leave()
+    assert bursts[0].take(1, 7)[0] in {f"job{number}.json" for number in (0, 1, 2)}
+    bursts[0].leave()
 
     assert one._scheduler._join_burst()
     assert two._scheduler._join_burst()
     halves = []
-    for storm in storms:
-        storm.hear(names)
-        halves.append(storm.take(STORM, 5))
+    for burst in bursts:
+        burst.add(names)
+        halves.append(burst.take(STORM, 5))
     assert halves[0]
     assert halves[1]
     assert sorted(halves[0] + halves[1]) == sorted(urgent)
-    rest = [name for _ in names for name in storms[0].take(STORM, 5)]
+    rest = [name for _ in names for name in bursts[0].take(STORM, 5)]
     assert rest.index("later.json") > rest.index("pipe.json")
     assert set(halves[0] + rest) == set(names)
-    assert len(storms[0]) == 0
+    assert len(bursts[0]) == 0
     for worker in (one, two):
         worker._scheduler.close()
         worker._index.close()
         worker._watch.drop()
 
 
-def test_a_storm_gets_one_slice_between_two_starts(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_burst_gets_one_slice_between_two_starts(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each job has three moments at which names are taken in; with a slice at each, workers start half as many."""
     worker = a_listening_worker(spool_dir)
     scheduler = worker._scheduler

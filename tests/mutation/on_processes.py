@@ -307,7 +307,7 @@ ENDS = (
     ),
     Mutant(
         "end: descriptors of the worker are inherited",
-        "worker/pool.py",
+        "worker/process.py",
         "    process.keep_descriptors_private()\n",
         "",
         (f"{_POOL}a_job_inherits_nothing_of_its_worker",),

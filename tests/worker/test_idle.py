@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from queuectl.system.mounts import Mount
 from spool_changes import CHANGES
 
 from queuectl import Spool, Worker
 from queuectl.control import permissions
 from queuectl.system import inotify
+from queuectl.system.host import Mount
 from queuectl.worker import health, idle, idle_check
 
 from support import cpu_in, drop, end_workers, finished, run_cli, wait_until, where_is

@@ -571,7 +571,7 @@ def test_stop_waits_for_the_process_and_not_for_its_name(spool_dir: Path) -> Non
     assert process.stdout
     try:
         assert process.stdout.readline() == "here\n"
-        stopped, busy = pool.stop(layout, force=False, timeout=1, tell=lambda _: None)
+        stopped, busy = pool.stop(layout, force=False, timeout=1, report=lambda _: None)
         assert process.stdout.readline() == "left\n"
         assert (stopped, [info.name for info in busy]) == (0, ["worker-0"])
     finally:

@@ -312,7 +312,7 @@ def test_services_of_the_machine_are_roots(
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     one = service.describe(Layout(spool_dir), user="root")
 
-    with pytest.raises(QueuectlError, match="is root's to set up"):
+    with pytest.raises(QueuectlError, match="only root can set up"):
         service.Manager(one, "systemd").install()
     assert calls(tools) == []
 

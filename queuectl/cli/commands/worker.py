@@ -134,7 +134,7 @@ def stop_command(session: Session, force: bool, timeout: float | None) -> None:
 
     spool = session.spool
     patience = spool.settings().stop_timeout if timeout is None else timeout
-    stopped, busy = pool.stop(spool.layout, force=force, timeout=patience, tell=_tell_busy)
+    stopped, busy = pool.stop(spool.layout, force=force, timeout=patience, report=_report_busy)
     if session.json:
         render.json_value({"stopped": stopped, "busy": [json_view.worker(worker) for worker in busy]})
     elif stopped or not busy:
@@ -147,7 +147,7 @@ def stop_command(session: Session, force: bool, timeout: float | None) -> None:
         )
 
 
-def _tell_busy(busy: list[WorkerInfo]) -> None:
+def _report_busy(busy: list[WorkerInfo]) -> None:
     for worker in busy:
         render.note(f"waiting for {worker.name}: {_doing(worker)}")
 
@@ -182,9 +182,9 @@ def list_command(session: Session) -> None:
 @click.pass_obj
 def run_command(session: Session, mode: str, drain: bool, wait_retries: bool) -> int:
     """Be a worker. This is what `worker start` executes."""
-    from queuectl.worker import pool
+    from queuectl.worker import process
 
-    return pool.be_worker(session.spool.layout, mode=mode, drain=drain, wait_retries=wait_retries)
+    return process.be_worker(session.spool.layout, mode=mode, drain=drain, wait_retries=wait_retries)
 
 
 def _since(moment: float | None) -> str:

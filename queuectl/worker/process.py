@@ -1,0 +1,130 @@
+"""One worker process: it answers the program that started it, handles signals, and writes its log."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from queuectl.config.settings import Settings
+from queuectl.errors import QueuectlError
+from queuectl.executor.local import LocalRunner
+from queuectl.job import times
+from queuectl.job.redact import one_line
+from queuectl.system import files, process
+from queuectl.worker import signals
+from queuectl.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.layout import Layout
+
+
+def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> int:
+    """Run one worker in this process; returns the exit code.
+
+    Args:
+        mode: "background" answers its starter on stdout and then writes to its log; "foreground" prints; "child"
+            prints too, and leaves when the process that started it has ended.
+
+    Raises:
+        QueuectlError: the spool cannot be used; in the background this is answered to the starter instead.
+    """
+    background = mode == "background"
+    process.keep_descriptors_private()
+    if mode != "foreground":
+        # A process keeps its current folder's filesystem from being unmounted.
+        os.chdir(os.sep)
+    log = _Log()
+    worker = Worker(
+        layout.root,
+        drain=drain,
+        wait_retries=wait_retries,
+        say=log.say,
+        mode=mode,
+        runner=LocalRunner(may_chdir=True),
+    )
+    log.limit = lambda: worker.log_limit
+    # Before the worker can be found: a stop signal that comes at once would otherwise kill this process.
+    signals.listen(worker.flags, reread=worker.read_settings, in_terminal=mode == "foreground")
+    if mode == "child":
+        parent = os.getppid()
+        worker.leave_when(lambda: os.getppid() != parent, _end_of(parent))
+    try:
+        worker.register()
+    except QueuectlError as error:
+        if not background:
+            raise
+        _answer({"error": error.message, "hint": error.hint})
+        return error.exit_code
+    log.name = worker.name
+    if background:
+        _answer({"name": worker.name, "pid": os.getpid()})
+        log.to_file(layout.worker_file(worker.name, "log"))
+    log.say(f"started PID={os.getpid()}")
+    worker.run()
+    signals.ignore_all()
+    log.say(f"stopped after {worker.jobs_run} attempt(s)")
+    return 0
+
+
+def _end_of(process: int) -> int | None:
+    """A descriptor that becomes readable when a process ends; None where the system has none."""
+    with suppress(AttributeError, OSError):
+        return os.pidfd_open(process)
+    return None
+
+
+def _answer(answer: dict[str, object]) -> None:
+    """Answer the starter. If it has gone, the worker runs all the same."""
+    with suppress(OSError):
+        files.write_all(1, f"{json.dumps(answer)}\n".encode())
+
+
+class _Log:
+    """Where a worker's lines go: to the terminal, or into a file that is begun anew when it is full.
+
+    Attributes:
+        name: the worker's, put before each line.
+        limit: returns the bytes that the file may have, 0 for no limit.
+    """
+
+    def __init__(self) -> None:
+        self.name = "worker"
+        self.limit: Callable[[], int] = lambda: Settings().log_limit
+        self._path: str | None = None
+        self._size = 0
+
+    def say(self, line: str) -> None:
+        """Write one or several lines."""
+        stamp = f"{times.second(int(time.time()))}Z " if self._path else ""
+        head = f"{stamp}[{self.name}] "
+        text = f"\n{head}".join(map(one_line, line.split("\n")))
+        data = f"{head}{text}\n".encode(errors="backslashreplace")
+        # A closed terminal or a full disk must not end a worker that runs a job.
+        with suppress(OSError):
+            self._size += len(data)
+            limit = self.limit()
+            if self._path and limit and self._size > limit:
+                self.to_file(self._path, len(data))
+            files.write_all(1, data)
+
+    def to_file(self, path: str, more: int = 0) -> None:
+        """Write everything that this process prints into a file. A file that would become too large is set aside first.
+
+        Args:
+            more: bytes that are about to be printed.
+        """
+        with suppress(OSError):
+            limit = self.limit()
+            if limit and os.stat(path).st_size + more > limit:
+                files.rename_over(path, path + ".1")
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | files.O_CLOEXEC, 0o600)
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+        os.close(fd)
+        self._path = path
+        self._size = os.stat(path).st_size + more
