@@ -1,1 +1,1 @@
-"""A worker: the loop, what it does when idle, and the processes that are workers."""
+"""A worker: its loop, its idle sleep, its maintenance, and the processes that are workers."""

@@ -51,8 +51,8 @@ class EditScan:
         """Whether a slice is to be done at this monotonic moment."""
         return (self._steps is not None or self._watch.written) and now >= self._not_before
 
-    def hurry(self) -> None:
-        """Do the next slice at once: the worker has no job to run."""
+    def end_pause(self) -> None:
+        """Let the next slice be due at once: the worker has no job to run."""
         self._not_before = 0.0
 
     def do_slice(self, *, busy: bool) -> None:

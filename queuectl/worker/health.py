@@ -119,8 +119,8 @@ class FaultBarrier:
         elif isinstance(error, QueuectlError):
             self._report(str(error))
         elif isinstance(error, OSError):
-            where = f" {error.filename}" if error.filename else ""
-            self._report(f"trouble with the disk{where}: {(error.strerror or str(error)).lower()}")
+            where = f" at {error.filename}" if error.filename else ""
+            self._report(f"disk error{where}: {(error.strerror or str(error)).lower()}")
         else:
             return False
         return True

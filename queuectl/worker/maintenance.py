@@ -19,8 +19,7 @@ from queuectl.index.index import Index
 from queuectl.index.row import accept_as_indexed
 from queuectl.job import times
 from queuectl.layout import PENDING
-from queuectl.storage import claims, recovery
-from queuectl.storage import scratch as lot
+from queuectl.storage import claims, recovery, scratch
 from queuectl.storage.retention import Retention
 from queuectl.system import files, safe_open
 
@@ -181,11 +180,11 @@ class Maintenance:
             self._return_pause = min(self._return_pause * 2, LONGEST)
 
     def _is_file_writable(self) -> bool:
-        scratch = os.path.join(self._layout.data, files.temporary_name())
+        path = os.path.join(self._layout.data, files.temporary_name())
         probe = Index(self._layout.index, self._layout.root, self._index.boot)
         try:
-            files.write_new(scratch, bytes(1 << 16), sync=True)
-            os.unlink(scratch)
+            files.write_new(path, bytes(1 << 16), sync=True)
+            os.unlink(path)
             probe.open()
             with probe.write():
                 pass
@@ -234,18 +233,18 @@ def sweep_tmp(layout: Layout, now: float) -> None:
     """
     with os.scandir(layout.tmp) as entries:
         for entry in entries:
-            is_lot = lot.is_lot(entry.name)
-            if is_lot or files.is_temporary_name(entry.name):
+            is_batch = scratch.is_lot(entry.name)
+            if is_batch or files.is_temporary_name(entry.name):
                 with suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
                     touched = max(status.st_mtime, status.st_ctime)
-                    fits = stat.S_ISDIR if is_lot else stat.S_ISREG
+                    fits = stat.S_ISDIR if is_batch else stat.S_ISREG
                     if (
                         fits(status.st_mode)
                         and not safe_open.has_other_owner(status)
                         and now - touched > STALE
                     ):
-                        (lot.delete if is_lot else os.unlink)(entry.path)
+                        (scratch.delete if is_batch else os.unlink)(entry.path)
 
 
 # -- expired jobs ------------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ class _Log:
             files.write_all(1, data)
 
     def to_file(self, path: str, more: int = 0) -> None:
-        """Write everything that this process prints into a file. A file that would become too large is set aside first.
+        """Write everything that this process prints into a file. A file that would become too large is renamed first.
 
         Args:
             more: bytes that are about to be printed.

@@ -295,7 +295,7 @@ class ScanScheduler:
         self._busy = self._had_slice = False
         self._not_before = 0.0
         if self._edit_scan.is_running:
-            self._edit_scan.hurry()
+            self._edit_scan.end_pause()
             return True
         if self._scan is not None or self._watch.heard or self._burst.is_joined or self._is_on_standby():
             return True

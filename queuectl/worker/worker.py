@@ -135,6 +135,10 @@ class Worker:
         self._current.read_again()
         self.flags.request_look()
 
+    def look_now(self) -> None:
+        """Do now what is done once a second: look for a cancel, a pause, a stop note. Safe in a signal handler."""
+        self.flags.request_look()
+
     def leave_when(self, is_over: Callable[[], bool], told_by: int | None = None) -> None:
         """Finish the running job and leave once this returns True; it is called every second.
 

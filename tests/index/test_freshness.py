@@ -216,7 +216,7 @@ def test_a_long_look_for_edits_does_not_hold_the_jobs_up(spool_dir: Path) -> Non
 
     assert next(steps) == begun + 1
     assert scheduler._edit_scan.is_running
-    scheduler._edit_scan.hurry()
+    scheduler._edit_scan.end_pause()
     scheduler.take_in()
     assert next(steps) > begun + 2
     scheduler.close()

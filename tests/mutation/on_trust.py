@@ -113,7 +113,7 @@ TRUST = (
     Mutant(
         "chores: anything goes",
         "worker/maintenance.py",
-        "            if is_lot or files.is_temporary_name(entry.name):\n",
+        "            if is_batch or files.is_temporary_name(entry.name):\n",
         "            if True:\n",
         (f"{_CHORES}workers_sweep_what_killed_producers_left_a_day_ago",),
     ),

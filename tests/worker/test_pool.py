@@ -446,7 +446,7 @@ def test_an_idle_worker_outlives_a_read_only_moment(spool_dir: Path, workers: Cl
     moved = spool_dir / "pending" / "job1.json"
     with read_only(spool_dir / "processing"):
         moved.write_text('{"command": "true", "max_retries": 1}')
-        wait_until(lambda: "trouble with the disk" in log.read_text(), message=log.read_text)
+        wait_until(lambda: "disk error" in log.read_text(), message=log.read_text)
         assert where_is(spool_dir, "job1") == ["pending"]
     wait_until(lambda: finished(spool_dir, "job1"), message=log.read_text)
     assert load(spool_dir / "done" / "job1.json")["attempts"] == 1
