@@ -5,9 +5,9 @@ from __future__ import annotations
 from .on_content import INTAKE, MIRROR
 from .on_control import CONTROL
 from .on_disk import CLOBBER, ORDERS, SYNCS
-from .on_hand import HAND
 from .on_late import LATE
 from .on_policy import KEPT, KEYS, RETRIES
+from .on_prefetch import PREFETCH
 from .on_processes import ENDS, IDENTITY, LOCKS
 from .on_rest import REST
 from .on_seeing import LETTERS, SEEING
@@ -33,6 +33,6 @@ MUTANTS = (
     *SERVICE,
     *CONTROL,
     *REST,
-    *HAND,
+    *PREFETCH,
     *LATE,
 )

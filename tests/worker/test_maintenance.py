@@ -33,7 +33,7 @@ NOBODY = 65534
 
 
 def change(spool: Path, *statements: str) -> None:
-    """Let a stranger write into the index."""
+    """Write into the index as another program would."""
     db = sqlite3.connect(spool / "data" / "queuectl.db", timeout=20, isolation_level=None)
     for statement in statements:
         db.execute(statement)
@@ -204,7 +204,7 @@ def test_what_was_moved_meanwhile_is_found_when_it_returns(spool_dir: Path) -> N
     index.close()
 
 
-# -- a colleague that died ---------------------------------------------------------------------------------------------
+# -- a worker that died ----------------------------------------------------------------------------------------------
 
 DIES = """
 import os, sys
@@ -265,7 +265,7 @@ def test_the_last_move_of_a_worker_that_died_is_found(
     if not stopped:
         drain(spool_dir)
 
-    # A colleague that has come to rest meanwhile looks at everything within half a minute.
+    # Another worker that is idle meanwhile looks at everything within half a minute.
     wait_until(lambda: cli("list", "--state", "done").stdout == "job - completed - true\n", timeout=45)
 
 
@@ -273,7 +273,7 @@ def test_the_last_move_of_a_worker_that_died_is_found(
 
 
 def test_a_job_that_the_index_lost_runs_in_the_end(spool_dir: Path) -> None:
-    """However it came about: here a stranger deleted its row, and no folder has changed since."""
+    """However it came about: here another program deleted its row, and no folder has changed since."""
     drop(spool_dir, "job", command="true", run_at=time.time() + 3600)
     jump = 0.0
     said: list[str] = []
@@ -327,7 +327,7 @@ def test_a_worker_that_starts_finds_damage(spool_dir: Path, cli: Callable[..., A
     assert "damaged" not in "".join(drain(spool_dir))
 
 
-FOREIGN = {
+DAMAGED = {
     "another order": "UPDATE jobs SET priority = 10, ready_key = 0 WHERE id = 'late7'",
     "another state": "UPDATE jobs SET state = 'dead' WHERE id = 'late7'",
     "a row less": "DELETE FROM jobs WHERE id = 'late7'",
@@ -337,13 +337,13 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("what", FOREIGN)
+@pytest.mark.parametrize("what", DAMAGED)
 def test_the_doctor_finds_what_strangers_wrote_into_the_index(
     spool_dir: Path, cli: Callable[..., Any], what: str
 ) -> None:
     """By comparing it with the files, row by row; a repair builds it anew, and no job is lost over it."""
     fill(spool_dir)
-    change(spool_dir, FOREIGN[what])
+    change(spool_dir, DAMAGED[what])
 
     told = cli("doctor", expect=1).stdout
     assert "index" in told

@@ -254,7 +254,7 @@ def test_force_ends_the_tree_and_puts_the_job_back_uncharged(spool_dir: Path, cl
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_a_background_worker_gracefully(spool_dir: Path, workers: Cli, number: int) -> None:
-    """kill, and the machine's shutdown, let the job in hand finish."""
+    """kill, and the machine's shutdown, let the running job finish."""
     go = begin_long_job(spool_dir)
     team = pids(workers(1))
     wait_for_begin(spool_dir)
@@ -390,7 +390,7 @@ def test_drain_in_the_background_leaves_by_itself(spool_dir: Path, workers: Cli)
     assert not [path for path in (spool_dir / "data" / "workers").iterdir() if path.suffix == ".json"]
 
 
-# -- trouble -----------------------------------------------------------------------------------------------------------
+# -- faults ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", ["/proc/nowhere/spool", "file/spool"])

@@ -74,7 +74,7 @@ def runs(spool_dir: Path) -> list[str]:
     return (spool_dir / "runs").read_text().split() if (spool_dir / "runs").exists() else []
 
 
-def in_hand(spool_dir: Path) -> list[str]:
+def claimed_by_worker(spool_dir: Path) -> list[str]:
     """What lies in the first worker's folder."""
     return sorted(path.stem for path in (spool_dir / "processing" / "worker-0").glob("*.json"))
 
@@ -89,10 +89,10 @@ KILLS = "[ -e $QUEUECTL_SPOOL/killed ] || { touch $QUEUECTL_SPOOL/killed; kill -
 def test_a_worker_that_is_killed_loses_no_outcome_and_charges_no_job_it_had_not_begun(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """Of eight in its hands three were over, one killed it, and four had not begun: only that one runs again."""
+    """Of eight claimed jobs three had finished, one killed the worker, and four had not started: only that one runs again."""
     ids = enqueue(spool_dir, "true", "echo said", "printf a; printf a >&2", KILLS, *["true"] * 4)
     assert busy(8).wait(20) == -signal.SIGKILL
-    assert in_hand(spool_dir) == ids
+    assert claimed_by_worker(spool_dir) == ids
     assert runs(spool_dir) == ids[:4]
 
     said = drain(spool_dir)
@@ -130,7 +130,7 @@ def test_what_a_killed_worker_had_not_begun_keeps_its_place_in_the_line(
     assert [arrived[job_id] for job_id, _ in before] == sorted(arrived.values())
 
 
-def test_a_job_that_must_not_run_twice_is_never_in_hand_beside_another(
+def test_a_job_that_must_not_run_twice_is_never_claimed_beside_another(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """After a power cut nobody knows what had begun, so it would be given up without having run."""
@@ -145,7 +145,7 @@ def test_a_job_that_must_not_run_twice_is_never_in_hand_beside_another(
         seen = {name.removesuffix(".json") for name in (spool_dir / f"{job_id}.list").read_text().split()}
         assert job_id in seen
         assert not seen & set(fragile) - {job_id}
-    assert set(in_hand(spool_dir)) == set()
+    assert set(claimed_by_worker(spool_dir)) == set()
 
 
 @pytest.mark.parametrize("on_crash", ["retry", "dead"])
@@ -176,11 +176,11 @@ def test_after_a_power_cut_what_was_claimed_counts_as_begun(
 def test_a_long_job_keeps_nobody_waiting_behind_it(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """What is claimed beside it goes back within milliseconds, in its old place; what was over is put away."""
+    """What is claimed beside it goes back within milliseconds, in its old place; finished jobs are settled."""
     ids = enqueue(spool_dir, "true", "sleep 30", "true", "true")
     worker = busy(4, long=0.005)
     wait_until(lambda: runs(spool_dir) == ids[:2])
-    wait_until(lambda: in_hand(spool_dir) == [ids[1]])
+    wait_until(lambda: claimed_by_worker(spool_dir) == [ids[1]])
 
     assert where_is(spool_dir, ids[0]) == ["done"]
     rows = {row.id: row for row in Spool(spool_dir).list()}
@@ -194,7 +194,7 @@ def test_a_long_job_keeps_nobody_waiting_behind_it(
     assert worker.wait(20) == 0
 
 
-def test_an_urgent_job_goes_before_those_in_hand(
+def test_an_urgent_job_goes_before_those_claimed(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """It starts when the job that runs is over, not when all are that were claimed with it."""
@@ -202,7 +202,7 @@ def test_an_urgent_job_goes_before_those_in_hand(
     ids = enqueue(spool_dir, "true", wait, *["true"] * 6)
     worker = busy(8)
     wait_until(lambda: runs(spool_dir) == ids[:2])
-    assert in_hand(spool_dir) == ids
+    assert claimed_by_worker(spool_dir) == ids
     assert [worker.job_id for worker in Spool(spool_dir).workers()] == [ids[1]]
     [urgent] = enqueue(spool_dir, "true", priority=10)
     (spool_dir / "go").touch()
@@ -211,14 +211,14 @@ def test_an_urgent_job_goes_before_those_in_hand(
     assert runs(spool_dir) == [*ids[:2], urgent, *ids[2:]]
 
 
-def test_a_job_in_hand_that_is_cancelled_is_not_run_later(
+def test_a_claimed_job_that_is_cancelled_is_not_run_later(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """It is told as cancelled once it has gone back, and not as ending, which its worker would never do."""
     ids = enqueue(spool_dir, "sleep 30", "true", "true")
     busy(3, long=1.5)
     wait_until(lambda: runs(spool_dir) == ids[:1])
-    assert in_hand(spool_dir) == ids
+    assert claimed_by_worker(spool_dir) == ids
     spool = Spool(spool_dir)
     done = [spool.cancel(job_id) for job_id in (ids[1], ids[0])]
 
@@ -264,7 +264,7 @@ def test_a_worker_that_stops_puts_back_what_it_has_not_begun(
 def test_a_job_that_was_taken_away_is_told_and_the_others_are_recorded(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """Somebody deletes a file from the worker's folder: before its start, or when it is over and not put away."""
+    """Somebody deletes a file from the worker's folder: before its start, or when it has finished and is not settled."""
     take = "rm $QUEUECTL_SPOOL/processing/worker-0/job0.json"
     ids = enqueue(spool_dir, "true", take, "true")
     worker = busy(3)
@@ -278,11 +278,11 @@ def test_a_job_that_was_taken_away_is_told_and_the_others_are_recorded(
 def test_an_outcome_is_recorded_when_all_that_was_claimed_with_it_has_expired(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """Nothing is left to run then, whose end it could be put away with."""
+    """Then no other job is left to be settled with."""
     [first] = enqueue(spool_dir, "sleep 1")
     [second] = enqueue(spool_dir, "true", expires_at=time.time() + 0.9)
     worker = busy(2)
-    wait_until(lambda: in_hand(spool_dir) == [first, second])
+    wait_until(lambda: claimed_by_worker(spool_dir) == [first, second])
     assert worker.wait(20) == 0
 
     assert [where_is(spool_dir, job_id) for job_id in (first, second)] == [["done"], ["dead"]]
@@ -346,7 +346,7 @@ def sizes(prefetch: Prefetch, clock: SimpleNamespace, seconds: float, turns: int
 
 
 def test_more_are_claimed_only_while_jobs_are_short_and_many_wait() -> None:
-    """Twice as many each time, up to a spell of work; one at a time where jobs are long."""
+    """Twice as many each time, up to a batch of work; one at a time where jobs are long."""
     clock = SimpleNamespace(now=100.0)
     prefetch = a_prefetch(1000, clock)
 
@@ -424,7 +424,7 @@ def test_a_run_file_that_is_not_whole_proves_nothing(layout: Layout, damage: str
 def test_an_outcome_that_is_refused_keeps_the_index_right_about_the_others(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of three put away together the second has no room; what the index says of the first is true at once."""
+    """Of three settled together the second has no room; what the index says of the first is true at once."""
     spool = Spool(spool_dir)
     ids = [spool.enqueue("true", id=job_id).id or "" for job_id in "abc"]
     os.makedirs(spool.layout.claims("worker-0"))

@@ -125,7 +125,7 @@ def test_systemd_has_no_complaint(tmp_path: Path, kind: str) -> None:
 
 
 def test_unit_says_how_workers_live_and_end() -> None:
-    """Jobs in hand end by themselves, a crash is followed by a new start, a stop by a person and a wrong call are not."""
+    """Running jobs end by themselves, a crash is followed by a new start, a stop by a person and a wrong call are not."""
     unit = service_units.systemd_unit(made())
 
     assert {name: setting(unit, name) for name in ("KillMode", "TimeoutStopSec", "Restart", "RestartPreventExitStatus",
@@ -276,7 +276,7 @@ def test_unit_of_somebody_else_is_not_touched(cli: Cli, spool_dir: Path, tools: 
 
 
 @pytest.mark.parametrize(
-    ("trouble", "told"),
+    ("fault", "told"),
     [
         ("login", "systemd does not run for this user here"),
         ("tool", "there is no systemctl here"),
@@ -285,15 +285,15 @@ def test_unit_of_somebody_else_is_not_touched(cli: Cli, spool_dir: Path, tools: 
     ],
 )
 def test_what_would_not_work_is_refused_before_anything_is_written(
-    cli: Cli, spool_dir: Path, tools: Path, monkeypatch: pytest.MonkeyPatch, trouble: str, told: str
+    cli: Cli, spool_dir: Path, tools: Path, monkeypatch: pytest.MonkeyPatch, fault: str, told: str
 ) -> None:
     """No login session, no systemd, a spool that cannot be used, one that others can write."""
-    if trouble == "login":
+    if fault == "login":
         monkeypatch.setenv("FAKE_LOGIN", "1")
-    elif trouble == "tool":
+    elif fault == "tool":
         (tools.parent / "bin" / "systemctl").unlink()
         monkeypatch.setenv("PATH", str(tools.parent / "bin"))
-    elif trouble == "spool":
+    elif fault == "spool":
         spool_dir.write_text("a file")
     else:
         Layout(spool_dir).create()

@@ -4,135 +4,135 @@ from __future__ import annotations
 
 from .run import Mutant
 
-_HAND = "tests/worker/test_prefetch.py::test_"
-_KILLED = f"{_HAND}a_worker_that_is_killed_loses_no_outcome_and_charges_no_job_it_had_not_begun"
-_LONG = f"{_HAND}a_long_job_keeps_nobody_waiting_behind_it"
-_FRAGILE = f"{_HAND}a_job_that_must_not_run_twice_is_never_in_hand_beside_another"
-_STOPS = f"{_HAND}a_worker_that_stops_puts_back_what_it_has_not_begun"
-_SHORT = f"{_HAND}more_are_claimed_only_while_jobs_are_short_and_many_wait"
+_PREFETCH = "tests/worker/test_prefetch.py::test_"
+_KILLED = f"{_PREFETCH}a_worker_that_is_killed_loses_no_outcome_and_charges_no_job_it_had_not_begun"
+_LONG = f"{_PREFETCH}a_long_job_keeps_nobody_waiting_behind_it"
+_FRAGILE = f"{_PREFETCH}a_job_that_must_not_run_twice_is_never_claimed_beside_another"
+_STOPS = f"{_PREFETCH}a_worker_that_stops_puts_back_what_it_has_not_begun"
+_SHORT = f"{_PREFETCH}more_are_claimed_only_while_jobs_are_short_and_many_wait"
 
-HAND = (
+PREFETCH = (
     Mutant(
-        "hand: what is over is not written down",
+        "prefetch: what is over is not written down",
         "worker/settle_batch.py",
         "        self.run_file_lines.append(run_lock.line(claim.job, claim.run, claim.ended_at, duration))\n",
         "",
         (_KILLED,),
     ),
     Mutant(
-        "hand: what is over and written down is run again",
+        "prefetch: what is over and written down is run again",
         "storage/recovery.py",
         "    if over:\n",
         "    if False:\n",
         (_KILLED,),
     ),
     Mutant(
-        "hand: what a run printed is forgotten with its worker",
+        "prefetch: what a run printed is forgotten with its worker",
         "storage/recovery.py",
         "        job_logs.recall_output(layout, job, limit=settings.output_limit)\n",
         "",
         (_KILLED,),
     ),
     Mutant(
-        "hand: what had not begun is charged",
+        "prefetch: what had not begun is charged",
         "storage/recovery.py",
         "    if never_began:",
         "    if False:",
         (_KILLED,),
     ),
     Mutant(
-        "hand: the run file of another boot is believed",
+        "prefetch: the run file of another boot is believed",
         "control/run_lock.py",
         "        return self.boot == boot and job_id not in",
         "        return job_id not in",
-        (f"{_HAND}after_a_power_cut_what_was_claimed_counts_as_begun",),
+        (f"{_PREFETCH}after_a_power_cut_what_was_claimed_counts_as_begun",),
     ),
     Mutant(
-        "hand: what is left of a longer run file is believed",
+        "prefetch: what is left of a longer run file is believed",
         "control/run_lock.py",
         "                lines = [file.readline() for _ in range(int(number))]\n",
         "                lines = [line for line in file if line.strip()]\n",
-        (f"{_HAND}a_run_file_tells_what_runs_what_is_over_and_what_never_began",),
+        (f"{_PREFETCH}a_run_file_tells_what_runs_what_is_over_and_what_never_began",),
     ),
     Mutant(
-        "hand: a long job keeps what is claimed beside it",
+        "prefetch: a long job keeps what is claimed beside it",
         "worker/job_run.py",
         "        if time.monotonic() >= self._long_at:",
         "        if False:",
         (_LONG,),
     ),
     Mutant(
-        "hand: one that must not run twice is claimed beside others",
+        "prefetch: one that must not run twice is claimed beside others",
         "worker/prefetch.py",
         "        if len(self.ready) > 1:\n            self._keep_fragile_alone()\n",
         "",
         (_FRAGILE,),
     ),
     Mutant(
-        "hand: one with a unique key is claimed beside others",
+        "prefetch: one with a unique key is claimed beside others",
         "worker/prefetch.py",
         "        return rows[: max(1, keyed)]",
         "        return rows",
-        (f"{_HAND}one_with_a_unique_key_is_claimed_alone",),
+        (f"{_PREFETCH}one_with_a_unique_key_is_claimed_alone",),
     ),
     Mutant(
-        "hand: an urgent job waits for all that are claimed",
+        "prefetch: an urgent job waits for all that are claimed",
         "worker/worker.py",
         "            elif self._scheduler.has_news:\n",
         "            elif False:\n",
-        (f"{_HAND}an_urgent_job_goes_before_those_in_hand",),
+        (f"{_PREFETCH}an_urgent_job_goes_before_those_claimed",),
     ),
     Mutant(
-        "hand: a worker that stops keeps what it has not begun",
+        "prefetch: a worker that stops keeps what it has not begun",
         "worker/worker.py",
         "            if self._batch.is_open and (self.flags.stopping or self._readiness.blocked):",
         "            if self._batch.is_open and self._readiness.blocked:",
         (_STOPS,),
     ),
     Mutant(
-        "hand: a paused worker goes on with what it has claimed",
+        "prefetch: a paused worker goes on with what it has claimed",
         "worker/worker.py",
         "            if self._batch.is_open and (self.flags.stopping or self._readiness.blocked):",
         "            if self._batch.is_open and self.flags.stopping:",
         (_STOPS,),
     ),
     Mutant(
-        "hand: a job in hand is told as ending when it is cancelled",
+        "prefetch: a job in hand is told as ending when it is cancelled",
         "api/controls.py",
         "                if begun or time.monotonic() > end:\n",
         "                if True:\n",
-        (f"{_HAND}a_job_in_hand_that_is_cancelled_is_not_run_later",),
+        (f"{_PREFETCH}a_claimed_job_that_is_cancelled_is_not_run_later",),
     ),
     Mutant(
-        "hand: an outcome waits for a job that was not run",
+        "prefetch: an outcome waits for a job that was not run",
         "worker/worker.py",
         "        self._batch.settle_all()\n        if not self._index.usable:",
         "        if not self._index.usable:",
-        (f"{_HAND}an_outcome_is_recorded_when_all_that_was_claimed_with_it_has_expired",),
+        (f"{_PREFETCH}an_outcome_is_recorded_when_all_that_was_claimed_with_it_has_expired",),
     ),
     Mutant(
-        "hand: many are claimed though jobs are long",
+        "prefetch: many are claimed though jobs are long",
         "worker/prefetch.py",
         "        single = self._single_claims or not 0 < pace < LONG_JOB\n",
         "        single = bool(self._single_claims)\n",
         (_SHORT,),
     ),
     Mutant(
-        "hand: more is claimed than a spell of work",
+        "prefetch: more is claimed than a spell of work",
         "worker/prefetch.py",
         "max(1, min(2 * self._size, MAX_BATCH, int(BATCH_SECONDS / pace)))",
         "max(1, min(2 * self._size, MAX_BATCH))",
         (_SHORT,),
     ),
     Mutant(
-        "hand: one worker claims the last jobs",
+        "prefetch: one worker claims the last jobs",
         "worker/prefetch.py",
         "size = max(1, min(size, self._index.count_ready(size * WAITING_SHARE) // WAITING_SHARE))",
         "pass",
-        (f"{_HAND}the_last_waiting_jobs_are_left_for_all_workers",),
+        (f"{_PREFETCH}the_last_waiting_jobs_are_left_for_all_workers",),
     ),
     Mutant(
-        "hand: one outcome that is refused rolls back those before it",
+        "prefetch: one outcome that is refused rolls back those before it",
         "storage/mover.py",
         "                        refused = error  # what was moved before is to be told to the index\n",
         "                        raise error from None\n",
