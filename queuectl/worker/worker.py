@@ -85,8 +85,15 @@ class Worker:
         self._scheduler = ScanScheduler(self.layout, self._intake, self._watch, self._barrier)
         self._drops = DropFolder(self._mover, self._barrier.say_once)
         self._maintenance = Maintenance(self._mover, self._say, self._barrier.say_once)
-        asked = self._scheduler, self._maintenance, self._readiness
-        self._idle = Rest(self.layout, safe, self._wake_up, self._watch, *asked)
+        self._idle = Rest(
+            self.layout,
+            safe,
+            self._wake_up,
+            self._watch,
+            self._scheduler,
+            self._maintenance,
+            self._readiness,
+        )
         self._duties_at = 0.0
         self.jobs_run = 0
         self._set_registration(None)
@@ -95,8 +102,16 @@ class Worker:
         """Use a worker name, or none; what belongs to the name is made anew."""
         self._registration = self.flags.registration = registration
         self._prefetch = Prefetch(self._mover, self.name, self._scheduler, self._readiness)
-        shared = self._current, self.flags, self._barrier, self._say
-        self._batch = SettleBatch(self._mover, self.name, self._prefetch, self._scheduler, *shared)
+        self._batch = SettleBatch(
+            self._mover,
+            self.name,
+            self._prefetch,
+            self._scheduler,
+            self._current,
+            self.flags,
+            self._barrier,
+            self._say,
+        )
         self._run_context = RunContext(
             name=self.name,
             registration=registration,
