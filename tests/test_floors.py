@@ -48,7 +48,8 @@ ONLY_IN = {
     "yaml": {"config/file", "cli"},
     "prometheus_client": {"api/metrics"},
     "sqlite3": {
-        *("index", "storage", "intake/reconcile", "worker", "api"),
+        *("index", "storage", "intake/reconcile", "api"),
+        *("worker/health", "worker/maintenance", "worker/settle_batch"),
         *("doctor/doctor", "doctor/index_check", "cli/options"),
     },
 }

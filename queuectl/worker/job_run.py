@@ -37,7 +37,7 @@ class RunContext:
     Attributes:
         name: the worker's.
         environment: the variables that each job gets, before its own.
-        settings: the current ones.
+        current: knows the current settings.
         barrier: reports faults.
         say: takes lines for the log.
     """
@@ -47,7 +47,7 @@ class RunContext:
     mover: Mover
     runner: Runner
     environment: Mapping[str, str]
-    settings: InForce
+    current: InForce
     batch: SettleBatch
     flags: StopFlags
     barrier: FaultBarrier
@@ -74,7 +74,7 @@ class JobRun:
         context, claim, job = self._context, self._claim, self._claim.job
         mover, batch = context.mover, context.batch
         if job.leaves_open:
-            job.accept(context.settings.settings)
+            job.accept(context.current.settings)
         if job.expired(mover.now()):
             with context.barrier:
                 maintenance.give_up_expired(mover, claim, context.say)
@@ -85,7 +85,7 @@ class JobRun:
         try:
             if job.on_crash == "dead":
                 mover.make_durable(claim)
-            given = claim, context.name, context.settings.settings, context.environment, mover.index.boot
+            given = claim, context.name, context.current.settings, context.environment, mover.index.boot
             started = attempt.start(context.runner, mover.layout, *given, finished=batch.run_file_lines)
         except SpoolError as error:
             self._put_back(error)
@@ -159,7 +159,7 @@ class JobRun:
             # It failed by itself just as somebody cancelled it, and must not be retried.
             outcome.ending, outcome.error = Ending.CANCELLED, "Cancelled"
         with context.barrier:
-            limit = context.settings.settings.output_limit
+            limit = context.current.settings.output_limit
             job_logs.keep_output(context.mover.layout, job, context.name, outcome, limit=limit)
         context.batch.add(claim)
 

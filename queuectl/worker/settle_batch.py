@@ -37,7 +37,7 @@ class SettleBatch:
         worker: the worker's name.
         prefetch: the jobs it has claimed and not started.
         scheduler: knows whether new files must be taken in before the next claim.
-        settings: the current ones.
+        current: knows the current settings.
         barrier: reports faults.
         say: takes lines for the log.
 
@@ -53,7 +53,7 @@ class SettleBatch:
         worker: str,
         prefetch: Prefetch,
         scheduler: ScanScheduler,
-        settings: InForce,
+        current: InForce,
         flags: StopFlags,
         barrier: FaultBarrier,
         say: Callable[[str], None],
@@ -63,7 +63,7 @@ class SettleBatch:
         self.file_pool: Spares | None = None
         self._mover, self._index, self._worker = mover, mover.index, worker
         self._prefetch, self._scheduler = prefetch, scheduler
-        self._settings, self._flags, self._barrier, self._say = settings, flags, barrier, say
+        self._current, self._flags, self._barrier, self._say = current, flags, barrier, say
         self._one_by_one = False
 
     @property
@@ -184,7 +184,7 @@ class SettleBatch:
         is_last = len(part) == len(self.finished)
         for claim in part:
             if not claim.state:
-                attempt.write_up(claim, self._settings.settings)
+                attempt.write_up(claim, self._current.settings)
         try:
             self._mover.settle_all(part, self.file_pool, at_once=at_once, then=then if is_last else None)
         except OSError:

@@ -118,7 +118,7 @@ class Worker:
             mover=self._mover,
             runner=self._runner,
             environment=self._environment,
-            settings=self._current,
+            current=self._current,
             batch=self._batch,
             flags=self.flags,
             barrier=self._barrier,
