@@ -105,7 +105,7 @@ def owner_for_system(layout: Layout, named: str | None) -> str:
     return named
 
 
-class Manager:
+class Installer:
     """Installs and uninstalls one service.
 
     Args:
@@ -166,7 +166,7 @@ class Manager:
         """Stop the service, which finishes its running jobs, and delete its unit. Without a unit nothing is done.
 
         Raises:
-            QueuectlError: the unit is not this spool's, or the manager refused.
+            QueuectlError: the unit is not this spool's, or systemd or launchd refused.
         """
         if self._present() is None:
             return self.report

@@ -146,7 +146,7 @@ CONTROL = (
         (f"{_PAUSE}worker_that_does_not_answer_is_named",),
     ),
     Mutant(
-        "lookout: a new index is not told of edits",
+        "scan: a new index is not told of edits",
         "worker/edit_scan.py",
         "self._index_file, self._watch.written = self._intake.index.inode, True",
         "self._index_file = self._intake.index.inode",

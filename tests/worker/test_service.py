@@ -313,7 +313,7 @@ def test_services_of_the_machine_are_roots(
     one = service.describe(Layout(spool_dir), user="root")
 
     with pytest.raises(QueuectlError, match="only root can set up"):
-        service.Manager(one, "systemd").install()
+        service.Installer(one, "systemd").install()
     assert calls(tools) == []
 
 
@@ -338,15 +338,15 @@ def test_system_unit_goes_where_the_machine_looks(
     layout.create()
     one = service.describe(layout, name="jobs", user=service.owner_for_system(layout, None))
     monkeypatch.setattr(service, "BOOTED", str(spool_dir))
-    report = service.Manager(one, "systemd").install()
+    report = service.Installer(one, "systemd").install()
 
     assert (one.user, report.left) == ("root", [])
     assert calls(tools) == ["systemctl daemon-reload", "systemctl enable --now jobs.service"]
     assert setting((spool_dir.parent / "etc" / "jobs.service").read_text(), "User") == "root"
-    assert service.Manager(one, "systemd").uninstall().changed
+    assert service.Installer(one, "systemd").uninstall().changed
     monkeypatch.setattr(service, "BOOTED", str(spool_dir / "no"))
     with pytest.raises(QueuectlError, match="not run by systemd"):
-        service.Manager(one, "systemd").install()
+        service.Installer(one, "systemd").install()
 
 
 def test_agent_of_launchd_is_loaded_and_unloaded(cli: Cli, spool_dir: Path, tools: Path) -> None:

@@ -15,7 +15,7 @@ from queuectl.cli.commands.worker import MOST_WORKERS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from queuectl.worker.service import Manager, Report
+    from queuectl.worker.service import Installer, Report
 
 FC = TypeVar("FC", bound="Callable[..., Any] | click.Command")
 
@@ -81,9 +81,9 @@ def _how(function: FC) -> FC:
     )(function)
 
 
-def _manager(
+def _installer(
     session: Session, *, system: bool, run_as: str | None, kind: str | None, **attrs: Any
-) -> Manager:
+) -> Installer:
     if run_as is not None and not system:
         raise Usage("--run-as goes with --system: a service of your own runs as you")
     if sys.platform == "win32":
@@ -96,7 +96,7 @@ def _manager(
     layout = session.spool.layout
     user = service.owner_for_system(layout, run_as) if system else None
     made = service.describe(layout, user=user, **attrs)
-    return service.Manager(made, kind or ("launchd" if sys.platform == "darwin" else "systemd"))
+    return service.Installer(made, kind or ("launchd" if sys.platform == "darwin" else "systemd"))
 
 
 @command(
@@ -112,12 +112,12 @@ def _manager(
 @click.pass_obj
 def print_command(session: Session, /, **attrs: Any) -> None:
     """Print the unit that `service install` would write; where it would go stands on stderr."""
-    manager = _manager(session, **attrs)
-    text = manager.text().decode()
+    installer = _installer(session, **attrs)
+    text = installer.text().decode()
     if session.json:
-        render.json_value({"path": manager.unit, "unit": text})
+        render.json_value({"path": installer.unit, "unit": text})
         return
-    render.note(f"for {manager.unit}")
+    render.note(f"for {installer.unit}")
     render.lines(text.splitlines())
 
 
@@ -138,8 +138,8 @@ def install_command(session: Session, /, **attrs: Any) -> None:
     It is tried out first: what would not work is refused and nothing is written. Doing it again changes nothing, or
     what the options say differently. Each command that was run is printed, and each that is left to you.
     """
-    manager = _manager(session, **attrs)
-    report = manager.install()
+    installer = _installer(session, **attrs)
+    report = installer.install()
     _tell(session, report, "wrote" if report.changed else "unchanged:")
 
 
@@ -154,7 +154,7 @@ def install_command(session: Session, /, **attrs: Any) -> None:
 @click.pass_obj
 def uninstall_command(session: Session, /, **attrs: Any) -> None:
     """Stop the service, which lets jobs in hand end, and delete its unit. Jobs and spool stay as they are."""
-    report = _manager(session, **attrs).uninstall()
+    report = _installer(session, **attrs).uninstall()
     if not report.changed and not session.json:
         render.note(f"no service to uninstall: there is no {report.unit}")
         return
