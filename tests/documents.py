@@ -50,8 +50,13 @@ def prose(page: str) -> str:
 
 
 def section(heading: str, page: str = "README") -> str:
-    """What stands under a heading of the second level."""
-    return PAGES[page].partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    """What stands under a heading of the second level of a page."""
+    return section_of(PAGES[page], heading)
+
+
+def section_of(text: str, heading: str) -> str:
+    """What stands under a heading of the second level of a text."""
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 def rows(text: str) -> list[list[str]]:
