@@ -36,9 +36,6 @@ FLOORS = {
 }
 """Package, or module of the top level, to its floor. It may import what stands lower, and nothing beside it."""
 
-TYPES_ONLY = {("job", "config")}
-"""What is imported upwards, for a type checker alone."""
-
 ONLY_IN = {
     "watchdog": {"system/watcher"},
     "filelock": {"system/locks"},
@@ -136,7 +133,6 @@ def test_imports_go_down_only() -> None:
         and found.package in FLOORS
         and target != found.package
         and FLOORS[target] >= FLOORS[found.package]
-        and not (found.typing_only and (found.package, target) in TYPES_ONLY)
     ]
 
     assert upward == []

@@ -9,9 +9,8 @@ from itertools import islice
 from queuectl.errors import ConfigError, InvalidJob, JobNotFound, SpoolError
 from queuectl.index.index import Index
 from queuectl.index.row import BY_HAND, SHOWN, accept_as_indexed
-from queuectl.job import ids
 from queuectl.job import record as jobs
-from queuectl.job.fields import WAITING, state_of
+from queuectl.job.fields import WAITING, is_id, state_of
 from queuectl.job.record import Job
 from queuectl.layout import PROCESSING, Layout, default_root
 from queuectl.storage.mover import Mover
@@ -169,7 +168,7 @@ class Questions:
         return [row.id for row in self._ask(lambda: self._index.with_key(key, "processing"))]
 
     def _find(self, job_id: str) -> Row:
-        row = self._ask(lambda: self._index.get(job_id)) if ids.is_id(job_id) else None
+        row = self._ask(lambda: self._index.get(job_id)) if is_id(job_id) else None
         if row is None and self._intake.fault:
             where = self._intake.fault.filename or self.layout.root
             raise SpoolError.from_os("read", where, self._intake.fault)  # it may be the one that is asked for

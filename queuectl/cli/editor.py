@@ -11,7 +11,7 @@ import click
 
 from queuectl.cli import render
 from queuectl.errors import InvalidJob, JobError, QueuectlError
-from queuectl.job import json_error
+from queuectl.job.fault import find_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,14 +64,14 @@ def edited(data: bytes, job_id: str, land: Callable[[bytes], T]) -> T | None:
 
 def _goes_on(error: JobError, data: bytes) -> bool:
     """Show what is wrong, and ask whether to edit on."""
-    wrong = json_error.fault(data) if isinstance(error, InvalidJob) else None
+    wrong = find_fault(data) if isinstance(error, InvalidJob) else None
     if sys.stdin is None or not sys.stdin.isatty():
         return False
     if wrong is None:
         render.note(f"error: {render.clip(str(error))}")
     else:
         render.note(f"error: {render.clip(wrong.reason)}")
-        for line in wrong.drawn():
+        for line in wrong.marked_line():
             render.note(line)
     sys.stderr.write("Edit again? [Y/n] ")
     sys.stderr.flush()

@@ -63,9 +63,9 @@ class JobFile:
             from queuectl.cli import job_reader_yaml
 
             return job_reader_yaml.place_of(self.node, field, self._lines_before)
-        from queuectl.job import json_position
+        from queuectl.job.fault import find_field
 
-        inside = json_position.of_field(self.raw, field) if field and self.raw else None
+        inside = find_field(self.raw, field) if field and self.raw else None
         if inside is None or self.at is None:
             return self.at
         line, column = inside

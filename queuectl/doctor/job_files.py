@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from queuectl.doctor.finding import STALE, Finding
 from queuectl.errors import InvalidJob
 from queuectl.intake.dropped_file import reason_beside
-from queuectl.job import ids
 from queuectl.job import record as jobs
+from queuectl.job.fields import new_id
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_job_name, is_misnamed
 from queuectl.storage import quarantine
 from queuectl.system import files, safe_open
@@ -283,7 +283,7 @@ def _quarantine_copy(case: Case, job_id: str, winner: _Copy, loser: _Copy) -> No
 
 def _move_to_dead(case: Case, path: str, reason: str) -> None:
     """Move a file that is not a valid job to dead/, with the reason beside it."""
-    case.mover.bury_file(path, ids.new_id(case.now()), reason)
+    case.mover.bury_file(path, new_id(case.now()), reason)
 
 
 def _write_reason(path: str, reason: str) -> None:

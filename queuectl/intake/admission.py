@@ -10,7 +10,6 @@ import orjson
 
 from queuectl.index.row import RENEWED, accept_as_indexed, invalid_row, is_file_of
 from queuectl.intake.dropped_file import reason_beside
-from queuectl.job import ids
 from queuectl.layout import DEAD, PENDING
 from queuectl.storage import claims
 
@@ -108,10 +107,10 @@ class Admission:
             known = self.index.at(place, [name]).get(name)
             if known is not None:
                 job.id = known.id
-            elif ids.is_id(stem) and self.mover.state_of(stem, but=path) is None:
+            elif is_id(stem) and self.mover.state_of(stem, but=path) is None:
                 job.id = stem
             else:
-                job.id = ids.new_id(self.mover.now())
+                job.id = new_id(self.mover.now())
             return None
         taken = self.mover.state_of(job.id, but=path)
         if taken == "processing":
@@ -129,9 +128,9 @@ class Admission:
 
     def _free_id(self, name: str, path: str) -> str:
         stem = name.rpartition(".")[0]
-        if ids.is_id(stem) and self.mover.state_of(stem, but=path) is None:
+        if is_id(stem) and self.mover.state_of(stem, but=path) is None:
             return stem
-        return ids.new_id(self.mover.now())
+        return new_id(self.mover.now())
 
     def move_to_dead(self, path: str, reason: str, status: os.stat_result | None) -> None:
         """Move a file that is not a valid job to dead/, with the reason beside it, unless it has changed since."""

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from queuectl.control import permissions
 from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, SpoolError
 from queuectl.intake.dropped_file import DroppedFile, read_dropped
-from queuectl.job import ids
 from queuectl.job import record as jobs
+from queuectl.job.fields import is_id
 from queuectl.job.redact import one_line
 from queuectl.job.times import micros
 from queuectl.layout import FOLDERS, is_job_name
@@ -138,7 +138,7 @@ class DropFolder:
         fingerprint = _fingerprint(status)
         if job.id is None:
             stem = os.path.basename(path)[: -len(".json")]
-            free = ids.is_id(stem) and (mover.state_of(stem) is None or self._is_queued(stem, fingerprint))
+            free = is_id(stem) and (mover.state_of(stem) is None or self._is_queued(stem, fingerprint))
             # The id is derived from the file: after a crash between queueing and deleting, it is not queued twice.
             job.id = stem if free else f"in-{fingerprint[:20]}"
         job.renew(0)

@@ -11,8 +11,9 @@ import orjson
 from queuectl.config.settings import Settings
 from queuectl.index.row import COLUMNS, Row, row_of, set_file, state_in, values_like, values_of
 from queuectl.intake.dropped_file import DroppedFile, holds_id, read_dropped, reason_beside
-from queuectl.job import ids, strict_json
 from queuectl.job import record as jobs
+from queuectl.job import strict_json
+from queuectl.job.fields import is_id
 from queuectl.job.times import micros_of
 from queuectl.layout import DEAD, PENDING
 from queuectl.system import files, safe_open
@@ -108,7 +109,7 @@ class Loader:
         if job is None or found.status is None:
             return None
         job_id = job.id or name[: -len(".json")]
-        if job.id is None and not ids.is_id(job_id):
+        if job.id is None and not is_id(job_id):
             return None
         if place == PENDING and (job.state in ("completed", "dead") or job_id in left_dead):
             return None
@@ -197,7 +198,7 @@ class _RowCache:
             return None
         stem = name[: -len(".json")]
         command = record.pop("command", None)
-        if record.pop("id", stem) != stem or stem in left_dead or not ids.is_id(stem):
+        if record.pop("id", stem) != stem or stem in left_dead or not is_id(stem):
             return None
         if type(command) is not str or not command.strip() or "\0" in command:
             return None

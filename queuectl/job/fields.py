@@ -1,9 +1,12 @@
-"""The fields of a job file: what each may hold. One table, asked by everything that reads a job."""
+"""What each field of a job file may contain: one table of checks for all that reads jobs; and ids, old and new."""
 
 from __future__ import annotations
 
+import os
+import time
+from functools import lru_cache
+
 from queuectl.job import times
-from queuectl.job.ids import is_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,33 +14,81 @@ if TYPE_CHECKING:
     from typing import Any
 
 STATES = ("pending", "processing", "completed", "failed", "dead")
-"""States as the command line names them, in the order in which they are shown."""
+"""The states of a job, in the order in which they are shown."""
 
 WAITING = ("pending", "failed")
-"""Those of a job in pending/."""
+"""The states of a job in pending/."""
 
-TAGS_MOST = 32
-"""Tags that a job may have."""
+MAX_TAGS = 32
+"""How many tags a job may have."""
 
-EXIT_CODES_MOST = 64
-"""Exit codes that retry_on and give_up_on may list."""
+MAX_EXIT_CODES = 64
+"""How many exit codes retry_on and give_up_on may list."""
 
-_TAG = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/@+=-"
+_ALPHANUMERIC = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_TAG = _ALPHANUMERIC + "._:/@+=-"
 _KEY_LENGTH = 200
+_DEVICES = frozenset(
+    ["con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(10))]
+)
+_BASE32 = b"0123456789abcdefghjkmnpqrstvwxyz" * 8
+"""Crockford's alphabet, repeated so that each byte value becomes one of its 32 letters."""
+
+
+def is_id(text: str) -> bool:
+    """Return True if text can be an id: 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit, no dot at the end.
+
+    Names of Windows devices, like con or com1, are refused: no file can have such a name there.
+    """
+    return (
+        0 < len(text) <= 64
+        and not text.strip(_ALPHANUMERIC + "._-")
+        and text[0] in _ALPHANUMERIC
+        and text[-1] != "."
+        and text.partition(".")[0].lower() not in _DEVICES
+    )
+
+
+def new_id(now: float, ending: str = "") -> str:
+    """Return a new id that sorts by time: the second in UTC, and 40 random bits, or this ending.
+
+    Args:
+        now: epoch seconds.
+        ending: one of `id_endings`.
+    """
+    return f"{_second(int(now))}-{ending or _random_letters(8)}"
+
+
+def id_endings(count: int) -> list[str]:
+    """Return about so many random endings for the ids of a long list, in ascending order, without duplicates.
+
+    Ascending ids are next to each other in the index. In random order, inserting a row costs twice as much.
+    """
+    letters = _random_letters(8 * count)
+    return sorted({letters[at : at + 8] for at in range(0, len(letters), 8)})
+
+
+def _random_letters(count: int) -> str:
+    return os.urandom(count).translate(_BASE32).decode()
+
+
+@lru_cache(maxsize=1)
+def _second(whole: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime(whole))
 
 
 def check_field(name: str, value: object) -> Any:
-    """Check one field's value, for a flag of the command line.
+    """Check the value of one field, and return it in the type that a Job has.
 
     Raises:
-        ValueError: the reason in plain words.
+        ValueError: with the reason in plain words.
     """
     return CHECKS[name](value)
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"must be text, not {_kind(value)}")
+        raise ValueError(f"must be text, not {_type_name(value)}")
     if "\0" in value:
         raise ValueError("holds a NUL character")
     return value
@@ -59,16 +110,16 @@ def _command(value: object) -> str | list[str]:
             raise ValueError("a list must hold texts, the first of them the program")
         return [_text(part) for part in value]
     if not isinstance(value, str):
-        raise ValueError(f"must be text or a list of texts, not {_kind(value)}")
+        raise ValueError(f"must be text or a list of texts, not {_type_name(value)}")
     if not value.strip():
         raise ValueError("is empty")
     return _text(value)
 
 
-def _whole(low: int, high: int) -> Callable[[object], int]:
+def _integer(low: int, high: int) -> Callable[[object], int]:
     def check(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"must be a whole number, not {_kind(value)}")
+            raise ValueError(f"must be a whole number, not {_type_name(value)}")
         if not low <= value <= high:
             bounds = f"{low} to {high}" if high < 10**6 else f"at least {low}"
             raise ValueError(f"must be {bounds}, not {value}")
@@ -79,7 +130,7 @@ def _whole(low: int, high: int) -> Callable[[object], int]:
 
 def _base(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be a number, not {_kind(value)}")
+        raise ValueError(f"must be a number, not {_type_name(value)}")
     if not 1 <= value < float("inf"):
         raise ValueError(f"must be at least 1, not {value}")
     if value > 1e300:
@@ -98,12 +149,12 @@ def _duration(value: object) -> float:
 
 def _env(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
-        raise ValueError(f"must be a map of texts, not {_kind(value)}")
+        raise ValueError(f"must be a map of texts, not {_type_name(value)}")
     for name, text in value.items():
         if not isinstance(name, str) or not name or "=" in name or "\0" in name:
             raise ValueError(f"{name!r} cannot be the name of a variable")
         if not isinstance(text, str):
-            raise ValueError(f"the value of {name} must be text, not {_kind(text)}: put it in quotes")
+            raise ValueError(f"the value of {name} must be text, not {_type_name(text)}: put it in quotes")
         _text(text)
     return value
 
@@ -126,33 +177,33 @@ def _share(value: object) -> float:
 
 def _exit_codes(value: object) -> list[int]:
     if not isinstance(value, list):
-        raise ValueError(f"must be a list of exit codes, not {_kind(value)}")
-    if len(value) > EXIT_CODES_MOST:
-        raise ValueError(f"must be at most {EXIT_CODES_MOST} exit codes, not {len(value)}")
+        raise ValueError(f"must be a list of exit codes, not {_type_name(value)}")
+    if len(value) > MAX_EXIT_CODES:
+        raise ValueError(f"must be at most {MAX_EXIT_CODES} exit codes, not {len(value)}")
     return [_exit_code(code) for code in value]
 
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"must be true or false, not {_kind(value)}")
+        raise ValueError(f"must be true or false, not {_type_name(value)}")
     return value
 
 
 def is_tag(text: str) -> bool:
-    """Whether text can be a tag: 1 to 64 of A-Z a-z 0-9 . _ : / @ + = -, so that a list of them needs no quotes."""
+    """Return True if text can be a tag: 1 to 64 of A-Z a-z 0-9 . _ : / @ + = -, which need no quotes in a shell."""
     return 0 < len(text) <= 64 and not text.strip(_TAG)
 
 
 def _tags(value: object) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
-        raise ValueError(f"must be a list of texts, not {_kind(value)}")
+        raise ValueError(f"must be a list of texts, not {_type_name(value)}")
     for tag in value:
         if not is_tag(tag):
             shown = tag if len(tag) <= 70 else tag[:70] + "…"
             raise ValueError(f"{shown!r} cannot be a tag: 1 to 64 of A-Z a-z 0-9 . _ : / @ + = -")
     tags = list(dict.fromkeys(value))
-    if len(tags) > TAGS_MOST:
-        raise ValueError(f"must be at most {TAGS_MOST} tags, not {len(tags)}")
+    if len(tags) > MAX_TAGS:
+        raise ValueError(f"must be at most {MAX_TAGS} tags, not {len(tags)}")
     return tags
 
 
@@ -173,7 +224,7 @@ def _state(value: object) -> str:
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be a number, not {_kind(value)}")
+        raise ValueError(f"must be a number, not {_type_name(value)}")
     return value
 
 
@@ -183,7 +234,7 @@ def _history(value: object) -> list[dict[str, Any]]:
     return value
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     names = {
         bool: "true or false",
         str: "text",
@@ -196,14 +247,14 @@ def _kind(value: object) -> str:
 
 
 _MANY = 2**31
-_exit_code = _whole(0, 255)
+_exit_code = _integer(0, 255)
 CHECKS: dict[str, Callable[[object], Any]] = {
     "id": _id,
     "command": _command,
-    "priority": _whole(1, 10),
+    "priority": _integer(1, 10),
     "run_at": _moment,
     "timeout": _duration,
-    "max_retries": _whole(0, _MANY),
+    "max_retries": _integer(0, _MANY),
     "backoff_base": _base,
     "cwd": _text,
     "env": _env,
@@ -218,29 +269,29 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "unique": _key,
     "if_exists": _one_of("skip", "replace", "queue"),
     "state": _state,
-    "attempts": _whole(0, _MANY),
+    "attempts": _integer(0, _MANY),
     "created_at": _moment,
     "updated_at": _moment,
     "started_at": _moment,
     "finished_at": _moment,
     "next_retry_at": _moment,
     "duration": _number,
-    "exit_code": _whole(-_MANY, _MANY),
+    "exit_code": _integer(-_MANY, _MANY),
     "last_error": _text,
     "output": _text,
     "worker": _text,
-    "crashes": _whole(0, _MANY),
-    "history_left_out": _whole(0, _MANY),
+    "crashes": _integer(0, _MANY),
+    "history_left_out": _integer(0, _MANY),
     "history": _history,
 }
-"""What turns a value as a file has it into the typed one, or raises ValueError with the reason in plain words."""
+"""For each field: a function from a value in a file to the typed one. It raises ValueError, with the reason."""
 
 
 def state_of(named: str | None) -> str | None:
-    """A state as the index calls it; None stays None.
+    """Return a state by its name in the index: done is completed; None stays None.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no such state.
     """
     state = "completed" if named == "done" else named
     if state is not None and state not in STATES:

@@ -9,8 +9,9 @@ from functools import lru_cache
 
 from queuectl._dataclasses import dataclass, field
 from queuectl.errors import InvalidJob
-from queuectl.job import ids, times
 from queuectl.job import record as jobs
+from queuectl.job import times
+from queuectl.job.fields import new_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def prepare(record: Mapping[str, Any], settings: Settings, end: str = "") -> Pre
     job.accept(settings)
     job.created_at = job.updated_at = now
     chosen = job.id is not None
-    job.id = job.id or ids.new_id(now, end)
+    job.id = job.id or new_id(now, end)
     try:
         data = job.to_bytes()
     except TypeError as error:

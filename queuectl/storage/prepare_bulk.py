@@ -16,9 +16,9 @@ import orjson
 
 from queuectl.errors import DuplicateId, QueuectlError
 from queuectl.index.row import row_of, values_like, values_of
-from queuectl.job import ids, times
 from queuectl.job import record as jobs
-from queuectl.job.fields import CHECKS
+from queuectl.job import times
+from queuectl.job.fields import CHECKS, id_endings, new_id
 from queuectl.job.times import micros
 from queuectl.layout import PENDING
 from queuectl.storage.prepare import Prepared, prepare
@@ -128,7 +128,7 @@ class Kinds:
 
     def _end(self) -> str:
         if not self._ends:
-            self._ends = ids.ends(self._drawn)[::-1]
+            self._ends = id_endings(self._drawn)[::-1]
             self._drawn *= 2
         return self._ends.pop()
 
@@ -140,7 +140,7 @@ class Kinds:
         when = self._moment.now()
         try:
             words: str | list[str] = _command(command)
-            made_id: str = ids.new_id(when.seconds, end) if job_id is None else _id(job_id)
+            made_id: str = new_id(when.seconds, end) if job_id is None else _id(job_id)
             head = _head(made_id, words)
         except (ValueError, TypeError):
             return None

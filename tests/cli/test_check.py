@@ -9,7 +9,7 @@ import pytest
 
 from queuectl import Spool
 from queuectl.errors import InvalidJob
-from queuectl.job import json_position
+from queuectl.job.fault import find_field
 
 from support import drop_bytes, where_is
 
@@ -187,8 +187,8 @@ def test_python_checks_a_job_as_enqueue_would(spool_dir: Path) -> None:
 
 def test_where_a_field_stands_is_found_in_broken_text_too() -> None:
     """The search for a field looks at no further than it must, and never fails."""
-    assert json_position.of_field('{"a": 1, "b": [1, {"a": 2}], "a": 3, "c": oops', "a") == (1, 35)
-    assert json_position.of_field('{"a"', "a") == (1, 5)
-    assert json_position.of_field("", "a") is None
-    assert json_position.of_field("[1]", "a") is None
-    assert json_position.of_field('{"b": {"a": 1}}', "a") is None
+    assert find_field('{"a": 1, "b": [1, {"a": 2}], "a": 3, "c": oops', "a") == (1, 35)
+    assert find_field('{"a"', "a") == (1, 5)
+    assert find_field("", "a") is None
+    assert find_field("[1]", "a") is None
+    assert find_field('{"b": {"a": 1}}', "a") is None

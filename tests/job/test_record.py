@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from queuectl.config.settings import Settings
 from queuectl.errors import InvalidJob
-from queuectl.job import ids, strict_json, times
 from queuectl.job import record as jobs
+from queuectl.job import strict_json, times
+from queuectl.job.fields import is_id, new_id
 
 WRITTEN = st.dictionaries(
     st.sampled_from(jobs.PRODUCER_FIELDS) | st.text(max_size=8),
@@ -25,7 +26,7 @@ WRITTEN = st.dictionaries(
 )
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 FILLED_TEXT = TEXT.filter(str.strip)
-IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True).filter(ids.is_id)
+IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True).filter(is_id)
 MOMENTS = st.floats(0, times.LATEST).map(lambda moment: round(moment, 6))
 DURATIONS = st.integers(0, 10**9) | st.floats(0, 10**9)
 JSON_VALUES = st.recursive(
@@ -546,14 +547,14 @@ def test_a_time_is_read_as_it_is_meant(when: datetime) -> None:
 )
 def test_an_id_may_be(text: str) -> None:
     """1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit."""
-    assert ids.is_id(text)
+    assert is_id(text)
     assert jobs.parse(as_file({"id": text, "command": "true"})).id == text
 
 
 @given(st.text(max_size=70) | st.from_regex(r"[A-Za-z0-9./\\_-]{1,70}", fullmatch=True))
 def test_an_id_is_always_a_safe_file_name(text: str) -> None:
     """On any system, and nowhere but in its folder."""
-    if ids.is_id(text):
+    if is_id(text):
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text)
         assert text[0] not in ".-_"
         assert not text.endswith(".")
@@ -562,10 +563,10 @@ def test_an_id_is_always_a_safe_file_name(text: str) -> None:
 
 def test_generated_ids_differ_and_sort_by_time() -> None:
     """A thousand in one second are a thousand; a later second sorts behind."""
-    now = [ids.new_id(1800000000.0) for _ in range(1000)]
+    now = [new_id(1800000000.0) for _ in range(1000)]
     assert len(set(now)) == 1000
-    assert max(now) < min(ids.new_id(1800000001.0) for _ in range(100))
-    assert all(ids.is_id(text) for text in now)
+    assert max(now) < min(new_id(1800000001.0) for _ in range(100))
+    assert all(is_id(text) for text in now)
 
 
 def test_the_writer_of_the_file_and_python_agree_on_json() -> None:

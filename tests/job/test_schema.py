@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from queuectl.config.job_schema import job_schema
+from queuectl.config.settings import KEYS
 from queuectl.errors import InvalidJob
 from queuectl.job import record as job
 from queuectl.job.record import KNOWN, PRODUCER_FIELDS
+from queuectl.job.schema import job_schema
 
 if TYPE_CHECKING:
     import subprocess
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
-SCHEMA = job_schema()
+SCHEMA = job_schema({key.name: key.default for key in KEYS.values() if key.default is not None})
 JUDGE = jsonschema.Draft202012Validator(SCHEMA)
 
 # Texts that come near to what each field takes. A schema cannot count days, nor tell 5.0 from 5.

@@ -105,14 +105,14 @@ BULK = (
     ),
     Mutant(
         "schema: a tag of any length",
-        "config/job_schema.py",
+        "job/schema.py",
         "@+=-]{1,64}",
         "@+=-]+",
         (_SCHEMA,),
     ),
     Mutant(
         "schema: an id may end in a dot",
-        "config/job_schema.py",
+        "job/schema.py",
         "[A-Za-z0-9._-]*[A-Za-z0-9_-])?",
         "[A-Za-z0-9._-]*[A-Za-z0-9._-])?",
         (_SCHEMA,),

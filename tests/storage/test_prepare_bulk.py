@@ -11,7 +11,6 @@ import pytest
 
 from queuectl import InvalidJob, Spool
 from queuectl.config.settings import Settings
-from queuectl.job import ids
 from queuectl.job import record as job
 from queuectl.storage import prepare, prepare_bulk
 
@@ -46,7 +45,7 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(room, "time", SimpleNamespace(time=lambda: NOW))
     monkeypatch.setattr(prepare_bulk, "_FROM", 0)
     drawn = iter([f"{number:08}" for number in range(1000)])
-    monkeypatch.setattr(ids, "ends", lambda _: [next(drawn)])
+    monkeypatch.setattr(prepare_bulk, "id_endings", lambda _: [next(drawn)])
 
 
 def made_of(spool: Spool, *records: Mapping[str, Any]) -> list[Any]:

@@ -14,15 +14,15 @@ from queuectl.cli import render
 from queuectl.cli.base import Session, command
 from queuectl.cli.commands.show import print_fields, runs
 from queuectl.errors import InvalidJob, MoveError
-from queuectl.job import json_error, redact
 from queuectl.job import record as jobs
+from queuectl.job.fault import find_fault
 from queuectl.system import safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from queuectl.api.spool import Spool
-    from queuectl.job.json_error import Fault
+    from queuectl.job.fault import Fault
     from queuectl.job.record import Job
 
 LINES = 20
@@ -84,7 +84,7 @@ def dead(spool: Spool, job_id: str) -> Job:
 
 def _fault(path: str) -> Fault | None:
     try:
-        return json_error.fault(safe_open.read_regular(path, jobs.READ_LIMIT)[0])
+        return find_fault(safe_open.read_regular(path, jobs.READ_LIMIT)[0])
     except (safe_open.NotReadable, OSError):
         return None
 
@@ -120,7 +120,7 @@ def _rows(job: Job, path: str, wrong: Fault | None, ends: dict[str, str]) -> Ite
     yield "File", path
     if wrong is not None:
         at = f" (line {wrong.at[0]}, column {wrong.at[1]})" if wrong.at else ""
-        yield "Wrong", "\n".join([f"{wrong.reason}{at}", *wrong.drawn()])
+        yield "Wrong", "\n".join([f"{wrong.reason}{at}", *wrong.marked_line()])
     yield from runs(job)
     for stream, text in ends.items():
         yield _STREAMS[stream], text.rstrip("\n")

@@ -20,6 +20,7 @@ def schema_command() -> None:
     is the setting json.schemas, with a fileMatch like ["**/pending/*.json"]; in JetBrains' editors JSON Schema Mappings.
     What `queuectl check` refuses beyond it: see there.
     """
-    from queuectl.config.job_schema import job_schema
+    from queuectl.config.settings import KEYS
+    from queuectl.job.schema import job_schema
 
-    render.json_value(job_schema())
+    render.json_value(job_schema({key.name: key.default for key in KEYS.values() if key.default is not None}))

@@ -1,21 +1,20 @@
-"""The JSON Schema of a job file: what the validator in `fields` takes, in words that editors understand.
+"""The JSON Schema of a job file: the rules of `fields` in a form that editors understand.
 
-A test holds the two together, both ways. What a schema cannot say (an id that is taken, the 31st of February, a file
-that is too large or nested too deep, 5.0 where a whole number is wanted) only the validator knows.
+A test compares the two, in both directions. Some rules cannot be written in a schema, and only `fields` checks them:
+an id that is already taken, 31 February, a file that is too large or too deeply nested, 5.0 in place of an integer.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from queuectl.config.settings import KEYS
 from queuectl.job import fields, record, times
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _END = r"(?![\s\S])"
-"""The very end of a text; $ is also before a last newline in some languages."""
+"""The very end of a text: in some languages, $ also matches before a final newline."""
 
 _BLANK = r"[ \t\n\r\f\v]*"
 _TEXT = {"type": "string", "pattern": r"^[^\u0000]*" + _END}
@@ -56,86 +55,95 @@ _DURATION = {
 _ENV = {"type": "object", "propertyNames": {"pattern": r"^[^=\u0000]+" + _END}, "additionalProperties": _TEXT}
 _EXIT_CODES = {
     "type": "array",
-    "maxItems": fields.EXIT_CODES_MOST,
+    "maxItems": fields.MAX_EXIT_CODES,
     "items": {"type": "integer", "minimum": 0, "maximum": 255},
 }
 _TAG = {"type": "string", "pattern": r"^[A-Za-z0-9._:/@+=-]{1,64}" + _END}
 _NUMBER = {"type": "number"}
 
 
-def _whole(low: int, high: int = 2**31) -> dict[str, Any]:
+def _integer(low: int, high: int = 2**31) -> dict[str, Any]:
     return {"type": "integer", "minimum": low, "maximum": high}
 
 
 _FIELDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "id": (
-        "Unique in the whole spool; it names the job's files. Default: the file's name, if that is free.",
+        "Unique in the whole spool; the job's files are named after it. Default: the file's name, if no job has that id.",
         _ID,
     ),
-    "command": ("What to run: a text in the shell, a list of texts without one.", _COMMAND),
-    "priority": ("1 to 10, higher is more urgent; waiting adds 1 a minute.", _whole(1, 10)),
-    "run_at": ("Not before this moment: ISO 8601 (no offset: local time) or epoch seconds.", _MOMENT),
+    "command": ("What to run: text is run by the shell, a list of texts without a shell.", _COMMAND),
+    "priority": ("1 to 10, higher is more urgent; each minute of waiting adds 1.", _integer(1, 10)),
+    "run_at": (
+        "The job does not start before this time: ISO 8601 (without an offset: local time) or epoch seconds.",
+        _MOMENT,
+    ),
     "timeout": (
-        "Past it the command and all it started is ended: seconds, or like 10m. 0: no limit.",
+        "After this time the command and all its processes are ended: seconds, or text like 10m. 0: no limit.",
         _DURATION,
     ),
-    "max_retries": ("How many times the command may run in all; 0 means 1.", _whole(0)),
+    "max_retries": ("How many times the command may run in total; 0 means 1.", _integer(0)),
     "backoff_base": (
-        "After the n-th failure the next attempt waits backoff_base ** n seconds.",
+        "After the n-th failure, the next attempt waits backoff_base ** n seconds.",
         {"type": "number", "minimum": 1, "maximum": 1e300},
     ),
-    "cwd": ("The folder in which it runs. Default for a dropped file: the home of the worker's user.", _TEXT),
-    "env": ("Variables, added to the worker's environment.", _ENV),
+    "cwd": (
+        "The working directory. Default for a dropped file: the home directory of the worker's user.",
+        _TEXT,
+    ),
+    "env": ("Variables that are added to the worker's environment.", _ENV),
     "on_crash": (
-        "What follows when the worker or the machine dies under it; dead: it never runs twice.",
+        "What happens if the worker or the machine dies while the job runs. With dead, it never runs twice.",
         {"enum": ["retry", "dead"]},
     ),
-    "max_backoff": ("No wait between two attempts is longer: seconds, or like 10m.", _DURATION),
+    "max_backoff": ("The longest wait between two attempts: seconds, or text like 10m.", _DURATION),
     "jitter": (
-        "Each wait is made longer by up to this share of it, by chance: 0 to 1.",
+        "Each wait is made longer by a random share, up to this one: 0 to 1.",
         {"type": "number", "minimum": 0, "maximum": 1},
     ),
-    "retry_on": ("Only after these exit codes it is tried again; all others are final.", _EXIT_CODES),
-    "give_up_on": ("After these exit codes it is not tried again.", _EXIT_CODES),
-    "expires_at": ("Not worth starting after this moment: ISO 8601 or epoch seconds.", _MOMENT),
-    "tags": ("Words by which jobs are found again.", {"type": "array", "items": _TAG}),
-    "hold": ("Lies in the queue and is not started until it is released.", {"type": "boolean"}),
+    "retry_on": ("The exit codes after which the job is tried again; all others are final.", _EXIT_CODES),
+    "give_up_on": ("The exit codes after which the job is not tried again.", _EXIT_CODES),
+    "expires_at": ("The job is not started after this time: ISO 8601 or epoch seconds.", _MOMENT),
+    "tags": ("Words by which jobs can be selected.", {"type": "array", "items": _TAG}),
+    "hold": ("The job waits in the queue until it is released.", {"type": "boolean"}),
     "unique": (
-        "Of the jobs with the same key only one waits or runs.",
+        "Only one of the jobs with the same key waits or runs.",
         {"type": "string", "maxLength": 200, "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*" + _END},
     ),
     "if_exists": (
-        "What happens to this job when another one with its unique key waits or runs.",
+        "What happens if another job with the same unique key waits or runs.",
         {"enum": ["skip", "replace", "queue"]},
     ),
-    "state": ("Repeats the folder that the file lies in.", {"enum": [*fields.STATES, "done"]}),
-    "attempts": ("How many attempts were made since it was put into the queue.", _whole(0)),
-    "created_at": ("When it was handed over.", _MOMENT),
+    "state": ("The state; it follows from the folder of the file.", {"enum": [*fields.STATES, "done"]}),
+    "attempts": ("How many attempts have been made since the job was put into the queue.", _integer(0)),
+    "created_at": ("When the job was created.", _MOMENT),
     "updated_at": ("When queuectl last wrote the file.", _MOMENT),
     "started_at": ("When the last attempt began.", _MOMENT),
     "finished_at": ("When the last attempt ended.", _MOMENT),
     "next_retry_at": ("When the next attempt is due, after one that failed.", _MOMENT),
     "duration": ("Seconds that the last attempt took.", _NUMBER),
-    "exit_code": ("With which the last attempt ended.", _whole(-(2**31))),
+    "exit_code": ("The exit code of the last attempt.", _integer(-(2**31))),
     "last_error": ("Why the last attempt failed, or why the job is dead.", _TEXT),
-    "output": ("The end of what the last attempt wrote.", _TEXT),
-    "worker": ("Who ran it last.", _TEXT),
-    "crashes": ("How many times in a row its worker or the machine died under it.", _whole(0)),
-    "history_left_out": ("How many runs the middle of the history leaves out.", _whole(0)),
-    "history": ("One entry a run.", {"type": "array", "items": {"type": "object"}}),
+    "output": ("The end of the output of the last attempt.", _TEXT),
+    "worker": ("The worker that ran the job last.", _TEXT),
+    "crashes": ("How many times in a row the worker or the machine died while the job ran.", _integer(0)),
+    "history_left_out": ("How many runs are left out in the middle of the history.", _integer(0)),
+    "history": ("One entry for each run.", {"type": "array", "items": {"type": "object"}}),
 }
 
 
-def job_schema() -> dict[str, Any]:
-    """The schema of one job file, as JSON Schema draft 2020-12; null means "not given" for every field but command."""
-    ours = record.KNOWN.difference(record.PRODUCER_FIELDS)
+def job_schema(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of one job file, as JSON Schema draft 2020-12; null means "not given", except for command.
+
+    Args:
+        defaults: the value of each field that is used where a file does not give one.
+    """
+    written_by_queuectl = record.KNOWN.difference(record.PRODUCER_FIELDS)
     properties = {}
     for name, (words, rule) in _FIELDS.items():
         one = {"description": words, **(rule if name == "command" else _or_null(rule))}
-        key = KEYS.get(name)
-        if key is not None and key.default is not None:
-            one["default"] = key.default
-        if name in ours:
+        if name in defaults:
+            one["default"] = defaults[name]
+        if name in written_by_queuectl:
             one |= {"readOnly": True, "description": f"Written by queuectl. {words}"}
         properties[name] = one
     return {
