@@ -106,6 +106,8 @@ def _refuse_unsafe(text: str) -> None:
             )
 
 
+_BLANKS = frozenset(" \t\n")
+_WORD_ENDS = _BLANKS | set(";&|()")
 _TOO_INTRICATE = (
     ("`", "behind a backquote"),
     ("<<", "behind <<"),
@@ -116,13 +118,17 @@ _TOO_INTRICATE = (
 
 
 def _unsafe_places(text: str) -> Iterator[tuple[int, str]]:
-    """Where in a shell text a quoted value would not be one word of data, and why: each offset with its reason.
+    """Yield the offsets in a shell text at which a quoted value would not be one word of data, each with the reason.
 
-    It knows quotes, backslashes and comments. Behind what it does not follow, nothing counts as safe.
+    This follows quotes, backslashes and comments. After anything else that may change the meaning of quotes, no place
+    counts as safe.
     """
     at = 0
+    before = "\n"  # the last character, or "" if it was quoted or escaped
     while at < len(text):
         intricate = next((why for sign, why in _TOO_INTRICATE if text.startswith(sign, at)), None)
+        if text.startswith("\\\n", at) and before not in _BLANKS:
+            intricate = "behind a word that goes on in the next line"  # it may join < and <, or $ and '
         if intricate:
             yield from ((place, intricate) for place in range(at, len(text)))
             return
@@ -133,7 +139,7 @@ def _unsafe_places(text: str) -> Iterator[tuple[int, str]]:
             end, why = _after(text, "'", at + 1), "in quotes"
         elif here == '"':
             end, why = _end_of_double(text, at + 1), "in quotes"
-        elif here == "#" and (at == 0 or text[at - 1] in " \t\n;&|()"):
+        elif here == "#" and before in _WORD_ENDS:
             end, why = _after(text, "\n", at), "in a comment"
         elif text.startswith("${", at):
             end, why = _end_of_expansion(text, at + 2), "in ${…}"
@@ -141,6 +147,8 @@ def _unsafe_places(text: str) -> Iterator[tuple[int, str]]:
             end = at + 1
         if why:
             yield from ((place, why) for place in range(at, min(end, len(text))))
+        if not text.startswith("\\\n", at):
+            before = "\n" if why == "in a comment" else "" if why else here
         at = end
 
 
@@ -152,7 +160,7 @@ def _after(text: str, mark: str, start: int) -> int:
 def _end_of_double(text: str, at: int) -> int:
     """Behind the closing quote; the end of the text when a command in it may have quotes of its own."""
     while at < len(text) and text[at] != '"':
-        if text[at] == "`" or text.startswith(("$(", "${"), at):
+        if text[at] == "`" or text.startswith(("$(", "${", "$\\\n"), at):
             return len(text)
         at += 2 if text[at] == "\\" else 1
     return at + 1

@@ -162,6 +162,13 @@ def test_shell_hands_on_exactly_the_value(shell: str, value: str) -> None:
 @example(template="\"$(a '\"')\" ' {} '", value="$(:>p)")
 @example(template="${a#'}'}' {} '", value="$(:>p)")
 @example(template="a\\\n#'\n{} '", value="';:>p;'")
+@example(template="a\\\n#'\n{} '", value="$(:>p)")
+@example(template="a\\ #'\n{} '", value="$(:>p)")
+@example(template="a\\ \\\n#'\n{} '", value="$(:>p)")
+@example(template="(\\\n(a#'\n{} '", value="$(:>p)")
+@example(template="$\\\n'\\'{} '", value="$(:>p)")
+@example(template="<\\\n<a\n{}\na\n", value="$(:>p)")
+@example(template="\"$\\\n(a '\"')\" ' {} '", value="$(:>p)")
 def test_no_template_lets_the_shell_run_a_value(
     shell: str, template: str, value: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
