@@ -10,6 +10,7 @@ import orjson
 
 from queuectl.index.row import RENEWED, accept_as_indexed, invalid_row, is_file_of
 from queuectl.intake.dropped_file import reason_beside
+from queuectl.job.fields import is_id, new_id
 from queuectl.layout import DEAD, PENDING
 from queuectl.storage import claims
 

@@ -143,7 +143,7 @@ class DropFolder:
             job.id = stem if free else f"in-{fingerprint[:20]}"
         job.renew(0)
         job.history, job.history_left_out = [], 0
-        job.accept(settings)
+        job.fill_in(settings)
         job.created_at = job.updated_at = mover.now()
         job.extra["submitted_by"] = owner
         job.extra["submission"] = fingerprint

@@ -1,4 +1,4 @@
-"""The record: a job's fields, and JSON both ways."""
+"""The job record: its fields, reading it from JSON, and writing it as JSON."""
 
 from __future__ import annotations
 
@@ -15,31 +15,28 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from queuectl.config.settings import Settings
-
 SIZE_LIMIT = 1 << 20
-"""Bytes a new job file may have. A job is a command and a few fields; megabytes are a mistake or an attack."""
+"""Bytes that a new job file may have. A job is a command and a few fields; more is a mistake or an attack."""
 
 READ_LIMIT = 8 << 20
-"""Bytes that a job of that size may have grown to, with its output and the history of its attempts."""
+"""Bytes that such a file may have after its runs, with its output and its history."""
 
 FIRST_RUNS, LAST_RUNS = 5, 95
-"""How many entries of a history are kept: without a bound, a job that is tried for ever outgrows READ_LIMIT."""
+"""How many entries of the history are kept. Unlimited, a job with many attempts would exceed READ_LIMIT."""
 
 DEFAULTED = ("priority", "timeout", "max_retries", "backoff_base", "max_backoff")
-"""The fields that every accepted job has: the settings decide what the producer leaves open."""
+"""Fields that every job in the queue has: if the producer does not give them, they are copied from the settings."""
 
 OPTIONAL = ("jitter", "retry_on", "give_up_on")
-"""The fields that an accepted job has if the producer or the settings say something of them."""
+"""Fields that are copied from the settings too, but may be unset there."""
 
 
 @dataclass(slots=True)
 class Job:
-    """One job, as its file says it. Moments are epoch seconds, durations seconds; None means not given.
+    """One job, with the content of its file. Times are epoch seconds, durations seconds; None means not given.
 
-    The first group is the producer's, the second is written by queuectl. Fields that queuectl does not know
-    are kept in `extra` and written back. `skipped` and `replaced` stand in no file: they tell what became of a job with
-    a unique key that was enqueued.
+    The producer writes the fields of the first group, queuectl those of the second. Unknown fields are kept in `extra`
+    and written back. `skipped` and `replaced` are in no file: they are results of enqueueing a job with a unique key.
     """
 
     id: str | None = None
@@ -84,7 +81,7 @@ class Job:
 
     @property
     def shown_command(self) -> str:
-        """The command as one line of text; a list is quoted as a shell would want it."""
+        """The command as text; a list is quoted as for a shell."""
         if isinstance(self.command, str):
             return self.command
         import shlex
@@ -93,12 +90,12 @@ class Job:
 
     @property
     def runs_allowed(self) -> int:
-        """How many times the command may run in all: max_retries, and 0 means 1."""
+        """How many times the command may run in total: max_retries, where 0 means 1."""
         return max(1, self.max_retries or 0)
 
     @property
     def runs(self) -> int:
-        """How often it has run in its whole life, however it ended; the history keeps the first and the last."""
+        """How many times it has run in its whole life, whatever the results; the history may have fewer entries."""
         return len(self.history) + self.history_left_out
 
     @property
@@ -114,7 +111,7 @@ class Job:
         return f"{run}.{times.micros(self.created_at or 0)}"
 
     def add_run(self, entry: dict[str, Any]) -> None:
-        """Add a run to the history, and leave one out of its middle when it has grown long."""
+        """Add a run to the history; a long history loses an entry in its middle."""
         self.history.append(entry)
         surplus = len(self.history) - FIRST_RUNS - LAST_RUNS
         if surplus > 0:
@@ -122,7 +119,7 @@ class Job:
             self.history_left_out += surplus
 
     def numbered_history(self) -> list[tuple[int, dict[str, Any]]]:
-        """Each entry of the history with the number of its run."""
+        """Return the entries of the history, each with the number of its run."""
         left_out = self.history_left_out
         return [
             (place if place <= FIRST_RUNS else place + left_out, entry)
@@ -131,30 +128,34 @@ class Job:
 
     @property
     def due_at(self) -> float | None:
-        """The moment before which it must not start: its retry time if it failed, else its run_at."""
+        """The time before which it must not start: next_retry_at after a failed attempt, else run_at."""
         return self.next_retry_at if self.next_retry_at is not None else self.run_at
 
     @property
     def waiting_state(self) -> str:
-        """The state in which it lies in pending/: failed when an attempt failed and the next has its moment."""
+        """The state it has in pending/: failed if an attempt has failed and the next one has its time."""
         return "failed" if self.attempts and self.next_retry_at is not None else "pending"
 
-    def accept(self, settings: Settings) -> None:
-        """Copy the settings in force onto the fields that the producer left out, so that later changes pass it by."""
+    def fill_in(self, settings: object) -> None:
+        """Copy the settings into the fields that are not given: later changes of the settings do not affect the job.
+
+        Args:
+            settings: an object with an attribute for each of DEFAULTED and OPTIONAL.
+        """
         for name in (*DEFAULTED, *OPTIONAL):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(settings, name))
 
     @property
-    def leaves_open(self) -> bool:
-        """Whether a field that the settings decide has not been decided yet."""
+    def needs_settings(self) -> bool:
+        """True if a field of DEFAULTED is not given, so that `fill_in` has to come before the job runs."""
         return None in _defaulted(self)
 
     def continues(self, earlier: Job) -> bool:
-        """Whether this is a later copy of the very same job: it knows of all its runs, and of more.
+        """Return True if this is a later copy of the same job: its history has all runs of the earlier one, and more.
 
-        A stranger's file that has the id by chance, or a backup, is not one. A job whose command a person has edited
-        since is: the moment of its making tells it from others better.
+        A backup, or another job that has the same id by chance, is not. A job whose command was edited since then is:
+        the creation time identifies a job better than its command.
         """
         if self.runs <= earlier.runs:
             return False
@@ -167,14 +168,24 @@ class Job:
         return self.created_at is not None and abs(self.created_at - made) < 1e-3
 
     def expired(self, now: float) -> bool:
-        """Whether it is not worth starting any more at this moment."""
+        """Return True if it must not start any more at this time, in epoch seconds."""
         return self.expires_at is not None and now > self.expires_at
 
+    def check_expiry(self) -> None:
+        """Check that the job can start at all.
+
+        Raises:
+            InvalidJob: it expires before its run_at.
+        """
+        if self.run_at is not None and self.expired(self.run_at):
+            raise InvalidJob("lies before run_at, so it could never start", field="expires_at")
+
     def renew(self, put_back: float) -> None:
-        """Make it new again after a person put it back: fresh attempts, the history kept.
+        """Reset the job after somebody has put it back into the queue: no attempts yet, but the history is kept.
 
         Args:
-            put_back: when that was. What had expired by then was put back to run all the same.
+            put_back: when that was, in epoch seconds. A job that had already expired then is meant to run, so
+                expires_at is removed.
         """
         if self.expired(put_back):
             self.expires_at = None
@@ -184,7 +195,7 @@ class Job:
         self.started_at = self.finished_at = self.duration = self.output = self.worker = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as they stand in the file: moments as text, nothing that is None."""
+        """Return the fields as in the file: times as text, and without those that are None."""
         record: dict[str, Any] = {}
         for name, value in zip(_NAMES, _values(self), strict=True):
             if value is None or (name in _BLANK_IS_DEFAULT and not value):
@@ -194,17 +205,20 @@ class Job:
         return record
 
     def to_bytes(self) -> bytes:
-        """The file's content: indented JSON in UTF-8 with a newline at the end."""
+        """Return the content of the file: indented JSON in UTF-8 with a newline at the end."""
         record = self.to_dict()
-        if "orjson" not in sys.modules and (text := _plain_json(record)):
+        if "orjson" not in sys.modules and (text := _simple_json(record)):
             return text.encode()
         import orjson
 
         return orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def _plain_json(record: Mapping[Any, Any]) -> str | None:
-    """The same without orjson, which takes longer to load than a job to enqueue; None for what is not plain."""
+def _simple_json(record: Mapping[Any, Any]) -> str | None:
+    """Return what orjson would write, or None for values other than printable text and small integers.
+
+    `enqueue TEXT` uses this: importing orjson takes longer than enqueueing a job.
+    """
     lines = []
     for name, value in record.items():
         if type(name) is not str or not name.isidentifier():
@@ -219,10 +233,10 @@ def _plain_json(record: Mapping[Any, Any]) -> str | None:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-BESIDE = ("extra", "skipped", "replaced")
-"""What is no field of its own in a file."""
+NOT_IN_FILE = ("extra", "skipped", "replaced")
+"""Attributes of Job that are not fields of a file."""
 
-_NAMES = tuple(name for name in Job.__match_args__ if name not in BESIDE)
+_NAMES = tuple(name for name in Job.__match_args__ if name not in NOT_IN_FILE)
 _values = attrgetter(*_NAMES)
 _defaulted = attrgetter(*DEFAULTED)
 _MOMENTS = frozenset(
@@ -230,17 +244,17 @@ _MOMENTS = frozenset(
 )
 _BLANK_IS_DEFAULT = frozenset({"crashes", "history_left_out", "history", "hold"})
 KNOWN = frozenset(_NAMES)
-"""All fields that queuectl knows."""
+"""The names of all fields that queuectl knows."""
 
 PRODUCER_FIELDS = _NAMES[: _NAMES.index("state")]
-"""The fields that are the producer's to write."""
+"""The fields that a producer may give."""
 
 
 def parse(data: bytes) -> Job:
-    """Read a job from a file's bytes.
+    """Read a job from the content of a file.
 
     Raises:
-        InvalidJob: with the field, and the reason in plain words.
+        InvalidJob: with the field, if one is wrong, and the reason in plain words.
     """
     from queuectl.job.strict_json import load_object
 
@@ -248,10 +262,10 @@ def parse(data: bytes) -> Job:
 
 
 def parse_own(data: bytes) -> Job:
-    """Read a job whose bytes queuectl itself wrote and nobody has touched since: what was checked is not checked again.
+    """Read a job from content that queuectl has written and nobody has changed since; the fields are not checked again.
 
     Raises:
-        InvalidJob: they are no job all the same.
+        InvalidJob: it is not a job.
     """
     import orjson
 
@@ -271,10 +285,10 @@ def parse_own(data: bytes) -> Job:
 
 
 def from_mapping(record: Mapping[str, Any]) -> Job:
-    """Build a job from decoded JSON or YAML, checking every known field; null means not given.
+    """Make a job from decoded JSON or YAML, and check every known field; null means not given.
 
     Raises:
-        InvalidJob: the first field that is wrong, and why.
+        InvalidJob: with the first wrong field, and the reason in plain words.
     """
     job = Job()
     for name, value in record.items():

@@ -95,7 +95,6 @@ def set_fields(mover: Mover, row: Row, changes: Mapping[str, Any], settings: Set
         KeyTaken: another job has the unique key.
     """
     from queuectl.job.changes import changed
-    from queuectl.storage.prepare import refuse_never
 
     if row.state == "dead":
         before = mover.read_dead(row)
@@ -104,7 +103,7 @@ def set_fields(mover: Mover, row: Row, changes: Mapping[str, Any], settings: Set
     def change(_: bytes, job: Job) -> Job:
         wanted = changed(job.to_bytes(), changes)
         if not changes.keys().isdisjoint(("run_at", "expires_at")):
-            refuse_never(wanted)
+            wanted.check_expiry()
         if "run_at" in changes and job.next_retry_at is not None:
             wanted.next_retry_at = wanted.run_at or mover.now()  # it is what such a job waits for
         return _settled(wanted, settings)
@@ -135,7 +134,7 @@ def replace(mover: Mover, row: Row, before: bytes, after: bytes, settings: Setti
 
 
 def _settled(job: Job, settings: Settings) -> Job:
-    job.accept(settings)
+    job.fill_in(settings)
     return job
 
 

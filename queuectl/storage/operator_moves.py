@@ -88,7 +88,6 @@ class HandMoves:
             SpoolError: the disk refused.
         """
         from queuectl.job.changes import changed
-        from queuectl.storage.prepare import refuse_never
 
         check("requeue", row.id, row.state, "pending")
         source = os.path.join(self.layout.root, row.place, row.name)
@@ -102,7 +101,7 @@ class HandMoves:
                 if job.id != row.id:
                     self.refuse_taken(job.id)
                 job.renew(self.now())  # what has expired may run again
-                refuse_never(job)
+                job.check_expiry()
                 job.updated_at = self.now()
                 files.write_new(scratch, job.to_bytes(), sync=True)
                 with self.index.moving(DEAD, PENDING):
@@ -195,7 +194,7 @@ class HandMoves:
             new.seq = self.index.next_seq()
         if row.id != job.id:
             self.index.drop(row.id)
-        if job.leaves_open:
+        if job.needs_settings:
             # Given up before it ever ran: what it leaves open is settled by the intake, as for any job dropped now.
             self.index.drop(new.id)
             if self.index.usable:

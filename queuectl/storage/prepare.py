@@ -75,11 +75,11 @@ def prepare(record: Mapping[str, Any], settings: Settings, end: str = "") -> Pre
         job.run_at = _from_now(now, delay, job.run_at, "delay", "run_at")
     if expires_in is not None:
         job.expires_at = _from_now(now, expires_in, job.expires_at, "expires_in", "expires_at")
-    refuse_never(job)
+    job.check_expiry()
     # Where the caller is, as a shell would have it; a folder that is gone means the worker's home.
     with suppress(FileNotFoundError):
         job.cwd = _tidy(job.cwd) if job.cwd and os.path.isabs(job.cwd) else _absolute(job.cwd or os.curdir)
-    job.accept(settings)
+    job.fill_in(settings)
     job.created_at = job.updated_at = now
     chosen = job.id is not None
     job.id = job.id or new_id(now, end)
@@ -91,16 +91,6 @@ def prepare(record: Mapping[str, Any], settings: Settings, end: str = "") -> Pre
     if len(data) > jobs.SIZE_LIMIT:
         raise InvalidJob(f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}")
     return Prepared(job.id, data, chosen, job)
-
-
-def refuse_never(job: Job) -> None:
-    """See that a waiting job can still start.
-
-    Raises:
-        InvalidJob: it expires before it may.
-    """
-    if job.run_at is not None and job.expired(job.run_at):
-        raise InvalidJob("lies before run_at, so it could never start", field="expires_at")
 
 
 def _from_now(now: float, span: object, moment: float | None, name: str, other: str) -> float:

@@ -182,7 +182,7 @@ def _free(
         mover.release(claim)
         say(f"put back {job_id}: {worker} had not begun it")
         return True
-    job.accept(settings)
+    job.fill_in(settings)
     state, line = _outcome(layout, mover, settings, worker, job, over)
     mover.settle(claim, state)
     say(line)

@@ -73,8 +73,8 @@ class JobRun:
         """Start the command; False: nothing is left to do, as the job has expired or could not be run now."""
         context, claim, job = self._context, self._claim, self._claim.job
         mover, batch = context.mover, context.batch
-        if job.leaves_open:
-            job.accept(context.current.settings)
+        if job.needs_settings:
+            job.fill_in(context.current.settings)
         if job.expired(mover.now()):
             with context.barrier:
                 maintenance.give_up_expired(mover, claim, context.say)

@@ -212,7 +212,7 @@ def refusal(data: bytes | str | dict[str, Any]) -> InvalidJob:
 
 def test_the_table_of_wrong_values_has_every_field() -> None:
     """A field added to the record gets its wrong values here."""
-    assert set(WRONG) == set(jobs.Job.__match_args__) - set(jobs.BESIDE)
+    assert set(WRONG) == set(jobs.Job.__match_args__) - set(jobs.NOT_IN_FILE)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_a_time_without_an_offset_is_local(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_explicit_zero_survives_the_settings() -> None:
     """Settings fill gaps, and only gaps."""
     job = jobs.parse(b'{"command": "true", "timeout": 0, "max_retries": 0}')
-    job.accept(Settings(timeout=99, max_retries=9, priority=7))
+    job.fill_in(Settings(timeout=99, max_retries=9, priority=7))
     assert (job.timeout, job.max_retries, job.priority) == (0, 0, 7)
     assert job.runs_allowed == 1
 
@@ -465,7 +465,7 @@ def test_whatever_is_accepted_can_be_written(odd: dict[str, Any], record: dict[s
         job = jobs.parse(as_file({**record, **odd}))
     except InvalidJob:
         return
-    job.accept(Settings())
+    job.fill_in(Settings())
     assert jobs.parse(job.to_bytes()) == job
 
 
@@ -584,7 +584,7 @@ def test_the_writer_of_the_file_and_python_agree_on_json() -> None:
 @example({"half": "\ud800"})
 def test_what_is_written_without_a_library_is_the_same(record: dict[str, Any]) -> None:
     """A lone enqueue does not load orjson: then the bytes are those that orjson would write, or it is loaded."""
-    plain = jobs._plain_json(record)
+    plain = jobs._simple_json(record)
 
     if plain is not None:
         option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
@@ -594,9 +594,9 @@ def test_what_is_written_without_a_library_is_the_same(record: dict[str, Any]) -
 
 def test_a_field_without_a_name_is_left_to_the_library() -> None:
     """From a program anything may come as a name; what is wrong with it is said in one way."""
-    assert jobs._plain_json({1: "x"}) is None
+    assert jobs._simple_json({1: "x"}) is None
 
 
 def test_plain_jobs_need_no_library() -> None:
     """What most people enqueue is written without it."""
-    assert jobs._plain_json({"command": "python -c 'print(\"ü\")' > out.txt", "priority": 5}) is not None
+    assert jobs._simple_json({"command": "python -c 'print(\"ü\")' > out.txt", "priority": 5}) is not None

@@ -28,7 +28,7 @@ def claimed(spool: Spool, job_id: str) -> Claim:
     os.makedirs(spool.layout.claims("worker-0"), exist_ok=True)
     claim = spool._mover.claim(row, "worker-0")
     assert claim
-    claim.job.accept(Settings())
+    claim.job.fill_in(Settings())
     return claim
 
 

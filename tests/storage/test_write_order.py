@@ -109,7 +109,7 @@ def claimed(spool: Spool, job_id: str, *, worker: str = "worker-0") -> Any:
     os.makedirs(spool.layout.claims(worker), exist_ok=True)
     claim = spool._mover.claim(row, worker)
     assert claim
-    claim.job.accept(Settings())
+    claim.job.fill_in(Settings())
     return claim
 
 

@@ -15,6 +15,7 @@ from queuectl.cli.base import Session, command
 from queuectl.cli.commands.show import print_fields, runs
 from queuectl.errors import InvalidJob, MoveError
 from queuectl.job import record as jobs
+from queuectl.job import redact
 from queuectl.job.fault import find_fault
 from queuectl.system import safe_open
 
