@@ -277,7 +277,7 @@ def _quarantine_copy(case: Case, job_id: str, winner: _Copy, loser: _Copy) -> No
     """Move a copy that is not valid to data/aside/, if the valid one is still there."""
     status = _status(winner.path)
     if status is not None and status.st_ino == winner.inode:
-        why = f"another copy of job {job_id}, which lies in {winner.shown}"
+        why = f"another copy of job {job_id}, which is in {winner.shown}"
         quarantine.put(case.layout, loser.path, why, inode=loser.inode, now=case.now())
 
 

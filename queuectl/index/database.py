@@ -116,7 +116,7 @@ class Database:
             for table in ("meta", "folders", "jobs", "counts"):
                 db.execute(f"DROP TABLE IF EXISTS {table}")
             db.execute("COMMIT")
-        db.executescript("BEGIN IMMEDIATE;" + schema.TABLES + schema.ORDERS + "COMMIT;")
+        db.executescript("BEGIN IMMEDIATE;" + schema.TABLES + schema.INDEXES + "COMMIT;")
 
     def _start_over(self) -> None:
         """Replace a damaged file by a new one. Processes that have the old one open notice by its inode."""

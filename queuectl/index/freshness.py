@@ -116,8 +116,8 @@ class Freshness(Database):
         found = self.db.execute(query, (place,)).fetchone()
         if found is None or (found[3] or 0) < 1 + exact or found[:2] != self.folder_time(place):
             return False
-        mtime, _, stamped, _ = found
-        return stamped - mtime >= YOUNG or now_ns - mtime < YOUNG or self._has_fine_times()
+        mtime, _, noted_at, _ = found
+        return noted_at - mtime >= YOUNG or now_ns - mtime < YOUNG or self._has_fine_times()
 
     def _has_fine_times(self) -> bool:
         if self._fine_times is None:

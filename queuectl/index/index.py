@@ -81,18 +81,6 @@ class Index(Queries):
         if not self.db.execute(_UPDATE, [*values, row.id]).rowcount:
             self.db.execute(_INSERT, values_of(row))
 
-    def update(self, row: Row) -> None:
-        """Replace the row of a known id, number included. One statement, where `put` needs several."""
-        if not self.usable:
-            return
-        values = list(values_of(row))
-        del values[COLUMNS.index("id")]
-        try:
-            if row.seq is None or not self.db.execute(_UPDATE, [*values, row.id]).rowcount:
-                self.put(row)
-        except sqlite3.Error as error:
-            self.broken = str(error)
-
     def insert_new(self, rows: Sequence[Sequence[Any]]) -> int:
         """Insert rows of which neither the id nor the file is known; returns how many were inserted.
 
@@ -141,23 +129,35 @@ class Index(Queries):
             self.broken = str(error)
         for row in rows:
             if row.place == PENDING:
-                self.update(row)
+                self._replace(row)
+
+    def _replace(self, row: Row) -> None:
+        """Replace the row of a known id, number included. One statement, where `put` needs several."""
+        if not self.usable:
+            return
+        values = list(values_of(row))
+        del values[COLUMNS.index("id")]
+        try:
+            if row.seq is None or not self.db.execute(_UPDATE, [*values, row.id]).rowcount:
+                self.put(row)
+        except sqlite3.Error as error:
+            self.broken = str(error)
 
     def mark_due_ready(self, now: int) -> None:
         """Give the jobs that are due by now, in microseconds, their place in the order of ready jobs."""
         if self.db.execute("SELECT 1 FROM jobs WHERE due <= ? LIMIT 1", (now,)).fetchone():
             self._execute(f"UPDATE jobs SET ready_key = {READY_KEY}, due = NULL WHERE due <= ?", (now,))
 
-    def put_behind(self, key: str, state: str | None = None) -> None:
+    def put_behind(self, key: str, *, pending_only: bool = False) -> None:
         """Take the waiting jobs of a unique key out of the order, until the job that has the key now has ended.
 
         Args:
-            state: only those in this state; default: pending and failed.
+            pending_only: leave those that wait for another attempt in the order.
         """
         self._execute(
             "UPDATE jobs SET behind = ready_key, ready_key = NULL"
             " WHERE unique_key = ? AND state IN (?, ?) AND ready_key IS NOT NULL",
-            (key, state or "failed", "pending"),
+            (key, "pending" if pending_only else "failed", "pending"),
         )
 
     def release_next(self, key: str) -> None:

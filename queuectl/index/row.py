@@ -30,7 +30,8 @@ SHOWN = 200
 class Row:
     """What the index knows of one job. Times are integer microseconds since the epoch.
 
-    `ours` is 1 for a file that queuectl itself wrote. `tags` has a blank before and after each tag. A waiting job has
+    The job's file is place/name; `place` is a folder, relative to the spool. `seq` numbers the rows in the order of
+    arrival. `ours` is 1 for a file that queuectl itself wrote. `tags` has a blank before and after each tag. A waiting job has
     one of these three, or none of them if it is held:
 
     - `ready_key`: its place in the order;

@@ -35,7 +35,7 @@ RELEASE_NEXT = f"""UPDATE jobs SET ready_key = behind, behind = NULL
 attempt, or else the first of the others."""
 
 _RELEASE_NEXT = RELEASE_NEXT.replace(":key", "OLD.unique_key")
-ORDERS = f"""
+INDEXES = f"""
 CREATE INDEX IF NOT EXISTS jobs_ready ON jobs(ready_key, seq) WHERE ready_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs(due) WHERE due IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_unique ON jobs(unique_key, state, behind, seq) WHERE unique_key IS NOT NULL;
@@ -67,7 +67,7 @@ def start_anew(db: sqlite3.Connection) -> None:
 
 def finish(db: sqlite3.Connection) -> None:
     """Create the SQL indexes and triggers once the rows are inserted, and count the rows."""
-    _run(db, ORDERS)
+    _run(db, INDEXES)
     db.execute("INSERT OR REPLACE INTO counts SELECT state, count(*) FROM jobs GROUP BY state")
 
 

@@ -192,7 +192,7 @@ class UniqueKeys:
                 return True
             self._index.drop_if_at(other.id, other.place, other.name)
         if row.state == "pending" and self._index.has_begun(key, row.seq or 0):
-            self._index.put_behind(key, "pending")
+            self._index.put_behind(key, pending_only=True)
             return True
         return False
 

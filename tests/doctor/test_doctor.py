@@ -241,7 +241,7 @@ def test_a_file_in_aside_has_a_note(spool: Path) -> None:
     assert [load(folder / name)["n"] for name in ("copy.json", "copy-2.json")] == [1, 2]
     note = (folder / "copy-2.json.note").read_text()
     assert "was done/copy.json\n" in note
-    assert "job good, which lies in done/good.json" in note
+    assert "job good, which is in done/good.json" in note
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 

@@ -63,7 +63,7 @@ MIRROR = (
     Mutant(
         "index: a young stamp is believed",
         "index/freshness.py",
-        "return stamped - mtime >= YOUNG or now_ns - mtime < YOUNG or self._has_fine_times()",
+        "return noted_at - mtime >= YOUNG or now_ns - mtime < YOUNG or self._has_fine_times()",
         "return True",
         ("tests/index/test_freshness.py::test_a_stamp_of_the_present_is_not_believed_for_long",),
     ),
