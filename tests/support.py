@@ -190,7 +190,7 @@ def end_workers(spool: Path) -> None:
     from queuectl.layout import Layout
 
     # Workers of the default spool were told of it by no variable.
-    if not processes_of(spool) and not registry.living(Layout(spool)):
+    if not processes_of(spool) and not registry.live_workers(Layout(spool)):
         return
     with contextlib.suppress(subprocess.TimeoutExpired):
         run_cli("--spool", spool, "worker", "stop", "--force", timeout=20)

@@ -111,12 +111,12 @@ class Controls(Reports):
         Raises:
             JobNotFound, MoveError: there is none, or it is over already.
         """
-        from queuectl.control import registry
+        from queuectl.control import commands
 
         row, run = self._once_begun(job_id)
         told = False
         while row.state == "processing":
-            registry.ask_to_cancel(self.layout, _worker_of(row), job_id, run)
+            commands.request_cancel(self.layout, _worker_of(row), job_id, run)
             told = True
             if not self._has_left(row):
                 return "ending"
@@ -206,11 +206,11 @@ class Controls(Reports):
         Raises:
             SpoolError: the file cannot be written.
         """
-        from queuectl.control import pause as halt
+        from queuectl.control import pause
 
         self.layout.create()
         self._refuse_root()
-        return halt.pause(self.layout, reason, patience=patience)
+        return pause.pause(self.layout, reason, patience=patience)
 
     def resume(self) -> bool:
         """Let the workers go on; False when the spool was not paused.
@@ -218,10 +218,10 @@ class Controls(Reports):
         Raises:
             SpoolError: the file cannot be removed.
         """
-        from queuectl.control import pause as halt
+        from queuectl.control import pause
 
         self._refuse_root()
-        return halt.resume(self.layout)
+        return pause.resume(self.layout)
 
     def drain(
         self,
@@ -240,11 +240,11 @@ class Controls(Reports):
             StillUnderWay: some run still; the spool stays paused.
             SpoolError: the file cannot be written.
         """
-        from queuectl.control import pause as halt
+        from queuectl.control import pause
 
         self.layout.create()
         self._refuse_root()
-        halt.drain(self.layout, reason, timeout=timeout, tell=tell)
+        pause.drain(self.layout, reason, timeout=timeout, tell=tell)
 
     def forget(self, job_id: str, *, cancel: bool = False, durable: bool = True) -> None:
         """Delete a job and what it printed.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from queuectl.api.spool import Spool
     from queuectl.api.waiting import Ended
-    from queuectl.control.pause_file import Pause
+    from queuectl.control.pause import Pause
     from queuectl.control.registry import WorkerInfo
     from queuectl.errors import KeyTaken
     from queuectl.index.row import Row

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from queuectl.api.waiting import Ended
     from queuectl.config.settings import Settings
-    from queuectl.control.pause_file import Pause
+    from queuectl.control.pause import Pause
     from queuectl.control.registry import WorkerInfo
     from queuectl.index.filter import Filter
     from queuectl.index.row import Row
@@ -262,7 +262,7 @@ class Questions:
         """The living workers."""
         from queuectl.control import registry
 
-        return registry.living(self.layout)
+        return registry.live_workers(self.layout)
 
     def wait(
         self,
@@ -294,9 +294,9 @@ class Questions:
 
     def paused(self) -> Pause | None:
         """Since when the spool is paused, and why; None when it is not."""
-        from queuectl.control import pause_file
+        from queuectl.control import pause
 
-        return pause_file.read(self.layout)
+        return pause.read(self.layout)
 
     def notes(self) -> builtins.list[str]:
         """What a person should know beside the numbers."""
@@ -335,11 +335,13 @@ class Questions:
             found += drop_folder.problems(folder, self.layout)
         found += [
             f"job {job_id} of {name}, which is gone, waits until the last process of its run ends"
-            for name, job_id in registry.haunted(self.layout)
+            for name, job_id in registry.orphaned_runs(self.layout)
         ]
         # Root, who looks at another user's spool, is no danger to it.
         open_to = (
-            None if permissions.owner_other_than_root(self.layout) else permissions.Watch(self.layout).look()
+            None
+            if permissions.owner_other_than_root(self.layout)
+            else permissions.PermissionCheck(self.layout).look()
         )
         lack = open_to or host.disk_shortage(self.layout.root, settings.min_free_space)
         if lack:

@@ -11,8 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl._dataclasses import dataclass
-from queuectl.control import pause_file as pause
-from queuectl.control import registry
+from queuectl.control import pause, registry
 from queuectl.errors import StillUnderWay
 
 if TYPE_CHECKING:
@@ -205,7 +204,7 @@ def hindrance(spool: Questions, ids: list[str]) -> str | None:
     """What keeps all of these jobs from running, unless somebody does something; in a line with a hint."""
     if found := pause.read(spool.layout):
         return f"{found.sentence}: queuectl resume"
-    if not registry.living(spool.layout):
+    if not registry.live_workers(spool.layout):
         return "no worker runs: queuectl worker start"
     rows = [spool._index.get(job_id) for job_id in ids[:100]]
     if len(ids) <= len(rows) and all(row is not None and row.held for row in rows):

@@ -135,7 +135,9 @@ def complete_workers(ctx: click.Context, _param: click.Parameter, incomplete: st
     from queuectl.control import registry
 
     return [
-        name for name in known(ctx, lambda spool: registry.names(spool.layout)) if name.startswith(incomplete)
+        name
+        for name in known(ctx, lambda spool: registry.worker_names(spool.layout))
+        if name.startswith(incomplete)
     ]
 
 

@@ -17,7 +17,7 @@ from queuectl.cli.commands.stats import span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from queuectl.control.pause_file import Pause
+    from queuectl.control.pause import Pause
     from queuectl.control.registry import WorkerInfo
     from queuectl.index.row import Row
 

@@ -1,35 +1,152 @@
-"""Pause a spool and know that it is: every worker says in its record that it starts nothing more."""
+"""Pausing a spool, and knowing that every worker has noticed it.
+
+A spool is paused while a file called `paused` exists in its root: no worker starts a job then. Anybody may make and
+delete it, with `touch` and `rm` as well; its text is the reason.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from queuectl.control import pause_file, registry
-from queuectl.errors import StillUnderWay
+from queuectl.control import commands, registry
+from queuectl.errors import SpoolError, StillUnderWay
+from queuectl.job import times
+from queuectl.job.redact import one_line
+from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.layout import Layout
 
+BY_HAND = "by hand"
+"""Beginning of the reason that a paused worker reports, if this file is the reason."""
+
+REASON_LENGTH = 200
+"""Characters of the reason that are shown."""
+
 _POLL = 0.05
 _TELL_EVERY = 5.0
 
 
-def pause(layout: Layout, reason: str, *, patience: float) -> list[str]:
-    """Pause, and wait until each worker has taken notice; returns those that have not within so many seconds.
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The pause of a spool.
 
-    Who comes later looks for the marker before it starts anything.
+    Attributes:
+        since: epoch seconds.
+        reason: the text of the file, on one line; may be empty.
+        mark: differs from the mark of every earlier pause.
     """
-    pause_file.begin(layout, reason)
-    registry.hurry(layout)
-    end = time.monotonic() + patience
-    deaf = [worker.name for worker in registry.living(layout)]
-    while (deaf := [name for name in deaf if _may_start(layout, name)]) and time.monotonic() < end:
+
+    since: float
+    reason: str
+    mark: str = ""
+
+    @property
+    def report(self) -> str:
+        """The pause as a worker reports it."""
+        return f"{BY_HAND}: {self.reason}" if self.reason else BY_HAND
+
+    @property
+    def sentence(self) -> str:
+        """The pause as a person is told of it."""
+        text = f"the spool is paused since {times.local(self.since)}"
+        return f"{text}: {self.reason}" if self.reason else text
+
+
+def read(layout: Layout) -> Pause | None:
+    """Return the pause of a spool; None when it is not paused. A folder or a broken link of that name counts, too.
+
+    Raises:
+        OSError: the spool cannot be read.
+    """
+    try:
+        status = os.lstat(layout.paused)
+    except FileNotFoundError:
+        return None
+    text = ""
+    with suppress(safe_open.NotReadable, OSError):
+        text = safe_open.read_regular(layout.paused, 1 << 16)[0].decode(errors="replace")
+    reason = one_line(" ".join(text.split()))
+    if len(reason) > REASON_LENGTH:
+        reason = f"{reason[:REASON_LENGTH]}…"
+    return Pause(status.st_mtime, reason, f"{status.st_ino}.{status.st_ctime_ns}")
+
+
+class PauseCheck:
+    """A worker's check of the pause, once a second.
+
+    Attributes:
+        seen: the mark of the pause that was found last; None if there was none.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.seen: str | None = None
+        self._layout = layout
+
+    def look(self) -> str | None:
+        """Return why no job may be started; None when the spool is not paused."""
+        found = read(self._layout)
+        self.seen = found.mark if found else None
+        return found.report if found else None
+
+
+def begin(layout: Layout, reason: str = "") -> Pause:
+    """Write the file. A spool that is paused already keeps its reason, unless a new one is given.
+
+    Raises:
+        SpoolError: the file cannot be written.
+    """
+    try:
+        found = read(layout)
+        if found is None or reason:
+            files.replace(layout.paused, f"{reason}\n".encode() if reason else b"")
+            found = read(layout)
+    except OSError as error:
+        raise SpoolError.from_os("write", layout.paused, error) from None
+    return found or Pause(0.0, reason)
+
+
+def end(layout: Layout) -> bool:
+    """Delete the file; False when the spool was not paused.
+
+    Raises:
+        SpoolError: the file cannot be removed.
+    """
+    try:
+        files.delete(layout.paused)
+        files.sync_folder(layout.root)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise SpoolError.from_os("remove", layout.paused, error) from None
+    return True
+
+
+def pause(layout: Layout, reason: str, *, patience: float) -> list[str]:
+    """Pause a spool, and wait until each worker has noticed. A worker that starts later checks before its first job.
+
+    Args:
+        patience: seconds to wait.
+
+    Returns:
+        the names of the workers that have not noticed by then.
+
+    Raises:
+        SpoolError: the file cannot be written.
+    """
+    begin(layout, reason)
+    commands.wake(layout)
+    end_at = time.monotonic() + patience
+    unaware = [worker.name for worker in registry.live_workers(layout)]
+    while (unaware := [name for name in unaware if _may_start(layout, name)]) and time.monotonic() < end_at:
         time.sleep(_POLL)
-    return deaf
+    return unaware
 
 
 def resume(layout: Layout) -> bool:
@@ -38,57 +155,62 @@ def resume(layout: Layout) -> bool:
     Raises:
         SpoolError: the file cannot be removed.
     """
-    was_paused = pause_file.end(layout)
+    was_paused = end(layout)
     if was_paused:
-        registry.hurry(layout)
+        commands.wake(layout)
     return was_paused
 
 
 def _may_start(layout: Layout, name: str) -> bool:
-    """Whether a worker lives and does not know yet. That it knew of an earlier pause means nothing."""
+    """Whether a worker lives and has not noticed this pause. That it noticed an earlier one means nothing."""
     found = None
     with suppress(OSError):
-        found = pause_file.read(layout)
-    if found is not None and registry.look(layout, name).pause_seen == found.mark:
+        found = read(layout)
+    if found is not None and registry.worker_info(layout, name).pause_seen == found.mark:
         return False
-    # Nor does one know that is told to stop: it may not have read that yet.
-    return any(worker.name == name for worker in registry.living(layout))
+    # A worker that was asked to stop counts as well: it may not have read that note yet.
+    return any(worker.name == name for worker in registry.live_workers(layout))
 
 
 def drain(layout: Layout, reason: str, *, timeout: float | None, tell: Callable[[list[str]], None]) -> None:
-    """Pause, and wait until nothing runs.
+    """Pause a spool, and wait until no job runs.
+
+    Args:
+        timeout: seconds to wait; None waits without end.
+        tell: called every few seconds with the ids of the jobs that still run.
 
     Raises:
-        StillUnderWay: some jobs run still.
+        StillUnderWay: some jobs still run after that time.
+        SpoolError: the file cannot be written.
     """
     began = time.monotonic()
-    end = None if timeout is None else began + timeout
-    pause_file.begin(layout, reason)
-    registry.hurry(layout)
+    end_at = None if timeout is None else began + timeout
+    begin(layout, reason)
+    commands.wake(layout)
     tell_at = began + _TELL_EVERY
     while True:
-        # In this order: who has taken notice can have begun nothing since.
-        deaf = [worker.name for worker in registry.living(layout) if _may_start(layout, worker.name)]
-        jobs = running(layout)
-        if not deaf and not jobs:
+        # In this order: a worker that has noticed the pause cannot have started a job between the two lines.
+        unaware = [worker.name for worker in registry.live_workers(layout) if _may_start(layout, worker.name)]
+        jobs = running_jobs(layout)
+        if not unaware and not jobs:
             return
         now = time.monotonic()
-        if end is not None and now >= end:
-            raise StillUnderWay(_still(jobs, deaf), jobs, hint="queuectl worker list")
+        if end_at is not None and now >= end_at:
+            raise StillUnderWay(_remaining(jobs, unaware), jobs, hint="queuectl worker list")
         if now >= tell_at:
             tell_at = now + _TELL_EVERY
             tell(jobs)
         time.sleep(_POLL if now - began < _TELL_EVERY else 4 * _POLL)
 
 
-def running(layout: Layout) -> list[str]:
-    """The jobs that run, those of workers that are gone included."""
-    living = [worker.job_id for worker in registry.living(layout) if worker.job_id]
-    return [*living, *(job_id for _, job_id in registry.haunted(layout))]
+def running_jobs(layout: Layout) -> list[str]:
+    """Return the ids of the jobs that run, including those whose worker has died."""
+    jobs = [worker.job_id for worker in registry.live_workers(layout) if worker.job_id]
+    return [*jobs, *(job_id for _, job_id in registry.orphaned_runs(layout))]
 
 
-def _still(jobs: list[str], deaf: list[str]) -> str:
+def _remaining(jobs: list[str], unaware: list[str]) -> str:
     if jobs:
         more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
         return f"still running: {', '.join(jobs[:3])}{more}; the spool stays paused"
-    return f"{', '.join(deaf)} may still start a job; the spool stays paused"
+    return f"{', '.join(unaware)} may still start a job; the spool stays paused"

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from queuectl.control import pause_file, permissions
+from queuectl.control import pause, permissions
 from queuectl.doctor.finding import Finding
 from queuectl.errors import SpoolError
 from queuectl.job import times
@@ -119,7 +119,7 @@ def _filesystem(case: Case) -> Iterator[Finding]:
 
 
 def _pause(case: Case) -> Iterator[Finding]:
-    found = pause_file.read(case.layout)
+    found = pause.read(case.layout)
     if found:
         fact = f"{found.sentence}; workers start nothing"
         yield Finding("paused", "paused", fact, "queuectl resume, or delete the file", harmless=True)

@@ -47,7 +47,7 @@ def examine(case: Case) -> Iterator[Finding]:
 
 def processes(case: Case) -> Iterator[Finding]:
     """Look for processes of runs that have ended: a job left them in the background, on purpose or not."""
-    for one in process_tree.tree_of({"QUEUECTL_SPOOL": case.layout.root}):
+    for one in process_tree.find_tree({"QUEUECTL_SPOOL": case.layout.root}):
         environ = one.info["environ"] or {}
         job_id, worker = environ.get("QUEUECTL_JOB_ID"), environ.get("QUEUECTL_WORKER")
         if not (job_id and worker and "QUEUECTL_RUN" in environ):

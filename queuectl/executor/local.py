@@ -13,11 +13,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from queuectl.executor.output import Outputs, cut, open_for_job
+from queuectl.executor.capture import Outputs, cut, open_for_job
 from queuectl.executor.spawn import CAN_SPAWN_FAST, Child, fast_spawn, spawn
 from queuectl.job import times
 from queuectl.job.outcome import Ending, Outcome
-from queuectl.system.process_tree import TreeEnd, group_exists, open_pidfd, tree_of
+from queuectl.system.process_tree import TreeEnd, find_tree, group_exists, open_pidfd
 
 if TYPE_CHECKING:
     from queuectl.executor.base import Attempt, Running
@@ -208,7 +208,7 @@ class _LocalRun:
         """How many background children live on; two cheap questions first, as nearly always there are none."""
         if not self._seems_to_live_on():
             return 0
-        count = len(tree_of(self._attempt.marks, self.pid))
+        count = len(find_tree(self._attempt.marks, self.pid))
         return count or int(self._seems_to_live_on())
 
     def _seems_to_live_on(self) -> bool:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
-from queuectl.executor.output import APPEND
+from queuectl.executor.capture import APPEND
 from queuectl.executor.shell import PROGRAMS, SHELL, find_program, plain_words
 
 if TYPE_CHECKING:

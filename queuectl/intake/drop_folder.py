@@ -63,7 +63,7 @@ def make(path: str, layout: Layout) -> None:
             f"{path} is not a drop folder: it must be writable for others, and sticky",
             hint=f"chmod 1770 {path}",
         )
-    for folder, problem, _ in permissions.unsafe_way(path):
+    for folder, problem, _ in permissions.unsafe_parents(path):
         raise SpoolError(f"the drop folder {path} could be swapped for another one: {folder} {problem}")
 
 

@@ -25,7 +25,7 @@ from queuectl.job.times import micros
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_job_name
 from queuectl.storage import claims, power_loss
 from queuectl.system import files
-from queuectl.system.fork import in_two
+from queuectl.system.fork import split_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -246,7 +246,7 @@ class Intake:
         new = [name for name in names if name not in known]
         if new or changed:
             self._loader.start(micros(self.mover.now()), self._settings())
-        load = in_two(lambda some: self._loader.load(place, some, self._admission.left_dead), new)
+        load = split_work(lambda some: self._loader.load(place, some, self._admission.left_dead), new)
         return _Part(place, len(names), new, changed, load)
 
     def _take_in(self, part: _Part) -> tuple[int, int]:

@@ -39,11 +39,11 @@ class Batch:
         self._durable = durable
         self.skipped: dict[int, KeyTaken] = {}
         self.replaced: dict[str, list[str]] = {}
-        two = len(jobs) >= fork.WORTH
+        two = len(jobs) >= fork.MIN_ITEMS
         self._lot = Lot(mover.layout.tmp, len(jobs), apart=two)
         named = list(zip(self._lot.paths, [made.data for made in jobs], strict=True))
         self._collect: Callable[[], list[files.Fingerprint]] = (
-            fork.beside(self._write, named) if two else lambda: self._write(named)
+            fork.run_in_copy(self._write, named) if two else lambda: self._write(named)
         )
 
     def __len__(self) -> int:

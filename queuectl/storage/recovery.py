@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl.control import registry, run_lock
+from queuectl.control import commands, registry, run_lock
 from queuectl.errors import InvalidJob
 from queuectl.index.row import Row, accept_as_indexed
 from queuectl.job import outcome as outcomes
@@ -24,7 +24,7 @@ from queuectl.storage.mover import Claim
 from queuectl.storage.power_loss import is_settled, sweep
 from queuectl.system import files, safe_open
 from queuectl.system.locks import Lock, is_folder_locked, is_locked
-from queuectl.system.process_tree import end_holders, end_tree
+from queuectl.system.process_tree import terminate_lock_holders, terminate_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,7 +76,7 @@ def bygone(layout: Layout, index: Index, *, mine: str) -> None:
     Raises:
         OSError, sqlite3.Error: a lock cannot be asked for, or the index refused.
     """
-    for worker in registry.names(layout):
+    for worker in registry.worker_names(layout):
         if worker == mine or not os.path.exists(layout.worker_file(worker, "json")):
             continue
         lock = Lock.acquire(layout.worker_file(worker, "lock"))
@@ -111,7 +111,7 @@ def _tidy(layout: Layout, index: Index, worker: str) -> None:
     """Take down the name plate of a worker that is gone, once the index has heard of it."""
     if not index.usable or claims.of(layout, worker):
         return
-    mistrust(index, registry.look(layout, worker).started_at)
+    mistrust(index, registry.worker_info(layout, worker).started_at)
     folder = layout.claims(worker)
     with suppress(OSError):
         for name in filter(files.is_temporary_name, os.listdir(folder)):
@@ -135,7 +135,7 @@ def leftovers(
             # One file that cannot be dealt with must not keep the others from being freed.
             say(f"cannot take back {name} of {worker}: {(error.strerror or str(error)).lower()}")
     if not claims.of(layout, worker):
-        registry.forget_cancel(layout, worker)
+        commands.delete_cancel(layout, worker)
     return freed
 
 
@@ -171,7 +171,7 @@ def _free(
     claim = Claim(job, path, row)
     never_began = bool(known and known.never_began(job_id, mover.index.boot))
     over = _run_over(known, job, path, is_dated=is_dated)
-    if not over and registry.is_cancelled(layout, worker, job_id, job.next_run):
+    if not over and commands.is_cancel_requested(layout, worker, job_id, job.next_run):
         if not never_began:
             job_logs.keep_output(layout, job, worker, None, limit=settings.output_limit)
         outcomes.record_cancel(job, worker, now=mover.now(), ran=not never_began)
@@ -190,8 +190,8 @@ def _free(
 
 
 def _run_over(
-    known: run_lock.Signature | None, job: Job, path: str, *, is_dated: bool
-) -> run_lock.Over | None:
+    known: run_lock.RunRecord | None, job: Job, path: str, *, is_dated: bool
+) -> run_lock.EndedRun | None:
     """How the run of a claimed job ended, if its worker has written that down.
 
     Args:
@@ -201,10 +201,10 @@ def _run_over(
     if known is None:
         return None
     number = job.next_run
-    over = known.over.get((job.id or "", job.run_mark(number)))
+    over = known.ended.get((job.id or "", job.run_mark(number)))
     if over is None and not is_dated:
         claimed_at = os.stat(path).st_ctime
-        for (job_id, run), one in known.over.items():
+        for (job_id, run), one in known.ended.items():
             if job_id == job.id and run.partition(".")[0] == str(number) and claimed_at <= one.started_at:
                 return one
     return over
@@ -216,7 +216,7 @@ def _outcome(
     settings: Settings,
     worker: str,
     job: Job,
-    over: run_lock.Over | None,
+    over: run_lock.EndedRun | None,
 ) -> tuple[str, str]:
     """Write into a job what became of its run; returns its new state, and what to say."""
     if over:
@@ -230,7 +230,7 @@ def _outcome(
     return state, f"took back {job.id}: {job.last_error}"
 
 
-def end_run(layout: Layout, job: Job, worker: str, signed: run_lock.Signature | None) -> bool:
+def end_run(layout: Layout, job: Job, worker: str, signed: run_lock.RunRecord | None) -> bool:
     """End what is left of the run of a dead worker; True when nothing of it is alive.
 
     A process that has cleared its environment is not found by its marks, but it still holds the run lock.
@@ -242,4 +242,6 @@ def end_run(layout: Layout, job: Job, worker: str, signed: run_lock.Signature | 
         if signed.job_id != job.id or signed.run.partition(".")[0] != str(job.next_run):
             return True
         marks["QUEUECTL_RUN"] = signed.run
-    return end_tree(marks, None, _GRACE) and end_holders(lock, _GRACE) and not is_locked(lock)
+    return (
+        terminate_tree(marks, None, _GRACE) and terminate_lock_holders(lock, _GRACE) and not is_locked(lock)
+    )

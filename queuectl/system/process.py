@@ -130,13 +130,3 @@ def keep_descriptors_private() -> None:
             with suppress(OSError):
                 if int(name) > 2:
                     os.set_inheritable(int(name), False)
-
-
-def nudge_signal() -> int | None:
-    """The signal that makes a worker look at its stop file at once; None where there is none to send."""
-    return None if sys.platform == "win32" else signal.SIGTERM
-
-
-def hurry_signal() -> int | None:
-    """The signal that makes a worker look at once for a cancel or a pause; None where there is none to send."""
-    return None if sys.platform == "win32" else signal.SIGUSR1

@@ -46,7 +46,7 @@ def start(
     job = claim.job
     mine = run_lock.marks(layout, job, worker)
     claim.run = mine["QUEUECTL_RUN"]
-    lock = run_lock.sign(layout, worker, job.id or "", claim.run, boot, finished)
+    lock = run_lock.acquire(layout, worker, job.id or "", claim.run, boot, finished)
     try:
         return runner.start(prepare(layout, job, mine, settings, base, lock.fd))
     finally:

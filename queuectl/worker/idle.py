@@ -16,7 +16,7 @@ from queuectl.worker.idle_check import Stillness
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from queuectl.control.permissions import Watch
+    from queuectl.control.permissions import PermissionCheck
     from queuectl.layout import Layout
     from queuectl.system.watcher import Bell, FolderWatch
     from queuectl.worker.health import Readiness
@@ -54,7 +54,7 @@ class Rest:
     def __init__(
         self,
         layout: Layout,
-        safe: Watch,
+        safe: PermissionCheck,
         bell: Bell,
         watch: FolderWatch,
         lookout: ScanScheduler,
@@ -121,7 +121,7 @@ class Rest:
             watch.narrow()
 
 
-def _paths(layout: Layout, safe: Watch) -> list[tuple[str, int]]:
+def _paths(layout: Layout, safe: PermissionCheck) -> list[tuple[str, int]]:
     """What is listened to, and for what. Each claim leaves pending/, so nobody listens to the workers' folders."""
     around = inotify.SELF | inotify.DONT_FOLLOW
     # A job is written there first; to wake for that would be too soon.

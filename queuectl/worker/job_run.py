@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from queuectl.config.reload import InForce
-    from queuectl.control.registry import Seat
+    from queuectl.control.registry import Registration
     from queuectl.executor.base import Runner, Running
     from queuectl.storage.mover import Claim, Mover
     from queuectl.worker.health import FaultBarrier
@@ -43,7 +43,7 @@ class RunContext:
     """
 
     name: str
-    registration: Seat | None
+    registration: Registration | None
     mover: Mover
     runner: Runner
     environment: Mapping[str, str]
@@ -109,9 +109,9 @@ class JobRun:
         """A descriptor that becomes readable when `poll` is due; None: there is none at the moment."""
         return self.running.wait_fd() if self.running else None
 
-    def next_look(self) -> float:
+    def next_poll(self) -> float:
         """The monotonic moment at which `poll` is due at the latest."""
-        look = self.running.next_look() if self.running else None
+        look = self.running.next_poll() if self.running else None
         return self._long_at if look is None else min(self._long_at, look)
 
     def poll(self) -> bool:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from queuectl.control import registry
+from queuectl.control import commands, registry
 from queuectl.errors import WorkerError
 from queuectl.executor.base import clean_environment
 from queuectl.system.locks import is_locked
@@ -159,16 +159,16 @@ def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries:
 
 def _send_hangup(layout: Layout, children: list[subprocess.Popen[bytes]]) -> None:
     """Make the workers read their settings. A child that is not registered yet would be killed by the signal."""
-    registered = {info.pid for info in registry.living(layout)}
+    registered = {info.pid for info in registry.live_workers(layout)}
     for child in children:
         if child.pid in registered:
             child.send_signal(signal.SIGHUP)
 
 
 def _stop_child(layout: Layout, child: subprocess.Popen[bytes], *, force: bool) -> None:
-    for info in registry.living(layout):
+    for info in registry.live_workers(layout):
         if info.pid == child.pid:
-            registry.ask_to_stop(layout, info.name, force=force)
+            commands.request_stop(layout, info.name, force=force)
             return
     if child.poll() is None:
         child.terminate()
@@ -191,10 +191,10 @@ def stop(
         how many workers have ended, and those that are still running a job.
     """
     asked: dict[str, _Asked] = {}
-    for info in registry.living(layout):
+    for info in registry.live_workers(layout):
         # Read now: the record is deleted when the worker leaves.
         process = registry.identity_of(layout, info.name)
-        if info.mode == "starting" or registry.ask_to_stop(layout, info.name, force=force):
+        if info.mode == "starting" or commands.request_stop(layout, info.name, force=force):
             asked[info.name] = _Asked(info, process)
     began = time.monotonic()
     report_at = began + _REPORT_EVERY
@@ -220,11 +220,11 @@ class _Asked:
 def _is_gone(layout: Layout, asked: _Asked, *, force: bool) -> bool:
     info = asked.info
     if is_locked(layout.worker_file(info.name, "lock")):
-        present = registry.look(layout, info.name)
+        present = registry.worker_info(layout, info.name)
         if info.mode == "starting" and present.mode != "starting":
             # It had its lock but no record when we asked first: only now it can be asked.
             asked.process = registry.identity_of(layout, info.name)
-            registry.ask_to_stop(layout, info.name, force=force)
+            commands.request_stop(layout, info.name, force=force)
             return False
         if info.pid in (present.pid, 0):
             return False
@@ -233,4 +233,4 @@ def _is_gone(layout: Layout, asked: _Asked, *, force: bool) -> bool:
 
 
 def _current(layout: Layout, infos: list[WorkerInfo]) -> list[WorkerInfo]:
-    return [registry.look(layout, info.name) for info in infos]
+    return [registry.worker_info(layout, info.name) for info in infos]

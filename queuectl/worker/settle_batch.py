@@ -12,7 +12,7 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl.control import registry, run_lock
+from queuectl.control import commands, run_lock
 from queuectl.errors import QueuectlError
 from queuectl.job.outcome import Ending
 from queuectl.worker import attempt
@@ -211,7 +211,7 @@ class SettleBatch:
         layout, worker = self._mover.layout, self._worker
         for claim in part:
             job_id = claim.job.id or ""
-            if claim.state not in ("completed", "dead") and registry.is_cancelled(
+            if claim.state not in ("completed", "dead") and commands.is_cancel_requested(
                 layout, worker, job_id, claim.job.runs
             ):
                 row = self._index.get(job_id) if self._index.usable else None

@@ -10,12 +10,12 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from queuectl.system.process import hurry_signal
+from queuectl.control.commands import wake_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from queuectl.control.registry import Seat
+    from queuectl.control.registry import Registration
     from queuectl.system.watcher import Bell
 
 _HANGUP = getattr(signal, "SIGHUP", None)
@@ -38,7 +38,7 @@ class StopFlags:
     def __init__(self, wake_up: Bell) -> None:
         self.stopping = self.forced = self.look_requested = False
         self.handles_look_signal = False
-        self.registration: Seat | None = None
+        self.registration: Registration | None = None
         self.wake_up = wake_up
         self._is_over: Callable[[], bool] = lambda: False
 
@@ -118,7 +118,7 @@ def listen(flags: StopFlags, *, reread: Callable[[], None], in_terminal: bool) -
     signal.signal(signal.SIGINT, on_interrupt)
     signal.signal(signal.SIGTERM, lambda _number, _frame: flags.stop(force=False))
     on_hangup(Terminal(), reread=reread, leave=lambda: flags.stop(force=False))
-    number = hurry_signal()
+    number = wake_signal()
     if number is not None:
         signal.signal(number, lambda _number, _frame: flags.request_look())
         flags.handles_look_signal = True

@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl.config.reload import InForce
-from queuectl.control import pause_file, permissions
-from queuectl.control.registry import Seat
+from queuectl.control import pause, permissions
+from queuectl.control.registry import Registration
 from queuectl.executor.base import clean_environment
 from queuectl.executor.local import LocalRunner
 from queuectl.index.index import Index
@@ -78,8 +78,8 @@ class Worker:
         self._mover = Mover(self.layout, self._index, now)
         self._intake = Intake(self.layout, self._index, self._mover, self._current.look)
         self._watch = FolderWatch(self.layout.pending, self._wake_up)
-        safe = permissions.Watch(self.layout)
-        self._pause = pause_file.Watch(self.layout)
+        safe = permissions.PermissionCheck(self.layout)
+        self._pause = pause.PauseCheck(self.layout)
         self._readiness = Readiness(self.layout.root, self._tell_readiness, safe.look, self._pause.look)
         self._barrier = FaultBarrier(self._say, self._index)
         self._scheduler = ScanScheduler(self.layout, self._intake, self._watch, self._barrier)
@@ -98,7 +98,7 @@ class Worker:
         self.jobs_run = 0
         self._set_registration(None)
 
-    def _set_registration(self, registration: Seat | None) -> None:
+    def _set_registration(self, registration: Registration | None) -> None:
         """Use a worker name, or none; what belongs to the name is made anew."""
         self._registration = self.flags.registration = registration
         self._prefetch = Prefetch(self._mover, self.name, self._scheduler, self._readiness)
@@ -180,7 +180,7 @@ class Worker:
             QueuectlError: the spool cannot be used.
         """
         self.check()
-        registration = Seat.take(self.layout)
+        registration = Registration.acquire(self.layout)
         self._set_registration(registration)
         registration.introduce(self._mode, hurries=self.flags.handles_look_signal)
 
@@ -337,7 +337,7 @@ class Worker:
         while True:
             if self.flags.forced:
                 run.stop()
-            until = min(self._duties_at, run.next_look())
+            until = min(self._duties_at, run.next_poll())
             self._wake_up.wait(until - time.monotonic(), run.wait_fd())
             if run.poll():
                 return

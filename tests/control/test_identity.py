@@ -16,8 +16,8 @@ import pytest
 
 from queuectl import Spool, Worker
 from queuectl.config.settings import Settings
-from queuectl.control import run_lock
-from queuectl.control.registry import Seat
+from queuectl.control import commands, run_lock
+from queuectl.control.registry import Registration
 from queuectl.errors import SpoolError
 from queuectl.job.record import Job
 from queuectl.layout import Layout
@@ -26,7 +26,7 @@ from queuectl.system import files, process
 from queuectl.system.host import boot_id
 from queuectl.system.locks import Lock, is_locked
 from queuectl.system.process import ProcessIdentity, is_surely_gone
-from queuectl.system.process_tree import end_tree
+from queuectl.system.process_tree import terminate_tree
 
 from support import drop, finished, load, wait_until, where_is
 
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def seat(spool_dir: Path) -> Iterator[Seat]:
+def registration(spool_dir: Path) -> Iterator[Registration]:
     layout = Layout(spool_dir)
     layout.create()
-    made = Seat.take(layout)
-    made.introduce("program")
+    made = Registration.acquire(layout)
+    made.announce("program")
     yield made
-    made.leave()
+    made.release()
 
 
-def leave_note(seat: Seat, kind: str, **fields: Any) -> None:
-    with open(seat.layout.worker_file(seat.name, kind), "w", encoding="utf-8") as file:
+def leave_note(registration: Registration, kind: str, **fields: Any) -> None:
+    with open(registration.layout.worker_file(registration.name, kind), "w", encoding="utf-8") as file:
         json.dump(fields, file)
 
 
@@ -66,26 +66,26 @@ def test_a_process_that_is_not_the_one_meant_gets_no_signal() -> None:
     assert me.send(0)
 
 
-def test_a_stop_note_is_for_one_process(seat: Seat) -> None:
+def test_a_stop_note_is_for_one_process(registration: Registration) -> None:
     """A note for an earlier holder of the name, even one of the same number, stops nobody."""
     me = ProcessIdentity.mine()
     meant = {"pid": me.pid, "process_started": me.started, "how": "graceful"}
 
     answers = []
     for change in ({}, {"pid": me.pid + 1}, {"process_started": me.started - 60}, {"how": "force"}):
-        leave_note(seat, "stop", **{**meant, **change})
-        answers.append(seat.stop_wanted())
+        leave_note(registration, "stop", **{**meant, **change})
+        answers.append(commands.requested_stop(registration))
 
     assert answers == ["graceful", None, None, "force"]
 
 
-def test_a_cancel_note_is_for_one_run(seat: Seat) -> None:
+def test_a_cancel_note_is_for_one_run(registration: Registration) -> None:
     """One that came too late must not end the next job, nor another run of the same."""
-    leave_note(seat, "cancel", job="a", run=1)
+    leave_note(registration, "cancel", job="a", run=1)
 
-    assert seat.cancel_wanted("a", 1)
-    assert not seat.cancel_wanted("a", 2)
-    assert not seat.cancel_wanted("b", 1)
+    assert commands.is_cancel_requested(registration.layout, registration.name, "a", 1)
+    assert not commands.is_cancel_requested(registration.layout, registration.name, "a", 2)
+    assert not commands.is_cancel_requested(registration.layout, registration.name, "b", 1)
 
 
 def test_notes_for_an_earlier_holder_are_gone(spool_dir: Path) -> None:
@@ -125,31 +125,31 @@ def test_either_lock_of_a_living_worker_keeps_its_job(
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
     spool.refresh()
-    seat = Seat.take(spool.layout)
-    seat.introduce("program")
+    registration = Registration.acquire(spool.layout)
+    registration.announce("program")
     row = spool._index.get("a")
     assert row
-    assert spool._mover.claim(row, seat.name)
+    assert spool._mover.claim(row, registration.name)
     if lost == "lock file":
-        os.unlink(spool.layout.worker_file(seat.name, "lock"))
+        os.unlink(spool.layout.worker_file(registration.name, "lock"))
 
     assert recovery.abandoned(spool.layout, spool._mover, Settings(), print) == 0
 
     assert where_is(spool_dir, "a") == ["processing/worker-0"]
-    seat.leave()
+    registration.release()
 
 
 def _cannot(_: str) -> Lock:
     raise OSError(errno.EBADF, "folders cannot be locked here")
 
 
-def test_a_deleted_lock_file_is_made_and_held_again(seat: Seat) -> None:
+def test_a_deleted_lock_file_is_made_and_held_again(registration: Registration) -> None:
     """Or nobody would see this worker, and nobody could stop it."""
-    path = seat.layout.worker_file(seat.name, "lock")
+    path = registration.layout.worker_file(registration.name, "lock")
     os.unlink(path)
     assert not is_locked(path)
 
-    seat.hold_on()
+    registration.restore()
 
     assert is_locked(path)
 
@@ -160,7 +160,7 @@ def test_a_run_without_marks_is_found_by_its_lock(spool_dir: Path) -> None:
     layout = Layout(spool_dir)
     layout.create()
     job = Job(id="a", command="true")
-    lock = run_lock.sign(layout, "worker-7", "a", job.run_mark(1), boot_id(), ())
+    lock = run_lock.acquire(layout, "worker-7", "a", job.run_mark(1), boot_id(), ())
     child = subprocess.Popen(
         ["sleep", "60"], env={"PATH": os.environ["PATH"]}, pass_fds=(lock.fd,), start_new_session=True
     )
@@ -178,7 +178,7 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
     layout = Layout(spool_dir)
     layout.create()
     job = Job(id=whose, command="true")
-    lock = run_lock.sign(layout, "worker-7", whose, job.run_mark(1), boot_id(), ())
+    lock = run_lock.acquire(layout, "worker-7", whose, job.run_mark(1), boot_id(), ())
     marks = run_lock.marks(layout, job, "worker-7")
     held = () if ended else (lock.fd,)
     child = subprocess.Popen(
@@ -207,10 +207,10 @@ def test_a_run_with_other_marks_is_left_in_peace(spool_dir: Path) -> None:
     )
     child = subprocess.Popen(["sleep", "60"], env={**os.environ, **other}, start_new_session=True)
     try:
-        assert end_tree(mine, None, 0.1)
+        assert terminate_tree(mine, None, 0.1)
 
         assert child.poll() is None
-        assert end_tree(other, None, 1)
+        assert terminate_tree(other, None, 1)
         assert child.wait(5) < 0
     finally:
         child.kill()
@@ -228,7 +228,7 @@ def test_what_left_the_group_and_ignores_term_is_killed(spool_dir: Path, tmp_pat
         assert child.stdout
         child.stdout.readline()
 
-        assert end_tree(mine, None, 0.2)
+        assert terminate_tree(mine, None, 0.2)
 
         assert child.wait(5) == -9
     finally:
@@ -261,7 +261,7 @@ def test_a_worker_that_cannot_learn_who_it_is_says_so(
     with monkeypatch.context() as patch:
         patch.setattr(process, "start_time", lambda _: None)
         with pytest.raises(SpoolError, match="cannot look up this process for worker-0"):
-            Seat.take(layout)
+            Registration.acquire(layout)
     assert not is_locked(layout.worker_file("worker-0", "lock"))
 
 

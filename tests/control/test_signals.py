@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl import Spool, Worker
-from queuectl.control import registry
+from queuectl.control import commands
 from queuectl.layout import Layout
 
 from support import end_workers, finished, load, wait_until, where_is
@@ -113,8 +113,8 @@ def test_only_the_worker_itself_is_signalled(spool_dir: Path, record: dict[str, 
     layout = Layout(spool_dir)
     layout.create()
     code = (
-        "import sys; from queuectl.layout import Layout; from queuectl.control.registry import Seat;"
-        "seat = Seat.take(Layout(sys.argv[1])); seat.introduce('background', hurries=True);"
+        "import sys; from queuectl.layout import Layout; from queuectl.control.registry import Registration;"
+        "registration = Registration.acquire(Layout(sys.argv[1])); registration.announce('background', handles_wake_signal=True);"
         "print('here', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
@@ -124,6 +124,6 @@ def test_only_the_worker_itself_is_signalled(spool_dir: Path, record: dict[str, 
     assert process.stdout.readline() == "here\n"
     path = Path(layout.worker_file("worker-0", "json"))
     path.write_text(json.dumps(load(path) | record), encoding="utf-8")
-    registry.hurry(layout)
+    commands.wake(layout)
     process.communicate("")
     assert process.returncode == (0 if record else -signal.SIGUSR1)

@@ -19,7 +19,7 @@ from queuectl.executor.local import LocalRunner
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.system.files import token
 from queuectl.system.process import keep_descriptors_private
-from queuectl.system.process_tree import end_tree, tree_of
+from queuectl.system.process_tree import find_tree, terminate_tree
 
 from support import wait_until
 
@@ -85,9 +85,9 @@ class Bench:
             running.cancel(Ending.STOPPED, now=True)
             wait_for(running)
             running.close()
-        for left in tree_of(self.marks):
+        for left in find_tree(self.marks):
             left.kill()
-        wait_until(lambda: not tree_of(self.marks), message="an empty process tree")
+        wait_until(lambda: not find_tree(self.marks), message="an empty process tree")
 
 
 def wait_for(running: Running, *, at_most: float = 30) -> Outcome:
@@ -95,7 +95,7 @@ def wait_for(running: Running, *, at_most: float = 30) -> Outcome:
     end = time.monotonic() + at_most
     while (outcome := running.poll()) is None:
         assert time.monotonic() < end, "the attempt does not come to its end"
-        look = running.next_look()
+        look = running.next_poll()
         pause = max(0.0, (end if look is None else look) - time.monotonic())
         fd = running.wait_fd()
         select.select([] if fd is None else [fd], [], [], pause)
@@ -265,7 +265,7 @@ def test_a_background_child_does_not_hold_the_job_up(bench: Bench) -> None:
     assert outcome.duration < 5
     assert outcome.leftovers == 1
     assert bench.text() == "started\n"
-    assert len(tree_of(bench.marks)) == 1
+    assert len(find_tree(bench.marks)) == 1
 
 
 def test_a_child_in_another_session_counts_as_left_over_while_it_can_write(bench: Bench) -> None:
@@ -283,7 +283,7 @@ def test_a_timeout_ends_the_grandchildren(bench: Bench) -> None:
     assert (outcome.ending, outcome.error) == (Ending.TIMED_OUT, "Timeout exceeded (0.3s)")
     assert outcome.exit_code == 143
     assert outcome.leftovers == 0
-    assert tree_of(bench.marks) == []
+    assert find_tree(bench.marks) == []
 
 
 def test_the_default_timeout_reads_as_whole_seconds(bench: Bench) -> None:
@@ -305,7 +305,7 @@ def test_a_timeout_finds_who_left_the_group(bench: Bench, escape: str) -> None:
 
     assert outcome.ending is Ending.TIMED_OUT
     assert not lives(int(pidfile.read_text()))
-    assert tree_of(bench.marks) == []
+    assert find_tree(bench.marks) == []
 
 
 def test_a_job_that_ignores_term_is_killed_after_the_grace_time(bench: Bench) -> None:
@@ -341,7 +341,7 @@ def test_a_child_born_of_the_term_handler_ends_too(bench: Bench) -> None:
     )
 
     assert outcome.ending is Ending.TIMED_OUT
-    assert tree_of(bench.marks) == []
+    assert find_tree(bench.marks) == []
 
 
 def test_no_timeout_means_no_look(bench: Bench) -> None:
@@ -349,7 +349,7 @@ def test_no_timeout_means_no_look(bench: Bench) -> None:
     running = bench.start("sleep 30", timeout=0)
 
     if running.wait_fd() is not None:
-        assert running.next_look() is None
+        assert running.next_poll() is None
     assert running.poll() is None
 
 
@@ -357,7 +357,7 @@ def test_a_timeout_of_ages_can_be_waited_for(bench: Bench) -> None:
     """A number that no system call takes as a waiting time does not bring the worker down."""
     running = bench.start("sleep 0.2", timeout=1e15)
 
-    look = running.next_look()
+    look = running.next_poll()
     assert look is not None
     assert look - time.monotonic() <= 86400
     assert wait_for(running).ending is Ending.SUCCEEDED
@@ -384,7 +384,7 @@ def test_an_attempt_can_be_ended_from_outside(bench: Bench, ending: Ending, erro
     outcome = wait_for(running, at_most=5)
 
     assert (outcome.ending, outcome.error) == (ending, error)
-    assert tree_of(bench.marks) == []
+    assert find_tree(bench.marks) == []
     running.cancel(ending, now=True)
     assert running.poll() is outcome
 
@@ -485,7 +485,7 @@ def test_a_flood_is_cut_while_it_goes_on(bench: Bench) -> None:
         after = bench.out.stat().st_size
         if after < before:
             seen.append(before)
-        look = running.next_look()
+        look = running.next_poll()
         assert look is not None
         select.select([], [], [], max(0.0, look - time.monotonic()))
 
@@ -532,19 +532,19 @@ def test_a_dead_workers_run_is_found_and_ended(bench: Bench, *, know_leader: boo
     """Whoever recovers the job first ends what is left of it, wherever it went, even what ignores TERM."""
     pid = orphan(bench, "trap '' TERM; setsid sleep 60 & (sleep 60) & touch up; while :; do sleep 0.1; done")
     wait_until((bench.folder / "up").exists)
-    assert len(tree_of(bench.marks, pid)) >= 3
+    assert len(find_tree(bench.marks, pid)) >= 3
 
-    assert end_tree(bench.marks, pid if know_leader else None, 0.3)
+    assert terminate_tree(bench.marks, pid if know_leader else None, 0.3)
 
-    assert tree_of(bench.marks, pid) == []
+    assert find_tree(bench.marks, pid) == []
 
 
 def test_a_number_that_belongs_to_somebody_else_is_left_in_peace(bench: Bench) -> None:
     """A stranger that got the dead leader's pid is no part of the run."""
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
-        assert tree_of(bench.marks, stranger.pid) == []
-        assert end_tree(bench.marks, stranger.pid, 0.1)
+        assert find_tree(bench.marks, stranger.pid) == []
+        assert terminate_tree(bench.marks, stranger.pid, 0.1)
         assert stranger.poll() is None
     finally:
         stranger.kill()
@@ -555,7 +555,7 @@ def test_a_run_without_processes_is_ended_at_once(bench: Bench) -> None:
     """Nothing to wait for: true, and fast."""
     began = time.monotonic()
 
-    assert end_tree(bench.marks, None, 60)
+    assert terminate_tree(bench.marks, None, 60)
     assert time.monotonic() - began < 5
 
 

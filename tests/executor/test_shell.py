@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from queuectl.executor import shell as shell_free
 from queuectl.executor.base import Attempt
 from queuectl.executor.local import LocalRunner
-from queuectl.executor.shell import find_program, plain_words
+from queuectl.executor.spawn import find_program, simple_words
 from queuectl.job.outcome import Ending, Outcome
 
 from support import wait_until
@@ -41,7 +41,7 @@ def read_by(shell: str, command: str, folder: Path) -> list[str]:
 def test_a_shell_would_read_the_same_words(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """Whatever is split without a shell, dash and bash would have split into the very same words."""
     command = f"prog {text}"
-    words = plain_words(command, ENVIRONMENT)
+    words = simple_words(command, ENVIRONMENT)
     if words is None:
         return
     folder = tmp_path_factory.getbasetemp()
@@ -59,7 +59,7 @@ def test_a_shell_would_read_the_same_words(tmp_path_factory: pytest.TempPathFact
 )  # fmt: skip
 def test_what_a_shell_might_read_otherwise_goes_to_the_shell(command: str) -> None:
     """Anything but plain words is the shell's."""
-    assert plain_words(command, ENVIRONMENT) is None
+    assert simple_words(command, ENVIRONMENT) is None
 
 
 def test_no_shell_has_more_built_in_than_we_know_of() -> None:
@@ -79,7 +79,7 @@ def test_no_shell_has_more_built_in_than_we_know_of() -> None:
     assert "echo" in listed
     assert "echo" in of_dash
     for name in [*listed, *of_dash]:
-        assert plain_words(f"{name} a", ENVIRONMENT) is None, name
+        assert simple_words(f"{name} a", ENVIRONMENT) is None, name
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -94,8 +94,8 @@ def test_a_builtin_that_is_run_as_a_program_does_what_the_shell_would(
     mine.chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
-    assert plain_words(f" {name} ", environment) == [name]
-    assert plain_words(f"{name} --version", environment) is None
+    assert simple_words(f" {name} ", environment) == [name]
+    assert simple_words(f"{name} --version", environment) is None
     theirs = subprocess.run(
         [shell, "-c", name], env=environment, capture_output=True, check=False, timeout=30
     )
@@ -108,17 +108,17 @@ def test_a_builtin_that_is_run_as_a_program_does_what_the_shell_would(
 
 def test_an_unknown_shell_keeps_its_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where /bin/sh is neither dash nor bash, nobody knows what it has built in."""
-    assert plain_words("ls -l", ENVIRONMENT) == ["ls", "-l"]
+    assert simple_words("ls -l", ENVIRONMENT) == ["ls", "-l"]
     monkeypatch.setattr(shell_free, "_shell", lambda: "ksh93")
-    assert plain_words("ls -l", ENVIRONMENT) is None
+    assert simple_words("ls -l", ENVIRONMENT) is None
 
 
 def test_a_function_handed_down_to_bash_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bash takes functions and options from its environment, and a function may have a program's name."""
     monkeypatch.setattr(shell_free, "_shell", lambda: "bash")
-    assert plain_words("ls -l", ENVIRONMENT) == ["ls", "-l"]
-    assert plain_words("ls -l", {**ENVIRONMENT, "BASH_FUNC_ls%%": "() { echo mine; }"}) is None
-    assert plain_words("ls -l", {**ENVIRONMENT, "SHELLOPTS": "xtrace"}) is None
+    assert simple_words("ls -l", ENVIRONMENT) == ["ls", "-l"]
+    assert simple_words("ls -l", {**ENVIRONMENT, "BASH_FUNC_ls%%": "() { echo mine; }"}) is None
+    assert simple_words("ls -l", {**ENVIRONMENT, "SHELLOPTS": "xtrace"}) is None
 
 
 def test_the_search_gives_up_where_a_shell_might_find_something_else(tmp_path: Path) -> None:

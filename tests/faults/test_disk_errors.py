@@ -174,7 +174,7 @@ def test_a_worker_outlives_a_refusal(name: str, call: str, server: faults.Server
             answer = server.faulted(spool, story.move, inject, **request)
             here = f"{call} number {number}, {error}: {answer}"
             assert not answer["killed"], here
-            # A worker that cannot even take its seat says so and exits; see the command's exit codes.
+            # A worker that cannot even register says so and exits; see the command's exit codes.
             assert "error" not in answer or answer["exit_code"] in (3, 4), here
             finish(server, spool)
             found = faults.places(spool)

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from queuectl import Spool, Worker
-from queuectl.control import pause, pause_file, registry, run_lock
+from queuectl.control import commands, pause, registry, run_lock
 from queuectl.intake import reconcile
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.job.record import Job
@@ -150,9 +150,9 @@ def test_a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker(
 
 def test_a_cancel_is_for_the_run_that_comes_and_not_for_the_last_one(spool: Spool, spool_dir: Path) -> None:
     """A job that runs again is claimed some moments before its worker writes down that it begins."""
-    taken = registry.Seat.take(spool.layout)
-    taken.introduce("program")
-    run_lock.sign(spool.layout, taken.name, "job", "1.5", spool._index.boot).release()
+    taken = registry.Registration.acquire(spool.layout)
+    taken.announce("program")
+    run_lock.acquire(spool.layout, taken.name, "job", "1.5", spool._index.boot).release()
     history = [{"run": 1, "outcome": "failed"}]
     drop_bytes(
         spool_dir,
@@ -162,8 +162,8 @@ def test_a_cancel_is_for_the_run_that_comes_and_not_for_the_last_one(spool: Spoo
     )
 
     assert spool.cancel("job") == "ending"
-    assert taken.cancel_wanted("job", 2)
-    taken.leave()
+    assert commands.is_cancel_requested(taken.layout, taken.name, "job", 2)
+    taken.release()
     assert Path(spool.layout.worker_file(taken.name, "cancel")).exists(), "it is for who takes the job back"
 
 
@@ -192,26 +192,26 @@ def test_a_cancel_that_comes_while_a_failure_is_recorded_is_kept(
 
 def test_a_worker_that_knows_of_an_earlier_pause_is_waited_for(spool: Spool) -> None:
     """It may have seen that one end, and be about to start a job."""
-    taken = registry.Seat.take(spool.layout)
-    taken.introduce("program")
-    found = pause_file.begin(spool.layout)
-    taken.note("paused", pause_file.BY_HAND)
-    taken.note("pause_seen", found.mark)
+    taken = registry.Registration.acquire(spool.layout)
+    taken.announce("program")
+    found = pause.begin(spool.layout)
+    taken.report("paused", pause.BY_HAND)
+    taken.report("pause_seen", found.mark)
     assert pause.pause(spool.layout, "", patience=0.2) == []
 
     spool.resume()
     assert pause.pause(spool.layout, "", patience=0.2) == ["worker-0"]
-    taken.leave()
+    taken.release()
 
 
 def test_a_worker_that_is_told_to_stop_may_start_a_job_until_it_reads_that(spool: Spool) -> None:
     """`pause` and `drain` promise that nothing is started any more when they return."""
-    taken = registry.Seat.take(spool.layout)
-    taken.introduce("program")
-    assert registry.ask_to_stop(spool.layout, taken.name, force=False)
+    taken = registry.Registration.acquire(spool.layout)
+    taken.announce("program")
+    assert commands.request_stop(spool.layout, taken.name, force=False)
 
     assert pause.pause(spool.layout, "", patience=0.2) == ["worker-0"]
-    taken.leave()
+    taken.release()
 
 
 @pytest.mark.parametrize("why", ["taken away", "refused"])
@@ -329,8 +329,8 @@ def test_the_name_plate_of_a_dead_worker_comes_down(spool: Spool, spool_dir: Pat
     from queuectl.storage import recovery
 
     code = (
-        "import os, sys; from queuectl.layout import Layout; from queuectl.control.registry import Seat;"
-        "Seat.take(Layout(sys.argv[1])).introduce('background'); os._exit(0)"
+        "import os, sys; from queuectl.layout import Layout; from queuectl.control.registry import Registration;"
+        "Registration.acquire(Layout(sys.argv[1])).announce('background'); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code, str(spool_dir)], check=True)
     folder = Path(spool.layout.claims("worker-0"))
@@ -458,7 +458,7 @@ def test_workers_are_known_after_the_clock_was_set(
 
     assert known is not None
     assert known.is_running()
-    assert registry.ask_to_stop(spool.layout, "worker-0", force=False)
+    assert commands.request_stop(spool.layout, "worker-0", force=False)
     wait_until(lambda: not spool.workers())
 
 
@@ -471,11 +471,11 @@ def test_a_process_that_cannot_be_copied_does_the_work_itself(monkeypatch: pytes
     def refuse() -> int:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr(fork, "_can_copy", lambda: True)
+    monkeypatch.setattr(fork, "_can_fork", lambda: True)
     monkeypatch.setattr(os, "fork", refuse)
     before = len(os.listdir("/dev/fd"))
 
-    assert fork.beside(list, ["a", "b"])() == ["a", "b"]
+    assert fork.run_in_copy(list, ["a", "b"])() == ["a", "b"]
     assert len(os.listdir("/dev/fd")) == before
 
 
@@ -530,8 +530,8 @@ def test_a_job_claimed_during_a_look_is_still_there(
 ) -> None:
     """The folders of the workers are listed before the index is asked, and a claim may come in between."""
     spool.enqueue("true", id="a")
-    taken = registry.Seat.take(spool.layout)
-    taken.introduce("program")
+    taken = registry.Registration.acquire(spool.layout)
+    taken.announce("program")
     assert spool._mover.claim(spool.row("a"), taken.name)
     with monkeypatch.context() as patch:
         patch.setattr(claims, "by_worker", lambda _: {})
@@ -541,7 +541,7 @@ def test_a_job_claimed_during_a_look_is_still_there(
     assert found is not None
     assert found.state == "processing"
     (spool_dir / "processing" / taken.name / "a.json").unlink()
-    taken.leave()
+    taken.release()
 
 
 def test_a_claim_is_told_of_the_job_alone_that_it_is_about(spool: Spool) -> None:

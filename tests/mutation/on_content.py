@@ -410,7 +410,7 @@ INTAKE = (
     Mutant(
         "guard: folders above do not matter",
         "control/permissions.py",
-        "    yield from unsafe_way(layout.root)\n",
+        "    yield from unsafe_parents(layout.root)\n",
         "",
         (f"{_GUARD}a_folder_above_that_others_can_write_is_refused",),
     ),

@@ -14,7 +14,7 @@ def _mutant(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
 LATE = (
     Mutant(
         "late: a cancel is for every run of its job",
-        "control/registry.py",
+        "control/commands.py",
         'note.get("job") == job_id and note.get("run") == run',
         'note.get("job") == job_id',
         ("tests/control/test_identity.py::test_a_cancel_note_is_for_one_run",),
@@ -57,22 +57,22 @@ LATE = (
     _mutant(
         "a dead worker's cancel is forgotten",
         "storage/recovery.py",
-        "    if not over and registry.is_cancelled(",
-        "    if False and registry.is_cancelled(",
+        "    if not over and commands.is_cancel_requested(",
+        "    if False and commands.is_cancel_requested(",
         "a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker[afterwards]",
     ),
     _mutant(
         "whoever takes a name takes away the cancel of the one before",
         "control/registry.py",
-        '            self._clear("stop")  #',
-        '            self._clear("stop"); self._clear("cancel")  #',
+        '            self._delete("stop")\n',
+        '            self._delete("stop"); self._delete("cancel")\n',
         "a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker[after all had died]",
     ),
     _mutant(
         "any pause that a worker knows of will do",
         "control/pause.py",
-        "registry.look(layout, name).pause_seen == found.mark:",
-        "registry.look(layout, name).pause_seen:",
+        "registry.worker_info(layout, name).pause_seen == found.mark:",
+        "registry.worker_info(layout, name).pause_seen:",
         "a_worker_that_knows_of_an_earlier_pause_is_waited_for",
     ),
     _mutant(

@@ -27,8 +27,8 @@ FEW = 5
 def small_batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Batches of five, written by a copy of the process or by the process itself."""
     monkeypatch.setattr(queuectl.api.spool, "BATCH", FEW)
-    monkeypatch.setattr(fork, "WORTH", FEW)
-    monkeypatch.setattr(fork, "_can_copy", lambda: request.param)
+    monkeypatch.setattr(fork, "MIN_ITEMS", FEW)
+    monkeypatch.setattr(fork, "_can_fork", lambda: request.param)
     return bool(request.param)
 
 
@@ -128,8 +128,8 @@ def test_what_a_killed_copy_left_half_done_is_done_again(
 ) -> None:
     """Whoever runs short of memory kills the copy first; its files do not stand in the way."""
     monkeypatch.setattr(queuectl.api.spool, "BATCH", FEW)
-    monkeypatch.setattr(fork, "WORTH", FEW)
-    monkeypatch.setattr(fork, "_can_copy", lambda: True)
+    monkeypatch.setattr(fork, "MIN_ITEMS", FEW)
+    monkeypatch.setattr(fork, "_can_fork", lambda: True)
     here, sync = os.getpid(), files.sync_files
 
     def sync_or_die(folder: str, paths: list[str]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-ITEMS = [str(number) for number in range(fork.WORTH)]
+ITEMS = [str(number) for number in range(fork.MIN_ITEMS)]
 
 
 def pids(items: Sequence[str]) -> list[tuple[str, int]]:
@@ -32,7 +32,7 @@ def pids(items: Sequence[str]) -> list[tuple[str, int]]:
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if alone in the process, which xdist's own threads would deny, on a machine that has two cores."""
-    monkeypatch.setattr(fork, "_can_copy", lambda: True)
+    monkeypatch.setattr(fork, "_can_fork", lambda: True)
 
 
 def in_a_process_of_its_own(code: str) -> str:
@@ -46,7 +46,7 @@ COUNT = (
     "import os, threading\n"
     "from queuectl.system import fork\n"
     "os.sched_getaffinity = lambda _: {0, 1}\n"
-    "items = [str(n) for n in range(fork.WORTH)]\n"
+    "items = [str(n) for n in range(fork.MIN_ITEMS)]\n"
     "work = lambda part: [(one, os.getpid()) for one in part]\n"
 )
 
@@ -54,7 +54,7 @@ COUNT = (
 def test_two_processes_do_it_and_nothing_is_left_out() -> None:
     """Each item is worked on once, and the copy is gone afterwards."""
     told = in_a_process_of_its_own(
-        COUNT + "made = fork.in_two(work, items)()\n"
+        COUNT + "made = fork.split_work(work, items)()\n"
         "assert sorted(one for one, _ in made) == sorted(items)\n"
         "try: os.waitpid(-1, os.WNOHANG); print('a child is left')\n"
         "except ChildProcessError: print(len({pid for _, pid in made}))\n"
@@ -67,7 +67,7 @@ def test_a_process_with_threads_is_not_copied() -> None:
     told = in_a_process_of_its_own(
         COUNT + "stop = threading.Event()\n"
         "thread = threading.Thread(target=stop.wait); thread.start()\n"
-        "print(len({pid for _, pid in fork.in_two(work, items)()}))\n"
+        "print(len({pid for _, pid in fork.split_work(work, items)()}))\n"
         "stop.set(); thread.join()\n"
     )
     assert told == "1"
@@ -75,7 +75,7 @@ def test_a_process_with_threads_is_not_copied() -> None:
 
 def test_a_short_list_is_not_worth_it() -> None:
     """A copy of the process costs more than reading a thousand files."""
-    assert {pid for _, pid in fork.in_two(pids, ITEMS[:-1])()} == {os.getpid()}
+    assert {pid for _, pid in fork.split_work(pids, ITEMS[:-1])()} == {os.getpid()}
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -88,7 +88,7 @@ def test_what_a_killed_copy_leaves_is_done_here(two_cores: None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return pids(items)
 
-    made = fork.in_two(work, ITEMS)()
+    made = fork.split_work(work, ITEMS)()
 
     assert sorted(item for item, _ in made) == sorted(ITEMS)
     assert {pid for _, pid in made} == {here}
@@ -104,7 +104,7 @@ def test_an_error_in_the_copy_is_an_error_here(two_cores: None) -> None:
         return pids(items)
 
     with pytest.raises(OSError, match="the disk"):
-        fork.in_two(work, ITEMS)()
+        fork.split_work(work, ITEMS)()
 
 
 def test_no_thread_of_ours_outlives_a_look(spool_dir: Path) -> None:
@@ -120,7 +120,7 @@ def test_files_read_by_two_are_told_as_if_read_by_one(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same rows in the same order, what is odd among them included."""
-    monkeypatch.setattr(fork, "WORTH", 4)
+    monkeypatch.setattr(fork, "MIN_ITEMS", 4)
     spool = Spool(spool_dir)
     spool.enqueue("true", id="ours")
     for number in range(12):
@@ -130,7 +130,7 @@ def test_files_read_by_two_are_told_as_if_read_by_one(
     spool.refresh()
     found = []
     for both in (False, True):
-        monkeypatch.setattr(fork, "_can_copy", lambda both=both: both)
+        monkeypatch.setattr(fork, "_can_fork", lambda both=both: both)
         spool.reindex()
         found.append([(row.id, row.state, row.name, row.priority, row.command) for row in spool.list()])
 
@@ -150,7 +150,7 @@ def test_a_folder_read_part_by_part_is_told_whole(
         drop(spool_dir, f"twin{number}", id=f"job{number}", command="true")
     spool.refresh()
     whole = sorted((row.id, row.state, row.name, row.command) for row in spool.list())
-    monkeypatch.setattr(fork, "WORTH", 2)
+    monkeypatch.setattr(fork, "MIN_ITEMS", 2)
     monkeypatch.setattr(reconcile, "LARGE_CHUNK", 3)
     spool.reindex()
 
@@ -167,7 +167,7 @@ def test_a_rebuild_that_is_broken_off_leaves_no_process_behind(
     for number in range(12):
         drop(spool_dir, f"job{number}", command="true")
     spool.refresh()
-    monkeypatch.setattr(fork, "WORTH", 2)
+    monkeypatch.setattr(fork, "MIN_ITEMS", 2)
     monkeypatch.setattr(reconcile, "LARGE_CHUNK", 4)
 
     def refuse(*_: object) -> int:

@@ -33,7 +33,7 @@ def spool(spool_dir: Path) -> Path:
 
 def stillness(spool: Path) -> Stillness:
     layout = Layout(spool)
-    watched = permissions.Watch(layout)
+    watched = permissions.PermissionCheck(layout)
     return Stillness(layout, watched.above, watched.within)
 
 

@@ -559,9 +559,9 @@ def test_stop_waits_for_the_process_and_not_for_its_name(spool_dir: Path) -> Non
     layout = Layout(spool_dir)
     layout.create()
     code = (
-        "import sys, time; from queuectl.layout import Layout; from queuectl.control.registry import Seat;"
-        "seat = Seat.take(Layout(sys.argv[1])); seat.introduce('background'); print('here', flush=True);"
-        "import signal; signal.signal(signal.SIGTERM, lambda *_: None); signal.pause(); seat.leave();"
+        "import sys, time; from queuectl.layout import Layout; from queuectl.control.registry import Registration;"
+        "registration = Registration.acquire(Layout(sys.argv[1])); registration.announce('background'); print('here', flush=True);"
+        "import signal; signal.signal(signal.SIGTERM, lambda *_: None); signal.pause(); registration.release();"
         "print('left', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(

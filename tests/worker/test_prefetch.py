@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool
-from queuectl.control import registry, run_lock
+from queuectl.control import commands, run_lock
 from queuectl.index.index import Index
 from queuectl.index.row import Row
 from queuectl.job.record import Job
@@ -243,7 +243,7 @@ def test_a_worker_that_stops_puts_back_what_it_has_not_begun(
         spool.pause("for a while")
         wait_until(lambda: spool.workers()[0].paused)
     elif how == "by force":
-        assert registry.ask_to_stop(spool.layout, "worker-0", force=True)
+        assert commands.request_stop(spool.layout, "worker-0", force=True)
     else:
         worker.send_signal(signal.SIGTERM)
     if how != "by force":
@@ -376,10 +376,10 @@ def layout(spool_dir: Path) -> Layout:
     return made
 
 
-def signed(layout: Layout, *over: str) -> run_lock.Signature | None:
+def signed(layout: Layout, *over: str) -> run_lock.RunRecord | None:
     """Have a run file written, and read it."""
     lines = [run_lock.line(Job(id=job_id, started_at=1.25), "1.0", 2.5, 0.75) for job_id in over]
-    run_lock.sign(layout, "worker-0", "mine", "1.5", "boot", lines).release()
+    run_lock.acquire(layout, "worker-0", "mine", "1.5", "boot", lines).release()
     return run_lock.read(layout, "worker-0")
 
 
@@ -390,9 +390,9 @@ def test_a_run_file_tells_what_runs_what_is_over_and_what_never_began(layout: La
 
     assert found
     assert (found.job_id, found.run, found.boot) == ("mine", "1.5", "boot")
-    assert found.over == {
-        ("a", "1.0"): run_lock.Over(1.25, 2.5, 0.75),
-        ("b", "1.0"): run_lock.Over(1.25, 2.5, 0.75),
+    assert found.ended == {
+        ("a", "1.0"): run_lock.EndedRun(1.25, 2.5, 0.75),
+        ("b", "1.0"): run_lock.EndedRun(1.25, 2.5, 0.75),
     }
     assert [found.never_began(job_id, "boot") for job_id in ("mine", "a", "other")] == [False, False, True]
     assert not found.never_began("other", "later boot")
@@ -415,7 +415,7 @@ def test_a_run_file_that_is_not_whole_proves_nothing(layout: Layout, damage: str
     found = run_lock.read(layout, "worker-0")
 
     assert found is None or not found.never_began("other", "boot")
-    assert found is None or not found.over
+    assert found is None or not found.ended
 
 
 # -- a disk that refuses -----------------------------------------------------------------------------------------------

@@ -1,0 +1,115 @@
+"""Commands to workers: notes in the spool that ask to stop or to cancel a job, and the signal to look for them now.
+
+The registry's docstring lists the files.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from queuectl.control import registry
+from queuectl.errors import SpoolError
+from queuectl.system import files
+from queuectl.system.locks import is_locked
+from queuectl.system.process import ProcessIdentity
+
+if TYPE_CHECKING:
+    from queuectl.control.registry import Registration
+    from queuectl.layout import Layout
+
+
+def request_stop(layout: Layout, name: str, *, force: bool) -> bool:
+    """Ask the present owner of a worker name to stop, by a note and SIGTERM; False when there is none.
+
+    Args:
+        force: end the running job and put it back, instead of finishing it.
+
+    Raises:
+        SpoolError: the note cannot be written, and the signal alone would not do.
+    """
+    record = registry.read_record(layout, name)
+    identity = ProcessIdentity.of(record)
+    if identity is None or not is_locked(layout.worker_file(name, "lock")):
+        return False
+    note = {"pid": identity.pid, "process_started": identity.started, "how": "force" if force else "graceful"}
+    # SIGTERM may mean something else to somebody's own program; its worker reads the note within a second.
+    by_note_only = record.get("mode") == "program"
+    try:
+        _write_note(layout, name, "stop", note)
+    except SpoolError:
+        # On a full disk the signal alone must do. It can only ask for a graceful stop.
+        if force or by_note_only:
+            raise
+    if by_note_only:
+        return True
+    return identity.is_running() if sys.platform == "win32" else identity.send(signal.SIGTERM)
+
+
+def requested_stop(registration: Registration) -> str | None:
+    """Return the stop that somebody requests of this very process, "graceful" or "force"; None for no stop."""
+    note = registry.read_json(registration.layout.worker_file(registration.name, "stop"))
+    me = registration.identity
+    if note.get("pid") == me.pid and note.get("process_started") == me.started:
+        return "force" if note.get("how") == "force" else "graceful"
+    return None
+
+
+def request_cancel(layout: Layout, name: str, job_id: str, run: int) -> None:
+    """Ask a worker to end the job that it runs, and wake it.
+
+    Args:
+        run: the number of the run, counted over the job's whole life: a note that comes too late must not end a
+            later run, which nobody wants ended.
+
+    Raises:
+        SpoolError: the note cannot be written.
+    """
+    _write_note(layout, name, "cancel", {"job": job_id, "run": run})
+    wake(layout, name)
+
+
+def is_cancel_requested(layout: Layout, name: str, job_id: str, run: int) -> bool:
+    """Whether somebody wants this run of a job ended, which the worker of this name runs, or ran when it died."""
+    path = layout.worker_file(name, "cancel")
+    if not os.path.exists(path):
+        return False
+    note = registry.read_json(path)
+    return note.get("job") == job_id and note.get("run") == run
+
+
+def delete_cancel(layout: Layout, name: str) -> None:
+    """Delete the cancel note of a dead worker, when its jobs are recovered. The caller holds the lock of the name."""
+    with suppress(OSError):
+        os.unlink(layout.worker_file(name, "cancel"))
+
+
+def wake_signal() -> int | None:
+    """The signal that makes a worker look at once for a cancel or a pause; None on Windows, which has none."""
+    return None if sys.platform == "win32" else signal.SIGUSR1
+
+
+def wake(layout: Layout, *names: str) -> None:
+    """Make workers look now for what they otherwise look for once a second: these, or without names all.
+
+    A worker whose record does not say that it handles the signal gets none: it would die of it.
+    """
+    number = wake_signal()
+    for name in names or registry.worker_names(layout):
+        record = registry.read_record(layout, name)
+        identity = ProcessIdentity.of(record)
+        if identity is not None and number is not None and record.get("hurries") is True:
+            identity.send(number)
+
+
+def _write_note(layout: Layout, name: str, kind: str, note: dict[str, Any]) -> None:
+    path = layout.worker_file(name, kind)
+    try:
+        files.replace(path, orjson.dumps(note))
+    except OSError as error:
+        raise SpoolError.from_os("write", path, error) from None
