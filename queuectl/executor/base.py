@@ -1,4 +1,4 @@
-"""What an engine is given to run, and what it says about it: the protocol between a worker and its executor."""
+"""The protocol between a worker and what runs its attempts: the attempt, the run under way, the runner."""
 
 from __future__ import annotations
 
@@ -15,23 +15,29 @@ if TYPE_CHECKING:
     from queuectl.job.record import Job
     from queuectl.layout import Layout
 
-_OURS = ("QUEUECTL_JOB_ID", "QUEUECTL_ATTEMPT", "QUEUECTL_MAX_RETRIES", "QUEUECTL_WORKER", "QUEUECTL_RUN")
+_JOB_VARIABLES = (
+    "QUEUECTL_JOB_ID",
+    "QUEUECTL_ATTEMPT",
+    "QUEUECTL_MAX_RETRIES",
+    "QUEUECTL_WORKER",
+    "QUEUECTL_RUN",
+)
 
 
 @dataclass(slots=True)
 class Attempt:
-    """What to run, and within which bounds.
+    """What to run, and its limits.
 
     Attributes:
         command: text runs in the shell, a list is executed without one.
         cwd: the folder it runs in.
         env: its complete environment.
-        timeout: seconds it may take; 0 = no end.
+        timeout: seconds it may take; 0 = no limit.
         grace: seconds between TERM and KILL when it is ended.
-        stdout, stderr: files that take its output; emptied first, made 0600 if missing.
+        stdout, stderr: paths of its output files; emptied first, made 0600 if missing.
         lock_fd: a descriptor that its processes inherit (the run lock), or None.
-        marks: the variables in env that tell this run's processes from all others.
-        log_limit: bytes that each of the two files keeps; 0 = no limit.
+        marks: the variables in env by which this run's processes are recognized.
+        log_limit: bytes that are kept of each output file; 0 = no limit.
     """
 
     command: str | list[str]
@@ -52,29 +58,34 @@ class Running(Protocol):
     pid: int
 
     def wait_fd(self) -> int | None:
-        """A descriptor that becomes readable when poll() has something to see. Ask anew before every wait.
+        """Return a descriptor that becomes readable when poll() has something to do; ask again before every wait.
 
-        None: there is none, at least now; next_look() alone says when.
+        None: there is none, at least now; wait until next_poll().
         """
 
-    def next_look(self) -> float | None:
-        """The monotonic moment at which poll() is due at the latest. None: only wait_fd() matters."""
+    def next_poll(self) -> float | None:
+        """Return the monotonic time at which poll() must be called at the latest. None: only wait_fd() matters."""
 
     def poll(self) -> Outcome | None:
-        """See how it stands, and do what is due: timeout, TERM, KILL. Never blocks. An outcome once it is over."""
+        """Do what is due (timeout, TERM, KILL), without blocking. Returns the outcome once the attempt is over."""
 
     def cancel(self, ending: Ending, *, now: bool = False) -> None:
-        """Begin to end it; the first reason given stays. With now the grace time is over. Does nothing after its end."""
+        """Begin to end it: TERM, a grace time, KILL. Does nothing after its end.
+
+        Args:
+            ending: the reason; a second call does not change it.
+            now: end the grace time now.
+        """
 
     def close(self) -> None:
-        """Give back descriptors. Ends no process."""
+        """Close descriptors. Ends no process."""
 
 
 class Runner(Protocol):
-    """What starts attempts: this machine, or another engine."""
+    """Starts attempts: on this machine, or on another engine."""
 
     def start(self, attempt: Attempt) -> Running | Outcome:
-        """Start it, or say in an outcome (NOT_STARTED) why the command cannot start.
+        """Start an attempt, or return an outcome (NOT_STARTED) that says why the command cannot start.
 
         Raises:
             SpoolError: the output files cannot be made, which is not the job's fault.
@@ -82,12 +93,12 @@ class Runner(Protocol):
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without the marks of a job that it may itself be part of.
+    """Return this process's environment without the variables of a job that this process may be part of.
 
-    Without PyInstaller's marks too: a job's programs must not load the executable's libraries, and a worker needs a
-    folder of its own to unpack to, as that of the command that starts it is gone in a moment.
+    PyInstaller's variables are removed as well: a job's programs must not load the executable's libraries, and a worker
+    must unpack to its own folder, because that of the command that starts it is deleted when the command ends.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in _OURS}
+    environment = {name: value for name, value in os.environ.items() if name not in _JOB_VARIABLES}
     if getattr(sys, "frozen", False):
         original = environment.pop("LD_LIBRARY_PATH_ORIG", None)
         environment.pop("LD_LIBRARY_PATH", None)
@@ -105,12 +116,12 @@ def prepare(
     base: Mapping[str, str],
     lock_fd: int | None,
 ) -> Attempt:
-    """Put together what the runner needs.
+    """Build the attempt of a claimed job.
 
     Args:
-        mine: the run's marks.
-        base: the worker's environment; the job's comes on top, queuectl's own variables last.
-        lock_fd: the run lock, for the job's processes to inherit.
+        mine: the run's marks, see run_lock.marks.
+        base: the worker's environment; the job's own variables override it, queuectl's override both.
+        lock_fd: the descriptor of the run lock, which the job's processes inherit.
     """
     worker = mine["QUEUECTL_WORKER"]
     numbers = {"QUEUECTL_ATTEMPT": str(job.attempts + 1), "QUEUECTL_MAX_RETRIES": str(job.runs_allowed)}
@@ -129,7 +140,7 @@ def prepare(
 
 
 def _folder(cwd: str | None) -> str:
-    """A dropped file has no caller whose folder could be meant: there a relative path starts at home."""
+    """An absolute folder. A relative one starts at the home: a dropped file has no caller with a current folder."""
     if cwd and cwd.startswith(os.sep):
         return cwd
     home = os.path.expanduser("~")

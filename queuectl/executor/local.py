@@ -1,8 +1,4 @@
-"""One attempt as a process tree on this machine → an outcome. Knows no job files, no spool.
-
-Output goes to files and never through a pipe: nobody has to read it while the job runs, and a background
-child that keeps it open holds nobody up.
-"""
+"""Runs one attempt as a process tree on this machine, and returns its outcome."""
 
 from __future__ import annotations
 
@@ -13,19 +9,19 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from queuectl.executor.capture import Outputs, cut, open_for_job
-from queuectl.executor.spawn import CAN_SPAWN_FAST, Child, fast_spawn, spawn
+from queuectl.executor.capture import OutputFiles, cut, open_for_job
+from queuectl.executor.spawn import CAN_SPAWN_FAST, SHELL, Child, fast_spawn, spawn
 from queuectl.job import times
 from queuectl.job.outcome import Ending, Outcome
-from queuectl.system.process_tree import TreeEnd, find_tree, group_exists, open_pidfd
+from queuectl.system.process_tree import TreeTermination, find_tree, group_exists, open_pidfd
 
 if TYPE_CHECKING:
     from queuectl.executor.base import Attempt, Running
 
 _LONGEST_WAIT = 86400.0
-_BLIND_PAUSE = 0.02  # seconds between looks where no descriptor tells of a child's end
-_FIRST_OUTPUT_LOOK = 0.05
-_LAST_OUTPUT_LOOK = 0.5
+_POLL_WITHOUT_PIDFD = 0.02  # seconds, where no descriptor becomes readable at a child's end
+_SHORTEST_OUTPUT_CHECK = 0.05  # seconds between two checks of the size of the output
+_LONGEST_OUTPUT_CHECK = 0.5
 _CRASHES = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE")
 
 
@@ -33,41 +29,41 @@ class LocalRunner:
     """Runs attempts as child processes, each in a session of its own.
 
     Args:
-        may_chdir: this process is only a worker, so that its current folder may change for the moment of a start.
+        may_chdir: this process may change its current folder for the moment of a start, as it is nothing but a worker.
     """
 
     def __init__(self, *, may_chdir: bool = False) -> None:
         self._fast = may_chdir and CAN_SPAWN_FAST
-        self._outputs = Outputs("", "")
-        # A parent may have handed down an ignored SIGCHLD: then exit codes vanish and every job seems to succeed.
+        self._outputs = OutputFiles("", "")
+        # With SIGCHLD ignored, which a parent may pass on, exit codes are lost and every job would seem to succeed.
         if sys.platform != "win32" and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def start(self, attempt: Attempt) -> Running | Outcome:
-        """Start it, or say in an outcome (NOT_STARTED) why the command cannot start.
+        """Start an attempt, or return an outcome (NOT_STARTED) that says why the command cannot start.
 
         Raises:
             SpoolError: the output files cannot be made, which is not the job's fault.
         """
         outputs = self._outputs_of(attempt)
-        outputs.empty()
+        outputs.prepare()
         began = time.monotonic()
         child: Child | Outcome | None = None
         if self._fast:
             try:
                 child = fast_spawn(attempt)
             except (OSError, ValueError):
-                child = None  # the common way says what is wrong
-        child = child or _spawn_or_say_why(attempt, began)
+                child = None  # spawn() starts it, or knows the reason
+        child = child or _spawn_or_explain(attempt, began)
         return child if isinstance(child, Outcome) else _LocalRun(attempt, child, began, outputs)
 
-    def _outputs_of(self, attempt: Attempt) -> Outputs:
+    def _outputs_of(self, attempt: Attempt) -> OutputFiles:
         if self._outputs.paths != (attempt.stdout, attempt.stderr):
-            self._outputs = Outputs(attempt.stdout, attempt.stderr)
+            self._outputs = OutputFiles(attempt.stdout, attempt.stderr)
         return self._outputs
 
 
-def _spawn_or_say_why(attempt: Attempt, began: float) -> Child | Outcome:
+def _spawn_or_explain(attempt: Attempt, began: float) -> Child | Outcome:
     out = open_for_job(attempt.stdout)
     try:
         err = open_for_job(attempt.stderr)
@@ -92,82 +88,82 @@ class _LocalRun:
         "_deadline",
         "_ending",
         "_outcome",
-        "_output_look",
-        "_output_pause",
+        "_output_check_at",
+        "_output_interval",
         "_outputs",
         "_pidfd",
         "_tree",
         "pid",
     )
 
-    def __init__(self, attempt: Attempt, child: Child, began: float, outputs: Outputs) -> None:
+    def __init__(self, attempt: Attempt, child: Child, began: float, outputs: OutputFiles) -> None:
         self.pid = child.pid
         self._attempt = attempt
         self._child = child
         self._began = began
         self._outputs = outputs
         self._deadline = began + attempt.timeout if attempt.timeout else None
-        self._output_pause = _FIRST_OUTPUT_LOOK
-        self._output_look = began + self._output_pause if attempt.log_limit else None
+        self._output_interval = _SHORTEST_OUTPUT_CHECK
+        self._output_check_at = began + self._output_interval if attempt.log_limit else None
         self._ending = Ending.TIMED_OUT
-        self._tree: TreeEnd | None = None
+        self._tree: TreeTermination | None = None
         self._outcome: Outcome | None = None
         self._pidfd = open_pidfd(child.pid)
 
     def wait_fd(self) -> int | None:
-        # While the tree is being ended the dead leader stays unreaped: its pidfd would be readable all the time.
+        # While the tree is being ended the dead leader stays a zombie, and its pidfd would be readable all the time.
         return self._pidfd if self._tree is None else None
 
-    def next_look(self) -> float | None:
+    def next_poll(self) -> float | None:
         if self._outcome is not None:
             return time.monotonic()
         if self._tree is not None:
-            return self._tree.next_look
-        look, deadline = self._output_look, self._deadline
-        if look is None or (deadline is not None and deadline < look):
-            look = deadline
+            return self._tree.next_step
+        check, deadline = self._output_check_at, self._deadline
+        if check is None or (deadline is not None and deadline < check):
+            check = deadline
         if self._pidfd is None:
-            blind = time.monotonic() + _BLIND_PAUSE
-            look = blind if look is None else min(look, blind)
-        elif look is not None and look > self._began + _LONGEST_WAIT:
-            # No system call waits for a timeout of a million years.
-            look = min(look, time.monotonic() + _LONGEST_WAIT)
-        return look
+            poll = time.monotonic() + _POLL_WITHOUT_PIDFD
+            check = poll if check is None else min(check, poll)
+        elif check is not None and check > self._began + _LONGEST_WAIT:
+            # A timeout of a million years is more than a system call can wait.
+            check = min(check, time.monotonic() + _LONGEST_WAIT)
+        return check
 
     def poll(self) -> Outcome | None:
         if self._outcome is not None:
             return self._outcome
-        if self._tree is None and self._ended_by_itself():
+        if self._tree is None and self._has_ended_itself():
             return self._outcome
         now = time.monotonic()
-        if self._output_look is not None and now >= self._output_look:
+        if self._output_check_at is not None and now >= self._output_check_at:
             self._cut_outputs(now)
         if self._tree is None:
             if self._deadline is None or now < self._deadline:
                 return None
-            self._begin(Ending.TIMED_OUT)
+            self._terminate(Ending.TIMED_OUT)
         if self._tree is not None and self._tree.step(now):
-            self._outcome = self._ended_by_us(self._tree.left)
+            self._outcome = self._outcome_of_termination(self._tree.survivors)
         return self._outcome
 
     def cancel(self, ending: Ending, *, now: bool = False) -> None:
-        if self._outcome is not None or (self._tree is None and self._ended_by_itself()):
+        if self._outcome is not None or (self._tree is None and self._has_ended_itself()):
             return
         if self._tree is None:
-            self._begin(ending)
+            self._terminate(ending)
         if now and self._tree is not None:
-            self._tree.hurry()
+            self._tree.kill_now()
 
     def close(self) -> None:
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
 
-    def _begin(self, ending: Ending) -> None:
+    def _terminate(self, ending: Ending) -> None:
         self._ending = ending
-        self._tree = TreeEnd(self._attempt.marks, self.pid, self._attempt.grace, ours=True)
+        self._tree = TreeTermination(self._attempt.marks, self.pid, self._attempt.grace, is_child=True)
 
-    def _ended_by_itself(self) -> bool:
+    def _has_ended_itself(self) -> bool:
         known, code = self._child.reap()
         if not known:
             return False
@@ -181,7 +177,7 @@ class _LocalRun:
         return True
 
     def _printed(self) -> tuple[int, int] | None:
-        """What was printed, cut to its limit; files that hold something are somebody else's from here on."""
+        """Cut the output to its limit and return the sizes; files that hold something are not used for the next run."""
         sizes = self._outputs.sizes()
         limit = self._attempt.log_limit
         if sizes is None or (limit and max(sizes) > limit):
@@ -190,7 +186,7 @@ class _LocalRun:
         self._outputs.forget(sizes)
         return sizes
 
-    def _ended_by_us(self, left: int) -> Outcome:
+    def _outcome_of_termination(self, survivors: int) -> Outcome:
         _, code = self._child.reap()
         self._cut_outputs(None)
         self._outputs.forget()
@@ -200,43 +196,46 @@ class _LocalRun:
             Ending.STOPPED: "Stopped with its worker",
             Ending.CANCELLED: "Cancelled",
         }.get(self._ending, f"Ended: {self._ending}")
-        if left:
-            error += f"; {left} of its processes could not be ended"
-        return Outcome(self._ending, _exit_code(code), error, duration, left)
+        if survivors:
+            error += f"; {survivors} of its processes could not be ended"
+        return Outcome(self._ending, _exit_code(code), error, duration, survivors)
 
     def _count_leftovers(self) -> int:
-        """How many background children live on; two cheap questions first, as nearly always there are none."""
-        if not self._seems_to_live_on():
+        """Count the background children that still run. Two cheap checks come first, as nearly always there are none."""
+        if not self._may_have_leftovers():
             return 0
         count = len(find_tree(self._attempt.marks, self.pid))
-        return count or int(self._seems_to_live_on())
+        return count or int(self._may_have_leftovers())
 
-    def _seems_to_live_on(self) -> bool:
-        return group_exists(self.pid) or self._outputs.is_written()
+    def _may_have_leftovers(self) -> bool:
+        return group_exists(self.pid) or self._outputs.is_open_for_writing()
 
     def _cut_outputs(self, now: float | None) -> None:
         limit = self._attempt.log_limit
         if not limit:
             return
-        near = False
+        is_near_limit = False
         for path in (self._attempt.stdout, self._attempt.stderr):
-            near |= cut(path, limit) > limit // 4
+            is_near_limit |= cut(path, limit) > limit // 4
         if now is not None:
-            self._output_pause = (
-                _FIRST_OUTPUT_LOOK if near else min(self._output_pause * 2, _LAST_OUTPUT_LOOK)
+            self._output_interval = (
+                _SHORTEST_OUTPUT_CHECK
+                if is_near_limit
+                else min(self._output_interval * 2, _LONGEST_OUTPUT_CHECK)
             )
-            self._output_look = now + self._output_pause
+            self._output_check_at = now + self._output_interval
 
 
 def _why_not(attempt: Attempt, error: OSError | ValueError) -> str:
+    """Why a command cannot start, in words for its author."""
     if isinstance(error, ValueError):
         return f"the command or its environment cannot be passed on ({error})"
     if not os.path.isdir(attempt.cwd):
-        there = os.path.lexists(attempt.cwd)
-        return f"{attempt.cwd} is not a folder" if there else f"the folder {attempt.cwd} does not exist"
+        exists = os.path.lexists(attempt.cwd)
+        return f"{attempt.cwd} is not a folder" if exists else f"the folder {attempt.cwd} does not exist"
     if error.errno == errno.EACCES and not os.access(attempt.cwd, os.X_OK):
         return f"no permission to enter the folder {attempt.cwd}"
-    program = "/bin/sh" if isinstance(attempt.command, str) else attempt.command[0]
+    program = SHELL if isinstance(attempt.command, str) else attempt.command[0]
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         if os.path.dirname(program) and os.path.exists(os.path.join(attempt.cwd, program)):
             return f"the interpreter that {program!r} names in its first line does not exist"
@@ -255,7 +254,7 @@ def _exit_code(code: int | None) -> int | None:
 
 
 def _judge(code: int | None, in_shell: bool) -> tuple[Ending, str | None]:
-    """Name and word the end of a process that was not ended by us."""
+    """How a process ended that this module did not end, and the error in words."""
     if code == 0:
         return Ending.SUCCEEDED, None
     if code is None:
@@ -267,7 +266,7 @@ def _judge(code: int | None, in_shell: bool) -> tuple[Ending, str | None]:
 
 
 def _shell_hint(code: int) -> str:
-    """What a shell means by its special codes."""
+    """The meaning of the exit codes that a shell sets itself."""
     if code == 127:
         return " (command not found)"
     if code == 126:

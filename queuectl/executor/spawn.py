@@ -1,49 +1,129 @@
-"""Starting one process: its own session, an empty stdin, output into files, nothing inherited but the run lock."""
+"""Starting one process: its own session, an empty stdin, output into files, nothing inherited but the run lock.
+
+A shell command of simple words whose first is a program is started without the shell, as `make` does: that halves its
+cost. Whatever a shell could read in another way is left to the shell, and so is a program that cannot be found or
+started: the shell then says so in its own words.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
+import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from queuectl.executor.capture import APPEND
-from queuectl.executor.shell import PROGRAMS, SHELL, find_program, plain_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from queuectl.executor.base import Attempt
+
 CAN_SPAWN_FAST = sys.platform == "linux"
 
+SHELL = "/bin/sh"
 
-class Start(Protocol):
-    """What is to be started; see runner.Attempt."""
+_SIMPLE_WORDS = re.compile(
+    r"[ \t]*[A-Za-z0-9_./+-]+(?:[ \t]+[A-Za-z0-9_./+:@%,-][A-Za-z0-9_./+:@%,=-]*)*[ \t]*", re.ASCII
+)
 
-    @property
-    def command(self) -> str | list[str]:
-        """Text for the shell, or a list."""
+_KNOWN_SHELLS = ("dash", "bash")
+"""Shells that were tested to split simple words in the same way. Others may have more built-in commands."""
 
-    @property
-    def cwd(self) -> str:
-        """The folder it runs in."""
+_BUILT_IN = frozenset(
+    [
+        ".",
+        ":",
+        "alias",
+        "bg",
+        "bind",
+        "break",
+        "builtin",
+        "caller",
+        "case",
+        "cd",
+        "chdir",
+        "command",
+        "compgen",
+        "complete",
+        "compopt",
+        "continue",
+        "coproc",
+        "declare",
+        "dirs",
+        "disown",
+        "do",
+        "done",
+        "echo",
+        "elif",
+        "else",
+        "enable",
+        "esac",
+        "eval",
+        "exec",
+        "exit",
+        "export",
+        "false",
+        "fc",
+        "fg",
+        "fi",
+        "for",
+        "function",
+        "getopts",
+        "hash",
+        "help",
+        "history",
+        "if",
+        "in",
+        "jobs",
+        "kill",
+        "let",
+        "local",
+        "logout",
+        "mapfile",
+        "popd",
+        "printf",
+        "pushd",
+        "pwd",
+        "read",
+        "readarray",
+        "readonly",
+        "return",
+        "select",
+        "set",
+        "shift",
+        "shopt",
+        "source",
+        "suspend",
+        "test",
+        "then",
+        "time",
+        "times",
+        "trap",
+        "true",
+        "type",
+        "typeset",
+        "ulimit",
+        "umask",
+        "unalias",
+        "unset",
+        "until",
+        "wait",
+        "while",
+    ]
+)
+"""Commands and keywords of dash and bash. They differ from the programs of the same names."""
 
-    @property
-    def env(self) -> Mapping[str, str]:
-        """Its whole environment."""
+PROGRAMS = {"true": "/bin/true", "false": "/bin/false"}
+"""Built-in commands that, without arguments, do the same as these programs. No other file on PATH would be run."""
 
-    @property
-    def stdout(self) -> str:
-        """The file that takes its output."""
-
-    @property
-    def stderr(self) -> str:
-        """The file that takes its other output."""
-
-    @property
-    def lock_fd(self) -> int | None:
-        """A descriptor to inherit."""
+_CHANGES_BASH = ("BASH_FUNC_", "BASHOPTS", "SHELLOPTS")
+"""Prefixes of variables that change how bash reads a command."""
 
 
 class Child:
@@ -56,9 +136,9 @@ class Child:
         self._process = process
 
     def reap(self) -> tuple[bool, int | None]:
-        """Take the exit status if there is one: (whether it has ended, the code or None if it was lost).
+        """Collect the exit status if there is one: (whether the process has ended, its code or None if it was lost).
 
-        Popen.poll() would call a lost status 0, which is a success.
+        Popen.poll() would return 0, a success, for a lost status.
         """
         if sys.platform == "win32":
             code = self._process.poll() if self._process else None
@@ -71,79 +151,123 @@ class Child:
 
     def _ended(self, code: int | None) -> tuple[bool, int | None]:
         if self._process is not None:
-            self._process.returncode = -1 if code is None else code  # or Popen would warn, and wait by itself
+            # Otherwise Popen would print a warning, and wait for the process itself.
+            self._process.returncode = -1 if code is None else code
         return True, code
 
 
-def spawn(start: Start, out: int, err: int) -> Child:
-    """Start it the common way.
+def spawn(attempt: Attempt, out: int, err: int) -> Child:
+    """Start an attempt with subprocess.
+
+    Args:
+        out, err: descriptors of its output files.
 
     Raises:
         OSError, ValueError: it cannot be started.
     """
     options: dict[str, Any] = {"start_new_session": True}
-    command = start.command
+    command = attempt.command
     if sys.platform == "win32":
         options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP, "shell": isinstance(command, str)}
     else:
         command = [SHELL, "-c", command] if isinstance(command, str) else command
-        options["pass_fds"] = () if start.lock_fd is None else (start.lock_fd,)
+        options["pass_fds"] = () if attempt.lock_fd is None else (attempt.lock_fd,)
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=start.cwd, env=start.env, **options
+        command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=attempt.cwd, env=attempt.env, **options
     )
     return Child(process.pid, process)
 
 
-def fast_spawn(start: Start) -> Child:
-    """Start a command at half the cost, by posix_spawn: plain words without a shell, and without Popen.
+def fast_spawn(attempt: Attempt) -> Child:
+    """Start an attempt with posix_spawn, at half the cost of Popen; simple words without a shell.
 
-    The child opens its output files itself. posix_spawn cannot change the folder, so this process does for the
-    moment: it must be free to.
+    The child opens its output files itself. posix_spawn cannot change the folder, so this process changes its own
+    folder for the moment of the start.
 
     Raises:
-        OSError, ValueError: it cannot be started, or not in this way; `spawn` can say why.
+        OSError, ValueError: it cannot be started in this way; `spawn` may start it, or knows the reason.
     """
-    os.chdir(start.cwd)
+    os.chdir(attempt.cwd)
     try:
-        command = start.command
-        words = plain_words(command, start.env) if isinstance(command, str) else command
+        command = attempt.command
+        words = simple_words(command, attempt.env) if isinstance(command, str) else command
         built_in = PROGRAMS.get(words[0]) if words and isinstance(command, str) else None
-        program = built_in or (words and find_program(words[0], start.env))
+        program = built_in or (words and find_program(words[0], attempt.env))
         if words and program:
             try:
-                return _posix_spawn(program, words, start, _with_folder(start))
+                return _posix_spawn(program, words, attempt, _with_pwd(attempt))
             except OSError:
-                # A script without a first line is for a shell to run; a list never gets one.
+                # A script without a "#!" line is run by the shell. A list of words never gets a shell.
                 if not isinstance(command, str):
                     raise
         if not isinstance(command, str):
             raise FileNotFoundError(errno.ENOENT, "no such program", command[0])
-        return _posix_spawn(SHELL, [SHELL, "-c", command], start, start.env)
+        return _posix_spawn(SHELL, [SHELL, "-c", command], attempt, attempt.env)
     finally:
         os.chdir("/")
 
 
-def _with_folder(start: Start) -> Mapping[str, str]:
-    """The environment with PWD as a shell would set it: programs ask it for the folder they are in."""
-    if start.env.get("PWD") == start.cwd:
-        return start.env
-    return {**start.env, "PWD": os.getcwd()}
+def _with_pwd(attempt: Attempt) -> Mapping[str, str]:
+    """The environment with PWD set as a shell sets it: some programs take their folder from it."""
+    if attempt.env.get("PWD") == attempt.cwd:
+        return attempt.env
+    return {**attempt.env, "PWD": os.getcwd()}
 
 
-def _posix_spawn(program: str, words: list[str], start: Start, environment: Mapping[str, str]) -> Child:
-    if start.lock_fd is not None:
-        os.set_inheritable(start.lock_fd, True)
+def _posix_spawn(program: str, words: list[str], attempt: Attempt, environment: Mapping[str, str]) -> Child:
+    if attempt.lock_fd is not None:
+        os.set_inheritable(attempt.lock_fd, True)
     pid = os.posix_spawn(
         program,
         words,
         environment,
         file_actions=(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, start.stdout, APPEND, 0o600),
-            (os.POSIX_SPAWN_OPEN, 2, start.stderr, APPEND, 0o600),
+            (os.POSIX_SPAWN_OPEN, 1, attempt.stdout, APPEND, 0o600),
+            (os.POSIX_SPAWN_OPEN, 2, attempt.stderr, APPEND, 0o600),
         ),
         setsid=True,
-        # Python ignores these, and what is ignored stays so across an exec.
+        # Python ignores these signals, and a child inherits that.
         setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
     )
     return Child(pid)
+
+
+def simple_words(command: str, environment: Mapping[str, str]) -> list[str] | None:
+    """Split a command as the shell would, if there is no doubt how; None when only the shell can run it."""
+    if not _SIMPLE_WORDS.fullmatch(command):
+        return None
+    words = command.split()
+    if _shell_name() not in _KNOWN_SHELLS or (
+        words[0] in _BUILT_IN and (words[0] not in PROGRAMS or len(words) > 1)
+    ):
+        return None
+    if _shell_name() == "bash" and any(name.startswith(_CHANGES_BASH) for name in environment):
+        return None
+    return words
+
+
+def find_program(name: str, environment: Mapping[str, str]) -> str | None:
+    """Return the file that a shell would run under this name; None when there is any doubt.
+
+    A name with a slash is returned as it is: it is relative to the current folder.
+    """
+    if "/" in name:
+        return name
+    for folder in environment.get("PATH", "").split(":"):
+        if not folder.startswith("/"):
+            return None
+        path = f"{folder}/{name}"
+        if os.access(path, os.F_OK):
+            try:
+                fits = stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.X_OK)
+            except OSError:
+                return None
+            return path if fits else None
+    return None
+
+
+@lru_cache(maxsize=1)
+def _shell_name() -> str:
+    """The name of the program behind /bin/sh."""
+    return os.path.basename(os.path.realpath(SHELL))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from queuectl.executor import shell as shell_free
+from queuectl.executor import spawn
 from queuectl.executor.base import Attempt
 from queuectl.executor.local import LocalRunner
 from queuectl.executor.spawn import find_program, simple_words
@@ -83,12 +83,12 @@ def test_no_shell_has_more_built_in_than_we_know_of() -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize("name", shell_free.PROGRAMS)
+@pytest.mark.parametrize("name", spawn.PROGRAMS)
 def test_a_builtin_that_is_run_as_a_program_does_what_the_shell_would(
     name: str, shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Alone; with words behind it, or another program of that name on PATH, the shell's counts."""
-    monkeypatch.setattr(shell_free, "_shell", lambda: shell)
+    monkeypatch.setattr(spawn, "_shell_name", lambda: shell)
     mine = tmp_path / name
     mine.write_text("#!/bin/sh\necho mine\nexit 7\n")
     mine.chmod(0o755)
@@ -109,13 +109,13 @@ def test_a_builtin_that_is_run_as_a_program_does_what_the_shell_would(
 def test_an_unknown_shell_keeps_its_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where /bin/sh is neither dash nor bash, nobody knows what it has built in."""
     assert simple_words("ls -l", ENVIRONMENT) == ["ls", "-l"]
-    monkeypatch.setattr(shell_free, "_shell", lambda: "ksh93")
+    monkeypatch.setattr(spawn, "_shell_name", lambda: "ksh93")
     assert simple_words("ls -l", ENVIRONMENT) is None
 
 
 def test_a_function_handed_down_to_bash_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bash takes functions and options from its environment, and a function may have a program's name."""
-    monkeypatch.setattr(shell_free, "_shell", lambda: "bash")
+    monkeypatch.setattr(spawn, "_shell_name", lambda: "bash")
     assert simple_words("ls -l", ENVIRONMENT) == ["ls", "-l"]
     assert simple_words("ls -l", {**ENVIRONMENT, "BASH_FUNC_ls%%": "() { echo mine; }"}) is None
     assert simple_words("ls -l", {**ENVIRONMENT, "SHELLOPTS": "xtrace"}) is None

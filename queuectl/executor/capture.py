@@ -1,4 +1,8 @@
-"""Output files of attempts: opened for a job, cut while it writes, read at their end."""
+"""Capturing what an attempt prints: its two output files are opened, measured, and cut while it writes.
+
+Output goes to files and never through a pipe: nobody has to read it while the job runs, and a background child that
+keeps it open delays nobody.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,16 @@ from queuectl.system import files, safe_open
 
 _BINARY = getattr(os, "O_BINARY", 0)
 APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-"""How a job opens its output: appended to, so that it can be cut while it is written."""
+"""How a job opens its output. It must append, so that the file can be cut while the job writes."""
 
-_FLAGS = APPEND | files.O_CLOEXEC | _BINARY
+_WRITE = APPEND | files.O_CLOEXEC | _BINARY
 _READ = os.O_RDONLY | files.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | _BINARY
 
 
-class Outputs:
-    """The two files that a worker's runs print into, one run after another as long as they stay empty.
+class OutputFiles:
+    """The two output files of a worker's runs. A file that stays empty serves one run after another.
 
-    They are kept open for reading: what is asked of a descriptor costs a third of what is asked of a path.
+    They are kept open for reading: asking a descriptor costs a third of asking a path.
     """
 
     __slots__ = ("_fds", "paths")
@@ -28,8 +32,8 @@ class Outputs:
         self.paths = (stdout, stderr)
         self._fds: list[int | None] = [None, None]
 
-    def empty(self) -> None:
-        """Have both there and empty; nothing to do for one that the run before this one left so.
+    def prepare(self) -> None:
+        """Make sure that both files exist and are empty. A file left empty by the previous run costs nothing.
 
         Raises:
             SpoolError: a file cannot be made.
@@ -37,31 +41,31 @@ class Outputs:
         try:
             for place, path in enumerate(self.paths):
                 if self._fds[place] is None:
-                    self._fds[place] = _empty(path)
+                    self._fds[place] = _open_empty(path)
         except SpoolError:
             self.forget()
             raise
 
     def sizes(self) -> tuple[int, int] | None:
-        """What was printed, in bytes; None when somebody took a file away, so that only its path can be asked."""
+        """The bytes in both files; None when somebody deleted or replaced a file, so that its path must be asked."""
         first, second = self._fds
         if first is None or second is None:
             return None
         one, other = os.fstat(first), os.fstat(second)
         return (one.st_size, other.st_size) if one.st_nlink and other.st_nlink else None
 
-    def is_written(self) -> bool:
-        """Whether a process has one of them open for writing still."""
+    def is_open_for_writing(self) -> bool:
+        """Whether a process can still write to one of them."""
         return bool(safe_open.any_open_for_writing([fd for fd in self._fds if fd is not None]))
 
     def __del__(self) -> None:
         self.forget()
 
     def forget(self, sizes: tuple[int, int] | None = None) -> None:
-        """Let go of both, or of what holds something: they are not what the next run writes into.
+        """Close the files that the next run must not write into.
 
         Args:
-            sizes: what was printed.
+            sizes: the bytes in each: only files that hold something are closed. None: both.
         """
         for place, fd in enumerate(self._fds):
             if fd is not None and (sizes is None or sizes[place]):
@@ -69,8 +73,8 @@ class Outputs:
                 self._fds[place] = None
 
 
-def _empty(path: str) -> int:
-    """Make an empty file, 0600 if it is new, that a job can print into; returns a descriptor for reading.
+def _open_empty(path: str) -> int:
+    """Make an empty file, 0600 if it is new, and return a descriptor for reading.
 
     Raises:
         SpoolError: the file cannot be made.
@@ -90,30 +94,33 @@ def _empty(path: str) -> int:
 
 
 def open_for_job(path: str) -> int:
-    """Make an empty file, 0600 if it is new, that a job may append to; returns the descriptor.
+    """Make an empty file, 0600 if it is new, and return a descriptor that a job may append to.
 
     Raises:
         SpoolError: the file cannot be made.
     """
     try:
-        fd = os.open(path, _FLAGS, 0o600)
+        fd = os.open(path, _WRITE, 0o600)
         if os.fstat(fd).st_size:
             try:
                 os.ftruncate(fd, 0)
             finally:
                 os.close(fd)
-            # ext4 sends a file that was truncated to the disk at its next close. That close has just been;
-            # without it the job's own end would wait for the disk, 0.2 ms a job.
-            fd = os.open(path, _FLAGS, 0o600)
+            # ext4 writes a truncated file to the disk at its next close. The close above is that one; without it the
+            # job's own end would wait for the disk, 0.2 ms for every job.
+            fd = os.open(path, _WRITE, 0o600)
     except OSError as error:
         raise SpoolError.from_os("write a job's output into", path, error) from None
     return fd
 
 
 def cut(path: str, limit: int) -> int:
-    """Keep a file's first limit bytes and a note, even while it is being written. Returns the size it had.
+    """Keep a file's first bytes and a note, even while it is being written. Returns the size it had.
 
-    The writers append, so they go on behind the cut without a hole, and are cut again at the next look.
+    The writers append, so they go on behind the cut without leaving a hole, and are cut again at the next check.
+
+    Args:
+        limit: bytes to keep.
     """
     note = f"\n[queuectl: output cut at {limit} bytes]\n".encode()
     try:
@@ -122,10 +129,10 @@ def cut(path: str, limit: int) -> int:
             return size
         fd = os.open(path, os.O_WRONLY | files.O_CLOEXEC | _BINARY)
     except OSError:
-        return 0  # somebody took the file away; the job's end must not hang on that
+        return 0  # somebody deleted the file; the job must end all the same
     try:
         with suppress(OSError):
-            # Written over what stands there, before the cut: nothing that is appended now can come in between.
+            # The note overwrites output before the cut, so that nothing appended now can come between them.
             os.lseek(fd, limit, os.SEEK_SET)
             files.write_all(fd, note)
             os.ftruncate(fd, limit + len(note))
