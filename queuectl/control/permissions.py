@@ -1,4 +1,4 @@
-"""Who may use a spool: whoever can write into it runs commands as the worker's user."""
+"""Who can write into a spool: anybody who can, runs commands as the worker's user."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def refuse_unsafe(layout: Layout) -> None:
-    """See that nobody but the worker's user can put jobs into the spool, as sshd's StrictModes does for keys.
+    """Refuse a spool into which other users can put jobs, as sshd's StrictModes does for keys.
 
     Raises:
         WorkerError: somebody can, through a folder of the spool or one above it.
-        SpoolError: a folder is missing or cannot be looked at.
+        SpoolError: a folder is missing or cannot be read.
     """
     if sys.platform == "win32":
-        return  # access there is a list of rights and not in the mode; the README says so
+        return  # access is not in the mode there, but in access control lists; the README says so
     found = list(unsafe(layout))
     if found:
         owner = owner_other_than_root(layout)
-        hint = as_owner(layout, owner, "worker start") if owner else _mending(found)
-        raise WorkerError(_told(found), hint=hint)
+        hint = as_owner(layout, owner, "worker start") if owner else _fix(found)
+        raise WorkerError(_summary(found), hint=hint)
 
 
-def _told(found: list[tuple[str, str, str]]) -> str:
+def _summary(found: list[tuple[str, str, str]]) -> str:
     path, problem, _ = found[0]
     more = f" (and so for {len(found) - 1} more)" if len(found) > 1 else ""
     return f"{path} {problem}, who could run commands as you{more}"
 
 
 def refuse_root(layout: Layout) -> None:
-    """See that root hands no jobs to another user's workers: they could not read root's files.
+    """Refuse root on another user's spool: that user's workers could not read the files that root writes.
 
     Raises:
-        SpoolError: this is root, and the spool is somebody else's.
+        SpoolError: this user is root, and the spool belongs to another user.
     """
     owner = owner_other_than_root(layout)
     if owner:
@@ -58,7 +58,7 @@ def refuse_root(layout: Layout) -> None:
 
 
 def owner_other_than_root(layout: Layout) -> str | None:
-    """Whose spool this is, asked by root about a spool that is not root's own; else None."""
+    """Return the owner of the spool if this user is root and the owner is not; else None."""
     if sys.platform == "win32" or os.geteuid() != 0:
         return None
     try:
@@ -69,36 +69,37 @@ def owner_other_than_root(layout: Layout) -> str | None:
 
 
 def as_owner(layout: Layout, owner: str, words: str) -> str:
-    """The command line with which root does something in the spool of another user, as that user."""
+    """Return the command line with which root runs a queuectl command as the owner of the spool."""
     who = f"'#{owner}'" if owner.isdigit() else shlex.quote(owner)
     return f"sudo -u {who} queuectl --spool {shlex.quote(layout.root)} {words}"
 
 
-class Watch:
-    """Looks again and again, cheaply, whether a spool has been opened to others since its worker began.
+class PermissionCheck:
+    """A worker's cheap check, once a second, whether other users can write into its spool now.
 
     Attributes:
-        above, within: what is looked at, beside the workers' folders: what lies above the spool, and what is its own.
+        above: the folders above the spool.
+        within: the folders and files of the spool that are checked, beside the workers' folders.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        way = [*_ancestors(layout.root), *_ancestors(os.path.realpath(layout.root))]
-        self.above = tuple(dict.fromkeys(way))
+        parents = [*_ancestors(layout.root), *_ancestors(os.path.realpath(layout.root))]
+        self.above = tuple(dict.fromkeys(parents))
         self.within = (layout.root, *_folders(layout), layout.config_yaml, layout.config_json, layout.index)
 
     def look(self) -> str | None:
-        """What lets others in, with the command that mends it; None when nothing does.
+        """Return what lets others write, with the command that fixes it; None when nothing does.
 
         Raises:
-            SpoolError: a folder cannot be looked at.
+            SpoolError: a folder cannot be read.
         """
-        if sys.platform == "win32" or not (self._is_open() and (found := list(unsafe(self._layout)))):
+        if sys.platform == "win32" or not (self._looks_open() and (found := list(unsafe(self._layout)))):
             return None
-        return f"{_told(found)}; {_mending(found)}"
+        return f"{_summary(found)}; {_fix(found)}"
 
-    def _is_open(self) -> bool:
-        """Whether a closer look is due; this one takes some microseconds a folder, once a second."""
+    def _looks_open(self) -> bool:
+        """Whether the full check is needed. This one takes some microseconds for each folder."""
         trusted = (0, os.geteuid())
         claims: list[str] = []
         with suppress(OSError, SpoolError):
@@ -107,7 +108,7 @@ class Watch:
             try:
                 status = os.stat(path)
             except OSError:
-                continue  # deleted under us: made again, or the business of others
+                continue  # deleted meanwhile: it is made again, or the full check reports it elsewhere
             if status.st_uid not in trusted:
                 return True
             if status.st_mode & _OTHERS_WRITE and not (status.st_mode & stat.S_ISVTX and path in self.above):
@@ -115,8 +116,8 @@ class Watch:
         return False
 
 
-def _mending(found: list[tuple[str, str, str]]) -> str:
-    """One line that mends all of it."""
+def _fix(found: list[tuple[str, str, str]]) -> str:
+    """One command line that fixes all of it."""
     commands: dict[str, list[str]] = {}
     for path, _, command in found:
         commands.setdefault(command, []).append(shlex.quote(path))
@@ -124,25 +125,25 @@ def _mending(found: list[tuple[str, str, str]]) -> str:
 
 
 def unsafe(layout: Layout) -> Iterator[tuple[str, str, str]]:
-    """Everything that lets others in: the path, what is wrong with it, and the command that mends it, without the path.
+    """Yield what lets other users write: the path, what is wrong, and the command that fixes it, without the path.
 
     Raises:
-        SpoolError: a folder cannot be looked at.
+        SpoolError: a folder cannot be read.
     """
     for path in (layout.root, *_folders(layout)):
-        yield from _judge(path, _look(path))
-    # What stands in these decides what is run, or taken from whom.
+        yield from _check(path, _stat(path))
+    # The content of these decides what is run, and from which users jobs are accepted.
     for path in (*_folders_in(layout.processing), layout.config_yaml, layout.config_json, layout.index):
         with suppress(FileNotFoundError):
-            yield from _judge(path, os.stat(path))
-    yield from unsafe_way(layout.root)
+            yield from _check(path, os.stat(path))
+    yield from unsafe_parents(layout.root)
 
 
-def unsafe_way(path: str) -> Iterator[tuple[str, str, str]]:
-    """What lets others put another folder in the place of this one: the folders above it, and links on the way.
+def unsafe_parents(path: str) -> Iterator[tuple[str, str, str]]:
+    """Yield what lets other users replace this folder by another: folders above it, and links on its path.
 
     Raises:
-        SpoolError: one of them cannot be looked at.
+        SpoolError: one of them cannot be read.
     """
     if sys.platform == "win32":
         return
@@ -155,9 +156,9 @@ def unsafe_way(path: str) -> Iterator[tuple[str, str, str]]:
                 "sudo chown -h " + _me(),
             )
     for folder in above:
-        status = _look(folder)
-        # Nobody but its owner can rename or delete what belongs to others in a sticky folder such as /tmp.
-        yield from _judge(folder, status, may_write=bool(status.st_mode & stat.S_ISVTX))
+        status = _stat(folder)
+        # In a sticky folder such as /tmp only the owner of an entry can rename or delete it.
+        yield from _check(folder, status, is_sticky=bool(status.st_mode & stat.S_ISVTX))
 
 
 def _folders(layout: Layout) -> tuple[str, ...]:
@@ -187,17 +188,17 @@ def _folders_in(path: str) -> list[str]:
         raise SpoolError.from_os("read", path, error) from None
 
 
-def _look(path: str) -> os.stat_result:
+def _stat(path: str) -> os.stat_result:
     try:
         return os.stat(path)
     except OSError as error:
         raise SpoolError.from_os("look at", path, error) from None
 
 
-def _judge(path: str, status: os.stat_result, *, may_write: bool = False) -> Iterator[tuple[str, str, str]]:
+def _check(path: str, status: os.stat_result, *, is_sticky: bool = False) -> Iterator[tuple[str, str, str]]:
     if safe_open.has_other_owner(status):
         yield path, f"belongs to another user (uid {status.st_uid})", f"sudo chown {_me()}"
-    if not may_write and status.st_mode & _OTHERS_WRITE:
+    if not is_sticky and status.st_mode & _OTHERS_WRITE:
         yield path, "can be written by others", "chmod go-w"
 
 

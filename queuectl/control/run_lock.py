@@ -1,7 +1,7 @@
-"""The file of a worker's run lock: which run has been started last, and which have ended and are not put away yet.
+"""The run lock of a worker and its file: which run was started last, and which ended runs are not settled yet.
 
-It is written before anything of a run is started, so after a worker's death it tells what became of each job in the
-worker's folder: it runs, it is over and how, or it never began. The run's processes inherit the lock on the file.
+The file is written before a run starts. After a worker's death it tells what became of each job in the worker's
+folder: it runs, it has ended (and how), or it never began. The run's processes inherit the lock on the file.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
-    """A run that has ended in a plain success. Moments are epoch seconds."""
+class EndedRun:
+    """A run that has ended with success. Moments are epoch seconds, the duration is in seconds."""
 
     started_at: float
     finished_at: float
@@ -31,48 +31,61 @@ class Over:
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
-    """What a run file says.
+class RunRecord:
+    """The content of a run file.
 
     Attributes:
-        job_id, run: the run that was started last; `run` is its mark QUEUECTL_RUN.
-        boot: the machine's boot id of that time, or "" from an older queuectl.
-        over: by job and mark, the runs that ended before it.
+        job_id, run: the run that was started last; `run` is its mark, QUEUECTL_RUN (see Job.run_mark).
+        boot: the machine's boot id at that time; "" in files of an older queuectl.
+        ended: the runs that ended before it and are not settled yet, by job id and mark.
     """
 
     job_id: str
     run: str
     boot: str = ""
-    over: Mapping[tuple[str, str], Over] = field(default_factory=dict)
+    ended: Mapping[tuple[str, str], EndedRun] = field(default_factory=dict)
 
     @property
     def number(self) -> int:
-        """The number of that run, over the job's whole life; 0 if the file is damaged."""
+        """The number of the run that was started last, over the job's whole life; 0 if the file is damaged."""
         number = self.run.partition(".")[0]
         return int(number) if number.isdigit() else 0
 
     def never_began(self, job_id: str, boot: str) -> bool:
-        """Whether a job in the worker's folder was not started. After a power cut the file may be older than a start."""
-        return self.boot == boot and job_id not in {self.job_id, *(known for known, _ in self.over)}
+        """Whether a job in the worker's folder was not started.
+
+        False when the file is of another boot: after a power cut it may be older than the last start.
+        """
+        return self.boot == boot and job_id not in {self.job_id, *(known for known, _ in self.ended)}
 
 
-def sign(layout: Layout, worker: str, job_id: str, run: str, boot: str, over: Sequence[str] = ()) -> Lock:
-    """Take the run lock, and write down which run is started next and which are over.
+def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:
+    """Return the environment variables by which the processes of a job's next run are recognized."""
+    return {
+        "QUEUECTL_SPOOL": layout.root,
+        "QUEUECTL_JOB_ID": job.id or "",
+        "QUEUECTL_WORKER": worker,
+        "QUEUECTL_RUN": job.run_mark(job.next_run),
+    }
 
-    If a background child of an earlier run still holds it, on a new file: the old file's holder is not in the way
-    then, and the lock says nothing about it any more.
+
+def acquire(layout: Layout, worker: str, job_id: str, run: str, boot: str, ended: Sequence[str] = ()) -> Lock:
+    """Take the run lock, and write down which run starts next and which have ended.
+
+    If a background child of an earlier run still holds the lock, a new file is made: that child then neither delays
+    the next run nor counts as a part of it.
 
     Args:
         run: the mark of the run.
         boot: the machine's boot id.
-        over: a line for each run that is over, see `line`.
+        ended: for each run that has ended and is not settled, a line made by `line`.
 
     Raises:
         SpoolError: the file cannot be opened or written.
     """
     path = layout.worker_file(worker, "run")
-    # What is behind these lines is left of a longer text.
-    text = f"{job_id} {run} {boot} {len(over)}\n{''.join(over)}"
+    # The number of lines is written, because the rest of an earlier, longer text may follow them in the file.
+    text = f"{job_id} {run} {boot} {len(ended)}\n{''.join(ended)}"
     try:
         lock = Lock.acquire(path)
         if lock is None:
@@ -91,37 +104,27 @@ def sign(layout: Layout, worker: str, job_id: str, run: str, boot: str, over: Se
 
 
 def line(job: Job, run: str, finished_at: float, duration: float) -> str:
-    """What is written down about a run that is over: its job, its mark, its start and end, and how long it took."""
+    """Return the line of a run that has ended: its job, its mark, its start and end, and how long it took."""
     return f"{job.id} {run} {job.started_at!r} {finished_at!r} {duration!r}\n"
 
 
-def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:
-    """The variables that tell this run's processes from all others on the machine."""
-    return {
-        "QUEUECTL_SPOOL": layout.root,
-        "QUEUECTL_JOB_ID": job.id or "",
-        "QUEUECTL_WORKER": worker,
-        "QUEUECTL_RUN": job.run_mark(job.next_run),
-    }
-
-
-def read(layout: Layout, worker: str) -> Signature | None:
-    """What a worker's run file says; None when it never ran anything, or somebody deleted it."""
+def read(layout: Layout, worker: str) -> RunRecord | None:
+    """Return the content of a worker's run file; None when the worker never ran anything, or the file was deleted."""
     try:
         with open(layout.worker_file(worker, "run"), encoding="utf-8") as file:
             job_id, run, *more = file.readline().split()
             try:
                 boot, number = more
                 lines = [file.readline() for _ in range(int(number))]
-                over = dict(map(_parsed, lines))
+                ended = dict(map(_parsed, lines))
             except ValueError:
-                # An older one, or damaged: it tells of no job that it never began.
-                return Signature(job_id, run)
+                # Of an older queuectl, or damaged: without a boot id it says of no job that it never began.
+                return RunRecord(job_id, run)
     except (OSError, ValueError):
         return None
-    return Signature(job_id, run, boot, over)
+    return RunRecord(job_id, run, boot, ended)
 
 
-def _parsed(text: str) -> tuple[tuple[str, str], Over]:
+def _parsed(text: str) -> tuple[tuple[str, str], EndedRun]:
     job_id, run, started_at, finished_at, duration = text.split()
-    return (job_id, run), Over(float(started_at), float(finished_at), float(duration))
+    return (job_id, run), EndedRun(float(started_at), float(finished_at), float(duration))
