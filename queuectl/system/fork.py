@@ -1,4 +1,4 @@
-"""Two cores for one long list: a part of the work is done by a copy of this process."""
+"""Using two cores for one long list: a forked copy of this process does a part of the work."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WORTH = 2000
-"""Items from which on it pays: a copy is made within 2 to 10 ms."""
+MIN_ITEMS = 2000
+"""Number of items from which on a copy pays: making it takes 2 to 10 ms."""
 
-SHARE = 4
-"""This process does one part in so many: it has the rows of the part before to insert meanwhile, and these."""
+OWN_SHARE = 4
+"""This process does one item in so many: it also inserts the rows of the part before into the index, and of this."""
 
 
-def in_two(work: Callable[[Sequence[str]], list[Any]], items: Sequence[str]) -> Callable[[], list[Any]]:
-    """Begin what `work` makes of the items; returns what does the rest of it, and waits for all.
+def split_work(work: Callable[[Sequence[str]], list[Any]], items: Sequence[str]) -> Callable[[], list[Any]]:
+    """Start work(items) on two cores if that pays; returns a function that does the rest and returns the result.
 
     Args:
-        work: as for `beside`.
+        work: as for `run_in_copy`.
     """
-    if len(items) < WORTH or not _can_copy():
+    if len(items) < MIN_ITEMS or not _can_fork():
         return lambda: work(items)
-    mine, others = items[: len(items) // SHARE], items[len(items) // SHARE :]
-    collect = beside(work, others)
+    mine, others = items[: len(items) // OWN_SHARE], items[len(items) // OWN_SHARE :]
+    collect = run_in_copy(work, others)
 
     def finish() -> list[Any]:
         try:
@@ -41,25 +41,25 @@ def in_two(work: Callable[[Sequence[str]], list[Any]], items: Sequence[str]) -> 
     return finish
 
 
-def beside(work: Callable[[Sequence[T]], list[Any]], items: Sequence[T]) -> Callable[[], list[Any]]:
-    """Begin what `work` makes of the items in a copy of this process, if one can be made; returns what waits for it.
+def run_in_copy(work: Callable[[Sequence[T]], list[Any]], items: Sequence[T]) -> Callable[[], list[Any]]:
+    """Start work(items) in a copy of this process, if one can be made; returns a function that waits for the result.
 
     Args:
-        work: reads or writes files and the like; it runs in the copy, so it must not touch what both have open, such
-            as the index. Its answer is a list of plain tuples. Where the copy died of something it is called again,
-            here: what half of it has done must not be in its way.
+        work: works with files only. It runs in the copy, so it must not use what both processes have open, such as the
+            index. It returns a list of plain tuples. If the copy dies, work is called again in this process: what the
+            copy has done by then must not be in its way.
     """
-    if not _can_copy():
+    if not _can_fork():
         return lambda: work(items)
     reading, writing = os.pipe()
     try:
         pid = os.fork()
-    except OSError:  # no memory, or as many processes as there may be
+    except OSError:  # no memory, or the user's limit of processes is reached
         os.close(reading)
         os.close(writing)
         return lambda: work(items)
     if pid == 0:
-        _answer(writing, work, items)
+        _work_and_exit(writing, work, items)
     os.close(writing)
 
     def collect() -> list[Any]:
@@ -67,19 +67,19 @@ def beside(work: Callable[[Sequence[T]], list[Any]], items: Sequence[T]) -> Call
             with open(reading, "rb") as pipe:
                 answer = pipe.read()
         finally:
-            with suppress(ChildProcessError):  # of a program that has its children collected elsewhere
+            with suppress(ChildProcessError):  # the program reaps its children elsewhere
                 os.waitpid(pid, 0)
         try:
             made: list[Any] = marshal.loads(answer)  # noqa: S302 (from ourselves)
         except (EOFError, ValueError, TypeError):
-            made = work(items)  # it was killed, or met an error that is told here
+            made = work(items)  # the copy was killed, or met an error, which is raised here
         return made
 
     return collect
 
 
-def _answer(fd: int, work: Callable[[Sequence[T]], list[Any]], items: Sequence[T]) -> None:
-    """What the copy does. It leaves by the shortest way: whatever else this process holds is not the copy's to end."""
+def _work_and_exit(fd: int, work: Callable[[Sequence[T]], list[Any]], items: Sequence[T]) -> None:
+    """What the copy does. It exits without any clean-up: that belongs to the original process."""
     try:
         with open(fd, "wb") as pipe:
             pipe.write(marshal.dumps(work(items)))
@@ -87,8 +87,8 @@ def _answer(fd: int, work: Callable[[Sequence[T]], list[Any]], items: Sequence[T
         os._exit(0)
 
 
-def _can_copy() -> bool:
-    """A process with threads is not copied: a lock that one of them holds would stay locked in the copy."""
+def _can_fork() -> bool:
+    """Whether a copy may be made and helps. With threads it may not: a lock that one holds stays locked in the copy."""
     if not hasattr(os, "fork") or threading.active_count() > 1:
         return False
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
