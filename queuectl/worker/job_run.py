@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from queuectl.control import commands
 from queuectl.errors import SpoolError
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.storage import job_logs
@@ -144,7 +145,9 @@ class JobRun:
 
     def _is_cancelled(self) -> bool:
         job, registration = self._claim.job, self._context.registration
-        return registration is not None and registration.cancel_wanted(job.id or "", job.runs + 1)
+        return registration is not None and commands.is_cancel_requested(
+            registration.layout, registration.name, job.id or "", job.next_run
+        )
 
     def settle(self) -> None:
         """Keep the output of the finished attempt and record its outcome."""

@@ -10,6 +10,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from queuectl.control import commands
 from queuectl.control.commands import wake_signal
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class StopFlags:
 
     def look(self) -> None:
         """Read the stop note, and ask whether the worker's purpose is over."""
-        wanted = self.registration.stop_wanted() if self.registration else None
+        wanted = commands.requested_stop(self.registration) if self.registration else None
         if wanted or self._is_over():
             self.stopping = True
         self.forced = self.forced or wanted == "force"

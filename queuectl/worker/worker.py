@@ -182,7 +182,7 @@ class Worker:
         self.check()
         registration = Registration.acquire(self.layout)
         self._set_registration(registration)
-        registration.introduce(self._mode, hurries=self.flags.handles_look_signal)
+        registration.announce(self._mode, handles_wake_signal=self.flags.handles_look_signal)
 
     def run(self) -> int:
         """Work until stopped, or drained; returns the number of attempts made.
@@ -203,7 +203,7 @@ class Worker:
                     self._batch.file_pool.close()
             self._watch.drop()
             if self._registration is not None:
-                self._registration.leave()
+                self._registration.release()
                 self._set_registration(None)  # another run would take a name of its own
             self._index.close()
         return self.jobs_run
@@ -251,7 +251,7 @@ class Worker:
             if not self._index.usable:
                 self._intake.refresh()
             if self._registration:
-                self._registration.hold_on(idle=not busy)
+                self._registration.restore(idle=not busy)
             self._scheduler.check_watch()
             if busy:
                 self._scheduler.continue_scan()
@@ -269,7 +269,7 @@ class Worker:
 
     def _note(self, what: str, reason: str | None) -> None:
         if self._registration:
-            self._registration.note(what, reason)
+            self._registration.report(what, reason)
 
     def _tell_readiness(self, reason: str | None, line: str) -> None:
         self._note("paused", reason)
@@ -282,7 +282,7 @@ class Worker:
         self._watch.arm(busy=True)
         with self._barrier:
             self._intake.refresh()
-            self._maintenance.begin(self._registration.after if self._registration else None)
+            self._maintenance.begin(self._registration.predecessor_started_at if self._registration else None)
             self._intake.refresh()  # again, as maintenance may have found the index damaged
             recovery.leftovers(self.layout, self._mover, self._settings, self.name, self._barrier.say_once)
             power_loss.sweep(self.layout, self.name, self._index.boot)

@@ -224,7 +224,7 @@ def test_job_that_is_taken_while_it_is_held_runs_once_and_as_it_was(
     assert where_is(spool_dir, "a") == ["processing/worker-0"]
     assert claims[0].job.hold is False
     worker._mover.settle(claims[0], "completed")
-    worker._registration.leave()  # type: ignore[union-attr]
+    worker._registration.release()  # type: ignore[union-attr]
     worker._index.close()
     assert where_is(spool_dir, "a") == ["done"]
     assert list((spool_dir / "tmp").iterdir()) == []

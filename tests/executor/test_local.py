@@ -418,7 +418,7 @@ def test_an_ignored_sigchld_does_not_turn_failures_into_successes(bench: Bench) 
     code = (
         "import signal, sys\n"
         "from queuectl.executor.local import *\n"
-        "from test_runner import Bench, wait_for\n"
+        "from test_local import Bench\n"
         "from pathlib import Path\n"
         "outcome = Bench(Path(sys.argv[1]), LocalRunner()).run('exit 3')\n"
         "print(outcome.exit_code)\n"

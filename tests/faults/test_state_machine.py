@@ -806,7 +806,7 @@ class Machine(RuleBasedStateMachine):
         assert worker._batch.file_pool is not None
         assert worker._registration is not None
         worker._batch.file_pool.close()
-        worker._registration.leave()
+        worker._registration.release()
         worker._index.close()
         worker._watch.drop()
         worker._wake_up.close()

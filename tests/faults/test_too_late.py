@@ -246,7 +246,7 @@ def test_what_cannot_be_given_back_is_not_begun_in_a_paused_spool(
     worker.stop()
     thread.join()
     worker._batch.file_pool.close()
-    worker._registration.leave()  # type: ignore[union-attr]
+    worker._registration.release()  # type: ignore[union-attr]
     worker._index.close()
 
     assert os.listdir(spool_dir / "done") == []

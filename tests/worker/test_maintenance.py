@@ -78,7 +78,7 @@ def test_a_crowd_of_workers_shares_the_look_at_each_other(
             worker._maintenance.take_back(worker._settings, worker.name, has_no_job=False)
         assert len(looks) == wanted
     assert worker._registration
-    worker._registration.leave()
+    worker._registration.release()
 
 
 # -- leftovers of producers ------------------------------------------------------------------------------------------
