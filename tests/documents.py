@@ -1,4 +1,4 @@
-"""What users read: the README and the pages of the guide, taken apart into fenced blocks and sections."""
+"""The README and the pages of the guide, split into fenced blocks, sections and tables."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def prose(page: str) -> str:
 
 
 def section(heading: str, page: str = "README") -> str:
-    """What stands under a heading of the second level of a page."""
+    """The text under a heading of the second level of a page."""
     return section_of(PAGES[page], heading)
 
 
 def section_of(text: str, heading: str) -> str:
-    """What stands under a heading of the second level of a text."""
+    """The text under a heading of the second level."""
     return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 

@@ -1,4 +1,4 @@
-// Hand a command over from Node: node producer.mjs tar czf backup.tgz src
+// Enqueue a command from Node: node producer.mjs tar czf backup.tgz src
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import os from "node:os";
@@ -17,7 +17,7 @@ function sync(file) {
 const job = { command: process.argv.slice(2), cwd: process.cwd() };
 fs.writeFileSync(draft, JSON.stringify(job), { flag: "wx", mode: 0o600 }); // 1. the whole file, in tmp/
 sync(draft); // 2. its bytes on the disk
-fs.linkSync(draft, path.join(spool, "pending", `${name}.json`)); // 3. all at once into pending/, on no existing name
+fs.linkSync(draft, path.join(spool, "pending", `${name}.json`)); // 3. at once into pending/, never onto an existing name
 fs.unlinkSync(draft);
-sync(path.join(spool, "pending")); // 4. its name on the disk: from here on it survives a power cut
+sync(path.join(spool, "pending")); // 4. its name on the disk: now the job survives a power cut
 console.log(name);

@@ -1,4 +1,4 @@
-"""Hand a command over without queuectl: python producer.py tar czf backup.tgz src"""
+"""Enqueue a command without queuectl: python producer.py tar czf backup.tgz src"""
 
 import json
 import os
@@ -23,7 +23,7 @@ fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 with open(fd, "w", encoding="utf-8") as file:  # 1. the whole file, in tmp/
     json.dump({"command": sys.argv[1:], "cwd": os.getcwd()}, file, ensure_ascii=False)
 sync(draft)  # 2. its bytes on the disk
-os.link(draft, os.path.join(spool, "pending", f"{name}.json"))  # 3. all at once into pending/, on no existing name
+os.link(draft, os.path.join(spool, "pending", f"{name}.json"))  # 3. at once into pending/, never onto an existing name
 os.unlink(draft)
-sync(os.path.join(spool, "pending"))  # 4. its name on the disk: from here on it survives a power cut
+sync(os.path.join(spool, "pending"))  # 4. its name on the disk: now the job survives a power cut
 print(name)

@@ -1,4 +1,4 @@
-"""The recipes are typed in by people with a task: each has a block that a test runs, its cron lines too.
+"""Users type in the recipes of the cookbook: tests run a block of each one, and the cron lines.
 
 The blocks themselves are run by test_readme.py, with all others of the README and the guide.
 """
@@ -23,13 +23,13 @@ CRON_LINES = [found[1] for text in RECIPES.values() for found in CRON_LINE.finda
 
 
 def test_there_are_ten_recipes() -> None:
-    """What was asked for most is there; each recipe has its own heading."""
+    """The cookbook has at least ten recipes, each under its own heading."""
     assert len(RECIPES) >= 10
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_recipe_has_a_block_that_is_run(name: str) -> None:
-    """A recipe that no test types in would rot: a session, commands, or a line of cron."""
+    """Each recipe has a session, commands, or a cron line that a test runs. An untested recipe would go out of date."""
     text = RECIPES[name]
 
     assert re.search(r"^```(console|sh)$", text, flags=re.MULTILINE) or CRON_LINE.search(text)
@@ -38,7 +38,7 @@ def test_each_recipe_has_a_block_that_is_run(name: str) -> None:
 
 @pytest.mark.parametrize("command", CRON_LINES)
 def test_cron_lines_do_their_work(spool_dir: Path, command: str) -> None:
-    """Run as cron does, by sh, from home, with next to nothing in the environment: the exit code is 0, twice."""
+    """A cron line works twice under the conditions of cron: sh, the home folder, almost no environment."""
     home = spool_dir.parent / "home"
     spool = Spool(home / ".queuectl")
     spool.enqueue("true", id="there")
@@ -58,5 +58,5 @@ def test_cron_lines_do_their_work(spool_dir: Path, command: str) -> None:
 
 
 def test_there_are_cron_lines() -> None:
-    """The pattern that finds them still does."""
+    """The pattern that finds cron lines still finds some."""
     assert len(CRON_LINES) >= 2

@@ -1,4 +1,4 @@
-"""The example spool is what people copy from: it must load, and say everything."""
+"""Users copy from the example spool: all its files load, and its README explains them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def names(paths: list[Path]) -> list[str]:
 
 @pytest.mark.parametrize("path", JOBS, ids=names(JOBS))
 def test_every_job_of_the_example_loads(path: Path) -> None:
-    """Each file is a job, and knows no field that queuectl does not know."""
+    """Each file is a valid job, without unknown fields."""
     loaded = record.parse(path.read_bytes())
 
     assert loaded.command
@@ -38,7 +38,7 @@ def test_every_job_of_the_example_loads(path: Path) -> None:
 
 @pytest.mark.parametrize("path", WRITTEN_BY_QUEUECTL, ids=names(WRITTEN_BY_QUEUECTL))
 def test_what_queuectl_wrote_reads_and_writes_back_byte_for_byte(path: Path) -> None:
-    """The format on disk is frozen: the files of the example are samples of it."""
+    """The format on disk does not change: these files read and write back byte for byte."""
     data = path.read_bytes()
     loaded = record.parse(data)
 
@@ -48,7 +48,7 @@ def test_what_queuectl_wrote_reads_and_writes_back_byte_for_byte(path: Path) -> 
 
 
 def test_history_of_the_example_agrees_with_its_logs() -> None:
-    """Each log belongs to a run that a job's history tells of."""
+    """Each log belongs to a run in the history of a job."""
     runs = {
         f"{loaded.id}.{run['run']}"
         for path in WRITTEN_BY_QUEUECTL
@@ -63,7 +63,7 @@ def test_history_of_the_example_agrees_with_its_logs() -> None:
 
 
 def test_the_bad_file_has_the_reason_that_queuectl_gives() -> None:
-    """The reason beside the dead file is the one a worker would write."""
+    """The reason beside the invalid file is the one that a worker would write."""
     with pytest.raises(InvalidJob) as refused:
         record.parse(NO_JOB.read_bytes())
 
@@ -71,13 +71,13 @@ def test_the_bad_file_has_the_reason_that_queuectl_gives() -> None:
 
 
 def test_every_state_folder_is_there_for_a_clone() -> None:
-    """Git keeps no empty folders, so none of the example's is empty."""
+    """Git does not keep empty folders, so no folder of the example is empty."""
     for name in ("pending", "processing", "done", "dead", "logs", "tmp"):
         assert any((EXAMPLE / name).iterdir())
 
 
 def test_config_of_the_example_names_every_key_with_a_comment() -> None:
-    """Every setting stands there after a line that says what it does, and no other."""
+    """Every setting is there, after a comment that says what it does, and nothing else."""
     lines = (EXAMPLE / "config.yaml").read_text(encoding="utf-8").splitlines()
     keys = {}
     for before, line in itertools.pairwise(lines):
@@ -94,12 +94,12 @@ def test_config_of_the_example_changes_nothing() -> None:
 
 
 def test_readme_of_the_example_names_every_file() -> None:
-    """A reader finds each file of the example explained."""
+    """The README of the example explains each of its files."""
     assert [name for name in names(JOBS) if f"`{name}`" not in README] == []
 
 
 def test_names_that_the_readme_calls_ignored_are_ignored() -> None:
-    """Each name of the list is passed over, and a plain one is not."""
+    """Each listed name is ignored, and an ordinary one is not."""
     listed = re.findall(
         r"`([^`]+)`", README.partition("synchronise folders, are never taken: ")[2].partition("\n\n")[0]
     )
@@ -116,7 +116,7 @@ def test_names_that_the_readme_calls_ignored_are_ignored() -> None:
 def test_what_the_readme_tells_producers_to_type_works(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch, language: str, run: list[str], name: str
 ) -> None:
-    """Each snippet, typed as it stands, leaves one whole job in pending/ and nothing in tmp/."""
+    """Each snippet leaves one complete job in pending/ and nothing in tmp/."""
     monkeypatch.delenv("QUEUECTL_SPOOL")
     spool = spool_dir.parent / "home" / ".queuectl"
     layout.Layout(spool).create()

@@ -1,4 +1,4 @@
-"""`queuectl guide`: every topic has its page, and what a page lists is complete."""
+"""`queuectl guide`: every topic has a page, and the tables of the pages are complete."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 WIDEST_LINE_OF_A_BLOCK = 98
-"""On a terminal a page has 100 columns, and a block has a margin: a longer command would be broken in two."""
+"""On a terminal a page has 100 columns, and a block has margins: a longer line would be wrapped."""
 
 
 def test_every_topic_is_a_page_and_every_page_a_topic() -> None:
-    """What is listed can be shown, and what lies there is listed."""
+    """Each listed topic has a file, and each file is listed."""
     assert sorted(TOPICS) == sorted(path.stem for path in GUIDE.iterdir())
     assert [name for name in TOPICS if not PAGES[name].startswith("# ")] == []
 
 
 def test_without_a_topic_the_pages_are_listed(cli: Cli, spool_dir: Path) -> None:
-    """One line a page, in a pipe, on a terminal and for a program; no spool is made."""
+    """Without a topic each page gets one line: in a pipe, on a terminal, and as JSON. No spool is made."""
     lines = [f"{topic} - {summary}" for topic, summary in TOPICS.items()]
 
     assert cli("guide", expect=0).stdout.splitlines() == lines
@@ -50,14 +50,14 @@ def test_without_a_topic_the_pages_are_listed(cli: Cli, spool_dir: Path) -> None
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_in_a_pipe_a_page_is_plain_markdown(cli: Cli, topic: str) -> None:
-    """Byte for byte what lies in the package, so that it can be searched and kept."""
+    """In a pipe the page is printed byte for byte, so that it can be searched and kept."""
     assert cli("guide", topic, expect=0).stdout == PAGES[topic]
     assert json.loads(cli("guide", topic, "--json", expect=0).stdout)["markdown"] == PAGES[topic]
 
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_on_a_terminal_a_page_is_laid_out(topic: str) -> None:
-    """No fences, no pipes of tables; the lines fit, and every command stays on one line."""
+    """On a terminal no Markdown is left, the lines fit, and no command is wrapped."""
     seen = on_terminal("guide", topic, width=120)
     lines = [line.strip() for line in seen.text.splitlines()]
 
@@ -71,7 +71,7 @@ def test_on_a_terminal_a_page_is_laid_out(topic: str) -> None:
 
 
 def test_on_a_terminal_a_page_goes_through_the_pager(tmp_path: Path) -> None:
-    """As every long output does."""
+    """The pager is used, except with --no-pager."""
     pager = tmp_path / "pager"
     pager.write_text("#!/bin/sh\nsed 's/^/>> /'\n")
     pager.chmod(0o755)
@@ -89,14 +89,14 @@ def test_on_a_terminal_a_page_goes_through_the_pager(tmp_path: Path) -> None:
     ],
 )
 def test_an_unknown_topic_is_a_usage_error(cli: Cli, topic: str, told: str) -> None:
-    """One line of fact and a hint where the topics are listed."""
+    """An unknown topic gives one line of fact and a hint."""
     done = cli("guide", topic, expect=2)
 
     assert (done.stdout, done.stderr) == ("", f"error: {told}\nhint: queuectl guide\n")
 
 
 def test_blocks_are_narrow_enough_for_a_terminal() -> None:
-    """A command that is broken in two cannot be copied."""
+    """A wrapped command could not be copied."""
     wide = [
         f"{block.page}:{block.line}: {line}"
         for block in BLOCKS
@@ -108,8 +108,8 @@ def test_blocks_are_narrow_enough_for_a_terminal() -> None:
     assert wide == []
 
 
-def test_every_command_is_spoken_of(spool_dir: Path) -> None:
-    """Each command that the help pages show stands on the page `commands`."""
+def test_every_command_is_on_its_page(spool_dir: Path) -> None:
+    """Each command of the help pages is on the page `commands`."""
     del spool_dir
     missing = []
     for group in ([], ["worker"], ["dlq"], ["config"], ["service"]):
@@ -123,7 +123,7 @@ def test_every_command_is_spoken_of(spool_dir: Path) -> None:
 
 
 def test_python_names_exist() -> None:
-    """What the tables say about `spool.…` can be called, with these arguments."""
+    """Each call of `spool.…` in the documents exists, with these arguments."""
     calls = re.findall(r"`spool\.([a-z_]+)\((.*?)\)`", "".join(PAGES.values()))
 
     assert len(calls) > 10
@@ -160,7 +160,7 @@ def test_every_producer_field_has_a_row() -> None:
 
 
 def test_every_field_that_queuectl_writes_is_named() -> None:
-    """The page says what each field means that appears in a file by itself."""
+    """The page explains each field that queuectl writes into a job file."""
     named = section("What queuectl writes", "fields")
     written = record.KNOWN.difference(record.PRODUCER_FIELDS)
 
@@ -168,7 +168,7 @@ def test_every_field_that_queuectl_writes_is_named() -> None:
 
 
 def test_every_promise_names_tests_that_exist() -> None:
-    """A promise without a test is a wish."""
+    """Each promise names tests, and each of these files exists."""
     promises = rows(PAGES["promises"])
     named = [re.findall(r"`([a-z]+/test_[a-z_]+\.py)`", cells[-1]) for cells in promises]
 

@@ -1,4 +1,4 @@
-"""The map of the code names what is there: every module it speaks of, and every package."""
+"""The map of the code, `queuectl/README.md`, agrees with the code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 
 def test_every_file_that_the_map_names_exists() -> None:
-    """A stranger who follows the map finds the module, the page or the test."""
+    """Each module, page or test that the map names is there."""
     named = set(re.findall(r"`([\w/]+\.(?:py|md|yaml|toml))`", MAP))
 
     assert len(named) > 30
@@ -23,7 +23,7 @@ def test_every_file_that_the_map_names_exists() -> None:
 
 
 def test_every_folder_that_the_map_names_exists() -> None:
-    """Folders of a spool aside."""
+    """Each folder that the map names is there, apart from the folders of a spool."""
     of_a_spool = {"pending/", "processing/", "processing/w/", "done/", "dead/", "tmp/", "data/aside/"}
     named = set(re.findall(r"`([\w/]+/)`", MAP)) - of_a_spool
 
@@ -31,7 +31,7 @@ def test_every_folder_that_the_map_names_exists() -> None:
 
 
 def test_every_package_is_on_the_map_with_its_purpose() -> None:
-    """The sentence is that of the package's own docstring, and the floor that of the floors test."""
+    """Each package is listed with the first sentence of its docstring."""
     shown = {cells[1].strip("`/"): cells[2] for cells in rows(section_of(MAP, "Packages and floors"))}
     purposes = {
         name: ast.get_docstring(ast.parse((PACKAGE / name / "__init__.py").read_text(encoding="utf-8")))
@@ -48,7 +48,7 @@ def test_every_package_is_on_the_map_with_its_purpose() -> None:
 
 
 def test_floors_of_the_map_are_those_that_are_checked() -> None:
-    """The map says the same as `tests/test_floors.py`."""
+    """The floors on the map are those of `tests/test_floors.py`."""
     text = (TOP / "tests" / "test_floors.py").read_text(encoding="utf-8")
     checked = ast.literal_eval(re.search(r"^FLOORS = (\{.*?^\})", text, flags=re.MULTILINE | re.DOTALL)[1])  # type: ignore[index]
     cells = rows(section_of(MAP, "Packages and floors"))
@@ -60,7 +60,7 @@ def test_floors_of_the_map_are_those_that_are_checked() -> None:
 
 
 def test_every_move_is_on_the_map() -> None:
-    """The table of moves has each move that the program knows."""
+    """The table of moves has each move of `storage/transitions.py`."""
     from queuectl.storage.transitions import MOVES
 
     named = {cells[0] for cells in rows(section_of(MAP, "Moves"))}

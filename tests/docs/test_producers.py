@@ -1,4 +1,4 @@
-"""Programs that hand jobs over without queuectl are copied from the example: each must keep the contract."""
+"""Users copy the example producers, which enqueue jobs without queuectl: each of them keeps the contract."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def call(name: str, *words: str) -> list[str]:
 
 @pytest.fixture
 def here(spool_dir: Path) -> Path:
-    """A folder to call from, with a name that needs care; the spool is there, as after any command."""
+    """A folder with blanks and quotes in its name, in which producers are called; the spool exists."""
     Layout(spool_dir).create()
     folder = spool_dir.parent / 'my "folder'
     folder.mkdir()
     return folder
 
 
-def test_each_producer_is_tested_and_told_of() -> None:
-    """A file that nobody runs would rot, one that nobody names would not be found."""
+def test_each_producer_is_tested_and_named() -> None:
+    """Each producer is run by these tests and named in the README of the example."""
     readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
 
     assert {path.name for path in FOLDER.iterdir()} == {*PRODUCERS, "steps-in-c.txt"}
@@ -57,7 +57,7 @@ def test_each_producer_is_tested_and_told_of() -> None:
 
 @pytest.mark.parametrize("name", PRODUCERS)
 def test_producer_leaves_one_whole_job_that_runs(cli: Cli, spool_dir: Path, here: Path, name: str) -> None:
-    """What it was told to run is what runs, where it was called; nothing is left in tmp/, and the file is private."""
+    """The given command runs in the folder of the call; nothing is left in tmp/, and the file is private."""
     words = [NASTY] if name == "producer.sh" else ["sh", "-c", NASTY]
     done = subprocess.run(
         call(name, *words), cwd=here, check=True, capture_output=True, text=True, timeout=20
@@ -76,7 +76,7 @@ def test_producer_leaves_one_whole_job_that_runs(cli: Cli, spool_dir: Path, here
 
 @pytest.mark.parametrize("name", PRODUCERS)
 def test_producer_syncs_before_and_after_it_gives_the_name(spool_dir: Path, here: Path, name: str) -> None:
-    """Bytes, then name, then folder: in any other order a power cut leaves half a job, or none that was promised."""
+    """The file is synced, then named, then the folder is synced. In another order a power cut leaves half a job or none."""
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
     trace = spool_dir.parent / "trace"
@@ -103,7 +103,7 @@ def test_producer_syncs_before_and_after_it_gives_the_name(spool_dir: Path, here
 
 @pytest.mark.parametrize("name", PRODUCERS)
 def test_producer_fails_loudly_without_a_spool(spool_dir: Path, tmp_path: Path, name: str) -> None:
-    """A job that went nowhere must not look handed over."""
+    """When a producer cannot enqueue the job, it says so and fails."""
     env = {**os.environ, "QUEUECTL_SPOOL": str(tmp_path / "none")}
     done = subprocess.run(
         call(name, "true"), env=env, check=False, capture_output=True, text=True, timeout=20

@@ -39,12 +39,12 @@ NOT_IN_TESTS = {
     "pyinstaller --onefile --name queuectl --collect-all queuectl --copy-metadata queuectl \\",
     '  "$(command -v queuectl)"',
 }
-"""Lines that set up the very environment the tests run in, or need a system that a test has not."""
+"""Lines that set up the environment of the tests, or need a system that a test does not have."""
 
 
 @pytest.fixture
 def home(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A newcomer's home: nothing in it, no spool named, `queuectl` on the path."""
+    """An empty home folder without a spool, and `queuectl` on the path."""
     monkeypatch.delenv("QUEUECTL_SPOOL")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin")
     folder = spool_dir.parent / "home"
@@ -68,7 +68,7 @@ def type_in(home: Path, script: str) -> str:
 
 
 def steps(session: str) -> list[tuple[str, str]]:
-    """Split a session into what is typed after the `$ ` and what is then seen."""
+    """Split a session into pairs: what is typed after `$ `, and the output below it."""
     parts = re.split(r"^\$ ", session, flags=re.MULTILINE)
     assert parts[0] == ""
     found = []
@@ -80,21 +80,21 @@ def steps(session: str) -> list[tuple[str, str]]:
 
 
 def in_order(text: str) -> str:
-    """The text with the lines of several workers in the order of their names: which is ready first is chance."""
+    """The text with the lines of several workers sorted by name, because the order in which they start varies."""
     return "\n".join(
         sorted(text.strip().splitlines(), key=lambda line: re.findall(r"^\[worker-\d+\]", line) or ["~"])
     )
 
 
 def like(shown: str) -> str:
-    """A pattern for output of which the README leaves out parts, marked by …; how wide a gap is does not matter."""
+    """A pattern for shown output: … stands for anything, and the width of a gap does not matter."""
     words = re.split(r"(…|\s+)", shown.strip())
     return "".join(".*?" if word == "…" else r"\s+" if word.isspace() else re.escape(word) for word in words)
 
 
 @pytest.mark.parametrize("block", blocks("console"), ids=name_of)
-def test_session_prints_what_the_readme_shows(home: Path, block: Block) -> None:
-    """Each command, typed in a fresh home, prints what stands below it."""
+def test_session_prints_what_is_shown(home: Path, block: Block) -> None:
+    """Each command, typed in an empty home, prints what is shown below it."""
     typed = steps(block.text)
     output = type_in(home, "".join(f"{{ {line.rstrip()}\n}}\nprintf '\\0'\n" for line, _ in typed))
 
@@ -103,50 +103,50 @@ def test_session_prints_what_the_readme_shows(home: Path, block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", blocks("sh"), ids=name_of)
-def test_commands_of_the_readme_succeed(home: Path, block: Block) -> None:
-    """Each line of a plain block works in a fresh home."""
+def test_commands_succeed(home: Path, block: Block) -> None:
+    """Each block of commands succeeds in an empty home."""
     type_in(home, f"set -e\n{block.text}")
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=name_of)
-def test_python_of_the_readme_runs(home: Path, block: Block) -> None:
-    """Each Python block runs as it stands."""
+def test_python_runs(home: Path, block: Block) -> None:
+    """Each Python block runs unchanged."""
     del home
     subprocess.run([sys.executable, "-W", "error", "-c", block.text], check=True, timeout=50)
 
 
 @pytest.mark.parametrize("block", blocks("json"), ids=name_of)
-def test_jobs_of_the_readme_are_jobs(block: Block) -> None:
+def test_jobs_are_valid(block: Block) -> None:
     """Each JSON block is a valid job."""
     assert record.parse(block.text.encode()).command
 
 
-def test_lines_that_no_test_types_are_known() -> None:
-    """Nothing escapes the tests by the way: the lines that are not run are these."""
+def test_lines_that_no_test_runs_are_known() -> None:
+    """The lines that no test runs are exactly the known ones."""
     lines = {line for block in blocks("sh not-in-tests") for line in block.text.splitlines()}
 
     assert lines == NOT_IN_TESTS
 
 
-def test_every_block_is_of_a_kind_that_is_looked_at() -> None:
-    """A block of another kind would not be tested."""
+def test_every_block_is_of_a_tested_kind() -> None:
+    """No block is of a kind that these tests ignore."""
     kinds = {"console", "sh", "sh not-in-tests", "python", "json", "ini", "yaml", "text"}
 
     assert {block.info for block in BLOCKS} <= kinds
 
 
-def spoken_of() -> set[str]:
-    """Every `queuectl …` in running text and tables, and what the service executes."""
+def commands_in_text() -> set[str]:
+    """Every `queuectl …` in text and tables, and the command that the service runs."""
     services = re.findall(r"^ExecStart=.*/(queuectl .*)$", PAGES["service"], flags=re.MULTILINE)
     assert services
     return {*(line for page in PAGES for line in re.findall(r"`(queuectl [^`]+)`", prose(page))), *services}
 
 
-def test_commands_in_running_text_exist(home: Path) -> None:
-    """A command that a sentence names is one that the program has, with these options."""
+def test_commands_in_text_exist(home: Path) -> None:
+    """A command in a sentence or table exists, with all its options."""
     del home
     missing = []
-    for line in sorted(spoken_of()):
+    for line in sorted(commands_in_text()):
         words = shlex.split(line.replace("…", ""))[1:]
         path = list(_command_path(words))
         page = support.run_cli(*path, "--help")
@@ -168,7 +168,7 @@ def _command_path(words: list[str]) -> Iterator[str]:
 
 
 def test_pages_of_the_guide_that_are_named_exist() -> None:
-    """A sentence that sends the reader to a page names one that is there."""
+    """Each page of the guide that is named anywhere exists."""
     named = {topic for text in PAGES.values() for topic in re.findall(r"`queuectl guide ([a-z]+)", text)}
 
     assert len(named) > 5
@@ -176,12 +176,12 @@ def test_pages_of_the_guide_that_are_named_exist() -> None:
 
 
 def test_the_readme_is_short() -> None:
-    """The README is for the first hour; the rest belongs into the guide."""
+    """The README is for the first hour. The rest belongs in the guide."""
     assert PAGES["README"].count("\n") <= 300
 
 
 def test_fields_of_the_readme_are_those_of_the_guide() -> None:
-    """The README shows some rows of the table of fields: with the same names and the same defaults."""
+    """The README shows some fields, with the same names and defaults as the full table."""
     whole = {cells[0]: cells[2] for cells in rows(section("What you write", "fields"))}
     some = {cells[0]: cells[1] for cells in rows(section("The job file"))}
 
@@ -200,5 +200,5 @@ def test_every_library_has_a_reason() -> None:
 
 
 def test_the_version_has_an_entry_in_the_changes() -> None:
-    """What is installed is what the changes end with."""
+    """The newest entry under Changes is that of the installed version."""
     assert section("Changes").lstrip().startswith(f"### {queuectl.__version__}")

@@ -1,4 +1,4 @@
-"""Every command line that was asked for, typed into a fresh home: C01 to C28 of the requirements."""
+"""Every command line of the requirements (C01 to C28), typed in an empty home."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GENERATED = r"[0-9]{8}T[0-9]{6}-[0-9a-z]{8}"
 
 @pytest.fixture
 def home(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home in which nothing was ever set up, and no variable that names a spool."""
+    """An empty home folder, and no variable that names a spool."""
     monkeypatch.delenv("QUEUECTL_SPOOL")
     fresh = spool_dir.parent / "home"
     yield fresh
@@ -35,13 +35,13 @@ def home(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def spool(home: Path) -> Path:
-    """Where the spool will be once the first command has run."""
+    """Where the first command makes the spool."""
     return home / ".queuectl"
 
 
 @pytest.fixture
 def typed(home: Path) -> Type:
-    """Type a line, as it stands in the requirements, into a shell in that home; returns what it prints."""
+    """Run a line of the requirements in that home; returns what it prints."""
 
     def run(line: str, *, expect: int = 0, stdin: str | None = None) -> str:
         program, *words = shlex.split(line)
@@ -52,12 +52,12 @@ def typed(home: Path) -> Type:
 
 
 def work_off(typed: Type) -> str:
-    """Run what waits, retries included; returns what the worker said."""
+    """Run the waiting jobs, retries included; returns what the worker printed."""
     return typed("queuectl worker start --foreground --drain --wait-retries")
 
 
 def test_c01_enqueue_a_shell_command(typed: Type, spool: Path) -> None:
-    """C01: the text is a shell command, an id is drawn and told; the first command of all makes the spool (T69)."""
+    """C01: the text is a shell command, and its new id is printed; the first command makes the spool (T69)."""
     told = typed("""queuectl enqueue "python3 -c \\"print('Hello')\\"" """)
 
     assert re.fullmatch(rf"enqueued job {GENERATED}\n", told)
@@ -128,7 +128,7 @@ def test_c08_c09_c11_start_and_stop_workers(typed: Type, spool: Path, flags: str
 
 
 def test_c10_worker_in_the_foreground(typed: Type) -> None:
-    """C10: live in this terminal; each job's start and end with id, command, priority, attempt, limit, time and code."""
+    """C10: workers in this terminal; each job's start and end with id, command, priority, attempt, limit, time and code."""
     typed('queuectl enqueue --id good --command "echo Hello" --priority 8 --timeout 9')
     typed('queuectl enqueue --id bad --command "exit 3" --max-retries 2 --backoff-base 1')
 
@@ -201,7 +201,7 @@ def test_c15_show(typed: Type) -> None:
 
 
 def test_c16_to_c18_dead_letters(typed: Type, spool: Path) -> None:
-    """C16-C18: the dead are listed with their reason; retry sends them back, with a longer limit if asked."""
+    """C16-C18: dead jobs are listed with their reason; retry sends them back, on request with a longer timeout."""
     typed("queuectl enqueue --id job1 --max-retries 1 --command 'exit 3'")
     typed("queuectl enqueue --id job2 --max-retries 1 --timeout 0.2 --command 'sleep 0.5'")
     work_off(typed)
@@ -221,7 +221,7 @@ def test_c16_to_c18_dead_letters(typed: Type, spool: Path) -> None:
 
 
 def test_c19_clear_the_dead_letters(typed: Type, spool: Path) -> None:
-    """C19: asks first; with nobody to answer nothing is deleted; --yes deletes the dead and only them."""
+    """C19: it asks first; without an answer nothing is deleted; --yes deletes the dead jobs only."""
     typed("queuectl enqueue --id job1 --max-retries 1 --command 'exit 3'")
     typed("queuectl enqueue --id job2 --command true")
     work_off(typed)
@@ -234,7 +234,7 @@ def test_c19_clear_the_dead_letters(typed: Type, spool: Path) -> None:
 
 
 def test_c20_to_c22_config(typed: Type, spool: Path) -> None:
-    """C20-C22: set and get one, get all; both spellings are one key; what is set holds for the next job."""
+    """C20-C22: set and get one setting, get all; both spellings are one key; the next job has the new value."""
     assert typed("queuectl config set max_retries 5") == "max_retries = 5\n"
     assert typed("queuectl config set backoff_base 3") == "backoff_base = 3\n"
     assert typed("queuectl config get max_retries") == "max_retries = 5\n"
@@ -272,7 +272,7 @@ def test_c23_clear(typed: Type) -> None:
 
 
 def test_c24_to_c26_packaging_is_as_documented() -> None:
-    """C24-C26: pip gives the command, PyInstaller is told of, pytest runs the tests; test_executable builds the file."""
+    """C24-C26: pip installs the command; PyInstaller and pytest are documented. test_executable builds the file."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
     documents = "".join(PAGES.values())
 
@@ -286,7 +286,7 @@ def test_c24_to_c26_packaging_is_as_documented() -> None:
 
 
 def test_c27_files_alone_operate_the_queue(typed: Type, home: Path, spool: Path) -> None:
-    """C27: another tool drops job.json; the dead are looked at, mended and sent back with a file manager."""
+    """C27: another tool drops job.json; a dead job is fixed and sent back with a file manager."""
     typed("queuectl status")  # somebody has used the spool before: its folders are there
     (home / "job.json").write_text('{"command": "test -e mended"}')
     typed("queuectl config set max_retries 1")
@@ -308,7 +308,7 @@ def test_c27_files_alone_operate_the_queue(typed: Type, home: Path, spool: Path)
     "group", ["", "enqueue", "worker", "worker start", "dlq", "dlq retry", "config", "list", "show", "clear"]
 )
 def test_c28_help_at_every_level(typed: Type, group: str) -> None:
-    """C28: exits 0, and shows how the command is called."""
+    """C28: each help page has the usage and examples."""
     page = typed(f"queuectl {group} --help")
 
     assert f"Usage: queuectl {group}".rstrip() in page
@@ -316,6 +316,6 @@ def test_c28_help_at_every_level(typed: Type, group: str) -> None:
 
 
 def test_c28_version(typed: Type) -> None:
-    """C28: the version that the package has."""
+    """C28: the version of the package."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
     assert typed("queuectl --version") == f"queuectl {project['project']['version']}\n"
