@@ -1,6 +1,7 @@
-"""The settings file as text: reading YAML or JSON, and changing one entry so that all else stays as people wrote it.
+"""The settings file as text, YAML or JSON: reads its entries, and changes one without touching the others.
 
-Knows no settings. A plain YAML file is read without yaml, whose import takes longer than enqueueing a job.
+This module does not know which settings exist. A simple YAML file is read without the library yaml: importing it takes
+longer than enqueueing a job.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LIMIT = 1 << 20
-_LINE_ENDS = "\r\x85\u2028\u2029"  # what YAML takes for a new line beside \n
-_PLAIN = re.compile(
+_LINE_ENDS = "\r\x85\u2028\u2029"  # the other characters that end a line in YAML
+_SIMPLE = re.compile(
     rf" *(?:#[^{_LINE_ENDS}]*)?"
     r"|([a-z_]+): +(?:(0|[1-9][0-9]{0,17})|([0-9]{1,17}\.[0-9]{1,17})|([1-9][0-9]{0,17}(?:ms|[smhdwKMG])))"
     rf" *(?: #[^{_LINE_ENDS}]*)?"
@@ -28,32 +29,32 @@ _YAML_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "n
 
 
 class Entry(NamedTuple):
-    """One key with its value, as the file has them."""
+    """One key of the file, with its value."""
 
     name: str
     value: object
     line: int
-    """Counted from 1; 0 where nobody knows."""
+    """From 1; 0 if unknown."""
 
 
 def key_of(name: str) -> str:
-    """What counts of a key's spelling: max-retries, MAX_RETRIES and max_retries are the same."""
+    """Return a key in its standard spelling: max-retries, MAX_RETRIES and max_retries are the same."""
     return name.strip().lower().replace("-", "_")
 
 
 def place(path: str, line: int) -> str:
-    """A place in a file, for the front of a sentence."""
+    """Return a place in a file as text, for the beginning of a message."""
     return f"{path}, line {line}" if line else path
 
 
 def read(path: str) -> str:
-    """The file's text.
+    """Return the content of the file.
 
     Raises:
-        ConfigError: it cannot be read, or is no text.
+        ConfigError: it cannot be read, or is not UTF-8.
     """
     try:
-        # A link may lead to it, but opening a FIFO would hold up whoever reads it, workers too.
+        # A symbolic link is allowed. Other special files are not: opening a FIFO would block the worker.
         data, _ = safe_open.read_regular(os.path.realpath(path), _LIMIT)
     except safe_open.NotReadable as error:
         raise ConfigError(f"cannot read {path}: {error}") from None
@@ -67,51 +68,51 @@ def read(path: str) -> str:
 
 
 def entries(path: str, text: str) -> list[Entry]:
-    """The entries of a settings file in their order, twins included; the path's ending tells its language.
+    """Return the entries of a settings file in order, with duplicates; a path that ends in .json means JSON, else YAML.
 
     Raises:
-        ConfigError: not YAML, not JSON, or no mapping; with the line where it is known.
+        ConfigError: the text is not YAML or JSON, or not a mapping; with the line if it is known.
     """
     if path.endswith(".json"):
         return _json_entries(path, text)
-    plain = _plain_entries(text)
-    return _yaml_entries(path, text) if plain is None else plain
+    simple = _simple_entries(text)
+    return _yaml_entries(path, text) if simple is None else simple
 
 
 def changed(path: str, text: str, name: str, value: object) -> str:
-    """The same file with another value for one key, or without the key if the value is None.
+    """Return the text of the file with another value for one key, or without the key if the value is None.
 
     Raises:
-        ConfigError: the file cannot be parsed, or is written in a way that cannot be changed safely.
+        ConfigError: the file cannot be parsed, or has a form that cannot be changed safely.
     """
-    wanted = _meaning(path, text)
+    wanted = _values(path, text)
     if value is None:
         wanted.pop(name, None)
     else:
         wanted[name] = value
-    ways = _json_ways if path.endswith(".json") else _yaml_ways
-    for candidate in ways(path, text, name, value):
-        # Whatever the edit did, it is believed only after it was read back.
+    candidates = _json_candidates if path.endswith(".json") else _yaml_candidates
+    for candidate in candidates(path, text, name, value):
+        # An edit is accepted only if the new text, read again, has the wanted values and no other change.
         try:
-            if _meaning(path, candidate) == wanted:
+            if _values(path, candidate) == wanted:
                 return candidate
         except ConfigError:
             continue
     raise ConfigError(f"{path} is written in a way that cannot be changed safely: edit it by hand")
 
 
-def _meaning(path: str, text: str) -> dict[str, object]:
+def _values(path: str, text: str) -> dict[str, object]:
     return {key_of(entry.name): entry.value for entry in entries(path, text)}
 
 
-# --- plain YAML ---
+# --- simple YAML ---
 
 
-def _plain_entries(text: str) -> list[Entry] | None:
-    """Read the YAML that nearly every settings file is made of; None when there is more to it."""
+def _simple_entries(text: str) -> list[Entry] | None:
+    """Read YAML that has only lines like `timeout: 20`, as nearly every settings file; None for all other YAML."""
     found = []
     for number, line in enumerate(text.split("\n"), 1):
-        match = _PLAIN.fullmatch(line)
+        match = _SIMPLE.fullmatch(line)
         if not match or match[1] in _YAML_WORDS:
             return None
         if match[1]:
@@ -125,7 +126,7 @@ def _plain_entries(text: str) -> list[Entry] | None:
 
 def _yaml_entries(path: str, text: str) -> list[Entry]:
     loader, pairs, _ = _compose(path, text)
-    with _telling_where(path):
+    with _as_config_error(path):
         return [
             Entry(
                 str(loader.construct_object(key, deep=True)),
@@ -137,8 +138,8 @@ def _yaml_entries(path: str, text: str) -> list[Entry]:
 
 
 @contextmanager
-def _telling_where(path: str) -> Iterator[None]:
-    """Turn what yaml raises into a ConfigError that names file and line."""
+def _as_config_error(path: str) -> Iterator[None]:
+    """Turn the exceptions of yaml into a ConfigError with file and line."""
     import yaml
 
     try:
@@ -151,10 +152,10 @@ def _telling_where(path: str) -> Iterator[None]:
 
 
 def _compose(path: str, text: str) -> tuple[Any, list[tuple[Any, Any]], Any]:
-    """A loader, the mapping's key and value nodes, and its own node (None for an empty document)."""
+    """Return a loader, the pairs of key and value nodes, and the node of the mapping (None for an empty document)."""
     import yaml
 
-    with _telling_where(path):
+    with _as_config_error(path):
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         if root is None or (isinstance(root, yaml.ScalarNode) and root.tag.endswith(":null")):
@@ -166,28 +167,28 @@ def _compose(path: str, text: str) -> tuple[Any, list[tuple[Any, Any]], Any]:
         return loader, root.value, root
 
 
-def _yaml_ways(path: str, text: str, name: str, value: object) -> Iterator[str]:
+def _yaml_candidates(path: str, text: str, name: str, value: object) -> Iterator[str]:
     _, pairs, root = _compose(path, text)
     places = [index for index, (key, _) in enumerate(pairs) if key_of(str(key.value)) == name]
     if value is None:
         for index in reversed(places):
-            text = _without(text, root, pairs, index)
+            text = _removed(text, root, pairs, index)
         yield text
         return
     for scalar in _scalars(value, root):
         if places:
             yield _replaced(text, pairs[places[-1]][1], scalar)
         elif root is not None and root.flow_style:
-            yield _into_braces(text, root, f'"{name}": {scalar}')
+            yield _added_in_braces(text, root, f'"{name}": {scalar}')
         else:
             line = f"{' ' * (root.start_mark.column if root else 0)}{name}: {scalar}"
-            yield from _new_line(text, name, line)
+            yield from _added_line(text, name, line)
 
 
 def _scalars(value: object, root: Any) -> Iterator[str]:
-    """A value as text, the plainest first: a name like `no` or a path with ` #` means something else without quotes.
+    """Yield a value as YAML text: first without quotes, then as JSON, as `no` or a path with ` #` needs quotes.
 
-    Among braces as JSON alone, so that a file which is JSON stays so.
+    Within braces only as JSON, so that a file which is valid JSON remains so.
     """
     if root is None or not root.flow_style:
         yield str(value)
@@ -196,14 +197,14 @@ def _scalars(value: object, root: Any) -> Iterator[str]:
 
 def _replaced(text: str, node: Any, scalar: str) -> str:
     start, end = node.start_mark.index, node.end_mark.index
-    if start == end:  # `key:` alone, an empty value
+    if start == end:  # `key:` without a value
         scalar = f" {scalar}"
     elif text[start:end].endswith("\n"):
         scalar += "\n"
     return text[:start] + scalar + text[end:]
 
 
-def _into_braces(text: str, root: Any, pair: str) -> str:
+def _added_in_braces(text: str, root: Any, pair: str) -> str:
     if not root.value:
         at = root.start_mark.index + 1
         return text[:at] + pair + text[at:]
@@ -215,8 +216,8 @@ def _into_braces(text: str, root: Any, pair: str) -> str:
     return f"{text[:at]},{pair}{text[at:]}"
 
 
-def _new_line(text: str, name: str, line: str) -> Iterator[str]:
-    """Put a line in: below the line that has it commented out, else at the end."""
+def _added_line(text: str, name: str, line: str) -> Iterator[str]:
+    """Yield the text with a new line: after a line where the same key is commented out, else at the end."""
     end = "\r\n" if "\r\n" in text else "\n"
     if text and not text.endswith("\n"):
         text += end
@@ -226,7 +227,7 @@ def _new_line(text: str, name: str, line: str) -> Iterator[str]:
     yield text + line + end
 
 
-def _without(text: str, root: Any, pairs: list[tuple[Any, Any]], index: int) -> str:
+def _removed(text: str, root: Any, pairs: list[tuple[Any, Any]], index: int) -> str:
     key, value = pairs[index]
     start, end = key.start_mark.index, value.end_mark.index
     if root.flow_style:
@@ -245,7 +246,7 @@ def _without(text: str, root: Any, pairs: list[tuple[Any, Any]], index: int) -> 
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object with its keys in order, twins included."""
+    """A JSON object with its keys in order, including duplicates."""
 
 
 def _json_entries(path: str, text: str) -> list[Entry]:
@@ -257,20 +258,20 @@ def _json_entries(path: str, text: str) -> list[Entry]:
         raise ConfigError(f"{path}: not JSON: {error}") from None
     if not isinstance(pairs, _Pairs):
         raise ConfigError(f'{path}: a settings file is an object like {{"timeout": 20}}')
-    return [Entry(name, _as_dict(value), 0) for name, value in pairs]
+    return [Entry(name, _plain_value(value), 0) for name, value in pairs]
 
 
-def _as_dict(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     if isinstance(value, _Pairs):
-        return {name: _as_dict(inner) for name, inner in value}
-    return [_as_dict(inner) for inner in value] if isinstance(value, list) else value
+        return {name: _plain_value(inner) for name, inner in value}
+    return [_plain_value(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _json_ways(path: str, text: str, name: str, value: object) -> Iterator[str]:
+def _json_candidates(path: str, text: str, name: str, value: object) -> Iterator[str]:
     record = {entry.name: entry.value for entry in _json_entries(path, text)}
-    twins = [key for key in record if key_of(key) == name]
-    for twin in twins if value is None else twins[:-1]:
-        del record[twin]
+    spellings = [key for key in record if key_of(key) == name]
+    for spelling in spellings if value is None else spellings[:-1]:
+        del record[spelling]
     if value is not None:
-        record[twins[-1] if twins else name] = value
+        record[spellings[-1] if spellings else name] = value
     yield json.dumps(record, indent=2, ensure_ascii=False) + "\n"

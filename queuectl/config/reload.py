@@ -1,4 +1,4 @@
-"""The settings that a worker goes by: the last good ones, whatever becomes of the file."""
+"""The current settings of a worker: read again when the file changes; the last valid ones while it is not valid."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from queuectl.layout import Layout
 
 
-_WRITTEN_WITHIN = 1e9
+_WRITTEN_WITHIN = 1e9  # nanoseconds
 
 
-class InForce:
-    """Settings that follow their file, and stay as they were while it cannot be read or holds a bad value.
+class CurrentSettings:
+    """Settings that follow their file; they do not change while the file cannot be read or has a bad value.
 
     Args:
-        say: takes a line about each change.
-        note: told what is wrong with the file, and None when it is good again.
+        say: called with a line about each change.
+        note: called with what is wrong with the file, and with None when it is valid again.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class InForce:
         self._wanted = False
 
     def read(self) -> Settings:
-        """Read the file, for a worker that starts.
+        """Read the file for the first time, when a worker starts.
 
         Raises:
-            QueuectlError: what is wrong with it; without settings of its own a worker has nothing to go on with.
+            QueuectlError: the file is not valid; there are no earlier settings to keep.
         """
         self._stamp = self._layout.config_stamp()
         self.settings, warnings = settings.load(self._layout)
@@ -49,11 +49,11 @@ class InForce:
         return self.settings
 
     def read_again(self) -> None:
-        """Have the next look read the file, changed or not, and say so. Safe in a signal handler."""
+        """Have the next `check` read the file, changed or not, and report it. Safe in a signal handler."""
         self._wanted = True
 
-    def look(self) -> Settings:
-        """The settings in force, read anew if the file has changed."""
+    def check(self) -> Settings:
+        """Return the current settings, read again if the file has changed."""
         stamp = self._layout.config_stamp()
         if (stamp == self._stamp and not self._wanted) or _is_being_written(stamp):
             return self.settings
@@ -62,23 +62,23 @@ class InForce:
         try:
             self.read()
         except QueuectlError as error:
-            self._tell_fault(str(error), again=wanted)
+            self._report_fault(str(error), again=wanted)
         else:
-            self._tell_changes(before, again=wanted)
+            self._report_changes(before, again=wanted)
         return self.settings
 
-    def _tell_fault(self, fault: str, *, again: bool) -> None:
+    def _report_fault(self, fault: str, *, again: bool) -> None:
         if again or fault != self._fault:
             self._say(f"{fault}; the settings from before stay in force")
         self._fault = fault
         self._stamp = (
-            None  # a disk that refused may do so no longer, and a file's rights are not in its stamp
+            None  # try again: the stamp does not change when the disk works again or the file's mode changes
         )
         self._note(fault)
 
-    def _tell_changes(self, before: Settings, *, again: bool) -> None:
+    def _report_changes(self, before: Settings, *, again: bool) -> None:
         changes = [
-            f"{name} = {settings.shown(now)} (was {settings.shown(was)})"
+            f"{name} = {settings.as_text(now)} (was {settings.as_text(was)})"
             for name in settings.KEYS
             if (now := getattr(self.settings, name)) != (was := getattr(before, name))
         ]
@@ -91,6 +91,6 @@ class InForce:
 
 
 def _is_being_written(stamp: tuple[tuple[int, int, int] | None, ...]) -> bool:
-    """Whether a settings file has just been emptied: an editor that writes in place is about to fill it."""
+    """Return True if a settings file became empty just now: an editor that writes in place is about to fill it."""
     now = time.time_ns()
     return any(one[2] == 0 and abs(now - one[1]) < _WRITTEN_WITHIN for one in stamp if one)

@@ -1,4 +1,4 @@
-"""Settings of a spool: their keys, what they mean, and which are in force."""
+"""The settings of a spool: their keys and checks, reading them from the file, and changing one of them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from queuectl.layout import Layout
 
-_OUTPUT_MOST = 64 << 10
-"""Two streams of this size fit into a job file even if JSON writes every byte of them as six."""
+_MAX_OUTPUT = 64 << 10
+"""Two streams of this size fit into a job file even if JSON writes each byte as six."""
 
-_LOCK_PATIENCE = 30.0
+_LOCK_TIMEOUT = 30.0  # seconds
 _UNIT_TEXT = r"[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw]|[kmg](?:i?b)?)"
 _SIZE = r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings in force. Durations are seconds, sizes bytes; KEYS says what each is for."""
+    """The settings of a spool. Durations are seconds, sizes bytes; None means unset. KEYS explains each."""
 
     max_retries: int = 3
     backoff_base: float = 2
@@ -58,9 +58,9 @@ class Key:
     """One setting.
 
     Attributes:
-        default: the built-in value; None = unset.
-        check: from a value as a file has it to the typed one; raises ValueError with the reason in plain words.
-        help: what it does, in a line.
+        default: the built-in value; None means unset.
+        check: takes a value of the file and returns the typed one; raises ValueError with the reason in plain words.
+        help: what it does, in one line.
         unit: "seconds", "bytes" or "".
     """
 
@@ -71,7 +71,7 @@ class Key:
     unit: str = ""
 
 
-def _as_in_a_job(name: str) -> Callable[[object], Any]:
+def _job_field(name: str) -> Callable[[object], Any]:
     return lambda value: fields.check_field(name, value)
 
 
@@ -120,7 +120,7 @@ def _names(value: object) -> str:
     if isinstance(value, str):
         value = value.replace(",", " ").split()
     elif isinstance(value, int) and not isinstance(value, bool):
-        value = [value]  # a user without a name
+        value = [value]  # the id of a user without a name
     names = [str(name) for name in value] if isinstance(value, list) else []
     if not names or not all(re.fullmatch(r"[\w.@+\\-]+\$?", name) for name in names):
         raise ValueError(f"must be names of users, like alice bob, not {value!r}")
@@ -134,10 +134,10 @@ def _durability(value: object) -> str:
 
 
 _TEXTS = (_folder, _names, _durability, _exit_codes)
-"""What is typed for these is text, even a name like 1e3."""
+"""The checks of settings whose typed value is text, even if it looks like a number, as 1e3 does."""
 
 
-def _size(most: int) -> Callable[[object], int]:
+def _size(maximum: int) -> Callable[[object], int]:
     def check(value: object) -> int:
         import re
 
@@ -147,75 +147,87 @@ def _size(most: int) -> Callable[[object], int]:
         if not found:
             raise ValueError(f"{value!r} is not a size: write bytes, or 512K, 10M, 2G")
         size = int(float(found[1]) * {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}[found[2].lower()])
-        if size > most:
-            raise ValueError(f"must be at most {most}, not {value}")
+        if size > maximum:
+            raise ValueError(f"must be at most {maximum}, not {value}")
         return size
 
     return check
 
 
 _ALL = (
-    Key("max_retries", 3, _as_in_a_job("max_retries"), "how many times a command may run in all; 0 means 1"),
+    Key("max_retries", 3, _job_field("max_retries"), "how many times a command may run in total; 0 means 1"),
     Key(
         "backoff_base",
         2,
-        _as_in_a_job("backoff_base"),
+        _job_field("backoff_base"),
         "the wait after the n-th failure is backoff_base ** n seconds",
     ),
-    Key("max_backoff", 86400, _duration, "no wait between two attempts is longer", "seconds"),
-    Key("timeout", 20, _duration, "longest time an attempt may take; 0 = no limit", "seconds"),
-    Key("priority", 5, _as_in_a_job("priority"), "1 to 10, higher is more urgent"),
+    Key("max_backoff", 86400, _duration, "the longest wait between two attempts", "seconds"),
+    Key("timeout", 20, _duration, "the longest time that an attempt may take; 0 = no limit", "seconds"),
+    Key("priority", 5, _job_field("priority"), "1 to 10, higher is more urgent"),
     Key(
         "jitter",
         None,
-        _as_in_a_job("jitter"),
-        "0 to 1: by which share of itself a wait between attempts is drawn longer; unset: 0",
+        _job_field("jitter"),
+        "0 to 1: the largest random share by which a wait between attempts is made longer; unset: 0",
     ),
-    Key("retry_on", None, _exit_codes, "exit codes that are tried again, all others are not; unset: all"),
-    Key("give_up_on", None, _exit_codes, "exit codes that are not tried again; unset: none"),
-    Key("worker_count", None, _count, "workers that `worker start` starts without --count; unset: 1"),
-    Key("stop_timeout", 30, _duration, "how long `worker stop` waits before it says who is busy", "seconds"),
-    Key("kill_grace", 5, _duration, "time between TERM and KILL when a job is ended", "seconds"),
-    Key("crash_limit", 3, _count, "deaths of its worker in a row after which a job is dead"),
-    Key("log_limit", 10 << 20, _size(1 << 50), "bytes kept of each output stream; 0 = no limit", "bytes"),
+    Key("retry_on", None, _exit_codes, "the exit codes after which a job is tried again; unset: all"),
+    Key("give_up_on", None, _exit_codes, "the exit codes after which a job is not tried again; unset: none"),
+    Key("worker_count", None, _count, "how many workers `worker start` starts without --count; unset: 1"),
+    Key("stop_timeout", 30, _duration, "how long `worker stop` waits for running jobs to end", "seconds"),
+    Key("kill_grace", 5, _duration, "the time between TERM and KILL when a job is ended", "seconds"),
+    Key("crash_limit", 3, _count, "how many times in a row its worker may die before a job is dead"),
+    Key(
+        "log_limit",
+        10 << 20,
+        _size(1 << 50),
+        "how many bytes of each output stream are kept; 0 = no limit",
+        "bytes",
+    ),
     Key(
         "output_limit",
         4096,
-        _size(_OUTPUT_MOST),
-        "bytes of each output stream that are repeated in the job file",
+        _size(_MAX_OUTPUT),
+        "how many bytes of each output stream are copied into the job file",
         "bytes",
     ),
     Key(
         "compress_logs",
         None,
         _duration,
-        "how old a log is when workers compress it, like 7d; unset: never",
+        "the age at which workers compress a log, like 7d; unset: never",
         "seconds",
     ),
-    Key("settle_time", 2, _duration, "how long an unreadable file must stand still to be buried", "seconds"),
+    Key(
+        "settle_time",
+        2,
+        _duration,
+        "how long an invalid file must be unchanged before it goes to dead/",
+        "seconds",
+    ),
     Key(
         "min_free_space",
         4 << 20,
         _size(1 << 50),
-        "bytes of free disk below which workers start nothing; 0 = no limit",
+        "the free disk space in bytes that workers need to start a job; 0 = no limit",
         "bytes",
     ),
     Key(
         "durability",
         "full",
         _durability,
-        "full: what was enqueued survives a power cut; none: no wait for the disk",
+        "full: enqueued jobs survive a power cut; none: do not wait for the disk",
     ),
-    Key("keep_done", None, _keep, "how long done jobs are kept, or how many: 30d, 1000; unset: for ever"),
-    Key("keep_dead", None, _keep, "how long dead jobs are kept, or how many; unset: for ever"),
+    Key("keep_done", None, _keep, "how long completed jobs are kept, or how many: 30d, 1000; unset: all"),
+    Key("keep_dead", None, _keep, "how long dead jobs are kept, or how many; unset: all"),
     Key(
         "keep_logs",
         None,
         _keep,
-        "how long the output of runs is kept, or how many files; unset: like its job",
+        "how long logs are kept, or how many files; unset: as long as the job",
     ),
-    Key("incoming", None, _folder, "a folder from which other users' jobs are taken; unset: none"),
-    Key("incoming_users", None, _names, "who may hand jobs in there, like `alice bob`; unset: nobody"),
+    Key("incoming", None, _folder, "a folder in which other users may drop jobs; unset: none"),
+    Key("incoming_users", None, _names, "the users who may drop jobs there, like `alice bob`; unset: nobody"),
 )
 _EXAMPLES = {
     "incoming": "/var/spool/jobs",
@@ -233,10 +245,10 @@ KEYS: Mapping[str, Key] = {key.name: key for key in _ALL}
 
 
 def normalise(key: str) -> str:
-    """The one name of a setting: max-retries, MAX_RETRIES and max_retries are the same.
+    """Return the name of a setting from any spelling of it: max-retries, MAX_RETRIES and max_retries are the same.
 
     Raises:
-        ConfigError: there is no such setting; it names the nearest one.
+        ConfigError: there is no such setting; the message suggests a similar one.
     """
     from queuectl.config import file
 
@@ -253,8 +265,8 @@ def _nearest(name: str) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def shown(value: object) -> str:
-    """A setting's value as people write it: 20 and not 20.0; unset for None."""
+def as_text(value: object) -> str:
+    """Return the value of a setting as text: 20 and not 20.0, and unset for None."""
     if value is None:
         return "unset"
     if isinstance(value, list):
@@ -263,13 +275,13 @@ def shown(value: object) -> str:
 
 
 def load(layout: Layout) -> tuple[Settings, list[str]]:
-    """Read the settings of a spool; without a file they are the built-in ones.
+    """Read the settings of a spool; without a file, all have their built-in values.
 
     Returns:
-        the settings, and warnings: each a line about what was passed over.
+        the settings, and a list of warnings, one line each.
 
     Raises:
-        ConfigError: the file cannot be read or parsed, or a value is bad; it names the file, the line and the key.
+        ConfigError: the file cannot be read or parsed, or a value is bad; the message names file, line and key.
     """
     path = _existing(layout)
     if path is None:
@@ -291,20 +303,20 @@ def load(layout: Layout) -> tuple[Settings, list[str]]:
         try:
             found[name] = key.default if entry.value is None else key.check(entry.value)
         except ValueError as error:
-            example = _EXAMPLES.get(name) or shown(key.default or 1)
+            example = _EXAMPLES.get(name) or as_text(key.default or 1)
             hint = f"queuectl config set {name} {example}"
             raise ConfigError(f"{where}: {name}: {error}", hint=hint) from None
     return Settings(**found), warnings
 
 
 def set_value(layout: Layout, key: str, text: str) -> Any:
-    """Change one setting in the spool's file, and only it: comments and order stay.
+    """Change one setting in the spool's file; comments and the order of lines are kept.
 
     Args:
         text: the value as typed: 5, 0.5, 30s, 10M.
 
     Returns:
-        the typed value that is in force now.
+        the typed value.
 
     Raises:
         ConfigError: an unknown key, a bad value, or a file that cannot be read or changed.
@@ -318,14 +330,14 @@ def set_value(layout: Layout, key: str, text: str) -> Any:
         raise ConfigError(f"{known.name}: {error}") from None
     import re
 
-    # 30s stays 30s in the file; a number is written as it was understood.
+    # A value with a unit, like 30s, is written as typed; others are written as typed values.
     has_unit = isinstance(typed, str) and re.fullmatch(_UNIT_TEXT, typed, re.ASCII | re.IGNORECASE)
     _change(layout, known.name, typed if has_unit else value)
     return value
 
 
 def unset_value(layout: Layout, key: str) -> None:
-    """Take one setting out of the file, so that the built-in value is in force again.
+    """Remove one setting from the file, so that the built-in value applies again.
 
     Raises:
         ConfigError: an unknown key, or a file that cannot be read or changed.
@@ -355,22 +367,22 @@ def _existing(layout: Layout) -> str | None:
 
 
 def _change(layout: Layout, name: str, value: object) -> None:
-    """Write a value (None: no value) into the file, one process at a time, all or nothing."""
+    """Write a value into the file, or remove it if it is None. A lock keeps others from losing this change."""
     from queuectl.config import file
     from queuectl.system.locks import Lock
 
     layout.create()
     lock_path = os.path.join(layout.data, "config.lock")
     try:
-        lock = Lock.acquire(lock_path, patience=_LOCK_PATIENCE)
+        lock = Lock.acquire(lock_path, patience=_LOCK_TIMEOUT)
     except OSError as error:
         raise SpoolError.from_os("lock", lock_path, error) from None
     if lock is None:
-        raise ConfigError(f"another process has been changing the settings for {_LOCK_PATIENCE:g} s")
+        raise ConfigError(f"another process has had the lock of the settings for {_LOCK_TIMEOUT:g} s")
     try:
         path = _existing(layout) or layout.config_yaml
         text = file.read(path) if os.path.lexists(path) else ""
-        # A link to the file proper stays a link.
+        # realpath: if the file is a symbolic link, its target is replaced, and the link stays.
         files.replace(os.path.realpath(path), file.changed(path, text, name, value).encode())
     except OSError as error:
         raise SpoolError.from_os("write", layout.config_yaml, error) from None

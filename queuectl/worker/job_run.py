@@ -19,7 +19,7 @@ from queuectl.worker.health import FAULT_PAUSE
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from queuectl.config.reload import InForce
+    from queuectl.config.reload import CurrentSettings
     from queuectl.control.registry import Registration
     from queuectl.executor.base import Runner, Running
     from queuectl.storage.mover import Claim, Mover
@@ -48,7 +48,7 @@ class RunContext:
     mover: Mover
     runner: Runner
     environment: Mapping[str, str]
-    current: InForce
+    current: CurrentSettings
     batch: SettleBatch
     flags: StopFlags
     barrier: FaultBarrier

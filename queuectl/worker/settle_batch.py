@@ -21,7 +21,7 @@ from queuectl.worker.health import FAULT_PAUSE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from queuectl.config.reload import InForce
+    from queuectl.config.reload import CurrentSettings
     from queuectl.storage.file_pool import Spares
     from queuectl.storage.mover import Claim, Mover
     from queuectl.worker.health import FaultBarrier
@@ -53,7 +53,7 @@ class SettleBatch:
         worker: str,
         prefetch: Prefetch,
         scheduler: ScanScheduler,
-        current: InForce,
+        current: CurrentSettings,
         flags: StopFlags,
         barrier: FaultBarrier,
         say: Callable[[str], None],

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from queuectl.config.reload import InForce
+from queuectl.config.reload import CurrentSettings
 from queuectl.control import pause, permissions
 from queuectl.control.registry import Registration
 from queuectl.executor.base import clean_environment
@@ -73,10 +73,10 @@ class Worker:
         self._environment = clean_environment()
         self._wake_up = Bell()
         self.flags = StopFlags(self._wake_up)
-        self._current = InForce(self.layout, self._say, lambda fault: self._note("settings", fault))
+        self._current = CurrentSettings(self.layout, self._say, lambda fault: self._note("settings", fault))
         self._index = Index(self.layout.index, self.layout.root, boot_id())
         self._mover = Mover(self.layout, self._index, now)
-        self._intake = Intake(self.layout, self._index, self._mover, self._current.look)
+        self._intake = Intake(self.layout, self._index, self._mover, self._current.check)
         self._watch = FolderWatch(self.layout.pending, self._wake_up)
         safe = permissions.PermissionCheck(self.layout)
         self._pause = pause.PauseCheck(self.layout)
@@ -247,7 +247,7 @@ class Worker:
             if self._batch.file_pool is not None:
                 self._batch.file_pool.flush()  # else a long job would leave the outcomes before it unsynced
                 self._batch.file_pool.keep_reserve()
-            self._current.look()
+            self._current.check()
             if not self._index.usable:
                 self._intake.refresh()
             if self._registration:

@@ -111,40 +111,40 @@ def test_hup_with_bad_settings_says_so_each_time(spool_dir: Path, workers: Cli) 
 
 def test_settings_that_could_not_be_read_are_tried_again(spool_dir: Path) -> None:
     """Trouble that passes by itself, as with a disk, is no reason to stay with old settings for ever."""
-    from queuectl.config.reload import InForce
+    from queuectl.config.reload import CurrentSettings
     from queuectl.layout import Layout
 
     layout = Layout(spool_dir)
     layout.create()
     notes: list[str | None] = []
     said: list[str] = []
-    force = InForce(layout, said.append, notes.append)
+    current = CurrentSettings(layout, said.append, notes.append)
     (spool_dir / "config.yaml").mkdir()
 
-    assert [force.look().timeout, force.look().timeout] == [20, 20]
+    assert [current.check().timeout, current.check().timeout] == [20, 20]
     (spool_dir / "config.yaml").rmdir()
-    assert force.look().timeout == 20
+    assert current.check().timeout == 20
     assert [note is None for note in notes] == [False, False, True]
     assert [line.endswith("stay in force") for line in said] == [True, False]
 
 
 def test_file_that_is_being_written_is_waited_for(spool_dir: Path) -> None:
     """An editor that writes in place empties the file first: in that instant nothing goes back to built-in values."""
-    from queuectl.config.reload import InForce
+    from queuectl.config.reload import CurrentSettings
     from queuectl.layout import Layout
 
     Layout(spool_dir).create()
     config = spool_dir / "config.yaml"
     config.write_text("timeout: 77\n")
-    force = InForce(Layout(spool_dir), lambda _: None, lambda _: None)
-    force.read()
+    current = CurrentSettings(Layout(spool_dir), lambda _: None, lambda _: None)
+    current.read()
     config.write_text("")
-    assert force.look().timeout == 77
+    assert current.check().timeout == 77
     config.write_text("timeout: 78\n")
-    assert force.look().timeout == 78
+    assert current.check().timeout == 78
     config.write_text("")
     os.utime(config, (1, 1))
-    assert force.look().timeout == 20
+    assert current.check().timeout == 20
 
 
 def test_hup_to_the_foreground_reaches_all_its_workers(spool_dir: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from queuectl.config import file
 from queuectl.config import settings as config
-from queuectl.config.settings import KEYS, Settings, load, normalise, set_value, shown, unset_value
+from queuectl.config.settings import KEYS, Settings, as_text, load, normalise, set_value, unset_value
 from queuectl.errors import ConfigError
 from queuectl.layout import Layout
 
@@ -378,7 +378,7 @@ def test_twenty_sets_at_once_all_take_effect(layout: Layout) -> None:
     wanted = {key: 7 if key == "priority" else 11 for key in KEYS}
     wanted |= {"incoming": "/drop", "incoming_users": "alice bob", "durability": "none"}  # type: ignore[dict-item]
     wanted |= {"jitter": 0.5, "retry_on": [111, 75], "give_up_on": [100]}  # type: ignore[dict-item]
-    pairs = [(key, config.shown(value)) for key, value in wanted.items()]
+    pairs = [(key, config.as_text(value)) for key, value in wanted.items()]
     pairs.extend(pairs[: max(0, 20 - len(pairs))])
 
     running = [run(layout, "set_value(layout, *sys.argv[2:])", *pair) for pair in pairs]
@@ -453,7 +453,7 @@ def test_the_short_reader_agrees_with_yaml(before: str) -> None:
     """Whatever line it takes on, it reads as yaml does; all else it leaves to yaml."""
     taken = 0
     for line in LINES + OTHER_LINES:
-        short = file._plain_entries(before + line)
+        short = file._simple_entries(before + line)
         if short is not None:
             taken += 1
             assert {entry.name: entry.value for entry in short} == (yaml.safe_load(before + line) or {}), line
@@ -483,7 +483,7 @@ def test_a_change_changes_one_entry_or_is_refused(lines: list[str], end: str, la
 
 def test_a_value_is_shown_as_people_write_it() -> None:
     """20 and not 20.0."""
-    assert [shown(value) for value in (20.0, 0.5, 5, None, 86400)] == ["20", "0.5", "5", "unset", "86400"]
+    assert [as_text(value) for value in (20.0, 0.5, 5, None, 86400)] == ["20", "0.5", "5", "unset", "86400"]
 
 
 def test_every_key_says_what_it_does() -> None:

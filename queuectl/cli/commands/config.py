@@ -79,9 +79,9 @@ def get_command(session: Session, key: str | None) -> None:
         render.json_value(values if name is None else {name: values[name]})
     elif name is None:
         for each, value in values.items():
-            render.line(f"{each} = {config.shown(value)}")
+            render.line(f"{each} = {config.as_text(value)}")
     else:
-        render.line(f"{key} = {config.shown(values[name])}")
+        render.line(f"{key} = {config.as_text(values[name])}")
 
 
 @command(
@@ -108,7 +108,7 @@ def set_command(session: Session, key: str, value: str) -> None:
     if session.json:
         render.json_value({config.normalise(key): taken})
     else:
-        render.line(f"{key} = {config.shown(taken)}")
+        render.line(f"{key} = {config.as_text(taken)}")
 
 
 @command("unset", examples="queuectl config unset timeout")
@@ -126,4 +126,4 @@ def unset_command(session: Session, key: str) -> None:
     if session.json:
         render.json_value({name: value})
     else:
-        render.line(f"{key} = {config.shown(value)}")
+        render.line(f"{key} = {config.as_text(value)}")
