@@ -6,7 +6,7 @@
     job = spool.enqueue("echo hello", priority=8)
     spool.counts()
 
-Names are loaded when they are first used: `import queuectl` itself costs nothing.
+Names are loaded when they are first used, so that `import queuectl` itself costs almost nothing.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ __all__ = [
     "__version__",
 ]
 
-_ELSEWHERE = {
+_MODULES = {
     "Filter": "index.filter",
     "Job": "job.record",
     "Settings": "config.settings",
@@ -69,7 +69,7 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> object:
-    """Load what is asked for; the errors are the names that no other room claims."""
+    """Load a public name from its module; names that are not in _MODULES are errors."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "__version__":
@@ -79,7 +79,7 @@ def __getattr__(name: str) -> object:
     else:
         from importlib import import_module
 
-        value = getattr(import_module(f"queuectl.{_ELSEWHERE.get(name, 'errors')}"), name)
+        value = getattr(import_module(f"queuectl.{_MODULES.get(name, 'errors')}"), name)
     globals()[name] = value
     return value
 

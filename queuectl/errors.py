@@ -1,14 +1,14 @@
-"""What can go wrong, as types: each knows its exit code and at most one hint that can be typed.
+"""The exceptions of queuectl. Each has an exit code, and at most one hint: a command that the user can type.
 
 QueuectlError (1)
 ├── JobError (1)          one job: JobNotFound, DuplicateId, KeyTaken, InvalidJob
-├── MoveError (1)         a move that the table of moves forbids
-├── ConfigError (1)       an unknown key or a value out of range
-├── WorkerError (1)       a worker that did not start, or may not
-├── StillUnderWay (75)    what was waited for has not come in the time given
+├── MoveError (1)         a transition that the table of transitions forbids
+├── ConfigError (1)       an unknown setting, a bad value, or an unreadable settings file
+├── WorkerError (1)       a worker that did not start, or is not allowed to
+├── StillUnderWay (75)    a wait that has timed out
 └── SpoolError (3)        the folders or the disk: unreadable, read-only, not a spool
-    ├── SpoolFull (4)     no room left on the device, or no quota
-    └── QueuedUnsafely (3)   queued, and it runs, but it may not survive a power cut
+    ├── SpoolFull (4)     no space on the disk, or no quota left
+    └── QueuedUnsafely (3)   jobs are queued and may run, but may not survive a power cut
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 class QueuectlError(Exception):
-    """A refusal that is the user's or the machine's business: one line of fact, no traceback."""
+    """An error that the user or the machine causes: shown as one line, without a traceback."""
 
     exit_code = 1
 
@@ -37,7 +37,7 @@ class QueuectlError(Exception):
 
 
 class JobError(QueuectlError):
-    """Something about one job."""
+    """An error that is about one job."""
 
 
 class JobNotFound(JobError):
@@ -49,7 +49,7 @@ class JobNotFound(JobError):
 
 
 class DuplicateId(JobError):
-    """The id belongs to another job already, in whatever state."""
+    """Another job has this id, in any state."""
 
     def __init__(self, job_id: str, state: str) -> None:
         super().__init__(f"job id {job_id!r} is taken: that job is {state}", hint=f"queuectl show {job_id}")
@@ -58,7 +58,7 @@ class DuplicateId(JobError):
 
 
 class KeyTaken(JobError):
-    """Another job that waits or runs has the unique key, and this one is to be skipped then."""
+    """Another job with the same unique key waits or runs, and this one is to be skipped in that case."""
 
     def __init__(self, key: str, job_id: str, state: str) -> None:
         shown = key if len(key) <= 70 else key[:70] + "…"
@@ -71,12 +71,12 @@ class KeyTaken(JobError):
 
 
 class InvalidJob(JobError):
-    """The bytes or the fields can never be a job.
+    """A file, or a set of fields, that is not a valid job.
 
     Args:
-        reason: in plain language, for a reader who did not write the program.
-        field: the field at fault, or None when the whole file is.
-        at: line and column in what was read, both from 1, where that is known.
+        reason: in plain words, for readers who did not write the program.
+        field: the wrong field, or None if the error is about the whole file.
+        at: line and column in the text that was read, both from 1, if known.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class InvalidJob(JobError):
 
 
 class MoveError(QueuectlError):
-    """A move that the table of moves does not have, such as a retry of a running job."""
+    """A transition that the table of transitions does not allow, such as a retry of a running job."""
 
 
 class ConfigError(QueuectlError):
@@ -105,14 +105,14 @@ class ConfigError(QueuectlError):
 
 
 class WorkerError(QueuectlError):
-    """A worker could not be started, or may not run on this spool."""
+    """A worker that could not be started, or is not allowed to run on this spool."""
 
 
 class StillUnderWay(QueuectlError):
-    """What was waited for has not come in the time given: jobs that have not ended, workers that are still busy.
+    """A wait that has timed out: jobs have not ended, or workers are still running a job.
 
     Args:
-        left: the ids of the jobs.
+        left: the ids of the jobs that have not ended.
     """
 
     exit_code = 75
@@ -123,24 +123,24 @@ class StillUnderWay(QueuectlError):
 
 
 class SpoolError(QueuectlError):
-    """The environment: a folder or file of the spool that cannot be used."""
+    """A folder or a file of the spool that cannot be used."""
 
     exit_code = 3
 
     @classmethod
     def from_os(cls, doing: str, path: str | Path, error: OSError) -> SpoolError:
-        """Word an OSError as one line: what was tried, on which path, why it failed."""
+        """Make an error out of an OSError: SpoolFull if the disk is full, else this class."""
         reason = (error.strerror or str(error)).lower()
         kind = SpoolFull if error.errno in FULL else cls
         return kind(f"cannot {doing} {path}: {reason}")
 
 
 class QueuedUnsafely(SpoolError):
-    """Jobs that a worker had taken before the disk refused to confirm them, so they could not be taken back.
+    """Jobs could not be made durable, and could not be taken back, because a worker had already claimed them.
 
     Args:
-        job_ids: which.
-        error: what the disk said.
+        job_ids: the ids of these jobs.
+        error: the error of the disk.
     """
 
     def __init__(self, job_ids: list[str], error: OSError) -> None:
@@ -155,6 +155,6 @@ class QueuedUnsafely(SpoolError):
 
 
 class SpoolFull(SpoolError):
-    """The device has no room, or the user no quota. Nothing was queued."""
+    """The disk has no space left, or the user no quota. Nothing was queued."""
 
     exit_code = 4

@@ -109,7 +109,7 @@ class Layout:
         return os.path.join(self.logs, f"{job_id}.{run}.{stream}")
 
     def log_files(self, job_id: str, runs: int) -> list[str]:
-        """Return where the output of this many runs may lie. A file from elsewhere may claim billions of runs."""
+        """Return the paths at which the output of this many runs may be. A dropped file may claim billions of runs."""
         if runs <= _FEW_RUNS:
             return [
                 self.log_file(job_id, run, stream)

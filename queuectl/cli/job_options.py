@@ -17,7 +17,7 @@ FC = TypeVar("FC", bound="Callable[..., Any] | click.Command")
 
 
 def _exit_codes(text: str) -> list[int]:
-    return [takes.whole(word) for word in text.replace(",", " ").split()]
+    return [takes.integer(word) for word in text.replace(",", " ").split()]
 
 
 def _tags(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str] | None:

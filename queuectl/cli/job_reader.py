@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from queuectl.errors import InvalidJob, QueuectlError
 from queuectl.job.record import SIZE_LIMIT
-from queuectl.job.strict_json import load_object, load_plain
+from queuectl.job.strict_json import load_object, load_simple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -242,7 +242,7 @@ class _Scan:
         """The job that fills the line from here on, read once where all others are read twice; None for others."""
         end = self._text.find("\n", self._at)
         raw = self._text[self._at : end] if end > 0 else ""
-        found = load_plain(raw.encode()) if raw else None
+        found = load_simple(raw.encode()) if raw else None
         if found is not None:
             self._at, self._source.raw = end, raw
         return found

@@ -9,7 +9,7 @@ import click
 
 from queuectl.cli.base import Session
 from queuectl.errors import QueuectlError
-from queuectl.job.changes import number, read_changes, whole
+from queuectl.job.changes import integer, number, read_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,12 +28,12 @@ __all__ = [
     "complete_words",
     "complete_workers",
     "duration",
+    "integer",
     "job_argument",
     "job_field",
     "known",
     "number",
     "plain_text",
-    "whole",
 ]
 
 FC = TypeVar("FC", bound="Callable[..., Any] | click.Command")
@@ -89,7 +89,7 @@ def between(low: int, high: int) -> Check:
     """The callback of an option that takes a whole number within bounds."""
 
     def check(text: str) -> int:
-        value = whole(text)
+        value = integer(text)
         if not low <= value <= high:
             raise ValueError(f"must be {low} to {high}, not {value}")
         return value

@@ -41,7 +41,9 @@ def limit(text: str) -> int:
         ValueError: it is no number, or below 0.
     """
     value = (
-        min(int(text), _MOST) if text.isascii() and text.isdigit() and len(text) < 4000 else takes.whole(text)
+        min(int(text), _MOST)
+        if text.isascii() and text.isdigit() and len(text) < 4000
+        else takes.integer(text)
     )
     if value < 0:
         raise ValueError(f"must be 0 or more, not {value}")
@@ -129,7 +131,7 @@ def _filters() -> list[click.Option]:
         _option(
             "--exit-code",
             "exit_codes",
-            read=takes.whole,
+            read=takes.integer,
             metavar="N",
             multiple=True,
             help="That ended with it. May be repeated.",

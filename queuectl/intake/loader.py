@@ -193,7 +193,7 @@ class _RowCache:
         self._key = None
         if len(data) > _LONGEST or safe_open.has_other_owner(status):
             return None
-        record = strict_json.load_plain(data)
+        record = strict_json.load_simple(data)
         if record is None or not record.keys() <= _CACHED_FIELDS:
             return None
         stem = name[: -len(".json")]

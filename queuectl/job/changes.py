@@ -1,4 +1,4 @@
-"""What a person changes of a job: single fields, typed as FIELD=VALUE, or the whole file."""
+"""Changes of a job's fields: read from FIELD=VALUE as typed, and applied to the content of a job file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from queuectl.job.record import Job
 
 CHANGEABLE = tuple(name for name in jobs.PRODUCER_FIELDS if name != "id")
-"""The fields that may be changed: the producer's, but for the id, which names the job's files."""
+"""The fields that may be changed: those of the producer, except for the id, which the job's files are named after."""
 
 
-def whole(text: str) -> int:
-    """Read a whole number.
+def integer(text: str) -> int:
+    """Read an integer.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not one.
     """
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text, re.ASCII):
         raise ValueError(f"{_short(text)} is not a whole number")
@@ -34,10 +34,10 @@ def whole(text: str) -> int:
 
 
 def number(text: str) -> float:
-    """Read a number, kept whole when it is.
+    """Read a number; one without a decimal point becomes an int.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not one.
     """
     if not re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?", text, re.ASCII):
         raise ValueError(f"{_short(text)} is not a number")
@@ -45,7 +45,7 @@ def number(text: str) -> float:
 
 
 def _moment(text: str) -> object:
-    """A moment, or so long from now: +1h."""
+    """Read `now`, or a duration from now like +1h; other text is left for the check of the field."""
     if not text.startswith("+"):
         return time.time() if text == "now" else text
     return time.time() + times.parse_duration(text[1:])
@@ -64,7 +64,7 @@ def _command(text: str) -> object:
     try:
         return _json(text) if text.startswith("[") else text
     except ValueError:
-        return text  # [ is a command, too
+        return text  # "[" is also the name of a command
 
 
 def _listed(text: str) -> list[str]:
@@ -80,38 +80,41 @@ def _flag(text: str) -> bool:
 
 _READ: dict[str, Callable[[str], object]] = {
     "command": _command,
-    "priority": whole,
+    "priority": integer,
     "run_at": _moment,
-    "max_retries": whole,
+    "max_retries": integer,
     "backoff_base": number,
     "env": _json,
     "jitter": number,
-    "retry_on": lambda text: [whole(word) for word in _listed(text)],
-    "give_up_on": lambda text: [whole(word) for word in _listed(text)],
+    "retry_on": lambda text: [integer(word) for word in _listed(text)],
+    "give_up_on": lambda text: [integer(word) for word in _listed(text)],
     "expires_at": _moment,
     "tags": _listed,
     "hold": _flag,
 }
-"""How the text after the = is read; what stands not here is text in the job's file, too."""
+"""For each field: how the text after = is read. For all others, the text itself is the value."""
 
 
 def read_changes(words: Iterable[str]) -> dict[str, Any]:
-    """Read changes as they are typed.
+    """Read changes as they are typed on the command line.
 
     Args:
-        words: FIELD=VALUE each. Lists are `a,b`, maps JSON, moments may be `+1h`; nothing after the = takes the field
-            away, so that the settings decide. `tags+=a` and `tags-=a` leave the other tags as they are.
+        words: FIELD=VALUE each. A list is `a,b`, a map is JSON, a time may be `+1h`. An empty value removes the field,
+            so that the setting applies. `tags+=a` and `tags-=a` add and remove tags.
+
+    Returns:
+        the typed values by field; None removes a field. `tags+` and `tags-` are names too.
 
     Raises:
-        ValueError: there is no such field, or the value is none for it.
+        ValueError: there is no such field, or the value is wrong for it.
     """
     made: dict[str, Any] = {}
     for word in words:
         typed, equals, text = word.partition("=")
         if not equals:
             raise ValueError(f"{_short(word)} is not FIELD=VALUE")
-        field, sign = _signed(typed.strip())
-        name = _known(field.replace("-", "_"), sign)
+        field, sign = _split_sign(typed.strip())
+        name = _changeable(field.replace("-", "_"), sign)
         try:
             value = check_field(name, _READ.get(name, str)(text.strip())) if text.strip() else None
             made[name + sign] = value
@@ -121,13 +124,13 @@ def read_changes(words: Iterable[str]) -> dict[str, Any]:
 
 
 def changed(data: bytes, changes: Mapping[str, Any]) -> Job:
-    """Read a job from a file's bytes, with some fields changed; a wrong value in the file may be replaced so.
+    """Read a job from the content of a file, with some fields changed; this can also correct wrong values in the file.
 
     Args:
-        changes: values as a job file has them, by field; None takes a field away. `tags+` and `tags-` add and remove.
+        changes: as `read_changes` returns them.
 
     Raises:
-        InvalidJob: a field may not be changed, or the whole is no job even so.
+        InvalidJob: a field cannot be changed, or the result is not a valid job.
     """
     if not changes:
         return jobs.parse(data)
@@ -135,43 +138,43 @@ def changed(data: bytes, changes: Mapping[str, Any]) -> Job:
 
     record = load_object(data)
     for name, value in changes.items():
-        field, sign = _signed(name)
+        field, sign = _split_sign(name)
         try:
-            _known(field, sign)
+            _changeable(field, sign)
         except ValueError as error:
             raise InvalidJob(str(error)) from None
         record[field] = _combined(record.get(field), sign, value) if sign else value
     job = jobs.from_mapping(record)
     if "cwd" in changes and job.cwd:
-        job.cwd = _from_here(job.cwd)
+        job.cwd = _absolute(job.cwd)
     return job
 
 
-def _from_here(path: str) -> str:
-    """A folder as its caller means it, who is somewhere: to a worker a relative one starts at its home."""
+def _absolute(path: str) -> str:
+    """Make a path absolute, from the caller's current directory: a worker would start at its home directory."""
     try:
         return os.path.abspath(os.path.expanduser(path))
     except FileNotFoundError:
         raise InvalidJob("is relative, and the current directory is gone", field="cwd") from None
 
 
-def _signed(name: str) -> tuple[str, str]:
-    """A field, and whether its value is to be added to it (+) or removed from it (-)."""
+def _split_sign(name: str) -> tuple[str, str]:
+    """Split a name like `tags+` into the field and its sign: + adds the value to the field, - removes it."""
     return (name[:-1], name[-1]) if name[-1:] in {"+", "-"} else (name, "")
 
 
-def _combined(there: Any, sign: str, value: Any) -> Any:
-    there = there if isinstance(there, list) else []
+def _combined(present: Any, sign: str, value: Any) -> Any:
+    tags = present if isinstance(present, list) else []
     if sign == "+":
-        return [*there, *(value or ())]
-    return [one for one in there if one not in (value or ())] or None
+        return [*tags, *(value or ())]
+    return [tag for tag in tags if tag not in (value or ())] or None
 
 
-def _known(name: str, sign: str = "") -> str:
-    """The name of a field that may be changed.
+def _changeable(name: str, sign: str = "") -> str:
+    """Check that a field can be changed, and return its name.
 
     Raises:
-        ValueError: it may not, or not in this way, or there is none.
+        ValueError: it cannot be changed, or not with this sign, or there is no such field.
     """
     if name in CHANGEABLE:
         if sign and name != "tags":

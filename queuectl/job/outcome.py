@@ -1,4 +1,4 @@
-"""How an attempt ended, and what follows for the job: pure functions of the job, the outcome, the time and a random number."""
+"""How an attempt ended, and what follows for the job: pure functions of job, outcome, time and a random number."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ERROR_KEPT = 1000
 
 
 class Ending(enum.StrEnum):
-    """How an attempt came to its end."""
+    """The ways in which an attempt can end."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -36,16 +36,16 @@ class Ending(enum.StrEnum):
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of an attempt.
+    """The result of an attempt.
 
     Attributes:
-        exit_code: of the first process, 128 + n after signal n; None when it never ran or nobody knows.
-        error: one line for people, None after a success.
+        exit_code: of the first process, 128 + n after signal n; None if it never ran, or if the code is unknown.
+        error: one line for people; None after a success.
         duration: seconds by the monotonic clock.
-        leftovers: processes of the run that are alive still: background children after a normal end, which
-            are left alone, or what even KILL could not reach. They may go on writing into the output files,
-            so those must not be used for another run.
-        printed: bytes in the two output files; None when they have to be looked at.
+        leftovers: how many processes of the run are still alive: background children after a normal end, which are
+            left alone, or processes that even KILL could not end. They may go on writing into the output files, so
+            these files must not be used for another run.
+        printed: bytes in the two output files; None if unknown.
     """
 
     ending: Ending
@@ -121,8 +121,8 @@ def decide(
     return Decision("failed", retry_at)
 
 
-def chance() -> float:
-    """A number from 0 to 1 that nobody can tell beforehand, and no two processes share."""
+def random_share() -> float:
+    """Return a random number from 0 to 1. Processes that were forked from the same one get different numbers."""
     return int.from_bytes(os.urandom(6), "big") / (1 << 48)
 
 
@@ -133,14 +133,16 @@ def record(
     now: float,
     default_timeout: float,
     digest: str | None = None,
-    draw: Callable[[], float] = chance,
+    draw: Callable[[], float] = random_share,
 ) -> str:
-    """Write an attempt's outcome into the job, which knows its worker and its start; returns the new state.
+    """Write the outcome of an attempt into the job, and return the job's new state.
 
     Args:
-        draw: gives a number from 0 to 1, for the jitter of the next wait.
-        digest: SHA-256 of the file that was read for this run, if somebody else than queuectl wrote it: whatever
-            became of the file since, the record says which one it was that ran.
+        now: when the attempt ended, in epoch seconds.
+        default_timeout: the setting timeout; a job that was ended by it gets a hint.
+        digest: SHA-256 of the job file as it was read for this run, if somebody else wrote it: the file may have
+            changed since, and the history says which content ran.
+        draw: returns a random number from 0 to 1, for the jitter of the next wait.
     """
     uncharged = outcome.ending == Ending.STOPPED
     if not uncharged:
@@ -192,10 +194,10 @@ def _entry(job: Job, outcome: Outcome, error: str | None, *, charged: bool) -> d
 
 
 def record_cancel(job: Job, worker: str, *, now: float, ran: bool) -> None:
-    """Write down that a job was cancelled whose worker died before it could end it.
+    """Record that a job was cancelled, but its worker died before it could end the job.
 
     Args:
-        ran: the worker had begun it.
+        ran: the worker had started the job.
     """
     if ran:
         _add_interrupted(job, worker, now, "Cancelled")
@@ -216,10 +218,10 @@ def _add_interrupted(job: Job, worker: str, now: float, error: str) -> None:
 
 
 def record_crash(job: Job, worker: str, *, now: float, limit: int) -> str:
-    """Write down that a worker died with the job in hand; returns the new state.
+    """Record that a worker died while it ran the job, and return the job's new state.
 
-    It is no attempt, as the command is not to blame. A job that takes its workers down with it is stopped after
-    `limit` deaths in a row.
+    This does not count as an attempt. But a job that kills its workers must not go on for ever: after `limit` deaths in
+    a row it is dead.
     """
     job.crashes += 1
     error = f"{worker} died while running it"
@@ -229,7 +231,7 @@ def record_crash(job: Job, worker: str, *, now: float, limit: int) -> str:
         job.last_error = f"{error}; on_crash is dead, so it is not run again"
     elif job.crashes >= limit:
         job.last_error = f"Its worker died {job.crashes} times in a row while running it"
-    # It was due when it was taken. Kept, the moment would make it a failed job again wherever its file is read.
+    # The retry was due when the job was claimed. With next_retry_at, the file would be read as a failed job again.
     job.next_retry_at = None
     if job.on_crash == "dead" or job.crashes >= limit:
         job.finished_at = now

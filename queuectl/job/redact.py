@@ -1,4 +1,4 @@
-"""What may be shown of a job: values that look secret are masked, and text from strangers stays on its line."""
+"""Makes a job safe to display: secrets are masked, and control characters in untrusted text are escaped."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _IN_ADDRESS = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+(?=@)")  # https://user:p
 
 
 def one_line(text: str) -> str:
-    """The text on one line that can do a terminal no harm."""
+    """Return the text as one line without control characters, which could harm a terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def is_secret(name: str) -> bool:
-    """Whether the name of a variable or a field says that its value is nobody's business."""
+    """Return True if the name of a variable or a field suggests that its value is secret."""
     return bool(_SECRET.search(name))
 
 
 def masked_env(env: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a job as they may be shown; the job's file keeps them as they are."""
+    """Return the variables of a job with secrets masked; the job's file keeps the values."""
     return {name: _masked_text(name, value) for name, value in env.items()}
 
 
 def masked(record: Mapping[str, Any], own: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """A job's fields as they may be shown.
+    """Return the fields of a job with secrets masked.
 
     Args:
-        own: fields of queuectl's own, which hold no secrets save `env`.
+        own: the names of queuectl's own fields; of these, only `env` may contain secrets.
     """
     return {
         name: masked_env(value)
@@ -48,7 +48,7 @@ def masked(record: Mapping[str, Any], own: frozenset[str] = frozenset()) -> dict
 
 
 def _masked_value(name: str, value: Any) -> Any:
-    """A field that queuectl does not know: a tool's own, which may be nested."""
+    """Mask a field that queuectl does not know, which another tool has added; it may be nested."""
     if isinstance(value, dict):
         return {inner: _masked_value(f"{name}.{inner}", part) for inner, part in value.items()}
     if isinstance(value, list):

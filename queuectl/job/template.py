@@ -1,4 +1,7 @@
-"""One command for many values: `ffmpeg -i {} {stem}.mp3`. In a shell text each value is quoted, or the place is refused."""
+"""Makes one job for each of many values, from a command with placeholders: `ffmpeg -i {} {stem}.mp3`.
+
+In text for the shell, each value is quoted. A placeholder where quoting would not be safe is refused.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +22,24 @@ PLACEHOLDERS = {
     "ext": "its extension, without the dot",
     "n": "its number, from 1",
 }
-"""What may stand between braces, and what it becomes."""
+"""What may be between the braces of a placeholder, and what it stands for."""
 
 _NAMING = ("id", "unique")
-"""Fields that set one job apart from another."""
+"""The fields, besides the command, in which placeholders are filled in."""
 
-# A brace behind $ is the shell's own: ${HOME} stays as it is.
+# A brace after $ belongs to the shell: ${HOME} is left alone.
 _MARK = re.compile(r"\{\{|(?<!\$)\{([a-z]*)\}")
 
 
 class Template:
-    """A command with placeholders: {} {stem} {name} {dir} {ext} {n}, and {{ for a brace. All else stays as it is.
+    """A command with placeholders: {} {stem} {name} {dir} {ext} {n}, and {{ for a brace.
 
     Args:
-        command: text for the shell, or a list for no shell.
-        fields: further fields of each job; the id and the unique key may have placeholders, too.
+        command: text is run by the shell, a list without a shell.
+        fields: more fields of each job; the id and the unique key may have placeholders too.
 
     Raises:
-        ValueError: a placeholder is unknown, there is none at all, or one stands where no quoting is safe.
+        ValueError: a placeholder is unknown, there is none, or one is in a place where quoting would not be safe.
     """
 
     def __init__(self, command: str | list[str], **fields: Any) -> None:
@@ -51,10 +54,10 @@ class Template:
             _refuse_unsafe(command)
 
     def job(self, value: str, number: int = 1) -> dict[str, Any]:
-        """The job for one value.
+        """Return the fields of the job for one value.
 
         Args:
-            number: what {n} stands for.
+            number: the value of {n}.
         """
         found = _meanings(value, number)
         parts = [_filled(part, found, shlex.quote if self._shell else str) for part in self._parts]
@@ -65,7 +68,7 @@ class Template:
         return made
 
     def jobs(self, values: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """The jobs for many values, as `Spool.enqueue_many` takes them."""
+        """Yield the jobs for many values, for `Spool.enqueue_many`."""
         for number, value in enumerate(values, 1):
             yield self.job(value, number)
 
@@ -96,7 +99,7 @@ def _refuse_unknown(text: str) -> None:
 
 
 def _refuse_unsafe(text: str) -> None:
-    """Refuse placeholders where the quotes around a value would not keep the shell from reading it."""
+    """Refuse placeholders in places where the shell could interpret a quoted value."""
     reasons = dict(_unsafe_places(text))
     for mark in _MARK.finditer(text):
         if mark[0] != "{{" and mark.start() in reasons:
@@ -158,7 +161,7 @@ def _after(text: str, mark: str, start: int) -> int:
 
 
 def _end_of_double(text: str, at: int) -> int:
-    """Behind the closing quote; the end of the text when a command in it may have quotes of its own."""
+    """Return the offset after the closing quote; the end of the text if a command inside may contain quotes itself."""
     while at < len(text) and text[at] != '"':
         if text[at] == "`" or text.startswith(("$(", "${", "$\\\n"), at):
             return len(text)
@@ -167,6 +170,6 @@ def _end_of_double(text: str, at: int) -> int:
 
 
 def _end_of_expansion(text: str, at: int) -> int:
-    """Behind the closing brace of a plain ${name}; the end of the text for all that is more than a name."""
+    """Return the offset after the closing brace of ${name}; the end of the text for any other expansion."""
     found = re.compile(r"[A-Za-z0-9_@*#?!-]+\}").match(text, at)
     return found.end() if found else len(text)

@@ -1,4 +1,4 @@
-"""Moments and durations as people and programs write them. Moments are epoch seconds (float) inside."""
+"""Reads and writes times and durations as text. Inside queuectl, times are epoch seconds (float)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_ENDLESS = float("inf")
-LATEST = 253402300799.0  # 9999-12-31T23:59:59Z: past it datetime cannot write the moment down
+_INFINITY = float("inf")
+LATEST = 253402300799.0  # 9999-12-31T23:59:59Z: datetime cannot write later times
 
 
 @lru_cache(maxsize=8)
 def iso(moment: float) -> str:
-    """Write epoch seconds as UTC ISO 8601 with exactly six decimals.
+    """Return epoch seconds as UTC ISO 8601 with exactly six decimals: sorted as text, such times are in order.
 
-    The fixed width makes text order and time order the same.
+    The fraction is computed on its own: after the year 2255, a float cannot hold seconds and microseconds together.
     """
-    # The fraction by itself: past the year 2255 a float cannot count the microseconds of both.
     whole, micros = int(moment), round(moment % 1 * 1e6)
     if micros == 1_000_000:
         whole, micros = whole + 1, 0
@@ -29,17 +28,17 @@ def iso(moment: float) -> str:
 
 @lru_cache(maxsize=64)
 def second(whole: int) -> str:
-    """Write whole epoch seconds as UTC, without the Z. A job writes six moments, most of them within the same second."""
+    """Return whole epoch seconds as UTC text without the Z. Cached: most times in a job are within the same second."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
 
 def local(moment: float) -> str:
-    """Write epoch seconds in the reader's own time zone, to the second, for tables."""
+    """Return epoch seconds as text in the local time zone, to the second, for tables."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
 
 
 def parse_moment(value: object) -> float:
-    """Read ISO 8601 text (no offset: local time) or epoch seconds.
+    """Read ISO 8601 text (without an offset: local time) or epoch seconds, and return epoch seconds.
 
     Raises:
         ValueError: with the reason in plain words.
@@ -49,7 +48,7 @@ def parse_moment(value: object) -> float:
     if isinstance(value, str):
         text = value.strip()
         try:
-            if len(text) == 27 and text[26] == "Z":  # most likely our own
+            if len(text) == 27 and text[26] == "Z":  # most likely written by queuectl
                 return _from_ours(text)
             moment = _parse_text(text)
         except (ValueError, OverflowError, OSError):
@@ -64,7 +63,7 @@ def parse_moment(value: object) -> float:
 
 
 def micros_of(text: str) -> int:
-    """Read a moment as queuectl writes it, in whole microseconds: the short way for very many files.
+    """Read a time as queuectl writes it, and return microseconds: faster than parse_moment, for very many files.
 
     Raises:
         ValueError: it is written in another way.
@@ -82,7 +81,7 @@ def micros_of(text: str) -> int:
 
 @lru_cache(maxsize=64)
 def _whole(text: str) -> int:
-    """Epoch seconds of a moment to the second, in UTC: of the files of a list many have the same."""
+    """Return the epoch seconds of a UTC time without a fraction. Cached: many files of a list have the same second."""
     return int(_at(f"{text}+00:00").timestamp())
 
 
@@ -97,7 +96,7 @@ def _parse_text(text: str) -> float:
 
 @lru_cache(maxsize=8)
 def _from_ours(text: str) -> float:
-    """A file has two or three moments, most of them the same."""
+    """Read a time as queuectl writes it. Cached: a file has two or three times, and most of them are equal."""
     return _at(text).timestamp()
 
 
@@ -108,7 +107,7 @@ def _at(text: str) -> datetime:
 
 
 def parse_duration(value: object) -> float:
-    """Read seconds, as a number or as text with a unit: 30, "30s", "10m", "2h", "7d".
+    """Read a duration, as a number or as text with a unit (30, "30s", "10m", "2h", "7d"), and return seconds.
 
     Raises:
         ValueError: with the reason in plain words.
@@ -127,7 +126,7 @@ def parse_duration(value: object) -> float:
     if seconds < 0:
         raise ValueError(f"must not be negative, not {_short(value)}")
     if seconds > LATEST:
-        # A JSON number may have 300 digits; a whole one past 64 bits could not be written back.
+        # A JSON number may have 300 digits; an integer of more than 64 bits could not be written back.
         raise ValueError(f"{_short(value)} is too long a time")
     return seconds
 
@@ -137,7 +136,7 @@ def _as_float(value: str | float) -> float:
         number = float(value)
     except (ValueError, OverflowError):
         raise ValueError(f"{_short(value)} is too large a number") from None
-    if not abs(number) < _ENDLESS:
+    if not abs(number) < _INFINITY:
         raise ValueError("must be a finite number")
     return number
 
@@ -148,13 +147,13 @@ def _short(value: object) -> str:
 
 
 def seconds(amount: float) -> str:
-    """Write seconds without a needless fraction: 20 and not 20.0; 0.5 stays."""
+    """Return seconds as text without a needless fraction: 20 and not 20.0, but 0.5."""
     return f"{amount:g}" if amount < 1e6 else f"{amount:.0f}"
 
 
 def micros(moment: float) -> int:
-    """Epoch seconds as whole microseconds, which compare without rounding.
+    """Return epoch seconds as whole microseconds.
 
-    Rounded as in the job's file, or an index made anew out of the files would say something else.
+    They are rounded as in the job's file. Otherwise an index that is rebuilt from the files would differ.
     """
     return int(moment) * 1_000_000 + round(moment % 1 * 1e6)

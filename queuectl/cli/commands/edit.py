@@ -55,7 +55,7 @@ def edit_command(session: Session, job_id: str) -> None:
                 raise InvalidJob("is written by queuectl, and cannot be changed", field=name)
         return spool.amend(job_id, before, orjson.dumps({**ours, **wanted}))
 
-    landed = edited(orjson.dumps(theirs, option=strict_json.OURS), job_id, land)
+    landed = edited(orjson.dumps(theirs, option=strict_json.FORMAT), job_id, land)
     if session.json:
         render.json_value({"id": job_id, "changed": landed is not None})
     else:

@@ -142,7 +142,7 @@ HEADINGS = {
 @click.option(
     "--priority",
     metavar="1..10",
-    callback=takes.job_field("priority", takes.whole),
+    callback=takes.job_field("priority", takes.integer),
     help="Higher is more urgent.",
 )
 @click.option(
@@ -154,7 +154,7 @@ HEADINGS = {
 @click.option(
     "--max-retries",
     metavar="N",
-    callback=takes.job_field("max_retries", takes.whole),
+    callback=takes.job_field("max_retries", takes.integer),
     help="How many times it may run in all.",
 )
 @click.option(
