@@ -7,21 +7,26 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from queuectl.control import commands
+from queuectl.control import commands, run_lock
 from queuectl.errors import SpoolError
-from queuectl.job.outcome import Ending, Outcome
+from queuectl.executor.base import prepare
+from queuectl.job import times
+from queuectl.job.outcome import Ending, Outcome, record
+from queuectl.job.redact import one_line
 from queuectl.storage import job_logs
-from queuectl.worker import attempt, maintenance, prefetch
+from queuectl.worker import maintenance, prefetch
 from queuectl.worker.health import FAULT_PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from queuectl.config.reload import CurrentSettings
+    from queuectl.config.settings import Settings
     from queuectl.control.registry import Registration
     from queuectl.executor.base import Runner, Running
+    from queuectl.job.record import Job
     from queuectl.storage.mover import Claim, Mover
     from queuectl.worker.health import FaultBarrier
     from queuectl.worker.settle_batch import SettleBatch
@@ -32,8 +37,8 @@ _NOTE_AFTER = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class RunContext:
-    """What every run needs from its worker.
+class WorkerContext:
+    """What runs and settlements need from their worker.
 
     Attributes:
         name: the worker's.
@@ -49,7 +54,6 @@ class RunContext:
     runner: Runner
     environment: Mapping[str, str]
     current: CurrentSettings
-    batch: SettleBatch
     flags: StopFlags
     barrier: FaultBarrier
     say: Callable[[str], None]
@@ -62,32 +66,30 @@ class JobRun:
         running: the attempt under way, once it has started.
     """
 
-    __slots__ = ("_claim", "_context", "_long_at", "_note_at", "running")
+    __slots__ = ("_batch", "_claim", "_context", "_long_at", "_note_at", "running")
 
-    def __init__(self, context: RunContext, claim: Claim) -> None:
+    def __init__(self, context: WorkerContext, batch: SettleBatch, claim: Claim) -> None:
         self.running: Running | None = None
-        self._context = context
-        self._claim = claim
+        self._context, self._batch, self._claim = context, batch, claim
         self._note_at = self._long_at = math.inf
 
     def start(self) -> bool:
         """Start the command; False: nothing is left to do, as the job has expired or could not be run now."""
         context, claim, job = self._context, self._claim, self._claim.job
-        mover, batch = context.mover, context.batch
+        mover = context.mover
         if job.needs_settings:
             job.fill_in(context.current.settings)
         if job.expired(mover.now()):
             with context.barrier:
                 maintenance.give_up_expired(mover, claim, context.say)
             return False
-        if not batch.is_open:
+        if not self._batch.is_open:
             self._say_started()
         job.started_at, job.worker = mover.now(), context.name
         try:
             if job.on_crash == "dead":
                 mover.make_durable(claim)
-            given = claim, context.name, context.current.settings, context.environment, mover.index.boot
-            started = attempt.start(context.runner, mover.layout, *given, finished=batch.run_file_lines)
+            started = self._start_command()
         except SpoolError as error:
             self._put_back(error)
             return False
@@ -97,14 +99,29 @@ class JobRun:
         self.running = started
         now = time.monotonic()
         self._note_at = now + _NOTE_AFTER
-        if batch.is_open:
+        if self._batch.is_open:
             self._long_at = now + prefetch.LONG_JOB
         return True
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the attempt has its outcome."""
-        return self._claim.outcome is not None
+    def _start_command(self) -> Running | Outcome:
+        """Start the command, whose processes inherit the run lock.
+
+        Raises:
+            SpoolError: the output files or the lock cannot be made, which is not the job's fault.
+        """
+        context, claim, job = self._context, self._claim, self._claim.job
+        layout, boot = context.mover.layout, context.mover.index.boot
+        marks = run_lock.marks(layout, job, context.name)
+        claim.run = marks["QUEUECTL_RUN"]
+        lock = run_lock.acquire(
+            layout, context.name, job.id or "", claim.run, boot, self._batch.run_file_lines
+        )
+        try:
+            return context.runner.start(
+                prepare(layout, job, marks, context.current.settings, context.environment, lock.fd)
+            )
+        finally:
+            lock.detach()
 
     def wait_fd(self) -> int | None:
         """A descriptor that becomes readable when `poll` is due; None: there is none at the moment."""
@@ -112,8 +129,8 @@ class JobRun:
 
     def next_poll(self) -> float:
         """The monotonic moment at which `poll` is due at the latest."""
-        look = self.running.next_poll() if self.running else None
-        return self._long_at if look is None else min(self._long_at, look)
+        due = self.running.next_poll() if self.running else None
+        return self._long_at if due is None else min(self._long_at, due)
 
     def poll(self) -> bool:
         """Do what is due for this run; True: it is over."""
@@ -124,7 +141,7 @@ class JobRun:
             return True
         if time.monotonic() >= self._long_at:
             self._long_at = math.inf
-            self._context.batch.end(busy=True)
+            self._batch.end(busy=True)
             self._say_started()
         return False
 
@@ -164,7 +181,7 @@ class JobRun:
         with context.barrier:
             limit = context.current.settings.output_limit
             job_logs.keep_output(context.mover.layout, job, context.name, outcome, limit=limit)
-        context.batch.add(claim)
+        self._batch.add(claim)
 
     def close(self) -> None:
         """Give back the descriptors of the attempt; ends no process."""
@@ -173,13 +190,13 @@ class JobRun:
             self.running = None
 
     def _say_started(self) -> None:
-        self._context.say(attempt.started_line(self._claim.job))
+        self._context.say(_started_line(self._claim.job))
         self._claim.is_told = True
 
     def _put_back(self, error: SpoolError) -> None:
         """Put the job back, however long the disk refuses: left in the worker's folder it would count as running."""
         context, claim = self._context, self._claim
-        context.batch.end()
+        self._batch.end()
         context.say(f"cannot run {claim.job.id} now: {error}")
         while os.path.lexists(claim.path):
             with suppress(OSError):
@@ -188,3 +205,32 @@ class JobRun:
             context.flags.look()
             if context.flags.stopping:
                 return
+
+
+def record_outcome(claim: Claim, settings: Settings) -> None:
+    """Record the outcome of a run in its job, and add the lines for the log to the claim."""
+    job, outcome = claim.job, cast("Outcome", claim.outcome)
+    if not claim.is_told:
+        claim.lines.append(_started_line(job))
+    claim.state = record(
+        job, outcome, now=claim.ended_at, default_timeout=settings.timeout, digest=claim.digest
+    )
+    claim.lines.append(_ended_line(job, outcome, claim.state))
+
+
+def _started_line(job: Job) -> str:
+    """The two lines that a worker logs when it starts a job."""
+    limit = f"{times.seconds(job.timeout)}s" if job.timeout else "none"
+    details = f"priority {job.priority}, attempt {job.attempts + 1}/{job.runs_allowed}, timeout {limit}"
+    return f"executing job {job.id}: {one_line(job.shown_command)}\n  {details}"
+
+
+def _ended_line(job: Job, outcome: Outcome, state: str) -> str:
+    """The two lines that a worker logs when an attempt has been recorded."""
+    verb = "put back" if state == "pending" else state
+    line = f"{verb} {job.id}" if state == "completed" else f"{verb} {job.id}: {job.last_error}"
+    if state == "failed":
+        wait = max(0.0, (job.next_retry_at or 0) - (job.finished_at or 0))
+        line += f"; next attempt in {times.seconds(wait)}s"
+    code = "" if outcome.exit_code is None else f", exit code {outcome.exit_code}"
+    return f"{line}\n  execution time {outcome.duration:.3f}s{code}"

@@ -15,31 +15,25 @@ from typing import TYPE_CHECKING
 from queuectl.control import commands, run_lock
 from queuectl.errors import QueuectlError
 from queuectl.job.outcome import Ending
-from queuectl.worker import attempt
 from queuectl.worker.health import FAULT_PAUSE
+from queuectl.worker.job_run import record_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from queuectl.config.reload import CurrentSettings
     from queuectl.storage.file_pool import Spares
-    from queuectl.storage.mover import Claim, Mover
-    from queuectl.worker.health import FaultBarrier
+    from queuectl.storage.mover import Claim
+    from queuectl.worker.job_run import WorkerContext
     from queuectl.worker.prefetch import Prefetch
     from queuectl.worker.scan_scheduler import ScanScheduler
-    from queuectl.worker.signals import StopFlags
 
 
 class SettleBatch:
     """The finished attempts of one worker that are not recorded yet.
 
     Args:
-        worker: the worker's name.
         prefetch: the jobs it has claimed and not started.
         scheduler: knows whether new files must be taken in before the next claim.
-        current: knows the current settings.
-        barrier: reports faults.
-        say: takes lines for the log.
 
     Attributes:
         finished: the claims of those attempts, oldest first.
@@ -47,23 +41,12 @@ class SettleBatch:
         file_pool: the recycled files of the worker; None until it runs.
     """
 
-    def __init__(
-        self,
-        mover: Mover,
-        worker: str,
-        prefetch: Prefetch,
-        scheduler: ScanScheduler,
-        current: CurrentSettings,
-        flags: StopFlags,
-        barrier: FaultBarrier,
-        say: Callable[[str], None],
-    ) -> None:
+    def __init__(self, context: WorkerContext, prefetch: Prefetch, scheduler: ScanScheduler) -> None:
         self.finished: list[Claim] = []
         self.run_file_lines: list[str] = []
         self.file_pool: Spares | None = None
-        self._mover, self._index, self._worker = mover, mover.index, worker
-        self._prefetch, self._scheduler = prefetch, scheduler
-        self._current, self._flags, self._barrier, self._say = current, flags, barrier, say
+        self._context, self._prefetch, self._scheduler = context, prefetch, scheduler
+        self._mover, self._index, self._flags = context.mover, context.mover.index, context.flags
         self._one_by_one = False
 
     @property
@@ -104,7 +87,7 @@ class SettleBatch:
         self._scheduler.take_in_named()  # an urgent job may be the next
         self.finished.append(claim)
         self.settle_all(self._claim_next)
-        with self._barrier:
+        with self._context.barrier:
             self._prefetch.read()
         return claim.settled
 
@@ -125,11 +108,11 @@ class SettleBatch:
             busy: a job is running, which must not wait for a disk that refuses.
         """
         if busy:
-            with self._barrier:
+            with self._context.barrier:
                 self._settle_once()
         else:
             self.settle_all()
-        with self._barrier:
+        with self._context.barrier:
             self._prefetch.release()
 
     def settle_all(self, then: Callable[[], None] | None = None) -> None:
@@ -149,7 +132,7 @@ class SettleBatch:
                     continue
                 if self.finished and not said:
                     reason = (getattr(error, "strerror", None) or str(error) or "no memory").lower()
-                    self._say(f"cannot record the outcome of {self.finished[0].job.id} yet: {reason}")
+                    self._context.say(f"cannot record the outcome of {self.finished[0].job.id} yet: {reason}")
                     said = True
                 if self.finished and not self._keep_trying():
                     return
@@ -184,7 +167,7 @@ class SettleBatch:
         is_last = len(part) == len(self.finished)
         for claim in part:
             if not claim.state:
-                attempt.write_up(claim, self._current.settings)
+                record_outcome(claim, self._context.current.settings)
         try:
             self._mover.settle_all(part, self.file_pool, at_once=at_once, then=then if is_last else None)
         except OSError:
@@ -208,7 +191,7 @@ class SettleBatch:
         This must come after the outcome is in its folder: whoever cancels either leaves the note before that, or finds
         the job there.
         """
-        layout, worker = self._mover.layout, self._worker
+        layout, worker = self._mover.layout, self._context.name
         for claim in part:
             job_id = claim.job.id or ""
             if claim.state not in ("completed", "dead") and commands.is_cancel_requested(
@@ -231,4 +214,4 @@ class SettleBatch:
                 ]
             lines += claim.lines
         if lines:
-            self._say("\n".join(lines))
+            self._context.say("\n".join(lines))

@@ -23,7 +23,7 @@ from queuectl.system.host import boot_id
 from queuectl.system.watcher import Bell, FolderWatch
 from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, Readiness
 from queuectl.worker.idle import TICK, Rest
-from queuectl.worker.job_run import JobRun, RunContext
+from queuectl.worker.job_run import JobRun, WorkerContext
 from queuectl.worker.maintenance import Maintenance
 from queuectl.worker.prefetch import Prefetch
 from queuectl.worker.scan_scheduler import ScanScheduler
@@ -101,29 +101,19 @@ class Worker:
     def _set_registration(self, registration: Registration | None) -> None:
         """Use a worker name, or none; what belongs to the name is made anew."""
         self._registration = self.flags.registration = registration
-        self._prefetch = Prefetch(self._mover, self.name, self._scheduler, self._readiness)
-        self._batch = SettleBatch(
-            self._mover,
-            self.name,
-            self._prefetch,
-            self._scheduler,
-            self._current,
-            self.flags,
-            self._barrier,
-            self._say,
-        )
-        self._run_context = RunContext(
+        self._context = WorkerContext(
             name=self.name,
             registration=registration,
             mover=self._mover,
             runner=self._runner,
             environment=self._environment,
             current=self._current,
-            batch=self._batch,
             flags=self.flags,
             barrier=self._barrier,
             say=self._say,
         )
+        self._prefetch = Prefetch(self._mover, self.name, self._scheduler, self._readiness)
+        self._batch = SettleBatch(self._context, self._prefetch, self._scheduler)
 
     # -- for the program that runs it ------------------------------------------------------------------------------
 
@@ -321,10 +311,10 @@ class Worker:
     # -- run -------------------------------------------------------------------------------------------------------
 
     def _run_job(self, claim: Claim) -> None:
-        run = JobRun(self._run_context, claim)
+        run = JobRun(self._context, self._batch, claim)
         if not run.start():
             return
-        if not run.is_over:
+        if run.running is not None:
             try:
                 self._attend(run)
             finally:
