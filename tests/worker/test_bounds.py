@@ -79,7 +79,7 @@ def test_a_workers_log_begins_anew_when_it_is_full(spool_dir: Path, cli: Any, wo
     assert "stopped after 120 attempt(s)" in lines[-1]
 
 
-# -- room ----------------------------------------------------------------------------------------------------------
+# -- free space ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def fill(path: Path, leave: int) -> None:
 def test_workers_pause_without_room_and_go_on_by_themselves(
     spool_dir: Path, cli: Any, workers: Any, small_disk: Callable[[str], None], leave: int
 ) -> None:
-    """They say so in `status`, in `worker list` and in their log; what runs is finished; nobody need do anything."""
+    """`status`, `worker list` and the log say so. Running jobs finish, and the workers resume by themselves."""
     small_disk("size=9m")
     workers(1)
     drop(spool_dir, "runs", command="until test -e $HOME/go; do sleep 0.05; done")
@@ -132,7 +132,7 @@ def test_workers_pause_without_room_and_go_on_by_themselves(
         (told,) = json.loads(cli("worker", "list", "--json").stdout)
         assert f"min_free_space is {4 * MEGA}" in told["paused"]
         assert "min_free_space" in cli("status", "--json").stdout
-        cli("enqueue", "--id", "more", "true", expect=0)  # there is room for a file
+        cli("enqueue", "--id", "more", "true", expect=0)  # one more file fits
     assert where_is(spool_dir, "waits") == ["pending"]
     (spool_dir / "filler").unlink()
     wait_until(lambda: finished(spool_dir, "runs", "waits"))
@@ -148,7 +148,7 @@ def test_workers_pause_without_room_and_go_on_by_themselves(
 def test_workers_can_be_stopped_on_a_full_disk(
     spool_dir: Path, cli: Any, workers: Any, small_disk: Callable[[str], None]
 ) -> None:
-    """The note that asks them cannot be written; the signal that goes with it can be sent."""
+    """The stop note cannot be written, but the signal can be sent."""
     small_disk("size=9m")
     workers(2)
     fill(spool_dir / "filler", 0)
@@ -158,7 +158,7 @@ def test_workers_can_be_stopped_on_a_full_disk(
 def test_a_disk_without_inodes_is_no_room_either(
     spool_dir: Path, cli: Any, workers: Any, small_disk: Callable[[str], None]
 ) -> None:
-    """Bytes are free, files are not."""
+    """Bytes are free, but no file can be created."""
     small_disk("size=40m,nr_inodes=200")
     drop(spool_dir, "job", command="true")
     number = 0
@@ -180,7 +180,7 @@ def test_a_disk_without_inodes_is_no_room_either(
 
 
 def test_a_floor_of_zero_is_no_floor(spool_dir: Path, cli: Any, small_disk: Callable[[str], None]) -> None:
-    """For a spool on a disk that is always that small."""
+    """A spool may lie on a disk that is always that small."""
     small_disk("size=3m")
     cli("config", "set", "min_free_space", "0", expect=0)
     drop(spool_dir, "job", command="true")
@@ -193,7 +193,7 @@ def test_a_floor_of_zero_is_no_floor(spool_dir: Path, cli: Any, small_disk: Call
 
 @pytest.mark.parametrize("way", ["enqueue", "drop"])
 def test_a_job_at_the_limit_runs_retries_and_is_read(spool_dir: Path, cli: Any, way: str) -> None:
-    """Its file grows past the limit with its output and its history; that is no reason to give it up."""
+    """Output and history make its file larger than the limit, which must not make it a dead letter."""
     spool = Spool(spool_dir)
     record: dict[str, Any] = {
         "id": "job",
@@ -252,7 +252,7 @@ def kill_mid_job(spool: Path, job_id: str) -> None:
 
 
 def test_a_command_that_must_not_run_twice_does_not(spool_dir: Path, workers: Any, cli: Any) -> None:
-    """Its worker is killed: it is dead, with the reason, and only a person sends it again; others are run again."""
+    """When its worker is killed it goes to dead/ with the reason, and only a person runs it again. Other jobs run again."""
     workers(1)
     for name, on_crash in (("once", "dead"), ("again", "retry")):
         script = f"echo run >> $HOME/{name}.ran; test $(wc -l < $HOME/{name}.ran) -gt 1 || sleep 60"
@@ -276,7 +276,7 @@ def test_a_command_that_must_not_run_twice_does_not(spool_dir: Path, workers: An
 
 
 def test_a_command_that_must_not_run_twice_may_still_fail_and_retry(spool_dir: Path) -> None:
-    """An attempt that ended is over beyond doubt; on_crash speaks of deaths of the worker alone."""
+    """on_crash is about the death of a worker, not about attempts that have ended."""
     drop(spool_dir, "job", command="false", on_crash="dead", max_retries=2)
     drain(spool_dir)
     assert where_is(spool_dir, "job") == ["pending"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def run_one(spool_dir: Path, command: str | list[str], **fields: Any) -> dict[str, Any]:
-    """Run one job once in a worker, and a second job behind it, to see that the worker goes on; returns the record."""
+    """Run one job once in a worker, and a second one to see that the worker goes on; returns the first one's record."""
     spool = Spool(spool_dir)
     spool.enqueue(command, id="job1", **{"max_retries": 1, "priority": 9, **fields})
     spool.enqueue("true", id="next", priority=1)
@@ -90,7 +90,7 @@ def test_timeout_of_its_own_is_worded_plainly(spool_dir: Path) -> None:
 
 
 def test_timeout_by_default_hints_at_the_setting(spool_dir: Path, cli: Cli) -> None:
-    """Who never chose a limit learns which setting it was."""
+    """If the limit was the default, the error names the setting."""
     cli("config", "set", "timeout", "1", expect=0)
 
     record = run_one(spool_dir, "sleep 60")
@@ -100,7 +100,7 @@ def test_timeout_by_default_hints_at_the_setting(spool_dir: Path, cli: Cli) -> N
 
 
 def test_timeout_ends_the_whole_tree(spool_dir: Path) -> None:
-    """T22: not the shell alone: its children, those in the background, and those that ignore TERM."""
+    """T22: the shell, its children, those in the background, and those that ignore TERM are all ended."""
     command = "sleep 61 & (trap '' TERM; sleep 62; sleep 63) & setsid sleep 64 & sleep 65"
     (spool_dir).mkdir(mode=0o700)
     (spool_dir / "config.yaml").write_text("kill_grace: 1\n")
@@ -112,7 +112,7 @@ def test_timeout_ends_the_whole_tree(spool_dir: Path) -> None:
 
 
 def test_output_before_a_timeout_is_kept(spool_dir: Path) -> None:
-    """What a job wrote until it was ended is where one looks for the reason."""
+    """People look for the reason in what the job has written until then."""
     record = run_one(spool_dir, "echo got here; sleep 60", timeout=0.5)
 
     assert record["output"] == "got here\n"
@@ -225,7 +225,7 @@ def test_follower_sees_output_while_the_job_runs(spool_dir: Path, cli: Cli, work
 
 
 def test_background_child_does_not_hold_the_job_up(spool_dir: Path) -> None:
-    """T23: the job ends with its shell; what it left in the background lives on, and its output is all there."""
+    """T23: the job ends with its shell. Its background process keeps running, and all output is kept."""
     record = run_one(spool_dir, "sleep 60 & echo started")
 
     left = support.processes_of(spool_dir)
@@ -257,7 +257,7 @@ def test_background_child_writes_into_no_other_jobs_output(spool_dir: Path) -> N
 
 
 def test_background_child_is_not_taken_for_a_worker(spool_dir: Path, cli: Cli, workers: Cli) -> None:
-    """T32: it holds none of the worker's locks: once the worker has left, none is counted, and its name is free."""
+    """T32: it holds none of the worker's locks. When the worker has left, no worker is listed, and its name is free."""
     cli("enqueue", "--id", "job1", "--command", "sleep 60 & true", expect=0)
     workers(1, "--drain")
     support.wait_until(lambda: support.finished(spool_dir, "job1"), message="job1 to end")
@@ -364,7 +364,7 @@ def test_dropped_file_runs_at_home(spool_dir: Path) -> None:
 
 
 def test_folder_that_is_gone_is_the_jobs_failure(spool_dir: Path, tmp_path: Path) -> None:
-    """The command is not run anywhere else instead."""
+    """The command is not run in another folder instead."""
     record = run_one(spool_dir, f"touch '{tmp_path}/ran'", cwd=str(tmp_path / "gone"))
 
     assert record["last_error"] == f"Cannot start: the folder {tmp_path}/gone does not exist"
@@ -381,5 +381,5 @@ def test_folder_that_is_gone_is_the_jobs_failure(spool_dir: Path, tmp_path: Path
     ],
 )
 def test_both_streams_are_repeated_one_below_the_other(spool_dir: Path, command: str, output: str) -> None:
-    """A line end stands between them if the first one has none, and nothing is added to a single one."""
+    """A line end is put between the two streams if the first has none. A single stream is not changed."""
     assert run_one(spool_dir, command)["output"] == output

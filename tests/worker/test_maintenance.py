@@ -1,4 +1,4 @@
-"""What a worker sees to beside its jobs: an index that comes back, leftovers, colleagues that died, its own doubt."""
+"""What a worker maintains: the index and its file, files that producers left behind, and dead workers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def change(spool: Path, *statements: str) -> None:
 
 
 def is_doubted(spool: Path) -> bool:
-    """Whether a worker has begun to count the time until the next look out of doubt."""
+    """Whether a worker has begun to measure the time until the next comparison of pending/ with the index."""
     db = sqlite3.connect(f"file:{spool / 'data' / 'queuectl.db'}?mode=ro", uri=True, timeout=20)
     try:
         return bool(db.execute("SELECT 1 FROM meta WHERE key = 'doubted'").fetchone())
@@ -51,13 +51,13 @@ def is_doubted(spool: Path) -> bool:
         db.close()
 
 
-# -- colleagues ------------------------------------------------------------------------------------------------------
+# -- other workers ---------------------------------------------------------------------------------------------------
 
 
 def test_a_crowd_of_workers_shares_the_look_at_each_other(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of a hundred looking at a hundred each second would be all that they do; a few are looked at each time."""
+    """If each of a hundred workers checked a hundred others each second, they would do nothing else."""
     worker = Worker(spool_dir)
     worker.register()
     worker._intake.refresh()
@@ -91,7 +91,7 @@ def scratch(spool: Path, folder: str = "tmp") -> Path:
 
 
 def test_workers_sweep_what_killed_producers_left_a_day_ago(spool_dir: Path) -> None:
-    """Never sooner, and never what is not surely theirs: other names, other folders, other things."""
+    """Never sooner, and nothing that may belong to others: other names, other folders, other kinds of files."""
     Layout(spool_dir).create()
     old = scratch(spool_dir)
     strange = [
@@ -124,7 +124,7 @@ def test_workers_sweep_what_killed_producers_left_a_day_ago(spool_dir: Path) -> 
 
 
 def test_a_folder_that_a_killed_producer_wrote_a_batch_in_goes_too(spool_dir: Path) -> None:
-    """A day later, and only with what such a folder holds: where anything else lies in it, that stays."""
+    """A day later, and only the files that such a folder holds. With any other file in it, it stays."""
     layout = Layout(spool_dir)
     layout.create()
     old, strange = Lot(layout.tmp, 3, apart=True), Lot(layout.tmp, 1, apart=True)
@@ -140,7 +140,7 @@ def test_a_folder_that_a_killed_producer_wrote_a_batch_in_goes_too(spool_dir: Pa
 
 
 def test_what_is_old_by_one_of_its_times_only_is_not_swept(spool_dir: Path) -> None:
-    """A producer may set the time of a file; when it came here only the kernel says."""
+    """A producer can set a file's mtime; only ctime tells when the file arrived."""
     Layout(spool_dir).create()
     path = scratch(spool_dir)
     os.utime(path, (1e9, 1e9))
@@ -154,7 +154,7 @@ def test_what_is_old_by_one_of_its_times_only_is_not_swept(spool_dir: Path) -> N
 def test_a_worker_returns_to_the_file_when_it_can_be_kept_again(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
 ) -> None:
-    """A disk that was full or read-only for a while does not leave it with an index of its own for ever."""
+    """After a disk was full or read-only for a while, the worker returns to the shared index."""
     monkeypatch.setattr(maintenance, "EVERY", 0.2)
     refusing = threading.Event()
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
@@ -187,7 +187,7 @@ def test_a_worker_returns_to_the_file_when_it_can_be_kept_again(
 
 
 def test_what_was_moved_meanwhile_is_found_when_it_returns(spool_dir: Path) -> None:
-    """The file was in use by others, who may have vouched for a folder over that very move."""
+    """Other workers used the file, and may have recorded the folder as unchanged over that move."""
     worker = Worker(spool_dir)
     worker.check()
     worker._intake.refresh()
@@ -247,7 +247,7 @@ def is_halted(spool_dir: Path, pid: int) -> bool:
 def test_the_last_move_of_a_worker_that_died_is_found(
     spool_dir: Path, workers: Callable[..., Any], cli: Callable[..., Any], successor: str
 ) -> None:
-    """It had told an index that was replaced in that moment, and the new one had vouched for the folder."""
+    """It recorded the move in an index that was just replaced, and the new index recorded the folder as unchanged."""
     if successor == "lives beside it":
         workers(1)
     drop(spool_dir, "due", command="true", run_at="2100-01-01")
@@ -269,11 +269,11 @@ def test_the_last_move_of_a_worker_that_died_is_found(
     wait_until(lambda: cli("list", "--state", "done").stdout == "job - completed - true\n", timeout=45)
 
 
-# -- doubt -------------------------------------------------------------------------------------------------------------
+# -- a job that the index lost ------------------------------------------------------------------------------------------
 
 
 def test_a_job_that_the_index_lost_runs_in_the_end(spool_dir: Path) -> None:
-    """However it came about: here another program deleted its row, and no folder has changed since."""
+    """Another program deleted its row, and no folder has changed since."""
     drop(spool_dir, "job", command="true", run_at=time.time() + 3600)
     jump = 0.0
     said: list[str] = []
@@ -308,7 +308,7 @@ def fill(spool: Path) -> None:
 
 
 def test_a_worker_that_starts_finds_damage(spool_dir: Path, cli: Callable[..., Any]) -> None:
-    """Random bytes in pages that no question touched so far."""
+    """Random bytes in pages that no query has read so far."""
     fill(spool_dir)
     path = spool_dir / "data" / "queuectl.db"
     change(spool_dir, "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -341,7 +341,7 @@ DAMAGED = {
 def test_the_doctor_finds_what_strangers_wrote_into_the_index(
     spool_dir: Path, cli: Callable[..., Any], what: str
 ) -> None:
-    """By comparing it with the files, row by row; a repair builds it anew, and no job is lost over it."""
+    """It compares the index with the files, row by row. The repair rebuilds the index, and no job is lost."""
     fill(spool_dir)
     change(spool_dir, DAMAGED[what])
 
@@ -354,7 +354,7 @@ def test_the_doctor_finds_what_strangers_wrote_into_the_index(
 
 
 def test_an_older_copy_written_into_the_index_is_found(spool_dir: Path, cli: Callable[..., Any]) -> None:
-    """`cp` keeps the file's inode; that the folders have moved on since tells it, and the doctor what else differs."""
+    """`cp` keeps the file's inode. The folders have changed since, which shows it; the doctor finds other differences."""
     fill(spool_dir)
     path = spool_dir / "data" / "queuectl.db"
     change(spool_dir, "PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,4 +1,4 @@
-"""Workers as processes: they start for good or say why not, outlive terminals, and stop when told, from anywhere."""
+"""Workers as processes: they start or say why not, outlive terminals, and can be stopped from anywhere."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pids(started: subprocess.CompletedProcess[str]) -> dict[str, int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether this number is a process; a zombie, which only waits for its parent to look, is none."""
+    """Whether this number is a running process; a zombie is not."""
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
@@ -84,7 +84,7 @@ def press_ctrl_c(process: subprocess.Popen[str]) -> None:
 def test_start_stop_and_list_agree_from_different_folders(
     spool_dir: Path, tmp_path: Path, workers: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is anchored to the folder in which a command is typed, nor to the terminal."""
+    """Nothing depends on the current folder or on the terminal."""
     monkeypatch.delenv("QUEUECTL_SPOOL")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -110,13 +110,13 @@ def test_start_says_what_the_contract_says(spool_dir: Path, workers: Cli) -> Non
 
 @pytest.mark.parametrize("count", ["0", "-1", "many", "1.5"])
 def test_a_count_that_is_none_is_refused(cli: Cli, count: str) -> None:
-    """A count below one or that is no number is a mistake of usage, and nothing is started."""
+    """A count below one, or one that is not a number, is a usage error, and nothing is started."""
     refused = cli("worker", "start", "--count", count, expect=2)
     assert "count" in refused.stderr
 
 
 def test_stop_waits_for_the_job_in_hand_and_takes_no_other(spool_dir: Path, workers: Cli) -> None:
-    """A stop while busy: the job is completed, the next one is waiting still, and the command tells who is busy."""
+    """A stop while a job runs: the job is completed, the next one keeps waiting, and the command names the busy worker."""
     go = begin_long_job(spool_dir)
     workers(1)
     wait_for_begin(spool_dir)
@@ -176,7 +176,7 @@ def test_names_stay_unique_when_one_in_the_middle_dies(spool_dir: Path, workers:
 def test_a_stranger_in_a_worker_record_is_left_alone(
     spool_dir: Path, cli: Cli, workers: Cli, lie: str
 ) -> None:
-    """A stale record that names a living stranger neither hinders a start, nor is that process counted or touched."""
+    """An old record that names an unrelated process does not prevent a start, and that process is neither counted nor signalled."""
     from queuectl.system.host import boot_id
     from queuectl.system.process import start_time
 
@@ -214,7 +214,7 @@ def test_stops_at_the_same_time_get_along(spool_dir: Path, workers: Cli) -> None
 
 
 def test_a_stop_amid_a_start_leaves_no_half_worker(spool_dir: Path, cli: Cli, workers: Cli) -> None:
-    """A stop that comes while workers are starting: each of them has either left in order or runs on."""
+    """A stop while workers are starting: each of them either leaves in good order or keeps running."""
     starting = subprocess.Popen(
         [*QUEUECTL, "worker", "start", "--count", "3"],
         stdout=subprocess.PIPE,
@@ -316,7 +316,7 @@ def test_three_in_the_foreground_share_one_terminal(spool_dir: Path) -> None:
 
 
 def test_workers_in_the_foreground_leave_with_their_terminal(spool_dir: Path) -> None:
-    """The process in the terminal is killed: its workers finish their jobs and leave; nothing runs on unseen."""
+    """The process in the terminal is killed: its workers finish their jobs and leave, and nothing keeps running."""
     go = begin_long_job(spool_dir)
     worker = foreground("--count", "2")
     wait_for_begin(spool_dir)
@@ -348,7 +348,7 @@ def test_background_workers_outlive_the_terminal(spool_dir: Path, workers: Cli) 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_foreground_worker_whose_terminal_closes_finishes_its_job(spool_dir: Path, count: int) -> None:
-    """A hang-up is a graceful stop; that nothing can be printed any more is no reason to drop the job."""
+    """A hang-up is a graceful stop: the job finishes although nothing can be printed any more."""
     go = begin_long_job(spool_dir)
     command = f"exec {' '.join(QUEUECTL)} worker start --foreground --count {count}"
     worker, terminal = in_a_terminal(command)
@@ -490,10 +490,10 @@ def links_of(pid: int) -> list[str]:
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
 def test_a_job_inherits_nothing_of_its_worker(spool_dir: Path, workers: Cli) -> None:
-    """No lock, index, watch or socket of the worker leaks into jobs, and their input is empty; the run lock is meant."""
+    """Jobs inherit no lock, index, watch or socket of the worker except the run lock, and their input is empty."""
     command = 'for fd in /proc/self/fd/*; do echo "$(basename $fd) $(readlink $fd)"; done; cat'
     secret = os.open(spool_dir.parent, os.O_RDONLY)
-    # As a shell hands on what was redirected to it; a free number, or another test's descriptor would be closed.
+    # Like a descriptor that a shell redirected. The number must be free, or another test's descriptor would be closed.
     handed_on = fcntl.fcntl(secret, fcntl.F_DUPFD, 57)
     worker = foreground(pass_fds=(handed_on,))
     os.close(handed_on)
@@ -524,7 +524,7 @@ def test_a_job_inherits_nothing_of_its_worker(spool_dir: Path, workers: Cli) -> 
 
 
 def test_a_worker_whose_starter_died_works_all_the_same(spool_dir: Path, cli: Cli, workers: Cli) -> None:
-    """`worker start` may be killed before the worker is ready to answer it: nobody reads the answer, and that is all."""
+    """`worker start` may be killed before the worker answers. The worker runs although nobody reads its answer."""
     Spool(spool_dir).enqueue("echo hi", id="job")
     read, write = os.pipe()
     process = subprocess.Popen(
@@ -547,7 +547,7 @@ def test_a_worker_whose_starter_died_works_all_the_same(spool_dir: Path, cli: Cl
 def test_a_stopped_worker_is_gone_when_stop_returns(
     spool_dir: Path, workers: Cli, cli: Cli, force: bool
 ) -> None:
-    """Not its name alone, its process: whoever unmounts the disk or upgrades Python after it may."""
+    """It waits until the process has ended, so that people can then unmount the disk or upgrade Python."""
     for _ in range(3):
         numbers = pids(workers(3))
         cli("worker", "stop", *["--force"] * force, expect=0)
@@ -555,7 +555,7 @@ def test_a_stopped_worker_is_gone_when_stop_returns(
 
 
 def test_stop_waits_for_the_process_and_not_for_its_name(spool_dir: Path) -> None:
-    """A worker that has given its name back, and has not ended yet, is still told as busy."""
+    """A worker that has given its name back and has not ended yet is still reported as busy."""
     layout = Layout(spool_dir)
     layout.create()
     code = (

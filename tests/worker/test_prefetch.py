@@ -37,7 +37,7 @@ worker = Worker(sys.argv[1], drain=True, say=lambda line: print(line, flush=True
 signals.listen(worker.flags, reread=worker.read_settings, in_terminal=False)
 worker.run()
 """
-"""It claims so many at once, however slow the machine is and however few they are."""
+"""It always claims that many at once, on a slow machine and with few jobs too."""
 
 FOREVER = 1e8
 
@@ -80,7 +80,7 @@ def claimed_by_worker(spool_dir: Path) -> list[str]:
 
 
 KILLS = "[ -e $QUEUECTL_SPOOL/killed ] || { touch $QUEUECTL_SPOOL/killed; kill -9 $PPID; sleep 1; }"
-"""Once it ends its worker, as one that takes all memory would."""
+"""The first run kills its worker, like a job that uses up all memory."""
 
 
 # -- a worker that dies ------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def test_a_worker_that_is_killed_loses_no_outcome_and_charges_no_job_it_had_not_
 def test_what_a_killed_worker_had_not_begun_keeps_its_place_in_the_line(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """It goes before what came after it, and its wait counts from where it did."""
+    """It runs before jobs that arrived later, and its waiting time counts from its arrival."""
     ids = enqueue(spool_dir, KILLS, "true", "true", "true", "true")
     before = [(row.id, row.ready_key) for row in Spool(spool_dir).list("pending")]
     busy(3).wait(20)
@@ -133,7 +133,7 @@ def test_what_a_killed_worker_had_not_begun_keeps_its_place_in_the_line(
 def test_a_job_that_must_not_run_twice_is_never_claimed_beside_another(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """After a power cut nobody knows what had begun, so it would be given up without having run."""
+    """After a power cut every claimed job counts as started, so this one would be given up without having run."""
     look = "ls $QUEUECTL_SPOOL/processing/worker-0 >> $QUEUECTL_SPOOL/$QUEUECTL_JOB_ID.list"
     first = enqueue(spool_dir, look, look)
     fragile = enqueue(spool_dir, look, look, on_crash="dead")
@@ -152,7 +152,7 @@ def test_a_job_that_must_not_run_twice_is_never_claimed_beside_another(
 def test_after_a_power_cut_what_was_claimed_counts_as_begun(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]], on_crash: str
 ) -> None:
-    """The run file may be older than the start: what it says of another boot proves nothing."""
+    """The run file may be older than the claim: what it says about another boot proves nothing."""
     ids = enqueue(spool_dir, KILLS, "true")
     busy(2).wait(20)
     path = spool_dir / "data" / "workers" / "worker-0.run"
@@ -197,7 +197,7 @@ def test_a_long_job_keeps_nobody_waiting_behind_it(
 def test_an_urgent_job_goes_before_those_claimed(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """It starts when the job that runs is over, not when all are that were claimed with it."""
+    """It starts after the running job, and not after all jobs that were claimed with that one."""
     wait = "until [ -e $QUEUECTL_SPOOL/go ]; do sleep 0.01; done"
     ids = enqueue(spool_dir, "true", wait, *["true"] * 6)
     worker = busy(8)
@@ -214,7 +214,7 @@ def test_an_urgent_job_goes_before_those_claimed(
 def test_a_claimed_job_that_is_cancelled_is_not_run_later(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """It is told as cancelled once it has gone back, and not as ending, which its worker would never do."""
+    """It is reported as cancelled once it has been put back. "ending" would be wrong, as its worker never starts it."""
     ids = enqueue(spool_dir, "sleep 30", "true", "true")
     busy(3, long=1.5)
     wait_until(lambda: runs(spool_dir) == ids[:1])
@@ -232,7 +232,7 @@ def test_a_claimed_job_that_is_cancelled_is_not_run_later(
 def test_a_worker_that_stops_puts_back_what_it_has_not_begun(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]], how: str
 ) -> None:
-    """Uncharged, and as it was; what is over is recorded."""
+    """They are uncharged and unchanged; finished jobs are recorded."""
     wait = "until [ -e $QUEUECTL_SPOOL/go ]; do sleep 0.01; done"
     ids = enqueue(spool_dir, "true", wait, "true", "true")
     before = {job_id: load(spool_dir / "pending" / f"{job_id}.json") for job_id in ids}
@@ -292,7 +292,7 @@ def test_an_outcome_is_recorded_when_all_that_was_claimed_with_it_has_expired(
 def test_the_log_tells_starts_and_ends_in_their_order(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """They are said together, and read as if they had been said one by one."""
+    """The lines are written together, in the order in which the jobs ran."""
     ids = enqueue(spool_dir, "true", "true", "exit 3", "true", max_retries=1)
     said, _ = busy(4).communicate(timeout=20)
 
@@ -311,7 +311,7 @@ def test_the_log_tells_starts_and_ends_in_their_order(
 def test_one_with_a_unique_key_is_claimed_alone(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """Whether it may run is decided for it alone, and the next of the key waits for its end."""
+    """Whether it may run is decided for one job at a time; the next job with the key waits for its end."""
     look = "ls $QUEUECTL_SPOOL/processing/worker-0 > $QUEUECTL_SPOOL/$QUEUECTL_JOB_ID.list"
     keyed = enqueue(spool_dir, look, look, unique="k", if_exists="queue")
     assert busy(8).wait(20) == 0
@@ -324,7 +324,7 @@ def test_one_with_a_unique_key_is_claimed_alone(
 
 
 def a_prefetch(waiting: int, clock: SimpleNamespace) -> Prefetch:
-    """A prefetch over an index in memory with so many waiting jobs."""
+    """A prefetch with an index in memory that has this many waiting jobs."""
     index = Index(":memory:", "/nowhere", "boot")
     index.open()
     for number in range(waiting):
@@ -336,7 +336,7 @@ def a_prefetch(waiting: int, clock: SimpleNamespace) -> Prefetch:
 
 
 def sizes(prefetch: Prefetch, clock: SimpleNamespace, seconds: float, turns: int = 8) -> list[int]:
-    """How many are claimed time after time, if each job takes so long."""
+    """How many jobs are claimed each time, if each job takes this many seconds."""
     found = []
     for _ in range(turns):
         found.append(len(prefetch._next_rows()))
@@ -358,7 +358,7 @@ def test_more_are_claimed_only_while_jobs_are_short_and_many_wait() -> None:
 
 
 def test_the_last_waiting_jobs_are_left_for_all_workers() -> None:
-    """Four wait and sixteen could be claimed: one is."""
+    """Four jobs wait and up to sixteen could be claimed: one is claimed."""
     clock = SimpleNamespace(now=100.0)
 
     assert max(sizes(a_prefetch(4, clock), clock, 0.001)) == 1
@@ -384,7 +384,7 @@ def signed(layout: Layout, *over: str) -> run_lock.RunRecord | None:
 
 
 def test_a_run_file_tells_what_runs_what_is_over_and_what_never_began(layout: Layout) -> None:
-    """A longer text that stood there before leaves nothing behind."""
+    """A longer text that was in the file before leaves nothing behind."""
     signed(layout, *(f"older{number}" for number in range(16)))
     found = signed(layout, "a", "b")
 
@@ -400,7 +400,7 @@ def test_a_run_file_tells_what_runs_what_is_over_and_what_never_began(layout: La
 
 @pytest.mark.parametrize("damage", ["cut", "rubbish", "older"])
 def test_a_run_file_that_is_not_whole_proves_nothing(layout: Layout, damage: str) -> None:
-    """A job that it does not name may have begun all the same."""
+    """A job that it does not name may have started all the same."""
     signed(layout, "a", "b")
     path = layout.worker_file("worker-0", "run")
     with open(path, "r+b") as file:
@@ -424,7 +424,7 @@ def test_a_run_file_that_is_not_whole_proves_nothing(layout: Layout, damage: str
 def test_an_outcome_that_is_refused_keeps_the_index_right_about_the_others(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of three settled together the second has no room; what the index says of the first is true at once."""
+    """Of three settled together the second is refused by a full disk; the index is right about the first at once."""
     spool = Spool(spool_dir)
     ids = [spool.enqueue("true", id=job_id).id or "" for job_id in "abc"]
     os.makedirs(spool.layout.claims("worker-0"))

@@ -40,7 +40,7 @@ class Clock:
 
 
 def waits_of(spool: Path, job_id: str, clock: Clock) -> list[float]:
-    """Run a failing job to its death, with the clock set to each retry's moment; returns the waits between."""
+    """Run a failing job until it is dead, with the clock set to the time of each retry; returns the waits between."""
     waits = []
     support.drain(spool, now=clock)
     while (path := spool / "pending" / f"{job_id}.json").exists():
@@ -188,7 +188,7 @@ def test_wait_past_the_last_moment_that_can_be_written_ends_no_worker(spool_dir:
 @pytest.mark.parametrize("field", ["timeout", "max_backoff", "backoff_base"])
 @pytest.mark.parametrize("value", [1e301, 10**18 * 5, -1, "1e400", True])
 def test_absurd_number_in_a_file_ends_no_worker(spool_dir: Path, field: str, value: object) -> None:
-    """What cannot be a duration or a base is told beside the file in dead/, or is kept; nobody dies of it."""
+    """A value that is not a duration or a base is refused with a reason in dead/, or kept; no worker dies."""
     support.drop(spool_dir, "absurd", command="exit 1", **{field: value})
     support.drop(spool_dir, "other", command="true", priority=1)
 
@@ -276,7 +276,7 @@ def test_dead_letters_are_counted_the_same_everywhere(spool_dir: Path, cli: Cli)
 
 
 def test_failed_job_is_told_as_failed_while_it_waits(spool_dir: Path, cli: Cli) -> None:
-    """R10: between two attempts it lies in pending/, is counted as failed and not as pending, and says when it goes on."""
+    """R10: between two attempts it is in pending/, counts as failed and not as pending, and says when it runs again."""
     cli("enqueue", "--id", "job1", "--backoff-base", "100", "--command", "echo no >&2; exit 9", expect=0)
     support.drain(spool_dir)
 
@@ -292,7 +292,7 @@ def test_failed_job_is_told_as_failed_while_it_waits(spool_dir: Path, cli: Cli) 
 
 
 def test_failing_job_does_not_hold_up_others(spool_dir: Path, cli: Cli, workers: Cli) -> None:
-    """T34: nobody sleeps through a backoff; what comes meanwhile runs before the retry is due."""
+    """T34: no worker sleeps during a backoff; a job that arrives meanwhile runs before the retry is due."""
     cli("enqueue", "--id", "bad", "--backoff-base", "60", "--priority", "10", "--command", "exit 1", expect=0)
     workers(1)
     failed = spool_dir / "pending" / "bad.json"
@@ -403,7 +403,7 @@ def test_death_of_a_worker_costs_no_attempt(spool_dir: Path, cli: Cli, workers: 
 
 
 def test_settings_of_a_job_given_up_and_sent_back_are_those_of_its_return(spool_dir: Path, cli: Cli) -> None:
-    """It never ran, so its file leaves them open; it is accepted anew, and listed and ordered by that."""
+    """It never ran, so its file does not have them. It gets them again, and is listed and ordered by them."""
     cli("config", "set", "priority", "7", expect=0)
     support.drop(spool_dir, "job1", command="true")
     cli("cancel", "job1", expect=0)
@@ -420,7 +420,7 @@ def test_settings_of_a_job_given_up_and_sent_back_are_those_of_its_return(spool_
 
 
 def test_job_that_may_be_tried_again_at_once_is_not_lost(spool_dir: Path) -> None:
-    """The next job is claimed in the step that ends one; where that is the same, there is never none of it."""
+    """The next job is claimed in the transaction that settles one. If both are the same job, its file is never missing."""
     spool = Spool(spool_dir)
     spool.enqueue("exit 1", id="job1", max_backoff=0)
 

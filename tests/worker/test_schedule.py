@@ -1,4 +1,4 @@
-"""Jobs for later: how a moment may be written, and that they wait for it without holding others up."""
+"""Scheduled jobs: how a time can be written, and that they wait for it without delaying others."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_moment_in_the_past_means_now(spool_dir: Path, run_at: object) -> None:
 
 
 def test_overdue_job_does_not_overtake(spool_dir: Path) -> None:
-    """Waiting counts from arrival when run_at lies before it: nobody buys an earlier turn with an old date."""
+    """If run_at is before the arrival, waiting counts from the arrival: an old date gives no earlier turn."""
     spool = Spool(spool_dir)
     for job_id, run_at in (("first", None), ("overdue", "2001-01-01T00:00:00Z")):
         spool.enqueue(f"echo {job_id} >> '{spool_dir}/order'", id=job_id, run_at=run_at)
@@ -191,7 +191,7 @@ def test_scheduled_job_is_pending_until_it_is_due(spool_dir: Path, cli: Cli) -> 
 def test_immediate_job_does_not_wait_for_the_next_due_one(
     spool_dir: Path, cli: Cli, workers: Cli, how: str
 ) -> None:
-    """T41: with a job due in an hour, a worker sleeps for no hour: what comes meanwhile starts at once."""
+    """T41: with a job due in an hour a worker does not sleep for an hour: a job that arrives meanwhile starts at once."""
     cli("enqueue", "--id", "later", "--delay", "1h", "--command", "true", expect=0)
     workers(1)
     before = time.time()
@@ -222,7 +222,7 @@ def test_thousand_scheduled_jobs_do_not_stand_in_front_of_a_ready_one(spool_dir:
 
 
 def test_scheduled_jobs_start_in_the_order_of_their_moments(spool_dir: Path) -> None:
-    """Of equal priority the one due first goes first, whenever it was handed over."""
+    """Of equal priority the job that is due first runs first, whenever it was enqueued."""
     spool = Spool(spool_dir)
     start = time.time()
     for minutes in (30, 10, 20):
@@ -263,5 +263,5 @@ def test_moment_survives_being_written_and_read(micros: int, offset: int) -> Non
 @given(st.floats(1.7e9, 2.5e9))
 @example(1795311323.5088495)
 def test_index_and_file_round_a_moment_alike(moment: float) -> None:
-    """Or an index made anew out of the files would have another time than the one in use."""
+    """Otherwise a rebuilt index would have other times than the one in use."""
     assert micros(moment) == micros(times.parse_moment(times.iso(moment)))

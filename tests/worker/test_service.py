@@ -1,4 +1,4 @@
-"""Workers come back with the machine: the unit says exactly what was meant, and setting it up never half works."""
+"""Workers start with the machine: the unit says exactly what was meant, and an installation is done fully or not at all."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_systemd_has_no_complaint(tmp_path: Path, kind: str) -> None:
 
 
 def test_unit_says_how_workers_live_and_end() -> None:
-    """Running jobs end by themselves, a crash is followed by a new start, a stop by a person and a wrong call are not."""
+    """Running jobs finish. A restart follows a crash, but not a stop by a person or a usage error."""
     unit = service_units.systemd_unit(made())
 
     assert {name: setting(unit, name) for name in ("KillMode", "TimeoutStopSec", "Restart", "RestartPreventExitStatus",
@@ -142,7 +142,7 @@ def test_unit_says_how_workers_live_and_end() -> None:
     "fields", [{"root": "/a\nb"}, {"root": "/\udcff"}, {"path": "/\x1b"}, {"name": "a b"}, {"name": "../x"}]
 )
 def test_what_no_unit_can_hold_is_refused(fields: dict[str, Any]) -> None:
-    """A line end in a path would be a line of the unit."""
+    """A line end in a path would begin a new line of the unit."""
     with pytest.raises(QueuectlError):
         made(**fields)
 
@@ -152,7 +152,7 @@ def test_what_no_unit_can_hold_is_refused(fields: dict[str, Any]) -> None:
     [("/h/.queuectl", "queuectl"), ("/srv/thumbnails", "queuectl-thumbnails"), ("/srv/my jobs!", "queuectl-my-jobs"), ("/", "queuectl-spool")],
 )  # fmt: skip
 def test_each_spool_has_a_service_of_its_own(root: str, name: str) -> None:
-    """Two spools of a user do not fight for one unit."""
+    """Two spools of a user do not use the same unit."""
     assert service_units.default_name(root, "/h/.queuectl") == name
 
 
@@ -182,14 +182,14 @@ def tools(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def calls(log: Path) -> list[str]:
-    """What was asked of the tools since the last time, without mere questions."""
+    """The calls of the tools since the last time, without those that only ask."""
     lines = log.read_text().splitlines()
     log.write_text("")
     return [line for line in lines if not re.search(r"show-|print ", line)]
 
 
 def test_install_writes_starts_and_says_what_is_left(cli: Cli, spool_dir: Path, tools: Path) -> None:
-    """One command sets it up; that nobody lingers is said with the command that changes it."""
+    """One command installs it; it also names the command that makes services outlive the login."""
     done = cli("service", "install", "--count", "3", expect=0)
 
     unit = spool_dir.parent / "home" / ".config" / "systemd" / "user" / "queuectl-spool.service"
@@ -229,7 +229,7 @@ def test_print_changes_nothing_and_tells_programs_too(cli: Cli, spool_dir: Path,
 def test_installing_again_changes_nothing(
     cli: Cli, spool_dir: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same twice is the same once; another count is written, and the restart, which waits, is left to the person."""
+    """A second call changes nothing. Another count is written, and the restart is left to the person."""
     monkeypatch.setenv("FAKE_LINGER", "yes")
     cli("service", "install", expect=0)
     again = json.loads(cli("service", "install", "--json", expect=0).stdout)
@@ -308,7 +308,7 @@ def test_what_would_not_work_is_refused_before_anything_is_written(
 def test_services_of_the_machine_are_roots(
     spool_dir: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Anybody else is told so before anything is tried."""
+    """Other users are told so before anything is tried."""
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     one = service.describe(Layout(spool_dir), user="root")
 
