@@ -170,7 +170,7 @@ def gather(db: sqlite3.Connection, where: Filter, by: str | None, now: float) ->
         sqlite3.DatabaseError: the index is damaged.
     """
     if by is not None and by not in _KEYS:
-        raise ValueError(f"{by!r} is none of {', '.join(GROUPS)}")
+        raise ValueError(f"{by!r} is not one of {', '.join(GROUPS)}")
     condition, values = where.conditions(only_index=True)
     # Most jobs of a large spool have ended: walking through the table is quicker than through an index on the state.
     tail = f"{_ENDED} AND {condition}"

@@ -1,7 +1,7 @@
-"""The command line: arguments in, text out. `main` is the entry, and the only place that turns errors into exit codes.
+"""The command line: arguments in, text out. `main` is the entry point, and turns errors into exit codes.
 
-Exit codes: 0 done, 1 refused or not found, 2 usage, 3 the spool or the disk, 4 no room, 70 a bug of queuectl,
-130 interrupted, 141 the reader of the output went away.
+Exit codes: 0 done, 1 refused or not found, 2 wrong usage, 3 an error of the spool or the disk, 4 no space on the disk,
+70 a bug in queuectl, 130 interrupted, 141 the reader of the output has closed it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        args: the words after the program's name; None takes them from sys.argv.
+        args: the words after the program's name. None: from sys.argv.
 
     Returns:
         the exit code.
     """
     words = list(sys.argv[1:] if args is None else args)
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character must not cost the command its work.
+        # Without this, a character that the terminal cannot show would abort the command.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     code = _guarded(lambda: _run(words))
@@ -60,14 +60,14 @@ def _run(words: list[str]) -> int:
 
 
 def _flush() -> int:
-    """Write out what is buffered while an error can still be told; at exit Python would only grumble."""
+    """Write buffered output now, while an error can be reported properly. At exit Python would print a traceback."""
     if sys.stdout is not None:
         sys.stdout.flush()
     return 0
 
 
 def _forget_output() -> None:
-    """Point stdout at nothing, so that the flush at exit cannot fail a second time."""
+    """Point stdout at /dev/null, so that the flush at exit does not fail a second time."""
     with suppress(OSError, ValueError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, sys.stdout.fileno())
@@ -75,25 +75,25 @@ def _forget_output() -> None:
 
 
 def _guarded(do: Callable[[], int]) -> int:
-    """Do it, and turn what goes wrong into words and an exit code."""
+    """Call `do`; print any error in one line, and return its exit code."""
     try:
         return do()
     except QueuectlError as error:
-        _tell(str(error), error.hint)
+        _print_error(str(error), error.hint)
         return error.exit_code
     except KeyboardInterrupt:
-        _tell("interrupted", None)
+        _print_error("interrupted", None)
         return _INTERRUPTED
     except BrokenPipeError:
         _forget_output()
         return _NO_READER
     except OSError as error:
-        # The spool's own accidents come worded; what has no name is the stream that we print to.
+        # Errors of the spool are SpoolErrors. An OSError without a file name comes from writing the output.
         if error.filename is None:
             _forget_output()
-        doing, what = ("use", error.filename) if error.filename else ("write", "the output")
-        known = SpoolError.from_os(doing, what, error)
-        _tell(str(known), None)
+        verb, target = ("use", error.filename) if error.filename else ("write", "the output")
+        known = SpoolError.from_os(verb, target, error)
+        _print_error(str(known), None)
         return known.exit_code
     except Exception as error:
         code = _click_code(error)
@@ -102,12 +102,12 @@ def _guarded(do: Callable[[], int]) -> int:
         import traceback
 
         traceback.print_exc()
-        _tell("this is a bug in queuectl; the lines above tell where", None)
+        _print_error("this is a bug in queuectl; the lines above say where", None)
         return _BUG
 
 
 def _click_code(error: Exception) -> int | None:
-    """Tell an error of click's and return its exit code; None if it is none. Not imported only to find that out."""
+    """Print an error of click and return its exit code; None for any other error. It does not import click."""
     if "click" not in sys.modules:
         return None
     import click
@@ -115,13 +115,13 @@ def _click_code(error: Exception) -> int | None:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.ClickException):
-        _tell(*_usage_words(error))
+        _print_error(*_usage_text(error))
         return error.exit_code
     return None
 
 
-def _usage_words(error: click.ClickException) -> tuple[str, str | None]:
-    """Word a usage error as ours are: no capital, no full stop, and the help page as the hint."""
+def _usage_text(error: click.ClickException) -> tuple[str, str | None]:
+    """A usage error in our style: no capital, no full stop, and the help page as the hint."""
     text = " ".join(error.format_message().split())
     if text[:1].isupper() and not text[1:2].isupper():
         text = text[0].lower() + text[1:]
@@ -132,7 +132,7 @@ def _usage_words(error: click.ClickException) -> tuple[str, str | None]:
     return text.rstrip("."), hint
 
 
-def _tell(message: str, hint: str | None) -> None:
+def _print_error(message: str, hint: str | None) -> None:
     from queuectl.cli import render
 
     with suppress(OSError):

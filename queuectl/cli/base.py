@@ -1,4 +1,4 @@
-"""What every command stands on: options accepted at every level, lazy loading, help pages with examples."""
+"""The base of all commands: options that every level accepts, lazy loading, help pages with examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One call of the command line: which spool is meant, and whether a program reads the output."""
+    """One call of the command line: which spool it uses, and whether it prints JSON."""
 
     def __init__(self) -> None:
         self.root: str | None = None
@@ -35,22 +35,22 @@ class Session:
 
 
 class Usage(click.UsageError):
-    """A call that makes no sense, with a hint of its own instead of the help page."""
+    """A usage error with its own hint instead of the help page."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
 
 
-def _take_spool(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+def _set_spool(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is None:
         return
     if not value and not ctx.resilient_parsing:
-        raise click.BadParameter("names no folder", ctx, param)
+        raise click.BadParameter("is empty", ctx, param)
     ctx.ensure_object(Session).root = value
 
 
-def _take_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+def _set_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value:
         ctx.ensure_object(Session).json = True
 
@@ -62,13 +62,13 @@ def _folders(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
 
 
 def _shared_options() -> list[click.Parameter]:
-    """--spool and --json: each level has its own, so that they may stand before and after a command's name."""
+    """--spool and --json. Each level has them, so that they work before and after a command's name."""
     return [
         click.Option(
             ["--spool"],
             metavar="DIR",
             expose_value=False,
-            callback=_take_spool,
+            callback=_set_spool,
             shell_complete=_folders,
             help="The spool to use. Default: $QUEUECTL_SPOOL, else ~/.queuectl.",
         ),
@@ -76,14 +76,14 @@ def _shared_options() -> list[click.Parameter]:
             ["--json"],
             is_flag=True,
             expose_value=False,
-            callback=_take_json,
-            help="Print JSON and nothing else.",
+            callback=_set_json,
+            help="Print only JSON.",
         ),
     ]
 
 
 def _write_examples(formatter: click.HelpFormatter, examples: str) -> None:
-    """Write them line by line: click would fill them up into a paragraph."""
+    """Write the examples line by line: click would join them into a paragraph."""
     if not examples:
         return
     formatter.write_paragraph()
@@ -92,11 +92,11 @@ def _write_examples(formatter: click.HelpFormatter, examples: str) -> None:
         formatter.write(f"  {line}\n" if line else "\n")
 
 
-class _Placed(click.Command):
-    """A command whose usage errors all know where they happened, so that the hint can name the help page."""
+class _WithContext(click.Command):
+    """A command whose usage errors all carry the context, so that the hint can name the help page."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, and complete what click leaves out of some of its errors."""
+        """Parse, and add the context that click leaves out of some errors."""
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -105,10 +105,10 @@ class _Placed(click.Command):
 
 
 class Option(click.Option):
-    """An option with a place of its own on the help page.
+    """An option under a heading of the help page.
 
     Args:
-        heading: what it stands under.
+        heading: the heading.
     """
 
     def __init__(self, *args: Any, heading: str, **attrs: Any) -> None:
@@ -116,12 +116,12 @@ class Option(click.Option):
         self.heading = heading
 
 
-class Command(_Placed):
+class Command(_WithContext):
     """A command with the shared options and a section of examples in its help.
 
     Args:
-        headings: heading -> the names of the options that stand under it; others stand under Options.
-        paged: on a terminal its output goes through a pager, unless it follows something or --no-pager is given.
+        headings: heading -> the names of the options below it; all others are below Options.
+        paged: on a terminal, show the output in a pager, except with --follow, --json or --no-pager.
     """
 
     def __init__(
@@ -136,13 +136,13 @@ class Command(_Placed):
         self.examples = examples
         self._paged = paged
         if paged:
-            text = "On a terminal: no pager, however long it is."
+            text = "On a terminal, do not use a pager."
             self.params.append(click.Option(["--no-pager"], is_flag=True, help=text))
         self.params += _shared_options()
         self._headings = {name: heading for heading, names in (headings or {}).items() for name in names}
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it, through a pager if that is wanted."""
+        """Run the command, with its output in a pager if that is wanted."""
         if not self._paged:
             return super().invoke(ctx)
         direct = (
@@ -158,7 +158,7 @@ class Command(_Placed):
             return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options under their headings: forty in one list are read by nobody."""
+        """Write the options under their headings. Nobody reads forty options in one list."""
         found: dict[str, list[tuple[str, str]]] = {heading: [] for heading in self._headings.values()}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
@@ -170,27 +170,27 @@ class Command(_Placed):
                 formatter.write_dl(found[heading])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples under the options."""
+        """Write the examples below the options."""
         _write_examples(formatter, self.examples)
         super().format_epilog(ctx, formatter)
 
 
 def command(name: str, *, examples: str, **attrs: Any) -> Callable[[Callable[..., Any]], Command]:
-    """Make a function a command; its docstring is the help page."""
+    """Decorator: make a function a command. Its docstring is the help page."""
     attrs.setdefault("cls", Command)
     make: Callable[[Callable[..., Any]], Command] = click.command(name, examples=examples, **attrs)
     return make
 
 
-class Group(_Placed, click.Group):
-    """A group that imports the module of a command only when that command is asked for.
+class Group(_WithContext, click.Group):
+    """A group that imports the module of a command only when that command is called.
 
     Args:
-        sections: heading -> {command name -> (module of queuectl.cli.commands, one line of help)}. In its module the command
-            is called as on the command line, with `_command` behind it.
-        hidden_commands: commands that work and are not shown, by name -> module.
-        other_words: what people coming from elsewhere call a command -> the words that are right here.
-        bare: called when no command is named; None shows the help page as an error.
+        sections: heading -> {command name -> (module of queuectl.cli.commands, one line of help)}. The function in the
+            module is named after the command, with `_command` appended.
+        hidden_commands: name -> module of commands that work but are not shown in the help.
+        other_words: the name of a command in similar tools -> its name here.
+        bare: called when no command is given; None shows the help page as an error.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class Group(_Placed, click.Group):
         self._bare = bare
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
-        """The names to show, in the order of the help page."""
+        """The names of the shown commands, in the order of the help page."""
         return [name for part in self.sections.values() for name in part]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 (likewise)
@@ -231,7 +231,7 @@ class Group(_Placed, click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; an unknown one is answered with the nearest names."""
+        """Find the command. The error for an unknown name suggests a similar one."""
         name = args[0]
         if name not in self._modules and not ctx.resilient_parsing:
             raise self._unknown(ctx, name)
@@ -242,17 +242,17 @@ class Group(_Placed, click.Group):
         if right is not None:
             words = right.split()
             path = " ".join([ctx.command_path, *(word for word in words if not word.startswith("-"))])
-            return Usage(f"no command {name!r}; here it is {right!r}", hint=f"{path} --help")
+            return Usage(f"no command {name!r}; in queuectl it is {right!r}", hint=f"{path} --help")
         from difflib import get_close_matches
 
         near = get_close_matches(name, self.list_commands(ctx))
-        nearest = f"; the nearest is {near[0]!r}" if near else ""
+        suggestion = f"; did you mean {near[0]!r}?" if near else ""
         return Usage(
-            f"no command {name!r}{nearest}", hint=f"{' '.join([ctx.command_path, *near[:1]])} --help"
+            f"no command {name!r}{suggestion}", hint=f"{' '.join([ctx.command_path, *near[:1]])} --help"
         )
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; without one, what the group does then, else its help page as a usage error."""
+        """Run the command. Without one: call `bare`, or show the help page as a usage error."""
         if ctx._protected_args:
             return super().invoke(ctx)
         if self._bare is not None:
@@ -261,17 +261,17 @@ class Group(_Placed, click.Group):
         return 2
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (likewise)
-        """Write the commands from the table, without importing any."""
+        """Write the commands from `sections`, without importing their modules."""
         for heading, part in self.sections.items():
             with formatter.section(heading):
                 formatter.write_dl([(name, text) for name, (_, text) in part.items()], col_max=14)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands before the options: they are what the reader came for."""
+        """Write the commands before the options: most readers look for a command."""
         self.format_commands(ctx, formatter)
         click.Command.format_options(self, ctx, formatter)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples under the options."""
+        """Write the examples below the options."""
         _write_examples(formatter, self.examples)
         super().format_epilog(ctx, formatter)

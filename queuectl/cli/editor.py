@@ -1,4 +1,4 @@
-"""A job in the person's own editor: again and again until it is one, and nothing typed is lost."""
+"""Edit a job in the user's editor, again until it is valid. The edited text is never lost."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def edited(data: bytes, job_id: str, land: Callable[[bytes], T]) -> T | None:
-    """Open a job in $VISUAL or $EDITOR and hand over what comes out.
+def edited(data: bytes, job_id: str, save: Callable[[bytes], T]) -> T | None:
+    """Open a text in $VISUAL or $EDITOR, and save the result.
 
     Args:
-        data: what is to be edited.
-        land: takes the new bytes, and raises an InvalidJob or another JobError when they will not do. Then the person
-            is asked whether to go on editing; where nobody can be asked it is refused, and the text kept.
+        data: the text to edit.
+        save: takes the new text. If it raises a JobError, the user is asked whether to edit again. If nobody can be
+            asked, or for another error, the error is raised and the text is kept in a file.
 
     Returns:
-        what land returns; None when nothing was changed.
+        what `save` returns; None if the text was not changed.
 
     Raises:
-        QueuectlError: refused; the hint says where the edited text is.
+        QueuectlError: the text was refused; the hint says in which file it is.
     """
     fd, path = tempfile.mkstemp(prefix=f"{job_id}-", suffix=".json")
     with os.fdopen(fd, "wb") as file:
@@ -41,29 +41,29 @@ def edited(data: bytes, job_id: str, land: Callable[[bytes], T]) -> T | None:
         while True:
             try:
                 click.edit(filename=path)
-            except ValueError as error:  # a quote without its twin
-                raise QueuectlError(f"$EDITOR is no command: {str(error).lower()}") from None
+            except ValueError as error:  # a quote that is not closed
+                raise QueuectlError(f"$EDITOR is not a valid command: {str(error).lower()}") from None
             with open(path, "rb") as file:
                 after = file.read()
             if after == data:
                 return None
             keep = True
             try:
-                landed = land(after)
+                saved = save(after)
             except QueuectlError as error:
-                if not isinstance(error, JobError) or not _goes_on(error, after):
+                if not isinstance(error, JobError) or not _ask_again(error, after):
                     error.hint = f"nothing was changed; your text is in {path}"
                     raise
             else:
                 keep = False
-                return landed
+                return saved
     finally:
         if not keep:
             os.unlink(path)
 
 
-def _goes_on(error: JobError, data: bytes) -> bool:
-    """Show what is wrong, and ask whether to edit on."""
+def _ask_again(error: JobError, data: bytes) -> bool:
+    """Show the error, and ask whether to edit again."""
     wrong = find_fault(data) if isinstance(error, InvalidJob) else None
     if sys.stdin is None or not sys.stdin.isatty():
         return False

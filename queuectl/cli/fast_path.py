@@ -1,7 +1,7 @@
-"""`queuectl enqueue TEXT` without click, and what that shares with the whole command.
+"""`queuectl enqueue TEXT` without importing click, and the functions that it shares with the full command.
 
-It is the line that scripts run a thousand times, and importing click takes as long as all the rest of it. Every other
-line, each that is wrong in any way included, is left to click.
+Scripts run this line thousands of times, and importing click takes as long as everything else that it does. All other
+calls, and all calls with an error, are left to click.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def enqueue(words: Sequence[str]) -> bool:
-    """Queue the job if the words are `enqueue TEXT` and nothing else; False leaves them to click."""
-    if len(words) != 2 or words[0] != "enqueue" or not _is_plain(words[1]):
+    """Queue the job if the words are exactly `enqueue TEXT`. False: click must handle them."""
+    if len(words) != 2 or words[0] != "enqueue" or not _is_shell_command(words[1]):
         return False
     from queuectl.api.spool import Spool
 
@@ -28,13 +28,13 @@ def enqueue(words: Sequence[str]) -> bool:
     return True
 
 
-def _is_plain(text: str) -> bool:
-    """Whether it is a shell command: no option, no JSON, not blank, not beyond UTF-8."""
+def _is_shell_command(text: str) -> bool:
+    """Whether the text is a shell command: not an option, not JSON, not blank, and UTF-8."""
     return text[:1] != "-" and text.lstrip()[:1] not in {"", "{"} and text == utf8(text, "")
 
 
 def merged(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the flags over a job, and say where it runs: in the caller's directory unless it says otherwise."""
+    """Return the job with the fields of the flags added. Without a `cwd` it runs in the current directory."""
     made = {**record, **fields}
     inner = record.get("env")
     if "env" in fields and isinstance(inner, dict):
@@ -55,18 +55,18 @@ def _folder(cwd: str) -> str:
     try:
         here = os.getcwd()
     except OSError:
-        raise QueuectlError("the current directory is gone", hint="name another one with --cwd") from None
+        raise QueuectlError("the current directory was deleted", hint="give a directory with --cwd") from None
     folder = utf8(os.path.join(here, cwd) if cwd else here, None)
     if folder is None:
         raise QueuectlError(
-            "the name of the current directory is not UTF-8, so no job file can hold it",
-            hint="name another one with --cwd",
+            "the name of the current directory is not UTF-8, so no job file can contain it",
+            hint="give a directory with --cwd",
         )
     return folder
 
 
 def utf8(text: str, otherwise: T) -> str | T:
-    """The text, or something else if it came in bytes that are no UTF-8, so that no job file could hold it."""
+    """Return the text, or `otherwise` if it was typed in bytes that are not UTF-8: no job file can contain those."""
     try:
         text.encode()
     except UnicodeEncodeError:

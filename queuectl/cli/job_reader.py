@@ -1,6 +1,6 @@
-"""Read job files of any size: JSON (one job, a list, one a line) and YAML, one job at a time.
+"""Read job files of any size, one job at a time: YAML, or JSON as one job, a list, or one job on each line.
 
-Memory holds one job and a chunk of the file. Each job comes with the place where it stands, for errors.
+Only one job and a chunk of the file are in memory. The position of each job is known, for error messages.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class JobFile:
     """A stream of jobs.
 
     Args:
-        stream: bytes, read once from front to back.
-        name: what errors call it.
+        stream: bytes, read once from start to end.
+        name: the name of the file in error messages.
 
     Attributes:
         consumed: bytes read so far.
-        place: where the last job stands, in words; `at` is line and column, where they are known.
-        raw, node: the last job as it was written, in JSON or in YAML.
+        place: the position of the last job as text; `at` is its line and column if they are known.
+        raw, node: the last job as JSON text or as a YAML node.
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
@@ -50,7 +50,7 @@ class JobFile:
 
     @property
     def size(self) -> int | None:
-        """Bytes of the whole file; None when nobody can know, as in a pipe."""
+        """The size of the file in bytes; None if it is not known, as for a pipe."""
         try:
             status = os.fstat(self._stream.fileno())
         except (OSError, ValueError):
@@ -58,7 +58,7 @@ class JobFile:
         return status.st_size or None
 
     def place_of(self, field: str | None) -> tuple[int, int] | None:
-        """Line and column of a field of the last job; of the whole job when it does not have it."""
+        """The line and column of a field of the last job; of the job itself if it does not have the field."""
         if self.node is not None:
             from queuectl.cli import job_reader_yaml
 
@@ -72,13 +72,13 @@ class JobFile:
         return self.at[0] + line - 1, column + (self.at[1] - 1 if line == 1 else 0)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield the jobs as decoded maps; `place` says where the last one stood.
+        """Yield the jobs as dicts; `place` is the position of the last one.
 
         Raises:
-            InvalidJob: something in the file can be no job.
+            InvalidJob: a part of the file is not a valid job.
             QueuectlError: the file cannot be read.
         """
-        text = self._head()
+        text = self._first_text()
         if self._is_json(text):
             yield from self._json(text)
         else:
@@ -90,19 +90,19 @@ class JobFile:
             return False
         return name.endswith(_JSON_NAMES) or text.startswith(("{", "["))
 
-    def _head(self) -> str:
-        """The first chunk from its first character on that says something."""
+    def _first_text(self) -> str:
+        """The text of the first chunk that is not blank, without leading blanks."""
         text = ""
         while not text:
-            more = self._more()
+            more = self._read_text()
             if not more:
                 raise InvalidJob("the file is empty")
             self._lines_before = getattr(self, "_lines_before", 0) + _leading_lines(more)
             text = more.lstrip(_BLANK)
         return text
 
-    def _more(self) -> str:
-        """The next chunk as text, empty at the end of the file."""
+    def _read_text(self) -> str:
+        """The next chunk as text; empty at the end of the file."""
         text = ""
         while not text:
             try:
@@ -123,28 +123,28 @@ class JobFile:
         return text
 
     def _json(self, text: str) -> Iterator[dict[str, Any]]:
-        """Split a list, or values that follow one another, into jobs without reading it all."""
+        """Split a list, or a sequence of values, into jobs without reading the whole file."""
         scan = _Scan(self, text, self._lines_before + 1)
-        listed = scan.peek() == "["
-        if listed:
+        in_list = scan.peek() == "["
+        if in_list:
             scan.skip(1)
         first = True
         while mark := scan.peek():
-            if listed and mark == "]":
+            if in_list and mark == "]":
                 if not first and scan.after_comma:
-                    raise scan.wrong("a job must follow the comma")
+                    raise scan.error("a job must follow the comma")
                 scan.skip(1)
                 if scan.peek():
-                    raise scan.wrong("something follows the end of the list")
+                    raise scan.error("there is text after the end of the list")
                 return
             self.place = f"line {scan.line}"
             self.at = scan.line, scan.column
             yield scan.value()
             first = False
             scan.after_comma = False
-            if listed:
+            if in_list:
                 scan.comma()
-        if listed:
+        if in_list:
             raise InvalidJob("not JSON: the file ends in the middle of the list")
 
     def _yaml(self, text: str) -> Iterator[dict[str, Any]]:
@@ -154,13 +154,13 @@ class JobFile:
 
         number = 0
         try:
-            for value, node in job_reader_yaml.documents(_Rest(self, text), self._lines_before):
+            for value, node in job_reader_yaml.documents(_RemainingText(self, text), self._lines_before):
                 listed = isinstance(value, list)
                 for one, self.node in zip(value, node.value, strict=True) if listed else [(value, node)]:
                     number += 1
                     self.place = f"job {number}"
                     if not isinstance(one, dict):
-                        raise InvalidJob("a job is a map with `command` in it, or JSON")
+                        raise InvalidJob("a job must be a mapping with `command`, or JSON")
                     yield job_reader_yaml.as_json(one)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
@@ -175,7 +175,7 @@ class JobFile:
 
 
 class _Scan:
-    """A window on JSON text that grows at its end and shrinks at its front."""
+    """The part of a JSON text that has been read from the file but not yet split into jobs."""
 
     def __init__(self, source: JobFile, text: str, line: int) -> None:
         self._source = source
@@ -193,44 +193,44 @@ class _Scan:
         return self._at - start + (self._before if start < 0 else 0)
 
     def peek(self) -> str:
-        """The next character that is no blank; empty at the end."""
+        """The next character that is not blank; empty at the end."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in _BLANK:
                 self.line += self._text[self._at] == "\n"
                 self._at += 1
             if self._at < len(self._text):
                 return self._text[self._at]
-            self._forget_read()
-            self._text = self._source._more()
+            self._drop_consumed()
+            self._text = self._source._read_text()
             if not self._text:
                 return ""
 
-    def _forget_read(self) -> str:
-        """Let go of what has been read, but for the length of its last line; returns the rest."""
+    def _drop_consumed(self) -> str:
+        """Drop the text before the current position; keep only the length of its last line. Return the rest."""
         self._before = self.column - 1
         rest, self._text, self._at = self._text[self._at :], "", 0
         return rest
 
-    def wrong(self, what: str) -> InvalidJob:
-        """The error about the next character."""
-        return InvalidJob(f"not JSON: {what} (line {self.line})", at=(self.line, self.column))
+    def error(self, text: str) -> InvalidJob:
+        """Make the error about the next character."""
+        return InvalidJob(f"not JSON: {text} (line {self.line})", at=(self.line, self.column))
 
     def skip(self, length: int) -> None:
         self._at += length
 
     def comma(self) -> None:
-        """Take the comma after an element of a list."""
+        """Skip the comma after an element of a list."""
         mark = self.peek()
         if mark == ",":
             self.skip(1)
             self.after_comma = True
         elif mark not in {"]", ""}:
-            raise self.wrong("a comma is missing")
+            raise self.error("a comma is missing")
 
     def value(self) -> dict[str, Any]:
-        """Take the object that starts here, whole, reading on as far as it needs and a job may go."""
-        if line := self._whole_line():
-            return line
+        """Return the object that starts here. Read more of the file as needed, up to the size limit of a job."""
+        if value := self._line_value():
+            return value
         end = self._end()
         raw = self._source.raw = self._text[self._at : end]
         self._at = end
@@ -238,8 +238,8 @@ class _Scan:
         self.line += raw.count("\n")
         return value
 
-    def _whole_line(self) -> dict[str, Any] | None:
-        """The job that fills the line from here on, read once where all others are read twice; None for others."""
+    def _line_value(self) -> dict[str, Any] | None:
+        """The job that fills the rest of this line, or None. It is parsed once; jobs on several lines are parsed twice."""
         end = self._text.find("\n", self._at)
         raw = self._text[self._at : end] if end > 0 else ""
         found = load_simple(raw.encode()) if raw else None
@@ -248,7 +248,7 @@ class _Scan:
         return found
 
     def _end(self) -> int:
-        """Where the value that starts here ends."""
+        """The end of the value that starts here."""
         while True:
             try:
                 return self._raw(self._text, self._at)[1]
@@ -260,44 +260,44 @@ class _Scan:
                     self._refuse(error, inside)
 
     def _grow(self) -> bool:
-        """Read as much again; False at the end of the file, or when no job may be that long."""
+        """Double the text that was read. False: the file has ended, or a job may not be so long."""
         have = len(self._text) - self._at
         if have > SIZE_LIMIT:
             return False
-        parts = [self._forget_read()]
+        parts = [self._drop_consumed()]
         read = 0
-        while read < max(have, CHUNK) and (more := self._source._more()):
+        while read < max(have, CHUNK) and (more := self._source._read_text()):
             parts.append(more)
             read += len(more)
         self._text = "".join(parts)
         return read > 0
 
     def _refuse(self, error: ValueError, inside: int) -> NoReturn:
-        """Say what is wrong so many characters behind the start of the value."""
+        """Raise the error at this distance, in characters, from the start of the value."""
         if not isinstance(error, json.JSONDecodeError):
             raise InvalidJob("a number with too many digits") from None
-        # Of a text without an end the error names the start, and of all else the place that is wrong.
+        # For a string that is not closed the error has the position of its start; for others that of the error.
         far = error.msg.startswith("Unterminated") or inside >= SIZE_LIMIT
         if far and len(self._text) - self._at > SIZE_LIMIT:
             raise InvalidJob(f"too large: a job may have {SIZE_LIMIT} bytes") from None
         wrong = self._at + inside
         line = self.line + self._text.count("\n", self._at, wrong)
         self._at = wrong
-        told = f"line {line}" + (f", column {self.column}" if line > self.line else "")
+        place = f"line {line}" + (f", column {self.column}" if line > self.line else "")
         if not self._text[wrong:].strip(_BLANK):
-            told += ", where the file ends"
-        raise InvalidJob(f"not JSON: {error.msg.lower()} ({told})", at=(line, self.column)) from None
+            place += ", where the file ends"
+        raise InvalidJob(f"not JSON: {error.msg.lower()} ({place})", at=(line, self.column)) from None
 
 
-class _Rest:
-    """The text already read and the rest of the file, as the stream that the YAML parser wants."""
+class _RemainingText:
+    """The text that was already read and the rest of the file, as a stream for the YAML parser."""
 
     def __init__(self, source: JobFile, text: str) -> None:
         self._source = source
         self._text = text
 
     def read(self, _size: int = -1) -> str:
-        text, self._text = self._text or self._source._more(), ""
+        text, self._text = self._text or self._source._read_text(), ""
         return text
 
 
@@ -324,7 +324,7 @@ def opened(path: str) -> Iterator[JobFile]:
         yield JobFile(sys.stdin.buffer, "stdin")
         return
     try:
-        stream = open(path, "rb")  # noqa: SIM115 (closed below; opening and reading fail in different words)
+        stream = open(path, "rb")  # noqa: SIM115 (closed below; errors of opening and of reading have different messages)
     except OSError as error:
         raise QueuectlError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
     with stream:

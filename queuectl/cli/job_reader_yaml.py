@@ -1,4 +1,4 @@
-"""Jobs written in YAML. Apart from reading.py because importing yaml takes as long as enqueueing does."""
+"""Read jobs in YAML. A separate module, because importing yaml takes as long as queueing a job."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 
 class _Loader(_Base):  # type: ignore[misc]
-    """Safe YAML that leaves times as they are written and refuses a key that stands twice."""
+    """Safe YAML that keeps times as text and refuses duplicate keys."""
 
-    # YAML would read a time without an offset as UTC, and a job file reads it as local time.
+    # YAML reads a time without an offset as UTC, but in a job file it is local time.
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
         for first, resolvers in _Base.yaml_implicit_resolvers.items()
@@ -36,16 +36,16 @@ class _Loader(_Base):  # type: ignore[misc]
                 if name in seen:
                     mark = key.start_mark
                     at = mark.line + 1 + self.lines_before, mark.column + 1
-                    raise InvalidJob("stands twice", field=name, at=at)
+                    raise InvalidJob("is given twice", field=name, at=at)
                 seen.add(name)
         return super().construct_mapping(node, deep=deep)
 
 
 def documents(stream: Any, lines_before: int) -> Iterator[tuple[Any, Any]]:
-    """Yield each document of a YAML stream that is not empty, and the node that knows where it stands.
+    """Yield each document of a YAML stream that is not empty, and its node, which has the position.
 
     Raises:
-        yaml.YAMLError: what is wrong, and where.
+        yaml.YAMLError: the text is not YAML.
     """
     loader = _Loader(stream)
     loader.lines_before = lines_before
@@ -60,7 +60,7 @@ def documents(stream: Any, lines_before: int) -> Iterator[tuple[Any, Any]]:
 
 
 def place_of(node: Any, field: str | None, lines_before: int) -> tuple[int, int]:
-    """Line and column of a field's value in the node of a job, or of the job itself."""
+    """The line and column of a field's value in the node of a job, or of the job itself."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else ()
     marks = [value.start_mark for key, value in pairs if key.value == field]
     mark = marks[-1] if marks else node.start_mark
@@ -68,10 +68,10 @@ def place_of(node: Any, field: str | None, lines_before: int) -> tuple[int, int]
 
 
 def as_json(value: dict[str, Any]) -> dict[str, Any]:
-    """The same as JSON would give it, under the same strict rules.
+    """Convert a YAML mapping to what JSON would give, under the same strict rules.
 
     Raises:
-        InvalidJob: it holds what JSON cannot say, or far too much of it.
+        InvalidJob: it contains a value that JSON does not have, or is too large.
     """
     import json
 
@@ -82,17 +82,17 @@ def as_json(value: dict[str, Any]) -> dict[str, Any]:
         reason = (
             str(error)
             .removeprefix("Object of type ")
-            .replace(" is not JSON serializable", " is no value of JSON")
+            .replace(" is not JSON serializable", " is not a JSON value")
         )
         raise InvalidJob(reason) from None
     made = load_json(text)
     if not isinstance(made, dict):
-        raise InvalidJob("a job is a map with `command` in it")
+        raise InvalidJob("a job must be a mapping with `command`")
     return made
 
 
 def _measure(value: Any) -> None:
-    """Refuse what a few references blow up to gigabytes, before anything writes it out."""
+    """Refuse a value that YAML references expand to gigabytes, before it is converted to text."""
     left = SIZE_LIMIT
     waiting = [value]
     while waiting:

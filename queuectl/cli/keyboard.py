@@ -1,4 +1,4 @@
-"""Single keys from a terminal, which is left as it was found: on the way out, on Ctrl+C, and on errors."""
+"""Read single keys from a terminal, and always restore the terminal: at the end, after Ctrl+C, after an error."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from types import FrameType
 
-OVER, RESIZED = "over", "resized"
-"""What `read` returns when it is time to leave, and when the window has another size."""
+QUIT, RESIZED = "quit", "resized"
+"""What `read` returns after a signal to end, and after the size of the window has changed."""
 
 _NAMES = {
     b"\x1b[A": "up",
@@ -32,17 +32,17 @@ _NAMES = {
     b"\r": "enter",
     b"\n": "enter",
 }
-_REST_OF_A_KEY = 0.05
-"""Seconds to wait for what follows an escape: over a slow line a key comes in pieces."""
+_ESCAPE_TIMEOUT = 0.05
+"""Seconds to wait for the bytes after an escape: over a slow connection a key arrives in parts."""
 
 
 class Keys:
-    """Reads keys one by one, and hears of signals meanwhile."""
+    """Reads keys one by one, and reports signals between them."""
 
     def __init__(self) -> None:
         self._fd = sys.stdin.fileno()
         self._pressed: deque[str] = deque()
-        self._over = False
+        self._ended = False
         self._old: list[Any] = []
         self._handlers: dict[int, Any] = {}
 
@@ -55,11 +55,11 @@ class Keys:
         os.set_blocking(self._wake, False)
         os.set_blocking(self._waker, False)
         self._former = signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
-        # What a signal does is done at the next read: never in the middle of drawing.
+        # A signal only sets a flag that the next read checks, so it cannot interrupt drawing.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._handlers[number] = signal.signal(number, self._leave)
+            self._handlers[number] = signal.signal(number, self._quit)
         self._handlers[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, lambda *_: None)
-        # Stopped in the middle it would leave the shell with a screen that is not its own.
+        # Ctrl+Z would return to the shell with the terminal in this mode.
         self._handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
         tty.setcbreak(self._fd)
         return self
@@ -74,52 +74,52 @@ class Keys:
         os.close(self._wake)
         os.close(self._waker)
 
-    def _leave(self, _number: int, _frame: FrameType | None) -> None:
-        self._over = True
+    def _quit(self, _number: int, _frame: FrameType | None) -> None:
+        self._ended = True
 
     def read(self, timeout: float) -> str | None:
-        """The next key: a character, or a name such as up or enter; OVER, RESIZED; None after so many seconds."""
-        if not self._pressed and not self._is_over():
+        """Return the next key: a character, or a name such as up or enter; QUIT, RESIZED; None after timeout seconds."""
+        if not self._pressed and not self._has_ended():
             ready, _, _ = select.select([self._fd, self._wake], [], [], max(0.0, timeout))
             if self._wake in ready:
                 os.read(self._wake, 512)
-                return OVER if self._is_over() else RESIZED
+                return QUIT if self._has_ended() else RESIZED
             if not ready:
                 return None
-            self._take()
-        if self._is_over():
-            return OVER
+            self._read_keys()
+        if self._has_ended():
+            return QUIT
         return self._pressed.popleft() if self._pressed else None
 
-    def _is_over(self) -> bool:
-        return self._over
+    def _has_ended(self) -> bool:
+        return self._ended
 
-    def _take(self) -> None:
-        """Read what was typed, and cut it into keys."""
-        data = self._more()
+    def _read_keys(self) -> None:
+        """Read the typed bytes, and split them into keys."""
+        data = self._read_bytes()
         while data:
             if data[:1] == b"\x1b":
-                # An escape by itself, or the beginning of a key that has more?
-                if len(data) < 3 and select.select([self._fd], [], [], _REST_OF_A_KEY)[0]:
-                    data += self._more()
+                # Is it the escape key, or the first byte of a longer key?
+                if len(data) < 3 and select.select([self._fd], [], [], _ESCAPE_TIMEOUT)[0]:
+                    data += self._read_bytes()
                 length = _length(data)
             else:
                 length = 1
             key, data = data[:length], data[length:]
             self._pressed.append(_NAMES.get(key) or key.decode("latin-1"))
 
-    def _more(self) -> bytes:
+    def _read_bytes(self) -> bytes:
         try:
             data = os.read(self._fd, 256)
         except OSError:
             data = b""
         if not data:
-            self._over = True  # the terminal is gone
+            self._ended = True  # the terminal was closed
         return data
 
 
 def _length(data: bytes) -> int:
-    """How many bytes belong to the key that begins with an escape."""
+    """The number of bytes of the key that starts with an escape."""
     if data[1:2] == b"O":
         return min(3, len(data))
     if data[1:2] != b"[":

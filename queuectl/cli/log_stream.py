@@ -1,4 +1,4 @@
-"""What runs wrote, passed on as it is or as it comes: one stream of one run, and a stream of ours that takes it."""
+"""Copy the output of runs to stdout and stderr: `LogReader` reads one stream of one run, `Sink` writes it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING, TextIO
 
 from queuectl.cli import render
-from queuectl.layout import COMPRESSED
 from queuectl.storage import job_logs
+from queuectl.layout import COMPRESSED
 
 if TYPE_CHECKING:
     from queuectl.api.spool import Spool
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 CHUNK = 1 << 18
 
 INTERRUPTED = 130
-"""What a follower ends with that was left by Ctrl+C."""
+"""The exit code of a command that follows a log and is ended with Ctrl+C."""
 
 
-class Tail:
-    """One stream of one run, and how much of it has been passed on.
+class LogReader:
+    """One stream of one run, and how much of it has been copied.
 
     Args:
         stream: "out" or "err".
-        lines: begin with the last so many; None: with the first.
+        lines: start with the last so many lines; None: with the first line.
     """
 
     def __init__(
@@ -39,18 +39,18 @@ class Tail:
         self._done = 0
         self.found = False
 
-    def pass_on(self) -> None:
-        """Pass on what was written since the last time."""
+    def copy_new(self) -> None:
+        """Copy what was written since the last call."""
         while path := self._path():
             self.found = True
             if path.endswith(COMPRESSED):
-                self._pass_on_packed(path)
+                self._copy_packed(path)
                 return
             start, data = self._read(path)
             if not data:
                 return
-            # While the job runs the file is its worker's scratch, and the next job's output soon lands in there: what
-            # was read counts only if it was still this run's file afterwards.
+            # The file of a running job is a scratch file that its worker uses again for the next job. What was read
+            # belongs to this run only if the file is still this run's after reading.
             if self._path() == path:
                 self._sink.write(data)
                 self._done = start + len(data)
@@ -60,7 +60,7 @@ class Tail:
         return self._spool.output(self._job_id, run=self._run, stream=self._stream)
 
     def _read(self, path: str) -> tuple[int, bytes]:
-        """From where, and what. A stream that got too long is cut while it is written: go on from where it ends now."""
+        """Return the offset and the bytes. If the file was cut meanwhile (log_limit), continue at its new end."""
         try:
             with open(path, "rb") as file:
                 if self._lines is not None:
@@ -70,10 +70,10 @@ class Tail:
                 file.seek(start)
                 return start, file.read(CHUNK)
         except FileNotFoundError:
-            return 0, b""  # moved to logs/ this very moment, or deleted by hand
+            return 0, b""  # just moved to logs/, or deleted by hand
 
-    def _pass_on_packed(self, path: str) -> None:
-        """All of it in one go: the run is long over, and each look would unpack it anew."""
+    def _copy_packed(self, path: str) -> None:
+        """Copy all of a compressed log at once: the run has ended, and each call would unpack the file again."""
         try:
             with job_logs.opened(path) as file:
                 file.seek(self._done if self._lines is None else job_logs.last_lines(file, self._lines))
@@ -85,11 +85,11 @@ class Tail:
 
 
 class Sink:
-    """A stream of ours that takes bytes: as they are in a pipe, made harmless on a terminal."""
+    """Writes bytes to a stream: unchanged into a pipe, with control characters as escapes on a terminal."""
 
     def __init__(self, stream: TextIO, *, raw: bool) -> None:
         self._stream = stream
-        self._held = ""
+        self._pending_cr = ""
         self._ends_a_line = True
         self._decoder = (
             None
@@ -98,7 +98,7 @@ class Sink:
         )
 
     def write(self, data: bytes) -> None:
-        """Pass bytes on."""
+        """Write these bytes."""
         if self._stream is None:
             return
         self._ends_a_line = data.endswith(b"\n")
@@ -107,33 +107,33 @@ class Sink:
         else:
             self._show(self._decoder.decode(data))
 
-    def head(self, text: str) -> None:
-        """Write a line of ours between two runs, on a line of its own."""
+    def heading(self, text: str) -> None:
+        """Write a heading between two runs, always on its own line."""
         if self._stream is None:
             return
         self._show_rest()
         self.write(("" if self._ends_a_line else "\n").encode() + render.visible(text).encode() + b"\n")
 
     def _show(self, text: str) -> None:
-        text = self._held + text
-        # Half of a CR LF at the end of what came would turn into a line of its own.
-        self._held = "\r" if text.endswith("\r") else ""
+        text = self._pending_cr + text
+        # A CR at the end may be the first half of CR LF; written now, it would make an extra line.
+        self._pending_cr = "\r" if text.endswith("\r") else ""
         self._stream.write(render.visible_lines(text.removesuffix("\r")))
 
     def _show_rest(self) -> None:
         if self._decoder is not None:
             self._show(self._decoder.decode(b"", final=True))
-            if self._held:
-                self._held = ""
+            if self._pending_cr:
+                self._pending_cr = ""
                 self._stream.write("\n")
 
     def flush(self) -> None:
-        """Let the reader have what was written so far."""
+        """Flush the stream."""
         if self._stream is not None:
             self._stream.flush()
 
     def finish(self) -> None:
-        """Write what was held back at the end of the last bytes."""
+        """Write incomplete characters that were kept back, and flush."""
         if self._stream is not None:
             self._show_rest()
         self.flush()

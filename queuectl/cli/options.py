@@ -1,13 +1,14 @@
-"""Checks and completions that the arguments of several commands share."""
+"""Options and arguments that several commands share: reading values, shell completion, the flags of a job."""
 
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from queuectl.cli.base import Session
+from queuectl.cli.base import Session, Usage
 from queuectl.errors import QueuectlError
 from queuectl.job.changes import integer, number, read_changes
 
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 
     from queuectl.api.spool import Spool
 
-    Check = Callable[[click.Context, click.Parameter, Any], Any]
+    Callback = Callable[[click.Context, click.Parameter, Any], Any]
+    Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 __all__ = [
-    "agree",
+    "ask_spool",
     "between",
     "changes",
     "checked",
@@ -27,45 +29,61 @@ __all__ = [
     "complete_tags",
     "complete_words",
     "complete_workers",
+    "confirm",
     "duration",
     "integer",
     "job_argument",
     "job_field",
-    "known",
     "number",
-    "plain_text",
+    "policy_options",
+    "settle_expiry",
+    "utf8_text",
 ]
 
 FC = TypeVar("FC", bound="Callable[..., Any] | click.Command")
 
 
+# -- reading values ------------------------------------------------------------------------------------------------
+
+
 def duration(text: str) -> float:
-    """Read a duration: seconds, or 30s, 10m, 2h, 7d.
+    """Read a duration in seconds, or as 30s, 10m, 2h, 7d.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a duration.
     """
     from queuectl.job import times
 
     return times.parse_duration(text)
 
 
-def checked(check: Callable[[str], Any]) -> Check:
-    """An option's callback that turns its text into a value; what does not fit is a usage error."""
+def utf8_text(text: str) -> str:
+    """Return the text unchanged.
+
+    Raises:
+        ValueError: it was typed in bytes that are not UTF-8, so a job file cannot contain it.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("the text is not UTF-8")
+    return text
+
+
+def checked(check: Callable[[str], Any]) -> Callback:
+    """Make an option's callback that reads its text with check; a ValueError becomes a usage error."""
 
     def callback(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
         if value is None or ctx.resilient_parsing:
             return value
         try:
-            return check(plain_text(value))
+            return check(utf8_text(value))
         except ValueError as error:
             raise click.BadParameter(str(error), ctx, param) from None
 
     return callback
 
 
-def job_field(name: str, convert: Callable[[str], Any] = str) -> Check:
-    """The callback of an option that sets a field of the job file, under the file's own rules."""
+def job_field(name: str, convert: Callable[[str], Any] = str) -> Callback:
+    """Make the callback of an option that sets a field of the job file; the rules of that field apply."""
 
     def check(text: str) -> Any:
         from queuectl.job import fields
@@ -75,18 +93,8 @@ def job_field(name: str, convert: Callable[[str], Any] = str) -> Check:
     return checked(check)
 
 
-def changes(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> dict[str, Any]:
-    """The callback of an option that takes FIELD=VALUE, given any number of times."""
-    if ctx.resilient_parsing:
-        return {}
-    try:
-        return read_changes([plain_text(word) for word in words])
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
-
-
-def between(low: int, high: int) -> Check:
-    """The callback of an option that takes a whole number within bounds."""
+def between(low: int, high: int) -> Callback:
+    """Make the callback of an option that takes a whole number from low to high."""
 
     def check(text: str) -> int:
         value = integer(text)
@@ -97,19 +105,46 @@ def between(low: int, high: int) -> Check:
     return checked(check)
 
 
-def plain_text(text: str) -> str:
-    """The text itself.
+def changes(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> dict[str, Any]:
+    """The callback of an option that takes FIELD=VALUE and may be repeated."""
+    if ctx.resilient_parsing:
+        return {}
+    try:
+        return read_changes([utf8_text(word) for word in words])
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def job_argument(*states: str, **attrs: Any) -> Callable[[FC], FC]:
+    """The argument that names one job; its id is completed from the jobs in these states."""
+    return click.argument("job_id", metavar="JOB", shell_complete=complete_ids(*states), **attrs)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask the user to confirm something that cannot be undone.
+
+    Args:
+        question: without the question mark.
+        yes: --yes was given: do not ask.
 
     Raises:
-        ValueError: it came in bytes that are no UTF-8, so no job file could hold it.
+        QueuectlError: the answer is no, or stdin is not a terminal.
     """
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("the text is not UTF-8")
-    return text
+    if yes:
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise QueuectlError("nothing was deleted: there is no terminal to ask on", hint="add --yes")
+    sys.stderr.write(f"{question}? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise QueuectlError("not confirmed: nothing was deleted")
 
 
-def known(ctx: click.Context, ask: Callable[[Spool], list[str]]) -> list[str]:
-    """What the spool knows, for completion, which never complains and makes no spool."""
+# -- shell completion ----------------------------------------------------------------------------------------------
+
+
+def ask_spool(ctx: click.Context, ask: Callable[[Spool], list[str]]) -> list[str]:
+    """Ask the spool for completions. It never fails, and does not create a spool."""
     import os
     import sqlite3
 
@@ -120,60 +155,128 @@ def known(ctx: click.Context, ask: Callable[[Spool], list[str]]) -> list[str]:
         return []
 
 
-def complete_words(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+def complete_words(*words: str) -> Completer:
     """Complete one of these words."""
     return lambda _ctx, _param, incomplete: [word for word in words if word.startswith(incomplete)]
 
 
 def complete_tags(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Complete a tag that some job has."""
-    return [tag for tag in known(ctx, lambda spool: spool.tags()) if tag.startswith(incomplete)]
+    return [tag for tag in ask_spool(ctx, lambda spool: spool.tags()) if tag.startswith(incomplete)]
 
 
 def complete_workers(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the name of a worker, of one that has left too."""
+    """Complete the name of a worker, including workers that have stopped."""
     from queuectl.control import registry
 
-    return [
-        name
-        for name in known(ctx, lambda spool: registry.worker_names(spool.layout))
-        if name.startswith(incomplete)
-    ]
+    names = ask_spool(ctx, lambda spool: registry.worker_names(spool.layout))
+    return [name for name in names if name.startswith(incomplete)]
 
 
-def complete_ids(*states: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Complete the ids of jobs in these states, all when none is named. Completion never complains."""
+def complete_ids(*states: str) -> Completer:
+    """Complete the ids of jobs in these states; of all jobs when no state is given."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
         given = set(ctx.args) | set(ctx.params.get("ids") or ())
-        found = known(ctx, lambda spool: spool.ids(incomplete, *states))
+        found = ask_spool(ctx, lambda spool: spool.ids(incomplete, *states))
         return [job_id for job_id in found if job_id not in given]
 
     return complete
 
 
-def job_argument(*states: str, **attrs: Any) -> Callable[[FC], FC]:
-    """The argument that names one job, completed from the spool."""
-    return click.argument("job_id", metavar="JOB", shell_complete=complete_ids(*states), **attrs)
+# -- the flags of `enqueue` for tags, unique keys, retries and expiry -------------------------------------------------
 
 
-def agree(question: str, *, yes: bool) -> None:
-    """Let a person confirm what cannot be undone.
+def _exit_codes(text: str) -> list[int]:
+    return [integer(word) for word in text.replace(",", " ").split()]
 
-    Args:
-        question: without the question mark.
-        yes: --yes was given: nothing is asked.
+
+def _tags(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
+    return job_field("tags", lambda _: list(values))(ctx, param, "".join(values)) if values else None
+
+
+_POLICY = (
+    click.option(
+        "--tag",
+        "tags",
+        metavar="NAME",
+        multiple=True,
+        callback=_tags,
+        shell_complete=complete_tags,
+        help="Give the job this tag, to find it by. May be repeated.",
+    ),
+    click.option("--hold", is_flag=True, default=None, help="Do not run it until it is released."),
+    click.option(
+        "--unique",
+        metavar="KEY",
+        callback=job_field("unique"),
+        help="Only one waiting or running job may have this key.",
+    ),
+    click.option(
+        "--if-exists",
+        metavar="skip|replace|queue",
+        shell_complete=complete_words("skip", "replace", "queue"),
+        callback=job_field("if_exists"),
+        help="If a job has the key: queue nothing (skip, the default), replace the waiting job, or run after it (queue).",
+    ),
+    click.option(
+        "--max-backoff",
+        metavar="TIME",
+        callback=job_field("max_backoff"),
+        help="Wait at most this long between two attempts: 600, 10m.",
+    ),
+    click.option(
+        "--jitter",
+        metavar="0..1",
+        callback=job_field("jitter", number),
+        help="Make each wait longer by a random share, up to this one.",
+    ),
+    click.option(
+        "--retry-on",
+        metavar="CODES",
+        callback=job_field("retry_on", _exit_codes),
+        help="Try again only after these exit codes: 111,75.",
+    ),
+    click.option(
+        "--give-up-on",
+        metavar="CODES",
+        callback=job_field("give_up_on", _exit_codes),
+        help="Do not try again after these exit codes: 100.",
+    ),
+    click.option(
+        "--expires-at",
+        metavar="WHEN",
+        callback=job_field("expires_at"),
+        help="Do not start it after this time.",
+    ),
+    click.option(
+        "--expires-in",
+        metavar="TIME",
+        callback=checked(duration),
+        help="The same, as a time from now: 90s, 2h, 7d.",
+    ),
+)
+
+
+def policy_options(function: FC) -> FC:
+    """Add these flags to a command. Their values have the names of the job's fields; --expires-in is expires_in."""
+    for option in reversed(_POLICY):
+        function = option(function)
+    return function
+
+
+def settle_expiry(fields: dict[str, Any]) -> None:
+    """Turn --expires-in into expires_at. If both are given, the earlier time holds.
 
     Raises:
-        QueuectlError: the answer is no, or nobody is there to answer.
+        Usage: the time is after the last year that can be written.
     """
-    if yes:
+    if "expires_in" not in fields:
         return
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise QueuectlError(
-            "not confirmed, and there is no terminal to ask on: nothing was deleted", hint="add --yes"
-        )
-    sys.stderr.write(f"{question}? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise QueuectlError("not confirmed: nothing was deleted")
+    from queuectl.job import times
+
+    try:
+        moment = times.parse_moment(time.time() + fields.pop("expires_in"))
+    except ValueError as error:
+        raise Usage(f"--expires-in: {error}") from None
+    fields["expires_at"] = min(moment, fields.get("expires_at", moment))

@@ -1,4 +1,4 @@
-"""A pager between long output and a person's eyes; never between two programs."""
+"""Show long output on a terminal in a pager. Output to a pipe never goes through one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LESS = "FRX"
-"""For less: leave when all fits on the screen, let colours through, leave the text behind at the end."""
+"""Options of less: exit if all fits on the screen, show colours, keep the text on the screen at the end."""
 
 
 def chosen() -> str | None:
-    """The command line of the pager that the person at the terminal wants, None for none."""
+    """The command line of the pager to use; None for no pager."""
     if not render.is_terminal(sys.stdin) or os.environ.get("TERM") == "dumb":
         return None
     wanted = os.environ.get("PAGER")
@@ -32,40 +32,40 @@ def chosen() -> str | None:
 
 @contextmanager
 def paged() -> Iterator[None]:
-    """Let what is printed on the terminal go through the pager; without one it goes as ever."""
+    """Send what is printed on the terminal through the pager, if there is one."""
     wanted = chosen()
     pager = _start(wanted) if wanted else None
     if pager is None or pager.stdin is None:
         yield
         return
     screen, styled = sys.stdout, render.styled
-    ours = _ToPager(pager.stdin, encoding=screen.encoding, errors="backslashreplace")
-    render.hold_notes()
-    sys.stdout, render.styled = ours, styled and os.path.basename(shlex.split(wanted or "x")[0]) == "less"
+    to_pager = _ToPager(pager.stdin, encoding=screen.encoding, errors="backslashreplace")
+    render.buffer_notes()
+    sys.stdout, render.styled = to_pager, styled and os.path.basename(shlex.split(wanted or "x")[0]) == "less"
     try:
         yield
-        with suppress(BrokenPipeError):  # the reader has seen enough
-            ours.flush()
+        with suppress(BrokenPipeError):  # the user has left the pager
+            to_pager.flush()
     except BrokenPipeError:
         return
     finally:
         sys.stdout, render.styled = screen, styled
         with suppress(BrokenPipeError):
-            ours.close()
-        _await(pager)
-        render.let_notes_go()
+            to_pager.close()
+        _wait_for(pager)
+        render.print_buffered_notes()
 
 
 class _ToPager(io.TextIOWrapper):
-    """A pipe at whose other end a person sits."""
+    """A pipe to the pager, which shows the text to a person."""
 
     def isatty(self) -> bool:
-        """Tables and colours are wanted as on the terminal."""
+        """True: print tables and colours as on a terminal."""
         return True
 
 
 def _start(command: str) -> subprocess.Popen[bytes] | None:
-    """Start it as a shell would; None when there is no such program."""
+    """Start the pager; None if there is no such program."""
     import subprocess
 
     env = {**os.environ, "LESS": os.environ.get("LESS", _LESS)}
@@ -76,8 +76,8 @@ def _start(command: str) -> subprocess.Popen[bytes] | None:
         return None
 
 
-def _await(pager: subprocess.Popen[bytes]) -> None:
-    """Wait for the reader; Ctrl+C is for the pager, which stays."""
+def _wait_for(pager: subprocess.Popen[bytes]) -> None:
+    """Wait until the user leaves the pager. Ctrl+C is meant for the pager, which handles it itself."""
     while True:
         try:
             pager.wait()

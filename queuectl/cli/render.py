@@ -1,7 +1,7 @@
-r"""How things look: plain lines in a pipe, tables on a terminal, JSON for programs, and nothing that bites.
+r"""Output: plain lines in a pipe, tables on a terminal, JSON for programs.
 
-Whatever stands in a job file or comes from a job's output may hold bytes that move a terminal's cursor, retitle its
-window or turn its text around. They are shown as escapes such as `\x1b`, everywhere.
+Job files and the output of jobs may contain bytes that move the cursor of a terminal, change the title of its window or
+reverse its text. They are always shown as escapes such as `\x1b`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-# C0, DEL, C1; then what reorders, hides or breaks lines: soft hyphen, bidi marks, separators, zero-width no-break
-# space, lone surrogates, interlinear marks, invisible tags.
+    from queuectl.index.row import Row
+
+# C0, DEL, C1; then characters that reorder, hide or break text: soft hyphen, bidi marks, separators, zero-width
+# no-break space, lone surrogates, interlinear marks, invisible tags.
 _RISKY = (
     "\0-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
     "\ufeff\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f"
@@ -25,9 +27,9 @@ _RISKY = (
 _LINE = re.compile(f"[{_RISKY}]")
 _LINES = re.compile(f"[{_RISKY}]".replace("\0-\x1f", "\0-\x09\x0b-\x1f"))
 _NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_BETWEEN, _NARROWEST = 3, 12
+_COLUMN_GAP, _NARROWEST = 3, 12
 styled = True
-"""Whether what is drawn may be bold and coloured: not every pager lets that through."""
+"""Whether text may be bold and coloured; not every pager can show that."""
 
 STATE_STYLES = {"processing": "cyan", "completed": "green", "failed": "yellow", "dead": "red"}
 
@@ -42,18 +44,18 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def visible(text: str) -> str:
-    """The text on one line, with every control character written out."""
+    """The text on one line, with every control character as an escape."""
     return _LINE.sub(_escape, text)
 
 
 def visible_lines(text: str) -> str:
-    """The text with its line ends kept, tabs as blanks, and every other control character written out."""
+    """The text with its line ends, tabs as spaces, and every other control character as an escape."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").expandtabs(8)
     return _LINES.sub(_escape, text)
 
 
 def clip(text: str, width: int = 1000) -> str:
-    """Cut a text that somebody made absurdly long, in its middle."""
+    """Shorten a very long text by leaving out its middle."""
     if len(text) <= width:
         return text
     half = (width - 1) // 2
@@ -61,7 +63,7 @@ def clip(text: str, width: int = 1000) -> str:
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:
-    """Whether a person looks at this stream; None means stdout."""
+    """Whether this stream is a terminal; None means stdout."""
     stream = sys.stdout if stream is None else stream
     try:
         return stream is not None and stream.isatty()
@@ -70,7 +72,7 @@ def is_terminal(stream: TextIO | None = None) -> bool:
 
 
 def _write(text: str) -> None:
-    if sys.stdout is not None:  # closed by whoever started us
+    if sys.stdout is not None:  # None if the parent process closed it
         sys.stdout.write(text)
 
 
@@ -80,26 +82,26 @@ def line(text: str = "") -> None:
 
 
 def lines(texts: Iterable[str]) -> None:
-    """Print many lines of result, a thousand in one go."""
+    """Print many lines of result, a thousand in one write."""
     rest = iter(texts)
     while part := "".join([visible(text) + "\n" for text in islice(rest, 1000)]):
         _write(part)
 
 
 def lines_of_cells(rows: Iterable[Iterable[str]]) -> None:
-    """Print many lines of several values, with tabs between them; a tab in a value is written out."""
+    r"""Print many lines of several values separated by tabs. A tab inside a value is written as \t."""
     rest = iter(rows)
     while part := "".join(["\t".join(map(visible, cells)) + "\n" for cells in islice(rest, 1000)]):
         _write(part)
 
 
-_held: list[str] | None = None
+_buffered: list[str] | None = None
 
 
 def note(text: str) -> None:
-    """Tell the person something that is no result: on stderr, one line."""
-    if _held is not None:
-        _held.append(text)
+    """Print something that is not a result: one line on stderr."""
+    if _buffered is not None:
+        _buffered.append(text)
     elif sys.stderr is not None:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -107,27 +109,27 @@ def note(text: str) -> None:
         sys.stderr.flush()
 
 
-def hold_notes() -> None:
-    """Keep notes back while a pager has the screen."""
-    global _held
-    _held = []
+def buffer_notes() -> None:
+    """Keep notes in memory while a pager uses the screen."""
+    global _buffered
+    _buffered = []
 
 
-def let_notes_go() -> None:
-    """Tell what was kept back."""
-    global _held
-    texts, _held = _held or [], None
+def print_buffered_notes() -> None:
+    """Print the notes that were kept in memory."""
+    global _buffered
+    texts, _buffered = _buffered or [], None
     for text in texts:
         note(text)
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
-    """Write JSON that is readable and safe to show: risky characters stand as escapes, the value is the same."""
+    """JSON that is readable and safe on a terminal: risky characters are escapes, the value is the same."""
     import json
 
-    # JSON is UTF-8; what another encoding cannot say would come out as an escape that JSON does not know.
-    plain = (getattr(sys.stdout, "encoding", None) or "utf-8").lower() not in {"utf-8", "utf8"}
-    text = json.dumps(value, ensure_ascii=plain, indent=indent)
+    # In another encoding than UTF-8, Python would write escapes that are not valid JSON.
+    ascii_only = (getattr(sys.stdout, "encoding", None) or "utf-8").lower() not in {"utf-8", "utf8"}
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
     return _LINES.sub(_json_escape, text)
 
 
@@ -142,7 +144,7 @@ def json_value(value: Any) -> None:
 
 
 class JsonArray:
-    """A JSON array printed as its parts come, one a line: complete also when the work stops half way."""
+    """A JSON array, printed one element on each line as they come. It is valid JSON even after an error."""
 
     def __enter__(self) -> Self:
         self._open = "["
@@ -158,19 +160,19 @@ class JsonArray:
 
 
 def json_array(values: Iterable[Any]) -> None:
-    """Print a JSON array, one element a line."""
+    """Print a JSON array, one element on each line."""
     with JsonArray() as array:
         for value in values:
             array.add(value)
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
-    """A rich console that takes text as text: no markup, no emoji, no guessed colours."""
+    """A rich console that prints text unchanged: no markup, no emoji, no automatic colours."""
     from rich.console import Console
 
     class Plain(Console):
         def on_broken_pipe(self) -> None:
-            raise  # noqa: PLE0704 (called where it was caught; it would end the process with exit code 1)
+            raise  # noqa: PLE0704 (called inside an except block; rich would end the process with exit code 1)
 
     colours: Literal["auto"] | None = "auto" if styled else None
     return Plain(
@@ -185,7 +187,7 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
 
 
 def _wants_colour() -> bool:
-    """Whether nothing in the environment speaks against colour: see no-color.org and bixense.com/clicolors."""
+    """Whether the environment allows colour: see no-color.org and bixense.com/clicolors."""
     import os
 
     return not os.environ.get("NO_COLOR") and os.environ.get("CLICOLOR") != "0"
@@ -194,36 +196,38 @@ def _wants_colour() -> bool:
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, cut: Sequence[str] = ()
 ) -> None:
-    """Print a table on the terminal. Its text is made harmless here.
+    """Print a table on the terminal, with control characters as escapes.
 
     Args:
-        columns: the headings. The last column is wrapped, the others keep their width: an id must stay whole.
-        cut: headings of columns that give way, and end in … where there is no room.
+        columns: the headings. The last column is wrapped; the others keep their width, so that ids are complete.
+        cut: headings of the columns that are shortened, with … at the end, if the table is too wide.
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     cells = [[visible_lines(text) for text in row] for row in rows]
-    room = console().width
-    widths = _fit([columns, *cells], [*(columns.index(name) for name in cut), len(columns) - 1], room)
+    width_of_terminal = console().width
+    widths = _fit(
+        [columns, *cells], [*(columns.index(name) for name in cut), len(columns) - 1], width_of_terminal
+    )
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAVY)
     for name, width in zip(columns, widths, strict=True):
         wrapped = name == columns[-1] and name not in cut
         made.add_column(name, width=width, no_wrap=not wrapped, overflow="fold" if wrapped else "ellipsis")
     for row in cells:
         made.add_row(*(Text(text, style=STATE_STYLES.get(text, "")) for text in row))
-    # Where even the narrowest table has no room, the terminal breaks its lines: rich would leave out whole columns.
-    console(width=max(room, sum(widths) + _BETWEEN * len(widths) + 2)).print(made)
+    # If the terminal is too narrow even for this, let it break the lines: rich would leave out whole columns.
+    console(width=max(width_of_terminal, sum(widths) + _COLUMN_GAP * len(widths) + 2)).print(made)
 
 
-def _fit(rows: Sequence[Sequence[str]], giving: Sequence[int], room: int) -> list[int]:
-    """The widths of a table's columns.
+def _fit(rows: Sequence[Sequence[str]], shrinking: Sequence[int], available: int) -> list[int]:
+    """The widths of a table's columns, in characters.
 
     Args:
-        rows: all cells, the headings too.
-        giving: the columns that give way when there is no room; each keeps what it needs or its fair share.
-        room: characters in a line of the terminal.
+        rows: all cells, including the headings.
+        shrinking: the columns that are made narrower if needed; each keeps the width it needs or an equal share.
+        available: characters in a line of the terminal.
     """
     from rich.cells import cell_len
 
@@ -231,17 +235,17 @@ def _fit(rows: Sequence[Sequence[str]], giving: Sequence[int], room: int) -> lis
         max(cell_len(part) for text in column for part in text.split("\n"))
         for column in zip(*rows, strict=True)
     ]
-    flexible = sorted(set(giving), key=lambda number: widths[number])
-    room -= sum(widths) - sum(widths[number] for number in flexible) + _BETWEEN * len(widths) + 2
+    flexible = sorted(set(shrinking), key=lambda number: widths[number])
+    available -= sum(widths) - sum(widths[number] for number in flexible) + _COLUMN_GAP * len(widths) + 2
     for done, number in enumerate(flexible):
-        share = max(_NARROWEST, room // (len(flexible) - done))
+        share = max(_NARROWEST, available // (len(flexible) - done))
         widths[number] = min(widths[number], share)
-        room -= widths[number]
+        available -= widths[number]
     return widths
 
 
 def ago(seconds: float) -> str:
-    """A length of time in the two units that matter: 12s, 3m 4s, 2h 5m, 4d 1h."""
+    """A length of time in its two largest units: 12s, 3m 4s, 2h 5m, 4d 1h."""
     whole = max(0, int(seconds))
     for size, unit, small, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
         if whole >= size:
@@ -253,3 +257,33 @@ def ago(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """A number and its noun: 1 job, 2 jobs."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def span(seconds: float | None) -> str:
+    """A length of time that may be short: 12ms, 3.4s, 3m 4s."""
+    if seconds is None:
+        return "-"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    return f"{seconds:.1f}s" if seconds < 60 else ago(seconds)
+
+
+def priority(row: Row, now: float) -> str:
+    """The priority of a job, and what waiting has added: 5 +3.2. `now` is in epoch seconds."""
+    if row.priority is None:
+        return ""
+    gained = (row.waited(round(now * 1e6)) or 0) / 60e6
+    return f"{row.priority} +{gained:.1f}" if gained >= 0.05 else str(row.priority)
+
+
+def tries(row: Row) -> str:
+    """The attempts made, and how many are allowed: 1/3."""
+    return str(row.attempts) if row.max_retries is None else f"{row.attempts}/{max(1, row.max_retries)}"
+
+
+def short_path(path: str) -> str:
+    """A path with the home directory written as ~."""
+    import os
+
+    home = os.path.expanduser("~")
+    return visible("~" + path[len(home) :] if home != "/" and path.startswith(home + os.sep) else path)

@@ -1,4 +1,4 @@
-"""The root of the commands, with its help page. The commands themselves are imported when they are asked for."""
+"""The root command with its help page. The other commands are imported only when they are called."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
 
 
 def _status(ctx: click.Context) -> Any:
-    """What who types the name alone wants to know: how things stand, and where help is."""
+    """`queuectl` alone: print the status, and how to get help."""
     from queuectl.cli import render
     from queuectl.cli.commands.status import status_command
 
     code = ctx.invoke(status_command)
     if not ctx.ensure_object(Session).json:
-        render.note("queuectl --help shows what else there is")
+        render.note("for help: queuectl --help")
     return code
 
 
@@ -70,66 +70,69 @@ root = Group(
             is_eager=True,
             expose_value=False,
             callback=_show_version,
-            help="Show the version and leave.",
+            help="Show the version and exit.",
         )
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="""A background job spool made of plain files.
 
-    A job is a command in a JSON file. Put it into the spool, and a worker runs it: with retries, a timeout,
-    priorities, and a dead letter queue for what cannot be done. The spool is ~/.queuectl, or the folder
-    that --spool or the variable QUEUECTL_SPOOL names; there is nothing to set up first.""",
+    A job is a command in a JSON file. Put it into the spool, and a worker runs it, with retries, a timeout and
+    priorities. Jobs that fail too often go to the dead letter queue. The spool is the folder ~/.queuectl, or the folder
+    that --spool or the variable QUEUECTL_SPOOL names. It needs no setup.""",
     examples="""
-    queuectl enqueue "echo hello"             hand a command over
+    queuectl enqueue "echo hello"             queue a command
     queuectl worker start --count 2           run jobs in the background
-    queuectl status                           see how many jobs are in which state
-    queuectl list --state failed              see which will be tried again
-    queuectl logs JOB                         read what a job wrote
+    queuectl status                           count the jobs in each state
+    queuectl list --state failed              list the jobs that will be tried again
+    queuectl logs JOB                         print the output of a job
     queuectl dlq retry JOB                    run a dead job again
-    queuectl worker stop                      finish the jobs in hand, then leave
-    queuectl demo                             see all of it happen in a temporary spool
+    queuectl worker stop                      finish the running jobs, then exit
+    queuectl demo                             watch an example in a temporary spool
     queuectl guide cookbook                   read how common tasks are done
     """,
     sections={
         "Jobs": {
-            "enqueue": ("enqueue", "Hand over a command, or a file of jobs."),
-            "list": ("list", "List the jobs, all or those of one state."),
+            "enqueue": ("enqueue", "Queue a command, or a file of jobs."),
+            "list": ("list", "List jobs: all of them, or those that match filters."),
             "show": ("show", "Show everything about a job."),
-            "logs": ("logs", "Print what a job wrote, or follow it."),
+            "logs": ("logs", "Print the output of a job, or follow it."),
             "wait": ("wait", "Wait until jobs have ended."),
-            "set": ("set", "Change fields of jobs that wait."),
-            "edit": ("edit", "Open a waiting job in your editor."),
+            "set": ("set", "Change fields of waiting jobs."),
+            "edit": ("edit", "Edit a waiting job in your editor."),
             "hold": ("hold", "Keep waiting jobs from running."),
             "release": ("hold", "Let held jobs run."),
-            "cancel": ("cancel", "Give a job up: end it if it runs, bury it if it waits."),
-            "remove": ("remove", "Delete jobs for good, and what they wrote."),
-            "dlq": ("dlq", "The dead letter queue: list, retry, clear."),
+            "cancel": ("cancel", "Cancel waiting and running jobs."),
+            "remove": ("remove", "Delete jobs and their output permanently."),
+            "dlq": ("dlq", "The dead letter queue: list, show, edit, retry, clear."),
         },
         "Workers": {
             "worker": ("worker", "Start, stop and watch the processes that run jobs."),
             "service": ("service", "Have systemd or launchd keep workers running."),
             "status": ("status", "Count the jobs in each state, and the workers."),
-            "top": ("top", "Watch workers and jobs on a full screen, with keys to act on them."),
-            "stats": ("stats", "Say how jobs have gone: how many, how well, how long."),
-            "metrics": ("metrics", "Print how the spool stands for Prometheus."),
-            "pause": ("pause", "Have no worker start another job."),
-            "resume": ("pause", "Let the workers go on."),
-            "drain": ("pause", "Pause, and wait until nothing runs."),
+            "top": ("top", "Watch workers and jobs live, with keys to act on them."),
+            "stats": ("stats", "Show how many jobs ended, how many succeeded, and how long they took."),
+            "metrics": ("metrics", "Print the state of the spool for Prometheus."),
+            "pause": ("pause", "Stop workers from starting jobs."),
+            "resume": ("pause", "Let workers start jobs again."),
+            "drain": ("pause", "Pause, and wait until no job is running."),
         },
         "Job files": {
-            "check": ("check", "Say whether files hold jobs, and queue nothing."),
+            "check": ("check", "Check job files without queueing them."),
             "schema": ("schema", "Print the JSON Schema of a job file, for editors."),
         },
         "Spool": {
             "config": ("config", "Read and change the settings of the spool."),
-            "purge": ("purge", "Delete old jobs that are over, and old output."),
-            "clear": ("clear", "Delete jobs, but never a running one."),
-            "reindex": ("clear", "Build the index anew from the folders."),
-            "doctor": ("doctor", "Find what is wrong with the spool, and mend it."),
-            "demo": ("demo", "Run the example spool and show what happens."),
+            "purge": ("purge", "Delete old jobs that have ended, and old output."),
+            "clear": ("clear", "Delete all jobs except running ones."),
+            "reindex": ("reindex", "Build the index again from the folders."),
+            "doctor": ("doctor", "Find and repair problems of the spool."),
+            "demo": ("demo", "Run an example spool and show what happens."),
             "guide": ("guide", "Show a page of the guide: recipes, settings, rules, promises."),
             "man": ("man", "Print the manual page."),
-            "completion": ("completion", "Print the script that lets your shell complete commands and ids."),
+            "completion": (
+                "completion",
+                "Print the script with which your shell completes commands and ids.",
+            ),
         },
     },
 )

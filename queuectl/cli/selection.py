@@ -1,4 +1,4 @@
-"""Which jobs a command means: named, or by the filters that list, cancel, retry and the others share."""
+"""Select the jobs of a command: by id, or with the filters that list, cancel, retry and other commands share."""
 
 from __future__ import annotations
 
@@ -8,64 +8,43 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from queuectl.cli import options as takes
-from queuectl.cli import render
+from queuectl.cli import options, render
 from queuectl.cli.base import Option, Session, Usage
 from queuectl.errors import MoveError, QueuectlError
 from queuectl.index.filter import SORTS, Filter
 from queuectl.job.fields import STATES, is_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
+
+    Action = Callable[[str], tuple[str, dict[str, Any]]]
 
 FC = TypeVar("FC", bound="Callable[..., Any] | click.Command")
-_MOST = 2**62
+_LARGEST_LIMIT = 2**62
 
 
-def state(text: str) -> str:
-    """Read a state's name; done is what its folder is called.
-
-    Raises:
-        ValueError: it names none.
-    """
-    name = "completed" if text.lower() == "done" else text.lower()
-    if name not in STATES:
-        raise ValueError(f"{render.clip(repr(text), 60)} is none of {', '.join(STATES)}")
-    return name
+# -- reading the values of the filters -----------------------------------------------------------------------------
 
 
-def limit(text: str) -> int:
-    """Read how many at most.
+def read_limit(text: str) -> int:
+    """Read a number of jobs, 0 or more.
 
     Raises:
-        ValueError: it is no number, or below 0.
+        ValueError: it is not such a number.
     """
-    value = (
-        min(int(text), _MOST)
-        if text.isascii() and text.isdigit() and len(text) < 4000
-        else takes.integer(text)
-    )
+    if text.isascii() and text.isdigit() and len(text) < 4000:
+        return min(int(text), _LARGEST_LIMIT)
+    value = options.integer(text)
     if value < 0:
         raise ValueError(f"must be 0 or more, not {value}")
     return value
 
 
-def tag(text: str) -> str:
-    """Read a tag.
+def read_moment(text: str) -> float:
+    """Read a time in the past: ISO 8601, epoch seconds, or how long ago it was, as 30m, 2h, 7d.
 
     Raises:
-        ValueError: no job can have it.
-    """
-    if not is_tag(text):
-        raise ValueError(f"{render.clip(repr(text), 60)} cannot be a tag: A-Z a-z 0-9 . _ : / @ + = -")
-    return text
-
-
-def moment(text: str) -> float:
-    """Read a moment of the past: ISO 8601, epoch seconds, or how long ago it is, as 30m, 2h, 7d.
-
-    Raises:
-        ValueError: it is neither.
+        ValueError: it is none of these.
     """
     from queuectl.job import times
 
@@ -74,104 +53,111 @@ def moment(text: str) -> float:
     return times.parse_moment(text)
 
 
-def _sort(text: str) -> str:
-    if text.removeprefix("-") not in SORTS:
-        raise ValueError(f"{render.clip(repr(text), 60)} is none of {', '.join(SORTS)}")
+def _read_state(text: str) -> str:
+    """Read a state; `done`, the name of the folder, means completed."""
+    name = "completed" if text.lower() == "done" else text.lower()
+    if name not in STATES:
+        raise ValueError(f"{render.clip(repr(text), 60)} is not one of {', '.join(STATES)}")
+    return name
+
+
+def _read_tag(text: str) -> str:
+    if not is_tag(text):
+        raise ValueError(f"{render.clip(repr(text), 60)} cannot be a tag: A-Z a-z 0-9 . _ : / @ + = -")
     return text
 
 
-def complete_states(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the name of a state."""
-    return [name for name in (*STATES, "done") if name.startswith(incomplete)]
+def _read_sort(text: str) -> str:
+    if text.removeprefix("-") not in SORTS:
+        raise ValueError(f"{render.clip(repr(text), 60)} is not one of {', '.join(SORTS)}")
+    return text
 
 
-def _complete_sorts(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    return [name for name in SORTS if name.startswith(incomplete)]
+# -- the options ---------------------------------------------------------------------------------------------------
 
 
-def _several(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """The callback of an option that may be given more than once."""
-    one = takes.checked(read)
+def _repeated(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Make the callback of an option that may be given more than once."""
+    one = options.checked(read)
     return lambda ctx, param, values: tuple(one(ctx, param, value) for value in values)
 
 
 def _option(*names: str, read: Callable[[str], Any] | None, help: str, **attrs: Any) -> click.Option:  # noqa: A002
-    """One option; `read` turns its text into a value."""
+    """Make one filter option; `read` turns its text into a value."""
     if read is not None:
-        attrs["callback"] = _several(read) if attrs.get("multiple") else takes.checked(read)
+        attrs["callback"] = _repeated(read) if attrs.get("multiple") else options.checked(read)
     return Option(names, help=help, heading="Which jobs", **attrs)
 
 
 def _filters() -> list[click.Option]:
-    text = takes.plain_text
+    text = options.utf8_text
     states = "In this state: pending, processing, completed (done), failed, dead. May be repeated."
     return [
         _option(
             "--state",
             "-s",
             "states",
-            read=state,
+            read=_read_state,
             metavar="STATE",
             multiple=True,
-            shell_complete=complete_states,
+            shell_complete=options.complete_words(*STATES, "done"),
             help=states,
         ),
         _option(
             "--tag",
             "tags",
-            read=tag,
+            read=_read_tag,
             metavar="TAG",
             multiple=True,
-            shell_complete=takes.complete_tags,
+            shell_complete=options.complete_tags,
             help="With this tag. Repeated: with all of them.",
         ),
-        _option("--since", read=moment, metavar="WHEN", help="Last changed since: 2h, 7d, or a moment."),
-        _option("--until", read=moment, metavar="WHEN", help="Last changed before: 2h, 7d, or a moment."),
+        _option("--since", read=read_moment, metavar="WHEN", help="Last changed since: 2h, 7d, or a time."),
+        _option("--until", read=read_moment, metavar="WHEN", help="Last changed before: 2h, 7d, or a time."),
         _option("--command", "-c", read=text, metavar="TEXT", help="With this text in the command."),
         _option(
             "--exit-code",
             "exit_codes",
-            read=takes.integer,
+            read=options.integer,
             metavar="N",
             multiple=True,
-            help="That ended with it. May be repeated.",
+            help="With this last exit code. May be repeated.",
         ),
         _option(
             "--worker",
             read=text,
             metavar="NAME",
-            shell_complete=takes.complete_workers,
+            shell_complete=options.complete_workers,
             help="That this worker runs, or ran last.",
         ),
         _option(
             "--held/--not-held",
             read=None,
             default=None,
-            help="That wait to be released; or that do not.",
+            help="That are held (see queuectl hold), or that are not.",
         ),
     ]
 
 
 def _order() -> list[click.Option]:
-    keys = f"By {', '.join(SORTS)}; -KEY the other way round. Default: arrived."
     return [
         _option(
             "--sort",
-            read=_sort,
+            read=_read_sort,
             metavar="KEY",
             default="arrived",
-            shell_complete=_complete_sorts,
-            help=keys,
+            shell_complete=options.complete_words(*SORTS),
+            help=f"Order by {', '.join(SORTS)}; -KEY reverses the order. Default: arrived.",
         ),
-        _option("--limit", "-n", read=limit, metavar="N", help="At most so many. Default: all."),
+        _option("--limit", "-n", read=read_limit, metavar="N", help="At most N jobs. Default: all."),
     ]
 
 
 def filter_options(*, sort: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command the options that describe jobs; its function gets them as `where`, a Filter.
+    """Add the filter options to a command; its function gets their values as `where`, a Filter.
 
     Args:
-        sort: --sort and --limit too.
+        sort: add --sort and --limit too.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -180,104 +166,94 @@ def filter_options(*, sort: bool = False) -> Callable[[Callable[..., Any]], Call
             mine = {name: given.pop(name) for name in Filter.__match_args__ if name in given}
             return function(*args, where=Filter(**mine), **given)
 
-        # As click.option keeps them until the command is made: the last one first.
-        options = [*_filters(), *(_order() if sort else [])]
-        with_filter.__click_params__ = [*getattr(function, "__click_params__", []), *reversed(options)]  # type: ignore[attr-defined]
+        # click collects the options of a function in this attribute, in reverse order.
+        added = [*_filters(), *(_order() if sort else [])]
+        with_filter.__click_params__ = [*getattr(function, "__click_params__", []), *reversed(added)]  # type: ignore[attr-defined]
         return with_filter
 
     return decorate
 
 
-class Bulk:
-    """One verb and the jobs that it is for.
+def dry_run_option(function: FC) -> FC:
+    """The --dry-run option."""
+    return click.option("--dry-run", is_flag=True, help="Only show what would be done.")(function)
+
+
+# -- doing something to each selected job --------------------------------------------------------------------------
+
+
+class BulkAction:
+    """One verb that a command applies to many jobs.
 
     Args:
-        verb: what would be done, as in "would cancel job1".
+        verb: as in "would cancel job1".
         past: as in "job 'job1' is dead and cannot be cancelled".
-        among: the states of the jobs that it can be done to.
+        states: the states of the jobs to which it can be applied.
     """
 
-    def __init__(self, session: Session, verb: str, past: str, among: Sequence[str]) -> None:
+    def __init__(self, session: Session, verb: str, past: str, states: Sequence[str]) -> None:
         self._session = session
-        self._verb, self._past, self._among = verb, past, tuple(among)
+        self._verb, self._past, self._states = verb, past, tuple(states)
 
-    def chosen(self, ids: Sequence[str], where: Filter, *, everything: bool = False) -> list[str]:
-        """The ids of the jobs that are meant.
+    def select(self, ids: Sequence[str], where: Filter, *, everything: bool = False) -> list[str]:
+        """Return the ids of the selected jobs.
 
         Args:
             everything: --all was given.
 
         Raises:
-            Usage: jobs are named and described at once, or not at all, or in a state in which it cannot be done.
+            Usage: both ids and filters are given, or neither, or a state to which the verb cannot be applied.
         """
         if ids and (everything or not where.is_open):
-            raise Usage("name the jobs or describe them, not both")
+            raise Usage("give either job ids or filters, not both")
         if ids:
             return list(dict.fromkeys(ids))
         if where.is_open and not everything:
-            raise Usage(f"name the jobs to {self._verb}, or say which: --tag, --state … or --all")
-        wrong = [name for name in where.states if name not in self._among]
+            raise Usage(f"name the jobs to {self._verb}, or select them with --tag, --state … or --all")
+        wrong = [name for name in where.states if name not in self._states]
         if wrong:
             raise Usage(f"{wrong[0]} jobs cannot be {self._past}")
-        rows = self._session.spool.list(where=where.of_states(*(where.states or self._among)))
+        rows = self._session.spool.list(where=where.of_states(*(where.states or self._states)))
         if not rows and not self._session.json:
             render.note(f"no jobs to {self._verb}")
         return [row.id for row in rows]
 
-    def each(
-        self, ids: Iterable[str], do: Callable[[str], tuple[str, dict[str, Any]]], *, dry_run: bool = False
-    ) -> int:
-        """Do it to each, tell of each, and go on past those that refuse.
+    def each(self, ids: Sequence[str], do: Action, *, dry_run: bool = False) -> int:
+        """Apply the action to each job, report each result, and continue after a job that refuses.
 
         Args:
-            do: returns the line for a person, and what --json tells.
-            dry_run: only say what would be done.
+            do: takes an id; returns the line for people, and the value for --json.
+            dry_run: only report what would be done.
 
         Returns:
-            0, or the highest exit code of those that refused.
+            0, or the highest exit code of the jobs that refused.
         """
-        return each(self._session, list(ids), self._would if dry_run else do)
+        session = self._session
+        exit_code = 0
+        results = []
+        for job_id in dict.fromkeys(ids):
+            try:
+                text, result = self._would(job_id) if dry_run else do(job_id)
+            except QueuectlError as error:
+                if len(ids) == 1 and not session.json:
+                    raise
+                text = str(error) if job_id in str(error) else f"{job_id}: {error}"
+                render.note(f"error: {render.clip(text)}")
+                exit_code = max(exit_code, error.exit_code)
+                result = {"id": job_id, "error": str(error)}
+            else:
+                if not session.json:
+                    render.line(text)
+            results.append(result)
+        if session.json:
+            render.json_array(results)
+        return exit_code
 
     def _would(self, job_id: str) -> tuple[str, dict[str, Any]]:
         job = self._session.spool.get(job_id)
-        if job.state not in self._among:
+        if job.state not in self._states:
             raise MoveError(
                 f"job {job_id!r} is {job.state} and cannot be {self._past}", hint=f"queuectl show {job_id}"
             )
-        told = {"id": job_id, "would": self._verb, "state": job.state}
-        return f"would {self._verb} {job_id} - {job.state} - {job.shown_command}", told
-
-
-def dry_run_option(function: FC) -> FC:
-    """The --dry-run option."""
-    return click.option("--dry-run", is_flag=True, help="Only say what would be done.")(function)
-
-
-def each(session: Session, ids: Sequence[str], do: Callable[[str], tuple[str, dict[str, Any]]]) -> int:
-    """Do something to every job named, tell of each, and go on past those that refuse.
-
-    Args:
-        do: returns the line for a person, and what --json tells.
-
-    Returns:
-        0, or the highest exit code of those that refused.
-    """
-    worst = 0
-    results = []
-    for job_id in dict.fromkeys(ids):
-        try:
-            text, result = do(job_id)
-        except QueuectlError as error:
-            if len(ids) == 1 and not session.json:
-                raise
-            text = str(error) if job_id in str(error) else f"{job_id}: {error}"
-            render.note(f"error: {render.clip(text)}")
-            worst = max(worst, error.exit_code)
-            result = {"id": job_id, "error": str(error)}
-        else:
-            if not session.json:
-                render.line(text)
-        results.append(result)
-    if session.json:
-        render.json_array(results)
-    return worst
+        shown = {"id": job_id, "would": self._verb, "state": job.state}
+        return f"would {self._verb} {job_id} - {job.state} - {job.shown_command}", shown

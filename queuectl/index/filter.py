@@ -131,7 +131,7 @@ class Filter:
         """
         name = self.sort.removeprefix("-")
         if name not in SORTS:
-            raise ValueError(f"{self.sort!r} is none of {', '.join(SORTS)}")
+            raise ValueError(f"{self.sort!r} is not one of {', '.join(SORTS)}")
         way = " DESC" if self.sort.startswith("-") else ""
         return ", ".join([*(f"{key}{way}" for key in SORTS[name]), "seq"])
 

@@ -234,4 +234,4 @@ def test_plots_on_a_terminal(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_wrong_group_is_a_usage_error(cli: Cli, spool_dir: Path) -> None:
     """The names are told."""
-    assert "is none of tag, day, hour, command" in cli("stats", "--by", "color", expect=2).stderr
+    assert "is not one of tag, day, hour, command" in cli("stats", "--by", "color", expect=2).stderr

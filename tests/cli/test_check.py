@@ -58,16 +58,16 @@ def test_good_files_are_called_good_and_nothing_is_made(cli: Cli, spool_dir: Pat
         ('{"id": "a"}', (1, 1), "command", "missing: it says what to run"),
         ('\n\n[{"command": "a"},\n  {"command": 3}]', (4, 15), "command", "must be text or a list of texts, not a number"),
         ('[{"command": "a"}, {"command": 3}]', (1, 32), "command", "must be text or a list of texts, not a number"),
-        ('{"command": "x",\n "command": "y"}', (2, 13), "command", "stands twice"),
+        ('{"command": "x",\n "command": "y"}', (2, 13), "command", "is given twice"),
         ('{"command": "x"}\n{"command": "y", }', (2, 18), None, "not JSON: expecting property name enclosed in double quotes"),
         ('{"command": "x"}\n{"command": "y"', (2, 16), None, "not JSON: expecting ',' delimiter"),
         ('[{"command": "x"}\n {"command": "y"}]', (2, 2), None, "not JSON: a comma is missing"),
         ('{"command": "grüße 🎉", "timeout": -1}', (1, 35), "timeout", "must not be negative, not -1"),
         ('{"co\\u006dmand": "x", "cw\\u0064": 7}', (1, 35), "cwd", "must be text, not a number"),
         ("- command: a\n- command: b\n  priority: high\n", (3, 13), "priority", "must be a whole number, not text"),
-        ("command: a\n---\n\ncommand: b\ncommand: c\n", (5, 1), "command", "stands twice"),
+        ("command: a\n---\n\ncommand: b\ncommand: c\n", (5, 1), "command", "is given twice"),
         ("- command: [unclosed\n", (2, 1), None, "neither JSON nor YAML: did not find expected ',' or ']'"),
-        ('{"id": "a", "command": "x"}\n{"command": "y", "id": "a"}', (2, 24), "id", "an earlier job of the file has it"),
+        ('{"id": "a", "command": "x"}\n{"command": "y", "id": "a"}', (2, 24), "id", "an earlier job in the file has it"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_line_and_column(
@@ -143,9 +143,9 @@ def test_fields_that_look_like_slips_are_pointed_at(cli: Cli) -> None:
     (one,) = findings(cli, '{"command": "x",\n "priorty": 9, "ticket": 7, "delay": 5, "expires_in": 9}')
 
     assert one["notes"] == [
-        "2:13: 'priorty' is kept, and does nothing; is priority meant?",
-        "2:38: delay works with `enqueue`; in a dropped file it does nothing: run_at does",
-        "2:55: expires_in works with `enqueue`; in a dropped file it does nothing: expires_at does",
+        "2:13: 'priorty' is kept but has no effect; did you mean priority?",
+        "2:38: delay works only with `enqueue`; in a dropped file it has no effect: use run_at",
+        "2:55: expires_in works only with `enqueue`; in a dropped file it has no effect: use expires_at",
     ]
     assert not {"run_at", "expires_at"} & one["defaults"].keys()
 

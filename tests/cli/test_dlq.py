@@ -131,7 +131,7 @@ def test_clear_asks_a_person(dead: Path) -> None:
     kept = where_is(dead, "job1")
     agreed = on_terminal("dlq", "clear", typed="y\n")
 
-    assert "Delete 2 dead jobs for good? [y/N]" in refused.text
+    assert "Delete 2 dead jobs permanently? [y/N]" in refused.text
     assert (refused.code, kept) == (1, ["dead"])
     assert (agreed.code, where_is(dead, "job1")) == (0, [])
     assert "Deleted 2 job(s)" in agreed.text
@@ -170,7 +170,7 @@ def test_clear_deletes_every_state_but_running(
     (tmp_path / "go").touch()
 
     assert only_done.stdout == "Deleted 1 job(s)\n"
-    assert (rest.stdout, rest.stderr) == ("Deleted 3 job(s)\n", "note: 1 running job left alone\n")
+    assert (rest.stdout, rest.stderr) == ("Deleted 3 job(s)\n", "note: 1 running job not deleted\n")
     wait_until(lambda: where_is(dead, "runs") == ["done"])
 
 

@@ -297,7 +297,7 @@ def test_dlq_takes_the_filters(cli: Cli, failed: Path) -> None:
 
     assert listed == "old - echo old - 0 - Given up by hand\n"
     assert would == "would delete old - dead - echo old\n"
-    assert (none.stdout, none.stderr) == ("", "no dead jobs of that kind\n")
+    assert (none.stdout, none.stderr) == ("", "no dead jobs match\n")
     assert wrong.stderr.startswith("error: the dead letter queue has dead jobs only")
     assert sorted(row.id for row in Spool(failed).list()) == ["job1", "new", "waits"]
 
@@ -310,7 +310,7 @@ def test_clear_takes_the_filters(cli: Cli, failed: Path) -> None:
     asked = on_terminal("clear", "--tag", "x", typed="y\n")
     two = cli("clear", "--state", "dead", "--state", "pending", "--command", "true", "--yes", expect=0)
 
-    assert "Delete 1 job for good? [y/N]" in asked.text
+    assert "Delete 1 job permanently? [y/N]" in asked.text
     assert two.stdout == "Deleted 1 job(s)\n"
     assert [row.id for row in Spool(failed).list()] == ["job1"]
 

@@ -170,7 +170,7 @@ def test_vanished_current_directory_is_told(spool_dir: Path, tmp_path: Path) -> 
     assert (
         run.returncode,
         run.stderr,
-    ) == (1, "error: the current directory is gone\nhint: name another one with --cwd\n")
+    ) == (1, "error: the current directory was deleted\nhint: give a directory with --cwd\n")
     assert (named.returncode, only(spool_dir)["cwd"]) == (0, "/")
 
 

@@ -76,7 +76,7 @@ def test_values_that_end_in_nul_may_hold_anything(cli: Cli, spool_dir: Path) -> 
         ["x", "c\r"],
         ["x", "last"],
     ]
-    assert "--null goes with --each -" in cli("enqueue", "--null", "x", expect=2).stderr
+    assert "--null works only with --each -" in cli("enqueue", "--null", "x", expect=2).stderr
 
 
 def test_long_input_is_cut_nowhere(cli: Cli, spool_dir: Path) -> None:
@@ -115,8 +115,8 @@ def test_flags_apply_to_each_job(cli: Cli, spool_dir: Path, music: Path) -> None
     ("words", "code", "told"),
     [
         (["--each", "*.wav", "--each", "*.flac", "x {}"], 1, "nothing matches '*.flac' in "),
-        (["--each", "*.wav"], 2, "no command for each"),
-        (["--each", "*.wav", "--"], 2, "no command for each"),
+        (["--each", "*.wav"], 2, "no command for --each"),
+        (["--each", "*.wav", "--"], 2, "no command for --each"),
         (["--each", "*.wav", "echo hello"], 2, "the command has no placeholder"),
         (["--each", "*.wav", "echo {stme}"], 2, "is {stem} meant?"),
         (["--each", "*.wav", 'echo "{}"'], 2, "in quotes"),
@@ -185,7 +185,7 @@ def test_name_that_is_no_utf8_is_refused(cli: Cli, spool_dir: Path, music: Path)
     with open(bytes(music) + b"/\xff.bin", "w"):
         done = cli("enqueue", "--each", "*.bin", "x {}", cwd=music, expect=1)
 
-    assert "is not UTF-8, so no job file can hold it" in done.stderr
+    assert "is not UTF-8, so no job file can contain it" in done.stderr
 
 
 def test_quiet_prints_ids_only(cli: Cli, spool_dir: Path) -> None:

@@ -88,13 +88,13 @@ def test_yaml_keeps_times_as_written() -> None:
         ('[{"command": "a"}', "not JSON: the file ends in the middle of the list"),
         ('[{"command": "a"},]', "not JSON: a job must follow the comma (line 1)"),
         ('[{"command": "a"}\n{"command": "b"}]', "not JSON: a comma is missing (line 2)"),
-        ('[{"command": "a"}] x', "not JSON: something follows the end of the list (line 1)"),
+        ('[{"command": "a"}] x', "not JSON: there is text after the end of the list (line 1)"),
         ('{"command": "a"}\n17\n', "a job is a JSON object: {…}"),
-        ('{"command": "a", "command": "b"}', "command: stands twice"),
-        ("command: a\ncommand: b\n", "command: stands twice"),
-        ("just some words\n", "a job is a map with `command` in it, or JSON"),
+        ('{"command": "a", "command": "b"}', "command: is given twice"),
+        ("command: a\ncommand: b\n", "command: is given twice"),
+        ("just some words\n", "a job must be a mapping with `command`, or JSON"),
         ("command: [unclosed\n", "neither JSON nor YAML: did not find expected ',' or ']' (line 2, column 1)"),
-        ("command: !!binary aGk=\n", "bytes is no value of JSON"),
+        ("command: !!binary aGk=\n", "bytes is not a JSON value"),
         (b"\xff\xfe{\x00", "the file is UTF-16; save it as UTF-8"),
         (b'{"command": "\xff"}', "the file is not UTF-8 (byte 13)"),
         ('{"command": "' + "x" * (MIB + 1), f"too large: a job may have {MIB} bytes"),
@@ -161,7 +161,7 @@ def test_flags_are_laid_over_every_job(cli: Cli, spool_dir: Path) -> None:
     several = cli("enqueue", "--file", "-", "--id", "c", stdin='{"command":"x"}\n{"command":"y"}', expect=2)
 
     assert [load(spool_dir / "pending" / f"{name}.json")["priority"] for name in "ab"] == [9, 9]
-    assert "--id names one job, and the file holds several" in several.stderr
+    assert "--id names one job, and the file contains several" in several.stderr
 
 
 def test_documented_job_file_works(cli: Cli, spool_dir: Path, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_bug_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line._guarded(lambda: 1 // 0) == 70
     told = capsys.readouterr().err
     assert "ZeroDivisionError" in told
-    assert told.endswith("error: this is a bug in queuectl; the lines above tell where\n")
+    assert told.endswith("error: this is a bug in queuectl; the lines above say where\n")
 
 
 def shell(script: str, **options: Any) -> subprocess.CompletedProcess[str]:

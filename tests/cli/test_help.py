@@ -98,7 +98,7 @@ def test_bare_call_shows_how_things_stand(cli: Cli, spool_dir: Path) -> None:
     bare = cli(expect=0)
 
     assert bare.stdout == cli("status", expect=0).stdout
-    assert bare.stderr == "queuectl --help shows what else there is\n"
+    assert bare.stderr == "for help: queuectl --help\n"
     assert json.loads(cli("--json", expect=0).stdout) == json.loads(cli("status", "--json").stdout)
     assert cli("-h", expect=0).stdout == cli("--help", expect=0).stdout
 
@@ -106,19 +106,22 @@ def test_bare_call_shows_how_things_stand(cli: Cli, spool_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["ls"], "no command 'ls'; here it is 'list'\nhint: queuectl list --help"),
+        (["ls"], "no command 'ls'; in queuectl it is 'list'\nhint: queuectl list --help"),
         (
             ["requeue", "job1"],
-            "no command 'requeue'; here it is 'dlq retry'\nhint: queuectl dlq retry --help",
+            "no command 'requeue'; in queuectl it is 'dlq retry'\nhint: queuectl dlq retry --help",
         ),
-        (["tail"], "no command 'tail'; here it is 'logs -f'\nhint: queuectl logs --help"),
-        (["HELP"], "no command 'HELP'; here it is '--help'\nhint: queuectl --help"),
+        (["tail"], "no command 'tail'; in queuectl it is 'logs -f'\nhint: queuectl logs --help"),
+        (["HELP"], "no command 'HELP'; in queuectl it is '--help'\nhint: queuectl --help"),
         (
             ["worker", "kill"],
-            "no command 'kill'; here it is 'stop --force'\nhint: queuectl worker stop --help",
+            "no command 'kill'; in queuectl it is 'stop --force'\nhint: queuectl worker stop --help",
         ),
-        (["dlq", "requeue"], "no command 'requeue'; here it is 'retry'\nhint: queuectl dlq retry --help"),
-        (["liist"], "no command 'liist'; the nearest is 'list'\nhint: queuectl list --help"),
+        (
+            ["dlq", "requeue"],
+            "no command 'requeue'; in queuectl it is 'retry'\nhint: queuectl dlq retry --help",
+        ),
+        (["liist"], "no command 'liist'; did you mean 'list'?\nhint: queuectl list --help"),
         (["xyzzy"], "no command 'xyzzy'\nhint: queuectl --help"),
         (
             ["list", "--limt", "3"],

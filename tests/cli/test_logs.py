@@ -69,7 +69,7 @@ def test_run_that_never_was_is_refused(cli: Cli, twice: Path) -> None:
     third = cli("logs", "job1", "--attempt", "3", expect=1)
     new = cli("logs", "new", expect=0)
 
-    assert third.stderr.splitlines()[0] == "error: job 'job1' has run 2 times, there is no run 3"
+    assert third.stderr.splitlines()[0] == "error: job 'job1' has run 2 times; there is no run 3"
     assert (new.stdout, new.stderr) == ("", "job new has not run yet\n")
 
 
@@ -81,7 +81,7 @@ def test_deleted_log_is_told_of(cli: Cli, spool_dir: Path) -> None:
 
     assert (done.stdout, done.stderr) == (
         "",
-        "the logs of job job1 are gone; the end of its output: queuectl show job1\n",
+        "the logs of job job1 were deleted; the end of its output: queuectl show job1\n",
     )
 
 

@@ -95,4 +95,4 @@ def test_text_that_roff_would_read_is_only_text() -> None:
 
 def test_page_is_no_json(cli: Cli) -> None:
     """A program that asks for JSON learns that there is none."""
-    assert "a manual page is no JSON" in cli("man", "--json", expect=2).stderr
+    assert "the manual page has no JSON form" in cli("man", "--json", expect=2).stderr

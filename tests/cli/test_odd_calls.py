@@ -188,7 +188,7 @@ def test_letters_of_another_kind_are_no_empty_queue(spool: Spool, spool_dir: Pat
     assert cli("dlq", "clear", "--tag", "nope", "--yes", expect=0).stdout == empty
     (spool_dir / "pending" / "waits.json").rename(spool_dir / "dead" / "waits.json")
 
-    assert cli("dlq", "clear", "--tag", "nope", "--yes", expect=0).stdout == "No jobs of that kind\n"
+    assert cli("dlq", "clear", "--tag", "nope", "--yes", expect=0).stdout == "No jobs match\n"
     assert spool.counts()["dead"] == 1
 
 

@@ -136,7 +136,7 @@ def test_screen_shows_the_spool(screen: Screen, mixed: Path) -> None:
     assert re.search(r"^ later   5 +in 59m \d+s  echo later$", after, flags=re.MULTILINE)
     assert "echo \\x1b[31mred\\x07" in after
     assert re.search(r"^ bad   dead +\d+ms +\d+s ago  Exit code 3: echo", after, flags=re.MULTILINE)
-    assert text.rstrip("\n").splitlines()[-1].startswith("↑↓ choose")
+    assert text.rstrip("\n").splitlines()[-1].startswith("↑↓ select")
     assert len(text.rstrip("\n").splitlines()) == 24
 
 
@@ -209,7 +209,7 @@ def test_cancel_asks_first(screen: Screen, mixed: Path) -> None:
     screen.press("Down", "c")
     screen.waits_for(r"^Cancel normal\? y/n")
     screen.press("n")
-    screen.waits_for(r"^↑↓ choose")
+    screen.waits_for(r"^↑↓ select")
     assert where_is(mixed, "normal") == ["pending"]
 
     screen.press("c", "y")
@@ -243,7 +243,7 @@ def test_hold_and_pause(screen: Screen, mixed: Path) -> None:
     screen.waits_for(r"^PAUSED for \d+s")
     assert (mixed / "paused").exists()
     screen.press("p")
-    screen.waits_for(r"^the workers go on")
+    screen.waits_for(r"^resumed: workers start jobs again")
     assert not (mixed / "paused").exists()
 
 
@@ -252,7 +252,7 @@ def test_help_page(screen: Screen, mixed: Path) -> None:
     screen.types("queuectl top")
     screen.waits_for(r"^Next")
     screen.press("?")
-    assert "3.2 for 3 minutes" in screen.waits_for(r"^Any key goes back")
+    assert "plus 3.2 for 3.2 minutes" in screen.waits_for(r"^Press any key to go back")
     screen.press("x")
     screen.waits_for(r"^Next")
 
@@ -266,7 +266,7 @@ def test_new_size_is_taken_at_once(screen: Screen, mixed: Path) -> None:
     screen.resize(50, 12)
     screen.waits_for_size(50, 12)
     screen.resize(30, 8)
-    screen.waits_for(r"^no room: top wants 40x10")
+    screen.waits_for(r"^the window is too small: top needs 40x10")
     screen.resize(80, 24)
     screen.waits_for(r"^Last")
 
@@ -399,11 +399,11 @@ def test_screen_is_exactly_as_large_as_the_window(width: int, height: int, chose
         )
         for n in range(300)
     ]
-    look = top_screen.Look(
+    snapshot = top_screen.Snapshot(
         "/s", time.time(), {"pending": 10**9, "dead": 0}, [], rows[:100], rows[100:200], rows[200:]
     )
 
-    lines = top_screen.draw(look, chosen, width, height, Text(top_screen.KEYS))
+    lines = top_screen.draw(snapshot, chosen, width, height, Text(top_screen.KEYS))
 
     assert len(lines) == height
     assert all(line.cell_len <= width for line in lines)
@@ -438,11 +438,11 @@ def test_keys_are_cut_out_of_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_jobs_that_end_while_nobody_looks_are_no_cost_each_second(mixed: Path) -> None:
     """In a spool of a million what has ended is looked for a fiftieth of the time at the most."""
-    from queuectl.cli.commands.top import _Eyes
+    from queuectl.cli.commands.top import _SnapshotReader
 
     spool = Spool(mixed)
-    eyes = _Eyes(spool)
-    eyes.look()
+    reader = _SnapshotReader(spool)
+    reader.read()
     looks: list[int] = []
     real = spool.last_ended
 
@@ -451,10 +451,10 @@ def test_jobs_that_end_while_nobody_looks_are_no_cost_each_second(mixed: Path) -
         return real(limit)
 
     spool.last_ended = counted  # type: ignore[method-assign]
-    eyes._again_at = time.monotonic() + 1000
+    reader._slow_queries_at = time.monotonic() + 1000
     drop_bytes(mixed, "new.json", b'{"command": "true"}', "done")
-    assert eyes.look().counts["completed"] == 2
+    assert reader.read().counts["completed"] == 2
     assert looks == []
-    eyes.look_closely()
-    assert next(row.id for row in eyes.look().last) == "new"
+    reader.expect_change()
+    assert next(row.id for row in reader.read().last) == "new"
     assert finished(mixed, "new")

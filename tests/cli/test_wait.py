@@ -392,5 +392,5 @@ def test_wait_is_for_one_job(cli: Cli, spool_dir: Path) -> None:
     """A file of jobs has no one output and exit code."""
     refused = cli("enqueue", "--wait", "--file", "-", stdin="{}", expect=2)
 
-    assert "--wait is for one job" in refused.stderr
+    assert "--wait works only with one job" in refused.stderr
     assert not spool_dir.exists()

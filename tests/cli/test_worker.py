@@ -85,7 +85,7 @@ def test_stop_names_who_is_busy(
     listed = cli("worker", "list", expect=0).stdout
     (tmp_path / "go").touch()
 
-    assert re.match(r"error: still busy: worker-0 \(job long for \d+s", stopped.stderr)
+    assert re.match(r"error: still running: worker-0 \(job long for \d+s", stopped.stderr)
     assert stopped.stderr.splitlines()[1] == "hint: queuectl worker stop --force ends the jobs"
     assert re.fullmatch(r"worker-0 - PID=\d+ - job long for \d+s, then stops\n", listed)
     wait_until(lambda: not processes_of(spool_dir))

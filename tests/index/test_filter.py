@@ -102,7 +102,7 @@ def test_filters_of_the_command_line(mixed: Spool, cli: Cli) -> None:
     assert cli("list", "--held", expect=0).stdout == "held - pending - echo held\n"
     assert (
         cli("list", "--since", "1h", "--until", "1s", "--exit-code", "3", expect=0).stderr
-        == "no jobs of that kind\n"
+        == "no jobs match\n"
     )
     assert len(cli("list", "--since", "1h", expect=0).stdout.splitlines()) == 6
     assert cli("list", "--until", "1h", expect=0).stdout == ""
@@ -112,10 +112,10 @@ def test_filters_of_the_command_line(mixed: Spool, cli: Cli) -> None:
     ("words", "told"),
     [
         (["--tag", "a b"], "'a b' cannot be a tag"),
-        (["--state", "gone"], "'gone' is none of pending"),
+        (["--state", "gone"], "'gone' is not one of pending"),
         (["--since", "yesterday"], "'yesterday'"),
         (["--exit-code", "x"], "'x' is not a whole number"),
-        (["--sort", "size"], "'size' is none of arrived"),
+        (["--sort", "size"], "'size' is not one of arrived"),
         (["--limit", "-1"], "must be 0 or more"),
     ],
     ids=" ".join,

@@ -112,7 +112,7 @@ HOSTILE: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "deep": (holding(b'{"command": "echo", "x": ' + b"[" * 500_000), "nested"),
     "deep_and_closed": (holding(b'{"x": ' + b'{"x":' * 90_000 + b"1" + b"}" * 90_001), "nested"),
     "many_keys": (holding(b"{" + b",".join(b'"k%d":1' % n for n in range(60_000)) + b"}"), "command"),
-    "duplicate_keys": (holding(b'{"command": "true", "command": "echo led astray"}'), "stands twice"),
+    "duplicate_keys": (holding(b'{"command": "true", "command": "echo led astray"}'), "is given twice"),
     "nan": (holding(b'{"command": "true", "timeout": NaN}'), "NaN"),
     "1e999": (holding(b'{"command": "true", "timeout": 1e999}'), "too large"),
     "digits": (holding(b'{"command": "true", "timeout": ' + b"9" * 5000 + b"}"), "digits"),

@@ -447,7 +447,7 @@ BROKEN = {
 }
 SAID = {
     "truncated": "not JSON", "empty": "is empty", "zeroed": "NUL", "utf16": "UTF-16; save it as UTF-8", "latin1": "not UTF-8",
-    "wrong_field": "priority: must be 1 to 10, not 99", "no_command": "command: missing", "duplicate_keys": "command: stands twice",
+    "wrong_field": "priority: must be 1 to 10, not 99", "no_command": "command: missing", "duplicate_keys": "command: is given twice",
     "a_shell_script": "not JSON",
 }  # fmt: skip
 

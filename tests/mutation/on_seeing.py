@@ -8,7 +8,7 @@ _LETTER = "tests/cli/test_dlq_job.py::test_"
 _LOGS = "tests/cli/test_logs_of_long_runs.py::test_"
 _STATS = "tests/api/test_stats.py::test_"
 _METRICS = "tests/api/test_metrics.py::test_"
-_COLUMNS = "tests/cli/test_columns.py::test_"
+_COLUMNS = "tests/cli/test_list_columns.py::test_"
 _TOP = "tests/cli/test_top.py::test_"
 
 LETTERS = (
@@ -238,7 +238,7 @@ SEEING = (
     Mutant(
         "top: what has ended is looked for at each look",
         "cli/commands/top.py",
-        "        if began < self._again_at:\n            return\n",
+        "        if began < self._slow_queries_at:\n            return\n",
         "",
         (f"{_TOP}jobs_that_end_while_nobody_looks_are_no_cost_each_second",),
     ),

@@ -172,4 +172,4 @@ def test_taken_id_is_told_with_its_place(cli: Cli, spool_dir: Path) -> None:
 
 def test_it_needs_many_jobs(cli: Cli) -> None:
     """For one job the flag says nothing, so it is a slip."""
-    assert "goes with --file or --each" in cli("enqueue", "--all-or-nothing", "true", expect=2).stderr
+    assert "works only with --file or --each" in cli("enqueue", "--all-or-nothing", "true", expect=2).stderr

@@ -330,10 +330,10 @@ def test_purge_from_python_counts_as_well(filled: Spool) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ([], "say what is to go"),
+        ([], "give --older-than TIME"),
         (["--older-than", "soon"], "--older-than"),
         (["--keep", "-1"], "--keep"),
-        (["--keep", "1", "--state", "pending"], "not over yet"),
+        (["--keep", "1", "--state", "pending"], "have not ended"),
     ],
 )
 def test_purge_refuses_what_makes_no_sense(cli: Cli, args: list[str], said: str) -> None:

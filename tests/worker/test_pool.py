@@ -141,7 +141,7 @@ def test_a_stop_is_not_undone_by_the_next_start(spool_dir: Path, cli: Cli, worke
     old = pids(workers(1))
     wait_for_begin(spool_dir)
     told = cli("worker", "stop", "--timeout", "0", expect=1)
-    assert "still busy" in told.stderr
+    assert "still running" in told.stderr
     new = pids(workers(1))
     assert not set(old) & set(new)
     assert living(spool_dir) == old | new

@@ -219,7 +219,7 @@ def test_print_changes_nothing_and_tells_programs_too(cli: Cli, spool_dir: Path,
     assert "\nTimeoutStopSec=3600s\n" in page.stdout
     assert calls(tools) == []
     assert not spool_dir.exists()
-    assert "--run-as goes with --system" in cli("service", "print", "--run-as", "root", expect=2).stderr
+    assert "--run-as works only with --system" in cli("service", "print", "--run-as", "root", expect=2).stderr
     assert (
         "no user 'nobody-here'"
         in cli("service", "print", "--system", "--run-as", "nobody-here", expect=1).stderr

@@ -1,4 +1,4 @@
-"""`queuectl check`: whether files hold jobs, without queueing any; where they do not, the line and the column."""
+"""`queuectl check`: check job files without queueing them, and show the line and column of each error."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ if TYPE_CHECKING:
     from queuectl.job.record import Job
 
 _PLACE = re.compile(r" \(line \d+(, column \d+)?(, where the file ends)?\)$")
-_FROM_NOW = {"delay": "run_at", "expires_in": "expires_at"}
-_HERE = {"id": "generated (dropped: the file's name)", "cwd": "here (dropped: the worker's home)"}
+_ENQUEUE_ONLY = {"delay": "run_at", "expires_in": "expires_at"}
+_CHOSEN_LATER = {
+    "id": "generated (dropped file: its name)",
+    "cwd": "the current directory (dropped file: the worker's home)",
+}
 
 
 @command(
     "check",
     examples="""
-    queuectl check job.json                    would it be taken, and what would it get by default?
-    queuectl check jobs/*.json || exit 1       in the tests of a producer
+    queuectl check job.json                    is it valid, and which defaults would apply?
+    queuectl check jobs/*.json || exit 1       in the tests of a program that writes job files
     my-producer | queuectl check -             from another program
     queuectl check --json jobs.ndjson | jq '.[] | select(.ok | not)'
     """,
@@ -39,14 +42,14 @@ _HERE = {"id": "generated (dropped: the file's name)", "cwd": "here (dropped: th
 def check_command(session: Session, files: tuple[str, ...]) -> int:
     """Check job files, and queue nothing.
 
-    A FILE is read as `enqueue --file` reads it: JSON or YAML, one job, a list, or one JSON a line; - is stdin.
-    (A file that is dropped into pending/ holds one job, in JSON.)
-    Each job gets a line, FILE:LINE: ok, or FILE:LINE:COLUMN: and what is wrong; then the exit code is 1.
-    Fields that the jobs leave open are shown with what the settings of the spool would fill in.
-    Whether an id is free is seen only when the job is queued.
+    A FILE is read in the same way as by `enqueue --file`: JSON or YAML; one job, a list, or one JSON job on each line;
+    - is stdin. (A file that is dropped into pending/ must contain one job, in JSON.) For each job a line is printed:
+    FILE:LINE: ok, or FILE:LINE:COLUMN: and the error; after an error the exit code is 1. Fields that are missing are
+    shown with the values that the settings of the spool would give them. Whether an id is already used is checked only
+    when the job is queued.
     """
-    session.spool.settings()  # what is wrong with them is no fault of a file
-    checks = [_File(name, session.spool) for name in files]
+    session.spool.settings()  # an error in the settings is not an error of a file
+    checks = [_FileCheck(name, session.spool) for name in files]
     with render.JsonArray() if session.json else nullcontext() as array:
         for one in checks:
             for found in one.findings():
@@ -62,8 +65,8 @@ def check_command(session: Session, files: tuple[str, ...]) -> int:
     return 1 if bad else 0
 
 
-class _File:
-    """One file, and what was found in it."""
+class _FileCheck:
+    """One file, and the counts of its jobs."""
 
     def __init__(self, path: str, spool: Spool) -> None:
         self.path = path
@@ -73,7 +76,7 @@ class _File:
         self._ids: set[str] = set()
 
     def findings(self) -> Iterator[dict[str, Any]]:
-        """Each job as --json tells of it; the first text that is no JSON at all ends the file."""
+        """Yield the result of each job, as --json shows it. The first text that is not JSON ends the file."""
         try:
             with job_reader.opened(self.path) as source:
                 yield from self._of(source)
@@ -97,7 +100,7 @@ class _File:
         try:
             job = self._spool.check(record)
             if record.get("id") in self._ids:
-                raise InvalidJob("an earlier job of the file has it", field="id")
+                raise InvalidJob("an earlier job in the file has it", field="id")
         except InvalidJob as error:
             self.bad += 1
             return _refused(source.name, error.reason, source.place_of(error.field), error.field)
@@ -105,7 +108,7 @@ class _File:
         self._ids |= {record["id"]} if record.get("id") else set()
         left = _left_open(job, record)
         self.left_open |= {
-            name: _HERE.get(name) or render.clip(str(value), 60) for name, value in left.items()
+            name: _CHOSEN_LATER.get(name) or render.clip(str(value), 60) for name, value in left.items()
         }
         return {
             "file": source.name,
@@ -113,31 +116,31 @@ class _File:
             "ok": True,
             "id": record.get("id"),
             "command": job.command,
-            "defaults": {name: value for name, value in left.items() if name not in _HERE},
+            "defaults": {name: value for name, value in left.items() if name not in _CHOSEN_LATER},
             "notes": [f"{_spot(source.place_of(name))}{note}" for name, note in remarks(record)],
         }
 
 
 def _left_open(job: Job, record: dict[str, Any]) -> dict[str, Any]:
-    """The fields that the job does not have and that it gets, in the order of the contract."""
+    """The missing fields with the defaults that apply, in the order of the documentation."""
     got = {name: getattr(job, name) for name in jobs.PRODUCER_FIELDS if record.get(name) is None}
     return {
         name: value
         for name, value in got.items()
-        if value is not None and value is not False and name not in _FROM_NOW.values()
+        if value is not None and value is not False and name not in _ENQUEUE_ONLY.values()
     }
 
 
 def remarks(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is allowed and most likely not meant."""
+    """Yield the fields that are allowed but most likely a mistake, with the reason."""
     for name in record:
-        if name in _FROM_NOW:
-            works = f"{name} works with `enqueue`; in a dropped file it does nothing: {_FROM_NOW[name]} does"
+        if name in _ENQUEUE_ONLY:
+            works = f"{name} works only with `enqueue`; in a dropped file it has no effect: use {_ENQUEUE_ONLY[name]}"
             yield name, works
         elif name not in jobs.KNOWN and (
             near := get_close_matches(name, jobs.PRODUCER_FIELDS, n=1, cutoff=0.75)
         ):
-            yield name, f"{name!r} is kept, and does nothing; is {near[0]} meant?"
+            yield name, f"{name!r} is kept but has no effect; did you mean {near[0]}?"
 
 
 def _refused(name: str, reason: str, at: tuple[int, int] | None, field: str | None) -> dict[str, Any]:

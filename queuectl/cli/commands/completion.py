@@ -1,4 +1,4 @@
-"""`queuectl completion`: the script that makes a shell complete commands, options and ids."""
+"""`queuectl completion`: print the script with which a shell completes commands, options and ids."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion_command(ctx: click.Context, shell: str) -> None:
-    """Print the script that lets your shell complete commands, options, settings and the ids of jobs."""
+    """Print the script with which your shell completes commands, options, settings and job ids."""
     from click.shell_completion import get_completion_class
 
     from queuectl.cli import COMPLETE_VAR
 
     if ctx.ensure_object(Session).json:
-        raise Usage("a script for a shell is no JSON")
+        raise Usage("the script has no JSON form")
     found = get_completion_class(shell)
     if found is None:
-        raise Usage(f"no completion for {shell}")
+        raise Usage(f"there is no completion for {shell}")
     click.echo(found(ctx.find_root().command, {}, "queuectl", COMPLETE_VAR).source(), nl=False)

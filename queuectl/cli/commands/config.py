@@ -1,4 +1,4 @@
-"""`queuectl config`: the settings of the spool."""
+"""`queuectl config`: read and change the settings of the spool."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ config_command = Group(
     name="config",
     callback=lambda: None,
     short_help="Read and change the settings of the spool.",
-    help="""The settings lie in config.yaml in the spool, to be edited by hand or with `config set`.
+    help="""The settings are in the file config.yaml of the spool. Edit it by hand or with `config set`.
 
-    They are copied onto a job when it is accepted: a change is for jobs that come later. What a job itself says wins
-    over a setting. max_retries and max-retries are the same key. Durations may be written 30s, 10m, 2h, 7d.""",
+    The settings are copied into a job when it is accepted, so a change applies only to later jobs. A field of a job
+    overrides the setting. max_retries and max-retries are the same key. Durations can be written as 30s, 10m, 2h, 7d.""",
     examples="""
     queuectl config get
     queuectl config get max_retries
@@ -31,9 +31,9 @@ config_command = Group(
     """,
     sections={
         "Commands": {
-            "get": ("config", "Print one setting, or all."),
+            "get": ("config", "Print one setting, or all settings."),
             "set": ("config", "Change a setting."),
-            "unset": ("config", "Go back to the built-in value."),
+            "unset": ("config", "Remove a setting, so that the default applies."),
         }
     },
 )
@@ -50,7 +50,7 @@ def _key(**attrs: Any) -> Callable[[FC], FC]:
 
 
 def _load(session: Session) -> dict[str, Any]:
-    """The settings in force, warnings told."""
+    """Load the current settings, and print warnings."""
     from queuectl.config import settings as config
 
     settings, warnings = config.load(session.spool.layout)
@@ -70,7 +70,7 @@ def _load(session: Session) -> dict[str, Any]:
 @_key(required=False, metavar="[KEY]")
 @click.pass_obj
 def get_command(session: Session, key: str | None) -> None:
-    """Print the setting KEY that is in force, or all of them."""
+    """Print the current value of the setting KEY, or of all settings."""
     from queuectl.config import settings as config
 
     name = None if key is None else config.normalise(key)
@@ -92,30 +92,30 @@ def get_command(session: Session, key: str | None) -> None:
     queuectl config set timeout 10m
     queuectl config set log_limit 50M
     """,
-    # A negative number is a bad value and no option.
+    # A negative number is a bad value, not an option.
     context_settings={"ignore_unknown_options": True},
 )
 @_key()
 @click.argument("value")
 @click.pass_obj
 def set_command(session: Session, key: str, value: str) -> None:
-    """Set KEY to VALUE. Comments in the file stay, and it is never half written."""
+    """Set KEY to VALUE. Comments in the file are kept, and the file is never left half written."""
     from queuectl.config import settings as config
     from queuectl.control import permissions
 
     permissions.refuse_root(session.spool.layout)
-    taken = config.set_value(session.spool.layout, key, value)
+    set_to = config.set_value(session.spool.layout, key, value)
     if session.json:
-        render.json_value({config.normalise(key): taken})
+        render.json_value({config.normalise(key): set_to})
     else:
-        render.line(f"{key} = {config.as_text(taken)}")
+        render.line(f"{key} = {config.as_text(set_to)}")
 
 
 @command("unset", examples="queuectl config unset timeout")
 @_key()
 @click.pass_obj
 def unset_command(session: Session, key: str) -> None:
-    """Take KEY out of the file, so that the built-in value is in force again."""
+    """Remove KEY from the file, so that the default value applies."""
     from queuectl.config import settings as config
     from queuectl.control import permissions
 

@@ -1,4 +1,4 @@
-"""`queuectl demo`: the example spool, run in a temporary folder, and what happened to each of its jobs."""
+"""`queuectl demo`: run a copy of the example spool, and show what happened to each job."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from queuectl.errors import QueuectlError, WorkerError
 if TYPE_CHECKING:
     from queuectl.job.record import Job
 
-LIMIT = 14.0
-"""Seconds after which the workers are asked to leave, whatever is left to do."""
+TIME_LIMIT = 14.0
+"""Seconds after which the workers are stopped, even if jobs are left."""
 
 LESSONS = {
     "hello": "the smallest job: one command for the shell",
     "no-shell": "a list of words runs without a shell",
     "urgent": "priority 9 goes before the others",
     "second-try": "fails once, waits, and succeeds at the second attempt",
-    "too-slow": "ended at its timeout, and given up: it is in the dead letter queue",
-    "env-and-cwd": "brings its own variables and its own folder",
-    "new-year": "was scheduled, and its moment has passed",
+    "too-slow": "exceeds its timeout, and goes to the dead letter queue",
+    "env-and-cwd": "sets its own environment variables and working directory",
+    "new-year": "was scheduled for a time that has passed",
 }
 
 
@@ -38,7 +38,7 @@ LESSONS = {
 def demo_command(session: Session) -> None:
     """Copy the example spool to a temporary folder, run it with two workers, and show what happened.
 
-    It takes a few seconds and touches no other spool. The folder is left for you to look into.
+    It takes a few seconds and changes no other spool. The temporary folder is kept, so that you can look into it.
     """
     from queuectl.api.spool import Spool
 
@@ -46,8 +46,8 @@ def demo_command(session: Session) -> None:
     spool = Spool(root)
     ids = [row.id for row in spool.list("pending")]
     if not session.json:
-        render.line(f"A copy of the example spool lies in {root}")
-        render.line(f"{len(ids)} jobs wait in its folder pending/. Two workers take them:")
+        render.line(f"A copy of the example spool is in {root}")
+        render.line(f"{len(ids)} jobs wait in its folder pending/. Two workers run them:")
         render.line()
     sys.stdout.flush()
     _run_workers(root, quiet=session.json)
@@ -59,7 +59,7 @@ def demo_command(session: Session) -> None:
     render.line()
     render.line(f"jobs: {spool.counts()}")
     render.line()
-    render.line("Look into the folders, they are all there is; or ask:")
+    render.line("Look into the folders: they hold everything. Or try:")
     for words in (
         "list",
         "show too-slow",
@@ -68,11 +68,11 @@ def demo_command(session: Session) -> None:
         "worker start --drain",
     ):
         render.line(f"    queuectl --spool {root} {words}")
-    render.line(f"Done with it? rm -r {root}")
+    render.line(f"To delete it: rm -r {root}")
 
 
 def _copy_example() -> str:
-    """Copy the example, with the rights that a worker insists on; returns the new spool's folder."""
+    """Copy the example with the permissions that a worker requires; return the folder of the new spool."""
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     candidates = (os.path.join(package, "_example"), os.path.join(os.path.dirname(package), "spool_example"))
     source = next((path for path in candidates if os.path.isdir(path)), None)
@@ -88,28 +88,28 @@ def _copy_example() -> str:
 
 
 def _run_workers(root: str, *, quiet: bool) -> None:
-    """Let two workers drain the spool in this terminal, within the time limit."""
+    """Run two workers in this terminal until no job is left, or until the time limit."""
     program = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "queuectl"]
     words = ["--spool", root, "worker", "start", "--foreground", "--count", "2", "--drain", "--wait-retries"]
     out = subprocess.DEVNULL if quiet else None
     workers = subprocess.Popen([*program, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    end = time.monotonic() + LIMIT
+    end = time.monotonic() + TIME_LIMIT
     try:
         code = workers.wait(max(0.0, end - time.monotonic()))
     except subprocess.TimeoutExpired:
-        _end(workers)
+        _stop(workers)
         raise WorkerError(
-            f"the demo took longer than {LIMIT:g} s", hint=f"queuectl --spool {root} list"
+            f"the demo took longer than {TIME_LIMIT:g} s", hint=f"queuectl --spool {root} list"
         ) from None
     except BaseException:
-        _end(workers)
+        _stop(workers)
         raise
     if code:
-        raise WorkerError(f"the workers left with exit code {code}", hint=f"queuectl --spool {root} list")
+        raise WorkerError(f"the workers ended with exit code {code}", hint=f"queuectl --spool {root} list")
 
 
-def _end(workers: subprocess.Popen[Any]) -> None:
-    """Ask twice, which ends the jobs too, then insist."""
+def _stop(workers: subprocess.Popen[Any]) -> None:
+    """Send SIGTERM twice, which also ends the jobs; then SIGKILL."""
     for _ in range(2):
         workers.terminate()
         try:
@@ -122,7 +122,7 @@ def _end(workers: subprocess.Popen[Any]) -> None:
 
 
 def _show(jobs: list[Job]) -> None:
-    """Tell of each job what it is there for, where it ended, and what it printed."""
+    """Show what each job demonstrates, where it is now, and what it printed."""
     render.line()
     for job in jobs:
         render.line(f"{job.id}: {LESSONS.get(job.id or '', 'a job')}")

@@ -1,37 +1,52 @@
-"""`queuectl dlq`: the dead letters: list, retry, clear; `letter` has what is done with one of them."""
+"""`queuectl dlq`: list, show, edit, retry and delete dead jobs."""
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from queuectl.api import json_view
-from queuectl.cli import options as takes
-from queuectl.cli import render
+from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
 from queuectl.cli.commands.clear import delete
-from queuectl.cli.commands.list import LONG, tries
-from queuectl.cli.selection import Bulk, dry_run_option, filter_options
+from queuectl.cli.commands.list import TABLE_LIMIT
+from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
+from queuectl.errors import InvalidJob, MoveError
+from queuectl.job.fault import find_fault
+from queuectl.job.record import KNOWN, READ_LIMIT
 from queuectl.storage.unique_keys import REPLACED
+from queuectl.system import safe_open
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from queuectl.api.spool import Spool
     from queuectl.index.filter import Filter
+    from queuectl.job.fault import Fault
+    from queuectl.job.record import Job
+
+OUTPUT_LINES = 20
+"""Lines of each stream that `dlq show` prints unless --lines is given."""
+
+_STREAMS = {"out": "Output", "err": "Errors"}
 
 dlq_command = Group(
     name="dlq",
     callback=lambda: None,
     short_help="The dead letter queue: list, show, edit, retry, clear.",
-    help="""The dead letter queue holds what has been given up, each with its reason.
+    help="""The dead letter queue holds the jobs that are no longer tried, each with the reason.
 
-    A job lands here when it has failed as often as max_retries says, when its workers died under it again and again,
-    or when its file can be no job at all. Nothing leaves it by itself, unless the setting keep_dead says so.""",
+    A job goes there when it has failed as often as max_retries allows, when its worker died several times in a row
+    while running it, or when its file is not a valid job. It stays until you retry or delete it, or until the setting
+    keep_dead deletes it.""",
     examples="""
     queuectl dlq list
-    queuectl dlq show job1                    why it is dead, what it wrote, what to do
-    queuectl dlq edit job1                    change or mend its file
+    queuectl dlq show job1                    why it is dead, its output, and what to do
+    queuectl dlq edit job1                    change or fix its file
     queuectl dlq retry job1 --timeout 60
     queuectl dlq retry --tag import --since 2h
     queuectl dlq clear
@@ -47,10 +62,10 @@ dlq_command = Group(
     sections={
         "Commands": {
             "list": ("dlq", "List the dead jobs, with the reasons."),
-            "show": ("dlq_job", "Show why one is dead, its runs, and the end of its output."),
-            "edit": ("dlq_job", "Change or mend its file in your editor."),
+            "show": ("dlq", "Show why a job is dead, its runs, and the end of its output."),
+            "edit": ("dlq", "Change or fix the file of a dead job in your editor."),
             "retry": ("dlq", "Send dead jobs back to pending."),
-            "clear": ("dlq", "Delete the dead jobs."),
+            "clear": ("dlq", "Delete dead jobs."),
         }
     },
 )
@@ -68,22 +83,22 @@ dlq_command = Group(
 @filter_options(sort=True)
 @click.pass_obj
 def list_command(session: Session, where: Filter) -> None:
-    """List the dead jobs, one a line: ID - COMMAND - ATTEMPTS - LAST ERROR. A terminal also gets how long ago it was."""
+    """List the dead jobs, one on each line: ID - COMMAND - ATTEMPTS - LAST ERROR. A terminal also shows their age."""
     spool = session.spool
-    rows = spool.list(where=among_dead(where))
+    rows = spool.list(where=_only_dead(where))
     if session.json:
         render.json_array(json_view.listed(spool, row) for row in rows)
     elif not rows:
-        described = where.without_limit != type(where)(states=where.states, sort=where.sort)
-        render.note("no dead jobs of that kind" if described else "the dead letter queue is empty")
-    elif render.is_terminal() and len(rows) <= LONG:
+        filtered = where.without_limit != type(where)(states=where.states, sort=where.sort)
+        render.note("no dead jobs match" if filtered else "the dead letter queue is empty")
+    elif render.is_terminal() and len(rows) <= TABLE_LIMIT:
         now = time.time()
         heads = ("Job ID", "Command", "Attempts", "Age", "Last Error")
         cells = (
             (
                 row.id,
                 render.visible(row.command),
-                tries(row),
+                render.tries(row),
                 render.ago(now - (row.updated_at or row.arrived) / 1e6),
                 render.visible(row.last_error or ""),
             )
@@ -96,15 +111,168 @@ def list_command(session: Session, where: Filter) -> None:
             render.line(f"{row.id} - {text or '(no job)'} - {row.attempts} - {error or ''}")
 
 
-def among_dead(where: Filter) -> Filter:
-    """The filter, for dead jobs alone.
+def _only_dead(where: Filter) -> Filter:
+    """The same filter, for dead jobs only.
 
     Raises:
-        Usage: it asks for others.
+        Usage: it asks for another state.
     """
     if set(where.states) - {"dead"}:
         raise Usage("the dead letter queue has dead jobs only", hint="queuectl list --help")
     return where.of_states("dead")
+
+
+@command(
+    "show",
+    paged=True,
+    examples="""
+    queuectl dlq show job1
+    queuectl dlq show job1 --lines 100
+    queuectl dlq show broken                  a file that is not a valid job: the line and column of the error
+    queuectl dlq show job1 --json | jq .history
+    """,
+)
+@options.job_argument("dead")
+@click.option(
+    "--lines",
+    "-n",
+    metavar="N",
+    callback=options.between(0, 10**6),
+    help=f"How many lines of its output to show. Default: {OUTPUT_LINES}.",
+)
+@click.pass_obj
+def show_command(session: Session, job_id: str, lines: int | None) -> None:
+    """Show why a job is dead: the reason, every run, the last lines of its output, and what to do next.
+
+    If its file is not a valid job, the line with the error is shown.
+    """
+    from queuectl.cli.commands.show import print_fields
+    from queuectl.job import redact
+
+    spool = session.spool
+    job = _dead_job(spool, job_id)
+    path = spool.file_of(job_id)
+    fault = None if job.command else _fault(path)
+    ends = _output_ends(spool, job, OUTPUT_LINES if lines is None else lines)
+    if session.json:
+        record = redact.masked(job.to_dict(), KNOWN)
+        wrong = fault and {"reason": fault.reason, "at": fault.at, "text": fault.text}
+        render.json_value({**record, "file": path, "age": _age(job, path), "fault": wrong, "ends": ends})
+        return
+    print_fields(f"Dead: {render.visible(job.id or job_id)}", _fields(job, path, fault, ends))
+    render.note(f"hint: {_advice(job, fault)}")
+
+
+def _dead_job(spool: Spool, job_id: str) -> Job:
+    """Return a dead job.
+
+    Raises:
+        JobNotFound: no job has this id.
+        MoveError: the job is not dead.
+    """
+    job = spool.get(job_id)
+    if job.state != "dead":
+        raise MoveError(f"job {job_id!r} is {job.state}, not dead", hint=f"queuectl show {job_id}")
+    return job
+
+
+def _fault(path: str) -> Fault | None:
+    try:
+        return find_fault(safe_open.read_regular(path, READ_LIMIT)[0])
+    except (safe_open.NotReadable, OSError):
+        return None
+
+
+def _age(job: Job, path: str) -> float | None:
+    """Seconds since the job became dead."""
+    died = job.finished_at or job.updated_at
+    with suppress(OSError):
+        died = died or os.lstat(path).st_ctime
+    return None if died is None else max(0.0, round(time.time() - died, 3))
+
+
+def _output_ends(spool: Spool, job: Job, lines: int) -> dict[str, str]:
+    """The last lines of each stream of the last run. If the logs were deleted: of the output in the job's file."""
+    found = {stream: spool.last_output(job.id or "", lines, stream=stream) for stream in _STREAMS}
+    if any(found.values()) or not job.output or not lines:
+        return {stream: text for stream, text in found.items() if text}
+    return {"out": "\n".join(job.output.splitlines()[-lines:])}
+
+
+def _fields(job: Job, path: str, fault: Fault | None, ends: dict[str, str]) -> Iterator[tuple[str, str]]:
+    from queuectl.cli.commands.show import attempts, runs
+
+    age = _age(job, path)
+    yield "ID", job.id or ""
+    yield "Reason", job.last_error or ""
+    yield "Dead For", "" if age is None else render.ago(age)
+    yield "Command", job.shown_command
+    yield "Tags", " ".join(job.tags or ())
+    if job.command:
+        yield "Attempts", attempts(job)
+    yield "Directory", job.cwd or ""
+    yield "File", path
+    if fault is not None:
+        at = f" (line {fault.at[0]}, column {fault.at[1]})" if fault.at else ""
+        yield "Wrong", "\n".join([f"{fault.reason}{at}", *fault.marked_line()])
+    yield from runs(job)
+    for stream, text in ends.items():
+        yield _STREAMS[stream], text.rstrip("\n")
+
+
+def _advice(job: Job, fault: Fault | None) -> str:
+    """The command that most likely helps."""
+    if fault is not None:
+        return f"queuectl dlq edit {job.id}, then queuectl dlq retry {job.id}"
+    if (job.last_error or "").startswith("duplicate id"):
+        return f"give it another id with queuectl dlq edit {job.id}"
+    if not job.command:
+        return f"fix what the reason names, then: queuectl dlq retry {job.id}"
+    if (job.last_error or "").startswith("Timeout"):
+        return f"queuectl dlq retry {job.id} --timeout 10m"
+    return f"queuectl dlq retry {job.id}; to change its command or another field first: queuectl dlq edit {job.id}"
+
+
+@command(
+    "edit",
+    examples="""
+    queuectl dlq edit job1
+    queuectl dlq edit job1 --retry            also send it back to pending
+    EDITOR="sed -i s/prod/test/" queuectl dlq edit job1
+    """,
+)
+@options.job_argument("dead")
+@click.option("--retry", is_flag=True, help="Send it back to pending after the edit.")
+@click.pass_obj
+def edit_command(session: Session, job_id: str, retry: bool) -> None:
+    """Open the file of a dead job in $VISUAL or $EDITOR.
+
+    Your text is saved only if it is a valid job. If it is not, the line and the column of the error are shown, and
+    you can edit again. The job stays dead, with its history, until it is retried.
+    """
+    from queuectl.cli.editor import edited
+
+    spool = session.spool
+    _dead_job(spool, job_id)
+    path = spool.file_of(job_id)
+    try:
+        before = safe_open.read_regular(path, READ_LIMIT)[0]
+    except safe_open.NotReadable as error:
+        raise InvalidJob(f"{error}: it cannot be edited") from None
+    job = edited(before, job_id, lambda after: spool.amend(job_id, before, after))
+    changed = job is not None
+    new_id = job_id if job is None else job.id or job_id
+    if retry:
+        spool.retry(new_id)
+    if session.json:
+        state = "pending" if retry else "dead"
+        render.json_value({"id": new_id, "changed": changed, "state": state})
+        return
+    render.line(f"{new_id}: {'changed' if changed else 'nothing changed'}")
+    if retry:
+        render.line(f"requeued job {new_id}")
+    elif changed:
+        render.note(f"hint: queuectl dlq retry {new_id}")
 
 
 @command(
@@ -117,22 +285,22 @@ def among_dead(where: Filter) -> Filter:
     queuectl dlq retry --all --dry-run
     """,
 )
-@click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=takes.complete_ids("dead"))
+@click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=options.complete_ids("dead"))
 @filter_options()
 @click.option("--all", "everything", is_flag=True, help="All dead jobs.")
 @click.option(
     "--timeout",
     metavar="TIME",
-    callback=takes.job_field("timeout"),
-    help="Give them this time limit from now on: 60, 10m, 0 for none.",
+    callback=options.job_field("timeout"),
+    help="Give them a new time limit: 60, 10m; 0 for none.",
 )
 @click.option(
     "--set",
     "changes",
     metavar="FIELD=VALUE",
     multiple=True,
-    callback=takes.changes,
-    help="Give them this, too; lists as a,b; nothing after the = takes the field away. May be repeated.",
+    callback=options.changes,
+    help="Change this field too. Write lists as a,b; FIELD= removes the field. May be repeated.",
 )
 @dry_run_option
 @click.pass_obj
@@ -145,14 +313,14 @@ def retry_command(
     changes: dict[str, Any],
     dry_run: bool,
 ) -> int:
-    """Send dead jobs back to pending, with fresh attempts. Their history stays.
+    """Send dead jobs back to pending. Their attempts start again at 0; their history is kept.
 
-    What --timeout and --set say stays in the job's file. A file that is no job is refused until it is mended; a single
-    wrong field can be put right with --set. With several jobs each is reported, and the exit code is 1 if any could not be sent back.
-    Jobs that a newer one with their unique key has replaced are retried only by name.
+    The values of --timeout and --set are written into the job's file. A file that is not a valid job is refused until
+    it is fixed; --set can fix a single wrong field. Jobs that were replaced by a newer job with the same unique key
+    are retried only if you name them. With several jobs each result is reported; the exit code is 1 if any was refused.
     """
     spool = session.spool
-    bulk = Bulk(session, "retry", "retried", ("dead",))
+    action = BulkAction(session, "retry", "retried", ("dead",))
     if timeout is not None:
         changes = {**changes, "timeout": timeout}
 
@@ -160,26 +328,25 @@ def retry_command(
         job = spool.retry(job_id, **changes)
         return f"requeued job {job.id}", {"id": job.id, "state": job.state}
 
-    chosen = bulk.chosen(ids, where, everything=everything)
-    return bulk.each(chosen if ids else _not_replaced(spool, chosen), retry, dry_run=dry_run)
+    selected = action.select(ids, where, everything=everything)
+    return action.each(selected if ids else _not_replaced(spool, selected), retry, dry_run=dry_run)
 
 
 def _not_replaced(spool: Spool, ids: list[str]) -> list[str]:
-    """Leave out what a newer job has superseded: nobody who retries what has failed means to bring that back."""
+    """Leave out jobs that a newer job has replaced: retrying failed jobs must not bring those back."""
     replaced = {row.id for row in spool.list("dead") if (row.last_error or "").startswith(REPLACED)}
-    left = replaced.intersection(ids)
-    if left:
-        render.note(
-            f"{render.count(len(left), 'job')} left alone that newer ones have replaced; name them to run them"
-        )
-    return [job_id for job_id in ids if job_id not in left]
+    left_out = replaced.intersection(ids)
+    if left_out:
+        jobs = render.count(len(left_out), "job")
+        render.note(f"note: {jobs} not retried, because a newer job replaced them; to retry one, name it")
+    return [job_id for job_id in ids if job_id not in left_out]
 
 
 @command(
     "clear",
     examples="""
     queuectl dlq clear
-    queuectl dlq clear --until 30d --dry-run   what has been dead for a month
+    queuectl dlq clear --until 30d --dry-run   jobs that have been dead for a month
     queuectl dlq clear --yes                   for scripts: do not ask
     """,
 )
@@ -188,5 +355,5 @@ def _not_replaced(spool: Spool, ids: list[str]) -> list[str]:
 @dry_run_option
 @click.pass_obj
 def clear_command(session: Session, where: Filter, yes: bool, dry_run: bool) -> int:
-    """Delete dead jobs for good, and what they wrote: all, or those that you describe. Asks first."""
-    return delete(session, among_dead(where), yes=yes, dry_run=dry_run, nothing="Dead letter queue is empty")
+    """Delete dead jobs permanently, with their output: all, or those that match the filters. Asks first."""
+    return delete(session, _only_dead(where), yes=yes, dry_run=dry_run, nothing="Dead letter queue is empty")

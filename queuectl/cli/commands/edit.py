@@ -1,12 +1,11 @@
-"""`queuectl edit`: a waiting job in the person's own editor."""
+"""`queuectl edit`: edit a waiting job in the user's editor."""
 
 from __future__ import annotations
 
 import click
 import orjson
 
-from queuectl.cli import options as takes
-from queuectl.cli import render
+from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
 from queuectl.cli.commands.check import remarks
 from queuectl.cli.editor import edited
@@ -25,14 +24,15 @@ from queuectl.system import safe_open
     EDITOR="sed -i s/prod/test/" queuectl edit job1
     """,
 )
-@takes.job_argument(*WAITING)
+@options.job_argument(*WAITING)
 @click.pass_obj
 def edit_command(session: Session, job_id: str) -> None:
     """Open a waiting job in $VISUAL or $EDITOR.
 
-    You see the fields that a producer may write; a line that you delete is decided by the settings. What you save lands
-    only if it is a job, and all at once; if not, you are told the line and the column, and asked whether to go on. If
-    a worker has taken the job meanwhile, or somebody else has changed it, nothing is changed, and your text is kept.
+    The editor shows the fields that you may set; for a field that you delete, the setting of the spool applies. Your
+    text is saved only if it is a valid job. If it is not, the line and column of the error are shown, and you can edit
+    again. If a worker has taken the job meanwhile, or somebody has changed it, nothing is changed, and the hint says
+    where your text is.
     """
     spool = session.spool
     job = spool.get(job_id)
@@ -45,25 +45,25 @@ def edit_command(session: Session, job_id: str) -> None:
     except (safe_open.NotReadable, FileNotFoundError):
         raise edit_pending.just_changed(job_id) from None
     record = job.to_dict()
-    theirs = {name: value for name, value in record.items() if _is_theirs(name)}
-    ours = {name: value for name, value in record.items() if not _is_theirs(name)}
+    editable = {name: value for name, value in record.items() if _is_editable(name)}
+    internal = {name: value for name, value in record.items() if not _is_editable(name)}
 
-    def land(text: bytes) -> jobs.Job:
+    def save(text: bytes) -> jobs.Job:
         wanted = strict_json.load_object(text)
         for name in wanted:
-            if not _is_theirs(name):
-                raise InvalidJob("is written by queuectl, and cannot be changed", field=name)
-        return spool.amend(job_id, before, orjson.dumps({**ours, **wanted}))
+            if not _is_editable(name):
+                raise InvalidJob("is written by queuectl and cannot be changed", field=name)
+        return spool.amend(job_id, before, orjson.dumps({**internal, **wanted}))
 
-    landed = edited(orjson.dumps(theirs, option=strict_json.FORMAT), job_id, land)
+    saved = edited(orjson.dumps(editable, option=strict_json.FORMAT), job_id, save)
     if session.json:
-        render.json_value({"id": job_id, "changed": landed is not None})
+        render.json_value({"id": job_id, "changed": saved is not None})
     else:
-        render.line(f"{job_id}: {'changed' if landed is not None else 'nothing changed'}")
-        for _, text in remarks(landed.extra if landed is not None else {}):
+        render.line(f"{job_id}: {'changed' if saved is not None else 'nothing changed'}")
+        for _, text in remarks(saved.extra if saved is not None else {}):
             render.note(f"note: {text}")
 
 
-def _is_theirs(name: str) -> bool:
-    """Whether a field is a producer's, or a tool's own."""
+def _is_editable(name: str) -> bool:
+    """Whether a field may be set by people and programs: all except those that queuectl writes."""
     return name in jobs.PRODUCER_FIELDS or name not in jobs.KNOWN

@@ -1,4 +1,4 @@
-"""`queuectl enqueue`: a command, a job in JSON, flags, or a file of jobs."""
+"""`queuectl enqueue`: queue a command, a job in JSON, or a file of jobs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from queuectl.api import json_view
-from queuectl.cli import fast_path, render
-from queuectl.cli import options as takes
+from queuectl.cli import fast_path, options, render
 from queuectl.cli.base import Command, Session, Usage, command
-from queuectl.cli.job_options import policy_options, settle_expiry
 from queuectl.errors import InvalidJob, KeyTaken
 from queuectl.job import redact
 from queuectl.job.fields import check_field
@@ -23,10 +21,10 @@ _AFTER_DASHES = "queuectl.after_dashes"
 
 
 class _Enqueue(Command):
-    """A command that remembers what stood behind `--`: words of a command to run without a shell."""
+    """A command that keeps the words after `--`: a command to run without a shell."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Set the words behind `--` aside before click drops the mark."""
+        """Take the words after `--` out, before click removes the `--`."""
         at = self._dashes(args)
         if at is not None:
             ctx.meta[_AFTER_DASHES] = args[at + 1 :]
@@ -36,11 +34,11 @@ class _Enqueue(Command):
         except click.NoSuchOption as error:
             raise Usage(
                 error.format_message(),
-                hint='a command with options goes in quotes ("ls -l") or behind -- (-- ls -l)',
+                hint='put a command with options in quotes ("ls -l") or after -- (-- ls -l)',
             ) from None
 
     def _dashes(self, args: list[str]) -> int | None:
-        """Where the first `--` stands that is not the value of an option."""
+        """The position of the first `--` that is not the value of an option."""
         takes_value = {
             name
             for param in self.params
@@ -56,20 +54,20 @@ class _Enqueue(Command):
 
 
 def _id(text: str) -> str:
-    """An id, or the template of one."""
+    """Read an id, or a template for ids (with --each)."""
     return text if "{" in text else str(check_field("id", text))
 
 
 def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
-    """Turn NAME=VALUE, given any number of times, into a map."""
+    """Turn repeated NAME=VALUE into a dict."""
     made = {}
     for value in values:
         name, equals, text = value.partition("=")
         if not name or not equals:
-            told = redact.MASK if redact.is_secret(value) else repr(value)
-            raise click.BadParameter(f"{told} is not NAME=VALUE", _ctx, param)
+            shown = redact.MASK if redact.is_secret(value) else repr(value)
+            raise click.BadParameter(f"{shown} is not NAME=VALUE", _ctx, param)
         try:
-            made[takes.plain_text(name)] = takes.plain_text(text)
+            made[options.utf8_text(name)] = options.utf8_text(text)
         except ValueError as error:
             raise click.BadParameter(str(error), _ctx, param) from None
     return made or None
@@ -97,17 +95,17 @@ HEADINGS = {
     headings=HEADINGS,
     examples="""
     queuectl enqueue "tar czf backup.tgz src"          in the shell, in the current directory
-    queuectl enqueue -- convert a.png "my photo.jpg"   without a shell: no quoting to get wrong
+    queuectl enqueue -- convert a.png "my photo.jpg"   without a shell: no quoting needed
     queuectl enqueue --id nightly --priority 8 --timeout 2h --command "./nightly.sh"
     queuectl enqueue --delay 10m "curl -fsS https://example.org/ping"
     queuectl enqueue --run-at 2026-12-31T18:00 --max-retries 1 "./party.sh"
     queuectl enqueue --give-up-on 100 --retry-on 111 --max-backoff 10m "./send.sh"
     queuectl enqueue --expires-in 2h --tag news "./post-headline.sh"
-    queuectl enqueue --unique backup --timeout 2h "./backup.sh"   nothing, if one waits or runs
+    queuectl enqueue --unique backup --timeout 2h "./backup.sh"   queue nothing if one waits or runs
     queuectl enqueue '{"id": "job1", "command": "echo hello", "priority": 8}'
-    queuectl enqueue --wait "make test"                 as if it ran here: its output, its exit code
-    queuectl enqueue --file jobs.json                  one job, a list, or one job a line
-    make-jobs | queuectl enqueue --file -              the same from another program
+    queuectl enqueue --wait "make test"                 print its output, exit with its exit code
+    queuectl enqueue --file jobs.json                  one job, a list, or one job on each line
+    make-jobs | queuectl enqueue --file -              the same, from another program
     queuectl enqueue --each '*.wav' -- ffmpeg -i {} {stem}.mp3
     find . -name '*.log' -print0 | queuectl enqueue --each - --null "gzip -9 {} && ls -l {}.gz"
     """,
@@ -118,8 +116,8 @@ HEADINGS = {
     "-c",
     "command_text",
     metavar="TEXT",
-    callback=takes.job_field("command"),
-    help="The shell command.",
+    callback=options.job_field("command"),
+    help="A command for the shell.",
 )
 @click.option(
     "--file",
@@ -127,75 +125,81 @@ HEADINGS = {
     "file",
     metavar="PATH",
     type=click.Path(),
-    help="A file of jobs, JSON or YAML: one, a list, or one JSON a line. - is stdin.",
+    help="A file of jobs in JSON or YAML: one job, a list, or one JSON job on each line. - is stdin.",
 )
 @click.option(
     "--each",
     metavar="GLOB",
     multiple=True,
-    help="A job for each file that matches, or with - for each line of stdin; in the command {} is its name, "
-    "{stem} {name} {dir} {ext} parts of it, {n} its number, and {{ a brace; in an id and a unique key, too. May be given again.",
+    help="Queue a job for each file that matches, or with - for each line of stdin. In the command, {} is the name, "
+    "{stem} {name} {dir} {ext} are parts of it, {n} is its number and {{ is a brace; also in --id and --unique. "
+    "May be repeated.",
 )
 @click.option(
-    "--id", "job_id", metavar="ID", callback=takes.checked(_id), help="The job's name. Default: a new one."
+    "--id", "job_id", metavar="ID", callback=options.checked(_id), help="The id. Default: a new one."
 )
 @click.option(
     "--priority",
     metavar="1..10",
-    callback=takes.job_field("priority", takes.integer),
-    help="Higher is more urgent.",
+    callback=options.job_field("priority", options.integer),
+    help="A higher number is more urgent.",
 )
 @click.option(
     "--timeout",
     metavar="TIME",
-    callback=takes.job_field("timeout"),
-    help="End the command past it: 90, 90s, 10m, 2h. 0 is never.",
+    callback=options.job_field("timeout"),
+    help="End the command after this time: 90, 90s, 10m, 2h. 0 means no limit.",
 )
 @click.option(
     "--max-retries",
     metavar="N",
-    callback=takes.job_field("max_retries", takes.integer),
-    help="How many times it may run in all.",
+    callback=options.job_field("max_retries", options.integer),
+    help="How many times the command may run in total.",
 )
 @click.option(
     "--backoff-base",
     metavar="N",
-    callback=takes.job_field("backoff_base", takes.number),
-    help="Wait N ** attempt seconds before the next one.",
+    callback=options.job_field("backoff_base", options.number),
+    help="After failed attempt number A, wait N ** A seconds.",
 )
-@click.option("--run-at", metavar="WHEN", callback=takes.job_field("run_at"), help="Not before this moment.")
 @click.option(
-    "--delay", metavar="TIME", callback=takes.checked(takes.duration), help="Not before so long from now."
+    "--run-at", metavar="WHEN", callback=options.job_field("run_at"), help="Do not start it before this time."
+)
+@click.option(
+    "--delay",
+    metavar="TIME",
+    callback=options.checked(options.duration),
+    help="Do not start it before this time has passed.",
 )
 @click.option(
     "--cwd",
     metavar="DIR",
-    callback=takes.job_field("cwd"),
-    help="Run it there. Default: the current directory.",
+    callback=options.job_field("cwd"),
+    help="The directory to run it in. Default: the current one.",
 )
 @click.option(
     "--env",
     metavar="NAME=VALUE",
     multiple=True,
     callback=_variable,
-    help="Add a variable. May be given again.",
+    help="Set an environment variable. May be repeated.",
 )
-@policy_options
+@options.policy_options
 @click.option(
-    "--null", "-0", "nul", is_flag=True, help="With --each -: not lines, but what `find -print0` writes."
+    "--null", "-0", "nul", is_flag=True, help="With --each -: values end with NUL, as from `find -print0`."
 )
 @click.option(
     "--all-or-nothing",
     is_flag=True,
-    help="With --file or --each: queue all of the jobs, or none if one is no job, its id is taken, or the disk refuses. "
-    "A crash or a power cut just then may leave the first of them queued.",
+    help="With --file or --each: queue all jobs, or none if one is not valid, its id is taken, or the disk fails. "
+    "After a crash or a power cut in that moment, some of them may be queued.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Print the ids and nothing else, one a line.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only the ids, one on each line.")
 @click.option(
     "--wait",
     "-w",
     is_flag=True,
-    help="Pass on what the job writes, and exit as its command does, after its last attempt. Ctrl+C cancels it.",
+    help="Print the job's output and exit with the exit code of its last attempt. Ctrl+C cancels the job.",
 )
 @click.pass_context
 def enqueue_command(
@@ -213,43 +217,44 @@ def enqueue_command(
 ) -> int:
     """Put jobs into the queue.
 
-    TEXT is a command for the shell. If it starts with { it is a job in JSON; a shell group that starts so goes
-    into --command. Behind -- stands a command with its arguments, run as they are, without a shell.
-    Flags win over what a JSON text or a file says. When the line `enqueued job ID` is printed, the job is on the disk
-    and survives a power cut.
+    TEXT is a command for the shell. If it starts with {, it is a job in JSON; for a shell command that starts with {,
+    use --command. The words after -- are a command with its arguments, which runs without a shell. Flags override the
+    fields of a JSON text or a file. When `enqueued job ID` is printed, the job is on the disk and survives a power cut.
 
-    With --each the command is a template. In a text for the shell the values are quoted, so leave out quotes around
-    {}; a place where that would not be safe is refused. Put the GLOB itself in quotes, or your shell expands it.
+    With --each the command is a template. In a command for the shell the values are quoted for you, so put no quotes
+    around {}; a place where this would not be safe is refused. Put the GLOB in quotes, or your shell expands it.
 
-    With --wait, stdout and stderr are the job's; what queuectl has to say, the id too, goes to stderr. TERM, or a
-    terminal that is closed, leaves the job in the queue.
+    With --wait, stdout and stderr are those of the job; messages of queuectl, such as the id, go to stderr. If
+    queuectl is ended by a signal other than Ctrl+C, or the terminal is closed, the job stays in the queue.
     """
     session = ctx.ensure_object(Session)
     argv = ctx.meta.get(_AFTER_DASHES)
     if quiet and session.json:
-        raise Usage("--quiet and --json both say what to print: give one of them")
+        raise Usage("give only one of --quiet and --json")
     if all_or_nothing and file is None and not each:
-        raise Usage("--all-or-nothing goes with --file or --each")
+        raise Usage("--all-or-nothing works only with --file or --each")
     if nul and "-" not in each:
-        raise Usage("--null goes with --each -", hint="find . -print0 | queuectl enqueue --each - --null …")
+        raise Usage(
+            "--null works only with --each -", hint="find . -print0 | queuectl enqueue --each - --null …"
+        )
     if each:
         _one_template(words, argv, command_text, file)
     else:
         _one_source(words, argv, command_text, file)
     fields = _fields(flags)
     if wait and (each or file is not None):
-        raise Usage("--wait is for one job", hint="queuectl wait --help")
+        raise Usage("--wait works only with one job", hint="queuectl wait --help")
     if not each and "{" in fields.get("id", ""):
-        raise Usage("--id has placeholders only with --each", hint="queuectl enqueue --help")
+        raise Usage("placeholders in --id work only with --each", hint="queuectl enqueue --help")
     if file is not None or each:
         from queuectl.cli.commands import enqueue_many
 
-        manner = enqueue_many.Manner(whole=all_or_nothing, quiet=quiet)
+        mode = enqueue_many.Mode(all_or_nothing=all_or_nothing, quiet=quiet)
         if file is not None:
-            enqueue_many.enqueue_file(session, file, fields, manner)
+            enqueue_many.enqueue_file(session, file, fields, mode)
         else:
             template = _template(words, argv, command_text)
-            enqueue_many.enqueue_each(session, each, template, fields, manner, end=b"\0" if nul else b"\n")
+            enqueue_many.enqueue_each(session, each, template, fields, mode, end=b"\0" if nul else b"\n")
         return 0
     record = _record(words, argv, command_text)
     return _enqueue_one(session, fast_path.merged(record, fields), quiet=quiet, wait=wait)
@@ -258,16 +263,16 @@ def enqueue_command(
 def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait: bool) -> int:
     job = session.spool.enqueue(record)
     if wait and not job.skipped:
-        from queuectl.cli.commands.enqueue_wait import attend
+        from queuectl.cli.commands.enqueue_wait import wait_for
 
-        return attend(session, job.id or "", [] if quiet else _lines(job))
+        return wait_for(session, job.id or "", [] if quiet else _lines(job))
     if session.json:
         render.json_array([json_view.enqueued(job)])
     elif job.skipped:
         if not quiet:
             taken = KeyTaken(job.unique or "", job.id or "", job.state)
-            tell = render.note if wait else render.line  # with --wait stdout is the job's
-            tell(f"skipped: {render.visible(str(taken))}")
+            show = render.note if wait else render.line  # with --wait, stdout is for the job's output
+            show(f"skipped: {render.visible(str(taken))}")
     else:
         render.lines([job.id or ""] if quiet else _lines(job))
     return 0
@@ -280,16 +285,18 @@ def _lines(job: Job) -> list[str]:
 def _one_template(
     words: tuple[str, ...], argv: list[str] | None, command_text: str | None, file: str | None
 ) -> None:
-    """Insist on exactly one template; more texts are most often what the shell made of a GLOB without quotes."""
+    """Check that there is exactly one template. More texts most often come from a GLOB without quotes."""
     if file is not None:
-        raise Usage("--each and --file both say what to run: give one of them")
+        raise Usage("give only one of --each and --file")
     given = len(words) + (argv is not None) + (command_text is not None)
     if given > 1:
         raise Usage(
-            f"{given} commands, and one is wanted", hint="put the pattern in quotes, as in --each '*.wav'"
+            f"{given} commands instead of one", hint="put the pattern in quotes, as in --each '*.wav'"
         )
     if not given or argv in ([], [""]):
-        raise Usage("no command for each", hint="queuectl enqueue --each '*.wav' -- ffmpeg -i {} {stem}.mp3")
+        raise Usage(
+            "no command for --each", hint="queuectl enqueue --each '*.wav' -- ffmpeg -i {} {stem}.mp3"
+        )
 
 
 def _template(words: tuple[str, ...], argv: list[str] | None, command_text: str | None) -> str | list[str]:
@@ -301,35 +308,35 @@ def _template(words: tuple[str, ...], argv: list[str] | None, command_text: str 
 def _one_source(
     words: tuple[str, ...], argv: list[str] | None, command_text: str | None, file: str | None
 ) -> None:
-    """Insist on exactly one place where the command comes from."""
+    """Check that exactly one source of the command is given."""
     given = [
         name
         for name, there in (
             ("TEXT", words),
             ("--command", command_text is not None),
             ("--file", file is not None),
-            ("words behind --", argv is not None),
+            ("a command after --", argv is not None),
         )
         if there
     ]
     if not given:
         raise Usage("nothing to enqueue", hint='queuectl enqueue "echo hello"; more: queuectl enqueue --help')
     if len(given) > 1:
-        raise Usage(f"{' and '.join(given)} both say what to run: give one of them")
+        raise Usage(f"give only one of {' and '.join(given)}")
     if len(words) > 1:
         import shlex
 
         line = render.clip(" ".join(words), 60)
         raise Usage(
-            f"{len(words)} texts, and one command is wanted",
+            f"{len(words)} texts instead of one command",
             hint=f"queuectl enqueue {shlex.quote(line)}, or queuectl enqueue -- {line}",
         )
     if argv is not None and (not argv or not argv[0]):
-        raise Usage("no command behind --", hint="queuectl enqueue -- ls -l")
+        raise Usage("no command after --", hint="queuectl enqueue -- ls -l")
 
 
 def _record(words: tuple[str, ...], argv: list[str] | None, command_text: str | None) -> dict[str, Any]:
-    """The job as a map, from whichever source there is."""
+    """The job as a dict, from the source that was given."""
     if command_text is not None:
         return {"command": command_text}
     if argv is not None:
@@ -345,24 +352,24 @@ def _record(words: tuple[str, ...], argv: list[str] | None, command_text: str | 
         return load_object(text.encode())
     except InvalidJob as error:
         raise Usage(
-            f"a text that starts with {{ is a job in JSON, and this one is {_verdict(error)}",
+            f"a text that starts with {{ is a job in JSON, but this one is {_verdict(error)}",
             hint="for a shell command that starts with { use --command",
         ) from None
 
 
 def _verdict(error: InvalidJob) -> str:
-    return error.message if error.message.startswith("not JSON") else f"no good: {error.message}"
+    return error.message if error.message.startswith("not JSON") else f"not valid: {error.message}"
 
 
 def _utf8(text: str) -> str:
     try:
-        return takes.plain_text(text)
+        return options.utf8_text(text)
     except ValueError:
         raise Usage("the command is not UTF-8", hint="a job file is UTF-8 text") from None
 
 
 def _fields(flags: dict[str, Any]) -> dict[str, Any]:
-    """The fields of the job file that flags set; what was not given is left out, an explicit 0 is not."""
+    """The fields of the job file that flags set. Flags that were not given are left out; an explicit 0 is kept."""
     fields = {name: value for name, value in flags.items() if value is not None}
     if "job_id" in fields:
         fields["id"] = fields.pop("job_id")
@@ -373,7 +380,7 @@ def _fields(flags: dict[str, Any]) -> dict[str, Any]:
             due = times.parse_moment(time.time() + fields.pop("delay"))
         except ValueError as error:
             raise Usage(f"--delay: {error}") from None
-        # Both say "not before", so with both the later one holds.
+        # --delay and --run-at both set the earliest time; if both are given, the later one holds.
         fields["run_at"] = max(due, fields.get("run_at", 0))
-    settle_expiry(fields)
+    options.settle_expiry(fields)
     return fields

@@ -1,54 +1,58 @@
-"""`queuectl enqueue` with --file or --each: many jobs in batches, and the progress of it."""
+"""`queuectl enqueue` with --file or --each: queue many jobs in batches, with a progress bar."""
 
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections import deque
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from queuectl.api import json_view
-from queuectl.cli import fast_path, job_reader, render
+from queuectl.cli import fast_path, job_reader, options, render
 from queuectl.cli.base import Usage
 from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, QueuectlError, QueuedUnsafely
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.progress import Progress, TaskID
 
     from queuectl.cli.base import Session
-    from queuectl.cli.commands.enqueue_each import Each
 
-    Source = job_reader.JobFile | Each
+    Source: TypeAlias = "job_reader.JobFile | TemplateJobs"
 
-BAR_AFTER = 500
-"""Jobs after which a terminal gets a progress bar instead of a line a job."""
+PROGRESS_BAR_AFTER = 500
+"""Number of jobs after which a terminal shows a progress bar instead of one line for each job."""
+
+TEMPLATE_FLAGS = ("id", "unique")
+"""The flags that may contain placeholders with --each."""
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How many jobs are queued and told of.
+class Mode:
+    """How many jobs are queued and reported.
 
     Attributes:
-        whole: all of them or none.
-        quiet: print ids and nothing else.
+        all_or_nothing: queue all of them, or none.
+        quiet: print only the ids.
     """
 
-    whole: bool = False
+    all_or_nothing: bool = False
     quiet: bool = False
 
 
-def enqueue_file(session: Session, path: str, fields: Mapping[str, Any], manner: Manner) -> None:
-    """Queue every job of a file, with the flags laid over each; stop at the first that can be no job.
+def enqueue_file(session: Session, path: str, fields: Mapping[str, Any], mode: Mode) -> None:
+    """Queue every job of a file; fields override those of each job. Stop at the first job that is not valid.
 
     Raises:
-        QueuectlError: why it stopped, at which line, and how many had been queued before.
+        QueuectlError: why it stopped, at which line, and how many jobs were queued before.
     """
     with job_reader.opened(path) as source:
-        enqueue_from(session, source, fields, manner)
+        _enqueue_from(session, source, fields, mode)
 
 
 def enqueue_each(
@@ -56,23 +60,111 @@ def enqueue_each(
     patterns: Sequence[str],
     command: str | list[str],
     fields: Mapping[str, Any],
-    manner: Manner,
+    mode: Mode,
     *,
     end: bytes,
 ) -> None:
-    """Queue a job for each value that the patterns stand for, with the flags laid over each; see `Each`."""
-    from queuectl.cli.commands.enqueue_each import NAMING, Each
-
-    source = Each(patterns, command, fields, end)
-    others = {name: value for name, value in fields.items() if name not in NAMING}
-    enqueue_from(session, source, others, manner)
+    """Queue one job for each value of the patterns; see `TemplateJobs`. Fields override those of each job."""
+    source = TemplateJobs(patterns, command, fields, end)
+    others = {name: value for name, value in fields.items() if name not in TEMPLATE_FLAGS}
+    _enqueue_from(session, source, others, mode)
 
 
-def enqueue_from(session: Session, source: Source, fields: Mapping[str, Any], manner: Manner) -> None:
-    """Queue every job of a source."""
-    gc.disable()  # jobs are no rings, and looking for some takes a tenth of the time
-    feed = _Feed(source, fields, manner)
-    with _Bar(source, manner) as bar, render.JsonArray() if session.json else nullcontext() as array:
+class TemplateJobs:
+    """Jobs made from a template: one for each file that matches a pattern, or for each line of stdin.
+
+    Args:
+        patterns: globs, which may contain **; `-` stands for the lines of stdin.
+        command: a shell command, or a list of words.
+        fields: the flags. Globs are relative to the folder in which the jobs will run.
+        end: the byte that ends a value on stdin: a line end, or NUL.
+
+    Raises:
+        Usage: the template is not valid.
+    """
+
+    name = "--each"
+    size: int | None = None
+    consumed = 0
+
+    def __init__(
+        self, patterns: Sequence[str], command: str | list[str], fields: Mapping[str, Any], end: bytes
+    ) -> None:
+        from queuectl.job.template import Template
+
+        self.place = ""
+        self._end = end
+        self._patterns = patterns
+        self._folder = os.path.expanduser(fields.get("cwd") or os.curdir)
+        flags = {name: fields[name] for name in TEMPLATE_FLAGS if name in fields}
+        # With `if_exists: queue` all jobs may have the same unique key: they run one after another.
+        one_by_one = fields.get("if_exists") == "queue"
+        self._for_one_job = [
+            name for name in flags if "{" not in flags[name] and not (name == "unique" and one_by_one)
+        ]
+        try:
+            self._template = Template(command, **flags)
+        except ValueError as error:
+            raise Usage(str(error), hint="queuectl enqueue --help") from None
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the jobs.
+
+        Raises:
+            QueuectlError: a pattern matches nothing, or a name is not UTF-8.
+        """
+        for number, value in enumerate(self._values(), 1):
+            if number > 1 and self._for_one_job:
+                name = self._for_one_job[0]
+                hint = f"number them, as in --{name} job-{{n}}"
+                raise Usage(f"--{name} is for one job, and there are several", hint=hint)
+            self.place = repr(value)
+            try:
+                options.utf8_text(value)
+            except ValueError:
+                raise QueuectlError(f"{value!r} is not UTF-8, so no job file can contain it") from None
+            yield self._template.job(value, number)
+
+    def _values(self) -> Iterator[str]:
+        # Resolve all patterns before the first job: an error in the last one is reported before any job is queued.
+        matches = [
+            _values_of_stdin(self._end) if pattern == "-" else self._matching(pattern)
+            for pattern in self._patterns
+        ]
+        yield from chain.from_iterable(matches)
+
+    def _matching(self, pattern: str) -> list[str]:
+        import glob
+
+        found = sorted(glob.glob(os.path.expanduser(pattern), root_dir=self._folder, recursive=True))
+        if not found:
+            raise QueuectlError(f"nothing matches {pattern!r} in {os.path.abspath(self._folder)}")
+        # The command would take a name that starts with a dash for an option.
+        return [f"./{path}" if path.startswith("-") else path for path in found]
+
+
+def _values_of_stdin(end: bytes) -> Iterator[str]:
+    """The values on stdin without their end: lines that are not blank, or everything that NUL ends."""
+    if sys.stdin is None:
+        raise QueuectlError("cannot read stdin: it is closed")
+    rest = b""
+    while data := os.read(sys.stdin.fileno(), 1 << 16):
+        *complete, rest = (rest + data).split(end)
+        yield from _texts(complete, end)
+    yield from _texts([rest], end)
+
+
+def _texts(values: Iterable[bytes], end: bytes) -> Iterator[str]:
+    for value in values:
+        text = (value if end == b"\0" else value.removesuffix(b"\r")).decode(errors="surrogateescape")
+        if text.strip() or (text and end == b"\0"):
+            yield text
+
+
+def _enqueue_from(session: Session, source: Source, fields: Mapping[str, Any], mode: Mode) -> None:
+    gc.disable()  # job records contain no reference cycles, and searching for some takes a tenth of the time
+    feed = _Feed(source, fields, mode)
+    with _Bar(source, mode) as bar, render.JsonArray() if session.json else nullcontext() as array:
         _queue(session, feed, bar, array)
     if feed.queued == feed.skipped == 0:
         render.note(f"no jobs in {source.name}")
@@ -81,27 +173,28 @@ def enqueue_from(session: Session, source: Source, fields: Mapping[str, Any], ma
 
 
 def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | None) -> None:
-    manner = feed.manner
+    mode = feed.mode
 
     def skipped(taken: KeyTaken) -> None:
         feed.skip()
         if array is not None:
             array.add(json_view.skipped(taken))
-        elif not (bar.replaces_lines or manner.quiet):
+        elif not (bar.replaces_lines or mode.quiet):
             render.line(f"skipped: {render.visible(str(taken))}")
 
-    others: dict[str, list[str]] = {}
+    replaced: dict[str, list[str]] = {}
     queue = session.spool.enqueue_many
+    everything = mode.all_or_nothing
     try:
-        for job_id in queue(feed, all_or_nothing=manner.whole, skipped=skipped, replaced=others.__setitem__):
-            record, gone = feed.taken(), others.pop(job_id, [])
+        for job_id in queue(feed, all_or_nothing=everything, skipped=skipped, replaced=replaced.__setitem__):
+            record, gone = feed.queued_record(), replaced.pop(job_id, [])
             if array is not None:
                 array.add(json_view.enqueued_record(job_id, record, gone))
-            elif manner.quiet:
+            elif mode.quiet:
                 render.line(job_id)
             elif not bar.replaces_lines:
                 render.lines([f"enqueued job {job_id}", *(f"replaced job {one}" for one in gone)])
-            bar.advance(feed.queued)
+            bar.update(feed.queued)
     except KeyboardInterrupt:
         raise _stopped("interrupted", feed, 130) from None
     except QueuectlError as error:
@@ -111,86 +204,85 @@ def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | N
 
 
 class _Feed:
-    """The jobs of a source on their way into the spool.
+    """Hands the jobs of a source to the spool.
 
-    What is wrong with the source ends the stream and is kept in `error`, so that what came before it is queued in
-    whole batches first; where all or nothing is wanted, it is raised.
+    An error in the source ends the stream and is kept in `error`, so that the jobs before it are queued in complete
+    batches first. With all_or_nothing it is raised.
     """
 
-    def __init__(self, source: Source, fields: Mapping[str, Any], manner: Manner) -> None:
+    def __init__(self, source: Source, fields: Mapping[str, Any], mode: Mode) -> None:
         self.source = source
-        self.manner = manner
+        self.mode = mode
         self.error: QueuectlError | None = None
         self.queued = self.skipped = 0
         self._fields = fields
-        self._under_way: deque[tuple[str, dict[str, Any]]] = deque()
+        self._in_progress: deque[tuple[str, dict[str, Any]]] = deque()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         number = 0
-        plain = fast_path.merged({}, self._fields)
+        shared = fast_path.merged({}, self._fields)
         try:
             for record in self.source:
                 number += 1
                 if number > 1 and "id" in self._fields:
                     raise Usage(
-                        "--id names one job, and the file holds several", hint="queuectl enqueue --help"
+                        "--id names one job, and the file contains several", hint="queuectl enqueue --help"
                     )
                 own = not record.keys().isdisjoint(("cwd", "env", "tags"))
-                made = fast_path.merged(record, self._fields) if own else {**record, **plain}
-                self._under_way.append((self.source.place, made))
+                made = fast_path.merged(record, self._fields) if own else {**record, **shared}
+                self._in_progress.append((self.source.place, made))
                 yield made
         except QueuectlError as error:
-            if self.manner.whole:
+            if self.mode.all_or_nothing:
                 raise
             self.error = error
 
-    def taken(self) -> dict[str, Any]:
-        """Count the next job that became durable, and return its fields; they do so in order."""
+    def queued_record(self) -> dict[str, Any]:
+        """Count one more queued job, and return its fields. The spool queues the jobs in their order."""
         self.queued += 1
-        return self._under_way.popleft()[1]
+        return self._in_progress.popleft()[1]
 
     def skip(self) -> None:
-        """Pass over the next job, whose unique key another one has."""
+        """Count one more job that was not queued because another job has its unique key."""
         self.skipped += 1
-        self._under_way.popleft()
+        self._in_progress.popleft()
 
     def place_of(self, error: QueuectlError) -> str:
-        """Where in the source the job stands that an error is about."""
+        """The place in the source of the job that caused this error."""
         if isinstance(error, DuplicateId):
-            same = [place for place, record in self._under_way if record.get("id") == error.job_id]
+            same = [place for place, record in self._in_progress if record.get("id") == error.job_id]
             if same:
                 return same[-1]
         return self.source.place if isinstance(error, InvalidJob) else ""
 
 
 def _placed(error: QueuectlError, place: str, feed: _Feed) -> QueuectlError:
-    """The same error with the file, the line, and what had been queued."""
-    told = f"{feed.source.name} {place}: {error}" if place else str(error)
-    return _stopped(told, feed, error.exit_code, error.hint, some=isinstance(error, QueuedUnsafely))
+    """The same error with the file, the line, and the number of queued jobs."""
+    text = f"{feed.source.name} {place}: {error}" if place else str(error)
+    return _stopped(text, feed, error.exit_code, error.hint, some=isinstance(error, QueuedUnsafely))
 
 
 def _stopped(
-    told: str, feed: _Feed, exit_code: int, hint: str | None = None, *, some: bool = False
+    text: str, feed: _Feed, exit_code: int, hint: str | None = None, *, some: bool = False
 ) -> QueuectlError:
     before = ""
     if feed.queued:
-        before = (
-            f"; {render.count(feed.queued, 'job')} before it {'was' if feed.queued == 1 else 'were'} queued"
-        )
-    elif feed.manner.whole and not some:
+        were = "was" if feed.queued == 1 else "were"
+        before = f"; {render.count(feed.queued, 'job')} before it {were} queued"
+    elif feed.mode.all_or_nothing and not some:
         before = "; none was queued"
-    stopped = QueuectlError(f"{told}{before}", hint=hint)
+    stopped = QueuectlError(f"{text}{before}", hint=hint)
     stopped.exit_code = exit_code
     return stopped
 
 
 class _Bar:
-    """A progress bar on stderr, once there is something to wait for and a person who looks."""
+    """A progress bar on stderr. It appears only on a terminal, and only after many jobs."""
 
-    def __init__(self, source: Source, manner: Manner) -> None:
+    def __init__(self, source: Source, mode: Mode) -> None:
         self._source = source
-        self._quiet = manner.quiet
-        self._person = render.is_terminal(sys.stderr)
+        self._quiet = mode.quiet
+        self._on_terminal = render.is_terminal(sys.stderr)
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
 
@@ -203,12 +295,12 @@ class _Bar:
 
     @property
     def replaces_lines(self) -> bool:
-        """Whether the bar is drawn on the terminal where the lines would go."""
+        """Whether the bar is shown on the terminal to which the lines would go."""
         return self._progress is not None and render.is_terminal() and not self._quiet
 
-    def advance(self, queued: int) -> None:
-        """Tell how many are queued by now."""
-        if not self._person or queued < BAR_AFTER:
+    def update(self, queued: int) -> None:
+        """Show how many jobs are queued now."""
+        if not self._on_terminal or queued < PROGRESS_BAR_AFTER:
             return
         if self._progress is None:
             self._start()

@@ -1,4 +1,4 @@
-"""`queuectl enqueue --wait`: a job that is queued, and seen as if it ran here."""
+"""`queuectl enqueue --wait`: queue a job, print its output as it comes, and exit as its command does."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Self
 from queuectl.api import json_view
 from queuectl.api.waiting import OVER, Waiting, hindrance
 from queuectl.cli import render
-from queuectl.cli.commands.wait import note
-from queuectl.cli.log_stream import INTERRUPTED, Sink, Tail
+from queuectl.cli.commands.wait import print_note
+from queuectl.cli.log_stream import INTERRUPTED, LogReader, Sink
 from queuectl.errors import MoveError
 
 if TYPE_CHECKING:
@@ -22,43 +22,47 @@ if TYPE_CHECKING:
     from queuectl.cli.base import Session
 
 _SHORTEST, _LONGEST, _GROWTH = 0.01, 0.1, 1.2
-"""Seconds between two looks at what a job has written: at first, later, and how that grows."""
+"""Seconds between two reads of the job's output: at first, at most, and the factor by which the pause grows."""
 
 
-def attend(session: Session, job_id: str, lines: Iterable[str]) -> int:
-    """Pass on what a job writes until it has ended, and return the exit code that stands for it.
+def wait_for(session: Session, job_id: str, lines: Iterable[str]) -> int:
+    """Print the output of a job until it has ended, and return the exit code of its command.
 
-    Ctrl+C cancels it, as it would end a command that runs here; a second one leaves it alone.
+    The first Ctrl+C cancels the job; the second one leaves this command and not the job.
 
     Args:
-        lines: what is to be said first.
+        lines: notes to print first.
     """
     spool = session.spool
-    view = None if session.json else _View(spool, job_id)
-    with _Keyboard(spool, job_id) as keyboard:
+    view = None if session.json else _Output(spool, job_id)
+    with _Interrupt(spool, job_id) as interrupt:
         for line in lines:
             render.note(line)
-        if found := _hindrance(spool, job_id):
-            note(found)
+        spool.refresh()
+        if found := hindrance(spool, [job_id]):
+            print_note(found)
         if view is not None:
-            view.follow(keyboard.look)
-        [one] = Waiting(spool, [job_id], beat=keyboard.look).run()
+            view.follow(interrupt.handle)
+        [one] = Waiting(spool, [job_id], beat=interrupt.handle).run()
     if view is not None:
         view.finish()
     if session.json:
         render.json_array([json_view.ended(one)])
     elif one.code:
         render.note(f"{one.id}: {one.last_error or one.state}")
-    return INTERRUPTED if keyboard.pressed else one.code
+    return INTERRUPTED if interrupt.pressed else one.code
 
 
-class _Keyboard:
-    """Ctrl+C as a flag that is looked at between two steps: an exception amid them could pass a line on twice."""
+class _Interrupt:
+    """Ctrl+C as a flag that is checked between two steps.
+
+    An exception in the middle of a step could print a line twice.
+    """
 
     def __init__(self, spool: Spool, job_id: str) -> None:
         self._spool = spool
         self._job_id = job_id
-        self._told = False
+        self._handled = False
         self.pressed = False
 
     def __enter__(self) -> Self:
@@ -73,55 +77,48 @@ class _Keyboard:
             raise KeyboardInterrupt
         self.pressed = True
 
-    def look(self) -> None:
-        """Cancel the job if somebody wants that."""
-        if not self.pressed or self._told:
+    def handle(self) -> None:
+        """Cancel the job if Ctrl+C was pressed."""
+        if not self.pressed or self._handled:
             return
-        self._told = True
-        note(f"cancelling {self._job_id}; Ctrl+C again leaves it as it is")
+        self._handled = True
+        print_note(f"cancelling {self._job_id}; press Ctrl+C again to leave without waiting")
         with suppress(MoveError):  # it has just ended
             self._spool.cancel(self._job_id)
 
 
-def _hindrance(spool: Spool, job_id: str) -> str | None:
-    spool.refresh()
-    return hindrance(spool, [job_id])
-
-
-class _View:
-    """What a job writes, in all its runs, on our own streams."""
+class _Output:
+    """The output of all runs of a job, copied to stdout and stderr."""
 
     def __init__(self, spool: Spool, job_id: str) -> None:
         self._spool = spool
         self._job_id = job_id
         self._run = 0
         self._sinks = {"out": Sink(sys.stdout, raw=False), "err": Sink(sys.stderr, raw=False)}
-        self._tails: list[Tail] = []
+        self._readers: list[LogReader] = []
 
     def follow(self, beat: Callable[[], None]) -> None:
-        """Pass on what comes until the job has ended.
+        """Copy what the job writes until it has ended.
 
         Args:
-            beat: called after every look.
+            beat: called after each round.
 
         Raises:
-            JobNotFound: somebody has removed it.
+            JobNotFound: the job was deleted.
         """
         pause = _SHORTEST
         while True:
-            # The state is read before the output: what a run that has ended wrote is all there when the look begins.
+            # Read the state before the output: if the state says that the run has ended, its output is complete.
             job = self._spool.get(self._job_id)
             newest = job.runs + (job.state == "processing")
-            for tail in self._tails:
-                tail.pass_on()
+            self._copy_new()
             while self._run < newest:
                 self._run += 1
-                self._tails = [
-                    Tail(self._spool, self._job_id, self._run, stream, sink)
+                self._readers = [
+                    LogReader(self._spool, self._job_id, self._run, stream, sink)
                     for stream, sink in self._sinks.items()
                 ]
-                for tail in self._tails:
-                    tail.pass_on()
+                self._copy_new()
             for sink in self._sinks.values():
                 sink.flush()
             if job.state in OVER:
@@ -130,7 +127,11 @@ class _View:
             time.sleep(pause)
             pause = min(_LONGEST, pause * _GROWTH)
 
+    def _copy_new(self) -> None:
+        for reader in self._readers:
+            reader.copy_new()
+
     def finish(self) -> None:
-        """Write what was held back."""
+        """Write incomplete characters at the end."""
         for sink in self._sinks.values():
             sink.finish()

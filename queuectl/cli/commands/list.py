@@ -1,4 +1,4 @@
-"""`queuectl list`: which jobs there are."""
+"""`queuectl list`: list jobs, with the columns that the user chooses."""
 
 from __future__ import annotations
 
@@ -8,19 +8,113 @@ from typing import TYPE_CHECKING
 import click
 
 from queuectl.api import json_view
-from queuectl.cli import columns as known
-from queuectl.cli import options as takes
-from queuectl.cli import render
+from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
 from queuectl.cli.selection import filter_options
+from queuectl.job import times
 from queuectl.job.fields import WAITING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from queuectl.api.spool import Spool
     from queuectl.index.filter import Filter
     from queuectl.index.row import Row
 
-LONG = 1000
-"""Jobs past which a terminal gets plain lines too: nobody reads such a table, and drawing it takes seconds."""
+    Cell = Callable[[Spool, Row, float], str]
+
+TABLE_LIMIT = 1000
+"""Above this number of jobs a terminal gets plain lines: drawing a larger table takes seconds."""
+
+
+def _attribute(name: str) -> Cell:
+    def cell(_spool: Spool, row: Row, _now: float) -> str:
+        value = getattr(row, name)
+        return "" if value is None else str(value)
+
+    return cell
+
+
+def _moment(*names: str) -> Cell:
+    """The first of these times that the row has."""
+
+    def cell(_spool: Spool, row: Row, _now: float) -> str:
+        value = next((found for name in names if (found := getattr(row, name)) is not None), None)
+        if value is None:
+            return ""
+        return times.local(value / 1e6) if render.is_terminal() else times.iso(value / 1e6)
+
+    return cell
+
+
+def _full_text(place: int) -> Cell:
+    return lambda spool, row, _now: json_view.full_texts(spool, row)[place] or ""
+
+
+def _effective(_spool: Spool, row: Row, now: float) -> str:
+    value = row.effective(round(now * 1e6))
+    return "" if value is None else f"{value:.1f}"
+
+
+def _age(_spool: Spool, row: Row, now: float) -> str:
+    return _length(now - (row.created_at or row.arrived) / 1e6)
+
+
+def _waited(_spool: Spool, row: Row, now: float) -> str:
+    micros = row.waited(round(now * 1e6))
+    return "" if micros is None else _length(micros / 1e6)
+
+
+def _length(seconds: float) -> str:
+    return render.ago(seconds) if render.is_terminal() else f"{max(0.0, seconds):.0f}"
+
+
+def _duration(_spool: Spool, row: Row, _now: float) -> str:
+    return "" if row.duration is None else f"{row.duration / 1e6:.3f}"
+
+
+COLUMNS: dict[str, Cell] = {
+    "id": _attribute("id"),
+    "state": _attribute("state"),
+    "priority": _attribute("priority"),
+    "effective": _effective,
+    "age": _age,
+    "waited": _waited,
+    "tags": lambda _spool, row, _now: " ".join((row.tags or "").split()),
+    "attempts": _attribute("attempts"),
+    "max-retries": _attribute("max_retries"),
+    "created": _moment("created_at", "arrived"),
+    "updated": _moment("updated_at", "arrived"),
+    "run-at": _moment("run_at"),
+    "next-retry": _moment("next_retry_at"),
+    "started": _moment("started_at"),
+    "finished": _moment("finished_at"),
+    "duration": _duration,
+    "exit-code": _attribute("exit_code"),
+    "worker": _attribute("worker"),
+    "held": lambda _spool, row, _now: "held" if row.held else "",
+    "unique": _attribute("unique_key"),
+    "command": _full_text(0),
+    "error": _full_text(1),
+}
+"""The text of each column. In a pipe, times are UTC and lengths of time are in seconds, so that `sort` can order them."""
+
+
+def _read_columns(text: str) -> tuple[str, ...]:
+    names = [name.strip().lower().replace("_", "-") for name in text.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"names no column: {', '.join(COLUMNS)}")
+    for name in names:
+        if name not in COLUMNS:
+            raise ValueError(f"{render.clip(repr(name), 60)} is not one of {', '.join(COLUMNS)}")
+    return tuple(names)
+
+
+def _complete_columns(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the last name of the list."""
+    before, comma, begun = incomplete.rpartition(",")
+    given = before.split(",")
+    return [f"{before}{comma}{name}" for name in COLUMNS if name.startswith(begun) and name not in given]
 
 
 @command(
@@ -40,36 +134,49 @@ LONG = 1000
 @click.option(
     "--columns",
     metavar="NAMES",
-    callback=takes.checked(known.read),
-    shell_complete=known.complete,
-    help=f"These, in this order, with commas between them: {', '.join(known.COLUMNS)}.",
+    callback=options.checked(_read_columns),
+    shell_complete=_complete_columns,
+    help=f"Show these columns, in this order, separated by commas: {', '.join(COLUMNS)}.",
 )
 @click.pass_obj
 def list_command(session: Session, where: Filter, columns: tuple[str, ...] | None) -> None:
-    r"""List jobs, one a line: ID - STATE - COMMAND. Nothing is left out unless you say so.
+    r"""List jobs, one on each line: ID - STATE - COMMAND. Without filters all jobs are listed.
 
-    With --columns there is a tab between two values, and no heading; a tab within a value is written \t, moments are
-    UTC and lengths seconds. On a terminal both are tables, and a priority of 5 +3.2 is 5 and what 3 minutes of waiting have added. `effective` is the
-    sum, by which the next job is chosen. --json has the same fields whatever you choose.
+    With --columns a tab separates the values, and there is no heading. A tab inside a value is written as \t. Times
+    are in UTC, lengths of time in seconds. On a terminal both forms are tables. A priority of 5 +3.2 means priority
+    5, plus 3.2 for the time that the job has waited (1 for each minute). `effective` is the sum: the job with the
+    highest sum runs next. --json always prints all fields.
     """
     spool = session.spool
     rows = spool.list(where=where)
-    as_table = render.is_terminal() and len(rows) <= LONG
+    as_table = render.is_terminal() and len(rows) <= TABLE_LIMIT
     if session.json:
         render.json_array(json_view.listed(spool, row) for row in rows)
     elif not rows:
-        kind = f"no {' or '.join(where.states)} jobs" if where.states else "no jobs"
-        only = where.without_limit == type(where)(states=where.states, sort=where.sort)
-        render.note(kind if only else f"{kind} of that kind")
+        nothing = f"no {' or '.join(where.states)} jobs" if where.states else "no jobs"
+        only_states = where.without_limit == type(where)(states=where.states, sort=where.sort)
+        render.note(nothing if only_states else f"{nothing} match")
     elif columns:
-        known.show(spool, rows, columns, table=as_table)
+        _print_columns(spool, rows, columns, table=as_table)
     elif as_table:
-        _table(rows)
+        _print_table(rows)
     else:
         render.lines(f"{row.id} - {row.state} - {json_view.full_texts(spool, row)[0]}" for row in rows)
 
 
-def _table(rows: list[Row]) -> None:
+def _print_columns(spool: Spool, rows: Sequence[Row], names: Sequence[str], *, table: bool) -> None:
+    now = time.time()
+    cells = ([COLUMNS[name](spool, row, now) for name in names] for row in rows)
+    if not table:
+        render.lines_of_cells(cells)
+        return
+    heads = ["ID" if name == "id" else name.replace("-", " ").title() for name in names]
+    cut = [head for head, name in zip(heads, names, strict=True) if name in {"command", "error", "tags"}]
+    visible = ([render.visible(cell) for cell in row] for row in cells)
+    render.table(f"Jobs ({len(rows)})", heads, visible, cut=cut)
+
+
+def _print_table(rows: list[Row]) -> None:
     now = time.time()
     tagged = any(row.tags for row in rows)
     tags = ("Tags",) if tagged else ()
@@ -80,8 +187,8 @@ def _table(rows: list[Row]) -> None:
             (
                 row.id,
                 row.state,
-                known.priority(row, now),
-                tries(row),
+                render.priority(row, now),
+                render.tries(row),
                 *((" ".join((row.tags or "").split()),) if tagged else ()),
                 render.visible(row.command),
                 render.visible(_remark(row, now)),
@@ -92,13 +199,8 @@ def _table(rows: list[Row]) -> None:
     )
 
 
-def tries(row: Row) -> str:
-    """Attempts made, of how many: 1/3."""
-    return str(row.attempts) if row.max_retries is None else f"{row.attempts}/{max(1, row.max_retries)}"
-
-
 def _remark(row: Row, now: float) -> str:
-    """What a reader of the table asks next: when it runs, who runs it, why it failed."""
+    """When the job runs, which worker runs it, or why it failed."""
     due = row.next_retry_at if row.state == "failed" else row.run_at
     if row.state in WAITING and due is not None and due / 1e6 > now:
         why = f": {row.last_error}" if row.state == "failed" and row.last_error else ""

@@ -1,4 +1,4 @@
-"""`queuectl man`: the manual page, built from the help pages so that it cannot say anything else."""
+"""`queuectl man`: print the manual page. It is generated from the help pages, so that both always agree."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
 _FILES = (
     ("~/.queuectl/", "The default spool."),
-    ("config.yaml", "Its settings."),
+    ("config.yaml", "The settings."),
     ("pending/", "Waiting jobs, one NAME.json each. Drop files here."),
-    ("processing/WORKER/", "Claimed jobs, in the folder of the worker that runs them."),
-    ("done/", "Finished well, with the outcome in the file."),
-    ("dead/", "Given up, with the reason in the file or beside it."),
-    ("logs/", "Full output of every attempt."),
-    ("tmp/", "Write here, then move the file into pending/."),
-    ("data/", "Machinery: the index, worker records, locks."),
+    ("processing/WORKER/", "Running jobs, in the folder of their worker."),
+    ("done/", "Completed jobs, with the result in the file."),
+    ("dead/", "Dead jobs, with the reason in the file or in a note next to it."),
+    ("logs/", "The full output of every attempt."),
+    ("tmp/", "Programs can write a file here, then move it into pending/."),
+    ("data/", "Internal files: the index, worker records, locks."),
 )
 _ENVIRONMENT = (
     ("QUEUECTL_SPOOL", "The spool to use, instead of ~/.queuectl."),
-    ("PAGER", "What long output on a terminal goes through; else less."),
-    ("NO_COLOR", "Set: nothing is coloured. Likewise with CLICOLOR=0 and TERM=dumb."),
-    ("VISUAL, EDITOR", "What edits a job."),
+    ("PAGER", "The pager for long output on a terminal. Default: less."),
+    ("NO_COLOR", "If set, no colours. CLICOLOR=0 and TERM=dumb do the same."),
+    ("VISUAL, EDITOR", "The editor for jobs."),
 )
 _EXIT = (
     ("0", "Done."),
     ("1", "Refused, or not found."),
-    ("2", "A call that makes no sense."),
-    ("3", "The spool or the disk."),
-    ("4", "No room on the disk."),
+    ("2", "Wrong usage."),
+    ("3", "An error of the spool or the disk."),
+    ("4", "No space on the disk."),
     ("130", "Interrupted."),
 )
 
@@ -50,9 +50,9 @@ _EXIT = (
 )
 @click.pass_context
 def man_command(ctx: click.Context) -> None:
-    """Print the manual page in roff. It holds all help pages."""
+    """Print the manual page in roff format. It contains all help pages."""
     if ctx.ensure_object(Session).json:
-        raise Usage("a manual page is no JSON")
+        raise Usage("the manual page has no JSON form")
     root = ctx.find_root().command
     if isinstance(root, click.Group):
         click.echo("\n".join(_page(root)))
@@ -95,7 +95,7 @@ def _command(found: click.Command, ctx: click.Context) -> Iterator[str]:
 
 
 def _options(found: click.Command, ctx: click.Context) -> Iterator[str]:
-    """The options of a command; those that all have are told of once, at the root."""
+    """The options of a command. Options that all commands have are listed once, at the top."""
     everywhere = {"--spool", "--json", "--help"} if ctx.parent is not None else set()
     for param in found.get_params(ctx):
         record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
@@ -122,7 +122,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    r"""Text as roff prints it: \ and - mean something else there, a dot or ' at the start of a line a request."""
+    r"""Escape text for roff: \ and - are special, and a dot or ' at the start of a line begins a request."""
     text = (
         render.visible(text)
         .replace("\\", "\\e")
@@ -135,5 +135,5 @@ def _text(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Text as one argument of a request."""
+    """Escape text as one argument of a roff request."""
     return '"' + _text(text).replace('"', "\\(dq") + '"'

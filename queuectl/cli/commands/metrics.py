@@ -1,4 +1,4 @@
-"""`queuectl metrics`: how the spool stands, for Prometheus."""
+"""`queuectl metrics`: print the state of the spool for Prometheus."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from queuectl.cli.base import Session, Usage, command
     "--textfile",
     metavar="PATH",
     type=click.Path(),
-    help="Write them into this file instead, all at once: for node_exporter's textfile collector. It must end in .prom.",
+    help="Write to this file, atomically, for the textfile collector of node_exporter. The name must end in .prom.",
 )
 @click.pass_obj
 def metrics_command(session: Session, textfile: str | None) -> None:
-    """Print how the spool stands now in the text format of Prometheus.
+    """Print the state of the spool in the text format of Prometheus.
 
-    Every value is read off the spool, so all are gauges: when jobs are deleted their counts go down. With --textfile in a
-    crontab (* * * * *) node_exporter passes them on, and no other port is open; the file is as readable as your umask
-    lets it be. --json has the same numbers.
+    All values are gauges, computed from the jobs that are in the spool now: counts go down when jobs are deleted. With
+    --textfile in a crontab (* * * * *), node_exporter publishes the values and no extra port is needed. The
+    permissions of the file follow your umask. --json has the same numbers.
     """
     if textfile is not None:
         if not textfile.endswith(".prom"):
             raise Usage(
-                "node_exporter reads files that end in .prom",
+                "node_exporter reads only files whose names end in .prom",
                 hint=f"queuectl metrics --textfile {textfile}.prom",
             )
         session.spool.metrics(os.path.abspath(textfile))

@@ -1,4 +1,4 @@
-"""`queuectl purge`: delete old jobs that are over, and old output."""
+"""`queuectl purge`: delete old completed and dead jobs, and old output."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from queuectl.cli import options as takes
-from queuectl.cli import render
+from queuectl.cli import options, render
 from queuectl.cli.base import Session, Usage, command
-from queuectl.cli.selection import dry_run_option, filter_options, limit
+from queuectl.cli.selection import dry_run_option, filter_options, read_limit
 
 if TYPE_CHECKING:
     from queuectl.index.filter import Filter
@@ -19,21 +18,23 @@ if TYPE_CHECKING:
 @command(
     "purge",
     examples="""
-    queuectl purge --older-than 30d --dry-run             what would go?
-    queuectl purge --older-than 7d --state done --yes     only what has ended well; for cron
+    queuectl purge --older-than 30d --dry-run             show what would be deleted
+    queuectl purge --older-than 7d --state done --yes     only completed jobs, without asking; for cron
     queuectl purge --keep 1000                            all but the newest 1000 of each state
-    queuectl purge --older-than 7d --logs-only            the output goes, the records stay
+    queuectl purge --older-than 7d --logs-only            delete the output, keep the job files
     """,
 )
 @click.option(
     "--older-than",
     metavar="TIME",
-    callback=takes.checked(takes.duration),
-    help="What has been over for longer: 12h, 7d.",
+    callback=options.checked(options.duration),
+    help="Jobs that ended longer ago than this: 12h, 7d.",
 )
-@click.option("--keep", metavar="N", callback=takes.checked(limit), help="Never the newest N of each state.")
+@click.option(
+    "--keep", metavar="N", callback=options.checked(read_limit), help="Keep the newest N jobs of each state."
+)
 @filter_options()
-@click.option("--logs-only", is_flag=True, help="Delete what the jobs wrote, and keep their records.")
+@click.option("--logs-only", is_flag=True, help="Delete the output of the jobs, and keep their files.")
 @dry_run_option
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.pass_obj
@@ -46,18 +47,18 @@ def purge_command(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Delete old jobs that are done or dead, with what they wrote. Says what would go, and asks first.
+    """Delete old jobs that are completed or dead, with their output. Shows what would be deleted, and asks first.
 
-    Workers do the same by themselves with the settings keep_done, keep_dead and keep_logs. Jobs that wait or run are
-    never touched, nor is what lies in dead/ and cannot be read as a job: `queuectl dlq clear` deletes that, too.
+    Workers do this automatically if the settings keep_done, keep_dead and keep_logs are set. Waiting and running jobs
+    are never deleted. Files in dead/ that are not valid jobs are kept too; `queuectl dlq clear` deletes them.
     """
     if older_than is None and keep is None:
         raise Usage(
-            "say what is to go: --older-than TIME, --keep N, or both", hint="queuectl purge --older-than 30d"
+            "give --older-than TIME, --keep N, or both", hint="queuectl purge --older-than 30d --dry-run"
         )
     wrong = [name for name in where.states if name not in {"completed", "dead"}]
     if wrong:
-        raise Usage(f"{wrong[0]} jobs are not over yet", hint="queuectl clear --help")
+        raise Usage(f"{wrong[0]} jobs have not ended", hint="queuectl clear --help")
     from queuectl.storage.retention import told
 
     spool = session.spool
@@ -71,7 +72,7 @@ def purge_command(
         return
     if not session.json:
         render.note(f"to be deleted: {told(found)}")
-    takes.agree("Delete it for good", yes=yes)
+    options.confirm("Delete permanently", yes=yes)
     gone = spool.purge(older_than=older_than, keep=keep, where=where, logs_only=logs_only)
     if session.json:
         render.json_value({**_record(gone), "dry_run": False})

@@ -1,4 +1,4 @@
-"""`queuectl remove`: delete jobs for good."""
+"""`queuectl remove`: delete jobs permanently."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.cli import options as takes
-from queuectl.cli import render
+from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
-from queuectl.cli.selection import Bulk, dry_run_option, filter_options
+from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
 from queuectl.job.fields import STATES
 
 if TYPE_CHECKING:
@@ -20,15 +19,17 @@ if TYPE_CHECKING:
     "remove",
     examples="""
     queuectl remove job1 job2
-    queuectl remove --tag import --dry-run    say what would be removed
+    queuectl remove --tag import --dry-run    show which jobs would be removed
     queuectl remove --state done --until 30d --yes
-    queuectl remove --cancel job3             end it first, if it runs
+    queuectl remove --cancel job3             end it first if it is running
     """,
 )
-@click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=takes.complete_ids())
+@click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=options.complete_ids())
 @filter_options()
 @click.option("--all", "everything", is_flag=True, help="All jobs.")
-@click.option("--cancel", is_flag=True, help="End those that run first. Else they are left alone.")
+@click.option(
+    "--cancel", is_flag=True, help="End running jobs first. Without it, running jobs are not removed."
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @dry_run_option
 @click.pass_obj
@@ -41,24 +42,24 @@ def remove_command(
     yes: bool,
     dry_run: bool,
 ) -> int:
-    """Delete jobs and what they wrote, for good. It is what `rm` does to the job's file, and to its logs.
+    """Delete jobs permanently, with their output. Deleting a job's file and its logs with `rm` does the same.
 
-    Asks first when the jobs are described, and not when they are named. A running one is refused unless --cancel is
-    given. With several jobs each is reported, and the exit code is 1 if any refused.
+    It asks first when jobs are selected with filters, but not when they are named. A running job is refused unless
+    --cancel is given. With several jobs each result is reported; the exit code is 1 if any was refused.
     """
     spool = session.spool
-    among = STATES if cancel else tuple(state for state in STATES if state != "processing")
-    bulk = Bulk(session, "remove", "removed", among)
-    chosen = bulk.chosen(ids, where, everything=everything)
-    if chosen and not ids and not dry_run:
-        takes.agree(f"Remove {render.count(len(chosen), 'job')} for good", yes=yes)
+    states = STATES if cancel else tuple(state for state in STATES if state != "processing")
+    action = BulkAction(session, "remove", "removed", states)
+    selected = action.select(ids, where, everything=everything)
+    if selected and not ids and not dry_run:
+        options.confirm(f"Remove {render.count(len(selected), 'job')} permanently", yes=yes)
 
     def remove(job_id: str) -> tuple[str, dict[str, Any]]:
         spool.forget(job_id, cancel=cancel, durable=False)
         return f"{job_id}: removed", {"id": job_id, "removed": True}
 
     try:
-        return bulk.each(chosen, remove, dry_run=dry_run)
+        return action.each(selected, remove, dry_run=dry_run)
     finally:
         if not dry_run:
             spool.sync_deletions()

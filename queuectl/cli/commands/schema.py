@@ -1,4 +1,4 @@
-"""`queuectl schema`: the JSON Schema of a job file."""
+"""`queuectl schema`: print the JSON Schema of a job file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from queuectl.cli.base import command
 def schema_command() -> None:
     """Print the JSON Schema (draft 2020-12) of a job file.
 
-    An editor that is told of it completes the fields, shows what they mean, and marks what is wrong. In VS Code that
-    is the setting json.schemas, with a fileMatch like ["**/pending/*.json"]; in JetBrains' editors JSON Schema Mappings.
-    What `queuectl check` refuses beyond it: see there.
+    An editor that uses it completes field names, shows their meaning and marks errors. In VS Code use the setting
+    json.schemas, with a fileMatch such as ["**/pending/*.json"]; in JetBrains editors use JSON Schema Mappings.
+    `queuectl check` also finds errors that a schema cannot describe.
     """
     from queuectl.config.settings import KEYS
     from queuectl.job.schema import job_schema

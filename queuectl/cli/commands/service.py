@@ -1,4 +1,4 @@
-"""`queuectl service`: workers that come back with the machine, by systemd or launchd."""
+"""`queuectl service`: have systemd or launchd start workers with the machine."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from queuectl.cli import options as takes
-from queuectl.cli import render
+from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
-from queuectl.cli.commands.worker import MOST_WORKERS
+from queuectl.cli.commands.worker import MAX_WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,14 +22,14 @@ service_command = Group(
     name="service",
     callback=lambda: None,
     short_help="Have systemd or launchd keep workers running.",
-    help="""Background workers outlive the terminal, not a restart of the machine. A service does.
+    help="""Background workers do not survive a restart of the machine. Workers of a service are started again.
 
-    By default it is a service of your own, which needs no root. With --system it is one of the machine's, which runs
-    the workers as the owner of the spool, or as whom --run-as names.""",
+    By default the service belongs to your user and needs no root rights. With --system it is a service of the machine;
+    its workers run as the owner of the spool, or as the user that --run-as names.""",
     examples="""
-    queuectl service print                        look at the unit, change nothing
-    queuectl service install --count 4            write it, start it, have it started with the machine
-    queuectl service uninstall                    let jobs in hand end, then undo it
+    queuectl service print                        show the unit, change nothing
+    queuectl service install --count 4            write it, start it, and start it with the machine
+    queuectl service uninstall                    let running jobs finish, then remove the service
     sudo queuectl service install --spool /srv/jobs --system --run-as jobs
     """,
     sections={
@@ -43,22 +42,26 @@ service_command = Group(
 )
 
 
-def _which(function: FC) -> FC:
-    """The options that say which service is meant."""
+def _identity_options(function: FC) -> FC:
+    """The options that identify the service."""
     for option in reversed(
         (
-            click.option("--system", is_flag=True, help="A service of the machine, not of your own."),
+            click.option("--system", is_flag=True, help="A service of the machine instead of your user."),
             click.option(
-                "--run-as", metavar="USER", help="With --system: as whom. Default: the owner of the spool."
+                "--run-as",
+                metavar="USER",
+                help="With --system: the user that runs the workers. Default: the owner of the spool.",
             ),
             click.option(
-                "--name", metavar="NAME", help="What it is called. Default: queuectl, or queuectl-FOLDER."
+                "--name",
+                metavar="NAME",
+                help="The name of the service. Default: queuectl, or queuectl-FOLDER.",
             ),
             click.option(
                 "--for",
                 "kind",
                 type=click.Choice(["systemd", "launchd"]),
-                help="Who keeps it running. Default: what this machine has.",
+                help="The service manager. Default: the one of this machine.",
             ),
         )
     ):
@@ -66,18 +69,18 @@ def _which(function: FC) -> FC:
     return function
 
 
-def _how(function: FC) -> FC:
-    """The options that say how the workers run."""
+def _worker_options(function: FC) -> FC:
+    """The options for the workers of the service."""
     function = click.option(
         "--stop-timeout",
         metavar="TIME",
         default="15m",
-        callback=takes.checked(takes.duration),
-        help="How long jobs in hand may take when the service is stopped; then they are ended, and run again later. "
+        callback=options.checked(options.duration),
+        help="How long running jobs may continue when the service is stopped. Then they are ended, and run again later. "
         "Default: 15m.",
     )(function)
     return click.option(
-        "--count", "-n", metavar="N", callback=takes.between(1, MOST_WORKERS), help="How many workers."
+        "--count", "-n", metavar="N", callback=options.between(1, MAX_WORKERS), help="How many workers."
     )(function)
 
 
@@ -85,11 +88,11 @@ def _installer(
     session: Session, *, system: bool, run_as: str | None, kind: str | None, **attrs: Any
 ) -> Installer:
     if run_as is not None and not system:
-        raise Usage("--run-as goes with --system: a service of your own runs as you")
+        raise Usage("--run-as works only with --system: other services run as you")
     if sys.platform == "win32":
         raise Usage(
-            "there is neither systemd nor launchd on Windows",
-            hint="Task Scheduler can run `queuectl worker start`",
+            "Windows has neither systemd nor launchd",
+            hint="use Task Scheduler to run: queuectl worker start",
         )
     from queuectl.worker import service
 
@@ -107,11 +110,11 @@ def _installer(
     queuectl service print --for launchd > ~/Library/LaunchAgents/queuectl.plist
     """,
 )
-@_which
-@_how
+@_identity_options
+@_worker_options
 @click.pass_obj
 def print_command(session: Session, /, **attrs: Any) -> None:
-    """Print the unit that `service install` would write; where it would go stands on stderr."""
+    """Print the unit that `service install` would write. Its path is printed on stderr."""
     installer = _installer(session, **attrs)
     text = installer.text().decode()
     if session.json:
@@ -129,18 +132,18 @@ def print_command(session: Session, /, **attrs: Any) -> None:
     sudo queuectl service install --spool /srv/jobs --system --run-as jobs
     """,
 )
-@_which
-@_how
+@_identity_options
+@_worker_options
 @click.pass_obj
 def install_command(session: Session, /, **attrs: Any) -> None:
-    """Write the unit, start the service, and have it started with the machine.
+    """Write the unit, start the service, and start it with the machine from now on.
 
-    It is tried out first: what would not work is refused and nothing is written. Doing it again changes nothing, or
-    what the options say differently. Each command that was run is printed, and each that is left to you.
+    The unit is checked first; if it would not work, nothing is written. Calling this again changes only what the
+    options change. Every command that was run is printed, and every command that you still have to run.
     """
     installer = _installer(session, **attrs)
     report = installer.install()
-    _tell(session, report, "wrote" if report.changed else "unchanged:")
+    _print_report(session, report, "wrote" if report.changed else "unchanged:")
 
 
 @command(
@@ -150,18 +153,18 @@ def install_command(session: Session, /, **attrs: Any) -> None:
     queuectl service uninstall --name thumbnails
     """,
 )
-@_which
+@_identity_options
 @click.pass_obj
 def uninstall_command(session: Session, /, **attrs: Any) -> None:
-    """Stop the service, which lets jobs in hand end, and delete its unit. Jobs and spool stay as they are."""
+    """Stop the service, which lets running jobs finish, and delete its unit. The spool and its jobs do not change."""
     report = _installer(session, **attrs).uninstall()
     if not report.changed and not session.json:
         render.note(f"no service to uninstall: there is no {report.unit}")
         return
-    _tell(session, report, "deleted")
+    _print_report(session, report, "deleted")
 
 
-def _tell(session: Session, report: Report, done: str) -> None:
+def _print_report(session: Session, report: Report, done: str) -> None:
     if session.json:
         left = [{"command": words, "why": why} for words, why in report.left]
         render.json_value({"unit": report.unit, "changed": report.changed, "ran": report.ran, "left": left})

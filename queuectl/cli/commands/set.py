@@ -1,4 +1,4 @@
-"""`queuectl set`: change fields of jobs that wait."""
+"""`queuectl set`: change fields of waiting and dead jobs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.cli import options as takes
+from queuectl.cli import options
 from queuectl.cli.base import Session, Usage, command
-from queuectl.cli.selection import Bulk, dry_run_option, filter_options
+from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
 from queuectl.job.changes import CHANGEABLE, read_changes
 from queuectl.job.fields import WAITING
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
     from queuectl.index.filter import Filter
 
-_AMONG = (*WAITING, "dead")
+_STATES = (*WAITING, "dead")
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem | str]:
-    """Ids of jobs, and names of fields."""
+    """Complete ids of jobs, and names of fields."""
     from click.shell_completion import CompletionItem
 
     fields = [CompletionItem(f"{name}=") for name in CHANGEABLE if name.startswith(incomplete)]
-    return [*takes.complete_ids(*_AMONG)(ctx, param, incomplete), *fields]
+    return [*options.complete_ids(*_STATES)(ctx, param, incomplete), *fields]
 
 
 @command(
     "set",
     examples="""
     queuectl set job1 priority=9 timeout=10m
-    queuectl set job1 job2 run_at=+1h              not before an hour from now; run_at=now: at once
+    queuectl set job1 job2 run_at=+1h              not before one hour from now; run_at=now: at once
     queuectl set --tag import max_retries=5 backoff_base=
     queuectl set --command ffmpeg priority=1 --dry-run
     queuectl set --tag import tags+=later          add a tag; tags-=later removes it
@@ -41,17 +41,17 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 )
 @click.argument("words", nargs=-1, metavar="[JOB...] FIELD=VALUE...", shell_complete=_complete)
 @filter_options()
-@click.option("--all", "everything", is_flag=True, help="All jobs that wait.")
+@click.option("--all", "everything", is_flag=True, help="All waiting jobs.")
 @dry_run_option
 @click.pass_obj
 def set_command(
     session: Session, words: tuple[str, ...], where: Filter, everything: bool, dry_run: bool
 ) -> int:
-    """Change fields of the job file, of jobs that wait or are dead.
+    """Change fields in the files of waiting or dead jobs.
 
-    FIELD is any that a producer may write, but for the id. Nothing after the = takes a field away, and the settings
-    decide. Filters and --all mean waiting jobs, unless --state says otherwise. A job that failed waits for its next
-    attempt: run_at moves that. What a worker takes at this very moment runs as it was, and you are told so.
+    FIELD is any field of a job file except the id. FIELD= without a value removes the field, so that the setting of
+    the spool applies. Filters and --all select waiting jobs, unless --state says otherwise. To change when a failed
+    job is tried again, set run_at. If a worker takes a job at this moment, the job runs unchanged, and this is reported.
     """
     ids = [word for word in words if "=" not in word]
     try:
@@ -59,19 +59,16 @@ def set_command(
     except ValueError as error:
         raise Usage(str(error)) from None
     if not changes:
-        raise Usage("nothing to change: FIELD=VALUE is missing, as in priority=9")
+        raise Usage("nothing to change: add FIELD=VALUE, such as priority=9")
     if not ids and not where.states and (everything or not where.is_open):
         where, everything = where.of_states(*WAITING), False
     spool = session.spool
-    bulk = Bulk(session, "change", "changed", _AMONG)
+    action = BulkAction(session, "change", "changed", _STATES)
 
     def change(job_id: str) -> tuple[str, dict[str, Any]]:
         job = spool.set(job_id, **changes)
         record = job.to_dict()
-        return f"{job_id}: changed", {
-            "id": job_id,
-            "state": job.state,
-            **{name: record.get(name) for name in (change.rstrip("+-") for change in changes)},
-        }
+        changed = {name: record.get(name) for name in (change.rstrip("+-") for change in changes)}
+        return f"{job_id}: changed", {"id": job_id, "state": job.state, **changed}
 
-    return bulk.each(bulk.chosen(ids, where, everything=everything), change, dry_run=dry_run)
+    return action.each(action.select(ids, where, everything=everything), change, dry_run=dry_run)

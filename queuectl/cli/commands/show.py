@@ -1,4 +1,4 @@
-"""`queuectl show`: everything about a job."""
+"""`queuectl show`: show everything about a job."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.cli import options as takes
-from queuectl.cli import render
+from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
 from queuectl.errors import JobNotFound
-from queuectl.job import redact
+from queuectl.job import redact, times
 from queuectl.job.fields import WAITING
 from queuectl.job.record import KNOWN
 
@@ -31,30 +30,30 @@ if TYPE_CHECKING:
     queuectl show job1 --json | jq .history
     """,
 )
-@takes.job_argument()
+@options.job_argument()
 @click.pass_obj
 def show_command(session: Session, job_id: str) -> None:
-    """Show every field of a job, its timings, its attempts, and the end of its output.
+    """Show every field of a job, its times, its attempts, and the end of its output.
 
-    Times are in your own time zone; --json prints the fields as they stand in the job's file. Values of variables
-    whose name looks secret, such as API_TOKEN, are shown as ***; the job's file has them.
+    Times are in your time zone; --json prints the fields as they are in the job's file. The value of a variable whose
+    name looks secret, such as API_TOKEN, is shown as ***; the job's file has the real value.
     """
     job = session.spool.get(job_id)
     if session.json:
         render.json_value(redact.masked(job.to_dict(), KNOWN))
         return
     title = f"Job Details: {render.visible(job.id or job_id)}"
-    print_fields(title, _rows(job, _effective(session.spool, job), _waits_for(session.spool, job)))
+    print_fields(title, _fields(job, _effective(session.spool, job), _waits_for(session.spool, job)))
 
 
 def _waits_for(spool: Spool, job: Job) -> str:
-    """The job under way whose unique key keeps a waiting one from starting."""
+    """The running job whose unique key keeps this job from starting."""
     others = spool.running_with(job.unique) if job.unique and job.state in WAITING else []
     return f", waits for {others[0]}" if others else ""
 
 
 def _effective(spool: Spool, job: Job) -> str:
-    """What a waiting job's priority has grown to, if it has."""
+    """The effective priority of a job that has waited."""
     if job.state not in WAITING:
         return ""
     now = round(time.time() * 1e6)
@@ -67,7 +66,7 @@ def _effective(spool: Spool, job: Job) -> str:
 
 
 def print_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, a table on a terminal; what is empty is left out."""
+    """Print names and values, as a table on a terminal. Empty values are left out."""
     rows = [(name, value) for name, value in fields if value != ""]
     if render.is_terminal():
         render.table(title, ("Field", "Value"), rows)
@@ -81,8 +80,8 @@ def print_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
             render.line(" " * width + text)
 
 
-def _rows(job: Job, effective: str, waits_for: str) -> Iterator[tuple[str, str]]:
-    """The fields as people read them: what was asked, what happened, the attempts, the output."""
+def _fields(job: Job, effective: str, waits_for: str) -> Iterator[tuple[str, str]]:
+    """The fields for people: what was asked for, what happened, the runs, the output."""
     yield "ID", job.id or ""
     yield "Command", job.shown_command
     yield "State", job.state
@@ -94,10 +93,7 @@ def _rows(job: Job, effective: str, waits_for: str) -> Iterator[tuple[str, str]]
     yield "Jitter", _text(job.jitter)
     yield "Retry On", _codes(job.retry_on)
     yield "Give Up On", _codes(job.give_up_on)
-    yield (
-        "Attempts",
-        f"{job.attempts}/{job.runs_allowed}" if job.max_retries is not None else _text(job.attempts),
-    )
+    yield "Attempts", attempts(job)
     yield "Directory", job.cwd or ""
     yield (
         "Environment",
@@ -124,18 +120,23 @@ def _rows(job: Job, effective: str, waits_for: str) -> Iterator[tuple[str, str]]
     yield "Output", job.output or ""
 
 
+def attempts(job: Job) -> str:
+    """The attempts made, and how many are allowed: 1/3."""
+    return f"{job.attempts}/{job.runs_allowed}" if job.max_retries is not None else str(job.attempts)
+
+
 def runs(job: Job) -> Iterator[tuple[str, str]]:
-    """A line for each run in the history."""
+    """One line for each run in the history."""
     before = 0
     for number, entry in job.numbered_history():
         if number > before + 1:
-            yield f"Runs {before + 1} to {number - 1}", "left out here; their logs are kept"
+            yield f"Runs {before + 1} to {number - 1}", "not shown; their logs are kept"
         before = number
-        yield f"Run {_text(entry.get('run', number))}", _attempt(entry)
+        yield f"Run {_text(entry.get('run', number))}", _run_text(entry)
 
 
-def _attempt(entry: dict[str, Any]) -> str:
-    """One entry of the history in a line. The file may have been written by anyone, so nothing in it is relied on."""
+def _run_text(entry: dict[str, Any]) -> str:
+    """One entry of the history as a line. Anybody may have edited the file, so any field may be missing or odd."""
     parts = [_text(entry.get("outcome")) or "ended"]
     if entry.get("attempt") is not None:
         parts.append(f"attempt {_text(entry['attempt'])}")
@@ -146,7 +147,7 @@ def _attempt(entry: dict[str, Any]) -> str:
     if entry.get("worker"):
         parts.append(f"by {_text(entry['worker'])}")
     if entry.get("started_at"):
-        parts.append(f"at {_from_file(entry['started_at'])}")
+        parts.append(f"at {_local_time(entry['started_at'])}")
     error = entry.get("error")
     return ", ".join(parts) + (f": {_text(error)}" if error else "")
 
@@ -160,25 +161,19 @@ def _codes(codes: list[int] | None) -> str:
 
 
 def _span(seconds: float | None, *, none: str) -> str:
-    from queuectl.job import times
-
     if seconds is None:
         return ""
     return f"{times.seconds(seconds)}s" if seconds else none
 
 
 def _moment(moment: float | None) -> str:
-    from queuectl.job import times
-
     if moment is None:
         return ""
     ahead = moment - time.time()
     return times.local(moment) + (f" (in {render.ago(ahead)})" if ahead > 1 else "")
 
 
-def _from_file(value: object) -> str:
-    from queuectl.job import times
-
+def _local_time(value: object) -> str:
     try:
         return times.local(times.parse_moment(value))
     except ValueError:

@@ -1,4 +1,4 @@
-"""`queuectl stats`: how it went: throughput, success, how long jobs waited and ran."""
+"""`queuectl stats`: throughput, success rate, and how long jobs waited and ran."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from queuectl.api.stats import BOUNDS, GROUPS
-from queuectl.cli import options as takes
-from queuectl.cli import render
+from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
 from queuectl.cli.selection import filter_options
 
@@ -19,10 +18,10 @@ if TYPE_CHECKING:
     from queuectl.api.stats import Stats, Tally, Times
     from queuectl.index.filter import Filter
 
-_BARS = 24
-"""Bars in the plot over time at the most."""
+_MAX_BARS = 24
+"""Maximum number of bars in the plot over time."""
 
-_WIDE = 40
+_BAR_WIDTH = 40
 _STEPS = (900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 7 * 86400, 30 * 86400)
 _EIGHTHS = "▏▎▍▌▋▊▉█"
 
@@ -30,7 +29,7 @@ _EIGHTHS = "▏▎▍▌▋▊▉█"
 def _group(text: str) -> str:
     name = text.lower().replace("_", "-")
     if name not in GROUPS:
-        raise ValueError(f"{render.clip(repr(text), 60)} is none of {', '.join(GROUPS)}")
+        raise ValueError(f"{render.clip(repr(text), 60)} is not one of {', '.join(GROUPS)}")
     return name
 
 
@@ -52,25 +51,25 @@ def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
 @click.option(
     "--by",
     metavar="WHAT",
-    callback=takes.checked(_group),
+    callback=options.checked(_group),
     shell_complete=_complete,
-    help=f"A line for each, too: {', '.join(GROUPS)}. A command goes by its first word.",
+    help=f"Also print a line for each group: {', '.join(GROUPS)}. Commands are grouped by their first word.",
 )
 @click.pass_obj
 def stats_command(session: Session, where: Filter, by: str | None) -> None:
-    """Say how jobs have gone: how many ended, how well, and how long they waited and ran.
+    """Show how many jobs ended, how many were successful, and how long they waited and ran.
 
-    It is about jobs that have ended by running, as they are in the spool now: what was deleted does not count, and a
-    job that was run again counts once, as having waited since it first came. --since and --until are about their ends. Waiting is from when a job could first
-    run to its start, of jobs that ended at their first attempt; running is the last attempt. Of more than 200,000 jobs
-    percentiles are of a sample.
+    Only jobs that have run and ended, and are still in the spool, are counted. A job that was run again counts once,
+    with its waiting time counted from its first arrival. --since and --until refer to the time when a job ended.
+    Waiting time is from the time when a job could first run to its start, for jobs that ended at the first attempt.
+    Running time is that of the last attempt. With more than 200,000 jobs, percentiles come from a sample.
     """
     found = session.spool.stats(where, by=by)
     if session.json:
-        render.json_value(_told(found, by))
+        render.json_value(_as_json(found, by))
         return
     if not found.all.ended:
-        render.note("no jobs have ended" if where.is_open else "no jobs of that kind have ended")
+        render.note("no jobs have ended" if where.is_open else "no matching jobs have ended")
         return
     if render.is_terminal():
         _draw(found)
@@ -82,7 +81,7 @@ def stats_command(session: Session, where: Filter, by: str | None) -> None:
         _groups(found, by)
 
 
-def _told(found: Stats, by: str | None) -> dict[str, Any]:
+def _as_json(found: Stats, by: str | None) -> dict[str, Any]:
     from queuectl.job import times
 
     def ended(since: int, completed: int, dead: int) -> dict[str, Any]:
@@ -101,20 +100,11 @@ def _told(found: Stats, by: str | None) -> dict[str, Any]:
 
 
 def _sorted(found: Stats, by: str | None) -> list[tuple[str | None, Tally]]:
-    """The groups: days in their order, others by how many jobs they have."""
+    """The groups: days and hours in order of time, others by their number of jobs."""
     groups = list(found.groups.items())
     if by in {"day", "hour"}:
         return sorted(groups, key=lambda pair: pair[0] or "")
     return sorted(groups, key=lambda pair: (-pair[1].ended, pair[0] is None, pair[0] or ""))
-
-
-def span(seconds: float | None) -> str:
-    """A length of time, short: 12ms, 3.4s, 3m 4s."""
-    if seconds is None:
-        return "-"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f}ms"
-    return f"{seconds:.1f}s" if seconds < 60 else render.ago(seconds)
 
 
 def _share(tally: Tally) -> str:
@@ -122,7 +112,7 @@ def _share(tally: Tally) -> str:
 
 
 def _floored(share: float) -> float:
-    """In percent, never rounded up to the whole: 100.0% is for those without one failure."""
+    """In percent, rounded down: 100.0% means that no job failed."""
     return int(share * 1000) / 10
 
 
@@ -143,18 +133,22 @@ def _facts(found: Stats) -> Iterator[tuple[str, str]]:
     yield "Throughput", _rate(found.per_hour)
     yield "Attempts", f"{tally.attempts:,}, {render.count(tally.retried, 'job')} needed more than one"
     for name, one in (("Waiting", tally.waiting), ("Running", tally.running)):
-        parts = (f"p{n} {span(getattr(one, f'p{n}'))}" for n in (50, 90, 99))
-        yield name, f"{', '.join(parts)}, max {span(one.longest)}"
+        parts = (f"p{n} {render.span(getattr(one, f'p{n}'))}" for n in (50, 90, 99))
+        yield name, f"{', '.join(parts)}, max {render.span(one.longest)}"
 
 
 def _draw(found: Stats) -> None:
-    """For a terminal: the numbers, and three plots."""
+    """Print the numbers and three plots on a terminal."""
     title = f"Jobs that ended since {time.strftime('%Y-%m-%d %H:%M', time.localtime(found.since))}"
     facts = [pair for pair in _facts(found) if pair[0] not in {"Since", "Waiting", "Running"}]
     render.table(title, ("", "Jobs"), facts)
     tally = found.all
     rows = [
-        (name, *(span(getattr(one, what)) for what in ("p50", "p90", "p99", "longest")), span(one.mean))
+        (
+            name,
+            *(render.span(getattr(one, what)) for what in ("p50", "p90", "p99", "longest")),
+            render.span(one.mean),
+        )
         for name, one in (("Waiting", tally.waiting), ("Running", tally.running))
     ]
     render.table("How long", ("", "p50", "p90", "p99", "Max", "Mean"), rows)
@@ -164,9 +158,9 @@ def _draw(found: Stats) -> None:
 
 
 def _over_time(found: Stats) -> Iterator[tuple[str, int, str]]:
-    """So many jobs in each of a few equal steps; the steps begin on the hour, or the day, of the reader's clock."""
+    """The jobs in each of a few equal intervals, which start at a full hour or day of the local time."""
     first, last = found.steps[0][0], found.steps[-1][0]
-    size = next((step for step in _STEPS if (last - first) / step < _BARS), _STEPS[-1])
+    size = next((step for step in _STEPS if (last - first) / step < _MAX_BARS), _STEPS[-1])
     zone = time.localtime(first).tm_gmtoff
     begin = first - (first + zone) % size
     bins: dict[int, list[int]] = {at: [0, 0] for at in range(begin, last + 1, size)}
@@ -178,16 +172,16 @@ def _over_time(found: Stats) -> Iterator[tuple[str, int, str]]:
     for at, (completed, dead) in bins.items():
         label = time.strftime(shape, time.localtime(at))
         ended = completed + dead
-        told = f"{ended:,}" if ended else ""
-        yield label, ended, told + (f", {dead:,} dead" if dead else "")
+        text = f"{ended:,}" if ended else ""
+        yield label, ended, text + (f", {dead:,} dead" if dead else "")
 
 
 def _histogram(one: Times) -> Iterator[tuple[str, int, str]]:
-    """The steps from the first to the last that has jobs."""
+    """The intervals from the first to the last that contains jobs."""
     filled = [number for number, jobs in enumerate(one.steps) if jobs]
     for number in range(filled[0], filled[-1] + 1) if filled else ():
         jobs = one.steps[number]
-        label = f"< {span(BOUNDS[number])}" if number < len(BOUNDS) else f"> {span(BOUNDS[-1])}"
+        label = f"< {render.span(BOUNDS[number])}" if number < len(BOUNDS) else f"> {render.span(BOUNDS[-1])}"
         yield label.replace(".0s", "s"), jobs, f"{jobs / one.count:.1%}" if jobs else ""
 
 
@@ -199,7 +193,7 @@ def _plot(title: str, bars: list[tuple[str, int, str]]) -> None:
     console = render.console()
     label = max(len(name) for name, _, _ in bars)
     most = max(number for _, number, _ in bars)
-    room = max(8, min(_WIDE, console.width - label - max(len(text) for _, _, text in bars) - 6))
+    room = max(8, min(_BAR_WIDTH, console.width - label - max(len(text) for _, _, text in bars) - 6))
     console.print(Text(title, style="bold"))
     for name, number, text in bars:
         drawn = _bar(number * room * 8 // most if number else 0, least=number > 0)
@@ -223,9 +217,9 @@ def _groups(found: Stats, by: str) -> None:
             f"{tally.ended:,}",
             _share(tally),
             f"{tally.dead:,}",
-            span(tally.waiting.p50),
-            span(tally.running.p50),
-            span(tally.running.p99),
+            render.span(tally.waiting.p50),
+            render.span(tally.running.p50),
+            render.span(tally.running.p99),
         )
         for key, tally in _sorted(found, by)
     ]

@@ -1,4 +1,4 @@
-"""`queuectl status`: how many jobs are in which state, and who works."""
+"""`queuectl status`: count the jobs in each state, and the workers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from queuectl.job.fields import STATES
 def status_command(session: Session) -> None:
     """Count the jobs in each state, and the workers.
 
-    pending waits for a worker or its moment; processing runs; completed ended with exit code 0; failed is tried
-    again by itself; dead has been given up (see queuectl dlq). On stderr stands what else is worth knowing.
+    pending: waits for a worker or for its time. processing: runs now. completed: ended with exit code 0. failed: will
+    be tried again automatically. dead: is not tried again (see queuectl dlq). Notes about the spool go to stderr.
     """
     spool = session.spool
     counts = spool.counts()
@@ -48,7 +48,7 @@ def status_command(session: Session) -> None:
             ("Total Jobs", str(sum(counts.values()))),
             *((_label(state), str(counts[state])) for state in STATES),
             ("Workers", f"{len(workers)} ({busy} busy)" if workers else "0"),
-            ("Index", _home_short(spool.layout.index)),
+            ("Index", render.short_path(spool.layout.index)),
         ]
         render.table("QueueCTL System Status", ("Metric", "Value"), rows)
     else:
@@ -59,10 +59,3 @@ def status_command(session: Session) -> None:
 
 def _label(state: str) -> str:
     return "Dead (DLQ)" if state == "dead" else state.capitalize()
-
-
-def _home_short(path: str) -> str:
-    import os
-
-    home = os.path.expanduser("~")
-    return "~" + path[len(home) :] if home != "/" and path.startswith(home + os.sep) else path

@@ -1,4 +1,4 @@
-"""`queuectl top`: the spool on a full screen, live, with keys to act on its jobs."""
+"""`queuectl top`: a live full-screen view of the spool, with keys to act on its jobs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.cli import options as takes
-from queuectl.cli import render
+from queuectl.cli import options, render
 from queuectl.cli.base import Session, Usage, command
 from queuectl.errors import QueuectlError
 from queuectl.index.filter import Filter
@@ -24,105 +23,105 @@ if TYPE_CHECKING:
 
     from queuectl.api.spool import Spool
     from queuectl.cli.keyboard import Keys
-    from queuectl.cli.top_screen import Look
+    from queuectl.cli.top_screen import Snapshot
     from queuectl.index.row import Row
 
-_SHOWN = 100
-"""Jobs of each kind that are asked for: more than any screen has lines."""
+_MAX_ROWS = 100
+"""Jobs that are read for each list: more than a screen has lines."""
 
-_REST = 50
-"""Times as long as the last look at what has ended took, until the next: in a large spool it is a fiftieth of the time."""
+_SLOW_INTERVAL = 50
+"""The slow queries run again after this many times their own duration, so they use at most 2 % of the time."""
 
-_TOLD_FOR = 6.0
-"""Seconds for which a message stays."""
+_MESSAGE_SECONDS = 6.0
+"""How long a message is shown."""
 
 
 @command(
     "top",
     examples="""
     queuectl top
-    queuectl top --interval 5                 over a slow line
-    queuectl top | head -30                   one look, as text
+    queuectl top --interval 5                 over a slow connection
+    queuectl top | head -30                   print the screen once, as text
     """,
 )
 @click.option(
     "--interval",
     metavar="TIME",
-    callback=takes.checked(takes.duration),
-    help="How long between two looks. Default: 1s.",
+    callback=options.checked(options.duration),
+    help="Time between two updates. Default: 1s.",
 )
 @click.pass_obj
 def top_command(session: Session, interval: float | None) -> int:
-    """Watch the spool: its workers and what they run, which jobs are next, and how the last ones ended.
+    """Watch the spool live: the workers and their jobs, the next jobs, and the jobs that ended last.
 
-    Keys: arrows choose a job, l shows its log as it comes, c cancels it, r retries it, h holds or releases it, p pauses
-    the spool or lets it go on, ? has the rest, q leaves. A priority of 5 +3.2 is 5, and 3.2 for 3.2 minutes of waiting.
-    Where no person looks on it prints one look and leaves; --json prints that as JSON.
+    Keys: arrows select a job, l shows its log live, c cancels it, r retries it, h holds or releases it, p pauses or
+    resumes the spool, ? shows all keys, q quits. A priority of 5 +3.2 means priority 5, plus 3.2 for 3.2 minutes of
+    waiting. In a pipe it prints the screen once and exits; --json prints the same as JSON.
     """
     pause = 1.0 if interval is None else max(0.1, interval)
     if session.json:
-        render.json_value(_told(_Eyes(session.spool).look()))
+        render.json_value(_as_json(_SnapshotReader(session.spool).read()))
         return 0
     if not render.is_terminal() or not render.is_terminal(sys.stdin) or render.console().is_dumb_terminal:
         _print_once(session.spool)
         return 0
     if sys.platform == "win32":
-        raise Usage("top needs a terminal of Unix", hint="queuectl status")
+        raise Usage("top needs a Unix terminal", hint="queuectl status")
     return _Top(session.spool, pause).run()
 
 
-class _Eyes:
-    """Looks at a spool again and again, and seldom at what costs much."""
+class _SnapshotReader:
+    """Reads snapshots of a spool. It runs the slow queries less often than the fast ones."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._last: list[Row] = []
         self._held: list[Row] = []
         self._counts: dict[str, int] = {}
-        self._again_at = 0.0
+        self._slow_queries_at = 0.0
 
-    def look(self) -> Look:
-        """How the spool stands now."""
-        from queuectl.cli.top_screen import Look
+    def read(self) -> Snapshot:
+        """Read the current state of the spool."""
+        from queuectl.cli.top_screen import Snapshot
 
         spool = self._spool
         counts = spool.counts()
         workers = spool.workers()
         claimed = {row.id: row for row in spool.list("processing")}
-        held_by_workers = [row for one in workers if (row := claimed.pop(one.job_id or "", None))]
-        self._see_seldom(counts)
-        return Look(
+        with_worker = [row for one in workers if (row := claimed.pop(one.job_id or "", None))]
+        self._run_slow_queries(counts)
+        return Snapshot(
             root=spool.layout.root,
             now=time.time(),
             counts=counts,
             workers=workers,
-            running=[*held_by_workers, *claimed.values()],
-            next_up=spool.next_up(_SHOWN) + self._held,
+            running=[*with_worker, *claimed.values()],
+            next_up=spool.next_up(_MAX_ROWS) + self._held,
             last=self._last,
             paused=spool.paused(),
         )
 
-    def look_closely(self) -> None:
-        """Spare no cost at the next look: something was done."""
-        self._again_at, self._counts = 0.0, {}
+    def expect_change(self) -> None:
+        """Run the slow queries in the next read: the user has just changed something."""
+        self._slow_queries_at, self._counts = 0.0, {}
 
-    def _see_seldom(self, counts: dict[str, int]) -> None:
-        """What has ended and what is held: no order of the index has them."""
+    def _run_slow_queries(self, counts: dict[str, int]) -> None:
+        """Read the ended and the held jobs. No index of the database covers these queries."""
         began = time.monotonic()
-        if began < self._again_at:
+        if began < self._slow_queries_at:
             return
         if counts != self._counts:
-            self._last, self._counts = self._spool.last_ended(_SHOWN), counts
-        self._held = self._spool.list(where=Filter(held=True, limit=_SHOWN))
+            self._last, self._counts = self._spool.last_ended(_MAX_ROWS), counts
+        self._held = self._spool.list(where=Filter(held=True, limit=_MAX_ROWS))
         ended = time.monotonic()
-        self._again_at = ended + _REST * (ended - began)
+        self._slow_queries_at = ended + _SLOW_INTERVAL * (ended - began)
 
 
-def _told(look: Look) -> dict[str, Any]:
+def _as_json(snapshot: Snapshot) -> dict[str, Any]:
     from queuectl.job import times
 
     def job(row: Row) -> dict[str, Any]:
-        now = round(look.now * 1e6)
+        now = round(snapshot.now * 1e6)
         return {
             "id": row.id,
             "state": row.state,
@@ -136,31 +135,37 @@ def _told(look: Look) -> dict[str, Any]:
         }
 
     return {
-        "at": times.iso(look.now),
-        "spool": look.root,
-        "jobs": look.counts,
-        "paused": None if look.paused is None else look.paused.reason,
-        "workers": [{"name": one.name, "pid": one.pid, "job_id": one.job_id} for one in look.workers],
-        "running": [job(row) for row in look.running],
-        "next": [job(row) for row in look.next_up],
-        "last": [job(row) for row in look.last],
+        "at": times.iso(snapshot.now),
+        "spool": snapshot.root,
+        "jobs": snapshot.counts,
+        "paused": None if snapshot.paused is None else snapshot.paused.reason,
+        "workers": [{"name": one.name, "pid": one.pid, "job_id": one.job_id} for one in snapshot.workers],
+        "running": [job(row) for row in snapshot.running],
+        "next": [job(row) for row in snapshot.next_up],
+        "last": [job(row) for row in snapshot.last],
     }
 
 
 def _print_once(spool: Spool) -> None:
     from rich.text import Text
 
-    from queuectl.cli.top_screen import LEAST, draw
+    from queuectl.cli.top_screen import MIN_SIZE, draw
 
-    look = _Eyes(spool).look()
-    width = max(LEAST[0], render.console().width)
-    height = LEAST[1] + len(look.workers) + len(look.running) + len(look.next_up) + len(look.last)
-    text = "\n".join(line.plain.rstrip() for line in draw(look, -1, width, height, Text()))
+    snapshot = _SnapshotReader(spool).read()
+    width = max(MIN_SIZE[0], render.console().width)
+    height = (
+        MIN_SIZE[1]
+        + len(snapshot.workers)
+        + len(snapshot.running)
+        + len(snapshot.next_up)
+        + len(snapshot.last)
+    )
+    text = "\n".join(line.plain.rstrip() for line in draw(snapshot, -1, width, height, Text()))
     render.lines(text.rstrip("\n").split("\n"))
 
 
 def _fit(console: Console) -> tuple[int, int]:
-    """Have the console be as large as the window is now; COLUMNS and LINES may tell of what it once was."""
+    """Set the console to the current size of the window; COLUMNS and LINES may have an old size."""
     from rich.console import ConsoleDimensions
 
     size = os.get_terminal_size(sys.stdout.fileno())
@@ -170,45 +175,45 @@ def _fit(console: Console) -> tuple[int, int]:
 
 
 class _Top:
-    """The live screen: what is chosen, what was asked, and what was told last."""
+    """The live screen: the selected job, the open question, and the last message."""
 
     def __init__(self, spool: Spool, pause: float) -> None:
         self._spool, self._pause = spool, pause
-        self._eyes = _Eyes(spool)
-        self._look = self._eyes.look()
-        self._look_at = time.monotonic() + pause
-        self._chosen = 0
-        self._chosen_id: str | None = None
-        self._told, self._told_at, self._is_error = "", 0.0, False
+        self._reader = _SnapshotReader(spool)
+        self._snapshot = self._reader.read()
+        self._next_read = time.monotonic() + pause
+        self._selected = 0
+        self._selected_id: str | None = None
+        self._message, self._message_at, self._is_error = "", 0.0, False
         self._question: tuple[str, Callable[[], str]] | None = None
         self._screen: str = "main"
         self._log_of, self._stream = "", "out"
         self._height = 24
 
     def run(self) -> int:
-        """Show it until somebody leaves."""
+        """Show the screen until the user quits."""
         from rich.live import Live
 
-        from queuectl.cli.keyboard import OVER, Keys
+        from queuectl.cli.keyboard import QUIT, Keys
 
         console = render.console()
         with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
                 self._draw(live)
                 key = self._wait(keys)
-                if key == OVER or (key is not None and self._press(key)):
+                if key == QUIT or (key is not None and self._press(key)):
                     return 0
 
     def _wait(self, keys: Keys) -> str | None:
-        """The next key; without one, look at the spool again."""
-        key = keys.read(self._look_at - time.monotonic())
-        if key is None or time.monotonic() >= self._look_at:
+        """Wait for the next key; update the snapshot when it is time."""
+        key = keys.read(self._next_read - time.monotonic())
+        if key is None or time.monotonic() >= self._next_read:
             try:
-                self._look = self._eyes.look()
+                self._snapshot = self._reader.read()
             except QueuectlError as error:
-                self._tell(str(error), error=True)
-            self._look_at = time.monotonic() + self._pause
-            self._follow_choice()
+                self._show_message(str(error), error=True)
+            self._next_read = time.monotonic() + self._pause
+            self._follow_selected()
         return key
 
     def _draw(self, live: Live) -> None:
@@ -222,7 +227,7 @@ class _Top:
         elif self._screen == "log":
             lines = self._draw_log(width)
         else:
-            lines = top_screen.draw(self._look, self._chosen, width, self._height, self._footer())
+            lines = top_screen.draw(self._snapshot, self._selected, width, self._height, self._footer())
         live.update(Group(*lines), refresh=True)
 
     def _draw_log(self, width: int) -> list[Text]:
@@ -249,17 +254,17 @@ class _Top:
 
         if self._question is not None:
             return self._line(f"{self._question[0]}? y/n", "bold yellow")
-        if self._told and time.monotonic() - self._told_at < _TOLD_FOR:
-            return self._line(self._told, "red" if self._is_error else "green")
+        if self._message and time.monotonic() - self._message_at < _MESSAGE_SECONDS:
+            return self._line(self._message, "red" if self._is_error else "green")
         return self._line(KEYS, "dim")
 
-    def _tell(self, text: str, *, error: bool = False) -> None:
-        self._told, self._told_at, self._is_error = text, time.monotonic(), error
+    def _show_message(self, text: str, *, error: bool = False) -> None:
+        self._message, self._message_at, self._is_error = text, time.monotonic(), error
 
     # -- keys ------------------------------------------------------------------------------------------------------
 
     def _press(self, key: str) -> bool:
-        """Do what a key stands for; True: leave."""
+        """Handle a key; return True to quit."""
         if self._question is not None:
             _, do = self._question
             self._question = None
@@ -281,14 +286,14 @@ class _Top:
             self._stream = "out" if self._stream == "err" else "err"
 
     def _press_in_main(self, key: str) -> bool:
-        jobs = self._look.jobs
+        jobs = self._snapshot.jobs
         steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": -10, "page down": 10}
         if key in steps:
-            self._choose(self._chosen + steps[key], jobs)
+            self._select(self._selected + steps[key], jobs)
         elif key in {"home", "g"}:
-            self._choose(0, jobs)
+            self._select(0, jobs)
         elif key in {"end", "G"}:
-            self._choose(len(jobs) - 1, jobs)
+            self._select(len(jobs) - 1, jobs)
         elif key == "?":
             self._screen = "help"
         elif key == "p":
@@ -297,24 +302,24 @@ class _Top:
             return True
         elif key in {"l", "enter", "c", "r", "h"}:
             if not jobs:
-                self._tell("there is no job to choose", error=True)
+                self._show_message("there is no job to select", error=True)
             else:
-                self._act(key, jobs[min(self._chosen, len(jobs) - 1)])
+                self._act(key, jobs[min(self._selected, len(jobs) - 1)])
         return False
 
-    def _choose(self, place: int, jobs: Sequence[Row]) -> None:
-        self._chosen = max(0, min(place, len(jobs) - 1))
-        self._chosen_id = jobs[self._chosen].id if jobs else None
+    def _select(self, place: int, jobs: Sequence[Row]) -> None:
+        self._selected = max(0, min(place, len(jobs) - 1))
+        self._selected_id = jobs[self._selected].id if jobs else None
 
-    def _follow_choice(self) -> None:
-        """Stay with the chosen job when it goes from one list to another; where it is gone, stay at its place."""
-        jobs = self._look.jobs
-        places = [place for place, row in enumerate(jobs) if row.id == self._chosen_id]
-        self._choose(places[0] if places else self._chosen, jobs)
+    def _follow_selected(self) -> None:
+        """Keep the same job selected when it moves to another list. If it is gone, keep the position."""
+        jobs = self._snapshot.jobs
+        places = [place for place, row in enumerate(jobs) if row.id == self._selected_id]
+        self._select(places[0] if places else self._selected, jobs)
 
     def _act(self, key: str, row: Row) -> None:
         job_id, spool = row.id, self._spool
-        self._chosen_id = job_id
+        self._selected_id = job_id
         if key in {"l", "enter"}:
             self._screen, self._log_of, self._stream = "log", job_id, "out"
         elif key == "c":
@@ -333,17 +338,17 @@ class _Top:
         return f"{row.id}: held"
 
     def _pause_or_resume(self) -> str:
-        if self._look.paused is not None:
+        if self._snapshot.paused is not None:
             self._spool.resume()
-            return "the workers go on"
+            return "resumed: workers start jobs again"
         self._spool.pause(f"by {os.environ.get('USER') or 'somebody'} in top", patience=0)
         return "paused: no worker starts another job"
 
     def _do(self, what: Callable[[], str]) -> None:
-        """Do it, say how it went, and look at once what has become of it."""
+        """Call `what`, show its message or its error, and update the screen at once."""
         try:
-            self._tell(what())
+            self._show_message(what())
         except QueuectlError as error:
-            self._tell(str(error), error=True)
-        self._eyes.look_closely()
-        self._look_at = 0.0
+            self._show_message(str(error), error=True)
+        self._reader.expect_change()
+        self._next_read = 0.0

@@ -1,4 +1,4 @@
-"""`queuectl wait`: until jobs have ended."""
+"""`queuectl wait`: wait until jobs have ended."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ import click
 
 from queuectl.api import json_view
 from queuectl.api.waiting import OVER, Ended, Waiting
-from queuectl.cli import options as takes
-from queuectl.cli import render
+from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
-from queuectl.cli.selection import Bulk, filter_options
+from queuectl.cli.selection import BulkAction, filter_options
 from queuectl.index.filter import Filter
 from queuectl.job.fields import STATES
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-_UNDER_WAY = tuple(state for state in STATES if state not in OVER)
-_DRAWN_EVERY = 0.5
+_NOT_ENDED = tuple(state for state in STATES if state not in OVER)
+_REDRAW_INTERVAL = 0.5
+"""Seconds between two updates of the progress bar."""
 
 
 @command(
     "wait",
     examples="""
-    queuectl wait job1                        and exit as its command did
+    queuectl wait job1                        and exit with the exit code of its command
     queuectl wait job1 job2 --timeout 10m
-    queuectl wait --tag import --since 1h     those that have ended already count, too
+    queuectl wait --tag import --since 1h     jobs that have already ended count too
     queuectl wait --tag import --for success  stop waiting when one is dead
-    queuectl wait --all                       all that wait or run now
+    queuectl wait --all                       all jobs that wait or run now
     """,
 )
-@click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=takes.complete_ids(*_UNDER_WAY))
+@click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=options.complete_ids(*_NOT_ENDED))
 @filter_options()
 @click.option("--all", "everything", is_flag=True, help="All jobs that wait or run now.")
 @click.option(
     "--timeout",
     metavar="TIME",
-    callback=takes.checked(takes.duration),
-    help="Wait no longer: 90, 10m, 2h. Then the exit code is 75.",
+    callback=options.checked(options.duration),
+    help="The longest time to wait: 90, 10m, 2h. After it the exit code is 75.",
 )
 @click.option(
     "--for",
     "goal",
     type=click.Choice(["end", "success"]),
     default="end",
-    help="end: until each is done or dead. success: no longer than all can succeed.",
+    help="end: wait until each job is completed or dead. success: stop waiting as soon as one is dead.",
 )
 @click.pass_obj
 def wait_command(
@@ -59,37 +59,42 @@ def wait_command(
     timeout: float | None,
     goal: str,
 ) -> int:
-    """Wait until jobs are done or dead. One that fails and is tried again is waited for.
+    """Wait until jobs are completed or dead. A failed job that will be tried again has not ended yet.
 
-    Each job gets a line when it ends: ID - STATE - LAST ERROR. A terminal shows a bar instead, and a line only for
-    those that did not end well. Which jobs are meant is settled at the beginning.
+    When a job ends, a line is printed: ID - STATE - LAST ERROR. A terminal shows a progress bar instead, and lines
+    only for jobs that are not completed. Filters select jobs once, at the start.
 
-    The exit code for one job that was named is its command's own; 124 if its time limit ended it, 127 if it could not
-    be started, 1 if it has none. For several, or jobs that were described: 0 all are done, 1 some are dead or were
-    removed. For either: 75 the time given is over, 130 Ctrl+C, and the jobs go on.
+    If you name one job, the exit code is that of its command; 124 if its time limit ended it, 127 if it could not be
+    started, 1 if it has no exit code. For several jobs, or filters: 0 if all are completed, 1 if some are dead or were
+    removed. In all cases: 75 if the time is over, 130 after Ctrl+C; the jobs continue.
     """
-    bulk = Bulk(session, "wait for", "waited for", STATES)
+    action = BulkAction(session, "wait for", "waited for", STATES)
     if everything and not ids and where.is_open:
-        where, everything = Filter(states=_UNDER_WAY), False
-    chosen = bulk.chosen(ids, where, everything=everything)
-    shown = _Shown(session, len(chosen))
+        where, everything = Filter(states=_NOT_ENDED), False
+    selected = action.select(ids, where, everything=everything)
+    progress = _Progress(session, len(selected))
     waiting = Waiting(
-        session.spool, chosen, success=goal == "success", tell=shown.tell, obstacle=note, beat=shown.beat
+        session.spool,
+        selected,
+        success=goal == "success",
+        tell=progress.report,
+        obstacle=print_note,
+        beat=progress.redraw,
     )
     try:
-        with shown:
+        with progress:
             ended = waiting.run(timeout)
     finally:
         if session.json:
-            over = {one.id for one in waiting.ended}
-            left = [{"id": job_id, "state": "not ended"} for job_id in chosen if job_id not in over]
+            ids_ended = {one.id for one in waiting.ended}
+            left = [{"id": job_id, "state": "not ended"} for job_id in selected if job_id not in ids_ended]
             render.json_array([*map(json_view.ended, waiting.ended), *left])
-    shown.sum_up(ended)
+    progress.summarize(ended)
     return ended[0].code if len(ids) == 1 else int(any(one.state != "completed" for one in ended))
 
 
-def note(text: str) -> None:
-    """Say on stderr what keeps the jobs waiting."""
+def print_note(text: str) -> None:
+    """Print a note on stderr, such as why the jobs cannot run now."""
     render.note(f"note: {text}")
 
 
@@ -98,14 +103,14 @@ def _line(one: Ended) -> str:
     return f"{one.id} - {one.state}{error}"
 
 
-class _Shown:
-    """How a wait looks: lines in a pipe, a bar for a person."""
+class _Progress:
+    """What is printed during the wait: lines in a pipe, a progress bar on a terminal."""
 
     def __init__(self, session: Session, total: int) -> None:
         self._json = session.json
         self._total = total
         self._ended = 0
-        self._person = render.is_terminal() and not session.json
+        self._on_terminal = render.is_terminal() and not session.json
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._drawn = time.monotonic()
@@ -117,17 +122,17 @@ class _Shown:
         if self._bar is not None:
             self._bar.stop()
 
-    def tell(self, one: Ended) -> None:
-        """Tell of a job that has ended."""
+    def report(self, one: Ended) -> None:
+        """Print the line of a job that has ended."""
         self._ended += 1
-        if not self._json and (not self._person or one.state != "completed"):
+        if not self._json and (not self._on_terminal or one.state != "completed"):
             render.line(_line(one))
             sys.stdout.flush()
 
-    def beat(self) -> None:
-        """Draw the bar, if it is worth it: what is over in a moment needs none."""
+    def redraw(self) -> None:
+        """Update the bar. It first appears after half a second: a shorter wait needs none."""
         now = time.monotonic()
-        if not self._person or now - self._drawn < _DRAWN_EVERY:
+        if not self._on_terminal or now - self._drawn < _REDRAW_INTERVAL:
             return
         self._drawn = now
         if self._bar is None:
@@ -146,15 +151,15 @@ class _Shown:
             TimeElapsedColumn(),
             console=render.console(),
             transient=True,
-            # A thread that draws ten times a second would cost more than the wait.
+            # The refresh thread of rich, ten times a second, would use more CPU than the wait itself.
             auto_refresh=False,
         )
         self._task = self._bar.add_task("", total=self._total)
         self._bar.start()
 
-    def sum_up(self, ended: list[Ended]) -> None:
-        """Tell a person what it came to."""
-        if not self._person or not ended:
+    def summarize(self, ended: list[Ended]) -> None:
+        """On a terminal, print how many jobs ended in which state."""
+        if not self._on_terminal or not ended:
             return
         if len(ended) == 1:
             if ended[0].state == "completed":

@@ -11,7 +11,7 @@ import pytest
 from terminal import on_terminal
 
 from queuectl import Spool
-from queuectl.cli.columns import COLUMNS
+from queuectl.cli.commands.list import COLUMNS
 from queuectl.index.row import READY_KEY
 
 from support import drain, drop, drop_bytes
