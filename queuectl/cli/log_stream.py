@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING, TextIO
 
 from queuectl.cli import render
-from queuectl.storage import job_logs
 from queuectl.layout import COMPRESSED
+from queuectl.storage import job_logs
 
 if TYPE_CHECKING:
     from queuectl.api.spool import Spool
