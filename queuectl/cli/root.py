@@ -110,7 +110,7 @@ root = Group(
             "service": ("service", "Have systemd or launchd keep workers running."),
             "status": ("status", "Count the jobs in each state, and the workers."),
             "top": ("top", "Watch workers and jobs live, with keys to act on them."),
-            "stats": ("stats", "Show how many jobs ended, how many succeeded, and how long they took."),
+            "stats": ("stats", "Show success rates, and how long jobs waited and ran."),
             "metrics": ("metrics", "Print the state of the spool for Prometheus."),
             "pause": ("pause", "Stop workers from starting jobs."),
             "resume": ("pause", "Let workers start jobs again."),
@@ -131,7 +131,7 @@ root = Group(
             "man": ("man", "Print the manual page."),
             "completion": (
                 "completion",
-                "Print the script with which your shell completes commands and ids.",
+                "Print the script for completion in your shell.",
             ),
         },
     },

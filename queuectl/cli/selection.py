@@ -91,7 +91,7 @@ def _option(*names: str, read: Callable[[str], Any] | None, help: str, **attrs: 
 
 def _filters() -> list[click.Option]:
     text = options.utf8_text
-    states = "In this state: pending, processing, completed (done), failed, dead. May be repeated."
+    states = "Jobs in this state: pending, processing, completed (done), failed, dead. May be repeated."
     return [
         _option(
             "--state",
@@ -110,31 +110,41 @@ def _filters() -> list[click.Option]:
             metavar="TAG",
             multiple=True,
             shell_complete=options.complete_tags,
-            help="With this tag. Repeated: with all of them.",
+            help="Jobs with this tag. If repeated: with all these tags.",
         ),
-        _option("--since", read=read_moment, metavar="WHEN", help="Last changed since: 2h, 7d, or a time."),
-        _option("--until", read=read_moment, metavar="WHEN", help="Last changed before: 2h, 7d, or a time."),
-        _option("--command", "-c", read=text, metavar="TEXT", help="With this text in the command."),
+        _option(
+            "--since",
+            read=read_moment,
+            metavar="WHEN",
+            help="Jobs last changed since then: 2h, 7d, or a time.",
+        ),
+        _option(
+            "--until",
+            read=read_moment,
+            metavar="WHEN",
+            help="Jobs last changed before then: 2h, 7d, or a time.",
+        ),
+        _option("--command", "-c", read=text, metavar="TEXT", help="Jobs with this text in the command."),
         _option(
             "--exit-code",
             "exit_codes",
             read=options.integer,
             metavar="N",
             multiple=True,
-            help="With this last exit code. May be repeated.",
+            help="Jobs with this last exit code. May be repeated.",
         ),
         _option(
             "--worker",
             read=text,
             metavar="NAME",
             shell_complete=options.complete_workers,
-            help="That this worker runs, or ran last.",
+            help="Jobs that this worker runs, or ran last.",
         ),
         _option(
             "--held/--not-held",
             read=None,
             default=None,
-            help="That are held (see queuectl hold), or that are not.",
+            help="Jobs that are held (see queuectl hold), or that are not.",
         ),
     ]
 
@@ -149,7 +159,7 @@ def _order() -> list[click.Option]:
             shell_complete=options.complete_words(*SORTS),
             help=f"Order by {', '.join(SORTS)}; -KEY reverses the order. Default: arrived.",
         ),
-        _option("--limit", "-n", read=read_limit, metavar="N", help="At most N jobs. Default: all."),
+        _option("--limit", "-n", read=read_limit, metavar="N", help="At most N jobs. Default: all jobs."),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -123,6 +124,27 @@ def test_retry_of_what_is_no_job_says_why(cli: Cli, spool_dir: Path) -> None:
 
     assert refused.stderr.startswith("error: invalid job: not JSON: ")
     assert where_is(spool_dir, "bad") == ["pending"]
+
+
+def test_retry_of_a_failed_job_says_when_it_runs(cli: Cli, spool_dir: Path) -> None:
+    """A failed job is retried automatically; the hint runs it at once."""
+    drop(
+        spool_dir,
+        "job1",
+        command="true",
+        state="failed",
+        attempts=1,
+        next_retry_at="2099-01-01T00:00:00Z",
+        last_error="Exit code 1",
+    )
+
+    refused = cli("dlq", "retry", "job1", expect=1).stderr.splitlines()
+
+    assert re.match(r"error: job 'job1' is not dead; it will be retried automatically at \d{4}-", refused[0])
+    assert refused[1] == "hint: to run it now: queuectl set job1 run_at=now"
+    cli("set", "job1", "run_at=now", expect=0)
+    cli("worker", "start", "--foreground", "--drain", expect=0)
+    assert where_is(spool_dir, "job1") == ["done"]
 
 
 def test_clear_asks_a_person(dead: Path) -> None:

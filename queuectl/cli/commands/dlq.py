@@ -325,11 +325,27 @@ def retry_command(
         changes = {**changes, "timeout": timeout}
 
     def retry(job_id: str) -> tuple[str, dict[str, Any]]:
-        job = spool.retry(job_id, **changes)
+        try:
+            job = spool.retry(job_id, **changes)
+        except MoveError as error:
+            raise _retried_anyway(spool, job_id) or error from None
         return f"requeued job {job.id}", {"id": job.id, "state": job.state}
 
     selected = action.select(ids, where, everything=everything)
     return action.each(selected if ids else _not_replaced(spool, selected), retry, dry_run=dry_run)
+
+
+def _retried_anyway(spool: Spool, job_id: str) -> MoveError | None:
+    """The error for a failed job, which is retried automatically; None for a job in another state."""
+    from queuectl.job import times
+
+    job = spool.get(job_id)
+    if job.state != "failed" or job.next_retry_at is None:
+        return None
+    return MoveError(
+        f"job {job_id!r} is not dead; it will be retried automatically at {times.local(job.next_retry_at)}",
+        hint=f"to run it now: queuectl set {job_id} run_at=now",
+    )
 
 
 def _not_replaced(spool: Spool, ids: list[str]) -> list[str]:

@@ -77,7 +77,7 @@ HEADINGS = {
     "What to run": ("command_text", "file", "each", "nul", "cwd", "env"),
     "The job": ("job_id", "priority", "tags", "unique", "if_exists", "hold"),
     "When": ("run_at", "delay", "expires_at", "expires_in"),
-    "How often, how long": (
+    "Attempts and time limits": (
         "timeout",
         "max_retries",
         "backoff_base",
@@ -169,7 +169,7 @@ HEADINGS = {
     "--delay",
     metavar="TIME",
     callback=options.checked(options.duration),
-    help="Do not start it before this time has passed.",
+    help="Wait this long before it may start: 90s, 10m, 2h.",
 )
 @click.option(
     "--cwd",

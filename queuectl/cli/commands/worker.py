@@ -85,7 +85,7 @@ worker_command = Group(
 def start_command(
     session: Session, count: int | None, foreground: bool, drain: bool, wait_retries: bool
 ) -> int:
-    """Start workers.
+    """Start workers, in the background or in this terminal.
 
     Without --foreground they run in the background and continue when the terminal is closed. The command returns when
     each of them is ready, or says why one is not. Without --count it starts as many as the setting worker_count says,
@@ -143,8 +143,8 @@ def _show_started(session: Session, started: list[WorkerInfo]) -> None:
 def stop_command(session: Session, force: bool, timeout: float | None) -> None:
     """Stop all workers of the spool, from any terminal.
 
-    Each worker finishes the job that it runs and starts no other. When the time is over, the workers that still run a
-    job are listed and the exit code is 1; each of them stops by itself when its job ends.
+    Each worker finishes the job that it runs and starts no other. The command waits for that. When the time of
+    --timeout is over, the workers that still run a job are listed and the exit code is 1; they stop when their jobs end.
     """
     from queuectl.worker import pool
 
