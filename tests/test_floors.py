@@ -42,7 +42,7 @@ ONLY_IN = {
     "psutil": {"system/host", "system/process", "system/process_tree"},
     "click": {"cli"},
     "rich": {"cli"},
-    "yaml": {"config/file", "cli"},
+    "yaml": {"config/file", "cli/job_reader", "cli/job_reader_yaml"},
     "prometheus_client": {"api/metrics"},
     "sqlite3": {
         *("index", "storage", "intake/reconcile", "api"),
@@ -168,6 +168,20 @@ def test_modules_make_no_circle() -> None:
         edges = {name: targets - set(loose) for name, targets in edges.items() if name not in loose}
 
     assert edges == {}
+
+
+def test_what_the_commands_share_imports_no_command() -> None:
+    """Modules of cli/ stand below cli/commands/; only the root calls a command, `status`, when none is named."""
+    found = [
+        f"{one.module}:{one.line} -> {one.target}"
+        for one in ALL_IMPORTS
+        if one.package == "cli"
+        and not one.module.startswith("cli/commands/")
+        and one.target.startswith("queuectl.cli.commands")
+        and (one.module, one.target) != ("cli/root", "queuectl.cli.commands.status")
+    ]
+
+    assert found == []
 
 
 @pytest.mark.parametrize("library", sorted(ONLY_IN))

@@ -7,9 +7,8 @@ import os
 import sys
 from collections import deque
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from queuectl.api import json_view
 from queuectl.cli import fast_path, job_reader, options, render
@@ -32,8 +31,7 @@ TEMPLATE_FLAGS = ("id", "unique")
 """The flags that may contain placeholders with --each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mode:
+class Mode(NamedTuple):
     """How many jobs are queued and reported.
 
     Attributes:

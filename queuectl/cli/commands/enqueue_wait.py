@@ -28,7 +28,7 @@ _SHORTEST, _LONGEST, _GROWTH = 0.01, 0.1, 1.2
 def wait_for(session: Session, job_id: str, lines: Iterable[str]) -> int:
     """Print the output of a job until it has ended, and return the exit code of its command.
 
-    The first Ctrl+C cancels the job; the second one leaves this command and not the job.
+    The first Ctrl+C cancels the job; a second one ends this command at once.
 
     Args:
         lines: notes to print first.
