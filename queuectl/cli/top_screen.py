@@ -80,38 +80,35 @@ def draw(snapshot: Snapshot, selected: int, width: int, height: int, footer: Tex
     """
     if width < MIN_SIZE[0] or height < MIN_SIZE[1]:
         return [Text(f"the window is too small: top needs {MIN_SIZE[0]}x{MIN_SIZE[1]}")]
-    top = [_headline(snapshot, width), _states(snapshot), *_notes(snapshot)]
-    room = height - len(top) - 1 - 3
-    parts = shares(room, [len(snapshot.workers) or 1, len(snapshot.next_up) or 1, len(snapshot.last) or 1])
-    lines = [*top]
+    lines = [_headline(snapshot, width), _states(snapshot), *_notes(snapshot)]
+    parts = {
+        f"Workers ({len(snapshot.workers)})": _workers(snapshot),
+        _next_title(snapshot): _next(snapshot),
+        "Last": _last(snapshot),
+    }
+    sizes = shares(height - len(lines) - 1 - len(parts), [len(body) for body in parts.values()])
     places = {id(row): place for place, row in enumerate(snapshot.jobs)}
-    for title, body in (
-        (f"Workers ({len(snapshot.workers)})", _workers(snapshot)),
-        (_next_title(snapshot), _next(snapshot)),
-        ("Last", _last(snapshot)),
-    ):
-        room = parts.pop(0)
+    for (title, body), size in zip(parts.items(), sizes, strict=True):
         heading = Text(title, style="bold")
         heading.append(" " + "─" * max(0, width - cell_len(title) - 1), style="dim")
         lines.append(heading)
-        first = _first_line([row for row, _ in body], places, selected, room)
-        for row, line in body[first : first + room]:
+        first = _first_line([row for row, _ in body], places, selected, size)
+        for row, line in body[first : first + size]:
             if row is not None and places[id(row)] == selected:
                 line.pad_right(max(0, width - line.cell_len))
                 line.stylize("reverse")
             lines.append(line)
     lines += [Text()] * (height - 1 - len(lines))
-    for line in lines:
+    for line in (*lines, footer):
         line.truncate(width, overflow="ellipsis")
-    footer.truncate(width, overflow="ellipsis")
     return [*lines, footer]
 
 
-def _first_line(rows: Sequence[Row | None], places: dict[int, int], selected: int, room: int) -> int:
+def _first_line(rows: Sequence[Row | None], places: dict[int, int], selected: int, size: int) -> int:
     """The first line of a part to show, so that the selected job is visible."""
     for number, row in enumerate(rows):
         if row is not None and places[id(row)] == selected:
-            return max(0, number - room + 1)
+            return max(0, number - size + 1)
     return 0
 
 
@@ -142,7 +139,7 @@ def _notes(snapshot: Snapshot) -> list[Text]:
     ]
 
 
-def _ids(rows: Sequence[Row]) -> int:
+def _id_width(rows: Sequence[Row]) -> int:
     return min(_MAX_ID_WIDTH, max((len(row.id) for row in rows), default=0))
 
 
@@ -153,7 +150,7 @@ def _cut(text: str, width: int) -> str:
 def _workers(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:
     """Each worker and the job that it runs, and claimed jobs whose worker has died."""
     running = {row.id: row for row in snapshot.running}
-    ids = _ids(snapshot.running)
+    ids = _id_width(snapshot.running)
     name = max((len(one.name) for one in snapshot.workers), default=0)
     found: list[tuple[Row | None, Text]] = []
     for one in snapshot.workers:
@@ -191,7 +188,7 @@ def _next_title(snapshot: Snapshot) -> str:
 
 
 def _next(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:
-    ids = _ids(snapshot.next_up)
+    ids = _id_width(snapshot.next_up)
     micros = round(snapshot.now * 1e6)
     found: list[tuple[Row | None, Text]] = []
     for row in snapshot.next_up:
@@ -211,7 +208,7 @@ def _next(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:
 
 
 def _last(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:
-    ids = _ids(snapshot.last)
+    ids = _id_width(snapshot.last)
     found: list[tuple[Row | None, Text]] = []
     for row in snapshot.last:
         line = Text(f" {_cut(row.id, ids):<{ids}}{_GAP}")

@@ -231,7 +231,7 @@ SEEING = (
     Mutant(
         "top: the chosen job is out of sight",
         "cli/top_screen.py",
-        "            return max(0, number - room + 1)\n",
+        "            return max(0, number - size + 1)\n",
         "            return 0\n",
         (f"{_TOP}screen_is_exactly_as_large_as_the_window",),
     ),
