@@ -195,7 +195,7 @@ def test_field_that_does_nothing_is_pointed_out(
 
     done = cli("edit", "a", expect=0)
 
-    assert "is priority meant?" in done.stderr
+    assert "did you mean priority?" in done.stderr
     assert load(spool_dir / "pending" / "a.json")["prioriti"] == 5
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .run import Mutant
 
-_LETTER = "tests/cli/test_dlq_job.py::test_"
+_LETTER = "tests/cli/test_dlq_show_edit.py::test_"
 _LOGS = "tests/cli/test_logs_of_long_runs.py::test_"
 _STATS = "tests/api/test_stats.py::test_"
 _METRICS = "tests/api/test_metrics.py::test_"

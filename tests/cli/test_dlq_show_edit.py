@@ -95,9 +95,7 @@ def test_only_dead_ones_are_shown_and_edited(cli: Cli, failed: Path) -> None:
 
     for verb in ("show", "edit"):
         refused = cli("dlq", verb, "waits", expect=1)
-        assert refused.stderr == (
-            "error: job 'waits' is pending, and not a dead one\nhint: queuectl show waits\n"
-        )
+        assert refused.stderr == ("error: job 'waits' is pending, not dead\nhint: queuectl show waits\n")
         cli("dlq", verb, "nobody", expect=1)
 
 
