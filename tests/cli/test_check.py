@@ -1,4 +1,4 @@
-"""A producer's author must learn what is wrong with a file, and where, before any job of it is queued."""
+"""`queuectl check` reports what is wrong with a file, and where, before any of its jobs is queued."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def findings(cli: Cli, text: str, name: str = "jobs.json") -> list[dict[str, Any]]:
-    """What `check --json` tells of a file with this text; its exit code agrees with it."""
+    """The result of `check --json` for a file with this text; its exit code must agree."""
     with open(name, "w", encoding="utf-8", newline="") as file:
         file.write(text)
     done = cli("check", "--json", name, cwd=".")
@@ -33,12 +33,12 @@ def findings(cli: Cli, text: str, name: str = "jobs.json") -> list[dict[str, Any
 
 @pytest.fixture(autouse=True)
 def here(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files lie where the command is called."""
+    """Put the files into the current directory of the command."""
     monkeypatch.chdir(spool_dir.parent)
 
 
 def test_good_files_are_called_good_and_nothing_is_made(cli: Cli, spool_dir: Path) -> None:
-    """Each job has its line with what it would run; no job is queued, not even the spool is made."""
+    """Each job has a line with its command. No job is queued, and no spool is created."""
     (spool_dir.parent / "a.json").write_text('{"id": "a", "command": ["ls", "my file"]}')
     (spool_dir.parent / "b.ndjson").write_text('{"command": "x"}\n{"command": "y"}\n')
 
@@ -73,7 +73,7 @@ def test_good_files_are_called_good_and_nothing_is_made(cli: Cli, spool_dir: Pat
 def test_what_is_wrong_is_told_with_line_and_column(
     cli: Cli, text: str, place: tuple[int, int], field: str | None, error: str
 ) -> None:
-    """An editor that is given FILE:LINE:COLUMN opens at the value that has to be mended."""
+    """FILE:LINE:COLUMN is the position of the wrong value, so that an editor can open the file there."""
     name = "jobs.yaml" if text.lstrip()[0] not in "{[" else "jobs.json"
     bad = [one for one in findings(cli, text, name) if not one["ok"]]
 
@@ -86,7 +86,7 @@ def test_what_is_wrong_is_told_with_line_and_column(
 
 
 def test_all_bad_jobs_of_all_files_are_told(cli: Cli, spool_dir: Path) -> None:
-    """Who mends a file mends it once: checking goes on behind a bad job and behind a file that is not there."""
+    """One call reports all errors: checking continues after a bad job and after a missing file."""
     lines = ['{"command": 1}', '{"command": "a"}', '{"command": "b", "priority": 0}', '{"command": "c"}']
     (spool_dir.parent / "jobs.ndjson").write_text("\n".join(lines))
     (spool_dir.parent / "last.json").write_text('{"command": "z"}')
@@ -107,7 +107,7 @@ def test_all_bad_jobs_of_all_files_are_told(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_columns_are_right_however_the_file_is_read(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list on one line that is longer than what is read at once keeps its columns."""
+    """In a list on one line that is longer than one read, the columns are still right."""
     before = ", ".join('{"command": "true"}' for _ in range(9000))
     found = findings(cli, f'[{before}, {{"command": "x", "timeout": "soon"}}]')
 
@@ -115,7 +115,7 @@ def test_columns_are_right_however_the_file_is_read(cli: Cli, monkeypatch: pytes
 
 
 def test_defaults_are_those_of_the_spool(cli: Cli) -> None:
-    """What a job leaves open is shown as the settings would fill it in; what it says itself is not."""
+    """Missing fields are shown with the values of the settings; fields that the job has are not shown."""
     cli("config", "set", "timeout", "90s", expect=0)
     cli("config", "set", "priority", "7", expect=0)
 
@@ -128,7 +128,7 @@ def test_defaults_are_those_of_the_spool(cli: Cli) -> None:
 
 
 def test_wrong_settings_are_not_blamed_on_a_file(cli: Cli, spool_dir: Path) -> None:
-    """A producer's author is not sent to mend a job that is well."""
+    """An error in the settings is not reported as an error of the file."""
     cli("status", expect=0)
     (spool_dir / "config.yaml").write_text("timeout: soon\n")
     (spool_dir.parent / "a.json").write_text('{"command": "true"}')
@@ -139,7 +139,7 @@ def test_wrong_settings_are_not_blamed_on_a_file(cli: Cli, spool_dir: Path) -> N
 
 
 def test_fields_that_look_like_slips_are_pointed_at(cli: Cli) -> None:
-    """An unknown field is allowed, so a misspelt one would pass in silence; a producer's own is no slip."""
+    """An unknown field is allowed, but a misspelt one is reported. Fields of other programs are not reported."""
     (one,) = findings(cli, '{"command": "x",\n "priorty": 9, "ticket": 7, "delay": 5, "expires_in": 9}')
 
     assert one["notes"] == [
@@ -151,7 +151,7 @@ def test_fields_that_look_like_slips_are_pointed_at(cli: Cli) -> None:
 
 
 def test_stdin_is_checked_too(cli: Cli) -> None:
-    """The output of a program is checked on its way; nothing is an error of its own."""
+    """`check -` reads stdin. Empty input is an error."""
     assert cli("check", "-", stdin='{"command": "a"}', expect=0).stdout.startswith("stdin:1: ok - a\n")
     assert cli("check", "-", stdin="", expect=1).stdout == "stdin: the file is empty\n"
     assert cli("check", "-", stdin="[]", expect=0).stderr == "no jobs in stdin\n"
@@ -159,7 +159,7 @@ def test_stdin_is_checked_too(cli: Cli) -> None:
 
 
 def test_check_and_workers_agree(cli: Cli, spool_dir: Path) -> None:
-    """What check calls good a worker takes from pending/, and what it calls bad ends in dead/."""
+    """A job that check accepts is taken by a worker; a job that it rejects goes to dead/."""
     texts = {
         "good": '{"command": "true"}',
         "late": '{"command": "true", "run_at": "2099-01-01"}',
@@ -176,7 +176,7 @@ def test_check_and_workers_agree(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_python_checks_a_job_as_enqueue_would(spool_dir: Path) -> None:
-    """A program that hands jobs over can ask first; nothing is made."""
+    """Spool.check validates a job without creating anything."""
     spool = Spool(spool_dir)
 
     assert (spool.check("true").timeout, spool.check({"command": ["x"]}, timeout="1m").timeout) == (20, 60)
@@ -186,7 +186,7 @@ def test_python_checks_a_job_as_enqueue_would(spool_dir: Path) -> None:
 
 
 def test_where_a_field_stands_is_found_in_broken_text_too() -> None:
-    """The search for a field looks at no further than it must, and never fails."""
+    """Looking for the position of a field stops at the value, and never fails."""
     assert find_field('{"a": 1, "b": [1, {"a": 2}], "a": 3, "c": oops', "a") == (1, 35)
     assert find_field('{"a"', "a") == (1, 5)
     assert find_field("", "a") is None

@@ -1,4 +1,4 @@
-"""Tab offers what is there: in a spool of a million jobs as quickly as in a small one, and never with a complaint."""
+"""Completion offers ids and names from the spool: fast in a spool of a million jobs, and never with an error message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def offered(line: str, env: dict[str, str] | None = None) -> list[str]:
-    """What bash is offered behind this line; the last word is the one that is being typed."""
+    """The words that bash offers for this line; the last word is incomplete."""
     words = line.split(" ")
     variables = {
         "_QUEUECTL_COMPLETE": "bash_complete",
@@ -33,7 +33,7 @@ def offered(line: str, env: dict[str, str] | None = None) -> list[str]:
 
 @pytest.fixture
 def jobs(spool_dir: Path) -> Spool:
-    """Jobs in several states, with tags; a worker that has been there."""
+    """Jobs in several states with tags, and a worker that has stopped."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="alpha", tags=["night", "media/video"])
     spool.enqueue("exit 1", id="beta", max_retries=1, tags=["night"])
@@ -69,24 +69,24 @@ def jobs(spool_dir: Path) -> Spool:
     ],
 )  # fmt: skip
 def test_what_is_there_is_offered(jobs: Spool, line: str, words: list[str]) -> None:
-    """Ids in the states in which the command makes sense, tags, states, workers, settings, commands, words of options."""
+    """Completes ids in fitting states, tags, states, workers, settings, commands and option values."""
     assert offered(line) == words
 
 
 def test_options_are_offered(spool_dir: Path) -> None:
-    """A dash offers what the command takes."""
+    """A dash completes the options of the command."""
     assert {"--state", "--tag", "--json", "--no-pager"} <= set(offered("queuectl list -"))
 
 
 @pytest.mark.parametrize("line", ["queuectl show ", "queuectl list --tag ", "queuectl list --worker "])
 def test_without_a_spool_nothing_is_offered_and_none_is_made(spool_dir: Path, line: str) -> None:
-    """Tab in an empty home must leave it empty."""
+    """Completion in an empty home directory creates nothing."""
     assert offered(line) == []
     assert not spool_dir.exists()
 
 
 def test_spool_that_cannot_be_read_offers_nothing(spool_dir: Path) -> None:
-    """A file in the place of the spool, a broken setting: no complaint in the middle of a line."""
+    """With a file in place of the spool, or an invalid setting, completion prints no error."""
     spool_dir.write_text("no folder")
     assert offered("queuectl show ") == []
     spool_dir.unlink()
@@ -96,14 +96,14 @@ def test_spool_that_cannot_be_read_offers_nothing(spool_dir: Path) -> None:
 
 
 def test_ids_that_were_dropped_are_offered_too(spool_dir: Path) -> None:
-    """The folders are the truth for Tab as well."""
+    """A job that was dropped or moved by hand is completed too."""
     drop_bytes(spool_dir, "dropped.json", b'{"command": "true"}')
 
     assert offered("queuectl show d") == ["dropped"]
 
 
 def test_no_more_is_offered_than_a_person_can_read(jobs: Spool) -> None:
-    """Of thousands of jobs the latest come; a beginning finds the others."""
+    """Of thousands of jobs the newest are offered; typing the start of an id finds the others."""
     list(jobs.enqueue_many({"id": f"job-{n:04}", "command": "true"} for n in range(1200)))
 
     first = offered("queuectl show ")
@@ -113,7 +113,7 @@ def test_no_more_is_offered_than_a_person_can_read(jobs: Spool) -> None:
 
 
 def test_completion_loads_nothing_heavy(spool_dir: Path) -> None:
-    """Tab is pressed in the middle of a thought."""
+    """Completion is fast enough to be pressed while typing."""
     code = "import sys; from queuectl.cli import main; main(); print(sorted({'rich', 'yaml', 'watchdog', 'psutil'} & set(sys.modules)), file=sys.stderr)"
     env = {"_QUEUECTL_COMPLETE": "bash_complete", "COMP_WORDS": "queuectl show ", "COMP_CWORD": "2"}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A setting that was set must be in force, and one that cannot be must be refused by name."""
+"""A setting that was set applies; an invalid one is refused, and the message names it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def test_get_of_an_untouched_spool(cli: Cli, spool_dir: Path) -> None:
-    """Every setting has its built-in value, and no file is made by asking."""
+    """Every setting has a default, and reading settings creates no file."""
     lines = cli("config", "get", expect=0).stdout.splitlines()
 
     wanted = ["max_retries = 3", "backoff_base = 2", "max_backoff = 86400", "timeout = 20", "priority = 5"]
@@ -29,14 +29,14 @@ def test_get_of_an_untouched_spool(cli: Cli, spool_dir: Path) -> None:
 
 @pytest.mark.parametrize("key", ["max_retries", "max-retries", "MAX_RETRIES"])
 def test_key_is_echoed_as_typed(cli: Cli, spool_dir: Path, key: str) -> None:
-    """Each spelling names the same setting, and the answer uses the asker's."""
+    """Each spelling names the same setting; the answer repeats the spelling of the question."""
     assert cli("config", "set", key, "5", expect=0).stdout == f"{key} = 5\n"
     assert cli("config", "get", key, expect=0).stdout == f"{key} = 5\n"
     assert cli("config", "get", "max_retries", "--json", expect=0).stdout == '{\n  "max_retries": 5\n}\n'
 
 
 def test_set_is_for_later_jobs_only(cli: Cli, spool_dir: Path) -> None:
-    """A job keeps what was in force when it came; a flag wins over the setting; unset brings the built-in back."""
+    """A job keeps the settings of the time when it was accepted. A flag overrides a setting. `unset` restores the default."""
     cli("enqueue", "--id", "before", "true", expect=0)
     cli("config", "set", "max_retries", "1", expect=0)
     cli("config", "set", "timeout", "10m", expect=0)
@@ -67,7 +67,7 @@ def test_set_is_for_later_jobs_only(cli: Cli, spool_dir: Path) -> None:
     ],
 )
 def test_what_is_refused(cli: Cli, spool_dir: Path, words: list[str], message: str) -> None:
-    """An unknown key or a bad value is exit 1 with one line of fact, and nothing is written."""
+    """An unknown key or a bad value gives exit code 1 and one line, and writes nothing."""
     refused = cli("config", *words, expect=1)
 
     assert (refused.stdout, refused.stderr.splitlines()[0]) == ("", message)
@@ -78,7 +78,7 @@ def test_what_is_refused(cli: Cli, spool_dir: Path, words: list[str], message: s
 
 
 def test_bad_file_is_named_with_its_line(cli: Cli, spool_dir: Path) -> None:
-    """A settings file that a person got wrong stops whatever needs it, naming file, line and key."""
+    """An error in the settings file stops the command; the message names the file, the line and the key."""
     spool_dir.mkdir(mode=0o700)
     (spool_dir / "config.yaml").write_text("# mine\ntimeout: soon\n")
 
@@ -90,7 +90,7 @@ def test_bad_file_is_named_with_its_line(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_two_files_are_warned_about(cli: Cli, spool_dir: Path) -> None:
-    """YAML wins over JSON, and whoever looks at settings or status is told."""
+    """If both files exist, YAML is used, and settings and status print a warning."""
     spool_dir.mkdir(mode=0o700)
     (spool_dir / "config.yaml").write_text("timeout: 1\n")
     (spool_dir / "config.json").write_text('{"timeout": 2}')

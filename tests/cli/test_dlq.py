@@ -1,4 +1,4 @@
-"""Dead letters are the jobs somebody has to look after: they are listed, sent back or deleted exactly as asked."""
+"""Dead jobs are listed, retried and deleted exactly as asked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def dead(spool_dir: Path) -> Path:
 
 
 def test_list_in_a_pipe(cli: Cli, dead: Path) -> None:
-    """Id, command, attempts and reason stand in a line; nothing is printed for nothing."""
+    """A line has the id, the command, the attempts and the reason. An empty queue prints nothing on stdout."""
     lines = cli("dlq", "list", expect=0).stdout.splitlines()
     cli("dlq", "clear", "--yes", expect=0)
     empty = cli("dlq", "list", expect=0)
@@ -47,7 +47,7 @@ def test_list_in_a_pipe(cli: Cli, dead: Path) -> None:
 
 
 def test_list_on_a_terminal(dead: Path) -> None:
-    """People get the documented title and heads."""
+    """On a terminal the table has the documented title and headings."""
     lines = [line.strip() for line in on_terminal("dlq", "list").text.splitlines()]
 
     assert lines[0] == "Dead Letter Queue (DLQ)"
@@ -62,7 +62,7 @@ def test_list_on_a_terminal(dead: Path) -> None:
 
 
 def test_list_status_and_state_agree(cli: Cli, dead: Path) -> None:
-    """Three ways to ask how many are dead give one answer, with an unreadable file counted everywhere."""
+    """Status, list and dlq list agree on the number of dead jobs, including an unreadable file."""
     drop_bytes(dead, "bad.json", b'{"command": ', "dead")
 
     listed = json.loads(cli("dlq", "list", "--json", expect=0).stdout)
@@ -74,7 +74,7 @@ def test_list_status_and_state_agree(cli: Cli, dead: Path) -> None:
 
 
 def test_retry_gives_fresh_attempts_and_keeps_the_history(cli: Cli, dead: Path) -> None:
-    """A job sent back is pending with no attempts used; what was, is remembered."""
+    """A retried job is pending with 0 attempts, and keeps its history."""
     done = cli("dlq", "retry", "job1", expect=0)
 
     job = load(dead / "pending" / "job1.json")
@@ -86,14 +86,14 @@ def test_retry_gives_fresh_attempts_and_keeps_the_history(cli: Cli, dead: Path) 
 
 @pytest.mark.parametrize(("text", "seconds"), [("60", 60), ("10m", 600), ("0", 0)])
 def test_retry_with_a_new_timeout(cli: Cli, dead: Path, text: str, seconds: float) -> None:
-    """The new limit stays on the job."""
+    """The new time limit is stored in the job."""
     cli("dlq", "retry", "job1", "--timeout", text, expect=0)
 
     assert load(dead / "pending" / "job1.json")["timeout"] == seconds
 
 
 def test_retry_of_several_reports_each(cli: Cli, dead: Path) -> None:
-    """One that cannot be sent back does not hold up the others, and shows in the exit code."""
+    """A job that cannot be retried does not stop the others, and changes the exit code."""
     drop(dead, "alive", command="true")
 
     done = cli("dlq", "retry", "job1", "nobody", "alive", "job2", expect=1)
@@ -106,7 +106,7 @@ def test_retry_of_several_reports_each(cli: Cli, dead: Path) -> None:
 
 
 def test_retry_of_all(cli: Cli, dead: Path) -> None:
-    """--all takes every dead job; with none there it is no error."""
+    """--all retries every dead job; without any it is not an error."""
     done = cli("dlq", "retry", "--all", "--json", expect=0)
     none = cli("dlq", "retry", "--all", expect=0)
 
@@ -115,7 +115,7 @@ def test_retry_of_all(cli: Cli, dead: Path) -> None:
 
 
 def test_retry_of_what_is_no_job_says_why(cli: Cli, spool_dir: Path) -> None:
-    """A broken file stays where it is, untouched, until it is mended."""
+    """A broken file stays in dead/, unchanged, until it is fixed."""
     drop_bytes(spool_dir, "bad.json", b'{"command": ', "dead")
 
     refused = cli("dlq", "retry", "bad", expect=1)
@@ -148,7 +148,7 @@ def test_retry_of_a_failed_job_says_when_it_runs(cli: Cli, spool_dir: Path) -> N
 
 
 def test_clear_asks_a_person(dead: Path) -> None:
-    """The question says how many; anything but yes deletes nothing."""
+    """The question has the number of jobs; any answer but yes deletes nothing."""
     refused = on_terminal("dlq", "clear", typed="n\n")
     kept = where_is(dead, "job1")
     agreed = on_terminal("dlq", "clear", typed="y\n")
@@ -160,7 +160,7 @@ def test_clear_asks_a_person(dead: Path) -> None:
 
 
 def test_clear_without_a_terminal_needs_yes(cli: Cli, dead: Path) -> None:
-    """A script that forgot --yes deletes nothing and learns of the flag."""
+    """Without a terminal and without --yes nothing is deleted, and the hint names --yes."""
     refused = cli("dlq", "clear", stdin="y\n", expect=1)
 
     assert where_is(dead, "job1") == ["dead"]
@@ -172,7 +172,7 @@ def test_clear_without_a_terminal_needs_yes(cli: Cli, dead: Path) -> None:
 def test_clear_deletes_every_state_but_running(
     cli: Cli, dead: Path, workers: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """`clear` leaves the running job alone, and its worker; with --state only that state goes."""
+    """`clear` does not delete running jobs; with --state it deletes only that state."""
     cli(
         "enqueue",
         "--id",
@@ -197,7 +197,7 @@ def test_clear_deletes_every_state_but_running(
 
 
 def test_cancelled_jobs_are_dead(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """A waiting job is buried, a running one ended; both say Cancelled, and both can be sent back."""
+    """Cancelling a waiting and a running job makes both dead with the reason Cancelled; both can be retried."""
     cli("enqueue", "--id", "waits", "--delay", "1h", "true", expect=0)
     cli("enqueue", "--id", "runs", "sleep 60", expect=0)
     workers(1)

@@ -1,4 +1,4 @@
-"""A dead letter is understood, mended and sent back without leaving the command line, and nothing typed is lost."""
+"""A dead job can be inspected, fixed and retried with commands, and an edited text is never lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BROKEN = '{\n  "command": "echo hi"\n  "priority": 9\n}\n'
 
 @pytest.fixture
 def failed(cli: Cli, spool_dir: Path) -> Path:
-    """A spool with a job that has failed, once, with thirty lines of output."""
+    """A spool with a job that failed once, with thirty lines of output."""
     cli(
         *("enqueue", "--id", "job1", "--max-retries", "1"),
         "for i in $(seq 30); do echo line $i; done; echo oops >&2; exit 7",
@@ -41,12 +41,12 @@ def bury(spool: Path, name: str, text: str) -> Path:
 
 
 def replacing(old: str, new: str) -> str:
-    """An editor that changes one text for another."""
+    """Set $EDITOR to a command that replaces one text with another."""
     return shlex.join(["sed", "-i", f"s/{old}/{new}/"])
 
 
 def test_show_tells_why_and_what_was_written(cli: Cli, failed: Path) -> None:
-    """The reason, each run, the last lines of both streams, and what may be typed next."""
+    """Shows the reason, each run, the last lines of both streams, and the next command to type."""
     done = cli("dlq", "show", "job1", "--lines", "2", expect=0)
 
     assert re.search(r"^Reason +Exit code 7$", done.stdout, flags=re.MULTILINE)
@@ -57,7 +57,7 @@ def test_show_tells_why_and_what_was_written(cli: Cli, failed: Path) -> None:
 
 
 def test_show_as_json(cli: Cli, failed: Path) -> None:
-    """Programs get the job's fields, its age, its file and the ends of its output."""
+    """--json has the job's fields, its age, its file and the ends of its output."""
     told = json.loads(cli("dlq", "show", "job1", "--lines", "1", "--json", expect=0).stdout)
 
     assert (told["id"], told["last_error"], told["fault"]) == ("job1", "Exit code 7", None)
@@ -68,7 +68,7 @@ def test_show_as_json(cli: Cli, failed: Path) -> None:
 
 
 def test_show_without_logs_takes_what_the_file_keeps(cli: Cli, failed: Path) -> None:
-    """Somebody deleted the logs; the job's file still has the end of its output."""
+    """If the logs were deleted, the end of the output comes from the job's file."""
     for path in (failed / "logs").iterdir():
         path.unlink()
 
@@ -76,7 +76,7 @@ def test_show_without_logs_takes_what_the_file_keeps(cli: Cli, failed: Path) -> 
 
 
 def test_show_says_where_a_file_is_wrong(cli: Cli, failed: Path) -> None:
-    """Line and column, the line itself, and a mark below the place: in broken JSON, a wrong field, a wrong byte."""
+    """Shows the line and column, the text of the line, and a mark under the error: for broken JSON, a wrong field, a wrong byte."""
     bury(failed, "comma", BROKEN)
     bury(failed, "field", '{"command": "echo hi",\n "priority": 99}')
     drop_bytes(failed, "bytes.json", b'{"command":\n "\xff"}', "dead")
@@ -90,7 +90,7 @@ def test_show_says_where_a_file_is_wrong(cli: Cli, failed: Path) -> None:
 
 
 def test_only_dead_ones_are_shown_and_edited(cli: Cli, failed: Path) -> None:
-    """What is no dead letter is refused, and the hint says where to look."""
+    """Jobs that are not dead are refused with a hint."""
     cli("enqueue", "--id", "waits", "true", expect=0)
 
     for verb in ("show", "edit"):
@@ -100,7 +100,7 @@ def test_only_dead_ones_are_shown_and_edited(cli: Cli, failed: Path) -> None:
 
 
 def test_mended_file_can_be_retried(cli: Cli, failed: Path) -> None:
-    """Edit, see that it is a job now, retry, done."""
+    """Edit the file so that it is a valid job, retry it, and it runs."""
     bury(failed, "broken", BROKEN)
     (failed / "dead" / "broken.json.reason").write_text("somebody's reason\n")
 
@@ -117,7 +117,7 @@ def test_mended_file_can_be_retried(cli: Cli, failed: Path) -> None:
 
 
 def test_edit_and_retry_in_one(cli: Cli, failed: Path) -> None:
-    """--retry sends it back as it was saved, with its history."""
+    """--retry sends the saved job back, with its history."""
     done = cli(
         "dlq", "edit", "job1", "--retry", "--json", env={"EDITOR": replacing("exit 7", "exit 0")}, expect=0
     )
@@ -129,7 +129,7 @@ def test_edit_and_retry_in_one(cli: Cli, failed: Path) -> None:
 
 
 def test_edit_without_a_change_changes_nothing(cli: Cli, failed: Path) -> None:
-    """Who only looks leaves the file as it is, byte for byte, and no copy of it in /tmp."""
+    """An edit without a change leaves the file byte for byte, and no copy in /tmp."""
     before = (failed / "dead" / "job1.json").read_bytes()
     done = cli("dlq", "edit", "job1", env={"EDITOR": "true", "TMPDIR": str(failed / "tmp")}, expect=0)
 
@@ -139,7 +139,7 @@ def test_edit_without_a_change_changes_nothing(cli: Cli, failed: Path) -> None:
 
 
 def test_refused_edit_keeps_what_was_typed(cli: Cli, failed: Path) -> None:
-    """What is no job does not land; the hint says where the text is."""
+    """A text that is not a valid job is not saved; the hint says where it is."""
     before = (failed / "dead" / "job1.json").read_bytes()
     refused = cli(
         "dlq", "edit", "job1", env={"EDITOR": replacing('"priority": 5', '"priority": 50')}, expect=1
@@ -155,7 +155,7 @@ def test_refused_edit_keeps_what_was_typed(cli: Cli, failed: Path) -> None:
 
 
 def test_person_is_asked_to_edit_on(failed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """On a terminal the wrong line is shown, and the editor opens again with what was typed."""
+    """On a terminal the error is shown, and the editor opens again with the same text."""
     monkeypatch.setenv("EDITOR", replacing('"priority": [0-9]*', '"priority": 50'))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
@@ -168,7 +168,7 @@ def test_person_is_asked_to_edit_on(failed: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_file_that_changed_meanwhile_is_not_overwritten(failed: Path) -> None:
-    """Two who mend the same file: the second is told."""
+    """If two people edit the same file, the second one is refused."""
     spool = Spool(failed)
     path = failed / "dead" / "job1.json"
     before = path.read_bytes()
@@ -180,7 +180,7 @@ def test_file_that_changed_meanwhile_is_not_overwritten(failed: Path) -> None:
 
 
 def test_id_of_a_job_cannot_be_edited(failed: Path) -> None:
-    """It names the job's logs; only a file that was no job may get another one, and a free one."""
+    """The id cannot change, because it names the logs; only a file that was not a job may get an unused id."""
     spool = Spool(failed)
     before = (failed / "dead" / "job1.json").read_bytes()
     twin = bury(failed, "twin", '{"id": "job1", "command": "echo twin"}')
@@ -197,7 +197,7 @@ def test_id_of_a_job_cannot_be_edited(failed: Path) -> None:
 
 
 def test_twin_is_not_retried_over_the_job_that_has_its_id(cli: Cli, failed: Path) -> None:
-    """A rejected duplicate sent back as it is would hide the job whose id it claims."""
+    """A rejected duplicate cannot be retried under the same id: it would hide the other job."""
     bury(failed, "twin", '{"id": "job1", "command": "echo twin"}')
 
     refused = cli("dlq", "retry", "twin", expect=1)
@@ -207,7 +207,7 @@ def test_twin_is_not_retried_over_the_job_that_has_its_id(cli: Cli, failed: Path
 
 
 def test_retry_sets_fields(cli: Cli, failed: Path) -> None:
-    """--set, any number of times: each value as its field is written; an empty one takes the field away."""
+    """--set may be repeated, with the syntax of each field; an empty value removes the field."""
     cli(
         *(
             "dlq",
@@ -232,7 +232,7 @@ def test_retry_sets_fields(cli: Cli, failed: Path) -> None:
 
 
 def test_field_that_is_taken_away_is_the_settings_to_decide(cli: Cli, failed: Path) -> None:
-    """`--set timeout=` gives the job what new jobs get."""
+    """`--set timeout=` gives the job the timeout of new jobs."""
     cli("config", "set", "timeout", "77", expect=0)
     cli("dlq", "retry", "job1", "--set", "timeout=", expect=0)
 
@@ -254,7 +254,7 @@ def test_field_that_is_taken_away_is_the_settings_to_decide(cli: Cli, failed: Pa
     ],
 )
 def test_change_that_cannot_be_is_refused(cli: Cli, failed: Path, change: str, told: str) -> None:
-    """Nothing is sent back, and one line says why."""
+    """A wrong --set retries nothing, and one line says why."""
     refused = cli("dlq", "retry", "job1", "--set", change, expect=2)
 
     assert told in refused.stderr
@@ -262,7 +262,7 @@ def test_change_that_cannot_be_is_refused(cli: Cli, failed: Path, change: str, t
 
 
 def test_wrong_field_of_a_rejected_file_is_set_right(cli: Cli, failed: Path) -> None:
-    """No editor is needed where one field is wrong."""
+    """--set fixes a single wrong field without an editor."""
     bury(failed, "field", '{"command": "echo hi", "priority": 99}')
 
     cli("dlq", "retry", "field", "--set", "priority=9", expect=0)
@@ -271,7 +271,7 @@ def test_wrong_field_of_a_rejected_file_is_set_right(cli: Cli, failed: Path) -> 
 
 
 def test_python_retry_refuses_what_a_person_may_not_change(failed: Path) -> None:
-    """The same rules at the Python door."""
+    """The Python API has the same rules."""
     spool = Spool(failed)
     wrong: list[dict[str, Any]] = [{"id": "x"}, {"attempts": 0}, {"priority": 11}, {"nonsense": 1}]
     for change in wrong:
@@ -282,7 +282,7 @@ def test_python_retry_refuses_what_a_person_may_not_change(failed: Path) -> None
 
 
 def test_dlq_takes_the_filters(cli: Cli, failed: Path) -> None:
-    """list, retry and clear of the dead letters mean the jobs that the options describe, and no others."""
+    """The filters of list, retry and clear select exactly the described dead jobs."""
     bury(failed, "old", '{"command": "echo old", "tags": ["x"], "updated_at": "2020-01-01T00:00:00Z"}')
     bury(failed, "new", '{"command": "echo new", "tags": ["x", "y"]}')
     cli("enqueue", "--id", "waits", "true", expect=0)
@@ -301,7 +301,7 @@ def test_dlq_takes_the_filters(cli: Cli, failed: Path) -> None:
 
 
 def test_clear_takes_the_filters(cli: Cli, failed: Path) -> None:
-    """`clear` deletes what is described; the question counts exactly that."""
+    """`clear` deletes exactly the described jobs, and the question has their number."""
     bury(failed, "new", '{"command": "echo new", "tags": ["x"]}')
     cli("enqueue", "--id", "waits", "true", expect=0)
 
@@ -314,7 +314,7 @@ def test_clear_takes_the_filters(cli: Cli, failed: Path) -> None:
 
 
 def test_end_of_a_large_log_is_found_from_behind(failed: Path) -> None:
-    """Lines across blocks, with and without an end, empty ones, more than there are."""
+    """last_lines works across block borders, with and without a final line end, with empty lines, and for more lines than there are."""
     spool = Spool(failed)
     log = failed / "logs" / "job1.1.out"
     lines = [f"{n} " + "x" * (n % 300) for n in range(5000)]

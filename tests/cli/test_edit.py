@@ -1,4 +1,4 @@
-"""`queuectl edit`: a waiting job in $EDITOR, validated before it lands."""
+"""`queuectl edit` opens a waiting job in $EDITOR and validates the text before it is saved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Make $EDITOR a script, each time with the next of these lines; what it was given is kept beside it."""
+    """Set $EDITOR to a script that runs the next of these lines each time, and keeps a copy of the text it was given."""
 
     def make(*scripts: str) -> Path:
         count = tmp_path / "count"
@@ -43,7 +43,7 @@ def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pat
 
 
 def test_what_is_saved_lands(cli: Cli, spool_dir: Path, editor: Callable[..., Path]) -> None:
-    """The job in pending/ is the edited one, and runs so."""
+    """The job in pending/ is the edited one, and it runs that way."""
     Spool(spool_dir).enqueue("echo prod", id="a")
     editor('sed -i "s/prod/test/" "$1"')
 
@@ -56,7 +56,7 @@ def test_what_is_saved_lands(cli: Cli, spool_dir: Path, editor: Callable[..., Pa
 def test_only_what_a_producer_may_write_is_shown(
     cli: Cli, spool_dir: Path, editor: Callable[..., Path]
 ) -> None:
-    """Attempts, history and output of a failed job stay as they are, and out of the way."""
+    """Attempts, history and output of a failed job are kept, and are not shown in the editor."""
     spool = Spool(spool_dir)
     drop(spool_dir, "a", command="echo no; exit 1", note="mine", backoff_base=1000)
     drain(spool_dir)
@@ -79,7 +79,7 @@ def test_only_what_a_producer_may_write_is_shown(
 
 
 def test_nothing_saved_is_nothing_changed(cli: Cli, spool_dir: Path, editor: Callable[..., Path]) -> None:
-    """Who only looks leaves the file alone."""
+    """An edit without a change leaves the file unchanged."""
     Spool(spool_dir).enqueue("true", id="a")
     before = (spool_dir / "pending" / "a.json").stat()
     editor("true")
@@ -101,7 +101,7 @@ def test_nothing_saved_is_nothing_changed(cli: Cli, spool_dir: Path, editor: Cal
 def test_what_is_no_job_does_not_land(
     cli: Cli, spool_dir: Path, editor: Callable[..., Path], script: str, told: str
 ) -> None:
-    """It is refused with what is wrong, the job stays as it was, and the text is kept where the hint says."""
+    """An invalid text is refused with the reason; the job is unchanged, and the hint says where the text is."""
     Spool(spool_dir).enqueue("true", id="a")
     before = (spool_dir / "pending" / "a.json").read_bytes()
     editor(script)
@@ -116,7 +116,7 @@ def test_what_is_no_job_does_not_land(
 
 
 def test_a_person_may_go_on_editing(spool_dir: Path, editor: Callable[..., Path]) -> None:
-    """On a terminal the line that is wrong is shown, and the editor opens again with what was typed."""
+    """On a terminal the wrong line is shown, and the editor opens again with the same text."""
     Spool(spool_dir).enqueue("true", id="a")
     editor("sed -i 's/: 5,/: 99,/' \"$1\"", "sed -i 's/: 99,/: 9,/' \"$1\"")
 
@@ -132,7 +132,7 @@ def test_a_person_may_go_on_editing(spool_dir: Path, editor: Callable[..., Path]
 def test_job_that_is_taken_while_it_is_edited_runs_as_it_was(
     cli: Cli, spool_dir: Path, editor: Callable[..., Path]
 ) -> None:
-    """The edit comes too late, says so, and keeps the text."""
+    """If a worker took the job meanwhile, the edit is refused and the text is kept."""
     Spool(spool_dir).enqueue("echo prod", id="a")
     editor(
         'python3 -c "" ; sed -i "s/prod/test/" "$1"; queuectl worker start --foreground --drain > /dev/null'
@@ -153,7 +153,7 @@ def test_job_that_is_taken_while_it_is_edited_runs_as_it_was(
 def test_job_that_somebody_else_changes_meanwhile_keeps_that_change(
     cli: Cli, spool_dir: Path, editor: Callable[..., Path]
 ) -> None:
-    """Of two who edit at once, the second to save is refused."""
+    """If two people edit at once, the second one to save is refused."""
     Spool(spool_dir).enqueue("echo prod", id="a", hold=True)
     path = spool_dir / "pending" / "a.json"
     editor(f"sed -i 's/prod/mine/' \"$1\"; sed -i 's/prod/theirs/' {path}")
@@ -171,7 +171,7 @@ def test_job_that_somebody_else_changes_meanwhile_keeps_that_change(
 def test_only_waiting_jobs_are_edited(
     cli: Cli, spool_dir: Path, editor: Callable[..., Path], workers: Callable[..., Any], state: str
 ) -> None:
-    """It is refused before an editor opens, and the hint says where to go instead."""
+    """A job that is not waiting is refused before an editor opens, with a hint."""
     spool = Spool(spool_dir)
     command = {"dead": "exit 1", "completed": "true", "processing": "sleep 30"}[state]
     spool.enqueue(command, id="a", max_retries=1, timeout=0)
@@ -189,7 +189,7 @@ def test_only_waiting_jobs_are_edited(
 def test_field_that_does_nothing_is_pointed_out(
     cli: Cli, spool_dir: Path, editor: Callable[..., Path]
 ) -> None:
-    """A slip in a field's name is kept, as unknown fields are, and told."""
+    """A misspelt field is kept, as unknown fields are, and reported."""
     Spool(spool_dir).enqueue("true", id="a")
     editor("sed -i 's/priority/prioriti/' \"$1\"")
 
@@ -200,7 +200,7 @@ def test_field_that_does_nothing_is_pointed_out(
 
 
 def test_json_tells_whether_it_changed(cli: Cli, spool_dir: Path, editor: Callable[..., Path]) -> None:
-    """For programs that drive an editor."""
+    """--json says whether the job was changed."""
     Spool(spool_dir).enqueue("true", id="a")
     editor("true")
 

@@ -1,4 +1,4 @@
-"""Whatever form a job is given in, exactly that job must lie in the spool, or nothing."""
+"""In whatever form a job is given, exactly that job is in the spool, or nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def queued(spool: Path) -> list[dict[str, Any]]:
-    """The jobs in pending/, in the order of their names."""
+    """The jobs in pending/, sorted by file name."""
     return [load(path) for path in sorted((spool / "pending").glob("*.json"))]
 
 
@@ -35,7 +35,7 @@ def only(spool: Path) -> dict[str, Any]:
 
 
 def test_text_is_a_shell_command_with_a_new_id(cli: Cli, spool_dir: Path) -> None:
-    """A bare text is queued as it stands, under an id that is printed."""
+    """A text is queued unchanged, and its new id is printed."""
     done = cli("enqueue", "python -c \"print('Hello')\"", expect=0)
 
     job = only(spool_dir)
@@ -44,7 +44,7 @@ def test_text_is_a_shell_command_with_a_new_id(cli: Cli, spool_dir: Path) -> Non
 
 
 def test_plain_and_whole_command_queue_the_same(cli: Cli, spool_dir: Path) -> None:
-    """The short way around click leaves the same job behind as the long one."""
+    """The fast path without click writes the same job as click."""
     cli("enqueue", "echo same", expect=0)
     cli("enqueue", "--command", "echo same", expect=0)
 
@@ -56,13 +56,13 @@ def test_plain_and_whole_command_queue_the_same(cli: Cli, spool_dir: Path) -> No
 @pytest.mark.parametrize("words", [["enqueue"], ["enqueue", ""], ["enqueue", " \n"], ["enqueue", "-x"], ["list", "x"],
                                    ["enqueue", ' {"a"'], ["enqueue", "a", "b"], ["enqueue", "\udcff"]])  # fmt: skip
 def test_all_but_one_plain_text_is_left_to_click(words: list[str], spool_dir: Path) -> None:
-    """The short way takes nothing that the long one would read in another way or refuse."""
+    """The fast path takes no call that click would read differently or refuse."""
     assert not fast_path.enqueue(words)
     assert not spool_dir.exists()
 
 
 def test_text_in_braces_is_a_job(cli: Cli, spool_dir: Path) -> None:
-    """Positional JSON gives fields; fields that queuectl does not know are kept."""
+    """A text in braces is a job in JSON; unknown fields are kept."""
     cli("enqueue", '{"id":"job1","command":"echo Hello World","priority":8,"ticket":"A-7"}', expect=0)
 
     job = only(spool_dir)
@@ -75,7 +75,7 @@ def test_text_in_braces_is_a_job(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_flags_set_every_field(cli: Cli, spool_dir: Path) -> None:
-    """Each flag lands in its field."""
+    """Each flag sets its field."""
     cli(
         "enqueue", "--id", "job1", "--command", "echo hi", "--timeout", "10m", "--max-retries", "4", "--backoff-base",
         "2.5", "--priority", "8", "--run-at", "2099-01-01T00:00:00Z", "--cwd", "/tmp", "--env", "A=1", "--env", "B=x=y",
@@ -98,7 +98,7 @@ def test_flags_set_every_field(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_explicit_zero_is_kept(cli: Cli, spool_dir: Path) -> None:
-    """A 0 is a value, not an absence, from flags and from JSON."""
+    """0 is a value, in flags and in JSON."""
     cli("enqueue", "--id", "flags", "--timeout", "0", "--max-retries", "0", "true", expect=0)
     cli("enqueue", '{"id": "json", "command": "true", "timeout": 0, "max_retries": 0}', expect=0)
 
@@ -106,7 +106,7 @@ def test_explicit_zero_is_kept(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_flags_win_over_json(cli: Cli, spool_dir: Path) -> None:
-    """What a flag says replaces what the JSON says; variables are added to."""
+    """A flag replaces the field of a JSON text; environment variables are added."""
     text = '{"id": "a", "command": "true", "priority": 2, "timeout": 9, "env": {"A": "1", "B": "1"}}'
     cli("enqueue", text, "--id", "b", "--priority", "7", "--env", "B=2", expect=0)
 
@@ -128,14 +128,14 @@ def test_flags_win_over_json(cli: Cli, spool_dir: Path) -> None:
 def test_words_behind_dashes_are_a_list(
     cli: Cli, spool_dir: Path, words: list[str], command: str | list[str]
 ) -> None:
-    """Behind -- every word is taken as it stands; a -- that is an option's value is no mark."""
+    """After -- every word is taken unchanged; a -- that is the value of an option does not count."""
     cli("enqueue", *words, expect=0)
 
     assert only(spool_dir)["command"] == command
 
 
 def test_shell_group_goes_into_command(cli: Cli, spool_dir: Path) -> None:
-    """What starts with { and is no JSON has a way in, and the refusal names it."""
+    """For a shell command that starts with {, the error names --command."""
     refused = cli("enqueue", "{ echo a; echo b; }", expect=2)
     cli("enqueue", "--command", "{ echo a; echo b; }", expect=0)
 
@@ -144,7 +144,7 @@ def test_shell_group_goes_into_command(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_cwd_is_the_callers(cli: Cli, spool_dir: Path, tmp_path: Path) -> None:
-    """A job runs where its caller stood, and a relative folder starts from there, ~ at home."""
+    """A job runs in the current directory of its caller; a relative folder is relative to it, and ~ is the home directory."""
     here = tmp_path / "wörk dir"
     here.mkdir()
     for job_id, cwd in (("a", None), ("b", "sub"), ("c", "/"), ("d", "~/x")):
@@ -157,7 +157,7 @@ def test_cwd_is_the_callers(cli: Cli, spool_dir: Path, tmp_path: Path) -> None:
 
 
 def test_vanished_current_directory_is_told(spool_dir: Path, tmp_path: Path) -> None:
-    """A caller whose directory was deleted learns that, and may name another."""
+    """If the current directory was deleted, the error says so; --cwd works."""
     gone = tmp_path / "gone"
     script = (
         f'mkdir "{gone}"; cd "{gone}"; rmdir "{gone}"; exec "{sys.executable}" -m queuectl enqueue "$@" true'
@@ -175,7 +175,7 @@ def test_vanished_current_directory_is_told(spool_dir: Path, tmp_path: Path) -> 
 
 
 def test_delay_counts_from_now(cli: Cli, spool_dir: Path) -> None:
-    """--delay is a moment ahead; with --run-at too the later of both holds."""
+    """--delay is counted from now; with --run-at, the later time holds."""
     before = time.time()
     cli("enqueue", "--id", "a", "--delay", "10m", "true", expect=0)
     cli("enqueue", "--id", "b", "--delay", "10m", "--run-at", "2099-01-01T00:00:00Z", "true", expect=0)
@@ -186,7 +186,7 @@ def test_delay_counts_from_now(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_taken_id_is_refused_and_nothing_changes(cli: Cli, spool_dir: Path) -> None:
-    """A second job of the same id never replaces the first."""
+    """A second job with the same id never replaces the first."""
     cli("enqueue", "--id", "job1", "echo first", expect=0)
     again = cli("enqueue", "--id", "job1", "echo second", expect=1)
 
@@ -195,7 +195,7 @@ def test_taken_id_is_refused_and_nothing_changes(cli: Cli, spool_dir: Path) -> N
 
 
 def test_json_tells_what_was_queued(cli: Cli, spool_dir: Path) -> None:
-    """--json prints an array of the queued jobs, whatever the source, and only that."""
+    """--json prints only an array of the queued jobs, for every kind of input."""
     one = cli("--json", "enqueue", "--id", "a", "echo a", expect=0)
     many = cli(
         "enqueue", "--file", "-", "--json", stdin='{"id":"b","command":["x"]}\n{"command":"y"}', expect=0
@@ -210,7 +210,7 @@ def test_json_tells_what_was_queued(cli: Cli, spool_dir: Path) -> None:
 def test_first_command_in_an_empty_home_works(
     cli: Cli, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without any spool named, and without an init step, the job lies in ~/.queuectl, which is private."""
+    """Without a spool or any setup, the job is in ~/.queuectl, which is private."""
     monkeypatch.delenv("QUEUECTL_SPOOL")
     cli("enqueue", "true", expect=0)
 

@@ -1,4 +1,4 @@
-"""A job for each of many files or lines: exactly those, with names as they are, from where the jobs will run."""
+"""--each queues one job for each of many files or lines: exactly those, with unchanged names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = ["a.wav", "it's.wav", "my $HOME song.wav", "-x.wav", "b.txt", ".hidden.w
 
 @pytest.fixture
 def music(tmp_path: Path) -> Path:
-    """A folder of files with names that people give, and some that bite."""
+    """A folder of files with common names and with difficult ones."""
     folder = tmp_path / "music"
     for name in NAMES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def commands(spool: Path, *ids: str) -> list[object]:
 
 
 def test_glob_makes_a_job_for_each_file(cli: Cli, spool_dir: Path, music: Path) -> None:
-    """The files that the shell would find, in their order; a name like an option becomes none."""
+    """The same files that the shell would find, sorted; a name that starts with a dash does not become an option."""
     done = cli(
         "enqueue", "--each", "*.wav", "--quiet", "--", "ffmpeg", "-i", "{}", "{stem}.mp3", cwd=music, expect=0
     )
@@ -49,7 +49,7 @@ def test_glob_makes_a_job_for_each_file(cli: Cli, spool_dir: Path, music: Path) 
 
 
 def test_text_template_is_quoted_and_runs(cli: Cli, spool_dir: Path, music: Path) -> None:
-    """In a shell text names stay names, all the way to what the command sees."""
+    """Names are quoted for the shell, so that the command gets them unchanged."""
     text = "printf '%s\\n' {n} {} >> out; test -e {}"
     cli("enqueue", "--each", "*song.wav", "--each", "it*.wav", "--id", "job-{n}", text, cwd=music, expect=0)
     cli("worker", "start", "--foreground", "--drain", expect=0)
@@ -59,14 +59,14 @@ def test_text_template_is_quoted_and_runs(cli: Cli, spool_dir: Path, music: Path
 
 
 def test_lines_of_stdin_are_values(cli: Cli, spool_dir: Path) -> None:
-    """Any text, one a line, blank lines passed over; a last line without an end counts, a carriage return does not."""
+    """Lines of stdin: blank lines are skipped, a last line without a line end counts, a carriage return is removed."""
     done = cli("enqueue", "--each", "-", "--quiet", "--", "x", "{}", stdin="a b\r\n\n $(c) \nlast", expect=0)
 
     assert commands(spool_dir, *done.stdout.split()) == [["x", "a b"], ["x", " $(c) "], ["x", "last"]]
 
 
 def test_values_that_end_in_nul_may_hold_anything(cli: Cli, spool_dir: Path) -> None:
-    """What `find -print0` writes, line ends in names included, is taken as it is; without --each - it is a slip."""
+    """NUL-terminated values, as from `find -print0`, may contain line ends; --null without --each - is an error."""
     odd = "a\nb\0 \0c\r\0last"
     done = cli("enqueue", "--each", "-", "-0", "--quiet", "--", "x", "{}", stdin=odd, expect=0)
 
@@ -80,7 +80,7 @@ def test_values_that_end_in_nul_may_hold_anything(cli: Cli, spool_dir: Path) -> 
 
 
 def test_long_input_is_cut_nowhere(cli: Cli, spool_dir: Path) -> None:
-    """Where one read ends and the next begins changes no value."""
+    """The size of a read changes no value."""
     words = [f"{'grüße' * 30}-{number}" for number in range(2000)]
     done = cli("enqueue", "--each", "-", "--quiet", "--", "x", "{}", stdin="\n".join(words), expect=0)
 
@@ -88,7 +88,7 @@ def test_long_input_is_cut_nowhere(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_flags_apply_to_each_job(cli: Cli, spool_dir: Path, music: Path) -> None:
-    """Fields' flags are for all of them; the pattern is looked up in the folder they will run in, ** below it too."""
+    """Flags apply to all jobs; patterns are relative to --cwd, and ** searches subfolders."""
     done = cli(
         "enqueue",
         "--each",
@@ -131,7 +131,7 @@ def test_flags_apply_to_each_job(cli: Cli, spool_dir: Path, music: Path) -> None
 def test_slips_are_told_and_nothing_is_queued(
     cli: Cli, spool_dir: Path, music: Path, words: list[str], code: int, told: str
 ) -> None:
-    """A pattern that matches nothing, a template that makes no sense, a pattern that the shell has expanded."""
+    """Errors: a pattern without a match, an invalid template, a pattern that the shell has expanded."""
     done = cli("enqueue", *words, cwd=music, expect=code)
 
     assert told in done.stderr
@@ -139,7 +139,7 @@ def test_slips_are_told_and_nothing_is_queued(
 
 
 def test_one_id_is_for_one_job(cli: Cli, spool_dir: Path, music: Path) -> None:
-    """An id without a number in it does for a single match; the second job stops it, and none where none is wanted."""
+    """An id without a number works for one match only; a second match is an error."""
     cli("enqueue", "--each", "a.*", "--id", "one", "x {}", cwd=music, expect=0)
     done = cli("enqueue", "--each", "*.wav", "--id", "two", "--all-or-nothing", "x {}", cwd=music, expect=2)
 
@@ -148,7 +148,7 @@ def test_one_id_is_for_one_job(cli: Cli, spool_dir: Path, music: Path) -> None:
 
 
 def test_unique_key_is_each_jobs_own(cli: Cli, spool_dir: Path, music: Path) -> None:
-    """A folder that is handed over again every hour is not converted twice; one key for all is a slip, or a queue."""
+    """With --unique, the same files queued again are skipped; one key for all jobs needs `if_exists: queue`."""
     words = ["enqueue", "--each", "*.wav", "--quiet", "--", "x", "{}"]
     first = cli(*words[:3], "--unique", "mp3:{}", *words[3:], cwd=music, expect=0)
     (music / "new.wav").touch()
@@ -174,14 +174,14 @@ def test_unique_key_is_each_jobs_own(cli: Cli, spool_dir: Path, music: Path) -> 
 
 
 def test_no_lines_are_no_error(cli: Cli) -> None:
-    """What finds nothing to do hands over an empty list: that is no failure of a script."""
+    """Empty input queues nothing, and is not an error."""
     done = cli("enqueue", "--each", "-", "x {}", stdin="\n\n", expect=0)
 
     assert (done.stdout, done.stderr) == ("", "no jobs in --each\n")
 
 
 def test_name_that_is_no_utf8_is_refused(cli: Cli, spool_dir: Path, music: Path) -> None:
-    """A job file cannot hold such a name, and a changed one would be another file."""
+    """A name that is not UTF-8 is refused: a job file cannot contain it, and a changed name would be another file."""
     with open(bytes(music) + b"/\xff.bin", "w"):
         done = cli("enqueue", "--each", "*.bin", "x {}", cwd=music, expect=1)
 
@@ -189,7 +189,7 @@ def test_name_that_is_no_utf8_is_refused(cli: Cli, spool_dir: Path, music: Path)
 
 
 def test_quiet_prints_ids_only(cli: Cli, spool_dir: Path) -> None:
-    """A script takes the ids as they come, from one job and from a file of jobs."""
+    """--quiet prints only ids, for one job and for a file of jobs."""
     one = cli("enqueue", "-q", "--id", "a", "true", expect=0).stdout
     many = cli(
         "enqueue", "-q", "--file", "-", stdin='{"id":"b","command":"x"}\n{"id":"c","command":"y"}', expect=0

@@ -1,4 +1,4 @@
-"""A file of jobs may have any form and any size: every job of it is queued, or the reader learns where it went wrong."""
+"""A file of jobs may have any format and size: every job is queued, or the error says where it is wrong."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read(text: str | bytes, name: str = "stdin") -> list[dict[str, Any]]:
     ],
 )
 def test_one_job_in_every_form(text: str) -> None:
-    """One job reads the same as JSON or YAML, alone or in a list, with a byte-order mark or blanks around."""
+    """The same job in JSON or YAML, alone or in a list, with a byte-order mark or blanks."""
     assert read(text) == [{"command": "a"}]
 
 
@@ -58,13 +58,13 @@ def test_one_job_in_every_form(text: str) -> None:
     ],
 )
 def test_several_jobs_in_every_form(text: str) -> None:
-    """A list, one job a line, objects one after another, YAML documents: all are streams of jobs."""
+    """A list, one job on each line, objects in sequence, and YAML documents are all read as a sequence of jobs."""
     assert read(text) == [{"command": "a"}, {"command": "b"}]
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 4096])
 def test_chunks_may_end_anywhere(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Where a read ends, in a word or in a character, changes nothing."""
+    """The size of a read, even inside a word or a character, changes nothing."""
     monkeypatch.setattr(job_reader, "CHUNK", size)
     jobs = [{"id": f"j{n}", "command": "grüße 🎉 " + "x" * n} for n in range(40)]
 
@@ -73,7 +73,7 @@ def test_chunks_may_end_anywhere(monkeypatch: pytest.MonkeyPatch, size: int) -> 
 
 
 def test_yaml_keeps_times_as_written() -> None:
-    """A time without an offset is local in a job file; YAML's own reading of it as UTC must not get in between."""
+    """A time without an offset is local time in a job file, although YAML would read it as UTC."""
     assert read("command: a\nrun_at: 2030-01-01 08:00:00\n") == [
         {"command": "a", "run_at": "2030-01-01 08:00:00"}
     ]
@@ -106,7 +106,7 @@ def test_yaml_keeps_times_as_written() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_job_is_named(text: str | bytes, message: str) -> None:
-    """Each kind of damage has its own words, and the line where it can be found."""
+    """Each kind of error has its own message, with the line."""
     with pytest.raises(InvalidJob) as caught:
         read(text)
 
@@ -114,7 +114,7 @@ def test_what_is_no_job_is_named(text: str | bytes, message: str) -> None:
 
 
 def test_jobs_before_the_damage_are_queued_and_counted(cli: Cli, spool_dir: Path, tmp_path: Path) -> None:
-    """A bad job stops the file: the error names its line and how many came before it, and those are queued."""
+    """A bad job ends the file. The error has its line and the number of jobs that were queued before it."""
     file = tmp_path / "jobs.ndjson"
     file.write_text(
         '{"id":"a","command":"true"}\n{"id":"b","command":"true"}\n\n{"command":"c","priority":99}\n'
@@ -128,7 +128,7 @@ def test_jobs_before_the_damage_are_queued_and_counted(cli: Cli, spool_dir: Path
 
 
 def test_taken_id_in_a_file_is_named_with_its_line(cli: Cli, spool_dir: Path) -> None:
-    """An id that stands twice in a file, or is taken already, stops it there."""
+    """A duplicate id in the file, or one that is already used, ends the file."""
     twice = cli(
         "enqueue", "--file", "-", stdin='{"id":"a","command":"1"}\n{"id":"a","command":"2"}\n', expect=1
     )
@@ -140,7 +140,7 @@ def test_taken_id_in_a_file_is_named_with_its_line(cli: Cli, spool_dir: Path) ->
 
 
 def test_partial_json_output_is_still_json(cli: Cli, spool_dir: Path) -> None:
-    """With --json the array tells what was queued before the damage, and is whole."""
+    """With --json the array of the jobs queued before an error is complete JSON."""
     done = cli(
         "enqueue", "--json", "--file", "-", stdin='{"id":"a","command":"1"}\n{"command":7}\n', expect=1
     )
@@ -149,7 +149,7 @@ def test_partial_json_output_is_still_json(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_flags_are_laid_over_every_job(cli: Cli, spool_dir: Path) -> None:
-    """A flag beside --file is for all of its jobs; --id can only be for one."""
+    """Flags apply to all jobs of the file; --id works only for one."""
     cli(
         "enqueue",
         "--file",
@@ -165,7 +165,7 @@ def test_flags_are_laid_over_every_job(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_documented_job_file_works(cli: Cli, spool_dir: Path, tmp_path: Path) -> None:
-    """`enqueue --file job.json` prints the line that scripts look for; an empty list is nothing to do."""
+    """`enqueue --file job.json` prints the documented line; an empty list queues nothing."""
     (tmp_path / "job.json").write_text('{"id": "job1", "command": "echo Hello", "max_retries": 3}')
     (tmp_path / "none.json").write_text("[]")
 
@@ -174,7 +174,7 @@ def test_documented_job_file_works(cli: Cli, spool_dir: Path, tmp_path: Path) ->
 
 
 def test_many_jobs_through_a_pipe(cli: Cli, spool_dir: Path) -> None:
-    """Thousands of jobs from another program are all queued, one line each, without a bar among them."""
+    """Thousands of jobs from a pipe are all queued, one line each, without a progress bar."""
     lines = "".join(f'{{"id": "j{n}", "command": "true"}}\n' for n in range(5000))
 
     done = cli("enqueue", "--file", "-", stdin=lines, expect=0)
@@ -185,7 +185,7 @@ def test_many_jobs_through_a_pipe(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_person_sees_progress_instead_of_thousands_of_lines(spool_dir: Path, tmp_path: Path) -> None:
-    """On a terminal a long file ends in one line that counts; a short one has a line a job."""
+    """On a terminal a long file ends with one line that has the number of jobs; a short one prints a line for each job."""
     file = tmp_path / "jobs.ndjson"
     file.write_text("".join(f'{{"id": "j{n}", "command": "true"}}\n' for n in range(3000)))
     short = tmp_path / "short.json"

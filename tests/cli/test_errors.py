@@ -1,4 +1,4 @@
-"""Whatever is typed, the answer is one line of fact, at most one hint, and the right exit code. Never a traceback."""
+"""Every error is one line, with at most one hint and the right exit code. Never a traceback."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ REFUSED = [
 
 
 def is_one_line_error(done: subprocess.CompletedProcess[str]) -> bool:
-    """One line of fact, at most one hint, both short enough to be read, and nothing else anywhere."""
+    """Check: one line and at most one hint, both short, and no other output."""
     lines = done.stderr.splitlines()
     return (
         done.stdout == ""
@@ -100,7 +100,7 @@ def short(words: list[str]) -> str:
 
 @pytest.mark.parametrize("words", USAGE, ids=short)
 def test_usage_errors(cli: Cli, spool_dir: Path, words: list[str]) -> None:
-    """A call that makes no sense is exit 2 and queues nothing."""
+    """Wrong usage gives exit code 2, and queues nothing."""
     done = cli(*words)
 
     assert (done.returncode, is_one_line_error(done)) == (2, True), done.stderr
@@ -109,7 +109,7 @@ def test_usage_errors(cli: Cli, spool_dir: Path, words: list[str]) -> None:
 
 @pytest.mark.parametrize("words", REFUSED, ids=short)
 def test_refusals(cli: Cli, spool_dir: Path, words: list[str]) -> None:
-    """A call that makes sense and cannot be done is exit 1 and changes nothing."""
+    """A call that cannot be done gives exit code 1, and changes nothing."""
     done = cli(*words)
 
     assert (done.returncode, is_one_line_error(done)) == (1, True), done.stderr
@@ -118,7 +118,7 @@ def test_refusals(cli: Cli, spool_dir: Path, words: list[str]) -> None:
 
 @pytest.mark.parametrize("job_id", HOSTILE, ids=ascii)
 def test_hostile_ids_touch_nothing(cli: Cli, spool_dir: Path, tmp_path: Path, job_id: str) -> None:
-    """An id that is a path, a device or no name at all is refused in every place where an id goes."""
+    """An id that is a path, a device or empty is refused by every command."""
     calls = [["enqueue", "--id", job_id, "x"], ["show", "--", job_id], ["logs", "--", job_id],
              ["cancel", "--", job_id], ["dlq", "retry", "--", job_id]]  # fmt: skip
     answers = [cli(*words) for words in calls]
@@ -130,7 +130,7 @@ def test_hostile_ids_touch_nothing(cli: Cli, spool_dir: Path, tmp_path: Path, jo
 
 
 def test_errors_cannot_bite_a_terminal_either(cli: Cli, spool_dir: Path) -> None:
-    """What was typed comes back in the message, its control characters as escapes."""
+    """A message repeats what was typed, with control characters as escapes."""
     done = cli("show", "\x1b[2J\x9b\u202e", expect=1)
 
     assert not {"\x1b", "\x9b", "\u202e"} & set(done.stderr)
@@ -139,7 +139,7 @@ def test_errors_cannot_bite_a_terminal_either(cli: Cli, spool_dir: Path) -> None
 @pytest.mark.parametrize("words", [["status"], ["list"], ["enqueue", "x"], ["enqueue", "--", "x"], ["worker", "start"],
                                    ["config", "set", "timeout", "1"], ["reindex"]])  # fmt: skip
 def test_spool_that_is_a_file_is_told_by_name(cli: Cli, spool_dir: Path, words: list[str]) -> None:
-    """What the disk refuses is exit 3, with the path and the reason."""
+    """An error of the disk gives exit code 3, with the path and the reason."""
     spool_dir.write_text("")
 
     done = cli(*words, expect=3)
@@ -165,7 +165,7 @@ def test_spool_that_is_a_file_is_told_by_name(cli: Cli, spool_dir: Path, words: 
 def test_each_accident_has_its_exit_code(
     capsys: pytest.CaptureFixture[str], raised: BaseException, code: int, told: str
 ) -> None:
-    """The table of exit codes holds for whatever a command raises."""
+    """The exit codes in the table hold for all errors of a command."""
 
     def fail() -> int:
         raise raised
@@ -175,7 +175,7 @@ def test_each_accident_has_its_exit_code(
 
 
 def test_bug_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    """What nobody foresaw is exit 70, and the traceback is there for the report."""
+    """An unexpected error gives exit code 70, with a traceback for the bug report."""
     assert command_line._guarded(lambda: 1 // 0) == 70
     told = capsys.readouterr().err
     assert "ZeroDivisionError" in told
@@ -190,7 +190,7 @@ def shell(script: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_reader_that_goes_away_is_no_error(cli: Cli, spool_dir: Path) -> None:
-    """`list | head` ends quietly, as it does with cat."""
+    """`list | head` ends quietly, as `cat` does."""
     lines = "".join(f'{{"id": "j{n}", "command": "{"x" * 500}"}}\n' for n in range(3000))
     cli("enqueue", "--file", "-", stdin=lines, expect=0)
 
@@ -203,7 +203,7 @@ def test_reader_that_goes_away_is_no_error(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_output_that_cannot_be_written_is_told(cli: Cli, spool_dir: Path) -> None:
-    """A full disk behind `>` is an error, once, and not a success."""
+    """If stdout is a full disk, the command reports one error and fails."""
     cli("enqueue", "x", expect=0)
     done = shell("$Q list > /dev/full; echo $?")
 
@@ -211,7 +211,7 @@ def test_output_that_cannot_be_written_is_told(cli: Cli, spool_dir: Path) -> Non
 
 
 def test_closed_streams_break_nothing(cli: Cli, spool_dir: Path) -> None:
-    """Under cron and daemons the standard streams may be closed; the work is done all the same."""
+    """With closed standard streams, as under cron and daemons, commands still work."""
     done = shell(
         "$Q enqueue --id a x >&-; echo $?; $Q enqueue --id b -- x <&- >&- 2>&-; echo $?; $Q list --json >&-; echo $?"
     )
@@ -221,7 +221,7 @@ def test_closed_streams_break_nothing(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_terminal_without_unicode_still_gets_its_lines(cli: Cli, spool_dir: Path) -> None:
-    """An old locale costs a letter its looks, not the command its work."""
+    """With an old locale, unknown characters are shown as escapes, and the command works."""
     cli("enqueue", "--id", "a", "echo grüße", expect=0)
 
     done = cli("list", expect=0, env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
@@ -230,7 +230,7 @@ def test_terminal_without_unicode_still_gets_its_lines(cli: Cli, spool_dir: Path
 
 
 def test_interrupt_is_130_and_quiet(cli: Cli, spool_dir: Path) -> None:
-    """Ctrl+C while following is the way to leave: no traceback, and one line if it came before the first look."""
+    """Ctrl+C ends --follow without a traceback, and with at most one line."""
     drop_bytes(spool_dir, "a.json", b'{"command": "x"}')
     words = [sys.executable, "-m", "queuectl", "logs", "-f", "a"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:

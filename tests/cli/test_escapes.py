@@ -1,4 +1,4 @@
-"""Whatever stands in a field, a file's name, an output or an argument: no control character of it reaches a terminal."""
+"""No control character from a field, a file name, an output or an argument reaches a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31mA\x7f\x08\rB\x0cC\u202eD\u2028E\u200bF"
-"""Retitles, clears, colours, rubs out, overwrites, turns around, breaks lines, hides."""
+"""Changes the title, clears, colours, deletes, overwrites, reverses, breaks lines, hides."""
 
 NAME = EVIL.replace("/", "")
 
@@ -30,7 +30,7 @@ FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2028\u2
 
 
 def harmless(seen: Seen, *, told: str | None = None) -> str:
-    """Insist that nothing evil was written; returns the text."""
+    """Check that no forbidden character was written; return the text."""
     rest = HARMLESS.sub(b"", seen.raw).decode()
     found = FORBIDDEN.search(rest)
     assert not found, (hex(ord(found[0])), rest[max(0, found.start() - 200) : found.end() + 100])
@@ -41,7 +41,7 @@ def harmless(seen: Seen, *, told: str | None = None) -> str:
 
 
 def everywhere(**fields: Any) -> dict[str, Any]:
-    """A job with something evil in every field that takes text."""
+    """A job with control characters in every text field."""
     return {
         "command": f"true {EVIL}",
         "cwd": f"/none/{EVIL}\nline",
@@ -76,7 +76,7 @@ def evil_spool(spool_dir: Path) -> Path:
 
 
 def test_what_is_looked_at_is_harmless(evil_spool: Path) -> None:
-    """Tables and pages, of jobs in every state."""
+    """Tables and pages for jobs in every state."""
     # A worker that holds the lock of its name keeps the claim where it is.
     from queuectl.system.locks import Lock
 
@@ -110,7 +110,7 @@ def test_what_is_looked_at_is_harmless(evil_spool: Path) -> None:
 
 
 def test_a_worker_in_the_foreground_is_harmless(evil_spool: Path) -> None:
-    """Its lines tell of commands, folders and errors that others wrote; a line of theirs does not look like ours."""
+    """Its lines contain commands, folders and errors of jobs; none of these can imitate a line of the worker."""
     drop(evil_spool, "printing", command=["printf", f"%s\n{EVIL}", EVIL])
     drop(evil_spool, "absent", command=[f"/none/{EVIL}\n[worker-0] completed fake"], max_retries=1)
     drop(
@@ -131,7 +131,7 @@ def test_a_worker_in_the_foreground_is_harmless(evil_spool: Path) -> None:
 def test_a_log_in_the_background_is_harmless_even_to_cat(
     evil_spool: Path, workers: Callable[..., Any], cli: Callable[..., Any]
 ) -> None:
-    """People look into it with what they have; `worker logs -f` on a terminal is harmless all the same."""
+    """Log files are harmless when opened with other programs; so is `worker logs -f` on a terminal."""
     drop(evil_spool, "elsewhere", command="true", cwd=f"/none/{EVIL}\n[worker-0] fake", max_retries=1)
     workers(1)
     wait_until(lambda: finished(evil_spool, "elsewhere"))
@@ -157,13 +157,13 @@ def test_a_log_in_the_background_is_harmless_even_to_cat(
     ids=str,
 )  # fmt: skip
 def test_errors_are_harmless(spool_dir: Path, words: list[str]) -> None:
-    """They repeat what was typed, which a script may have taken from anywhere."""
+    """Error messages repeat what was typed, which may come from anywhere."""
     harmless(on_terminal(*words))
 
 
 @pytest.mark.parametrize("language", ["json", "yaml", "lines"])
 def test_files_of_jobs_are_harmless(spool_dir: Path, tmp_path: Path, language: str) -> None:
-    """What is wrong with them is told with words of theirs; what is right, with ids and commands."""
+    """`check` prints texts from the files, as escapes."""
     good, bad = {"command": f"true {EVIL}"}, {"command": "true", "priority": EVIL, "id": EVIL}
     text = {
         "json": json.dumps([good, bad]),
@@ -176,7 +176,7 @@ def test_files_of_jobs_are_harmless(spool_dir: Path, tmp_path: Path, language: s
 
 
 def test_a_settings_file_is_harmless(spool_dir: Path) -> None:
-    """Its keys and values are told when they are wrong."""
+    """Errors in settings quote keys and values, as escapes."""
     Spool(spool_dir).refresh()
     for text in (
         f'"\\e]0;owned\\a{chr(92)}u202e": 1\n',

@@ -1,4 +1,4 @@
-"""One file that runs without Python: built by PyInstaller, it is the same program."""
+"""The single-file executable built by PyInstaller works like the installed program, without Python."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 @pytest.fixture(scope="module")
 def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build it with the very command that the guide gives."""
+    """Build it with the command from the guide."""
     folder = tmp_path_factory.mktemp("build")
     found = re.search(r"^pyinstaller (?:.*\\\n)*.*$", PAGES["service"], flags=re.MULTILINE)
     assert found
@@ -47,7 +47,7 @@ def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(executable: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Run the executable as a process of its own; returns what it wrote to stdout."""
+    """Run the executable as a process; return its stdout."""
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
 
     def call(*args: str) -> str:
@@ -61,7 +61,7 @@ def run(executable: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def test_executable_runs_a_job_with_a_background_worker(run: Run, spool_dir: Path) -> None:
-    """Enqueue, start, run, stop: each from the one file."""
+    """Enqueue, start, run and stop with the executable."""
     assert run("enqueue", "--id", "job1", "--command", "echo Hello; env") == "enqueued job job1\n"
     assert "Started 1 worker(s)" in run("worker", "start")
 
@@ -73,7 +73,7 @@ def test_executable_runs_a_job_with_a_background_worker(run: Run, spool_dir: Pat
 
 
 def test_jobs_of_the_executable_do_not_inherit_its_libraries(run: Run, spool_dir: Path) -> None:
-    """The executable's own libraries and variables stay its own: a job's programs load the system's."""
+    """Jobs do not get the executable's own libraries and variables."""
     run("enqueue", "--id", "job1", "--command", "env")
     run("worker", "start")
     support.wait_until(lambda: support.finished(spool_dir, "job1"), message="job1 to end")
@@ -85,14 +85,14 @@ def test_jobs_of_the_executable_do_not_inherit_its_libraries(run: Run, spool_dir
 
 
 def test_executable_knows_its_version_and_its_example(run: Run) -> None:
-    """What is not code travels with it too."""
+    """Files that are not code are included."""
     assert re.search(r"\d+\.\d+\.\d+", run("--version"))
     assert "second-try" in run("demo")
     assert run("guide", "rules") == PAGES["rules"]
 
 
 def test_workers_of_the_executable_outlive_the_command_that_started_them(run: Run, spool_dir: Path) -> None:
-    """The folder into which the starting command unpacked itself is gone; its workers have their own."""
+    """Workers keep working after the command that started them has deleted its unpacked files."""
     run("worker", "start")
     (worker,) = json.loads(run("worker", "list", "--json"))
 

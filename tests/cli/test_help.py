@@ -1,4 +1,4 @@
-"""A newcomer must get by with --help alone, and a script must not pay for what its command does not use."""
+"""The help pages are complete, and a command imports only what it uses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DOCUMENTED = {
 def commands(
     group: click.Group = root, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command and group below the root that is shown, with the words that lead to it."""
+    """Every visible command and group with the words that call it."""
     ctx = click.Context(group, info_name="queuectl")
     for name in group.list_commands(ctx):
         found = group.get_command(ctx, name)
@@ -50,13 +50,13 @@ PATHS = [path for path, _ in ALL]
 
 
 def test_every_documented_command_is_there() -> None:
-    """The help pages show what the contract names, and nothing half done."""
+    """The help pages show exactly the documented commands."""
     assert {" ".join(path) for path, found in ALL if not isinstance(found, click.Group)} == DOCUMENTED
 
 
 @pytest.mark.parametrize("path", [(), *PATHS], ids=" ".join)
 def test_help_is_a_page_to_work_from(cli: Cli, spool_dir: Path, path: tuple[str, ...]) -> None:
-    """Every level has a page with what it does, all options explained, and examples; it makes no spool."""
+    """Each page has a description, help for all options, and examples; it creates no spool."""
     page = cli(*path, "--help", expect=0).stdout
 
     assert page.startswith(f"Usage: {' '.join(('queuectl', *path))} ")
@@ -70,7 +70,7 @@ def test_help_is_a_page_to_work_from(cli: Cli, spool_dir: Path, path: tuple[str,
     ("path", "command"), ALL, ids=lambda part: " ".join(part) if isinstance(part, tuple) else ""
 )
 def test_every_option_is_explained(path: tuple[str, ...], command: click.Command) -> None:
-    """No option is a bare name, and each has --spool and --json of its own."""
+    """Every option has a help text, and each command has --spool and --json."""
     options = [param for param in command.params if isinstance(param, click.Option)]
 
     assert [param.name for param in options if not param.help and not param.hidden] == []
@@ -78,7 +78,7 @@ def test_every_option_is_explained(path: tuple[str, ...], command: click.Command
 
 
 def test_examples_parse() -> None:
-    """Every example on a help page is a call that the command line understands."""
+    """Every example on a help page is a valid call."""
     for _, found in [((), root), *ALL]:
         for line in getattr(found, "examples", "").splitlines():
             text = re.split(r"\s{3,}|\s\|\s", line.strip())[0]
@@ -94,7 +94,7 @@ def test_examples_parse() -> None:
 
 
 def test_bare_call_shows_how_things_stand(cli: Cli, spool_dir: Path) -> None:
-    """Who types the name alone sees the status, and where help is; a program gets the status alone."""
+    """`queuectl` alone shows the status and how to get help; with --json only the status."""
     bare = cli(expect=0)
 
     assert bare.stdout == cli("status", expect=0).stdout
@@ -132,14 +132,14 @@ def test_bare_call_shows_how_things_stand(cli: Cli, spool_dir: Path) -> None:
 def test_wrong_word_is_answered_with_the_right_one(
     cli: Cli, spool_dir: Path, words: list[str], told: str
 ) -> None:
-    """Slips of the finger, and words that other tools have for it."""
+    """Typing errors and command names of other tools get a suggestion."""
     done = cli(*words, expect=2)
 
     assert (done.stdout, done.stderr) == ("", f"error: {told}\n")
 
 
 def test_words_of_other_tools_lead_to_commands_that_are_there() -> None:
-    """A suggestion that does not work would be worse than none, and no word hides a command."""
+    """Every suggested command exists, and no alias hides a command."""
     groups = [root, *(found for _, found in ALL if isinstance(found, Group))]
     for group in groups:
         ctx = click.Context(group, info_name="queuectl")
@@ -154,14 +154,14 @@ def test_words_of_other_tools_lead_to_commands_that_are_there() -> None:
 
 
 def test_bare_group_shows_its_page_as_an_error(cli: Cli, spool_dir: Path) -> None:
-    """A script whose variable was empty must not take the page for success."""
+    """A group without a command fails, so that a script with an empty variable notices it."""
     done = cli("dlq", expect=2)
 
     assert (done.stdout, done.stderr) == ("", cli("dlq", "--help").stdout)
 
 
 def test_version(cli: Cli) -> None:
-    """Both ways to call it tell the same version."""
+    """--version and the installed program print the same version."""
     installed = subprocess.run(
         [Path(sys.executable).parent / "queuectl", "--version"], capture_output=True, text=True, check=True
     )
@@ -180,7 +180,7 @@ def test_version(cli: Cli) -> None:
     ],
 )
 def test_shared_options_stand_anywhere(cli: Cli, spool_dir: Path, tmp_path: Path, words: list[str]) -> None:
-    """--spool and --json mean the same before and after any name; the last --spool counts."""
+    """--spool and --json work before and after any command name; the last --spool counts."""
     spool = tmp_path / "named"
     (spool / "dead").mkdir(parents=True, mode=0o700)
     (spool / "dead" / "job1.json").write_text('{"command": "x"}')
@@ -194,7 +194,7 @@ def test_shared_options_stand_anywhere(cli: Cli, spool_dir: Path, tmp_path: Path
 @pytest.mark.parametrize("words", [["status"], ["list"], ["dlq", "list"], ["worker", "list"], ["config", "get"], ["reindex"],
                                    ["dlq", "clear"], ["clear"], ["dlq", "retry", "--all"], ["worker", "stop"]])  # fmt: skip
 def test_json_is_all_there_is(spool_dir: Path, words: list[str]) -> None:
-    """With --json even a person's terminal gets JSON and nothing else."""
+    """With --json a terminal gets only JSON."""
     seen = on_terminal(*words, "--json")
 
     json.loads(seen.text)
@@ -215,11 +215,11 @@ SLOW = {
     "orjson", "pathlib", "platform", "psutil", "queue", "re", "shutil", "signal", "subprocess", "tempfile",
     "threading", "traceback", "typing", "uuid", "yaml",
 }  # fmt: skip
-"""Modules of the standard library and others: none of them is needed to queue a line of shell."""
+"""Modules of the standard library and others. None of them is needed to queue a shell command."""
 NOT_FOR_ONE = {
     "storage.claims", "config.file", "intake.dropped_file", "control.permissions", "intake.reconcile", "system.locks", "intake.loader", "worker.health", "executor.local", "control.registry", "system.fork", "job.redact", "storage.file_pool", "job.strict_json", "system.watcher", "worker.worker",
 }  # fmt: skip
-"""Rooms in which a lone enqueue has nothing to do."""
+"""Modules that queueing one job does not need."""
 LOADED = """
 import sys
 before = set(sys.modules)
@@ -230,7 +230,7 @@ print(*sorted(set(sys.modules) - before), file=sys.stderr)
 
 
 def test_a_line_of_shell_is_queued_with_little_more_than_the_interpreter(spool_dir: Path) -> None:
-    """`queuectl enqueue TEXT` in a shell loop: each module more is 0.2 to 7 ms, a thousand times."""
+    """In a shell loop `queuectl enqueue TEXT` runs a thousand times: each extra module costs 0.2 to 7 ms."""
     done = subprocess.run(
         [sys.executable, "-c", LOADED, "enqueue", "echo 'hello' > \"ä\""],
         capture_output=True,
@@ -255,14 +255,14 @@ def test_a_line_of_shell_is_queued_with_little_more_than_the_interpreter(spool_d
     ],
 )
 def test_commands_load_only_what_they_use(spool_dir: Path, words: list[str], loaded: str) -> None:
-    """Scripts call these thousands of times; a library more would be felt."""
+    """Scripts call these commands thousands of times, so no extra library is imported."""
     done = subprocess.run([sys.executable, "-c", LOADS, *words], capture_output=True, text=True, check=True)
 
     assert done.stderr.splitlines()[-1] == loaded
 
 
 def test_many_options_stand_under_headings(cli: Cli, spool_dir: Path) -> None:
-    """Forty options in one list are read by nobody; each stands under a heading, once, and arguments are none."""
+    """Each option is under one heading; arguments are not listed as options."""
     page = cli("enqueue", "--help", expect=0).stdout
     found = re.findall(r"^([A-Z][^\n]*):\n((?:  [^\n]*\n)+)", page, flags=re.MULTILINE)
     parts = {heading: re.findall(r"^  .*?(--[a-z-]+)", text, flags=re.MULTILINE) for heading, text in found}

@@ -1,4 +1,4 @@
-"""What programs read must be whole and nothing else, and looking must leave nothing behind where it does not belong."""
+"""The output for programs is complete and contains nothing else, and reading leaves no files behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def test_every_list_is_a_json_array_even_when_empty(
     cli: Callable[..., subprocess.CompletedProcess[str]], state: str
 ) -> None:
-    """[] and not null, no line of talk on stdout, in every state of an empty spool."""
+    """An empty spool gives [], not null, and no text on stdout."""
     done = cli("list", "--state", state, "--json", expect=0)
 
     assert json.loads(done.stdout) == []
@@ -31,7 +31,7 @@ def test_every_list_is_a_json_array_even_when_empty(
 def test_lists_stay_json_while_workers_write(
     cli: Callable[..., subprocess.CompletedProcess[str]], spool_dir: Path, workers: Callable[..., Any]
 ) -> None:
-    """Whatever moves meanwhile, each list is one whole JSON array of jobs of that state."""
+    """While jobs move, each list is one complete JSON array of jobs of the requested state."""
     ids = set(Spool(spool_dir).enqueue_many({"command": "echo a; echo b >&2"} for _ in range(150)))
     workers(2)
     seen = 0
@@ -48,7 +48,7 @@ def test_lists_stay_json_while_workers_write(
 def test_no_default_limit_hides_a_job(
     cli: Callable[..., subprocess.CompletedProcess[str]], spool_dir: Path
 ) -> None:
-    """Sixty jobs are sixty lines; only --limit makes them fewer."""
+    """Sixty jobs are sixty lines; only --limit reduces them."""
     ids = list(Spool(spool_dir).enqueue_many({"command": "true"} for _ in range(60)))
 
     assert [line.split(" - ")[0] for line in cli("list", expect=0).stdout.splitlines()] == ids
@@ -58,7 +58,7 @@ def test_no_default_limit_hides_a_job(
 def test_nothing_is_written_beside_the_code(
     cli: Callable[..., subprocess.CompletedProcess[str]], spool_dir: Path
 ) -> None:
-    """A database in site-packages would be everybody's, and gone with the next upgrade."""
+    """The index is in the spool, not in the installed package, where an upgrade would delete it."""
     package = Path(queuectl.__file__).parent
 
     def files() -> set[str]:

@@ -1,4 +1,4 @@
-"""A list shows the facts that are asked for, in a shape that cut and sort can take apart."""
+"""`list --columns` prints the chosen columns in a format that `cut` and `sort` can use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def aged(spool_dir: Path) -> Path:
-    """A job that has waited three minutes and a half, by its file, and one that is new."""
+    """One job that has waited three and a half minutes according to its file, and a new one."""
     spool = Spool(spool_dir)
     now = time.time()
     spool.enqueue("echo old", id="old", priority=5, tags=["a", "b"], run_at=now + 0.01)
@@ -36,7 +36,7 @@ def aged(spool_dir: Path) -> Path:
 
 
 def backdate(spool: Path, job_id: str, seconds: float) -> None:
-    """Have a waiting job look as if it had waited longer: its place in the order says since when."""
+    """Make a waiting job look older, by changing its place in the order."""
     import sqlite3
 
     Spool(spool).refresh()
@@ -49,7 +49,7 @@ def backdate(spool: Path, job_id: str, seconds: float) -> None:
 
 
 def test_lines_have_a_tab_between_two_values(cli: Cli, spool_dir: Path) -> None:
-    """In the order asked for, empty where there is nothing; a tab or a line end within a value is written out."""
+    """Columns in the requested order, empty if there is no value; tabs and line ends are written as escapes."""
     drop_bytes(spool_dir, "j.json", b'{"command": "echo \\"a\\tb\\nc\\"", "priority": 3, "tags": ["x", "y"]}')
 
     lines = cli("list", "--columns", "tags,id,exit_code,Priority,command", expect=0).stdout.splitlines()
@@ -58,7 +58,7 @@ def test_lines_have_a_tab_between_two_values(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_lengths_and_moments_can_be_sorted(cli: Cli, spool_dir: Path) -> None:
-    """In a pipe moments are UTC in full and lengths are seconds."""
+    """In a pipe, times are full UTC times and lengths of time are seconds."""
     Spool(spool_dir).enqueue("true", id="j")
     drain(spool_dir)
 
@@ -71,7 +71,7 @@ def test_lengths_and_moments_can_be_sorted(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_effective_priority_grows_by_waiting(cli: Cli, aged: Path) -> None:
-    """A point a minute, since it could first run; what cannot run yet has not waited."""
+    """One point for each minute since the job could first run; a job that cannot run yet has not waited."""
     backdate(aged, "old", 210)
 
     lines = cli(
@@ -87,7 +87,7 @@ def test_effective_priority_grows_by_waiting(cli: Cli, aged: Path) -> None:
 
 
 def test_jobs_that_do_not_wait_have_no_effective_priority(cli: Cli, spool_dir: Path) -> None:
-    """What is over is in no line."""
+    """Jobs that have ended have no effective priority."""
     Spool(spool_dir).enqueue("true", id="j")
     drain(spool_dir)
 
@@ -95,7 +95,7 @@ def test_jobs_that_do_not_wait_have_no_effective_priority(cli: Cli, spool_dir: P
 
 
 def test_table_shows_what_waiting_has_added(aged: Path) -> None:
-    """People see 5 +3.5, and tags where any job has some; with --columns they get a heading."""
+    """On a terminal: 5 +3.5, tags if any job has some, and headings with --columns."""
     backdate(aged, "old", 210)
 
     plain = on_terminal("list").text
@@ -108,7 +108,7 @@ def test_table_shows_what_waiting_has_added(aged: Path) -> None:
 
 
 def test_show_has_the_effective_priority(cli: Cli, aged: Path) -> None:
-    """And for how long the job has waited."""
+    """`show` has the effective priority and the waiting time."""
     backdate(aged, "old", 210)
 
     page = cli("show", "old", expect=0).stdout
@@ -118,7 +118,7 @@ def test_show_has_the_effective_priority(cli: Cli, aged: Path) -> None:
 
 
 def test_every_column_can_be_shown(cli: Cli, aged: Path) -> None:
-    """For waiting, dead and rejected jobs alike."""
+    """Every column works for waiting, dead and rejected jobs."""
     drop_bytes(aged, "bad.json", b"{", "dead")
     Spool(aged).cancel("new")
 
@@ -130,12 +130,12 @@ def test_every_column_can_be_shown(cli: Cli, aged: Path) -> None:
 
 @pytest.mark.parametrize("names", ["colour", "", ",", "id,,nonsense"])
 def test_unknown_column_is_refused(cli: Cli, aged: Path, names: str) -> None:
-    """With the names that there are."""
+    """The error lists the valid names."""
     assert "id, state, priority, effective" in cli("list", "--columns", names, expect=2).stderr
 
 
 def test_python_door_has_the_row(aged: Path) -> None:
-    """`Spool.row` says what a list says of one job."""
+    """`Spool.row` returns the row of one job."""
     row: Any = Spool(aged).row("new")
 
     assert (row.id, row.effective(row.arrived + 60_000_000)) == ("new", 9)

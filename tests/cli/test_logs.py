@@ -1,4 +1,4 @@
-"""What a job wrote is printed whole, byte for byte, and followed to its end."""
+"""The output of a job is printed completely, byte for byte, and can be followed to its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def twice(spool_dir: Path) -> Path:
-    """A job that has run twice, with an output of its own each time."""
+    """A job that has run twice, with different output."""
     history = [
         {"run": 1, "attempt": 1, "outcome": "failed"},
         {"run": 2, "attempt": 2, "outcome": "succeeded"},
@@ -45,25 +45,25 @@ def raw(*words: str) -> tuple[bytes, bytes, int]:
 
 
 def test_bytes_pass_through_a_pipe(twice: Path) -> None:
-    """The last run's streams go to the same streams, bit for bit."""
+    """The streams of the last run go to the same streams, unchanged."""
     assert raw("logs", "job1") == (b"\xff\x00\x1b[31msecond", b"e", 0)
 
 
 def test_one_run_and_one_stream(twice: Path) -> None:
-    """--attempt picks a run, --stderr its error stream, on stdout."""
+    """--attempt selects a run; --stderr prints its stderr on stdout."""
     assert raw("logs", "job1", "--attempt", "1") == (b"first\n", b"oops\n", 0)
     assert raw("logs", "job1", "--stderr") == (b"e", b"", 0)
     assert raw("logs", "-f", "job1", "--attempt", "1", "--stderr") == (b"oops\n", b"", 0)
 
 
 def test_terminal_is_shielded_unless_raw(twice: Path) -> None:
-    """On a terminal escapes are shown as text; --raw is the way to see colours."""
+    """On a terminal escapes are shown as text; --raw prints them."""
     assert on_terminal("logs", "job1").raw == b"\xef\xbf\xbd\\x00\\x1b[31msecond" + b"e"
     assert b"\x00\x1b[31msecond" in on_terminal("logs", "job1", "--raw").raw
 
 
 def test_run_that_never_was_is_refused(cli: Cli, twice: Path) -> None:
-    """There is no third run, and a job that has not run says so."""
+    """A run that does not exist is an error; a job that has not run gets a note."""
     cli("enqueue", "--id", "new", "true", expect=0)
 
     third = cli("logs", "job1", "--attempt", "3", expect=1)
@@ -74,7 +74,7 @@ def test_run_that_never_was_is_refused(cli: Cli, twice: Path) -> None:
 
 
 def test_deleted_log_is_told_of(cli: Cli, spool_dir: Path) -> None:
-    """Nothing to print is not the same as nothing was written."""
+    """Deleted logs are reported differently from empty output."""
     drop_bytes(spool_dir, "job1.json", b'{"command": "x", "output": "hi", "history": [{"run": 1}]}', "done")
 
     done = cli("logs", "job1", expect=0)
@@ -96,7 +96,7 @@ def follow(*words: str) -> subprocess.Popen[bytes]:
 def test_follow_starts_before_the_job_and_ends_with_it(
     cli: Cli, spool_dir: Path, workers: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """A follower of a waiting job sees what comes while it comes, through its retries, and leaves at the end."""
+    """Following a waiting job prints its output as it comes, through its retries, and ends with the job."""
     gate = tmp_path / "gate"
     command = (
         f'echo "try $QUEUECTL_ATTEMPT"; while [ ! -e "{gate}" ]; do sleep 0.02; done;'
@@ -118,7 +118,7 @@ def test_follow_starts_before_the_job_and_ends_with_it(
 def test_follower_never_sees_the_next_jobs_output(
     cli: Cli, spool_dir: Path, workers: Callable[..., Any]
 ) -> None:
-    """A worker writes all jobs' output through the same file; a follower of one must not be shown another."""
+    """A worker uses the same file for the output of its jobs; following one job never prints the output of the next."""
     jobs = [{"id": f"j{n}", "command": f"for i in 1 2 3; do echo j{n}; done"} for n in range(30)]
     cli("enqueue", "--file", "-", stdin=json.dumps(jobs), expect=0)
     followers = [follow(f"j{n}") for n in (3, 11, 19)]
@@ -134,7 +134,7 @@ def test_follower_never_sees_the_next_jobs_output(
 
 
 def test_worker_logs_tell_of_every_job(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """The logs of all workers are one story in the order of time; one worker's can be had alone."""
+    """The logs of all workers are merged by time; one worker's log can be printed alone."""
     workers(2)
     for n in range(6):
         cli("enqueue", "--id", f"j{n}", "echo hi", expect=0)
@@ -153,7 +153,7 @@ def test_worker_logs_tell_of_every_job(cli: Cli, spool_dir: Path, workers: Calla
 
 
 def test_worker_logs_can_be_followed(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """-f passes on what workers write from now on, those too that start later."""
+    """-f prints what workers write from now on, including workers that start later."""
     words = [sys.executable, "-m", "queuectl", "worker", "logs", "-f"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, env={**os.environ}) as follower:
         try:

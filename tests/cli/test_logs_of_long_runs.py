@@ -1,4 +1,4 @@
-"""Of long logs the end is found at once, of many runs those that are meant, and old ones are read though compressed."""
+"""The end of a long log is found quickly, the right runs are selected, and compressed logs are read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def thrice(spool_dir: Path) -> Path:
-    """A job that has run three times, an hour between two runs, three lines on each stream."""
+    """A job that has run three times, one hour apart, with three lines on each stream."""
     now = time.time()
     history = [
         {
@@ -51,7 +51,7 @@ def thrice(spool_dir: Path) -> Path:
 
 
 def test_last_lines_of_each_stream(cli: Cli, thrice: Path) -> None:
-    """-n is about each stream; 0 prints nothing, more than there are prints all."""
+    """-n applies to each stream; 0 prints nothing, a large number prints all."""
     two = cli("logs", "job1", "-n", "2", expect=0)
 
     assert (two.stdout, two.stderr) == ("out 3 2\nout 3 3\n", "err 3 2\nerr 3 3\n")
@@ -61,7 +61,7 @@ def test_last_lines_of_each_stream(cli: Cli, thrice: Path) -> None:
 
 
 def test_end_of_ten_megabytes_is_read_alone(thrice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody reads a long log to print its last lines."""
+    """Printing the last lines does not read the whole log."""
     path = thrice / "logs" / "job1.3.out"
     path.write_bytes(b"x" * 99 + b"\n" + b"0123456789" * (1 << 20) + b"\nlast but one\nlast\n")
 
@@ -83,7 +83,7 @@ def test_end_of_ten_megabytes_is_read_alone(thrice: Path, monkeypatch: pytest.Mo
 
 
 def test_all_runs_with_a_line_before_each(cli: Cli, thrice: Path) -> None:
-    """As tail does with several files; --since takes those that began since."""
+    """--all prints headings like `tail` with several files; --since selects the runs that began since then."""
     every = cli("logs", "job1", "--all", "-n", "1", "--stdout", expect=0).stdout
     late = cli("logs", "job1", "--since", "150m", "--stderr", "-n", "1", expect=0).stdout
     none = cli("logs", "job1", "--since", "1m", expect=0)
@@ -98,7 +98,7 @@ def test_all_runs_with_a_line_before_each(cli: Cli, thrice: Path) -> None:
 
 
 def test_head_stands_on_a_line_of_its_own(cli: Cli, thrice: Path) -> None:
-    """A run whose output has no end of line does not swallow the next head."""
+    """If the output of a run has no final line end, the next heading still has its own line."""
     (thrice / "logs" / "job1.1.out").write_bytes(b"no end")
 
     every = cli("logs", "job1", "--all", "--stdout", expect=0).stdout.splitlines()
@@ -108,7 +108,7 @@ def test_head_stands_on_a_line_of_its_own(cli: Cli, thrice: Path) -> None:
 
 
 def test_ways_to_say_which_run_exclude_each_other(cli: Cli, thrice: Path) -> None:
-    """--attempt, --all and --since each say which."""
+    """--attempt, --all and --since exclude each other."""
     for words in (
         ("--attempt", "1", "--all"),
         ("--all", "--since", "1h"),
@@ -118,7 +118,7 @@ def test_ways_to_say_which_run_exclude_each_other(cli: Cli, thrice: Path) -> Non
 
 
 def test_following_a_job_that_does_not_exist_is_refused(cli: Cli, spool_dir: Path) -> None:
-    """A typo must not wait for ever."""
+    """Following a job that does not exist fails at once."""
     assert cli("logs", "-f", "nobody", expect=1).stderr.startswith("error: no job 'nobody'")
 
 
@@ -126,7 +126,7 @@ def test_following_a_job_that_does_not_exist_is_refused(cli: Cli, spool_dir: Pat
 def test_ctrl_c_ends_a_follower_quietly(
     cli: Cli, spool_dir: Path, workers: Callable[..., Any], tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    """It is the way to leave: nothing is said about it, and what was written so far is all there."""
+    """Ctrl+C ends --follow without a message; everything written so far was printed."""
     cli(
         "enqueue",
         "--id",
@@ -152,7 +152,7 @@ def test_ctrl_c_ends_a_follower_quietly(
 def test_follower_of_all_runs_goes_through_the_retries(
     cli: Cli, spool_dir: Path, workers: Callable[..., Any]
 ) -> None:
-    """-f --all begins before the first run and has a head for each."""
+    """-f --all starts before the first run and prints a heading for each."""
     cli(
         "enqueue",
         "--id",
@@ -174,7 +174,7 @@ def test_follower_of_all_runs_goes_through_the_retries(
 
 
 def test_end_of_a_log_is_never_the_next_jobs(thrice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was read counts only if the file was still that run's afterwards: a worker's jobs print into one file."""
+    """What was read counts only if the file still belongs to the run: a worker's jobs write into the same file."""
     spool = Spool(thrice)
     live = thrice / "data" / "worker-0.out"
     live.parent.mkdir(exist_ok=True)
@@ -202,7 +202,7 @@ def fill(path: Path) -> str:
 
 
 def test_compressed_log_is_read_like_any_other(cli: Cli, thrice: Path) -> None:
-    """In full, its end, by Python, in `dlq show`; it is 0600, as old as the log was, and smaller."""
+    """A compressed log is read completely, at its end, by Python and by `dlq show`; it is 0600, keeps its time, and is smaller."""
     path = thrice / "logs" / "job1.3.out"
     text = fill(path)
     os.utime(path, (1e9, 1e9))
@@ -222,7 +222,7 @@ def test_compressed_log_is_read_like_any_other(cli: Cli, thrice: Path) -> None:
 
 
 def test_deleting_a_job_deletes_its_compressed_logs(cli: Cli, thrice: Path) -> None:
-    """Nothing is left behind by clear."""
+    """`clear` deletes compressed logs too."""
     fill(thrice / "logs" / "job1.3.out")
     pack_all(thrice)
 
@@ -232,7 +232,7 @@ def test_deleting_a_job_deletes_its_compressed_logs(cli: Cli, thrice: Path) -> N
 
 
 def test_only_old_and_worthwhile_logs_are_compressed(thrice: Path) -> None:
-    """Not the young, not the small, no links, and none that a process still writes to."""
+    """New and small logs, links, and logs that a process still writes are not compressed."""
     old, young, small = (thrice / "logs" / f"job1.{run}.out" for run in (1, 2, 3))
     written, link = thrice / "logs" / "job1.1.err", thrice / "logs" / "other.1.out"
     for path in (old, young, written):
@@ -253,7 +253,7 @@ def test_only_old_and_worthwhile_logs_are_compressed(thrice: Path) -> None:
 
 
 def test_stopped_half_way_nothing_is_lost(thrice: Path) -> None:
-    """After any number of steps the log can be read whole, and a fresh start finishes the work."""
+    """After a crash at any step the log can be read completely, and the next start finishes the work."""
     path = thrice / "logs" / "job1.3.out"
     text = fill(path) * 30
     path.write_text(text)
@@ -280,7 +280,7 @@ def test_stopped_half_way_nothing_is_lost(thrice: Path) -> None:
 
 
 def test_log_beside_its_compressed_copy_counts(thrice: Path) -> None:
-    """Killed between the two, both are there: the log is the truth, and the next round makes one of them."""
+    """After a kill between two steps both files exist: the log is used, and the next round removes one of them."""
     path = thrice / "logs" / "job1.3.out"
     text = fill(path)
     (thrice / "logs" / "job1.3.out.gz").write_bytes(b"half")
@@ -291,7 +291,7 @@ def test_log_beside_its_compressed_copy_counts(thrice: Path) -> None:
 
 
 def test_workers_compress_when_told_to(cli: Cli, spool_dir: Path) -> None:
-    """The setting decides; without it logs stay as they are."""
+    """Logs are compressed only if the setting says so."""
     spool = Spool(spool_dir)
     spool.enqueue("seq 5000", id="job1")
     drain(spool_dir)

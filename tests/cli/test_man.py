@@ -1,4 +1,4 @@
-"""The manual page holds what the help pages say, all of it, in roff that nobody complains about."""
+"""The manual page contains all help pages, in roff without warnings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Co
 
 
 def shown(page: str) -> tuple[str, str]:
-    """What `man` makes of it, and what it complains of."""
+    """The text and the warnings that `man` produces."""
     if not shutil.which("man"):
         pytest.skip("man is not installed")
     done = subprocess.run(
@@ -42,7 +42,7 @@ def shown(page: str) -> tuple[str, str]:
 
 
 def test_page_is_shown_without_a_complaint(cli: Cli) -> None:
-    """There is no request that groff does not know that it does not know, and no line that it cannot break."""
+    """Groff finds no unknown request and no line that it cannot break."""
     text, complaints = shown(cli("man", expect=0).stdout)
 
     assert complaints == ""
@@ -63,7 +63,7 @@ def test_page_is_shown_without_a_complaint(cli: Cli) -> None:
 
 
 def test_every_command_option_and_example_stands_there(cli: Cli) -> None:
-    """Built from the help pages, it leaves nothing out that they have, and prints it as it is."""
+    """The manual page contains everything from the help pages, unchanged."""
     text, _ = shown(cli("man", expect=0).stdout)
     lines = {" ".join(line.split()) for line in text.splitlines()}
     missing = []
@@ -79,7 +79,7 @@ def test_every_command_option_and_example_stands_there(cli: Cli) -> None:
 
 
 def test_text_that_roff_would_read_is_only_text() -> None:
-    """A line that begins with a dot is no request, a backslash no escape, a quote no end of an argument."""
+    """A dot at the start of a line, a backslash and a quote are escaped."""
     page = (
         ".TH X 1\n.SH X\n"
         + "\n.br\n".join(map(_text, [".SH no", "'nor this", "a\\nb -- `c` ~d^"]))
@@ -94,5 +94,5 @@ def test_text_that_roff_would_read_is_only_text() -> None:
 
 
 def test_page_is_no_json(cli: Cli) -> None:
-    """A program that asks for JSON learns that there is none."""
+    """--json is refused."""
     assert "the manual page has no JSON form" in cli("man", "--json", expect=2).stderr

@@ -1,4 +1,4 @@
-"""Calls that are odd, or make no sense: answered in a line, from the command line and from Python, and nothing is lost."""
+"""Unusual and wrong calls, from the command line and from Python, give a one-line answer, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def spool(spool_dir: Path) -> Spool:
-    """Two jobs that went well, and one that waits."""
+    """Two completed jobs and a waiting one."""
     made = Spool(spool_dir)
     for name in ("a", "b"):
         made.enqueue("true", id=name, tags=["t"])
@@ -39,28 +39,28 @@ def spool(spool_dir: Path) -> Spool:
     "wanted", [{}, {"keep": -1}, {"logs_only": True}, {"older_than": None, "keep": None}]
 )
 def test_purge_deletes_nothing_unless_it_is_said_what(spool: Spool, wanted: dict[str, object]) -> None:
-    """A setting that was left empty must not cost the history of all jobs."""
+    """An empty setting must not delete the history of all jobs."""
     with pytest.raises(ValueError, match="keep"):
         spool.purge(**wanted)  # type: ignore[arg-type]
     assert spool.counts()["completed"] == 2
 
 
 def test_done_is_completed_from_python_too(spool: Spool) -> None:
-    """The folder is called done; whoever asks for that gets what lies in it."""
+    """The folder is called done, so that name is accepted as a state."""
     assert [row.id for row in spool.list("done")] == ["a", "b"]
     assert spool.clear("done") == (2, 0)
     assert [row.id for row in spool.list()] == ["waits"]
 
 
 def test_a_state_that_does_not_exist_is_refused(spool: Spool) -> None:
-    """No jobs of that state would be taken for an answer."""
+    """An unknown state is an error; an empty list would look like an answer."""
     for ask in (spool.list, spool.clear):
         with pytest.raises(ValueError, match="no state is called 'finished'"):
             ask("finished")
 
 
 def test_state_and_number_narrow_a_filter(spool: Spool) -> None:
-    """All that is given must hold."""
+    """All given filters apply."""
     tagged = Filter(tags=("t",))
 
     assert [row.id for row in spool.list("pending", where=tagged)] == ["waits"]
@@ -70,7 +70,7 @@ def test_state_and_number_narrow_a_filter(spool: Spool) -> None:
 
 
 def test_a_worker_can_run_twice(spool: Spool, spool_dir: Path) -> None:
-    """A program drains its spool whenever it likes."""
+    """A program may run the same Worker again."""
     worker = Worker(spool_dir, drain=True)
 
     assert worker.run() == 1
@@ -80,7 +80,7 @@ def test_a_worker_can_run_twice(spool: Spool, spool_dir: Path) -> None:
 
 
 def test_a_spool_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty variable would make a spool of wherever the program happens to be."""
+    """An empty path is refused; otherwise an empty variable would create a spool in the current directory."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SpoolError, match="names no folder"):
         Spool("")
@@ -89,7 +89,7 @@ def test_a_spool_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the current folder cannot be deleted")
 def test_a_relative_spool_needs_a_folder_to_start_at(tmp_path: Path) -> None:
-    """Said as what it is, and not as trouble with the output."""
+    """A relative path in a deleted directory is reported as that, and not as an error of the output."""
     gone = tmp_path / "gone"
     gone.mkdir()
     code = f"import os, sys; os.rmdir({str(gone)!r}); from queuectl.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -101,14 +101,14 @@ def test_a_relative_spool_needs_a_folder_to_start_at(tmp_path: Path) -> None:
 
 
 def test_a_relative_folder_is_the_callers(spool: Spool, cli: Cli, spool_dir: Path, tmp_path: Path) -> None:
-    """As for enqueue: a worker would start at its home."""
+    """As with enqueue, a relative cwd is relative to the caller: a worker starts in its home directory."""
     cli("set", "waits", "cwd=sub", expect=0, cwd=tmp_path)
     assert load(spool_dir / "pending" / "waits.json")["cwd"] == str(tmp_path / "sub")
     assert spool.set("waits", cwd="~").cwd == os.path.expanduser("~")
 
 
 def test_a_job_is_not_set_to_start_when_it_has_expired(spool: Spool) -> None:
-    """As for enqueue: it could never start."""
+    """As with enqueue, a job that can never start is refused."""
     spool.set("waits", expires_at=2_000_000_000)
     with pytest.raises(InvalidJob, match="could never start"):
         spool.set("waits", run_at=2_000_000_001)
@@ -116,7 +116,7 @@ def test_a_job_is_not_set_to_start_when_it_has_expired(spool: Spool) -> None:
 
 
 def test_what_has_expired_can_be_sent_back_for_later(spool: Spool, spool_dir: Path) -> None:
-    """Who puts it back wants it to run: the moment that has passed is taken off, whatever else is changed."""
+    """Retrying an expired job removes its `expires_at`, whatever else is changed."""
     drop_bytes(spool_dir, "late.json", b'{"command": "true", "expires_at": 1700000000}\n')
     wait_until(lambda: "late" in [row.id for row in spool.list()])
     Worker(spool_dir, drain=True).run()
@@ -129,7 +129,7 @@ def test_what_has_expired_can_be_sent_back_for_later(spool: Spool, spool_dir: Pa
 
 
 def test_an_editor_with_half_a_quote_is_told(spool: Spool, cli: Cli) -> None:
-    """The text in $EDITOR is a person's slip, and no bug of ours."""
+    """An error in the text in $EDITOR is reported as the user's error, not as a bug."""
     assert spool.hold("waits")
     done = cli("edit", "waits", env={"EDITOR": 'vi "', "VISUAL": ""}, expect=1)
 
@@ -138,7 +138,7 @@ def test_an_editor_with_half_a_quote_is_told(spool: Spool, cli: Cli) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no FIFOs")
 def test_a_fifo_for_settings_holds_nobody_up(spool_dir: Path, cli: Cli) -> None:
-    """Opened as a file is, it would hang every command, and every worker within a second."""
+    """A FIFO in place of the settings file is refused: opening it would block every command and worker."""
     Spool(spool_dir).refresh()
     os.mkfifo(spool_dir / "config.yaml")
 
@@ -147,7 +147,7 @@ def test_a_fifo_for_settings_holds_nobody_up(spool_dir: Path, cli: Cli) -> None:
 
 
 def test_settings_may_lie_elsewhere(spool_dir: Path, tmp_path: Path) -> None:
-    """A link to a file that many spools share is read as before."""
+    """A link to a settings file that several spools share is read."""
     (tmp_path / "shared.yaml").write_text("timeout: 77\n")
     spool = Spool(spool_dir)
     spool.refresh()
@@ -157,7 +157,7 @@ def test_settings_may_lie_elsewhere(spool_dir: Path, tmp_path: Path) -> None:
 
 
 def test_a_skipped_job_that_was_to_be_waited_for_leaves_stdout_alone(cli: Cli) -> None:
-    """There it would be taken for what the command wrote."""
+    """With --wait it is reported on stderr: on stdout it would look like the job's output."""
     cli("enqueue", "--unique", "key", "--id", "first", "true", expect=0)
     done = cli("enqueue", "--wait", "--unique", "key", "true", expect=0)
 
@@ -169,7 +169,7 @@ def test_a_skipped_job_that_was_to_be_waited_for_leaves_stdout_alone(cli: Cli) -
 def test_each_job_of_a_file_names_those_whose_place_it_takes(
     cli: Cli, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
-    """A job that is deleted is told of, from whatever door the newer one came."""
+    """The replaced job is reported, for each way to enqueue the newer one."""
     job = {"command": "true", "unique": "key", "if_exists": "replace"}
     path = tmp_path / "job.json"
 
@@ -183,7 +183,7 @@ def test_each_job_of_a_file_names_those_whose_place_it_takes(
 
 
 def test_letters_of_another_kind_are_no_empty_queue(spool: Spool, spool_dir: Path, cli: Cli) -> None:
-    """Whoever mistypes a tag must not believe that nothing is dead."""
+    """A mistyped tag prints a note, not the text for an empty queue."""
     empty = "Dead letter queue is empty\n"
     assert cli("dlq", "clear", "--tag", "nope", "--yes", expect=0).stdout == empty
     (spool_dir / "pending" / "waits.json").rename(spool_dir / "dead" / "waits.json")
@@ -193,7 +193,7 @@ def test_letters_of_another_kind_are_no_empty_queue(spool: Spool, spool_dir: Pat
 
 
 def test_each_refusal_names_its_job(spool_dir: Path, cli: Cli) -> None:
-    """Of several rejected files each has a fault of its own."""
+    """Each of several rejected files has its own error."""
     spool = Spool(spool_dir)
     spool.refresh()
     for name in ("one", "two"):
@@ -206,14 +206,14 @@ def test_each_refusal_names_its_job(spool_dir: Path, cli: Cli) -> None:
 
 
 def test_json_of_a_list_has_the_unique_key(cli: Cli) -> None:
-    """What can be a column is there."""
+    """The JSON of a list has the unique key, as the columns do."""
     cli("enqueue", "--unique", "key", "true", expect=0)
     [told] = json.loads(cli("list", "--json", expect=0).stdout)
     assert told["unique"] == "key"
 
 
 def test_json_is_json_on_a_stream_that_is_not_utf8(spool: Spool, cli: Cli) -> None:
-    """A program reads it, which knows nothing of our streams."""
+    """For programs, the JSON text is valid on streams that are not UTF-8."""
     spool.enqueue("echo é 日本", id="far")
     told = json.loads(cli("show", "far", "--json", env={"PYTHONIOENCODING": "ascii"}, expect=0).stdout)
 
@@ -221,18 +221,18 @@ def test_json_is_json_on_a_stream_that_is_not_utf8(spool: Spool, cli: Cli) -> No
 
 
 def test_a_missing_word_is_asked_for_in_one_line(cli: Cli) -> None:
-    """Without the line ends that a library puts between the choices."""
+    """The choices are on one line, without the line ends of the library."""
     first = cli("completion", expect=2).stderr.splitlines()[0]
     assert "bash, zsh, fish" in first
     assert "\\" not in first
 
 
 def test_an_id_that_ends_in_a_dot_is_told_why(cli: Cli) -> None:
-    """All else that is said of ids holds for it."""
+    """The message names the rule; all other rules for ids have theirs."""
     assert "no dot at the end" in cli("enqueue", "--id", "x.", "true", expect=2).stderr
 
 
 def test_a_template_in_bashs_old_arithmetic_is_refused() -> None:
-    """Where /bin/sh is bash, $[…] would run what a file's name says."""
+    """Where /bin/sh is bash, $[…] would run code from a file name."""
     with pytest.raises(ValueError, match="cannot be quoted safely"):
         Template("echo $[{}]")

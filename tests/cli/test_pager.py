@@ -1,4 +1,4 @@
-"""Long output waits for its reader on a terminal, and for nobody anywhere else; colour is only for who wants it."""
+"""Long output on a terminal is shown in a pager, and never anywhere else; colour is optional."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAGED = [["list"], ["dlq", "list"], ["dlq", "show", "bad"], ["show", "bad"], ["l
 
 @pytest.fixture
 def pager(spool_dir: Path, tmp_path: Path) -> dict[str, str]:
-    """A pager that marks each line that it shows; a job that has failed for good, and some that wait."""
+    """A pager that marks each line, one dead job and some waiting jobs."""
     spool = Spool(spool_dir)
     spool.enqueue("echo one; echo two; exit 3", id="bad", max_retries=1)
     from support import drain
@@ -43,7 +43,7 @@ def pager(spool_dir: Path, tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("words", PAGED, ids=" ".join)
 def test_terminal_gets_the_pager(pager: dict[str, str], words: list[str]) -> None:
-    """Each line passes through it, and the exit code is the command's own."""
+    """Each line goes through the pager; the exit code is that of the command."""
     bare, paged = on_terminal(*words), on_terminal(*words, env=pager)
 
     assert bare.text.strip()
@@ -61,7 +61,7 @@ def test_terminal_gets_the_pager(pager: dict[str, str], words: list[str]) -> Non
 
 @pytest.mark.parametrize("words", PAGED, ids=" ".join)
 def test_no_pager_in_a_pipe_nor_unasked(cli: Cli, pager: dict[str, str], words: list[str]) -> None:
-    """Scripts, --json, --no-pager, -f, a dumb terminal and an empty PAGER see what is printed, at once."""
+    """Pipes, --json, --no-pager, -f, a dumb terminal and an empty PAGER use no pager."""
     assert ">> " not in cli(*words, env=pager, expect=0).stdout
     for more, env in ((["--no-pager"], pager), ([], {**pager, "TERM": "dumb"}), ([], {"PAGER": ""})):
         assert ">> " not in on_terminal(*words, *more, env=env).text
@@ -72,7 +72,7 @@ def test_no_pager_in_a_pipe_nor_unasked(cli: Cli, pager: dict[str, str], words: 
 
 
 def test_no_pager_when_a_person_pipes_it_on(pager: dict[str, str]) -> None:
-    """`queuectl list | grep x` at a terminal: the keyboard is a person's, the output a program's."""
+    """With `queuectl list | grep x` stdin is a terminal but stdout is not: no pager."""
     ours, theirs = pty.openpty()
     try:
         done = subprocess.run(
@@ -88,7 +88,7 @@ def test_no_pager_when_a_person_pipes_it_on(pager: dict[str, str]) -> None:
 
 
 def test_refusal_keeps_its_words_and_its_exit_code(pager: dict[str, str]) -> None:
-    """An error is no output to be paged."""
+    """Errors are not paged."""
     seen = on_terminal("show", "nobody", env=pager)
 
     assert seen.code == 1
@@ -97,7 +97,7 @@ def test_refusal_keeps_its_words_and_its_exit_code(pager: dict[str, str]) -> Non
 
 @pytest.mark.parametrize("many", [900, 3000], ids=["table", "lines"])
 def test_reader_may_leave_early(spool_dir: Path, many: int) -> None:
-    """Typing q in the middle of a long list is a good end: no error, exit code 0."""
+    """Leaving the pager early is not an error: exit code 0."""
     list(Spool(spool_dir).enqueue_many({"command": "echo " + "x" * 900} for _ in range(many)))
     seen = on_terminal("list", env={"PAGER": "head -n 3"})
 
@@ -107,7 +107,7 @@ def test_reader_may_leave_early(spool_dir: Path, many: int) -> None:
 
 
 def test_pager_that_is_not_there_is_told_and_done_without(pager: dict[str, str]) -> None:
-    """A PAGER with a slip in it does not cost the reader the list."""
+    """With an invalid PAGER the list is printed directly."""
     seen = on_terminal("list", env={"PAGER": "no-such-pager -x"})
 
     assert "note: no pager: PAGER=no-such-pager -x" in seen.text
@@ -116,7 +116,7 @@ def test_pager_that_is_not_there_is_told_and_done_without(pager: dict[str, str])
 
 
 def test_commands_with_a_pager_say_so(cli: Cli) -> None:
-    """--no-pager stands on the pages of exactly these commands, and the help of none is paged."""
+    """Exactly these commands have --no-pager; help pages are not paged."""
     for words in PAGED:
         path = [word for word in words if word != "bad"]
         assert "--no-pager" in cli(*path, "--help", expect=0).stdout
@@ -140,7 +140,7 @@ COLOURED = {"NO_COLOR": "", "TERM": "xterm-256color"}
 def test_colour_is_left_out_where_it_is_not_wanted(
     pager: dict[str, str], words: list[str], env: dict[str, str], coloured: bool
 ) -> None:
-    """NO_COLOR, CLICOLOR=0 and a dumb terminal: no table paints anything."""
+    """NO_COLOR, CLICOLOR=0 and a dumb terminal: tables have no colours."""
     raw = on_terminal(*words, env={**COLOURED, **env}).raw
     painted = [code for code in (b"31", b"32", b"33", b"36") if b"\x1b[" + code + b"m" in raw]
 
@@ -148,7 +148,7 @@ def test_colour_is_left_out_where_it_is_not_wanted(
 
 
 def test_only_less_is_sent_colours(pager: dict[str, str], tmp_path: Path) -> None:
-    """Other pagers would show them as rubbish."""
+    """Other pagers would show the colour codes as text."""
     os.symlink("/bin/cat", tmp_path / "less")
 
     assert b"\x1b[" in on_terminal("list", env={**COLOURED, "PAGER": str(tmp_path / "less")}).raw

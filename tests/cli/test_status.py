@@ -1,4 +1,4 @@
-"""What status, list and show print is read by people and by scripts: both must be told the truth, and nothing harmful."""
+"""The output of status, list and show is correct for people and for scripts, and safe for terminals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RISKY = [b"\x1b]0", b"\x1b[2J", b"\x07", b"\x7f", "\x9b".encode(), "\u202e".enco
 
 
 def place(spool: Path, folder: str, job_id: str, **fields: Any) -> None:
-    """Put a job into any folder of the spool by hand."""
+    """Put a job file into any folder of the spool."""
     record = {"id": job_id, "command": "echo x", **fields}
     drop_bytes(spool, f"{job_id}.json", json.dumps(record).encode(), folder)
 
@@ -42,7 +42,7 @@ def five(spool_dir: Path) -> Path:
 
 
 def test_status_in_a_pipe_is_one_literal_line(cli: Cli, five: Path) -> None:
-    """Scripts find the counts in the documented order; an empty spool has five zeros."""
+    """The counts are in the documented order; an empty spool has five zeros."""
     done = cli("status", expect=0)
     empty = cli("--spool", five.parent / "other", "status", expect=0)
 
@@ -51,7 +51,7 @@ def test_status_in_a_pipe_is_one_literal_line(cli: Cli, five: Path) -> None:
 
 
 def test_status_on_a_terminal_is_a_table(five: Path) -> None:
-    """People see the rows that the table is documented with, in that order."""
+    """On a terminal the table has the documented rows in the documented order."""
     seen = on_terminal("status")
 
     lines = seen.text.splitlines()
@@ -65,7 +65,7 @@ def test_status_on_a_terminal_is_a_table(five: Path) -> None:
 
 
 def test_status_as_json(cli: Cli, five: Path) -> None:
-    """Programs get the counts, the workers and the places."""
+    """--json has the counts, the workers and the paths."""
     told = json.loads(cli("status", "--json", expect=0).stdout)
 
     assert told == {
@@ -80,7 +80,7 @@ def test_status_as_json(cli: Cli, five: Path) -> None:
 
 
 def test_list_in_a_pipe_is_a_line_a_job(cli: Cli, five: Path) -> None:
-    """Every job is there; a command's line ends stand as escapes, so that a line stays a job."""
+    """Every job is listed; line ends in a command are escapes, so that each job is one line."""
     lines = cli("list", expect=0).stdout.splitlines()
 
     assert sorted(lines) == [
@@ -105,14 +105,14 @@ def test_list_in_a_pipe_is_a_line_a_job(cli: Cli, five: Path) -> None:
     ],
 )
 def test_list_of_a_state(cli: Cli, five: Path, state: str, ids: list[str]) -> None:
-    """Each state has its jobs, done is completed, and JSON is an array also when it is empty."""
+    """--state selects the jobs, done means completed, and JSON is an array even when empty."""
     rows = json.loads(cli("list", "--state", state, "--json", expect=0).stdout)
 
     assert sorted(row["id"] for row in rows) == ids
 
 
 def test_nothing_is_hidden_by_default(cli: Cli, spool_dir: Path) -> None:
-    """Sixty jobs are sixty lines; --limit is the only thing that leaves some out, and 0 is none."""
+    """Sixty jobs are sixty lines; only --limit leaves some out, and 0 prints none."""
     for number in range(60):
         drop(spool_dir, f"j{number}", command="true")
 
@@ -122,7 +122,7 @@ def test_nothing_is_hidden_by_default(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_long_commands_are_told_in_full(cli: Cli, spool_dir: Path) -> None:
-    """The index keeps the beginning of a long command; a script must not take that for the command."""
+    """The index keeps only the start of a long command, but the list prints all of it."""
     command = "echo " + "x" * 5000
     drop(spool_dir, "long", command=command)
 
@@ -131,7 +131,7 @@ def test_long_commands_are_told_in_full(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_list_as_json_has_the_documented_fields(cli: Cli, five: Path) -> None:
-    """A failed job tells when it runs again."""
+    """A failed job shows when it runs again."""
     (row,) = json.loads(cli("list", "--state", "failed", "--json", expect=0).stdout)
 
     assert (row["state"], row["attempts"], row["next_retry_at"]) == (
@@ -142,7 +142,7 @@ def test_list_as_json_has_the_documented_fields(cli: Cli, five: Path) -> None:
 
 
 def test_show_has_every_field(cli: Cli, spool_dir: Path) -> None:
-    """Labels, timings, foreign fields, the history and the output all have their lines."""
+    """Labels, times, unknown fields, the history and the output have their lines."""
     place(
         spool_dir, "done", "job1", command="echo Hello", priority=8, timeout=20, max_retries=3, backoff_base=2,
         attempts=2, duration=0.2341, exit_code=0, output="Hello\nWorld\n", ticket="A-7", env={"A": "1"}, cwd="/x",
@@ -177,14 +177,14 @@ def test_show_has_every_field(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_show_as_json_is_the_file(cli: Cli, five: Path) -> None:
-    """The fields come as they stand in the job's file, with the state that the folder says."""
+    """--json has the fields of the job's file, with the state from the folder."""
     told = json.loads(cli("show", "job5", "--json", expect=0).stdout)
 
     assert (told["id"], told["state"], told["last_error"]) == ("job5", "dead", "Timeout exceeded (5s)")
 
 
 def test_show_on_a_terminal_is_a_table(five: Path) -> None:
-    """The table has the documented title and heads."""
+    """The table has the documented title and headings."""
     lines = [line.split() for line in on_terminal("show", "job1").text.splitlines()]
 
     assert lines[0] == ["Job", "Details:", "job1"]
@@ -193,7 +193,7 @@ def test_show_on_a_terminal_is_a_table(five: Path) -> None:
 
 
 def test_strange_history_is_shown_all_the_same(cli: Cli, spool_dir: Path) -> None:
-    """A history that a person wrote by hand breaks nothing."""
+    """An edited history with odd values does not fail."""
     place(
         spool_dir,
         "done",
@@ -209,7 +209,7 @@ def test_strange_history_is_shown_all_the_same(cli: Cli, spool_dir: Path) -> Non
 @pytest.mark.parametrize("words", [["list"], ["show", "n"], ["dlq", "list"], ["list", "--json"], ["show", "n", "--json"],
                                    ["logs", "n"], ["dlq", "list", "--json"]])  # fmt: skip
 def test_nothing_that_bites_reaches_a_terminal(spool_dir: Path, words: list[str]) -> None:
-    """Control and reordering characters of a job file come out as escapes, in tables, lines and JSON."""
+    """Control and reordering characters of a job file are escapes in tables, lines and JSON."""
     place(
         spool_dir, "dead", "n", command=NASTY.encode("utf-16", "surrogatepass").decode("utf-16"), last_error=NASTY[:30],
         output=NASTY[:30], history=[{"run": 1, "error": NASTY[:30]}], ticket=NASTY[:30],
@@ -224,7 +224,7 @@ def test_nothing_that_bites_reaches_a_terminal(spool_dir: Path, words: list[str]
 
 
 def test_escapes_are_readable_and_letters_stay() -> None:
-    """What is masked can be told from the escape; languages and emoji are left alone."""
+    """Each escape identifies its character; other languages and emoji are unchanged."""
     assert (
         render.visible("a\x1b\n\x85\u202e\U000e0041é漢🎉👨‍👩‍👧")
         == "a\\x1b\\n\\x85\\u202e\\U000e0041é漢🎉👨‍👩‍👧"
@@ -236,7 +236,7 @@ def test_escapes_are_readable_and_letters_stay() -> None:
 
 
 def test_empty_spool_says_so_only_to_people(cli: Cli, spool_dir: Path) -> None:
-    """No jobs is no line on stdout, an empty array in JSON, and a word on stderr."""
+    """Without jobs: no line on stdout, an empty array in JSON, a note on stderr."""
     plain = cli("list", expect=0)
 
     assert (plain.stdout, plain.stderr) == ("", "no jobs\n")
@@ -253,7 +253,7 @@ ODD_NAMES = {
 
 @pytest.mark.parametrize("name", ODD_NAMES, ids=ODD_NAMES.values())
 def test_files_that_no_job_can_be_called_are_told(cli: Cli, spool_dir: Path, name: bytes) -> None:
-    """Somebody waits for them to run: `status` and `doctor` say that they lie there and why nothing comes of it."""
+    """Files that will not run, because of their name, are reported by `status` and `doctor` with the reason."""
     cli("list", expect=0)
     folder = os.fsencode(spool_dir / "pending")
     for other in (b".job.json.swp", b"job.json.part", b"job.json~", b".gitkeep"):  # nobody waits for these

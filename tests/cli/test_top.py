@@ -1,4 +1,4 @@
-"""The live screen shows what is so, its keys do what they say, and the terminal is left as it was."""
+"""`queuectl top` shows the current state, its keys work, and the terminal is restored."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROMPT = "shell> "
 
 
 class Screen:
-    """A terminal of 80 columns and 24 lines with a shell in it, as a person sees it."""
+    """A terminal of 80 columns and 24 lines with a shell."""
 
     def __init__(self, socket: str) -> None:
         self._tmux = ["tmux", "-S", socket]
@@ -94,7 +94,7 @@ class Screen:
 
 @pytest.fixture
 def screen(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
-    """A terminal, and queuectl on its path."""
+    """A terminal with queuectl on its path."""
     if not shutil.which("tmux"):
         faults.must_not_skip("tmux is not installed")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin")
@@ -111,7 +111,7 @@ def screen(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]
 
 @pytest.fixture
 def mixed(spool_dir: Path, cli: Cli) -> Path:
-    """A spool with a dead job, two that have ended well, three that wait, and one for later."""
+    """A spool with a dead job, two completed jobs, three waiting jobs, and a scheduled one."""
     spool = Spool(spool_dir)
     spool.enqueue('echo "half way"; echo "no disk" >&2; exit 3', id="bad", max_retries=1)
     spool.enqueue("echo fine", id="good")
@@ -124,7 +124,7 @@ def mixed(spool_dir: Path, cli: Cli) -> Path:
 
 
 def test_screen_shows_the_spool(screen: Screen, mixed: Path) -> None:
-    """Counts, workers, what is next with its priority in two parts, what ended last: in 80 by 24."""
+    """80 by 24 shows counts, workers, the next jobs with both parts of the priority, and the jobs that ended last."""
     screen.types("queuectl top")
     text = screen.waits_for(r"^Next \(4 waiting\)")
 
@@ -143,7 +143,7 @@ def test_screen_shows_the_spool(screen: Screen, mixed: Path) -> None:
 def test_it_is_live(
     screen: Screen, mixed: Path, cli: Cli, workers: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Workers come, jobs run and end: all without a key."""
+    """Workers start, jobs run and end, and the screen follows without a key."""
     screen.types("queuectl top --interval 0.2")
     screen.waits_for("none: queuectl worker start")
     gate = tmp_path / "gate"
@@ -166,7 +166,7 @@ def test_it_is_live(
 
 
 def test_log_is_followed(screen: Screen, mixed: Path) -> None:
-    """L shows the end of the chosen job's log, e its other stream, q goes back."""
+    """L shows the end of the selected job's log, e the other stream, q goes back."""
     screen.types("queuectl top")
     screen.waits_for(r"^ bad ")
     screen.press("End", "l")
@@ -181,7 +181,7 @@ def test_log_is_followed(screen: Screen, mixed: Path) -> None:
 def test_running_jobs_log_grows(
     screen: Screen, cli: Cli, spool_dir: Path, workers: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """What a job writes while it runs is seen while it runs."""
+    """The output of a running job is shown while it runs."""
     one, two = tmp_path / "one", tmp_path / "two"
     wait = "while [ ! -e '{0}' ]; do sleep 0.05; done"
     cli(
@@ -203,7 +203,7 @@ def test_running_jobs_log_grows(
 
 
 def test_cancel_asks_first(screen: Screen, mixed: Path) -> None:
-    """Anything but y leaves the job alone."""
+    """Any key but y does not cancel the job."""
     screen.types("queuectl top")
     screen.waits_for(r"^ normal ")
     screen.press("Down", "c")
@@ -219,7 +219,7 @@ def test_cancel_asks_first(screen: Screen, mixed: Path) -> None:
 
 
 def test_retry_and_what_cannot_be(screen: Screen, mixed: Path) -> None:
-    """A dead job goes back; for one that has ended well the reason stands in the last line."""
+    """A dead job is retried; for a completed one the last line shows the error."""
     screen.types("queuectl top")
     screen.waits_for(r"^ good ")
     screen.press("G", "k")
@@ -232,7 +232,7 @@ def test_retry_and_what_cannot_be(screen: Screen, mixed: Path) -> None:
 
 
 def test_hold_and_pause(screen: Screen, mixed: Path) -> None:
-    """H and p go both ways, and say so."""
+    """H and p toggle, and report it."""
     screen.types("queuectl top")
     screen.waits_for(r"^ urgent ")
     screen.press("h")
@@ -258,7 +258,7 @@ def test_help_page(screen: Screen, mixed: Path) -> None:
 
 
 def test_new_size_is_taken_at_once(screen: Screen, mixed: Path) -> None:
-    """Wider, smaller, too small and back."""
+    """The window becomes wider, smaller, too small, and large again."""
     screen.types("COLUMNS=80 LINES=24 queuectl top --interval 1h")
     screen.waits_for(r"^Next")
     screen.resize(120, 30)
@@ -287,7 +287,7 @@ def child_of(pid: int) -> int:
 
 @pytest.mark.parametrize("way", LEAVING)
 def test_terminal_is_left_as_it_was(screen: Screen, mixed: Path, way: str) -> None:
-    """The same settings, the shell's own text back, the cursor there again, and nothing said."""
+    """The terminal settings, the shell's text and the cursor are restored, and nothing is printed."""
     screen.types("stty -g > before; echo here before; queuectl top; echo code $?; stty -g > after")
     screen.waits_for(r"^Next")
     screen.press("C-z")  # does nothing here
@@ -303,7 +303,7 @@ def test_terminal_is_left_as_it_was(screen: Screen, mixed: Path, way: str) -> No
 
 
 def test_terminal_is_left_as_it_was_after_an_error(screen: Screen, mixed: Path) -> None:
-    """A bug in the drawing ends it with a traceback on a sane screen."""
+    """A bug in drawing ends with a traceback on a restored screen."""
     script = mixed.parent / "broken.py"
     script.write_text(
         "import sys\nfrom queuectl.cli import main\nfrom queuectl.cli import top_screen\n"
@@ -322,12 +322,12 @@ def test_terminal_is_left_as_it_was_after_an_error(screen: Screen, mixed: Path) 
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the shell writes."""
+    """The folder in which the shell writes."""
     monkeypatch.chdir(tmp_path)
 
 
 def test_one_look_in_a_pipe(cli: Cli, mixed: Path) -> None:
-    """Where nobody looks on it prints once and leaves."""
+    """In a pipe it prints the screen once and exits."""
     lines = cli("top", expect=0).stdout.splitlines()
 
     assert lines[0].startswith("queuectl top  ")
@@ -336,7 +336,7 @@ def test_one_look_in_a_pipe(cli: Cli, mixed: Path) -> None:
 
 
 def test_one_look_at_an_empty_spool(cli: Cli, spool_dir: Path) -> None:
-    """The parts are there, and say that there is nothing; so on a terminal that can do nothing."""
+    """An empty spool shows all parts, also on a dumb terminal."""
     text = cli("top", expect=0, env={"COLUMNS": "20"}).stdout
 
     assert [line.strip() for line in text.splitlines()[2:]][1::2] == [
@@ -347,7 +347,7 @@ def test_one_look_at_an_empty_spool(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_dumb_terminal_gets_one_look(spool_dir: Path) -> None:
-    """Where nothing can be drawn over, nothing is."""
+    """On a dumb terminal it prints the screen once."""
     seen = on_terminal("top", env={"TERM": "dumb"})
 
     assert seen.code == 0
@@ -355,7 +355,7 @@ def test_dumb_terminal_gets_one_look(spool_dir: Path) -> None:
 
 
 def test_one_look_as_json(cli: Cli, mixed: Path) -> None:
-    """The same for programs, in order."""
+    """--json has the same content, in order."""
     told = json.loads(cli("top", "--json", expect=0).stdout)
 
     assert [job["id"] for job in told["next"]] == ["urgent", "normal", "evil", "later"]
@@ -365,7 +365,7 @@ def test_one_look_as_json(cli: Cli, mixed: Path) -> None:
 
 
 def test_python_door_has_both_ends(mixed: Path) -> None:
-    """The next jobs in the order in which they run, the last ones that ended."""
+    """The next jobs in the order in which they run, and the jobs that ended last."""
     spool = Spool(mixed)
 
     assert [row.id for row in spool.next_up(2)] == ["urgent", "normal"]
@@ -374,7 +374,7 @@ def test_python_door_has_both_ends(mixed: Path) -> None:
 
 
 def test_lines_are_shared_fairly() -> None:
-    """Each part gets what it wants or a fair share; what one leaves goes to the others."""
+    """Each part gets the lines it wants or an equal share; unused lines go to the others."""
     assert top_screen.shares(18, [1, 200, 200]) == [1, 8, 9]
     assert top_screen.shares(18, [10, 2, 200]) == [8, 2, 8]
     assert top_screen.shares(100, [1, 2, 3]) == [1, 2, 3]
@@ -384,7 +384,7 @@ def test_lines_are_shared_fairly() -> None:
 @pytest.mark.parametrize(("width", "height"), [(40, 10), (80, 24), (200, 60), (41, 11)])
 @pytest.mark.parametrize("chosen", [0, 150, 299, 500])
 def test_screen_is_exactly_as_large_as_the_window(width: int, height: int, chosen: int) -> None:
-    """No line too long, none too many, the chosen job among them, whatever jobs are called."""
+    """No line is too long, no line too many, and the selected job is visible, for any ids."""
     from queuectl.index.row import Row
 
     rows = [
@@ -412,7 +412,7 @@ def test_screen_is_exactly_as_large_as_the_window(width: int, height: int, chose
 
 
 def test_keys_are_cut_out_of_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several at once, one in two pieces, an escape by itself, and keys nobody knows."""
+    """Several keys at once, a key in two pieces, the escape key, and unknown keys."""
     ours, theirs = os.openpty()
     try:
         with os.fdopen(os.dup(theirs)) as stdin:
@@ -437,7 +437,7 @@ def test_keys_are_cut_out_of_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_jobs_that_end_while_nobody_looks_are_no_cost_each_second(mixed: Path) -> None:
-    """In a spool of a million what has ended is looked for a fiftieth of the time at the most."""
+    """In a spool of a million jobs the slow queries use at most a fiftieth of the time."""
     from queuectl.cli.commands.top import _SnapshotReader
 
     spool = Spool(mixed)

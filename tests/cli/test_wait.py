@@ -1,4 +1,4 @@
-"""Waiting for jobs: until each is over, with the exit code of one, at next to no cost."""
+"""`queuectl wait` waits until jobs have ended, returns the exit code of a single job, and uses little CPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def start(spool_dir: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a command that goes on beside the test."""
+    """Start a command in the background of the test."""
     begun: list[subprocess.Popen[str]] = []
 
     def run(*args: str) -> subprocess.Popen[str]:
@@ -61,7 +61,7 @@ def start(spool_dir: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def test_one_job_gives_its_exit_code(
     cli: Cli, spool_dir: Path, command: Any, fields: dict[str, Any], code: int
 ) -> None:
-    """`wait JOB` exits as its command did, and as timeout(1) and a shell do where there was no command."""
+    """`wait JOB` exits with the code of the command; without one, with the codes of timeout(1) and the shell."""
     Spool(spool_dir).enqueue(command, id="a", max_retries=1, **fields)
     drain(spool_dir)
 
@@ -69,7 +69,7 @@ def test_one_job_gives_its_exit_code(
 
 
 def test_several_jobs_give_one_if_any_is_dead(cli: Cli, spool_dir: Path) -> None:
-    """Each gets a line as it ends; with --json an array."""
+    """Each job gets a line when it ends; with --json an array."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a", tags=["t"])
     spool.enqueue("exit 7", id="b", tags=["t"], max_retries=1)
@@ -87,7 +87,7 @@ def test_several_jobs_give_one_if_any_is_dead(cli: Cli, spool_dir: Path) -> None
 def test_job_that_fails_and_is_tried_again_is_waited_for(
     spool_dir: Path, workers: Callable[..., Any]
 ) -> None:
-    """Failed is not the end: what counts is the last attempt."""
+    """A failed job has not ended: the last attempt counts."""
     flag = spool_dir.parent / "flag"
     spool = Spool(spool_dir)
     spool.enqueue(f"[ -e {flag} ] || {{ touch {flag}; exit 1; }}", id="a", backoff_base=1)
@@ -98,7 +98,7 @@ def test_job_that_fails_and_is_tried_again_is_waited_for(
 
 
 def test_wait_ends_soon_after_the_jobs(spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """Whoever waits learns of the end within a fraction of a second, and in the order of the ends."""
+    """The end of a job is noticed within a fraction of a second, in the order of the ends."""
     spool = Spool(spool_dir)
     gate = spool_dir.parent / "gate"
     os.mkfifo(gate)
@@ -120,7 +120,7 @@ def test_wait_ends_soon_after_the_jobs(spool_dir: Path, workers: Callable[..., A
 
 
 def test_time_that_is_over_has_a_code_of_its_own(cli: Cli, spool_dir: Path) -> None:
-    """75, with the jobs that are left; they are not touched."""
+    """Exit code 75 at the end of the time, with the remaining jobs; these are not changed."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
     spool.enqueue("true", id="b")
@@ -138,7 +138,7 @@ def test_time_that_is_over_has_a_code_of_its_own(cli: Cli, spool_dir: Path) -> N
 def test_success_waits_no_longer_than_all_can_succeed(
     cli: Cli, spool_dir: Path, workers: Callable[..., Any]
 ) -> None:
-    """`--for success` leaves at the first dead one, without the others."""
+    """`--for success` ends at the first dead job."""
     spool = Spool(spool_dir)
     spool.enqueue("exit 7", id="a", max_retries=1)
     spool.enqueue("sleep 60", id="b", timeout=0)
@@ -151,7 +151,7 @@ def test_success_waits_no_longer_than_all_can_succeed(
 
 @pytest.mark.parametrize("how", ["rm", "forget"])
 def test_removed_job_is_not_waited_for(spool_dir: Path, how: str) -> None:
-    """A job that somebody deletes meanwhile has ended, in its own way."""
+    """A job that is deleted meanwhile has ended as removed."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a", hold=True)
     spool.enqueue("true", id="b")
@@ -170,7 +170,7 @@ def test_removed_job_is_not_waited_for(spool_dir: Path, how: str) -> None:
 
 
 def test_job_that_is_nowhere_for_a_moment_is_not_removed(spool_dir: Path) -> None:
-    """Somebody takes the file out of the spool and puts it back a tenth of a second later."""
+    """A job whose file is taken out of the spool and put back a tenth of a second later has not ended."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a", hold=True)
     here, there = spool_dir / "pending" / "a.json", spool_dir.parent / "a.json"
@@ -193,7 +193,7 @@ def test_job_that_is_nowhere_for_a_moment_is_not_removed(spool_dir: Path) -> Non
 
 
 def test_job_that_never_was_is_an_error(cli: Cli, spool_dir: Path) -> None:
-    """A slip of the finger does not wait for ever."""
+    """A wrong id fails at once."""
     Spool(spool_dir).enqueue("true", id="a")
 
     assert "no job 'b'" in cli("wait", "a", "b", expect=1).stderr
@@ -202,7 +202,7 @@ def test_job_that_never_was_is_an_error(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_all_means_what_waits_or_runs_now(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """Old dead letters do not make `wait --all` fail; described by a filter they count."""
+    """Old dead jobs do not make `wait --all` fail; with a filter they count."""
     spool = Spool(spool_dir)
     spool.enqueue("exit 7", id="old", max_retries=1, tags=["t"])
     drain(spool_dir)
@@ -225,7 +225,7 @@ def test_all_means_what_waits_or_runs_now(cli: Cli, spool_dir: Path, workers: Ca
 def test_what_keeps_the_jobs_from_running_is_told(
     cli: Cli, spool_dir: Path, prepare: Callable[[Spool], object], hint: str
 ) -> None:
-    """Nobody waits for a worker that nobody starts without being told so, on stderr."""
+    """If no worker runs, a note on stderr says so."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
     prepare(spool)
@@ -234,7 +234,7 @@ def test_what_keeps_the_jobs_from_running_is_told(
 
 
 def test_waiting_for_held_jobs_says_so(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """The one thing that would help is named."""
+    """The note names the command that helps."""
     Spool(spool_dir).enqueue("true", id="a", hold=True)
     workers(1)
 
@@ -244,7 +244,7 @@ def test_waiting_for_held_jobs_says_so(cli: Cli, spool_dir: Path, workers: Calla
 def test_wait_survives_a_deleted_index(
     spool_dir: Path, start: Callable[..., subprocess.Popen[str]], workers: Callable[..., Any]
 ) -> None:
-    """The folders tell how a job ended."""
+    """How a job ended is read from the folders."""
     gate = spool_dir.parent / "gate"
     Spool(spool_dir).enqueue(f"while [ ! -e {gate} ]; do sleep 0.05; done", id="a")
     workers(1)
@@ -261,7 +261,7 @@ def test_wait_survives_a_deleted_index(
 def test_long_wait_costs_next_to_nothing(
     spool_dir: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """After the first moments a wait uses less than a hundredth of a processor."""
+    """After the first moments a wait uses less than one percent of a CPU."""
     drop(spool_dir, "a", command="true", hold=True)
     waiting = psutil.Process(start("wait", "a").pid)
     time.sleep(2)
@@ -270,7 +270,7 @@ def test_long_wait_costs_next_to_nothing(
 
 
 def test_ctrl_c_leaves_the_jobs_alone(spool_dir: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
-    """`wait` only looks on: interrupted, it has changed nothing."""
+    """`wait` only reads: when it is interrupted, nothing has changed."""
     Spool(spool_dir).enqueue("true", id="a")
     waiting = start("wait", "a")
     assert waiting.stderr is not None
@@ -283,7 +283,7 @@ def test_ctrl_c_leaves_the_jobs_alone(spool_dir: Path, start: Callable[..., subp
 
 
 def test_terminal_gets_a_bar_and_a_sum(spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """A person sees how many have ended, a line for what went wrong, and what it came to."""
+    """A terminal shows a progress bar, a line for each job that is not completed, and a summary."""
     spool = Spool(spool_dir)
     for number in range(3):
         spool.enqueue("sleep 0.8", id=f"a{number}", tags=["t"])
@@ -303,7 +303,7 @@ def test_terminal_gets_a_bar_and_a_sum(spool_dir: Path, workers: Callable[..., A
 
 
 def test_enqueue_wait_is_like_running_it_here(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """Both streams come through as they are, and the exit code; the id is told on stderr."""
+    """Both streams are printed unchanged, and the exit code is the command's; the id is printed on stderr."""
     workers(1)
 
     done = cli(
@@ -319,7 +319,7 @@ def test_enqueue_wait_is_like_running_it_here(cli: Cli, spool_dir: Path, workers
 def test_enqueue_wait_goes_on_through_the_attempts(
     cli: Cli, spool_dir: Path, workers: Callable[..., Any]
 ) -> None:
-    """What each attempt writes comes through, and the last one's exit code counts."""
+    """The output of each attempt is printed; the last exit code counts."""
     workers(1)
     flag = spool_dir.parent / "flag"
 
@@ -330,7 +330,7 @@ def test_enqueue_wait_goes_on_through_the_attempts(
 
 
 def test_enqueue_wait_with_json_tells_the_end(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """A program gets how it ended, and nothing of what it wrote."""
+    """--json has the result, without the output."""
     workers(1)
 
     done = cli("enqueue", "--wait", "--json", "--id", "a", "--max-retries", "1", "echo x; exit 5", expect=5)
@@ -343,7 +343,7 @@ def test_enqueue_wait_with_json_tells_the_end(cli: Cli, spool_dir: Path, workers
 def test_enqueue_wait_without_a_worker_says_so(
     spool_dir: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """It waits all the same, and Ctrl+C withdraws the job."""
+    """Without a worker it still waits, and Ctrl+C cancels the job."""
     waiting = start("enqueue", "--wait", "--id", "a", "true")
     assert waiting.stderr is not None
     assert waiting.stderr.readline() == "enqueued job a\n"
@@ -358,7 +358,7 @@ def test_enqueue_wait_without_a_worker_says_so(
 def test_ctrl_c_ends_the_job_that_is_waited_for(
     spool_dir: Path, start: Callable[..., subprocess.Popen[str]], workers: Callable[..., Any]
 ) -> None:
-    """As it would end a command that runs here; what the job says at its end still comes through."""
+    """Ctrl+C cancels a running job; its last output is still printed."""
     workers(1)
     waiting = start("enqueue", "--wait", "--id", "a", "--timeout", "0",
                     "trap 'echo bye; exit 1' TERM; echo up; while :; do sleep 0.1; done")  # fmt: skip
@@ -377,7 +377,7 @@ def test_ctrl_c_ends_the_job_that_is_waited_for(
 def test_waiter_that_is_killed_leaves_the_job_in_the_queue(
     spool_dir: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """Only a person at the keyboard means the job: a lost connection does not take it back."""
+    """Only Ctrl+C cancels the job: a lost connection does not."""
     waiting = start("enqueue", "--wait", "--id", "a", "true")
     assert waiting.stderr is not None
     assert waiting.stderr.readline() == "enqueued job a\n"
@@ -389,7 +389,7 @@ def test_waiter_that_is_killed_leaves_the_job_in_the_queue(
 
 
 def test_wait_is_for_one_job(cli: Cli, spool_dir: Path) -> None:
-    """A file of jobs has no one output and exit code."""
+    """A file of jobs cannot be used with --wait."""
     refused = cli("enqueue", "--wait", "--file", "-", stdin="{}", expect=2)
 
     assert "--wait works only with one job" in refused.stderr

@@ -1,4 +1,4 @@
-"""Workers are started, watched and stopped by people and by scripts, from any terminal, with the documented lines."""
+"""Workers are started, listed and stopped from any terminal, with the documented lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def test_start_prints_the_documented_lines(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """One line a worker, the number, and all process ids, which are those of living processes."""
+    """One line for each worker, the number, and the process ids of living processes."""
     lines = workers(3).stdout.splitlines()
 
     pids = [int(line.split("=")[1]) for line in lines[:3]]
@@ -35,7 +35,7 @@ def test_start_prints_the_documented_lines(cli: Cli, spool_dir: Path, workers: C
 
 
 def test_start_as_json(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """Programs get an array of names and process ids."""
+    """--json is an array of names and process ids."""
     (told,) = json.loads(workers(1, "--json").stdout)
 
     assert told["name"] == "worker-0"
@@ -45,7 +45,7 @@ def test_start_as_json(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -
 def test_count_comes_from_flag_then_setting_then_one(
     cli: Cli, spool_dir: Path, workers: Callable[..., Any]
 ) -> None:
-    """--count wins over worker_count, which wins over one."""
+    """--count overrides worker_count; the default is one."""
     cli("config", "set", "worker_count", "2", expect=0)
     by_setting = cli("worker", "start", expect=0).stdout
     by_flag = workers(1).stdout
@@ -55,7 +55,7 @@ def test_count_comes_from_flag_then_setting_then_one(
 
 
 def test_stop_from_anywhere(cli: Cli, spool_dir: Path, workers: Callable[..., Any], tmp_path: Path) -> None:
-    """A stop in another directory reaches every worker, however many starts there were; a second finds none."""
+    """A stop in another directory stops all workers, however they were started; a second stop finds none."""
     workers(1)
     workers(2)
     stopped = cli("worker", "stop", expect=0, cwd=tmp_path)
@@ -68,7 +68,7 @@ def test_stop_from_anywhere(cli: Cli, spool_dir: Path, workers: Callable[..., An
 def test_stop_names_who_is_busy(
     cli: Cli, spool_dir: Path, workers: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """After its time a stop says who runs what, and exits 1; the worker leaves when its job ends."""
+    """At the end of its time a stop lists the running jobs and exits with 1; each worker stops when its job ends."""
     cli(
         "enqueue",
         "--id",
@@ -93,7 +93,7 @@ def test_stop_names_who_is_busy(
 
 
 def test_forced_stop_puts_the_job_back(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """--force ends the job, which waits again and was charged nothing."""
+    """--force ends the job, which goes back to pending without a counted attempt."""
     cli("enqueue", "--id", "long", "sleep 60", expect=0)
     workers(1)
     wait_until(lambda: where_is(spool_dir, "long") == ["processing/worker-0"])
@@ -104,7 +104,7 @@ def test_forced_stop_puts_the_job_back(cli: Cli, spool_dir: Path, workers: Calla
 
 
 def test_list_of_workers(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """Who is there, as lines and as JSON; nobody is an empty array."""
+    """Workers as lines and as JSON; without workers an empty array."""
     assert cli("worker", "list", "--json", expect=0).stdout == "[]\n"
     workers(2)
     told = json.loads(cli("worker", "list", "--json", expect=0).stdout)
@@ -117,7 +117,7 @@ def test_list_of_workers(cli: Cli, spool_dir: Path, workers: Callable[..., Any])
 
 
 def test_foreground_shows_each_job(cli: Cli, spool_dir: Path) -> None:
-    """A worker in the terminal tells each job's start and end, and with --drain leaves by itself."""
+    """A foreground worker prints the start and end of each job, and with --drain exits by itself."""
     drop(spool_dir, "job1", command="echo hi", priority=8, max_retries=3)
     done = cli("worker", "start", "--foreground", "--drain", expect=0)
 
@@ -130,7 +130,7 @@ def test_foreground_shows_each_job(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_several_in_the_foreground_drain_all(cli: Cli, spool_dir: Path) -> None:
-    """More than one work in one terminal; each job is run once."""
+    """Several workers in one terminal run each job once."""
     for number in range(20):
         drop(spool_dir, f"j{number}", command="true")
 
@@ -140,7 +140,7 @@ def test_several_in_the_foreground_drain_all(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_start_that_fails_says_why(cli: Cli, spool_dir: Path) -> None:
-    """A spool that others can write is no place to run commands from: one line, and no success."""
+    """A spool that others can write is refused with one line and an error code."""
     spool_dir.mkdir()
     spool_dir.chmod(0o777)
 
@@ -152,7 +152,7 @@ def test_start_that_fails_says_why(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_demo_shows_every_job_of_the_example(cli: Cli, spool_dir: Path, tmp_path: Path) -> None:
-    """The demo runs in seconds, tells what each job is there for and where it ended, and touches no other spool."""
+    """The demo takes seconds, explains each job and its result, and changes no other spool."""
     (tmp_path / "t").mkdir()
     done = cli("demo", expect=0, env={"TMPDIR": str(tmp_path / "t")}, timeout=20)
 
@@ -180,7 +180,7 @@ def complete(shell: str, *words: str) -> list[str]:
 
 
 def test_completion_of_names_and_ids(cli: Cli, spool_dir: Path, tmp_path: Path) -> None:
-    """Commands, options, states, settings and the ids of fitting jobs complete, in the spool that is named."""
+    """Completes commands, options, states, settings and fitting ids, in the given spool."""
     drop(spool_dir, "alpha", command="true")
     drop(tmp_path / "other", "beta", command="true")
     (spool_dir / "dead").mkdir(exist_ok=True)
@@ -201,7 +201,7 @@ def test_completion_of_names_and_ids(cli: Cli, spool_dir: Path, tmp_path: Path) 
     ("shell", "mark"), [("bash", "complete -o"), ("zsh", "#compdef"), ("fish", "complete --no-files")]
 )
 def test_completion_script(cli: Cli, spool_dir: Path, shell: str, mark: str) -> None:
-    """Each script calls back for completions; bash takes its own as it stands."""
+    """Each script asks queuectl for completions; bash accepts its script."""
     script = cli("completion", shell, expect=0).stdout
 
     assert mark in script
