@@ -132,7 +132,7 @@ HEADINGS = {
     metavar="GLOB",
     multiple=True,
     help="Queue a job for each file that matches, or with - for each line of stdin. In the command, {} is the name, "
-    "{stem} {name} {dir} {ext} are parts of it, {n} is its number and {{ is a brace; also in --id and --unique. "
+    "{stem} {name} {dir} {ext} are parts of it, {n} is its number and {{ is a brace; also in the id and the unique key. "
     "May be repeated.",
 )
 @click.option(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     "purge",
     examples="""
     queuectl purge --older-than 30d --dry-run             show what would be deleted
-    queuectl purge --older-than 7d --state done --yes     only completed jobs, without asking; for cron
+    queuectl purge --older-than 7d --state done --yes     only completed jobs, without asking
     queuectl purge --keep 1000                            all but the newest 1000 of each state
     queuectl purge --older-than 7d --logs-only            delete the output, keep the job files
     """,

@@ -125,7 +125,7 @@ def _show_started(session: Session, started: list[WorkerInfo]) -> None:
     examples="""
     queuectl worker stop                      wait for the running jobs
     queuectl worker stop --timeout 0          tell the workers to stop, and do not wait
-    queuectl worker stop --force              end the running jobs too; they go back to pending and run again later
+    queuectl worker stop --force              end the running jobs too; they go back to pending
     """,
 )
 @click.option(
