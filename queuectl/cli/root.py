@@ -129,10 +129,7 @@ root = Group(
             "demo": ("demo", "Run an example spool and show what happens."),
             "guide": ("guide", "Show a page of the guide: recipes, settings, rules, promises."),
             "man": ("man", "Print the manual page."),
-            "completion": (
-                "completion",
-                "Print the script for completion in your shell.",
-            ),
+            "completion": ("completion", "Print the script for completion in your shell."),
         },
     },
 )

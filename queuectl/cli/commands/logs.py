@@ -28,7 +28,7 @@ FOLLOW_INTERVAL = 0.1
     paged=True,
     examples="""
     queuectl logs job1                        the last run: its stdout on stdout, its stderr on stderr
-    queuectl logs -f job1                     follow the output until the job has ended, with its retries
+    queuectl logs -f job1                     follow the output until the job ends, with its retries
     queuectl logs -n 50 -f job1               the last 50 lines, then new ones
     queuectl logs job1 --attempt 1            an earlier run
     queuectl logs job1 --all                  every run, each with a heading
