@@ -78,7 +78,7 @@ def test_tags_are_added_and_removed(cli: Cli, spool_dir: Path) -> None:
         (["a", "run_at=+soon"], "run_at: "),
         (["a", "id=b"], "the id of a job cannot be changed"),
         (["a", "state=dead"], "state is written by queuectl"),
-        (["a"], "FIELD=VALUE is missing"),
+        (["a"], "add FIELD=VALUE"),
         (["priority=9"], "name the jobs"),
         (["a", "--all", "priority=9"], "not both"),
         (["--state", "done", "priority=9"], "completed jobs cannot be changed"),

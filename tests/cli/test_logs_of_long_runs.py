@@ -114,7 +114,7 @@ def test_ways_to_say_which_run_exclude_each_other(cli: Cli, thrice: Path) -> Non
         ("--all", "--since", "1h"),
         ("--attempt", "1", "--since", "1h"),
     ):
-        assert "give one of them" in cli("logs", "job1", *words, expect=2).stderr
+        assert "give only one of" in cli("logs", "job1", *words, expect=2).stderr
 
 
 def test_following_a_job_that_does_not_exist_is_refused(cli: Cli, spool_dir: Path) -> None:

@@ -133,7 +133,7 @@ def test_an_editor_with_half_a_quote_is_told(spool: Spool, cli: Cli) -> None:
     assert spool.hold("waits")
     done = cli("edit", "waits", env={"EDITOR": 'vi "', "VISUAL": ""}, expect=1)
 
-    assert done.stderr.startswith("error: $EDITOR is no command")
+    assert done.stderr.startswith("error: $EDITOR is not a valid command")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no FIFOs")
