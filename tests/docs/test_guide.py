@@ -83,7 +83,7 @@ def test_on_a_terminal_a_page_goes_through_the_pager(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("topic", "told"),
     [
-        ("setings", "the guide has no page 'setings'; the nearest is 'settings'"),
+        ("setings", "the guide has no page 'setings'; did you mean 'settings'?"),
         ("../../README", "the guide has no page '../../README'"),
         ("xyzzy", "the guide has no page 'xyzzy'"),
     ],

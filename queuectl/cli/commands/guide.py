@@ -79,8 +79,8 @@ def _page(topic: str) -> str:
         from difflib import get_close_matches
 
         near = get_close_matches(topic.lower(), TOPICS, n=1)
-        nearest = f"; the nearest is {near[0]!r}" if near else ""
-        raise Usage(f"the guide has no page {topic!r}{nearest}", hint="queuectl guide")
+        suggestion = f"; did you mean {near[0]!r}?" if near else ""
+        raise Usage(f"the guide has no page {topic!r}{suggestion}", hint="queuectl guide")
     path = os.path.join(os.path.dirname(queuectl.__file__), "guide", f"{topic}.md")
     with open(path, encoding="utf-8") as file:
         return file.read()
