@@ -79,7 +79,7 @@ def draw(snapshot: Snapshot, selected: int, width: int, height: int, footer: Tex
         footer: the last line.
     """
     if width < MIN_SIZE[0] or height < MIN_SIZE[1]:
-        return [Text(f"the window is too small: top needs {MIN_SIZE[0]}x{MIN_SIZE[1]}")]
+        return [Text(f"top needs {MIN_SIZE[0]}x{MIN_SIZE[1]} or more")]
     lines = [_headline(snapshot, width), _states(snapshot), *_notes(snapshot)]
     parts = {
         f"Workers ({len(snapshot.workers)})": _workers(snapshot),

@@ -266,7 +266,7 @@ def test_new_size_is_taken_at_once(screen: Screen, mixed: Path) -> None:
     screen.resize(50, 12)
     screen.waits_for_size(50, 12)
     screen.resize(30, 8)
-    screen.waits_for(r"^the window is too small: top needs 40x10")
+    screen.waits_for(r"^top needs 40x10 or more")
     screen.resize(80, 24)
     screen.waits_for(r"^Last")
 
@@ -308,7 +308,7 @@ def test_terminal_is_left_as_it_was_after_an_error(screen: Screen, mixed: Path) 
     script.write_text(
         "import sys\nfrom queuectl.cli import main\nfrom queuectl.cli import top_screen\n"
         "def broken(*_): raise ZeroDivisionError('here it is')\n"
-        "top_view.draw_help = broken\nsys.exit(main(['top']))\n"
+        "top_screen.draw_help = broken\nsys.exit(main(['top']))\n"
     )
     screen.types(f"stty -g > before; {sys.executable} {script}; echo code $?; stty -g > after")
     screen.waits_for(r"^Next")
