@@ -128,7 +128,7 @@ def _only_dead(where: Filter) -> Filter:
     examples="""
     queuectl dlq show job1
     queuectl dlq show job1 --lines 100
-    queuectl dlq show broken                  a file that is not a valid job: show the line of the error
+    queuectl dlq show broken                  a file that is not a valid job: show the error
     queuectl dlq show job1 --json | jq .history
     """,
 )
