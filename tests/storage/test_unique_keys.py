@@ -204,7 +204,7 @@ def test_retrying_all_that_is_dead_leaves_out_what_was_replaced(
 
     done = cli("dlq", "retry", "--all", expect=0)
     assert done.stdout == "requeued job failed\n"
-    assert "1 job left alone that newer ones have replaced" in done.stderr
+    assert "1 job not retried, because a newer job replaced" in done.stderr
     assert cli("dlq", "retry", "old", expect=0).stdout == "requeued job old\n"
 
 
