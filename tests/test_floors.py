@@ -39,6 +39,8 @@ FLOORS = {
 ONLY_IN = {
     "watchdog": {"system/watcher"},
     "filelock": {"system/locks"},
+    "ctypes": {"system/libc"},
+    "fcntl": {"system/files", "system/safe_open"},
     "psutil": {"system/host", "system/process", "system/process_tree"},
     "click": {"cli"},
     "rich": {"cli"},

@@ -1,4 +1,4 @@
-"""Calls of Linux's C library that Python has none for. ctypes is loaded with the first of them, as it takes 2 ms."""
+"""Functions of Linux's C library that Python does not offer. ctypes is loaded at the first call: that takes 2 ms."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 _found: dict[str, Any] = {}
 
 
-def call(name: str, kinds: str, *arguments: Any) -> int:
-    """Call a function that answers with a whole number; where it is missing it fails like any other.
+def call(name: str, types: str, *arguments: Any) -> int:
+    """Call a C function that returns an int; a function that the library lacks fails with ENOSYS.
 
     Args:
-        kinds: ctypes' names of the kinds of its arguments.
+        types: the ctypes names of its argument types, separated by spaces.
     """
-    return int((_found.get(name) or _look_up(name, kinds))(*arguments))
+    return int((_found.get(name) or _look_up(name, types))(*arguments))
 
 
 def last_error() -> int:
@@ -27,13 +27,13 @@ def last_error() -> int:
     return ctypes.get_errno()
 
 
-def _look_up(name: str, kinds: str) -> Any:
+def _look_up(name: str, types: str) -> Any:
     import ctypes
 
     function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
     if function is None:
         return _missing
-    function.argtypes = [getattr(ctypes, kind) for kind in kinds.split()]
+    function.argtypes = [getattr(ctypes, one) for one in types.split()]
     function.restype = ctypes.c_int
     return _found.setdefault(name, function)
 

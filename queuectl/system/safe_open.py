@@ -90,7 +90,7 @@ def file_type(mode: int) -> str:
     ):
         if check(mode):
             return name
-    return "something odd"
+    return "an object of unknown type"
 
 
 def has_other_owner(status: os.stat_result) -> bool:

@@ -33,12 +33,12 @@ class StopFlags:
         forced: end the running job, put it back, then leave.
         look_requested: do the periodic duties now instead of at the next second.
         registration: where the worker's stop note is looked for; None before it has a name.
-        handles_look_signal: SIGUSR1 is handled. It would kill a process that does not handle it.
+        handles_wake_signal: SIGUSR1 is handled. It would kill a process that does not handle it.
     """
 
     def __init__(self, wake_up: Bell) -> None:
         self.stopping = self.forced = self.look_requested = False
-        self.handles_look_signal = False
+        self.handles_wake_signal = False
         self.registration: Registration | None = None
         self.wake_up = wake_up
         self._is_over: Callable[[], bool] = lambda: False
@@ -122,7 +122,7 @@ def listen(flags: StopFlags, *, reread: Callable[[], None], in_terminal: bool) -
     number = wake_signal()
     if number is not None:
         signal.signal(number, lambda _number, _frame: flags.request_look())
-        flags.handles_look_signal = True
+        flags.handles_wake_signal = True
 
 
 def ignore_all() -> None:

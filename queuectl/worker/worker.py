@@ -172,7 +172,7 @@ class Worker:
         self.check()
         registration = Registration.acquire(self.layout)
         self._set_registration(registration)
-        registration.announce(self._mode, handles_wake_signal=self.flags.handles_look_signal)
+        registration.announce(self._mode, handles_wake_signal=self.flags.handles_wake_signal)
 
     def run(self) -> int:
         """Work until stopped, or drained; returns the number of attempts made.
