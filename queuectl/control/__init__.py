@@ -1,1 +1,1 @@
-"""What workers and people tell each other through files: the registry, the run lock, pause, permissions."""
+"""What workers and people tell each other through files: the registry, commands, run locks, pause, permissions."""

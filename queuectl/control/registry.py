@@ -30,7 +30,7 @@ from queuectl.system.process import ProcessIdentity, is_surely_gone
 if TYPE_CHECKING:
     from queuectl.layout import Layout
 
-_NAME = re.compile(r"(?:worker-)([0-9]{1,6})", re.ASCII)
+_NAME = re.compile(r"worker-([0-9]{1,6})", re.ASCII)
 _PROBE_PATIENCE = 0.15
 """Seconds. `is_locked` itself holds a lock for some microseconds: a lock that is free after this time was only probed."""
 
@@ -92,7 +92,7 @@ class Registration:
                 lock = Lock.acquire(layout.worker_file(name, "lock"), patience=_PROBE_PATIENCE)
             except OSError as error:
                 raise SpoolError.from_os("take the lock", layout.worker_file(name, "lock"), error) from None
-            if lock is not None and _is_still_in_use(layout, name):
+            if lock is not None and _is_in_use(layout, name):
                 lock.release()
             elif lock is not None:
                 try:
@@ -202,7 +202,7 @@ class Registration:
         self._lock.release()
 
 
-def _is_still_in_use(layout: Layout, name: str) -> bool:
+def _is_in_use(layout: Layout, name: str) -> bool:
     """Whether the previous owner of a name, or a process that it started, is still alive.
 
     Another worker takes its job back when that process has ended.
@@ -217,7 +217,7 @@ def orphaned_runs(layout: Layout) -> list[tuple[str, str]]:
     return [
         (name, _current_job(layout, name)[0] or "")
         for name in worker_names(layout)
-        if _is_still_in_use(layout, name) and not _is_process_running(layout, name)
+        if _is_in_use(layout, name) and not _is_process_running(layout, name)
     ]
 
 

@@ -1,1 +1,1 @@
-"""Runs one attempt as a process tree on this machine and says how it ended. Knows no job files."""
+"""Runs one attempt as a process tree on this machine, and says how it ended. Moves no job files."""

@@ -1,1 +1,1 @@
-"""What the operating system does for us: durable files, locks, processes, events. Knows no jobs."""
+"""What the operating system does for queuectl: durable files, safe reading, locks, processes, events. Knows no jobs."""

@@ -37,7 +37,7 @@ class ProcessIdentity:
         """
         started = start_time(os.getpid())
         if started is None:
-            raise OSError(errno.EACCES, "no look at this process")
+            raise OSError(errno.EACCES, "the system does not say when it started")
         return cls(os.getpid(), started, boot_id())
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Who is meant: a note, a lock and a signal reach exactly the process that they are for."""
+"""A note, a lock and a signal reach exactly the process that they are meant for."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def leave_note(registration: Registration, kind: str, **fields: Any) -> None:
 
 
 def test_a_process_of_another_boot_is_gone() -> None:
-    """Numbers and even times of start may repeat after a boot."""
+    """Pids, and even start times, may repeat after a boot."""
     me = ProcessIdentity.mine()
 
     assert me.is_running()
@@ -59,7 +59,7 @@ def test_a_process_of_another_boot_is_gone() -> None:
 
 
 def test_a_process_that_is_not_the_one_meant_gets_no_signal() -> None:
-    """The number belongs to somebody else by now, here to this very test."""
+    """The pid now belongs to another process, here to this test."""
     me = ProcessIdentity.mine()
 
     assert not dataclasses.replace(me, started=me.started - 60).send(0)
@@ -67,7 +67,7 @@ def test_a_process_that_is_not_the_one_meant_gets_no_signal() -> None:
 
 
 def test_a_stop_note_is_for_one_process(registration: Registration) -> None:
-    """A note for an earlier holder of the name, even one of the same number, stops nobody."""
+    """A note for an earlier owner of the name stops nobody, even if it had the same pid."""
     me = ProcessIdentity.mine()
     meant = {"pid": me.pid, "process_started": me.started, "how": "graceful"}
 
@@ -80,7 +80,7 @@ def test_a_stop_note_is_for_one_process(registration: Registration) -> None:
 
 
 def test_a_cancel_note_is_for_one_run(registration: Registration) -> None:
-    """One that came too late must not end the next job, nor another run of the same."""
+    """A note that comes too late must end neither the next job nor a later run of the same job."""
     leave_note(registration, "cancel", job="a", run=1)
 
     assert commands.is_cancel_requested(registration.layout, registration.name, "a", 1)
@@ -89,7 +89,7 @@ def test_a_cancel_note_is_for_one_run(registration: Registration) -> None:
 
 
 def test_notes_for_an_earlier_holder_are_gone(spool_dir: Path) -> None:
-    """Whoever takes a name begins without them; a cancel has been heeded by then."""
+    """A new owner of a name starts without notes; a cancel note has been handled by then."""
     layout = Layout(spool_dir)
     layout.create()
     notes = [Path(layout.worker_file("worker-0", kind)) for kind in ("stop", "cancel")]
@@ -144,7 +144,7 @@ def _cannot(_: str) -> Lock:
 
 
 def test_a_deleted_lock_file_is_made_and_held_again(registration: Registration) -> None:
-    """Or nobody would see this worker, and nobody could stop it."""
+    """Otherwise nobody would see this worker or could stop it."""
     path = registration.layout.worker_file(registration.name, "lock")
     os.unlink(path)
     assert not is_locked(path)
@@ -156,7 +156,7 @@ def test_a_deleted_lock_file_is_made_and_held_again(registration: Registration) 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone shows who holds a lock")
 def test_a_run_without_marks_is_found_by_its_lock(spool_dir: Path) -> None:
-    """Its processes have cleared their environment; what they hold still tells whose they are."""
+    """Its processes have cleared their environment; the lock that they hold shows which run they belong to."""
     layout = Layout(spool_dir)
     layout.create()
     job = Job(id="a", command="true")
@@ -174,7 +174,7 @@ def test_a_run_without_marks_is_found_by_its_lock(spool_dir: Path) -> None:
 
 @pytest.mark.parametrize(("whose", "ended"), [("a", True), ("b", False)])
 def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, spool_dir: Path) -> None:
-    """It closed what it inherited; a background child of the worker's last job is not part of this run."""
+    """The run has closed the descriptors that it inherited. A background child of the worker's previous job is not part of it."""
     layout = Layout(spool_dir)
     layout.create()
     job = Job(id=whose, command="true")
@@ -197,7 +197,7 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
 
 
 def test_a_run_with_other_marks_is_left_in_peace(spool_dir: Path) -> None:
-    """The next run of the same worker shares all marks with this one but the job and the number."""
+    """The next run of the same worker has the same marks, except for the job and the number."""
     layout = Layout(spool_dir)
     # Nothing of it is like that of any other process here: code that gets this wrong ends them.
     worker, made = f"worker-{files.token()}", time.time()
@@ -218,7 +218,7 @@ def test_a_run_with_other_marks_is_left_in_peace(spool_dir: Path) -> None:
 
 
 def test_what_left_the_group_and_ignores_term_is_killed(spool_dir: Path, tmp_path: Path) -> None:
-    """A dead worker's run has no group that could be signalled: each process gets its own KILL."""
+    """The run of a dead worker has no process group that could be signalled: each process gets its own KILL."""
     mine = run_lock.marks(Layout(spool_dir), Job(id="a", command="true"), "worker-7")
     deaf = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
     child = subprocess.Popen(
@@ -239,7 +239,7 @@ def test_what_left_the_group_and_ignores_term_is_killed(spool_dir: Path, tmp_pat
 def test_a_job_that_kills_its_group_ends_itself_only(
     spool_dir: Path, workers: Callable[..., Any], cli: Callable[..., Any]
 ) -> None:
-    """The worker is not in it, however the job was started."""
+    """The worker is not in the job's process group, however the job was started."""
     for number, command in enumerate(("kill -9 0", ["sh", "-c", "kill -9 0"])):
         drop(spool_dir, f"job{number}", command=command, max_retries=1)
     workers(1)
@@ -254,7 +254,7 @@ def test_a_job_that_kills_its_group_ends_itself_only(
 def test_a_worker_that_cannot_learn_who_it_is_says_so(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """/proc may refuse as any file may: one line, and the name is free for the next who tries."""
+    """/proc may be unreadable: the error is one line, and the name is free again."""
     layout = Layout(spool_dir)
     layout.create()
 
@@ -266,7 +266,7 @@ def test_a_worker_that_cannot_learn_who_it_is_says_so(
 
 
 def test_the_rest_of_a_dead_process_is_gone() -> None:
-    """A zombie has its number still; who was killed is not listed for it."""
+    """A zombie keeps its pid; a killed worker must not be listed as running because of that."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert not is_surely_gone(child.pid)
     child.kill()

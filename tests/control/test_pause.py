@@ -1,4 +1,4 @@
-"""A paused spool: the marker, the verbs, and what workers make of it."""
+"""A paused spool: the file, the commands, and what workers do."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_whatever_is_called_paused_counts(spool_dir: Path, cli: Callable[..., An
 def test_what_the_file_says_is_the_reason(
     spool_dir: Path, cli: Callable[..., Any], workers: Callable[..., Any]
 ) -> None:
-    """The text in the marker is told by status, by the list of workers and by the doctor, and harms no terminal."""
+    """status, worker list and doctor show the text of the file, without control characters."""
     workers(1)
     (spool_dir / "paused").write_text("new disk,\nback at \x1b[31mnoon\n")
 
@@ -80,7 +80,7 @@ def test_what_the_file_says_is_the_reason(
 
 
 def test_a_reason_as_long_as_a_book_is_cut(spool_dir: Path) -> None:
-    """Whatever lies there, status stays readable."""
+    """Status stays readable, however long the text is."""
     spool = Spool(spool_dir)
     spool.counts()
     (spool_dir / "paused").write_text("word " * 10_000)
@@ -140,7 +140,7 @@ def test_job_claimed_ahead_is_put_back(spool_dir: Path) -> None:
 def test_worker_that_is_started_on_a_paused_spool_says_so(
     spool_dir: Path, cli: Callable[..., Any], workers: Callable[..., Any]
 ) -> None:
-    """It starts, says why it does nothing, and goes on when the spool does."""
+    """It starts, says why it does nothing, and begins when the spool is resumed."""
     Spool(spool_dir).enqueue("true", id="a")
     cli("pause", "--reason", "moving house", expect=0)
 
@@ -170,7 +170,7 @@ def test_worker_that_is_to_leave_when_done_leaves_a_paused_spool(
 def test_workers_of_a_paused_spool_can_be_stopped(
     spool_dir: Path, cli: Callable[..., Any], workers: Callable[..., Any]
 ) -> None:
-    """`worker stop` does not wait for what is not going to run."""
+    """`worker stop` does not wait for jobs that will not run."""
     Spool(spool_dir).enqueue("true")
     cli("pause", expect=0)
     workers(2)
@@ -181,7 +181,7 @@ def test_workers_of_a_paused_spool_can_be_stopped(
 def test_drain_waits_for_the_jobs_in_hand(
     spool_dir: Path, cli: Callable[..., Any], workers: Callable[..., Any]
 ) -> None:
-    """It returns when nothing runs; what waits is left, and the spool stays paused."""
+    """It returns when nothing runs. Waiting jobs stay, and the spool stays paused."""
     spool = Spool(spool_dir)
     gate = spool_dir.parent / "gate"
     spool.enqueue(f"while [ ! -e {gate} ]; do sleep 0.05; done", id="a")
@@ -214,7 +214,7 @@ def test_drain_from_python_names_what_still_runs(spool_dir: Path, workers: Calla
 
 
 def test_worker_that_does_not_answer_is_named(spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """`pause` does not wait for ever for a worker that was stopped in its tracks, and does not claim that it knows."""
+    """`pause` does not wait without end for a worker that was suspended (SIGSTOP), and does not claim that it has noticed."""
     workers(1)
     spool = Spool(spool_dir)
     [worker] = wait_until(spool.workers)

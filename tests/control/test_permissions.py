@@ -1,4 +1,4 @@
-"""Who may write into a spool runs commands as the worker's user: a worker refuses one that is open to others."""
+"""Anybody who can write into a spool runs commands as the worker's user: a worker refuses a spool open to others."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_folder_of_somebody_else_is_found(spool: Path, folder: str) -> None:
 
 @pytest.mark.parametrize("name", ["config.yaml", "config.json", "data/queuectl.db"])
 def test_settings_and_index_that_others_can_write_are_found(spool: Path, name: str) -> None:
-    """In a spool that others can look into, they would decide who may hand in jobs."""
+    """These files decide from which users jobs are accepted."""
     (spool / name).touch()
     (spool / name).chmod(0o666)
     assert [path for path, _, _ in unsafe(Layout(spool))] == [str(spool / name)]
@@ -104,7 +104,7 @@ def test_a_worker_refuses_and_the_hint_mends_it(cli: Callable[..., Any], spool: 
 
 @needs_root
 def test_a_spool_of_somebody_else_is_refused(cli: Callable[..., Any], spool: Path) -> None:
-    """Root does not run what another user put into his own spool, and is told how to start that user's workers."""
+    """Root does not run the jobs of another user's spool, and is told how to start workers as that user."""
     os.chown(spool, NOBODY, NOBODY)
     hint = refused(cli, f"{spool} belongs to another user (uid {NOBODY})")
     assert hint == f"sudo -u nobody queuectl --spool {spool} worker start"
@@ -128,7 +128,7 @@ def test_a_spool_of_somebody_else_is_refused(cli: Callable[..., Any], spool: Pat
 def test_root_hands_nothing_to_workers_who_cannot_read_it(
     cli: Callable[..., Any], spool: Path, words: list[str]
 ) -> None:
-    """What root writes is root's, 0600: a job that was acknowledged would be given up unread."""
+    """Root's files are 0600: the workers would move an acknowledged job to dead/ because they cannot read it."""
     drop(spool, "old", command="true").rename(spool / "dead" / "old.json")
     cli("list", expect=0)
     os.chown(spool, NOBODY, NOBODY)
@@ -141,7 +141,7 @@ def test_root_hands_nothing_to_workers_who_cannot_read_it(
 
 @needs_root
 def test_the_doctor_takes_no_spool_from_its_owner(cli: Callable[..., Any], spool: Path) -> None:
-    """Looked at by root, it is told how its owner looks at it; a repair changes no owner."""
+    """The doctor tells root how to check the spool as its owner; a repair changes no owner."""
     os.chown(spool, NOBODY, NOBODY)
     for words in (["doctor"], ["doctor", "--repair"]):
         done = cli(*words, expect=0)
@@ -152,7 +152,7 @@ def test_the_doctor_takes_no_spool_from_its_owner(cli: Callable[..., Any], spool
 
 @needs_root
 def test_the_doctor_does_not_promise_what_it_cannot_do(cli: Callable[..., Any], spool: Path) -> None:
-    """Who a folder belongs to is not its business to change; it says what to type, and that helps."""
+    """The doctor does not change the owner of a folder; it says which command does."""
     os.chown(spool / "dead", NOBODY, NOBODY)
     told = cli("doctor", "--repair", expect=1).stdout
     assert f"{spool}/dead belongs to another user" in told
@@ -206,7 +206,7 @@ def test_a_spool_opened_under_its_workers_stops_them(
 def test_a_folder_above_that_others_can_write_is_refused(
     cli: Callable[..., Any], tmp_path: Path, mode: int
 ) -> None:
-    """Whoever can write there puts a whole spool of their own in the place of this one."""
+    """A user who can write there can replace the whole spool by another."""
     above = tmp_path / "a b" / "c"
     spool = above / "spool"
     drop(spool, "job", command="true")
@@ -220,7 +220,7 @@ def test_a_folder_above_that_others_can_write_is_refused(
 
 
 def test_a_sticky_folder_above_is_fine(cli: Callable[..., Any], tmp_path: Path) -> None:
-    """As /tmp is: there nobody can rename or delete what belongs to others."""
+    """Such as /tmp: nobody can rename or delete the files of other users in it."""
     above = tmp_path / "sticky"
     drop(above / "spool", "job", command="true")
     above.chmod(0o1777)
@@ -236,7 +236,7 @@ def test_a_sticky_folder_above_is_fine(cli: Callable[..., Any], tmp_path: Path) 
 def test_a_folder_above_of_somebody_else_is_refused(
     cli: Callable[..., Any], tmp_path: Path, mode: int
 ) -> None:
-    """The owner of a sticky folder may rename everything in it, whoever it belongs to."""
+    """The owner of a sticky folder can rename everything in it."""
     above = tmp_path / "theirs"
     drop(above / "spool", "job", command="true")
     above.chmod(mode)
@@ -249,7 +249,7 @@ def test_a_folder_above_of_somebody_else_is_refused(
 
 @needs_root
 def test_a_link_of_somebody_else_on_the_way_is_refused(spool: Path, tmp_path: Path) -> None:
-    """They can let it point to another folder after the look."""
+    """Its owner can let it point to another folder after the check."""
     link = tmp_path / "link"
     link.symlink_to(spool.parent)
     named = Layout(link / "spool")
@@ -261,7 +261,7 @@ def test_a_link_of_somebody_else_on_the_way_is_refused(spool: Path, tmp_path: Pa
 
 
 def test_a_link_to_a_spool_is_checked_where_it_leads(tmp_path: Path) -> None:
-    """Both ways there count: the folders above the link, and those above what it points to."""
+    """The folders above the link are checked, and those above its target."""
     for side in ("here", "there"):
         (tmp_path / side).mkdir()
     Spool(tmp_path / "there" / "spool").refresh()
@@ -279,7 +279,7 @@ def test_a_link_to_a_spool_is_checked_where_it_leads(tmp_path: Path) -> None:
 @needs_root
 @pytest.mark.parametrize("settled", [False, True], ids=["new", "known"])
 def test_a_file_of_a_stranger_is_not_run(cli: Callable[..., Any], spool: Path, settled: bool) -> None:
-    """Nor after `dlq retry`, which writes a job anew; whoever trusts it makes it their own."""
+    """Nor after `dlq retry`, which rewrites the file. Who trusts the job changes the owner of the file."""
     path = drop(spool, "theirs", command="touch $HOME/ran")
     if settled:  # the index has seen it while it was ours
         assert Spool(spool).counts()["pending"] == 2
@@ -306,7 +306,7 @@ def test_a_file_of_a_stranger_is_not_run(cli: Callable[..., Any], spool: Path, s
 
 @needs_root
 def test_a_strangers_claim_is_not_run_again(spool: Path) -> None:
-    """A file in the folder of a worker that is gone is freed like any other, and no less suspect."""
+    """A file of another user in the folder of a dead worker is taken back, but not run."""
     path = drop(spool, "theirs", command="touch $HOME/ran")
     os.chown(path, NOBODY, NOBODY)
     path.rename(spool / "processing" / "worker-7" / "theirs.json")

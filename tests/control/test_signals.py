@@ -1,4 +1,4 @@
-"""A cancel, a pause and its end reach a worker at once, and nobody but a worker that can take the signal gets it."""
+"""A cancel, a pause and its end reach a worker at once; only a worker that handles the signal gets it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ sys.exit(process.be_worker(Layout(sys.argv[1]), mode="foreground", drain=False, 
 
 @pytest.fixture
 def patient(spool_dir: Path) -> Iterator[Spool]:
-    """A spool with a worker that looks for orders once a day unless it is told to."""
+    """A spool with a worker that looks for notes once a day, unless a signal wakes it."""
     spool = Spool(spool_dir)
     spool.refresh()
     process = subprocess.Popen([sys.executable, "-c", PATIENT, str(spool_dir)])
@@ -48,7 +48,7 @@ def patient(spool_dir: Path) -> Iterator[Spool]:
 
 
 def test_cancel_ends_a_running_job_at_once(patient: Spool, spool_dir: Path) -> None:
-    """Who cancels a job that does harm does not wait for the worker's next look."""
+    """A harmful job that is cancelled does not run until the worker's next check."""
     patient.enqueue(["sleep", "100"], id="long", timeout=0)
     wait_until(lambda: where_is(spool_dir, "long") == ["processing/worker-0"])
 
@@ -57,7 +57,7 @@ def test_cancel_ends_a_running_job_at_once(patient: Spool, spool_dir: Path) -> N
 
 
 def test_pause_and_its_end_reach_an_idle_worker_at_once(patient: Spool, spool_dir: Path) -> None:
-    """`pause` returns when nothing is started any more, `resume` when all goes on: nobody waits a second for either."""
+    """`pause` returns when no job can start any more, `resume` when workers go on; neither takes a second."""
     patient.enqueue("true", id="a")
     wait_until(lambda: finished(spool_dir, "a"))
 
@@ -68,7 +68,7 @@ def test_pause_and_its_end_reach_an_idle_worker_at_once(patient: Spool, spool_di
 
 
 def test_pause_and_drain_reach_a_busy_worker_at_once(patient: Spool, spool_dir: Path) -> None:
-    """It says so beside the job that it runs, and starts no other when that is over."""
+    """The worker reports the pause while its job runs, and starts no other job afterwards."""
     gate = spool_dir.parent / "gate"
     os.mkfifo(gate)
     patient.enqueue(["cat", str(gate)], id="a", timeout=0)
@@ -82,7 +82,7 @@ def test_pause_and_drain_reach_a_busy_worker_at_once(patient: Spool, spool_dir: 
 
 
 def test_worker_in_a_program_gets_no_signal(spool_dir: Path) -> None:
-    """To somebody's own program the signal may mean something else, or the end."""
+    """In a user's own program the signal may mean something else, or end it."""
     heard: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
     worker = Worker(spool_dir)
@@ -109,7 +109,7 @@ def test_worker_in_a_program_gets_no_signal(spool_dir: Path) -> None:
     ids=["another process", "an older worker", "mine"],
 )
 def test_only_the_worker_itself_is_signalled(spool_dir: Path, record: dict[str, object]) -> None:
-    """A record that outlived its worker names whoever has its number now, and an older worker would die of the signal."""
+    """The pid in the record of a dead worker may belong to another process now, and an older worker would die of the signal."""
     layout = Layout(spool_dir)
     layout.create()
     code = (

@@ -1,4 +1,4 @@
-"""What a job finds around it: the environment of whoever started the worker, and nothing of queuectl's own."""
+"""A job gets the environment of the worker's caller, and nothing that queuectl needs for itself."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_job_keeps_the_python_path_of_who_started_the_worker(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """A PYTHONPATH that is meant for the jobs is handed on as it is."""
+    """A PYTHONPATH that is meant for the jobs reaches them unchanged."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     assert variables_of_a_job(spool_dir, cli, workers)["PYTHONPATH"] == str(tmp_path)

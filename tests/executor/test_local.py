@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are wr
 
 
 class Bench:
-    """Starts attempts in a folder of their own and knows their marks."""
+    """Starts attempts in a temporary folder, with marks of their own."""
 
     def __init__(self, folder: Path, runner: LocalRunner) -> None:
         self.folder = folder
@@ -42,7 +42,7 @@ class Bench:
         self._started: list[Running] = []
 
     def attempt(self, command: str | list[str], **changes: Any) -> Attempt:
-        """What is run unless a test says otherwise."""
+        """The attempt of a command, with changed fields."""
         fields: dict[str, Any] = {
             "cwd": str(self.folder),
             "env": {"PATH": os.environ["PATH"], **self.marks},
@@ -68,7 +68,7 @@ class Bench:
         return wait_for(self.start(command, **changes))
 
     def refuse(self, command: str | list[str], **changes: Any) -> str:
-        """Why it cannot start; it must not."""
+        """The reason why a command cannot start; it must not start."""
         outcome = self.runner.start(self.attempt(command, **changes))
         assert isinstance(outcome, Outcome)
         assert (outcome.ending, outcome.exit_code) == (Ending.NOT_STARTED, None)
@@ -91,7 +91,7 @@ class Bench:
 
 
 def wait_for(running: Running, *, at_most: float = 30) -> Outcome:
-    """Wait as a worker does: for the descriptor, with the next look as the ceiling."""
+    """Wait as a worker does: for the descriptor, and at most until next_poll()."""
     end = time.monotonic() + at_most
     while (outcome := running.poll()) is None:
         assert time.monotonic() < end, "the attempt does not come to its end"
@@ -103,7 +103,7 @@ def wait_for(running: Running, *, at_most: float = 30) -> Outcome:
 
 
 def lives(pid: int) -> bool:
-    """Whether the process runs; one that its new parent has not reaped yet does not."""
+    """Whether the process runs; a zombie does not."""
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
@@ -134,7 +134,7 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
 def test_an_end_is_named_and_worded(
     bench: Bench, command: str | list[str], ending: Ending, code: int, error: str | None
 ) -> None:
-    """Each way to end has its own kind, code and words."""
+    """Each way to end has its own ending, exit code and error text."""
     outcome = bench.run(command)
 
     assert (outcome.ending, outcome.exit_code, outcome.error) == (ending, code, error)
@@ -143,7 +143,7 @@ def test_an_end_is_named_and_worded(
 
 
 def test_what_cannot_start_says_why(bench: Bench) -> None:
-    """A missing program, folder or interpreter, a text or a list too long: each is told apart."""
+    """A missing program, folder or interpreter, or a command too long: each has its own error text."""
     plain = bench.folder / "plain"
     plain.write_text("echo hi\n")
     broken = bench.folder / "broken"
@@ -202,7 +202,7 @@ def test_new_output_files_are_private(bench: Bench) -> None:
 
 
 def test_an_output_file_that_cannot_be_made_is_no_failure_of_the_job(bench: Bench) -> None:
-    """The spool is at fault, so it is an error of the spool and no descriptor is lost."""
+    """It is an error of the spool, not of the job, and no descriptor is left open."""
     before = psutil.Process().num_fds()
 
     with pytest.raises(SpoolError, match="output"):
@@ -243,7 +243,7 @@ def test_the_lock_is_inherited_and_nothing_else(bench: Bench) -> None:
 
 
 def test_a_job_does_not_cost_descriptors(bench: Bench) -> None:
-    """Ten thousand jobs later the worker can still open files."""
+    """After ten thousand jobs the worker can still open files."""
     bench.run("true")
     before = psutil.Process().num_fds()
 
@@ -269,7 +269,7 @@ def test_a_background_child_does_not_hold_the_job_up(bench: Bench) -> None:
 
 
 def test_a_child_in_another_session_counts_as_left_over_while_it_can_write(bench: Bench) -> None:
-    """Its late words would land in the next job's output if the file were used again."""
+    """Its later output would appear in the next job's output if the file were used again."""
     outcome = bench.run("setsid sh -c 'touch up; sleep 30' & until [ -e up ]; do sleep 0.02; done")
 
     assert outcome.ending is Ending.SUCCEEDED
@@ -277,7 +277,7 @@ def test_a_child_in_another_session_counts_as_left_over_while_it_can_write(bench
 
 
 def test_a_timeout_ends_the_grandchildren(bench: Bench) -> None:
-    """Not only the shell: no process of the tree is left when the outcome is told."""
+    """Not only the shell: no process of the tree is left when the outcome is returned."""
     outcome = bench.run("sleep 60 & sleep 60", timeout=0.3)
 
     assert (outcome.ending, outcome.error) == (Ending.TIMED_OUT, "Timeout exceeded (0.3s)")
@@ -309,7 +309,7 @@ def test_a_timeout_finds_who_left_the_group(bench: Bench, escape: str) -> None:
 
 
 def test_a_job_that_ignores_term_is_killed_after_the_grace_time(bench: Bench) -> None:
-    """No handler keeps a job alive past timeout and grace."""
+    """No signal handler keeps a job alive longer than the timeout and the grace time."""
     outcome = bench.run("trap '' TERM; while :; do sleep 0.1; done", timeout=0.3, grace=0.5)
 
     assert (outcome.ending, outcome.exit_code) == (Ending.TIMED_OUT, 137)
@@ -317,7 +317,7 @@ def test_a_job_that_ignores_term_is_killed_after_the_grace_time(bench: Bench) ->
 
 
 def test_a_job_gets_its_grace_time_and_one_term(bench: Bench) -> None:
-    """A handler can clean up, and is asked only once."""
+    """A signal handler can clean up, and gets TERM only once."""
     command = "trap 'echo term; sleep 0.4; echo clean; exit 0' TERM; echo up; while :; do sleep 0.05; done"
 
     outcome = bench.run(command, timeout=0.5, grace=20)
@@ -335,7 +335,7 @@ def test_a_stopped_job_ends_too(bench: Bench) -> None:
 
 
 def test_a_child_born_of_the_term_handler_ends_too(bench: Bench) -> None:
-    """What is started after TERM is found by the look that comes after."""
+    """A process started after TERM is found by the next search."""
     outcome = bench.run(
         "trap 'setsid sleep 60 & exit' TERM; sleep 0.3 & wait; sleep 60", timeout=0.2, grace=5
     )
@@ -345,7 +345,7 @@ def test_a_child_born_of_the_term_handler_ends_too(bench: Bench) -> None:
 
 
 def test_no_timeout_means_no_look(bench: Bench) -> None:
-    """Zero is "no end", and a quiet job wakes nobody up."""
+    """Zero means no limit, and a job without output does not wake the worker."""
     running = bench.start("sleep 30", timeout=0)
 
     if running.wait_fd() is not None:
@@ -354,7 +354,7 @@ def test_no_timeout_means_no_look(bench: Bench) -> None:
 
 
 def test_a_timeout_of_ages_can_be_waited_for(bench: Bench) -> None:
-    """A number that no system call takes as a waiting time does not bring the worker down."""
+    """A timeout that is too long for a system call does not crash the worker."""
     running = bench.start("sleep 0.2", timeout=1e15)
 
     look = running.next_poll()
@@ -364,7 +364,7 @@ def test_a_timeout_of_ages_can_be_waited_for(bench: Bench) -> None:
 
 
 def test_without_a_pidfd_the_end_is_seen_all_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system has no such descriptor, looking every few milliseconds does."""
+    """Where the system has no pidfd, the process is polled every few milliseconds."""
     monkeypatch.setattr("queuectl.executor.local.open_pidfd", lambda _pid: None)
     running = bench.start("exit 3")
 
@@ -376,7 +376,7 @@ def test_without_a_pidfd_the_end_is_seen_all_the_same(bench: Bench, monkeypatch:
     ("ending", "error"), [(Ending.STOPPED, "Stopped with its worker"), (Ending.CANCELLED, "Cancelled")]
 )
 def test_an_attempt_can_be_ended_from_outside(bench: Bench, ending: Ending, error: str) -> None:
-    """Worker or person: the first reason given is the one that is told."""
+    """The first reason given is the one in the outcome."""
     running = bench.start("sleep 60 & sleep 60")
 
     running.cancel(ending)
@@ -390,7 +390,7 @@ def test_an_attempt_can_be_ended_from_outside(bench: Bench, ending: Ending, erro
 
 
 def test_a_second_wish_to_stop_kills_at_once(bench: Bench) -> None:
-    """Ctrl+C twice does not sit through the grace time."""
+    """Ctrl+C twice does not wait for the grace time."""
     running = bench.start("trap '' TERM; echo up; while :; do sleep 0.1; done", grace=60)
     wait_until(bench.text)
 
@@ -414,7 +414,7 @@ def test_a_job_that_was_done_before_the_wish_to_stop_keeps_its_result(bench: Ben
 
 
 def test_an_ignored_sigchld_does_not_turn_failures_into_successes(bench: Bench) -> None:
-    """A parent that hands SIG_IGN down would make the kernel throw every exit code away."""
+    """If a parent passes on SIG_IGN for SIGCHLD, the kernel discards every exit code."""
     code = (
         "import signal, sys\n"
         "from queuectl.executor.local import *\n"
@@ -446,7 +446,7 @@ def test_an_ignored_sigchld_does_not_turn_failures_into_successes(bench: Bench) 
 
 
 def test_a_lost_exit_code_is_not_called_a_success(bench: Bench) -> None:
-    """Whoever reaps our child away leaves us without its code, and we say so."""
+    """If something else reaps the child, its exit code is lost, and the error says so."""
     running = bench.start("exit 3")
     os.waitpid(running.pid, 0)
 
@@ -474,7 +474,7 @@ def test_a_flood_of_output_stays_in_bounds(bench: Bench) -> None:
 
 
 def test_a_flood_is_cut_while_it_goes_on(bench: Bench) -> None:
-    """The disk is not filled by a job that never ends, and the job is neither held up nor killed."""
+    """A job that never ends does not fill the disk; it is neither delayed nor killed."""
     running = bench.start("while :; do echo flood; done", log_limit=2000)
 
     seen: list[int] = []
@@ -505,7 +505,7 @@ def test_output_within_the_limit_is_left_alone(bench: Bench) -> None:
 
 
 def test_ten_megabytes_on_both_streams_do_not_block(bench: Bench) -> None:
-    """More than a pipe holds: no false timeout."""
+    """More output than a pipe holds does not block the job until its timeout."""
     outcome = bench.run("head -c 10000000 /dev/zero; head -c 10000000 /dev/zero >&2", timeout=20)
 
     assert outcome.ending is Ending.SUCCEEDED
@@ -529,7 +529,7 @@ def orphan(bench: Bench, command: str) -> int:
 
 @pytest.mark.parametrize("know_leader", [True, False])
 def test_a_dead_workers_run_is_found_and_ended(bench: Bench, *, know_leader: bool) -> None:
-    """Whoever recovers the job first ends what is left of it, wherever it went, even what ignores TERM."""
+    """Recovery first ends all processes of the run, in whatever session, even those that ignore TERM."""
     pid = orphan(bench, "trap '' TERM; setsid sleep 60 & (sleep 60) & touch up; while :; do sleep 0.1; done")
     wait_until((bench.folder / "up").exists)
     assert len(find_tree(bench.marks, pid)) >= 3
@@ -540,7 +540,7 @@ def test_a_dead_workers_run_is_found_and_ended(bench: Bench, *, know_leader: boo
 
 
 def test_a_number_that_belongs_to_somebody_else_is_left_in_peace(bench: Bench) -> None:
-    """A stranger that got the dead leader's pid is no part of the run."""
+    """Another process that got the dead leader's pid is not part of the run."""
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
         assert find_tree(bench.marks, stranger.pid) == []
@@ -552,7 +552,7 @@ def test_a_number_that_belongs_to_somebody_else_is_left_in_peace(bench: Bench) -
 
 
 def test_a_run_without_processes_is_ended_at_once(bench: Bench) -> None:
-    """Nothing to wait for: true, and fast."""
+    """With nothing to end it returns True at once."""
     began = time.monotonic()
 
     assert terminate_tree(bench.marks, None, 60)
@@ -560,7 +560,7 @@ def test_a_run_without_processes_is_ended_at_once(bench: Bench) -> None:
 
 
 def test_starting_loads_no_psutil() -> None:
-    """A worker pays for psutil when a tree must be found, not before each first job."""
+    """Psutil is loaded when a tree must be found, not before the first job."""
     code = "import sys, queuectl.executor.local; sys.exit('psutil' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=20).returncode == 0

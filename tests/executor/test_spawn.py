@@ -1,4 +1,4 @@
-"""Plain commands run without a shell, and nobody can tell: same words, same folder, same exit code, same complaint."""
+"""Simple commands run without a shell, with no difference: same words, folder, exit code and error text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
 
 def read_by(shell: str, command: str, folder: Path) -> list[str]:
-    """The words that a shell makes of the rest of a command; the first is taken as a function that shows them."""
+    """The words into which a shell splits a command; the first word is defined as a function that prints them."""
     first, _, rest = command.strip().partition(command.split(maxsplit=1)[0])
     script = f'show() {{ for word in "$@"; do printf "%s\\0" "$word"; done; }}; show {first}{rest}'
     done = subprocess.run([shell, "-c", script], cwd=folder, capture_output=True, check=True, timeout=30)
@@ -39,7 +39,7 @@ def read_by(shell: str, command: str, folder: Path) -> list[str]:
 @settings(max_examples=150, deadline=None)
 @given(st.text(alphabet="ab1./ -_=:@%,+~*?[]{}$`\\'\"#!&|;<>()\n\t^\u00e9", min_size=1, max_size=12))
 def test_a_shell_would_read_the_same_words(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    """Whatever is split without a shell, dash and bash would have split into the very same words."""
+    """A command that is split without a shell is split into the same words by dash and bash."""
     command = f"prog {text}"
     words = simple_words(command, ENVIRONMENT)
     if words is None:
@@ -58,12 +58,12 @@ def test_a_shell_would_read_the_same_words(tmp_path_factory: pytest.TempPathFact
      "a {b,c}", "A=1 a", "a #b", "! a", "a \\b", "~/a", "[ a ]", "a é", "", "  ", "a\rb", "a =b"],
 )  # fmt: skip
 def test_what_a_shell_might_read_otherwise_goes_to_the_shell(command: str) -> None:
-    """Anything but plain words is the shell's."""
+    """Anything but simple words is left to the shell."""
     assert simple_words(command, ENVIRONMENT) is None
 
 
 def test_no_shell_has_more_built_in_than_we_know_of() -> None:
-    """`echo`, `test` or `kill` of a shell differ from the programs of those names: all of them stay the shell's."""
+    """`echo`, `test` or `kill` of a shell differ from the programs of those names: the shell runs them."""
     listed = subprocess.run(
         ["bash", "-c", "compgen -b; compgen -k"], capture_output=True, text=True, check=True
     ).stdout.split()
@@ -87,7 +87,7 @@ def test_no_shell_has_more_built_in_than_we_know_of() -> None:
 def test_a_builtin_that_is_run_as_a_program_does_what_the_shell_would(
     name: str, shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Alone; with words behind it, or another program of that name on PATH, the shell's counts."""
+    """Only alone: with arguments the shell runs its own, whatever is on PATH."""
     monkeypatch.setattr(spawn, "_shell_name", lambda: shell)
     mine = tmp_path / name
     mine.write_text("#!/bin/sh\necho mine\nexit 7\n")
@@ -107,7 +107,7 @@ def test_a_builtin_that_is_run_as_a_program_does_what_the_shell_would(
 
 
 def test_an_unknown_shell_keeps_its_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where /bin/sh is neither dash nor bash, nobody knows what it has built in."""
+    """The built-in commands of other shells than dash and bash are not known."""
     assert simple_words("ls -l", ENVIRONMENT) == ["ls", "-l"]
     monkeypatch.setattr(spawn, "_shell_name", lambda: "ksh93")
     assert simple_words("ls -l", ENVIRONMENT) is None
@@ -122,7 +122,7 @@ def test_a_function_handed_down_to_bash_is_not_passed_over(monkeypatch: pytest.M
 
 
 def test_the_search_gives_up_where_a_shell_might_find_something_else(tmp_path: Path) -> None:
-    """A folder or a file without leave in the way, a relative part in PATH, no PATH: the shell decides."""
+    """A folder or a file without permission, a relative part of PATH, no PATH: the shell decides."""
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / "tool").mkdir()
     (tmp_path / "second").mkdir()
@@ -175,7 +175,7 @@ def _run(
      "./no-such", "printenv PWD"],
 )  # fmt: skip
 def test_nobody_can_tell(tmp_path: Path, command: str) -> None:
-    """Output, complaint, exit code and environment are those of the same command run by the shell."""
+    """Output, error text, exit code and environment are the same as when the shell runs the command."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for name, text, mode in (
@@ -203,7 +203,7 @@ def _sorted(result: tuple[object, ...]) -> tuple[object, ...]:
 
 
 def test_a_plain_command_has_no_shell_above_it(tmp_path: Path) -> None:
-    """The program is the worker's own child: half the cost, and what kills it is known by its name."""
+    """The program is the worker's own child: half the cost, and a signal that kills it is named."""
     (tmp_path / "die").write_text("#!/bin/sh\nkill -9 $$\n")
     (tmp_path / "die").chmod(0o755)
 

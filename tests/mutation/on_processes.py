@@ -109,7 +109,7 @@ LOCKS = (
     Mutant(
         "lock: the name of an orphaned run is taken",
         "control/registry.py",
-        "if lock is not None and _is_still_in_use(layout, name):",
+        "if lock is not None and _is_in_use(layout, name):",
         "if False:",
         ("tests/faults/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
     ),

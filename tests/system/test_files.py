@@ -23,7 +23,7 @@ HOW_MOVED = ["renameat2", "link and unlink", "a look and a rename", "publish", "
 
 @pytest.fixture(params=HOW_MOVED)
 def move(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Path], None]:
-    """files.move and files.publish in each of its ways: what this kernel has, and what others must do with."""
+    """files.move and files.publish in each of their ways: with this kernel's calls, and with those of other systems."""
     if request.param not in {"renameat2", "publish without links"}:
         monkeypatch.setattr(files, "_rename_with_flag", lambda *_: False)
     if request.param in {"a look and a rename", "publish without links"}:
@@ -53,7 +53,7 @@ def test_a_move_takes_the_file_along(tmp_path: Path, move: Callable[[Path, Path]
 
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link", "the same file"])
 def test_a_move_never_clobbers(tmp_path: Path, move: Callable[[Path, Path], None], kind: str) -> None:
-    """Whatever has the target's name keeps it, and the source stays."""
+    """What has the target's name keeps it, and the source stays."""
     source, target = tmp_path / "a", tmp_path / "b"
     source.write_text("mine")
     if kind == "file":
@@ -88,7 +88,7 @@ def test_a_move_of_what_is_gone_says_so(tmp_path: Path, move: Callable[[Path, Pa
 
 
 def test_a_name_that_was_given_stays_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that refuses to delete the other name does not make a queued job a refused one."""
+    """If the temporary name cannot be deleted, the job is queued all the same."""
 
     def refuse(path: str) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), path)
@@ -103,7 +103,7 @@ def test_a_name_that_was_given_stays_given(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's C library")
 def test_a_call_that_the_c_library_lacks_fails_like_any_other() -> None:
-    """An older library without renameat2 must not end a command, but send it the other way."""
+    """With an older library without renameat2, a command takes the other way instead of failing."""
     assert libc.call("no_such_call", "c_int", 1) == -1
     assert libc.last_error() == errno.ENOSYS
 
@@ -118,7 +118,7 @@ def test_a_link_is_moved_itself(tmp_path: Path, move: Callable[[Path, Path], Non
 
 
 def test_a_folder_can_be_moved(tmp_path: Path, move: Callable[[Path, Path], None]) -> None:
-    """A folder in pending/ has to get out of it, too."""
+    """A folder in pending/ must be moved out as well."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "inside").touch()
     move(tmp_path / "a", tmp_path / "b")
@@ -126,7 +126,7 @@ def test_a_folder_can_be_moved(tmp_path: Path, move: Callable[[Path, Path], None
 
 
 def test_of_many_movers_to_one_name_one_wins(tmp_path: Path) -> None:
-    """Twenty threads, one name: one file lands, nineteen stay where they were."""
+    """Twenty threads, one name: one file is moved, nineteen stay where they were."""
     for number in range(20):
         (tmp_path / f"from{number}").write_text(str(number))
     refused: list[int] = []
@@ -168,7 +168,7 @@ def test_a_new_file_is_ours_alone(tmp_path: Path) -> None:
 
 
 def test_a_new_file_is_not_written_through_a_link(tmp_path: Path) -> None:
-    """A link laid in wait under the name leads nowhere."""
+    """A link that exists under the name is not followed."""
     (tmp_path / "trap").symlink_to(tmp_path / "victim")
     with pytest.raises(FileExistsError):
         files.write_new(str(tmp_path / "trap"), b"abc", sync=False)
@@ -219,7 +219,7 @@ def test_a_write_that_is_cut_short_goes_on(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_failed_rename_leaves_the_old_file_and_no_scratch(tmp_path: Path) -> None:
-    """A folder has the name: replace gives up and tidies up."""
+    """If a folder has the name, replace fails and deletes its temporary file."""
     (tmp_path / "name").mkdir()
     with pytest.raises(OSError):
         files.replace(str(tmp_path / "name"), b"abc")
@@ -227,7 +227,7 @@ def test_a_failed_rename_leaves_the_old_file_and_no_scratch(tmp_path: Path) -> N
 
 
 def test_readers_see_the_old_or_the_new_file_never_half(tmp_path: Path) -> None:
-    """A file replaced over and over reads whole each time."""
+    """A file that is replaced again and again is complete at every read."""
     path = tmp_path / "file"
     sides = [b"a" * 100_000, b"b" * 50_000]
     path.write_bytes(sides[0])
@@ -251,7 +251,7 @@ def test_readers_see_the_old_or_the_new_file_never_half(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("here", [True, False], ids=["syncfs", "one by one"])
 def test_many_files_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: bool) -> None:
-    """With one call where there is one, one by one elsewhere; a missing file is an error either way or none at all."""
+    """With one call on Linux, one by one elsewhere; a missing folder is an error in both ways."""
     if not here:
         monkeypatch.setattr(files, "HAS_SYNCFS", False)
     paths = [str(tmp_path / str(number)) for number in range(3)]
@@ -263,7 +263,7 @@ def test_many_files_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_tokens_differ_and_are_plain_letters() -> None:
-    """A name that nobody else will choose, on any file system."""
+    """A name that nobody else chooses, valid on any filesystem."""
     drawn = {files.token() for _ in range(2000)}
     assert len(drawn) == 2000
     assert all(len(text) == 16 and text.isalnum() and text == text.lower() for text in drawn)

@@ -1,4 +1,4 @@
-"""A long list is worked off on two cores, and nobody can tell but by the clock."""
+"""A long list is processed on two cores, with the same result as on one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pids(items: Sequence[str]) -> list[tuple[str, int]]:
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if alone in the process, which xdist's own threads would deny, on a machine that has two cores."""
+    """Let the process be forked in spite of xdist's threads, and on a machine with one core."""
     monkeypatch.setattr(fork, "_can_fork", lambda: True)
 
 
@@ -80,7 +80,7 @@ def test_a_short_list_is_not_worth_it() -> None:
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_what_a_killed_copy_leaves_is_done_here(two_cores: None) -> None:
-    """Whoever runs short of memory kills the copy first; the list is whole all the same."""
+    """If the system kills the copy for lack of memory, the result is complete all the same."""
     here = os.getpid()
 
     def work(items: Sequence[str]) -> list[tuple[str, int]]:
@@ -96,7 +96,7 @@ def test_what_a_killed_copy_leaves_is_done_here(two_cores: None) -> None:
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_an_error_in_the_copy_is_an_error_here(two_cores: None) -> None:
-    """It is met again where it can be told."""
+    """The work is repeated in this process, where the error is raised."""
 
     def work(items: Sequence[str]) -> list[tuple[str, int]]:
         if ITEMS[-1] in items:
@@ -108,7 +108,7 @@ def test_an_error_in_the_copy_is_an_error_here(two_cores: None) -> None:
 
 
 def test_no_thread_of_ours_outlives_a_look(spool_dir: Path) -> None:
-    """Or the second look would have one core only."""
+    """Otherwise the second scan would use one core only."""
     drop(spool_dir, "a", command="true")
     before = threading.active_count()
     Spool(spool_dir).refresh()
@@ -119,7 +119,7 @@ def test_no_thread_of_ours_outlives_a_look(spool_dir: Path) -> None:
 def test_files_read_by_two_are_told_as_if_read_by_one(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same rows in the same order, what is odd among them included."""
+    """The same rows in the same order, including invalid files."""
     monkeypatch.setattr(fork, "MIN_ITEMS", 4)
     spool = Spool(spool_dir)
     spool.enqueue("true", id="ours")
@@ -143,7 +143,7 @@ def test_files_read_by_two_are_told_as_if_read_by_one(
 def test_a_folder_read_part_by_part_is_told_whole(
     spool_dir: Path, two_cores: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next part is read while one is put in; of two files with one id the same one wins as ever."""
+    """The next part is read while one is inserted; of two files with the same id the same one wins as without a copy."""
     spool = Spool(spool_dir)
     for number in range(12):
         drop(spool_dir, f"job{number}", command=f"echo {number}")
@@ -162,7 +162,7 @@ def test_a_folder_read_part_by_part_is_told_whole(
 def test_a_rebuild_that_is_broken_off_leaves_no_process_behind(
     spool_dir: Path, two_cores: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A copy is reading the next part when the first one cannot be put in."""
+    """A copy is reading the next part when the first part cannot be inserted."""
     spool = Spool(spool_dir)
     for number in range(12):
         drop(spool_dir, f"job{number}", command="true")

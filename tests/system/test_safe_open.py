@@ -98,7 +98,7 @@ def test_one_byte_more_than_the_limit_is_not_read(tmp_path: Path) -> None:
 def test_a_file_that_grows_while_it_is_read_is_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The size that was looked up is not believed."""
+    """The size that was read before may have changed."""
     path = tmp_path / "file"
     path.write_bytes(b"x" * 100)
     real = os.read
@@ -129,7 +129,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
 
 @needs_leases
 def test_a_writer_is_seen_as_long_as_it_writes(tmp_path: Path) -> None:
-    """However slow it is, and not a moment longer; a reader is no writer."""
+    """As long as it has the file open, however slowly it writes; a reader does not count."""
     path = tmp_path / "file"
     path.touch()
     assert safe_open.is_open_for_writing(str(path)) is False
@@ -143,7 +143,7 @@ def test_a_writer_is_seen_as_long_as_it_writes(tmp_path: Path) -> None:
 
 @needs_leases
 def test_a_writer_that_comes_while_we_look_does_not_end_us(tmp_path: Path) -> None:
-    """The kernel tells of a broken lease by SIGIO, which would end the worker."""
+    """The kernel reports a broken lease by SIGIO, which would end the worker."""
     path = tmp_path / "file"
     path.touch()
     look = (
