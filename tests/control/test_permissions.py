@@ -349,7 +349,7 @@ def test_everything_made_is_private_whatever_the_umask(
     drop_invalid = os.open(spool / "pending" / "wrong.json", os.O_WRONLY | os.O_CREAT, 0o600)
     os.close(drop_invalid)
     try:
-        wait_until(lambda: cli(*at, "status").stdout.count("'completed': 3, 'failed': 0, 'dead': 1"), 30)
+        wait_until(lambda: cli(*at, "status").stdout.count("'completed': 3, 'failed': 0, 'dead': 2"), 30)
         assert_private(tmp_path / "new")  # while workers live
         cli(*at, "cancel", "waits", expect=0)
         cli(*at, "dlq", "retry", "bad", expect=0)

@@ -435,7 +435,10 @@ def test_an_ignored_sigchld_does_not_turn_failures_into_successes(bench: Bench) 
             code,
             str(bench.folder),
         ],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)]),
+        },
         capture_output=True,
         text=True,
         check=True,
