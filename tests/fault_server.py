@@ -27,7 +27,8 @@ from queuectl.errors import SpoolError  # noqa: E402
 from queuectl.executor.local import LocalRunner  # noqa: E402
 from queuectl.job.outcome import Ending, Outcome  # noqa: E402
 from queuectl.storage import file_pool  # noqa: E402
-from queuectl.worker import prefetch  # noqa: E402
+from queuectl.storage.settle import settle_all  # noqa: E402
+from queuectl.worker import prefetch, settle_batch  # noqa: E402
 
 if TYPE_CHECKING:
     from queuectl.executor.base import Attempt, Running
@@ -71,7 +72,7 @@ def work(
     runner: Any = InlineRunner() if inline else LocalRunner()
     worker = Worker(root, drain=True, say=said.append, runner=runner, now=lambda: time.time() + ahead)
     if not recycle:
-        worker._mover.settle_all = _settle_without(worker._mover.settle_all)  # type: ignore[method-assign]
+        settle_batch.settle_all = _settle_without(settle_all)  # type: ignore[attr-defined]
     if at_once:
         # However slow it is under strace, and few as they are.
         prefetch.MAX_BATCH, prefetch.WAITING_SHARE = at_once, 1
@@ -82,7 +83,7 @@ def work(
 
 
 def _settle_without(settle: Any) -> Any:
-    return lambda claims, _spares=None, **_how: settle(claims)
+    return lambda storage, claims, _pool=None, **_how: settle(storage, claims)
 
 
 def perform(request: dict[str, Any]) -> Any:
@@ -127,16 +128,16 @@ def perform(request: dict[str, Any]) -> Any:
 
 def serve(request: dict[str, Any]) -> int:
     """Be a worker until killed, and write down outside which outcomes were synced."""
-    whole = file_pool.Spares._make_spare
+    whole = file_pool.FilePool._free_after_sync
 
-    def make_spare(self: file_pool.Spares, batch: Any) -> str:
+    def make_spare(self: file_pool.FilePool, batch: Any) -> str:
         held = [name.rpartition("~")[0] for name in os.listdir(batch.folder)]
         spare = whole(self, batch)
         with open(request["synced"], "a", encoding="ascii") as file:
             file.writelines(f"{name}\n" for name in held)
         return spare
 
-    file_pool.Spares._make_spare = make_spare  # type: ignore[method-assign]
+    file_pool.FilePool._free_after_sync = make_spare  # type: ignore[method-assign]
     runner: Any = InlineRunner() if request.get("inline") else LocalRunner()
     return Worker(request["spool"], runner=runner).run()
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     import psutil
 
+    from queuectl.index.row import Row
+    from queuectl.storage.transitions import Claim, Storage
+
 T = TypeVar("T")
 JOB_FOLDERS = ("pending", "processing", "done", "dead")
 
@@ -38,6 +41,15 @@ def wait_until(
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
     return found
+
+
+def claim_job(storage: Storage, row: Row, worker: str) -> Claim | None:
+    """Claim one waiting job and read it, as a worker does."""
+    from queuectl.storage.claim import claim_files, read_claim
+
+    with storage.index.moving():
+        taken = claim_files(storage, [row], worker)
+    return read_claim(storage, *taken[0]) if taken else None
 
 
 def cpu_in(process: psutil.Process, seconds: float) -> float:

@@ -52,7 +52,7 @@ ONLY_IN = {
         *("doctor/doctor", "doctor/index_check", "cli/options"),
     },
 }
-MOVERS = {"system/files", "storage/mover", "storage/enqueue", "storage/file_pool"}
+MOVERS = {"system/files", "storage/claim", "storage/file_pool"}
 MOVING = {"rename", "renames", "replace", "link"}
 HEAVY = {
     "rich",
@@ -205,7 +205,7 @@ def is_move(node: ast.AST) -> bool:
 
 
 def test_only_the_mover_and_its_primitives_rename() -> None:
-    """A job file has one mover: os.rename, os.replace and os.link stand nowhere else."""
+    """A job file has one storage: os.rename, os.replace and os.link stand nowhere else."""
     found = [
         f"{name_of(path)}:{getattr(node, 'lineno', 0)}"
         for path in modules()

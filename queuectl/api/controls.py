@@ -60,9 +60,11 @@ class Controls(Reports):
             InvalidJob: the file is still no job, or a field is wrong.
             DuplicateId: a rejected file is a job now, and its id belongs to another.
         """
+        from queuectl.storage import dead_letters
+
         self.refresh()
         self._refuse_root()
-        return self._mover.requeue(self._find(job_id), fields)
+        return dead_letters.requeue(self._storage, self._find(job_id), fields)
 
     def amend(self, job_id: str, before: bytes, after: bytes) -> Job:
         """Change the file of a waiting or a dead job where it lies.
@@ -77,12 +79,12 @@ class Controls(Reports):
             JobNotFound, MoveError: there is none, it runs or is done, or it has changed meanwhile.
             InvalidJob, DuplicateId, KeyTaken: the new bytes are no job, or have an id or a key that they cannot have.
         """
-        from queuectl.storage import edit_pending as amend
+        from queuectl.storage import dead_letters, edit_pending
 
         row = self._now(job_id)
         if row.state == "dead":
-            return self._mover.amend(row, before, after)
-        return amend.replace(self._mover, row, before, after, self.settings())
+            return dead_letters.edit(self._storage, row, before, after)
+        return edit_pending.replace(self._storage, row, before, after, self.settings())
 
     def set(self, job_id: str, **fields: Any) -> Job:
         """Change fields of a waiting or a dead job.
@@ -98,9 +100,9 @@ class Controls(Reports):
             JobNotFound, MoveError: there is none, it runs or is done, or somebody else has just changed it.
             InvalidJob, KeyTaken: a field is wrong or cannot be changed, or another job has the unique key.
         """
-        from queuectl.storage import edit_pending as amend
+        from queuectl.storage import edit_pending
 
-        return amend.set_fields(self._mover, self._now(job_id), fields, self.settings())
+        return edit_pending.set_fields(self._storage, self._now(job_id), fields, self.settings())
 
     def cancel(self, job_id: str) -> str:
         """Give a job up: a waiting one goes to dead/, a running one is ended and goes there too.
@@ -112,6 +114,7 @@ class Controls(Reports):
             JobNotFound, MoveError: there is none, or it is over already.
         """
         from queuectl.control import commands
+        from queuectl.storage import dead_letters
 
         row, run = self._once_begun(job_id)
         told = False
@@ -125,7 +128,7 @@ class Controls(Reports):
             return "ending"
         check("bury", row.id, row.state, "dead")
         try:
-            self._mover.bury(row, "Cancelled")
+            dead_letters.bury(self._storage, row, "Cancelled")
         except MoveError:
             if not told:
                 raise
@@ -183,9 +186,9 @@ class Controls(Reports):
         return self._set_hold(job_id, hold=False, past="released")
 
     def _set_hold(self, job_id: str, *, hold: bool, past: str) -> bool:
-        from queuectl.storage import edit_pending as amend
+        from queuectl.storage import edit_pending
 
-        return amend.set_hold(self._mover, self._now(job_id), hold=hold, past=past)
+        return edit_pending.set_hold(self._storage, self._now(job_id), hold=hold, past=past)
 
     def _now(self, job_id: str) -> Row:
         """The row of a job as its file is now."""
@@ -269,11 +272,13 @@ class Controls(Reports):
             self.sync_deletions()
 
     def _forget(self, row: Row) -> bool:
+        from queuectl.storage import dead_letters
+
         runs = 0
         with suppress(QueuectlError, safe_open.NotReadable, OSError):
             path = os.path.join(self.layout.root, row.place, row.name)
             runs = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).runs
-        if not self._mover.forget(row):
+        if not dead_letters.forget(self._storage, row):
             return False
         for path in self.layout.log_files(row.id, runs):
             with suppress(FileNotFoundError):
@@ -354,14 +359,16 @@ class Controls(Reports):
         if keep is not None and keep < 0:
             raise ValueError(f"keep must be 0 or more, not {keep}")
         self.refresh()
-        before = None if older_than is None else micros(self._mover.now() - times.parse_duration(older_than))
+        before = (
+            None if older_than is None else micros(self._storage.now() - times.parse_duration(older_than))
+        )
         states = [
             name for name in ("completed", "dead") if not (where and where.states) or name in where.states
         ]
         only = None if where is None or where.is_open else {row.id for row in self.list(where=where)}
         try:
             return retention.purge(
-                self._mover,
+                self._storage,
                 before=before,
                 keep=keep or 0,
                 states=states,

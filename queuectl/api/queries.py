@@ -13,7 +13,7 @@ from queuectl.job import record as jobs
 from queuectl.job.fields import WAITING, is_id, state_of
 from queuectl.job.record import Job
 from queuectl.layout import PROCESSING, Layout, default_root
-from queuectl.storage.mover import Mover
+from queuectl.storage.transitions import Storage
 from queuectl.system import files, safe_open
 from queuectl.system.host import boot_id
 
@@ -47,8 +47,8 @@ class Questions:
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.layout = Layout(path if path is not None else default_root())
         self._index = Index(self.layout.index, self.layout.root, boot_id())
-        self._mover = Mover(self.layout, self._index)
-        self._mover.refresh = self.refresh
+        self._storage = Storage(self.layout, self._index)
+        self._storage.refresh = self.refresh
         self._settings: Settings | None = None
         self._stamp: object = None
         self._warnings: builtins.list[str] = []
@@ -61,7 +61,7 @@ class Questions:
         if self._taking_in is None:
             from queuectl.intake.reconcile import Intake
 
-            self._taking_in = Intake(self.layout, self._index, self._mover, self.settings)
+            self._taking_in = Intake(self.layout, self._index, self._storage, self.settings)
         return self._taking_in
 
     def settings(self) -> Settings:

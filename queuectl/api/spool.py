@@ -6,8 +6,9 @@ import time
 from contextlib import suppress
 
 from queuectl.api.controls import Controls
+from queuectl.api.enqueue import prepare
 from queuectl.errors import DuplicateId, JobNotFound, KeyTaken, SpoolError
-from queuectl.storage.prepare import prepare
+from queuectl.storage.enqueue import enqueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
+    from queuectl.api.enqueue_many import Batch
     from queuectl.job.record import Job
-    from queuectl.storage.batch import Batch
 
 BATCH = 2000
 """Jobs that are made durable together: one wait for the disk for all of them."""
@@ -61,7 +62,7 @@ class Spool(Controls):
             made = prepare({**record, **fields}, self.settings())
             self._open_index()
             try:
-                self._mover.enqueue(made, durable=self.settings().durability == "full")
+                enqueue(self._storage, made, durable=self.settings().durability == "full")
             except DuplicateId:
                 if made.chosen:
                     raise
@@ -110,9 +111,9 @@ class Spool(Controls):
         self._make_ready()
         self._open_index()
         if all_or_nothing:
-            from queuectl.storage.all_or_nothing import enqueue_all
+            from queuectl.api.enqueue_many import enqueue_all
 
-            all_of_them = enqueue_all(self._mover, records, common or {}, self.settings())
+            all_of_them = enqueue_all(self._storage, records, common or {}, self.settings())
             batches = iter([(all_of_them, len(all_of_them))])
         else:
             batches = self._in_batches(iter(records), common or {})
@@ -121,7 +122,7 @@ class Spool(Controls):
             queued += many
             if progress:
                 progress(queued)
-            for one in batch.told(many):
+            for one in batch.results(many):
                 if isinstance(one, KeyTaken):
                     skipped(one)
                     continue
@@ -137,8 +138,7 @@ class Spool(Controls):
         Returns:
             each batch, and how many of its jobs are queued or skipped.
         """
-        from queuectl.storage.batch import Batch
-        from queuectl.storage.prepare_bulk import prepare_batch
+        from queuectl.api.enqueue_many import Batch, prepare_batch
 
         durable = self.settings().durability == "full"
         begun: builtins.list[Batch] = []
@@ -149,7 +149,7 @@ class Spool(Controls):
                 since = time.monotonic()
                 jobs, failure = prepare_batch(source, common, self.settings(), BATCH)
                 last = len(jobs) < BATCH or failure is not None
-                begun.append(Batch(self._mover, jobs, durable=durable))
+                begun.append(Batch(self._storage, jobs, durable=durable))
                 # What came from a slow producer is not kept waiting for what comes next.
                 slow = time.monotonic() - since > _PATIENCE
                 while len(begun) > (0 if last or slow else 1):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from queuectl._dataclasses import dataclass
 from queuectl.control import pause, registry
 from queuectl.errors import StillUnderWay
+from queuectl.storage import locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -176,7 +177,7 @@ class Waiting:
             if state in OVER:
                 row = spool._ask(lambda: spool._index.get(job_id))  # noqa: B023 (asked at once)
                 self._end(_ended(job_id, row))
-            elif state is not None or spool._mover.state_of(job_id) is not None:
+            elif state is not None or locate.state_of(spool._storage, job_id) is not None:
                 self._missing.pop(job_id, None)
             elif now - self._missing.setdefault(job_id, now) >= _SURELY:
                 self._end(Ended(job_id, "removed"))

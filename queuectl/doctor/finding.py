@@ -12,7 +12,7 @@ from queuectl.config.settings import Settings
 from queuectl.errors import ConfigError
 from queuectl.index.index import Index
 from queuectl.intake.reconcile import Intake
-from queuectl.storage.mover import Mover
+from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
 from queuectl.system.locks import is_folder_locked, is_locked
 
@@ -84,8 +84,8 @@ class Case:
         except ConfigError as error:
             self.config_error = error
         self.index = Index(layout.index, layout.root, boot_id())
-        self.mover = Mover(layout, self.index, now)
-        self.intake = Intake(layout, self.index, self.mover, lambda: self.settings)
+        self.storage = Storage(layout, self.index, now)
+        self.intake = Intake(layout, self.index, self.storage, lambda: self.settings)
 
     def path(self, *parts: str) -> str:
         """Return a path in the spool."""

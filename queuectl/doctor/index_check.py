@@ -19,7 +19,7 @@ from queuectl.intake.reconcile import Intake, mirror_claims
 from queuectl.job import record as jobs
 from queuectl.job.fields import STATES, WAITING
 from queuectl.layout import DEAD, DONE, PENDING
-from queuectl.storage.mover import Mover
+from queuectl.storage.transitions import Storage
 from queuectl.system import safe_open
 from queuectl.system.host import boot_id
 
@@ -85,23 +85,12 @@ def compare(case: Case) -> Iterator[Finding]:
         fresh.close()
 
 
-class _NoMoves(Mover):
-    """A mover that moves nothing, for an index that is only compared with the one in use."""
-
-    def bury_file(self, path: str, job_id: str, reason: str, **_: object) -> Row | None:  # noqa: ARG002 (the mover's signature)
-        """Leave the file where it is."""
-        return None
-
-    def bury(self, row: Row, reason: str, **_: object) -> None:
-        """Leave the job where it is."""
-
-
 def fresh_index(case: Case) -> Index:
     """Build an index of the folders in memory, without moving a file."""
     layout = case.layout
     index = Index(":memory:", layout.root, boot_id())
     index.open()
-    intake = Intake(layout, index, _NoMoves(layout, index, case.now), lambda: case.settings)
+    intake = Intake(layout, index, Storage(layout, index, case.now, read_only=True), lambda: case.settings)
     mirror_claims(layout, index, case.now())
     for place in (DONE, DEAD, PENDING):
         for _ in intake.scan(place):

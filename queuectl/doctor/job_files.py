@@ -21,7 +21,7 @@ from queuectl.intake.dropped_file import reason_beside
 from queuectl.job import record as jobs
 from queuectl.job.fields import new_id
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_job_name, is_misnamed
-from queuectl.storage import quarantine
+from queuectl.storage import dead_letters, quarantine
 from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def _quarantine_copy(case: Case, job_id: str, winner: _Copy, loser: _Copy) -> No
 
 def _move_to_dead(case: Case, path: str, reason: str) -> None:
     """Move a file that is not a valid job to dead/, with the reason beside it."""
-    case.mover.bury_file(path, new_id(case.now()), reason)
+    dead_letters.bury_file(case.storage, path, new_id(case.now()), reason)
 
 
 def _write_reason(path: str, reason: str) -> None:

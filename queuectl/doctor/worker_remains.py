@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.doctor.finding import Finding
 from queuectl.layout import PROCESSING
-from queuectl.storage import claims, power_loss, recovery
+from queuectl.storage import locate, power_loss, recovery
 from queuectl.system import process_tree
 from queuectl.system.host import boot_id
 from queuectl.system.locks import Lock
@@ -28,7 +28,7 @@ _FILE_POOL = re.compile(r"(worker-[0-9]+)\.(?:held\.[0-9a-f]+|spare)\.[0-9]+", r
 
 def examine(case: Case) -> Iterator[Finding]:
     """Look for the claims and the recycled files of dead workers."""
-    for worker, names in claims.by_worker(case.layout).items():
+    for worker, names in locate.claimed_by_worker(case.layout).items():
         if not case.is_alive(worker):
             for name in names:
                 where = f"{PROCESSING}/{worker}/{name}"
@@ -62,7 +62,7 @@ def _take_back(case: Case) -> None:
     """Take back the jobs of dead workers."""
     case.intake.refresh()
     try:
-        recovery.abandoned(case.layout, case.mover, case.settings, case.say)
+        recovery.recover_claims(case.storage, case.settings, case.say)
     finally:
         case.index.close()
 

@@ -12,7 +12,7 @@ from queuectl.index.row import RENEWED, accept_as_indexed, invalid_row, is_file_
 from queuectl.intake.dropped_file import reason_beside
 from queuectl.job.fields import is_id, new_id
 from queuectl.layout import DEAD, PENDING
-from queuectl.storage import claims
+from queuectl.storage import dead_letters, locate, unique_keys
 
 if TYPE_CHECKING:
     from queuectl.index.index import Index
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from queuectl.intake.loader import Loader
     from queuectl.job.record import Job
     from queuectl.layout import Layout
-    from queuectl.storage.mover import Mover
+    from queuectl.storage.transitions import Storage
 
 INCOMPLETE = object()
 """The verdict on a file that is still being written."""
@@ -35,8 +35,8 @@ class Admission:
         fault: the error that kept a file from being read, or None.
     """
 
-    def __init__(self, layout: Layout, index: Index, mover: Mover, loader: Loader) -> None:
-        self.layout, self.index, self.mover = layout, index, mover
+    def __init__(self, layout: Layout, index: Index, storage: Storage, loader: Loader) -> None:
+        self.layout, self.index, self.storage = layout, index, storage
         self._loader = loader
         self.left_dead: dict[str, Row] = {}
         self.fault: OSError | None = None
@@ -79,7 +79,7 @@ class Admission:
         if place == PENDING and (job.state in ("completed", "dead") or was_given_up):
             job.renew(found.arrived / 1e6)
         if place == PENDING and old is dead_row is None and _is_new_with_key(job):
-            reason = self.mover.keys.judge_drop(job, found.arrived)
+            reason = unique_keys.judge_drop(self.storage, job, found.arrived)
             if reason:
                 return reason
         edited = old is not None and old.place == place == PENDING and old.name == name
@@ -108,17 +108,17 @@ class Admission:
             known = self.index.at(place, [name]).get(name)
             if known is not None:
                 job.id = known.id
-            elif is_id(stem) and self.mover.state_of(stem, but=path) is None:
+            elif is_id(stem) and locate.state_of(self.storage, stem, but=path) is None:
                 job.id = stem
             else:
-                job.id = new_id(self.mover.now())
+                job.id = new_id(self.storage.now())
             return None
-        taken = self.mover.state_of(job.id, but=path)
+        taken = locate.state_of(self.storage, job.id, but=path)
         if taken == "processing":
-            if claims.is_continued(self.layout, job):
+            if locate.is_continued(self.layout, job):
                 return None
             # If the claim was that of its own earlier copy, it may have been settled meanwhile, and the id is free.
-            taken = self.mover.state_of(job.id, but=path)
+            taken = locate.state_of(self.storage, job.id, but=path)
         return f"duplicate id: {job.id!r} is the id of another job, which is {taken}" if taken else None
 
     def _put_invalid(self, name: str, found: DroppedFile, reason: str) -> None:
@@ -129,15 +129,15 @@ class Admission:
 
     def _free_id(self, name: str, path: str) -> str:
         stem = name.rpartition(".")[0]
-        if is_id(stem) and self.mover.state_of(stem, but=path) is None:
+        if is_id(stem) and locate.state_of(self.storage, stem, but=path) is None:
             return stem
-        return new_id(self.mover.now())
+        return new_id(self.storage.now())
 
     def move_to_dead(self, path: str, reason: str, status: os.stat_result | None) -> None:
         """Move a file that is not a valid job to dead/, with the reason beside it, unless it has changed since."""
         job_id = self._free_id(os.path.basename(path), path)
         try:
-            self.mover.bury_file(path, job_id, reason, judged=status)
+            dead_letters.bury_file(self.storage, path, job_id, reason, judged=status)
         except OSError:
             # On a read-only disk it stays in pending/. The index lists it as dead, with the reason.
             with suppress(OSError):

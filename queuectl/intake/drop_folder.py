@@ -23,7 +23,9 @@ from queuectl.job.fields import is_id
 from queuectl.job.redact import one_line
 from queuectl.job.times import micros
 from queuectl.layout import FOLDERS, is_job_name
-from queuectl.storage.prepare import Prepared
+from queuectl.storage import dead_letters, locate
+from queuectl.storage.enqueue import enqueue
+from queuectl.storage.transitions import Prepared
 from queuectl.system import files, host, safe_open
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from queuectl.config.settings import Settings
     from queuectl.job.record import Job
     from queuectl.layout import Layout
-    from queuectl.storage.mover import Mover
+    from queuectl.storage.transitions import Storage
 
 MODE = 0o1770
 
@@ -83,8 +85,8 @@ class DropFolder:
         say: called with a line for each event. A line that begins with "cannot " may be repeated.
     """
 
-    def __init__(self, mover: Mover, say: Callable[[str], None]) -> None:
-        self._mover = mover
+    def __init__(self, storage: Storage, say: Callable[[str], None]) -> None:
+        self._storage = storage
         self._say = say
         self._after = ""
 
@@ -100,7 +102,7 @@ class DropFolder:
         folder = settings.incoming
         if folder is None:
             return
-        make(folder, self._mover.layout)
+        make(folder, self._storage.layout)
         stop_at = time.monotonic() + time_limit
         for name in self._names(folder):
             self._take(settings, os.path.join(folder, name))
@@ -118,7 +120,7 @@ class DropFolder:
         return (name for name in names if name > self._after)
 
     def _take(self, settings: Settings, path: str) -> None:
-        found = read_dropped(path, micros(self._mover.now()), settings.settle_time, any_owner=True)
+        found = read_dropped(path, micros(self._storage.now()), settings.settle_time, any_owner=True)
         status = found.status
         if found.gone or found.incomplete or status is None:
             return
@@ -134,17 +136,19 @@ class DropFolder:
         self._refuse(path, found, owner, reason)
 
     def _enqueue(self, settings: Settings, job: Job, path: str, status: os.stat_result, owner: str) -> None:
-        mover = self._mover
+        storage = self._storage
         fingerprint = _fingerprint(status)
         if job.id is None:
             stem = os.path.basename(path)[: -len(".json")]
-            free = is_id(stem) and (mover.state_of(stem) is None or self._is_queued(stem, fingerprint))
+            free = is_id(stem) and (
+                locate.state_of(storage, stem) is None or self._is_queued(stem, fingerprint)
+            )
             # The id is derived from the file: after a crash between queueing and deleting, it is not queued twice.
             job.id = stem if free else f"in-{fingerprint[:20]}"
         job.renew(0)
         job.history, job.history_left_out = [], 0
         job.fill_in(settings)
-        job.created_at = job.updated_at = mover.now()
+        job.created_at = job.updated_at = storage.now()
         job.extra["submitted_by"] = owner
         job.extra["submission"] = fingerprint
         data = job.to_bytes()
@@ -152,7 +156,7 @@ class DropFolder:
         try:
             if size > jobs.SIZE_LIMIT:
                 raise InvalidJob(f"too large: {size} bytes as a job file, and the limit is {jobs.SIZE_LIMIT}")
-            mover.enqueue(Prepared(job.id, data, chosen=True, made=job))
+            enqueue(storage, Prepared(job.id, data, chosen=True, made=job))
         except (DuplicateId, KeyTaken, InvalidJob) as error:
             if isinstance(error, InvalidJob) or not self._is_queued(job.id, fingerprint):
                 found = DroppedFile()
@@ -164,9 +168,9 @@ class DropFolder:
 
     def _is_queued(self, job_id: str, fingerprint: str) -> bool:
         """Return whether the job with this id was made from this file before a crash, in whatever state it is now."""
-        layout = self._mover.layout
+        layout = self._storage.layout
         name = f"{job_id}.json"
-        row = self._mover.index.get(job_id) if self._mover.index.usable else None
+        row = self._storage.index.get(job_id) if self._storage.index.usable else None
         paths = [os.path.join(layout.root, row.place, row.name)] if row else []
         paths += [os.path.join(folder, name) for folder in (layout.pending, layout.done, layout.dead)]
         with suppress(OSError), os.scandir(layout.processing) as workers:
@@ -202,10 +206,10 @@ class DropFolder:
         explained = f"{reason} (from {owner}, dropped as {one_line(name)})"
         note = {"refused": {"name": name, "owner": owner, "reason": reason, "content": content}}
         job_id = f"refused-{files.token()}"
-        kept = os.path.join(self._mover.layout.tmp, f"{job_id}.json")
+        kept = os.path.join(self._storage.layout.tmp, f"{job_id}.json")
         try:
             files.write_new(kept, f"{json.dumps(note, indent=2)}\n".encode(), sync=True)
-            self._mover.bury_file(kept, job_id, explained)
+            dead_letters.bury_file(self._storage, kept, job_id, explained)
         except OSError as error:
             raise SpoolError.from_os("write", kept, error) from None
         _delete(path, status)

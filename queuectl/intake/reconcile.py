@@ -23,7 +23,7 @@ from queuectl.intake.dropped_file import read_dropped
 from queuectl.intake.loader import Loader
 from queuectl.job.times import micros
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_job_name
-from queuectl.storage import claims, power_loss
+from queuectl.storage import locate, power_loss
 from queuectl.system import files
 from queuectl.system.fork import split_work
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from queuectl.index.index import Index
     from queuectl.index.row import Row
     from queuectl.layout import Layout
-    from queuectl.storage.mover import Mover
+    from queuectl.storage.transitions import Storage
 
 CHUNK = 500
 """Names that a worker compares, and files that it takes in, per transaction: about 20 ms in which no other can claim."""
@@ -86,18 +86,18 @@ class Intake:
         self,
         layout: Layout,
         index: Index,
-        mover: Mover,
+        storage: Storage,
         settings: Callable[[], Settings],
         report: Callable[[int], None] | None = None,
     ) -> None:
         self.layout = layout
         self.index = index
-        self.mover = mover
+        self.storage = storage
         self.unfinished = self.compared = self.taken = 0
         self._settings = settings
         self.report = report
         self._loader = Loader(layout.root)
-        self._admission = Admission(layout, index, mover, self._loader)
+        self._admission = Admission(layout, index, storage, self._loader)
 
     # -- all folders -----------------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class Intake:
         if not self.index.open():
             self.rebuild()
             return
-        mirror_claims(self.layout, self.index, self.mover.now())
+        mirror_claims(self.layout, self.index, self.storage.now())
         for place in _PLACES:
             if not self.index.agrees(place, time.time_ns()):
                 self._scan_all(place)
@@ -146,7 +146,7 @@ class Intake:
             if not trusted and self.index.open():
                 return sum(self.index.counts().values())  # another process has just done it
             self.index.begin_rebuild()
-            mirror_claims(self.layout, self.index, self.mover.now())
+            mirror_claims(self.layout, self.index, self.storage.now())
             for place in _PLACES:
                 self._scan_all(place)
             self.index.finish_rebuild()
@@ -245,7 +245,7 @@ class Intake:
         changed = [name for name, inode in names.items() if name in known and known[name][0] != inode]
         new = [name for name in names if name not in known]
         if new or changed:
-            self._loader.start(micros(self.mover.now()), self._settings())
+            self._loader.start(micros(self.storage.now()), self._settings())
         load = split_work(lambda some: self._loader.load(place, some, self._admission.left_dead), new)
         return _Part(place, len(names), new, changed, load)
 
@@ -358,7 +358,9 @@ def mirror_claims(layout: Layout, index: Index, now: float) -> None:
     Args:
         now: the wall clock, in epoch seconds.
     """
-    present = {f"{PROCESSING}/{worker}": set(names) for worker, names in claims.by_worker(layout).items()}
+    present = {
+        f"{PROCESSING}/{worker}": set(names) for worker, names in locate.claimed_by_worker(layout).items()
+    }
     known: dict[str, set[str]] = {place: set() for place in present} | {
         place: {name for _, name in index.all_at(place, "", _ALL)} for place in index.claim_places()
     }

@@ -1,15 +1,15 @@
-"""Files that a worker writes outcomes into, over and over, so that settling a job creates and deletes nothing.
+"""The file pool of a worker: files that are reused for outcomes, so that settling a job creates and deletes none.
 
-Creating and deleting a file costs more than all other bookkeeping of a job, on some filesystems fifty times more. So
-the claimed file of a settled job becomes the file for a later outcome. But it is also the only copy of the job that
-is surely on the disk, until the outcome is: it is *held* first, and becomes a *spare* once a sync has come back. One
-sync serves all that was settled before it, and a thread waits for it while the worker goes on.
+Creating and deleting a file costs more than the other work of a settle together; on some filesystems fifty times more. So
+the claimed file of a settled job becomes the scratch file of a later outcome. Until the outcome has been synced, though,
+the claimed file is the only copy of the job that a power cut cannot take. It is kept unchanged until then. One sync
+serves all outcomes settled before it. A thread waits for the sync while the worker goes on.
 
-- data/workers/worker-0.held.BOOT.N/ID~K.json: claimed files of settled jobs, not synced yet
-- data/workers/worker-0.spare.N/: files free to be written
-- data/workers/worker-0.reserve: the one for an outcome on a full disk
+- data/workers/worker-0.held.BOOT.N/ID~K.json: claimed files of settled jobs whose outcomes are not synced yet
+- data/workers/worker-0.spare.N/: files that may be overwritten
+- data/workers/worker-0.reserve: the file for an outcome on a full disk
 
-A batch changes from held to spare by one rename of its folder. What held files tell after a death: see held.
+One rename turns a folder from held to spare. What the held files mean after a crash: see power_loss.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.errors import FULL
-from queuectl.storage import power_loss
+from queuectl.storage.power_loss import remove, short
 from queuectl.system import files
 
 if TYPE_CHECKING:
@@ -31,32 +31,32 @@ if TYPE_CHECKING:
     from queuectl.layout import Layout
 
 FIRST_BATCH, BATCH = 16, 128
-"""Settled jobs that one sync makes durable while a worker is busy; the first ones are small, as until a sync has come
-back each outcome takes a new file."""
+"""Settled jobs per sync while a worker is busy. The first batches are small, as each outcome needs a new file until the
+first sync is done."""
 
 BEHIND = 8
-"""Batches that may wait for the disk before the worker waits too."""
+"""Batches that may wait for the disk before the worker waits as well."""
 
 RESERVE = 64 << 10
-"""Bytes kept for the outcome of a job that ends while the disk is full. Output is repeated in it up to 8 KiB."""
+"""Bytes kept for the outcome of a job that ends while the disk is full. An outcome repeats up to 8 KiB of output."""
 
 
-class Spares:
-    """The recycled files of one worker, who holds the lock of its name. One thread uses it.
+class FilePool:
+    """The file pool of one worker, which holds the lock of its name. For one thread.
 
     Args:
         boot: the machine's boot id.
-        trouble: told when a sync fails; what it was for stays held then. Called by another thread.
+        report: called, by another thread, with a line when a sync fails. The files of that batch stay held.
     """
 
-    def __init__(self, layout: Layout, worker: str, boot: str, trouble: Callable[[str], None]) -> None:
+    def __init__(self, layout: Layout, worker: str, boot: str, report: Callable[[str], None]) -> None:
         self._layout = layout
         self._prefix = layout.worker_file(worker, "")
-        self._boot = power_loss.short(boot)
-        self._trouble = trouble
+        self._boot = short(boot)
+        self._report = report
         self._batch = _Batch()
         self._batches, self._limit = 0, FIRST_BATCH
-        self._spares: deque[tuple[str, list[str]]] = deque()
+        self._free: deque[tuple[str, list[str]]] = deque()
         self._empty: list[str] = []
         self._to_sync: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._synced: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -66,21 +66,21 @@ class Spares:
         self.keep_reserve()
 
     def keep_reserve(self) -> None:
-        """Have a file whose blocks are ours already; where the disk is full now, ask again later."""
+        """Make the reserve file, if it is missing and the disk allows it; call it again later."""
         if self._reserve is not None:
             return
         path = f"{self._prefix}reserve"
         with suppress(OSError):
             if not os.path.exists(path):
-                # Synced: a block is ours only once it has been given out, which some filesystems put off.
+                # Synced, because some filesystems allocate blocks only then.
                 files.write_new(path, bytes(RESERVE), sync=True)
             if os.path.getsize(path) == RESERVE:
                 self._reserve = path
             else:
-                os.unlink(path)  # of a holder of our name that died over it
+                os.unlink(path)  # an earlier worker of this name died while it wrote it
 
     def write(self, data: bytes) -> tuple[str, os.stat_result]:
-        """Put bytes into a spare file, or a new one; returns its path, which is the caller's to rename, and status.
+        """Write bytes into a free file, or a new one; return its path and status. The caller renames it.
 
         Raises:
             OSError: the disk refused, and the reserve is used up or too small.
@@ -98,7 +98,7 @@ class Spares:
             files.write_all(fd, data)
             status = os.fstat(fd)
             if status.st_size != len(data):
-                # Cut to length at last: a truncation to nothing would make ext4 flush the file at its close.
+                # Truncated last: after a truncation to zero, ext4 would flush the file when it is closed.
                 os.ftruncate(fd, len(data))
                 status = os.fstat(fd)
         except BaseException:
@@ -114,11 +114,11 @@ class Spares:
 
     def _open(self) -> tuple[str, int]:
         self._collect()
-        while self._spares:
-            folder, names = self._spares[0]
+        while self._free:
+            folder, names = self._free[0]
             path = f"{folder}{os.sep}{names.pop()}"
             if not names:
-                self._spares.popleft()
+                self._free.popleft()
                 self._empty.append(folder)
             try:
                 return path, os.open(path, files.OVERWRITE)
@@ -127,19 +127,19 @@ class Spares:
         path = f"{self._layout.tmp}{os.sep}{files.temporary_name()}"
         return path, os.open(path, files.CREATE, 0o600)
 
-    def hold(self, path: str, job_id: str, *, ours: bool) -> bool:
-        """Keep a settled job's claimed file until its outcome is on the disk; False: the disk has no room for that.
+    def keep(self, path: str, job_id: str, *, ours: bool) -> bool:
+        """Keep a settled job's claimed file until its outcome is synced; return False if the disk has no space for it.
 
         Args:
-            ours: queuectl wrote the file and it has no other name, so it may be written again later. Whoever dropped
-                a file may still hold it open.
+            ours: queuectl wrote the file and it has no other name, so it may be overwritten later. A producer may still
+                have a file open that it dropped.
 
         Raises:
             FileNotFoundError: it is gone.
             OSError: the disk refused otherwise.
         """
         batch = self._batch
-        # Numbered: a job that is tried twice within a batch must not push out its own surely durable copy.
+        # Numbered: the second attempt of a job within a batch must not replace its only durable copy.
         name = f"{job_id}~{batch.count}.json"
         try:
             if not batch.folder:
@@ -151,7 +151,7 @@ class Spares:
             raise
         batch.count += 1
         if not ours:
-            batch.foreign.append(name)
+            batch.not_ours.append(name)
         if batch.count >= self._limit:
             self._limit = min(2 * self._limit, BATCH)
             self.flush()
@@ -168,7 +168,7 @@ class Spares:
         return folder
 
     def flush(self) -> None:
-        """Have all that was settled so far synced, without waiting for it, unless too much is under way already."""
+        """Start a sync of all outcomes settled so far. Wait only if too many batches are under way already."""
         if not self._batch.folder:
             return
         started = self._thread is not None or self._start()
@@ -181,7 +181,7 @@ class Spares:
         self._collect(wait=self._under_way > BEHIND)
 
     def _start(self) -> bool:
-        """Start the thread; False where the system has none to give: then the worker waits for the disk itself."""
+        """Start the thread; return False if the system has none to give. Then the worker itself waits for the disk."""
         thread = threading.Thread(target=self._sync_loop, name="queuectl-sync", daemon=True)
         try:
             thread.start()
@@ -197,17 +197,17 @@ class Spares:
             self._to_sync.put(None)
             self._thread.join()
         self._collect()
-        folders = [folder for folder, _ in self._spares] + self._empty
-        self._spares.clear()
+        folders = [folder for folder, _ in self._free] + self._empty
+        self._free.clear()
         self._empty.clear()
         if self._reserve is not None:
             with suppress(OSError):
                 os.unlink(self._reserve)
         for folder in folders:
-            power_loss.remove(folder)
+            remove(folder)
 
     def _collect(self, *, wait: bool = False) -> None:
-        """Take over the batches whose sync has come back."""
+        """Take over the batches whose sync is done."""
         while self._under_way and (wait or not self._synced.empty()):
             folder = self._synced.get()
             wait = False
@@ -217,10 +217,10 @@ class Spares:
                 names = os.listdir(folder) if folder else []
             except OSError:
                 folder = (
-                    None  # it is not ours to lose: what is left of it is swept with the worker's other files
+                    None  # what is left of it is deleted with the worker's other files, see power_loss.sweep
                 )
             if folder and names:
-                self._spares.append((folder, names))
+                self._free.append((folder, names))
             elif folder:
                 self._empty.append(folder)
 
@@ -232,17 +232,17 @@ class Spares:
 
     def _sync(self, batch: _Batch) -> None:
         try:
-            self._synced.put(self._make_spare(batch))
+            self._synced.put(self._free_after_sync(batch))
         except OSError as error:
-            self._trouble(f"cannot sync what was settled: {(error.strerror or str(error)).lower()}")
+            self._report(f"cannot sync what was settled: {(error.strerror or str(error)).lower()}")
             self._synced.put(None)
 
-    def _make_spare(self, batch: _Batch) -> str:
+    def _free_after_sync(self, batch: _Batch) -> str:
         if files.HAS_SYNCFS:
             files.sync_filesystem(batch.folder)
         else:
             _sync_each(batch.unsynced, (self._layout.done, self._layout.dead, self._layout.pending))
-        for name in batch.foreign:
+        for name in batch.not_ours:
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(batch.folder, name))
         spare = f"{self._prefix}spare.{batch.folder.rpartition('.')[2]}"
@@ -251,14 +251,14 @@ class Spares:
 
 
 class _Batch:
-    """What was settled between two syncs."""
+    """The jobs settled between two syncs."""
 
-    __slots__ = ("count", "folder", "foreign", "unsynced")
+    __slots__ = ("count", "folder", "not_ours", "unsynced")
 
     def __init__(self) -> None:
         self.folder = ""
         self.count = 0
-        self.foreign: list[str] = []
+        self.not_ours: list[str] = []
         self.unsynced: list[int] = []
 
 

@@ -1,4 +1,4 @@
-"""Where a repair puts what cannot stay: nothing is deleted, each file keeps its bytes and gets a note beside it."""
+"""Quarantine: a repair moves files that cannot stay to data/aside/. Each keeps its bytes and gets a note beside it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ FOLDER = "aside"
 
 
 def folder(layout: Layout) -> str:
-    """The folder, in data/: no worker and no scan looks into it."""
+    """Return the path of the folder. No worker and no scan reads it."""
     return os.path.join(layout.data, FOLDER)
 
 
 def put(layout: Layout, path: str, why: str, *, inode: int, now: float) -> str | None:
-    """Move a file (or a folder) of the spool aside; returns the name it got, None if it is another one by now.
+    """Move a file or folder of the spool into quarantine, with a note that says where it was and why.
 
     Args:
-        inode: of what was judged. A file that has taken its place since then was not.
+        inode: the inode of the file that was examined. Another file that has taken its name since is left alone.
         now: epoch seconds, for the note.
+
+    Returns:
+        the name that it got, or None if it is gone or is another one.
 
     Raises:
         OSError: the disk refused; the file is where it was.
@@ -38,7 +41,7 @@ def put(layout: Layout, path: str, why: str, *, inode: int, now: float) -> str |
         name = files.move_to_free_name(path, folder(layout), os.path.basename(path))
     except FileNotFoundError:
         return None
-    # The new name first: dying between the two, the file is in both places rather than in none.
+    # Sync the new name first: after a power cut between the two, the file is in both folders rather than in none.
     files.sync_folder(folder(layout))
     files.sync_folder(os.path.dirname(path))
     note = f"{times.iso(now)}  was {os.path.relpath(path, layout.root)}\n{why}\n"

@@ -1,8 +1,9 @@
-"""Abandoned claims: what a dead worker had in hand goes back, once nothing of the old run is alive.
+"""Recover the claims of dead workers: each job goes back once nothing of its run is alive.
 
-Proof of death is the lock: whoever gets the lock of a worker's name may touch its folder, and nobody else. A copy
-that a crash in mid-settle left behind is void when the later state is there. Of several in one folder, the run file
-tells which were over, which one ran, and which had not begun.
+The lock is the proof of death: only a process that gets the lock of a worker's name may touch that worker's folder. A
+claimed file whose job lies elsewhere in a later state was left by a crash in the middle of a settle, and is deleted. Of
+several claimed files in one folder, the run file tells which runs have ended, which one was running, and which had not
+begun.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from queuectl.job import record as jobs
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.job.times import micros
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
-from queuectl.storage import claims, job_logs
-from queuectl.storage.mover import Claim
-from queuectl.storage.power_loss import is_settled, sweep
+from queuectl.storage import dead_letters, job_logs
+from queuectl.storage.claim import release
+from queuectl.storage.locate import claimed_by, claimed_by_worker, is_settled
+from queuectl.storage.power_loss import sweep
+from queuectl.storage.settle import settle
+from queuectl.storage.transitions import Claim
 from queuectl.system import files, safe_open
 from queuectl.system.locks import Lock, is_folder_locked, is_locked
 from queuectl.system.process_tree import terminate_lock_holders, terminate_tree
@@ -33,45 +37,45 @@ if TYPE_CHECKING:
     from queuectl.index.index import Index
     from queuectl.job.record import Job
     from queuectl.layout import Layout
-    from queuectl.storage.mover import Mover
+    from queuectl.storage.transitions import Storage
 
 _GRACE = 0.5
 """Seconds between TERM and KILL for a run whose worker is dead: its outcome cannot be recorded any more."""
 
 
-def abandoned(
-    layout: Layout,
-    mover: Mover,
+def recover_claims(
+    storage: Storage,
     settings: Settings,
     say: Callable[[str], None],
     *,
     mine: str | None = None,
     busy: Iterable[str] | None = None,
 ) -> int:
-    """Take back the claims of workers that are gone; returns how many jobs were freed.
+    """Take back the claims of workers that are gone; return the number of jobs that were freed.
 
     Args:
-        mine: the caller's own name; its folder is its own business.
-        busy: the workers that may have something in hand, if that is known.
+        mine: the caller's own name; its folder is left alone.
+        busy: the workers that may have claimed a job, if they are known.
     """
     freed = 0
-    for worker in claims.by_worker(layout) if busy is None else busy:
+    layout = storage.layout
+    for worker in claimed_by_worker(layout) if busy is None else busy:
         if worker != mine:
             lock = Lock.acquire(layout.worker_file(worker, "lock"))
             if lock is not None:
                 try:
                     if is_folder_locked(layout.claims(worker)):
-                        continue  # it lives, and only its lock file was deleted
-                    freed += leftovers(layout, mover, settings, worker, say)
-                    sweep(layout, worker, mover.index.boot)
-                    _tidy(layout, mover.index, worker)
+                        continue  # it is alive, and only its lock file was deleted
+                    freed += recover_worker(storage, settings, worker, say)
+                    sweep(layout, worker, storage.index.boot)
+                    _deregister(layout, storage.index, worker)
                 finally:
                     lock.release()
     return freed
 
 
-def bygone(layout: Layout, index: Index, *, mine: str) -> None:
-    """Deal with workers that died with nothing in hand.
+def clear_dead_workers(layout: Layout, index: Index, *, mine: str) -> None:
+    """Remove the traces of workers that died with no job claimed.
 
     Raises:
         OSError, sqlite3.Error: a lock cannot be asked for, or the index refused.
@@ -82,20 +86,22 @@ def bygone(layout: Layout, index: Index, *, mine: str) -> None:
         lock = Lock.acquire(layout.worker_file(worker, "lock"))
         if lock is not None:
             try:
-                if not is_folder_locked(layout.claims(worker)) and not claims.of(layout, worker):
-                    # What it held would bring back, after the next boot, a job that is deleted until then.
+                if not is_folder_locked(layout.claims(worker)) and not claimed_by(layout, worker):
+                    # After the next boot, its held files would bring back a job that is deleted until then.
                     sweep(layout, worker, index.boot)
-                    _tidy(layout, index, worker)
+                    _deregister(layout, index, worker)
             finally:
                 lock.release()
 
 
-def mistrust(index: Index, began: float | None) -> None:
-    """Have all folders scanned if the index was made anew while a worker lived that died: its last moves may have been
-    told to the file before, and somebody may have vouched for the folders over them.
+def distrust_if_rebuilt(index: Index, began: float | None) -> None:
+    """Have all folders scanned if the index was rebuilt while a worker lived that has died.
+
+    Its last moves may have been recorded in the old index file, and another process may have declared the folders
+    unchanged since.
 
     Args:
-        began: when that worker started, in epoch seconds; None if nobody knows.
+        began: when that worker started, in epoch seconds; None if it is not known.
 
     Raises:
         sqlite3.Error: the index refused.
@@ -107,41 +113,40 @@ def mistrust(index: Index, began: float | None) -> None:
                 index.mark_stale(place)
 
 
-def _tidy(layout: Layout, index: Index, worker: str) -> None:
-    """Take down the name plate of a worker that is gone, once the index has heard of it."""
-    if not index.usable or claims.of(layout, worker):
+def _deregister(layout: Layout, index: Index, worker: str) -> None:
+    """Delete the registration and the folder of a worker that is gone, once the index knows of its last moves."""
+    if not index.usable or claimed_by(layout, worker):
         return
-    mistrust(index, registry.worker_info(layout, worker).started_at)
+    distrust_if_rebuilt(index, registry.worker_info(layout, worker).started_at)
     folder = layout.claims(worker)
     with suppress(OSError):
         for name in filter(files.is_temporary_name, os.listdir(folder)):
             os.unlink(os.path.join(folder, name))
         os.rmdir(folder)
-    # Whatever becomes of its folder: as long as the plate is there, each look at it has all folders scanned.
+    # Even if the folder stays: while the registration exists, each check of it causes a scan of all folders.
     with suppress(OSError):
         os.unlink(layout.worker_file(worker, "json"))
 
 
-def leftovers(
-    layout: Layout, mover: Mover, settings: Settings, worker: str, say: Callable[[str], None]
-) -> int:
-    """Free the jobs in the folder of a worker whose lock the caller holds; returns how many."""
+def recover_worker(storage: Storage, settings: Settings, worker: str, say: Callable[[str], None]) -> int:
+    """Free the jobs in the folder of a worker whose lock the caller has; return their number."""
     freed = 0
+    layout = storage.layout
     folder = layout.claims(worker)
-    for name in claims.of(layout, worker):
+    for name in claimed_by(layout, worker):
         try:
-            freed += _free(layout, mover, settings, worker, os.path.join(folder, name), say)
+            freed += _free(storage, settings, worker, os.path.join(folder, name), say)
         except OSError as error:
             # One file that cannot be dealt with must not keep the others from being freed.
             say(f"cannot take back {name} of {worker}: {(error.strerror or str(error)).lower()}")
-    if not claims.of(layout, worker):
+    if not claimed_by(layout, worker):
         commands.delete_cancel(layout, worker)
     return freed
 
 
-def _free(
-    layout: Layout, mover: Mover, settings: Settings, worker: str, path: str, say: Callable[[str], None]
-) -> bool:
+def _free(storage: Storage, settings: Settings, worker: str, path: str, say: Callable[[str], None]) -> bool:
+    """Free one claimed job; return False if it was settled already, or is still running."""
+    layout, index = storage.layout, storage.index
     job_id = os.path.basename(path)[: -len(".json")]
     try:
         data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
@@ -149,7 +154,8 @@ def _free(
             raise safe_open.NotReadable(f"belongs to another user (uid {status.st_uid})")
         job = jobs.parse(data)
     except (safe_open.NotReadable, InvalidJob) as error:
-        mover.bury_file(path, job_id, f"{error} (found in the folder of {worker}, which is gone)")
+        reason = f"{error} (found in the folder of {worker}, which is gone)"
+        dead_letters.bury_file(storage, path, job_id, reason)
         return True
     job.id, is_dated = job_id, job.created_at is not None
     if is_settled(layout, job, but=path):
@@ -160,7 +166,31 @@ def _free(
     if not end_run(layout, job, worker, known):
         say(f"cannot take back {job_id}: processes of its run are still alive")
         return False
-    row = mover.index.get(job_id) if mover.index.usable else None
+    claim = Claim(job, path, _row_of_claim(storage, job, worker, path))
+    never_began = bool(known and known.never_began(job_id, index.boot))
+    over = _run_over(known, job, path, is_dated=is_dated)
+    if not over and commands.is_cancel_requested(layout, worker, job_id, job.next_run):
+        if not never_began:
+            job_logs.keep_output(layout, job, worker, None, limit=settings.output_limit)
+        outcomes.record_cancel(job, worker, now=storage.now(), ran=not never_began)
+        settle(storage, claim, "dead")
+        say(f"dead {job_id}: {job.last_error}; {worker}, which ran it, is gone")
+        return True
+    if never_began:
+        release(storage, claim)
+        say(f"put back {job_id}: {worker} had not begun it")
+        return True
+    job.fill_in(settings)
+    state, line = _record(storage, settings, worker, job, over)
+    settle(storage, claim, state)
+    say(line)
+    return True
+
+
+def _row_of_claim(storage: Storage, job: Job, worker: str, path: str) -> Row:
+    """Return the row of a claimed job, or a new one, and give the job what only the row knows."""
+    job_id = job.id or ""
+    row = storage.index.get(job_id) if storage.index.usable else None
     if row is None:
         arrived = micros(os.stat(path).st_ctime)
         place = f"{PROCESSING}/{worker}"
@@ -168,35 +198,17 @@ def _free(
     if job.state in ("completed", "dead"):
         job.renew(row.arrived / 1e6)
     accept_as_indexed(job, row)
-    claim = Claim(job, path, row)
-    never_began = bool(known and known.never_began(job_id, mover.index.boot))
-    over = _run_over(known, job, path, is_dated=is_dated)
-    if not over and commands.is_cancel_requested(layout, worker, job_id, job.next_run):
-        if not never_began:
-            job_logs.keep_output(layout, job, worker, None, limit=settings.output_limit)
-        outcomes.record_cancel(job, worker, now=mover.now(), ran=not never_began)
-        mover.settle(claim, "dead")
-        say(f"dead {job_id}: {job.last_error}; {worker}, which ran it, is gone")
-        return True
-    if never_began:
-        mover.release(claim)
-        say(f"put back {job_id}: {worker} had not begun it")
-        return True
-    job.fill_in(settings)
-    state, line = _outcome(layout, mover, settings, worker, job, over)
-    mover.settle(claim, state)
-    say(line)
-    return True
+    return row
 
 
 def _run_over(
     known: run_lock.RunRecord | None, job: Job, path: str, *, is_dated: bool
 ) -> run_lock.EndedRun | None:
-    """How the run of a claimed job ended, if its worker has written that down.
+    """Return how the run of a claimed job ended, if its worker has written that down.
 
     Args:
-        is_dated: its file says when the job was made. Else that stood in the index alone, and with another index its
-            run has another mark: then the number of the run counts, if that began after the claim.
+        is_dated: the file says when the job was created. Otherwise only the index knew, and a rebuilt index gives the
+            run another mark; then the number of the run decides, if that run began after the claim.
     """
     if known is None:
         return None
@@ -210,35 +222,31 @@ def _run_over(
     return over
 
 
-def _outcome(
-    layout: Layout,
-    mover: Mover,
-    settings: Settings,
-    worker: str,
-    job: Job,
-    over: run_lock.EndedRun | None,
+def _record(
+    storage: Storage, settings: Settings, worker: str, job: Job, over: run_lock.EndedRun | None
 ) -> tuple[str, str]:
-    """Write into a job what became of its run; returns its new state, and what to say."""
+    """Record in a job what became of its run; return the job's new state, and a line for the log."""
+    layout = storage.layout
     if over:
         job.worker, job.started_at = worker, over.started_at
         job_logs.recall_output(layout, job, limit=settings.output_limit)
         outcome = Outcome(Ending.SUCCEEDED, 0, None, over.duration)
         state = outcomes.record(job, outcome, now=over.finished_at, default_timeout=settings.timeout)
-        return state, f"{state} {job.id}: {worker} had run it, and died before it was put away"
+        return state, f"{state} {job.id}: {worker} had run it, and died before it was settled"
     job_logs.keep_output(layout, job, worker, None, limit=settings.output_limit)
-    state = outcomes.record_crash(job, worker, now=mover.now(), limit=settings.crash_limit)
+    state = outcomes.record_crash(job, worker, now=storage.now(), limit=settings.crash_limit)
     return state, f"took back {job.id}: {job.last_error}"
 
 
 def end_run(layout: Layout, job: Job, worker: str, signed: run_lock.RunRecord | None) -> bool:
-    """End what is left of the run of a dead worker; True when nothing of it is alive.
+    """End the processes of a dead worker's run; return True when none of them is alive.
 
     A process that has cleared its environment is not found by its marks, but it still holds the run lock.
     """
     lock = layout.worker_file(worker, "run")
     marks = run_lock.marks(layout, job, worker)
     if signed is not None:
-        # The lock of another run: this one had not begun, and whoever holds the lock may go on with it.
+        # The lock belongs to another run: this one had not begun, and the holder of the lock may go on.
         if signed.job_id != job.id or signed.run.partition(".")[0] != str(job.next_run):
             return True
         marks["QUEUECTL_RUN"] = signed.run

@@ -1,7 +1,7 @@
-"""What is kept of jobs that are over, and of what they printed; the oldest goes first, its logs before its record.
+"""Retention: delete old jobs that are done or dead, the oldest first, and the logs of each before its record.
 
-A job that has changed since the index saw it stays, and so does what cannot be read as a job. Dying at any moment leaves
-whole records, some of them without their logs; the next time goes on from there.
+A job that has changed since the index saw it stays, and so does a file that is not a valid job. A crash at any moment
+leaves complete records, some without their logs; the next call continues from there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from queuectl.index.row import is_file_of
 from queuectl.job import record as jobs
 from queuectl.job import times
 from queuectl.job.times import micros
+from queuectl.storage import dead_letters
 from queuectl.system import safe_open
 from queuectl.system.locks import Lock
 
@@ -31,25 +32,25 @@ if TYPE_CHECKING:
     from queuectl.index.index import Index
     from queuectl.index.row import Row
     from queuectl.layout import Layout
-    from queuectl.storage.mover import Mover
+    from queuectl.storage.transitions import Storage
 
 SLICE = 0.1
-"""Seconds that a worker gives to it at a time, once a second while there is something to delete."""
+"""Seconds that a worker spends on it at a time, once a second while there is something to delete."""
 
-REST = 10.0
-"""Seconds that every job is kept: were its outcome gone before its worker is done with it, a crash of the worker or the
-machine just then would have it run again."""
+KEPT_AT_LEAST = 10.0
+"""Seconds that every job is kept. If an outcome were deleted before its worker is finished with it, a crash of the worker
+or the machine at that moment would run the job again."""
 
 LOGS_EVERY = 600.0
-"""Seconds between looks at all of logs/, whose names no index has."""
+"""Seconds between scans of logs/, whose files are in no index."""
 
 LARGE = 100_000
 """Files in a folder, and"""
 LARGE_BYTES = 1 << 30
-"""bytes, from which on `status` says that nothing deletes them."""
+"""bytes, above which `status` says that nothing deletes them."""
 
 _OVER = "max(coalesce(updated_at, 0), arrived)"
-"""When a job was over; of one that was moved by hand, when that was."""
+"""When a job ended, or when it was moved by hand."""
 
 _PAGE = 200
 _SOME = 1000
@@ -58,7 +59,7 @@ _LOG = re.compile(r"(.+)\.[0-9]+\.(?:out|err)(?:\.[a-z0-9]+)?", re.ASCII)
 
 
 def limits(keep: int | str | None) -> tuple[float | None, int | None]:
-    """What a setting means: an age in seconds, or a number of files; at most one of them."""
+    """Return what a setting means: an age in seconds, or a number of files; the other one is None."""
     if keep is None or isinstance(keep, int):
         return None, keep
     return times.parse_duration(keep), None
@@ -66,7 +67,7 @@ def limits(keep: int | str | None) -> tuple[float | None, int | None]:
 
 @dataclass(slots=True)
 class Purged:
-    """What was deleted, or would be: jobs by state, files of output, and the bytes of both."""
+    """What was deleted, or would be: jobs by state, log files, and the bytes of both."""
 
     completed: int = 0
     dead: int = 0
@@ -75,11 +76,11 @@ class Purged:
 
     @property
     def jobs(self) -> int:
-        """Jobs in all."""
+        """The number of jobs, of both states."""
         return self.completed + self.dead
 
     def add(self, row: Row, logs: int, size: int, *, record: bool) -> None:
-        """Count a job, or only what it printed."""
+        """Count a job, or only its logs."""
         self.logs += logs
         self.bytes += size
         if record and row.state == "completed":
@@ -89,7 +90,7 @@ class Purged:
 
 
 def purge(
-    mover: Mover,
+    storage: Storage,
     *,
     before: int | None,
     keep: int,
@@ -99,48 +100,49 @@ def purge(
     dry_run: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Purged:
-    """Delete jobs that are over, or say what would be deleted.
+    """Delete jobs that are done or dead, or only count them.
 
     Args:
-        before: only those that were over before this moment, in microseconds.
-        keep: not the newest so many of each state.
+        before: only jobs that ended before this moment, in microseconds.
+        keep: keep this many of the newest jobs of each state.
         only: only jobs with one of these ids.
-        logs_only: keep the records, and delete what the jobs printed.
-        progress: called with the number of jobs looked at so far.
+        logs_only: keep the records, and delete only the logs.
+        dry_run: only count.
+        progress: called with the number of jobs examined so far.
 
     Raises:
         OSError: a file cannot be deleted.
     """
     found = Purged()
-    printed = _printed(mover.layout) if dry_run else {}
-    looked = 0
+    printed = _printed(storage.layout) if dry_run else {}
+    examined = 0
     for state in states:
-        chosen = _chosen(mover.index.db, state, before, keep)
+        chosen = _chosen(storage.index.db, state, before, keep)
         for start in range(0, len(chosen), _PAGE):
-            for row in mover.index.by_seq(chosen[start : start + _PAGE]):
+            for row in storage.index.by_seq(chosen[start : start + _PAGE]):
                 if row.state != state or (only is not None and row.id not in only):
                     continue
                 if not dry_run:
-                    discard(mover, row, found, logs_only=logs_only)
-                elif _runs(mover.layout, row) is not None:
+                    discard(storage, row, found, logs_only=logs_only)
+                elif _runs(storage.layout, row) is not None:
                     logs, size = printed.get(row.id, (0, 0))
                     if logs or not logs_only:
                         found.add(row, logs, size + (0 if logs_only else row.size), record=not logs_only)
-            looked += _PAGE
+            examined += _PAGE
             if progress:
-                progress(min(looked, len(chosen)))
+                progress(min(examined, len(chosen)))
     return found
 
 
 def _chosen(db: sqlite3.Connection, state: str, before: int | None, keep: int) -> list[int]:
-    """The numbers of the jobs that may go, the oldest first."""
+    """Return the numbers of the jobs that may be deleted, the oldest first."""
     query = f"""SELECT seq FROM (SELECT seq, {_OVER} AS moment FROM jobs WHERE state = ?
         ORDER BY moment DESC, seq DESC LIMIT -1 OFFSET ?) WHERE moment < ? ORDER BY moment, seq"""
     return [seq for (seq,) in db.execute(query, (state, keep, (1 << 62) if before is None else before))]
 
 
 def _printed(layout: Layout) -> Mapping[str, tuple[int, int]]:
-    """How many files of output each job has, and their bytes: one look at the folder, however many jobs there are."""
+    """Return how many log files each job has, and their bytes, from one scan of logs/."""
     found: dict[str, tuple[int, int]] = {}
     with os.scandir(layout.logs) as entries:
         for entry in entries:
@@ -152,7 +154,7 @@ def _printed(layout: Layout) -> Mapping[str, tuple[int, int]]:
 
 
 def _runs(layout: Layout, row: Row) -> int | None:
-    """How often a job has run; None if its file is not what the index saw, or no job of ours."""
+    """Return how often a job has run; None if its file has changed since the index saw it, or is not a job of ours."""
     try:
         data, status = safe_open.read_regular(os.path.join(layout.root, row.place, row.name), jobs.READ_LIMIT)
         if is_file_of(row, status) and not safe_open.has_other_owner(status):
@@ -162,17 +164,17 @@ def _runs(layout: Layout, row: Row) -> int | None:
     return None
 
 
-def discard(mover: Mover, row: Row, counted: Purged, *, logs_only: bool = False) -> bool:
-    """Delete a job that is over, unless it has changed since the index saw it; True if anything was deleted.
+def discard(storage: Storage, row: Row, counted: Purged, *, logs_only: bool = False) -> bool:
+    """Delete a job, unless it has changed since the index saw it; return True if anything was deleted.
 
     Raises:
         OSError: a file cannot be deleted.
     """
-    runs = _runs(mover.layout, row)
+    runs = _runs(storage.layout, row)
     if runs is None:
         return False
     logs = size = 0
-    for path in mover.layout.log_files(row.id, runs):
+    for path in storage.layout.log_files(row.id, runs):
         with suppress(FileNotFoundError):
             bytes_of = os.lstat(path).st_size
             os.unlink(path)
@@ -180,34 +182,34 @@ def discard(mover: Mover, row: Row, counted: Purged, *, logs_only: bool = False)
     if logs_only:
         counted.add(row, logs, size, record=False)
         return logs > 0
-    gone = mover.forget(row, unchanged=True)
+    gone = dead_letters.forget(storage, row, unchanged=True)
     counted.add(row, logs, size + (row.size if gone else 0), record=gone)
     return gone
 
 
 class Retention:
-    """A worker's part in keeping to the settings: a slice of work now and then, by one worker at a time.
+    """Applies the settings keep_done, keep_dead and keep_logs, in slices; one worker of a spool at a time.
 
     Args:
         say: takes a line about what was deleted.
     """
 
-    def __init__(self, mover: Mover, say: Callable[[str], None]) -> None:
-        self._mover, self._say = mover, say
-        self._passed: dict[str, int] = {}
-        self._forget_passed = 0.0
+    def __init__(self, storage: Storage, say: Callable[[str], None]) -> None:
+        self._storage, self._say = storage, say
+        self._skipped: dict[str, int] = {}
+        self._forget_skipped = 0.0
         self._logs: Iterator[None] | None = None
         self._counted = Purged()
 
     def look(self, settings: Settings) -> bool:
-        """Go on for a slice; True when there is nothing left to do for now.
+        """Work for one slice; return True when there is nothing left to do for now.
 
         Raises:
             OSError, sqlite3.Error: the disk or the index refused.
         """
         if settings.keep_done is None and settings.keep_dead is None and settings.keep_logs is None:
             return True
-        lock = Lock.acquire(os.path.join(self._mover.layout.data, "retention.lock"))
+        lock = Lock.acquire(os.path.join(self._storage.layout.data, "retention.lock"))
         if lock is None:
             return True
         until = time.monotonic() + SLICE
@@ -220,7 +222,7 @@ class Retention:
         finally:
             lock.release()
         if over and self._counted != Purged():
-            self._say(f"deleted what is not to be kept: {told(self._counted)}")
+            self._say(f"deleted what is not to be kept: {summary(self._counted)}")
             self._counted = Purged()
         return over
 
@@ -228,30 +230,30 @@ class Retention:
         if keep is None:
             return True
         age, count = limits(keep)
-        mover, index = self._mover, self._mover.index
-        _make_order(index, state)
-        if time.monotonic() > self._forget_passed:
-            self._passed, self._forget_passed = {}, time.monotonic() + LOGS_EVERY
-        before = micros(max(0.0, mover.now() - max(age or 0.0, REST)))
+        storage, index = self._storage, self._storage.index
+        _add_index_by_age(index, state)
+        if time.monotonic() > self._forget_skipped:
+            self._skipped, self._forget_skipped = {}, time.monotonic() + LOGS_EVERY
+        before = micros(max(0.0, storage.now() - max(age or 0.0, KEPT_AT_LEAST)))
         while True:
-            # What may not go stands in front of the others for ever; it is not looked at again each time.
-            passed = self._passed.setdefault(state, 0)
-            surplus = _PAGE if count is None else index.counts()[state] - count - passed
+            # Jobs that may not be deleted stay first in the order. They are not examined again each time.
+            skipped = self._skipped.setdefault(state, 0)
+            surplus = _PAGE if count is None else index.counts()[state] - count - skipped
             rows = (
-                index.ended_before(state, _OVER, before, min(surplus, _PAGE), passed) if surplus > 0 else []
+                index.ended_before(state, _OVER, before, min(surplus, _PAGE), skipped) if surplus > 0 else []
             )
             if not rows:
                 return True
             for row in rows:
-                if not discard(mover, row, self._counted) and index.get(row.id) is not None:
-                    self._passed[state] += 1
+                if not discard(storage, row, self._counted) and index.get(row.id) is not None:
+                    self._skipped[state] += 1
                 if time.monotonic() > until:
                     return False
 
     def _trim_logs(self, keep: int | str | None, until: float) -> bool:
         if keep is None:
             return True
-        index, now = self._mover.index, self._mover.now()
+        index, now = self._storage.index, self._storage.now()
         if self._logs is None:
             last = index.meta("logs_trimmed")
             if last is not None and 0 <= now - last < LOGS_EVERY:
@@ -266,10 +268,10 @@ class Retention:
         return True
 
     def _old_logs(self, age: float | None, count: int | None) -> Iterator[None]:
-        """Delete output that is too old, or too much; a step for each file looked at."""
-        layout = self._mover.layout
+        """Delete logs that are too old or too many; one step for each file examined."""
+        layout = self._storage.layout
         if age is not None:
-            until = self._mover.now() - age
+            until = self._storage.now() - age
             for path, touched, size in _log_files(layout):
                 if touched < until:
                     self._drop_log(path, size)
@@ -296,7 +298,7 @@ class Retention:
 
 
 def _log_files(layout: Layout) -> Iterator[tuple[str, float, int]]:
-    """Each file of output in logs/: its path, when it was written, its bytes."""
+    """Yield each log file: its path, when it was written, and its bytes."""
     with os.scandir(layout.logs) as entries:
         for entry in entries:
             if _LOG.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
@@ -305,8 +307,8 @@ def _log_files(layout: Layout) -> Iterator[tuple[str, float, int]]:
                     yield entry.path, status.st_mtime, status.st_size
 
 
-def _make_order(index: Index, state: str) -> None:
-    """An index of what is over by its age: only who has something deleted pays for it at each job's end."""
+def _add_index_by_age(index: Index, state: str) -> None:
+    """Add an SQL index by age. It costs time at the end of each job, so only spools with these settings have it."""
     name = f"jobs_over_{state}"
     if index.db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone() is None:
         with index.write():
@@ -315,8 +317,8 @@ def _make_order(index: Index, state: str) -> None:
             )
 
 
-def told(found: Purged) -> str:
-    """What was deleted, or would be, as people read it."""
+def summary(found: Purged) -> str:
+    """Return what was deleted, or would be, as text."""
     parts = [
         f"{number:,} {what}{'' if number == 1 else 's'}"
         for number, what in (
@@ -330,7 +332,7 @@ def told(found: Purged) -> str:
 
 
 def size_of(number: float) -> str:
-    """Bytes as people read them."""
+    """Return a number of bytes as text."""
     for unit in ("bytes", "KB", "MB", "GB"):
         if number < 1000 or unit == "GB":
             break
@@ -339,7 +341,7 @@ def size_of(number: float) -> str:
 
 
 def growth(layout: Layout, index: Index, settings: Settings) -> list[str]:
-    """What has grown large and is kept for ever, for `status`: cheap looks, so the bytes are an estimate.
+    """Return notes for `status` about folders that are large and never cleaned. The bytes are an estimate.
 
     Raises:
         OSError, sqlite3.Error: a folder or the index cannot be read.

@@ -1,7 +1,7 @@
-"""Scratch files that are written together, many of them in a folder of their own.
+"""Scratch files for a batch of jobs; a large batch gets a folder of its own in tmp/.
 
-Who makes a file locks its folder in the kernel, and who moves one out of that folder waits for it. In the one tmp/ the
-process that queues a batch and its copy that writes the next were in each other's way for a third of their time.
+The kernel locks a folder while a file is created in it or moved out of it. With tmp/ alone, the process that enqueues one
+batch and its forked copy that writes the next waited for each other for a third of their time.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 _ENDING = ".lot"
 
 
-class Lot:
-    """Names for so many scratch files.
+class ScratchFiles:
+    """The paths of `many` scratch files.
 
     Args:
-        tmp: the folder that they, or their own folder, go into.
-        apart: give them a folder of their own, if one can be made: what is wrong with the disk is told by who writes.
+        tmp: the folder for them, or for their own folder.
+        apart: give them a folder of their own, if one can be made. If not, writing the files will report the error.
 
     Attributes:
-        folder: where they lie.
-        paths: one for each.
+        folder: the folder in which they lie.
+        paths: one path for each file.
     """
 
     def __init__(self, tmp: str, many: int, *, apart: bool) -> None:
@@ -46,7 +46,7 @@ class Lot:
         )
 
     def end(self, left: Iterable[str]) -> None:
-        """Delete the files that were given no other name, and the folder."""
+        """Delete the files that were not renamed, and their folder."""
         for path in left:
             with suppress(OSError):
                 os.unlink(path)
@@ -55,16 +55,16 @@ class Lot:
                 os.rmdir(self.folder)
 
 
-def is_lot(name: str) -> bool:
-    """Whether a folder's name is one that a lot has."""
+def is_scratch_folder(name: str) -> bool:
+    """Return whether a name is that of such a folder."""
     return name.endswith(_ENDING) and files.is_temporary_name(f"{name[: -len(_ENDING)]}.tmp")
 
 
-def delete(folder: str) -> None:
-    """Delete what a producer that was killed left, and the folder with it if nothing else lies there.
+def delete_folder(folder: str) -> None:
+    """Delete the folder of a producer that was killed, with its scratch files.
 
     Raises:
-        OSError: something does, or it cannot be deleted.
+        OSError: other files lie there, or it cannot be deleted.
     """
     with os.scandir(folder) as entries:
         for entry in entries:

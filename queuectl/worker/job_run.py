@@ -16,6 +16,7 @@ from queuectl.job import times
 from queuectl.job.outcome import Ending, Outcome, record
 from queuectl.job.redact import one_line
 from queuectl.storage import job_logs
+from queuectl.storage.claim import note_running, release, sync_claim
 from queuectl.worker import maintenance, prefetch
 from queuectl.worker.health import FAULT_PAUSE
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from queuectl.control.registry import Registration
     from queuectl.executor.base import Runner, Running
     from queuectl.job.record import Job
-    from queuectl.storage.mover import Claim, Mover
+    from queuectl.storage.transitions import Claim, Storage
     from queuectl.worker.health import FaultBarrier
     from queuectl.worker.settle_batch import SettleBatch
     from queuectl.worker.signals import StopFlags
@@ -50,7 +51,7 @@ class WorkerContext:
 
     name: str
     registration: Registration | None
-    mover: Mover
+    storage: Storage
     runner: Runner
     environment: Mapping[str, str]
     current: CurrentSettings
@@ -76,19 +77,19 @@ class JobRun:
     def start(self) -> bool:
         """Start the command; False: nothing is left to do, as the job has expired or could not be run now."""
         context, claim, job = self._context, self._claim, self._claim.job
-        mover = context.mover
+        storage = context.storage
         if job.needs_settings:
             job.fill_in(context.current.settings)
-        if job.expired(mover.now()):
+        if job.expired(storage.now()):
             with context.barrier:
-                maintenance.give_up_expired(mover, claim, context.say)
+                maintenance.give_up_expired(storage, claim, context.say)
             return False
         if not self._batch.is_open:
             self._say_started()
-        job.started_at, job.worker = mover.now(), context.name
+        job.started_at, job.worker = storage.now(), context.name
         try:
             if job.on_crash == "dead":
-                mover.make_durable(claim)
+                sync_claim(storage, claim)
             started = self._start_command()
         except SpoolError as error:
             self._put_back(error)
@@ -110,7 +111,7 @@ class JobRun:
             SpoolError: the output files or the lock cannot be made, which is not the job's fault.
         """
         context, claim, job = self._context, self._claim, self._claim.job
-        layout, boot = context.mover.layout, context.mover.index.boot
+        layout, boot = context.storage.layout, context.storage.index.boot
         marks = run_lock.marks(layout, job, context.name)
         claim.run = marks["QUEUECTL_RUN"]
         lock = run_lock.acquire(
@@ -156,7 +157,7 @@ class JobRun:
         if time.monotonic() >= self._note_at:
             self._note_at = math.inf
             with context.barrier:
-                context.mover.note_running(claim)
+                note_running(context.storage, claim)
         if self.running is not None and self._is_cancelled():
             self.running.cancel(Ending.CANCELLED)
 
@@ -169,7 +170,7 @@ class JobRun:
     def settle(self) -> None:
         """Keep the output of the finished attempt and record its outcome."""
         context, claim, job = self._context, self._claim, self._claim.job
-        claim.ended_at = context.mover.now()
+        claim.ended_at = context.storage.now()
         outcome = claim.outcome
         if (
             outcome is not None
@@ -180,7 +181,7 @@ class JobRun:
             outcome.ending, outcome.error = Ending.CANCELLED, "Cancelled"
         with context.barrier:
             limit = context.current.settings.output_limit
-            job_logs.keep_output(context.mover.layout, job, context.name, outcome, limit=limit)
+            job_logs.keep_output(context.storage.layout, job, context.name, outcome, limit=limit)
         self._batch.add(claim)
 
     def close(self) -> None:
@@ -200,7 +201,7 @@ class JobRun:
         context.say(f"cannot run {claim.job.id} now: {error}")
         while os.path.lexists(claim.path):
             with suppress(OSError):
-                context.mover.release(claim)
+                release(context.storage, claim)
             context.flags.wake_up.wait(FAULT_PAUSE)
             context.flags.look()
             if context.flags.stopping:

@@ -19,7 +19,8 @@ from queuectl.index.index import Index
 from queuectl.index.row import accept_as_indexed
 from queuectl.job import times
 from queuectl.layout import PENDING
-from queuectl.storage import claims, recovery, scratch
+from queuectl.storage import dead_letters, locate, recovery, scratch, unique_keys
+from queuectl.storage.claim import release
 from queuectl.storage.retention import Retention
 from queuectl.system import files, safe_open
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from queuectl.index.row import Row
     from queuectl.job.record import Job
     from queuectl.layout import Layout
-    from queuectl.storage.mover import Claim, Mover
+    from queuectl.storage.transitions import Claim, Storage
 
 EVERY = 5.0
 """Seconds between rounds of maintenance."""
@@ -68,15 +69,15 @@ class Maintenance:
         say_once: the same, for what may be found again in each round.
     """
 
-    def __init__(self, mover: Mover, say: Callable[[str], None], say_once: Callable[[str], None]) -> None:
-        self._layout, self._index, self._now = mover.layout, mover.index, mover.now
-        self._mover, self._say, self._say_once = mover, say, say_once
-        self._retention = Retention(mover, say)
+    def __init__(self, storage: Storage, say: Callable[[str], None], say_once: Callable[[str], None]) -> None:
+        self._layout, self._index, self._now = storage.layout, storage.index, storage.now
+        self._storage, self._say, self._say_once = storage, say, say_once
+        self._retention = Retention(storage, say)
         self._next_round = self._next_sweep = 0.0
         self._return_pause = EVERY
         self._next_return = 0.0
         self._compressing: Iterator[None] | None = None
-        self._claims_seen = claims.Glance(self._layout)
+        self._claims_seen = locate.BusyWorkers(self._layout)
         self._claimants: list[str] = []
         self._next_claimants = 0.0
 
@@ -92,12 +93,12 @@ class Maintenance:
         """
         if (began := time.monotonic()) < self._next_claimants:
             return
-        self._claimants = self._claims_seen.busy(self._now())
+        self._claimants = self._claims_seen.names(self._now())
         self._next_claimants = began + len(self._claimants) / CLAIMANTS_A_SECOND
-        given = self._layout, self._mover, settings
-        recovery.abandoned(*given, self._say_once, mine=worker, busy=self._claimants)
+        given = self._storage, settings
+        recovery.recover_claims(*given, self._say_once, mine=worker, busy=self._claimants)
         if has_no_job and worker in self._claimants:
-            recovery.leftovers(*given, worker, self._say_once)
+            recovery.recover_worker(*given, worker, self._say_once)
 
     @property
     def at_rest(self) -> bool:
@@ -125,7 +126,7 @@ class Maintenance:
             sqlite3.Error: the index refused.
         """
         if died_at_start is not None and self._index.usable:
-            recovery.mistrust(self._index, died_at_start)
+            recovery.distrust_if_rebuilt(self._index, died_at_start)
         self._check_index()
 
     def _check_index(self) -> None:
@@ -160,11 +161,11 @@ class Maintenance:
             sweep_tmp(self._layout, self._now())
         self._return_to_file(now)
         if self._index.usable:
-            recovery.bygone(self._layout, self._index, mine=worker)
+            recovery.clear_dead_workers(self._layout, self._index, mine=worker)
             self._doubt_index()
-            self._mover.keys.look_again()
+            unique_keys.unblock(self._storage)
             self._compress_logs(settings.compress_logs)
-            all_given_up = give_up_all_expired(self._mover, self._say)
+            all_given_up = give_up_all_expired(self._storage, self._say)
             if not (self._retention.look(settings) and all_given_up):
                 self._next_round = now
 
@@ -219,9 +220,9 @@ class Maintenance:
 
         steps, self._compressing = self._compressing, None
         if steps is None and self._is_our_turn("packed logs", SWEEP_EVERY):
-            steps = job_logs.pack(self._layout, self._now() - age)
+            steps = job_logs.compress(self._layout, self._now() - age)
         # Kept only when the slice ended well: a fault of the disk ends the compression until the next hour.
-        if steps is not None and not job_logs.go_on(steps, SLICE):
+        if steps is not None and not job_logs.run_steps(steps, SLICE):
             self._compressing = steps
 
 
@@ -233,7 +234,7 @@ def sweep_tmp(layout: Layout, now: float) -> None:
     """
     with os.scandir(layout.tmp) as entries:
         for entry in entries:
-            is_batch = scratch.is_lot(entry.name)
+            is_batch = scratch.is_scratch_folder(entry.name)
             if is_batch or files.is_temporary_name(entry.name):
                 with suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
@@ -244,13 +245,13 @@ def sweep_tmp(layout: Layout, now: float) -> None:
                         and not safe_open.has_other_owner(status)
                         and now - touched > STALE
                     ):
-                        (scratch.delete if is_batch else os.unlink)(entry.path)
+                        (scratch.delete_folder if is_batch else os.unlink)(entry.path)
 
 
 # -- expired jobs ------------------------------------------------------------------------------------------------------
 
 
-def give_up_expired(mover: Mover, claim: Claim, say: Callable[[str], None]) -> None:
+def give_up_expired(storage: Storage, claim: Claim, say: Callable[[str], None]) -> None:
     """Move a claimed job that has expired before its start to dead/, uncharged.
 
     It goes back to pending/ first, as only a run can be settled.
@@ -259,7 +260,7 @@ def give_up_expired(mover: Mover, claim: Claim, say: Callable[[str], None]) -> N
         QueuectlError, OSError: the disk refused, or somebody has taken the job meanwhile.
     """
     reason = _reason(claim.job.expires_at or 0)
-    mover.bury(mover.release(claim), reason)
+    dead_letters.bury(storage, release(storage, claim), reason)
     say(f"dead {claim.job.id}: {reason}")
 
 
@@ -267,29 +268,29 @@ def _reason(expires_at: float) -> str:
     return f"Expired (expires_at was {times.iso(expires_at)})"
 
 
-def give_up_all_expired(mover: Mover, say: Callable[[str], None]) -> bool:
+def give_up_all_expired(storage: Storage, say: Callable[[str], None]) -> bool:
     """Move waiting jobs that have expired to dead/, wherever they stand in the order; True when none is left.
 
     Args:
-        mover: whose index and clock count.
+        storage: whose index and clock count.
         say: takes a line for each.
 
     Raises:
         SpoolError: the disk refused.
     """
     began = time.monotonic()
-    now = mover.now()
-    for row in mover.index.expired(times.micros(now), _EXPIRED_PAGE):
+    now = storage.now()
+    for row in storage.index.expired(times.micros(now), _EXPIRED_PAGE):
         if time.monotonic() - began > SLICE:
             return False
         reason = _reason((row.expires or 0) / 1e6)
         try:
-            mover.bury(row, reason, if_still=partial(_is_expired, row, now))
+            dead_letters.bury(storage, row, reason, if_still=partial(_is_expired, row, now))
         except (MoveError, InvalidJob):
             # Claimed or edited meanwhile. If the row stayed, its file would be moved to and fro in every round.
-            with mover.index.write():
-                mover.index.drop_if_at(row.id, row.place, row.name)
-                mover.index.mark_stale(PENDING)
+            with storage.index.write():
+                storage.index.drop_if_at(row.id, row.place, row.name)
+                storage.index.mark_stale(PENDING)
         else:
             say(f"dead {row.id}: {reason}")
     return True

@@ -14,12 +14,13 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from queuectl.job.times import micros
+from queuectl.storage.claim import claim_files, read_claim, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.index.row import Row
-    from queuectl.storage.mover import Claim, Mover
+    from queuectl.storage.transitions import Claim, Storage
     from queuectl.worker.health import Readiness
     from queuectl.worker.scan_scheduler import ScanScheduler
 
@@ -43,7 +44,7 @@ class Prefetch:
     """The jobs that one worker has claimed and not started.
 
     Args:
-        mover: claims the jobs; its index says which come next.
+        storage: claims the jobs; its index says which come next.
         worker: the worker's name.
         scheduler: is told of each claim.
         readiness: says whether jobs may start.
@@ -55,14 +56,14 @@ class Prefetch:
 
     def __init__(
         self,
-        mover: Mover,
+        storage: Storage,
         worker: str,
         scheduler: ScanScheduler,
         readiness: Readiness,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ready: deque[Claim] = deque()
-        self._mover, self._index, self._worker = mover, mover.index, worker
+        self._storage, self._index, self._worker = storage, storage.index, worker
         self._scheduler, self._readiness, self._clock = scheduler, readiness, clock
         self._unread: deque[tuple[Row, str]] = deque()
         self._size, self._started, self._batch_began = 1, 0, clock()
@@ -92,13 +93,13 @@ class Prefetch:
 
     def take(self) -> None:
         """Claim the first jobs in order. Call it in a transaction, so that no two workers reach for the same file."""
-        self._index.mark_due_ready(micros(self._mover.now()))
+        self._index.mark_due_ready(micros(self._storage.now()))
         while not (self._readiness.blocked or self._unread) and self._index.usable:
             rows = self._next_rows()
             if not rows:
                 return
             self._scheduler.job_claimed()
-            self._unread.extend(self._mover.take(rows, self._worker))
+            self._unread.extend(claim_files(self._storage, rows, self._worker))
 
     def read(self) -> None:
         """Read the claimed files. Call it outside of the transaction, as other workers wait for that.
@@ -108,7 +109,7 @@ class Prefetch:
                 being read is taken back from the worker's folder once the worker holds no other job.
         """
         while self._unread:
-            claim = self._mover.read(*self._unread.popleft())
+            claim = read_claim(self._storage, *self._unread.popleft())
             if claim is not None:
                 self.ready.append(claim)
         if len(self.ready) > 1:
@@ -156,8 +157,8 @@ class Prefetch:
         if first is None or (first.ready_key, first.seq) > (mine.ready_key, mine.seq):
             return
         with self._index.moving():
-            taken = self._mover.take([first], self._worker)
-        self.ready.extendleft(claim for one in taken if (claim := self._mover.read(*one)))
+            taken = claim_files(self._storage, [first], self._worker)
+        self.ready.extendleft(claim for one in taken if (claim := read_claim(self._storage, *one)))
         self._keep_fragile_alone()
 
     def release(self, *, keep: int = 0) -> None:
@@ -171,5 +172,5 @@ class Prefetch:
             self.read()
         while len(self.ready) > keep:
             if os.path.lexists(self.ready[-1].path):  # somebody may have taken the file away
-                self._mover.release(self.ready[-1])
+                release(self._storage, self.ready[-1])
             self.ready.pop()

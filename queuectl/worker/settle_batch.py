@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING
 from queuectl.control import commands, run_lock
 from queuectl.errors import QueuectlError
 from queuectl.job.outcome import Ending
+from queuectl.storage import dead_letters
+from queuectl.storage.settle import settle_all
 from queuectl.worker.health import FAULT_PAUSE
 from queuectl.worker.job_run import record_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from queuectl.storage.file_pool import Spares
-    from queuectl.storage.mover import Claim
+    from queuectl.storage.file_pool import FilePool
+    from queuectl.storage.transitions import Claim
     from queuectl.worker.job_run import WorkerContext
     from queuectl.worker.prefetch import Prefetch
     from queuectl.worker.scan_scheduler import ScanScheduler
@@ -44,9 +46,9 @@ class SettleBatch:
     def __init__(self, context: WorkerContext, prefetch: Prefetch, scheduler: ScanScheduler) -> None:
         self.finished: list[Claim] = []
         self.run_file_lines: list[str] = []
-        self.file_pool: Spares | None = None
+        self.file_pool: FilePool | None = None
         self._context, self._prefetch, self._scheduler = context, prefetch, scheduler
-        self._mover, self._index, self._flags = context.mover, context.mover.index, context.flags
+        self._storage, self._index, self._flags = context.storage, context.storage.index, context.flags
         self._one_by_one = False
 
     @property
@@ -146,7 +148,7 @@ class SettleBatch:
 
     def _make_folders(self) -> bool:
         """Make the spool's folders again if somebody deleted one; False: none was missing, or none can be made."""
-        layout = self._mover.layout
+        layout = self._storage.layout
         if all(os.path.isdir(path) for path in (layout.pending, layout.done, layout.dead, layout.tmp)):
             return False
         with suppress(QueuectlError):
@@ -169,7 +171,7 @@ class SettleBatch:
             if not claim.state:
                 record_outcome(claim, self._context.current.settings)
         try:
-            self._mover.settle_all(part, self.file_pool, at_once=at_once, then=then if is_last else None)
+            settle_all(self._storage, part, self.file_pool, at_once=at_once, then=then if is_last else None)
         except OSError:
             self._one_by_one = True
             raise
@@ -191,7 +193,7 @@ class SettleBatch:
         This must come after the outcome is in its folder: whoever cancels either leaves the note before that, or finds
         the job there.
         """
-        layout, worker = self._mover.layout, self._context.name
+        layout, worker = self._storage.layout, self._context.name
         for claim in part:
             job_id = claim.job.id or ""
             if claim.state not in ("completed", "dead") and commands.is_cancel_requested(
@@ -202,7 +204,7 @@ class SettleBatch:
                     QueuectlError
                 ):  # the person has moved it already, or another worker has claimed it
                     if row is not None:
-                        self._mover.bury(row, "Cancelled")
+                        dead_letters.bury(self._storage, row, "Cancelled")
 
     def _report(self, claims: Sequence[Claim]) -> None:
         """Log what became of these jobs in one call: one for each line would cost a short job more than its claim."""

@@ -17,8 +17,8 @@ from queuectl.intake.drop_folder import DropFolder
 from queuectl.intake.reconcile import Intake
 from queuectl.layout import Layout, default_root
 from queuectl.storage import power_loss, recovery
-from queuectl.storage.file_pool import Spares
-from queuectl.storage.mover import Mover
+from queuectl.storage.file_pool import FilePool
+from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
 from queuectl.system.watcher import Bell, FolderWatch
 from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, Readiness
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from queuectl.config.settings import Settings
     from queuectl.executor.base import Runner
-    from queuectl.storage.mover import Claim
+    from queuectl.storage.transitions import Claim
 
 
 class Worker:
@@ -75,16 +75,16 @@ class Worker:
         self.flags = StopFlags(self._wake_up)
         self._current = CurrentSettings(self.layout, self._say, lambda fault: self._note("settings", fault))
         self._index = Index(self.layout.index, self.layout.root, boot_id())
-        self._mover = Mover(self.layout, self._index, now)
-        self._intake = Intake(self.layout, self._index, self._mover, self._current.check)
+        self._storage = Storage(self.layout, self._index, now)
+        self._intake = Intake(self.layout, self._index, self._storage, self._current.check)
         self._watch = FolderWatch(self.layout.pending, self._wake_up)
         safe = permissions.PermissionCheck(self.layout)
         self._pause = pause.PauseCheck(self.layout)
         self._readiness = Readiness(self.layout.root, self._tell_readiness, safe.look, self._pause.look)
         self._barrier = FaultBarrier(self._say, self._index)
         self._scheduler = ScanScheduler(self.layout, self._intake, self._watch, self._barrier)
-        self._drops = DropFolder(self._mover, self._barrier.say_once)
-        self._maintenance = Maintenance(self._mover, self._say, self._barrier.say_once)
+        self._drops = DropFolder(self._storage, self._barrier.say_once)
+        self._maintenance = Maintenance(self._storage, self._say, self._barrier.say_once)
         self._idle = Rest(
             self.layout,
             safe,
@@ -104,7 +104,7 @@ class Worker:
         self._context = WorkerContext(
             name=self.name,
             registration=registration,
-            mover=self._mover,
+            storage=self._storage,
             runner=self._runner,
             environment=self._environment,
             current=self._current,
@@ -112,7 +112,7 @@ class Worker:
             barrier=self._barrier,
             say=self._say,
         )
-        self._prefetch = Prefetch(self._mover, self.name, self._scheduler, self._readiness)
+        self._prefetch = Prefetch(self._storage, self.name, self._scheduler, self._readiness)
         self._batch = SettleBatch(self._context, self._prefetch, self._scheduler)
 
     # -- for the program that runs it ------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class Worker:
             self.register()
         try:
             self._recover()
-            self._batch.file_pool = Spares(self.layout, self.name, self._index.boot, self._say)
+            self._batch.file_pool = FilePool(self.layout, self.name, self._index.boot, self._say)
             self._loop()
         finally:
             self._scheduler.close()
@@ -274,7 +274,7 @@ class Worker:
             self._intake.refresh()
             self._maintenance.begin(self._registration.predecessor_started_at if self._registration else None)
             self._intake.refresh()  # again, as maintenance may have found the index damaged
-            recovery.leftovers(self.layout, self._mover, self._settings, self.name, self._barrier.say_once)
+            recovery.recover_worker(self._storage, self._settings, self.name, self._barrier.say_once)
             power_loss.sweep(self.layout, self.name, self._index.boot)
             os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)
             # Once more, if the disk refused a part of it before.

@@ -10,6 +10,7 @@ import pytest
 
 from queuectl import InvalidJob, JobNotFound, MoveError, Spool, Worker
 from queuectl.storage import edit_pending
+from queuectl.storage.settle import settle
 from queuectl.system import files
 
 from support import drain, drop, finished, load, wait_until, where_is
@@ -119,11 +120,11 @@ def test_released_job_has_not_waited(spool_dir: Path, by_hand: bool) -> None:
     """Waiting counts from when a job could first run: one that was held for an hour overtakes nobody for it."""
     ago = time.time() - 3600
     spool = Spool(spool_dir)
-    spool._mover.now = lambda: ago
+    spool._storage.now = lambda: ago
     spool.enqueue("true", id="held", priority=5)
     spool.hold("held")
     assert [row.held for row in spool.list()] == [True]
-    spool._mover.now = time.time
+    spool._storage.now = time.time
     spool.enqueue("true", id="fresh", priority=6)
     path = spool_dir / "pending" / "held.json"
     if by_hand:
@@ -153,7 +154,7 @@ def test_failed_job_keeps_its_moment_over_a_hold(spool_dir: Path) -> None:
     """Held between two attempts and released, it is tried again when it would have been."""
     now = 1_900_000_000.0
     spool = Spool(spool_dir)
-    spool._mover.now = lambda: now
+    spool._storage.now = lambda: now
     spool.enqueue("exit 1", id="a", backoff_base=100)
     drain(spool_dir, now=lambda: now)
     due = spool.get("a").next_retry_at
@@ -223,7 +224,7 @@ def test_job_that_is_taken_while_it_is_held_runs_once_and_as_it_was(
 
     assert where_is(spool_dir, "a") == ["processing/worker-0"]
     assert claims[0].job.hold is False
-    worker._mover.settle(claims[0], "completed")
+    settle(worker._storage, claims[0], "completed")
     worker._registration.release()  # type: ignore[union-attr]
     worker._index.close()
     assert where_is(spool_dir, "a") == ["done"]

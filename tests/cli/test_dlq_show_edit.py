@@ -111,7 +111,7 @@ def test_mended_file_can_be_retried(cli: Cli, failed: Path) -> None:
     drain(failed)
 
     assert edited.stdout == "broken: changed\n"
-    assert "broken - echo hi - 0 - Mended; it was: somebody's reason" in listed
+    assert "broken - echo hi - 0 - Edited; it was: somebody's reason" in listed
     assert where_is(failed, "broken") == ["done"]
     assert list((failed / "dead").glob("*.reason")) == []
 

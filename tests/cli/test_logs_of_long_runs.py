@@ -190,7 +190,7 @@ def test_end_of_a_log_is_never_the_next_jobs(thrice: Path, monkeypatch: pytest.M
 
 
 def pack_all(spool: Path, before: float | None = None) -> None:
-    for _ in job_logs.pack(Layout(spool), time.time() + 10 if before is None else before):
+    for _ in job_logs.compress(Layout(spool), time.time() + 10 if before is None else before):
         pass
 
 
@@ -267,7 +267,7 @@ def test_stopped_half_way_nothing_is_lost(thrice: Path) -> None:
             return file.read()
 
     for steps in range(12):
-        pack = job_logs.pack(Layout(thrice), time.time() + 10)
+        pack = job_logs.compress(Layout(thrice), time.time() + 10)
         for _ in range(steps):
             next(pack, None)
         pack.close()  # type: ignore[attr-defined]

@@ -28,7 +28,7 @@ from queuectl.system.locks import Lock, is_locked
 from queuectl.system.process import ProcessIdentity, is_surely_gone
 from queuectl.system.process_tree import terminate_tree
 
-from support import drop, finished, load, wait_until, where_is
+from support import claim_job, drop, finished, load, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,11 +129,11 @@ def test_either_lock_of_a_living_worker_keeps_its_job(
     registration.announce("program")
     row = spool._index.get("a")
     assert row
-    assert spool._mover.claim(row, registration.name)
+    assert claim_job(spool._storage, row, registration.name)
     if lost == "lock file":
         os.unlink(spool.layout.worker_file(registration.name, "lock"))
 
-    assert recovery.abandoned(spool.layout, spool._mover, Settings(), print) == 0
+    assert recovery.recover_claims(spool._storage, Settings(), print) == 0
 
     assert where_is(spool_dir, "a") == ["processing/worker-0"]
     registration.release()

@@ -13,6 +13,7 @@ import pytest
 
 from queuectl import Spool
 from queuectl.errors import DuplicateId, MoveError
+from queuectl.storage.claim import claim_files, read_claim
 
 from support import drop, finished, load, run_cli, wait_until, where_is
 
@@ -226,8 +227,8 @@ def test_what_is_claimed_is_read_again(spool_dir: Path, edit: dict[str, Any]) ->
 
     (spool_dir / "processing" / "worker-0").mkdir(mode=0o700)
     with spool._index.moving():
-        [taken] = spool._mover.take([row], "worker-0")
-    assert spool._mover.read(*taken) is None
+        [taken] = claim_files(spool._storage, [row], "worker-0")
+    assert read_claim(spool._storage, *taken) is None
     assert where_is(spool_dir, "job1") == ["pending"]
     assert [again.ready_key is None for again in spool.list()] == [edit != {"id": "other"}]
 

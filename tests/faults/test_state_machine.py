@@ -31,12 +31,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from queuectl import Spool, Worker
-from queuectl.api import queries
+from queuectl.api import enqueue, queries
 from queuectl.errors import DuplicateId, MoveError
 from queuectl.job.outcome import Ending, Outcome
-from queuectl.storage import prepare
 from queuectl.storage import recovery as recover
-from queuectl.storage.file_pool import Spares
+from queuectl.storage.claim import note_running
+from queuectl.storage.file_pool import FilePool
 from queuectl.system import files, host
 from queuectl.worker import prefetch
 from queuectl.worker import worker as worker_module
@@ -45,7 +45,7 @@ from queuectl.worker.prefetch import Prefetch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from queuectl.storage.mover import Claim
+    from queuectl.storage.transitions import Claim
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files are moved while they are open")
 
@@ -222,7 +222,7 @@ class Machine(RuleBasedStateMachine):
     def _rig(self) -> pytest.MonkeyPatch:
         """One clock for all, no waiting for the disk, and no search for processes that cannot be there."""
         patch = pytest.MonkeyPatch()
-        patch.setattr(prepare, "time", SimpleNamespace(time=self._now))
+        patch.setattr(enqueue, "time", SimpleNamespace(time=self._now))
         patch.setattr(queries, "boot_id", lambda: self.boot)
         patch.setattr(worker_module, "boot_id", lambda: self.boot)
         patch.setattr(os, "fsync", lambda _: None)
@@ -237,7 +237,7 @@ class Machine(RuleBasedStateMachine):
 
     def _new_door(self) -> Spool:
         door = Spool(self.spool)
-        door._mover.now = self._now
+        door._storage.now = self._now
         return door
 
     def _door(self, fresh: object) -> Spool:
@@ -626,7 +626,7 @@ class Machine(RuleBasedStateMachine):
         made = Worker(self.spool, now=self._now)
         made.register()
         made._recover()
-        made._batch.file_pool = Spares(made.layout, made.name, self.boot, lambda _: None)
+        made._batch.file_pool = FilePool(made.layout, made.name, self.boot, lambda _: None)
         self._taken_back(lambda worker: worker == made.name)
         self.workers[made.name] = made
 
@@ -709,7 +709,7 @@ class Machine(RuleBasedStateMachine):
         known = self.jobs[claim.job.extra["tag"]]
         try:
             with self._fuse.burning(fuse):
-                self.workers[name]._mover.note_running(claim)
+                note_running(self.workers[name]._storage, claim)
         except DiedError:
             self._kill(name)
             self._resolve({known.tag})
@@ -845,7 +845,7 @@ class Machine(RuleBasedStateMachine):
         worker = self.workers[name]
         try:
             with self._fuse.burning(fuse):
-                recover.abandoned(worker.layout, worker._mover, worker._settings, lambda _: None, mine=name)
+                recover.recover_claims(worker._storage, worker._settings, lambda _: None, mine=name)
         except DiedError:
             self._kill(name)
             self._resolve(orphans)

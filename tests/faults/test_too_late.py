@@ -23,17 +23,19 @@ from queuectl.intake import reconcile
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.job.record import Job
 from queuectl.layout import Layout
-from queuectl.storage import claims, job_logs, power_loss, quarantine
-from queuectl.storage.file_pool import Spares
+from queuectl.storage import job_logs, locate, power_loss, quarantine
+from queuectl.storage.claim import claim_files, release
+from queuectl.storage.file_pool import FilePool
 from queuectl.system import files, fork, locks
+from queuectl.worker import prefetch
 
-from support import drop_bytes, end_workers, finished, load, wait_until, where_is
+from support import claim_job, drop_bytes, end_workers, finished, load, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from queuectl.index.row import Row
-    from queuectl.storage.mover import Claim
+    from queuectl.storage.transitions import Claim, Storage
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -216,7 +218,7 @@ def test_a_worker_that_is_told_to_stop_may_start_a_job_until_it_reads_that(spool
 
 @pytest.mark.parametrize("why", ["taken away", "refused"])
 def test_what_cannot_be_given_back_is_not_begun_in_a_paused_spool(
-    spool: Spool, spool_dir: Path, why: str
+    spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     """The disk may refuse to put back what was claimed ahead, or somebody took one of the files away."""
     for number in range(6):
@@ -224,19 +226,18 @@ def test_what_cannot_be_given_back_is_not_begun_in_a_paused_spool(
     worker = Worker(spool_dir)
     worker.register()
     worker._recover()
-    worker._batch.file_pool = Spares(worker.layout, worker.name, worker._index.boot, print)
+    worker._batch.file_pool = FilePool(worker.layout, worker.name, worker._index.boot, print)
     with worker._index.moving():
-        worker._prefetch._unread.extend(worker._mover.take(worker._index.ready(5), worker.name))
+        worker._prefetch._unread.extend(claim_files(worker._storage, worker._index.ready(5), worker.name))
     worker._prefetch.read()
     refusals = [OSError(errno.EIO, "no")] * 2 if why == "refused" else []
-    release = worker._mover.release
 
-    def reluctant(claim: Claim) -> Row:
+    def reluctant(storage: Storage, claim: Claim) -> Row:
         if refusals:
             raise refusals.pop()
-        return release(claim)
+        return release(storage, claim)
 
-    worker._mover.release = reluctant  # type: ignore[method-assign]
+    monkeypatch.setattr(prefetch, "release", reluctant)
     if why == "taken away":
         os.unlink(worker._prefetch.ready[-1].path)
     (spool_dir / "paused").touch()
@@ -293,13 +294,12 @@ import os, signal, sys
 from queuectl.worker import process; from queuectl.storage import file_pool as spares
 from queuectl.job.record import Job
 from queuectl.layout import Layout
-from queuectl.intake import reconcile
 from queuectl.job.outcome import Ending, Outcome
-real = spares.Spares.hold
+real = spares.FilePool.keep
 def hold(self, *args, **options):
     real(self, *args, **options)
     os.kill(os.getpid(), signal.SIGKILL)
-spares.Spares.hold = hold
+spares.FilePool.keep = hold
 process.be_worker(Layout(sys.argv[1]), mode="foreground", drain=False, wait_retries=False)
 """
 
@@ -341,7 +341,7 @@ def test_the_name_plate_of_a_dead_worker_comes_down(spool: Spool, spool_dir: Pat
     plate = Path(spool.layout.worker_file("worker-0", "json"))
     assert plate.exists()
 
-    recovery.bygone(spool.layout, spool._index, mine="worker-1")
+    recovery.clear_dead_workers(spool.layout, spool._index, mine="worker-1")
     assert not plate.exists()
     assert not folder.exists()
 
@@ -355,7 +355,7 @@ def test_one_odd_file_keeps_no_lost_job_from_coming_back(
     folder.mkdir()
     for name in ("a", "b", "c"):
         (folder / f"{name}~0.json").write_text(json.dumps({"id": name, "command": "true"}))
-    read = power_loss._read
+    read = locate.read_job
     bad: list[str] = []
 
     def failing(path: str) -> Job | None:
@@ -366,7 +366,8 @@ def test_one_odd_file_keeps_no_lost_job_from_coming_back(
 
     if odd == "a file that cannot be read":
         with monkeypatch.context() as patch:
-            patch.setattr(power_loss, "_read", failing)
+            patch.setattr(locate, "read_job", failing)
+            patch.setattr(power_loss, "read_job", failing)
             with pytest.raises(OSError, match="no"):
                 power_loss.restore(spool.layout, "this boot")
         assert len(os.listdir(spool_dir / "pending")) == 2
@@ -532,9 +533,9 @@ def test_a_job_claimed_during_a_look_is_still_there(
     spool.enqueue("true", id="a")
     taken = registry.Registration.acquire(spool.layout)
     taken.announce("program")
-    assert spool._mover.claim(spool.row("a"), taken.name)
+    assert claim_job(spool._storage, spool.row("a"), taken.name)
     with monkeypatch.context() as patch:
-        patch.setattr(claims, "by_worker", lambda _: {})
+        patch.setattr(locate, "claimed_by_worker", lambda _: {})
         reconcile.mirror_claims(spool.layout, spool._index, 0.0)
 
     found = spool._index.get("a")

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl import Spool, Worker
+from queuectl.storage.settle import settle
 from queuectl.system.locks import Lock, is_locked
 from queuectl.system.watcher import STORM
 from queuectl.worker import scan_scheduler
 
-from support import drain, drop, wait_until, where_is
+from support import claim_job, drain, drop, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ def claim(spool: Spool) -> None:
     assert row
     os.makedirs(spool.layout.claims("worker-0"), exist_ok=True)
     with spool._index.moving():
-        assert spool._mover.claim(row, "worker-0")
+        assert claim_job(spool._storage, row, "worker-0")
 
 
 def enqueue(spool: Spool) -> None:
@@ -184,7 +185,7 @@ def test_a_move_told_to_a_file_that_was_replaced_is_found(spool: Spool, spool_di
     row = spool._index.get("a")
     assert row
     os.makedirs(spool.layout.claims("worker-0"))
-    taken = spool._mover.claim(row, "worker-0")
+    taken = claim_job(spool._storage, row, "worker-0")
     assert taken
     with spool._index.moving():
         for path in (spool_dir / "data").glob("queuectl.db*"):
@@ -192,7 +193,7 @@ def test_a_move_told_to_a_file_that_was_replaced_is_found(spool: Spool, spool_di
         other = Spool(spool_dir)
         other.refresh()
         with other._index.moving("done"):
-            assert spool._mover.settle(taken, "completed")
+            assert settle(spool._storage, taken, "completed")
     assert [row.id for row in other.list("completed")] == []
 
     assert [row.id for row in spool.list("completed")] == ["a"]

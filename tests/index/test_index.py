@@ -26,7 +26,7 @@ from queuectl.index.row import Row, values_of
 from queuectl.intake.reconcile import Intake
 from queuectl.job.fields import STATES
 from queuectl.layout import Layout
-from queuectl.storage.mover import Mover
+from queuectl.storage.transitions import Storage
 
 from support import drain, drop, finished, load, wait_until, where_is
 
@@ -409,7 +409,7 @@ def test_an_index_built_from_scratch_equals_the_one_in_use(
 
     layout = Layout(spool_dir)
     fresh = Index(":memory:", layout.root, "no boot")
-    Intake(layout, fresh, Mover(layout, fresh), spool.settings).rebuild()
+    Intake(layout, fresh, Storage(layout, fresh), spool.settings).rebuild()
 
     assert rows_of(fresh) == rows_of(spool._index)
     assert fresh.counts() == spool.counts() == truth(spool_dir)

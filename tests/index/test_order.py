@@ -144,9 +144,9 @@ def test_priority_5_that_waited_180_s_ties_with_a_fresh_priority_8(
     spool = Spool(spool_dir)
     spool.refresh()
     moment = time.time()
-    spool._mover.now = lambda: moment - waited
+    spool._storage.now = lambda: moment - waited
     spool.enqueue(note(spool_dir), id="waited", priority=5)
-    spool._mover.now = lambda: moment
+    spool._storage.now = lambda: moment
     spool.enqueue(note(spool_dir), id="fresh", priority=8)
 
     support.drain(spool_dir)
@@ -170,9 +170,9 @@ def test_old_job_of_the_lowest_priority_is_not_starved(spool_dir: Path) -> None:
     spool = Spool(spool_dir)
     spool.refresh()
     moment = time.time()
-    spool._mover.now = lambda: moment - 600
+    spool._storage.now = lambda: moment - 600
     spool.enqueue(note(spool_dir), id="old", priority=1)
-    spool._mover.now = lambda: moment
+    spool._storage.now = lambda: moment
     for number in range(3):
         spool.enqueue(note(spool_dir), id=f"fresh{number}", priority=10)
 
@@ -186,9 +186,9 @@ def test_job_scheduled_long_ago_has_no_advantage(spool_dir: Path) -> None:
     start = time.time()
     spool = Spool(spool_dir)
     spool.refresh()
-    spool._mover.now = lambda: start - 7 * 86400
+    spool._storage.now = lambda: start - 7 * 86400
     spool.enqueue(note(spool_dir), id="scheduled", priority=5, run_at=start + 600)
-    spool._mover.now = lambda: start + 590
+    spool._storage.now = lambda: start + 590
     spool.enqueue(note(spool_dir), id="waiting", priority=5)
 
     support.drain(spool_dir, now=lambda: start + 601)
@@ -201,11 +201,11 @@ def test_retry_waits_from_next_retry_at(spool_dir: Path) -> None:
     start = time.time()
     spool = Spool(spool_dir)
     spool.refresh()
-    spool._mover.now = lambda: start - 3600
+    spool._storage.now = lambda: start - 3600
     spool.enqueue(f"{note(spool_dir)}; exit 1", id="failing", backoff_base=100, max_retries=2)
     support.drain(spool_dir, now=lambda: start)
     due = times.parse_moment(support.load(spool_dir / "pending" / "failing.json")["next_retry_at"])
-    spool._mover.now = lambda: due - 30
+    spool._storage.now = lambda: due - 30
     spool.enqueue(note(spool_dir), id="waiting")
 
     support.drain(spool_dir, now=lambda: due + 1)
@@ -268,11 +268,11 @@ def test_editing_a_waiting_file_keeps_its_place(spool_dir: Path) -> None:
     spool = Spool(spool_dir)
     spool.refresh()
     start = time.time()
-    spool._mover.now = lambda: start - 120
+    spool._storage.now = lambda: start - 120
     spool.enqueue(note(spool_dir), id="edited")
-    spool._mover.now = lambda: start - 60
+    spool._storage.now = lambda: start - 60
     spool.enqueue(note(spool_dir), id="other")
-    spool._mover.now = time.time
+    spool._storage.now = time.time
     path = spool_dir / "pending" / "edited.json"
     path.write_text(path.read_text().replace("echo", "echo ''; echo"))
     assert [row.id for row in spool.list()] == ["edited", "other"]

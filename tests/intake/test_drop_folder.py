@@ -440,7 +440,7 @@ def test_a_crash_between_queueing_and_deleting_does_not_run_it_twice(
     def crash(*_: object) -> None:
         raise Crash
 
-    drops = drop_folder.DropFolder(spool._mover, lambda _: None)
+    drops = drop_folder.DropFolder(spool._storage, lambda _: None)
     with monkeypatch.context() as patch:
         patch.setattr(drop_folder, "_delete", crash)
         with pytest.raises(Crash):
@@ -465,7 +465,7 @@ def test_a_crash_between_queueing_and_deleting_does_not_run_it_twice(
     again = Spool(spool_dir)
     if when != "done, no index":
         again.refresh()
-    drop_folder.DropFolder(again._mover, said.append).take_in(again.settings(), 10)
+    drop_folder.DropFolder(again._storage, said.append).take_in(again.settings(), 10)
     assert not path.exists()
     assert refusals(spool_dir) == {}
     drain(spool_dir)
@@ -505,7 +505,7 @@ def test_invalid_files_do_not_block_others(box: Path, spool_dir: Path) -> None:
     hand_in(box, "zlast", command="true")
     spool = Spool(spool_dir)
     spool.refresh()
-    drops = drop_folder.DropFolder(spool._mover, lambda _: None)
+    drops = drop_folder.DropFolder(spool._storage, lambda _: None)
     for turn in range(30):
         drops.take_in(spool.settings(), 0)
         assert turn > 5 or where_is(spool_dir, "zlast") == []

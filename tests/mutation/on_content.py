@@ -381,9 +381,9 @@ INTAKE = (
     ),
     Mutant(
         "strangers: their files are claimed",
-        "storage/mover.py",
-        "            if safe_open.has_other_owner(status):\n",
-        "            if False:\n",
+        "storage/claim.py",
+        "        if safe_open.has_other_owner(status):\n",
+        "        if False:\n",
         (f"{_GUARD}a_file_of_a_stranger_is_not_run",),
     ),
     Mutant(
@@ -395,9 +395,9 @@ INTAKE = (
     ),
     Mutant(
         "strangers: a retry makes them ours",
-        "storage/operator_moves.py",
-        "        if safe_open.has_other_owner(status):\n",
-        "        if False:\n",
+        "storage/dead_letters.py",
+        "    if safe_open.has_other_owner(status):\n",
+        "    if False:\n",
         (f"{_GUARD}a_file_of_a_stranger_is_not_run",),
     ),
     Mutant(

@@ -22,7 +22,7 @@ CONTROL = (
     Mutant(
         "amend: a look is enough where files cannot change places",
         "storage/edit_pending.py",
-        "                if not mover.index.in_transaction or files.fingerprint(os.lstat(path)) != was:\n                    raise just_changed(row.id)\n",
+        "                if not storage.index.in_transaction or files.fingerprint(os.lstat(path)) != was:\n                    raise just_changed(row.id)\n",
         "",
         (f"{_HOLD}edit_by_somebody_else_is_not_overwritten[False]",),
     ),
@@ -57,15 +57,15 @@ CONTROL = (
     Mutant(
         "amend: a failed job waits on whatever run_at says",
         "storage/edit_pending.py",
-        "            wanted.next_retry_at = wanted.run_at or mover.now()",
+        "            wanted.next_retry_at = wanted.run_at or storage.now()",
         "            pass",
         (f"{_SET}failed_job_is_tried_again_when_run_at_says",),
     ),
     Mutant(
         "bury: a hold outlives a cancel",
-        "storage/operator_moves.py",
-        "                job.hold = False",
-        "                pass",
+        "storage/dead_letters.py",
+        "            job.hold = False",
+        "            pass",
         (f"{_HOLD}held_job_that_was_cancelled_runs_when_it_is_retried",),
     ),
     Mutant(
@@ -77,9 +77,9 @@ CONTROL = (
     ),
     Mutant(
         "moves: a job is claimed onto its own claimed file",
-        "storage/mover.py",
-        "                if then and not refused and PENDING not in places:",
-        "                if then and not refused:",
+        "storage/settle.py",
+        "            if then and not refused and PENDING not in places:",
+        "            if then and not refused:",
         ("tests/worker/test_retry.py::test_job_that_may_be_tried_again_at_once_is_not_lost",),
     ),
     Mutant(

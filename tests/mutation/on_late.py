@@ -106,8 +106,8 @@ LATE = (
     _mutant(
         "what a dead worker held stays until its name is taken",
         "storage/recovery.py",
-        "                    sweep(layout, worker, index.boot)\n                    _tidy(layout, index, worker)\n            finally",
-        "                    _tidy(layout, index, worker)\n            finally",
+        "                    sweep(layout, worker, index.boot)\n                    _deregister(layout, index, worker)\n            finally",
+        "                    _deregister(layout, index, worker)\n            finally",
         "what_a_dead_worker_held_goes_while_the_machine_runs",
     ),
     _mutant(
@@ -126,7 +126,7 @@ LATE = (
     ),
     Mutant(
         "late: an outcome is looked for under one name only",
-        "storage/power_loss.py",
+        "storage/locate.py",
         "        if other is not None and other.id == claimed.id and other.continues(claimed):",
         "        if False:",
         ("tests/storage/test_recovery.py::test_a_copy_is_void_whatever_name_the_outcome_got[done]",),

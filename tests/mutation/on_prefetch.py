@@ -133,9 +133,9 @@ PREFETCH = (
     ),
     Mutant(
         "prefetch: one outcome that is refused rolls back those before it",
-        "storage/mover.py",
-        "                        refused = error  # what was moved before is to be told to the index\n",
-        "                        raise error from None\n",
+        "storage/settle.py",
+        "                    refused = error  # the index must still learn of the files that were moved before\n",
+        "                    raise error from None\n",
         (
             "tests/worker/test_prefetch.py::test_an_outcome_that_is_refused_keeps_the_index_right_about_the_others",
         ),

@@ -14,23 +14,23 @@ _TOP = "tests/cli/test_top.py::test_"
 LETTERS = (
     Mutant(
         "dlq: a twin is sent back over the job that has its id",
-        "storage/operator_moves.py",
-        "                if job.id != row.id:\n                    self.refuse_taken(job.id)\n                job.renew(self.now())",
-        "                job.renew(self.now())",
+        "storage/dead_letters.py",
+        "            if job.id != row.id:\n                locate.refuse_taken(storage, job.id)\n            job.renew(storage.now())",
+        "            job.renew(storage.now())",
         (f"{_LETTER}twin_is_not_retried_over_the_job_that_has_its_id",),
     ),
     Mutant(
         "dlq: an edit lands on what has changed meanwhile",
-        "storage/operator_moves.py",
-        "            if self._read_dead(path) != before:\n                raise _just_moved(row)\n",
-        "            self._read_dead(path)\n",
+        "storage/dead_letters.py",
+        "        if _read(path) != before:\n            raise _just_moved(row)\n",
+        "        _read(path)\n",
         (f"{_LETTER}file_that_changed_meanwhile_is_not_overwritten",),
     ),
     Mutant(
         "dlq: an edit may rename a job",
-        "storage/operator_moves.py",
-        "        if job.id != row.id and row.command:\n",
-        "        if False:\n",
+        "storage/dead_letters.py",
+        "    if job.id != row.id and row.command:\n",
+        "    if False:\n",
         (f"{_LETTER}id_of_a_job_cannot_be_edited",),
     ),
     Mutant(

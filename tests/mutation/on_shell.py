@@ -5,8 +5,8 @@ from __future__ import annotations
 from .run import Mutant
 
 _TEMPLATES = "tests/job/test_template.py::test_"
-_WHOLE = "tests/storage/test_all_or_nothing.py::test_"
-_KINDS = "tests/storage/test_prepare_bulk.py::test_"
+_WHOLE = "tests/api/test_all_or_nothing.py::test_"
+_KINDS = "tests/api/test_enqueue_templates.py::test_"
 _RELOAD = "tests/config/test_reload.py::test_"
 _SERVICE = "tests/worker/test_service.py::test_"
 _SCHEMA = "tests/job/test_schema.py::test_schema_and_validator_say_the_same_of_each_field"
@@ -42,56 +42,56 @@ BULK = (
     ),
     Mutant(
         "all or nothing: workers take what may have to go back",
-        "storage/all_or_nothing.py",
-        ", mover.index.moving(PENDING):",
+        "api/enqueue_many.py",
+        ", storage.index.moving(PENDING):",
         ":",
         (f"{_WHOLE}no_worker_starts_one_before_all_are_safe",),
     ),
     Mutant(
         "all or nothing: an interrupt leaves a part",
-        "storage/all_or_nothing.py",
+        "api/enqueue_many.py",
         "        except KeyboardInterrupt:\n",
         "        except ZeroDivisionError:\n",
         (f"{_WHOLE}what_was_queued_is_taken_back_half_way",),
     ),
     Mutant(
         "all or nothing: what came before a taken id stays",
-        "storage/all_or_nothing.py",
-        "            mover.take_back(queuing.queued(queued), why)\n",
+        "api/enqueue_many.py",
+        "            take_back(storage, queuing.queued(queued), why)\n",
         "",
         (f"{_WHOLE}what_was_queued_is_taken_back_half_way",),
     ),
     Mutant(
         "a list: what is equal in Python is the same",
-        "storage/prepare_bulk.py",
+        "api/enqueue_templates.py",
         "marshal.dumps(shared, 2)",
         "repr(sorted((k, v == 1 or v) for k, v in shared.items())).encode()",
         (f"{_KINDS}what_looks_alike_and_is_not_is_looked_at_closely",),
     ),
     Mutant(
         "a list: moments and keys are shared, too",
-        "storage/prepare_bulk.py",
+        "api/enqueue_templates.py",
         " and shared.keys() <= _SHARED\n",
         "\n",
         (f"{_KINDS}it_makes_the_same_of_a_job_alone_or_in_a_list",),
     ),
     Mutant(
         "a list: a relative folder is where the first one was",
-        "storage/prepare_bulk.py",
+        "api/enqueue_templates.py",
         ' and os.path.isabs(shared.get("cwd", "")):',
         ":",
         (f"{_KINDS}each_job_is_where_its_caller_was",),
     ),
     Mutant(
         "a list: a long command is not weighed",
-        "storage/prepare_bulk.py",
+        "api/enqueue_templates.py",
         "        if len(head) > _LONGEST:\n            return None\n",
         "",
         (f"{_KINDS}what_is_too_large_beside_another_is_refused",),
     ),
     Mutant(
         "a list: an id of its own is not checked",
-        "storage/prepare_bulk.py",
+        "api/enqueue_templates.py",
         "else _id(job_id)\n",
         "else str(job_id)\n",
         (f"{_KINDS}a_wrong_job_among_others_is_refused_in_the_same_words",),

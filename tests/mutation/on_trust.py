@@ -57,15 +57,15 @@ TRUST = (
     Mutant(
         "enqueue: what runs is said to be refused",
         "storage/enqueue.py",
-        "        if left:\n            raise QueuedUnsafely",
-        "        if False:\n            raise QueuedUnsafely",
+        "    if left:\n        raise QueuedUnsafely",
+        "    if False:\n        raise QueuedUnsafely",
         (f"{_DISK}what_a_worker_took_before_the_disk_refused_is_not_said_to_be_refused[one]",),
     ),
     Mutant(
         "enqueue: damage found on the way is fatal",
-        "storage/operator_moves.py",
-        "        except sqlite3.Error as error:\n            self.index.broken",
-        "        except ZeroDivisionError as error:\n            self.index.broken",
+        "storage/locate.py",
+        "    except sqlite3.Error as error:\n        storage.index.broken",
+        "    except ZeroDivisionError as error:\n        storage.index.broken",
         ("tests/index/test_index.py::test_damage_in_the_middle_of_an_enqueue_costs_nothing",),
     ),
     Mutant(
@@ -134,14 +134,14 @@ TRUST = (
     Mutant(
         "chores: the dead have told all, beside us",
         "worker/maintenance.py",
-        "            recovery.bygone(self._layout, self._index, mine=worker)\n",
+        "            recovery.clear_dead_workers(self._layout, self._index, mine=worker)\n",
         "",
         (f"{_CHORES}the_last_move_of_a_worker_that_died_is_found[lives beside it]",),
     ),
     Mutant(
         "chores: the dead have told all, before us",
         "worker/maintenance.py",
-        "            recovery.mistrust(self._index, died_at_start)\n",
+        "            recovery.distrust_if_rebuilt(self._index, died_at_start)\n",
         "            pass\n",
         (f"{_CHORES}the_last_move_of_a_worker_that_died_is_found[takes its name]",),
     ),

@@ -12,7 +12,7 @@ from queuectl import Spool, Worker
 from queuectl.index.index import Index
 from queuectl.job import times
 from queuectl.layout import Layout
-from queuectl.storage.mover import Mover
+from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
 from queuectl.worker import maintenance
 
@@ -33,7 +33,7 @@ def swept(spool_dir: Path, now: Callable[[], float] = time.time) -> list[str]:
     index.open()
     said: list[str] = []
     try:
-        maintenance.give_up_all_expired(Mover(layout, index, now), said.append)
+        maintenance.give_up_all_expired(Storage(layout, index, now), said.append)
     finally:
         index.close()
     return said

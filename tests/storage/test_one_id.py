@@ -10,15 +10,17 @@ import pytest
 from queuectl import Spool
 from queuectl.config.settings import Settings
 from queuectl.errors import DuplicateId, MoveError
+from queuectl.storage import locate
+from queuectl.storage.settle import settle
 from queuectl.system import files
 
-from support import drain, drop, load
+from support import claim_job, drain, drop, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from queuectl.storage.mover import Claim
+    from queuectl.storage.transitions import Claim, Storage
 
 
 def claimed(spool: Spool, job_id: str) -> Claim:
@@ -26,7 +28,7 @@ def claimed(spool: Spool, job_id: str) -> Claim:
     row = spool._index.get(job_id)
     assert row
     os.makedirs(spool.layout.claims("worker-0"), exist_ok=True)
-    claim = spool._mover.claim(row, "worker-0")
+    claim = claim_job(spool._storage, row, "worker-0")
     assert claim
     claim.job.fill_in(Settings())
     return claim
@@ -36,14 +38,14 @@ def test_an_id_is_looked_for_within_the_transaction(spool_dir: Path, monkeypatch
     """A claim between the looks at two folders would hide it; claims need the same transaction."""
     spool = Spool(spool_dir)
     spool.refresh()
-    look = spool._mover.state_of
+    look = locate.state_of
     seen: list[bool] = []
 
-    def watched(job_id: str, *, but: str | None = None) -> str | None:
+    def watched(storage: Storage, job_id: str, *, but: str | None = None) -> str | None:
         seen.append(spool._index.db.in_transaction)
-        return look(job_id, but=but)
+        return look(storage, job_id, but=but)
 
-    monkeypatch.setattr(spool._mover, "state_of", watched)
+    monkeypatch.setattr(locate, "state_of", watched)
     spool.enqueue("true", id="a")
     list(spool.enqueue_many([{"id": "b", "command": "true"}]))
 
@@ -58,7 +60,7 @@ def test_the_id_of_a_running_job_is_taken_without_an_index_too(spool_dir: Path) 
 
     bare = Spool(spool_dir)
 
-    assert bare._mover.state_of("a") == "processing"
+    assert locate.state_of(bare._storage, "a") == "processing"
     (spool_dir / "data" / "queuectl.db").unlink()
     with pytest.raises(DuplicateId, match="processing"):
         bare.enqueue("true", id="a")
@@ -78,10 +80,10 @@ def test_settling_again_after_trouble_makes_one_outcome(
     with monkeypatch.context() as broken:
         broken.setattr(files, "sync_folder", refuse)
         with pytest.raises(OSError, match="Input/output"):
-            spool._mover.settle(claim, "completed")
+            settle(spool._storage, claim, "completed")
     assert os.path.exists(claim.path)
 
-    assert spool._mover.settle(claim, "completed")
+    assert settle(spool._storage, claim, "completed")
 
     assert os.listdir(spool_dir / "done") == ["a.json"]
     assert not os.path.exists(claim.path)
@@ -157,14 +159,14 @@ def test_a_job_taken_back_is_no_duplicate_of_its_own_claim(
     record = load(claim)
     interrupted = {"run": 1, "attempt": 1, "worker": "worker-9", "outcome": "interrupted"}
     drop(spool_dir, "job1", **{**record, "crashes": 1, "history": [interrupted]})
-    asked = spool._mover.state_of
+    asked = locate.state_of
 
-    def settled_meanwhile(job_id: str, *, but: str | None = None) -> str | None:
-        found = asked(job_id, but=but)
+    def settled_meanwhile(storage: Storage, job_id: str, *, but: str | None = None) -> str | None:
+        found = asked(storage, job_id, but=but)
         claim.unlink(missing_ok=True)
         return found
 
-    monkeypatch.setattr(spool._mover, "state_of", settled_meanwhile)
+    monkeypatch.setattr(locate, "state_of", settled_meanwhile)
     (spool_dir / "data" / "queuectl.db").unlink(missing_ok=True)
 
     [row] = spool.list()

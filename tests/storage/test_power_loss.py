@@ -11,10 +11,11 @@ import pytest
 
 from queuectl import Spool
 from queuectl.storage import file_pool, power_loss
+from queuectl.storage.settle import settle
 from queuectl.system import files
 from queuectl.system.locks import Lock
 
-from support import drop_bytes, load, wait_until
+from support import claim_job, drop_bytes, load, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,9 +40,9 @@ def held_folder(spool_dir: Path, boot: str) -> Path:
 
 def test_a_job_settled_twice_before_a_sync_is_held_twice(spool: Spool, spool_dir: Path) -> None:
     """Its first claimed file is the one that is surely on the disk; the second must not push it out."""
-    mine = file_pool.Spares(spool.layout, "worker-0", "boot", print)
+    mine = file_pool.FilePool(spool.layout, "worker-0", "boot", print)
     for content in (b"1", b"2"):
-        mine.hold(str(drop_bytes(spool_dir, "a.json", content)), "a", ours=True)
+        mine.keep(str(drop_bytes(spool_dir, "a.json", content)), "a", ours=True)
 
     [folder] = (spool_dir / "data" / "workers").glob("worker-0.held.*")
 
@@ -62,8 +63,8 @@ def test_a_held_file_is_not_written_before_its_sync_is_back(
 
     monkeypatch.setattr(files, "HAS_SYNCFS", True)
     monkeypatch.setattr(files, "sync_filesystem", slowly)
-    mine = file_pool.Spares(spool.layout, "worker-0", "boot", print)
-    mine.hold(str(drop_bytes(spool_dir, "a.json", JOB)), "a", ours=True)
+    mine = file_pool.FilePool(spool.layout, "worker-0", "boot", print)
+    mine.keep(str(drop_bytes(spool_dir, "a.json", JOB)), "a", ours=True)
     [folder] = (spool_dir / "data" / "workers").glob("worker-0.held.*")
     inode = (folder / "a~0.json").stat().st_ino
 
@@ -110,7 +111,7 @@ def test_a_queued_file_that_somebody_linked_to_is_not_ours_to_write(spool: Spool
     for job_id in ("a", "b"):
         row = spool._index.get(job_id)
         assert row
-        claim = spool._mover.claim(row, "worker-0")
+        claim = claim_job(spool._storage, row, "worker-0")
         assert claim
         ours.append(claim.ours)
 
@@ -121,7 +122,7 @@ def test_on_a_full_disk_an_outcome_goes_into_the_reserve(
     spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outcome that is not recorded is a command that runs again."""
-    mine = file_pool.Spares(spool.layout, "worker-0", "boot", print)
+    mine = file_pool.FilePool(spool.layout, "worker-0", "boot", print)
 
     def full() -> tuple[str, int]:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -148,7 +149,7 @@ def test_an_outcome_too_long_for_the_disk_leaves_its_output_out(
     row = spool._index.get("a")
     os.makedirs(spool.layout.claims("worker-0"))
     assert row
-    claim = spool._mover.claim(row, "worker-0")
+    claim = claim_job(spool._storage, row, "worker-0")
     assert claim
     claim.job.output = "x" * 5000
     write = files.write_all
@@ -160,7 +161,7 @@ def test_an_outcome_too_long_for_the_disk_leaves_its_output_out(
 
     monkeypatch.setattr(files, "write_all", small)
 
-    assert spool._mover.settle(claim, "completed")
+    assert settle(spool._storage, claim, "completed")
 
     assert "left out, as the disk is full" in load(spool_dir / "done" / "a.json")["output"]
 

@@ -18,7 +18,7 @@ import pytest
 
 from queuectl import Spool, Worker
 from queuectl.layout import Layout
-from queuectl.storage.claims import Glance
+from queuectl.storage.locate import BusyWorkers
 
 from support import drop, drop_bytes, finished, load, read_only, wait_until, where_is
 
@@ -431,14 +431,14 @@ def test_an_empty_folder_counts_again_once_it_changes(spool_dir: Path) -> None:
     layout.create()
     folder = Path(layout.claims("worker-3"))
     folder.mkdir()
-    glance = Glance(layout)
+    glance = BusyWorkers(layout)
     later = os.stat(folder).st_mtime + 60
-    assert glance.busy(later) == []
-    assert glance.busy(later) == []
+    assert glance.names(later) == []
+    assert glance.names(later) == []
 
     (folder / "job.json").write_text("{}")
 
-    assert glance.busy(later) == ["worker-3"]
+    assert glance.names(later) == ["worker-3"]
 
 
 def test_a_folder_that_has_just_changed_is_not_taken_for_empty(spool_dir: Path) -> None:
@@ -447,11 +447,11 @@ def test_a_folder_that_has_just_changed_is_not_taken_for_empty(spool_dir: Path) 
     layout.create()
     folder = Path(layout.claims("worker-3"))
     folder.mkdir()
-    glance = Glance(layout)
+    glance = BusyWorkers(layout)
     status = os.stat(folder)
-    assert glance.busy(status.st_mtime + 0.001) == []
+    assert glance.names(status.st_mtime + 0.001) == []
 
     (folder / "job.json").write_text("{}")
     os.utime(folder, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    assert glance.busy(status.st_mtime + 0.002) == ["worker-3"]
+    assert glance.names(status.st_mtime + 0.002) == ["worker-3"]

@@ -15,8 +15,8 @@ from queuectl.config import settings as config
 from queuectl.index.index import Index
 from queuectl.job import times
 from queuectl.layout import Layout
-from queuectl.storage import retention
-from queuectl.storage.mover import Mover
+from queuectl.storage import dead_letters, retention
+from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
 from queuectl.worker import maintenance
 
@@ -84,7 +84,7 @@ def kept(spool_dir: Path) -> Callable[..., list[str]]:
         index.open()
         said: list[str] = []
         try:
-            worker = retention.Retention(Mover(layout, index), said.append)
+            worker = retention.Retention(Storage(layout, index), said.append)
             while not worker.look(Settings(**settings)):  # type: ignore[arg-type]
                 pass
         finally:
@@ -152,7 +152,7 @@ def test_what_has_just_ended_stays_for_a_moment(
     filled: Spool, spool_dir: Path, kept: Callable[..., list[str]]
 ) -> None:
     """Even if nothing is to be kept: a worker that dies now finds by the outcome that the job has run."""
-    age(spool_dir, "done9", time.time() - retention.REST / 2)
+    age(spool_dir, "done9", time.time() - retention.KEPT_AT_LEAST / 2)
 
     kept(keep_done=0)
 
@@ -175,7 +175,7 @@ def test_what_has_changed_meanwhile_stays(
 def test_what_changes_at_the_last_moment_stays(
     filled: Spool, spool_dir: Path, kept: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look at the file and its end: it is looked at again where no mover of ours can come between."""
+    """Between the look at the file and its end: it is looked at again where no storage of ours can come between."""
     path = spool_dir / "dead" / "dead1.json"
     looked = retention._runs
 
@@ -250,7 +250,7 @@ def test_dying_in_the_middle_leaves_whole_records(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Mover, "forget", die)
+        patched.setattr(dead_letters, "forget", die)
         with pytest.raises(KeyboardInterrupt):
             kept(keep_done=5)
     assert left(filled, "completed") == "0123456789"
@@ -266,7 +266,7 @@ def test_a_slice_is_short_and_the_next_one_goes_on(filled: Spool, spool_dir: Pat
     layout = Layout(spool_dir)
     index = Index(layout.index, layout.root, boot_id())
     index.open()
-    worker = retention.Retention(Mover(layout, index), lambda _: None)
+    worker = retention.Retention(Storage(layout, index), lambda _: None)
     looks = 1
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(retention, "SLICE", 0.0)

@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool, Worker
+from queuectl.api.enqueue import prepare
 from queuectl.errors import KeyTaken
 from queuectl.index.index import Index
 from queuectl.index.row import Row
 from queuectl.job.record import Job
 from queuectl.layout import Layout
-from queuectl.storage.mover import Mover
-from queuectl.storage.prepare import prepare
+from queuectl.storage import dead_letters, unique_keys
+from queuectl.storage.claim import release
+from queuectl.storage.settle import settle
+from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
 
 import support
+from support import claim_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,12 +53,12 @@ def failing(spool: Spool, job_id: str, **fields: Any) -> None:
     assert spool.get(job_id).state == "failed"
 
 
-def opened(spool_dir: Path, path: str | None = None) -> Mover:
-    """A mover with an index of its own."""
+def opened(spool_dir: Path, path: str | None = None) -> Storage:
+    """A storage with an index of its own."""
     layout = Layout(spool_dir)
     index = Index(path or layout.index, layout.root, boot_id())
     index.open()
-    return Mover(layout, index)
+    return Storage(layout, index)
 
 
 # -- what a producer is told -----------------------------------------------------------------------------------------
@@ -275,7 +279,7 @@ def test_who_comes_second_waits_for_the_first_to_decide(spool: Spool, spool_dir:
     other = Spool(spool_dir)
     there: list[Job] = []
     thread = threading.Thread(target=lambda: there.append(other.enqueue("true", id="second", unique="k")))
-    with spool._mover.keys.deciding():
+    with unique_keys.locked(spool._storage):
         thread.start()
         thread.join(0.5)
         assert thread.is_alive()
@@ -305,25 +309,26 @@ def test_what_has_run_before_it_is_replaced_is_kept(spool: Spool, spool_dir: Pat
 def test_one_that_is_claimed_just_before_it_is_replaced_runs_on(spool: Spool, spool_dir: Path) -> None:
     """Its file is gone from pending/ by the time it is to be given up: nothing of it is touched, in the index neither."""
     spool.enqueue("true", id="old", unique="k")
-    mover = opened(spool_dir)
+    storage = opened(spool_dir)
     (spool_dir / "processing" / "worker-0").mkdir()
-    row = mover.index.get("old")
+    row = storage.index.get("old")
     assert row is not None
-    assert mover.claim(row, "worker-0") is not None
+    assert claim_job(storage, row, "worker-0") is not None
 
-    assert mover.keys._give_up(row, Job(id="new")) is False
-    assert mover.forget(row, unchanged=True) is False
+    assert unique_keys._remove_replaced(storage, row, Job(id="new")) is False
+    assert dead_letters.forget(storage, row, unchanged=True) is False
 
     assert support.where_is(spool_dir, "old") == ["processing/worker-0"]
-    assert mover.index.get("old").state == "processing"  # type: ignore[union-attr]
-    mover.index.close()
+    assert storage.index.get("old").state == "processing"  # type: ignore[union-attr]
+    storage.index.close()
 
 
 def test_a_producer_that_is_killed_leaves_no_lock(spool: Spool, spool_dir: Path) -> None:
     """The lock is the kernel's: it goes with its holder, at whatever point that was."""
     code = (
-        "import os, signal, sys; from queuectl import Spool; spool = Spool(sys.argv[1]);\n"
-        "with spool._mover.keys.deciding(): os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal, sys; from queuectl import Spool; from queuectl.storage import unique_keys\n"
+        "spool = Spool(sys.argv[1])\n"
+        "with unique_keys.locked(spool._storage): os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(spool_dir)], check=False, timeout=20)
     assert done.returncode == -signal.SIGKILL
@@ -344,7 +349,7 @@ def test_dying_in_the_middle_of_a_replacement_loses_no_job(
     def die(*_: object, **__: object) -> None:
         raise died
 
-    monkeypatch.setattr(Mover, "forget", die)
+    monkeypatch.setattr(dead_letters, "forget", die)
     with pytest.raises(RuntimeError):
         spool.enqueue("true", id="new", unique="k", if_exists="replace")
     monkeypatch.undo()
@@ -416,8 +421,8 @@ def test_a_claim_looks_into_the_folders(spool: Spool, spool_dir: Path) -> None:
     row = theirs.index.get("second")
     assert row is not None
 
-    assert mine.claim(first, "worker-0") is not None
-    assert theirs.claim(row, "worker-1") is None
+    assert claim_job(mine, first, "worker-0") is not None
+    assert claim_job(theirs, row, "worker-1") is None
 
     assert support.where_is(spool_dir, "second") == ["pending"]
     assert theirs.index.ready_and_due() == (False, None)
@@ -427,27 +432,27 @@ def test_a_claim_looks_into_the_folders(spool: Spool, spool_dir: Path) -> None:
 
 def test_those_that_wait_behind_another_are_no_work(spool: Spool, spool_dir: Path) -> None:
     """Idle workers must not reach for them again and again: they are out of the order until the key is free."""
-    mover = opened(spool_dir)
+    storage = opened(spool_dir)
     (spool_dir / "processing" / "worker-0").mkdir()
     for number in range(50):
         spool.enqueue("true", id=f"job{number:02}", unique="k", if_exists="queue")
-    suggested = mover.index.suggest()
+    suggested = storage.index.suggest()
     assert suggested is not None
-    claim = mover.claim(suggested, "worker-0")
+    claim = claim_job(storage, suggested, "worker-0")
     assert claim is not None
 
-    following = mover.index.suggest()
+    following = storage.index.suggest()
     assert following is not None
-    assert mover.claim(following, "worker-1") is None
+    assert claim_job(storage, following, "worker-1") is None
 
-    assert mover.index.ready_and_due() == (False, None)
-    assert mover.index.has_work(later=True)
+    assert storage.index.ready_and_due() == (False, None)
+    assert storage.index.has_work(later=True)
     assert not any(row.held for row in spool.list("pending"))
     assert spool.enqueue("true", id="free").state == "pending"
-    assert mover.index.suggest().id == "free"  # type: ignore[union-attr]
-    mover.release(claim)
+    assert storage.index.suggest().id == "free"  # type: ignore[union-attr]
+    release(storage, claim)
     assert [row.id for row in spool.list() if row.ready_key is not None] == ["job00", "job01", "free"]
-    mover.index.close()
+    storage.index.close()
 
 
 def test_a_job_that_has_begun_has_its_key_until_it_is_over(spool: Spool, spool_dir: Path) -> None:
@@ -510,15 +515,15 @@ def test_the_next_one_is_let_in_however_the_first_in_line_leaves(
     spool: Spool, spool_dir: Path, how: str
 ) -> None:
     """The one that was let in next may be gone before it runs; those behind it must not wait for ever."""
-    mover = opened(spool_dir)
+    storage = opened(spool_dir)
     (spool_dir / "processing" / "worker-0").mkdir()
     for name in ("runs", "next", "last"):
         spool.enqueue("true", id=name, unique="k", if_exists="queue")
-    claim = mover.claim(mover.index.suggest(), "worker-0")  # type: ignore[arg-type]
-    assert mover.claim(mover.index.suggest(), "worker-1") is None  # type: ignore[arg-type]
+    claim = claim_job(storage, storage.index.suggest(), "worker-0")  # type: ignore[arg-type]
+    assert claim_job(storage, storage.index.suggest(), "worker-1") is None  # type: ignore[arg-type]
     assert claim is not None
-    mover.settle(claim, "completed")
-    mover.index.close()
+    settle(storage, claim, "completed")
+    storage.index.close()
 
     path = spool_dir / "pending" / "next.json"
     if how == "cancelled":
@@ -539,18 +544,18 @@ def test_the_next_one_is_let_in_however_the_first_in_line_leaves(
 
 def test_a_running_jobs_file_that_was_deleted_by_hand_frees_its_key(spool: Spool, spool_dir: Path) -> None:
     """Nobody tells the index; the chores of a worker look."""
-    mover = opened(spool_dir)
+    storage = opened(spool_dir)
     (spool_dir / "processing" / "worker-0").mkdir()
     for name in ("runs", "next"):
         spool.enqueue("true", id=name, unique="k", if_exists="queue")
-    assert mover.claim(mover.index.suggest(), "worker-0") is not None  # type: ignore[arg-type]
-    assert mover.claim(mover.index.suggest(), "worker-1") is None  # type: ignore[arg-type]
+    assert claim_job(storage, storage.index.suggest(), "worker-0") is not None  # type: ignore[arg-type]
+    assert claim_job(storage, storage.index.suggest(), "worker-1") is None  # type: ignore[arg-type]
     (spool_dir / "processing" / "worker-0" / "runs.json").unlink()
 
-    mover.keys.look_again()
+    unique_keys.unblock(storage)
 
-    assert mover.index.suggest().id == "next"  # type: ignore[union-attr]
-    mover.index.close()
+    assert storage.index.suggest().id == "next"  # type: ignore[union-attr]
+    storage.index.close()
 
 
 def test_a_worker_killed_with_a_key_gives_it_back(
@@ -651,21 +656,21 @@ def test_what_a_person_puts_back_waits_for_its_turn(spool: Spool, spool_dir: Pat
 
 def test_a_key_written_into_a_waiting_file_counts_at_the_claim(spool: Spool, spool_dir: Path) -> None:
     """Edited in place, so that the index does not know: the claim reads the file, and the job waits for its turn."""
-    mover = opened(spool_dir)
+    storage = opened(spool_dir)
     for worker in ("worker-0", "worker-1"):
         (spool_dir / "processing" / worker).mkdir()
     spool.enqueue("true", id="runs", unique="k")
     spool.enqueue("true", id="edited")
-    assert mover.claim(mover.index.suggest(), "worker-0") is not None  # type: ignore[arg-type]
+    assert claim_job(storage, storage.index.suggest(), "worker-0") is not None  # type: ignore[arg-type]
     path = spool_dir / "pending" / "edited.json"
     path.write_text(path.read_text().replace('"priority"', '"unique": "k", "priority"'))
 
     for _ in range(2):
-        assert mover.claim(mover.index.get("edited"), "worker-1") is None  # type: ignore[arg-type]
+        assert claim_job(storage, storage.index.get("edited"), "worker-1") is None  # type: ignore[arg-type]
 
     assert support.where_is(spool_dir, "edited") == ["pending"]
-    assert mover.index.ready_and_due() == (False, None)
-    mover.index.close()
+    assert storage.index.ready_and_due() == (False, None)
+    storage.index.close()
 
 
 # -- what it is for --------------------------------------------------------------------------------------------------
@@ -697,4 +702,4 @@ def test_an_index_that_breaks_while_it_is_asked_hides_no_key(spool_dir: Path) ->
     spool._index.broken = "gone"
 
     with pytest.raises(KeyTaken, match="first"):
-        spool._mover.keys.admit(again)
+        unique_keys.admit(spool._storage, again)

@@ -24,10 +24,12 @@ from queuectl.config.settings import Settings
 from queuectl.errors import SpoolError
 from queuectl.executor.local import LocalRunner
 from queuectl.job.outcome import Ending, Outcome
-from queuectl.storage import file_pool, job_logs, power_loss, quarantine, recovery
+from queuectl.storage import dead_letters, file_pool, job_logs, power_loss, quarantine, recovery
+from queuectl.storage.claim import note_running
+from queuectl.storage.settle import settle
 from queuectl.system import files
 
-from support import drop, drop_bytes, load, wait_until
+from support import claim_job, drop, drop_bytes, load, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +109,7 @@ def claimed(spool: Spool, job_id: str, *, worker: str = "worker-0") -> Any:
     row = spool._index.get(job_id)
     assert row
     os.makedirs(spool.layout.claims(worker), exist_ok=True)
-    claim = spool._mover.claim(row, worker)
+    claim = claim_job(spool._storage, row, worker)
     assert claim
     claim.job.fill_in(Settings())
     return claim
@@ -150,7 +152,7 @@ def test_an_outcome_is_on_the_disk_before_the_claim_goes(spool: Spool, recorder:
     claim = claimed(spool, "a")
     recorder.take()
 
-    spool._mover.settle(claim, "completed")
+    settle(spool._storage, claim, "completed")
 
     assert recorder.take() == [
         "sync tmp/SCRATCH", "tmp/SCRATCH -> done/a.json", "sync done", "delete processing/worker-0/a.json",
@@ -161,10 +163,10 @@ def test_an_outcome_that_cannot_wait_is_synced_at_once(spool: Spool, recorder: R
     """With recycled files, for a command that must not run twice, and where the disk has no room to hold a copy."""
     spool.enqueue("true", id="a")
     claim = claimed(spool, "a")
-    mine = file_pool.Spares(spool.layout, "worker-0", "boot", print)
+    mine = file_pool.FilePool(spool.layout, "worker-0", "boot", print)
     recorder.take()
 
-    spool._mover.settle(claim, "completed", mine, at_once=True)
+    settle(spool._storage, claim, "completed", mine, at_once=True)
 
     assert recorder.take() == [
         "tmp/SCRATCH -> done/a.json", "sync all", "delete processing/worker-0/a.json",
@@ -181,11 +183,11 @@ def test_a_claimed_file_is_held_until_its_outcome_is_synced(
     spool.enqueue("true", id="a")
     drop(spool_dir := spool_of(spool), "b", command="true")
     claims = [claimed(spool, "a"), claimed(spool, "b")]
-    mine = file_pool.Spares(spool.layout, "worker-0", "boot", print)
+    mine = file_pool.FilePool(spool.layout, "worker-0", "boot", print)
     recorder.take()
 
     for claim in claims:
-        spool._mover.settle(claim, "completed", mine)
+        settle(spool._storage, claim, "completed", mine)
     mine.flush()
     wait_until(lambda: list((spool_dir / "data" / "workers").glob("worker-0.spare.*")))
 
@@ -215,7 +217,7 @@ def spool_of(spool: Spool) -> Path:
 
 def test_the_reserve_for_a_full_disk_has_its_blocks(spool: Spool, recorder: Recorder) -> None:
     """A file without blocks is no reserve: it has them for sure once it was synced."""
-    mine = file_pool.Spares(spool.layout, "worker-0", "boot", print)
+    mine = file_pool.FilePool(spool.layout, "worker-0", "boot", print)
 
     assert recorder.take() == ["sync data/workers/worker-0.reserve"]
     mine.close()
@@ -299,11 +301,11 @@ def test_a_copy_left_by_a_crash_goes_only_when_the_later_one_is_synced(
     claim = claimed(spool, "a", worker="worker-7")
     earlier = claim.job.to_bytes()
     claim.job.history.append({"run": 1, "outcome": "succeeded"})
-    spool._mover.settle(claim, "completed")
+    settle(spool._storage, claim, "completed")
     (spool_of(spool) / "processing" / "worker-7" / "a.json").write_bytes(earlier)
     recorder.take()
 
-    recovery.abandoned(spool.layout, spool._mover, Settings(), print)
+    recovery.recover_claims(spool._storage, Settings(), print)
 
     events = recorder.take()
     assert events.index("sync all") < events.index("delete processing/worker-7/a.json")
@@ -357,7 +359,7 @@ def test_a_reason_is_there_beside_its_file(spool: Spool, recorder: Recorder) -> 
     path = spool_of(spool) / "pending" / "bad.json"
     path.write_text('{"command": 5}')
 
-    spool._mover.bury_file(str(path), "bad", "no job")
+    dead_letters.bury_file(spool._storage, str(path), "bad", "no job")
 
     assert recorder.take() == [
         "pending/bad.json -> dead/bad.json", "sync dead/SCRATCH", "dead/SCRATCH -> dead/bad.json.reason", "sync dead",
@@ -370,7 +372,7 @@ def test_a_running_job_is_noted_as_a_whole(spool: Spool, recorder: Recorder) -> 
     claim = claimed(spool, "a")
     recorder.take()
 
-    spool._mover.note_running(claim)
+    note_running(spool._storage, claim)
 
     place = "processing/worker-0"
     assert recorder.take() == [f"sync {place}/SCRATCH", f"{place}/SCRATCH -> {place}/a.json", f"sync {place}"]
@@ -392,7 +394,7 @@ def test_a_log_goes_only_when_its_compressed_copy_is_on_the_disk(spool: Spool, r
     log = spool_of(spool) / "logs" / "a.1.out"
     log.write_bytes(b"x" * 9000)
 
-    assert job_logs.go_on(job_logs.pack(spool.layout, time.time() + 10), 10)
+    assert job_logs.run_steps(job_logs.compress(spool.layout, time.time() + 10), 10)
 
     assert recorder.take() == [
         "sync tmp/SCRATCH",

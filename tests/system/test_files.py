@@ -81,7 +81,7 @@ def test_a_move_never_clobbers(tmp_path: Path, move: Callable[[Path, Path], None
 
 
 def test_a_move_of_what_is_gone_says_so(tmp_path: Path, move: Callable[[Path, Path], None]) -> None:
-    """FileNotFoundError means that another mover won."""
+    """FileNotFoundError means that another storage won."""
     with pytest.raises(FileNotFoundError):
         move(tmp_path / "a", tmp_path / "b")
     assert names(tmp_path) == []

@@ -17,7 +17,7 @@ import pytest
 from queuectl import Spool, Worker
 from queuectl.doctor import doctor
 from queuectl.layout import Layout
-from queuectl.storage.scratch import Lot
+from queuectl.storage.scratch import ScratchFiles
 from queuectl.system import files
 from queuectl.worker import maintenance
 from queuectl.worker.maintenance import DOUBT_AFTER, STALE, sweep_tmp
@@ -127,7 +127,7 @@ def test_a_folder_that_a_killed_producer_wrote_a_batch_in_goes_too(spool_dir: Pa
     """A day later, and only the files that such a folder holds. With any other file in it, it stays."""
     layout = Layout(spool_dir)
     layout.create()
-    old, strange = Lot(layout.tmp, 3, apart=True), Lot(layout.tmp, 1, apart=True)
+    old, strange = ScratchFiles(layout.tmp, 3, apart=True), ScratchFiles(layout.tmp, 1, apart=True)
     for path in (*old.paths, *strange.paths, f"{strange.folder}/mine.json"):
         files.write_new(path, b"{", sync=False)
 
@@ -224,7 +224,7 @@ with index.moving():
     other = Spool(root)
     other.refresh()
     with other._index.moving("done"):
-        assert worker._mover.settle(claim, "completed")
+        assert settle(worker._storage, claim, "completed")
 os._exit(9)
 """
 

@@ -18,6 +18,8 @@ from queuectl.index.index import Index
 from queuectl.index.row import Row
 from queuectl.job.record import Job
 from queuectl.layout import Layout
+from queuectl.storage.claim import claim_files, read_claim
+from queuectl.storage.settle import settle_all
 from queuectl.system import files
 from queuectl.worker.prefetch import BATCH_SECONDS, LONG_JOB, MAX_BATCH, Prefetch
 
@@ -109,7 +111,7 @@ def test_a_worker_that_is_killed_loses_no_outcome_and_charges_no_job_it_had_not_
         assert record["exit_code"] == 0
         assert record["started_at"] < record["finished_at"]
         assert record["duration"] > 0
-    assert sum("had run it, and died before it was put away" in line for line in said) == 3
+    assert sum("had run it, and died before it was settled" in line for line in said) == 3
     assert sum("had not begun it" in line for line in said) == 4
     assert sum("died while running it" in line for line in said) == 1
 
@@ -429,8 +431,8 @@ def test_an_outcome_that_is_refused_keeps_the_index_right_about_the_others(
     ids = [spool.enqueue("true", id=job_id).id or "" for job_id in "abc"]
     os.makedirs(spool.layout.claims("worker-0"))
     with spool._index.moving():
-        taken = spool._mover.take(spool._index.ready(3), "worker-0")
-    claims = [claim for one in taken if (claim := spool._mover.read(*one))]
+        taken = claim_files(spool._storage, spool._index.ready(3), "worker-0")
+    claims = [claim for one in taken if (claim := read_claim(spool._storage, *one))]
     for claim in claims:
         claim.state = "completed"
     real = files.move_to_free_name
@@ -443,12 +445,12 @@ def test_an_outcome_that_is_refused_keeps_the_index_right_about_the_others(
     with monkeypatch.context() as patched:
         patched.setattr(files, "move_to_free_name", refuse)
         with pytest.raises(OSError, match="No space"):
-            spool._mover.settle_all(claims)
+            settle_all(spool._storage, claims)
     assert [claim.settled for claim in claims] == [True, False, False]
     assert spool._index.broken is None
     assert spool._index.states(ids) == {"a": "completed", "b": "processing", "c": "processing"}
     assert not list((spool_dir / "tmp").iterdir())
 
-    assert spool._mover.settle_all(claims) == []
+    assert settle_all(spool._storage, claims) == []
     assert {where_is(spool_dir, job_id)[0] for job_id in ids} == {"done"}
     assert set(spool._index.states(ids).values()) == {"completed"}

@@ -59,7 +59,7 @@ def purge_command(
     wrong = [name for name in where.states if name not in {"completed", "dead"}]
     if wrong:
         raise Usage(f"{wrong[0]} jobs have not ended", hint="queuectl clear --help")
-    from queuectl.storage.retention import told
+    from queuectl.storage.retention import summary
 
     spool = session.spool
     found = spool.purge(older_than=older_than, keep=keep, where=where, logs_only=logs_only, dry_run=True)
@@ -68,16 +68,16 @@ def purge_command(
         if session.json:
             render.json_value({**_record(found), "dry_run": dry_run})
         else:
-            render.line("Nothing to delete" if nothing else f"Would delete {told(found)}")
+            render.line("Nothing to delete" if nothing else f"Would delete {summary(found)}")
         return
     if not session.json:
-        render.note(f"to be deleted: {told(found)}")
+        render.note(f"to be deleted: {summary(found)}")
     options.confirm("Delete permanently", yes=yes)
     gone = spool.purge(older_than=older_than, keep=keep, where=where, logs_only=logs_only)
     if session.json:
         render.json_value({**_record(gone), "dry_run": False})
     else:
-        render.line(f"Deleted {told(gone)}")
+        render.line(f"Deleted {summary(gone)}")
 
 
 def _record(found: Purged) -> dict[str, int]:

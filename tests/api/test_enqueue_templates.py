@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import InvalidJob, Spool
+from queuectl.api import enqueue, enqueue_many, enqueue_templates
 from queuectl.config.settings import Settings
 from queuectl.job import record as job
-from queuectl.storage import prepare, prepare_bulk
+from queuectl.storage.enqueue import waiting_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from queuectl.storage.transitions import Prepared
 
 NOW = 1_800_000_000.123456
 SETTINGS = Settings(max_retries=7, jitter=0.25, retry_on=[3, 4])
@@ -41,23 +44,23 @@ COMMANDS: list[Any] = ["true", 'echo "ä\\n" \t 😀', "x" * 5000, ["a b", "c"],
 @pytest.fixture(autouse=True)
 def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that stands, and ids that are known before."""
-    for room in (prepare_bulk, prepare):
-        monkeypatch.setattr(room, "time", SimpleNamespace(time=lambda: NOW))
-    monkeypatch.setattr(prepare_bulk, "_FROM", 0)
+    for module in (enqueue_templates, enqueue):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: NOW))
+    monkeypatch.setattr(enqueue_many, "_FROM", 0)
     drawn = iter([f"{number:08}" for number in range(1000)])
-    monkeypatch.setattr(prepare_bulk, "id_endings", lambda _: [next(drawn)])
+    monkeypatch.setattr(enqueue_templates, "id_endings", lambda _: [next(drawn)])
 
 
 def made_of(spool: Spool, *records: Mapping[str, Any]) -> list[Any]:
     """What a list becomes: names, bytes, rows, whether the id was chosen, and whether it asks for leave."""
-    made, trouble = prepare_bulk.prepare_batch(iter(records), {}, SETTINGS, 1000)
+    made, trouble = enqueue_many.prepare_batch(iter(records), {}, SETTINGS, 1000)
     assert trouble is None
     return [shown(spool, one) for one in made]
 
 
-def shown(spool: Spool, made: prepare.Prepared) -> tuple[Any, ...]:
-    row = list(spool._mover.waiting_row(made, (1, 2, 3), 10**15))
-    return made.id, made.data, row, made.chosen, made.needs_leave, made.job
+def shown(spool: Spool, made: Prepared) -> tuple[Any, ...]:
+    row = list(waiting_row(made, (1, 2, 3), 10**15))
+    return made.id, made.data, row, made.chosen, made.needs_key, made.job
 
 
 @pytest.mark.parametrize("shared", SHARED, ids=lambda one: "-".join(one) or "nothing")
@@ -67,7 +70,7 @@ def test_it_makes_the_same_of_a_job_alone_or_in_a_list(
 ) -> None:
     """Id, bytes, row: all of it, whatever the jobs before it said."""
     spool = Spool(spool_dir)
-    spool._mover.now = lambda: NOW
+    spool._storage.now = lambda: NOW
     records = [{**shared, "command": command} for command in ["first", *COMMANDS]]
     if chosen:
         records = [{**record, "id": f"id-{number}"} for number, record in enumerate(records)]
@@ -75,7 +78,7 @@ def test_it_makes_the_same_of_a_job_alone_or_in_a_list(
     together = made_of(spool, *records)
 
     alone = [
-        shown(spool, prepare.prepare(record, SETTINGS, f"{number:08}"))
+        shown(spool, enqueue.prepare(record, SETTINGS, f"{number:08}"))
         for number, record in enumerate(records)
     ]
     assert together == alone
@@ -84,7 +87,7 @@ def test_it_makes_the_same_of_a_job_alone_or_in_a_list(
 def test_most_of_a_list_is_made_after_its_first_job(spool_dir: Path) -> None:
     """Or nothing of this would be tested."""
     records = [{"command": command, "cwd": "/", "tags": ["a"]} for command in ("a", "b", "c")]
-    made, _ = prepare_bulk.prepare_batch(iter(records), {}, SETTINGS, 9)
+    made, _ = enqueue_many.prepare_batch(iter(records), {}, SETTINGS, 9)
 
     assert [one.made is None for one in made] == [False, True, True]
 
@@ -92,7 +95,7 @@ def test_most_of_a_list_is_made_after_its_first_job(spool_dir: Path) -> None:
 def test_what_looks_alike_and_is_not_is_looked_at_closely(spool_dir: Path) -> None:
     """One and True are equal, and only one of them is a priority."""
     records = [{"command": "a", "priority": 1}, {"command": "b", "priority": True}]
-    made, trouble = prepare_bulk.prepare_batch(iter(records), {}, SETTINGS, 9)
+    made, trouble = enqueue_many.prepare_batch(iter(records), {}, SETTINGS, 9)
 
     assert len(made) == 1
     assert isinstance(trouble, InvalidJob)
@@ -108,9 +111,9 @@ def test_what_looks_alike_and_is_not_is_looked_at_closely(spool_dir: Path) -> No
 def test_a_wrong_job_among_others_is_refused_in_the_same_words(wrong: dict[str, Any]) -> None:
     """Those before it are good, and what is said of it is what is said of it alone."""
     with pytest.raises(InvalidJob) as alone:
-        prepare.prepare(wrong, SETTINGS)
+        enqueue.prepare(wrong, SETTINGS)
 
-    made, trouble = prepare_bulk.prepare_batch(
+    made, trouble = enqueue_many.prepare_batch(
         iter([{"command": "a"}, {"command": "b"}, wrong]), {}, SETTINGS, 9
     )
 
@@ -130,7 +133,7 @@ def test_each_job_is_where_its_caller_was(tmp_path: Path, monkeypatch: pytest.Mo
             yield {"command": "pwd"}
             yield {"command": "pwd", "cwd": "sub"}
 
-    made, _ = prepare_bulk.prepare_batch(wander(), {}, SETTINGS, 9)
+    made, _ = enqueue_many.prepare_batch(wander(), {}, SETTINGS, 9)
 
     assert [one.job.cwd for one in made] == [
         f"{tmp_path}/{name}{sub}" for name in ("a", "b", "a") for sub in ("", "/sub")
@@ -140,7 +143,7 @@ def test_each_job_is_where_its_caller_was(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_is_too_large_beside_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit holds for what is made after another one, too."""
     monkeypatch.setattr(job, "SIZE_LIMIT", 5000)
-    _, trouble = prepare_bulk.prepare_batch(
+    _, trouble = enqueue_many.prepare_batch(
         iter([{"command": "a"}, {"command": "a" * 4990}]), {}, SETTINGS, 9
     )
 
@@ -150,8 +153,8 @@ def test_what_is_too_large_beside_another_is_refused(monkeypatch: pytest.MonkeyP
 def test_ids_of_a_list_ascend(monkeypatch: pytest.MonkeyPatch) -> None:
     """In few long runs: their rows lie side by side in the index, and `ls` shows a list nearly in its order."""
     monkeypatch.undo()
-    made, _ = prepare_bulk.prepare_batch(iter([{"command": "a"}] * 2000), {}, SETTINGS, 2000)
-    names = [one.id for one in made[prepare_bulk._FROM :]]
+    made, _ = enqueue_many.prepare_batch(iter([{"command": "a"}] * 2000), {}, SETTINGS, 2000)
+    names = [one.id for one in made[enqueue_many._FROM :]]
 
     assert sum(one > other for one, other in pairwise(names)) <= 5
     assert len({one.id for one in made}) == 2000

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool
+from queuectl.api import enqueue_many
 from queuectl.errors import DuplicateId, InvalidJob, SpoolError, SpoolFull
-from queuectl.storage import all_or_nothing
 from queuectl.system import files
 
 import support
@@ -133,7 +133,7 @@ def test_no_worker_starts_one_before_all_are_safe(
 
 def test_more_than_fit_are_refused_before_anything(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream without an end must not fill the memory: the limit is told."""
-    monkeypatch.setattr(all_or_nothing, "MOST", 10)
+    monkeypatch.setattr(enqueue_many, "MOST_AT_ONCE", 10)
 
     with pytest.raises(InvalidJob, match="more than 10 jobs"):
         list(Spool(spool_dir).enqueue_many(({"command": "true"} for _ in range(10**9)), all_or_nothing=True))

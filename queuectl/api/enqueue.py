@@ -1,0 +1,80 @@
+"""Prepare one job for `enqueue`: check its fields, copy the current settings onto it, and make its folder absolute."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from functools import lru_cache
+
+from queuectl.errors import InvalidJob
+from queuectl.job import record as jobs
+from queuectl.job import times
+from queuectl.job.fields import new_id
+from queuectl.storage.transitions import Prepared
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from queuectl.config.settings import Settings
+
+_NOT_FOR_PRODUCERS = jobs.KNOWN.difference(jobs.PRODUCER_FIELDS)
+
+
+def prepare(record: Mapping[str, Any], settings: Settings, end: str = "") -> Prepared:
+    """Prepare one job.
+
+    Args:
+        record: the fields of a job file, `delay` and `expires_in`. Fields that only queuectl writes are ignored.
+        end: the random end of its id, if the record has no id and the caller has drawn one already.
+
+    Raises:
+        InvalidJob: a field is wrong; the message says why.
+    """
+    fields = {name: value for name, value in record.items() if name not in _NOT_FOR_PRODUCERS}
+    delay, expires_in = fields.pop("delay", None), fields.pop("expires_in", None)
+    job = jobs.from_mapping(fields)
+    now = time.time()
+    if delay is not None:
+        job.run_at = _from_now(now, delay, job.run_at, "delay", "run_at")
+    if expires_in is not None:
+        job.expires_at = _from_now(now, expires_in, job.expires_at, "expires_in", "expires_at")
+    job.check_expiry()
+    # Relative to the caller's folder, as in a shell. If that folder was deleted, the worker's home is used.
+    with suppress(FileNotFoundError):
+        job.cwd = (
+            _absolute_cached(job.cwd)
+            if job.cwd and os.path.isabs(job.cwd)
+            else _absolute(job.cwd or os.curdir)
+        )
+    job.fill_in(settings)
+    job.created_at = job.updated_at = now
+    chosen = job.id is not None
+    job.id = job.id or new_id(now, end)
+    try:
+        data = job.to_bytes()
+    except TypeError as error:
+        # A program may pass an object, bytes, a number of more than 64 bits, or half a character.
+        raise InvalidJob(f"a job file cannot hold it: {error}") from None
+    if len(data) > jobs.SIZE_LIMIT:
+        raise InvalidJob(f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}")
+    return Prepared(job.id, data, chosen, job)
+
+
+def _from_now(now: float, span: object, moment: float | None, name: str, other: str) -> float:
+    if moment is not None:
+        raise InvalidJob(f"a job has {other} or {name}, not both", field=name)
+    try:
+        return times.parse_moment(now + times.parse_duration(span))
+    except ValueError as error:
+        raise InvalidJob(str(error), field=name) from None
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+_absolute_cached = lru_cache(maxsize=8)(_absolute)
+"""The same for an absolute path, where the result never changes: most jobs of a list share it."""
