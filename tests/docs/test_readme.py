@@ -146,10 +146,11 @@ def test_commands_in_text_exist(home: Path) -> None:
     """A command in a sentence or table exists, with all its options."""
     del home
     missing = []
+    pages: dict[tuple[str, ...], subprocess.CompletedProcess[str]] = {}
     for line in sorted(commands_in_text()):
         words = shlex.split(line.replace("…", ""))[1:]
-        path = list(_command_path(words))
-        page = support.run_cli(*path, "--help")
+        path = tuple(_command_path(words))
+        page = pages[path] = pages.get(path) or support.run_cli(*path, "--help")
         given = words[: words.index("--")] if "--" in words else words
         options = [word for word in given if word.startswith("-")]
         if page.returncode != 0 or any(option not in page.stdout for option in options):
