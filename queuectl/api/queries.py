@@ -1,20 +1,20 @@
-"""What a spool is asked: counts, lists, single jobs, workers, output. Part of the Python door."""
+"""The part of Spool that reads: counts, lists, single jobs, workers, statistics and output."""
 
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
-from itertools import islice
 
-from queuectl.errors import ConfigError, InvalidJob, JobNotFound, SpoolError
+from queuectl.errors import InvalidJob, JobNotFound, SpoolError
 from queuectl.index.index import Index
 from queuectl.index.row import BY_HAND, SHOWN, accept_as_indexed
 from queuectl.job import record as jobs
 from queuectl.job.fields import WAITING, is_id, state_of
 from queuectl.job.record import Job
-from queuectl.layout import PROCESSING, Layout, default_root
+from queuectl.layout import COMPRESSED, PROCESSING, Layout, default_root
 from queuectl.storage.transitions import Storage
-from queuectl.system import files, safe_open
+from queuectl.system import safe_open
 from queuectl.system.host import boot_id
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TypeVar
 
+    from queuectl.api.stats import Stats
     from queuectl.api.waiting import Ended
     from queuectl.config.settings import Settings
     from queuectl.control.pause import Pause
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_LOOKED_AT = 2000
-"""Files among which `status` looks for names that can be no job's: two milliseconds. The doctor looks at all."""
+_READ_ATTEMPTS = 3
+"""How often an output file is read again that was moved to logs/ meanwhile."""
 
 
-class Questions:
-    """A spool that can be looked at.
+class Queries:
+    """A spool that can be read.
 
     Args:
         path: the folder. Default: $QUEUECTL_SPOOL, else ~/.queuectl.
@@ -57,7 +58,7 @@ class Questions:
 
     @property
     def _intake(self) -> Intake:
-        """Made when somebody asks: who only enqueues has no use for it."""
+        """Made at its first use: enqueueing does not need it."""
         if self._taking_in is None:
             from queuectl.intake.reconcile import Intake
 
@@ -65,7 +66,7 @@ class Questions:
         return self._taking_in
 
     def settings(self) -> Settings:
-        """The settings in force, read anew when their file has changed.
+        """Return the settings, read again if their file has changed.
 
         Raises:
             ConfigError: the file cannot be read or holds a bad value.
@@ -79,7 +80,7 @@ class Questions:
         return self._settings
 
     def refresh(self, progress: Callable[[int], None] | None = None) -> None:
-        """Make the index agree with the folders: take in what was dropped, see what was moved or deleted by hand.
+        """Make the index agree with the folders: take in dropped files, and notice files that were moved or deleted.
 
         Raises:
             SpoolError: the folders cannot be read.
@@ -92,7 +93,7 @@ class Questions:
         self._intake.refresh()
 
     def reindex(self, progress: Callable[[int], None] | None = None) -> int:
-        """Make the index anew out of the folders; returns how many jobs there are.
+        """Rebuild the index from the folders, and return how many jobs there are.
 
         Raises:
             SpoolError: the disk or the folder refuses it.
@@ -111,12 +112,12 @@ class Questions:
             raise SpoolError(f"cannot make the index {self.layout.index} anew: {error}") from None
 
     def counts(self) -> dict[str, int]:
-        """How many jobs are pending, processing, completed, failed and dead."""
+        """Return how many jobs are pending, processing, completed, failed and dead."""
         self.refresh()
         return self._ask(self._index.counts)
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """Ask the index; damage that shows only now has it made anew, and asked again."""
+        """Run a query on the index. If the index turns out to be damaged, rebuild it and run the query again."""
         import sqlite3
 
         try:
@@ -127,12 +128,12 @@ class Questions:
             return question()
 
     def get(self, job_id: str) -> Job:
-        """One job, as its file says it; the folder decides the state.
+        """Return one job, read from its file; the folder decides the state.
 
-        A file in dead/ that is no job comes as a job without a command; its last_error says what is wrong.
+        For a file in dead/ that is not a valid job, this is a job without a command, and last_error says what is wrong.
 
         Raises:
-            JobNotFound: there is none of that id.
+            JobNotFound: there is no job with that id.
         """
         self.refresh()
         return self._ask(lambda: self._fetched(job_id))
@@ -144,26 +145,26 @@ class Questions:
         return self._load(row)
 
     def file_of(self, job_id: str) -> str:
-        """The path of a job's file, where it lies now; of a rejected file's, too.
+        """Return the current path of a job's file; also of a rejected file in dead/.
 
         Raises:
-            JobNotFound: there is none of that id.
+            JobNotFound: there is no job with that id.
         """
         self.refresh()
         row = self._find(job_id)
         return os.path.join(self.layout.root, row.place, row.name)
 
     def row(self, job_id: str) -> Row:
-        """What a list says about one job: its place in the order, and when it could run.
+        """Return the row of one job in the index, with its place in the order and the time at which it may run.
 
         Raises:
-            JobNotFound: there is none of that id.
+            JobNotFound: there is no job with that id.
         """
         self.refresh()
         return self._find(job_id)
 
     def running_with(self, key: str) -> builtins.list[str]:
-        """The ids of the jobs under way that have this unique key: the others wait for them."""
+        """Return the ids of the running jobs with this unique key: other jobs with the key wait for them."""
         self.refresh()
         return [row.id for row in self._ask(lambda: self._index.with_key(key, "processing"))]
 
@@ -204,7 +205,7 @@ class Questions:
         return job
 
     def _moved(self, row: Row) -> Job:
-        """The file went elsewhere between the index's answer and our reading: look once more."""
+        """Load a job whose file was moved between the query of the index and the reading."""
         self._intake.refresh()
         again = self._index.get(row.id)
         if again is None or (again.place, again.name) == (row.place, row.name):
@@ -214,10 +215,10 @@ class Questions:
     def list(
         self, state: str | None = None, limit: int | None = None, *, where: Filter | None = None
     ) -> builtins.list[Row]:
-        """The jobs in the order of their arrival, of one state or all; or those that a filter describes, in its order.
+        """Return the jobs in the order of their arrival, of one state or all; with a filter, in the order it asks for.
 
         Raises:
-            ValueError: there is no such state, or the filter sorts by something that does not exist.
+            ValueError: there is no such state, or no such order.
         """
         state = state_of(state)
         if where is not None:
@@ -229,12 +230,12 @@ class Questions:
         return self._ask(lambda: self._selected(where))
 
     def ids(self, beginning: str = "", *states: str, limit: int = 200) -> builtins.list[str]:
-        """Ids that begin so, in these states or in all; without a beginning the latest jobs come first."""
+        """Return ids that begin with a text, of jobs in these states or in all; without a text, the latest jobs first."""
         self.refresh()
         return self._ask(lambda: self._index.ids(beginning, states, limit))
 
     def tags(self) -> builtins.list[str]:
-        """The tags that jobs have, in order."""
+        """Return the tags that jobs have, sorted."""
         self.refresh()
         return self._ask(self._index.tags)
 
@@ -250,7 +251,7 @@ class Questions:
         return [row for row in found if self._says(row, text)][: where.limit]
 
     def _says(self, row: Row, text: str) -> bool:
-        """Whether a command holds this text; the index has the beginning of a long one, its file all of it."""
+        """Return True if a job's command contains this text. Of a long command, the index has the beginning only."""
         if text.lower() in row.command.lower():
             return True
         try:
@@ -259,7 +260,7 @@ class Questions:
             return False
 
     def workers(self) -> builtins.list[WorkerInfo]:
-        """The living workers."""
+        """Return the workers that are alive."""
         from queuectl.control import registry
 
         return registry.live_workers(self.layout)
@@ -272,90 +273,123 @@ class Questions:
         success: bool = False,
         tell: Callable[[Ended], None] = lambda _: None,
     ) -> builtins.list[Ended]:
-        """Wait until jobs are done or dead; one that fails and is tried again is waited for.
+        """Wait until jobs have ended: completed, dead or deleted. A failed job that will be retried has not ended.
 
         Args:
-            ids: one job or several.
-            timeout: seconds; None waits as long as it takes.
-            success: return as soon as one of them cannot succeed any more.
-            tell: called with each as it ends.
+            ids: one id or several.
+            timeout: in seconds; None means no limit.
+            success: return as soon as one of the jobs has ended without success.
+            tell: called with each job when it ends.
 
         Returns:
-            how they ended, in that order.
+            the jobs in the order in which they ended.
 
         Raises:
-            JobNotFound: there is no such job to begin with.
-            StillUnderWay: some have not ended in that time.
+            JobNotFound: one of the jobs does not exist at the beginning.
+            StillUnderWay: some jobs have not ended in that time.
         """
         from queuectl.api.waiting import Waiting
 
         several = [ids] if isinstance(ids, str) else ids
         return Waiting(self, several, success=success, tell=tell).run(timeout)
 
+    def notes(self) -> builtins.list[str]:
+        """What a user should know besides the counts, one line each."""
+        from queuectl.api import status
+
+        return status.notes(self)
+
     def paused(self) -> Pause | None:
-        """Since when the spool is paused, and why; None when it is not."""
+        """Return since when the spool is paused, and why; None if it is not."""
         from queuectl.control import pause
 
         return pause.read(self.layout)
 
-    def notes(self) -> builtins.list[str]:
-        """What a person should know beside the numbers."""
-        from queuectl.config.settings import Settings
-        from queuectl.control import permissions, registry
-        from queuectl.job.redact import one_line
-        from queuectl.storage import retention
-        from queuectl.system import host
+    def next_up(self, limit: int) -> builtins.list[Row]:
+        """Return the waiting jobs in the order in which they will run; those that are not due yet come last, by time."""
+        self.refresh()
+        return self._ask(lambda: self._index.next_up(limit))
 
-        workers = self.workers()
-        try:
-            settings, found = self.settings(), [*self._warnings]
-        except ConfigError as error:
-            goes_on = "; workers go on with the settings from before" if workers else ""
-            settings, found = Settings(), [f"{error}{goes_on}"]
-        else:
-            found += [f"{w.name} goes on with older settings: {w.settings}" for w in workers if w.settings]
-        if paused := self.paused():
-            found.append(f"{paused.sentence}; workers start nothing until: queuectl resume")
-        if self._intake.unfinished:
-            number = self._intake.unfinished
-            found.append(
-                f"{number} file{'s' if number > 1 else ''} in pending/ not complete yet, left alone until complete"
-            )
-        if overlooked := self._overlooked():
-            those = f"and {len(overlooked) - 1} more are" if len(overlooked) > 1 else "is"
-            found.append(
-                f"pending/{one_line(files.printable_name(overlooked[0]))} {those} ignored: a job's file is called NAME.json, in UTF-8"
-            )
-        found += self._ask(lambda: retention.growth(self.layout, self._index, settings))
-        if self._index.path == ":memory:":
-            found.append("the index cannot be written here, so every look reads all folders")
-        if folder := settings.incoming:
-            from queuectl.intake import drop_folder
+    def last_ended(self, limit: int) -> builtins.list[Row]:
+        """Return the jobs whose last attempt ended most recently, the latest first."""
+        self.refresh()
+        return self._ask(lambda: self._index.last_ended(limit))
 
-            found += drop_folder.problems(folder, self.layout)
-        found += [
-            f"job {job_id} of {name}, which is gone, waits until the last process of its run ends"
-            for name, job_id in registry.orphaned_runs(self.layout)
-        ]
-        # Root, who looks at another user's spool, is no danger to it.
-        open_to = (
-            None
-            if permissions.owner_other_than_root(self.layout)
-            else permissions.PermissionCheck(self.layout).look()
-        )
-        lack = open_to or host.disk_shortage(self.layout.root, settings.min_free_space)
-        if lack:
-            found.append(f"workers start nothing: {lack}")
-        found += [f"{w.name} polls, as no events come: {w.polling}" for w in workers if w.polling]
-        return found
+    def stats(self, where: Filter | None = None, *, by: str | None = None) -> Stats:
+        """Return statistics of the jobs that have ended: how many, with what result, how long they waited and ran.
 
-    def _overlooked(self) -> builtins.list[str]:
-        """What lies in pending/ under names that no job can have; looked for among the first few files."""
-        from queuectl.layout import is_misnamed
+        Args:
+            where: only these jobs; `since` and `until` mean the time of their end, and text is searched only in the
+                beginning of a command.
+            by: "tag", "day", "hour", "command", "worker" or "exit-code": also count each group.
 
-        try:
-            with os.scandir(self.layout.pending) as entries:
-                names = [entry.name for entry in islice(entries, _LOOKED_AT) if is_misnamed(entry.name)]
-        except OSError:
-            return []
-        return sorted(names)
+        Raises:
+            ValueError: there is no such group.
+        """
+        from queuectl.api import stats
+        from queuectl.index.filter import Filter
+
+        self.refresh()
+        return self._ask(lambda: stats.gather(self._index.db, where or Filter(), by, time.time()))
+
+    def metrics(self, textfile: str | os.PathLike[str] | None = None) -> str:
+        """Return the current state of the spool in the text format of Prometheus.
+
+        Args:
+            textfile: also write it to this file, atomically, for the textfile collector of node_exporter.
+
+        Raises:
+            SpoolError: the file cannot be written.
+        """
+        from queuectl.api import metrics
+
+        counts, now = self.counts(), time.time()
+        families = self._ask(lambda: [*metrics.of_jobs(self._index.db, counts, now)])
+        families += metrics.of_workers(self.workers(), now)
+        families += metrics.of_place(self.layout.root, self.layout.index, paused=self.paused() is not None)
+        if textfile is not None:
+            metrics.write(families, os.fspath(textfile))
+        return metrics.text(families)
+
+    def output(self, job_id: str, *, run: int | None = None, stream: str = "out") -> str | None:
+        """Return the path of the output of a run, or None if there is none; an old one may be compressed (.gz).
+
+        Args:
+            run: its number in the history. Default: the current run, else the last one.
+            stream: "out" or "err".
+
+        Raises:
+            JobNotFound: there is no such job.
+        """
+        job = self.get(job_id)
+        under_way = job.runs + 1 if job.state == "processing" else None
+        run = run or under_way or job.runs
+        path = self.layout.log_file(job_id, run, stream)
+        if run == under_way and job.worker:
+            live = self.layout.worker_file(job.worker, stream)
+            return live if os.path.exists(live) else None
+        return next((there for there in (path, path + COMPRESSED) if os.path.exists(there)), None)
+
+    def last_output(self, job_id: str, lines: int, *, run: int | None = None, stream: str = "out") -> str:
+        """Return the last lines of the output of a run; bytes that are not UTF-8 are replaced.
+
+        Args:
+            run, stream: as for output.
+
+        Raises:
+            JobNotFound: there is no such job.
+        """
+        from queuectl.storage import job_logs
+
+        for _ in range(_READ_ATTEMPTS):
+            path = self.output(job_id, run=run, stream=stream)
+            if path is None:
+                break
+            # The file may be moved to logs/ just now, or be deleted by hand.
+            with suppress(FileNotFoundError), job_logs.opened(path) as file:
+                file.seek(job_logs.last_lines(file, lines))
+                text = file.read().decode("utf-8", "replace")
+                # While a job runs, this is a file of its worker, and the next job will write into the same file.
+                if self.output(job_id, run=run, stream=stream) == path:
+                    return text
+        return ""

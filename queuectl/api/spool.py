@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from queuectl.api.controls import Controls
 from queuectl.api.enqueue import prepare
+from queuectl.api.operations import Operations
 from queuectl.errors import DuplicateId, JobNotFound, KeyTaken, SpoolError
 from queuectl.storage.enqueue import enqueue
 
@@ -26,7 +26,7 @@ _DRAWS = 10
 _PATIENCE = 0.5  # seconds that a producer of jobs may take for a batch before it counts as slow
 
 
-class Spool(Controls):
+class Spool(Operations):
     """A spool of jobs in a folder, which is made when it is first written to.
 
     What can be asked is in `questions` and `reports`, what a person does with its jobs in `controls`; here is the way in.

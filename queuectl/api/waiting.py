@@ -18,7 +18,7 @@ from queuectl.storage import locate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from queuectl.api.queries import Questions
+    from queuectl.api.queries import Queries
     from queuectl.index.row import Row
 
 OVER = ("completed", "dead")
@@ -89,7 +89,7 @@ class Waiting:
 
     def __init__(
         self,
-        spool: Questions,
+        spool: Queries,
         ids: Iterable[str],
         *,
         success: bool = False,
@@ -201,7 +201,7 @@ def _ended(job_id: str, row: Row | None) -> Ended:
     return Ended(job_id, row.state, row.exit_code, row.last_error)
 
 
-def hindrance(spool: Questions, ids: list[str]) -> str | None:
+def hindrance(spool: Queries, ids: list[str]) -> str | None:
     """What keeps all of these jobs from running, unless somebody does something; in a line with a hint."""
     if found := pause.read(spool.layout):
         return f"{found.sentence}: queuectl resume"

@@ -35,7 +35,7 @@ LATE = (
     ),
     _mutant(
         "the run that was signed last is the one that is cancelled",
-        "api/controls.py",
+        "api/operations.py",
         "                run = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).runs + 1\n",
         "                run = getattr(run_lock.read(self.layout, _worker_of(row)), 'number', 1)\n",
         "a_cancel_is_for_the_run_that_comes_and_not_for_the_last_one",

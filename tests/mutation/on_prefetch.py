@@ -98,7 +98,7 @@ PREFETCH = (
     ),
     Mutant(
         "prefetch: a job in hand is told as ending when it is cancelled",
-        "api/controls.py",
+        "api/operations.py",
         "                if begun or time.monotonic() > end:\n",
         "                if True:\n",
         (f"{_PREFETCH}a_claimed_job_that_is_cancelled_is_not_run_later",),

@@ -6,7 +6,7 @@ import os
 import time
 from contextlib import suppress
 
-from queuectl.api.reports import Reports
+from queuectl.api.queries import Queries
 from queuectl.errors import InvalidJob, MoveError, QueuectlError, SpoolError
 from queuectl.job import record as jobs
 from queuectl.job.fields import state_of
@@ -39,7 +39,7 @@ PAGE = 2000
 """Jobs that are looked up together when many are to be deleted."""
 
 
-class Controls(Reports):
+class Operations(Queries):
     """A spool whose jobs can be acted upon."""
 
     def _refuse_root(self) -> None:

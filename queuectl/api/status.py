@@ -1,0 +1,86 @@
+"""The notes that `status` prints: one line for each thing that keeps jobs from running, or that a user should know."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from queuectl.config.settings import Settings
+from queuectl.control import permissions, registry
+from queuectl.errors import ConfigError
+from queuectl.job.redact import one_line
+from queuectl.layout import is_misnamed
+from queuectl.storage import retention
+from queuectl.system import files, host
+
+if TYPE_CHECKING:
+    from queuectl.api.queries import Queries
+    from queuectl.control.registry import WorkerInfo
+    from queuectl.layout import Layout
+
+_FILES_CHECKED = 2000
+"""How many files in pending/ are checked for names that no job can have: this takes 2 ms. The doctor checks all."""
+
+
+def notes(spool: Queries) -> list[str]:
+    """Return the notes, the most important ones first."""
+    workers = spool.workers()
+    settings, found = _settings(spool, workers)
+    if paused := spool.paused():
+        found.append(f"{paused.sentence}; workers start nothing until: queuectl resume")
+    found += _files_not_taken(spool)
+    found += spool._ask(lambda: retention.growth(spool.layout, spool._index, settings))
+    if spool._index.path == ":memory:":
+        found.append("the index cannot be written here, so every look reads all folders")
+    if folder := settings.incoming:
+        from queuectl.intake import drop_folder
+
+        found += drop_folder.problems(folder, spool.layout)
+    found += [
+        f"job {job_id} of {name}, which is gone, waits until the last process of its run ends"
+        for name, job_id in registry.orphaned_runs(spool.layout)
+    ]
+    if blocked := _blocked(spool.layout, settings):
+        found.append(f"workers start nothing: {blocked}")
+    found += [f"{w.name} polls, as no events come: {w.polling}" for w in workers if w.polling]
+    return found
+
+
+def _settings(spool: Queries, workers: list[WorkerInfo]) -> tuple[Settings, list[str]]:
+    """Return the settings, or the built-in ones if the file is not valid, and the notes about them."""
+    try:
+        settings = spool.settings()
+    except ConfigError as error:
+        goes_on = "; workers go on with the settings from before" if workers else ""
+        return Settings(), [f"{error}{goes_on}"]
+    older = [f"{w.name} goes on with older settings: {w.settings}" for w in workers if w.settings]
+    return settings, [*spool._warnings, *older]
+
+
+def _files_not_taken(spool: Queries) -> list[str]:
+    """Return the notes about files in pending/ that are not jobs, or not yet."""
+    found = []
+    if number := spool._intake.unfinished:
+        plural = "s" if number > 1 else ""
+        found.append(f"{number} file{plural} in pending/ not complete yet, left alone until complete")
+    try:
+        with os.scandir(spool.layout.pending) as entries:
+            names = sorted(e.name for e in islice(entries, _FILES_CHECKED) if is_misnamed(e.name))
+    except OSError:
+        names = []
+    if names:
+        those = f"and {len(names) - 1} more are" if len(names) > 1 else "is"
+        shown = one_line(files.printable_name(names[0]))
+        found.append(f"pending/{shown} {those} ignored: a job's file is called NAME.json, in UTF-8")
+    return found
+
+
+def _blocked(layout: Layout, settings: Settings) -> str | None:
+    """Return why workers cannot start jobs: others may write into the spool, or the disk is full; else None."""
+    # The rules are about the owner of the spool. Root, looking at another user's spool, does not break them.
+    if not permissions.owner_other_than_root(layout):
+        unsafe = permissions.PermissionCheck(layout).look()
+        if unsafe:
+            return unsafe
+    return host.disk_shortage(layout.root, settings.min_free_space)
