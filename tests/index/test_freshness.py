@@ -1,4 +1,4 @@
-"""When the index may be believed: each way in which it can be wrong about a folder makes it say so."""
+"""When the index may be believed: every way in which it can be wrong about a folder is noticed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def enqueue(spool: Spool) -> None:
 
 @pytest.mark.parametrize("move", [claim, enqueue])
 def test_a_move_of_ours_is_vouched_for(move: Callable[[Spool], None], spool: Spool) -> None:
-    """Or every move would cost a look at the whole folder."""
+    """Otherwise every move would cost a scan of the folder."""
     move(spool)
 
     assert spool._index.agrees("pending", time.time_ns())
@@ -61,7 +61,7 @@ def test_a_move_of_ours_is_vouched_for(move: Callable[[Spool], None], spool: Spo
 def test_a_move_of_ours_does_not_vouch_for_a_strangers(
     move: Callable[[Spool], None], spool: Spool, spool_dir: Path
 ) -> None:
-    """What was dropped before it would never be seen."""
+    """A file dropped before the move would never be seen."""
     drop(spool_dir, "dropped", command="true")
 
     move(spool)
@@ -71,7 +71,7 @@ def test_a_move_of_ours_does_not_vouch_for_a_strangers(
 
 
 def test_a_stamp_of_the_present_is_not_believed_for_long(spool: Spool) -> None:
-    """Where the clock of files ticks slowly, a second change within the tick leaves the same time."""
+    """If the file system's clock ticks slowly, a second change within the tick leaves the same time."""
     index = spool._index
     os.utime(spool.layout.pending)
     index.mark_stale("pending")
@@ -87,14 +87,14 @@ def test_a_stamp_of_the_present_is_not_believed_for_long(spool: Spool) -> None:
 
 
 def test_what_is_known_to_be_wrong_is_looked_at(spool: Spool) -> None:
-    """The folder's time matches all the while."""
+    """The folder is scanned although its time matches."""
     spool._index.mark_stale("pending")
 
     assert not spool._index.agrees("pending", time.time_ns())
 
 
 def test_nothing_is_written_into_a_file_that_is_gone(spool: Spool) -> None:
-    """SQLite would go on without an error, and nobody else would ever see it."""
+    """SQLite would write into the deleted file without an error, and nobody else would see it."""
     index = spool._index
     os.rename(index.path, index.path + ".away")
 
@@ -110,7 +110,7 @@ def test_nothing_is_written_into_a_file_that_is_gone(spool: Spool) -> None:
 
 
 def test_a_damaged_file_makes_room_for_a_new_one(spool: Spool, spool_dir: Path) -> None:
-    """Without one every command would read all folders, for ever."""
+    """Without a new file every command would have to read all folders."""
     spool._index.close()
     for path in (spool_dir / "data").glob("queuectl.db*"):
         path.write_bytes(b"no index at all " * 1000)
@@ -179,7 +179,7 @@ def test_a_busy_worker_looks_before_each_claim(spool_dir: Path) -> None:
 
 
 def test_a_move_told_to_a_file_that_was_replaced_is_found(spool: Spool, spool_dir: Path) -> None:
-    """Whoever builds the new file may vouch for a folder over the very moment of that move."""
+    """The process that builds the new file may note a folder's time just after that move."""
     spool._index.mark_stale("done")
     spool.refresh()
     row = spool._index.get("a")
@@ -316,7 +316,7 @@ def test_only_a_look_in_vain_is_a_cost(spool_dir: Path) -> None:
 
 @pytest.mark.parametrize("damage", ['{"timeout": 20', '{"tineout": 20}', "[20]", '"x"'])
 def test_damaged_settings_of_a_row_end_no_worker(spool_dir: Path, damage: str) -> None:
-    """A bit that flipped inside a row's text is damage like any other: the index is made anew, and the job runs."""
+    """Changed text in a row is damage like any other: the index is rebuilt, and the job runs."""
     drop(spool_dir, "j", command="true")
     spool = Spool(spool_dir)
     spool.refresh()
