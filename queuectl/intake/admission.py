@@ -103,15 +103,9 @@ class Admission:
     def _assign_id(self, job: Job, place: str, name: str) -> str | None:
         """Give the job its id; returns a reason if its id belongs to another job."""
         path = os.path.join(self.layout.root, place, name)
-        stem = name[: -len(".json")]
         if job.id is None:
             known = self.index.at(place, [name]).get(name)
-            if known is not None:
-                job.id = known.id
-            elif is_id(stem) and locate.state_of(self.storage, stem, but=path) is None:
-                job.id = stem
-            else:
-                job.id = new_id(self.storage.now())
+            job.id = known.id if known else self._free_id(name, path)
             return None
         taken = locate.state_of(self.storage, job.id, but=path)
         if taken == "processing":
@@ -128,6 +122,7 @@ class Admission:
         self.index.put(invalid_row(job_id, name, status, reason))
 
     def _free_id(self, name: str, path: str) -> str:
+        """Return the id after which the file is named, if that is valid and free; else a new one."""
         stem = name.rpartition(".")[0]
         if is_id(stem) and locate.state_of(self.storage, stem, but=path) is None:
             return stem

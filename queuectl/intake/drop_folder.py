@@ -218,18 +218,9 @@ class DropFolder:
 
 def _fingerprint(status: os.stat_result) -> str:
     """Return what identifies this file. The change time is part of it: a copy can have the other times of its original."""
-    text = ".".join(
-        str(part)
-        for part in (
-            status.st_dev,
-            status.st_ino,
-            status.st_uid,
-            status.st_ctime_ns,
-            status.st_mtime_ns,
-            status.st_size,
-        )
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
+    owner_and_file = status.st_dev, status.st_ino, status.st_uid
+    times_and_size = status.st_ctime_ns, status.st_mtime_ns, status.st_size
+    return hashlib.sha256(".".join(map(str, owner_and_file + times_and_size)).encode()).hexdigest()
 
 
 def _delete(path: str, status: os.stat_result) -> None:
