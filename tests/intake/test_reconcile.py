@@ -18,7 +18,7 @@ from queuectl import Spool
 from queuectl.intake import reconcile
 from queuectl.intake.dropped_file import read_dropped
 from queuectl.layout import is_job_name
-from queuectl.system import files, safe_open
+from queuectl.system import safe_open
 
 import support
 from support import drain, drop, drop_bytes, finished, load, run_cli, wait_until, where_is
@@ -541,7 +541,7 @@ def test_a_fault_of_the_disk_rejects_nothing_and_is_tried_again(
             raise OSError(5, "Input/output error", path)
         return real(path, limit)
 
-    monkeypatch.setattr(files, "read_plain", fail)
+    monkeypatch.setattr(safe_open, "read_regular", fail)
     assert spool.counts()["dead"] == 0
     monkeypatch.undo()
     time.sleep(0.05)
