@@ -444,7 +444,7 @@ def test_a_file_that_could_not_be_read_once_is_not_given_up(
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return real(path, limit)
 
-    monkeypatch.setattr(files, "read_plain", refuse)
+    monkeypatch.setattr(safe_open, "read_regular", refuse)
     Spool(spool_dir).list()
     assert refused
     assert support.where_is(spool_dir, "job") == ["pending"]
