@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import InvalidJob, JobNotFound, MoveError, Spool, Worker
-from queuectl.storage import edit_pending
 from queuectl.storage.settle import settle
 from queuectl.system import files
 
@@ -237,7 +236,7 @@ def test_edit_by_somebody_else_is_not_overwritten(
 ) -> None:
     """Of two changes at once the second is refused, and the first stays: where files can change places, and elsewhere."""
     if not exchange:
-        monkeypatch.setattr(edit_pending, "_exchange", lambda *_: False)
+        monkeypatch.setattr(files, "exchange", lambda *_: False)
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
     path = spool_dir / "pending" / "a.json"
