@@ -16,7 +16,8 @@ from queuectl.errors import SpoolError
 from queuectl.job import times
 from queuectl.layout import DEAD, DONE, FOLDERS, PENDING, PROCESSING
 from queuectl.system.host import disk_shortage, mount_of
-from queuectl.system.watcher import Bell, FolderWatch
+from queuectl.system.wake_up import WakeUp
+from queuectl.system.watcher import FolderWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,12 +147,12 @@ def _clock(case: Case) -> Iterator[Finding]:
 
 
 def _watch(case: Case) -> Iterator[Finding]:
-    bell = Bell()
-    watch = FolderWatch(case.layout.pending, bell)
+    wake_up = WakeUp()
+    watch = FolderWatch(case.layout.pending, wake_up)
     try:
-        if not watch.arm():
+        if not watch.start():
             fact = f"pending/ cannot be watched for events, so workers scan it every second: {watch.failure}"
             cure = "raise fs.inotify.max_user_instances and max_user_watches (sysctl)"
             yield Finding("watch", "pending", fact, cure, harmless=True)
     finally:
-        watch.drop()
+        watch.stop()

@@ -1,188 +1,269 @@
-"""'Look again': a bell that ends a wait, and a watch on a folder that rings it. The only import of watchdog.
+"""A watch on a folder that ends the wait of an idle worker. The only import of watchdog.
 
-Events are hints and nothing else: a scan decides what is there. On Linux they bring names, which are looked at first;
-elsewhere watchdog's thread rings the bell and returns.
+Events are hints: a scan decides what is there. On Linux watchdog's `InotifyFD` is read by the worker itself, so that
+events cost no thread and bring names, which are looked at first. Elsewhere watchdog's observer runs in threads of its
+own and only says that something happened.
 """
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import select
-import socket
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from queuectl.system import inotify
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-STORM = 64
-"""Events from which on one worker deals with them for all; where a thread hands them on, for 250 µs each, the watch is
-dropped until the next idle moment."""
+    from watchdog.observers.inotify_c import InotifyEvent
 
-MOST_HEARD = 200_000
-"""Names to remember; from more than that a scan is the better way."""
+    from queuectl.system.wake_up import WakeUp
 
-RETRY = 30.0
-"""Seconds after which a watch that could not be had is asked for again."""
+BURST = 64
+"""Events from which on one worker deals with them for all. Where a thread delivers them, at 250 µs each, the watch is
+stopped until the next idle moment."""
+
+MAX_NAMES = 200_000
+"""Names to remember; with more than that a scan is cheaper."""
+
+RETRY_AFTER = 30.0
+"""Seconds after which a watch that could not be started is tried again."""
+
+LOAD_AFTER = 1.0
+"""Seconds after which a worker that has been busy from the start loads watchdog: 40 ms, which a short drain saves."""
+
+HAS_INOTIFY = sys.platform == "linux"
+
+# Kinds of inotify events and flags (inotify(7), linux/inotify.h). watchdog has them too, but loading it is expensive.
+MODIFY = 0x2
+ATTRIB = 0x4
+CLOSE_WRITE = 0x8
+MOVED_FROM = 0x40
+MOVED_TO = 0x80
+CREATE = 0x100
+DELETE = 0x200
+DELETE_SELF = 0x400
+MOVE_SELF = 0x800
+UNMOUNT = 0x2000
+DONT_FOLLOW = 0x2000000
+MASK_ADD = 0x20000000
+
+APPEARED = CLOSE_WRITE | MOVED_TO | CREATE
+"""A file has appeared in a folder, or was rewritten. Not files that leave: every claim is such a move."""
+
+GONE = DELETE_SELF | MOVE_SELF | UNMOUNT
+"""The folder itself was deleted, moved or unmounted; no more events follow."""
+
+SELF = ATTRIB | DELETE_SELF | MOVE_SELF
+"""Changes of a folder itself: its owner, its mode, and where it is."""
+
+NAMES = SELF | MOVED_FROM | MOVED_TO | CREATE | DELETE
+"""Those, and changes of the names in it."""
+
+CONTENT = NAMES | MODIFY
+"""Those, and changes of what the files contain."""
+
+_FOLDER_MASK = APPEARED | DELETE_SELF | MOVE_SELF
+_FULL_READ = 300
+"""Events in a read of watchdog's (80 kB) from which on there may be more: an event takes 272 bytes at most."""
 
 
-class Bell:
-    """Ends a wait from a signal handler, another thread, or a descriptor that becomes readable."""
+class Inotify:
+    """One inotify instance of watchdog's, read without a thread. All that is private to watchdog is used here.
 
-    def __init__(self) -> None:
-        self._in, self._out = socket.socketpair()
-        self._in.setblocking(False)
-        self._poll = None if sys.platform == "win32" else select.poll()
-        if self._poll is not None:
-            self._poll.register(self._in.fileno(), select.POLLIN)
-        self._out.setblocking(False)
-        self._ear: tuple[int, Callable[[], object]] | None = None
+    It reports the names that appear in one folder and, on request, that anything happened to other paths.
 
-    def fileno(self) -> int:
-        """The descriptor to write to, for signal.set_wakeup_fd."""
-        return self._out.fileno()
+    Args:
+        folder: the folder, not its subfolders.
 
-    def ring(self) -> None:
-        """Ring. Never blocks and never raises: a bell that is full has rung already."""
+    Raises:
+        OSError: no inotify instance or watch is left, or the folder cannot be read.
+        ImportError, AttributeError: this watchdog has no such class.
+
+    Attributes:
+        fd: becomes readable when there are events.
+        is_over: the folder is gone or was replaced.
+        has_other_events: something else happened since `add`.
+    """
+
+    def __init__(self, folder: str) -> None:
+        from watchdog.observers.inotify_c import InotifyFD
+
+        # An overflow is handled here. Without a handler Python would print watchdog's warning about it.
+        if not (log := logging.getLogger(InotifyFD.__module__)).handlers:
+            log.addHandler(logging.NullHandler())
+        self._inotify = InotifyFD()
+        self._names: list[str] = []
+        self._is_lost = self.is_over = self.has_other_events = False
+        self._folder = folder
+        self._more: list[tuple[Any, Any]] = []
+        self._made = 0
         try:
-            self._out.send(b"!")
-        except OSError:
-            return
+            self.fd = self._inotify._inotify_fd
+            os.set_inheritable(self.fd, False)  # or every job would have it
+            self._readable = select.poll()
+            self._readable.register(self.fd, select.POLLIN)
+            self._home = self._add(folder, _FOLDER_MASK)
+        except (AttributeError, OSError):
+            self.close()
+            raise
 
-    def listen(self, fd: int | None, hear: Callable[[], object] = lambda: None) -> None:
-        """Have a wait end when this descriptor becomes readable, too, and call `hear` then; None for no more."""
-        if self._poll is not None:
-            if self._ear is not None:
-                self._poll.unregister(self._ear[0])
-            self._ear = None if fd is None else (fd, hear)
-            if fd is not None:
-                self._poll.register(fd, select.POLLIN)
+    def _add(self, path: str, mask: int) -> tuple[Any, Any]:
+        """Watch a path; returns what watchdog wants to know when it is to be removed again."""
+        self._made += 1  # watchdog warns of a number that is used twice for one path
+        number: Any = self._made
+        flags: Any = mask
+        watch = self._inotify.add_callback(os.fsencode(path), flags, self, number)
+        if watch < 0:  # watchdog hides this one error
+            self._inotify.remove_callbacks([(watch, number)])
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return watch, number
 
-    def hush(self, *, quiet: bool) -> None:
-        """Leave that descriptor alone for a while, or no longer."""
-        if self._poll is not None and self._ear is not None:
-            self._poll.modify(self._ear[0], 0 if quiet else select.POLLIN)
-
-    def wait(self, timeout: float | None, also: int | None = None) -> bool:
-        """Wait for a ring or for a descriptor to become readable; True when the bell rang, or there was news.
+    def add(self, paths: Iterable[tuple[str, int]]) -> None:
+        """Watch these files and folders, too; what does not exist is left out.
 
         Args:
-            timeout: seconds; None waits without end.
-            also: a descriptor that ends the wait too.
+            paths: each with the kinds of events that count.
+
+        Raises:
+            OSError: one of them cannot be watched.
         """
-        if timeout is not None and timeout < 0:
-            timeout = 0.0
-        found = self._readable(also, timeout)
-        rang = self._in.fileno() in found
-        if rang:
-            self._drain()
-        if self._ear is not None and self._ear[0] in found:
-            self._ear[1]()
-            return True
-        return rang
+        self.has_other_events = False
+        for path, mask in paths:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                # Added: a path that is listed twice, or is the folder itself, is watched for all of it.
+                self._more.append(self._add(path, mask | MASK_ADD))
 
-    def _readable(self, also: int | None, timeout: float | None) -> list[int]:
-        if self._poll is None:
-            waiting = [self._in.fileno()] if also is None else [self._in.fileno(), also]
-            return list(select.select(waiting, [], [], timeout)[0])
-        if also is not None:
-            self._poll.register(also, select.POLLIN)
-        try:
-            # poll counts in milliseconds: rounding down would end a wait just before its moment and spin.
-            found = self._poll.poll(None if timeout is None else -int(-timeout * 1000 // 1))
-        finally:
-            if also is not None:
-                self._poll.unregister(also)
-        return [fd for fd, _ in found]
+    def remove_added(self) -> None:
+        """Watch nothing but the one folder again."""
+        more, self._more = self._more, []
+        if any(watch == self._home[0] for watch, _ in more):
+            with suppress(OSError):  # the folder is gone, which has been reported
+                again = self._add(self._folder, _FOLDER_MASK)
+                more.append(self._home)
+                self._home = again
+        self._inotify.remove_callbacks(more)
 
-    def _drain(self) -> None:
+    def read(self) -> tuple[list[str], bool]:
+        """Names that have appeared since the last call, and whether some may be missing. Never waits."""
+        self._names, self._is_lost = [], False
         try:
-            while len(self._in.recv(4096)) == 4096:
-                continue
+            while self._readable.poll(0):
+                events = self._inotify.read_events()
+                for event in events:
+                    self._inotify.handle_event(event)
+                if len(events) < _FULL_READ:
+                    self._is_lost = self._is_lost or not events
+                    break
         except OSError:
-            return
+            self._is_lost = True  # a scan finds what would have been reported; no worker ends because of this
+        return self._names, self._is_lost
+
+    def on_event(self, event: InotifyEvent) -> None:
+        """Called by watchdog for each event."""
+        is_home = event.wd == self._home[0]
+        if is_home and event.mask & APPEARED:
+            self._names.append(os.fsdecode(event.name))
+        elif is_home and event.mask & GONE:
+            self.is_over = True
+        else:
+            self.has_other_events = True
+
+    def on_watch_deleted(self, wd: int) -> None:
+        """Called by watchdog when what was watched is no more."""
+        if wd == self._home[0]:
+            self.is_over = True
+        self.has_other_events = True
+
+    def on_queue_overflow(self) -> None:
+        """Called by watchdog when the kernel had to drop events."""
+        self._is_lost = True
 
     def close(self) -> None:
-        """Give the descriptors back."""
-        self._in.close()
-        self._out.close()
-
-    def __del__(self) -> None:
-        # Not at the end of a worker's run: a signal may still want to write into it.
-        self.close()
+        """Give the instance back: a user has 128 of them."""
+        # watchdog leaves the descriptors to its reading thread unless it knows that nobody reads. None was started.
+        self._inotify._is_reading = False
+        self._inotify.close()
 
 
 class FolderWatch:
-    """Rings a bell when something lands in a folder.
+    """Sets a wake-up when a file appears in a folder.
 
-    On Linux it is armed all the time, and `heard` has the names. Elsewhere it is armed when idle, dropped in a storm.
+    With inotify it runs all the time and `names` has the files. Elsewhere it runs while the worker is idle.
 
     Args:
         folder: the folder to watch, not its subfolders.
-        bell: what to ring.
+        wake_up: what to set.
 
     Attributes:
-        heard: names of what has landed, oldest first; whoever has looked at one takes it out.
-        events: how often something has landed, where no names are told.
-        written: a file may have been written to in place, nobody knows which.
-        missed: something may have landed of which nobody was told.
+        failure: why there is no watch, or None.
+        names: files that have appeared, oldest first; the caller removes those that it has processed.
+        unnamed: number of events that came without a name, from an observer.
+        is_edited: a file may have been edited in place; which one is not known.
+        is_lost: something may have happened without an event.
     """
 
-    def __init__(self, folder: str, bell: Bell) -> None:
+    def __init__(self, folder: str, wake_up: WakeUp) -> None:
         self.folder = folder
         self.failure: str | None = None
-        self._bell = bell
-        self._ear: inotify.Ear | None = None
+        self._wake_up = wake_up
+        self._inotify: Inotify | None = None
         self._observer: Any = None
         self._identity: tuple[int, int] | None = None
         self._retry_at = 0.0
-        self.events = 0
-        self.heard: dict[str, None] = {}
-        self.written = self.missed = True
+        self._load_at = time.monotonic() + LOAD_AFTER
+        self.unnamed = 0
+        self.names: dict[str, None] = {}
+        self.is_edited = self.is_lost = True
 
     @property
-    def tells_all(self) -> bool:
-        """Whether all that lands is told, by name."""
-        return self._ear is not None and not self.missed
+    def names_all(self) -> bool:
+        """Whether every file that appears is reported by name."""
+        return self._inotify is not None and not self.is_lost
 
-    def arm(self, *, busy: bool = False) -> bool:
-        """Watch, if not watching already; False when that cannot be had and the caller must poll.
+    def start(self, *, busy: bool = False) -> bool:
+        """Watch, if not watching already; return False when that is not possible and the caller must poll.
 
-        Scan after arming, never before: what lands between a scan and the arming would wait for the next one.
+        Scan after the start, never before: a file that appears between a scan and the start would wait for the next one.
 
         Args:
             busy: only if it costs next to nothing.
         """
-        if self._ear is not None or self._observer is not None:
-            if self.healthy():
+        if self._inotify is not None or self._observer is not None:
+            if self.is_healthy():
                 return True
-            self.drop()
-        if time.monotonic() < self._retry_at or (busy and not CHEAP):
+            self.stop()
+        if time.monotonic() < self._retry_at or (busy and not self._is_cheap()):
             return False
-        self.written = self.missed = True
+        self.is_edited = self.is_lost = True
         try:
             status = os.stat(self.folder)
             _start(self)
             self._identity = (status.st_dev, status.st_ino)
-        except Exception as error:  # whatever keeps the watch from starting, polling still works
-            self.drop()
+        except Exception as error:  # whatever keeps the watch from starting, polling works
+            self.stop()
             self.failure = f"{error}" or type(error).__name__
-            self._retry_at = time.monotonic() + RETRY
+            self._retry_at = time.monotonic() + RETRY_AFTER
             return False
         self.failure = None
-        self.events = 0
+        self.unnamed = 0
         return True
 
-    def healthy(self) -> bool:
-        """Whether events would still reach us: the threads live, and the folder is the one that we watch.
+    def _is_cheap(self) -> bool:
+        is_loaded = "watchdog.observers" in sys.modules
+        return HAS_INOTIFY and (is_loaded or time.monotonic() >= self._load_at)
 
-        A folder deleted and made again is another folder; the old watch stays silent for ever.
+    def is_healthy(self) -> bool:
+        """Whether events still arrive: the threads live, and the folder is the one that is watched.
+
+        A folder that was deleted and made again is another folder; a watch on the old one reports nothing.
         """
         if self._observer is None:
-            if self._ear is None or self._ear.is_over:
+            if self._inotify is None or self._inotify.is_over:
                 return False
         elif not all(thread.is_alive() for thread in (self._observer, *self._observer.emitters)):
             return False
@@ -192,84 +273,90 @@ class FolderWatch:
             return False
         return (status.st_dev, status.st_ino) == self._identity
 
-    def hear(self) -> bool:
-        """Take note of what has landed, where names are told; elsewhere, stop listening in a storm.
+    def read(self) -> bool:
+        """Read the events that have arrived; return whether there are names to process.
 
-        Returns:
-            whether there are names to look at.
+        An observer is stopped when there were too many of them.
         """
-        if self._ear is None:
-            if self._observer is not None and self.events > STORM:
-                self.drop()
+        if self._inotify is None:
+            if self._observer is not None and self.unnamed > BURST:
+                self.stop()
             return False
-        names, missed = self._ear.read()
+        names, is_lost = self._inotify.read()
         if names:
-            self.heard.update(dict.fromkeys(names))
-        if missed or len(self.heard) > MOST_HEARD:
-            self.heard.clear()
-            self.written = self.missed = True
-        return bool(self.heard)
+            self.names.update(dict.fromkeys(names))
+        if is_lost or len(self.names) > MAX_NAMES:
+            self.names.clear()
+            self.is_edited = self.is_lost = True
+        return bool(self.names)
 
-    def widen(self, paths: Iterable[tuple[str, int]]) -> bool:
-        """Ring at what becomes of these, too; False where that cannot be had.
+    def add(self, paths: Iterable[tuple[str, int]]) -> bool:
+        """Wake up at changes of these, too; return False where that is not possible.
 
         Args:
             paths: files and folders, each with the kinds of events that count.
         """
-        if self._ear is None:
+        if self._inotify is None:
             return False
         try:
-            self._ear.widen(paths)
+            self._inotify.add(paths)
         except OSError:
-            self.narrow()
+            self.remove_added()
             return False
         return True
 
-    def narrow(self) -> None:
-        """Ring at what lands in the folder only, as before."""
-        if self._ear is not None:
-            self._ear.narrow()
-            self.hear()  # or the end of each of those watches would be told in the next wait
+    def remove_added(self) -> None:
+        """Wake up only at what appears in the folder, as before."""
+        if self._inotify is not None:
+            self._inotify.remove_added()
+            self.read()  # or the end of each of those watches would end the next wait
 
     @property
-    def stirred(self) -> bool:
-        """Whether something else than a file that landed has rung since it was widened."""
-        return self._ear is None or self._ear.stirred or self._ear.is_over or self.missed
+    def has_other_events(self) -> bool:
+        """Whether anything else than a new file was reported since `add`."""
+        watch = self._inotify
+        return watch is None or watch.has_other_events or watch.is_over or self.is_lost
 
-    def landed(self, *, written: bool) -> None:
-        """Called by the observer's thread for every event."""
-        self.events += 1
-        if written:
-            self.written = True
-        self._bell.ring()
+    def on_unnamed(self, *, edited: bool) -> None:
+        """Called by the observer's thread for each event."""
+        self.unnamed += 1
+        if edited:
+            self.is_edited = True
+        self._wake_up.set()
 
-    def hush(self, *, quiet: bool) -> None:
-        """Let what lands end no wait for a while, or again; it is heard all the same when somebody asks."""
-        self._bell.hush(quiet=quiet)
+    def mask(self, *, masked: bool) -> None:
+        """Let new files end no wait for now, or let them do so again. `read` returns their names all the same."""
+        self._wake_up.mask_source(masked=masked)
 
-    def drop(self) -> None:
+    def stop(self) -> None:
         """Stop watching."""
-        ear, self._ear = self._ear, None
+        inotify, self._inotify = self._inotify, None
         observer, self._observer = self._observer, None
-        self.heard.clear()
-        if ear is not None:
-            self._bell.listen(None)
-            ear.close()
+        self.names.clear()
+        if inotify is not None:
+            self._wake_up.set_source(None)
+            inotify.close()
         if observer is not None:
             observer.stop()
             observer.join(2)
 
-    def listen(self) -> None:
-        """Have the kernel tell.
+    def __del__(self) -> None:
+        # A worker that was made and never run to its end must not keep one of the user's 128 instances.
+        if self._inotify is not None:
+            self._inotify.close()
+
+    def start_inotify(self) -> None:
+        """Have the kernel report events to this thread.
 
         Raises:
             OSError: it does not.
+            ImportError, AttributeError: watchdog has no class for that.
         """
-        self._ear = inotify.Ear(self.folder)
-        self._bell.listen(self._ear.fd, self.hear)
+        self._inotify = Inotify(self.folder)
+        self._wake_up.set_source(self._inotify.fd, self.read)
 
-    def observe(self) -> None:
-        """Have watchdog's threads tell."""
+    def start_observer(self) -> None:
+        """Have watchdog's threads report events."""
         from watchdog.events import (
             FileClosedEvent,
             FileModifiedEvent,
@@ -280,22 +367,21 @@ class FolderWatch:
 
         watch = self
 
-        class Ringer(FileSystemEventHandler):
+        class Handler(FileSystemEventHandler):
             def dispatch(self, event: FileSystemEvent) -> None:
-                watch.landed(written=isinstance(event, FileClosedEvent | FileModifiedEvent))
+                watch.on_unnamed(edited=isinstance(event, FileClosedEvent | FileModifiedEvent))
 
         self._observer = Observer()
         self._observer.daemon = True
-        self._observer.schedule(Ringer(), self.folder, recursive=False)
+        self._observer.schedule(Handler(), self.folder, recursive=False)
         self._observer.start()
 
 
-CHEAP = sys.platform == "linux"
-"""Whether a watch costs next to nothing, so that a busy worker has one, too."""
-
-
 def _start(watch: FolderWatch) -> None:
-    if CHEAP:
-        watch.listen()
+    if HAS_INOTIFY:
+        try:
+            watch.start_inotify()
+        except (ImportError, AttributeError):  # a version of watchdog without that class
+            watch.start_observer()
     else:
-        watch.observe()
+        watch.start_observer()

@@ -49,7 +49,7 @@ class EditScan:
 
     def is_due(self, now: float) -> bool:
         """Whether a slice is to be done at this monotonic moment."""
-        return (self._steps is not None or self._watch.written) and now >= self._not_before
+        return (self._steps is not None or self._watch.is_edited) and now >= self._not_before
 
     def end_pause(self) -> None:
         """Let the next slice be due at once: the worker has no job to run."""
@@ -67,7 +67,7 @@ class EditScan:
         if self._index_file != self._intake.index.inode:
             # This index may not have been told of the edits that another one knew.
             self.end()
-            self._index_file, self._watch.written = self._intake.index.inode, True
+            self._index_file, self._watch.is_edited = self._intake.index.inode, True
         began = time.monotonic()
         if not self.is_due(began) or not self._intake.index.usable:
             return
@@ -78,7 +78,7 @@ class EditScan:
                     began + LOCKED_PAUSE
                 )  # another worker scans, and may be past the file already
                 return
-            self._watch.written = False
+            self._watch.is_edited = False
             self._steps = self._intake.edits()
         now, is_over = began, False
         length = SHORT_SLICE if busy else SLICE

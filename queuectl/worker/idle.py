@@ -1,130 +1,204 @@
-"""How an idle worker sleeps: a second at a time while it is news that nothing changes, then until the kernel tells.
+"""How an idle worker waits: for an event, for the next due job, or for a check of everything.
 
-A second at a time costs ten of them half a percent of a core. What rings no bell at all (room on the disk, a moment
-that comes, what a filesystem does not tell of) bounds a long sleep.
+A check of everything (`Worker._tick`) costs about 1 ms. All that it can find shows in the times, owners and modes of a
+few dozen files and folders. While these are unchanged, it is put off; after some seconds without a change the worker
+does not even look at them, and sleeps until the kernel reports a change.
 """
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl.system import inotify
+from queuectl.system import watcher
 from queuectl.system.host import mount_of
-from queuectl.worker.idle_check import Stillness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.control.permissions import PermissionCheck
     from queuectl.layout import Layout
-    from queuectl.system.watcher import Bell, FolderWatch
+    from queuectl.system.wake_up import WakeUp
+    from queuectl.system.watcher import FolderWatch
     from queuectl.worker.health import Readiness
     from queuectl.worker.maintenance import Maintenance
     from queuectl.worker.scan_scheduler import ScanScheduler
 
 TICK = 1.0
-"""Seconds between looks at what rings no bell: notes left for us, dead colleagues, settings, a silent watch."""
+"""Seconds between checks of what causes no event: requests to this worker, dead workers, settings, a broken watch."""
 
-CALM = 6.0
-"""Seconds for which nothing must have changed before a long sleep: the chores have been looked at since."""
+SLEEP_AFTER = 6.0
+"""Seconds without a change before a long sleep. The maintenance (every 5 s) has run since the last change then."""
 
-LONGEST = 30.0
-"""Seconds until a whole look, whatever the kernel tells. A clock that was set is noticed by then, too."""
+MAX_SLEEP = 30.0
+"""Seconds until the next check of everything, with or without events: free disk space causes none, nor does a new
+time of the system's clock."""
 
-DEAF = 600.0
-"""Seconds without long sleeps after something had changed of which the kernel had not told."""
+NO_SLEEP_FOR = 600.0
+"""Seconds without long sleeps after a change that the kernel did not report."""
+
+CLOCK_STEP = 2_000_000_000
+"""Nanoseconds between two times that differ on every filesystem: FAT counts in steps of 2 s."""
 
 
-class Rest:
-    """The sleep of one worker.
+class Snapshot:
+    """The times, owners and modes of everything in a spool that an idle worker must react to.
 
     Args:
-        safe: says what lies above the spool, and what belongs to it.
-        bell: what ends a sleep.
-        watch: what rings it.
-        lookout, chores, room: they know whether there is something to look at.
+        above: folders above the spool. Others may work there, so only owner and mode count.
+        within: the spool's own folders, and its settings and index.
+    """
+
+    def __init__(self, layout: Layout, above: tuple[str, ...], within: tuple[str, ...]) -> None:
+        self._layout = layout
+        self._above = above
+        self._within = (*within, f"{layout.index}-wal")
+        self._claims: tuple[str, ...] = ()
+        self._known: list[object] | None = None
+        self._since = time.monotonic()
+        self._newest = 0
+
+    def take(self) -> None:
+        """Record the present state, before a check of everything: what changes during the check is checked again."""
+        before, self._known = self._known, None
+        with suppress(OSError):
+            names = os.listdir(self._layout.processing)
+            self._claims = tuple(self._layout.claims(name) for name in sorted(names))
+            self._known = self._read()
+        if self._known is None or self._known != before:
+            self._since = time.monotonic()
+
+    @property
+    def unchanged_for(self) -> float:
+        """Seconds since the first of the equal snapshots in a row."""
+        return time.monotonic() - self._since
+
+    def is_current(self) -> bool:
+        """Whether nothing has changed, and a change just after the snapshot would have left another time."""
+        if self._known is None or self._read() != self._known:
+            return False
+        return self._newest + CLOCK_STEP < time.time_ns()
+
+    def _read(self) -> list[object]:
+        """Inlined and flat: this is nearly all that an idle worker does."""
+        seen: list[object] = []
+        append, stat = seen.append, os.stat
+        newest = 0
+        for path in self._within + self._claims:
+            try:
+                found = stat(path)
+            except OSError:
+                append(None)
+                continue
+            mtime, ctime = found.st_mtime_ns, found.st_ctime_ns
+            seen += (mtime, ctime, found.st_ino)
+            newest = max(newest, mtime, ctime)
+        for path in self._above:
+            try:
+                found = stat(path)
+            except OSError:
+                append(None)
+                continue
+            seen += (found.st_mode, found.st_uid, found.st_ino)
+        self._newest = newest
+        return seen
+
+
+class IdleWait:
+    """The waits of one worker.
+
+    Args:
+        safe: names the folders above the spool, and what belongs to it.
+        wake_up: ends a wait.
+        watch: reports changes.
+        scans, maintenance, readiness: tell whether they have anything to check.
 
     Attributes:
-        still: what a whole look would find, as the folders show it.
-        is_asked: somebody must be asked every second whether the worker is to leave.
-        told_by: a descriptor that becomes readable when the worker is to leave.
+        snapshot: of the time of the last check of everything.
+        must_ask: whether the worker is to leave can only be found out by asking, once a second.
+        leave_fd: a descriptor that becomes readable when the worker is to leave, or None.
     """
 
     def __init__(
         self,
         layout: Layout,
         safe: PermissionCheck,
-        bell: Bell,
+        wake_up: WakeUp,
         watch: FolderWatch,
-        lookout: ScanScheduler,
-        chores: Maintenance,
-        room: Readiness,
+        scans: ScanScheduler,
+        maintenance: Maintenance,
+        readiness: Readiness,
     ) -> None:
-        self.still = Stillness(layout, safe.above, safe.within)
-        self.is_asked = False
-        self.told_by: int | None = None
-        self._root, self._bell, self._watch = layout.root, bell, watch
-        self._lookout, self._chores, self._room = lookout, chores, room
-        self._paths = _paths(layout, safe)
-        self._deaf_until = 0.0
+        self.snapshot = Snapshot(layout, safe.above, safe.within)
+        self.must_ask = False
+        self.leave_fd: int | None = None
+        self._root, self._wake_up, self._watch = layout.root, wake_up, watch
+        self._scans, self._maintenance, self._readiness = scans, maintenance, readiness
+        self._paths = _watched_paths(layout, safe)
+        self._no_sleep_until = 0.0
 
-    def doze(self, left: Callable[[], float], stirs: Callable[[], bool]) -> bool | None:
-        """Sleep on while nothing has changed that a whole look would find.
+    def wait(self, seconds_left: Callable[[], float], has_request: Callable[[], bool]) -> bool | None:
+        """Wait while there is nothing that a check of everything could find.
 
         Args:
-            left: seconds until a job is due.
-            stirs: whether there is an order to be looked at.
+            seconds_left: seconds until a job is due.
+            has_request: whether a signal or the owner of the worker wants something.
 
         Returns:
-            True when something rang, False when a whole look is due, None when that was so from the first.
+            True after an event, False when a check of everything is due, None if it was due from the start.
         """
-        dozed = None
-        while self._is_quiet(stirs) and (seconds := left()) > 0:
-            longest = self._longest()
-            if longest > 0 and (rang := self._sleep(min(longest, seconds), stirs)) is not None:
-                return rang
-            if self._bell.wait(min(TICK, seconds)):
+        waited = None
+        while self._is_unchanged(has_request) and (seconds := seconds_left()) > 0:
+            longest = self._max_sleep()
+            if longest > 0 and (woken := self._sleep(min(longest, seconds), has_request)) is not None:
+                return woken
+            if self._wake_up.wait(min(TICK, seconds)):
                 return True
-            dozed = False
-        return dozed
+            waited = False
+        return waited
 
-    def _is_quiet(self, stirs: Callable[[], bool]) -> bool:
-        quiet = self._lookout.at_rest and self._chores.at_rest and self._room.at_rest
-        return quiet and self.still.holds() and not stirs()
+    def _is_unchanged(self, has_request: Callable[[], bool]) -> bool:
+        quiet = self._scans.at_rest and self._maintenance.at_rest and self._readiness.at_rest
+        return quiet and self.snapshot.is_current() and not has_request()
 
-    def _longest(self) -> float:
-        """Seconds that a sleep may last; none where a look each second is the only way."""
-        if self.is_asked or self.still.lasted < CALM or time.monotonic() < self._deaf_until:
+    def _max_sleep(self) -> float:
+        """Seconds that a sleep may last; 0 where the worker must look every second."""
+        if (
+            self.must_ask
+            or self.snapshot.unchanged_for < SLEEP_AFTER
+            or time.monotonic() < self._no_sleep_until
+        ):
             return 0.0
         mount = mount_of(self._root)
         if mount is None or mount.is_remote:
-            return 0.0  # of what is done on another machine nothing is told here
-        return min(LONGEST, self._chores.quiet_for())
+            return 0.0  # the kernel does not report what another machine does
+        return min(MAX_SLEEP, self._maintenance.quiet_for())
 
-    def _sleep(self, seconds: float, stirs: Callable[[], bool]) -> bool | None:
-        """Sleep until the kernel tells of a change, as `doze`; None where it cannot."""
+    def _sleep(self, seconds: float, has_request: Callable[[], bool]) -> bool | None:
+        """Sleep until the kernel reports a change. Returns what `wait` does; None where it cannot report all."""
         watch = self._watch
-        if not watch.widen(self._paths):
+        if not watch.add(self._paths):
             return None
         try:
-            # Armed first, then looked: what changes from here on rings the bell.
-            if not self._is_quiet(stirs):
+            # Watch first, then look: from here on each change is reported.
+            if not self._is_unchanged(has_request):
                 return False
-            if not self._bell.wait(seconds, self.told_by):
-                if not self.still.holds():
-                    self._deaf_until = time.monotonic() + DEAF
+            if not self._wake_up.wait(seconds, self.leave_fd):
+                if not self.snapshot.is_current():
+                    self._no_sleep_until = time.monotonic() + NO_SLEEP_FOR
                 return False
-            # A job alone can be started at once; all else is for a whole look, as is the room that nobody watched.
-            return bool(watch.heard) and not watch.stirred and self._room.at_rest
+            # Only a new file can be started without a check of everything. Nothing has reported a full disk.
+            return bool(watch.names) and not watch.has_other_events and self._readiness.at_rest
         finally:
-            watch.narrow()
+            watch.remove_added()
 
 
-def _paths(layout: Layout, safe: PermissionCheck) -> list[tuple[str, int]]:
-    """What is listened to, and for what. Each claim leaves pending/, so nobody listens to the workers' folders."""
-    around = inotify.SELF | inotify.DONT_FOLLOW
-    # A job is written there first; to wake for that would be too soon.
-    kinds = {layout.tmp: inotify.SELF, layout.pending: inotify.NAMES}
-    inside = [(path, kinds.get(path, inotify.CONTENT)) for path in safe.within]
-    return [*inside, *((path, around) for path in (*safe.above, layout.root))]
+def _watched_paths(layout: Layout, safe: PermissionCheck) -> list[tuple[str, int]]:
+    """Each path with the kinds of events that count. A claim changes pending/, so claim folders need no watch."""
+    above = watcher.SELF | watcher.DONT_FOLLOW
+    # Producers write their files in tmp/ first; waking up for that would be too early.
+    kinds = {layout.tmp: watcher.SELF, layout.pending: watcher.NAMES}
+    inside = [(path, kinds.get(path, watcher.CONTENT)) for path in safe.within]
+    return [*inside, *((path, above) for path in (*safe.above, layout.root))]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.layout import PENDING, is_job_name
 from queuectl.system.locks import Lock, is_locked
-from queuectl.system.watcher import STORM
+from queuectl.system.watcher import BURST
 from queuectl.worker.burst import Burst
 from queuectl.worker.edit_scan import BUSY_SHARE, SHORT_SLICE, SLICE, EditScan
 
@@ -89,7 +89,7 @@ class ScanScheduler:
     @property
     def has_names(self) -> bool:
         """Whether events have named files that nobody has looked at."""
-        return bool(self._watch.heard)
+        return bool(self._watch.names)
 
     def take_in_named(self, *, busy: bool = False) -> None:
         """Take in the files that events have named since the last time, for a slice at the most.
@@ -97,8 +97,8 @@ class ScanScheduler:
         Args:
             busy: a job is running, so that this delays no start. Otherwise a burst gets one slice between two starts.
         """
-        heard = self._watch.hear()
-        self.has_news = self.has_news or heard or self._watch.events > 0
+        heard = self._watch.read()
+        self.has_news = self.has_news or heard or self._watch.unnamed > 0
         if self._burst.is_joined and self._had_slice and not busy:
             return
         if heard or self._burst.is_joined:
@@ -106,8 +106,8 @@ class ScanScheduler:
                 self._take_in_named()
 
     def _take_in_named(self) -> None:
-        heard, burst = self._watch.heard, self._burst
-        if not (burst.is_joined or (len(heard) <= STORM and not self._is_standby)) and not self._join_burst():
+        heard, burst = self._watch.names, self._burst
+        if not (burst.is_joined or (len(heard) <= BURST and not self._is_standby)) and not self._join_burst():
             return
         began = time.monotonic()
         taken = self._intake.taken
@@ -118,7 +118,7 @@ class ScanScheduler:
                 burst.add(filter(is_job_name, part))
                 part = burst.take(NAMED, self._intake.default_priority)
             self._intake.take_named([name for name in part if is_job_name(name)])
-            self._watch.hear()
+            self._watch.read()
         self._had_slice = burst.is_joined
         if not heard and not len(burst):
             burst.leave()
@@ -128,7 +128,7 @@ class ScanScheduler:
         """Become one of the workers that take in a burst of files; a few files are looked at by every worker."""
         joined = self._burst.join(self._lock)
         if not joined:
-            self._watch.heard.clear()
+            self._watch.names.clear()
             self._schedule_check(LATER)
         self._set_standby(not joined)
         return joined
@@ -137,7 +137,7 @@ class ScanScheduler:
         """Ignore events while another worker takes in a burst: each of them would end our wait."""
         if on is not self._is_standby:
             self._is_standby = on
-            self._watch.hush(quiet=on)
+            self._watch.mask(masked=on)
 
     def _is_on_standby(self) -> bool:
         """Whether another worker is still taking in the files that we have heard of."""
@@ -151,9 +151,9 @@ class ScanScheduler:
 
     def check_watch(self) -> None:
         """Once a second: start the watch if it is cheap, and see whether it has missed a new file."""
-        self._watch.arm(busy=True)
+        self._watch.start(busy=True)
         self._is_on_standby()
-        if self._watch.tells_all and self._check_at is None and not self._intake.pending_agrees():
+        if self._watch.names_all and self._check_at is None and not self._intake.pending_agrees():
             self._schedule_check(0.0)
 
     # -- scans of the whole folder ---------------------------------------------------------------------------------
@@ -185,23 +185,23 @@ class ScanScheduler:
     def _safety_pause(self) -> float:
         """Seconds until the next safety scan; many more while events name all files, as two things must fail then."""
         return max(SAFETY_PAUSE, self._cost * SAFETY_SHARE) * (
-            SAFETY_WATCHED if self._watch.tells_all else 1.0
+            SAFETY_WATCHED if self._watch.names_all else 1.0
         )
 
     def continue_scan(self) -> None:
         """Go on with what has begun while a long job runs: other workers wait for it and could not begin their own."""
-        if self._scan is not None or self._edit_scan.is_running or self._watch.heard or self._burst.is_joined:
+        if self._scan is not None or self._edit_scan.is_running or self._watch.names or self._burst.is_joined:
             self.take_in()
 
     def _begin_scan(self, now: float) -> bool:
         if now < self._not_before:
             return False
-        self.may_have_missed = self.may_have_missed or self._watch.events > 0
+        self.may_have_missed = self.may_have_missed or self._watch.unnamed > 0
         is_overdue = self.may_have_missed and now >= self._safety_at
         agrees = self._intake.pending_agrees()
-        tells_all = self._watch.tells_all
+        tells_all = self._watch.names_all
         if agrees and not is_overdue:
-            self._watch.missed = False
+            self._watch.is_lost = False
             self._check_at = None
             return False
         if tells_all and not is_overdue and not self._is_check_due(now):
@@ -214,7 +214,7 @@ class ScanScheduler:
                 # in the transaction that settles one: with dozens of workers that was twice the transactions.
                 self._safety_at = max(self._safety_at, now + self._safety_pause())
             return False
-        self.may_have_missed = self._watch.missed = False
+        self.may_have_missed = self._watch.is_lost = False
         self._check_at = None
         self._is_safety_scan = (agrees or tells_all) and self._busy
         note_time = not (agrees and self._busy)
@@ -230,7 +230,7 @@ class ScanScheduler:
         """Whether a safety scan leaves the time to the jobs; a new file ends it, as that needs an ordinary scan."""
         if self._scan is None or not self._is_safety_scan or not self._busy:
             return False
-        if self._watch.tells_all or self._intake.pending_agrees():
+        if self._watch.names_all or self._intake.pending_agrees():
             return now < self._scan_paused_until
         self._end_scan()
         self._not_before = 0.0
@@ -241,7 +241,7 @@ class ScanScheduler:
     def is_up_to_date(self) -> bool:
         """Whether the next job can be claimed at once: no scan is due, and no file of other programs has arrived."""
         now, watch = time.monotonic(), self._watch
-        if watch.events or watch.heard or self._burst.is_joined:
+        if watch.unnamed or watch.names or self._burst.is_joined:
             return False
         if self._scan is not None and not (self._is_safety_scan and now < self._scan_paused_until):
             return False
@@ -249,7 +249,7 @@ class ScanScheduler:
             return False
         if self._scan is None and self.may_have_missed and now >= self._safety_at:
             return False
-        if watch.tells_all:
+        if watch.names_all:
             return (
                 self._check_at is None
                 or self._scan is not None
@@ -266,20 +266,20 @@ class ScanScheduler:
 
     def note_events(self) -> None:
         """Note events without names: a file may have arrived beside one of our own moves, or during a scan."""
-        if self._watch.events:
-            self._watch.events = 0
+        if self._watch.unnamed:
+            self._watch.unnamed = 0
             self.may_have_missed = True
 
     @property
     def at_rest(self) -> bool:
         """Whether nothing is to be looked at until an event comes, and an event will come."""
-        return self._watch.tells_all and not (
+        return self._watch.names_all and not (
             self.may_have_missed
             or self._has_drop_folder
             or self._intake.index.path != self._index_path
             or self._is_standby
-            or self._watch.heard
-            or self._watch.written
+            or self._watch.names
+            or self._watch.is_edited
             or self._intake.unfinished
             or self._check_at is not None
             or self._scan is not None
@@ -297,7 +297,7 @@ class ScanScheduler:
         if self._edit_scan.is_running:
             self._edit_scan.end_pause()
             return True
-        if self._scan is not None or self._watch.heard or self._burst.is_joined or self._is_on_standby():
+        if self._scan is not None or self._watch.names or self._burst.is_joined or self._is_on_standby():
             return True
         if self._intake.unfinished or self._intake.pending_agrees():
             return False
@@ -306,7 +306,7 @@ class ScanScheduler:
             self._check_at = now
         elif self._check_at is not None:
             self._check_at = min(self._check_at, now + LATER)
-        return not self._watch.tells_all or self._is_check_due(now)
+        return not self._watch.names_all or self._is_check_due(now)
 
     def wait_limit(self, longest: float) -> float:
         """Seconds that an idle worker may wait, at most `longest`."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.control.registry import Registration
-    from queuectl.system.watcher import Bell
+    from queuectl.system.wake_up import WakeUp
 
 _HANGUP = getattr(signal, "SIGHUP", None)
 
@@ -36,7 +36,7 @@ class StopFlags:
         handles_wake_signal: SIGUSR1 is handled. It would kill a process that does not handle it.
     """
 
-    def __init__(self, wake_up: Bell) -> None:
+    def __init__(self, wake_up: WakeUp) -> None:
         self.stopping = self.forced = self.look_requested = False
         self.handles_wake_signal = False
         self.registration: Registration | None = None
@@ -47,12 +47,12 @@ class StopFlags:
         """Ask the worker to leave."""
         self.stopping = True
         self.forced = self.forced or force
-        self.wake_up.ring()
+        self.wake_up.set()
 
     def request_look(self) -> None:
         """Ask the worker to do its periodic duties now."""
         self.look_requested = True
-        self.wake_up.ring()
+        self.wake_up.set()
 
     def leave_when(self, is_over: Callable[[], bool]) -> None:
         """Ask the worker to leave once this returns True."""

@@ -20,9 +20,10 @@ from queuectl.storage import power_loss, recovery
 from queuectl.storage.file_pool import FilePool
 from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
-from queuectl.system.watcher import Bell, FolderWatch
+from queuectl.system.wake_up import WakeUp
+from queuectl.system.watcher import FolderWatch
 from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, Readiness
-from queuectl.worker.idle import TICK, Rest
+from queuectl.worker.idle import TICK, IdleWait
 from queuectl.worker.job_run import JobRun, WorkerContext
 from queuectl.worker.maintenance import Maintenance
 from queuectl.worker.prefetch import Prefetch
@@ -71,7 +72,7 @@ class Worker:
         self._say = say or (lambda _: None)
         self._runner = runner or LocalRunner()
         self._environment = clean_environment()
-        self._wake_up = Bell()
+        self._wake_up = WakeUp()
         self.flags = StopFlags(self._wake_up)
         self._current = CurrentSettings(self.layout, self._say, lambda fault: self._note("settings", fault))
         self._index = Index(self.layout.index, self.layout.root, boot_id())
@@ -85,7 +86,7 @@ class Worker:
         self._scheduler = ScanScheduler(self.layout, self._intake, self._watch, self._barrier)
         self._drops = DropFolder(self._storage, self._barrier.say_once)
         self._maintenance = Maintenance(self._storage, self._say, self._barrier.say_once)
-        self._idle = Rest(
+        self._idle = IdleWait(
             self.layout,
             safe,
             self._wake_up,
@@ -151,7 +152,7 @@ class Worker:
             told_by: a descriptor that becomes readable then, so that an idle worker need not wake up to ask.
         """
         self.flags.leave_when(is_over)
-        self._idle.is_asked, self._idle.told_by = told_by is None, told_by
+        self._idle.must_ask, self._idle.leave_fd = told_by is None, told_by
 
     def check(self) -> None:
         """Make sure that jobs of this spool may be run.
@@ -191,7 +192,7 @@ class Worker:
             if self._batch.file_pool is not None:
                 with self._barrier:
                     self._batch.file_pool.close()
-            self._watch.drop()
+            self._watch.stop()
             if self._registration is not None:
                 self._registration.release()
                 self._set_registration(None)  # another run would take a name of its own
@@ -231,7 +232,7 @@ class Worker:
         self._duties_at = now + TICK
         self.flags.look_requested = False
         if not busy:
-            self._idle.still.remember()
+            self._idle.snapshot.take()
         self.flags.look()
         with self._barrier:
             if self._batch.file_pool is not None:
@@ -269,7 +270,7 @@ class Worker:
 
     def _recover(self) -> None:
         """Take back the jobs of an earlier worker of our name, whose lock we now hold, and what a power cut left."""
-        self._watch.arm(busy=True)
+        self._watch.start(busy=True)
         with self._barrier:
             self._intake.refresh()
             self._maintenance.begin(self._registration.predecessor_started_at if self._registration else None)
@@ -344,7 +345,7 @@ class Worker:
         """Sleep until a file arrives, a job is due, or a second has passed."""
         if self._batch.file_pool is not None:
             self._batch.file_pool.flush()
-        self._watch.arm()
+        self._watch.start()
         self._note("polling", self._watch.failure)
         self._scheduler.note_events()
         timeout = self._duties_at - time.monotonic()
@@ -361,7 +362,7 @@ class Worker:
 
     def _sleep_on(self, due: float) -> None:
         """Sleep as long as nothing has changed that the periodic duties would find."""
-        rang = self._idle.doze(lambda: due - self._now(), lambda: self.flags.any_set)
+        rang = self._idle.wait(lambda: due - self._now(), lambda: self.flags.any_set)
         if rang is not None:
             self._duties_at = time.monotonic() + TICK if rang else 0.0
 

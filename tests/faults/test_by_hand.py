@@ -300,7 +300,7 @@ def test_an_edit_in_place_is_seen_by_a_worker_that_gets_no_events(spool_dir: Pat
     code = (
         "import sys\nfrom queuectl.system import watcher as wake\nfrom queuectl import Worker\n"
         "def start(w): raise OSError(24, 'no instances left')\n"
-        "wake._start = start\nwake.RETRY = 1.0\nWorker(sys.argv[1]).run()"
+        "wake._start = start\nwake.RETRY_AFTER = 1.0\nWorker(sys.argv[1]).run()"
     )
     path = later(spool_dir, "job")
     drop(spool_dir, "first", command="true")

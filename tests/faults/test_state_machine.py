@@ -657,7 +657,7 @@ class Machine(RuleBasedStateMachine):
             assert worker._prefetch.ready or worker._next_claim() is None
             return
         for _ in range(5):
-            worker._watch.written = True  # as it would be told by an event
+            worker._watch.is_edited = True  # as it would be told by an event
             with suppress(sqlite3.Error):
                 worker._scheduler.has_work()
             claim = worker._next_claim()
@@ -808,7 +808,7 @@ class Machine(RuleBasedStateMachine):
         worker._batch.file_pool.close()
         worker._registration.release()
         worker._index.close()
-        worker._watch.drop()
+        worker._watch.stop()
         worker._wake_up.close()
 
     def kill_worker(self, n: int, fuse: int | None) -> None:  # noqa: ARG002 (all turns are called alike)
@@ -827,7 +827,7 @@ class Machine(RuleBasedStateMachine):
             if lock is not None:
                 lock.release()
         worker._index.close()
-        worker._watch.drop()
+        worker._watch.stop()
         worker._wake_up.close()
 
     def recover(self, n: int, fuse: int | None) -> None:

@@ -13,7 +13,7 @@ import pytest
 from queuectl import Spool, Worker
 from queuectl.storage.settle import settle
 from queuectl.system.locks import Lock, is_locked
-from queuectl.system.watcher import STORM
+from queuectl.system.watcher import BURST
 from queuectl.worker import scan_scheduler
 
 from support import claim_job, drain, drop, wait_until, where_is
@@ -232,12 +232,12 @@ def test_an_edit_that_was_told_to_a_lost_index_is_told_to_the_next(spool_dir: Pa
     worker.check()
     worker._intake.refresh()
     worker._scheduler.take_in()
-    assert not worker._watch.written
+    assert not worker._watch.is_edited
     for one in (spool_dir / "data").glob("queuectl.db*"):
         one.unlink()
     Spool(spool_dir).refresh()
     path.write_text('{"command": "true"}')
-    worker._watch.written = True
+    worker._watch.is_edited = True
 
     with worker._barrier:
         worker._scheduler.take_in()
@@ -338,12 +338,12 @@ def a_listening_worker(spool_dir: Path) -> Worker:
 
     def armed() -> bool:
         worker._watch._retry_at = 0.0
-        return worker._watch.arm()
+        return worker._watch.start()
 
     wait_until(armed, 60, "an inotify instance, of which a user has 128")
     worker._intake.refresh()
     look_to_the_end(worker)
-    assert worker._watch.tells_all
+    assert worker._watch.names_all
     return worker
 
 
@@ -382,7 +382,7 @@ def test_what_is_named_is_taken_in_without_a_look_at_all_the_others(spool_dir: P
     assert worker._index.get("edited") is not None
     assert worker._scheduler.is_up_to_date()
     path.write_text('{"command": "true", "priority": 9}')
-    assert worker._watch.hear()
+    assert worker._watch.read()
     assert not worker._scheduler.is_up_to_date()
     worker._scheduler.take_in()
     edited = worker._index.get("edited")
@@ -390,7 +390,7 @@ def test_what_is_named_is_taken_in_without_a_look_at_all_the_others(spool_dir: P
     assert edited.priority == 9
     worker._scheduler.close()
     worker._index.close()
-    worker._watch.drop()
+    worker._watch.stop()
 
 
 def test_what_no_event_told_of_is_found_by_the_look_that_follows(spool_dir: Path) -> None:
@@ -402,8 +402,8 @@ def test_what_no_event_told_of_is_found_by_the_look_that_follows(spool_dir: Path
         scheduler._busy = busy
         drop(spool_dir, name, command="true")
         drop(spool_dir, f"told{busy}", command="true")
-        watch.hear()
-        del watch.heard[f"{name}.json"]
+        watch.read()
+        del watch.names[f"{name}.json"]
         scheduler.take_in()
         assert worker._index.get(f"told{busy}") is not None
         assert worker._index.get(name) is None
@@ -416,34 +416,34 @@ def test_what_no_event_told_of_is_found_by_the_look_that_follows(spool_dir: Path
         assert worker._index.get(name) is not None
         assert scheduler._check_at is None
     drop(spool_dir, "silent", command="true")
-    watch.hear()
-    watch.heard.clear()
+    watch.read()
+    watch.names.clear()
     scheduler.check_watch()
     scheduler._not_before = 0.0
     look_to_the_end(worker)
     assert worker._index.get("silent") is not None
     scheduler.close()
     worker._index.close()
-    watch.drop()
+    watch.stop()
 
 
 def test_two_workers_take_a_burst_in_for_all(spool_dir: Path) -> None:
     """Each its half, and what the other has not got to; a third one leaves it alone, and looks when they are done."""
     one, two, third = (a_listening_worker(spool_dir) for _ in range(3))
-    for number in range(4 * STORM):
+    for number in range(4 * BURST):
         drop(spool_dir, f"job{number}", command="true")
     for worker in (one, two):
-        worker._watch.hear()
+        worker._watch.read()
         assert worker._scheduler._join_burst()
-        worker._scheduler._burst.add(worker._watch.heard)
-        worker._watch.heard.clear()
+        worker._scheduler._burst.add(worker._watch.names)
+        worker._watch.names.clear()
 
     third._scheduler.take_in()
 
-    assert not third._watch.heard
+    assert not third._watch.names
     assert third._index.counts()["pending"] == 0
     assert 0 < third._scheduler.wait_limit(10) < 1
-    first = one._scheduler._burst.take(STORM, 5), two._scheduler._burst.take(STORM, 5)
+    first = one._scheduler._burst.take(BURST, 5), two._scheduler._burst.take(BURST, 5)
     assert not set(first[0]) & set(first[1])
     for burst, names in zip((one._scheduler._burst, two._scheduler._burst), first, strict=True):
         burst.add(names)
@@ -452,34 +452,34 @@ def test_two_workers_take_a_burst_in_for_all(spool_dir: Path) -> None:
     assert not one._scheduler.is_up_to_date()
     one._scheduler.take_in()
 
-    assert one._index.counts()["pending"] == 4 * STORM
+    assert one._index.counts()["pending"] == 4 * BURST
     assert not one._scheduler._burst.is_joined
     assert not third._scheduler.has_work() or third._scheduler.next_scan_in() < 1
     for worker in (one, two, third):
         worker._scheduler.close()
         worker._index.close()
-        worker._watch.drop()
+        worker._watch.stop()
 
 
 def test_the_urgent_of_a_burst_are_taken_in_first(spool_dir: Path) -> None:
     """However many landed before them; a worker that is alone looks for them among all, one of two in its half."""
     one, two = (a_listening_worker(spool_dir) for _ in range(2))
     bursts = [worker._scheduler._burst for worker in (one, two)]
-    for number in range(4 * STORM):
+    for number in range(4 * BURST):
         drop(spool_dir, f"job{number}", command="true", **({"priority": 7} if number % 4 == 3 else {}))
     urgent = {drop(spool_dir, f"urgent{number}", command="true", priority=10).name for number in range(8)}
     (spool_dir / "pending" / "later.json").write_text('{"command": "echo \\"priority\\": 99", "priority" :3}')
     os.mkfifo(spool_dir / "pending" / "pipe.json")
-    one._watch.hear()
-    names = list(one._watch.heard)
+    one._watch.read()
+    names = list(one._watch.names)
     assert one._scheduler._join_burst()
     bursts[0].add(names)
 
-    alone = bursts[0].take(STORM, 5)
-    more = bursts[0].take(STORM, 5)
+    alone = bursts[0].take(BURST, 5)
+    more = bursts[0].take(BURST, 5)
 
     assert set(alone) == urgent
-    assert set(more) == {f"job{number}.json" for number in range(3, 4 * STORM, 4)}
+    assert set(more) == {f"job{number}.json" for number in range(3, 4 * BURST, 4)}
     assert bursts[0].take(1, 7)[0] in {f"job{number}.json" for number in (0, 1, 2)}
     bursts[0].leave()
 
@@ -488,18 +488,18 @@ def test_the_urgent_of_a_burst_are_taken_in_first(spool_dir: Path) -> None:
     halves = []
     for burst in bursts:
         burst.add(names)
-        halves.append(burst.take(STORM, 5))
+        halves.append(burst.take(BURST, 5))
     assert halves[0]
     assert halves[1]
     assert sorted(halves[0] + halves[1]) == sorted(urgent)
-    rest = [name for _ in names for name in bursts[0].take(STORM, 5)]
+    rest = [name for _ in names for name in bursts[0].take(BURST, 5)]
     assert rest.index("later.json") > rest.index("pipe.json")
     assert set(halves[0] + rest) == set(names)
     assert len(bursts[0]) == 0
     for worker in (one, two):
         worker._scheduler.close()
         worker._index.close()
-        worker._watch.drop()
+        worker._watch.stop()
 
 
 def test_a_burst_gets_one_slice_between_two_starts(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,7 +523,7 @@ def test_a_burst_gets_one_slice_between_two_starts(spool_dir: Path, monkeypatch:
     worker._intake.take_named = taken  # type: ignore[method-assign]
     worker._intake.scan = lambda *_, **__: pytest.fail("looked at all")  # type: ignore[method-assign]
     monkeypatch.setattr(scan_scheduler, "NAMED", 1)
-    for number in range(2 * STORM):
+    for number in range(2 * BURST):
         drop(spool_dir, f"job{number}", command="true")
     colleague = Lock.acquire(scheduler._lock_path)
     assert slices() == 1
@@ -545,4 +545,4 @@ def test_a_burst_gets_one_slice_between_two_starts(spool_dir: Path, monkeypatch:
     monkeypatch.undo()
     scheduler.close()
     worker._index.close()
-    worker._watch.drop()
+    worker._watch.stop()

@@ -147,8 +147,8 @@ MIRROR = (
     Mutant(
         "index: a busy worker does not hear of drops",
         "worker/scan_scheduler.py",
-        "        if watch.events or watch.heard or self._burst.is_joined:",
-        "        if watch.events:",
+        "        if watch.unnamed or watch.names or self._burst.is_joined:",
+        "        if watch.unnamed:",
         ("tests/index/test_freshness.py::test_what_is_named_is_taken_in_without_a_look_at_all_the_others",),
     ),
     Mutant(
@@ -217,8 +217,8 @@ MIRROR = (
     Mutant(
         "index: lost events are no matter",
         "system/watcher.py",
-        "        if missed or len(self.heard) > MOST_HEARD:",
-        "        if len(self.heard) > MOST_HEARD:",
+        "        if is_lost or len(self.names) > MAX_NAMES:",
+        "        if len(self.names) > MAX_NAMES:",
         ("tests/worker/test_wake_up.py::test_more_events_than_the_kernel_keeps_are_told_of",),
     ),
     Mutant(
@@ -237,10 +237,10 @@ MIRROR = (
     ),
     Mutant(
         "index: an idle worker looks at times of change only by content",
-        "worker/idle_check.py",
+        "worker/idle.py",
         "            seen += (mtime, ctime, found.st_ino)",
         "            seen += (mtime, found.st_ino)",
-        ("tests/worker/test_idle_check.py::test_whatever_a_whole_look_would_find_shows[opened]",),
+        ("tests/worker/test_idle_snapshot.py::test_whatever_a_whole_look_would_find_shows[opened]",),
     ),
     Mutant(
         "index: all workers wait for the look of one",

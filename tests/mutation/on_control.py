@@ -70,9 +70,9 @@ CONTROL = (
     ),
     Mutant(
         "wake: events that cannot be read are forgotten",
-        "system/inotify.py",
-        "                return names, True  # what",
-        "                return names, missed  # what",
+        "system/watcher.py",
+        "            self._is_lost = True  # a scan",
+        "            pass  # a scan",
         ("tests/worker/test_wake_up.py::test_events_that_cannot_be_read_are_missed_and_end_nothing",),
     ),
     Mutant(
@@ -148,7 +148,7 @@ CONTROL = (
     Mutant(
         "scan: a new index is not told of edits",
         "worker/edit_scan.py",
-        "self._index_file, self._watch.written = self._intake.index.inode, True",
+        "self._index_file, self._watch.is_edited = self._intake.index.inode, True",
         "self._index_file = self._intake.index.inode",
         ("tests/index/test_freshness.py::test_an_edit_that_was_told_to_a_lost_index_is_told_to_the_next",),
     ),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from .on_content import INTAKE, MIRROR
 from .on_control import CONTROL
 from .on_disk import CLOBBER, ORDERS, SYNCS
+from .on_idle import IDLE
 from .on_late import LATE
 from .on_policy import KEPT, KEYS, RETRIES
 from .on_prefetch import PREFETCH
 from .on_processes import ENDS, IDENTITY, LOCKS
-from .on_rest import REST
 from .on_seeing import LETTERS, SEEING
 from .on_shell import BULK, SERVICE
 from .on_trust import TRUST
@@ -32,7 +32,7 @@ MUTANTS = (
     *BULK,
     *SERVICE,
     *CONTROL,
-    *REST,
+    *IDLE,
     *PREFETCH,
     *LATE,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import select
@@ -19,12 +20,13 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from spool_changes import CHANGES
+from watchdog.observers import inotify_c
 
 from queuectl import Spool, Worker
 from queuectl.control import permissions
-from queuectl.system import inotify
+from queuectl.system import watcher
 from queuectl.system.host import Mount
-from queuectl.worker import health, idle, idle_check
+from queuectl.worker import health, idle
 
 from support import cpu_in, drop, end_workers, finished, run_cli, wait_until, where_is
 
@@ -43,20 +45,20 @@ class Sleeper:
         self.said: list[str] = []
         self.looks: list[float] = []
         self.worker = Worker(spool, say=self.said.append)
-        remember = self.worker._idle.still.remember
+        remember = self.worker._idle.snapshot.take
 
         def counted() -> None:
             self.looks.append(time.monotonic())
             remember()
 
-        self.worker._idle.still.remember = counted  # type: ignore[method-assign]
+        self.worker._idle.snapshot.take = counted  # type: ignore[method-assign]
         self.thread = threading.Thread(target=self.worker.run)
 
     @property
     def sleeps(self) -> bool:
         """Whether it listens to more than pending/."""
-        ear = self.worker._watch._ear
-        return ear is not None and bool(ear._wide)
+        ear = self.worker._watch._inotify
+        return ear is not None and bool(ear._more)
 
     def sleep(self) -> None:
         """Wait until it sleeps without looking."""
@@ -85,9 +87,9 @@ class Sleeper:
 @pytest.fixture
 def patient(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A spool whose workers soon sleep, and for ever unless something wakes them."""
-    monkeypatch.setattr(idle_check, "SETTLED", 100_000_000)
-    monkeypatch.setattr(idle, "CALM", 0.2)
-    monkeypatch.setattr(idle, "LONGEST", ENDLESS)
+    monkeypatch.setattr(idle, "CLOCK_STEP", 100_000_000)
+    monkeypatch.setattr(idle, "SLEEP_AFTER", 0.2)
+    monkeypatch.setattr(idle, "MAX_SLEEP", ENDLESS)
     # Whoever changes the mode of anything in /tmp would wake them, too.
     ancestors = permissions._ancestors
     top = os.path.dirname(spool_dir.parent)
@@ -174,13 +176,13 @@ def test_what_changes_while_it_begins_to_listen_is_seen(
     patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It looks once more when it listens, as nobody told of what came just before."""
-    widen = inotify.Ear.widen
+    widen = watcher.Inotify.add
 
-    def change_and_widen(ear: inotify.Ear, paths: Iterable[tuple[str, int]]) -> None:
+    def change_and_widen(ear: watcher.Inotify, paths: Iterable[tuple[str, int]]) -> None:
         (patient / "paused").touch()
         widen(ear, paths)
 
-    monkeypatch.setattr(inotify.Ear, "widen", change_and_widen)
+    monkeypatch.setattr(watcher.Inotify, "add", change_and_widen)
     sleeper.thread.start()
     sleeper.has_said("pausing: ")
 
@@ -256,11 +258,11 @@ def test_no_job_starts_on_a_disk_that_has_filled_up_meanwhile(
 def test_no_job_starts_in_a_spool_opened_meanwhile(patient: Path, asleep: Sleeper) -> None:
     """Not even if the job was there before the worker was awake."""
     # Both events are in the queue when it wakes.
-    asleep.worker._wake_up.hush(quiet=True)
+    asleep.worker._wake_up.mask_source(masked=True)
     (patient / "done").chmod(0o770)
     drop(patient, "job", command="true")
-    asleep.worker._wake_up.hush(quiet=False)
-    asleep.worker._wake_up.ring()
+    asleep.worker._wake_up.mask_source(masked=False)
+    asleep.worker._wake_up.set()
     asleep.has_said("pausing: ")
     assert where_is(patient, "job") == ["pending"]
 
@@ -361,7 +363,7 @@ def test_workers_asleep_leave_with_the_one_who_started_them(spool_dir: Path) -> 
 # -- where the kernel does not tell --------------------------------------------------------------------------------
 
 
-def deaf(_: inotify.Ear, paths: object) -> None:
+def deaf(_: watcher.Inotify, paths: object) -> None:
     """Listen to nothing more, without a word."""
 
 
@@ -369,8 +371,8 @@ def test_what_is_not_told_is_found_by_the_look_that_bounds_the_sleep(
     patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half a minute late, once: a worker that was not told of something sleeps long no more."""
-    monkeypatch.setattr(inotify.Ear, "widen", deaf)
-    monkeypatch.setattr(idle, "LONGEST", 3.0)
+    monkeypatch.setattr(watcher.Inotify, "add", deaf)
+    monkeypatch.setattr(idle, "MAX_SLEEP", 3.0)
     slept: list[float] = []
     sleep = sleeper.worker._idle._sleep
 
@@ -383,7 +385,7 @@ def test_what_is_not_told_is_found_by_the_look_that_bounds_the_sleep(
     wait_until(lambda: slept)
     (patient / "done").chmod(0o770)
     sleeper.has_said("pausing: ")
-    monkeypatch.setattr(idle, "LONGEST", ENDLESS)
+    monkeypatch.setattr(idle, "MAX_SLEEP", ENDLESS)
     (patient / "done").chmod(0o700)
     sleeper.has_said("resuming: ")
     number = len(slept)
@@ -407,16 +409,18 @@ def test_where_not_everything_can_be_listened_to_it_looks_as_before(
     patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     """The kernel has limits, and a folder above may not be readable; nothing is half listened to."""
-    watch = inotify.Ear._watch
-    refused: list[str] = []
+    # At the system call, as watchdog raises no error for EACCES.
+    add = inotify_c.inotify_add_watch
+    refused: list[bytes] = []
 
-    def refuse(ear: inotify.Ear, path: str, mask: int) -> int:
-        if path == os.path.dirname(patient):
+    def refuse(fd: int, path: bytes, mask: int) -> int:
+        if path == os.fsencode(patient.parent):
             refused.append(path)
-            raise OSError(code, os.strerror(code))
-        return watch(ear, path, mask)
+            ctypes.set_errno(code)
+            return -1
+        return add(fd, path, mask)
 
-    monkeypatch.setattr(inotify.Ear, "_watch", refuse)
+    monkeypatch.setattr(inotify_c, "inotify_add_watch", refuse)
     sleeper.thread.start()
     wait_until(lambda: refused and not sleeper.sleeps)
     (patient / "done").chmod(0o770)
@@ -426,30 +430,31 @@ def test_where_not_everything_can_be_listened_to_it_looks_as_before(
 
 def test_a_long_sleep_needs_calm(patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch) -> None:
     """To arm two dozen watches for each moment between two jobs would cost more than it saves."""
-    monkeypatch.setattr(idle, "CALM", ENDLESS)
+    monkeypatch.setattr(idle, "SLEEP_AFTER", ENDLESS)
     sleeper.looks_as_before()
 
 
-def test_an_ear_that_was_wide_hears_as_before(tmp_path: Path) -> None:
-    """Nothing of it is left: no watch, no event, and only what lands counts."""
+def test_a_watch_that_was_extended_reports_as_before(tmp_path: Path) -> None:
+    """Nothing of it is left: no watch, no event, and only files that appear count."""
     home, other = tmp_path / "home", tmp_path / "other"
     home.mkdir()
     other.mkdir()
-    ear = inotify.Ear(str(home))
+    watch = watcher.Inotify(str(home))
     try:
         before = watches(os.getpid())
-        ear.widen([(str(path), inotify.CONTENT) for path in (home, other, tmp_path / "missing")])
-        (home / "a").touch()
-        assert set(ear.read()[0]) == {"a"}
-        assert not ear.stirred
-        (other / "b").touch()
-        assert ear.read() == ([], False)
-        assert ear.stirred
-        ear.narrow()
-        ear.read()
-        assert watches(os.getpid()) == before
-        (other / "c").touch()
-        (home / "a").unlink()
-        assert select.select([ear.fd], [], [], 0.1)[0] == []
+        for _ in range(2):
+            watch.add([(str(path), watcher.CONTENT) for path in (home, other, other, tmp_path / "missing")])
+            (home / "a").touch()
+            assert set(watch.read()[0]) == {"a"}
+            assert not watch.has_other_events
+            (other / "b").touch()
+            assert watch.read() == ([], False)
+            assert watch.has_other_events
+            watch.remove_added()
+            watch.read()
+            assert watches(os.getpid()) == before
+            (other / "b").unlink()
+            (home / "a").unlink()
+            assert select.select([watch.fd], [], [], 0.1)[0] == []
     finally:
-        ear.close()
+        watch.close()

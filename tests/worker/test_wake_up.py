@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
@@ -10,93 +11,96 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from watchdog.observers import inotify_c
 
 from queuectl.system import watcher
-from queuectl.system.watcher import Bell, FolderWatch
+from queuectl.system.wake_up import WakeUp
+from queuectl.system.watcher import FolderWatch
 
-from support import drop, drop_bytes, finished, wait_until
+from support import drop, drop_bytes, finished, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
-def bell() -> Iterator[Bell]:
-    """A bell of one's own."""
-    made = Bell()
+def wake_up() -> Iterator[WakeUp]:
+    """A wake_up of one's own."""
+    made = WakeUp()
     yield made
     made.close()
 
 
 @pytest.fixture
-def watch(tmp_path: Path, bell: Bell) -> Iterator[FolderWatch]:
+def watch(tmp_path: Path, wake_up: WakeUp) -> Iterator[FolderWatch]:
     """A watch on an empty folder."""
     folder = tmp_path / "pending"
     folder.mkdir()
-    made = FolderWatch(str(folder), bell)
+    made = FolderWatch(str(folder), wake_up)
     yield made
-    made.drop()
+    made.stop()
 
 
 @pytest.fixture
 def threaded(watch: FolderWatch, monkeypatch: pytest.MonkeyPatch) -> FolderWatch:
     """The same as it is elsewhere than on Linux."""
-    monkeypatch.setattr(watcher, "CHEAP", False)
+    monkeypatch.setattr(watcher, "HAS_INOTIFY", False)
     return watch
 
 
-# -- the bell ------------------------------------------------------------------------------------------------------
+# -- the wake_up ------------------------------------------------------------------------------------------------------
 
 
-def test_a_bell_that_nobody_rings_waits_its_time(bell: Bell) -> None:
+def test_a_bell_that_nobody_rings_waits_its_time(wake_up: WakeUp) -> None:
     """And never less: a wait that ends just before its moment would spin."""
     for timeout in (0.0, 0.0005, 0.02, 0.1):
         began = time.monotonic()
-        assert bell.wait(timeout) is False
+        assert wake_up.wait(timeout) is False
         assert time.monotonic() - began >= timeout
 
 
-def test_a_ring_before_the_wait_is_not_lost(bell: Bell) -> None:
+def test_a_ring_before_the_wait_is_not_lost(wake_up: WakeUp) -> None:
     """However often it rang, it ends one wait."""
     for _ in range(10):
-        bell.ring()
-    assert bell.wait(10) is True
-    assert bell.wait(0) is False
+        wake_up.set()
+    assert wake_up.wait(10) is True
+    assert wake_up.wait(0) is False
 
 
-def test_a_bell_that_is_rung_without_end_never_blocks_the_ringer(bell: Bell) -> None:
+def test_a_bell_that_is_rung_without_end_never_blocks_the_ringer(wake_up: WakeUp) -> None:
     """A hundred thousand rings that nobody hears end one wait."""
     for _ in range(100_000):
-        bell.ring()
-    assert bell.wait(10) is True
-    assert bell.wait(0) is False
+        wake_up.set()
+    assert wake_up.wait(10) is True
+    assert wake_up.wait(0) is False
 
 
-def test_a_thread_ends_the_wait(bell: Bell) -> None:
+def test_a_thread_ends_the_wait(wake_up: WakeUp) -> None:
     """At once, and from ten threads as well as from one."""
-    threads = [threading.Timer(0.05, bell.ring) for _ in range(10)]
+    threads = [threading.Timer(0.05, wake_up.set) for _ in range(10)]
     began = time.monotonic()
     for thread in threads:
         thread.start()
-    assert bell.wait(20) is True
+    assert wake_up.wait(20) is True
     assert time.monotonic() - began < 5
     for thread in threads:
         thread.join()
 
 
-def test_a_signal_handler_ends_the_wait(bell: Bell) -> None:
+def test_a_signal_handler_ends_the_wait(wake_up: WakeUp) -> None:
     """The handler rings, as the worker's does."""
-    before = signal.signal(signal.SIGUSR1, lambda *_: bell.ring())
+    before = signal.signal(signal.SIGUSR1, lambda *_: wake_up.set())
     try:
         timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
         timer.start()
         began = time.monotonic()
-        while not bell.wait(20):
+        while not wake_up.wait(20):
             assert time.monotonic() - began < 10
         assert time.monotonic() - began < 5
         timer.join()
@@ -104,13 +108,13 @@ def test_a_signal_handler_ends_the_wait(bell: Bell) -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_descriptor_ends_the_wait_and_is_no_ring(bell: Bell) -> None:
+def test_a_descriptor_ends_the_wait_and_is_no_ring(wake_up: WakeUp) -> None:
     """The end of a job does."""
     readable, writable = os.pipe()
     try:
         os.write(writable, b"x")
         began = time.monotonic()
-        assert bell.wait(20, readable) is False
+        assert wake_up.wait(20, readable) is False
         assert time.monotonic() - began < 5
     finally:
         os.close(readable)
@@ -119,9 +123,9 @@ def test_a_descriptor_ends_the_wait_and_is_no_ring(bell: Bell) -> None:
 
 def test_ringing_a_closed_bell_is_no_error() -> None:
     """An observer's thread may be late."""
-    bell = Bell()
-    bell.close()
-    bell.ring()
+    wake_up = WakeUp()
+    wake_up.close()
+    wake_up.set()
 
 
 # -- the watch -----------------------------------------------------------------------------------------------------
@@ -152,167 +156,172 @@ def ways_to_land(folder: Path, outside: Path) -> dict[str, Callable[[], Any]]:
 
 
 def test_whatever_lands_rings_and_what_leaves_does_not(
-    tmp_path: Path, watch: FolderWatch, bell: Bell
+    tmp_path: Path, watch: FolderWatch, wake_up: WakeUp
 ) -> None:
     """Each way to land rings within a moment; moving out and deleting are our own doing and stay silent."""
     folder = tmp_path / "pending"
     ways = ways_to_land(folder, tmp_path / "outside")
-    assert watch.arm() is True
+    assert watch.start() is True
     for how, land in ways.items():
         began = time.monotonic()
         land()
-        assert bell.wait(10) is True, how
+        assert wake_up.wait(10) is True, how
         assert time.monotonic() - began < 1, how
-        while bell.wait(0.05):
+        while wake_up.wait(0.05):
             continue
     (folder / "a.json").rename(tmp_path / "outside" / "away")
     (folder / "b.json").unlink()
-    assert bell.wait(0.3) is False
+    assert wake_up.wait(0.3) is False
 
 
-def test_what_lands_is_told_by_name_and_in_order(tmp_path: Path, watch: FolderWatch, bell: Bell) -> None:
+def test_what_lands_is_told_by_name_and_in_order(tmp_path: Path, watch: FolderWatch, wake_up: WakeUp) -> None:
     """So that an urgent job is found among a million others, and a file edited in place, too."""
     folder = tmp_path / "pending"
     (tmp_path / "made").write_text("{}")
-    watch.arm()
+    watch.start()
     (tmp_path / "made").rename(folder / "b \N{SNOWMAN}.json")
     os.link(folder / "b \N{SNOWMAN}.json", folder / "a.json")
-    assert bell.wait(10)
-    assert list(watch.heard) == ["b \N{SNOWMAN}.json", "a.json"]
-    watch.heard.clear()
-    watch.written = False
+    assert wake_up.wait(10)
+    assert list(watch.names) == ["b \N{SNOWMAN}.json", "a.json"]
+    watch.names.clear()
+    watch.is_edited = False
     (folder / "a.json").write_text('{"a": 1}')
-    assert bell.wait(10)
-    assert list(watch.heard) == ["a.json"]
-    assert watch.written is False
+    assert wake_up.wait(10)
+    assert list(watch.names) == ["a.json"]
+    assert watch.is_edited is False
 
 
 def test_more_events_than_the_kernel_keeps_are_told_of(tmp_path: Path, watch: FolderWatch) -> None:
     """Then names are missing, and only a look at everything helps."""
-    watch.arm()
-    watch.missed = watch.written = False
-    assert watch.tells_all
+    watch.start()
+    watch.is_lost = watch.is_edited = False
+    assert watch.names_all
     kept = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     ours, other = tmp_path / "pending" / "a.json", tmp_path / "pending" / "b.json"
     ours.touch()
     for _ in range(kept // 2 + 1):
         os.rename(ours, other)
         os.rename(other, ours)
-    watch.hear()
-    assert not watch.tells_all
-    assert watch.written
-    assert not watch.heard
+    watch.read()
+    assert not watch.names_all
+    assert watch.is_edited
+    assert not watch.names
 
 
 def test_events_that_cannot_be_read_are_missed_and_end_nothing(
     watch: FolderWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel refuses to say what landed: a look at the folder is due, and the worker goes on."""
-    assert watch.arm()
-    watch.missed = False
+    assert watch.start()
+    watch.is_lost = False
+    Path(watch.folder, "a.json").touch()
 
     def refuse(fd: int, size: int) -> bytes:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "read", refuse)
-        assert watch.hear() is False
-    assert watch.missed
-    assert not watch.tells_all
+        assert watch.read() is False
+    assert watch.is_lost
+    assert not watch.names_all
 
 
-def test_a_noisy_folder_can_be_left_alone_for_a_while(tmp_path: Path, watch: FolderWatch, bell: Bell) -> None:
+def test_a_noisy_folder_can_be_left_alone_for_a_while(
+    tmp_path: Path, watch: FolderWatch, wake_up: WakeUp
+) -> None:
     """While a colleague deals with a storm, it must not wake us a hundred thousand times."""
-    watch.arm()
-    watch.hush(quiet=True)
+    watch.start()
+    watch.mask(masked=True)
     (tmp_path / "pending" / "a.json").touch()
-    assert bell.wait(0.2) is False
-    watch.hush(quiet=False)
-    assert bell.wait(10) is True
-    assert list(watch.heard) == ["a.json"]
+    assert wake_up.wait(0.2) is False
+    watch.mask(masked=False)
+    assert wake_up.wait(10) is True
+    assert list(watch.names) == ["a.json"]
 
 
 def test_what_was_written_is_told_from_what_was_moved(
-    tmp_path: Path, threaded: FolderWatch, bell: Bell
+    tmp_path: Path, threaded: FolderWatch, wake_up: WakeUp
 ) -> None:
     """Where no names are told, only a file edited in place needs the dear look at every file."""
     folder = tmp_path / "pending"
     (tmp_path / "made").write_text("{}")
-    threaded.arm()
-    threaded.written = False
+    threaded.start()
+    threaded.is_edited = False
     (tmp_path / "made").rename(folder / "a.json")
-    assert bell.wait(10)
-    assert threaded.written is False
+    assert wake_up.wait(10)
+    assert threaded.is_edited is False
     (folder / "a.json").write_text('{"a": 1}')
-    wait_until(lambda: threaded.written)
+    wait_until(lambda: threaded.is_edited)
 
 
-def test_a_folder_made_again_is_watched_again(tmp_path: Path, watch: FolderWatch, bell: Bell) -> None:
+def test_a_folder_made_again_is_watched_again(tmp_path: Path, watch: FolderWatch, wake_up: WakeUp) -> None:
     """The old watch would stay silent for ever, without an error."""
     folder = tmp_path / "pending"
-    watch.arm()
+    watch.start()
     shutil.rmtree(folder)
-    assert watch.healthy() is False
-    assert watch.arm() is False
+    assert watch.is_healthy() is False
+    assert watch.start() is False
     folder.mkdir()
     watch._retry_at = 0.0
-    while bell.wait(0.05):
+    while wake_up.wait(0.05):
         continue
-    assert watch.arm() is True
+    assert watch.start() is True
     (folder / "a.json").write_text("{}")
-    assert bell.wait(10) is True
+    assert wake_up.wait(10) is True
 
 
-def test_a_dead_observer_is_noticed_and_replaced(tmp_path: Path, threaded: FolderWatch, bell: Bell) -> None:
+def test_a_dead_observer_is_noticed_and_replaced(
+    tmp_path: Path, threaded: FolderWatch, wake_up: WakeUp
+) -> None:
     """Its thread may end without a word."""
-    threaded.arm()
+    threaded.start()
     threaded._observer.stop()
     threaded._observer.join(5)
-    assert threaded.healthy() is False
-    assert threaded.arm() is True
+    assert threaded.is_healthy() is False
+    assert threaded.start() is True
     (tmp_path / "pending" / "a.json").write_text("{}")
-    assert bell.wait(10) is True
+    assert wake_up.wait(10) is True
 
 
 def test_a_dead_emitter_is_noticed(threaded: FolderWatch) -> None:
     """The thread that reads the events can die while the one that hands them on lives."""
-    threaded.arm()
+    threaded.start()
     for emitter in threaded._observer.emitters:
         emitter.stop()
         emitter.join(5)
-    assert threaded.healthy() is False
-    assert threaded.arm() is True
+    assert threaded.is_healthy() is False
+    assert threaded.start() is True
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_handler_that_raises_is_replaced(
-    tmp_path: Path, threaded: FolderWatch, bell: Bell, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, threaded: FolderWatch, wake_up: WakeUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends the observer's thread; the next look notices and watches anew."""
-    threaded.arm()
+    threaded.start()
 
-    def landed(*, written: bool) -> None:
+    def on_unnamed(*, edited: bool) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(threaded, "landed", landed)
+    monkeypatch.setattr(threaded, "on_unnamed", on_unnamed)
     (tmp_path / "pending" / "a.json").write_text("{}")
-    wait_until(lambda: not threaded.healthy())
+    wait_until(lambda: not threaded.is_healthy())
     monkeypatch.undo()
-    assert threaded.arm() is True
+    assert threaded.start() is True
     (tmp_path / "pending" / "b.json").write_text("{}")
-    assert bell.wait(10) is True
+    assert wake_up.wait(10) is True
 
 
 def test_a_storm_ends_a_dear_watch(tmp_path: Path, threaded: FolderWatch) -> None:
     """From some events on a scan is cheaper than threads that listen."""
-    threaded.arm()
-    threaded.hear()
-    assert threaded.healthy()
-    for number in range(watcher.STORM + 1):
+    threaded.start()
+    threaded.read()
+    assert threaded.is_healthy()
+    for number in range(watcher.BURST + 1):
         (tmp_path / "pending" / str(number)).touch()
-    wait_until(lambda: threaded.events > watcher.STORM)
-    threaded.hear()
-    assert not threaded.healthy()
+    wait_until(lambda: threaded.unnamed > watcher.BURST)
+    threaded.read()
+    assert not threaded.is_healthy()
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOSPC, errno.ENOSYS])
@@ -325,25 +334,151 @@ def test_no_watch_to_be_had_says_why_and_is_tried_again(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(watcher, "_start", refuse)
-    assert watch.arm() is False
+    assert watch.start() is False
     assert os.strerror(code) in (watch.failure or "")
     monkeypatch.undo()
-    assert watch.arm() is False
+    assert watch.start() is False
     watch._retry_at = 0.0
-    assert watch.arm() is True
+    assert watch.start() is True
     assert watch.failure is None
 
 
 def test_arming_and_dropping_leaks_nothing(watch: FolderWatch) -> None:
     """A worker does both thousands of times a day."""
-    watch.arm()
-    watch.drop()
+    watch.start()
+    watch.stop()
     before = (threading.active_count(), len(os.listdir("/proc/self/fd")))
     for _ in range(20):
-        assert watch.arm()
-        watch.drop()
-        watch.drop()
+        assert watch.start()
+        watch.stop()
+        watch.stop()
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+
+
+# -- watchdog ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_private_to_watchdog_is_there_and_the_version_is_bounded() -> None:
+    """Two private attributes are used; a version in which they may mean something else is not installed."""
+    made = inotify_c.InotifyFD()
+    os.fstat(made._inotify_fd)
+    assert made._is_reading is True
+    made._is_reading = False
+    made.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(made._inotify_fd)
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    dependencies = tomllib.loads(project.read_text())["project"]["dependencies"]
+    assert "watchdog>=7.1,<7.2" in dependencies
+
+
+def test_a_watch_has_no_thread_and_is_not_inherited(watch: FolderWatch) -> None:
+    """The worker itself reads the events; a job must not get the instance."""
+    before = threading.active_count()
+    assert watch.start()
+    assert threading.active_count() == before
+    assert watch._inotify is not None
+    assert os.get_inheritable(watch._inotify.fd) is False
+
+
+def test_a_folder_that_may_not_be_read_is_no_watch(
+    watch: FolderWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Watchdog raises no error for EACCES, and nothing would ever be reported."""
+
+    def refuse(*_: object) -> int:
+        ctypes.set_errno(errno.EACCES)
+        return -1
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(inotify_c, "inotify_add_watch", refuse)
+    assert watch.start() is False
+    assert "Permission denied" in (watch.failure or "")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_without_that_class_the_observer_watches(
+    tmp_path: Path, watch: FolderWatch, wake_up: WakeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version of watchdog may not have it."""
+
+    def refuse(_: str) -> Any:
+        raise ImportError("cannot import name 'InotifyFD'")
+
+    monkeypatch.setattr(watcher, "Inotify", refuse)
+    assert watch.start() is True
+    assert watch._inotify is None
+    (tmp_path / "pending" / "a.json").touch()
+    assert wake_up.wait(10) is True
+    assert watch.unnamed > 0
+
+
+def test_a_class_that_has_changed_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the descriptor nobody can wait for events: AttributeError is what the observer is tried for."""
+    monkeypatch.setattr(inotify_c, "InotifyFD", type("InotifyFD", (), {"close": lambda _: None}))
+    with pytest.raises(AttributeError):
+        watcher.Inotify(str(tmp_path))
+
+
+def test_a_busy_worker_loads_watchdog_only_after_a_while(
+    watch: FolderWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short drain does not pay for it; a long one is told of urgent jobs."""
+    monkeypatch.delitem(sys.modules, "watchdog.observers")
+    watch._load_at = time.monotonic() + 100
+    assert watch.start(busy=True) is False
+    assert watch.failure is None
+    watch._load_at = 0.0
+    assert watch.start(busy=True) is True
+
+
+def test_a_short_drain_loads_no_watchdog(spool_dir: Path) -> None:
+    """It leaves before it is idle."""
+    drop(spool_dir, "job", command="true")
+    code = (
+        "import sys\nfrom queuectl import Worker\nfrom queuectl.system import watcher\nwatcher.LOAD_AFTER = 60\n"
+        "Worker(sys.argv[1], drain=True).run()\nprint('watchdog' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(spool_dir)], capture_output=True, text=True, check=True
+    )
+    assert finished(spool_dir, "job")
+    assert done.stdout == "False\n"
+
+
+NEVER_LOOKS = """
+import sys
+from queuectl import Worker
+from queuectl.worker import idle, worker
+from watchdog.observers.inotify_c import InotifyFD
+worker.TICK = idle.TICK = 100_000.0
+{patch}
+Worker(sys.argv[1]).run()
+"""
+BROKEN_CLASS = """
+def refuse(self):
+    raise OSError(24, "no instance is left")
+InotifyFD.__init__ = refuse
+"""
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_watchdog_is_what_wakes_an_idle_worker(spool_dir: Path, is_broken: bool) -> None:
+    """One that looks once a day starts a dropped job at once; with watchdog's class unusable it does not."""
+    code = NEVER_LOOKS.format(patch=BROKEN_CLASS if is_broken else "")
+    drop(spool_dir, "first", command="true")
+    with subprocess.Popen([sys.executable, "-c", code, str(spool_dir)]) as process:
+        try:
+            wait_until(lambda: finished(spool_dir, "first"))
+            time.sleep(2)  # until it is idle
+            drop(spool_dir, "job", command="true")
+            if is_broken:
+                time.sleep(2)
+                assert where_is(spool_dir, "job") == ["pending"]
+            else:
+                wait_until(lambda: finished(spool_dir, "job"), 5)
+        finally:
+            process.kill()
 
 
 # -- workers without a working watch -------------------------------------------------------------------------------
@@ -354,18 +489,21 @@ BROKEN_WATCH = {
     "no library": "def start(w): raise ImportError('no module named watchdog')",
 }
 DEAF = """
-wake.CHEAP = {cheap}
-real = wake._start
+watcher.HAS_INOTIFY = {cheap}
+real = watcher._start
 def start(w):
     real(w)
     {what}
 """
 STRUCK_DUMB = {
-    "kernel is silent": DEAF.format(cheap=True, what="w._ear.read = lambda: ([], False)"),
-    "kernel forgets us": DEAF.format(cheap=True, what="w._ear.is_over = True"),
+    "kernel is silent": DEAF.format(cheap=True, what="w._inotify.read = lambda: ([], False)"),
+    "kernel forgets us": DEAF.format(cheap=True, what="w._inotify.is_over = True"),
     "observer dies": DEAF.format(cheap=False, what="w._observer.stop(); w._observer.join()"),
+    "watchdog tells nothing": "from watchdog.observers.inotify_c import InotifyFD\n"
+    + DEAF.format(cheap=True, what="")
+    + "InotifyFD.handle_event = lambda self, event: None",
     "emitter dies": DEAF.format(cheap=False, what="[(e.stop(), e.join()) for e in w._observer.emitters]"),
-    "handler raises": DEAF.format(cheap=False, what="w.landed = None")
+    "handler raises": DEAF.format(cheap=False, what="w.on_unnamed = None")
     + "import threading; threading.excepthook = lambda args: None",
 }
 
@@ -373,7 +511,7 @@ STRUCK_DUMB = {
 @contextmanager
 def worker_with(spool: Path, patch: str) -> Iterator[subprocess.Popen[str]]:
     """A worker process in which watching is patched; it is idle when this begins."""
-    code = f"import sys\nfrom queuectl.system import watcher\nfrom queuectl import Worker\n{patch}\nwake._start = start\nWorker(sys.argv[1]).run()"
+    code = f"import sys\nfrom queuectl.system import watcher\nfrom queuectl import Worker\n{patch}\nwatcher._start = start\nWorker(sys.argv[1]).run()"
     with subprocess.Popen([sys.executable, "-c", code, str(spool)], text=True) as process:
         try:
             drop(spool, "first", command="true")

@@ -14,8 +14,8 @@ from spool_changes import CHANGES
 from queuectl import Spool, Worker
 from queuectl.control import permissions
 from queuectl.layout import Layout
-from queuectl.worker import idle_check
-from queuectl.worker.idle_check import Stillness
+from queuectl.worker import idle
+from queuectl.worker.idle import Snapshot
 
 from support import drop, finished, load, wait_until
 
@@ -31,10 +31,10 @@ def spool(spool_dir: Path) -> Path:
     return spool_dir
 
 
-def stillness(spool: Path) -> Stillness:
+def snapshot_of(spool: Path) -> Snapshot:
     layout = Layout(spool)
     watched = permissions.PermissionCheck(layout)
-    return Stillness(layout, watched.above, watched.within)
+    return Snapshot(layout, watched.above, watched.within)
 
 
 @pytest.mark.parametrize("how", CHANGES)
@@ -42,42 +42,42 @@ def test_whatever_a_whole_look_would_find_shows(
     spool: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Each change of which a worker learns in its second shows in what it looks at while it dozes."""
-    monkeypatch.setattr(idle_check, "SETTLED", -(10**18))
+    monkeypatch.setattr(idle, "CLOCK_STEP", -(10**18))
     index = Spool(spool)
     index.refresh()
     (spool / "data" / "copy").write_bytes((spool / "data" / "queuectl.db").read_bytes())
-    seen = stillness(spool)
-    assert not seen.holds()
-    seen.remember()
-    assert seen.holds()
+    seen = snapshot_of(spool)
+    assert not seen.is_current()
+    seen.take()
+    assert seen.is_current()
     mode = spool.parent.stat().st_mode & 0o777
     try:
         CHANGES[how](spool)
-        assert not seen.holds()
+        assert not seen.is_current()
     finally:
         spool.parent.chmod(mode)
 
 
 def test_what_has_just_changed_is_not_believed(spool: Path) -> None:
     """A second change within a tick of the clock of files would leave the same time."""
-    seen = stillness(spool)
-    seen.remember()
-    assert not seen.holds()
+    seen = snapshot_of(spool)
+    seen.take()
+    assert not seen.is_current()
 
 
 @pytest.fixture
 def idle_worker(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     """A worker at rest, with its looks counted."""
-    monkeypatch.setattr(idle_check, "SETTLED", 100_000_000)
+    monkeypatch.setattr(idle, "CLOCK_STEP", 100_000_000)
     worker = Worker(spool_dir)
     looks = worker.__dict__["looks"] = []
-    remember = worker._idle.still.remember
+    take = worker._idle.snapshot.take
 
     def counted() -> None:
         looks.append(time.monotonic())
-        remember()
+        take()
 
-    monkeypatch.setattr(worker._idle.still, "remember", counted)
+    monkeypatch.setattr(worker._idle.snapshot, "take", counted)
     thread = threading.Thread(target=worker.run)
     thread.start()
     yield worker

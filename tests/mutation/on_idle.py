@@ -1,22 +1,22 @@
-"""What ends the sleep of a worker at rest."""
+"""What an idle worker is woken by, and what its watch costs."""
 
 from __future__ import annotations
 
 from .run import Mutant
 
-_REST = "tests/worker/test_idle.py::test_"
+_IDLE = "tests/worker/test_idle.py::test_"
 
 
 def _mutant(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
-    return Mutant(f"rest: {name}", file, old, new, tuple(f"{_REST}{test}" for test in tests))
+    return Mutant(f"idle: {name}", file, old, new, tuple(f"{_IDLE}{test}" for test in tests))
 
 
-REST = (
+IDLE = (
     _mutant(
         "nobody listens to what happens in the spool",
         "worker/idle.py",
-        "kinds.get(path, inotify.CONTENT)",
-        "kinds.get(path, inotify.SELF)",
+        "kinds.get(path, watcher.CONTENT)",
+        "kinds.get(path, watcher.SELF)",
         "every_change_ends_the_sleep[a note]",
     ),
     _mutant(
@@ -29,21 +29,21 @@ REST = (
     _mutant(
         "a link on the way is followed",
         "worker/idle.py",
-        "inotify.SELF | inotify.DONT_FOLLOW",
-        "inotify.SELF",
+        "watcher.SELF | watcher.DONT_FOLLOW",
+        "watcher.SELF",
         "a_link_on_the_way_that_leads_elsewhere_is_noticed",
     ),
     _mutant(
         "a claim is not heard",
         "worker/idle.py",
-        "layout.pending: inotify.NAMES",
-        "layout.pending: inotify.SELF",
+        "layout.pending: watcher.NAMES",
+        "layout.pending: watcher.SELF",
         "every_change_ends_the_sleep[a claim]",
         "a_colleague_that_has_something_in_hand_is_looked_at_every_second",
     ),
     _mutant(
         "what is listened to twice is heard as the second time says",
-        "system/inotify.py",
+        "system/watcher.py",
         "mask | MASK_ADD",
         "mask",
         "every_change_ends_the_sleep[paused]",
@@ -51,36 +51,36 @@ REST = (
     _mutant(
         "no look after it listens",
         "worker/idle.py",
-        "            if not self._is_quiet(stirs):\n                return False\n            if not self._bell",
-        "            if not self._bell",
+        "            if not self._is_unchanged(has_request):\n                return False\n            if not self._wake_up",
+        "            if not self._wake_up",
         "what_changes_while_it_begins_to_listen_is_seen",
     ),
     _mutant(
         "a sleep without end",
         "worker/idle.py",
-        "min(LONGEST, self._chores.quiet_for())",
-        "self._chores.quiet_for()",
+        "min(MAX_SLEEP, self._maintenance.quiet_for())",
+        "self._maintenance.quiet_for()",
         "what_is_not_told_is_found_by_the_look_that_bounds_the_sleep",
     ),
     _mutant(
         "what is not told is not told each time",
         "worker/idle.py",
-        "                    self._deaf_until = time.monotonic() + DEAF\n",
+        "                    self._no_sleep_until = time.monotonic() + NO_SLEEP_FOR\n",
         "                    pass\n",
         "what_is_not_told_is_found_by_the_look_that_bounds_the_sleep",
     ),
     _mutant(
         "a job that expires waits for the next look",
         "worker/idle.py",
-        "min(LONGEST, self._chores.quiet_for())",
-        "LONGEST",
+        "min(MAX_SLEEP, self._maintenance.quiet_for())",
+        "MAX_SLEEP",
         "a_job_expires_at_its_moment",
     ),
     _mutant(
         "a due job waits for the next look",
         "worker/idle.py",
-        "min(longest, seconds), stirs",
-        "longest, stirs",
+        "min(longest, seconds), has_request",
+        "longest, has_request",
         "a_job_starts_at_its_moment",
     ),
     _mutant(
@@ -93,28 +93,28 @@ REST = (
     _mutant(
         "a disk that filled up is not looked at",
         "worker/idle.py",
-        " and not watch.stirred and self._room.at_rest",
-        " and not watch.stirred",
+        " and not watch.has_other_events and self._readiness.at_rest",
+        " and not watch.has_other_events",
         "no_job_starts_on_a_disk_that_has_filled_up_meanwhile",
     ),
     _mutant(
         "a job alone is all that counts",
         "worker/idle.py",
-        " and not watch.stirred and self._room.at_rest",
-        " and self._room.at_rest",
+        " and not watch.has_other_events and self._readiness.at_rest",
+        " and self._readiness.at_rest",
         "no_job_starts_in_a_spool_opened_meanwhile",
     ),
     _mutant(
         "the end of the parent tells nobody",
         "worker/idle.py",
-        "self._bell.wait(seconds, self.told_by)",
-        "self._bell.wait(seconds)",
+        "self._wake_up.wait(seconds, self.leave_fd)",
+        "self._wake_up.wait(seconds)",
         "workers_asleep_leave_with_the_one_who_started_them",
     ),
     _mutant(
         "nobody is asked",
         "worker/idle.py",
-        "if self.is_asked or ",
+        "if self.must_ask or ",
         "if ",
         "who_must_be_asked_is_asked_every_second",
     ),
@@ -128,22 +128,53 @@ REST = (
     _mutant(
         "it listens at once",
         "worker/idle.py",
-        "self.still.lasted < CALM",
+        "self.snapshot.unchanged_for < SLEEP_AFTER",
         "False",
         "a_long_sleep_needs_calm",
     ),
     _mutant(
         "half of it is listened to",
         "system/watcher.py",
-        "        except OSError:\n            self.narrow()\n            return False\n        return True",
+        "        except OSError:\n            self.remove_added()\n            return False\n        return True",
         "        except OSError:\n            return False\n        return True",
         "where_not_everything_can_be_listened_to_it_looks_as_before",
     ),
     _mutant(
         "it goes on listening to what leaves",
-        "system/inotify.py",
-        "        if self._home in self._wide:\n",
+        "system/watcher.py",
+        "        if any(watch == self._home[0] for watch, _ in more):\n",
         "        if False:\n",
-        "an_ear_that_was_wide_hears_as_before",
+        "a_watch_that_was_extended_reports_as_before",
+    ),
+    *(
+        Mutant(
+            f"watch: {name}", "system/watcher.py", old, new, (f"tests/worker/test_wake_up.py::test_{test}",)
+        )
+        for name, old, new, test in (
+            (
+                "jobs inherit it",
+                "            os.set_inheritable(self.fd, False)",
+                "            pass",
+                "a_watch_has_no_thread_and_is_not_inherited",
+            ),
+            (
+                "what cannot be read counts as watched",
+                "        if watch < 0:",
+                "        if False:",
+                "a_folder_that_may_not_be_read_is_no_watch",
+            ),
+            (
+                "the instance is not given back",
+                "        self._inotify._is_reading = False\n",
+                "",
+                "arming_and_dropping_leaks_nothing",
+            ),
+            (
+                "a short drain loads watchdog",
+                "(is_loaded or time.monotonic() >= self._load_at)",
+                "True",
+                "a_short_drain_loads_no_watchdog",
+            ),
+        )
     ),
 )
