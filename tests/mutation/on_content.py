@@ -219,7 +219,7 @@ MIRROR = (
         "system/watcher.py",
         "        if is_lost or len(self.names) > MAX_NAMES:",
         "        if len(self.names) > MAX_NAMES:",
-        ("tests/worker/test_wake_up.py::test_more_events_than_the_kernel_keeps_are_told_of",),
+        ("tests/worker/test_wake_up.py::test_more_events_than_the_kernel_keeps_are_noticed",),
     ),
     Mutant(
         "index: True is 1 to a file that is like another",
@@ -240,7 +240,7 @@ MIRROR = (
         "worker/idle.py",
         "            seen += (mtime, ctime, found.st_ino)",
         "            seen += (mtime, found.st_ino)",
-        ("tests/worker/test_idle_snapshot.py::test_whatever_a_whole_look_would_find_shows[opened]",),
+        ("tests/worker/test_idle_snapshot.py::test_whatever_a_full_check_would_find_shows[opened]",),
     ),
     Mutant(
         "index: all workers wait for the look of one",

@@ -73,7 +73,7 @@ CONTROL = (
         "system/watcher.py",
         "            self._is_lost = True  # a scan",
         "            pass  # a scan",
-        ("tests/worker/test_wake_up.py::test_events_that_cannot_be_read_are_missed_and_end_nothing",),
+        ("tests/worker/test_wake_up.py::test_events_that_cannot_be_read_count_as_lost_and_end_nothing",),
     ),
     Mutant(
         "moves: a job is claimed onto its own claimed file",

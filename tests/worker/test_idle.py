@@ -1,4 +1,4 @@
-"""A worker at rest sleeps until the kernel tells of a change, and whatever it promises to notice ends that sleep."""
+"""An idle worker sleeps until the kernel reports a change, and all that it promises to notice ends that sleep."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from support import cpu_in, drop, end_workers, finished, run_cli, wait_until, wh
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of changes on Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel reports changes on Linux")
 
 ENDLESS = 100_000.0
 
 
 class Sleeper:
-    """A worker in a thread of this process, with its whole looks counted and what it said kept."""
+    """A worker in a thread of this process, with its full checks counted and its messages kept."""
 
     def __init__(self, spool: Path) -> None:
         self.said: list[str] = []
@@ -56,28 +56,28 @@ class Sleeper:
 
     @property
     def sleeps(self) -> bool:
-        """Whether it listens to more than pending/."""
-        ear = self.worker._watch._inotify
-        return ear is not None and bool(ear._more)
+        """Whether it watches more than pending/."""
+        watch = self.worker._watch._inotify
+        return watch is not None and bool(watch._more)
 
     def sleep(self) -> None:
-        """Wait until it sleeps without looking."""
+        """Wait until it sleeps without any check."""
         wait_until(lambda: self.sleeps, 30, "the worker to sleep")
 
-    def looks_as_before(self) -> None:
-        """Begin, and see that it looks every five seconds and never sleeps longer."""
+    def checks_as_before(self) -> None:
+        """Start it, and see that it makes a full check every five seconds and never sleeps longer."""
         self.thread.start()
         wait_until(lambda: self.sleeps or sum(gap > 3 for gap in self.gaps) > 1, 40)
         assert not self.sleeps
 
     @property
     def gaps(self) -> list[float]:
-        """Seconds between its looks."""
+        """Seconds between its full checks."""
         return [later - earlier for earlier, later in pairwise(self.looks)]
 
-    def has_looked(self, before: int) -> None:
-        """Wait until it has looked at everything more often than that."""
-        wait_until(lambda: len(self.looks) > before, message="a whole look")
+    def has_checked(self, before: int) -> None:
+        """Wait until it has made more full checks than that."""
+        wait_until(lambda: len(self.looks) > before, message="a full check")
 
     def has_said(self, text: str) -> None:
         """Wait until it has said something with these words."""
@@ -86,7 +86,7 @@ class Sleeper:
 
 @pytest.fixture
 def patient(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A spool whose workers soon sleep, and for ever unless something wakes them."""
+    """A spool whose workers soon sleep, without an end unless something wakes them."""
     monkeypatch.setattr(idle, "CLOCK_STEP", 100_000_000)
     monkeypatch.setattr(idle, "SLEEP_AFTER", 0.2)
     monkeypatch.setattr(idle, "MAX_SLEEP", ENDLESS)
@@ -104,7 +104,7 @@ def patient(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def sleeper(patient: Path) -> Iterator[Sleeper]:
-    """A worker of it, begun by the test or at rest already, as `begin` was called."""
+    """A worker of it, which the test starts."""
     made = Sleeper(patient)
     yield made
     made.worker.stop()
@@ -122,11 +122,11 @@ def asleep(sleeper: Sleeper) -> Sleeper:
 
 @pytest.mark.parametrize("how", CHANGES)
 def test_every_change_ends_the_sleep(patient: Path, asleep: Sleeper, how: str) -> None:
-    """Whatever shows in what it looks at each second otherwise is told while it does not look."""
+    """All that the check of each second could see is reported by the kernel while it sleeps."""
     looks = len(asleep.looks)
     (patient / "data" / "copy").write_bytes((patient / "data" / "queuectl.db").read_bytes())
     (patient / "processing" / "worker-7").mkdir(mode=0o700)
-    asleep.has_looked(looks)
+    asleep.has_checked(looks)
     asleep.sleep()
     looks, mode = len(asleep.looks), patient.parent.stat().st_mode & 0o777
     try:
@@ -138,7 +138,7 @@ def test_every_change_ends_the_sleep(patient: Path, asleep: Sleeper, how: str) -
             (patient / "pending" / "later.json").rename(patient / "processing" / "worker-7" / "later.json")
         else:
             CHANGES[how](patient)
-        asleep.has_looked(looks)
+        asleep.has_checked(looks)
     finally:
         patient.parent.chmod(mode)
 
@@ -172,17 +172,17 @@ def test_settings_that_are_edited_are_followed(
     sleeper.has_said("timeout = 7")
 
 
-def test_what_changes_while_it_begins_to_listen_is_seen(
+def test_a_change_while_the_watch_is_extended_is_seen(
     patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It looks once more when it listens, as nobody told of what came just before."""
-    widen = watcher.Inotify.add
+    """It looks once more after it watches everything, as nothing has reported what came just before."""
+    add = watcher.Inotify.add
 
-    def change_and_widen(ear: watcher.Inotify, paths: Iterable[tuple[str, int]]) -> None:
+    def change_and_add(watch: watcher.Inotify, paths: Iterable[tuple[str, int]]) -> None:
         (patient / "paused").touch()
-        widen(ear, paths)
+        add(watch, paths)
 
-    monkeypatch.setattr(watcher.Inotify, "add", change_and_widen)
+    monkeypatch.setattr(watcher.Inotify, "add", change_and_add)
     sleeper.thread.start()
     sleeper.has_said("pausing: ")
 
@@ -199,7 +199,7 @@ def test_a_link_on_the_way_that_leads_elsewhere_is_noticed(patient: Path) -> Non
         (patient.parent / "other").mkdir(mode=0o700)
         (patient.parent / "new").symlink_to(patient.parent / "other")
         (patient.parent / "new").replace(way)
-        sleeper.has_looked(looks)
+        sleeper.has_checked(looks)
         (patient.parent / "new").symlink_to(patient.parent)
         (patient.parent / "new").replace(way)
     finally:
@@ -208,7 +208,7 @@ def test_a_link_on_the_way_that_leads_elsewhere_is_noticed(patient: Path) -> Non
 
 
 def test_a_drop_starts_at_once(patient: Path, asleep: Sleeper) -> None:
-    """And again after the next sleep: it listens to pending/ as before."""
+    """And again after the next sleep: it watches pending/ as before."""
     for name in ("one", "two"):
         asleep.sleep()
         drop(patient, name, command="true")
@@ -234,8 +234,8 @@ def test_a_job_expires_at_its_moment(patient: Path, sleeper: Sleeper) -> None:
     wait_until(lambda: where_is(patient, "job") == ["dead"])
 
 
-def test_a_log_half_compressed_is_gone_on_with(asleep: Sleeper) -> None:
-    """A heap of logs is compressed a slice at each look; a sleep between two of them would take days."""
+def test_compression_of_logs_continues(asleep: Sleeper) -> None:
+    """Many logs are compressed a slice at each check; with a sleep between two slices it would take days."""
     assert asleep.worker._maintenance.quiet_for() > 0
     asleep.worker._maintenance._compressing = iter([None])
     assert asleep.worker._maintenance.quiet_for() == 0
@@ -244,11 +244,11 @@ def test_a_log_half_compressed_is_gone_on_with(asleep: Sleeper) -> None:
 def test_no_job_starts_on_a_disk_that_has_filled_up_meanwhile(
     patient: Path, asleep: Sleeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing tells of that, so it is looked at between the drop and the start."""
+    """That causes no event, so it is checked between the drop and the start."""
     monkeypatch.setattr(health, "disk_shortage", lambda *_: "0 bytes of disk are free")
     (patient / "pending" / "job.json").write_text(
         '{"command": "true"}'
-    )  # without a mode set, which would be told, too
+    )  # without setting a mode, which would cause an event, too
     asleep.has_said("pausing: 0 bytes")
     assert where_is(patient, "job") == ["pending"]
     monkeypatch.undo()
@@ -279,7 +279,7 @@ def test_a_spool_made_anew_is_worked_on(patient: Path, asleep: Sleeper) -> None:
     looks = len(asleep.looks)
     patient.rename(patient.parent / "old")
     shutil.rmtree(patient.parent / "old")
-    asleep.has_looked(looks)
+    asleep.has_checked(looks)
     wait_until((patient / "pending").is_dir)
     drop(patient, "job", command="true")
     wait_until(lambda: finished(patient, "job"))
@@ -299,10 +299,8 @@ sys.stdin.readline()
 """
 
 
-def test_a_colleague_that_has_something_in_hand_is_looked_at_every_second(
-    patient: Path, sleeper: Sleeper
-) -> None:
-    """A lock that death frees makes no event: nobody sleeps long beside a claim, and it comes back."""
+def test_a_worker_with_a_claim_is_checked_every_second(patient: Path, sleeper: Sleeper) -> None:
+    """A lock that is freed by the end of its process causes no event: no worker sleeps long beside a claim, and the job comes back."""
     drop(patient, "job", command="true", run_at="2100-01-01T00:00:00Z")
     words = [sys.executable, "-c", COLLEAGUE, str(patient)]
     with subprocess.Popen(
@@ -316,13 +314,13 @@ def test_a_colleague_that_has_something_in_hand_is_looked_at_every_second(
         looks = len(sleeper.looks)
         other.stdin.write("\n")
         assert other.stdout.readline() == "claimed\n"
-        wait_until(lambda: len(sleeper.looks) > looks + 3, message="a look each second")
+        wait_until(lambda: len(sleeper.looks) > looks + 3, message="a check each second")
         other.kill()
     wait_until(lambda: where_is(patient, "job") == ["pending"])
 
 
-def test_who_must_be_asked_is_asked_every_second(patient: Path, sleeper: Sleeper) -> None:
-    """Whether a worker is to leave, where nothing tells."""
+def test_an_owner_that_must_be_asked_is_asked_every_second(patient: Path, sleeper: Sleeper) -> None:
+    """Whether the worker is to leave, where nothing reports that."""
     over: list[bool] = []
     sleeper.worker.leave_when(lambda: bool(over))
     sleeper.thread.start()
@@ -333,7 +331,7 @@ def test_who_must_be_asked_is_asked_every_second(patient: Path, sleeper: Sleeper
 
 
 def watches(pid: int) -> int:
-    """How many files and folders a process listens to."""
+    """How many files and folders a process watches."""
     number = 0
     for info in Path(f"/proc/{pid}/fdinfo").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed while we look
@@ -360,18 +358,18 @@ def test_workers_asleep_leave_with_the_one_who_started_them(spool_dir: Path) -> 
             end_workers(spool_dir)
 
 
-# -- where the kernel does not tell --------------------------------------------------------------------------------
+# -- where the kernel does not report --------------------------------------------------------------------------------
 
 
-def deaf(_: watcher.Inotify, paths: object) -> None:
-    """Listen to nothing more, without a word."""
+def add_nothing(_: watcher.Inotify, paths: object) -> None:
+    """Watch nothing more, and report no error."""
 
 
-def test_what_is_not_told_is_found_by_the_look_that_bounds_the_sleep(
+def test_a_change_without_an_event_is_found_by_the_check_that_ends_the_sleep(
     patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half a minute late, once: a worker that was not told of something sleeps long no more."""
-    monkeypatch.setattr(watcher.Inotify, "add", deaf)
+    """Half a minute late, once: after a change without an event a worker makes no long sleeps."""
+    monkeypatch.setattr(watcher.Inotify, "add", add_nothing)
     monkeypatch.setattr(idle, "MAX_SLEEP", 3.0)
     slept: list[float] = []
     sleep = sleeper.worker._idle._sleep
@@ -396,19 +394,19 @@ def test_what_is_not_told_is_found_by_the_look_that_bounds_the_sleep(
 
 
 @pytest.mark.parametrize("mount", [Mount("nfs4", "/mnt"), Mount("fuse.sshfs", "/mnt"), None])
-def test_a_spool_shared_with_another_machine_is_looked_at_as_before(
+def test_a_spool_shared_with_another_machine_is_checked_as_before(
     sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch, mount: Mount | None
 ) -> None:
-    """What is done there is told nobody here; the whole look comes every five seconds."""
+    """The kernel does not report what is done there; the full check comes every five seconds."""
     monkeypatch.setattr(idle, "mount_of", lambda _: mount)
-    sleeper.looks_as_before()
+    sleeper.checks_as_before()
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
-def test_where_not_everything_can_be_listened_to_it_looks_as_before(
+def test_where_not_everything_can_be_watched_it_checks_as_before(
     patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """The kernel has limits, and a folder above may not be readable; nothing is half listened to."""
+    """The kernel has limits, and a folder above may not be readable; a watch of only a part is not used."""
     # At the system call, as watchdog raises no error for EACCES.
     add = inotify_c.inotify_add_watch
     refused: list[bytes] = []
@@ -428,10 +426,12 @@ def test_where_not_everything_can_be_listened_to_it_looks_as_before(
     assert not sleeper.sleeps
 
 
-def test_a_long_sleep_needs_calm(patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To arm two dozen watches for each moment between two jobs would cost more than it saves."""
+def test_a_long_sleep_needs_some_seconds_without_a_change(
+    patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adding two dozen watches for each short pause between two jobs would cost more than it saves."""
     monkeypatch.setattr(idle, "SLEEP_AFTER", ENDLESS)
-    sleeper.looks_as_before()
+    sleeper.checks_as_before()
 
 
 def test_a_watch_that_was_extended_reports_as_before(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""An idle worker sleeps on while nothing changes, and misses nothing for it."""
+"""An idle worker puts its full check off while a snapshot is unchanged, and misses nothing."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def snapshot_of(spool: Path) -> Snapshot:
 
 
 @pytest.mark.parametrize("how", CHANGES)
-def test_whatever_a_whole_look_would_find_shows(
+def test_whatever_a_full_check_would_find_shows(
     spool: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """Each change of which a worker learns in its second shows in what it looks at while it dozes."""
+    """Each change that a full check would find changes the snapshot."""
     monkeypatch.setattr(idle, "CLOCK_STEP", -(10**18))
     index = Spool(spool)
     index.refresh()
@@ -58,8 +58,8 @@ def test_whatever_a_whole_look_would_find_shows(
         spool.parent.chmod(mode)
 
 
-def test_what_has_just_changed_is_not_believed(spool: Path) -> None:
-    """A second change within a tick of the clock of files would leave the same time."""
+def test_a_very_recent_change_is_not_trusted(spool: Path) -> None:
+    """A second change within one step of the filesystem's clock would leave the same time."""
     seen = snapshot_of(spool)
     seen.take()
     assert not seen.is_current()
@@ -67,7 +67,7 @@ def test_what_has_just_changed_is_not_believed(spool: Path) -> None:
 
 @pytest.fixture
 def idle_worker(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    """A worker at rest, with its looks counted."""
+    """An idle worker, with its full checks counted."""
     monkeypatch.setattr(idle, "CLOCK_STEP", 100_000_000)
     worker = Worker(spool_dir)
     looks = worker.__dict__["looks"] = []
@@ -85,8 +85,8 @@ def idle_worker(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wo
     thread.join()
 
 
-def test_a_worker_at_rest_looks_at_everything_after_five_seconds_only(idle_worker: Worker) -> None:
-    """In between it makes sure that nothing has changed, and stays asleep."""
+def test_an_idle_worker_makes_a_full_check_after_five_seconds_only(idle_worker: Worker) -> None:
+    """In between it compares the snapshot only."""
     looks: list[float] = idle_worker.__dict__["looks"]
     wait_until(lambda: len(looks) > 1 and looks[-1] - looks[-2] > 2.5, timeout=30)
 
@@ -103,30 +103,30 @@ time.sleep(60)
 """
 
 
-def test_a_dead_colleagues_job_is_taken_back_by_one_that_dozes(
+def test_a_dead_others_job_is_taken_back_by_one_that_dozes(
     spool_dir: Path, idle_worker: Worker, tmp_path: Path
 ) -> None:
-    """Within two seconds: a colleague that has something in hand is looked at every second."""
+    """Within two seconds: a worker that has a claim is checked every second."""
     looks: list[float] = idle_worker.__dict__["looks"]
     wait_until(lambda: len(looks) > 1 and looks[-1] - looks[-2] > 2.5, timeout=30)
     (tmp_path / "job").write_text('{"command": "true"}')
     words = [sys.executable, "-c", HOLDS, str(spool_dir), str(tmp_path / "job")]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as colleague:
-        assert colleague.stdout
-        assert colleague.stdout.readline() == b"holds\n"
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        assert other.stdout.readline() == b"holds\n"
         held = time.monotonic()
         wait_until(
             lambda: time.monotonic() > held + 2.5
-        )  # it dozes beside a colleague by now, if it ever does
+        )  # it puts its checks off by now, if it ever does beside a claim
         assert not finished(spool_dir, "job")
-        colleague.kill()
+        other.kill()
         began = time.monotonic()
     wait_until(lambda: finished(spool_dir, "job"), timeout=20)
     assert time.monotonic() - began < 5
 
 
-def test_a_due_job_wakes_one_that_dozes(spool_dir: Path, idle_worker: Worker) -> None:
-    """To the moment, and not at the next whole look."""
+def test_a_due_job_wakes_an_idle_worker(spool_dir: Path, idle_worker: Worker) -> None:
+    """On time, and not at the next full check."""
     moment = time.time() + 4
     drop(spool_dir, "job", command="true", run_at=moment)
     wait_until(lambda: finished(spool_dir, "job"), timeout=20)

@@ -57,7 +57,7 @@ def threaded(watch: FolderWatch, monkeypatch: pytest.MonkeyPatch) -> FolderWatch
 # -- the wake_up ------------------------------------------------------------------------------------------------------
 
 
-def test_a_bell_that_nobody_rings_waits_its_time(wake_up: WakeUp) -> None:
+def test_a_wait_that_nobody_ends_lasts_its_time(wake_up: WakeUp) -> None:
     """And never less: a wait that ends just before its moment would spin."""
     for timeout in (0.0, 0.0005, 0.02, 0.1):
         began = time.monotonic()
@@ -65,16 +65,16 @@ def test_a_bell_that_nobody_rings_waits_its_time(wake_up: WakeUp) -> None:
         assert time.monotonic() - began >= timeout
 
 
-def test_a_ring_before_the_wait_is_not_lost(wake_up: WakeUp) -> None:
-    """However often it rang, it ends one wait."""
+def test_a_wake_up_before_the_wait_is_not_lost(wake_up: WakeUp) -> None:
+    """However often it was set, it ends one wait."""
     for _ in range(10):
         wake_up.set()
     assert wake_up.wait(10) is True
     assert wake_up.wait(0) is False
 
 
-def test_a_bell_that_is_rung_without_end_never_blocks_the_ringer(wake_up: WakeUp) -> None:
-    """A hundred thousand rings that nobody hears end one wait."""
+def test_setting_it_without_end_never_blocks(wake_up: WakeUp) -> None:
+    """A hundred thousand calls end one wait."""
     for _ in range(100_000):
         wake_up.set()
     assert wake_up.wait(10) is True
@@ -94,7 +94,7 @@ def test_a_thread_ends_the_wait(wake_up: WakeUp) -> None:
 
 
 def test_a_signal_handler_ends_the_wait(wake_up: WakeUp) -> None:
-    """The handler rings, as the worker's does."""
+    """The handler sets it, as the worker's does."""
     before = signal.signal(signal.SIGUSR1, lambda *_: wake_up.set())
     try:
         timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
@@ -108,7 +108,7 @@ def test_a_signal_handler_ends_the_wait(wake_up: WakeUp) -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_descriptor_ends_the_wait_and_is_no_ring(wake_up: WakeUp) -> None:
+def test_a_descriptor_ends_the_wait_and_is_no_wake_up(wake_up: WakeUp) -> None:
     """The end of a job does."""
     readable, writable = os.pipe()
     try:
@@ -121,7 +121,7 @@ def test_a_descriptor_ends_the_wait_and_is_no_ring(wake_up: WakeUp) -> None:
         os.close(writable)
 
 
-def test_ringing_a_closed_bell_is_no_error() -> None:
+def test_setting_a_closed_one_is_no_error() -> None:
     """An observer's thread may be late."""
     wake_up = WakeUp()
     wake_up.close()
@@ -155,10 +155,10 @@ def ways_to_land(folder: Path, outside: Path) -> dict[str, Callable[[], Any]]:
     }
 
 
-def test_whatever_lands_rings_and_what_leaves_does_not(
+def test_every_new_file_wakes_and_a_file_that_leaves_does_not(
     tmp_path: Path, watch: FolderWatch, wake_up: WakeUp
 ) -> None:
-    """Each way to land rings within a moment; moving out and deleting are our own doing and stay silent."""
+    """Each way in which a file appears wakes within a second; workers move and delete files all the time, so that does not."""
     folder = tmp_path / "pending"
     ways = ways_to_land(folder, tmp_path / "outside")
     assert watch.start() is True
@@ -174,8 +174,10 @@ def test_whatever_lands_rings_and_what_leaves_does_not(
     assert wake_up.wait(0.3) is False
 
 
-def test_what_lands_is_told_by_name_and_in_order(tmp_path: Path, watch: FolderWatch, wake_up: WakeUp) -> None:
-    """So that an urgent job is found among a million others, and a file edited in place, too."""
+def test_new_files_are_reported_by_name_and_in_order(
+    tmp_path: Path, watch: FolderWatch, wake_up: WakeUp
+) -> None:
+    """An urgent job is found among a million others, and a file that was edited in place, too."""
     folder = tmp_path / "pending"
     (tmp_path / "made").write_text("{}")
     watch.start()
@@ -191,8 +193,8 @@ def test_what_lands_is_told_by_name_and_in_order(tmp_path: Path, watch: FolderWa
     assert watch.is_edited is False
 
 
-def test_more_events_than_the_kernel_keeps_are_told_of(tmp_path: Path, watch: FolderWatch) -> None:
-    """Then names are missing, and only a look at everything helps."""
+def test_more_events_than_the_kernel_keeps_are_noticed(tmp_path: Path, watch: FolderWatch) -> None:
+    """Names are missing then, and only a scan of the folder helps."""
     watch.start()
     watch.is_lost = watch.is_edited = False
     assert watch.names_all
@@ -208,10 +210,10 @@ def test_more_events_than_the_kernel_keeps_are_told_of(tmp_path: Path, watch: Fo
     assert not watch.names
 
 
-def test_events_that_cannot_be_read_are_missed_and_end_nothing(
+def test_events_that_cannot_be_read_count_as_lost_and_end_nothing(
     watch: FolderWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel refuses to say what landed: a look at the folder is due, and the worker goes on."""
+    """The kernel refuses to report: a scan of the folder is due, and the worker continues."""
     assert watch.start()
     watch.is_lost = False
     Path(watch.folder, "a.json").touch()
@@ -226,10 +228,8 @@ def test_events_that_cannot_be_read_are_missed_and_end_nothing(
     assert not watch.names_all
 
 
-def test_a_noisy_folder_can_be_left_alone_for_a_while(
-    tmp_path: Path, watch: FolderWatch, wake_up: WakeUp
-) -> None:
-    """While a colleague deals with a storm, it must not wake us a hundred thousand times."""
+def test_a_busy_folder_can_be_masked_for_a_while(tmp_path: Path, watch: FolderWatch, wake_up: WakeUp) -> None:
+    """While another worker takes in a burst, the events must not wake this one a hundred thousand times."""
     watch.start()
     watch.mask(masked=True)
     (tmp_path / "pending" / "a.json").touch()
@@ -239,10 +239,10 @@ def test_a_noisy_folder_can_be_left_alone_for_a_while(
     assert list(watch.names) == ["a.json"]
 
 
-def test_what_was_written_is_told_from_what_was_moved(
+def test_a_file_written_in_place_is_told_apart_from_one_moved_in(
     tmp_path: Path, threaded: FolderWatch, wake_up: WakeUp
 ) -> None:
-    """Where no names are told, only a file edited in place needs the dear look at every file."""
+    """Without names, only a file edited in place makes the expensive look at every file necessary."""
     folder = tmp_path / "pending"
     (tmp_path / "made").write_text("{}")
     threaded.start()
@@ -255,7 +255,7 @@ def test_what_was_written_is_told_from_what_was_moved(
 
 
 def test_a_folder_made_again_is_watched_again(tmp_path: Path, watch: FolderWatch, wake_up: WakeUp) -> None:
-    """The old watch would stay silent for ever, without an error."""
+    """The old watch would report nothing, without an error."""
     folder = tmp_path / "pending"
     watch.start()
     shutil.rmtree(folder)
@@ -297,7 +297,7 @@ def test_a_dead_emitter_is_noticed(threaded: FolderWatch) -> None:
 def test_a_handler_that_raises_is_replaced(
     tmp_path: Path, threaded: FolderWatch, wake_up: WakeUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends the observer's thread; the next look notices and watches anew."""
+    """It ends the observer's thread; the next check notices and starts another."""
     threaded.start()
 
     def on_unnamed(*, edited: bool) -> None:
@@ -312,8 +312,8 @@ def test_a_handler_that_raises_is_replaced(
     assert wake_up.wait(10) is True
 
 
-def test_a_storm_ends_a_dear_watch(tmp_path: Path, threaded: FolderWatch) -> None:
-    """From some events on a scan is cheaper than threads that listen."""
+def test_a_burst_stops_an_expensive_watch(tmp_path: Path, threaded: FolderWatch) -> None:
+    """Beyond a number of events a scan is cheaper than threads that read them."""
     threaded.start()
     threaded.read()
     assert threaded.is_healthy()
@@ -325,10 +325,10 @@ def test_a_storm_ends_a_dear_watch(tmp_path: Path, threaded: FolderWatch) -> Non
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOSPC, errno.ENOSYS])
-def test_no_watch_to_be_had_says_why_and_is_tried_again(
+def test_a_watch_that_fails_says_why_and_is_tried_again(
     watch: FolderWatch, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """The kernel has limits; half a minute later there may be room."""
+    """The kernel has limits; half a minute later a watch may be free."""
 
     def refuse(_: FolderWatch) -> Any:
         raise OSError(code, os.strerror(code))
@@ -343,7 +343,7 @@ def test_no_watch_to_be_had_says_why_and_is_tried_again(
     assert watch.failure is None
 
 
-def test_arming_and_dropping_leaks_nothing(watch: FolderWatch) -> None:
+def test_starting_and_stopping_leaks_nothing(watch: FolderWatch) -> None:
     """A worker does both thousands of times a day."""
     watch.start()
     watch.stop()
@@ -423,7 +423,7 @@ def test_a_class_that_has_changed_is_not_used(tmp_path: Path, monkeypatch: pytes
 def test_a_busy_worker_loads_watchdog_only_after_a_while(
     watch: FolderWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A short drain does not pay for it; a long one is told of urgent jobs."""
+    """A short drain does not pay for it; a long one gets events of urgent jobs."""
     monkeypatch.delitem(sys.modules, "watchdog.observers")
     watch._load_at = time.monotonic() + 100
     assert watch.start(busy=True) is False
@@ -446,7 +446,7 @@ def test_a_short_drain_loads_no_watchdog(spool_dir: Path) -> None:
     assert done.stdout == "False\n"
 
 
-NEVER_LOOKS = """
+NEVER_CHECKS = """
 import sys
 from queuectl import Worker
 from queuectl.worker import idle, worker
@@ -464,8 +464,8 @@ InotifyFD.__init__ = refuse
 
 @pytest.mark.parametrize("is_broken", [False, True])
 def test_watchdog_is_what_wakes_an_idle_worker(spool_dir: Path, is_broken: bool) -> None:
-    """One that looks once a day starts a dropped job at once; with watchdog's class unusable it does not."""
-    code = NEVER_LOOKS.format(patch=BROKEN_CLASS if is_broken else "")
+    """One that checks once a day starts a dropped job at once; with watchdog's class unusable it does not."""
+    code = NEVER_CHECKS.format(patch=BROKEN_CLASS if is_broken else "")
     drop(spool_dir, "first", command="true")
     with subprocess.Popen([sys.executable, "-c", code, str(spool_dir)]) as process:
         try:
@@ -488,22 +488,22 @@ BROKEN_WATCH = {
     "too many watches": "def start(w): raise OSError(28, 'inotify watch limit reached')",
     "no library": "def start(w): raise ImportError('no module named watchdog')",
 }
-DEAF = """
+SILENT = """
 watcher.HAS_INOTIFY = {cheap}
 real = watcher._start
 def start(w):
     real(w)
     {what}
 """
-STRUCK_DUMB = {
-    "kernel is silent": DEAF.format(cheap=True, what="w._inotify.read = lambda: ([], False)"),
-    "kernel forgets us": DEAF.format(cheap=True, what="w._inotify.is_over = True"),
-    "observer dies": DEAF.format(cheap=False, what="w._observer.stop(); w._observer.join()"),
-    "watchdog tells nothing": "from watchdog.observers.inotify_c import InotifyFD\n"
-    + DEAF.format(cheap=True, what="")
+SILENT_WATCH = {
+    "kernel is silent": SILENT.format(cheap=True, what="w._inotify.read = lambda: ([], False)"),
+    "kernel forgets us": SILENT.format(cheap=True, what="w._inotify.is_over = True"),
+    "observer dies": SILENT.format(cheap=False, what="w._observer.stop(); w._observer.join()"),
+    "watchdog reports nothing": "from watchdog.observers.inotify_c import InotifyFD\n"
+    + SILENT.format(cheap=True, what="")
     + "InotifyFD.handle_event = lambda self, event: None",
-    "emitter dies": DEAF.format(cheap=False, what="[(e.stop(), e.join()) for e in w._observer.emitters]"),
-    "handler raises": DEAF.format(cheap=False, what="w.on_unnamed = None")
+    "emitter dies": SILENT.format(cheap=False, what="[(e.stop(), e.join()) for e in w._observer.emitters]"),
+    "handler raises": SILENT.format(cheap=False, what="w.on_unnamed = None")
     + "import threading; threading.excepthook = lambda args: None",
 }
 
@@ -539,10 +539,10 @@ def test_without_events_a_worker_polls_and_status_says_so(
         assert process.poll() is None
 
 
-@pytest.mark.parametrize("how", STRUCK_DUMB)
-def test_a_watch_that_falls_silent_holds_no_job_up(spool_dir: Path, how: str) -> None:
-    """The look once a second finds the job, and the worker lives on."""
-    with worker_with(spool_dir, STRUCK_DUMB[how]) as process:
+@pytest.mark.parametrize("how", SILENT_WATCH)
+def test_a_watch_that_falls_silent_delays_no_job(spool_dir: Path, how: str) -> None:
+    """The check once a second finds the job, and the worker continues."""
+    with worker_with(spool_dir, SILENT_WATCH[how]) as process:
         for number in range(3):
             began = time.monotonic()
             drop(spool_dir, f"job{number}", command="true")
@@ -570,7 +570,7 @@ def test_pending_deleted_and_made_again_under_idle_workers(
 
 
 def test_a_job_dropped_on_an_idle_worker_starts_at_once(spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """By event and not by the look once a second: ten drops, each within a moment."""
+    """By an event and not by the check once a second: ten drops, each within 0.3 s."""
     workers(1)
     drop(spool_dir, "first", command="true")
     wait_until(lambda: finished(spool_dir, "first"))
