@@ -114,8 +114,8 @@ IDLE = (
     _mutant(
         "the owner is not asked",
         "worker/idle.py",
-        "if self.must_ask or ",
-        "if ",
+        "            self.must_ask\n            or self.snapshot",
+        "            self.snapshot",
         "an_owner_that_must_be_asked_is_asked_every_second",
     ),
     _mutant(
