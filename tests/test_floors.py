@@ -53,6 +53,7 @@ ONLY_IN = {
     },
 }
 MOVERS = {"system/files", "storage/claim", "storage/file_pool"}
+"""The only modules that rename, link or replace by calls of os; all others go through them."""
 MOVING = {"rename", "renames", "replace", "link"}
 HEAVY = {
     "rich",

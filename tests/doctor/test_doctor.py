@@ -68,6 +68,19 @@ def spool(spool_dir: Path) -> Path:
     return spool_dir
 
 
+def test_a_look_deletes_no_job_that_a_dropped_file_replaces(spool_dir: Path) -> None:
+    """Who gives way to whom is decided when the file is taken in, not when somebody looks."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="old", unique="k")
+    drop_bytes(
+        spool_dir, "new.json", b'{"id": "new", "command": "true", "unique": "k", "if_exists": "replace"}'
+    )
+
+    doctor.examine(Layout(spool_dir))
+
+    assert where_is(spool_dir, "old") == where_is(spool_dir, "new") == ["pending"]
+
+
 def aged(path: Path) -> Path:
     """A file with a modification time 40 hours ago. The change time cannot be set."""
     os.utime(path, (OLD, OLD))
