@@ -1,4 +1,4 @@
-"""What a person does with a spool and its jobs: retry, cancel, hold, forget, pause. Part of the Python door."""
+"""The part of Spool that changes jobs, and pauses the spool: retry, set, cancel, hold, forget, purge, pause."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from queuectl.job.record import Job
     from queuectl.storage.retention import Purged
 
-_TO_END = 30.0
-"""Seconds, beyond the grace, that a cancelled job is given to be over."""
+_CANCEL_TIMEOUT = 30.0
+"""Seconds, in addition to kill_grace, in which a cancelled job must have ended."""
 
-_HEEDED = 0.1
-"""Seconds that a cancelled job which runs is waited for: most end at once."""
+_END_TIMEOUT = 0.1
+"""Seconds to wait for the end of a running job that was cancelled: most end at once."""
 
-_IN_HAND, _IN_HAND_PAUSE = 2.0, 0.005
-"""Seconds that a job which a worker has claimed and not begun is waited for, and between two looks."""
+_START_TIMEOUT, _START_INTERVAL = 2.0, 0.005
+"""Seconds to wait for a job that a worker has claimed but not started, and seconds between two checks."""
 
 PAGE = 2000
-"""Jobs that are looked up together when many are to be deleted."""
+"""How many jobs are listed at a time when many are to be deleted."""
 
 
 class Operations(Queries):
-    """A spool whose jobs can be acted upon."""
+    """A spool whose jobs can be changed."""
 
     def _refuse_root(self) -> None:
         if hasattr(os, "geteuid") and os.geteuid() == 0 and os.stat(self.layout.root).st_uid != 0:
@@ -49,16 +49,16 @@ class Operations(Queries):
             permissions.refuse_root(self.layout)
 
     def retry(self, job_id: str, **fields: Any) -> Job:
-        """Send a dead job back to pending/ with fresh attempts; its history stays.
+        """Move a dead job back to pending/; its attempts are counted from 0 again, and its history is kept.
 
         Args:
-            fields: fields of the job file that it gets, as in timeout=60 or priority=9; None takes one away, so that
-                the settings decide. A value that is wrong in a rejected file can be put right so.
+            fields: new values for fields of the job file, as in timeout=60 or priority=9; None removes a field, so that
+                the setting applies. This can also correct a wrong value in a rejected file.
 
         Raises:
-            JobNotFound, MoveError: there is none, or it is not dead.
-            InvalidJob: the file is still no job, or a field is wrong.
-            DuplicateId: a rejected file is a job now, and its id belongs to another.
+            JobNotFound, MoveError: there is no such job, or it is not dead.
+            InvalidJob: the file is still not a valid job, or a field is wrong.
+            DuplicateId: a rejected file is valid now, but another job has its id.
         """
         from queuectl.storage import dead_letters
 
@@ -67,17 +67,17 @@ class Operations(Queries):
         return dead_letters.requeue(self._storage, self._find(job_id), fields)
 
     def amend(self, job_id: str, before: bytes, after: bytes) -> Job:
-        """Change the file of a waiting or a dead job where it lies.
+        """Replace the content of a waiting or a dead job's file.
 
         A rejected file becomes a dead job that can be retried.
 
         Args:
-            before: the file as it was read; if it is another one by now, nothing is changed.
-            after: the file as it is to be.
+            before: the content as it was read; if the file has changed since then, nothing is written.
+            after: the new content.
 
         Raises:
-            JobNotFound, MoveError: there is none, it runs or is done, or it has changed meanwhile.
-            InvalidJob, DuplicateId, KeyTaken: the new bytes are no job, or have an id or a key that they cannot have.
+            JobNotFound, MoveError: there is no such job, it runs or is completed, or its file has changed meanwhile.
+            InvalidJob, DuplicateId, KeyTaken: the new content is not a valid job, or its id or unique key is taken.
         """
         from queuectl.storage import dead_letters, edit_pending
 
@@ -90,14 +90,14 @@ class Operations(Queries):
         """Change fields of a waiting or a dead job.
 
         Args:
-            fields: by field of the job file, as in priority=9 or run_at=time.time() + 3600; None takes one away, so
-                that the settings decide. Of a job that failed, run_at is the moment of its next attempt.
+            fields: new values for fields of the job file, as in priority=9 or run_at=time.time() + 3600; None removes a
+                field, so that the setting applies. For a failed job, run_at is the time of its next attempt.
 
         Returns:
             the job as it is now.
 
         Raises:
-            JobNotFound, MoveError: there is none, it runs or is done, or somebody else has just changed it.
+            JobNotFound, MoveError: there is no such job, it runs or is completed, or it was changed at the same moment.
             InvalidJob, KeyTaken: a field is wrong or cannot be changed, or another job has the unique key.
         """
         from queuectl.storage import edit_pending
@@ -105,13 +105,13 @@ class Operations(Queries):
         return edit_pending.set_fields(self._storage, self._now(job_id), fields, self.settings())
 
     def cancel(self, job_id: str) -> str:
-        """Give a job up: a waiting one goes to dead/, a running one is ended and goes there too.
+        """Cancel a job: a waiting one is moved to dead/; a running one is ended by its worker, and then moved there.
 
         Returns:
-            what was done: "cancelled" or "ending".
+            "cancelled", or "ending" if it is being ended.
 
         Raises:
-            JobNotFound, MoveError: there is none, or it is over already.
+            JobNotFound, MoveError: there is no such job, or it has ended already.
         """
         from queuectl.control import commands
         from queuectl.storage import dead_letters
@@ -123,7 +123,7 @@ class Operations(Queries):
             told = True
             if not self._has_left(row):
                 return "ending"
-            row, run = self._once_begun(job_id)  # it may have failed by itself just before, and run again
+            row, run = self._once_begun(job_id)  # it may have failed just before the request, and run again
         if told and row.state not in ("pending", "failed"):
             return "ending"
         check("bury", row.id, row.state, "dead")
@@ -132,27 +132,27 @@ class Operations(Queries):
         except MoveError:
             if not told:
                 raise
-            return "ending"  # its worker has given it up
+            return "ending"  # its worker has moved it to dead/
         return "cancelled"
 
     def _has_left(self, row: Row) -> bool:
-        """Whether a job that its worker was told to end is out of its hands within a moment, as most are."""
-        end = time.monotonic() + _HEEDED
+        """Return True if a cancelled job has left processing/ within a short time, as most do."""
+        end = time.monotonic() + _END_TIMEOUT
         path = os.path.join(self.layout.root, row.place, f"{row.id}.json")
         while os.path.lexists(path):
             if time.monotonic() > end:
                 return False
-            time.sleep(_IN_HAND_PAUSE)
+            time.sleep(_START_INTERVAL)
         return True
 
     def _once_begun(self, job_id: str) -> tuple[Row, int]:
-        """The row of a job that no worker has merely in hand, and the number of its next run, or of that under way.
+        """Return the row of a job, and the number of its current run; 0 if it is not in processing/.
 
-        One that is merely in hand is begun, put back or recorded in a moment.
+        If a worker has claimed the job and not started it, this waits: the worker starts it or puts it back soon.
         """
         from queuectl.control import run_lock
 
-        end = time.monotonic() + _IN_HAND
+        end = time.monotonic() + _START_TIMEOUT
         while True:
             self.refresh()
             row = self._find(job_id)
@@ -165,23 +165,23 @@ class Operations(Queries):
                 begun = signed is None or (signed.job_id, signed.number) == (job_id, run)
                 if begun or time.monotonic() > end:
                     return row, run
-            if time.monotonic() > end + _IN_HAND:
+            if time.monotonic() > end + _START_TIMEOUT:
                 raise MoveError(f"job {job_id!r} cannot be read", hint=f"queuectl show {job_id}")
-            time.sleep(_IN_HAND_PAUSE)
+            time.sleep(_START_INTERVAL)
 
     def hold(self, job_id: str) -> bool:
-        """Keep a waiting job from running until it is released; False when it is held already.
+        """Keep a waiting job from running until it is released; return False if it was held already.
 
         Raises:
-            JobNotFound, MoveError: there is none, or it does not wait.
+            JobNotFound, MoveError: there is no such job, or it is not waiting.
         """
         return self._set_hold(job_id, hold=True, past="held")
 
     def release(self, job_id: str) -> bool:
-        """Let a job that is held take its place in the line, as if it came now; False when it is not held.
+        """Release a held job: it is queued as if it had just arrived; return False if it was not held.
 
         Raises:
-            JobNotFound, MoveError: there is none, or it does not wait.
+            JobNotFound, MoveError: there is no such job, or it is not waiting.
         """
         return self._set_hold(job_id, hold=False, past="released")
 
@@ -191,20 +191,20 @@ class Operations(Queries):
         return edit_pending.set_hold(self._storage, self._now(job_id), hold=hold, past=past)
 
     def _now(self, job_id: str) -> Row:
-        """The row of a job as its file is now."""
+        """Return the row of a job, updated from its file."""
         self.refresh()
         self._refuse_root()
         row = self._find(job_id)
         return self._find(job_id) if self._ask(lambda: self._intake.freshen([row])) else row
 
     def pause(self, reason: str = "", *, patience: float = 5.0) -> builtins.list[str]:
-        """Have no worker start another job; what runs goes on. `paused` in the spool's folder says so.
+        """Pause the spool: workers start no more jobs; running jobs go on. The file `paused` in the spool says so.
 
         Args:
-            patience: seconds to wait for the workers to take notice, which takes one inside a program up to one.
+            patience: seconds to wait until all workers have noticed; a worker may need up to one second.
 
         Returns:
-            the names of those that have not.
+            the names of the workers that have not noticed in that time.
 
         Raises:
             SpoolError: the file cannot be written.
@@ -216,7 +216,7 @@ class Operations(Queries):
         return pause.pause(self.layout, reason, patience=patience)
 
     def resume(self) -> bool:
-        """Let the workers go on; False when the spool was not paused.
+        """End the pause; return False if the spool was not paused.
 
         Raises:
             SpoolError: the file cannot be removed.
@@ -236,11 +236,11 @@ class Operations(Queries):
         """Pause, and wait until nothing runs.
 
         Args:
-            timeout: seconds; None waits as long as it takes.
-            tell: called now and then with the jobs that run still.
+            timeout: in seconds; None means no limit.
+            tell: called now and then with the ids of the jobs that are still running.
 
         Raises:
-            StillUnderWay: some run still; the spool stays paused.
+            StillUnderWay: some jobs are still running; the spool stays paused.
             SpoolError: the file cannot be written.
         """
         from queuectl.control import pause
@@ -250,22 +250,22 @@ class Operations(Queries):
         pause.drain(self.layout, reason, timeout=timeout, tell=tell)
 
     def forget(self, job_id: str, *, cancel: bool = False, durable: bool = True) -> None:
-        """Delete a job and what it printed.
+        """Delete a job and its output.
 
         Args:
-            cancel: end it first if it runs, which may take as long as the setting kill_grace.
-            durable: False: a power cut may bring it back until `sync_deletions`, which is quicker for many.
+            cancel: end it first if it runs; this may take as long as the setting kill_grace.
+            durable: with False, a power cut may bring the job back until `sync_deletions`: faster for many jobs.
 
         Raises:
-            JobNotFound, MoveError: there is none, or it runs.
-            StillUnderWay: it has not ended though it was told to.
+            JobNotFound, MoveError: there is no such job, or it runs.
+            StillUnderWay: it was cancelled, but has not ended in time.
         """
         self.refresh()
         row = self._find(job_id)
         if cancel and row.state == "processing":
             with suppress(MoveError):  # it has just ended
                 self.cancel(job_id)
-            self.wait(job_id, timeout=self.settings().kill_grace + _TO_END)
+            self.wait(job_id, timeout=self.settings().kill_grace + _CANCEL_TIMEOUT)
             row = self._find(job_id)
         self._forget(row)
         if durable:
@@ -292,10 +292,10 @@ class Operations(Queries):
         *,
         where: Filter | None = None,
     ) -> tuple[int, int]:
-        """Delete all jobs, those of a state or those that a filter describes, but never one that runs.
+        """Delete all jobs, those of one state, or those that a filter selects; running jobs are kept.
 
         Returns:
-            how many were deleted, and how many were left because they run.
+            how many were deleted, and how many were kept because they run.
 
         Raises:
             ValueError: there is no such state.
@@ -332,24 +332,24 @@ class Operations(Queries):
         dry_run: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Purged:
-        """Delete old jobs that are done or dead, with what they printed; the oldest first.
+        """Delete old jobs that are completed or dead, with their output; the oldest first.
 
-        What has changed meanwhile stays, and so does what cannot be read as a job.
+        Jobs that have changed meanwhile are kept, and so are files that are not valid jobs.
 
         Args:
-            older_than: only what has been over for so long, in seconds or like "7d".
-            keep: never the newest so many of each state.
-            where: only these.
-            logs_only: delete what the jobs printed, and keep their records.
+            older_than: only jobs that ended this long ago, in seconds or like "7d".
+            keep: keep this many of the newest jobs in each state.
+            where: only jobs that this filter selects.
+            logs_only: delete the output of the jobs, and keep the jobs.
             dry_run: only count.
-            progress: called with the number of jobs looked at so far.
+            progress: called with the number of jobs checked so far.
 
         Returns:
-            how many jobs and files of output were deleted, or would be, and their bytes.
+            how many jobs and log files were deleted, or would be, and their size.
 
         Raises:
-            ValueError: neither older_than nor keep says what is to go, or one of them makes no sense.
-            SpoolError: the disk refused.
+            ValueError: neither older_than nor keep is given, or a value is wrong.
+            SpoolError: a file could not be deleted.
         """
         from queuectl.job import times
         from queuectl.storage import retention
@@ -381,7 +381,7 @@ class Operations(Queries):
             raise SpoolError.from_os("delete", error.filename or self.layout.root, error) from None
 
     def sync_deletions(self) -> None:
-        """See that a power cut brings none of the deleted jobs back: a waiting one would run."""
+        """Make deletions durable: a deleted job that comes back after a power cut would run."""
         for folder in (self.layout.pending, self.layout.done, self.layout.dead):
             try:
                 files.sync_folder(folder)
@@ -390,5 +390,5 @@ class Operations(Queries):
 
 
 def _worker_of(row: Row) -> str:
-    """The worker that has a job in hand."""
+    """Return the name of the worker that has claimed a job."""
     return row.worker or row.place.removeprefix(PROCESSING + "/")

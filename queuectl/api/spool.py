@@ -1,4 +1,4 @@
-"""The Python door: one spool, and what can be done with it. The command line is a thin skin over this."""
+"""The class Spool, which is the Python API: this module adds enqueueing to the other two parts."""
 
 from __future__ import annotations
 
@@ -20,45 +20,43 @@ if TYPE_CHECKING:
     from queuectl.job.record import Job
 
 BATCH = 2000
-"""Jobs that are made durable together: one wait for the disk for all of them."""
+"""How many jobs are made durable together, with one wait for the disk."""
 
-_DRAWS = 10
-_PATIENCE = 0.5  # seconds that a producer of jobs may take for a batch before it counts as slow
+_ID_ATTEMPTS = 10
+_SLOW = 0.5  # seconds: if the next batch takes longer to come, the last one is queued at once
 
 
 class Spool(Operations):
-    """A spool of jobs in a folder, which is made when it is first written to.
+    """A spool of jobs in a folder, which is created when it is first written to.
 
-    What can be asked is in `questions` and `reports`, what a person does with its jobs in `controls`; here is the way in.
+    `Queries` has the methods that read, `Operations` those that change jobs. Threads must not share an object.
 
     Args:
         path: the folder. Default: $QUEUECTL_SPOOL, else ~/.queuectl.
-
-    Not for use by several threads at once; make one for each.
     """
 
     def enqueue(self, command: str | builtins.list[str] | Mapping[str, Any], /, **fields: Any) -> Job:
-        """Queue one job; when this returns, it survives a power cut, unless the setting `durability` is none.
+        """Queue one job. When this returns, the job survives a power cut, unless the setting `durability` is none.
 
         Args:
-            command: text for the shell, a list for no shell, or a whole job as a mapping.
+            command: text for the shell, a list to run without a shell, or all fields of a job as a mapping.
             fields: fields of the job file, and `delay` and `expires_in`, in seconds or like "10m", from now.
 
         Returns:
-            the job. If another one has its `unique` key and `if_exists` is skip, nothing is queued: it is that other
-            job, as it is now, and its `skipped` is True. With replace, `replaced` has the ids of those whose place it took.
+            the job. If another job has its `unique` key and `if_exists` is skip, nothing is queued, and the other job is
+            returned with `skipped` set. With replace, `replaced` has the ids of the jobs that it has replaced.
 
         Raises:
             InvalidJob: a field is wrong; the message names it.
             DuplicateId: the id is taken.
-            SpoolFull: no room on the disk.
+            SpoolFull: the disk is full.
             SpoolError: the spool cannot be written.
         """
         record = _record(command)
         if not self._is_ready:
             self._make_ready()
             self._is_ready = True
-        for _ in range(_DRAWS):
+        for _ in range(_ID_ATTEMPTS):
             made = prepare({**record, **fields}, self.settings())
             self._open_index()
             try:
@@ -71,14 +69,14 @@ class Spool(Operations):
                 try:
                     there = self.get(taken.job_id)
                 except JobNotFound:
-                    continue  # deleted just now, so the key is free
+                    continue  # it has just been deleted, so the key is free
                 there.skipped = True
                 return there
             return made.job
         raise SpoolError(f"cannot find a free id in {self.layout.root}")
 
     def check(self, command: str | builtins.list[str] | Mapping[str, Any], /, **fields: Any) -> Job:
-        """The job that enqueue would queue, with the settings in force; nothing is written, and no id looked for.
+        """Return the job that enqueue would queue, with the current settings; nothing is written, and ids are not checked.
 
         Raises:
             InvalidJob: a field is wrong; the message names it.
@@ -95,18 +93,18 @@ class Spool(Operations):
         skipped: Callable[[KeyTaken], None] = lambda _: None,
         replaced: Callable[[str, builtins.list[str]], None] = lambda *_: None,
     ) -> Iterator[str]:
-        """Queue many jobs, each batch of them durable before its ids are given out.
+        """Queue many jobs, and yield their ids; each batch is durable before its ids are yielded.
 
         Args:
-            records: the jobs, as mappings of fields; read as they are needed, so there may be millions.
+            records: the jobs, as mappings of fields; read one by one, so there may be millions.
             progress: called with the number queued so far.
-            common: fields that all of them get, over their own.
-            all_or_nothing: queue all before the first id is given out, or none; see `whole`.
-            skipped: called in place of an id where a job is not queued, as another one has its unique key.
-            replaced: called before the id of a job that has taken the place of others, with it and with theirs.
+            common: fields for all jobs; they replace the jobs' own.
+            all_or_nothing: queue all jobs before the first id is yielded, or none; see `enqueue_all`.
+            skipped: called for a job that is not queued because another one has its unique key.
+            replaced: called with the id of a job that has replaced others, and with their ids, before it is yielded.
 
         Raises:
-            InvalidJob, DuplicateId, SpoolFull, SpoolError: as for enqueue; what was given out before is queued.
+            InvalidJob, DuplicateId, SpoolFull, SpoolError: as for enqueue; jobs whose ids were yielded are queued.
         """
         self._make_ready()
         self._open_index()
@@ -133,7 +131,7 @@ class Spool(Operations):
     def _in_batches(
         self, source: Iterator[Mapping[str, Any]], common: Mapping[str, Any]
     ) -> Iterator[tuple[Batch, int]]:
-        """Queue a batch after the other: while the files of one are written, the jobs of the next are made.
+        """Queue batch after batch: while the files of one are written, the jobs of the next are prepared.
 
         Returns:
             each batch, and how many of its jobs are queued or skipped.
@@ -150,8 +148,8 @@ class Spool(Operations):
                 jobs, failure = prepare_batch(source, common, self.settings(), BATCH)
                 last = len(jobs) < BATCH or failure is not None
                 begun.append(Batch(self._storage, jobs, durable=durable))
-                # What came from a slow producer is not kept waiting for what comes next.
-                slow = time.monotonic() - since > _PATIENCE
+                # Jobs of a slow producer must not wait until the next batch is complete.
+                slow = time.monotonic() - since > _SLOW
                 while len(begun) > (0 if last or slow else 1):
                     many, taken = (batch := begun.pop(0)).finish()
                     yield batch, many
@@ -171,12 +169,12 @@ class Spool(Operations):
     def _begin_index(self) -> None:
         import sqlite3
 
-        with suppress(sqlite3.Error, OSError):  # it can be done without
+        with suppress(sqlite3.Error, OSError):  # enqueueing works without it
             if not self._index.open():
                 self._index.begin_new_spool(self.layout)
 
     def _open_index(self) -> None:
-        """Open the index for an enqueue, which can do without it: then the next look at the folders finds the job."""
+        """Open the index for enqueueing. If that fails, the next scan of the folders finds the job."""
         import sqlite3
 
         try:
