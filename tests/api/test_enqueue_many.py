@@ -164,7 +164,7 @@ def test_what_a_slow_producer_gave_waits_for_no_more(
     small_batches: bool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch is queued when it is whole, if the next one will take its time."""
-    monkeypatch.setattr(queuectl.api.spool, "_PATIENCE", 0.01)
+    monkeypatch.setattr(queuectl.api.spool, "_SLOW", 0.01)
     spool, seen = Spool(spool_dir), []
 
     def slow() -> Iterator[dict[str, Any]]:
