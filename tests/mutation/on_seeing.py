@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .run import Mutant
 
-_LETTER = "tests/cli/test_dlq_show_edit.py::test_"
+_DLQ = "tests/cli/test_dlq_show_edit.py::test_"
 _LOGS = "tests/cli/test_logs_of_long_runs.py::test_"
 _STATS = "tests/api/test_stats.py::test_"
 _METRICS = "tests/api/test_metrics.py::test_"
@@ -17,28 +17,28 @@ LETTERS = (
         "storage/dead_letters.py",
         "            if job.id != row.id:\n                locate.refuse_taken(storage, job.id)\n            job.renew(storage.now())",
         "            job.renew(storage.now())",
-        (f"{_LETTER}twin_is_not_retried_over_the_job_that_has_its_id",),
+        (f"{_DLQ}twin_is_not_retried_over_the_job_that_has_its_id",),
     ),
     Mutant(
         "dlq: an edit lands on what has changed meanwhile",
         "storage/dead_letters.py",
         "        if _read(path) != before:\n            raise _just_moved(row)\n",
         "        _read(path)\n",
-        (f"{_LETTER}file_that_changed_meanwhile_is_not_overwritten",),
+        (f"{_DLQ}file_that_changed_meanwhile_is_not_overwritten",),
     ),
     Mutant(
         "dlq: an edit may rename a job",
         "storage/dead_letters.py",
         "    if job.id != row.id and row.command:\n",
         "    if False:\n",
-        (f"{_LETTER}id_of_a_job_cannot_be_edited",),
+        (f"{_DLQ}id_of_a_job_cannot_be_edited",),
     ),
     Mutant(
         "dlq: what was typed is thrown away",
         "cli/editor.py",
         "            keep = True\n",
         "            keep = False\n",
-        (f"{_LETTER}refused_edit_keeps_what_was_typed",),
+        (f"{_DLQ}refused_edit_keeps_what_was_typed",),
     ),
     Mutant(
         "dlq: --set takes any field",
@@ -46,8 +46,8 @@ LETTERS = (
         "    if name in CHANGEABLE:\n",
         "    if name in jobs.KNOWN:\n",
         (
-            f"{_LETTER}change_that_cannot_be_is_refused",
-            f"{_LETTER}python_retry_refuses_what_a_person_may_not_change",
+            f"{_DLQ}change_that_cannot_be_is_refused",
+            f"{_DLQ}python_retry_refuses_what_a_person_may_not_change",
         ),
     ),
     Mutant(
@@ -55,14 +55,14 @@ LETTERS = (
         "job/fault.py",
         "at[1] - start)",
         "at[1] - start + 1)",
-        (f"{_LETTER}show_says_where_a_file_is_wrong",),
+        (f"{_DLQ}show_says_where_a_file_is_wrong",),
     ),
     Mutant(
         "clear: the filters are for the question only",
         "cli/commands/clear.py",
         "spool.clear(state, where=described)",
         "spool.clear(state)",
-        (f"{_LETTER}clear_takes_the_filters", f"{_LETTER}dlq_takes_the_filters"),
+        (f"{_DLQ}clear_takes_the_filters", f"{_DLQ}dlq_takes_the_filters"),
     ),
 )
 
@@ -72,7 +72,7 @@ SEEING = (
         "storage/job_logs.py",
         '        if wanted == count + 1 and not block.endswith(b"\\n"):\n',
         "        if False:\n",
-        (f"{_LETTER}end_of_a_large_log_is_found_from_behind",),
+        (f"{_DLQ}end_of_a_large_log_is_found_from_behind",),
     ),
     Mutant(
         "logs: the end is found from the front",

@@ -1,1 +1,1 @@
-"""One command line verb a module."""
+"""The commands: one module for each verb."""
