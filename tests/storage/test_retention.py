@@ -145,7 +145,7 @@ def test_output_goes_and_the_records_stay(
     assert len(filled.list()) == 21
     if keep == 0:
         told = cli("logs", "done3", expect=None)
-        assert "the logs of job done3 are gone" in told.stderr
+        assert "the logs of job done3 were deleted" in told.stderr
 
 
 def test_what_has_just_ended_stays_for_a_moment(
