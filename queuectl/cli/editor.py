@@ -11,7 +11,7 @@ import click
 
 from queuectl.cli import render
 from queuectl.errors import InvalidJob, JobError, QueuectlError
-from queuectl.job.fault import find_fault
+from queuectl.job.fault_location import find_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -63,7 +63,7 @@ class JobFile:
             from queuectl.cli import job_reader_yaml
 
             return job_reader_yaml.place_of(self.node, field, self._lines_before)
-        from queuectl.job.fault import find_field
+        from queuectl.job.fault_location import find_field
 
         inside = find_field(self.raw, field) if field and self.raw else None
         if inside is None or self.at is None:

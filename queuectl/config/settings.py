@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from queuectl.layout import Layout
 
 _MAX_OUTPUT = 64 << 10
-"""Two streams of this size fit into a job file even if JSON writes each byte as six."""
+"""Two streams of this size fit into a job file even if JSON needs six characters for each byte."""
 
 _LOCK_TIMEOUT = 30.0  # seconds
 _UNIT_TEXT = r"[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw]|[kmg](?:i?b)?)"
@@ -59,7 +59,7 @@ class Key:
 
     Attributes:
         default: the built-in value; None means unset.
-        check: takes a value of the file and returns the typed one; raises ValueError with the reason in plain words.
+        check: takes a value of the file and returns the converted one; raises ValueError with the reason in plain words.
         help: what it does, in one line.
         unit: "seconds", "bytes" or "".
     """
@@ -134,7 +134,7 @@ def _durability(value: object) -> str:
 
 
 _TEXTS = (_folder, _names, _durability, _exit_codes)
-"""The checks of settings whose typed value is text, even if it looks like a number, as 1e3 does."""
+"""The checks of settings whose converted value is text, even if it looks like a number, as 1e3 does."""
 
 
 def _size(maximum: int) -> Callable[[object], int]:
@@ -313,10 +313,10 @@ def set_value(layout: Layout, key: str, text: str) -> Any:
     """Change one setting in the spool's file; comments and the order of lines are kept.
 
     Args:
-        text: the value as typed: 5, 0.5, 30s, 10M.
+        text: the value as entered: 5, 0.5, 30s, 10M.
 
     Returns:
-        the typed value.
+        the converted value.
 
     Raises:
         ConfigError: an unknown key, a bad value, or a file that cannot be read or changed.
@@ -330,7 +330,7 @@ def set_value(layout: Layout, key: str, text: str) -> Any:
         raise ConfigError(f"{known.name}: {error}") from None
     import re
 
-    # A value with a unit, like 30s, is written as typed; others are written as typed values.
+    # A value with a unit, like 30s, is written as entered. Other values are written as numbers, booleans or text.
     has_unit = isinstance(typed, str) and re.fullmatch(_UNIT_TEXT, typed, re.ASCII | re.IGNORECASE)
     _change(layout, known.name, typed if has_unit else value)
     return value

@@ -1,4 +1,4 @@
-"""Who can write into a spool: anybody who can, runs commands as the worker's user."""
+"""Check who can write into a spool: a person who can write there can run commands as the worker's user."""
 
 from __future__ import annotations
 

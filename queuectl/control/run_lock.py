@@ -54,7 +54,8 @@ class RunRecord:
     def never_began(self, job_id: str, boot: str) -> bool:
         """Whether a job in the worker's folder was not started.
 
-        False when the file is of another boot: after a power cut it may be older than the last start.
+        False if the file was written before the last restart: its last change may have been lost, so it may not name the
+        job that was started last.
         """
         return self.boot == boot and job_id not in {self.job_id, *(known for known, _ in self.ended)}
 
@@ -72,8 +73,8 @@ def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:
 def acquire(layout: Layout, worker: str, job_id: str, run: str, boot: str, ended: Sequence[str] = ()) -> Lock:
     """Take the run lock, and write down which run starts next and which have ended.
 
-    If a background child of an earlier run still holds the lock, a new file is made: that child then neither delays
-    the next run nor counts as a part of it.
+    If a background child of an earlier run still holds the lock, a new file is made. Then the next run does not
+    wait for that child, and the child is not taken for one of its processes.
 
     Args:
         run: the mark of the run.
@@ -118,7 +119,7 @@ def read(layout: Layout, worker: str) -> RunRecord | None:
                 lines = [file.readline() for _ in range(int(number))]
                 ended = dict(map(_parsed, lines))
             except ValueError:
-                # Of an older queuectl, or damaged: without a boot id it says of no job that it never began.
+                # From an older queuectl, or damaged. Without a boot id, `never_began` is False for every job.
                 return RunRecord(job_id, run)
     except (OSError, ValueError):
         return None

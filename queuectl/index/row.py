@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from queuectl.system.files import FileStat, Fingerprint
 
 RENEWED = "renewed"
-"""Key among a row's settings: the job was put back from dead/ by hand after this many runs, which no longer count."""
+"""Key among a row's settings: a person moved the job from dead/ back to pending/ after this many runs. Those do not count as attempts."""
 
 BY_HAND = "Given up by hand"
 """The error of a job in dead/ whose file gives no reason: somebody moved it there, or a cancel was interrupted."""

@@ -241,7 +241,7 @@ def _compress(layout: Layout, path: str, status: os.stat_result) -> Iterator[Non
             made.close()
             target.flush()
             files.sync_file(target.fileno())
-        # The same time as the log, or it would be kept for longer.
+        # Give it the log's time. With a new time, retention would delete it too late.
         os.utime(scratch, ns=(status.st_atime_ns, status.st_mtime_ns))
         now = os.lstat(path)
         if files.fingerprint(now) == files.fingerprint(status):

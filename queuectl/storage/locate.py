@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from queuectl.storage.transitions import Storage
 
 _TIME_SETTLED = 2.0
-"""Seconds: a change of a folder whose mtime is older than this always changes the mtime, however coarse the clock."""
+"""Seconds: if a folder's mtime is older than this, any new change gives it another mtime, even where file times are coarse."""
 
 
 def state_of(storage: Storage, job_id: str, *, but: str | None = None) -> str | None:

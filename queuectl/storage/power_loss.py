@@ -1,7 +1,7 @@
 """After a worker's death or a power cut: the held files of settled jobs (see file_pool) are deleted, or put back.
 
-After a power cut, the held files of an earlier boot tell which outcomes may not have reached the disk. Within their own
-boot they mean nothing: the kernel has lost no page.
+After a power cut, the held files of an earlier boot tell which outcomes may not have reached the disk. While the machine
+has not restarted they mean nothing: the kernel still writes all outcomes to the disk.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def restore(layout: Layout, boot: str) -> int:
         for name in os.listdir(layout.workers)
         if (found := _FOLDER.fullmatch(name)) and found[2] not in (None, short(boot))
     ]
-    # The first call of each boot writes this file, even if nothing was lost. Without it a claim made in this boot would
-    # look like one from before a power cut.
+    # The first call of each boot writes this file, even if nothing was lost. If it is missing, a
+    # later call cannot see that a claim was made after the restart.
     mark = os.path.join(layout.data, "boot")
     if not old and (_marked(mark) == boot or not _claimed(layout)):
         _leave_mark(mark, boot)
@@ -100,7 +100,7 @@ def _marked(path: str) -> str | None:
 
 
 def _leave_mark(path: str, boot: str) -> None:
-    """Record that this boot has been checked. Not synced: a power cut that loses the file ends the boot as well."""
+    """Record that this boot has been checked. No sync: a power cut that loses the file also ends the boot."""
     if _marked(path) != boot:
         scratch = os.path.join(os.path.dirname(path), files.temporary_name())
         files.write_new(scratch, boot.encode(), sync=False)
@@ -108,7 +108,7 @@ def _leave_mark(path: str, boot: str) -> None:
 
 
 def _clear_beside_claims(layout: Layout, boot: str, refused: list[OSError]) -> None:
-    """Quarantine outcomes whose name reached the disk but whose bytes did not, if the job is still claimed.
+    """Quarantine an outcome file whose content was never written, if its job is still claimed.
 
     Args:
         refused: takes the errors of the disk. One unreadable file must not prevent the repair of others.
@@ -177,7 +177,7 @@ def _clear_torn(layout: Layout, claimed: Job, *, but: str | None = None) -> None
     Raises:
         OSError: a file cannot be read or moved.
     """
-    why = f"found where an outcome of {claimed.id} belongs, which a power cut had kept from the disk"
+    why = f"this file had the name of the outcome of {claimed.id}, which was lost in a power cut"
     for path in paths_of(layout, claimed.id or ""):
         with suppress(FileNotFoundError, NotADirectoryError):
             status = os.lstat(path)

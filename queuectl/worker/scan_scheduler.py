@@ -1,6 +1,6 @@
 """When a worker looks for new files: at once while idle, in slices and within bounds while busy.
 
-A file that an event names is looked at first, so that an urgent job starts at the next gap, however many others wait.
+A file that an event names is looked at first, so that an urgent job starts when the running one ends, even if many jobs wait.
 Events are hints and a scan of the whole folder is the truth: a scan follows soon after, or at once where no events come.
 """
 
@@ -31,20 +31,20 @@ IDLE_SLICE = 1.0
 """Seconds that an idle worker gives to other users' drop folder at a time; a busy one gives a SLICE a second."""
 
 SCAN_SHARE = 3.0
-"""A busy worker scans again only after this many times as long as the last scan took."""
+"""If the last scan took t seconds, a busy worker waits this many times t before the next one."""
 
 SAFETY_PAUSE = 0.1
-"""Seconds until a scan although nothing seems to have changed, if the worker has moved a file meanwhile: a file that
-arrives beside such a move, between two looks at the folder's time, leaves no trace there."""
+"""Seconds until a scan of a folder that looks unchanged, if this worker has moved a file out of it. The folder's time does
+not show a file that arrives at the same time as such a move."""
 
 SAFETY_SHARE = 50.0
-"""Such scans take at most one part in this many of a worker's time."""
+"""These scans use at most 1/50 of a worker's time."""
 
 SAFETY_WATCHED = 10.0
-"""They come this many times later while events name all new files."""
+"""While events name all new files, the pause before such a scan is this many times longer."""
 
 NAMED = 1000
-"""Files of a burst that are taken in by name at a time: some 20 ms. Smaller parts cost half as much again per file."""
+"""Files of a burst that are taken in by name at a time: some 20 ms. With smaller parts each file costs 50 % more."""
 
 SOON, LATER = 0.1, 0.3
 """Seconds after which files taken in by name are followed by a check scan: in the worker that took them in, in others."""
@@ -174,8 +174,8 @@ class ScanScheduler:
             if next(self._scan, self) is self:
                 self._end_scan()
         now = time.monotonic()
-        # Processor time, as on a busy machine the clock would put the next scan off for minutes. New files count as no
-        # cost: a hundred thousand of them would have to wait after each slice.
+        # Processor time and not clock time: on a busy machine clock time would delay the next scan by minutes. Time
+        # spent on new files does not count, or a hundred thousand of them would have to wait after each slice.
         in_vain = 1 - (self._intake.taken - taken) / max(1, self._intake.compared - compared)
         self._cost += (time.thread_time() - spent) * max(0.0, in_vain)
         self._scan_paused_until = now + (now - began) * BUSY_SHARE
@@ -183,13 +183,15 @@ class ScanScheduler:
         self._safety_at = now + self._safety_pause()
 
     def _safety_pause(self) -> float:
-        """Seconds until the next safety scan; many more while events name all files, as two things must fail then."""
+        """Return the seconds until the next safety scan: more while events name all files, as a file is missed only if the
+        events and the folder's time both fail.
+        """
         return max(SAFETY_PAUSE, self._cost * SAFETY_SHARE) * (
             SAFETY_WATCHED if self._watch.names_all else 1.0
         )
 
     def continue_scan(self) -> None:
-        """Go on with what has begun while a long job runs: other workers wait for it and could not begin their own."""
+        """Continue a scan while a long job runs: until it ends, no other worker can start one."""
         if self._scan is not None or self._edit_scan.is_running or self._watch.names or self._burst.is_joined:
             self.take_in()
 
@@ -210,8 +212,8 @@ class ScanScheduler:
         if self._lock is None:
             self._not_before = now + SLICE if tells_all else 0.0
             if tells_all:
-                # Another worker scans now. If each of us waited for a turn of its own, none could claim its next job
-                # in the transaction that settles one: with dozens of workers that was twice the transactions.
+                # Another worker scans now. If every worker also waited for its turn, none could claim the next job
+                # in the transaction that settles one: with dozens of workers that doubled the transactions.
                 self._safety_at = max(self._safety_at, now + self._safety_pause())
             return False
         self.may_have_missed = self._watch.is_lost = False

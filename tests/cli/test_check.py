@@ -9,7 +9,7 @@ import pytest
 
 from queuectl import Spool
 from queuectl.errors import InvalidJob
-from queuectl.job.fault import find_field
+from queuectl.job.fault_location import find_field
 
 from support import drop_bytes, where_is
 

@@ -52,7 +52,7 @@ LETTERS = (
     ),
     Mutant(
         "dlq: the column is one off",
-        "job/fault.py",
+        "job/fault_location.py",
         "at[1] - start)",
         "at[1] - start + 1)",
         (f"{_DLQ}show_says_where_a_file_is_wrong",),

@@ -16,7 +16,7 @@ from queuectl.cli.commands.clear import delete
 from queuectl.cli.commands.list import TABLE_LIMIT
 from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
 from queuectl.errors import InvalidJob, MoveError
-from queuectl.job.fault import find_fault
+from queuectl.job.fault_location import find_fault
 from queuectl.job.record import KNOWN, READ_LIMIT
 from queuectl.storage.unique_keys import REPLACED
 from queuectl.system import safe_open
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from queuectl.api.spool import Spool
     from queuectl.index.filter import Filter
-    from queuectl.job.fault import Fault
+    from queuectl.job.fault_location import Fault
     from queuectl.job.record import Job
 
 OUTPUT_LINES = 20
