@@ -71,6 +71,14 @@ _FOLDER_MASK = APPEARED | DELETE_SELF | MOVE_SELF
 _FULL_READ = 300
 """Events in a read of watchdog's (80 kB) from which on there may be more: an event takes 272 bytes at most."""
 
+_MAX_READS = 8
+"""Reads of one call: they empty a full queue of the kernel (16,384 events), within 0.15 s. Producers can make events
+faster than Python takes them, and a worker that read until none is left would neither start a job nor end one at its
+timeout. The descriptor stays readable, so that the next call has the rest."""
+
+_DESCRIPTORS = 3
+"""Descriptors that watchdog opens for an instance."""
+
 
 class Inotify:
     """One inotify instance of watchdog's, read without a thread. All that is private to watchdog is used here.
@@ -96,6 +104,7 @@ class Inotify:
         # An overflow is handled here. Without a handler Python would print watchdog's warning about it.
         if not (log := logging.getLogger(InotifyFD.__module__)).handlers:
             log.addHandler(logging.NullHandler())
+        _require_descriptors(folder, _DESCRIPTORS)
         self._inotify = InotifyFD()
         self._names: list[str] = []
         self._is_lost = self.is_over = self.has_other_events = False
@@ -145,6 +154,10 @@ class Inotify:
             with suppress(OSError):  # the folder is gone, which has been reported
                 again = self._add(self._folder, _FOLDER_MASK)
                 more.append(self._home)
+                if again[0] != self._home[0]:
+                    self.is_over = (
+                        True  # it was made again; the end of the old one, if not read yet, is discarded now
+                    )
                 self._home = again
         self._inotify.remove_callbacks(more)
 
@@ -152,7 +165,9 @@ class Inotify:
         """Names that have appeared since the last call, and whether some may be missing. Never waits."""
         self._names, self._is_lost = [], False
         try:
-            while self._readable.poll(0):
+            for _ in range(_MAX_READS):
+                if not self._readable.poll(0):
+                    break
                 events = self._inotify.read_events()
                 for event in events:
                     self._inotify.handle_event(event)
@@ -188,6 +203,16 @@ class Inotify:
         # watchdog leaves the descriptors to its reading thread unless it knows that nobody reads. None was started.
         self._inotify._is_reading = False
         self._inotify.close()
+
+
+def _require_descriptors(path: str, number: int) -> None:
+    """Raise OSError if so many descriptors cannot be opened: watchdog loses the first when it cannot open the others."""
+    opened: list[int] = []
+    try:
+        opened.extend(os.open(path, os.O_RDONLY | os.O_CLOEXEC) for _ in range(number))
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
 class FolderWatch:

@@ -170,6 +170,24 @@ IDLE = (
                 "starting_and_stopping_leaks_nothing",
             ),
             (
+                "it is read until no event is left",
+                "            for _ in range(_MAX_READS):",
+                "            while True:",
+                "reading_ends_however_fast_events_arrive",
+            ),
+            (
+                "nobody counts the descriptors",
+                "        _require_descriptors(folder, _DESCRIPTORS)\n",
+                "",
+                "a_start_without_enough_descriptors_keeps_none",
+            ),
+            (
+                "a folder made again is taken for the old one",
+                "                if again[0] != self._home[0]:",
+                "                if False:",
+                "a_folder_made_again_before_the_added_watches_end_is_noticed",
+            ),
+            (
                 "a short drain loads watchdog",
                 "(is_loaded or time.monotonic() >= self._load_at)",
                 "True",

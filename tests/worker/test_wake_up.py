@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 import tomllib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -395,6 +396,64 @@ def test_a_folder_that_may_not_be_read_is_no_watch(
     assert watch.start() is False
     assert "Permission denied" in (watch.failure or "")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("free", [0, 1, 2])
+def test_a_start_without_enough_descriptors_keeps_none(watch: FolderWatch, free: int) -> None:
+    """Watchdog loses the instance when it cannot open the pipe after it, and a start is tried again for ever."""
+    assert watch.start()  # what is imported late is imported before descriptors run out
+    watch.stop()
+    before = os.listdir("/proc/self/fd")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, before)) + 16, hard))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open("/", os.O_RDONLY))
+        for _ in range(free):
+            os.close(taken.pop())
+        assert watch.start() is False
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_reading_ends_however_fast_events_arrive(
+    tmp_path: Path, watch: FolderWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that reads until no event is left would end no job at its timeout while others drop files."""
+    assert watch.start()
+    reads = 0
+    read_events = inotify_c.InotifyFD.read_events
+
+    def endless(inotify: inotify_c.InotifyFD) -> list[inotify_c.InotifyEvent]:
+        nonlocal reads
+        reads += 1
+        assert reads < 100
+        found = read_events(inotify)
+        (tmp_path / "pending" / f"{reads}.json").touch()
+        return found * watcher._FULL_READ
+
+    monkeypatch.setattr(inotify_c.InotifyFD, "read_events", endless)
+    (tmp_path / "pending" / "first.json").touch()
+    assert watch.read() is True
+    assert "first.json" in watch.names
+
+
+def test_a_folder_made_again_before_the_added_watches_end_is_noticed(
+    tmp_path: Path, watch: FolderWatch
+) -> None:
+    """Its inode number may be the same, and watchdog discards the end of a watch that was removed."""
+    assert watch.start()
+    folder = tmp_path / "pending"
+    assert watch.add([(str(folder), watcher.SELF)])
+    folder.rmdir()
+    folder.mkdir()
+    watch.remove_added()
+    assert not watch.is_healthy()
 
 
 def test_without_that_class_the_observer_watches(
