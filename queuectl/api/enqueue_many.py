@@ -29,7 +29,7 @@ MOST_AT_ONCE = 50_000
 """Jobs that can be enqueued all or nothing: workers cannot claim meanwhile, and all jobs are in memory."""
 
 _FROM = 20
-"""Jobs of a list that are prepared one by one: a short list does not load the code of the templates."""
+"""Jobs at the beginning of a list that are prepared one by one: a short list has nothing to gain from templates."""
 
 
 def prepare_batch(

@@ -106,7 +106,7 @@ class Registration:
         """Write the record, and delete a stop note that was meant for an earlier owner of the name.
 
         Args:
-            mode: "background", "foreground" or "program".
+            mode: "background", "foreground", "child" or "program".
             handles_wake_signal: this process handles commands.wake_signal(), which would end any other process.
 
         Raises:

@@ -67,7 +67,11 @@ class Running(Protocol):
         """Return the monotonic time at which poll() must be called at the latest. None: only wait_fd() matters."""
 
     def poll(self) -> Outcome | None:
-        """Do what is due (timeout, TERM, KILL), without blocking. Returns the outcome once the attempt is over."""
+        """Do what is due (timeout, TERM, KILL), without blocking. Returns the outcome once the attempt is over.
+
+        Raises:
+            SpoolError: the attempt cannot be followed any more, and none of its processes is alive. The job is put back.
+        """
 
     def cancel(self, ending: Ending, *, now: bool = False) -> None:
         """Begin to end it: TERM, a grace time, KILL. Does nothing after its end.

@@ -42,6 +42,9 @@ def enqueue(storage: Storage, made: Prepared, *, durable: bool = True) -> None:
 
 
 def _enqueue_one(storage: Storage, made: Prepared, *, durable: bool) -> None:
+    if made.chosen:
+        # Loaded now for `publish`: inside the lock of the index all workers would wait for the import.
+        from queuectl.storage import locate  # noqa: F401
     try:
         try:
             _enqueue(storage, made, durable=durable)

@@ -1,6 +1,6 @@
 """How an idle worker waits: for an event, for the next due job, or for a check of everything.
 
-A check of everything (`Worker._tick`) costs about 1 ms. All that it can find shows in the times, owners and modes of a
+A check of everything (`Worker._periodic_duties`) costs about 1 ms. All that it can find shows in the times, owners and modes of a
 few dozen files and folders. While these are unchanged, it is put off; after some seconds without a change the worker
 does not even look at them, and sleeps until the kernel reports a change. CPU time of an idle worker in a minute: 75 ms with
 a check of everything each second, 36 ms with the snapshot, 6 ms with long sleeps.

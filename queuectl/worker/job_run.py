@@ -92,7 +92,7 @@ class JobRun:
                 sync_claim(storage, claim)
             started = self._start_command()
         except SpoolError as error:
-            self._put_back(error)
+            self.put_back(error)
             return False
         if isinstance(started, Outcome):
             claim.outcome = started
@@ -194,7 +194,7 @@ class JobRun:
         self._context.say(_started_line(self._claim.job))
         self._claim.is_told = True
 
-    def _put_back(self, error: SpoolError) -> None:
+    def put_back(self, error: SpoolError) -> None:
         """Put the job back, however long the disk refuses: left in the worker's folder it would count as running."""
         context, claim = self._context, self._claim
         self._batch.end()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from queuectl.config.reload import CurrentSettings
 from queuectl.control import pause, permissions
 from queuectl.control.registry import Registration
+from queuectl.errors import SpoolError
 from queuectl.executor.base import clean_environment
 from queuectl.executor.local import LocalRunner
 from queuectl.index.index import Index
@@ -318,6 +319,9 @@ class Worker:
         if run.running is not None:
             try:
                 self._attend(run)
+            except SpoolError as error:
+                run.put_back(error)
+                return
             finally:
                 run.close()
         self.jobs_run += 1

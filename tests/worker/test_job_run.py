@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from queuectl import Spool
+from queuectl import Spool, Worker
+from queuectl.errors import SpoolError
+from queuectl.executor.local import LocalRunner
 
 import support
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from queuectl.executor.base import Attempt, Running
+    from queuectl.job.outcome import Outcome
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -314,6 +319,52 @@ def test_variables_of_a_job_come_on_top_of_the_workers(
     seen = variables(spool_dir)
     assert (seen["FROM_WORKER"], seen["IN_BOTH"], seen["GRÜSSE"]) == ("worker's", "job's", "ä=ö\n")
     assert (seen["QUEUECTL_JOB_ID"], seen["QUEUECTL_ATTEMPT"]) == ("job1", "1")
+
+
+class _LosesTheFirst(LocalRunner):
+    """Ends its first attempt, and then says that it cannot follow it any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started = 0
+
+    def start(self, attempt: Attempt) -> Running | Outcome:
+        self.started += 1
+        if self.started > 1:
+            return super().start(attempt)
+        return _Lost()
+
+
+class _Lost:
+    pid = 0
+
+    def wait_fd(self) -> None:
+        return None
+
+    def next_poll(self) -> float:
+        return 0.0
+
+    def poll(self) -> Outcome | None:
+        raise SpoolError("the engine is gone")
+
+    def cancel(self, *_: object, **__: object) -> None:
+        raise AssertionError
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_run_that_the_runner_lost_is_put_back_and_the_worker_goes_on(spool_dir: Path) -> None:
+    """Otherwise one lost run would end the worker, and be charged to the job as a crash."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="job1")
+    said: list[str] = []
+
+    Worker(spool_dir, drain=True, runner=_LosesTheFirst(), say=said.append).run()
+
+    assert support.where_is(spool_dir, "job1") == ["done"]
+    assert support.load(spool_dir / "done" / "job1.json")["attempts"] == 1
+    assert any("cannot run job1 now: the engine is gone" in line for line in said)
 
 
 def test_stdin_is_empty(spool_dir: Path) -> None:
