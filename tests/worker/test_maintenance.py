@@ -68,7 +68,7 @@ def test_a_crowd_of_workers_shares_the_look_at_each_other(
         looks.append(now)
         return crowd
 
-    monkeypatch.setattr(worker._maintenance._claims_seen, "busy", busy)
+    monkeypatch.setattr(worker._maintenance._claims_seen, "names", busy)
     for size, wanted in ((9, 2), (1000, 1)):
         crowd[:] = ["worker-9"] * size
         looks.clear()
@@ -210,6 +210,7 @@ DIES = """
 import os, sys
 from pathlib import Path
 from queuectl import Spool, Worker
+from queuectl.storage.settle import settle
 root = Path(sys.argv[1])
 worker = Worker(root)
 worker.register()
