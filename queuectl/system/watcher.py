@@ -72,8 +72,8 @@ _FULL_READ = 300
 """Events in a read of watchdog's (80 kB) from which on there may be more: an event takes 272 bytes at most."""
 
 _MAX_READS = 8
-"""Reads of one call: they empty a full queue of the kernel (16,384 events), within 0.15 s. Producers can make events
-faster than Python takes them, and a worker that read until none is left would neither start a job nor end one at its
+"""Reads of one call: they empty a full queue of the kernel (16,384 events of some 7 µs each). Producers can make
+events faster than Python takes them, and a worker that read until none is left would neither start a job nor end one at its
 timeout. The descriptor stays readable, so that the next call has the rest."""
 
 _DESCRIPTORS = 3
