@@ -31,15 +31,17 @@ if TYPE_CHECKING:
 
 WORKER = """
 import sys
+from queuectl.system import watcher
 from queuectl.worker import prefetch, signals; from queuectl import Worker
 at_once, prefetch.LONG_JOB = int(sys.argv[2]), float(sys.argv[3])
-prefetch.WAITING_SHARE, prefetch.BATCH_SECONDS = 1, 1e9
+prefetch.WAITING_SHARE, prefetch.BATCH_SECONDS, watcher.LOAD_AFTER = 1, 1e9, 0
 prefetch.Prefetch._next_size = lambda _: at_once
 worker = Worker(sys.argv[1], drain=True, say=lambda line: print(line, flush=True))
 signals.listen(worker.flags, reread=worker.read_settings, in_terminal=False)
 worker.run()
 """
-"""It always claims that many at once, on a slow machine and with few jobs too."""
+"""It always claims that many at once, on a slow machine and with few jobs too, and it has a watch,
+as after a second of work."""
 
 FOREVER = 1e8
 
