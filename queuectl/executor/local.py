@@ -13,6 +13,7 @@ from queuectl.executor.capture import OutputFiles, cut, open_for_job
 from queuectl.executor.spawn import CAN_SPAWN_FAST, SHELL, Child, fast_spawn, spawn
 from queuectl.job import times
 from queuectl.job.outcome import Ending, Outcome
+from queuectl.system.process import ignores_signal
 from queuectl.system.process_tree import TreeTermination, find_tree, group_exists, open_pidfd
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class _LocalRun:
         "_child",
         "_deadline",
         "_ending",
+        "_ignores_term",
         "_outcome",
         "_output_check_at",
         "_output_interval",
@@ -106,6 +108,7 @@ class _LocalRun:
         self._output_interval = _SHORTEST_OUTPUT_CHECK
         self._output_check_at = began + self._output_interval if attempt.log_limit else None
         self._ending = Ending.TIMED_OUT
+        self._ignores_term = False
         self._tree: TreeTermination | None = None
         self._outcome: Outcome | None = None
         self._pidfd = open_pidfd(child.pid)
@@ -160,8 +163,17 @@ class _LocalRun:
             self._pidfd = None
 
     def _terminate(self, ending: Ending) -> None:
-        self._ending = ending
-        self._tree = TreeTermination(self._attempt.marks, self.pid, self._attempt.grace, is_child=True)
+        """Begin to end the tree, unless the command has ended by itself until now.
+
+        The search for the tree takes a while, and many commands end well during it. Such a run must not be recorded as
+        ended by somebody, and run again. So the command is asked last, just before the first signal.
+        """
+        tree = TreeTermination(self._attempt.marks, self.pid, self._attempt.grace, is_child=True)
+        if self._has_ended_itself():
+            return
+        self._ignores_term = ignores_signal(self.pid, signal.SIGTERM)
+        tree.request_end()
+        self._ending, self._tree = ending, tree
 
     def _has_ended_itself(self) -> bool:
         known, code = self._child.reap()
@@ -191,6 +203,9 @@ class _LocalRun:
         self._cut_outputs(None)
         self._outputs.forget()
         duration = time.monotonic() - self._began
+        if code == 0 and self._ignores_term and self._ending != Ending.TIMED_OUT:
+            # TERM did nothing to it: it came to its own end within the grace time.
+            return Outcome(Ending.SUCCEEDED, 0, None, duration, survivors)
         error = {
             Ending.TIMED_OUT: f"Timeout exceeded ({times.seconds(self._attempt.timeout)}s)",
             Ending.STOPPED: "Stopped with its worker",

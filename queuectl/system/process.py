@@ -123,6 +123,18 @@ def is_surely_gone(pid: int) -> bool:
     return False
 
 
+def ignores_signal(pid: int, number: int) -> bool:
+    """Whether a process ignores this signal; False where the system does not tell (elsewhere than on Linux)."""
+    with (
+        suppress(OSError, ValueError),
+        open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file,
+    ):
+        for line in file:
+            if line.startswith("SigIgn:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
 def keep_descriptors_private() -> None:
     """Stop children from inheriting any descriptor of this process other than stdin, stdout and stderr."""
     with suppress(OSError):

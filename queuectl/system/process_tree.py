@@ -117,6 +117,8 @@ def is_alive(one: psutil.Process) -> bool:
 class TreeTermination:
     """Ends a process tree step by step, without blocking: TERM and CONT, a grace time, KILL.
 
+    Making one only searches for the tree. `request_end` sends the first signals.
+
     Args:
         marks, leader, is_child: as for find_tree.
         grace: seconds between TERM and KILL.
@@ -137,7 +139,7 @@ class TreeTermination:
         self.next_step = now
         self.survivors = 0
         self._tree = self._find()
-        self._request_end()
+        self._outside = [one for one in self._tree if not self._in_group(one.pid)]
 
     def kill_now(self) -> None:
         """End the grace time now."""
@@ -172,19 +174,19 @@ class TreeTermination:
     def _find(self) -> list[psutil.Process]:
         return find_tree(self._marks, self._leader, is_child=self._is_child)
 
-    def _request_end(self) -> None:
+    def request_end(self) -> None:
+        """Ask all processes to end. To be called once, before the first step."""
         if sys.platform == "win32":
             if self._is_child and self._leader is not None:
                 with suppress(OSError):  # without a common console the process cannot be asked
                     os.kill(self._leader, signal.CTRL_BREAK_EVENT)
             return
         # Each process gets TERM once: many programs take a second TERM as "stop at once".
-        outside = [one for one in self._tree if not self._in_group(one.pid)]
         self._signal_group(signal.SIGTERM)
-        self._send(outside, signal.SIGTERM)
+        self._send(self._outside, signal.SIGTERM)
         # A stopped process handles TERM only after CONT.
         self._signal_group(signal.SIGCONT)
-        self._send(outside, signal.SIGCONT)
+        self._send(self._outside, signal.SIGCONT)
 
     def _kill(self) -> None:
         self._signal_group(_KILL)
@@ -228,6 +230,7 @@ def terminate_tree(marks: Mapping[str, str], leader: int | None, grace: float) -
         True when no process of the run is left.
     """
     termination = TreeTermination(marks, leader, grace, is_child=False)
+    termination.request_end()
     while not termination.step(time.monotonic()):
         time.sleep(max(0.0, termination.next_step - time.monotonic()))
     return termination.survivors == 0

@@ -413,6 +413,47 @@ def test_a_job_that_was_done_before_the_wish_to_stop_keeps_its_result(bench: Ben
     assert outcome.ending is Ending.SUCCEEDED
 
 
+@pytest.mark.parametrize("wish", [Ending.STOPPED, Ending.CANCELLED, None], ids=["stop", "cancel", "timeout"])
+@pytest.mark.parametrize(("code", "ending"), [(0, Ending.SUCCEEDED), (3, Ending.FAILED)])
+def test_a_job_that_ends_during_the_search_for_its_processes_keeps_its_result(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, wish: Ending | None, code: int, ending: Ending
+) -> None:
+    """The search takes a while. Who ends by itself meanwhile was not ended by anybody, and does not run again."""
+    go = bench.folder / "go"
+    running = bench.start(
+        f"until [ -e {go} ]; do sleep 0.01; done; exit {code}", timeout=0 if wish else 0.05, grace=9
+    )
+
+    def slow_search(*what: Any, **how: Any) -> list[psutil.Process]:
+        found = find_tree(*what, **how)
+        go.touch()
+        wait_until(lambda: psutil.Process(running.pid).status() == psutil.STATUS_ZOMBIE)
+        return found
+
+    monkeypatch.setattr("queuectl.system.process_tree.find_tree", slow_search)
+    if wish:
+        running.cancel(wish)
+    outcome = wait_for(running, at_most=5)
+
+    assert (outcome.ending, outcome.exit_code) == (ending, code)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which signals a process ignores")
+@pytest.mark.parametrize("wish", [Ending.STOPPED, Ending.CANCELLED])
+def test_a_job_that_ignores_the_wish_and_ends_well_is_done(bench: Bench, wish: Ending) -> None:
+    """TERM was on the way to it and did nothing. Its work is done, and must not be done twice."""
+    go = bench.folder / "go"
+    running = bench.start(f"trap '' TERM; echo up; until [ -e {go} ]; do sleep 0.01; done; exit 0", grace=20)
+    wait_until(bench.text)
+
+    running.cancel(wish)
+    assert running.poll() is None
+    go.touch()
+    outcome = wait_for(running, at_most=5)
+
+    assert (outcome.ending, outcome.exit_code, outcome.error) == (Ending.SUCCEEDED, 0, None)
+
+
 def test_an_ignored_sigchld_does_not_turn_failures_into_successes(bench: Bench) -> None:
     """If a parent passes on SIG_IGN for SIGCHLD, the kernel discards every exit code."""
     code = (

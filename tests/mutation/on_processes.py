@@ -252,7 +252,7 @@ ENDS = (
     Mutant(
         "end: no CONT",
         "system/process_tree.py",
-        "        self._signal_group(signal.SIGCONT)\n        self._send(outside, signal.SIGCONT)\n",
+        "        self._signal_group(signal.SIGCONT)\n        self._send(self._outside, signal.SIGCONT)\n",
         "",
         (f"{_RUNNER}a_stopped_job_ends_too",),
     ),
@@ -262,6 +262,20 @@ ENDS = (
         "        self._signal_group(signal.SIGTERM)\n",
         "",
         (f"{_RUNNER}a_job_gets_its_grace_time_and_one_term",),
+    ),
+    Mutant(
+        "end: who ended during the search was ended by us",
+        "executor/local.py",
+        "        if self._has_ended_itself():\n            return\n        self._ignores_term",
+        "        self._ignores_term",
+        (f"{_RUNNER}a_job_that_ends_during_the_search_for_its_processes_keeps_its_result",),
+    ),
+    Mutant(
+        "end: a success in spite of TERM is a stop",
+        "executor/local.py",
+        "        if code == 0 and self._ignores_term and",
+        "        if False and",
+        (f"{_RUNNER}a_job_that_ignores_the_wish_and_ends_well_is_done",),
     ),
     Mutant(
         "end: only the group",
