@@ -144,6 +144,10 @@ def changed(data: bytes, changes: Mapping[str, Any]) -> Job:
         except ValueError as error:
             raise InvalidJob(str(error)) from None
         record[field] = _combined(record.get(field), sign, value) if sign else value
+    if "timeout" in changes:
+        record.pop(
+            "default_timeout", None
+        )  # somebody has chosen the limit, even if it is that of the settings
     job = jobs.from_mapping(record)
     if "cwd" in changes and job.cwd:
         job.cwd = _absolute(job.cwd)

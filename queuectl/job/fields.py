@@ -280,6 +280,7 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "last_error": _text,
     "output": _text,
     "worker": _text,
+    "default_timeout": _number,
     "crashes": _integer(0, _MANY),
     "history_left_out": _integer(0, _MANY),
     "history": _history,

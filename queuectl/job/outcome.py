@@ -22,6 +22,12 @@ _ERROR_KEPT = 1000
 """Characters of the error kept for each run in the history. The name of a missing program may have a million."""
 
 
+_DEFAULT_LIMIT = (
+    "this is the default limit, so it is not tried again; give it more: queuectl dlq retry {id} --timeout 10m"
+)
+"""After a run that was ended by a limit that nobody chose. The same limit would end each further attempt, too."""
+
+
 class Ending(enum.StrEnum):
     """The ways in which an attempt can end."""
 
@@ -131,7 +137,6 @@ def record(
     outcome: Outcome,
     *,
     now: float,
-    default_timeout: float,
     digest: str | None = None,
     draw: Callable[[], float] = random_share,
 ) -> str:
@@ -139,7 +144,6 @@ def record(
 
     Args:
         now: when the attempt ended, in epoch seconds.
-        default_timeout: the setting timeout; a job that was ended by it gets a hint.
         digest: SHA-256 of the job file as it was read for this run, if somebody else wrote it: the file may have
             changed since, and the history says which content ran.
         draw: returns a random number from 0 to 1, for the jitter of the next wait.
@@ -149,8 +153,9 @@ def record(
         job.attempts += 1
         job.crashes = 0
     error = outcome.error and one_line(outcome.error)
-    if outcome.ending == Ending.TIMED_OUT and job.timeout == default_timeout:
-        error = f"{error}; this is the default limit, see: queuectl config set timeout"
+    ended_by_default = outcome.ending == Ending.TIMED_OUT and job.has_default_timeout
+    if ended_by_default:
+        error = f"{error}; {_DEFAULT_LIMIT.format(id=job.id)}"
     job.finished_at = now
     job.duration = round(outcome.duration, 6)
     job.exit_code = outcome.exit_code
@@ -162,7 +167,7 @@ def record(
     job.add_run(entry)
     if uncharged:
         return "pending"
-    if outcome.ending == Ending.CANCELLED:
+    if outcome.ending == Ending.CANCELLED or ended_by_default:
         return "dead"
     decision = decide(
         job,

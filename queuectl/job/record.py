@@ -71,6 +71,7 @@ class Job:
     last_error: str | None = None
     output: str | None = None
     worker: str | None = None
+    default_timeout: float | None = None
     crashes: int = 0
     history_left_out: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -144,7 +145,15 @@ class Job:
         """
         for name in (*DEFAULTED, *OPTIONAL):
             if getattr(self, name) is None:
-                setattr(self, name, getattr(settings, name))
+                value = getattr(settings, name)
+                setattr(self, name, value)
+                if name == "timeout":
+                    self.default_timeout = value
+
+    @property
+    def has_default_timeout(self) -> bool:
+        """True if nobody has given it a timeout, so that it has the limit of the settings."""
+        return self.default_timeout is not None and self.timeout == self.default_timeout
 
     @property
     def needs_settings(self) -> bool:

@@ -125,6 +125,7 @@ _FIELDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "last_error": ("Why the last attempt failed, or why the job is dead.", _TEXT),
     "output": ("The end of the output of the last attempt.", _TEXT),
     "worker": ("The worker that ran the job last.", _TEXT),
+    "default_timeout": ("The timeout, if the job was given none and got that of the settings.", _NUMBER),
     "crashes": ("How many times in a row the worker or the machine died while the job ran.", _integer(0)),
     "history_left_out": ("How many runs are left out in the middle of the history.", _integer(0)),
     "history": ("One entry for each run.", {"type": "array", "items": {"type": "object"}}),

@@ -231,7 +231,7 @@ def _record(
         job.worker, job.started_at = worker, over.started_at
         job_logs.recall_output(layout, job, limit=settings.output_limit)
         outcome = Outcome(Ending.SUCCEEDED, 0, None, over.duration)
-        state = outcomes.record(job, outcome, now=over.finished_at, default_timeout=settings.timeout)
+        state = outcomes.record(job, outcome, now=over.finished_at)
         return state, f"{state} {job.id}: {worker} had run it, and died before it was settled"
     job_logs.keep_output(layout, job, worker, None, limit=settings.output_limit)
     state = outcomes.record_crash(job, worker, now=storage.now(), limit=settings.crash_limit)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from queuectl.config.reload import CurrentSettings
-    from queuectl.config.settings import Settings
     from queuectl.control.registry import Registration
     from queuectl.executor.base import Runner, Running
     from queuectl.job.record import Job
@@ -208,14 +207,12 @@ class JobRun:
                 return
 
 
-def record_outcome(claim: Claim, settings: Settings) -> None:
+def record_outcome(claim: Claim) -> None:
     """Record the outcome of a run in its job, and add the lines for the log to the claim."""
     job, outcome = claim.job, cast("Outcome", claim.outcome)
     if not claim.is_told:
         claim.lines.append(_started_line(job))
-    claim.state = record(
-        job, outcome, now=claim.ended_at, default_timeout=settings.timeout, digest=claim.digest
-    )
+    claim.state = record(job, outcome, now=claim.ended_at, digest=claim.digest)
     claim.lines.append(_ended_line(job, outcome, claim.state))
 
 

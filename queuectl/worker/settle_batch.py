@@ -169,7 +169,7 @@ class SettleBatch:
         is_last = len(part) == len(self.finished)
         for claim in part:
             if not claim.state:
-                record_outcome(claim, self._context.current.settings)
+                record_outcome(claim)
         try:
             settle_all(self._storage, part, self.file_pool, at_once=at_once, then=then if is_last else None)
         except OSError:

@@ -165,6 +165,7 @@ WRONG: dict[str, list[Any]] = {
     "last_error": [5, True, ["x"]],
     "output": [5, True, ["x"]],
     "worker": [5, True, {}],
+    "default_timeout": ["20", True, []],
     "crashes": [-1, "1", True],
     "max_backoff": [-1, "never", True],
     "jitter": [-0.1, 1.1, "0.5", True, [0.5]],

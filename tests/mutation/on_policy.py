@@ -9,6 +9,20 @@ _EXPIRY = "tests/storage/test_expiry.py::test_"
 
 RETRIES = (
     Mutant(
+        "retry: the default limit is tried again",
+        "job/outcome.py",
+        "outcome.ending == Ending.CANCELLED or ended_by_default:",
+        "outcome.ending == Ending.CANCELLED:",
+        ("tests/worker/test_job_run.py::test_timeout_by_default_is_not_repeated_and_says_how_to_give_more",),
+    ),
+    Mutant(
+        "retry: a chosen limit is taken for the default",
+        "job/changes.py",
+        '        record.pop("default_timeout", None)',
+        "        pass",
+        ("tests/worker/test_job_run.py::test_a_chosen_timeout_is_repeated_although_it_equals_the_default",),
+    ),
+    Mutant(
         "retry: retry_on wins over give_up_on",
         "job/outcome.py",
         "        if exit_code in (job.give_up_on or ()):",

@@ -94,14 +94,35 @@ def test_timeout_of_its_own_is_worded_plainly(spool_dir: Path) -> None:
     assert 1 <= record["duration"] < 20
 
 
-def test_timeout_by_default_hints_at_the_setting(spool_dir: Path, cli: Cli) -> None:
-    """If the limit was the default, the error names the setting."""
-    cli("config", "set", "timeout", "1", expect=0)
+def test_timeout_by_default_is_not_repeated_and_says_how_to_give_more(spool_dir: Path, cli: Cli) -> None:
+    """The same limit would end each further attempt, and nobody chose it. The hint works as it stands there."""
+    cli("config", "set", "timeout", "0.3", expect=0)
 
-    record = run_one(spool_dir, "sleep 60")
+    record = run_one(spool_dir, "sleep 0.9", max_retries=3, backoff_base=1)
 
-    assert record["last_error"].startswith("Timeout exceeded (1s)")
-    assert "queuectl config set timeout" in record["last_error"]
+    assert (record["state"], record["attempts"]) == ("dead", 1)
+    fact, _, hint = record["last_error"].partition("give it more: queuectl ")
+    assert fact.startswith("Timeout exceeded (0.3s); this is the default limit")
+    cli(*hint.split(), expect=0)
+    support.drain(spool_dir)
+    assert support.where_is(spool_dir, "job1") == ["done"]
+
+
+@pytest.mark.parametrize("how", ["by the producer", "by a change"])
+def test_a_chosen_timeout_is_repeated_although_it_equals_the_default(
+    spool_dir: Path, cli: Cli, how: str
+) -> None:
+    """Who writes the limit of the settings into the job has chosen it, and its attempts."""
+    cli("config", "set", "timeout", "0.2", expect=0)
+    given = {"timeout": 0.2} if how == "by the producer" else {}
+    Spool(spool_dir).enqueue("sleep 60", id="job1", max_retries=2, backoff_base=1, max_backoff=0, **given)
+    if not given:
+        cli("set", "job1", "timeout=0.2", expect=0)
+
+    support.drain(spool_dir, wait_retries=True)
+
+    record = support.load(spool_dir / "dead" / "job1.json")
+    assert (record["attempts"], record["last_error"]) == (2, "Timeout exceeded (0.2s)")
 
 
 def test_timeout_ends_the_whole_tree(spool_dir: Path) -> None:
