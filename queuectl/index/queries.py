@@ -237,7 +237,7 @@ class Queries(Freshness):
         """Return the jobs that can run now, in the order in which they run."""
         return self._rows("WHERE ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT ?", (limit,))
 
-    def suggest(self) -> Row | None:
+    def next_ready(self) -> Row | None:
         """Return the job to run next, or None."""
         return next(iter(self.ready(1)), None)
 

@@ -153,7 +153,7 @@ class Prefetch:
         Raises:
             OSError, sqlite3.Error: the disk or the index refused.
         """
-        first, mine = self._index.suggest(), self.ready[0].row
+        first, mine = self._index.next_ready(), self.ready[0].row
         if first is None or (first.ready_key, first.seq) > (mine.ready_key, mine.seq):
             return
         with self._index.moving():

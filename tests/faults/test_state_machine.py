@@ -19,6 +19,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -131,6 +132,13 @@ class Fuse:
             for name, real in self._real.items():
                 setattr(os, name, real)
             files._renameat2 = self._renameat2
+
+
+class CommandEnd(Enum):
+    """Why a command has no answer."""
+
+    DIED = "it died on its way"
+    REFUSED = "it refused"
 
 
 @dataclass
@@ -412,6 +420,36 @@ class Machine(RuleBasedStateMachine):
         assert not self._owner_of(job_id)
         self.jobs[tag] = known
 
+    def _command(
+        self,
+        n: int,
+        fuse: int | None,
+        known: Known,
+        call: Callable[[Spool], Any],
+        refused_in: tuple[str, ...] = (),
+        *,
+        may_vanish: bool = False,
+    ) -> Any:
+        """Call a command that may die on its way; returns its answer, or why there is none.
+
+        Args:
+            refused_in: the folders whose jobs it must refuse; it must not refuse any other.
+            may_vanish: the job may be gone if the command dies.
+        """
+        door = self._door(n)
+        try:
+            with self._fuse.burning(fuse):
+                answer = call(door)
+        except DiedError:
+            self._drop_door(door)
+            self._resolve({known.tag}, may_vanish=may_vanish)
+            return CommandEnd.DIED
+        except MoveError:
+            assert known.place in refused_in
+            return CommandEnd.REFUSED
+        assert known.place not in refused_in
+        return answer
+
     def _drop_door(self, door: Spool) -> None:
         door._index.close()
         if door is self.door:
@@ -505,13 +543,8 @@ class Machine(RuleBasedStateMachine):
         known = self._pick(n, "dead")
         if known is None:
             return
-        door = self._door(n)
-        try:
-            with self._fuse.burning(fuse):
-                door.retry(known.id)
-        except DiedError:
-            self._drop_door(door)
-            self._resolve({known.tag})
+        answer = self._command(n, fuse, known, lambda door: door.retry(known.id))
+        if isinstance(answer, CommandEnd):
             return
         known.state, known.attempts, known.crashes, known.retry = "pending", 0, 0, None
         known.place, known.name = "pending", f"{known.id}.json"
@@ -521,18 +554,9 @@ class Machine(RuleBasedStateMachine):
         known = self._pick(n, "pending", "done", "dead")
         if known is None:
             return
-        door = self._door(n)
-        try:
-            with self._fuse.burning(fuse):
-                door.cancel(known.id)
-        except DiedError:
-            self._drop_door(door)
-            self._resolve({known.tag})
+        answer = self._command(n, fuse, known, lambda door: door.cancel(known.id), ("done", "dead"))
+        if isinstance(answer, CommandEnd):
             return
-        except MoveError:
-            assert known.place != "pending"
-            return
-        assert known.place == "pending"
         known.place, known.name, known.state, known.held = "dead", f"{known.id}.json", "dead", False
 
     def hold(self, n: int, fuse: int | None) -> None:
@@ -541,18 +565,10 @@ class Machine(RuleBasedStateMachine):
         known = self._pick(n, "pending", "pending", "done", "dead")
         if known is None:
             return
-        door = self._door(n)
-        try:
-            with self._fuse.burning(fuse):
-                changed = door.hold(known.id) if hold else door.release(known.id)
-        except DiedError:
-            self._drop_door(door)
-            self._resolve({known.tag})
+        call = Spool.hold if hold else Spool.release
+        changed = self._command(n, fuse, known, lambda door: call(door, known.id), ("done", "dead"))
+        if isinstance(changed, CommandEnd):
             return
-        except MoveError:
-            assert known.place != "pending"
-            return
-        assert known.place == "pending"
         assert changed is (known.held != hold)
         if changed:
             self._rewritten(known)
@@ -569,18 +585,9 @@ class Machine(RuleBasedStateMachine):
         known = self._pick(n, "pending", "dead", "done")
         if known is None:
             return
-        door = self._door(n)
-        try:
-            with self._fuse.burning(fuse):
-                door.set(known.id, priority=priority)
-        except DiedError:
-            self._drop_door(door)
-            self._resolve({known.tag})
+        answer = self._command(n, fuse, known, lambda door: door.set(known.id, priority=priority), ("done",))
+        if isinstance(answer, CommandEnd):
             return
-        except MoveError:
-            assert known.place == "done"
-            return
-        assert known.place != "done"
         known.priority = priority
         if known.place == "dead":
             known.state = "dead"
@@ -603,13 +610,8 @@ class Machine(RuleBasedStateMachine):
         known = self._pick(n, "pending", "done", "dead", void=False)
         if known is None:
             return
-        door = self._door(n)
-        try:
-            with self._fuse.burning(fuse):
-                door.forget(known.id)
-        except DiedError:
-            self._drop_door(door)
-            self._resolve({known.tag}, may_vanish=True)
+        answer = self._command(n, fuse, known, lambda door: door.forget(known.id), may_vanish=True)
+        if isinstance(answer, CommandEnd):
             return
         del self.jobs[known.tag]
 
