@@ -1,7 +1,7 @@
-"""Wait for jobs to end: short looks at two folders, and a longer one when they have changed.
+"""Wait for jobs to end: poll the times of two folders, and read the index when they have changed.
 
-A look is two `stat`. It comes every 20 ms at first and four times a second after half a minute, so that a wait of hours
-costs nothing that could be measured, and no descriptor of inotify, of which a user has few.
+A poll is two `stat` calls. It is repeated every 20 ms at first, and four times a second after half a minute. So a wait of
+hours costs next to nothing, and it takes none of the few inotify instances that a user has.
 """
 
 from __future__ import annotations
@@ -25,26 +25,28 @@ OVER = ("completed", "dead")
 """The states that no job leaves by itself."""
 
 _CODES = {"Timeout exceeded": 124, "Cannot start": 127}
-"""Exit codes for what ended otherwise than by its command: those of timeout(1) and of a shell."""
+"""Exit codes of jobs that did not end by themselves, by the beginning of their error: as timeout(1) and a shell have them."""
 
-_SHORTEST, _LONGEST = 0.02, 0.25
-_PART = 0.01
-"""Seconds between two looks, and how that grows: by a hundredth of the time waited."""
+_MIN_PAUSE, _MAX_PAUSE = 0.02, 0.25
+"""Seconds between two polls, at least and at most."""
 
-_WHOLE = 2.0
-"""Seconds after which a look goes to the index in any case: a waiting job that is deleted changes neither folder."""
+_PAUSE_SHARE = 0.01
+"""Between these limits, a pause takes this share of the time waited so far."""
 
-_SHARE = 20.0
-"""A look at thousands of jobs is followed by a rest of so many times as long."""
+_INDEX_PERIOD = 2.0
+"""Seconds after which the index is read in any case: a waiting job that is deleted changes neither folder."""
 
-_YOUNG = 50_000_000
-"""Nanoseconds: a folder changed since may change again without its time telling."""
+_COST_FACTOR = 20.0
+"""A pause takes this many times as long as the last reading of the index, which is slow for thousands of jobs."""
 
-_SURELY = 0.3
-"""Seconds for which a job must not be found to count as removed: one that is just being moved is seen nowhere."""
+_SAFE_AGE = 50_000_000
+"""Nanoseconds. A folder that was changed less than this ago may be changed again without getting another time."""
 
-_AROUND = 10.0
-"""Seconds between looks at what may keep the jobs from running."""
+_REMOVED_AFTER = 0.3
+"""Seconds for which a job must not be found to count as removed: while it is moved, it is found nowhere."""
+
+_OBSTACLE_PERIOD = 10.0
+"""Seconds between two checks of what keeps the jobs from running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Ended:
 
     @property
     def code(self) -> int:
-        """What a program exits with that stands for the job: as the command did.
+        """The exit code for a program that stands for the job: that of the command.
 
         124 if its time limit ended it, 127 if it could not be started, 1 if it has no exit code.
         """
@@ -81,10 +83,10 @@ class Waiting:
 
     Args:
         ids: the jobs.
-        success: give up as soon as one of them cannot succeed any more.
-        tell: called with each job as it ends.
+        success: end the wait as soon as one of them cannot succeed any more.
+        tell: called with each job when it has ended.
         obstacle: called with a line about what keeps them from running, once each.
-        beat: called after every look.
+        beat: called after each poll.
     """
 
     def __init__(
@@ -103,14 +105,14 @@ class Waiting:
         self._tell, self._obstacle, self._beat = tell, obstacle, beat
         self._ended: list[Ended] = []
         self._missing: dict[str, float] = {}
-        self._stamp: object = None
-        self._whole_at = self._around_at = 0.0
-        self._told: set[str] = set()
+        self._last_times: object = None
+        self._read_index_at = self._obstacle_check_at = 0.0
+        self._reported: set[str] = set()
         self._cost = 0.0
 
     @property
     def ended(self) -> list[Ended]:
-        """Those that have ended, in that order."""
+        """The jobs that have ended, in the order of their ends."""
         return self._ended
 
     def run(self, timeout: float | None = None) -> list[Ended]:
@@ -127,48 +129,48 @@ class Waiting:
         for job_id in self._left:
             self._spool._find(job_id)
         began = time.monotonic()
-        while not self._look():
+        while not self._poll():
             waited = time.monotonic() - began
             if timeout is not None and waited >= timeout:
-                raise StillUnderWay(self._late(), list(self._left), hint="queuectl list")
-            pause = max(_SHORTEST, min(_LONGEST, waited * _PART), self._cost * _SHARE)
+                raise StillUnderWay(self._late_message(), list(self._left), hint="queuectl list")
+            pause = max(_MIN_PAUSE, min(_MAX_PAUSE, waited * _PAUSE_SHARE), self._cost * _COST_FACTOR)
             time.sleep(pause if timeout is None else min(pause, max(0.0, timeout - waited)))
         return self._ended
 
-    def _late(self) -> str:
+    def _late_message(self) -> str:
         first, *more = self._left
         others = f" and {len(more)} more have" if more else " has"
         return f"{first}{others} not ended in that time"
 
-    def _look(self) -> bool:
+    def _poll(self) -> bool:
         """Whether the wait is over."""
         now = time.monotonic()
-        stamp = self._folders()
-        if stamp is None or stamp != self._stamp or now >= self._whole_at:
-            self._look_closely(now)
-            self._stamp = stamp
-            self._whole_at = 0.0 if self._missing else now + _WHOLE
+        times = self._folder_times()
+        if times is None or times != self._last_times or now >= self._read_index_at:
+            self._read_index(now)
+            self._last_times = times
+            self._read_index_at = 0.0 if self._missing else now + _INDEX_PERIOD
             self._cost = time.monotonic() - now
         over = not self._left or (self._success and any(one.state != "completed" for one in self._ended))
-        if not over and now >= self._around_at:
-            self._around_at = now + _AROUND
-            self._look_around()
+        if not over and now >= self._obstacle_check_at:
+            self._obstacle_check_at = now + _OBSTACLE_PERIOD
+            self._check_obstacle()
         self._beat()
         return over
 
-    def _folders(self) -> object:
-        """What changes when a job ends; None when that cannot be told."""
+    def _folder_times(self) -> object:
+        """Return the folders' times, which change when a job ends; None if they prove nothing now."""
         layout = self._spool.layout
         try:
             found = [os.stat(path) for path in (layout.done, layout.dead)]
         except OSError:
             return None
-        young = time.time_ns() - _YOUNG
-        if any(one.st_mtime_ns > young for one in found):
+        recent = time.time_ns() - _SAFE_AGE
+        if any(one.st_mtime_ns > recent for one in found):
             return None
         return [(one.st_mtime_ns, one.st_ino) for one in found]
 
-    def _look_closely(self, now: float) -> None:
+    def _read_index(self, now: float) -> None:
         spool = self._spool
         spool.refresh()
         rows = spool._ask(lambda: spool._index.states(list(self._left)))
@@ -179,7 +181,7 @@ class Waiting:
                 self._end(_ended(job_id, row))
             elif state is not None or locate.state_of(spool._storage, job_id) is not None:
                 self._missing.pop(job_id, None)
-            elif now - self._missing.setdefault(job_id, now) >= _SURELY:
+            elif now - self._missing.setdefault(job_id, now) >= _REMOVED_AFTER:
                 self._end(Ended(job_id, "removed"))
 
     def _end(self, one: Ended) -> None:
@@ -188,10 +190,10 @@ class Waiting:
         self._ended.append(one)
         self._tell(one)
 
-    def _look_around(self) -> None:
-        found = hindrance(self._spool, list(self._left))
-        if found and found not in self._told:
-            self._told.add(found)
+    def _check_obstacle(self) -> None:
+        found = find_obstacle(self._spool, list(self._left))
+        if found and found not in self._reported:
+            self._reported.add(found)
             self._obstacle(found)
 
 
@@ -201,8 +203,8 @@ def _ended(job_id: str, row: Row | None) -> Ended:
     return Ended(job_id, row.state, row.exit_code, row.last_error)
 
 
-def hindrance(spool: Queries, ids: list[str]) -> str | None:
-    """What keeps all of these jobs from running, unless somebody does something; in a line with a hint."""
+def find_obstacle(spool: Queries, ids: list[str]) -> str | None:
+    """Return what keeps all of these jobs from running until somebody acts, in one line with a hint; None: nothing."""
     if found := pause.read(spool.layout):
         return f"{found.sentence}: queuectl resume"
     if not registry.live_workers(spool.layout):

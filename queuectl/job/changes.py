@@ -145,9 +145,8 @@ def changed(data: bytes, changes: Mapping[str, Any]) -> Job:
             raise InvalidJob(str(error)) from None
         record[field] = _combined(record.get(field), sign, value) if sign else value
     if "timeout" in changes:
-        record.pop(
-            "default_timeout", None
-        )  # somebody has chosen the limit, even if it is that of the settings
+        # Somebody has chosen the limit, even if it is that of the settings.
+        record.pop("default_timeout", None)
     job = jobs.from_mapping(record)
     if "cwd" in changes and job.cwd:
         job.cwd = _absolute(job.cwd)

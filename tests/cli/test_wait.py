@@ -178,7 +178,7 @@ def test_job_that_is_nowhere_for_a_moment_is_not_removed(spool_dir: Path) -> Non
 
     def beat() -> None:
         now = time.monotonic()
-        waiting._whole_at = 0.0  # or it would be looked for every two seconds
+        waiting._read_index_at = 0.0  # or it would be looked for every two seconds
         if here.exists() and away_at < now < away_at + 0.1:
             here.rename(there)
         elif there.exists() and now > away_at + 0.1:

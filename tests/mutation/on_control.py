@@ -155,14 +155,14 @@ CONTROL = (
     Mutant(
         "wait: what is being moved is removed",
         "api/waiting.py",
-        "            elif now - self._missing.setdefault(job_id, now) >= _SURELY:",
+        "            elif now - self._missing.setdefault(job_id, now) >= _REMOVED_AFTER:",
         "            elif True:",
         (f"{_WAIT}job_that_is_nowhere_for_a_moment_is_not_removed",),
     ),
     Mutant(
         "wait: only what ends is looked for",
         "api/waiting.py",
-        " or now >= self._whole_at",
+        " or now >= self._read_index_at",
         "",
         (f"{_WAIT}removed_job_is_not_waited_for[rm]",),
     ),

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from queuectl.api import json_view
-from queuectl.api.waiting import OVER, Waiting, hindrance
+from queuectl.api.waiting import OVER, Waiting, find_obstacle
 from queuectl.cli import render
 from queuectl.cli.commands.wait import print_note
 from queuectl.cli.log_stream import INTERRUPTED, LogReader, Sink
@@ -39,7 +39,7 @@ def wait_for(session: Session, job_id: str, lines: Iterable[str]) -> int:
         for line in lines:
             render.note(line)
         spool.refresh()
-        if found := hindrance(spool, [job_id]):
+        if found := find_obstacle(spool, [job_id]):
             print_note(found)
         if view is not None:
             view.follow(interrupt.handle)
