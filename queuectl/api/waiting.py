@@ -87,6 +87,8 @@ class Waiting:
         tell: called with each job when it has ended.
         obstacle: called with a line about what keeps them from running, once each.
         beat: called after each poll.
+        clock: a monotonic one, in seconds.
+        sleep: waits so many seconds.
     """
 
     def __init__(
@@ -98,11 +100,14 @@ class Waiting:
         tell: Callable[[Ended], None] = lambda _: None,
         obstacle: Callable[[str], None] = lambda _: None,
         beat: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._spool = spool
         self._left = dict.fromkeys(ids)
         self._success = success
         self._tell, self._obstacle, self._beat = tell, obstacle, beat
+        self._clock, self._sleep = clock, sleep
         self._ended: list[Ended] = []
         self._missing: dict[str, float] = {}
         self._last_times: object = None
@@ -128,13 +133,13 @@ class Waiting:
         self._spool.refresh()
         for job_id in self._left:
             self._spool._find(job_id)
-        began = time.monotonic()
+        began = self._clock()
         while not self._poll():
-            waited = time.monotonic() - began
+            waited = self._clock() - began
             if timeout is not None and waited >= timeout:
                 raise StillUnderWay(self._late_message(), list(self._left), hint="queuectl list")
             pause = max(_MIN_PAUSE, min(_MAX_PAUSE, waited * _PAUSE_SHARE), self._cost * _COST_FACTOR)
-            time.sleep(pause if timeout is None else min(pause, max(0.0, timeout - waited)))
+            self._sleep(pause if timeout is None else min(pause, max(0.0, timeout - waited)))
         return self._ended
 
     def _late_message(self) -> str:
@@ -144,13 +149,13 @@ class Waiting:
 
     def _poll(self) -> bool:
         """Whether the wait is over."""
-        now = time.monotonic()
+        now = self._clock()
         times = self._folder_times()
         if times is None or times != self._last_times or now >= self._read_index_at:
             self._read_index(now)
             self._last_times = times
             self._read_index_at = 0.0 if self._missing else now + _INDEX_PERIOD
-            self._cost = time.monotonic() - now
+            self._cost = self._clock() - now
         over = not self._left or (self._success and any(one.state != "completed" for one in self._ended))
         if not over and now >= self._obstacle_check_at:
             self._obstacle_check_at = now + _OBSTACLE_PERIOD

@@ -174,19 +174,23 @@ def test_job_that_is_nowhere_for_a_moment_is_not_removed(spool_dir: Path) -> Non
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a", hold=True)
     here, there = spool_dir / "pending" / "a.json", spool_dir.parent / "a.json"
-    away_at = time.monotonic() + 0.2
+    now = 1000.0
 
-    def beat() -> None:
-        now = time.monotonic()
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
         waiting._read_index_at = 0.0  # or it would be looked for every two seconds
-        if here.exists() and away_at < now < away_at + 0.1:
+        if here.exists() and 1000.2 < now < 1000.3:
             here.rename(there)
-        elif there.exists() and now > away_at + 0.1:
+        elif there.exists() and now > 1000.3:
             there.rename(here)
+            moments.append(now)
 
-    waiting = Waiting(spool, ["a"], beat=beat)
+    moments: list[float] = []
+    waiting = Waiting(spool, ["a"], clock=lambda: now, sleep=sleep)
     with pytest.raises(StillUnderWay):
         waiting.run(1.5)
+    assert moments, "it was away for a moment"
 
     assert waiting.ended == []
     assert here.exists()
