@@ -102,7 +102,7 @@ class Job:
     @property
     def next_run(self) -> int:
         """The number of the run that is under way, or comes next; counted from 1 over the job's whole life."""
-        return len(self.history) + self.history_left_out + 1
+        return self.runs + 1
 
     def run_mark(self, run: int) -> str:
         """Return what distinguishes a run from all others: its number and the job's creation time in microseconds.
