@@ -75,6 +75,14 @@ def describe(
     )
 
 
+def _error_in(told: str) -> str:
+    """The line of a failed program's stderr that says why: its error, or the last line of a traceback of Python."""
+    lines = told.strip().splitlines()
+    return next(
+        (line.removeprefix("error: ") for line in lines if line.startswith("error: ")), "".join(lines[-1:])
+    )
+
+
 def _program() -> tuple[str, ...]:
     """The words that call this program from any folder."""
     if getattr(sys, "frozen", False):
@@ -310,9 +318,11 @@ class Installer:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise QueuectlError(f"the workers would not start: {shlex.join(words)}: {error}") from None
-        said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0].removeprefix("error: ")
         if done.returncode:
-            raise QueuectlError(f"the workers would not start: {said}", hint=shlex.join(words))
+            raise QueuectlError(
+                f"the workers would not start: {_error_in(done.stderr) or f'exit code {done.returncode}'}",
+                hint=shlex.join(words),
+            )
         for note in json.loads(done.stdout)["notes"]:
             if note.startswith("workers start nothing: "):
                 raise QueuectlError(f"the workers would do nothing: {note.partition(': ')[2]}")

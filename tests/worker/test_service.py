@@ -305,6 +305,19 @@ def test_what_would_not_work_is_refused_before_anything_is_written(
     assert not (spool_dir.parent / "home" / ".config").exists()
 
 
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("warning: slow\nerror: no such spool\nhint: make one\n", "no such spool"),
+        ("Traceback (most recent call last):\n  File\nModuleNotFoundError: No module named 'x'\n", "ModuleNotFoundError: No module named 'x'"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_the_line_that_says_why_is_told(told: str, reason: str) -> None:
+    """The first line of a traceback says nothing."""
+    assert service._error_in(told) == reason
+
+
 def test_services_of_the_machine_are_roots(
     spool_dir: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
