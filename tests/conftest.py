@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
 
     import faults
 
+# mkfs, mount and sshd are there, but not on the PATH of an ordinary user of Debian.
+os.environ["PATH"] += f"{os.pathsep}/usr/sbin{os.pathsep}/sbin"
+
 # A busy machine must not fail a property because one example took long.
-hypothesis.settings.register_profile("queuectl", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "queuectl", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("queuectl")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -183,6 +184,21 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
+def _forbid_writing(folder: Path, before: dict[Path, int]) -> None:
+    """Take write permissions from a folder, then from what is in it; `before` gets the modes as they were."""
+    before[folder] = stat.S_IMODE(folder.stat().st_mode)
+    folder.chmod(before[folder] & ~0o222)
+    # Only now: nothing can come or go any more.
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink():
+            continue
+        if path.is_dir():
+            _forbid_writing(path, before)
+        elif path.is_file():
+            before[path] = stat.S_IMODE(path.stat().st_mode)
+            path.chmod(before[path] & ~0o222)
+
+
 def end_all(processes: Iterable[psutil.Process]) -> None:
     """Kill them and wait until they are gone."""
     import psutil
@@ -211,16 +227,20 @@ def end_workers(spool: Path) -> None:
 
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Let nobody write into a folder for a while, root included; skips the test where that cannot be had."""
+    """Let nobody write into a folder and what is in it for a while, root included.
+
+    Root gets a mount, or the test is skipped. Everybody else may not mount, and takes all write permissions away.
+    """
     import pytest
 
     if os.geteuid() != 0:
-        mode = folder.stat().st_mode & 0o777
-        folder.chmod(0o500)
+        before: dict[Path, int] = {}
         try:
+            _forbid_writing(folder, before)
             yield
         finally:
-            folder.chmod(mode)
+            for path, mode in before.items():
+                path.chmod(mode)
         return
     here = str(folder)
     for command in (["mount", "--bind", here, here], ["mount", "-o", "remount,bind,ro", here]):

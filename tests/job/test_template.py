@@ -132,6 +132,7 @@ def test_fields_and_the_id_come_along() -> None:
     ]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("shell", SHELLS, ids=os.path.basename)
 @given(value=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
 @example(value="-n")
@@ -139,11 +140,12 @@ def test_fields_and_the_id_come_along() -> None:
 def test_shell_hands_on_exactly_the_value(shell: str, value: str) -> None:
     """Whatever characters a value holds, the command gets it as one argument, unchanged."""
     command = Template("printf '<%s>' {} {}x").job(value)["command"]
-    done = subprocess.run([shell, "-c", command], capture_output=True, check=True, timeout=10)
+    done = subprocess.run([shell, "-c", command], capture_output=True, check=True, timeout=60)
 
     assert done.stdout == f"<{value}><{value}x>".encode()
 
 
+@pytest.mark.timeout(300)  # hundreds of shells are started, one after another
 @pytest.mark.parametrize("shell", SHELLS, ids=os.path.basename)
 @settings(max_examples=250)
 @given(
@@ -181,7 +183,7 @@ def test_no_template_lets_the_shell_run_a_value(
     folder.mkdir(exist_ok=True)
     (folder / "p").unlink(missing_ok=True)  # of another example, which failed by itself
     subprocess.run(
-        [shell, "-c", command], cwd=folder, env={"PATH": "/nowhere"}, capture_output=True, check=False, timeout=10,
+        [shell, "-c", command], cwd=folder, env={"PATH": "/nowhere"}, capture_output=True, check=False, timeout=60,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
 

@@ -166,7 +166,8 @@ def test_replace_lets_a_running_one_finish(
     spool: Spool, spool_dir: Path, workers: Callable[..., Any]
 ) -> None:
     """What waits is given up, what runs is left alone, and the new one goes behind it."""
-    spool.enqueue("sleep 0.5", id="runs", unique="k")
+    gate = spool_dir.parent / "gate"
+    spool.enqueue(f"while [ ! -e {gate} ]; do sleep 0.05; done", id="runs", unique="k", timeout=60)
     workers(2)
     support.wait_until(lambda: spool.get("runs").state == "processing")
     spool.enqueue("true", id="waits", unique="k", if_exists="queue")
@@ -174,6 +175,8 @@ def test_replace_lets_a_running_one_finish(
     job = spool.enqueue("true", id="new", unique="k", if_exists="replace")
 
     assert job.replaced == ["waits"]
+    assert spool.get("runs").state == "processing"
+    gate.touch()
     support.wait_until(lambda: support.finished(spool_dir, "runs", "new"))
     assert spool.get("new").started_at >= spool.get("runs").finished_at  # type: ignore[operator]
 

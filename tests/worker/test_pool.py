@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -367,8 +368,8 @@ def test_a_foreground_worker_whose_terminal_closes_finishes_its_job(spool_dir: P
 def test_drain_leaves_when_nothing_is_left_to_do_now(spool_dir: Path) -> None:
     """Retries and schedules are left for the next time; with --wait-retries they are run first."""
     spool = Spool(spool_dir)
-    spool.enqueue("exit 1", id="failing", max_retries=2, backoff_base=1)
-    spool.enqueue("true", id="later", delay=1.5)
+    spool.enqueue("exit 1", id="failing", max_retries=2, backoff_base=600)
+    spool.enqueue("true", id="later", delay=600)
     spool.enqueue("true", id="much-later", delay=3600)
     drop(spool_dir, "dropped", command="true")
     out, _ = foreground("--drain").communicate(timeout=20)
@@ -376,6 +377,10 @@ def test_drain_leaves_when_nothing_is_left_to_do_now(spool_dir: Path) -> None:
     assert load(spool_dir / "pending" / "failing.json")["attempts"] == 1
     assert where_is(spool_dir, "later") == ["pending"]
     spool.forget("much-later")
+    for job_id, moment in (("failing", "next_retry_at"), ("later", "run_at")):
+        record = load(spool_dir / "pending" / f"{job_id}.json")
+        soon = datetime.fromtimestamp(time.time() + 0.5, UTC).isoformat()
+        drop(spool_dir, job_id, **{**record, moment: soon})
     out, _ = foreground("--drain", "--wait-retries").communicate(timeout=20)
     assert where_is(spool_dir, "failing") == ["dead"], out
     assert where_is(spool_dir, "later") == ["done"]

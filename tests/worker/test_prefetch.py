@@ -283,14 +283,23 @@ def test_an_outcome_is_recorded_when_all_that_was_claimed_with_it_has_expired(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """Then no other job is left to be settled with."""
-    [first] = enqueue(spool_dir, "sleep 1")
-    [second] = enqueue(spool_dir, "true", expires_at=time.time() + 0.9)
+    doors = [spool_dir.parent / "door0", spool_dir.parent / "door1"]
+    wait = [f"while [ ! -e {door} ]; do sleep 0.02; done" for door in doors]
+    # The worker is at work before the time begins to run, so that its start does not count.
+    [before] = enqueue(spool_dir, wait[0], timeout=60)
     worker = busy(2)
+    wait_until(lambda: claimed_by_worker(spool_dir) == [before])
+    [first] = enqueue(spool_dir, wait[1], timeout=60)
+    expiry = time.time() + 2
+    [second] = enqueue(spool_dir, "true", expires_at=expiry)
+    doors[0].touch()
     wait_until(lambda: claimed_by_worker(spool_dir) == [first, second])
+    wait_until(lambda: time.time() > expiry)
+    doors[1].touch()
     assert worker.wait(20) == 0
 
     assert [where_is(spool_dir, job_id) for job_id in (first, second)] == [["done"], ["dead"]]
-    assert runs(spool_dir) == [first]
+    assert runs(spool_dir) == [before, first]
 
 
 def test_the_log_tells_starts_and_ends_in_their_order(

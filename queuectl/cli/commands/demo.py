@@ -77,7 +77,10 @@ def _copy_example() -> str:
     candidates = (os.path.join(package, "_example"), os.path.join(os.path.dirname(package), "spool_example"))
     source = next((path for path in candidates if os.path.isdir(path)), None)
     if source is None:
-        raise QueuectlError("the example spool is not part of this installation", hint="pip install queuectl")
+        raise QueuectlError(
+            "the example spool is not part of this installation",
+            hint="install queuectl from its source again",
+        )
     root = tempfile.mkdtemp(prefix="queuectl-demo-")
     shutil.copytree(source, root, ignore=shutil.ignore_patterns(".gitkeep"), dirs_exist_ok=True)
     for folder, _, names in os.walk(root):
