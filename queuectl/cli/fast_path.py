@@ -7,6 +7,7 @@ calls, and all calls with an error, are left to click.
 from __future__ import annotations
 
 import os
+import sys
 
 from queuectl.errors import QueuectlError
 
@@ -22,6 +23,8 @@ def enqueue(words: Sequence[str]) -> bool:
     """Queue the job if the words are exactly `enqueue TEXT`. False: click must handle them."""
     if len(words) != 2 or words[0] != "enqueue" or not _is_shell_command(words[1]):
         return False
+    if sys.stdout is not None and sys.stdout.isatty():
+        return False  # a person reads more than the id, and does not notice the time that click takes
     from queuectl.api.spool import Spool
 
     print(f"enqueued job {Spool().enqueue(merged({'command': words[1]}, {})).id}")

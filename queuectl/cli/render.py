@@ -268,6 +268,16 @@ def span(seconds: float | None) -> str:
     return f"{seconds:.1f}s" if seconds < 60 else ago(seconds)
 
 
+def duration(seconds: float) -> str:
+    """A length of time as people type it, and exact: 20s, 90s, 10m, 2h, 1.5s."""
+    from queuectl.job import times
+
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{times.seconds(seconds)}s"
+
+
 def priority(row: Row, now: float) -> str:
     """The priority of a job, and what waiting has added: 5 +3.2. `now` is in epoch seconds."""
     if row.priority is None:

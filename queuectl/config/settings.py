@@ -309,6 +309,21 @@ def load(layout: Layout) -> tuple[Settings, list[str]]:
     return Settings(**found), warnings
 
 
+def is_given(layout: Layout, name: str) -> bool:
+    """Return True if the settings file of the spool has this setting; False if the built-in value applies.
+
+    Raises:
+        ConfigError: the file cannot be read or parsed.
+    """
+    path = _existing(layout)
+    if path is None:
+        return False
+    from queuectl.config import file
+
+    given = {file.key_of(entry.name): entry.value for entry in file.entries(path, file.read(path))}
+    return given.get(name) is not None
+
+
 def set_value(layout: Layout, key: str, text: str) -> Any:
     """Change one setting in the spool's file; comments and the order of lines are kept.
 

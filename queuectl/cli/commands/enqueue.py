@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from queuectl.api import json_view
-from queuectl.cli import fast_path, options, render
+from queuectl.cli import enqueue_answer, fast_path, options, render
 from queuectl.cli.base import Command, Session, Usage, command
+from queuectl.config import settings
 from queuectl.errors import InvalidJob, KeyTaken
 from queuectl.job import redact
 from queuectl.job.fields import check_field
-
-if TYPE_CHECKING:
-    from queuectl.job.record import Job
 
 _AFTER_DASHES = "queuectl.after_dashes"
 
@@ -51,6 +49,12 @@ class _Enqueue(Command):
                 return position
             position += 2 if args[position] in takes_value else 1
         return None
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, and the limits that apply in this spool if none is given."""
+        super().format_options(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text(enqueue_answer.defaults_of(ctx.ensure_object(Session).spool))
 
 
 def _id(text: str) -> str:
@@ -94,20 +98,20 @@ HEADINGS = {
     cls=_Enqueue,
     headings=HEADINGS,
     examples="""
-    queuectl enqueue "tar czf backup.tgz src"          in the shell, in the current directory
-    queuectl enqueue -- convert a.png "my photo.jpg"   without a shell: no quoting needed
+    queuectl enqueue --timeout 2h "tar czf b.tgz src"  in the shell, in the current directory, for at most two hours
+    queuectl enqueue -- ls -l "my photo.jpg"           without a shell: no quoting needed
     queuectl enqueue --id nightly --priority 8 --timeout 2h --command "./nightly.sh"
     queuectl enqueue --delay 10m "curl -fsS https://example.org/ping"
-    queuectl enqueue --run-at 2026-12-31T18:00 --max-retries 1 "./party.sh"
-    queuectl enqueue --give-up-on 100 --retry-on 111 --max-backoff 10m "./send.sh"
-    queuectl enqueue --expires-in 2h --tag news "./post-headline.sh"
+    queuectl enqueue --run-at 2026-12-31T18:00 --max-retries 1 "date >> party.txt"
+    queuectl enqueue --give-up-on 100 --retry-on 111 --max-backoff 10m --timeout 10m "./send.sh"
+    queuectl enqueue --expires-in 2h --tag news --timeout 10m "./post.sh"
     queuectl enqueue --unique backup --timeout 2h "./backup.sh"   queue nothing if one waits or runs
     queuectl enqueue '{"id": "job1", "command": "echo hello", "priority": 8}'
     queuectl enqueue --wait "make test"                 print its output, exit with its exit code
     queuectl enqueue --file jobs.json                  one job, a list, or one job on each line
     make-jobs | queuectl enqueue --file -              the same, from another program
-    queuectl enqueue --each '*.wav' -- ffmpeg -i {} {stem}.mp3
-    find . -name '*.log' -print0 | queuectl enqueue --each - --null "gzip -9 {} && ls -l {}.gz"
+    queuectl enqueue --timeout 0 --each '*.wav' -- ffmpeg -i {} {stem}.mp3
+    find . -name '*.log' -print0 | queuectl enqueue --timeout 0 --each - --null "gzip -9 {} && ls -l {}.gz"
     """,
 )
 @click.argument("words", nargs=-1, metavar="[TEXT | -- CMD ARG...]")
@@ -148,13 +152,14 @@ HEADINGS = {
     "--timeout",
     metavar="TIME",
     callback=options.job_field("timeout"),
-    help="End the command after this time: 90, 90s, 10m, 2h. 0 means no limit.",
+    help="End the command after this time: 90, 90s, 10m, 2h. 0 means no limit. Default: the setting timeout, 20s if "
+    "unset. With --wait: no limit.",
 )
 @click.option(
     "--max-retries",
     metavar="N",
     callback=options.job_field("max_retries", options.integer),
-    help="How many times the command may run in total.",
+    help="How many times the command may run in total. Default: the setting max_retries, 3 if unset.",
 )
 @click.option(
     "--backoff-base",
@@ -225,7 +230,8 @@ def enqueue_command(
     around {}; a place where this would not be safe is refused. Put the GLOB in quotes, or your shell expands it.
 
     With --wait, stdout and stderr are those of the job; messages of queuectl, such as the id, go to stderr. If
-    queuectl is ended by a signal other than Ctrl+C, or the terminal is closed, the job stays in the queue.
+    queuectl is ended by a signal other than Ctrl+C, or the terminal is closed, the job stays in the queue. The job has no
+    time limit then, unless --timeout, the job or the settings of the spool give one.
     """
     session = ctx.ensure_object(Session)
     argv = ctx.meta.get(_AFTER_DASHES)
@@ -261,11 +267,13 @@ def enqueue_command(
 
 
 def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait: bool) -> int:
+    if wait and record.get("timeout") is None and not settings.is_given(session.spool.layout, "timeout"):
+        record["timeout"] = 0  # whoever waits can press Ctrl+C, and sees how long it takes
     job = session.spool.enqueue(record)
     if wait and not job.skipped:
         from queuectl.cli.commands.enqueue_wait import wait_for
 
-        return wait_for(session, job.id or "", [] if quiet else _lines(job))
+        return wait_for(session, job.id or "", [] if quiet else enqueue_answer.of_waiting(job))
     if session.json:
         render.json_array([json_view.enqueued(job)])
     elif job.skipped:
@@ -274,12 +282,8 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
             show = render.note if wait else render.line  # with --wait, stdout is for the job's output
             show(f"skipped: {render.visible(str(taken))}")
     else:
-        render.lines([job.id or ""] if quiet else _lines(job))
+        render.lines([job.id or ""] if quiet else enqueue_answer.of_job(job, record))
     return 0
-
-
-def _lines(job: Job) -> list[str]:
-    return [f"enqueued job {job.id}", *(f"replaced job {job_id}" for job_id in job.replaced)]
 
 
 def _one_template(
@@ -295,7 +299,8 @@ def _one_template(
         )
     if not given or argv in ([], [""]):
         raise Usage(
-            "no command for --each", hint="queuectl enqueue --each '*.wav' -- ffmpeg -i {} {stem}.mp3"
+            "no command for --each",
+            hint="queuectl enqueue --timeout 0 --each '*.wav' -- ffmpeg -i {} {stem}.mp3",
         )
 
 

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from queuectl.api import json_view
-from queuectl.cli import fast_path, job_reader, options, render
+from queuectl.cli import enqueue_answer, fast_path, job_reader, options, render
 from queuectl.cli.base import Usage
 from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, QueuectlError, QueuedUnsafely
 
@@ -168,6 +168,9 @@ def _enqueue_from(session: Session, source: Source, fields: Mapping[str, Any], m
         render.note(f"no jobs in {source.name}")
     elif bar.replaces_lines and array is None:
         render.line(f"enqueued {render.count(feed.queued, 'job')}")
+    if feed.takes_default and not (mode.quiet or session.json) and render.is_terminal():
+        settings = session.spool.settings()
+        render.line(enqueue_answer.limits(settings.timeout, max(1, settings.max_retries), is_default=True))
 
 
 def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | None) -> None:
@@ -213,6 +216,7 @@ class _Feed:
         self.mode = mode
         self.error: QueuectlError | None = None
         self.queued = self.skipped = 0
+        self.takes_default = False
         self._fields = fields
         self._in_progress: deque[tuple[str, dict[str, Any]]] = deque()
 
@@ -228,6 +232,7 @@ class _Feed:
                     )
                 own = not record.keys().isdisjoint(("cwd", "env", "tags"))
                 made = fast_path.merged(record, self._fields) if own else {**record, **shared}
+                self.takes_default |= made.get("timeout") is None
                 self._in_progress.append((self.source.place, made))
                 yield made
         except QueuectlError as error:

@@ -6,20 +6,23 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from queuectl.api import json_view
 from queuectl.api.waiting import OVER, Waiting, find_obstacle
 from queuectl.cli import render
 from queuectl.cli.commands.wait import print_note
 from queuectl.cli.log_stream import INTERRUPTED, LogReader, Sink
-from queuectl.errors import MoveError
+from queuectl.errors import MoveError, QueuectlError
+from queuectl.job.outcome import INTERRUPTED as INTERRUPTED_RUN
+from queuectl.job.outcome import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from queuectl.api.spool import Spool
     from queuectl.cli.base import Session
+    from queuectl.job.record import Job
 
 _SHORTEST, _LONGEST, _GROWTH = 0.01, 0.1, 1.2
 """Seconds between two reads of the job's output: at first, at most, and the factor by which the pause grows."""
@@ -41,9 +44,16 @@ def wait_for(session: Session, job_id: str, lines: Iterable[str]) -> int:
         spool.refresh()
         if found := find_obstacle(spool, [job_id]):
             print_note(found)
+        attempts = _Attempts()
         if view is not None:
-            view.follow(interrupt.handle)
-        [one] = Waiting(spool, [job_id], beat=interrupt.handle).run()
+            view.follow(interrupt.handle, attempts)
+
+        def beat() -> None:
+            interrupt.handle()
+            with suppress(QueuectlError):  # Waiting says what is wrong with the job
+                attempts.report(spool.get(job_id))
+
+        [one] = Waiting(spool, [job_id], beat=beat).run()
     if view is not None:
         view.finish()
     if session.json:
@@ -87,6 +97,36 @@ class _Interrupt:
             self._spool.cancel(self._job_id)
 
 
+class _Attempts:
+    """The failed attempts of a job, told on stderr: without that, its output seems to begin again for no reason."""
+
+    def __init__(self) -> None:
+        self._told = 0
+
+    def report(self, job: Job) -> None:
+        """Tell each run that has ended since the last call, if another one follows or has followed."""
+        for run, entry in job.numbered_history():
+            is_last = run == job.runs and job.state in OVER
+            if run <= self._told or is_last:
+                continue
+            self._told = run
+            print_note(f"{job.id}: {_ended_text(job, entry)}; {_next_text(job, run)}")
+
+
+def _ended_text(job: Job, entry: dict[str, Any]) -> str:
+    if entry.get("outcome") in (Ending.STOPPED, INTERRUPTED_RUN):
+        return f"attempt {entry.get('attempt')} was interrupted and does not count"
+    error = entry.get("error") or "failed"
+    return f"attempt {entry.get('attempt')} of {job.runs_allowed} failed: {error}"
+
+
+def _next_text(job: Job, run: int) -> str:
+    wait = (job.next_retry_at or 0) - time.time()
+    if run == job.runs and wait > 0:
+        return f"the next one starts in {render.span(wait)}"
+    return "the next one follows"
+
+
 class _Output:
     """The output of all runs of a job, copied to stdout and stderr."""
 
@@ -97,11 +137,12 @@ class _Output:
         self._sinks = {"out": Sink(sys.stdout, raw=False), "err": Sink(sys.stderr, raw=False)}
         self._readers: list[LogReader] = []
 
-    def follow(self, beat: Callable[[], None]) -> None:
+    def follow(self, beat: Callable[[], None], attempts: _Attempts) -> None:
         """Copy what the job writes until it has ended.
 
         Args:
             beat: called after each round.
+            attempts: tells of each run after its output.
 
         Raises:
             JobNotFound: the job was deleted.
@@ -121,6 +162,7 @@ class _Output:
                 self._copy_new()
             for sink in self._sinks.values():
                 sink.flush()
+            attempts.report(job)
             if job.state in OVER:
                 return
             beat()

@@ -1,0 +1,59 @@
+"""What `enqueue` answers: the id, and on a terminal the limits that apply to the job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from queuectl.cli import render
+from queuectl.errors import QueuectlError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from queuectl.api.spool import Spool
+    from queuectl.job.record import Job
+
+
+def of_job(job: Job, record: Mapping[str, Any]) -> list[str]:
+    """Return the lines that answer one `enqueue`.
+
+    Args:
+        record: the fields that were given. What is not in it is a default.
+    """
+    found = of_waiting(job)
+    if render.is_terminal():
+        found.append(limits(job.timeout, job.runs_allowed, is_default=record.get("timeout") is None))
+    return found
+
+
+def of_waiting(job: Job) -> list[str]:
+    """Return the lines with which `enqueue --wait` begins: the id, and the ids of the jobs that it has replaced."""
+    return [f"enqueued job {job.id}", *(f"replaced job {job_id}" for job_id in job.replaced)]
+
+
+def limits(timeout: float | None, runs: int, *, is_default: bool) -> str:
+    """Return the time limit of a job, and how many times it may run, in one line.
+
+    Without this line the default limit of 20 seconds is noticed only when it has ended a long job.
+
+    Args:
+        timeout: in seconds; 0 or None is no limit.
+        is_default: nobody gave the job a time limit.
+    """
+    times = render.count(runs, "attempt")
+    if not timeout:
+        return f"limits: no time limit, {times}"
+    hint = "; this is the default: for longer jobs give --timeout 2h, or --timeout 0" if is_default else ""
+    return f"limits: {render.duration(timeout)} for each attempt, {times}{hint}"
+
+
+def defaults_of(spool: Spool) -> str:
+    """Return the limits of jobs that have none of their own, for the help page; empty if the settings cannot be read."""
+    try:
+        settings = spool.settings()
+    except (QueuectlError, OSError):
+        return ""
+    time = f"--timeout {render.duration(settings.timeout)}" if settings.timeout else "no time limit"
+    return (
+        f"Without these options: {time}, --max-retries {settings.max_retries} (the settings of this spool)."
+    )
