@@ -27,7 +27,7 @@ def prepare(record: Mapping[str, Any], settings: Settings, end: str = "") -> Pre
     """Prepare one job.
 
     Args:
-        record: the fields of a job file, `delay` and `expires_in`. Fields that only queuectl writes are ignored.
+        record: the fields of a job file, `delay` and `expires_in`. Times without a zone are local. Fields that only queuectl writes are ignored.
         end: the random end of its id, if the record has no id and the caller has drawn one already.
 
     Raises:
@@ -35,6 +35,9 @@ def prepare(record: Mapping[str, Any], settings: Settings, end: str = "") -> Pre
     """
     fields = {name: value for name, value in record.items() if name not in _NOT_FOR_PRODUCERS}
     delay, expires_in = fields.pop("delay", None), fields.pop("expires_in", None)
+    for name in ("run_at", "expires_at"):
+        if isinstance(fields.get(name), str):
+            fields[name] = _local_moment(name, fields[name])
     job = jobs.from_mapping(fields)
     now = time.time()
     if delay is not None:
@@ -67,7 +70,15 @@ def _from_now(now: float, span: object, moment: float | None, name: str, other: 
     if moment is not None:
         raise InvalidJob(f"a job has {other} or {name}, not both", field=name)
     try:
-        return times.parse_moment(now + times.parse_duration(span))
+        return times.within_years(now + times.parse_duration(span), span)
+    except ValueError as error:
+        raise InvalidJob(str(error), field=name) from None
+
+
+def _local_moment(name: str, text: str) -> float:
+    """Read a time that the caller has written. Without a zone it is the caller's local time, once and for all."""
+    try:
+        return times.parse_moment(text)
     except ValueError as error:
         raise InvalidJob(str(error), field=name) from None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from queuectl.cli import render
 from queuectl.errors import QueuectlError
+from queuectl.job import times
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +33,15 @@ def of_waiting(job: Job) -> list[str]:
     return [f"enqueued job {job.id}", *(f"replaced job {job_id}" for job_id in job.replaced)]
 
 
+def note_start(run_at: float | None) -> None:
+    """Say on stderr when a job will start: a time without a zone, or `friday`, may be meant in another way."""
+    if run_at is not None:
+        past = run_at <= time.time()
+        render.note(
+            f"note: it starts {'at once: the time is past,' if past else 'at'} {times.with_zone(run_at)}"
+        )
+
+
 def limits(timeout: float | None, runs: int, *, is_default: bool) -> str:
     """Return the time limit of a job, and how many times it may run, in one line.
 
@@ -40,11 +51,11 @@ def limits(timeout: float | None, runs: int, *, is_default: bool) -> str:
         timeout: in seconds; 0 or None is no limit.
         is_default: nobody gave the job a time limit.
     """
-    times = render.count(runs, "attempt")
+    attempts = render.count(runs, "attempt")
     if not timeout:
-        return f"limits: no time limit, {times}"
+        return f"limits: no time limit, {attempts}"
     hint = "; this is the default: for longer jobs give --timeout 2h, or --timeout 0" if is_default else ""
-    return f"limits: {render.duration(timeout)} for each attempt, {times}{hint}"
+    return f"limits: {render.duration(timeout)} for each attempt, {attempts}{hint}"
 
 
 def defaults_of(spool: Spool) -> str:
@@ -53,7 +64,7 @@ def defaults_of(spool: Spool) -> str:
         settings = spool.settings()
     except (QueuectlError, OSError):
         return ""
-    time = f"--timeout {render.duration(settings.timeout)}" if settings.timeout else "no time limit"
+    limit = f"--timeout {render.duration(settings.timeout)}" if settings.timeout else "no time limit"
     return (
-        f"Without these options: {time}, --max-retries {settings.max_retries} (the settings of this spool)."
+        f"Without these options: {limit}, --max-retries {settings.max_retries} (the settings of this spool)."
     )

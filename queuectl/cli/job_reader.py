@@ -9,10 +9,11 @@ import codecs
 import json
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from queuectl.errors import InvalidJob, QueuectlError
+from queuectl.job import times
 from queuectl.job.record import SIZE_LIMIT
 from queuectl.job.strict_json import load_object, load_simple
 
@@ -151,6 +152,7 @@ class JobFile:
         import yaml
 
         from queuectl.cli import job_reader_yaml
+        from queuectl.config import plain_yaml
 
         number = 0
         try:
@@ -162,6 +164,9 @@ class JobFile:
                     if not isinstance(one, dict):
                         raise InvalidJob("a job must be a mapping with `command`, or JSON")
                     yield job_reader_yaml.as_json(one)
+        except plain_yaml.Unclear as error:
+            at = error.line + self._lines_before, error.column
+            raise InvalidJob(f"{error.reason} (line {at[0]}, column {at[1]})", at=at) from None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             line = mark.line + 1 + self._lines_before if mark else 0
@@ -299,6 +304,17 @@ class _RemainingText:
     def read(self, _size: int = -1) -> str:
         text, self._text = self._text or self._source._read_text(), ""
         return text
+
+
+def times_of_file(record: dict[str, Any]) -> None:
+    """Read the times of a job that have no zone: in a file they mean the machine's zone, as in a dropped one.
+
+    A time that cannot be read is left for the check of the job, which says what is wrong.
+    """
+    for name in ("run_at", "expires_at"):
+        if times.without_zone(record.get(name)):
+            with suppress(ValueError):
+                record[name] = times.parse_moment(record[name], of_machine=True)
 
 
 def _leading_lines(text: str) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from queuectl.config import plain_yaml
 from queuectl.errors import InvalidJob
 from queuectl.job.record import SIZE_LIMIT
 from queuectl.job.strict_json import load_json
@@ -13,18 +14,11 @@ from queuectl.job.strict_json import load_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_Base: Any = plain_yaml.loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 class _Loader(_Base):  # type: ignore[misc]
-    """Safe YAML that keeps times as text and refuses duplicate keys."""
-
-    # YAML reads a time without an offset as UTC, but in a job file it is local time.
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
-        for first, resolvers in _Base.yaml_implicit_resolvers.items()
-    }
+    """Plain YAML that refuses duplicate keys. A time stays text: YAML would read one without an offset as UTC."""
 
     lines_before = 0
 

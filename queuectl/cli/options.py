@@ -34,6 +34,8 @@ __all__ = [
     "integer",
     "job_argument",
     "job_field",
+    "limit",
+    "moment",
     "number",
     "policy_options",
     "settle_expiry",
@@ -55,6 +57,26 @@ def duration(text: str) -> float:
     from queuectl.job import times
 
     return times.parse_duration(text)
+
+
+def moment(text: str) -> float | None:
+    """Read a time ahead as people type it: 18:00, tomorrow 02:00, +1h, ISO 8601, epoch seconds; None for `none`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    from queuectl.job import spoken_times
+
+    return None if text.strip().lower() == "none" else spoken_times.read_moment(text, time.time())
+
+
+def limit(text: str) -> float | None:
+    """Read the longest time of a wait; None, which is no limit, for `none`.
+
+    Raises:
+        ValueError: it is not a duration.
+    """
+    return None if text.strip().lower() == "none" else duration(text)
 
 
 def utf8_text(text: str) -> str:
@@ -246,13 +268,13 @@ _POLICY = (
     click.option(
         "--expires-at",
         metavar="WHEN",
-        callback=job_field("expires_at"),
-        help="Do not start it after this time.",
+        callback=checked(moment),
+        help="Do not start it after this time: 18:00, tomorrow 02:00, 2026-12-31T18:00.",
     ),
     click.option(
         "--expires-in",
         metavar="TIME",
-        callback=checked(duration),
+        callback=checked(limit),
         help="The same, as a time from now: 90s, 2h, 7d.",
     ),
 )
@@ -276,7 +298,7 @@ def settle_expiry(fields: dict[str, Any]) -> None:
     from queuectl.job import times
 
     try:
-        moment = times.parse_moment(time.time() + fields.pop("expires_in"))
+        due = times.within_years(time.time() + fields["expires_in"], fields.pop("expires_in"))
     except ValueError as error:
         raise Usage(f"--expires-in: {error}") from None
-    fields["expires_at"] = min(moment, fields.get("expires_at", moment))
+    fields["expires_at"] = min(due, fields.get("expires_at", due))

@@ -41,16 +41,14 @@ def read_limit(text: str) -> int:
 
 
 def read_moment(text: str) -> float:
-    """Read a time in the past: ISO 8601, epoch seconds, or how long ago it was, as 30m, 2h, 7d.
+    """Read a time in the past as people type it: 2h, 7d, yesterday, 18:00, ISO 8601, or epoch seconds.
 
     Raises:
         ValueError: it is none of these.
     """
-    from queuectl.job import times
+    from queuectl.job import spoken_times
 
-    if text[-1:].isalpha() and text[:1].isdigit() and "T" not in text and not text.endswith("Z"):
-        return time.time() - times.parse_duration(text)
-    return times.parse_moment(text)
+    return spoken_times.read_moment(text, time.time(), past=True)
 
 
 def _read_state(text: str) -> str:
@@ -116,13 +114,13 @@ def _filters() -> list[click.Option]:
             "--since",
             read=read_moment,
             metavar="WHEN",
-            help="Jobs last changed since then: 2h, 7d, or a time.",
+            help="Jobs last changed since then: 2h, 7d, yesterday, 18:00, or a date.",
         ),
         _option(
             "--until",
             read=read_moment,
             metavar="WHEN",
-            help="Jobs last changed before then: 2h, 7d, or a time.",
+            help="Jobs last changed before then: 2h, 7d, yesterday, 18:00, or a date.",
         ),
         _option("--command", "-c", read=text, metavar="TEXT", help="Jobs with this text in the command."),
         _option(

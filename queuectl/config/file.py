@@ -125,11 +125,15 @@ def _simple_entries(text: str) -> list[Entry] | None:
 
 
 def _yaml_entries(path: str, text: str) -> list[Entry]:
+    import yaml
+
     loader, pairs, _ = _compose(path, text)
     with _as_config_error(path):
         return [
             Entry(
-                str(loader.construct_object(key, deep=True)),
+                str(
+                    key.value if isinstance(key, yaml.ScalarNode) else loader.construct_object(key, deep=True)
+                ),
                 loader.construct_object(value, deep=True),
                 key.start_mark.line + 1,
             )
@@ -142,8 +146,12 @@ def _as_config_error(path: str) -> Iterator[None]:
     """Turn the exceptions of yaml into a ConfigError with file and line."""
     import yaml
 
+    from queuectl.config import plain_yaml
+
     try:
         yield
+    except plain_yaml.Unclear as error:
+        raise ConfigError(f"{place(path, error.line)}: {error.reason}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ConfigError(f"{place(path, mark.line + 1 if mark else 0)}: not YAML: {error.problem}") from None
@@ -155,8 +163,10 @@ def _compose(path: str, text: str) -> tuple[Any, list[tuple[Any, Any]], Any]:
     """Return a loader, the pairs of key and value nodes, and the node of the mapping (None for an empty document)."""
     import yaml
 
+    from queuectl.config import plain_yaml
+
     with _as_config_error(path):
-        loader = yaml.SafeLoader(text)
+        loader = plain_yaml.loader(yaml.SafeLoader)(text)
         root = loader.get_single_node()
         if root is None or (isinstance(root, yaml.ScalarNode) and root.tag.endswith(":null")):
             return loader, [], None

@@ -163,7 +163,13 @@ _ALL = (
         "the wait after the n-th failure is backoff_base ** n seconds",
     ),
     Key("max_backoff", 86400, _duration, "the longest wait between two attempts", "seconds"),
-    Key("timeout", 20, _duration, "the longest time that an attempt may take; 0 = no limit", "seconds"),
+    Key(
+        "timeout",
+        20,
+        _job_field("timeout"),
+        "the longest time that an attempt may take; 0 = no limit",
+        "seconds",
+    ),
     Key("priority", 5, _job_field("priority"), "1 to 10, higher is more urgent"),
     Key(
         "jitter",
@@ -301,7 +307,7 @@ def load(layout: Layout) -> tuple[Settings, list[str]]:
             warnings.append(f"{where}: {name} stands twice, the last one counts")
         key = KEYS[name]
         try:
-            found[name] = key.default if entry.value is None else key.check(entry.value)
+            found[name] = key.default if _is_unset(key, entry.value) else key.check(entry.value)
         except ValueError as error:
             example = _EXAMPLES.get(name) or as_text(key.default or 1)
             hint = f"queuectl config set {name} {example}"
@@ -324,6 +330,13 @@ def is_given(layout: Layout, name: str) -> bool:
     return given.get(name) is not None
 
 
+def _is_unset(key: Key, value: object) -> bool:
+    """Whether this value unsets a setting: null in the file, or the word `none` where unset is the built-in value."""
+    return value is None or (
+        key.default is None and isinstance(value, str) and value.strip().lower() == "none"
+    )
+
+
 def set_value(layout: Layout, key: str, text: str) -> Any:
     """Change one setting in the spool's file; comments and the order of lines are kept.
 
@@ -338,6 +351,9 @@ def set_value(layout: Layout, key: str, text: str) -> Any:
         SpoolError: the disk refused.
     """
     known = KEYS[normalise(key)]
+    if _is_unset(known, text):
+        unset_value(layout, key)
+        return None
     try:
         typed = text.strip() if known.check in _TEXTS else _typed(text)
         value = known.check(typed)

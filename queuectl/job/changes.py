@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl.errors import InvalidJob
 from queuectl.job import record as jobs
-from queuectl.job import times
+from queuectl.job import spoken_times
 from queuectl.job.fields import check_field
 
 if TYPE_CHECKING:
@@ -45,10 +45,8 @@ def number(text: str) -> float:
 
 
 def _moment(text: str) -> object:
-    """Read `now`, or a duration from now like +1h; other text is left for the check of the field."""
-    if not text.startswith("+"):
-        return time.time() if text == "now" else text
-    return time.time() + times.parse_duration(text[1:])
+    """Read a time as people type it: now, +1h, tomorrow 02:00."""
+    return spoken_times.read_moment(text, time.time())
 
 
 def _json(text: str) -> object:
@@ -116,11 +114,16 @@ def read_changes(words: Iterable[str]) -> dict[str, Any]:
         field, sign = _split_sign(typed.strip())
         name = _changeable(field.replace("-", "_"), sign)
         try:
-            value = check_field(name, _READ.get(name, str)(text.strip())) if text.strip() else None
+            value = None if _removes(name, text) else check_field(name, _READ.get(name, str)(text.strip()))
             made[name + sign] = value
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return made
+
+
+def _removes(name: str, text: str) -> bool:
+    """Whether this value removes a field: nothing, or `none` for a time."""
+    return not text.strip() or (name in ("run_at", "expires_at") and text.strip().lower() == "none")
 
 
 def changed(data: bytes, changes: Mapping[str, Any]) -> Job:

@@ -139,12 +139,24 @@ def _base(value: object) -> float:
 
 
 def _moment(value: object) -> float:
-    return times.parse_moment(value)
+    return times.parse_moment(value, of_machine=True)
+
+
+def _past(value: object) -> float:
+    """Check a time that queuectl has written. A clock that was not set may show any year."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return times.within_years(times.finite(value), value)
+    return _moment(value)
 
 
 def _duration(value: object) -> float:
     number = times.parse_duration(value)
     return int(number) if number.is_integer() else number
+
+
+def _limit(value: object) -> float:
+    """Check a time limit, where 0 and `none` mean that there is none."""
+    return 0 if isinstance(value, str) and value.strip().lower() == "none" else _duration(value)
 
 
 def _env(value: object) -> dict[str, str]:
@@ -253,7 +265,7 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "command": _command,
     "priority": _integer(1, 10),
     "run_at": _moment,
-    "timeout": _duration,
+    "timeout": _limit,
     "max_retries": _integer(0, _MANY),
     "backoff_base": _base,
     "cwd": _text,
@@ -270,11 +282,11 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "if_exists": _one_of("skip", "replace", "queue"),
     "state": _state,
     "attempts": _integer(0, _MANY),
-    "created_at": _moment,
-    "updated_at": _moment,
-    "started_at": _moment,
-    "finished_at": _moment,
-    "next_retry_at": _moment,
+    "created_at": _past,
+    "updated_at": _past,
+    "started_at": _past,
+    "finished_at": _past,
+    "next_retry_at": _past,
     "duration": _number,
     "exit_code": _integer(-_MANY, _MANY),
     "last_error": _text,

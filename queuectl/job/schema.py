@@ -74,7 +74,7 @@ _FIELDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "command": ("What to run: text is run by the shell, a list of texts without a shell.", _COMMAND),
     "priority": ("1 to 10, higher is more urgent; each minute of waiting adds 1.", _integer(1, 10)),
     "run_at": (
-        "The job does not start before this time: ISO 8601 (without an offset: local time) or epoch seconds.",
+        "The job does not start before this time: ISO 8601 (without an offset: time of the machine's zone) or epoch seconds since 2001.",
         _MOMENT,
     ),
     "timeout": (

@@ -244,7 +244,7 @@ def test_edit_in_pending_changes_the_job(
     shown = json.loads(cli("show", "job", "--json", expect=0).stdout)
     assert (shown["command"], shown["priority"]) == ("echo between", 9)
 
-    EDITORS[edit](path, json.dumps({"command": "echo after", "run_at": 1}))
+    EDITORS[edit](path, json.dumps({"command": "echo after", "run_at": 0}))
     settle()
     tells(job="completed")
     assert load(spool_dir / "done" / "job.json")["output"] == "after\n"

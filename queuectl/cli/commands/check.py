@@ -13,6 +13,7 @@ from queuectl.cli import job_reader, render
 from queuectl.cli.base import Session, command
 from queuectl.errors import InvalidJob, QueuectlError
 from queuectl.job import record as jobs
+from queuectl.job import times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +98,8 @@ class _FileCheck:
                 render.note(f"no jobs in {source.name}")
 
     def _job(self, source: job_reader.JobFile, record: dict[str, Any]) -> dict[str, Any]:
+        notes = [*remarks(record), *zone_remarks(record)]
+        job_reader.times_of_file(record)
         try:
             job = self._spool.check(record)
             if record.get("id") in self._ids:
@@ -117,7 +120,7 @@ class _FileCheck:
             "id": record.get("id"),
             "command": job.command,
             "defaults": {name: value for name, value in left.items() if name not in _CHOSEN_LATER},
-            "notes": [f"{_spot(source.place_of(name))}{note}" for name, note in remarks(record)],
+            "notes": [f"{_spot(source.place_of(name))}{note}" for name, note in notes],
         }
 
 
@@ -141,6 +144,15 @@ def remarks(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
             near := get_close_matches(name, jobs.PRODUCER_FIELDS, n=1, cutoff=0.75)
         ):
             yield name, f"{name!r} is kept but has no effect; did you mean {near[0]}?"
+
+
+def zone_remarks(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the times without a zone, with the moment that they mean."""
+    for name in ("run_at", "expires_at"):
+        if times.without_zone(record.get(name)):
+            moment = times.parse_moment(record[name], of_machine=True)
+            meant = times.with_zone(moment, of_machine=True)
+            yield name, f"{name} has no zone, so that of this machine counts: {meant}"
 
 
 def _refused(name: str, reason: str, at: tuple[int, int] | None, field: str | None) -> dict[str, Any]:

@@ -168,13 +168,17 @@ HEADINGS = {
     help="After failed attempt number A, wait N ** A seconds.",
 )
 @click.option(
-    "--run-at", metavar="WHEN", callback=options.job_field("run_at"), help="Do not start it before this time."
+    "--run-at",
+    metavar="WHEN",
+    callback=options.checked(options.moment),
+    help="Do not start it before this time: 18:00, tomorrow 02:00, friday 9am, +1h30m, 2026-12-31T18:00. Without a zone "
+    "it is your local time.",
 )
 @click.option(
     "--delay",
     metavar="TIME",
-    callback=options.checked(options.duration),
-    help="Wait this long before it may start: 90s, 10m, 2h.",
+    callback=options.checked(options.limit),
+    help="Wait this long before it may start: 90s, 10m, 2h, 1h30m.",
 )
 @click.option(
     "--cwd",
@@ -261,6 +265,8 @@ def enqueue_command(
         else:
             template = _template(words, argv, command_text)
             enqueue_many.enqueue_each(session, each, template, fields, mode, end=b"\0" if nul else b"\n")
+        if not (quiet or session.json):
+            enqueue_answer.note_start(fields.get("run_at"))
         return 0
     record = _record(words, argv, command_text)
     return _enqueue_one(session, fast_path.merged(record, fields), quiet=quiet, wait=wait)
@@ -273,6 +279,8 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
     if wait and not job.skipped:
         from queuectl.cli.commands.enqueue_wait import wait_for
 
+        if not (quiet or session.json):
+            enqueue_answer.note_start(job.run_at)
         return wait_for(session, job.id or "", [] if quiet else enqueue_answer.of_waiting(job))
     if session.json:
         render.json_array([json_view.enqueued(job)])
@@ -283,6 +291,8 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
             show(f"skipped: {render.visible(str(taken))}")
     else:
         render.lines([job.id or ""] if quiet else enqueue_answer.of_job(job, record))
+        if not quiet:
+            enqueue_answer.note_start(job.run_at)
     return 0
 
 
@@ -354,12 +364,23 @@ def _record(words: tuple[str, ...], argv: list[str] | None, command_text: str | 
     from queuectl.job.strict_json import load_object
 
     try:
-        return load_object(text.encode())
+        return _typed_times(load_object(text.encode()))
     except InvalidJob as error:
         raise Usage(
             f"a text that starts with {{ is a job in JSON, but this one is {_verdict(error)}",
             hint="for a shell command that starts with { use --command",
         ) from None
+
+
+def _typed_times(record: dict[str, Any]) -> dict[str, Any]:
+    """Read the times of a job in JSON as they may be typed: it is read once, as the flags are."""
+    for name in ("run_at", "expires_at"):
+        if isinstance(record.get(name), str):
+            try:
+                record[name] = options.moment(record[name])
+            except ValueError as error:
+                raise InvalidJob(str(error), field=name) from None
+    return record
 
 
 def _verdict(error: InvalidJob) -> str:
@@ -382,7 +403,7 @@ def _fields(flags: dict[str, Any]) -> dict[str, Any]:
         from queuectl.job import times
 
         try:
-            due = times.parse_moment(time.time() + fields.pop("delay"))
+            due = times.within_years(time.time() + fields["delay"], fields.pop("delay"))
         except ValueError as error:
             raise Usage(f"--delay: {error}") from None
         # --delay and --run-at both set the earliest time; if both are given, the later one holds.

@@ -226,6 +226,7 @@ class _Feed:
         try:
             for record in self.source:
                 number += 1
+                job_reader.times_of_file(record)
                 if number > 1 and "id" in self._fields:
                     raise Usage(
                         "--id names one job, and the file contains several", hint="queuectl enqueue --help"

@@ -71,8 +71,8 @@ def resume_command(session: Session) -> None:
 @click.option(
     "--timeout",
     metavar="TIME",
-    callback=options.checked(options.duration),
-    help="The longest time to wait: 90, 10m, 2h. After it the exit code is 75.",
+    callback=options.checked(options.limit),
+    help="The longest time to wait: 90, 10m, 2h, none. After it the exit code is 75.",
 )
 @click.pass_obj
 def drain_command(session: Session, reason: str, timeout: float | None) -> None:

@@ -170,7 +170,7 @@ def _moment(moment: float | None) -> str:
     if moment is None:
         return ""
     ahead = moment - time.time()
-    return times.local(moment) + (f" (in {render.ago(ahead)})" if ahead > 1 else "")
+    return times.with_zone(moment) + (f" (in {render.ago(ahead)})" if ahead > 1 else "")
 
 
 def _local_time(value: object) -> str:

@@ -40,8 +40,8 @@ _REDRAW_INTERVAL = 0.5
 @click.option(
     "--timeout",
     metavar="TIME",
-    callback=options.checked(options.duration),
-    help="The longest time to wait: 90, 10m, 2h. After it the exit code is 75.",
+    callback=options.checked(options.limit),
+    help="The longest time to wait: 90, 10m, 2h, none. After it the exit code is 75.",
 )
 @click.option(
     "--for",
