@@ -140,10 +140,13 @@ def _wrong_fields(case: Case, place: str, row: Row, real: Row) -> list[str]:
 def _has_right_order(row: Row) -> bool:
     """Return whether a waiting job's place in the order follows from its priority and times."""
     due = row.run_at if row.next_retry_at is None else row.next_retry_at
+    # After the clock was set back, the wait for a retry is shortened in the index alone.
+    shortened = row.next_retry_at is not None
     if row.due is not None:
-        return row.ready_key is None and row.due == due
+        return row.ready_key is None and (row.due == due or (shortened and row.due < (due or 0)))
     place = row.ready_key if row.behind is None else row.behind
-    return row.held or place == ready_key(max(row.arrived, due or 0), row.priority or 5)
+    wanted = ready_key(max(row.arrived, due or 0), row.priority or 5)
+    return row.held or place == wanted or (shortened and place is not None and place < wanted)
 
 
 def _id_in_file(case: Case, place: str, name: str) -> str | None:

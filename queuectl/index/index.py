@@ -148,6 +148,17 @@ class Index(Queries):
         if self.db.execute("SELECT 1 FROM jobs WHERE due <= ? LIMIT 1", (now,)).fetchone():
             self._execute(f"UPDATE jobs SET ready_key = {READY_KEY}, due = NULL WHERE due <= ?", (now,))
 
+    def shorten_waits(self, now: int) -> None:
+        """After the clock was set back: let no retry wait longer from now, in microseconds, than its own wait.
+
+        An attempt that ended later than now ended before the clock was set back.
+        """
+        self._execute(
+            """UPDATE jobs SET due = ? + next_retry_at - finished_at
+            WHERE due > ? + next_retry_at - finished_at AND finished_at > ? AND next_retry_at >= finished_at""",
+            (now, now, now),
+        )
+
     def put_behind(self, key: str, *, pending_only: bool = False) -> None:
         """Take the waiting jobs of a unique key out of the order, until the job that has the key now has ended.
 

@@ -158,7 +158,8 @@ def row_of(
     if state == "dead" and not row.last_error:
         row.last_error = BY_HAND
     if state in WAITING and not job.hold:
-        due = None if job.due_at is None else micros(job.due_at)
+        moment = job.due_by(now / 1e6)
+        due = None if moment is None else micros(moment)
         if due is not None and due > now:
             row.due = due
         else:

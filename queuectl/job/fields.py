@@ -25,6 +25,9 @@ MAX_TAGS = 32
 MAX_EXIT_CODES = 64
 """How many exit codes retry_on and give_up_on may list."""
 
+LONGEST_WORD = 131_071
+"""Bytes that one argument or variable of a program may have on Linux: 32 pages with the NUL at the end."""
+
 _ALPHANUMERIC = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _TAG = _ALPHANUMERIC + "._:/@+=-"
 _KEY_LENGTH = 200
@@ -108,12 +111,21 @@ def _command(value: object) -> str | list[str]:
     if isinstance(value, list):
         if not value or not all(isinstance(part, str) for part in value) or not value[0]:
             raise ValueError("a list must hold texts, the first of them the program")
-        return [_text(part) for part in value]
+        return [_word(_text(part)) for part in value]
     if not isinstance(value, str):
         raise ValueError(f"must be text or a list of texts, not {_type_name(value)}")
     if not value.strip():
         raise ValueError("is empty")
-    return _text(value)
+    return _word(_text(value))
+
+
+def _word(text: str) -> str:
+    """Refuse a text with which the kernel starts no program: the job would be accepted, and fail each time."""
+    if len(text) * 4 > LONGEST_WORD and (size := len(text.encode(errors="surrogatepass"))) > LONGEST_WORD:
+        raise ValueError(
+            f"has {size} bytes, and the system takes at most {LONGEST_WORD} at once: put it into a file that the command reads"
+        )
+    return text
 
 
 def _integer(low: int, high: int) -> Callable[[object], int]:
@@ -168,6 +180,10 @@ def _env(value: object) -> dict[str, str]:
         if not isinstance(text, str):
             raise ValueError(f"the value of {name} must be text, not {_type_name(text)}: put it in quotes")
         _text(text)
+        try:
+            _word(f"{name}={text}")
+        except ValueError as error:
+            raise ValueError(f"{name[:60]} {error}") from None
     return value
 
 

@@ -132,6 +132,22 @@ class Job:
         """The time before which it must not start: next_retry_at after a failed attempt, else run_at."""
         return self.next_retry_at if self.next_retry_at is not None else self.run_at
 
+    def due_by(self, now: float) -> float | None:
+        """The same as `due_at`, but a retry waits no longer than its wait from now, in epoch seconds.
+
+        The last attempt ended in the future if the clock was set back since then. Without this, a job that failed while
+        the clock was years ahead would wait for years.
+        """
+        ended, retry = self.finished_at, self.next_retry_at
+        if ended is None or retry is None or not now < ended <= retry:
+            return self.due_at
+        return now + (retry - ended)
+
+    def is_due(self, now: float) -> bool:
+        """Return False if it must not start yet. After the clock was set back, the index knows when it is due."""
+        was_set_back = self.finished_at is not None and now < self.finished_at <= (self.next_retry_at or 0)
+        return was_set_back or (self.due_at or 0) <= now
+
     @property
     def waiting_state(self) -> str:
         """The state it has in pending/: failed if an attempt has failed and the next one has its time."""

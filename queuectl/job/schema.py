@@ -6,7 +6,7 @@ an id that is already taken, 31 February, a file that is too large or too deeply
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from queuectl.job import fields, record, times
 
@@ -34,22 +34,51 @@ _COMMAND = {
         {"type": "array", "minItems": 1, "prefixItems": [{**_TEXT, "minLength": 1}], "items": _TEXT},
     ]
 }
+_SINCE_2001 = (
+    r"0*(?:[1-9][0-9]{9,}|9(?:[89][0-9]{7}|79[0-9]{6}|78(?:[4-9][0-9]{5}|3(?:[1-9][0-9]{4}|0(?:[89][0-9]{3}"
+    r"|7[2-9][0-9]{2})))))(?:\.[0-9]+)?|0+(?:\.0+)?"
+)
+"""Digits of times.EARLIEST_NUMBER and more, or 0."""
+
+_MOMENT_TEXT = {
+    "type": "string",
+    "pattern": rf"^\s*(?:{_SINCE_2001}|[0-9]{{4}}(?:-[0-9]{{2}}|-?W[0-9]{{2}}|[0-9]{{4}}(?![0-9.]))[^\u0000]*)\s*{_END}",
+}
 _MOMENT = {
     "anyOf": [
-        {"type": "number", "minimum": 0, "maximum": times.LATEST},
-        {
-            "type": "string",
-            "pattern": r"^\s*(?:[0-9]+(?:\.[0-9]+)?|[0-9]{4}-?(?:[0-9]{2}|W[0-9]{2})[^\u0000]*)\s*" + _END,
-        },
+        {"type": "number", "minimum": times.EARLIEST_NUMBER, "maximum": times.LATEST},
+        {"const": 0},
+        _MOMENT_TEXT,
     ]
 }
+_PAST = {"anyOf": [{"type": "number", "minimum": 0, "maximum": times.LATEST}, _MOMENT_TEXT]}
+
+
+def _any_case(word: str) -> str:
+    return "".join(f"[{letter.upper()}{letter}]" for letter in word)
+
+
+def _part(unit: str) -> str:
+    """The part of a duration with this unit, like 30m or `30 minutes`."""
+    names = "|".join([unit, *map(_any_case, times.LONG_UNITS[unit])])
+    return rf"(?:{_DIGITS}{_BLANK}(?:{names})(?![A-Za-z]){_BLANK})?"
+
+
+_DIGITS = r"[0-9]+(?:\.[0-9]+)?"
+_PARTS = "".join(_part(unit) for unit in ("w", "d", "h", "m", "s", "ms"))
 _DURATION = {
     "anyOf": [
         {"type": "number", "minimum": 0, "maximum": times.LATEST},
         {
             "type": "string",
-            "pattern": f"^{_BLANK}[0-9]+(?:\\.[0-9]+)?{_BLANK}(?:ms|s|m|h|d|w)?{_BLANK}{_END}",
+            "pattern": rf"^{_BLANK}\+?{_BLANK}(?:{_DIGITS}{_BLANK}|(?=[0-9]){_PARTS}){_END}",
         },
+    ]
+}
+_LIMIT = {
+    "anyOf": [
+        *cast("list[dict[str, Any]]", _DURATION["anyOf"]),
+        {"type": "string", "pattern": rf"^\s*{_any_case('none')}\s*{_END}"},
     ]
 }
 _ENV = {"type": "object", "propertyNames": {"pattern": r"^[^=\u0000]+" + _END}, "additionalProperties": _TEXT}
@@ -79,7 +108,7 @@ _FIELDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     ),
     "timeout": (
         "After this time the command and all its processes are ended: seconds, or text like 10m. 0: no limit.",
-        _DURATION,
+        _LIMIT,
     ),
     "max_retries": ("How many times the command may run in total; 0 means 1.", _integer(0)),
     "backoff_base": (
@@ -115,11 +144,11 @@ _FIELDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     ),
     "state": ("The state; it follows from the folder of the file.", {"enum": [*fields.STATES, "done"]}),
     "attempts": ("How many attempts have been made since the job was put into the queue.", _integer(0)),
-    "created_at": ("When the job was created.", _MOMENT),
-    "updated_at": ("When queuectl last wrote the file.", _MOMENT),
-    "started_at": ("When the last attempt began.", _MOMENT),
-    "finished_at": ("When the last attempt ended.", _MOMENT),
-    "next_retry_at": ("When the next attempt is due, after one that failed.", _MOMENT),
+    "created_at": ("When the job was created.", _PAST),
+    "updated_at": ("When queuectl last wrote the file.", _PAST),
+    "started_at": ("When the last attempt began.", _PAST),
+    "finished_at": ("When the last attempt ended.", _PAST),
+    "next_retry_at": ("When the next attempt is due, after one that failed.", _PAST),
     "duration": ("Seconds that the last attempt took.", _NUMBER),
     "exit_code": ("The exit code of the last attempt.", _integer(-(2**31))),
     "last_error": ("Why the last attempt failed, or why the job is dead.", _TEXT),

@@ -9,9 +9,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import datetime
 
+_BLANK = " \t\n\r\f\v"
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_LONG_UNITS = {
+LONG_UNITS = {
     "ms": ("millisecond", "milliseconds"),
     "s": ("sec", "secs", "second", "seconds"),
     "m": ("min", "mins", "minute", "minutes"),
@@ -207,7 +208,7 @@ def parse_duration(value: object) -> float:
 def _text_duration(text: str) -> float:
     import re
 
-    bare = text.strip().removeprefix("+").strip()
+    bare = text.strip(_BLANK).removeprefix("+").strip(_BLANK)
     if re.fullmatch(_NUMBER, bare, re.ASCII):
         return finite(bare)
     parts = re.findall(rf"({_NUMBER})\s*([A-Za-z]+)", bare, re.ASCII)
@@ -224,7 +225,7 @@ def _unit(name: str) -> float | None:
     """Return the seconds of a unit. One letter is lower case: M could be a month, or a size."""
     if name in _UNITS:
         return _UNITS[name]
-    return next((_UNITS[unit] for unit, names in _LONG_UNITS.items() if name.lower() in names), None)
+    return next((_UNITS[unit] for unit, names in LONG_UNITS.items() if name.lower() in names), None)
 
 
 def finite(value: str | float) -> float:

@@ -78,7 +78,7 @@ def read_claim(storage: Storage, row: Row, path: str) -> Claim | None:
         if job.state in ("completed", "dead"):
             job.renew(row.arrived / 1e6)
         accept_as_indexed(job, row)
-        if job.id == row.id and not job.hold and (job.due_at or 0) <= storage.now():
+        if job.id == row.id and not job.hold and job.is_due(storage.now()):
             if job.unique != row.unique_key:
                 release(storage, Claim(job, path, row))
                 return None

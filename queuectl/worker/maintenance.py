@@ -46,6 +46,9 @@ whatever made the index lose a job, the job starts after that time at the latest
 CLAIMANTS_A_SECOND = 10.0
 """Workers with claims that one worker checks each second, on the average: with more of them each checks less often."""
 
+CLOCK_STEP = 1.0
+"""Seconds by which the wall clock must have been set back to be noticed. NTP corrects small errors without a step."""
+
 SWEEP_EVERY = 3600.0
 """Seconds between sweeps of tmp/, and between compressions of logs."""
 
@@ -80,6 +83,7 @@ class Maintenance:
         self._claims_seen = locate.BusyWorkers(self._layout)
         self._claimants: list[str] = []
         self._next_claimants = 0.0
+        self._clock_offset = math.inf
 
     def take_back(self, settings: Settings, worker: str, *, has_no_job: bool) -> None:
         """Take back the jobs of dead workers.
@@ -161,6 +165,7 @@ class Maintenance:
             sweep_tmp(self._layout, self._now())
         self._return_to_file(now)
         if self._index.usable:
+            self._look_at_clock()
             recovery.clear_dead_workers(self._layout, self._index, mine=worker)
             self._doubt_index()
             unique_keys.unblock(self._storage)
@@ -168,6 +173,13 @@ class Maintenance:
             all_given_up = give_up_all_expired(self._storage, self._say)
             if not (self._retention.look(settings) and all_given_up):
                 self._next_round = now
+
+    def _look_at_clock(self) -> None:
+        """Shorten the waits for retries if the wall clock was set back, or may have been before we started."""
+        offset = self._now() - time.monotonic()
+        if offset < self._clock_offset - CLOCK_STEP:
+            self._index.shorten_waits(times.micros(self._now()))
+        self._clock_offset = offset
 
     def _return_to_file(self, now: float) -> None:
         """Go back from an index in memory to the one in its file, once that can be written again."""

@@ -34,10 +34,31 @@ DURATIONS = st.builds(
     "{}{}{}".format,
     st.integers(0, 9999),
     st.sampled_from(["", " ", "x"]),
-    st.sampled_from(["", "ms", "s", "m", "h", "d", "w", "y", "H"]),
-)
+    st.sampled_from(
+        [
+            "",
+            "ms",
+            "s",
+            "m",
+            "h",
+            "d",
+            "w",
+            "y",
+            "H",
+            "h30m",
+            "m1h",
+            "h 5m",
+            "d2d",
+            " Hours",
+            "mins",
+            "h 30",
+            "none",
+        ]
+    ),
+) | st.sampled_from(["none", "None ", "+1h", "+ 5", "1 week 2 days 3h4m 5 sec 6ms"])
 DATES = st.sampled_from(["2030-01-01", "2030-01-01T08:00", "2030-01-01 08:00:00+02:00", "20300101", "2030-W05-2", "1900000000",
-                         "1900000000.5", "tomorrow", "01.01.2030", "", "2030", "5.5", "+5"])  # fmt: skip
+                         "1900000000.5", "tomorrow", "01.01.2030", "", "2030", "5.5", "+5", "0", "0.0", "1830", "978307199", "978307200", "978307199.9", "979000000", "0978307200",
+                         "999999999", "12345678", "20301", "203001", "2030001"])  # fmt: skip
 WHOLE = st.integers(-3, 13) | st.sampled_from([2**31, 2**31 + 1, -(2**31), -(2**31) - 1, 10**15])
 FLOATS = st.floats(-5, 1e12).filter(lambda value: not value.is_integer())
 TEXTS = st.text(alphabet=string.ascii_letters + " =\n\0ä", max_size=5)
