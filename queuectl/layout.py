@@ -47,8 +47,25 @@ def is_utf8(name: str) -> bool:
 
 def default_root() -> str:
     """Return the spool to use when none is named: $QUEUECTL_SPOOL, else ~/.queuectl."""
-    named = os.environ.get("QUEUECTL_SPOOL")
-    return os.path.expanduser(named or os.path.join("~", ".queuectl"))
+    return with_home(os.environ.get("QUEUECTL_SPOOL") or os.path.join("~", ".queuectl"))
+
+
+def with_home(path: str | os.PathLike[str]) -> str:
+    """Return the path with ~ replaced by the home folder.
+
+    Raises:
+        SpoolError: there is no home folder. `~` would become a folder of that name in the current directory, and another
+            one after each `cd`.
+    """
+    path = os.fspath(path)
+    if path != "~" and not path.startswith("~/"):
+        return os.path.expanduser(path)
+    found = os.path.expanduser(path)
+    # With an empty HOME, expanduser returns /.queuectl.
+    if os.path.isabs(found) and (os.name == "nt" or os.environ.get("HOME") != ""):
+        return found
+    hint = "set HOME to an absolute path, or name the spool with --spool or QUEUECTL_SPOOL"
+    raise SpoolError(f"cannot find the home folder for {path}: HOME is not usable", hint=hint)
 
 
 class Layout:
@@ -66,7 +83,7 @@ class Layout:
         if not os.fspath(root):
             raise SpoolError("'' names no folder")
         try:
-            self.root = os.path.abspath(os.path.expanduser(root))
+            self.root = os.path.abspath(with_home(root))
         except FileNotFoundError:
             hint = "name the spool by an absolute path"
             raise SpoolError("the current directory is gone", hint=hint) from None

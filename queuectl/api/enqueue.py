@@ -11,6 +11,7 @@ from queuectl.errors import InvalidJob
 from queuectl.job import record as jobs
 from queuectl.job import times
 from queuectl.job.fields import new_id
+from queuectl.layout import with_home
 from queuectl.storage.transitions import Prepared
 
 TYPE_CHECKING = False
@@ -84,7 +85,7 @@ def _local_moment(name: str, text: str) -> float:
 
 
 def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
+    return os.path.abspath(with_home(path))
 
 
 _absolute_cached = lru_cache(maxsize=8)(_absolute)

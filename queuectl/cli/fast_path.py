@@ -10,6 +10,7 @@ import os
 import sys
 
 from queuectl.errors import QueuectlError
+from queuectl.layout import with_home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def merged(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, An
 
 
 def _folder(cwd: str) -> str:
-    cwd = os.path.expanduser(cwd)
+    cwd = with_home(cwd)
     if os.path.isabs(cwd):
         return cwd
     try:

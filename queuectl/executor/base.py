@@ -148,4 +148,6 @@ def _folder(cwd: str | None) -> str:
     if cwd and cwd.startswith(os.sep):
         return cwd
     home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        home = os.sep  # a user without HOME and without an entry in passwd: as systemd does it
     return os.path.join(home, os.path.expanduser(cwd)) if cwd else home

@@ -123,7 +123,7 @@ def _word(text: str) -> str:
     """Refuse a text with which the kernel starts no program: the job would be accepted, and fail each time."""
     if len(text) * 4 > LONGEST_WORD and (size := len(text.encode(errors="surrogatepass"))) > LONGEST_WORD:
         raise ValueError(
-            f"has {size} bytes, and the system takes at most {LONGEST_WORD} at once: put it into a file that the command reads"
+            f"is too large: {size} bytes, and the system takes at most {LONGEST_WORD} at once: put it into a file that the command reads"
         )
     return text
 

@@ -17,7 +17,7 @@ from queuectl.control import commands, registry
 from queuectl.errors import WorkerError
 from queuectl.executor.base import clean_environment
 from queuectl.system.locks import is_locked
-from queuectl.worker import signals
+from queuectl.worker import program, signals
 from queuectl.worker.process import be_worker
 from queuectl.worker.worker import Worker
 
@@ -39,10 +39,9 @@ _REPORT_EVERY = 2.0
 
 
 def command_line(layout: Layout, mode: str, *, drain: bool, wait_retries: bool) -> list[str]:
-    """The command that starts a worker process. A frozen program has no interpreter that could take -m."""
-    program = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "queuectl"]
+    """The command that starts a worker process."""
     flags = ["--drain"] * drain + ["--wait-retries"] * wait_retries
-    return [*program, "--spool", layout.root, "worker", "run", "--mode", mode, *flags]
+    return [*program.words(), "--spool", layout.root, "worker", "run", "--mode", mode, *flags]
 
 
 def start(layout: Layout, count: int, *, drain: bool = False, wait_retries: bool = False) -> list[WorkerInfo]:
@@ -80,17 +79,10 @@ def _spawn(command: list[str]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        cwd=_start_folder(),
+        cwd=os.sep,
         env=clean_environment(),
         **detached,
     )
-
-
-def _start_folder() -> str:
-    """The folder where `python -m queuectl` finds this package. A variable for that would be inherited by the jobs."""
-    if getattr(sys, "frozen", False):
-        return os.path.abspath(os.sep)
-    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def _await_ready(child: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -131,7 +123,7 @@ def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries:
     Worker(layout.root).check()
     command = command_line(layout, "child", drain=drain, wait_retries=wait_retries)
     children = [
-        subprocess.Popen(command, start_new_session=True, cwd=_start_folder(), env=clean_environment())
+        subprocess.Popen(command, start_new_session=True, cwd=os.sep, env=clean_environment())
         for _ in range(count)
     ]
     pressed: list[int] = []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl.errors import QueuectlError, SpoolError
 from queuectl.system import files
-from queuectl.worker import service_units
+from queuectl.worker import program, service_units
 
 if TYPE_CHECKING:
     from queuectl.layout import Layout
@@ -85,12 +85,10 @@ def _error_in(told: str) -> str:
 
 def _program() -> tuple[str, ...]:
     """The words that call this program from any folder."""
-    if getattr(sys, "frozen", False):
-        return (sys.executable,)
     beside = os.path.join(os.path.dirname(sys.executable), "queuectl")
-    if os.access(beside, os.X_OK):
+    if os.access(beside, os.X_OK) and not getattr(sys, "frozen", False):
         return (beside,)
-    return (sys.executable, "-m", "queuectl")
+    return tuple(program.words())
 
 
 def owner_for_system(layout: Layout, named: str | None) -> str:

@@ -92,10 +92,11 @@ def _copy_example() -> str:
 
 def _run_workers(root: str, *, quiet: bool) -> None:
     """Run two workers in this terminal until no job is left, or until the time limit."""
-    program = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "queuectl"]
+    from queuectl.worker import program
+
     words = ["--spool", root, "worker", "start", "--foreground", "--count", "2", "--drain", "--wait-retries"]
     out = subprocess.DEVNULL if quiet else None
-    workers = subprocess.Popen([*program, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    workers = subprocess.Popen([*program.words(), *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     end = time.monotonic() + TIME_LIMIT
     try:
         code = workers.wait(max(0.0, end - time.monotonic()))
