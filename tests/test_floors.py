@@ -44,7 +44,7 @@ ONLY_IN = {
     "psutil": {"system/host", "system/process", "system/process_tree"},
     "click": {"cli"},
     "rich": {"cli"},
-    "yaml": {"config/file", "cli/job_reader", "cli/job_reader_yaml"},
+    "yaml": {"config/file", "config/plain_yaml", "cli/job_reader", "cli/job_reader_yaml"},
     "prometheus_client": {"api/metrics"},
     "sqlite3": {
         *("index", "storage", "intake/reconcile", "api"),

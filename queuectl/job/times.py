@@ -217,7 +217,7 @@ def _text_duration(text: str) -> float:
     # Each unit once, and the larger first: 5m 5m, or 5s 2h, is more likely a slip than a sum.
     clear = len(sizes) == len(units) > 0 and sizes == sorted(set(sizes), reverse=True)
     if not clear or not re.fullmatch(rf"(?:{_NUMBER}\s*[A-Za-z]+\s*)+", bare, re.ASCII):
-        raise ValueError(f"{short(text)} is not a duration: write seconds, or 30s, 10m, 2h, 1h30m, 7d")
+        raise ValueError(f"{short(text)} is not a duration: write seconds, or 30s, 10m, 2h, 7d")
     return sum(finite(amount) * size for (amount, _), size in zip(parts, sizes, strict=True))
 
 

@@ -340,7 +340,7 @@ ORDERS = (
     Mutant(
         "order: what is claimed is not read again",
         "storage/claim.py",
-        "if job.id == row.id and not job.hold and (job.due_at or 0) <= storage.now():",
+        "if job.id == row.id and not job.hold and job.is_due(storage.now()):",
         "if True:",
         (f"{_RACES}what_is_claimed_is_read_again",),
     ),

@@ -83,6 +83,63 @@ RETRIES = (
 
 _UNIQUE = "tests/storage/test_unique_keys.py::test_"
 
+
+TIMES = (
+    Mutant(
+        "times: a dropped time means the TZ of the reader",
+        "job/fields.py",
+        "    return times.parse_moment(value, of_machine=True)",
+        "    return times.parse_moment(value)",
+        ("tests/job/test_spoken_times.py::test_a_time_in_a_file_means_the_machines_zone_whoever_reads",),
+    ),
+    Mutant(
+        "times: a small number is epoch seconds",
+        "job/times.py",
+        "    if 0 < moment < EARLIEST_NUMBER:",
+        "    if False:",
+        ("tests/job/test_spoken_times.py::test_a_number_before_2001_is_refused_with_the_way_to_write_it",),
+    ),
+    Mutant(
+        "times: the hour that spring leaves out is an hour early",
+        "job/times.py",
+        "    return when.timestamp()  # not",
+        "    return when.astimezone().timestamp()  # not",
+        ("tests/job/test_spoken_times.py::test_the_hour_that_spring_takes_away_is_an_hour_later",),
+    ),
+    Mutant(
+        "yaml: 030 is a number",
+        "config/plain_yaml.py",
+        "    Loader.add_constructor(_UNCLEAR, _refuse)",
+        "    Loader.add_constructor(_UNCLEAR, lambda _, node: int(node.value, 0))",
+        (
+            "tests/config/test_plain_yaml.py::test_number_that_is_read_in_different_ways_is_refused_with_its_line",
+        ),
+    ),
+    Mutant(
+        "retry: after the clock was set back a job waits for years",
+        "worker/maintenance.py",
+        "            self._index.shorten_waits(times.micros(self._now()))",
+        "            pass",
+        ("tests/worker/test_clock_set_back.py::test_clock_that_is_set_back_under_a_worker_is_noticed",),
+    ),
+    Mutant(
+        "job: a command that no kernel starts is accepted",
+        "job/fields.py",
+        "    if len(text) * 4 > LONGEST_WORD and",
+        "    if False and len(text) and",
+        ("tests/job/test_longest_command.py::test_what_can_never_run_is_refused",),
+    ),
+    Mutant(
+        "start: modules come from the caller's folder",
+        "worker/program.py",
+        '    return [sys.executable, "-P", os.path',
+        "    return [sys.executable, os.path",
+        (
+            "tests/cli/test_foreign_folders.py::test_program_runs_from_everywhere_without_its_folder_in_the_path",
+        ),
+    ),
+)
+
 KEYS = (
     Mutant(
         "unique: producers decide all at once",

@@ -7,7 +7,7 @@ from .on_control import CONTROL
 from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_idle import IDLE
 from .on_late import LATE
-from .on_policy import KEPT, KEYS, RETRIES
+from .on_policy import KEPT, KEYS, RETRIES, TIMES
 from .on_prefetch import PREFETCH
 from .on_processes import ENDS, IDENTITY, LOCKS
 from .on_seeing import LETTERS, SEEING
@@ -25,6 +25,7 @@ MUTANTS = (
     *INTAKE,
     *TRUST,
     *RETRIES,
+    *TIMES,
     *KEYS,
     *KEPT,
     *LETTERS,

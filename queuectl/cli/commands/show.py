@@ -102,9 +102,9 @@ def _fields(job: Job, effective: str, waits_for: str) -> Iterator[tuple[str, str
     yield "Tags", " ".join(job.tags or ())
     yield "Unique", f"{job.unique} ({job.if_exists or 'skip'}){waits_for}" if job.unique else ""
     yield "Held", "until it is released" if job.hold else ""
-    yield "Run At", _moment(job.run_at)
-    yield "Expires At", _moment(job.expires_at)
-    yield "Next Retry", _moment(job.next_retry_at)
+    yield "Run At", _ahead(job.run_at)
+    yield "Expires At", _ahead(job.expires_at)
+    yield "Next Retry", _ahead(job.next_retry_at)
     yield "Exec Time", "" if job.duration is None else f"{job.duration:.3f}s"
     yield "Created", _moment(job.created_at)
     yield "Updated", _moment(job.updated_at)
@@ -167,6 +167,11 @@ def _span(seconds: float | None, *, none: str) -> str:
 
 
 def _moment(moment: float | None) -> str:
+    return "" if moment is None else times.local(moment)
+
+
+def _ahead(moment: float | None) -> str:
+    """A moment that somebody may have meant in another zone, so with its zone; and how far away it is."""
     if moment is None:
         return ""
     ahead = moment - time.time()
