@@ -209,7 +209,7 @@ def _is_in_use(layout: Layout, name: str) -> bool:
     """
     if is_folder_locked(layout.claims(name)):
         return True
-    return _current_job(layout, name)[0] is not None and is_locked(layout.worker_file(name, "run"))
+    return _current_job(layout, name)[0] is not None and run_lock.is_under_way(layout, name)
 
 
 def orphaned_runs(layout: Layout) -> list[tuple[str, str]]:

@@ -7,12 +7,15 @@ folder: it runs, it has ended (and how), or it never began. The run's processes 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from queuectl.errors import SpoolError
 from queuectl.system import files
-from queuectl.system.locks import Lock
+from queuectl.system.host import boot_id
+from queuectl.system.locks import Lock, is_locked
+from queuectl.system.process import Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,18 +41,25 @@ class RunRecord:
         job_id, run: the run that was started last; `run` is its mark, QUEUECTL_RUN (see Job.run_mark).
         boot: the machine's boot id at that time; "" in files of an older queuectl.
         ended: the runs that ended before it and are not settled yet, by job id and mark.
+        session: the session of the run that was started last; None if the worker died just before it noted that.
     """
 
     job_id: str
     run: str
     boot: str = ""
     ended: Mapping[tuple[str, str], EndedRun] = field(default_factory=dict)
+    session: Session | None = None
 
     @property
     def number(self) -> int:
         """The number of the run that was started last, over the job's whole life; 0 if the file is damaged."""
         number = self.run.partition(".")[0]
         return int(number) if number.isdigit() else 0
+
+    def living_session(self) -> Session | None:
+        """Return the session of the run, if a process of it is alive."""
+        session = self.session
+        return session if session and self.boot == boot_id() and session.has_living() else None
 
     def never_began(self, job_id: str, boot: str) -> bool:
         """Whether a job in the worker's folder was not started.
@@ -104,6 +114,34 @@ def acquire(layout: Layout, worker: str, job_id: str, run: str, boot: str, ended
     return lock
 
 
+def note_session(lock: Lock, run: str, pid: int) -> None:
+    """Write down the session of the run that was just started, behind the text of `acquire`.
+
+    A process that clears its environment and closes its descriptors stays in its session.
+
+    Args:
+        pid: of the run's first process.
+    """
+    session = Session.of_child(pid)
+    if session is not None:
+        # A full disk refuses this. The run goes on, and has its other marks.
+        with suppress(OSError):
+            text = f"session {run} {session.leader} {session.noted!r} {session.namespace}\n"
+            files.write_all(lock.fd, text.encode())
+
+
+def is_under_way(layout: Layout, worker: str) -> bool:
+    """Whether the run that a worker started last is alive: a process holds its lock, or is in its session.
+
+    Raises:
+        OSError: the lock file cannot be opened.
+    """
+    if is_locked(layout.worker_file(worker, "run")):
+        return True
+    known = read(layout, worker)
+    return known is not None and known.living_session() is not None
+
+
 def line(job: Job, run: str, finished_at: float, duration: float) -> str:
     """Return the line of a run that has ended: its job, its mark, its start and end, and how long it took."""
     return f"{job.id} {run} {job.started_at!r} {finished_at!r} {duration!r}\n"
@@ -118,12 +156,21 @@ def read(layout: Layout, worker: str) -> RunRecord | None:
                 boot, number = more
                 lines = [file.readline() for _ in range(int(number))]
                 ended = dict(map(_parsed, lines))
+                session = _session(file.readline(), run)
             except ValueError:
                 # From an older queuectl, or damaged. Without a boot id, `never_began` is False for every job.
                 return RunRecord(job_id, run)
     except (OSError, ValueError):
         return None
-    return RunRecord(job_id, run, boot, ended)
+    return RunRecord(job_id, run, boot, ended, session)
+
+
+def _session(text: str, run: str) -> Session | None:
+    """Read the line of `note_session`; None for the rest of an earlier text."""
+    words = text.split()
+    if not text.endswith("\n") or len(words) != 5 or words[:2] != ["session", run]:
+        return None
+    return Session(int(words[2]), float(words[3]), words[4])
 
 
 def _parsed(text: str) -> tuple[tuple[str, str], EndedRun]:

@@ -241,15 +241,21 @@ def _record(
 def end_run(layout: Layout, job: Job, worker: str, signed: run_lock.RunRecord | None) -> bool:
     """End the processes of a dead worker's run; return True when none of them is alive.
 
-    A process that has cleared its environment is not found by its marks, but it still holds the run lock.
+    A process that has cleared its environment is not found by its marks, but it still holds the run lock, or it is in
+    the run's session.
     """
     lock = layout.worker_file(worker, "run")
     marks = run_lock.marks(layout, job, worker)
+    session = None
     if signed is not None:
         # The lock belongs to another run: this one had not begun, and the holder of the lock may go on.
         if signed.job_id != job.id or signed.run.partition(".")[0] != str(job.next_run):
             return True
         marks["QUEUECTL_RUN"] = signed.run
+        session = signed.living_session()
     return (
-        terminate_tree(marks, None, _GRACE) and terminate_lock_holders(lock, _GRACE) and not is_locked(lock)
+        terminate_tree(marks, None, _GRACE, noted=session)
+        and terminate_lock_holders(lock, _GRACE)
+        and not is_locked(lock)
+        and not (session and session.has_living())
     )

@@ -6,8 +6,10 @@ import errno
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from queuectl.system.host import boot_id
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _DEAD_STATES = (b"Z", b"X")
+_TICKS = os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 1
 _START_WORD = 19
 """Index of the start time in /proc/PID/stat, counted after the name: proc(5) calls it field 22."""
 
@@ -94,6 +97,90 @@ def start_time(pid: int) -> float | None:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
     except psutil.Error:
+        return None
+
+
+_START_SLACK = 5.0
+"""Seconds by which a process may have started before it was noted: the note comes after the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The session of a run, named by its first process. A process cannot clear it as it can clear its environment.
+
+    Attributes:
+        leader: pid of the first process; the kernel gives this number to no other process while the session exists.
+        noted: seconds since the boot, just after its start.
+        namespace: the pid namespace in which the pid counts; in another container it is another process's.
+    """
+
+    leader: int
+    noted: float
+    namespace: str
+
+    @classmethod
+    def of_child(cls, pid: int) -> Session | None:
+        """The session of a child that has just been started as its leader; None elsewhere than on Linux."""
+        if sys.platform != "linux":
+            return None
+        return cls(pid, time.clock_gettime(time.CLOCK_BOOTTIME), pid_namespace())
+
+    @property
+    def is_of_here(self) -> bool:
+        """Whether this process sees the same pids."""
+        return self.namespace == pid_namespace()
+
+    def may_have(self, pid: int) -> bool:
+        """Whether a process in a session of this number can belong to this session, by its start and the leader's."""
+        own, first = start_time(pid), start_time(self.leader)
+        earliest = self.noted - _START_SLACK
+        if own is None or own / _TICKS < earliest:
+            return False
+        return first is None or earliest <= first / _TICKS <= self.noted + 1 / _TICKS
+
+    def has_living(self) -> bool:
+        """Whether a process of it is alive, as far as this user can see."""
+        return self.is_of_here and any(
+            session_id(pid) == self.leader and self.may_have(pid) for pid in _pids()
+        )
+
+
+@cache
+def pid_namespace() -> str:
+    """Return the name of this process's pid namespace; "-" where the system has none."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return "-"
+
+
+def is_group_of_others(leader: int) -> bool:
+    """Whether the process group with this leader exists, and this user may signal none of its processes."""
+    if sys.platform in ("win32", "darwin"):  # macOS answers so for zombies, too
+        return False
+    try:
+        os.killpg(leader, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return False
+
+
+def _pids() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
+
+
+def session_id(pid: int) -> int | None:
+    """Return the session of a process; None when there is no such process, or no sessions (Windows)."""
+    if sys.platform == "win32":
+        return None
+    try:
+        return os.getsid(pid)
+    except OSError:
         return None
 
 

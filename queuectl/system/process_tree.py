@@ -9,10 +9,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from queuectl.system.process import session_id
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import psutil
+
+    from queuectl.system.process import Session
 
 UNKILLABLE = 5.0
 """Seconds after KILL at which a process is given up: it belongs to another user, or waits in the kernel.
@@ -26,7 +30,11 @@ _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 def find_tree(
-    marks: Mapping[str, str], leader: int | None = None, *, is_child: bool = False
+    marks: Mapping[str, str],
+    leader: int | None = None,
+    *,
+    is_child: bool = False,
+    noted: Session | None = None,
 ) -> list[psutil.Process]:
     """Return every live process of a run: those with its marks, those of its session, and their descendants.
 
@@ -35,6 +43,7 @@ def find_tree(
         leader: pid of the run's first process. Unless is_child it is only a hint, as the pid may now belong to
             another process: its session counts if a process with the marks is in it.
         is_child: the leader is an unreaped child of this process, so that its pid cannot belong to another.
+        noted: the run's session as its worker has written it down. Its processes count without any mark.
 
     Returns:
         the processes, without zombies and without this process. Each knows its start time, so that a signal
@@ -46,11 +55,13 @@ def find_tree(
     alive = [one for one in everyone if one.info["status"] != psutil.STATUS_ZOMBIE]
     found = {one.pid for one in alive if marks and _has_marks(one.info["environ"], marks)}
     if leader is not None:
-        session = {one.pid for one in alive if _session(one.pid) == leader}
+        session = {one.pid for one in alive if session_id(one.pid) == leader}
         if is_child or session & found:
             found |= session
         if is_child:
             found.add(leader)
+    if noted is not None and noted.is_of_here:
+        found |= {one.pid for one in alive if session_id(one.pid) == noted.leader and noted.may_have(one.pid)}
     _add_descendants(found, everyone)
     found.discard(os.getpid())
     return [one for one in alive if one.pid in found]
@@ -58,15 +69,6 @@ def find_tree(
 
 def _has_marks(environ: Mapping[str, str] | None, marks: Mapping[str, str]) -> bool:
     return environ is not None and all(environ.get(name) == value for name, value in marks.items())
-
-
-def _session(pid: int) -> int | None:
-    if sys.platform == "win32":
-        return None
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return None
 
 
 def _add_descendants(found: set[int], everyone: Iterable[psutil.Process]) -> None:
@@ -120,7 +122,7 @@ class TreeTermination:
     Making one only searches for the tree. `request_end` sends the first signals.
 
     Args:
-        marks, leader, is_child: as for find_tree.
+        marks, leader, is_child, noted: as for find_tree.
         grace: seconds between TERM and KILL.
 
     Attributes:
@@ -128,8 +130,17 @@ class TreeTermination:
         survivors: how many processes even KILL did not end; set when step() has returned True.
     """
 
-    def __init__(self, marks: Mapping[str, str], leader: int | None, grace: float, *, is_child: bool) -> None:
+    def __init__(
+        self,
+        marks: Mapping[str, str],
+        leader: int | None,
+        grace: float,
+        *,
+        is_child: bool,
+        noted: Session | None = None,
+    ) -> None:
         self._marks = marks
+        self._noted = noted
         self._leader = leader
         self._is_child = is_child
         self._pause = _FIRST_PAUSE
@@ -172,7 +183,7 @@ class TreeTermination:
         return False
 
     def _find(self) -> list[psutil.Process]:
-        return find_tree(self._marks, self._leader, is_child=self._is_child)
+        return find_tree(self._marks, self._leader, is_child=self._is_child, noted=self._noted)
 
     def request_end(self) -> None:
         """Ask all processes to end. To be called once, before the first step."""
@@ -219,17 +230,19 @@ class TreeTermination:
                     one.send_signal(number)
 
 
-def terminate_tree(marks: Mapping[str, str], leader: int | None, grace: float) -> bool:
+def terminate_tree(
+    marks: Mapping[str, str], leader: int | None, grace: float, *, noted: Session | None = None
+) -> bool:
     """End the processes that the run of a dead worker left behind, and wait for them.
 
     Args:
-        marks, leader: as for find_tree; only processes found by the marks are signalled.
+        marks, leader, noted: as for find_tree; only processes found by them are signalled.
         grace: seconds between TERM and KILL.
 
     Returns:
         True when no process of the run is left.
     """
-    termination = TreeTermination(marks, leader, grace, is_child=False)
+    termination = TreeTermination(marks, leader, grace, is_child=False, noted=noted)
     termination.request_end()
     while not termination.step(time.monotonic()):
         time.sleep(max(0.0, termination.next_step - time.monotonic()))

@@ -117,9 +117,12 @@ class JobRun:
             layout, context.name, job.id or "", claim.run, boot, self._batch.run_file_lines
         )
         try:
-            return context.runner.start(
+            started = context.runner.start(
                 prepare(layout, job, marks, context.current.settings, context.environment, lock.fd)
             )
+            if not isinstance(started, Outcome):
+                run_lock.note_session(lock, claim.run, started.pid)
+            return started
         finally:
             lock.detach()
 

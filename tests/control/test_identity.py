@@ -217,6 +217,29 @@ def test_a_run_with_other_marks_is_left_in_peace(spool_dir: Path) -> None:
         child.wait()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="sessions are noted by their time since the boot")
+def test_a_later_session_of_the_same_number_is_left_in_peace() -> None:
+    """A noted session counts only with its own leader, and only where its pids count."""
+    child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        mine = process.Session.of_child(child.pid)
+        assert mine
+        earlier = dataclasses.replace(mine, noted=mine.noted - 60)
+        elsewhere = dataclasses.replace(mine, namespace="pid:[1]")
+        assert [one.has_living() for one in (mine, earlier, elsewhere)] == [True, False, False]
+        for other in (earlier, elsewhere):
+            assert terminate_tree({}, None, 0.1, noted=other)
+            assert child.poll() is None
+
+        assert terminate_tree({}, None, 1, noted=mine)
+
+        assert child.wait(5) < 0
+        assert not mine.has_living()
+    finally:
+        child.kill()
+        child.wait()
+
+
 def test_what_left_the_group_and_ignores_term_is_killed(spool_dir: Path, tmp_path: Path) -> None:
     """The run of a dead worker has no process group that could be signalled: each process gets its own KILL."""
     mine = run_lock.marks(Layout(spool_dir), Job(id="a", command="true"), "worker-7")

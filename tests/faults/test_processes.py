@@ -63,6 +63,12 @@ def is_alive(pid: int) -> bool:
 
 FIRST = 'if mkdir $HOME/first 2>/dev/null; then %s; else for p in $(cat $HOME/pids); do grep -sq "^State:.[^Z]" /proc/$p/status && echo $p >> $HOME/beside; done; fi; :'
 NOTE = "echo $$ >> $HOME/pids"
+CLEARED = (
+    "env -i HOME=$HOME " + sys.executable + " -c 'import os, time; os.closerange(0, 256); "
+    'os.write(os.open(os.environ["HOME"] + "/pids", 1089), str(os.getpid()).encode() + b"\\n"); time.sleep(60)\''
+)
+"""Has no environment and no descriptor any more when it notes its pid: only its session tells whose it is."""
+
 JOBS = {
     "plain": f"{NOTE}; exec sleep 60",
     "forking": f"{NOTE}; for i in 1 2 3; do sh -c '{NOTE}; sleep 60; :' & done; wait",
@@ -70,6 +76,8 @@ JOBS = {
     "ignores_term": f"trap '' TERM INT HUP; {NOTE}; while :; do sleep 0.05; done",
     "stopped": f"sh -c '{NOTE}; kill -STOP $$; sleep 60' & {NOTE}; kill -STOP $$; sleep 60",
     "no_environment": f"{NOTE}; (env -i HOME=$HOME setsid sh -c '{NOTE}; sleep 60; :' &) ; sleep 60",
+    "cleared": f"exec {CLEARED}",
+    "cleared_child": f"{NOTE}; {CLEARED} & while kill -0 $PPID; do sleep 0.01; done",
     "ends_with_its_worker": f"{NOTE}; while kill -0 $PPID; do sleep 0.01; done",
 }  # fmt: skip
 
@@ -82,7 +90,7 @@ def test_a_killed_workers_job_runs_again_alone(
     drop(spool_dir, "job", command=FIRST % JOBS[kind], timeout=0)
     workers(1)
     pids = home_of(spool_dir) / "pids"
-    expected = {"forking": 4, "setsid": 2, "stopped": 2, "no_environment": 2}.get(kind, 1)
+    expected = {"forking": 4, "setsid": 2, "stopped": 2, "no_environment": 2, "cleared_child": 2}.get(kind, 1)
     wait_until(lambda: len(lines(pids)) == expected)
     kill_worker(spool_dir)
     workers(2)

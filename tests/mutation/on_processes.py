@@ -88,9 +88,30 @@ LOCKS = (
     Mutant(
         "lock: the old run is not ended",
         "storage/recovery.py",
-        "terminate_tree(marks, None, _GRACE) and",
-        "",
+        "        terminate_tree(marks, None, _GRACE, noted=session)\n        and",
+        "        ",
         ("tests/control/test_identity.py::test_a_run_without_its_lock_is_found_by_its_marks",),
+    ),
+    Mutant(
+        "session: it is not written down",
+        "worker/job_run.py",
+        "                run_lock.note_session(lock, claim.run, started.pid)\n",
+        "                pass\n",
+        ("tests/faults/test_processes.py::test_a_killed_workers_job_runs_again_alone[cleared]",),
+    ),
+    Mutant(
+        "session: its number is enough",
+        "system/process.py",
+        "        return first is None or earliest <= first / _TICKS <= self.noted + 1 / _TICKS\n",
+        "        return True\n",
+        ("tests/control/test_identity.py::test_a_later_session_of_the_same_number_is_left_in_peace",),
+    ),
+    Mutant(
+        "session: a pid of another container counts",
+        "system/process.py",
+        "        return self.namespace == pid_namespace()\n",
+        "        return True\n",
+        ("tests/control/test_identity.py::test_a_later_session_of_the_same_number_is_left_in_peace",),
     ),
     Mutant(
         "lock: nobody asks about the old run",
