@@ -135,6 +135,10 @@ class SpoolError(QueuectlError):
         return kind(f"cannot {doing} {path}: {reason}")
 
 
+class StartRefused(SpoolError):
+    """This machine cannot start a process now, whichever: too many processes, no memory, no descriptors."""
+
+
 class QueuedUnsafely(SpoolError):
     """Jobs could not be made durable, and could not be taken back, because a worker had already claimed them.
 

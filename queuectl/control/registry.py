@@ -75,6 +75,7 @@ class Registration:
         self.predecessor_started_at: float | None = None
         self._lock = lock
         self._folder: Lock | None = None
+        self._root = _open_folder(layout.root)
         self._record: dict[str, Any] = {}
         self._unwritten = False
 
@@ -165,6 +166,17 @@ class Registration:
                 self._lock = lock
                 self._write()
 
+    def is_in_place(self) -> bool:
+        """Whether the spool that was opened still has its path; True where a folder cannot be kept open (Windows)."""
+        if self._root is None:
+            return True
+        try:
+            return os.path.samestat(os.stat(self.layout.root), os.fstat(self._root))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # a share that does not answer now
+
     def report(self, key: str, value: str | None) -> None:
         """Put a reason into the record for `status` ("polling", "paused", "settings") or a mark ("pause_seen").
 
@@ -189,8 +201,20 @@ class Registration:
         with suppress(FileNotFoundError):
             os.unlink(self.layout.worker_file(self.name, kind))
 
-    def release(self) -> None:
-        """Give the name back. The lock file stays, see locks.Lock."""
+    def release(self, *, touch_files: bool = True) -> None:
+        """Give the name back. The lock file stays, see locks.Lock.
+
+        Args:
+            touch_files: False if the files of this name belong to another spool now.
+        """
+        if self._root is not None:
+            os.close(self._root)
+            self._root = None
+        if not touch_files:
+            if self._folder is not None:
+                self._folder.release()
+            self._lock.release()
+            return
         with suppress(OSError):
             for kind in ("json", "stop"):
                 self._delete(kind)
@@ -200,6 +224,14 @@ class Registration:
             # Last: if the folder is not empty, the note may be about a job in it whose end could not be recorded.
             self._delete("cancel")
         self._lock.release()
+
+
+def _open_folder(path: str) -> int | None:
+    """Keep a folder open, so that no later folder gets its inode number; None where that cannot be done."""
+    try:
+        return os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | files.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def _is_in_use(layout: Layout, name: str) -> bool:

@@ -92,6 +92,7 @@ class Runner(Protocol):
         """Start an attempt, or return an outcome (NOT_STARTED) that says why the command cannot start.
 
         Raises:
+            StartRefused: this machine cannot start a process now, whichever.
             SpoolError: the output files cannot be made, which is not the job's fault.
         """
 

@@ -9,6 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from queuectl.errors import StartRefused
 from queuectl.executor.capture import OutputFiles, cut, open_for_job
 from queuectl.executor.spawn import CAN_SPAWN_FAST, SHELL, Child, fast_spawn, spawn
 from queuectl.job import times
@@ -23,6 +24,9 @@ _LONGEST_WAIT = 86400.0
 _POLL_WITHOUT_PIDFD = 0.02  # seconds, where no descriptor becomes readable at a child's end
 _SHORTEST_OUTPUT_CHECK = 0.05  # seconds between two checks of the size of the output
 _LONGEST_OUTPUT_CHECK = 0.5
+_REFUSALS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""Why the system starts no process at all. Every other reason is about the one command."""
+
 _CRASHES = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE")
 
 
@@ -44,6 +48,7 @@ class LocalRunner:
         """Start an attempt, or return an outcome (NOT_STARTED) that says why the command cannot start.
 
         Raises:
+            StartRefused: this machine cannot start a process now, whichever.
             SpoolError: the output files cannot be made, which is not the job's fault.
         """
         outputs = self._outputs_of(attempt)
@@ -74,6 +79,9 @@ def _spawn_or_explain(attempt: Attempt, began: float) -> Child | Outcome:
     try:
         return spawn(attempt, out, err)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
+            # Charged to the jobs, a crowded machine would use up the attempts of all of them.
+            raise StartRefused(f"cannot start a process: {(error.strerror or str(error)).lower()}") from None
         reason = f"Cannot start: {_why_not(attempt, error)}"
         return Outcome(Ending.NOT_STARTED, None, reason, time.monotonic() - began)
     finally:

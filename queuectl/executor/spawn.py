@@ -233,6 +233,17 @@ def _posix_spawn(program: str, words: list[str], attempt: Attempt, environment: 
     return Child(pid)
 
 
+def can_start() -> bool:
+    """Whether this machine starts a process at all, tried with a shell that does nothing."""
+    silent = subprocess.DEVNULL
+    command = ["cmd", "/c", "rem"] if sys.platform == "win32" else [SHELL, "-c", ":"]
+    try:
+        subprocess.run(command, stdin=silent, stdout=silent, stderr=silent, check=False)
+    except OSError:
+        return False
+    return True
+
+
 def simple_words(command: str, environment: Mapping[str, str]) -> list[str] | None:
     """Split a command as the shell would, if there is no doubt how; None when only the shell can run it."""
     if not _SIMPLE_WORDS.fullmatch(command):

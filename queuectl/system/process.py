@@ -110,7 +110,7 @@ class Session:
 
     Attributes:
         leader: pid of the first process; the kernel gives this number to no other process while the session exists.
-        noted: seconds since the boot, just after its start.
+        noted: seconds since the boot, some milliseconds after its start.
         namespace: the pid namespace in which the pid counts; in another container it is another process's.
     """
 
@@ -121,7 +121,7 @@ class Session:
     @classmethod
     def of_child(cls, pid: int) -> Session | None:
         """The session of a child that has just been started as its leader; None elsewhere than on Linux."""
-        if sys.platform != "linux":
+        if sys.platform != "linux" or pid <= 0:
             return None
         return cls(pid, time.clock_gettime(time.CLOCK_BOOTTIME), pid_namespace())
 

@@ -16,22 +16,68 @@ if TYPE_CHECKING:
 FAULT_PAUSE = 1.0
 """Seconds until something is tried again that the disk refused."""
 
+
+def never_raising(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a `say` that does the same and raises nothing: a fault of what takes the lines must not touch a job.
+
+    The first exception is logged.
+    """
+    failed = False
+
+    def guarded(line: str) -> None:
+        nonlocal failed
+        try:
+            say(line)
+        except Exception:
+            if not failed:
+                failed = True
+                import logging
+
+                logging.getLogger("queuectl").exception("what takes the lines of a worker has raised")
+
+    return guarded
+
+
 _MAX_REMEMBERED = 1000
 _UNPAUSED = "the spool is no longer paused"
 _SPACE_FREED = "the disk has enough free space again"
+
+
+class StartFault:
+    """Whether the machine has refused to start processes, until a try shows that it starts them again.
+
+    Args:
+        can_start: tries to start a process.
+    """
+
+    def __init__(self, can_start: Callable[[], bool]) -> None:
+        self._can_start = can_start
+        self._reason: str | None = None
+
+    def note(self, reason: str) -> None:
+        """Note that a start was refused, and why."""
+        self._reason = reason
+
+    def look(self) -> str | None:
+        """Return why no process can be started, or None; tries it only after a refusal."""
+        if self._reason is not None and self._can_start():
+            self._reason = None
+        return self._reason
 
 
 class Readiness:
     """Whether a worker may start another job.
 
     It may not while a person has paused the spool, while others can write to it (it would run whatever they put
-    there), or while the disk is nearly full (a disk that fills up under a running job loses work).
+    there), while the machine starts no processes, or while the disk is nearly full (a disk that fills up under a running
+    job loses work).
 
     Args:
         path: the spool.
         tell: called when this changes, with the reason (None when jobs may start again) and a line for the log.
         find_danger: returns who else can write to the spool, or None.
         find_pause: returns why somebody has paused the spool, or None.
+        find_fault: returns why no process can be started, or None.
 
     Attributes:
         blocked: why no job may be started now, or None.
@@ -43,12 +89,14 @@ class Readiness:
         tell: Callable[[str | None, str], None],
         find_danger: Callable[[], str | None] = lambda: None,
         find_pause: Callable[[], str | None] = lambda: None,
+        find_fault: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.blocked: str | None = None
         self._path = path
         self._tell = tell
         self._find_danger = find_danger
         self._find_pause = find_pause
+        self._find_fault = find_fault
         self._end_line = _SPACE_FREED
         self._min_free = 0
 
@@ -87,6 +135,8 @@ class Readiness:
             return paused, _UNPAUSED
         if danger := self._find_danger():
             return danger, "nobody else can write to the spool now"
+        if fault := self._find_fault():
+            return fault, "processes can be started again"
         return disk_shortage(self._path, self._min_free), _SPACE_FREED
 
 

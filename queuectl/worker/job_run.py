@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from queuectl.control import commands, run_lock
-from queuectl.errors import SpoolError
+from queuectl.errors import SpoolError, StartRefused
 from queuectl.executor.base import prepare
 from queuectl.job import times
 from queuectl.job.outcome import Ending, Outcome, record
 from queuectl.job.redact import one_line
-from queuectl.storage import job_logs
+from queuectl.storage import job_logs, recovery
 from queuectl.storage.claim import note_running, release, sync_claim
 from queuectl.worker import maintenance, prefetch
 from queuectl.worker.health import FAULT_PAUSE
@@ -28,9 +28,16 @@ if TYPE_CHECKING:
     from queuectl.executor.base import Runner, Running
     from queuectl.job.record import Job
     from queuectl.storage.transitions import Claim, Storage
-    from queuectl.worker.health import FaultBarrier
+    from queuectl.system.locks import Lock
+    from queuectl.worker.health import FaultBarrier, StartFault
     from queuectl.worker.settle_batch import SettleBatch
     from queuectl.worker.signals import StopFlags
+
+_BREAK_OFF_PAUSE = 0.1
+"""Seconds between two looks at a command that is being ended."""
+
+SESSION_AFTER = 0.02
+"""Seconds after which the session of a run is noted. A shorter run is spared the call: it has no time to hide."""
 
 _NOTE_AFTER = 0.25
 """Seconds after which it is worth writing into a claimed file that its job is running."""
@@ -45,6 +52,7 @@ class WorkerContext:
         environment: the variables that each job gets, before its own.
         current: knows the current settings.
         barrier: reports faults.
+        start_fault: is told when the machine starts no process.
         say: takes lines for the log.
     """
 
@@ -56,6 +64,7 @@ class WorkerContext:
     current: CurrentSettings
     flags: StopFlags
     barrier: FaultBarrier
+    start_fault: StartFault
     say: Callable[[str], None]
 
 
@@ -66,12 +75,13 @@ class JobRun:
         running: the attempt under way, once it has started.
     """
 
-    __slots__ = ("_batch", "_claim", "_context", "_long_at", "_note_at", "running")
+    __slots__ = ("_batch", "_claim", "_context", "_lock", "_long_at", "_note_at", "_session_at", "running")
 
     def __init__(self, context: WorkerContext, batch: SettleBatch, claim: Claim) -> None:
         self.running: Running | None = None
         self._context, self._batch, self._claim = context, batch, claim
-        self._note_at = self._long_at = math.inf
+        self._lock: Lock | None = None
+        self._note_at = self._long_at = self._session_at = math.inf
 
     def start(self) -> bool:
         """Start the command; False: nothing is left to do, as the job has expired or could not be run now."""
@@ -90,6 +100,11 @@ class JobRun:
             if job.on_crash == "dead":
                 sync_claim(storage, claim)
             started = self._start_command()
+        except StartRefused as error:
+            context.start_fault.note(str(error))
+            context.flags.request_look()  # no other job is tried before the worker has paused
+            self.put_back(error)
+            return False
         except SpoolError as error:
             self.put_back(error)
             return False
@@ -98,6 +113,7 @@ class JobRun:
             return True
         self.running = started
         now = time.monotonic()
+        self._session_at = now + SESSION_AFTER
         self._note_at = now + _NOTE_AFTER
         if self._batch.is_open:
             self._long_at = now + prefetch.LONG_JOB
@@ -116,15 +132,10 @@ class JobRun:
         lock = run_lock.acquire(
             layout, context.name, job.id or "", claim.run, boot, self._batch.run_file_lines
         )
-        try:
-            started = context.runner.start(
-                prepare(layout, job, marks, context.current.settings, context.environment, lock.fd)
-            )
-            if not isinstance(started, Outcome):
-                run_lock.note_session(lock, claim.run, started.pid)
-            return started
-        finally:
-            lock.detach()
+        self._lock = lock
+        return context.runner.start(
+            prepare(layout, job, marks, context.current.settings, context.environment, lock.fd)
+        )
 
     def wait_fd(self) -> int | None:
         """A descriptor that becomes readable when `poll` is due; None: there is none at the moment."""
@@ -133,7 +144,8 @@ class JobRun:
     def next_poll(self) -> float:
         """The monotonic moment at which `poll` is due at the latest."""
         due = self.running.next_poll() if self.running else None
-        return self._long_at if due is None else min(self._long_at, due)
+        ours = min(self._long_at, self._session_at)
+        return ours if due is None else min(ours, due)
 
     def poll(self) -> bool:
         """Do what is due for this run; True: it is over."""
@@ -142,11 +154,26 @@ class JobRun:
             self._claim.outcome = running.poll()
         if self._claim.outcome is not None:
             return True
-        if time.monotonic() >= self._long_at:
+        now = time.monotonic()
+        if now >= self._session_at:
+            self._session_at = math.inf
+            self._note_session()
+        if now >= self._long_at:
             self._long_at = math.inf
             self._batch.end(busy=True)
             self._say_started()
         return False
+
+    def _note_session(self) -> None:
+        """Write into the run file which session the run has, and leave the run lock to its processes."""
+        if self.running is not None and self._lock is not None:
+            run_lock.note_session(self._lock, self._claim.run, self.running.pid)
+        self._leave_lock()
+
+    def _leave_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.detach()
+            self._lock = None
 
     def stop(self) -> None:
         """Begin to end the command; the job is put back uncharged."""
@@ -188,9 +215,31 @@ class JobRun:
 
     def close(self) -> None:
         """Give back the descriptors of the attempt; ends no process."""
+        self._leave_lock()
         if self.running is not None:
             self.running.close()
             self.running = None
+
+    def break_off(self) -> None:
+        """End the command at once because an exception ends the worker, and put the job back uncharged.
+
+        If the command has ended by itself, this is recorded. An exception may also have come between the start of the
+        command and its return: then its processes are found as those of a dead worker.
+        """
+        context, claim = self._context, self._claim
+        context.flags.stop(force=True)
+        self._leave_lock()
+        if self.running is not None:
+            self.running.cancel(Ending.STOPPED, now=True)
+            while (outcome := self.running.poll()) is None:
+                time.sleep(max(0.0, min(self.next_poll() - time.monotonic(), _BREAK_OFF_PAUSE)))
+            claim.outcome = outcome
+        if claim.outcome is not None:
+            self.settle()
+        elif claim.run:
+            known = run_lock.read(context.storage.layout, context.name)
+            recovery.end_run(context.storage.layout, claim.job, context.name, known)
+            self.put_back(SpoolError("the worker was interrupted"))
 
     def _say_started(self) -> None:
         self._context.say(_started_line(self._claim.job))

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from queuectl.control import commands
 from queuectl.control.commands import wake_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from queuectl.control.registry import Registration
     from queuectl.system.wake_up import WakeUp
@@ -123,6 +125,36 @@ def listen(flags: StopFlags, *, reread: Callable[[], None], in_terminal: bool) -
     if number is not None:
         signal.signal(number, lambda _number, _frame: flags.request_look())
         flags.handles_wake_signal = True
+
+
+@contextmanager
+def interrupts_as_stop(flags: StopFlags) -> Iterator[None]:
+    """Take Ctrl+C as a forced stop of a worker that runs inside a program, and raise KeyboardInterrupt at the end.
+
+    Raised in the middle of a move, it would leave a job claimed by nobody, and its command running without a worker. A
+    second Ctrl+C is raised at once. A handler of the program's own is left alone.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+    pressed: list[int] = []
+
+    def on_interrupt(number: int, _frame: object) -> None:
+        pressed.append(number)
+        if len(pressed) > 1:
+            raise KeyboardInterrupt
+        flags.stop(force=True)
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def ignore_all() -> None:

@@ -13,6 +13,7 @@ from queuectl.control.registry import Registration
 from queuectl.errors import SpoolError
 from queuectl.executor.base import clean_environment
 from queuectl.executor.local import LocalRunner
+from queuectl.executor.spawn import can_start
 from queuectl.index.index import Index
 from queuectl.intake.drop_folder import DropFolder
 from queuectl.intake.reconcile import Intake
@@ -23,14 +24,14 @@ from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
 from queuectl.system.wake_up import WakeUp
 from queuectl.system.watcher import FolderWatch
-from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, Readiness
+from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, Readiness, StartFault, never_raising
 from queuectl.worker.idle import TICK, IdleWait
 from queuectl.worker.job_run import JobRun, WorkerContext
 from queuectl.worker.maintenance import Maintenance
 from queuectl.worker.prefetch import Prefetch
 from queuectl.worker.scan_scheduler import ScanScheduler
 from queuectl.worker.settle_batch import SettleBatch
-from queuectl.worker.signals import StopFlags
+from queuectl.worker.signals import StopFlags, interrupts_as_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +71,7 @@ class Worker:
     ) -> None:
         self.layout = Layout(path if path is not None else default_root())
         self._drain, self._wait_retries, self._mode, self._now = drain, wait_retries, mode, now
-        self._say = say or (lambda _: None)
+        self._say = never_raising(say) if say else (lambda _: None)
         self._runner = runner or LocalRunner()
         self._environment = clean_environment()
         self._wake_up = WakeUp()
@@ -82,7 +83,10 @@ class Worker:
         self._watch = FolderWatch(self.layout.pending, self._wake_up)
         safe = permissions.PermissionCheck(self.layout)
         self._pause = pause.PauseCheck(self.layout)
-        self._readiness = Readiness(self.layout.root, self._tell_readiness, safe.look, self._pause.look)
+        self._start_fault = StartFault(can_start)
+        self._readiness = Readiness(
+            self.layout.root, self._tell_readiness, safe.look, self._pause.look, self._start_fault.look
+        )
         self._barrier = FaultBarrier(self._say, self._index)
         self._scheduler = ScanScheduler(self.layout, self._intake, self._watch, self._barrier)
         self._drops = DropFolder(self._storage, self._barrier.say_once)
@@ -98,6 +102,7 @@ class Worker:
         )
         self._duties_at = 0.0
         self.jobs_run = 0
+        self._spool_lost = False
         self._set_registration(None)
 
     def _set_registration(self, registration: Registration | None) -> None:
@@ -112,6 +117,7 @@ class Worker:
             current=self._current,
             flags=self.flags,
             barrier=self._barrier,
+            start_fault=self._start_fault,
             say=self._say,
         )
         self._prefetch = Prefetch(self._storage, self.name, self._scheduler, self._readiness)
@@ -185,29 +191,44 @@ class Worker:
         if self._registration is None:
             self.register()
         try:
-            self._recover()
-            self._batch.file_pool = FilePool(self.layout, self.name, self._index.boot, self._say)
-            self._loop()
+            with interrupts_as_stop(self.flags):
+                self._recover()
+                self._batch.file_pool = FilePool(self.layout, self.name, self._index.boot, self._say)
+                self._loop()
+        except BaseException:
+            # Whatever it is: what has ended is recorded, and what has not begun goes back.
+            self.flags.stop(force=False)
+            if not self._spool_lost:
+                self._batch.end()
+            raise
         finally:
-            self._scheduler.close()
-            if self._batch.file_pool is not None:
-                with self._barrier:
-                    self._batch.file_pool.close()
-            self._watch.stop()
-            if self._registration is not None:
-                self._registration.release()
-                self._set_registration(None)  # another run would take a name of its own
-            self._index.close()
+            self._leave()
         return self.jobs_run
+
+    def _leave(self) -> None:
+        """Give back everything; files are left alone if the spool's folder is another one now."""
+        self._scheduler.close()
+        if self._batch.file_pool is not None and not self._spool_lost:
+            with self._barrier:
+                self._batch.file_pool.close()
+        self._watch.stop()
+        if self._registration is not None:
+            self._registration.release(touch_files=not self._spool_lost)
+            self._set_registration(None)  # another run would take a name of its own
+        self._index.close()
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
         while True:
             self._periodic_duties()
-            if self._batch.is_open and (self.flags.stopping or self._readiness.blocked):
+            if (
+                self._batch.is_open
+                and not self._spool_lost
+                and (self.flags.stopping or self._readiness.blocked)
+            ):
                 self._batch.end()
-            if self.flags.stopping:
+            if self.flags.stopping or self._spool_lost:
                 return
             claim = self._next_claim()
             if self._barrier.tripped:
@@ -232,6 +253,8 @@ class Worker:
             return
         self._duties_at = now + TICK
         self.flags.look_requested = False
+        if self._has_lost_spool():
+            return
         if not busy:
             self._idle.snapshot.take()
         self.flags.look()
@@ -258,6 +281,18 @@ class Worker:
         with self._barrier:
             if not self._readiness.blocked:
                 self._scheduler.take_from_drop_folder(self._drops, self._settings, busy=busy)
+
+    def _has_lost_spool(self) -> bool:
+        """Whether the spool that this worker opened is gone from its path; then it ends its run and touches nothing.
+
+        What lies at the path now is another spool, with workers of its own, whose jobs it must not take for its own.
+        Nobody could see or stop this worker any more.
+        """
+        if not self._spool_lost and self._registration and not self._registration.is_in_place():
+            self._spool_lost = True
+            self._say(f"{self.layout.root} was removed or replaced; this worker leaves")
+            self.flags.stop(force=True)
+        return self._spool_lost
 
     def _note(self, what: str, reason: str | None) -> None:
         if self._registration:
@@ -296,6 +331,8 @@ class Worker:
         return self._prefetch.next() if self._prefetch.ready and not self._readiness.blocked else None
 
     def _claim(self) -> None:
+        if self._has_lost_spool():
+            return
         # The last of the prefetched jobs may have expired or been taken away: nothing else settles those before it.
         self._batch.settle_all()
         if not self._index.usable:
@@ -314,18 +351,22 @@ class Worker:
 
     def _run_job(self, claim: Claim) -> None:
         run = JobRun(self._context, self._batch, claim)
-        if not run.start():
-            return
-        if run.running is not None:
-            try:
-                self._attend(run)
-            except SpoolError as error:
-                run.put_back(error)
+        try:
+            if not run.start():
                 return
-            finally:
-                run.close()
-        self.jobs_run += 1
-        run.settle()
+            if run.running is not None:
+                self._attend(run)
+        except SpoolError as error:
+            run.put_back(error)
+            return
+        except BaseException:
+            run.break_off()
+            raise
+        finally:
+            run.close()
+        if not self._spool_lost:
+            self.jobs_run += 1
+            run.settle()
 
     def _attend(self, run: JobRun) -> None:
         """Wait for the end of a run, and meanwhile do what cannot wait for it."""
@@ -339,7 +380,8 @@ class Worker:
             self._scheduler.take_in_named(busy=True)  # the end of the job is looked at next
             if self.flags.look_requested or time.monotonic() >= self._duties_at:
                 self._periodic_duties(busy=True)
-                run.periodic_duties()
+                if not self._spool_lost:
+                    run.periodic_duties()
             elif self.flags.stopping and not self.flags.forced:
                 self.flags.look()
 

@@ -301,25 +301,22 @@ def drop_as_limited(spool: Path, name: str, **fields: Any) -> None:
     path.rename(spool / "pending" / path.name)
 
 
-def test_out_of_processes_the_attempt_is_recorded_and_the_worker_lives(
+def test_out_of_processes_no_job_is_charged_and_the_worker_says_why_it_waits(
     limited: tuple[Path, Callable[..., None]],
 ) -> None:
-    """RLIMIT_NPROC: it could not start; when there is room again the next attempt succeeds."""
+    """RLIMIT_NPROC: it can start nothing, so it pauses; when there is room again each job runs for the first time."""
     spool, limit = limited
     limit(nproc=1)
-    drop_as_limited(spool, "job", command="true", max_retries=50, backoff_base=1)
-    wait_until(
-        lambda: (
-            where_is(spool, "job") == ["pending"] and load(spool / "pending" / "job.json").get("attempts")
-        ),
-        20,
-    )
-    record = load(spool / "pending" / "job.json")
-    assert record["last_error"].startswith("Cannot start: ")
-    assert record["history"][0]["outcome"] == "not_started"
+    for number in range(3):
+        drop_as_limited(spool, f"job{number}", command="true", max_retries=1)
+    wait_until(lambda: "cannot start a process" in (Spool(spool).workers()[0].paused or ""), 20)
+    assert [where_is(spool, f"job{number}") for number in range(3)] == [["pending"]] * 3
     limit(nproc=1000)
-    wait_until(lambda: finished(spool, "job"), 20)
-    assert where_is(spool, "job") == ["done"]
+    wait_until(lambda: finished(spool, "job0", "job1", "job2"), 20)
+    for number in range(3):
+        record = load(spool / "done" / f"job{number}.json")
+        assert [entry["outcome"] for entry in record["history"]] == ["succeeded"]
+    assert Spool(spool).workers()[0].paused is None
 
 
 def test_out_of_descriptors_nothing_is_lost(limited: tuple[Path, Callable[..., None]]) -> None:

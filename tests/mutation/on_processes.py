@@ -95,8 +95,8 @@ LOCKS = (
     Mutant(
         "session: it is not written down",
         "worker/job_run.py",
-        "                run_lock.note_session(lock, claim.run, started.pid)\n",
-        "                pass\n",
+        "            run_lock.note_session(self._lock, self._claim.run, self.running.pid)\n",
+        "            pass\n",
         ("tests/faults/test_processes.py::test_a_killed_workers_job_runs_again_alone[cleared]",),
     ),
     Mutant(
@@ -381,6 +381,41 @@ ENDS = (
         "    uncharged = outcome.ending == Ending.STOPPED\n",
         "    uncharged = False\n",
         (f"{_POOL}force_ends_the_tree_and_puts_the_job_back_uncharged",),
+    ),
+    Mutant(
+        "start: a refusal of the machine is charged to the job",
+        "executor/local.py",
+        "isinstance(error, OSError) and error.errno in _REFUSALS:",
+        "False:",
+        (f"{_RUNNER}a_machine_that_starts_nothing_is_no_failure_of_the_job",),
+    ),
+    Mutant(
+        "start: no pause after a refusal",
+        "worker/job_run.py",
+        "            context.start_fault.note(str(error))\n",
+        "",
+        ("tests/worker/test_job_run.py::test_a_machine_that_starts_nothing_pauses_the_worker_uncharged",),
+    ),
+    Mutant(
+        "break off: the command goes on",
+        "worker/worker.py",
+        "            run.break_off()\n",
+        "",
+        ("tests/worker/test_embedded.py::test_an_exception_ends_the_job_and_puts_it_back_uncharged",),
+    ),
+    Mutant(
+        "say: what it raises ends the worker",
+        "worker/health.py",
+        "        except Exception:\n            if not failed:",
+        "        except ZeroDivisionError:\n            if not failed:",
+        ("tests/worker/test_embedded.py::test_a_say_that_raises_touches_no_job",),
+    ),
+    Mutant(
+        "spool: another one at its path is taken for it",
+        "control/registry.py",
+        "            return os.path.samestat(os.stat(self.layout.root), os.fstat(self._root))\n",
+        "            return os.path.exists(self.layout.root)\n",
+        ("tests/worker/test_embedded.py::test_a_worker_leaves_when_another_spool_lies_at_its_path",),
     ),
     Mutant(
         "room: no floor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from queuectl import Spool, Worker
-from queuectl.errors import SpoolError
+from queuectl.errors import SpoolError, StartRefused
 from queuectl.executor.local import LocalRunner
 
 import support
@@ -340,6 +341,39 @@ def test_variables_of_a_job_come_on_top_of_the_workers(
     seen = variables(spool_dir)
     assert (seen["FROM_WORKER"], seen["IN_BOTH"], seen["GRÜSSE"]) == ("worker's", "job's", "ä=ö\n")
     assert (seen["QUEUECTL_JOB_ID"], seen["QUEUECTL_ATTEMPT"]) == ("job1", "1")
+
+
+class _RefusesTwice(LocalRunner):
+    """Starts nothing at first, as a machine that has no process left."""
+
+    refused = 0
+
+    def start(self, attempt: Attempt) -> Running | Outcome:
+        self.refused += 1
+        if self.refused <= 2:
+            raise StartRefused("cannot start a process: no room")
+        return super().start(attempt)
+
+
+def test_a_machine_that_starts_nothing_pauses_the_worker_uncharged(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No attempt is used up, and the log says why nothing runs and when it goes on."""
+    monkeypatch.setattr("queuectl.worker.job_run.FAULT_PAUSE", 0.01)
+    monkeypatch.setattr("queuectl.worker.worker.TICK", 0.05)
+    answers = itertools.cycle([False, True])
+    monkeypatch.setattr("queuectl.worker.worker.can_start", lambda: next(answers))
+    support.drop(spool_dir, "job1", command="true", max_retries=1)
+    said: list[str] = []
+
+    Worker(spool_dir, drain=True, runner=_RefusesTwice(), say=said.append).run()
+
+    record = support.load(spool_dir / "done" / "job1.json")
+    assert [entry["outcome"] for entry in record["history"]] == ["succeeded"]
+    assert [line for line in said if line.startswith(("pausing", "resuming"))] == [
+        "pausing: cannot start a process: no room",
+        "resuming: processes can be started again",
+    ] * 2
 
 
 class _LosesTheFirst(LocalRunner):
