@@ -222,13 +222,11 @@ class Worker:
     def _loop(self) -> None:
         while True:
             self._periodic_duties()
-            if (
-                self._batch.is_open
-                and not self._spool_lost
-                and (self.flags.stopping or self._readiness.blocked)
-            ):
+            if self._spool_lost:
+                return
+            if self._batch.is_open and (self.flags.stopping or self._readiness.blocked):
                 self._batch.end()
-            if self.flags.stopping or self._spool_lost:
+            if self.flags.stopping:
                 return
             claim = self._next_claim()
             if self._barrier.tripped:

@@ -15,8 +15,8 @@ TRUST = (
     Mutant(
         "guard: one look at the start will do",
         "worker/worker.py",
-        "self._tell_readiness, safe.look, self._pause.look)",
-        "self._tell_readiness, find_pause=self._pause.look)",
+        "self._tell_readiness, safe.look, self._pause.look,",
+        "self._tell_readiness, lambda: None, self._pause.look,",
         (f"{_GUARD}a_spool_opened_under_its_workers_stops_them[group]",),
     ),
     Mutant(
