@@ -29,6 +29,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("queuectl")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: tests wait a third of their time, so three workers keep two cores busy."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
+
+
 @pytest.fixture(autouse=True)
 def nothing_outlives_the_test(request: pytest.FixtureRequest) -> Iterator[None]:
     """A process that a test leaves behind fails that test, and is ended."""

@@ -59,7 +59,7 @@ def test_good_files_are_called_good_and_nothing_is_made(cli: Cli, spool_dir: Pat
         ('\n\n[{"command": "a"},\n  {"command": 3}]', (4, 15), "command", "must be text or a list of texts, not a number"),
         ('[{"command": "a"}, {"command": 3}]', (1, 32), "command", "must be text or a list of texts, not a number"),
         ('{"command": "x",\n "command": "y"}', (2, 13), "command", "is given twice"),
-        ('{"command": "x"}\n{"command": "y", }', (2, 18), None, "not JSON: expecting property name enclosed in double quotes"),
+        ('{"command": "x"}\n{"command": "y", 3}', (2, 18), None, "not JSON: expecting property name enclosed in double quotes"),
         ('{"command": "x"}\n{"command": "y"', (2, 16), None, "not JSON: expecting ',' delimiter"),
         ('[{"command": "x"}\n {"command": "y"}]', (2, 2), None, "not JSON: a comma is missing"),
         ('{"command": "grüße 🎉", "timeout": -1}', (1, 35), "timeout", "must not be negative, not -1"),

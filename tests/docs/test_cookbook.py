@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from documents import PAGES
+from documents import BLOCKS, PAGES, Block, name_of
 
 from queuectl import Spool
 
@@ -19,7 +19,8 @@ from support import end_workers, wait_until
 
 RECIPES = dict(re.findall(r"^## (.+)\n((?s:.*?))(?=^## |\Z)", PAGES["cookbook"], flags=re.MULTILINE))
 CRON_LINE = re.compile(r"^((?:[\d*/,-]+ +){4}[\d*/,-]+) +(\S.*)$", flags=re.MULTILINE)
-CRON_LINES = [found[1] for text in RECIPES.values() for found in CRON_LINE.findall(text)]
+CRON_BLOCKS = [block for block in BLOCKS if CRON_LINE.search(block.text)]
+HERE = str(Path(sys.executable).parent)
 
 
 def test_there_are_ten_recipes() -> None:
@@ -36,13 +37,20 @@ def test_each_recipe_has_a_block_that_is_run(name: str) -> None:
     assert "not-in-tests" not in text
 
 
-@pytest.mark.parametrize("command", CRON_LINES)
-def test_cron_lines_do_their_work(spool_dir: Path, command: str) -> None:
-    """A cron line works twice under the conditions of cron: sh, the home folder, almost no environment."""
+@pytest.mark.parametrize("block", CRON_BLOCKS, ids=name_of)
+def test_cron_lines_do_their_work(spool_dir: Path, block: Block) -> None:
+    """The printed line works twice under the conditions of cron: sh, the home folder, a PATH that lacks queuectl."""
     home = spool_dir.parent / "home"
     spool = Spool(home / ".queuectl")
     spool.enqueue("true", id="there")
-    env = {"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "SHELL": "/bin/sh"}
+    # A person's shell puts the full path in.
+    printed = subprocess.run(
+        ["/bin/sh", "-c", block.text], check=True, capture_output=True, text=True,
+        env={"PATH": f"{HERE}:/usr/bin:/bin"}, timeout=40,
+    ).stdout  # fmt: skip
+    ((_, command),) = CRON_LINE.findall(printed)
+    assert command.startswith("/"), command
+    env = {"HOME": str(home), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
     try:
         for _ in range(2):
             subprocess.run(
@@ -59,4 +67,4 @@ def test_cron_lines_do_their_work(spool_dir: Path, command: str) -> None:
 
 def test_there_are_cron_lines() -> None:
     """The pattern that finds cron lines still finds some."""
-    assert len(CRON_LINES) >= 2
+    assert len(CRON_BLOCKS) >= 2
