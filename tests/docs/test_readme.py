@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOT_IN_TESTS = {
-    "pip install . && queuectl demo",
+    "python3 -m venv .venv && . .venv/bin/activate && pip install . && queuectl demo",
     "pip install '.[test]' && pytest",
     "python -m tests.bench",
     "python -m tests.bench setup",
@@ -133,6 +133,23 @@ def test_every_block_is_of_a_tested_kind() -> None:
     kinds = {"console", "sh", "sh not-in-tests", "python", "json", "ini", "yaml", "text"}
 
     assert {block.info for block in BLOCKS} <= kinds
+
+
+def test_nothing_of_ours_names_the_package_of_somebody_else() -> None:
+    """The name on the public index is another program's: whoever installs by name runs a stranger's code."""
+    asked = ["git", "-C", str(TOP), "ls-files", "-z"]
+    listed = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split("\0")
+    paths = [TOP / name for name in listed if name] or [
+        one for one in TOP.rglob("*") if ".venv" not in one.parts
+    ]
+    texts = [one for one in paths if one.suffix in {".py", ".md", ".txt", ".toml", ".yaml"} and one.is_file()]
+    named = re.compile(
+        r"\b(pipx?|uvx?|uv pip)( -\S+)* (install|run|add|tool install)( -\S+)* ['\"]?queuectl\b"
+    )
+
+    assert len(texts) > 100
+    found = [str(one) for one in texts if named.search(one.read_text(encoding="utf-8", errors="replace"))]
+    assert found == []
 
 
 def commands_in_text() -> set[str]:
