@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.config.settings import Settings
-from queuectl.errors import QueuectlError
+from queuectl.errors import QueuectlError, SpoolError
 from queuectl.executor.local import LocalRunner
 from queuectl.job import times
 from queuectl.job.redact import one_line
@@ -65,7 +65,13 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
         _answer({"name": worker.name, "pid": os.getpid()})
         log.to_file(layout.worker_file(worker.name, "log"))
     log.say(f"started PID={os.getpid()}")
-    worker.run()
+    try:
+        worker.run()
+    except ImportError as error:
+        log.say(
+            f"stopped, as a part of queuectl cannot be loaded: {error}. Was it upgraded? Start the worker again"
+        )
+        return SpoolError.exit_code
     signals.ignore_all()
     log.say(f"stopped after {worker.jobs_run} attempt(s)")
     return 0

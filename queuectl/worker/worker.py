@@ -24,6 +24,7 @@ from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
 from queuectl.system.wake_up import WakeUp
 from queuectl.system.watcher import FolderWatch
+from queuectl.worker import preload
 from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, Readiness, StartFault, never_raising
 from queuectl.worker.idle import TICK, IdleWait
 from queuectl.worker.job_run import JobRun, WorkerContext
@@ -102,7 +103,7 @@ class Worker:
         )
         self._duties_at = 0.0
         self.jobs_run = 0
-        self._spool_lost = False
+        self._spool_lost = self._is_loaded = False
         self._set_registration(None)
 
     def _set_registration(self, registration: Registration | None) -> None:
@@ -375,6 +376,7 @@ class Worker:
             self._wake_up.wait(until - time.monotonic(), run.wait_fd())
             if run.poll():
                 return
+            self._preload()
             self._scheduler.take_in_named(busy=True)  # the end of the job is looked at next
             if self.flags.look_requested or time.monotonic() >= self._duties_at:
                 self._periodic_duties(busy=True)
@@ -383,12 +385,28 @@ class Worker:
             elif self.flags.stopping and not self.flags.forced:
                 self.flags.look()
 
+    def _preload(self) -> None:
+        """Load all modules before they can be replaced: while the first job of some length runs, or before a wait.
+
+        At the very start it would delay the first job by a tenth of a second.
+        """
+        if not self._is_loaded:
+            self._is_loaded = True
+            try:
+                preload.load_all()
+            except ImportError as error:
+                self._say(
+                    f"a part of queuectl cannot be loaded ({error}); this worker leaves: start it again"
+                )
+                self.flags.stop(force=False)
+
     # -- wait ------------------------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
         """Sleep until a file arrives, a job is due, or a second has passed."""
         if self._batch.file_pool is not None:
             self._batch.file_pool.flush()
+        self._preload()
         self._watch.start()
         self._note("polling", self._watch.failure)
         self._scheduler.note_events()

@@ -418,6 +418,13 @@ ENDS = (
         ("tests/worker/test_embedded.py::test_a_worker_leaves_when_another_spool_lies_at_its_path",),
     ),
     Mutant(
+        "preload: nothing is loaded beforehand",
+        "worker/worker.py",
+        "                preload.load_all()\n",
+        "                pass\n",
+        ("tests/worker/test_preload.py::test_a_worker_outlives_its_installation",),
+    ),
+    Mutant(
         "room: no floor",
         "worker/prefetch.py",
         "        while not (self._readiness.blocked or self._unread) and",

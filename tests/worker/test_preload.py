@@ -1,0 +1,134 @@
+"""A worker whose installation is replaced or deleted while it runs needs no file of it any more."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import queuectl
+from queuectl.worker import preload
+
+import support
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, and runs sh")
+PACKAGE = Path(queuectl.__file__).parent
+OF_COMMANDS = ("cli", "api", "doctor", "guide", "worker/service", "worker/pool", "__init__")
+"""Parts that a worker does not use."""
+
+
+def late_imports() -> Iterator[str]:
+    """The modules that functions import, in the parts that a worker uses."""
+    for path in PACKAGE.rglob("*.py"):
+        if not str(path.relative_to(PACKAGE)).startswith(OF_COMMANDS):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
+            for node in (node for one in functions for node in ast.walk(one)):
+                if isinstance(node, ast.Import):
+                    yield from (name.name for name in node.names)
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    yield node.module
+                    yield from (
+                        f"{node.module}.{name.name}"
+                        for name in node.names
+                        if (PACKAGE.parent / node.module.replace(".", "/") / f"{name.name}.py").exists()
+                    )
+
+
+def test_whatever_a_function_imports_later_is_loaded_by_then() -> None:
+    """A new late import in a module that workers use has to be named in preload, too."""
+    code = "import queuectl.worker.process as p, sys; from queuectl.worker import preload; preload.load_all(); print(*sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    wanted = set(late_imports())
+    assert len(wanted) > 20
+    assert wanted - set(told.stdout.split()) == set()
+
+
+WORKER = """
+import sys
+from queuectl import Worker
+from queuectl.worker import preload, worker
+
+load = preload.load_all
+def load_and_watch():
+    load()
+    sys.addaudithook(lambda event, words: print("late", words[0], flush=True) if event == "import" else None)
+preload.load_all = load_and_watch
+worker.Worker(sys.argv[1], drain=True, wait_retries=True, say=lambda line: print(line, flush=True)).run()
+"""
+
+
+def test_no_fate_of_a_job_needs_another_module(spool_dir: Path) -> None:
+    """A timeout, a failure, a retry, a left child, much output, new settings: nothing more is loaded for them."""
+    config = spool_dir / "config.yaml"
+    jobs = {
+        "a0": "sleep 0.3; exit 1",
+        "a1": f"printf 'timeout: 9\\n' > {config}; sleep 1.2",
+        "a2": ["no-such-program-xyz"],
+        "a3": "kill -9 $$",
+        "a4": "sleep 1 & echo left",
+        "a5": "sleep 60",
+        "a6": "head -c 20000 /dev/zero",
+    }
+    for name, command in jobs.items():
+        support.drop(spool_dir, name, command=command, timeout=0.2 if name == "a5" else 5, max_retries=1)
+    support.drop(spool_dir, "b", command="false", max_retries=2, backoff_base=1, max_backoff=0)
+    support.drop_bytes(spool_dir, "c.json", b"{no json")
+    spool_dir.chmod(0o700)
+
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER, spool_dir], capture_output=True, text=True, check=True, timeout=50
+    )
+
+    assert [line for line in done.stdout.splitlines() if line.startswith("late ")] == []
+    assert len(list((spool_dir / "dead").glob("*.json"))) == 6
+
+
+def test_a_worker_outlives_its_installation(spool_dir: Path, tmp_path: Path) -> None:
+    """The package is deleted under a worker: the job that runs times out and is recorded, and the next one runs."""
+    copy = tmp_path / "installed"
+    shutil.copytree(PACKAGE, copy / "queuectl")
+    support.drop(spool_dir, "a", command="touch $HOME/up; sleep 60", timeout=2, max_retries=1)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "queuectl", "worker", "start", "--foreground", "--drain"],
+        env={**os.environ, "PYTHONPATH": str(copy)},
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    support.wait_until((spool_dir.parent / "home" / "up").exists)
+    support.wait_until(lambda: "psutil" in Path(f"/proc/{worker.pid}/maps").read_text())
+    shutil.rmtree(copy)
+    support.drop(spool_dir, "b", command="true")
+
+    told, _ = worker.communicate(timeout=40)
+
+    assert worker.returncode == 0, told
+    assert (support.where_is(spool_dir, "a"), support.where_is(spool_dir, "b")) == (["dead"], ["done"]), told
+
+
+def test_a_worker_that_cannot_load_everything_leaves_in_order(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finishes its job, records it, says why, and starts no other."""
+    monkeypatch.setattr(preload, "MODULES", ("gone_with_an_upgrade",))
+    support.drop(spool_dir, "a", command="sleep 0.2", priority=9)
+    support.drop(spool_dir, "b", command="sleep 0.2")
+
+    said = support.drain(spool_dir)
+
+    assert (support.where_is(spool_dir, "a"), support.where_is(spool_dir, "b")) == (["done"], ["pending"])
+    assert any("cannot be loaded" in line and "gone_with_an_upgrade" in line for line in said)
