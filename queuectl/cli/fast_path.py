@@ -33,8 +33,8 @@ def enqueue(words: Sequence[str]) -> bool:
 
 
 def _is_shell_command(text: str) -> bool:
-    """Whether the text is a shell command: not an option, not JSON, not blank, and UTF-8."""
-    return text[:1] != "-" and text.lstrip()[:1] not in {"", "{"} and text == utf8(text, "")
+    """Whether the text is a shell command: not an option, not JSON, which begins with { or [, not blank, and UTF-8."""
+    return text[:1] != "-" and text.lstrip()[:1] not in {"", "{", "["} and text == utf8(text, "")
 
 
 def merged(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class JobFile:
         consumed: bytes read so far.
         place: the position of the last job as text; `at` is its line and column if they are known.
         raw, node: the last job as JSON text or as a YAML node.
+        form: json, list (in JSON) or yaml; known when the first job is.
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
@@ -45,6 +46,7 @@ class JobFile:
         self.place = ""
         self.at: tuple[int, int] | None = None
         self.raw = ""
+        self.form = "json"
         self.node: Any = None
         self._stream = stream
         self._decode = codecs.getincrementaldecoder("utf-8")()
@@ -128,6 +130,7 @@ class JobFile:
         scan = _Scan(self, text, self._lines_before + 1)
         in_list = scan.peek() == "["
         if in_list:
+            self.form = "list"
             scan.skip(1)
         first = True
         while mark := scan.peek():
@@ -155,6 +158,7 @@ class JobFile:
         from queuectl.config import plain_yaml
 
         number = 0
+        self.form = "yaml"
         try:
             for value, node in job_reader_yaml.documents(_RemainingText(self, text), self._lines_before):
                 listed = isinstance(value, list)

@@ -98,7 +98,8 @@ def _text(value: object) -> str:
 
 
 def _id(value: object) -> str:
-    text = _text(value)
+    # Numbers are what databases and spreadsheets have for ids.
+    text = str(value) if type(value) is int else _text(value)
     if not is_id(text):
         shown = text if len(text) <= 70 else text[:70] + "…"
         raise ValueError(

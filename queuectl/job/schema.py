@@ -24,9 +24,14 @@ _DEVICE = (
     + "))"
 )
 _ID = {
-    "type": "string",
-    "maxLength": 64,
-    "pattern": "^" + _DEVICE + r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?" + _END,
+    "anyOf": [
+        {
+            "type": "string",
+            "maxLength": 64,
+            "pattern": "^" + _DEVICE + r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?" + _END,
+        },
+        {"type": "integer", "minimum": 0},
+    ]
 }
 _COMMAND = {
     "anyOf": [

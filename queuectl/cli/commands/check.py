@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import nullcontext
 from difflib import get_close_matches
@@ -74,7 +75,7 @@ class _FileCheck:
         self.good = self.bad = 0
         self.left_open: dict[str, str] = {}
         self._spool = spool
-        self._ids: set[str] = set()
+        self._ids: set[str | None] = set()
 
     def findings(self) -> Iterator[dict[str, Any]]:
         """Yield the result of each job, as --json shows it. The first text that is not JSON ends the file."""
@@ -93,22 +94,34 @@ class _FileCheck:
             self.bad += 1
             at = error.at or source.place_of(error.field)
             yield _refused(source.name, _PLACE.sub("", error.reason), at, error.field)
-        else:
-            if not self.good + self.bad:
-                render.note(f"no jobs in {source.name}")
+            return
+        if not self.good + self.bad:
+            render.note(f"no jobs in {source.name}")
+        elif (source.form != "json" or self.good + self.bad > 1) and source.name != "stdin":
+            only = "a dropped file holds one job, in JSON"
+            if self._is_dropped:
+                self.bad += 1
+                yield _refused(source.name, f"{only}: queuectl enqueue --file {source.name}", None, None)
+            else:
+                render.note(f"note: {source.name} is for `enqueue --file`: {only}")
+
+    @property
+    def _is_dropped(self) -> bool:
+        folder = os.path.dirname(os.path.realpath(self.path))
+        return folder == os.path.realpath(self._spool.layout.pending)
 
     def _job(self, source: job_reader.JobFile, record: dict[str, Any]) -> dict[str, Any]:
         notes = [*remarks(record), *zone_remarks(record)]
         job_reader.times_of_file(record)
         try:
             job = self._spool.check(record)
-            if record.get("id") in self._ids:
+            if record.get("id") is not None and job.id in self._ids:
                 raise InvalidJob("an earlier job in the file has it", field="id")
         except InvalidJob as error:
             self.bad += 1
             return _refused(source.name, error.reason, source.place_of(error.field), error.field)
         self.good += 1
-        self._ids |= {record["id"]} if record.get("id") else set()
+        self._ids |= {job.id} if record.get("id") is not None else set()
         left = _left_open(job, record)
         self.left_open |= {
             name: _CHOSEN_LATER.get(name) or render.clip(str(value), 60) for name, value in left.items()
@@ -117,7 +130,7 @@ class _FileCheck:
             "file": source.name,
             "line": (source.place_of(None) or (None,))[0],
             "ok": True,
-            "id": record.get("id"),
+            "id": None if record.get("id") is None else job.id,
             "command": job.command,
             "defaults": {name: value for name, value in left.items() if name not in _CHOSEN_LATER},
             "notes": [f"{_spot(source.place_of(name))}{note}" for name, note in notes],

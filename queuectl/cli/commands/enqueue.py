@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from queuectl.api import json_view
-from queuectl.cli import enqueue_answer, fast_path, options, render
+from queuectl.cli import enqueue_answer, fast_path, options, render, typed_jobs
 from queuectl.cli.base import Command, Session, Usage, command
+from queuectl.cli.typed_jobs import TypedJobs
 from queuectl.config import settings
-from queuectl.errors import InvalidJob, KeyTaken
+from queuectl.errors import KeyTaken
 from queuectl.job import redact
 from queuectl.job.fields import check_field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _AFTER_DASHES = "queuectl.after_dashes"
 
@@ -27,16 +32,26 @@ class _Enqueue(Command):
         if at is not None:
             ctx.meta[_AFTER_DASHES] = args[at + 1 :]
             args = args[:at]
+        typed = list(args)  # click takes words out of args
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            raise Usage(
-                error.format_message(),
-                hint='put a command with options in quotes ("ls -l") or after -- (-- ls -l)',
-            ) from None
+            raise Usage(error.format_message(), hint=self._with_dashes(typed)) from None
+
+    def _with_dashes(self, args: list[str]) -> str:
+        """Return the hint for a forgotten `--`: the command with it, in quotes as a shell needs them."""
+        at = self._first(args, lambda word: not word.startswith("-"))
+        if at is None:
+            return 'put a command with options in quotes ("ls -l") or after -- (-- ls -l)'
+        given = "[OPTIONS] " if at else ""  # they may hold secrets: --env TOKEN=…
+        return f"queuectl enqueue {given}-- {shlex.join(args[at:])}"
 
     def _dashes(self, args: list[str]) -> int | None:
         """The position of the first `--` that is not the value of an option."""
+        return self._first(args, "--".__eq__)
+
+    def _first(self, args: list[str], fits: Callable[[str], bool]) -> int | None:
+        """The position of the first word that fits and is not the value of an option."""
         takes_value = {
             name
             for param in self.params
@@ -45,7 +60,7 @@ class _Enqueue(Command):
         }
         position = 0
         while position < len(args):
-            if args[position] == "--":
+            if fits(args[position]):
                 return position
             position += 2 if args[position] in takes_value else 1
         return None
@@ -98,7 +113,7 @@ HEADINGS = {
     cls=_Enqueue,
     headings=HEADINGS,
     examples="""
-    queuectl enqueue --timeout 2h "tar czf b.tgz src"  in the shell, in the current directory, for at most two hours
+    queuectl enqueue --timeout 2h "tar czf b.tgz src"  in the shell, for at most two hours
     queuectl enqueue -- ls -l "my photo.jpg"           without a shell: no quoting needed
     queuectl enqueue --id nightly --priority 8 --timeout 2h --command "./nightly.sh"
     queuectl enqueue --delay 10m "curl -fsS https://example.org/ping"
@@ -111,7 +126,7 @@ HEADINGS = {
     queuectl enqueue --file jobs.json                  one job, a list, or one job on each line
     make-jobs | queuectl enqueue --file -              the same, from another program
     queuectl enqueue --timeout 0 --each '*.wav' -- ffmpeg -i {} {stem}.mp3
-    find . -name '*.log' -print0 | queuectl enqueue --timeout 0 --each - --null "gzip -9 {} && ls -l {}.gz"
+    find . -name '*.log' -print0 | queuectl enqueue --timeout 0 --each - --null "gzip -9 {}"
     """,
 )
 @click.argument("words", nargs=-1, metavar="[TEXT | -- CMD ARG...]")
@@ -153,7 +168,7 @@ HEADINGS = {
     metavar="TIME",
     callback=options.job_field("timeout"),
     help="End the command after this time: 90, 90s, 10m, 2h. 0 means no limit. Default: the setting timeout, 20s if "
-    "unset. With --wait: no limit.",
+    "unset; with -w no limit.",
 )
 @click.option(
     "--max-retries",
@@ -226,8 +241,8 @@ def enqueue_command(
 ) -> int:
     """Put jobs into the queue.
 
-    TEXT is a command for the shell. If it starts with {, it is a job in JSON; for a shell command that starts with {,
-    use --command. The words after -- are a command with its arguments, which runs without a shell. Flags override the
+    TEXT is a command for the shell. If it starts with {, it is a job in JSON, and with [{ a list of jobs; for a shell
+    command that starts with {, use --command. The words after -- are a command with its arguments, which runs without a shell. Flags override the
     fields of a JSON text or a file. When `enqueued job ID` is printed, the job is on the disk and survives a power cut.
 
     With --each the command is a template. In a command for the shell the values are quoted for you, so put no quotes
@@ -269,7 +284,20 @@ def enqueue_command(
             enqueue_answer.note_start(fields.get("run_at"))
         return 0
     record = _record(words, argv, command_text)
+    if isinstance(record, TypedJobs):
+        _enqueue_list(session, record, fields, quiet=quiet, wait=wait)
+        return 0
     return _enqueue_one(session, fast_path.merged(record, fields), quiet=quiet, wait=wait)
+
+
+def _enqueue_list(
+    session: Session, listed: TypedJobs, fields: dict[str, Any], *, quiet: bool, wait: bool
+) -> None:
+    if wait:
+        raise Usage("--wait works only with one job", hint="queuectl wait --help")
+    from queuectl.cli.commands import enqueue_many
+
+    enqueue_many.enqueue_from(session, listed, fields, enqueue_many.Mode(quiet=quiet))
 
 
 def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait: bool) -> int:
@@ -339,52 +367,23 @@ def _one_source(
     if len(given) > 1:
         raise Usage(f"give only one of {' and '.join(given)}")
     if len(words) > 1:
-        import shlex
-
-        line = render.clip(" ".join(words), 60)
         raise Usage(
             f"{len(words)} texts instead of one command",
-            hint=f"queuectl enqueue {shlex.quote(line)}, or queuectl enqueue -- {line}",
+            hint=f"queuectl enqueue -- {shlex.join(words)}",
         )
     if argv is not None and (not argv or not argv[0]):
         raise Usage("no command after --", hint="queuectl enqueue -- ls -l")
 
 
-def _record(words: tuple[str, ...], argv: list[str] | None, command_text: str | None) -> dict[str, Any]:
-    """The job as a dict, from the source that was given."""
+def _record(
+    words: tuple[str, ...], argv: list[str] | None, command_text: str | None
+) -> dict[str, Any] | TypedJobs:
+    """The job as a dict, from the source that was given; or the jobs of a list."""
     if command_text is not None:
         return {"command": command_text}
     if argv is not None:
         return {"command": [_utf8(word) for word in argv]}
-    text = _utf8(words[0])
-    if not text.strip():
-        raise Usage("the command is empty", hint='queuectl enqueue "echo hello"')
-    if not text.lstrip().startswith("{"):
-        return {"command": text}
-    from queuectl.job.strict_json import load_object
-
-    try:
-        return _typed_times(load_object(text.encode()))
-    except InvalidJob as error:
-        raise Usage(
-            f"a text that starts with {{ is a job in JSON, but this one is {_verdict(error)}",
-            hint="for a shell command that starts with { use --command",
-        ) from None
-
-
-def _typed_times(record: dict[str, Any]) -> dict[str, Any]:
-    """Read the times of a job in JSON as they may be typed: it is read once, as the flags are."""
-    for name in ("run_at", "expires_at"):
-        if isinstance(record.get(name), str):
-            try:
-                record[name] = options.moment(record[name])
-            except ValueError as error:
-                raise InvalidJob(str(error), field=name) from None
-    return record
-
-
-def _verdict(error: InvalidJob) -> str:
-    return error.message if error.message.startswith("not JSON") else f"not valid: {error.message}"
+    return typed_jobs.read(_utf8(words[0]))
 
 
 def _utf8(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 import os
 import sys
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from queuectl.cli.base import Session
+    from queuectl.cli.typed_jobs import TypedJobs
 
-    Source: TypeAlias = "job_reader.JobFile | TemplateJobs"
+    Source: TypeAlias = "job_reader.JobFile | TemplateJobs | TypedJobs"
 
 PROGRESS_BAR_AFTER = 500
 """Number of jobs after which a terminal shows a progress bar instead of one line for each job."""
@@ -50,7 +52,7 @@ def enqueue_file(session: Session, path: str, fields: Mapping[str, Any], mode: M
         QueuectlError: why it stopped, at which line, and how many jobs were queued before.
     """
     with job_reader.opened(path) as source:
-        _enqueue_from(session, source, fields, mode)
+        enqueue_from(session, source, fields, mode)
 
 
 def enqueue_each(
@@ -65,7 +67,7 @@ def enqueue_each(
     """Queue one job for each value of the patterns; see `TemplateJobs`. Fields override those of each job."""
     source = TemplateJobs(patterns, command, fields, end)
     others = {name: value for name, value in fields.items() if name not in TEMPLATE_FLAGS}
-    _enqueue_from(session, source, others, mode)
+    enqueue_from(session, source, others, mode)
 
 
 class TemplateJobs:
@@ -146,8 +148,16 @@ def _values_of_stdin(end: bytes) -> Iterator[str]:
     if sys.stdin is None:
         raise QueuectlError("cannot read stdin: it is closed")
     rest = b""
+    is_start = (
+        end == b"\n"
+    )  # `find -print0` writes names as they are; a text may begin with a byte-order mark
     while data := os.read(sys.stdin.fileno(), 1 << 16):
-        *complete, rest = (rest + data).split(end)
+        rest += data
+        if is_start and len(rest) < len(codecs.BOM_UTF8) and codecs.BOM_UTF8.startswith(rest):
+            continue  # the mark may come in two parts
+        if is_start:
+            rest, is_start = rest.removeprefix(codecs.BOM_UTF8), False
+        *complete, rest = rest.split(end)
         yield from _texts(complete, end)
     yield from _texts([rest], end)
 
@@ -159,7 +169,12 @@ def _texts(values: Iterable[bytes], end: bytes) -> Iterator[str]:
             yield text
 
 
-def _enqueue_from(session: Session, source: Source, fields: Mapping[str, Any], mode: Mode) -> None:
+def enqueue_from(session: Session, source: Source, fields: Mapping[str, Any], mode: Mode) -> None:
+    """Queue the jobs of a source, and report each; fields override those of each job.
+
+    Raises:
+        QueuectlError: as for `enqueue_file`.
+    """
     gc.disable()  # job records contain no reference cycles, and searching for some takes a tenth of the time
     feed = _Feed(source, fields, mode)
     with _Bar(source, mode) as bar, render.JsonArray() if session.json else nullcontext() as array:
@@ -254,7 +269,7 @@ class _Feed:
     def place_of(self, error: QueuectlError) -> str:
         """The place in the source of the job that caused this error."""
         if isinstance(error, DuplicateId):
-            same = [place for place, record in self._in_progress if record.get("id") == error.job_id]
+            same = [place for place, record in self._in_progress if str(record.get("id", "")) == error.job_id]
             if same:
                 return same[-1]
         return self.source.place if isinstance(error, InvalidJob) else ""
