@@ -283,21 +283,21 @@ def enqueue_command(
         if not (quiet or session.json):
             enqueue_answer.note_start(fields.get("run_at"))
         return 0
-    record = _record(words, argv, command_text)
-    if isinstance(record, TypedJobs):
-        _enqueue_list(session, record, fields, quiet=quiet, wait=wait)
-        return 0
-    return _enqueue_one(session, fast_path.merged(record, fields), quiet=quiet, wait=wait)
+    return _enqueue_typed(session, _record(words, argv, command_text), fields, quiet=quiet, wait=wait)
 
 
-def _enqueue_list(
-    session: Session, listed: TypedJobs, fields: dict[str, Any], *, quiet: bool, wait: bool
-) -> None:
+def _enqueue_typed(
+    session: Session, typed: dict[str, Any] | TypedJobs, fields: dict[str, Any], *, quiet: bool, wait: bool
+) -> int:
+    """Queue the job that was typed, or the jobs of a list."""
+    if not isinstance(typed, TypedJobs):
+        return _enqueue_one(session, fast_path.merged(typed, fields), quiet=quiet, wait=wait)
     if wait:
         raise Usage("--wait works only with one job", hint="queuectl wait --help")
     from queuectl.cli.commands import enqueue_many
 
-    enqueue_many.enqueue_from(session, listed, fields, enqueue_many.Mode(quiet=quiet))
+    enqueue_many.enqueue_from(session, typed, fields, enqueue_many.Mode(quiet=quiet))
+    return 0
 
 
 def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait: bool) -> int:
