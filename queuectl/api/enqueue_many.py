@@ -16,6 +16,7 @@ from queuectl.storage import locate, unique_keys
 from queuectl.storage.enqueue import publish, sync_queued, take_back, waiting_row
 from queuectl.storage.scratch import ScratchFiles
 from queuectl.system import files, fork, safe_open
+from queuectl.system.locks import suspension_deferred
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Batch:
         two = len(jobs) >= fork.MIN_ITEMS
         self._scratch = ScratchFiles(storage.layout.tmp, len(jobs), apart=two)
         named = list(zip(self._scratch.paths, [made.data for made in jobs], strict=True))
+        self._written: list[files.Fingerprint] | None = None
         self._collect: Callable[[], list[files.Fingerprint]] = (
             fork.run_in_copy(self._write, named) if two else lambda: self._write(named)
         )
@@ -107,6 +109,17 @@ class Batch:
         if self._durable:
             files.sync_files(self._scratch.folder, [scratch for scratch, _ in named])
         return written
+
+    def written(self) -> list[files.Fingerprint]:
+        """Wait until the files are written and on the disk, and return their fingerprints.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        if self._written is None:
+            collect, self._collect = self._collect, list  # after an error there is nothing more to collect
+            self._written = collect()
+        return self._written
 
     def queued(self, many: int) -> list[Prepared]:
         """Return the jobs among the first `many` that were not skipped."""
@@ -131,7 +144,7 @@ class Batch:
         queued = 0
         with_keys = any(made.needs_key for made in self._jobs)
         try:
-            written = self._collect()
+            written = self.written()
             with unique_keys.locked(self._storage) if with_keys else nullcontext():
                 queued, taken = self._publish(written)
                 if self._durable:
@@ -181,7 +194,7 @@ class Batch:
     def abandon(self) -> None:
         """Enqueue none of the jobs."""
         with suppress(OSError):
-            self._collect()
+            self.written()
         self._scratch.end(self._scratch.paths)
 
 
@@ -192,40 +205,68 @@ def enqueue_all(
 
     A job that asks to be skipped if its unique key is taken counts as done.
 
-    Every job is checked before the first is enqueued. A claim needs the write lock of the index, which is held
-    meanwhile: no worker can claim one of the jobs before all are on the disk. If this process is killed in the middle,
-    or at a power cut, the first jobs may stay enqueued.
+    The files are written and synced first. Then every job is checked before the first is enqueued. A claim needs the
+    write lock of the index, which is held meanwhile: no worker can claim one of the jobs before all are on the disk. As
+    others wait for that lock, Ctrl+Z takes effect after it is released. If this process is killed in the middle, or at a
+    power cut, the first jobs may stay enqueued.
 
     Raises:
         InvalidJob, DuplicateId, SpoolFull, SpoolError: none is enqueued.
         QueuedUnsafely: the disk refused, and some could not be taken back, as the index could not be locked.
     """
     batch, error = prepare_batch(iter(records), common, settings, MOST_AT_ONCE + 1)
+    if isinstance(error, DuplicateId):
+        error = DuplicateId(error.job_id, "earlier in the same list")
+        error.hint = None  # none of them is queued
     if error:
         raise error
     if len(batch) > MOST_AT_ONCE:
         raise InvalidJob(f"more than {MOST_AT_ONCE} jobs cannot be queued all or nothing")
+    queuing = Batch(storage, batch, durable=settings.durability == "full")
+    try:
+        queuing.written()  # before the locks: others wait for them
+    except BaseException as trouble:
+        queuing.abandon()
+        if isinstance(trouble, OSError):
+            raise SpoolError.from_os("queue jobs in", storage.layout.pending, trouble) from None
+        raise
     with_keys = any(made.needs_key for made in batch)
     # The lock of the keys comes before that of the index, as everywhere, or two processes could wait for each other.
-    with unique_keys.locked(storage) if with_keys else nullcontext(), storage.index.moving(PENDING):
+    with (
+        suspension_deferred(),
+        unique_keys.locked(storage) if with_keys else nullcontext(),
+        storage.index.moving(PENDING),
+    ):
+        _publish_all(storage, batch, queuing)
+    return queuing
+
+
+def _publish_all(storage: Storage, batch: Sequence[Prepared], queuing: Batch) -> None:
+    """Enqueue all jobs of a batch or none. Call it in a transaction of the index.
+
+    Raises:
+        DuplicateId, SpoolFull, SpoolError, QueuedUnsafely: see `enqueue_all`.
+    """
+    try:
         for made in batch:
             with suppress(KeyTaken):
                 if made.needs_key:
                     unique_keys.admit(storage, made)
                 if made.chosen:
                     locate.refuse_taken(storage, made.id)
-        queuing = Batch(storage, batch, durable=settings.durability == "full")
-        try:
-            queued, taken = queuing.finish()
-        except KeyboardInterrupt:
-            there = [made for made in batch if _is_queued(storage, made)]
-            take_back(storage, there, InterruptedError(errno.EINTR, "interrupted"))
-            raise
-        if taken:
-            why = FileExistsError(errno.EEXIST, "another job took an id meanwhile")
-            take_back(storage, queuing.queued(queued), why)
-            raise taken
-    return queuing
+    except BaseException:
+        queuing.abandon()
+        raise
+    try:
+        queued, taken = queuing.finish()
+    except KeyboardInterrupt:
+        there = [made for made in batch if _is_queued(storage, made)]
+        take_back(storage, there, InterruptedError(errno.EINTR, "interrupted"))
+        raise
+    if taken:
+        why = FileExistsError(errno.EEXIST, "another job took an id meanwhile")
+        take_back(storage, queuing.queued(queued), why)
+        raise taken
 
 
 def _is_queued(storage: Storage, made: Prepared) -> bool:

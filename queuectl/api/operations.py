@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import os
-import time
-from contextlib import suppress
 
 from queuectl.api.queries import Queries
-from queuectl.errors import InvalidJob, MoveError, QueuectlError, SpoolError
-from queuectl.job import record as jobs
+from queuectl.errors import JobNotFound, MoveError, QueuectlError, SpoolError
 from queuectl.job.fields import state_of
 from queuectl.job.times import micros
-from queuectl.layout import PROCESSING
-from queuectl.storage.transitions import check
-from queuectl.system import files, safe_open
+from queuectl.system import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable, Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any, TypeVar
 
     from queuectl.index.filter import Filter
     from queuectl.index.row import Row
     from queuectl.job.record import Job
     from queuectl.storage.retention import Purged
 
-_CANCEL_TIMEOUT = 30.0
-"""Seconds, in addition to kill_grace, in which a cancelled job must have ended."""
+    T = TypeVar("T")
 
-_END_TIMEOUT = 0.1
-"""Seconds to wait for the end of a running job that was cancelled: most end at once."""
-
-_START_TIMEOUT, _START_INTERVAL = 2.0, 0.005
-"""Seconds to wait for a job that a worker has claimed but not started, and seconds between two checks."""
-
-PAGE = 2000
-"""How many jobs are listed at a time when many are to be deleted."""
+PAGE = 20_000
+"""How many jobs are deleted between two reports of progress."""
 
 
 class Operations(Queries):
@@ -49,22 +37,50 @@ class Operations(Queries):
             permissions.refuse_root(self.layout)
 
     def retry(self, job_id: str, **fields: Any) -> Job:
-        """Move a dead job back to pending/; its attempts are counted from 0 again, and its history is kept.
+        """Run a job again. A dead or completed job goes back to pending/: its attempts are counted from 0 again, and its
+        history is kept. A failed job, which waits for its next attempt, is tried now; its attempts still count.
 
         Args:
             fields: new values for fields of the job file, as in timeout=60 or priority=9; None removes a field, so that
                 the setting applies. This can also correct a wrong value in a rejected file.
 
         Raises:
-            JobNotFound, MoveError: there is no such job, or it is not dead.
+            JobNotFound, MoveError: there is no such job, or it runs, is held, or has not run yet.
             InvalidJob: the file is still not a valid job, or a field is wrong.
             DuplicateId: a rejected file is valid now, but another job has its id.
         """
-        from queuectl.storage import dead_letters
+        return _only(self.retry_many([job_id], **fields))
 
-        self.refresh()
+    def retry_many(
+        self,
+        ids: Iterable[str],
+        *,
+        tell: Callable[[str, Job | QueuectlError], None] = lambda *_: None,
+        **fields: Any,
+    ) -> dict[str, Job | QueuectlError]:
+        """Run several jobs again, with one wait for the disk.
+
+        Args:
+            tell: called with the id of each job and its result, as soon as that is known.
+            fields: as for `retry`, for all of them.
+
+        Returns:
+            for each id the job as it waits now, or the error that kept it from being retried, as for `retry`.
+
+        Raises:
+            SpoolError: the spool cannot be read.
+        """
+        from queuectl.api.retry import retry_all
+
+        results: dict[str, Job | QueuectlError] = {}
+
+        def told(job_id: str, result: Job | QueuectlError) -> None:
+            results[job_id] = result
+            tell(job_id, result)
+
         self._refuse_root()
-        return dead_letters.requeue(self._storage, self._find(job_id), fields)
+        retry_all(self, ids, fields, told)
+        return results
 
     def amend(self, job_id: str, before: bytes, after: bytes) -> Job:
         """Replace the content of a waiting or a dead job's file.
@@ -104,70 +120,52 @@ class Operations(Queries):
 
         return edit_pending.set_fields(self._storage, self._now(job_id), fields, self.settings())
 
-    def cancel(self, job_id: str) -> str:
+    def cancel(self, job_id: str, *, timeout: float | None = None) -> str:
         """Cancel a job: a waiting one is moved to dead/; a running one is ended by its worker, and then moved there.
 
+        Args:
+            timeout: how long to wait for the end of a running job, in seconds; None: kill_grace and two seconds more.
+
         Returns:
-            "cancelled", or "ending" if it is being ended.
+            "cancelled"; or "ending" if its worker has been asked and the job has not ended in that time. It will not be
+            tried again, whatever its retry policy says.
 
         Raises:
-            JobNotFound, MoveError: there is no such job, or it has ended already.
+            JobNotFound, MoveError: there is no such job, or it has ended by itself.
+            StillUnderWay: in that time it could not be made sure that it will end.
         """
-        from queuectl.control import commands
-        from queuectl.storage import dead_letters
+        return _only(self.cancel_many([job_id], timeout=timeout))
 
-        row, run = self._once_begun(job_id)
-        told = False
-        while row.state == "processing":
-            commands.request_cancel(self.layout, _worker_of(row), job_id, run)
-            told = True
-            if not self._has_left(row):
-                return "ending"
-            row, run = self._once_begun(job_id)  # it may have failed just before the request, and run again
-        if told and row.state not in ("pending", "failed"):
-            return "ending"
-        check("bury", row.id, row.state, "dead")
-        try:
-            dead_letters.bury(self._storage, row, "Cancelled")
-        except MoveError:
-            if not told:
-                raise
-            return "ending"  # its worker has moved it to dead/
-        return "cancelled"
+    def cancel_many(
+        self,
+        ids: Iterable[str],
+        *,
+        timeout: float | None = None,
+        tell: Callable[[str, str | QueuectlError], None] = lambda *_: None,
+    ) -> dict[str, str | QueuectlError]:
+        """Cancel several jobs: first all that wait, in one go, so that no worker starts them; then those that run.
 
-    def _has_left(self, row: Row) -> bool:
-        """Return True if a cancelled job has left processing/ within a short time, as most do."""
-        end = time.monotonic() + _END_TIMEOUT
-        path = os.path.join(self.layout.root, row.place, f"{row.id}.json")
-        while os.path.lexists(path):
-            if time.monotonic() > end:
-                return False
-            time.sleep(_START_INTERVAL)
-        return True
+        Args:
+            timeout: as for `cancel`, for all of them together.
+            tell: called with the id of each job and its result, as soon as that is known.
 
-    def _once_begun(self, job_id: str) -> tuple[Row, int]:
-        """Return the row of a job, and the number of its current run; 0 if it is not in processing/.
+        Returns:
+            for each id "cancelled" or "ending", see `cancel`, or the error that kept it from being cancelled.
 
-        If a worker has claimed the job and not started it, this waits: the worker starts it or puts it back soon.
+        Raises:
+            SpoolError: the spool cannot be read, or a note to a worker cannot be written.
         """
-        from queuectl.control import run_lock
+        from queuectl.api.cancel import Cancellation
 
-        end = time.monotonic() + _START_TIMEOUT
-        while True:
-            self.refresh()
-            row = self._find(job_id)
-            if row.state != "processing":
-                return row, 0
-            with suppress(safe_open.NotReadable, InvalidJob, OSError):  # it has just been moved
-                path = os.path.join(self.layout.root, row.place, f"{row.id}.json")
-                run = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).runs + 1
-                signed = run_lock.read(self.layout, _worker_of(row))
-                begun = signed is None or (signed.job_id, signed.number) == (job_id, run)
-                if begun or time.monotonic() > end:
-                    return row, run
-            if time.monotonic() > end + _START_TIMEOUT:
-                raise MoveError(f"job {job_id!r} cannot be read", hint=f"queuectl show {job_id}")
-            time.sleep(_START_INTERVAL)
+        results: dict[str, str | QueuectlError] = {}
+
+        def told(job_id: str, result: str | QueuectlError) -> None:
+            results[job_id] = result
+            tell(job_id, result)
+
+        self._refuse_root()
+        Cancellation(self, ids, timeout=timeout, tell=told).run()
+        return results
 
     def hold(self, job_id: str) -> bool:
         """Keep a waiting job from running until it is released; return False if it was held already.
@@ -175,7 +173,7 @@ class Operations(Queries):
         Raises:
             JobNotFound, MoveError: there is no such job, or it is not waiting.
         """
-        return self._set_hold(job_id, hold=True, past="held")
+        return _only(self.hold_many([job_id]))
 
     def release(self, job_id: str) -> bool:
         """Release a held job: it is queued as if it had just arrived; return False if it was not held.
@@ -183,12 +181,28 @@ class Operations(Queries):
         Raises:
             JobNotFound, MoveError: there is no such job, or it is not waiting.
         """
-        return self._set_hold(job_id, hold=False, past="released")
+        return _only(self.hold_many([job_id], hold=False))
 
-    def _set_hold(self, job_id: str, *, hold: bool, past: str) -> bool:
+    def hold_many(self, ids: Iterable[str], *, hold: bool = True) -> dict[str, bool | QueuectlError]:
+        """Hold several waiting jobs at once, so that no worker starts them meanwhile; or release them.
+
+        Returns:
+            for each id whether the job was changed, or the error, as for `hold`.
+
+        Raises:
+            SpoolError: the spool cannot be read.
+        """
         from queuectl.storage import edit_pending
 
-        return edit_pending.set_hold(self._storage, self._now(job_id), hold=hold, past=past)
+        ids = list(ids)
+        rows = self.rows(ids)
+        self._refuse_root()
+        if self._ask(lambda: self._intake.freshen(list(rows.values()))):
+            rows = self.rows(ids)
+        past = "held" if hold else "released"
+        changed, refused = edit_pending.set_hold(self._storage, list(rows.values()), hold=hold, past=past)
+        missing = {job_id: JobNotFound(job_id) for job_id in ids if job_id not in rows}
+        return {**missing, **refused, **changed}
 
     def _now(self, job_id: str) -> Row:
         """Return the row of a job, updated from its file."""
@@ -250,7 +264,7 @@ class Operations(Queries):
         pause.drain(self.layout, reason, timeout=timeout, tell=tell)
 
     def forget(self, job_id: str, *, cancel: bool = False, durable: bool = True) -> None:
-        """Delete a job and its output.
+        """Delete a job and its output. When this returns, the job is nowhere in the spool.
 
         Args:
             cancel: end it first if it runs; this may take as long as the setting kill_grace.
@@ -258,32 +272,43 @@ class Operations(Queries):
 
         Raises:
             JobNotFound, MoveError: there is no such job, or it runs.
-            StillUnderWay: it was cancelled, but has not ended in time.
+            StillUnderWay: it was cancelled, but has not ended in time; or a worker still has its file.
         """
-        self.refresh()
-        row = self._find(job_id)
-        if cancel and row.state == "processing":
-            with suppress(MoveError):  # it has just ended
-                self.cancel(job_id)
-            self.wait(job_id, timeout=self.settings().kill_grace + _CANCEL_TIMEOUT)
-            row = self._find(job_id)
-        self._forget(row)
+        _only(self.forget_many([job_id], cancel=cancel))
         if durable:
             self.sync_deletions()
 
-    def _forget(self, row: Row) -> bool:
-        from queuectl.storage import dead_letters
+    def forget_many(
+        self,
+        ids: Iterable[str],
+        *,
+        cancel: bool = False,
+        tell: Callable[[str, QueuectlError | None], None] = lambda *_: None,
+    ) -> dict[str, QueuectlError | None]:
+        """Delete several jobs and their output: first all that wait, in one go, so that no worker starts them.
 
-        runs = 0
-        with suppress(QueuectlError, safe_open.NotReadable, OSError):
-            path = os.path.join(self.layout.root, row.place, row.name)
-            runs = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).runs
-        if not dead_letters.forget(self._storage, row):
-            return False
-        for path in self.layout.log_files(row.id, runs):
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-        return True
+        A power cut may bring jobs back until `sync_deletions`.
+
+        Args:
+            cancel: end running jobs first.
+            tell: called with the id of each job and its result, as soon as that is known.
+
+        Returns:
+            for each id None if it is deleted, else the error, as for `forget`.
+
+        Raises:
+            SpoolError: the spool cannot be read.
+        """
+        from queuectl.api.removal import Removal
+
+        results: dict[str, QueuectlError | None] = {}
+
+        def told(job_id: str, error: QueuectlError | None) -> None:
+            results[job_id] = error
+            tell(job_id, error)
+
+        Removal(self, ids, cancel=cancel, tell=told).run()
+        return results
 
     def clear(
         self,
@@ -299,28 +324,31 @@ class Operations(Queries):
 
         Raises:
             ValueError: there is no such state.
+            StillUnderWay: a worker still has the file of a job.
+            SpoolError: a file cannot be deleted.
         """
         state, where = state_of(state), where if where is None or state is None else where.of_states(state)
         self.refresh()
         deleted = kept = 0
-        for rows in self._pages(state) if where is None else [self.list(where=where)]:
-            for row in rows:
-                try:
-                    deleted += self._forget(row)
-                except MoveError:
-                    kept += 1
-                except OSError as error:
-                    raise SpoolError.from_os("delete", os.path.join(row.place, row.name), error) from None
+
+        def told(_: str, error: QueuectlError | None) -> None:
+            nonlocal deleted, kept
+            deleted += error is None
+            kept += type(error) is MoveError
+            if error is not None and not isinstance(error, MoveError | JobNotFound):
+                raise error
+
+        for ids in self._pages(state) if where is None else [[row.id for row in self.list(where=where)]]:
+            self.forget_many(ids, tell=told)
             if progress:
                 progress(deleted)
         self.sync_deletions()
         return deleted, kept
 
-    def _pages(self, state: str | None) -> Iterator[list[Row]]:
-        after = -1
-        while rows := self._ask(lambda: self._index.list(state, PAGE, after)):  # noqa: B023 (asked at once)
-            yield rows
-            after = rows[-1].seq or 0
+    def _pages(self, state: str | None) -> Iterator[builtins.list[str]]:
+        """Yield the ids of the jobs in this state, or in all, some thousand at a time, from the end of the line."""
+        ids = self._ask(lambda: self._index.ids_from_the_end(state))
+        return (ids[start : start + PAGE] for start in range(0, len(ids), PAGE))
 
     def purge(
         self,
@@ -338,7 +366,7 @@ class Operations(Queries):
 
         Args:
             older_than: only jobs that ended this long ago, in seconds or like "7d".
-            keep: keep this many of the newest jobs in each state.
+            keep: keep this many of the newest jobs in each state; with `where`, of the jobs that it selects.
             where: only jobs that this filter selects.
             logs_only: delete the output of the jobs, and keep the jobs.
             dry_run: only count.
@@ -389,6 +417,9 @@ class Operations(Queries):
                 raise SpoolError.from_os("sync", folder, error) from None
 
 
-def _worker_of(row: Row) -> str:
-    """Return the name of the worker that has claimed a job."""
-    return row.worker or row.place.removeprefix(PROCESSING + "/")
+def _only(results: Mapping[str, T | QueuectlError]) -> T:
+    """Return the result of the only job, or raise its error."""
+    [result] = results.values()
+    if isinstance(result, QueuectlError):
+        raise result
+    return result

@@ -163,6 +163,11 @@ class Queries:
         self.refresh()
         return self._find(job_id)
 
+    def rows(self, ids: Iterable[str]) -> dict[str, Row]:
+        """Return the rows of these jobs in the index, by id; unknown ones are left out."""
+        self.refresh()
+        return self._ask(lambda: self._index.rows_of(list(ids)))
+
     def running_with(self, key: str) -> builtins.list[str]:
         """Return the ids of the running jobs with this unique key: other jobs with the key wait for them."""
         self.refresh()
@@ -244,20 +249,25 @@ class Queries:
         return look() if self._intake.freshen(rows) else rows
 
     def _selected(self, where: Filter) -> builtins.list[Row]:
-        text = where.command
-        if not text:
+        if not (where.command or where.reason):
             return self._listed(lambda: self._index.select(where))
         found = self._listed(lambda: self._index.select(where.without_limit))
-        return [row for row in found if self._says(row, text)][: where.limit]
+        return [row for row in found if self._says(row, where)][: where.limit]
 
-    def _says(self, row: Row, text: str) -> bool:
-        """Return True if a job's command contains this text. Of a long command, the index has the beginning only."""
-        if text.lower() in row.command.lower():
+    def _says(self, row: Row, where: Filter) -> bool:
+        """Return True if a job's command and error contain the texts. Of long ones, the index has the beginning only."""
+        return self._contains(row, where.command, row.command, "shown_command") and self._contains(
+            row, where.reason, row.last_error or "", "last_error"
+        )
+
+    def _contains(self, row: Row, text: str | None, stored: str, attribute: str) -> bool:
+        if not text or text.casefold() in stored.casefold():
             return True
         try:
-            return len(row.command) >= SHOWN and text.lower() in self._load(row).shown_command.lower()
+            whole = getattr(self._load(row), attribute) if len(stored) >= SHOWN else ""
         except JobNotFound:
             return False
+        return text.casefold() in (whole or "").casefold()
 
     def workers(self) -> builtins.list[WorkerInfo]:
         """Return the workers that are alive."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from queuectl.cli import keep_working
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -122,6 +124,7 @@ class Command(_WithContext):
     Args:
         headings: heading -> the names of the options below it; all others are below Options.
         paged: on a terminal, show the output in a pager, except with --follow, --json or --no-pager.
+        changes: it changes something, and goes on when nobody reads its output any more.
     """
 
     def __init__(
@@ -130,11 +133,12 @@ class Command(_WithContext):
         examples: str = "",
         headings: Mapping[str, Sequence[str]] | None = None,
         paged: bool = False,
+        changes: bool = False,
         **attrs: Any,
     ) -> None:
         super().__init__(*args, **attrs)
         self.examples = examples
-        self._paged = paged
+        self._paged, self._changes = paged, changes
         if paged:
             text = "On a terminal, do not use a pager."
             self.params.append(click.Option(["--no-pager"], is_flag=True, help=text))
@@ -143,6 +147,8 @@ class Command(_WithContext):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with its output in a pager if that is wanted."""
+        if self._changes:
+            keep_working()
         if not self._paged:
             return super().invoke(ctx)
         direct = (

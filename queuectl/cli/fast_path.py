@@ -20,16 +20,15 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-def enqueue(words: Sequence[str]) -> bool:
-    """Queue the job if the words are exactly `enqueue TEXT`. False: click must handle them."""
+def enqueue(words: Sequence[str]) -> str | None:
+    """Queue the job if the words are exactly `enqueue TEXT`, and return its id. None: click must handle them."""
     if len(words) != 2 or words[0] != "enqueue" or not _is_shell_command(words[1]):
-        return False
+        return None
     if sys.stdout is not None and sys.stdout.isatty():
-        return False  # a person reads more than the id, and does not notice the time that click takes
+        return None  # a person reads more than the id, and does not notice the time that click takes
     from queuectl.api.spool import Spool
 
-    print(f"enqueued job {Spool().enqueue(merged({'command': words[1]}, {})).id}")
-    return True
+    return Spool().enqueue(merged({"command": words[1]}, {})).id
 
 
 def _is_shell_command(text: str) -> bool:

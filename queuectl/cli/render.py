@@ -11,6 +11,8 @@ import sys
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
+from queuectl.cli import forget, lose_output
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -73,7 +75,10 @@ def is_terminal(stream: TextIO | None = None) -> bool:
 
 def _write(text: str) -> None:
     if sys.stdout is not None:  # None if the parent process closed it
-        sys.stdout.write(text)
+        try:
+            sys.stdout.write(text)
+        except OSError as error:
+            lose_output(error)
 
 
 def line(text: str = "") -> None:
@@ -103,10 +108,16 @@ def note(text: str) -> None:
     if _buffered is not None:
         _buffered.append(text)
     elif sys.stderr is not None:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        sys.stderr.write(visible(text) + "\n")
-        sys.stderr.flush()
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except OSError as error:
+            lose_output(error)
+        try:
+            sys.stderr.write(visible(text) + "\n")
+            sys.stderr.flush()
+        except OSError:  # a note that nobody can read must not stop the work
+            forget(sys.stderr)
 
 
 def buffer_notes() -> None:

@@ -46,8 +46,9 @@ root = Group(
         "ps": "worker list",
         "prune": "purge",
         "push": "enqueue",
-        "requeue": "dlq retry",
-        "retry": "dlq retry",
+        "requeue": "retry",
+        "rerun": "retry",
+        "replay": "retry",
         "rm": "remove",
         "run": "worker start",
         "start": "worker start",
@@ -85,7 +86,7 @@ root = Group(
     queuectl status                           count the jobs in each state
     queuectl list --state failed              list the jobs that will be tried again
     queuectl logs JOB                         print the output of a job
-    queuectl dlq retry JOB                    run a dead job again
+    queuectl retry JOB                        run a dead job again
     queuectl worker stop                      finish the running jobs, then exit
     queuectl demo                             watch an example in a temporary spool
     queuectl guide cookbook                   read how common tasks are done
@@ -101,6 +102,7 @@ root = Group(
             "edit": ("edit", "Edit a waiting job in your editor."),
             "hold": ("hold", "Keep waiting jobs from running."),
             "release": ("hold", "Let held jobs run."),
+            "retry": ("retry", "Run dead, failed or completed jobs again."),
             "cancel": ("cancel", "Cancel waiting and running jobs."),
             "remove": ("remove", "Delete jobs and their output permanently."),
             "dlq": ("dlq", "The dead letter queue: list, show, edit, retry, clear."),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from queuectl.cli import options, render
+from queuectl.cli import options, render, report_done
 from queuectl.cli.base import Option, Session, Usage
 from queuectl.errors import MoveError, QueuectlError
 from queuectl.index.filter import SORTS, Filter
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Action = Callable[[str], tuple[str, dict[str, Any]]]
+    Tell = Callable[[str, tuple[str, dict[str, Any]] | QueuectlError], None]
+    BulkDo = Callable[[Sequence[str], Tell], None]
 
 FC = TypeVar("FC", bound="Callable[..., Any] | click.Command")
 _LARGEST_LIMIT = 2**62
@@ -88,7 +90,6 @@ def _option(*names: str, read: Callable[[str], Any] | None, help: str, **attrs: 
 
 
 def _filters() -> list[click.Option]:
-    text = options.utf8_text
     states = "Jobs in this state: pending, processing, completed (done), failed, dead. May be repeated."
     return [
         _option(
@@ -122,6 +123,13 @@ def _filters() -> list[click.Option]:
             metavar="WHEN",
             help="Jobs last changed before then: 2h, 7d, yesterday, 18:00, or a date.",
         ),
+        *_filters_by_content(),
+    ]
+
+
+def _filters_by_content() -> list[click.Option]:
+    text = options.utf8_text
+    return [
         _option("--command", "-c", read=text, metavar="TEXT", help="Jobs with this text in the command."),
         _option(
             "--exit-code",
@@ -143,6 +151,12 @@ def _filters() -> list[click.Option]:
             read=None,
             default=None,
             help="Jobs that are held (see queuectl hold), or that are not.",
+        ),
+        _option(
+            "--reason",
+            read=text,
+            metavar="TEXT",
+            help="Jobs with this text in the last error: why they are dead, or why they failed.",
         ),
     ]
 
@@ -197,11 +211,15 @@ class BulkAction:
         verb: as in "would cancel job1".
         past: as in "job 'job1' is dead and cannot be cancelled".
         states: the states of the jobs to which it can be applied.
+        chosen: those that filters select if no state is given; default: the same.
     """
 
-    def __init__(self, session: Session, verb: str, past: str, states: Sequence[str]) -> None:
+    def __init__(
+        self, session: Session, verb: str, past: str, states: Sequence[str], chosen: Sequence[str] = ()
+    ) -> None:
         self._session = session
-        self._verb, self._past, self._states = verb, past, tuple(states)
+        self._verb, self._past, self.states = verb, past, tuple(states)
+        self._chosen = tuple(chosen) or self.states
 
     def select(self, ids: Sequence[str], where: Filter, *, everything: bool = False) -> list[str]:
         """Return the ids of the selected jobs.
@@ -218,10 +236,10 @@ class BulkAction:
             return list(dict.fromkeys(ids))
         if where.is_open and not everything:
             raise Usage(f"name the jobs to {self._verb}, or select them with --tag, --state … or --all")
-        wrong = [name for name in where.states if name not in self._states]
+        wrong = [name for name in where.states if name not in self.states]
         if wrong:
             raise Usage(f"{wrong[0]} jobs cannot be {self._past}")
-        rows = self._session.spool.list(where=where.of_states(*(where.states or self._states)))
+        rows = self._session.spool.list(where=where.of_states(*(where.states or self._chosen)))
         if not rows and not self._session.json:
             render.note(f"no jobs to {self._verb}")
         return [row.id for row in rows]
@@ -236,32 +254,89 @@ class BulkAction:
         Returns:
             0, or the highest exit code of the jobs that refused.
         """
-        session = self._session
-        exit_code = 0
-        results = []
-        for job_id in dict.fromkeys(ids):
-            try:
-                text, result = self._would(job_id) if dry_run else do(job_id)
-            except QueuectlError as error:
-                if len(ids) == 1 and not session.json:
-                    raise
-                text = str(error) if job_id in str(error) else f"{job_id}: {error}"
-                render.note(f"error: {render.clip(text)}")
-                exit_code = max(exit_code, error.exit_code)
-                result = {"id": job_id, "error": str(error)}
-            else:
-                if not session.json:
-                    render.line(text)
-            results.append(result)
-        if session.json:
-            render.json_array(results)
+        return self.together(ids, _one_by_one(do), dry_run=dry_run)
+
+    def together(
+        self, ids: Sequence[str], do: BulkDo, *, dry_run: bool = False, would: Action | None = None
+    ) -> int:
+        """Apply an action to all jobs at once, and report each result.
+
+        Args:
+            do: takes ids and a function that must be called once for each, with its result or its error.
+            dry_run: only report what would be done.
+            would: checks one job for that; default: its state decides.
+
+        Returns:
+            0, or the highest exit code of the jobs that refused.
+        """
+        ids = list(dict.fromkeys(ids))
+        if dry_run:
+            do = _one_by_one(would or self._would)
+        exit_code = done = 0
+        reported: list[dict[str, Any]] = []
+        known: dict[str, tuple[str, dict[str, Any]] | QueuectlError] = {}
+
+        def tell(job_id: str, result: tuple[str, dict[str, Any]] | QueuectlError) -> None:
+            nonlocal exit_code, done
+            known[job_id] = result
+            exit_code = max(exit_code, result.exit_code if isinstance(result, QueuectlError) else 0)
+            done += not isinstance(result, QueuectlError)
+            if not dry_run:
+                report_done(f"{done} of {render.count(len(ids), 'job')} {self._past}")
+            while (
+                len(reported) < len(ids) and ids[len(reported)] in known
+            ):  # in the order in which they were named
+                reported.append(
+                    self._report(next_id := ids[len(reported)], known[next_id], alone=len(ids) == 1)
+                )
+
+        do(ids, tell)
+        if self._session.json:
+            render.json_array(reported)
         return exit_code
+
+    def _report(
+        self, job_id: str, result: tuple[str, dict[str, Any]] | QueuectlError, *, alone: bool
+    ) -> dict[str, Any]:
+        """Print a result, except with --json; return its value for --json."""
+        if isinstance(result, QueuectlError):
+            return self._refused(job_id, result, alone=alone)
+        if not self._session.json:
+            render.line(result[0])
+        return result[1]
+
+    def _refused(self, job_id: str, error: QueuectlError, *, alone: bool) -> dict[str, Any]:
+        if alone and not self._session.json:
+            raise error
+        text = str(error) if job_id in str(error) else f"{job_id}: {error}"
+        render.note(f"error: {render.clip(text)}")
+        return {"id": job_id, "error": str(error)}
 
     def _would(self, job_id: str) -> tuple[str, dict[str, Any]]:
         job = self._session.spool.get(job_id)
-        if job.state not in self._states:
+        if job.state not in self.states:
             raise MoveError(
                 f"job {job_id!r} is {job.state} and cannot be {self._past}", hint=f"queuectl show {job_id}"
             )
-        shown = {"id": job_id, "would": self._verb, "state": job.state}
-        return f"would {self._verb} {job_id} - {job.state} - {job.shown_command}", shown
+        return self.shown(job_id, job.state, job.shown_command)
+
+    def shown(self, job_id: str, state: str, command: str) -> tuple[str, dict[str, Any]]:
+        """Return what a dry run reports of a job: the line for people, and the value for --json."""
+        return f"would {self._verb} {job_id} - {state} - {command}", {
+            "id": job_id,
+            "would": self._verb,
+            "state": state,
+        }
+
+
+def _one_by_one(do: Action) -> BulkDo:
+    def each(ids: Sequence[str], tell: Tell) -> None:
+        for job_id in ids:
+            try:
+                result = do(job_id)
+            except QueuectlError as error:
+                tell(job_id, error)
+            else:
+                tell(job_id, result)
+
+    return each

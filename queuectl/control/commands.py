@@ -16,12 +16,17 @@ import orjson
 from queuectl.control import registry
 from queuectl.errors import SpoolError
 from queuectl.system import files
-from queuectl.system.locks import is_locked
+from queuectl.system.locks import Lock, is_locked
 from queuectl.system.process import ProcessIdentity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from queuectl.control.registry import Registration
     from queuectl.layout import Layout
+
+_PATIENCE = 10.0
+"""Seconds to wait for others that write a cancel note. Each needs some milliseconds."""
 
 
 def request_stop(layout: Layout, name: str, *, force: bool) -> bool:
@@ -60,27 +65,50 @@ def requested_stop(registration: Registration) -> str | None:
     return None
 
 
-def request_cancel(layout: Layout, name: str, job_id: str, run: int) -> None:
-    """Ask a worker to end the job that it runs, and wake it.
+def request_cancel(layout: Layout, name: str, runs: Mapping[str, int]) -> None:
+    """Ask a worker to end jobs that it has claimed, and wake it. What others have asked for in the note is kept.
 
     Args:
-        run: the number of the run, counted over the job's whole life: a note that comes too late must not end a
-            later run, which nobody wants ended.
+        runs: for each job the number of the run, counted over the job's whole life: a note that comes too late must
+            not end a later run, which nobody wants ended.
 
     Raises:
         SpoolError: the note cannot be written.
     """
-    _write_note(layout, name, "cancel", {"job": job_id, "run": run})
+    path = os.path.join(layout.data, "cancel.lock")
+    try:
+        lock = Lock.acquire(path, patience=_PATIENCE)
+    except OSError as error:
+        raise SpoolError.from_os("lock", path, error) from None
+    if lock is None:
+        raise SpoolError(f"other processes have been cancelling jobs for {_PATIENCE:g} s")
+    try:
+        claims = layout.claims(name)
+        before = {
+            job_id: run
+            for job_id, run in _cancels(layout, name).items()
+            if os.path.lexists(os.path.join(claims, f"{job_id}.json"))
+        }
+        _write_note(layout, name, "cancel", {"runs": {**before, **runs}})
+    finally:
+        lock.release()
     wake(layout, name)
 
 
 def is_cancel_requested(layout: Layout, name: str, job_id: str, run: int) -> bool:
     """Whether somebody wants this run of a job ended, which the worker of this name runs, or ran when it died."""
-    path = layout.worker_file(name, "cancel")
-    if not os.path.exists(path):
+    if not os.path.exists(layout.worker_file(name, "cancel")):
         return False
-    note = registry.read_json(path)
-    return note.get("job") == job_id and note.get("run") == run
+    return _cancels(layout, name).get(job_id) == run
+
+
+def _cancels(layout: Layout, name: str) -> dict[str, int]:
+    """Return the runs that somebody wants ended, by job id."""
+    note = registry.read_json(layout.worker_file(name, "cancel"))
+    runs = note.get("runs")
+    if not isinstance(runs, dict):
+        runs = {note.get("job"): note.get("run")}  # of an older queuectl
+    return {job_id: run for job_id, run in runs.items() if isinstance(job_id, str) and isinstance(run, int)}
 
 
 def delete_cancel(layout: Layout, name: str) -> None:

@@ -3,7 +3,7 @@
 - worker-0.lock: locked as long as the worker lives; never deleted
 - worker-0.json: its record: which process it is, for people and for signals
 - worker-0.stop: "graceful" or "force", meant for exactly that process (see commands)
-- worker-0.cancel: the job that somebody wants ended, and which run of it (see commands)
+- worker-0.cancel: the jobs that somebody wants ended, and which run of each (see commands)
 - worker-0.run: the run lock, which the job's own processes hold too (see run_lock)
 - worker-0.out, worker-0.err: what the running job prints
 - worker-0.log: the log of a background worker

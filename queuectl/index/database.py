@@ -32,6 +32,11 @@ PAGE = 4096
 """Bytes of a page of the index. The file always consists of complete pages."""
 
 
+def _casefold(text: object) -> str | None:
+    """Compare texts as Python does: SQLite's own lower() knows the letters of ASCII only."""
+    return text.casefold() if isinstance(text, str) else None
+
+
 class Database:
     """One connection to the index of one spool.
 
@@ -95,6 +100,7 @@ class Database:
         self._db = sqlite3.connect(
             self.path, isolation_level=None, timeout=OPEN_TIMEOUT, check_same_thread=False
         )
+        self._db.create_function("casefold", 1, _casefold, deterministic=True)
         self._db.execute(f"PRAGMA page_size = {PAGE}")
         try:
             self._db.execute("PRAGMA journal_mode = WAL")

@@ -1,4 +1,4 @@
-"""Which jobs are selected: by state, tag, time, command, exit code, worker; and in which order."""
+"""Which jobs are selected: by state, tag, time, command, exit code, worker, error; and in which order."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ class Filter:
         states: the job is in one of these; "done" means completed.
         tags: the job has all of these.
         since, until: last changed at or after, and before this time; epoch seconds.
-        command: part of the command; upper and lower case are the same.
+        command: part of the command; upper and lower case are the same, as `str.casefold` says.
         exit_codes: the last exit code is one of these.
         worker: the worker that runs the job, or ran it last.
         held: True for jobs that wait for a release, False for all others.
+        reason: part of the last error, compared like `command`: why a job is dead, or why it failed.
         sort: one of SORTS, with a leading - for descending order; default: in the order of arrival.
         limit: select at most so many.
     """
@@ -55,6 +56,7 @@ class Filter:
     exit_codes: tuple[int, ...] = ()
     worker: str | None = None
     held: bool | None = None
+    reason: str | None = None
     sort: str = "arrived"
     limit: int | None = None
 
@@ -89,8 +91,8 @@ class Filter:
         """Return the condition in SQL, and its values.
 
         Args:
-            only_index: compare a command with the part of it that the index stores. Otherwise every long command
-                matches, and the caller compares the full one in the job's file.
+            only_index: compare texts with the part of a command or an error that the index stores. Otherwise every long
+                one matches, and the caller compares the full one in the job's file.
         """
         parts: list[str] = []
         values: list[Any] = []
@@ -108,12 +110,10 @@ class Filter:
             add(f"{_CHANGED} >= ?", round(self.since * 1e6))
         if self.until is not None:
             add(f"{_CHANGED} < ?", round(self.until * 1e6))
-        if self.command:
-            add(
-                "(instr(lower(command), ?) > 0 OR length(command) >= ?)",
-                self.command.lower(),
-                SHOWN + only_index,
-            )
+        for column, text in (("command", self.command), ("last_error", self.reason)):
+            if text:
+                contains = f"(instr(casefold({column}), ?) > 0 OR length({column}) >= ?)"
+                add(contains, text.casefold(), SHOWN + only_index)
         if self.exit_codes:
             add(f"exit_code IN ({_marks(self.exit_codes)})", *self.exit_codes)
         if self.worker is not None:

@@ -81,6 +81,16 @@ class Queries(Freshness):
             found.update(self.db.execute(query, part).fetchall())
         return found
 
+    def rows_of(self, ids: builtins.list[str]) -> dict[str, Row]:
+        """Return the rows of these jobs by id; unknown ones are left out."""
+        found: dict[str, Row] = {}
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids[start : start + _AT_ONCE]
+            found.update(
+                (row.id, row) for row in self._rows(f"WHERE id IN ({', '.join('?' * len(part))})", part)
+            )
+        return found
+
     def at(self, place: str, names: list[str]) -> dict[str, Row]:
         """Return the rows of these files of a folder, by name."""
         marks = ", ".join("?" * len(names))
@@ -145,6 +155,13 @@ class Queries(Freshness):
         order = "id" if prefix else "seq DESC"
         query = f"SELECT id FROM jobs WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
         return [_text(job_id) for (job_id,) in self.db.execute(query, (*values, limit))]
+
+    def ids_from_the_end(self, state: str | None) -> builtins.list[str]:
+        """Return the ids of the jobs in a state, or in all: waiting ones first, and of those the last in the line."""
+        where, values = ("WHERE state = ?", (state,)) if state else ("", ())
+        order = "state IN ('pending', 'failed') DESC, ready_key IS NULL DESC, ready_key DESC, seq DESC"
+        query = f"SELECT id FROM jobs {where} ORDER BY {order}"
+        return [_text(job_id) for (job_id,) in self.db.execute(query, values)]
 
     def tags(self) -> builtins.list[str]:
         """Return the tags of all jobs, sorted."""

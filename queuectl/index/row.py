@@ -11,6 +11,7 @@ from queuectl.job.times import micros
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
     from typing import Any
 
     from queuectl.job.record import Job
@@ -83,6 +84,13 @@ class Row:
             # A due job gets its ready_key from a worker, and none may be running.
             return now - self.due if self.due is not None and self.due <= now else None
         return max(0, now - self.ready_key - _PER_PRIORITY * (self.priority or 5))
+
+    def ready_since(self, now: int) -> int | None:
+        """Return since when the job could run but for its unique key, in microseconds; None if it could not yet."""
+        key = self.behind if self.ready_key is None else self.ready_key
+        if key is not None:
+            return key + _PER_PRIORITY * (self.priority or 5)
+        return self.due if self.due is not None and self.due <= now else None
 
     def effective(self, now: int) -> float | None:
         """Return its priority plus a point for each minute of waiting (SPEC 4); None if it does not wait."""
@@ -165,6 +173,13 @@ def row_of(
         else:
             row.ready_key = ready_key(max(arrived, due or 0), job.priority or 5)
     return row
+
+
+def last_in_line_first(rows: Iterable[Row]) -> list[Row]:
+    """Return rows in the reverse of the order in which workers claim them; those that cannot run yet come first."""
+    return sorted(
+        rows, key=lambda row: (row.ready_key is None, row.ready_key or 0, row.seq or 0), reverse=True
+    )
 
 
 def is_file_of(row: Row, status: os.stat_result) -> bool:

@@ -79,7 +79,7 @@ class Admission:
         if place == PENDING and (job.state in ("completed", "dead") or was_given_up):
             job.renew(found.arrived / 1e6)
         if place == PENDING and old is dead_row is None and _is_new_with_key(job):
-            reason = unique_keys.judge_drop(self.storage, job, found.arrived)
+            reason, found.arrived = unique_keys.judge_drop(self.storage, job, found.arrived)
             if reason:
                 return reason
         edited = old is not None and old.place == place == PENDING and old.name == name

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 INTERRUPTED = "interrupted"
 """The outcome, in a job's history, of a run whose worker died."""
 
+CANCELLED = "Cancelled"
+"""The last error of a cancelled job."""
+
 _ERROR_KEPT = 1000
 """Characters of the error kept for each run in the history. The name of a missing program may have a million."""
 
@@ -205,8 +208,8 @@ def record_cancel(job: Job, worker: str, *, now: float, ran: bool) -> None:
         ran: the worker had started the job.
     """
     if ran:
-        _add_interrupted(job, worker, now, "Cancelled")
-    job.worker, job.last_error, job.finished_at, job.next_retry_at = worker, "Cancelled", now, None
+        _add_interrupted(job, worker, now, CANCELLED)
+    job.worker, job.last_error, job.finished_at, job.next_retry_at = worker, CANCELLED, now, None
 
 
 def _add_interrupted(job: Job, worker: str, now: float, error: str) -> None:

@@ -1,17 +1,17 @@
-"""Dead letters: jobs and invalid files moved to dead/, edited there, and moved back; and the deletion of any job."""
+"""Dead letters: one job or invalid file moved to dead/, edited there, and moved back; and the deletion of any job."""
 
 from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
 
-from queuectl.errors import InvalidJob, MoveError, SpoolError
+from queuectl.errors import InvalidJob, MoveError
 from queuectl.index.row import invalid_row, is_file_of, row_of
 from queuectl.job import record as jobs
 from queuectl.job.times import micros
-from queuectl.layout import DEAD, PENDING
-from queuectl.storage import locate
-from queuectl.storage.transitions import check
+from queuectl.layout import DEAD
+from queuectl.storage import bulk_moves, locate
+from queuectl.storage.bulk_moves import in_words, just_moved, read_own
 from queuectl.system import files, safe_open
 
 TYPE_CHECKING = False
@@ -25,57 +25,18 @@ if TYPE_CHECKING:
 
 
 def requeue(storage: Storage, row: Row, changes: Mapping[str, Any]) -> Job:
-    """Move a dead job back to pending/ with fresh attempts; its history stays.
+    """Move a dead or completed job back to pending/ with fresh attempts; its history stays.
 
     Args:
         changes: fields to change, by name.
 
     Raises:
-        MoveError: it is not dead.
-        InvalidJob: the file is still not a valid job.
-        DuplicateId: the file is a valid job now, but another job has its id.
-        SpoolError: the disk refused.
+        MoveError, InvalidJob, DuplicateId, SpoolError: see `bulk_moves.requeue_all`.
     """
-    from queuectl.job.changes import changed
-
-    check("requeue", row.id, row.state, "pending")
-    source = os.path.join(storage.layout.root, row.place, row.name)
-    with _in_words("move back", row, source):
-        # All in one transaction, or two processes that requeue it at once would make two jobs of it. The index takes
-        # over the folders' times only around the renames: during the slow sync it would miss a file dropped then.
-        with storage.index.moving(), _scratch(storage) as scratch:
-            was = files.fingerprint(os.lstat(source))
-            job = changed(_read(source), changes)
-            job.id = job.id or row.id
-            if job.id != row.id:
-                locate.refuse_taken(storage, job.id)
-            job.renew(storage.now())  # an expired job may run again
-            job.check_expiry()
-            job.updated_at = storage.now()
-            files.write_new(scratch, job.to_bytes(), sync=True)
-            with storage.index.moving(DEAD, PENDING):
-                if files.fingerprint(os.lstat(source)) != was:
-                    raise _just_moved(row)
-                # First changed in place, then moved, so that there are never two files.
-                files.rename_over(scratch, source)
-                name = files.move_to_free_name(source, storage.layout.pending, f"{job.id}.json")
-                _index_requeued(storage, job, row, name)
-        files.sync_folder(storage.layout.pending)
-        files.sync_folder(storage.layout.dead)
-    with suppress(OSError):
-        os.unlink(source + ".reason")
-    return job
-
-
-@contextmanager
-def _scratch(storage: Storage) -> Iterator[str]:
-    """Yield a path for a scratch file; delete the file at the end if it is still there."""
-    path = os.path.join(storage.layout.tmp, files.temporary_name())
-    try:
-        yield path
-    finally:
-        with suppress(OSError):
-            os.unlink(path)
+    moved, refused = bulk_moves.requeue_all(storage, [row], changes)
+    for error in refused.values():
+        raise error
+    return moved[row.id]
 
 
 def read_dead(storage: Storage, row: Row) -> bytes:
@@ -86,19 +47,11 @@ def read_dead(storage: Storage, row: Row) -> bytes:
         MoveError: it is gone.
     """
     try:
-        return _read(os.path.join(storage.layout.root, row.place, row.name))
+        return read_own(os.path.join(storage.layout.root, row.place, row.name))[0]
     except safe_open.NotReadable as error:
         raise InvalidJob(str(error)) from None
     except OSError:
-        raise _just_moved(row) from None
-
-
-def _read(path: str) -> bytes:
-    data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
-    if safe_open.has_other_owner(status):
-        # Rewritten by queuectl it would belong to this user, and run.
-        raise safe_open.NotReadable(f"belongs to another user (uid {status.st_uid})")
-    return data
+        raise just_moved(row) from None
 
 
 def edit(storage: Storage, row: Row, before: bytes, after: bytes) -> Job:
@@ -121,11 +74,11 @@ def edit(storage: Storage, row: Row, before: bytes, after: bytes) -> Job:
     job.id = job.id or row.id
     if job.id != row.id and row.command:
         raise InvalidJob("cannot be changed: it names the job's files", field="id")
-    with _in_words("change", row, path), storage.index.moving():
+    with _in_words("change", row), storage.index.moving():
         if job.id != row.id:
             locate.refuse_taken(storage, job.id)
-        if _read(path) != before:
-            raise _just_moved(row)
+        if read_own(path)[0] != before:
+            raise just_moved(row)
         job.state, job.updated_at = "dead", storage.now()
         job.last_error = job.last_error or (row.last_error and f"Edited; it was: {row.last_error}")
         with storage.index.moving(DEAD):
@@ -140,23 +93,6 @@ def edit(storage: Storage, row: Row, before: bytes, after: bytes) -> Job:
     return job
 
 
-def _index_requeued(storage: Storage, job: Job, row: Row, name: str) -> None:
-    now = micros(storage.now())
-    status = os.stat(os.path.join(storage.layout.pending, name))
-    new = row_of(job, PENDING, name, status, state="pending", arrived=now, now=now)
-    if storage.index.usable:
-        new.seq = storage.index.next_seq()
-    if row.id != job.id:
-        storage.index.drop(row.id)
-    if job.needs_settings:
-        # It was buried before the settings were copied onto it. The intake does that, as for any dropped file.
-        storage.index.drop(new.id)
-        if storage.index.usable:
-            storage.index.mark_stale(PENDING)
-        return
-    storage.index.put(new)
-
-
 def bury(
     storage: Storage, row: Row, reason: str, *, if_still: Callable[[Job], bool] = lambda _: True
 ) -> None:
@@ -166,35 +102,10 @@ def bury(
         if_still: given the job as its file says it now; returns whether the reason still applies.
 
     Raises:
-        MoveError: it is not waiting, a worker has just claimed it, or the reason does not apply any more.
-        InvalidJob: the file is not a valid job any more.
-        SpoolError: the disk refused; the job still waits.
+        MoveError, InvalidJob, SpoolError: see `bulk_moves.bury_all`; the job still waits.
     """
-    if storage.read_only:
-        return
-    check("bury", row.id, row.state, "dead")
-    source = os.path.join(storage.layout.pending, row.name)
-    with _in_words("give up", row, source), storage.index.moving(DEAD):
-        # Without `own_change`, each buried job would cause another scan of pending/. It covers only the rename: during
-        # the slow sync the index would miss a file dropped then.
-        with storage.index.own_change(PENDING):
-            name = files.move_to_free_name(source, storage.layout.dead, f"{row.id}.json")
-        target = os.path.join(storage.layout.dead, name)
-        try:
-            job = jobs.parse(safe_open.read_regular(target, jobs.READ_LIMIT)[0])
-            if not if_still(job):
-                raise _just_moved(row)
-            job.id, job.state, job.last_error = row.id, "dead", reason
-            job.hold = False  # or it would still be held after a requeue
-            job.updated_at = storage.now()
-            files.replace(target, job.to_bytes())
-        except (OSError, safe_open.NotReadable, InvalidJob, MoveError):
-            # A refusal means that nothing was done: the job waits again.
-            files.move_to_free_name(target, storage.layout.pending, row.name)
-            raise
-        status = os.stat(target)
-        now = micros(storage.now())
-        storage.index.put(row_of(job, DEAD, name, status, state="dead", arrived=row.arrived, now=now))
+    for error in bulk_moves.bury_all(storage, [row], reason, if_still=if_still).values():
+        raise error
 
 
 def bury_file(
@@ -248,23 +159,20 @@ def forget(storage: Storage, row: Row, *, unchanged: bool = False) -> bool:
         except FileNotFoundError:
             return False
         finally:
-            storage.index.drop(row.id)
+            # Not by its id alone: a worker may have claimed it since the row was read.
+            storage.index.drop_if_at(row.id, row.place, row.name)
     with suppress(FileNotFoundError):
         os.unlink(path + ".reason")
     return True
 
 
 @contextmanager
-def _in_words(what: str, row: Row, path: str) -> Iterator[None]:
+def _in_words(what: str, row: Row) -> Iterator[None]:
     """Turn errors of the disk and of the file into errors of this program."""
     try:
         yield
-    except safe_open.NotReadable as error:
-        raise InvalidJob(str(error)) from None
-    except FileNotFoundError:
-        raise _just_moved(row) from None
-    except OSError as error:
-        raise SpoolError.from_os(what, path, error) from None
+    except (safe_open.NotReadable, OSError) as error:
+        raise in_words(what, row, error) or error from None
 
 
 def _is_unchanged(row: Row, path: str) -> bool:
@@ -272,7 +180,3 @@ def _is_unchanged(row: Row, path: str) -> bool:
         return is_file_of(row, os.lstat(path))
     except FileNotFoundError:
         return False
-
-
-def _just_moved(row: Row) -> MoveError:
-    return MoveError(f"job {row.id!r} has just been taken or moved", hint=f"queuectl show {row.id}")

@@ -110,7 +110,12 @@ def waiting_row(made: Prepared, mark: files.Fingerprint, now: int) -> Sequence[A
         set_file(made.values, now, mark)
         return made.values
     status, name = files.FileStat(*mark), f"{made.id}.json"
-    row = row_of(made.job, PENDING, name, status, state="pending", arrived=now, now=now)
+    arrived = now
+    if made.supersedes:
+        from queuectl.storage import unique_keys
+
+        arrived = unique_keys.place_of(made.supersedes, now)
+    row = row_of(made.job, PENDING, name, status, state="pending", arrived=arrived, now=now)
     row.ours = 1
     return values_of(row)
 

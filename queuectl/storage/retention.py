@@ -20,7 +20,7 @@ from queuectl.index.row import is_file_of
 from queuectl.job import record as jobs
 from queuectl.job import times
 from queuectl.job.times import micros
-from queuectl.storage import dead_letters
+from queuectl.storage import dead_letters, locate
 from queuectl.system import safe_open
 from queuectl.system.locks import Lock
 
@@ -104,7 +104,7 @@ def purge(
 
     Args:
         before: only jobs that ended before this moment, in microseconds.
-        keep: keep this many of the newest jobs of each state.
+        keep: keep this many of the newest jobs of each state; with `only`, of those jobs.
         only: only jobs with one of these ids.
         logs_only: keep the records, and delete only the logs.
         dry_run: only count.
@@ -117,10 +117,12 @@ def purge(
     printed = _printed(storage.layout) if dry_run else {}
     examined = 0
     for state in states:
-        chosen = _chosen(storage.index.db, state, before, keep)
+        chosen = _chosen(storage.index.db, state, before, keep, only)
         for start in range(0, len(chosen), _PAGE):
+            # If a worker that still has a file of the job died, recovery would put that file back once the outcome is gone.
+            claimed = {name for names in locate.claimed_by_worker(storage.layout).values() for name in names}
             for row in storage.index.by_seq(chosen[start : start + _PAGE]):
-                if row.state != state or (only is not None and row.id not in only):
+                if row.state != state or f"{row.id}.json" in claimed:
                     continue
                 if not dry_run:
                     discard(storage, row, found, logs_only=logs_only)
@@ -134,11 +136,17 @@ def purge(
     return found
 
 
-def _chosen(db: sqlite3.Connection, state: str, before: int | None, keep: int) -> list[int]:
+def _chosen(
+    db: sqlite3.Connection, state: str, before: int | None, keep: int, only: Collection[str] | None
+) -> list[int]:
     """Return the numbers of the jobs that may be deleted, the oldest first."""
-    query = f"""SELECT seq FROM (SELECT seq, {_OVER} AS moment FROM jobs WHERE state = ?
-        ORDER BY moment DESC, seq DESC LIMIT -1 OFFSET ?) WHERE moment < ? ORDER BY moment, seq"""
-    return [seq for (seq,) in db.execute(query, (state, keep, (1 << 62) if before is None else before))]
+    query = f"SELECT seq, id, {_OVER} AS moment FROM jobs WHERE state = ? ORDER BY moment DESC, seq DESC"
+    described = (
+        (seq, moment) for seq, job_id, moment in db.execute(query, (state,)) if only is None or job_id in only
+    )
+    # The newest ones are kept of those that the filter describes, not of all.
+    chosen = [seq for seq, moment in islice(described, keep, None) if before is None or moment < before]
+    return chosen[::-1]
 
 
 def _printed(layout: Layout) -> Mapping[str, tuple[int, int]]:

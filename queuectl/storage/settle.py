@@ -37,6 +37,7 @@ def settle_all(
     *,
     at_once: bool = False,
     then: Callable[[], None] | None = None,
+    put_back: Callable[[Sequence[Row]], None] | None = None,
 ) -> list[Claim]:
     """Record outcomes and move the jobs out of processing/. `claim.job` and `claim.state` hold the outcome.
 
@@ -45,6 +46,7 @@ def settle_all(
             without it, this call waits for the disk and deletes the file.
         at_once: wait for the disk even with a pool.
         then: called within the index's transaction after the jobs are settled, so that the next claims can share it.
+        put_back: called within it with the rows of the jobs that wait again, before another worker can claim them.
 
     Returns:
         the claims whose file is gone: somebody took it away, and the outcome comes too late.
@@ -55,7 +57,7 @@ def settle_all(
     for claim in claims:
         check("settle", claim.job.id or "", "processing", claim.state)
     # A claim that already passed its commit point is left out, or a second attempt would make a second file.
-    gone = _commit(storage, [claim for claim in claims if not claim.settled], pool, then)
+    gone = _commit(storage, [claim for claim in claims if not claim.settled], pool, then, put_back)
     for claim in claims:
         if claim.settled:
             with suppress(FileNotFoundError):
@@ -75,7 +77,11 @@ def _delete_claimed(storage: Storage, claim: Claim, *, all_synced: bool) -> None
 
 
 def _commit(
-    storage: Storage, claims: Sequence[Claim], pool: FilePool | None, then: Callable[[], None] | None
+    storage: Storage,
+    claims: Sequence[Claim],
+    pool: FilePool | None,
+    then: Callable[[], None] | None,
+    put_back: Callable[[Sequence[Row]], None] | None,
 ) -> list[Claim]:
     written: deque[tuple[Claim, str, os.stat_result]] = deque()
     gone: list[Claim] = []
@@ -96,6 +102,8 @@ def _commit(
                 except OSError as error:
                     refused = error  # the index must still learn of the files that were moved before
             storage.index.mark_ended(rows)
+            if put_back and PENDING in places:
+                put_back([row for row in rows if row.place == PENDING])
             # A job that is retried at once would be claimed onto its own claimed file, and recycled with it.
             if then and not refused and PENDING not in places:
                 then()

@@ -7,8 +7,8 @@ No other package renames a job file. Each move has one commit point:
     release   processing/ -> pending/                    the rename, the file unchanged        claim
     settle    processing/ -> done/, pending/ or dead/    the rename of the file that holds
                                                          the outcome                           settle
-    requeue   dead/       -> pending/                    the rename, ordered by a person       dead_letters
-    bury      pending/    -> dead/                       the rename                            dead_letters
+    requeue   dead/, done/ -> pending/                   the rename, ordered by a person       bulk_moves
+    bury      pending/    -> dead/                       the rename                            bulk_moves
     forget    all but processing/ -> -                   the unlink                            dead_letters
 
 A process that dies before the commit point leaves the job where it was. One that dies after it leaves at most a copy
@@ -42,7 +42,7 @@ MOVES = {
         ("processing", "dead"),
         ("processing", "pending"),
     },
-    "requeue": {("dead", "pending")},
+    "requeue": {("dead", "pending"), ("completed", "pending")},
     "bury": {("pending", "dead"), ("failed", "dead")},
 }
 """The legal moves of a job that is in the spool, as pairs of states."""

@@ -105,24 +105,39 @@ def supersede(storage: Storage, batch: Iterable[Prepared]) -> None:
                 made.job.replaced.append(row.id)
 
 
-def judge_drop(storage: Storage, job: Job, arrived: int) -> str | None:
-    """Decide about a dropped file; return the reason if it must be skipped.
+def place_of(replaced: Iterable[Row], now: int) -> int:
+    """Return since when a job waits that replaces others: since the first of them could run. In microseconds.
+
+    A job that is replaced again and again would otherwise begin at the end of the line each time, and never run.
+    """
+    moments = (row.ready_since(now) for row in replaced)
+    return min([now, *(moment for moment in moments if moment is not None)])
+
+
+def judge_drop(storage: Storage, job: Job, arrived: int) -> tuple[str | None, int]:
+    """Decide about a dropped file.
 
     Args:
         arrived: when it arrived, in microseconds. Jobs that came later do not count against it: when the index is
             rebuilt, all waiting files are read as if they were new.
+
+    Returns:
+        the reason if it must be skipped, and since when it waits, in microseconds: since it arrived, or since a job
+        that it replaces could run.
     """
 
     def came_first(row: Row) -> bool:
         return (row.created_at or row.arrived) <= arrived
 
     if job.if_exists == "replace":
-        for row in filter(came_first, list(jobs_with(storage, job.unique or "", *WAITING))):
+        replaced = list(filter(came_first, jobs_with(storage, job.unique or "", *WAITING)))
+        for row in replaced:
             _remove_replaced(storage, row, job)
-    elif job.if_exists != "queue":
+        return None, place_of(replaced, arrived)
+    if job.if_exists != "queue":
         for row in filter(came_first, jobs_with(storage, job.unique or "")):
-            return f"{KeyTaken(job.unique or '', row.id, row.state)}, and if_exists is skip"
-    return None
+            return f"{KeyTaken(job.unique or '', row.id, row.state)}, and if_exists is skip", arrived
+    return None, arrived
 
 
 def _remove_replaced(storage: Storage, row: Row, job: Job) -> bool:

@@ -8,14 +8,33 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import sys
 import time
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from queuectl.system import files
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FLAGS = os.O_RDWR | os.O_CREAT | files.O_CLOEXEC | _NOFOLLOW
+
+
+@contextmanager
+def suspension_deferred() -> Iterator[None]:
+    """Let Ctrl+Z take effect only after the block, in which others wait for what this process has locked."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Lock:

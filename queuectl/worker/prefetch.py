@@ -147,6 +147,13 @@ class Prefetch:
         self._started += 1
         return self.ready.popleft()
 
+    def take_out(self, condition: Callable[[Claim], bool]) -> list[Claim]:
+        """Take out the ready jobs for which the condition is true."""
+        chosen = [claim for claim in self.ready if condition(claim)]
+        if chosen:
+            self.ready = deque(claim for claim in self.ready if claim not in chosen)
+        return chosen
+
     def claim_more_urgent(self) -> None:
         """Claim the first waiting job if it now comes before the ready ones.
 

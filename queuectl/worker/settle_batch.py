@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 from queuectl.control import commands, run_lock
 from queuectl.errors import QueuectlError
+from queuectl.job import outcome as outcomes
 from queuectl.job.outcome import Ending
 from queuectl.storage import dead_letters
-from queuectl.storage.settle import settle_all
+from queuectl.storage.settle import settle, settle_all
 from queuectl.worker.health import FAULT_PAUSE
 from queuectl.worker.job_run import record_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from queuectl.index.row import Row
     from queuectl.storage.file_pool import FilePool
     from queuectl.storage.transitions import Claim
     from queuectl.worker.job_run import WorkerContext
@@ -171,7 +173,14 @@ class SettleBatch:
             if not claim.state:
                 record_outcome(claim)
         try:
-            settle_all(self._storage, part, self.file_pool, at_once=at_once, then=then if is_last else None)
+            settle_all(
+                self._storage,
+                part,
+                self.file_pool,
+                at_once=at_once,
+                then=then if is_last else None,
+                put_back=self._obey_late_cancels,
+            )
         except OSError:
             self._one_by_one = True
             raise
@@ -185,26 +194,35 @@ class SettleBatch:
             self._one_by_one = False
             self.run_file_lines.clear()
         self._report(part)
-        self._obey_late_cancels(part)
 
-    def _obey_late_cancels(self, part: Sequence[Claim]) -> None:
+    def _obey_late_cancels(self, rows: Sequence[Row]) -> None:
         """Move failed jobs to dead/ that were cancelled while their failure was being recorded, so that none is retried.
 
-        This must come after the outcome is in its folder: whoever cancels either leaves the note before that, or finds
-        the job there.
+        This must come after the outcome is in its folder, and in the same transaction. Whoever cancels either leaves the
+        note before that, or finds the job there; and no other worker can claim the job in between.
         """
         layout, worker = self._storage.layout, self._context.name
-        for claim in part:
-            job_id = claim.job.id or ""
-            if claim.state not in ("completed", "dead") and commands.is_cancel_requested(
-                layout, worker, job_id, claim.job.runs
-            ):
-                row = self._index.get(job_id) if self._index.usable else None
-                with suppress(
-                    QueuectlError
-                ):  # the person has moved it already, or another worker has claimed it
-                    if row is not None:
-                        dead_letters.bury(self._storage, row, "Cancelled")
+        runs = {claim.job.id: claim.job.runs for claim in self.finished}
+        for row in rows:
+            if commands.is_cancel_requested(layout, worker, row.id, runs.get(row.id, 0)):
+                with suppress(QueuectlError):  # the person has moved it already
+                    dead_letters.bury(self._storage, row, outcomes.CANCELLED)
+
+    def give_up_cancelled(self) -> None:
+        """Give up jobs that somebody has cancelled after they were claimed and before they were started.
+
+        Raises:
+            OSError, sqlite3.Error: the disk or the index refused.
+        """
+        layout, worker = self._storage.layout, self._context.name
+
+        def is_cancelled(claim: Claim) -> bool:
+            return commands.is_cancel_requested(layout, worker, claim.job.id or "", claim.job.next_run)
+
+        for claim in self._prefetch.take_out(is_cancelled):
+            outcomes.record_cancel(claim.job, worker, now=self._storage.now(), ran=False)
+            if settle(self._storage, claim, "dead"):
+                self._context.say(f"dead {claim.job.id}: {claim.job.last_error}")
 
     def _report(self, claims: Sequence[Claim]) -> None:
         """Log what became of these jobs in one call: one for each line would cost a short job more than its claim."""

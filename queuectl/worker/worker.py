@@ -264,12 +264,13 @@ class Worker:
             self._current.check()
             if not self._index.usable:
                 self._intake.refresh()
+            has_no_job = not (busy or self._batch.is_open)
             if self._registration:
-                self._registration.restore(idle=not busy)
+                self._registration.restore(idle=has_no_job)
+                self._batch.give_up_cancelled()
             self._scheduler.check_watch()
             if busy:
                 self._scheduler.continue_scan()
-            has_no_job = not (busy or self._batch.is_open)
             self._maintenance.take_back(self._settings, self.name, has_no_job=has_no_job)
         # Each has a barrier of its own: a fault of one must not keep the others from being done.
         with self._barrier:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -173,3 +174,35 @@ def test_taken_id_is_told_with_its_place(cli: Cli, spool_dir: Path) -> None:
 def test_it_needs_many_jobs(cli: Cli) -> None:
     """For one job the flag says nothing, so it is a slip."""
     assert "works only with --file or --each" in cli("enqueue", "--all-or-nothing", "true", expect=2).stderr
+
+
+def test_an_id_that_stands_twice_is_not_said_to_be_queued(cli: Cli, spool_dir: Path) -> None:
+    """None of the jobs is there, so nobody can look at one."""
+    jobs = spool_dir.parent / "jobs.json"
+    jobs.write_text('[{"id": "a", "command": "true"}, {"id": "a", "command": "true"}]')
+
+    refused = cli("enqueue", "--file", jobs, "--all-or-nothing", expect=1).stderr
+
+    assert "job id 'a' is taken: that job is earlier in the same list; none was queued" in refused
+    assert "hint" not in refused
+
+
+def test_nobody_waits_while_the_files_are_written(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That may take long, and may be suspended; whoever is suspended with a lock keeps all others waiting."""
+    spool = Spool(spool_dir)
+    locked: list[tuple[str, bool, bool]] = []
+
+    def watched(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **how: Any) -> Any:
+            blocked = signal.SIGTSTP in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            locked.append((name, spool._index.in_transaction or spool._storage.holds_key_lock, blocked))
+            return real(*args, **how)
+
+        return call
+
+    monkeypatch.setattr(enqueue_many.Batch, "_write", watched("write", enqueue_many.Batch._write))
+    monkeypatch.setattr(files, "publish", watched("publish", files.publish))
+    list(spool.enqueue_many([{"command": "true", "unique": "k"}], all_or_nothing=True))
+
+    assert locked == [("write", False, False), ("publish", True, True)]
+    assert signal.SIGTSTP not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

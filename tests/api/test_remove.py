@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import MoveError, Spool
+from queuectl.control.registry import Registration
+from queuectl.storage import dead_letters
 
-from support import drain, drop_bytes, wait_until, where_is
+from support import claim_job, drain, drop_bytes, wait_until, where_is
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
     from pathlib import Path
+
+    from queuectl.index.row import Row
+    from queuectl.storage.transitions import Storage
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -99,3 +104,75 @@ def test_rejected_file_is_removed_with_its_reason(cli: Cli, spool_dir: Path) -> 
     cli("remove", "bad", expect=0)
 
     assert list((spool_dir / "dead").iterdir()) == []
+
+
+@pytest.fixture
+def taken_at_the_last_moment(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A waiting job that a worker claims just before its file would be deleted."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    worker = Registration.acquire(spool.layout)
+    worker.announce("program")
+    forget = dead_letters.forget
+
+    def too_late(storage: Storage, row: Row, **how: Any) -> bool:
+        if row.state == "pending":
+            assert claim_job(storage, row, worker.name)
+        return forget(storage, row, **how)
+
+    monkeypatch.setattr(dead_letters, "forget", too_late)
+    yield spool
+    worker.release()
+
+
+def test_job_that_a_worker_has_just_taken_is_not_said_to_be_removed(
+    taken_at_the_last_moment: Spool, spool_dir: Path
+) -> None:
+    """It runs; to say that it is removed would be wrong."""
+    with pytest.raises(MoveError, match="is running"):
+        taken_at_the_last_moment.forget("a")
+
+    assert where_is(spool_dir, "a") == ["processing/worker-0"]
+    assert taken_at_the_last_moment.row("a").state == "processing"
+
+
+def test_clear_counts_a_job_that_a_worker_has_just_taken(taken_at_the_last_moment: Spool) -> None:
+    """It is kept, and not overlooked."""
+    assert taken_at_the_last_moment.clear() == (0, 1)
+
+
+def test_job_of_which_a_dead_worker_has_a_file_does_not_come_back(spool: Spool, spool_dir: Path) -> None:
+    """A crash in the middle of a settle leaves a copy, which recovery would put back once the job is deleted."""
+    before = (spool_dir / "done" / "done.json").read_bytes()
+    copy = {**json.loads(before), "history": [], "state": "processing", "attempts": 0}
+    drop_bytes(spool_dir, "done.json", json.dumps(copy).encode(), "processing/worker-7")
+
+    spool.forget("done")
+
+    assert where_is(spool_dir, "done") == []
+    drain(spool_dir)
+    assert where_is(spool_dir, "done") == []
+
+
+def test_job_that_a_living_worker_is_settling_is_waited_for(
+    spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its outcome is in done/, and its claimed file is not gone yet."""
+    worker = Registration.acquire(spool.layout)
+    worker.announce("program")
+    claimed = drop_bytes(spool_dir, "done.json", b'{"command": "true"}', f"processing/{worker.name}")
+    looked: list[int] = []
+
+    def asleep(_: float) -> None:
+        assert sorted(where_is(spool_dir, "done")) == ["done", f"processing/{worker.name}"]
+        looked.append(1)
+        claimed.unlink()
+
+    monkeypatch.setattr("time.sleep", asleep)
+    try:
+        spool.forget("done")
+    finally:
+        worker.release()
+
+    assert looked == [1]
+    assert where_is(spool_dir, "done") == []

@@ -141,8 +141,8 @@ def test_retry_of_a_failed_job_says_when_it_runs(cli: Cli, spool_dir: Path) -> N
     refused = cli("dlq", "retry", "job1", expect=1).stderr.splitlines()
 
     assert re.match(r"error: job 'job1' is not dead; it will be retried automatically at \d{4}-", refused[0])
-    assert refused[1] == "hint: to run it now: queuectl set job1 run_at=now"
-    cli("set", "job1", "run_at=now", expect=0)
+    assert refused[1] == "hint: to run it now: queuectl retry job1"
+    cli("retry", "job1", expect=0)
     cli("worker", "start", "--foreground", "--drain", expect=0)
     assert where_is(spool_dir, "job1") == ["done"]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DOCUMENTED = {
     "enqueue", "worker start", "worker stop", "worker list", "worker logs", "status", "list", "show", "logs", "dlq list",
-    "dlq show", "dlq edit", "dlq retry", "dlq clear", "config get", "config set", "config unset", "cancel", "clear", "reindex", "doctor",
+    "dlq show", "dlq edit", "dlq retry", "dlq clear", "config get", "config set", "config unset", "cancel", "retry", "clear", "reindex", "doctor",
     "hold", "release", "pause", "resume", "drain", "demo", "completion", "check", "schema", "stats", "metrics", "top",
     "set", "edit", "remove",
     "service print", "service install", "service uninstall", "purge", "wait", "guide", "man",
@@ -109,7 +109,7 @@ def test_bare_call_shows_how_things_stand(cli: Cli, spool_dir: Path) -> None:
         (["ls"], "no command 'ls'; in queuectl it is 'list'\nhint: queuectl list --help"),
         (
             ["requeue", "job1"],
-            "no command 'requeue'; in queuectl it is 'dlq retry'\nhint: queuectl dlq retry --help",
+            "no command 'requeue'; in queuectl it is 'retry'\nhint: queuectl retry --help",
         ),
         (["tail"], "no command 'tail'; in queuectl it is 'logs -f'\nhint: queuectl logs --help"),
         (["HELP"], "no command 'HELP'; in queuectl it is '--help'\nhint: queuectl --help"),

@@ -52,8 +52,8 @@ def test_cancel_ends_a_running_job_at_once(patient: Spool, spool_dir: Path) -> N
     patient.enqueue(["sleep", "100"], id="long", timeout=0)
     wait_until(lambda: where_is(spool_dir, "long") == ["processing/worker-0"])
 
-    assert patient.cancel("long") == "ending"
-    wait_until(lambda: where_is(spool_dir, "long") == ["dead"])
+    assert patient.cancel("long") == "cancelled"
+    assert where_is(spool_dir, "long") == ["dead"]
 
 
 def test_pause_and_its_end_reach_an_idle_worker_at_once(patient: Spool, spool_dir: Path) -> None:

@@ -85,7 +85,7 @@ def cancel_as_it_ends(spool: Spool, spool_dir: Path, stop: Callable[[], None], t
     pid = the_worker(spool)
     stop()
     [child] = psutil.Process(pid).children()
-    assert spool.cancel("job") == "ending"
+    assert spool.cancel("job", timeout=0.2) == "ending"
     gate.touch()
     wait_until(lambda: child.status() == psutil.STATUS_ZOMBIE)
     os.kill(pid, signal.SIGCONT)
@@ -139,7 +139,7 @@ def test_a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker(
         for process in run if when == "after all had died" else ():
             process.kill()
         wait_until(lambda: not spool.workers())
-    assert spool.cancel("job") == "ending"
+    assert spool.cancel("job", timeout=0.2) == ("ending" if when == "before its worker died" else "cancelled")
     if when == "before its worker died":
         os.kill(pid, signal.SIGKILL)
     workers(1)
@@ -163,7 +163,7 @@ def test_a_cancel_is_for_the_run_that_comes_and_not_for_the_last_one(spool: Spoo
         f"processing/{taken.name}",
     )
 
-    assert spool.cancel("job") == "ending"
+    assert spool.cancel("job", timeout=0) == "ending"
     assert commands.is_cancel_requested(taken.layout, taken.name, "job", 2)
     taken.release()
     assert Path(spool.layout.worker_file(taken.name, "cancel")).exists(), "it is for who takes the job back"

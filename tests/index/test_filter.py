@@ -51,6 +51,9 @@ def mixed(spool_dir: Path) -> Spool:
         (Filter(command="NEEDLE"), ["long"]),
         (Filter(command="xx n"), ["long"]),
         (Filter(command="no such"), []),
+        (Filter(reason="EXIT code"), ["bad"]),
+        (Filter(reason="7", command="exit"), ["bad"]),
+        (Filter(reason="no such"), []),
         (Filter(worker="worker-0"), ["bad", "good", "slow"]),
         (Filter(held=True), ["held"]),
         (Filter(held=False, states=("pending",)), ["later", "long"]),
@@ -168,3 +171,41 @@ def test_a_held_job_is_not_run_and_a_released_file_is(spool_dir: Path) -> None:
     drop_bytes(spool_dir, "j.json", b'{"command": "true"}')
     drain(spool_dir)
     assert where_is(spool_dir, "j") == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("Übung", "übung"),
+        ("Übung", "ÜBUNG"),
+        ("Москва", "москва"),
+        ("Straße", "STRASSE"),
+        ("ΌΣΟΣ", "όσος"),
+        ("İstanbul", "i̇stanbul"),
+    ],
+)
+@pytest.mark.parametrize("far", [False, True], ids=["at the beginning", "far behind"])
+def test_text_is_found_in_upper_and_lower_case_of_any_language(
+    spool_dir: Path, written: str, asked: str, far: bool
+) -> None:
+    """SQLite itself knows the letters of ASCII only; of a long text the index has only the beginning."""
+    spool = Spool(spool_dir)
+    before = "x" * 300 if far else ""
+    spool.enqueue(f"echo {before} {written}", id="a")
+    record = {"id": "b", "command": "true", "attempts": 1, "last_error": f"{before}: {written}"}
+    drop_bytes(spool_dir, "b.json", json.dumps(record).encode(), "dead")
+    spool.enqueue("echo other", id="c")
+
+    assert [row.id for row in spool.list(where=Filter(command=asked))] == ["a"]
+    assert [row.id for row in spool.list(where=Filter(reason=asked))] == ["b"]
+
+
+def test_commands_on_many_jobs_take_a_reason(cli: Cli, spool_dir: Path) -> None:
+    """As they take every other filter."""
+    for name, why in (("a", "Timeout exceeded (5s)"), ("b", "Exit code 3")):
+        record = {"id": name, "command": "true", "attempts": 1, "last_error": why}
+        drop_bytes(spool_dir, f"{name}.json", json.dumps(record).encode(), "dead")
+
+    assert cli("list", "--reason", "timeout", expect=0).stdout.splitlines() == ["a - dead - true"]
+    assert cli("remove", "--reason", "exit code", "--yes", expect=0).stdout == "b: removed\n"
+    assert [where_is(spool_dir, name) for name in "ab"] == [["dead"], []]

@@ -395,7 +395,7 @@ INTAKE = (
     ),
     Mutant(
         "strangers: a retry makes them ours",
-        "storage/dead_letters.py",
+        "storage/bulk_moves.py",
         "    if safe_open.has_other_owner(status):\n",
         "    if False:\n",
         (f"{_GUARD}a_file_of_a_stranger_is_not_run",),

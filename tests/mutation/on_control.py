@@ -15,14 +15,14 @@ CONTROL = (
     Mutant(
         "amend: whatever lies there is written over",
         "storage/edit_pending.py",
-        "            elif files.fingerprint(os.lstat(scratch)) != was:",
-        "            elif False:",
+        "    elif files.fingerprint(os.lstat(one.scratch)) != one.was:",
+        "    elif False:",
         (f"{_HOLD}edit_by_somebody_else_is_not_overwritten[True]",),
     ),
     Mutant(
         "amend: a look is enough where files cannot change places",
         "storage/edit_pending.py",
-        "                if not storage.index.in_transaction or files.fingerprint(os.lstat(path)) != was:\n                    raise just_changed(row.id)\n",
+        "        if not storage.index.in_transaction or files.fingerprint(os.lstat(one.path)) != one.was:\n            raise just_changed(row.id)\n",
         "",
         (f"{_HOLD}edit_by_somebody_else_is_not_overwritten[False]",),
     ),
@@ -63,9 +63,9 @@ CONTROL = (
     ),
     Mutant(
         "bury: a hold outlives a cancel",
-        "storage/dead_letters.py",
-        "            job.hold = False",
-        "            pass",
+        "storage/bulk_moves.py",
+        "    job.hold = False",
+        "    pass",
         (f"{_HOLD}held_job_that_was_cancelled_runs_when_it_is_retried",),
     ),
     Mutant(
@@ -169,7 +169,7 @@ CONTROL = (
     Mutant(
         "enqueue --wait: Ctrl+C leaves the job",
         "cli/commands/enqueue_wait.py",
-        "            self._spool.cancel(self._job_id)",
+        "            self._spool.cancel(self._job_id, timeout=0.1)",
         "            pass",
         (f"{_WAIT}ctrl_c_ends_the_job_that_is_waited_for",),
     ),

@@ -223,16 +223,16 @@ SYNCS = (
     ),
     Mutant(
         "sync: a retried job's new name is not",
-        "storage/dead_letters.py",
-        "        files.sync_folder(storage.layout.pending)\n        files.sync_folder(storage.layout.dead)\n",
-        "        files.sync_folder(storage.layout.dead)\n",
+        "storage/bulk_moves.py",
+        '"move back", PENDING, *sorted(',
+        '"move back", *sorted(',
         (_RETRY,),
     ),
     Mutant(
         "sync: a retried job's old name is not",
-        "storage/dead_letters.py",
-        "        files.sync_folder(storage.layout.pending)\n        files.sync_folder(storage.layout.dead)\n",
-        "        files.sync_folder(storage.layout.pending)\n",
+        "storage/bulk_moves.py",
+        ", PENDING, *sorted({change.row.place for change in ready}))",
+        ", PENDING)",
         (_RETRY,),
     ),
     Mutant(
@@ -292,15 +292,15 @@ ORDERS = (
     ),
     Mutant(
         "order: a retry moves first and mends then",
-        "storage/dead_letters.py",
-        "                files.rename_over(scratch, source)\n",
-        "",
+        "storage/bulk_moves.py",
+        "    files.rename_over(change.scratch, change.path)\n    with",
+        "    with",
         (_RETRY, "tests/cli/test_dlq.py::test_retry_gives_fresh_attempts_and_keeps_the_history"),
     ),
     Mutant(
         "order: a retry brings back what was deleted meanwhile",
-        "storage/dead_letters.py",
-        "                if files.fingerprint(os.lstat(source)) != was:\n                    raise _just_moved(row)\n",
+        "storage/bulk_moves.py",
+        "    if files.fingerprint(os.lstat(change.path)) != change.mark:\n        raise just_moved(row)\n",
         "",
         (
             "tests/storage/test_one_id.py::test_a_dead_job_that_goes_or_changes_while_it_is_sent_back_is_left_alone",
@@ -308,9 +308,9 @@ ORDERS = (
     ),
     Mutant(
         "cost: each job that is given up has pending/ compared",
-        "storage/dead_letters.py",
-        "        with storage.index.own_change(PENDING):\n            name = files.move_to_free_name(source, storage.layout.dead",
-        "        if True:\n            name = files.move_to_free_name(source, storage.layout.dead",
+        "storage/bulk_moves.py",
+        "    with storage.index.own_change(PENDING):\n        name = files.move_to_free_name(source, storage.layout.dead",
+        "    if True:\n        name = files.move_to_free_name(source, storage.layout.dead",
         ("tests/worker/test_system_calls.py::test_many_jobs_given_up_or_sent_back_compare_no_folder",),
     ),
     Mutant(
@@ -323,8 +323,8 @@ ORDERS = (
     Mutant(
         "order: settling twice makes two files",
         "storage/settle.py",
-        "_commit(storage, [claim for claim in claims if not claim.settled], pool, then)",
-        "_commit(storage, claims, pool, then)",
+        "_commit(storage, [claim for claim in claims if not claim.settled], pool, then, put_back)",
+        "_commit(storage, claims, pool, then, put_back)",
         ("tests/storage/test_one_id.py",),
     ),
     Mutant(

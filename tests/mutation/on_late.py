@@ -15,8 +15,8 @@ LATE = (
     Mutant(
         "late: a cancel is for every run of its job",
         "control/commands.py",
-        'note.get("job") == job_id and note.get("run") == run',
-        'note.get("job") == job_id',
+        "return _cancels(layout, name).get(job_id) == run",
+        "return job_id in _cancels(layout, name)",
         ("tests/control/test_identity.py::test_a_cancel_note_is_for_one_run",),
     ),
     _mutant(
@@ -29,15 +29,15 @@ LATE = (
     _mutant(
         "a cancel is lost while a failure is recorded",
         "worker/settle_batch.py",
-        "        self._obey_late_cancels(part)\n",
+        "                put_back=self._obey_late_cancels,\n",
         "",
         "a_cancel_that_comes_while_a_failure_is_recorded_is_kept",
     ),
     _mutant(
         "the run that was signed last is the one that is cancelled",
-        "api/operations.py",
-        "                run = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).runs + 1\n",
-        "                run = getattr(run_lock.read(self.layout, _worker_of(row)), 'number', 1)\n",
+        "api/cancel.py",
+        "            return jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).runs + 1\n",
+        "            return jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).runs\n",
         "a_cancel_is_for_the_run_that_comes_and_not_for_the_last_one",
     ),
     _mutant(

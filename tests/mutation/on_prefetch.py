@@ -97,10 +97,10 @@ PREFETCH = (
         (_STOPS,),
     ),
     Mutant(
-        "prefetch: a job in hand is told as ending when it is cancelled",
-        "api/operations.py",
-        "                if begun or time.monotonic() > end:\n",
-        "                if True:\n",
+        "prefetch: a job in hand is started although it is cancelled",
+        "worker/worker.py",
+        "                self._batch.give_up_cancelled()\n",
+        "",
         (f"{_PREFETCH}a_claimed_job_that_is_cancelled_is_not_run_later",),
     ),
     Mutant(

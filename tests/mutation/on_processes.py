@@ -234,8 +234,8 @@ IDENTITY = (
     Mutant(
         "note: any cancel note counts",
         "control/commands.py",
-        'note.get("job") == job_id and ',
-        "",
+        "return _cancels(layout, name).get(job_id) == run",
+        "return run in _cancels(layout, name).values()",
         ("tests/control/test_identity.py",),
     ),
     Mutant(

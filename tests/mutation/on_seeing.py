@@ -14,16 +14,17 @@ _TOP = "tests/cli/test_top.py::test_"
 LETTERS = (
     Mutant(
         "dlq: a twin is sent back over the job that has its id",
-        "storage/dead_letters.py",
-        "            if job.id != row.id:\n                locate.refuse_taken(storage, job.id)\n            job.renew(storage.now())",
-        "            job.renew(storage.now())",
+        "storage/bulk_moves.py",
+        "        locate.refuse_taken(storage, job.id",
+        "        print(job.id",
         (f"{_DLQ}twin_is_not_retried_over_the_job_that_has_its_id",),
+        times=2,
     ),
     Mutant(
         "dlq: an edit lands on what has changed meanwhile",
         "storage/dead_letters.py",
-        "        if _read(path) != before:\n            raise _just_moved(row)\n",
-        "        _read(path)\n",
+        "        if read_own(path)[0] != before:\n            raise just_moved(row)\n",
+        "        read_own(path)\n",
         (f"{_DLQ}file_that_changed_meanwhile_is_not_overwritten",),
     ),
     Mutant(

@@ -7,6 +7,7 @@ from .on_control import CONTROL
 from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_idle import IDLE
 from .on_late import LATE
+from .on_orders import MANY
 from .on_policy import KEPT, KEYS, RETRIES, TIMES
 from .on_prefetch import PREFETCH
 from .on_processes import ENDS, IDENTITY, LOCKS
@@ -36,4 +37,5 @@ MUTANTS = (
     *IDLE,
     *PREFETCH,
     *LATE,
+    *MANY,
 )

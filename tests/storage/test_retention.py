@@ -375,3 +375,35 @@ def test_status_says_what_has_grown_large(filled: Spool, cli: Cli, monkeypatch: 
     monkeypatch.setattr(retention, "LARGE", 10**6)
     monkeypatch.setattr(retention, "LARGE_BYTES", 30)
     assert [note.split("/")[0] for note in filled.notes() if "holds" in note] == ["dead", "logs"]
+
+
+def test_a_number_to_keep_is_counted_among_the_jobs_that_are_described(cli: Cli, spool_dir: Path) -> None:
+    """Two of three backups stay, however many other jobs have ended since."""
+    spool = Spool(spool_dir)
+    for number in range(3):
+        spool.enqueue("true", id=f"backup{number}", tags=["backup"])
+    for number in range(3):
+        spool.enqueue("true", id=f"other{number}")
+    support.drain(spool_dir)
+
+    would = cli("purge", "--keep", "2", "--tag", "backup", "--dry-run", expect=0).stdout
+    cli("purge", "--keep", "2", "--tag", "backup", "--yes", expect=0)
+
+    assert would.startswith("Would delete 1 done job (")
+    assert sorted(path.stem for path in (spool_dir / "done").iterdir()) == [
+        "backup1",
+        "backup2",
+        *(f"other{number}" for number in range(3)),
+    ]
+
+
+def test_a_job_of_which_a_worker_has_a_file_is_not_purged(spool_dir: Path) -> None:
+    """After a crash in the middle of a settle the job would run again, once its outcome is gone."""
+    spool = Spool(spool_dir)
+    for name in ("a", "b"):
+        spool.enqueue("true", id=name)
+    support.drain(spool_dir)
+    support.drop_bytes(spool_dir, "a.json", b'{"command": "true"}', "processing/worker-7")
+
+    assert spool.purge(keep=0).completed == 1
+    assert [path.stem for path in (spool_dir / "done").iterdir()] == ["a"]

@@ -215,6 +215,39 @@ def test_retrying_all_that_is_dead_leaves_out_what_was_replaced(
     assert cli("dlq", "retry", "old", expect=0).stdout == "requeued job old\n"
 
 
+@pytest.mark.parametrize("how", ["enqueued", "in a list", "dropped"])
+def test_a_job_that_is_replaced_again_and_again_keeps_its_place(
+    spool: Spool, spool_dir: Path, how: str
+) -> None:
+    """At the end of the line each time it would never run while others arrive."""
+    fields: dict[str, Any] = {"unique": "k", "if_exists": "replace"}
+    spool.enqueue("true", id="first")
+    spool.enqueue("true", id="v0", **fields)
+    since = spool.row("v0").arrived
+    for number in range(1, 4):
+        spool.enqueue("true", id=f"other{number}")
+        if how == "dropped":
+            support.drop(spool_dir, f"v{number}", command="true", **fields)
+            spool.refresh()
+        elif how == "in a list":
+            list(spool.enqueue_many([{"id": f"v{number}", "command": "true", **fields}]))
+        else:
+            spool.enqueue("true", id=f"v{number}", **fields)
+
+    assert [row.id for row in spool.next_up(9)] == ["first", "v3", "other1", "other2", "other3"]
+    assert spool.row("v3").arrived == since
+
+
+def test_a_job_that_replaces_one_that_could_not_run_yet_begins_to_wait_now(spool: Spool) -> None:
+    """A held job and a scheduled one have not waited."""
+    began = time.time() * 1e6
+    for key, fields in (("h", {"hold": True}), ("s", {"delay": 3600})):
+        spool.enqueue("true", id=f"old-{key}", unique=key, **fields)
+        spool.enqueue("true", id=f"new-{key}", unique=key, if_exists="replace")
+        assert began <= spool.row(f"new-{key}").arrived <= time.time() * 1e6
+        assert spool.row(f"new-{key}").ready_key is not None
+
+
 # -- races -----------------------------------------------------------------------------------------------------------
 
 PRODUCER = """

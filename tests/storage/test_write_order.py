@@ -246,7 +246,7 @@ def test_given_up_is_moved_and_then_written(spool: Spool, recorder: Recorder) ->
     spool.cancel("a")
 
     assert recorder.take() == [
-        "pending/a.json -> dead/a.json", "sync dead/SCRATCH", "dead/SCRATCH -> dead/a.json", "sync dead",
+        "pending/a.json -> dead/a.json", "sync tmp/SCRATCH", "tmp/SCRATCH -> dead/a.json", "sync dead",
     ]  # fmt: skip
 
 

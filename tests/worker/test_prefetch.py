@@ -218,7 +218,7 @@ def test_an_urgent_job_goes_before_those_claimed(
 def test_a_claimed_job_that_is_cancelled_is_not_run_later(
     spool_dir: Path, busy: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """It is reported as cancelled once it has been put back. "ending" would be wrong, as its worker never starts it."""
+    """Its worker gives it up without starting it, and says so."""
     ids = enqueue(spool_dir, "sleep 30", "true", "true")
     busy(3, long=1.5)
     wait_until(lambda: runs(spool_dir) == ids[:1])
@@ -226,7 +226,7 @@ def test_a_claimed_job_that_is_cancelled_is_not_run_later(
     spool = Spool(spool_dir)
     done = [spool.cancel(job_id) for job_id in (ids[1], ids[0])]
 
-    assert done == ["cancelled", "ending"]
+    assert done == ["cancelled", "cancelled"]
     wait_until(lambda: finished(spool_dir, *ids))
     assert [where_is(spool_dir, job_id) for job_id in ids] == [["dead"], ["dead"], ["done"]]
     assert ids[1] not in runs(spool_dir)

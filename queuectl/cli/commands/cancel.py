@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from queuectl.cli import options
 from queuectl.cli.base import Session, command
 from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
+from queuectl.errors import QueuectlError
 from queuectl.job.fields import WAITING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from queuectl.cli.selection import Tell
     from queuectl.index.filter import Filter
 
 _STATES = (*WAITING, "processing")
@@ -24,6 +28,7 @@ _STATES = (*WAITING, "processing")
     queuectl cancel --tag import --dry-run    show which jobs would be cancelled
     queuectl cancel --state pending --command ffmpeg
     """,
+    changes=True,
 )
 @click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=options.complete_ids(*_STATES))
 @filter_options()
@@ -35,14 +40,22 @@ def cancel_command(
 ) -> int:
     """Cancel jobs: end a running job, and move the job to the dead letter queue.
 
-    `queuectl dlq retry` runs a cancelled job again. With several jobs each result is reported; the exit code is 1 if
-    any was refused.
+    Waiting jobs are cancelled first, all at once, so that no worker starts them; then running ones are ended. This waits
+    until they have ended. `ending` means that a job has not ended within the setting kill_grace and two seconds: its
+    worker has been asked, and the job will not be tried again.
+
+    `queuectl retry` runs a cancelled job again. With several jobs each result is reported; the exit code is 1 if any
+    was refused, also because it ended by itself.
     """
-    spool = session.spool
     action = BulkAction(session, "cancel", "cancelled", _STATES)
 
-    def cancel(job_id: str) -> tuple[str, dict[str, Any]]:
-        done = spool.cancel(job_id)
-        return f"{job_id}: {done}", {"id": job_id, "done": done}
+    def cancel(chosen: Sequence[str], tell: Tell) -> None:
+        def told(job_id: str, result: str | QueuectlError) -> None:
+            if isinstance(result, QueuectlError):
+                tell(job_id, result)
+            else:
+                tell(job_id, (f"{job_id}: {result}", {"id": job_id, "done": result}))
 
-    return action.each(action.select(ids, where, everything=everything), cancel, dry_run=dry_run)
+        session.spool.cancel_many(chosen, tell=told)
+
+    return action.together(action.select(ids, where, everything=everything), cancel, dry_run=dry_run)

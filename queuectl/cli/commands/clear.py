@@ -24,6 +24,7 @@ _STATES = ("pending", "completed", "failed", "dead")
     queuectl clear --state done --yes         only completed jobs, without asking
     queuectl clear --tag test --dry-run       only show what would be deleted
     """,
+    changes=True,
 )
 @filter_options()
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")

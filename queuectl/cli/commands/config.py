@@ -92,6 +92,7 @@ def get_command(session: Session, key: str | None) -> None:
     queuectl config set timeout 10m
     queuectl config set log_limit 50M
     """,
+    changes=True,
     # A negative number is a bad value, not an option.
     context_settings={"ignore_unknown_options": True},
 )
@@ -111,7 +112,7 @@ def set_command(session: Session, key: str, value: str) -> None:
         render.line(f"{key} = {config.as_text(set_to)}")
 
 
-@command("unset", examples="queuectl config unset timeout")
+@command("unset", examples="queuectl config unset timeout", changes=True)
 @_key()
 @click.pass_obj
 def unset_command(session: Session, key: str) -> None:

@@ -14,11 +14,11 @@ from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
 from queuectl.cli.commands.clear import delete
 from queuectl.cli.commands.list import TABLE_LIMIT
+from queuectl.cli.commands.retry import change_options, retry
 from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
 from queuectl.errors import InvalidJob, MoveError
 from queuectl.job.fault_location import find_fault
 from queuectl.job.record import KNOWN, READ_LIMIT
-from queuectl.storage.unique_keys import REPLACED
 from queuectl.system import safe_open
 
 if TYPE_CHECKING:
@@ -240,6 +240,7 @@ def _advice(job: Job, fault: Fault | None) -> str:
     queuectl dlq edit job1 --retry            also send it back to pending
     EDITOR="sed -i s/prod/test/" queuectl dlq edit job1
     """,
+    changes=True,
 )
 @options.job_argument("dead")
 @click.option("--retry", is_flag=True, help="Send it back to pending after the edit.")
@@ -282,26 +283,15 @@ def edit_command(session: Session, job_id: str, retry: bool) -> None:
     queuectl dlq retry job1 job2 --timeout 60
     queuectl dlq retry job1 --set max_retries=5 --set "command=./import.sh --slowly"
     queuectl dlq retry --tag import --exit-code 75 --set priority=9
+    queuectl dlq retry --reason Timeout --timeout 10m
     queuectl dlq retry --all --dry-run
     """,
+    changes=True,
 )
 @click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=options.complete_ids("dead"))
 @filter_options()
 @click.option("--all", "everything", is_flag=True, help="All dead jobs.")
-@click.option(
-    "--timeout",
-    metavar="TIME",
-    callback=options.job_field("timeout"),
-    help="Give them a new time limit: 60, 10m; 0 for none.",
-)
-@click.option(
-    "--set",
-    "changes",
-    metavar="FIELD=VALUE",
-    multiple=True,
-    callback=options.changes,
-    help="Change this field too. Write lists as a,b; FIELD= removes the field. May be repeated.",
-)
+@change_options
 @dry_run_option
 @click.pass_obj
 def retry_command(
@@ -309,53 +299,18 @@ def retry_command(
     ids: tuple[str, ...],
     where: Filter,
     everything: bool,
-    timeout: float | None,
     changes: dict[str, Any],
     dry_run: bool,
 ) -> int:
     """Send dead jobs back to pending. Their attempts start again at 0; their history is kept.
 
     The values of --timeout and --set are written into the job's file. A file that is not a valid job is refused until
-    it is fixed; --set can fix a single wrong field. Jobs that were replaced by a newer job with the same unique key
-    are retried only if you name them. With several jobs each result is reported; the exit code is 1 if any was refused.
+    it is fixed; --set can fix a single wrong field. Filters and --all leave out jobs that a person has cancelled or
+    given up, and jobs that were replaced by a newer job with the same unique key. Those are retried if you name them, or
+    select them with --reason. With several jobs each result is reported; the exit code is 1 if any was refused.
     """
-    spool = session.spool
     action = BulkAction(session, "retry", "retried", ("dead",))
-    if timeout is not None:
-        changes = {**changes, "timeout": timeout}
-
-    def retry(job_id: str) -> tuple[str, dict[str, Any]]:
-        try:
-            job = spool.retry(job_id, **changes)
-        except MoveError as error:
-            raise _retried_anyway(spool, job_id) or error from None
-        return f"requeued job {job.id}", {"id": job.id, "state": job.state}
-
-    selected = action.select(ids, where, everything=everything)
-    return action.each(selected if ids else _not_replaced(spool, selected), retry, dry_run=dry_run)
-
-
-def _retried_anyway(spool: Spool, job_id: str) -> MoveError | None:
-    """The error for a failed job, which is retried automatically; None for a job in another state."""
-    from queuectl.job import times
-
-    job = spool.get(job_id)
-    if job.state != "failed" or job.next_retry_at is None:
-        return None
-    return MoveError(
-        f"job {job_id!r} is not dead; it will be retried automatically at {times.local(job.next_retry_at)}",
-        hint=f"to run it now: queuectl set {job_id} run_at=now",
-    )
-
-
-def _not_replaced(spool: Spool, ids: list[str]) -> list[str]:
-    """Leave out jobs that a newer job has replaced: retrying failed jobs must not bring those back."""
-    replaced = {row.id for row in spool.list("dead") if (row.last_error or "").startswith(REPLACED)}
-    left_out = replaced.intersection(ids)
-    if left_out:
-        jobs = render.count(len(left_out), "job")
-        render.note(f"note: {jobs} not retried, because a newer job replaced them; to retry one, name it")
-    return [job_id for job_id in ids if job_id not in left_out]
+    return retry(action, session.spool, ids, where, everything=everything, changes=changes, dry_run=dry_run)
 
 
 @command(
@@ -365,6 +320,7 @@ def _not_replaced(spool: Spool, ids: list[str]) -> list[str]:
     queuectl dlq clear --until 30d --dry-run   jobs that have been dead for a month
     queuectl dlq clear --yes                   for scripts: do not ask
     """,
+    changes=True,
 )
 @filter_options()
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")

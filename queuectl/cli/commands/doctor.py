@@ -17,6 +17,7 @@ from queuectl.cli.base import Session, command
     queuectl doctor --repair                  repair what can be repaired
     queuectl doctor --json | jq '.findings[].fact'
     """,
+    changes=True,
 )
 @click.option("--repair", is_flag=True, help="Repair what can be repaired, then report what remains.")
 @click.pass_obj

@@ -23,6 +23,7 @@ from queuectl.system import safe_open
     queuectl edit job1
     EDITOR="sed -i s/prod/test/" queuectl edit job1
     """,
+    changes=True,
 )
 @options.job_argument(*WAITING)
 @click.pass_obj

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from queuectl.api import json_view
-from queuectl.cli import enqueue_answer, fast_path, options, render, typed_jobs
+from queuectl.cli import enqueue_answer, fast_path, keep_working, options, render, report_done, typed_jobs
 from queuectl.cli.base import Command, Session, Usage, command
 from queuectl.cli.typed_jobs import TypedJobs
 from queuectl.config import settings
@@ -45,6 +45,12 @@ class _Enqueue(Command):
             return 'put a command with options in quotes ("ls -l") or after -- (-- ls -l)'
         given = "[OPTIONS] " if at else ""  # they may hold secrets: --env TOKEN=…
         return f"queuectl enqueue {given}-- {shlex.join(args[at:])}"
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. It goes on when nobody reads its output, except with --wait: that output is the job's."""
+        if not ctx.params.get("wait"):
+            keep_working()
+        return super().invoke(ctx)
 
     def _dashes(self, args: list[str]) -> int | None:
         """The position of the first `--` that is not the value of an option."""
@@ -310,6 +316,7 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
         if not (quiet or session.json):
             enqueue_answer.note_start(job.run_at)
         return wait_for(session, job.id or "", [] if quiet else enqueue_answer.of_waiting(job))
+    report_done(f"skipped, as job {job.id} has the unique key" if job.skipped else f"enqueued job {job.id}")
     if session.json:
         render.json_array([json_view.enqueued(job)])
     elif job.skipped:

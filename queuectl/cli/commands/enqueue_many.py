@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from queuectl.api import json_view
-from queuectl.cli import enqueue_answer, fast_path, job_reader, options, render
+from queuectl.cli import enqueue_answer, fast_path, job_reader, options, render, report_done
 from queuectl.cli.base import Usage
 from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, QueuectlError, QueuedUnsafely
 
@@ -204,6 +204,7 @@ def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | N
     try:
         for job_id in queue(feed, all_or_nothing=everything, skipped=skipped, replaced=replaced.__setitem__):
             record, gone = feed.queued_record(), replaced.pop(job_id, [])
+            report_done(f"enqueued {render.count(feed.queued, 'job')}")
             if array is not None:
                 array.add(json_view.enqueued_record(job_id, record, gone))
             elif mode.quiet:

@@ -94,7 +94,7 @@ class _Interrupt:
         self._handled = True
         print_note(f"cancelling {self._job_id}; press Ctrl+C again to leave without waiting")
         with suppress(MoveError):  # it has just ended
-            self._spool.cancel(self._job_id)
+            self._spool.cancel(self._job_id, timeout=0.1)
 
 
 class _Attempts:

@@ -9,9 +9,13 @@ import click
 from queuectl.cli import options
 from queuectl.cli.base import Session, command
 from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
+from queuectl.errors import QueuectlError
 from queuectl.job.fields import WAITING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from queuectl.cli.selection import Tell
     from queuectl.index.filter import Filter
 
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     queuectl hold --command ffmpeg --dry-run  show which jobs would be held
     queuectl list --held
     """,
+    changes=True,
 )
 @click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=options.complete_ids(*WAITING))
 @filter_options()
@@ -39,12 +44,19 @@ def hold_command(
     spool = session.spool
     action = BulkAction(session, "hold", "held", WAITING)
 
-    def hold(job_id: str) -> tuple[str, dict[str, Any]]:
-        changed = spool.hold(job_id)
-        text = f"{job_id}: {'held' if changed else 'held already'}"
-        return text, {"id": job_id, "held": True, "changed": changed}
+    def hold(chosen: Sequence[str], tell: Tell) -> None:
+        for job_id, changed in spool.hold_many(chosen).items():
+            tell(job_id, _told(job_id, changed, ("held", "held already"), held=True))
 
-    return action.each(action.select(ids, where, everything=everything), hold, dry_run=dry_run)
+    return action.together(action.select(ids, where, everything=everything), hold, dry_run=dry_run)
+
+
+def _told(
+    job_id: str, changed: bool | QueuectlError, words: tuple[str, str], *, held: bool
+) -> tuple[str, dict[str, Any]] | QueuectlError:
+    if isinstance(changed, QueuectlError):
+        return changed
+    return f"{job_id}: {words[not changed]}", {"id": job_id, "held": held, "changed": changed}
 
 
 @command(
@@ -54,6 +66,7 @@ def hold_command(
     queuectl release --tag import
     queuectl release --all
     """,
+    changes=True,
 )
 @click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=options.complete_ids(*WAITING))
 @filter_options()
@@ -70,11 +83,10 @@ def release_command(
     spool = session.spool
     action = BulkAction(session, "release", "released", WAITING)
 
-    def release(job_id: str) -> tuple[str, dict[str, Any]]:
-        changed = spool.release(job_id)
-        text = f"{job_id}: {'released' if changed else 'not held'}"
-        return text, {"id": job_id, "held": False, "changed": changed}
+    def release(chosen: Sequence[str], tell: Tell) -> None:
+        for job_id, changed in spool.hold_many(chosen, hold=False).items():
+            tell(job_id, _told(job_id, changed, ("released", "not held"), held=False))
 
     if not ids and (everything or not where.is_open):
         where, everything = where.of_held, False
-    return action.each(action.select(ids, where, everything=everything), release, dry_run=dry_run)
+    return action.together(action.select(ids, where, everything=everything), release, dry_run=dry_run)

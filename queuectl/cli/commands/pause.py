@@ -26,6 +26,7 @@ _reason = click.option(
     queuectl pause --reason "replacing a disk, back at noon"
     touch ~/.queuectl/paused                  the same without queuectl; the file's text is the reason
     """,
+    changes=True,
 )
 @_reason
 @click.pass_obj
@@ -49,6 +50,7 @@ def pause_command(session: Session, reason: str) -> None:
     queuectl resume
     rm ~/.queuectl/paused                     the same without queuectl
     """,
+    changes=True,
 )
 @click.pass_obj
 def resume_command(session: Session) -> None:
@@ -66,6 +68,7 @@ def resume_command(session: Session) -> None:
     queuectl drain --reason deploy            then deploy, and: queuectl resume
     queuectl drain --timeout 10m              exit code 75 if jobs are still running after 10 minutes
     """,
+    changes=True,
 )
 @_reason
 @click.option(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     queuectl purge --keep 1000                            all but the newest 1000 of each state
     queuectl purge --older-than 7d --logs-only            delete the output, keep the job files
     """,
+    changes=True,
 )
 @click.option(
     "--older-than",
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     help="Jobs that ended longer ago than this: 12h, 7d.",
 )
 @click.option(
-    "--keep", metavar="N", callback=options.checked(read_limit), help="Keep the newest N jobs of each state."
+    "--keep",
+    metavar="N",
+    callback=options.checked(read_limit),
+    help="Keep the newest N jobs of each state, counted among those that the filters select.",
 )
 @filter_options()
 @click.option("--logs-only", is_flag=True, help="Delete the output of the jobs, and keep their files.")

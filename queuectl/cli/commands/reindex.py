@@ -8,7 +8,7 @@ from queuectl.cli import render
 from queuectl.cli.base import Session, command
 
 
-@command("reindex", examples="queuectl reindex")
+@command("reindex", examples="queuectl reindex", changes=True)
 @click.pass_obj
 def reindex_command(session: Session) -> None:
     """Build the index again from the folders.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,10 @@ from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
 from queuectl.job.fields import STATES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from queuectl.cli.selection import Tell
+    from queuectl.errors import QueuectlError
     from queuectl.index.filter import Filter
 
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     queuectl remove --state done --until 30d --yes
     queuectl remove --cancel job3             end it first if it is running
     """,
+    changes=True,
 )
 @click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=options.complete_ids())
 @filter_options()
@@ -54,12 +59,13 @@ def remove_command(
     if selected and not ids and not dry_run:
         options.confirm(f"Remove {render.count(len(selected), 'job')} permanently", yes=yes)
 
-    def remove(job_id: str) -> tuple[str, dict[str, Any]]:
-        spool.forget(job_id, cancel=cancel, durable=False)
-        return f"{job_id}: removed", {"id": job_id, "removed": True}
+    def remove(chosen: Sequence[str], tell: Tell) -> None:
+        def told(job_id: str, error: QueuectlError | None) -> None:
+            tell(job_id, error or (f"{job_id}: removed", {"id": job_id, "removed": True}))
 
-    try:
-        return action.each(selected, remove, dry_run=dry_run)
-    finally:
-        if not dry_run:
+        try:
+            spool.forget_many(chosen, cancel=cancel, tell=told)
+        finally:
             spool.sync_deletions()
+
+    return action.together(selected, remove, dry_run=dry_run)

@@ -38,6 +38,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     queuectl set --tag import tags+=later          add a tag; tags-=later removes it
     queuectl set job1 tags=import,nightly env='{"LANG": "C"}'
     """,
+    changes=True,
 )
 @click.argument("words", nargs=-1, metavar="[JOB...] FIELD=VALUE...", shell_complete=_complete)
 @filter_options()

@@ -324,7 +324,7 @@ class _Top:
             self._screen, self._log_of, self._stream = "log", job_id, "out"
         elif key == "c":
             verb = "End" if row.state == "processing" else "Cancel"
-            self._question = f"{verb} {job_id}", lambda: f"{job_id}: {spool.cancel(job_id)}"
+            self._question = f"{verb} {job_id}", lambda: f"{job_id}: {spool.cancel(job_id, timeout=0.1)}"
         elif key == "r":
             self._do(lambda: f"requeued job {spool.retry(job_id).id}")
         elif key == "h":

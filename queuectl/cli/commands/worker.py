@@ -127,6 +127,7 @@ def _show_started(session: Session, started: list[WorkerInfo]) -> None:
     queuectl worker stop --timeout 0          tell the workers to stop, and do not wait
     queuectl worker stop --force              end the running jobs too; they go back to pending
     """,
+    changes=True,
 )
 @click.option(
     "--force",

@@ -1,0 +1,174 @@
+"""`queuectl retry`: run dead, failed and completed jobs again."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from queuectl.api.retry import RETRIED
+from queuectl.cli import options, render
+from queuectl.cli.base import Session, command
+from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
+from queuectl.errors import MoveError, QueuectlError
+from queuectl.index.row import BY_HAND
+from queuectl.job.outcome import CANCELLED
+from queuectl.storage.unique_keys import REPLACED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from queuectl.api.spool import Spool
+    from queuectl.cli.selection import Tell
+    from queuectl.index.filter import Filter
+    from queuectl.index.row import Row
+    from queuectl.job.record import Job
+
+_LEFT_OUT = {
+    REPLACED: "a newer job replaced them; to retry one, name it",
+    CANCELLED: f"somebody cancelled them; to retry one, name it, or use --reason {CANCELLED.lower()}",
+    BY_HAND: "somebody moved them to dead/; to retry one, name it",
+}
+"""The beginnings of the last errors of jobs that filters do not retry, and why not."""
+
+
+def change_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --timeout and --set to a command; its function gets their values as `changes`."""
+
+    @functools.wraps(function)
+    def with_changes(*args: Any, timeout: float | None, changes: dict[str, Any], **given: Any) -> Any:
+        if timeout is not None:
+            changes = {**changes, "timeout": timeout}
+        return function(*args, changes=changes, **given)
+
+    click.option(
+        "--set",
+        "changes",
+        metavar="FIELD=VALUE",
+        multiple=True,
+        callback=options.changes,
+        help="Change this field too. Write lists as a,b; FIELD= removes the field. May be repeated.",
+    )(with_changes)
+    click.option(
+        "--timeout",
+        metavar="TIME",
+        callback=options.job_field("timeout"),
+        help="Give them a new time limit: 60, 10m; 0 for none.",
+    )(with_changes)
+    return with_changes
+
+
+@command(
+    "retry",
+    examples="""
+    queuectl retry job1 job2 --timeout 60
+    queuectl retry --tag import               the dead and the failed jobs with this tag
+    queuectl retry --reason "Exit code 75" --set priority=9
+    queuectl retry --state done --tag report  completed jobs, once more
+    queuectl retry --all --dry-run
+    """,
+    changes=True,
+)
+@click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=options.complete_ids(*RETRIED))
+@filter_options()
+@click.option("--all", "everything", is_flag=True, help="All dead and failed jobs.")
+@change_options
+@dry_run_option
+@click.pass_obj
+def retry_command(
+    session: Session,
+    ids: tuple[str, ...],
+    where: Filter,
+    everything: bool,
+    changes: dict[str, Any],
+    dry_run: bool,
+) -> int:
+    """Run jobs again.
+
+    A dead or completed job goes back to pending: its attempts start again at 0, and its history is kept. A failed job,
+    which waits for its next attempt, is tried now; its attempts still count. The values of --timeout and --set are
+    written into the job's file.
+
+    Filters and --all select dead and failed jobs; completed ones need --state done, or their names. They leave out jobs
+    that a person has cancelled or given up, held ones, and jobs that were replaced by a newer job with the same unique
+    key. Those are retried if you name them, or select them with --reason. With several jobs each result is reported; the
+    exit code is 1 if any was refused.
+    """
+    action = BulkAction(session, "retry", "retried", RETRIED, chosen=("failed", "dead"))
+    return retry(action, session.spool, ids, where, everything=everything, changes=changes, dry_run=dry_run)
+
+
+def retry(
+    action: BulkAction,
+    spool: Spool,
+    ids: Sequence[str],
+    where: Filter,
+    *,
+    everything: bool,
+    changes: dict[str, Any],
+    dry_run: bool,
+) -> int:
+    """Retry the selected jobs, and report each result.
+
+    Args:
+        action: says in which states a job can be retried.
+
+    Returns:
+        the exit code.
+    """
+    from queuectl.api.retry import check_retry
+
+    def do(chosen: Sequence[str], tell: Tell) -> None:
+        def told(job_id: str, result: Job | QueuectlError) -> None:
+            if isinstance(result, QueuectlError):
+                tell(job_id, result)
+            else:
+                tell(job_id, (f"requeued job {result.id}", {"id": result.id, "state": result.state}))
+
+        refused = {
+            job_id: error for job_id, row in spool.rows(chosen).items() if (error := _refusal(action, row))
+        }
+        for job_id, error in refused.items():
+            tell(job_id, error)
+        spool.retry_many([job_id for job_id in chosen if job_id not in refused], tell=told, **changes)
+
+    def would(job_id: str) -> tuple[str, dict[str, Any]]:
+        row = spool.row(job_id)
+        if error := _refusal(action, row):
+            raise error
+        job = check_retry(spool, job_id, changes)
+        return action.shown(job_id, row.state, job.shown_command)
+
+    selected = action.select(ids, where, everything=everything)
+    if not ids and where.reason is None:
+        selected = _without_given_up(spool, selected)
+    return action.together(selected, do, dry_run=dry_run, would=would)
+
+
+def _refusal(action: BulkAction, row: Row) -> MoveError | None:
+    """Return why `dlq retry` does not retry a job that `retry` would; None for all others."""
+    from queuectl.job import times
+
+    if row.state in action.states or row.state not in RETRIED:
+        return None
+    text = f"job {row.id!r} is not dead"
+    if row.state == "completed":
+        text = f"job {row.id!r} is completed, not dead"
+    elif row.next_retry_at is not None:
+        text += f"; it will be retried automatically at {times.local(row.next_retry_at / 1e6)}"
+    return MoveError(text, hint=f"to run it now: queuectl retry {row.id}")
+
+
+def _without_given_up(spool: Spool, ids: list[str]) -> list[str]:
+    """Leave out jobs that a person does not want to run: who retries failed jobs must not bring those back."""
+    rows = spool.rows(ids)
+    left_out = {job_id for job_id, row in rows.items() if row.held}
+    if left_out:
+        render.note(f"note: {render.count(len(left_out), 'held job')} not retried: queuectl release")
+    for beginning, why in _LEFT_OUT.items():
+        found = {job_id for job_id, row in rows.items() if (row.last_error or "").startswith(beginning)}
+        if found:
+            render.note(f"note: {render.count(len(found), 'job')} not retried, because {why}")
+            left_out |= found
+    return [job_id for job_id in ids if job_id not in left_out]
