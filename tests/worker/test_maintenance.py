@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -313,9 +314,8 @@ def test_a_worker_that_starts_finds_damage(spool_dir: Path, cli: Callable[..., A
     fill(spool_dir)
     path = spool_dir / "data" / "queuectl.db"
     change(spool_dir, "PRAGMA wal_checkpoint(TRUNCATE)")
-    (root,) = (
-        sqlite3.connect(path).execute("SELECT rootpage FROM sqlite_master WHERE name = 'jobs_due'").fetchone()
-    )
+    with closing(sqlite3.connect(path)) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'jobs_due'").fetchone()
     with path.open("r+b") as file:
         file.seek((root - 1) * 4096 + 100)
         file.write(random.Random(7).randbytes(3000))
