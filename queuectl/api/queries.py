@@ -6,7 +6,7 @@ import os
 import time
 from contextlib import suppress
 
-from queuectl.errors import InvalidJob, JobNotFound, SpoolError
+from queuectl.errors import ConfigError, InvalidJob, JobNotFound, SpoolError
 from queuectl.index.index import Index
 from queuectl.index.row import BY_HAND, SHOWN, accept_as_indexed
 from queuectl.job import record as jobs
@@ -54,6 +54,7 @@ class Queries:
         self._stamp: object = None
         self._warnings: builtins.list[str] = []
         self._is_ready = False
+        self.settings_fault: str | None = None
         self._taking_in: Intake | None = None
 
     @property
@@ -92,6 +93,21 @@ class Queries:
         self._intake.report = progress
         self._intake.refresh()
 
+    def _look(self) -> None:
+        """Refresh for a command that only reads. A bad settings file must not hide the jobs that are known already.
+
+        Files that were dropped since then are not taken in, as their defaults are not known; `settings_fault` says so.
+        """
+        try:
+            self.refresh()
+            self.settings_fault = None
+        except ConfigError as error:
+            if not self._index.usable:
+                raise
+            self.settings_fault = (
+                f"{error}; until it is valid, jobs that were dropped meanwhile are not shown"
+            )
+
     def reindex(self, progress: Callable[[int], None] | None = None) -> int:
         """Rebuild the index from the folders, and return how many jobs there are.
 
@@ -113,7 +129,7 @@ class Queries:
 
     def counts(self) -> dict[str, int]:
         """Return how many jobs are pending, processing, completed, failed and dead."""
-        self.refresh()
+        self._look()
         return self._ask(self._index.counts)
 
     def _ask(self, question: Callable[[], T]) -> T:
@@ -124,7 +140,7 @@ class Queries:
             return question()
         except sqlite3.DatabaseError as error:
             self._index.broken = str(error)
-            self.refresh()
+            self._look()
             return question()
 
     def get(self, job_id: str) -> Job:
@@ -135,7 +151,7 @@ class Queries:
         Raises:
             JobNotFound: there is no job with that id.
         """
-        self.refresh()
+        self._look()
         return self._ask(lambda: self._fetched(job_id))
 
     def _fetched(self, job_id: str) -> Job:
@@ -150,7 +166,7 @@ class Queries:
         Raises:
             JobNotFound: there is no job with that id.
         """
-        self.refresh()
+        self._look()
         row = self._find(job_id)
         return os.path.join(self.layout.root, row.place, row.name)
 
@@ -160,7 +176,7 @@ class Queries:
         Raises:
             JobNotFound: there is no job with that id.
         """
-        self.refresh()
+        self._look()
         return self._find(job_id)
 
     def rows(self, ids: Iterable[str]) -> dict[str, Row]:
@@ -170,7 +186,7 @@ class Queries:
 
     def running_with(self, key: str) -> builtins.list[str]:
         """Return the ids of the running jobs with this unique key: other jobs with the key wait for them."""
-        self.refresh()
+        self._look()
         return [row.id for row in self._ask(lambda: self._index.with_key(key, "processing"))]
 
     def _find(self, job_id: str) -> Row:
@@ -229,19 +245,19 @@ class Queries:
         if where is not None:
             where = where if state is None else where.of_states(state)
             where = where if limit is None else where.limited_to(limit)
-        self.refresh()
+        self._look()
         if where is None:
             return self._ask(lambda: self._listed(lambda: self._index.list(state, limit)))
         return self._ask(lambda: self._selected(where))
 
     def ids(self, beginning: str = "", *states: str, limit: int = 200) -> builtins.list[str]:
         """Return ids that begin with a text, of jobs in these states or in all; without a text, the latest jobs first."""
-        self.refresh()
+        self._look()
         return self._ask(lambda: self._index.ids(beginning, states, limit))
 
     def tags(self) -> builtins.list[str]:
         """Return the tags that jobs have, sorted."""
-        self.refresh()
+        self._look()
         return self._ask(self._index.tags)
 
     def _listed(self, look: Callable[[], builtins.list[Row]]) -> builtins.list[Row]:
@@ -317,12 +333,12 @@ class Queries:
 
     def next_up(self, limit: int) -> builtins.list[Row]:
         """Return the waiting jobs in the order in which they will run; those that are not due yet come last, by time."""
-        self.refresh()
+        self._look()
         return self._ask(lambda: self._index.next_up(limit))
 
     def last_ended(self, limit: int) -> builtins.list[Row]:
         """Return the jobs whose last attempt ended most recently, the latest first."""
-        self.refresh()
+        self._look()
         return self._ask(lambda: self._index.last_ended(limit))
 
     def stats(self, where: Filter | None = None, *, by: str | None = None) -> Stats:
@@ -339,7 +355,7 @@ class Queries:
         from queuectl.api import stats
         from queuectl.index.filter import Filter
 
-        self.refresh()
+        self._look()
         return self._ask(lambda: stats.gather(self._index.db, where or Filter(), by, time.time()))
 
     def metrics(self, textfile: str | os.PathLike[str] | None = None) -> str:

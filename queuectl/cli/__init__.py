@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import suppress
 
-from queuectl.errors import QueuectlError, SpoolError
+from queuectl.errors import ConfigError, QueuectlError, SpoolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,8 +97,11 @@ def _run(words: list[str]) -> int:
         from click.shell_completion import shell_complete
 
         return shell_complete(root, {"obj": Session()}, "queuectl", COMPLETE_VAR, instruction)
-    with root.make_context("queuectl", words, obj=Session()) as ctx:
+    session = Session()
+    with root.make_context("queuectl", words, obj=session) as ctx:
         code = root.invoke(ctx)
+    if session.settings_fault:
+        raise ConfigError(session.settings_fault, hint="queuectl config get")
     return code if isinstance(code, int) else 0
 
 

@@ -35,6 +35,11 @@ class Session:
             self._spool = Spool(self.root)
         return self._spool
 
+    @property
+    def settings_fault(self) -> str | None:
+        """What is wrong with the settings, if what was shown may lack jobs because of it."""
+        return self._spool.settings_fault if self._spool is not None else None
+
 
 class Usage(click.UsageError):
     """A usage error with its own hint instead of the help page."""

@@ -131,9 +131,14 @@ def prepare(
     worker = mine["QUEUECTL_WORKER"]
     numbers = {"QUEUECTL_ATTEMPT": str(job.attempts + 1), "QUEUECTL_MAX_RETRIES": str(job.runs_allowed)}
     return Attempt(
-        command=job.command,
-        cwd=_folder(job.cwd),
-        env={**base, **(job.env or {}), **mine, **numbers},
+        command=_native(job.command) if isinstance(job.command, str) else [*map(_native, job.command)],
+        cwd=_native(_folder(job.cwd)),
+        env={
+            **base,
+            **{_native(name): _native(text) for name, text in (job.env or {}).items()},
+            **mine,
+            **numbers,
+        },
         timeout=job.timeout or 0,
         grace=settings.kill_grace,
         stdout=layout.worker_file(worker, "out"),
@@ -142,6 +147,18 @@ def prepare(
         marks=mine,
         log_limit=settings.log_limit,
     )
+
+
+_IS_UTF8 = sys.getfilesystemencoding() == "utf-8"
+
+
+def _native(text: str) -> str:
+    """Return the text so that a program gets it in UTF-8, as it is in the job's file.
+
+    Python encodes what it hands to a program in the encoding of the locale. In an 8-bit one, `ä` would arrive as one
+    byte, and name another file.
+    """
+    return text if _IS_UTF8 else os.fsdecode(text.encode())
 
 
 def _folder(cwd: str | None) -> str:
