@@ -7,13 +7,24 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.errors import StartRefused
 from queuectl.executor.capture import OutputFiles, cut, open_for_job
-from queuectl.executor.spawn import CAN_SPAWN_FAST, SHELL, Child, fast_spawn, spawn
+from queuectl.executor.spawn import (
+    CAN_SPAWN_FAST,
+    CANNOT_ENTER,
+    SHELL,
+    Child,
+    entering,
+    fast_spawn,
+    spawn,
+    touched,
+)
 from queuectl.job import times
 from queuectl.job.outcome import Ending, Outcome
+from queuectl.system.mounts import HangingMounts
 from queuectl.system.process import ignores_signal
 from queuectl.system.process_tree import TreeTermination, find_tree, group_exists, open_pidfd
 
@@ -40,6 +51,7 @@ class LocalRunner:
     def __init__(self, *, may_chdir: bool = False) -> None:
         self._fast = may_chdir and CAN_SPAWN_FAST
         self._outputs = OutputFiles("", "")
+        self._mounts = HangingMounts()
         # With SIGCHLD ignored, which a parent may pass on, exit codes are lost and every job would seem to succeed.
         if sys.platform != "win32" and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -55,13 +67,17 @@ class LocalRunner:
         outputs.prepare()
         began = time.monotonic()
         child: Child | Outcome | None = None
+        may_hang = sys.platform == "linux" and any(map(self._mounts.hold, touched(attempt)))
+        started = entering(attempt) if may_hang else attempt
         if self._fast:
             try:
-                child = fast_spawn(attempt)
+                child = fast_spawn(started)
             except (OSError, ValueError):
                 child = None  # spawn() starts it, or knows the reason
-        child = child or _spawn_or_explain(attempt, began)
-        return child if isinstance(child, Outcome) else _LocalRun(attempt, child, began, outputs)
+        child = child or _spawn_or_explain(started, began)
+        if isinstance(child, Outcome):
+            return child
+        return _LocalRun(attempt, child, began, outputs, enters_itself=may_hang)
 
     def _outputs_of(self, attempt: Attempt) -> OutputFiles:
         if self._outputs.paths != (attempt.stdout, attempt.stderr):
@@ -96,6 +112,7 @@ class _LocalRun:
         "_child",
         "_deadline",
         "_ending",
+        "_enters_itself",
         "_ignores_term",
         "_outcome",
         "_output_check_at",
@@ -106,7 +123,16 @@ class _LocalRun:
         "pid",
     )
 
-    def __init__(self, attempt: Attempt, child: Child, began: float, outputs: OutputFiles) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        child: Child,
+        began: float,
+        outputs: OutputFiles,
+        *,
+        enters_itself: bool = False,
+    ) -> None:
+        self._enters_itself = enters_itself
         self.pid = child.pid
         self._attempt = attempt
         self._child = child
@@ -191,6 +217,9 @@ class _LocalRun:
         leftovers = self._count_leftovers()
         printed = self._printed()
         ending, error = _judge(code, isinstance(self._attempt.command, str))
+        if code == CANNOT_ENTER and self._enters_itself and _could_not_enter(self._attempt):
+            ending, code = Ending.NOT_STARTED, None
+            error = f"Cannot start: the folder {self._attempt.cwd} cannot be entered"
         self._outcome = Outcome(ending, _exit_code(code), error, duration, leftovers, printed)
         if leftovers:
             self._outputs.forget()
@@ -270,6 +299,15 @@ def _why_not(attempt: Attempt, error: OSError | ValueError) -> str:
     if error.errno == errno.E2BIG:
         return "the command and its environment are too long for this system"
     return (error.strerror or str(error)).lower()
+
+
+def _could_not_enter(attempt: Attempt) -> bool:
+    """Whether the shell of `entering` has said so, and not the command that has the same exit code."""
+    with suppress(OSError), open(attempt.stderr, "rb") as file:
+        return file.read().endswith(
+            f"queuectl: cannot enter {attempt.cwd}\n".encode(errors="surrogateescape")
+        )
+    return False
 
 
 def _exit_code(code: int | None) -> int | None:

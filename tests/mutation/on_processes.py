@@ -425,6 +425,16 @@ ENDS = (
         ("tests/worker/test_preload.py::test_a_worker_outlives_its_installation",),
     ),
     Mutant(
+        "start: the worker enters a mount that hangs",
+        "executor/local.py",
+        "        started = entering(attempt) if may_hang else attempt\n",
+        "        started = attempt\n",
+        (
+            "tests/system/test_mounts.py::test_a_job_enters_such_a_folder_itself_with_everything_as_usual",
+            "tests/system/test_mounts.py::test_a_hung_mount_holds_up_the_job_and_not_its_worker[folder-True]",
+        ),
+    ),
+    Mutant(
         "room: no floor",
         "worker/prefetch.py",
         "        while not (self._readiness.blocked or self._unread) and",

@@ -24,11 +24,12 @@ MIDDLE = slice(40, 104)
 
 WORKER = """
 import sys
-from queuectl.system import watcher
+from queuectl.system import mounts, watcher
 from queuectl.worker import job_run, prefetch, worker
 from queuectl.executor.local import LocalRunner
 prefetch.MAX_BATCH, prefetch.BATCH_SECONDS, prefetch.LONG_JOB = int(sys.argv[2]), 1e9, 1e8
 watcher.LOAD_AFTER, worker.TICK, job_run.SESSION_AFTER = 0, 1e9, 1e8
+mounts.RECHECK = 1e9
 worker.Worker(sys.argv[1], drain=True, runner=LocalRunner(may_chdir=True)).run()
 """
 """However slow it is under strace, it claims as many at once as it may, and it has a watch, as after a second of work.
