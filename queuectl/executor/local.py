@@ -110,10 +110,12 @@ class _LocalRun:
         "_attempt",
         "_began",
         "_child",
+        "_code",
         "_deadline",
         "_ending",
         "_enters_itself",
         "_ignores_term",
+        "_is_reaped",
         "_outcome",
         "_output_check_at",
         "_output_interval",
@@ -142,7 +144,8 @@ class _LocalRun:
         self._output_interval = _SHORTEST_OUTPUT_CHECK
         self._output_check_at = began + self._output_interval if attempt.log_limit else None
         self._ending = Ending.TIMED_OUT
-        self._ignores_term = False
+        self._ignores_term = self._is_reaped = False
+        self._code: int | None = None
         self._tree: TreeTermination | None = None
         self._outcome: Outcome | None = None
         self._pidfd = open_pidfd(child.pid)
@@ -180,7 +183,7 @@ class _LocalRun:
                 return None
             self._terminate(Ending.TIMED_OUT)
         if self._tree is not None and self._tree.step(now):
-            self._outcome = self._outcome_of_termination(self._tree.survivors)
+            self._outcome = self._outcome_of_termination()
         return self._outcome
 
     def cancel(self, ending: Ending, *, now: bool = False) -> None:
@@ -190,6 +193,9 @@ class _LocalRun:
             self._terminate(ending)
         if now and self._tree is not None:
             self._tree.kill_now()
+
+    def cannot_end(self) -> str | None:
+        return self._tree.describe() if self._tree is not None and self._tree.survivors else None
 
     def close(self) -> None:
         if self._pidfd is not None:
@@ -202,17 +208,25 @@ class _LocalRun:
         The search for the tree takes a while, and many commands end well during it. Such a run must not be recorded as
         ended by somebody, and run again. So the command is asked last, just before the first signal.
         """
-        tree = TreeTermination(self._attempt.marks, self.pid, self._attempt.grace, is_child=True)
+        tree = TreeTermination(
+            self._attempt.marks, self.pid, self._attempt.grace, is_child=True, reap=self._reap
+        )
         if self._has_ended_itself():
             return
         self._ignores_term = ignores_signal(self.pid, signal.SIGTERM)
         tree.request_end()
         self._ending, self._tree = ending, tree
 
+    def _reap(self) -> bool:
+        """Collect the leader's exit code if it has ended; returns whether it has."""
+        if not self._is_reaped:
+            self._is_reaped, self._code = self._child.reap()
+        return self._is_reaped
+
     def _has_ended_itself(self) -> bool:
-        known, code = self._child.reap()
-        if not known:
+        if not self._reap():
             return False
+        code = self._code
         duration = time.monotonic() - self._began
         leftovers = self._count_leftovers()
         printed = self._printed()
@@ -235,22 +249,21 @@ class _LocalRun:
         self._outputs.forget(sizes)
         return sizes
 
-    def _outcome_of_termination(self, survivors: int) -> Outcome:
-        _, code = self._child.reap()
+    def _outcome_of_termination(self) -> Outcome:
+        self._reap()
+        code = self._code
         self._cut_outputs(None)
         self._outputs.forget()
         duration = time.monotonic() - self._began
         if code == 0 and self._ignores_term and self._ending != Ending.TIMED_OUT:
             # TERM did nothing to it: it came to its own end within the grace time.
-            return Outcome(Ending.SUCCEEDED, 0, None, duration, survivors)
+            return Outcome(Ending.SUCCEEDED, 0, None, duration)
         error = {
             Ending.TIMED_OUT: f"Timeout exceeded ({times.seconds(self._attempt.timeout)}s)",
             Ending.STOPPED: "Stopped with its worker",
             Ending.CANCELLED: "Cancelled",
         }.get(self._ending, f"Ended: {self._ending}")
-        if survivors:
-            error += f"; {survivors} of its processes could not be ended"
-        return Outcome(self._ending, _exit_code(code), error, duration, survivors)
+        return Outcome(self._ending, _exit_code(code), error, duration)
 
     def _count_leftovers(self) -> int:
         """Count the background children that still run. Two cheap checks come first, as nearly always there are none."""

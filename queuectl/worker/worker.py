@@ -354,8 +354,11 @@ class Worker:
         try:
             if not run.start():
                 return
-            if run.running is not None:
-                self._attend(run)
+            if run.running is not None and not self._attend(run):
+                self._say(
+                    f"leaving {claim.job.id} to other workers: they take it back when its processes have ended"
+                )
+                return
         except SpoolError as error:
             run.put_back(error)
             return
@@ -368,15 +371,21 @@ class Worker:
             self.jobs_run += 1
             run.settle()
 
-    def _attend(self, run: JobRun) -> None:
-        """Wait for the end of a run, and meanwhile do what cannot wait for it."""
+    def _attend(self, run: JobRun) -> bool:
+        """Wait for the end of a run, and meanwhile do what cannot wait for it.
+
+        Returns:
+            False if a forced stop leaves the run to others, because its processes cannot be ended.
+        """
         while True:
             if self.flags.forced:
                 run.stop()
+                if run.cannot_be_ended:
+                    return False
             until = min(self._duties_at, run.next_poll())
             self._wake_up.wait(until - time.monotonic(), run.wait_fd())
             if run.poll():
-                return
+                return True
             self._preload()
             self._scheduler.take_in_named(busy=True)  # the end of the job is looked at next
             if self.flags.look_requested or time.monotonic() >= self._duties_at:
