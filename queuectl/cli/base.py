@@ -216,6 +216,7 @@ class Group(_WithContext, click.Group):
     ) -> None:
         attrs.setdefault("invoke_without_command", True)
         attrs.setdefault("subcommand_metavar", "COMMAND ...")
+        attrs["callback"] = click.pass_context(self._on_its_own)
         super().__init__(**attrs)
         self.sections = sections
         self.examples = examples
@@ -262,10 +263,10 @@ class Group(_WithContext, click.Group):
             f"no command {name!r}{suggestion}", hint=f"{' '.join([ctx.command_path, *near[:1]])} --help"
         )
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. Without one: call `bare`, or show the help page as a usage error."""
-        if ctx._protected_args:
-            return super().invoke(ctx)
+    def _on_its_own(self, ctx: click.Context) -> Any:
+        """Without a command: call `bare`, or show the help page as a usage error. click calls this in both cases."""
+        if ctx.invoked_subcommand is not None:
+            return None
         if self._bare is not None:
             return self._bare(ctx)
         click.echo(ctx.get_help(), err=True)

@@ -30,7 +30,6 @@ def _status(ctx: click.Context) -> Any:
 
 root = Group(
     name="queuectl",
-    callback=lambda: None,
     bare=_status,
     other_words={
         "add": "enqueue",

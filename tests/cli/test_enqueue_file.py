@@ -196,4 +196,4 @@ def test_person_sees_progress_instead_of_thousands_of_lines(spool_dir: Path, tmp
     assert long.code == 0
     assert long.text.rstrip().endswith("enqueued 3000 jobs")
     assert long.text.count("enqueued job ") < 1000
-    assert on_terminal("enqueue", "--file", str(short)).text == "enqueued job a\n"
+    assert on_terminal("enqueue", "--file", str(short)).text.startswith("enqueued job a\nlimits: 20s")

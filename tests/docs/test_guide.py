@@ -175,3 +175,11 @@ def test_every_promise_names_tests_that_exist() -> None:
     assert len(named) > 10
     assert all(named)
     assert {name for names in named for name in names if not (TOP / "tests" / name).is_file()} == set()
+
+
+def test_job_with_a_schema_attached_is_accepted(cli: Cli, spool_dir: Path) -> None:
+    """As the page of fields says: the field for editors is kept, has no effect, and is no slip of another field."""
+    text = '{"$schema": "/home/me/queuectl-job.schema.json", "id": "a", "command": "true"}'
+    done = cli("enqueue", text, expect=0)
+    assert (done.stdout, done.stderr) == ("enqueued job a\n", "")
+    assert "$schema" in (spool_dir / "pending" / "a.json").read_text()

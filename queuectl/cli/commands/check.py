@@ -97,7 +97,7 @@ class _FileCheck:
             return
         if not self.good + self.bad:
             render.note(f"no jobs in {source.name}")
-        elif (source.form != "json" or self.good + self.bad > 1) and source.name != "stdin":
+        elif (source.form != "json" or self.good + self.bad > 1) and source.name.endswith(".json"):
             only = "a dropped file holds one job, in JSON"
             if self._is_dropped:
                 self.bad += 1

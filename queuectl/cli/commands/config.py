@@ -16,7 +16,6 @@ FC = TypeVar("FC", bound="Callable[..., Any] | click.Command")
 
 config_command = Group(
     name="config",
-    callback=lambda: None,
     short_help="Read and change the settings of the spool.",
     help="""The settings are in the file config.yaml of the spool. Edit it by hand or with `config set`.
 

@@ -36,7 +36,6 @@ _STREAMS = {"out": "Output", "err": "Errors"}
 
 dlq_command = Group(
     name="dlq",
-    callback=lambda: None,
     short_help="The dead letter queue: list, show, edit, retry, clear.",
     help="""The dead letter queue holds the jobs that are no longer tried, each with the reason.
 

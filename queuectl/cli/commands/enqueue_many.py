@@ -179,13 +179,13 @@ def enqueue_from(session: Session, source: Source, fields: Mapping[str, Any], mo
     feed = _Feed(source, fields, mode)
     with _Bar(source, mode) as bar, render.JsonArray() if session.json else nullcontext() as array:
         _queue(session, feed, bar, array)
+    if feed.takes_default and not (mode.quiet or session.json) and render.is_terminal():
+        settings = session.spool.settings()
+        render.line(enqueue_answer.limits(settings.timeout, max(1, settings.max_retries), is_default=True))
     if feed.queued == feed.skipped == 0:
         render.note(f"no jobs in {source.name}")
     elif bar.replaces_lines and array is None:
         render.line(f"enqueued {render.count(feed.queued, 'job')}")
-    if feed.takes_default and not (mode.quiet or session.json) and render.is_terminal():
-        settings = session.spool.settings()
-        render.line(enqueue_answer.limits(settings.timeout, max(1, settings.max_retries), is_default=True))
 
 
 def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | None) -> None:

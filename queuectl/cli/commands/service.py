@@ -20,7 +20,6 @@ FC = TypeVar("FC", bound="Callable[..., Any] | click.Command")
 
 service_command = Group(
     name="service",
-    callback=lambda: None,
     short_help="Have systemd or launchd keep workers running.",
     help="""Background workers do not survive a restart of the machine. Workers of a service are started again.
 

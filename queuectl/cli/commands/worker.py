@@ -32,7 +32,6 @@ _TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\dT[0-9:.]+Z")
 
 worker_command = Group(
     name="worker",
-    callback=lambda: None,
     short_help="Start, stop and watch the processes that run jobs.",
     help="""Workers are the processes that run jobs. Each worker runs one job at a time.
 
