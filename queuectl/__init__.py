@@ -13,8 +13,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from queuectl.api.job_fields import JobChanges, JobFields
     from queuectl.api.spool import Spool
+    from queuectl.api.stats import Stats
+    from queuectl.api.waiting import Ended
     from queuectl.config.settings import Settings
+    from queuectl.control.registry import WorkerInfo
     from queuectl.errors import (
         ConfigError,
         DuplicateId,
@@ -24,14 +28,20 @@ if TYPE_CHECKING:
         KeyTaken,
         MoveError,
         QueuectlError,
+        QueuedUnsafely,
         SpoolError,
         SpoolFull,
+        StartRefused,
         StillUnderWay,
+        UnknownField,
         WorkerError,
     )
     from queuectl.index.filter import Filter
+    from queuectl.index.row import Row
     from queuectl.job.record import Job
     from queuectl.job.template import Template
+    from queuectl.storage.retention import Purged
+    from queuectl.worker.events import JobEvent
     from queuectl.worker.worker import Worker
 
     __version__: str
@@ -39,32 +49,51 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigError",
     "DuplicateId",
+    "Ended",
     "Filter",
     "InvalidJob",
     "Job",
+    "JobChanges",
     "JobError",
+    "JobEvent",
+    "JobFields",
     "JobNotFound",
     "KeyTaken",
     "MoveError",
+    "Purged",
     "QueuectlError",
+    "QueuedUnsafely",
+    "Row",
     "Settings",
     "Spool",
     "SpoolError",
     "SpoolFull",
+    "StartRefused",
+    "Stats",
     "StillUnderWay",
     "Template",
+    "UnknownField",
     "Worker",
     "WorkerError",
+    "WorkerInfo",
     "__version__",
 ]
 
 _MODULES = {
+    "Ended": "api.waiting",
     "Filter": "index.filter",
     "Job": "job.record",
+    "JobChanges": "api.job_fields",
+    "JobEvent": "worker.events",
+    "JobFields": "api.job_fields",
+    "Purged": "storage.retention",
+    "Row": "index.row",
     "Settings": "config.settings",
     "Spool": "api.spool",
+    "Stats": "api.stats",
     "Template": "job.template",
     "Worker": "worker.worker",
+    "WorkerInfo": "control.registry",
 }
 
 

@@ -40,12 +40,14 @@ def _made(cls: Any, *, frozen: bool) -> type:
         )
         for name in names
     ]
+    if "__post_init__" in cls.__dict__:
+        lines.append("self.__post_init__()")
     scope = {"_of": values, "_new": factories, "_set": object.__setattr__}
     exec(f"def __init__(self, {', '.join(given)}):\n " + "\n ".join(lines), scope)  # noqa: S102 (names of ours)
-    made = {"__init__": scope["__init__"], "__eq__": _is_equal, "__repr__": _shown}
+    made = {"__init__": scope["__init__"], "__eq__": _is_equal, "__repr__": _shown, "__reduce__": _reduce}
     if frozen:
         made |= {"__hash__": _hash, "__setattr__": _refuse}
-    return type(cls.__name__, cls.__bases__, {"__slots__": names, "__match_args__": names, **kept, **made})
+    return type(cls.__name__, cls.__bases__, {"__slots__": names, "__match_args__": names, **made, **kept})
 
 
 def _is_equal(one: Any, other: Any) -> bool:
@@ -61,6 +63,11 @@ def _hash(one: Any) -> int:
 def _shown(one: Any) -> str:
     fields = ", ".join(f"{name}={getattr(one, name)!r}" for name in one.__match_args__)
     return f"{type(one).__name__}({fields})"
+
+
+def _reduce(one: Any) -> tuple[type, tuple[Any, ...]]:
+    """Pickle and copy by the fields: an object that cannot be changed cannot be filled afterwards."""
+    return type(one), tuple(getattr(one, name) for name in one.__match_args__)
 
 
 def _refuse(one: object, name: str, _value: object) -> None:

@@ -1,7 +1,7 @@
 """The exceptions of queuectl. Each has an exit code, and at most one hint: a command that the user can type.
 
 QueuectlError (1)
-├── JobError (1)          one job: JobNotFound, DuplicateId, KeyTaken, InvalidJob
+├── JobError (1)          one job: JobNotFound, DuplicateId, KeyTaken, InvalidJob, UnknownField
 ├── MoveError (1)         a transition that the table of transitions forbids
 ├── ConfigError (1)       an unknown setting, a bad value, or an unreadable settings file
 ├── WorkerError (1)       a worker that did not start, or is not allowed to
@@ -17,7 +17,9 @@ import errno
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+    from typing import Any, Self
 
 FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
@@ -26,14 +28,29 @@ class QueuectlError(Exception):
     """An error that the user or the machine causes: shown as one line, without a traceback."""
 
     exit_code = 1
+    queued: Sequence[str] = ()
+    """The ids of the jobs that `enqueue_many` had queued before the error."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Callable[..., QueuectlError], tuple[type[Self], str, dict[str, Any]]]:
+        """Pickle the fields. An exception is made anew from its message alone otherwise, and most take more than that.
+
+        A process of multiprocessing whose error cannot be unpickled lets its parent wait for ever.
+        """
+        return _unpickled, (type(self), self.args[0], self.__dict__)
+
     def __str__(self) -> str:
         return self.message
+
+
+def _unpickled(kind: type[QueuectlError], text: str, fields: dict[str, Any]) -> QueuectlError:
+    error = kind.__new__(kind, text)
+    error.__dict__.update(fields)
+    return error
 
 
 class JobError(QueuectlError):
@@ -94,6 +111,10 @@ class InvalidJob(JobError):
 
     def __str__(self) -> str:
         return f"invalid job: {self.message}"
+
+
+class UnknownField(InvalidJob, TypeError):
+    """A keyword of a Python call that is no field of a job; most often it is mistyped."""
 
 
 class MoveError(QueuectlError):

@@ -259,7 +259,7 @@ def _enqueue(spool: Path) -> None:
 
 def _enqueue_many(spool: Path) -> None:
     jobs = [{"id": job_id, "command": _command(spool)} for job_id in STORIES["enqueue-many"].ids]
-    if len(list(Spool(spool).enqueue_many(jobs))) == len(jobs):
+    if len(Spool(spool).enqueue_many(jobs)) == len(jobs):
         tell("queued")
     (spool / "tmp" / "answered").touch()
 

@@ -92,7 +92,7 @@ def perform(request: dict[str, Any]) -> Any:
     if move == "enqueue":
         return Spool(root).enqueue(request["command"], **request.get("fields", {})).id
     if move == "enqueue_many":
-        return list(Spool(root).enqueue_many(request["jobs"]))
+        return Spool(root).enqueue_many(request["jobs"])
     if move == "work":
         return work(root, **request.get("how", {}))
     if move == "retry":
@@ -149,13 +149,17 @@ def produce(request: dict[str, Any]) -> int:
     with open(request["acks"], "a", encoding="ascii", buffering=1) as acks:
         while True:
             name = f"{request['name']}-{number}"
-            fields = {"id": name, "max_retries": 1, **({"on_crash": "dead"} if number % 4 == 0 else {})}
+            fields: dict[str, Any] = {
+                "id": name,
+                "max_retries": 1,
+                **({"on_crash": "dead"} if number % 4 == 0 else {}),
+            }
             if number % 7 == 3:
                 more = [
                     {"id": f"{name}-{i}", "command": f"echo {name}-{i} >> {request['runs']}"}
                     for i in range(5)
                 ]
-                acks.writelines(f"{made}\n" for made in spool.enqueue_many(more))
+                acks.writelines(f"{made}\n" for made in spool.enqueue_stream(more))
             else:
                 command = f"echo {name} >> {request['runs']}" + ("; exit 1" if number % 5 == 4 else "")
                 acks.write(f"{spool.enqueue(command, **fields).id}\n")

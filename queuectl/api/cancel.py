@@ -80,12 +80,17 @@ class Cancellation:
             if not self._left:
                 return
             if now >= end:
-                self._give_up_waiting()
+                with self._spool._lock:
+                    self._give_up_waiting()
                 return
             time.sleep(min(pause, end - now))
             pause = min(pause * 1.2, _LONGEST)
 
     def _look_closely(self) -> None:
+        with self._spool._lock:
+            self._look_at_all()
+
+    def _look_at_all(self) -> None:
         self._spool.refresh()
         rows = self._spool._ask(lambda: self._spool._index.rows_of(list(self._left)))
         for job_id in [job_id for job_id in self._left if job_id not in rows]:

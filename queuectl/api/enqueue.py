@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from functools import lru_cache
 
 from queuectl.errors import InvalidJob
@@ -46,16 +45,10 @@ def prepare(record: Mapping[str, Any], settings: Settings, end: str = "") -> Pre
     if expires_in is not None:
         job.expires_at = _from_now(now, expires_in, job.expires_at, "expires_in", "expires_at")
     job.check_expiry()
-    # Relative to the caller's folder, as in a shell. If that folder was deleted, the worker's home is used.
-    with suppress(FileNotFoundError):
-        job.cwd = (
-            _absolute_cached(job.cwd)
-            if job.cwd and os.path.isabs(job.cwd)
-            else _absolute(job.cwd or os.curdir)
-        )
+    job.cwd = _absolute_cached(job.cwd) if job.cwd and os.path.isabs(job.cwd) else _absolute(job.cwd or "")
     job.fill_in(settings)
     job.created_at = job.updated_at = now
-    chosen = job.id is not None
+    chosen = bool(job.id)
     job.id = job.id or new_id(now, end)
     try:
         data = job.to_bytes()
@@ -85,7 +78,15 @@ def _local_moment(name: str, text: str) -> float:
 
 
 def _absolute(path: str) -> str:
-    return os.path.abspath(with_home(path))
+    """Make a path absolute, from the caller's current folder, as in a shell.
+
+    Raises:
+        InvalidJob: that folder was deleted. The worker's home instead would be another place than the caller means.
+    """
+    try:
+        return os.path.abspath(with_home(path))
+    except FileNotFoundError:
+        raise InvalidJob("the current folder was deleted; give an absolute path", field="cwd") from None
 
 
 _absolute_cached = lru_cache(maxsize=8)(_absolute)

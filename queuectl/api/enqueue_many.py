@@ -20,7 +20,7 @@ from queuectl.system.locks import suspension_deferred
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from queuectl.config.settings import Settings
@@ -198,9 +198,27 @@ class Batch:
         self._scratch.end(self._scratch.paths)
 
 
-def enqueue_all(
-    storage: Storage, records: Iterable[Mapping[str, Any]], common: Mapping[str, Any], settings: Settings
-) -> Batch:
+def prepare_all(
+    records: Iterator[Mapping[str, Any]], common: Mapping[str, Any], settings: Settings
+) -> list[Prepared]:
+    """Check and prepare the jobs for `enqueue_all`.
+
+    Raises:
+        InvalidJob: one of them is wrong, or there are too many.
+        DuplicateId: two of them have the same id.
+    """
+    batch, error = prepare_batch(records, common, settings, MOST_AT_ONCE + 1)
+    if isinstance(error, DuplicateId):
+        error = DuplicateId(error.job_id, "earlier in the same list")
+        error.hint = None  # none of them is queued
+    if error:
+        raise error
+    if len(batch) > MOST_AT_ONCE:
+        raise InvalidJob(f"more than {MOST_AT_ONCE} jobs cannot be queued all or nothing")
+    return batch
+
+
+def enqueue_all(storage: Storage, batch: list[Prepared], settings: Settings) -> Batch:
     """Enqueue all of these jobs or none, and return them as a batch. When this returns, they survive a power cut.
 
     A job that asks to be skipped if its unique key is taken counts as done.
@@ -214,14 +232,6 @@ def enqueue_all(
         InvalidJob, DuplicateId, SpoolFull, SpoolError: none is enqueued.
         QueuedUnsafely: the disk refused, and some could not be taken back, as the index could not be locked.
     """
-    batch, error = prepare_batch(iter(records), common, settings, MOST_AT_ONCE + 1)
-    if isinstance(error, DuplicateId):
-        error = DuplicateId(error.job_id, "earlier in the same list")
-        error.hint = None  # none of them is queued
-    if error:
-        raise error
-    if len(batch) > MOST_AT_ONCE:
-        raise InvalidJob(f"more than {MOST_AT_ONCE} jobs cannot be queued all or nothing")
     queuing = Batch(storage, batch, durable=settings.durability == "full")
     try:
         queuing.written()  # before the locks: others wait for them

@@ -70,7 +70,7 @@ class Templates:
             InvalidJob: a field is wrong; the message says why.
         """
         if record.get("cwd") in (None, ""):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):  # `prepare` refuses it
                 record = {**record, "cwd": os.getcwd()}
         shared = dict(record)
         job_id, command = shared.pop("id", None), shared.pop("command", None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from queuectl.errors import JobNotFound
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,37 +46,64 @@ def skipped(taken: KeyTaken) -> dict[str, Any]:
     return {"id": taken.job_id, "state": taken.state, "unique": taken.key, "skipped": True}
 
 
+LONG = ("output", "history", "history_left_out")
+"""Fields that a list leaves out: of a thousand jobs they would be megabytes."""
+
+
+def record(job: Job, effective: float | None) -> dict[str, Any]:
+    """Return everything about a job under the names of its file; null is what a file leaves out. Secrets are masked.
+
+    Args:
+        effective: its effective priority: with a point for each minute of waiting; None if it does not wait.
+    """
+    from queuectl.job.record import FIELDS, KNOWN
+    from queuectl.job.redact import masked
+
+    rounded = None if effective is None else round(effective, 3)
+    fields: dict[str, Any] = dict.fromkeys(map(str, FIELDS))
+    blank = fields | {"hold": job.hold, "crashes": job.crashes, "tags": []}
+    long = {"history_left_out": job.history_left_out, "history": job.history}
+    return {**blank, **long, **masked(job.to_dict(), KNOWN), "effective_priority": rounded}
+
+
 def listed(spool: Spool, row: Row) -> dict[str, Any]:
-    """Return what is shown of a job in a list."""
-    command, last_error = full_texts(spool, row)
-    effective = row.effective(round(time.time() * 1e6))
-    return {
-        "id": row.id,
-        "state": row.state,
-        "command": command,
-        "priority": row.priority,
-        "effective_priority": None if effective is None else round(effective, 3),
-        "attempts": row.attempts,
-        "max_retries": row.max_retries,
-        "created_at": _of_micros(row.created_at),
-        "updated_at": _of_micros(row.updated_at),
-        "run_at": _of_micros(row.run_at),
-        "started_at": _of_micros(row.started_at),
-        "finished_at": _of_micros(row.finished_at),
-        "duration": None if row.duration is None else row.duration / 1e6,
-        "next_retry_at": _of_micros(row.next_retry_at),
-        "tags": (row.tags or "").split(),
-        "held": row.held,
-        "unique": row.unique_key,
-        "worker": row.worker,
-        "exit_code": row.exit_code,
-        "last_error": last_error,
-    }
+    """Return what is shown of a job in a list: its record without the long fields."""
+    from queuectl.api import job_files
+
+    try:
+        job = job_files.load(spool, row)
+    except JobNotFound:  # deleted since the list was made
+        job = _as_indexed(row)
+    found = record(job, row.effective(round(time.time() * 1e6)))
+    return {name: value for name, value in found.items() if name not in LONG}
+
+
+def _as_indexed(row: Row) -> Job:
+    """Return what the index knows of a job whose file is gone."""
+    from queuectl.job.record import Job
+
+    moments = ("created_at", "updated_at", "run_at", "next_retry_at", "started_at", "finished_at", "duration")
+    same = (
+        "id",
+        "state",
+        "command",
+        "priority",
+        "attempts",
+        "max_retries",
+        "worker",
+        "exit_code",
+        "last_error",
+    )
+    found: dict[str, Any] = {name: getattr(row, name) for name in same}
+    for name in moments:
+        value = getattr(row, name)
+        found[name] = None if value is None else value / 1e6
+    tags = (row.tags or "").split() or None
+    return Job(**found, tags=tags, unique=row.unique_key, hold=row.held)
 
 
 def full_texts(spool: Spool, row: Row) -> tuple[str, str | None]:
     """Return a job's command and its last error in full: of long ones, the index has the beginning only."""
-    from queuectl.errors import JobNotFound
     from queuectl.index.row import SHOWN
 
     if len(row.command) < SHOWN and len(row.last_error or "") < SHOWN:
@@ -107,10 +136,6 @@ def worker(info: WorkerInfo) -> dict[str, Any]:
 def pause(found: Pause | None) -> dict[str, Any] | None:
     """Return what is shown of a pause; None while the spool is not paused."""
     return None if found is None else {"since": _iso(found.since), "reason": found.reason}
-
-
-def _of_micros(moment: int | None) -> str | None:
-    return None if moment is None else _iso(moment / 1e6)
 
 
 def _iso(moment: float | None) -> str | None:

@@ -7,6 +7,7 @@ and nothing is counted in secret beside the files.
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest, write_to_textfile
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from queuectl.api.queries import Queries
     from queuectl.control.registry import WorkerInfo
 
 _EARLIEST = """SELECT min(moment) FROM (
@@ -157,3 +159,14 @@ def samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             yield sample.name, dict(sample.labels), sample.value
+
+
+def report(spool: Queries, textfile: str | os.PathLike[str] | None) -> str:
+    """Return the state of a spool as text, and write it to a file if one is given; see `Spool.metrics`."""
+    counts, now = spool.counts(), time.time()
+    families = spool._ask(lambda: [*of_jobs(spool._index.db, counts, now)])
+    families += of_workers(spool.workers(), now)
+    families += of_place(spool.layout.root, spool.layout.index, paused=spool.paused() is not None)
+    if textfile is not None:
+        write(families, os.fspath(textfile))
+    return text(families)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from queuectl.api.queries import Queries
+from queuectl.api.queries import Queries, locked
 from queuectl.errors import JobNotFound, MoveError, QueuectlError, SpoolError
 from queuectl.job.fields import state_of
 from queuectl.job.times import micros
@@ -14,8 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any, TypeVar
+    from typing import Any, TypeVar, Unpack
 
+    from queuectl.api.job_fields import JobChanges
     from queuectl.index.filter import Filter
     from queuectl.index.row import Row
     from queuectl.job.record import Job
@@ -36,7 +37,7 @@ class Operations(Queries):
 
             permissions.refuse_root(self.layout)
 
-    def retry(self, job_id: str, **fields: Any) -> Job:
+    def retry(self, job_id: str, **fields: Unpack[JobChanges]) -> Job:
         """Run a job again. A dead or completed job goes back to pending/: its attempts are counted from 0 again, and its
         history is kept. A failed job, which waits for its next attempt, is tried now; its attempts still count.
 
@@ -48,15 +49,17 @@ class Operations(Queries):
             JobNotFound, MoveError: there is no such job, or it runs, is held, or has not run yet.
             InvalidJob: the file is still not a valid job, or a field is wrong.
             DuplicateId: a rejected file is valid now, but another job has its id.
+            UnknownField: no field has this name; it is a TypeError, too.
         """
         return _only(self.retry_many([job_id], **fields))
 
+    @locked
     def retry_many(
         self,
         ids: Iterable[str],
         *,
         tell: Callable[[str, Job | QueuectlError], None] = lambda *_: None,
-        **fields: Any,
+        **fields: Unpack[JobChanges],
     ) -> dict[str, Job | QueuectlError]:
         """Run several jobs again, with one wait for the disk.
 
@@ -78,10 +81,12 @@ class Operations(Queries):
             results[job_id] = result
             tell(job_id, result)
 
+        changes = _changes("retry", fields)
         self._refuse_root()
-        retry_all(self, ids, fields, told)
+        retry_all(self, ids, changes, told)
         return results
 
+    @locked
     def amend(self, job_id: str, before: bytes, after: bytes) -> Job:
         """Replace the content of a waiting or a dead job's file.
 
@@ -102,7 +107,8 @@ class Operations(Queries):
             return dead_letters.edit(self._storage, row, before, after)
         return edit_pending.replace(self._storage, row, before, after, self.settings())
 
-    def set(self, job_id: str, **fields: Any) -> Job:
+    @locked
+    def set(self, job_id: str, **fields: Unpack[JobChanges]) -> Job:
         """Change fields of a waiting or a dead job.
 
         Args:
@@ -115,10 +121,12 @@ class Operations(Queries):
         Raises:
             JobNotFound, MoveError: there is no such job, it runs or is completed, or it was changed at the same moment.
             InvalidJob, KeyTaken: a field is wrong or cannot be changed, or another job has the unique key.
+            UnknownField: no field has this name; it is a TypeError, too.
         """
         from queuectl.storage import edit_pending
 
-        return edit_pending.set_fields(self._storage, self._now(job_id), fields, self.settings())
+        changes = _changes("set", fields)
+        return edit_pending.set_fields(self._storage, self._now(job_id), changes, self.settings())
 
     def cancel(self, job_id: str, *, timeout: float | None = None) -> str:
         """Cancel a job: a waiting one is moved to dead/; a running one is ended by its worker, and then moved there.
@@ -183,6 +191,7 @@ class Operations(Queries):
         """
         return _only(self.hold_many([job_id], hold=False))
 
+    @locked
     def hold_many(self, ids: Iterable[str], *, hold: bool = True) -> dict[str, bool | QueuectlError]:
         """Hold several waiting jobs at once, so that no worker starts them meanwhile; or release them.
 
@@ -204,6 +213,7 @@ class Operations(Queries):
         missing = {job_id: JobNotFound(job_id) for job_id in ids if job_id not in rows}
         return {**missing, **refused, **changed}
 
+    @locked
     def _now(self, job_id: str) -> Row:
         """Return the row of a job, updated from its file."""
         self.refresh()
@@ -350,6 +360,7 @@ class Operations(Queries):
         ids = self._ask(lambda: self._index.ids_from_the_end(state))
         return (ids[start : start + PAGE] for start in range(0, len(ids), PAGE))
 
+    @locked
     def purge(
         self,
         *,
@@ -408,6 +419,7 @@ class Operations(Queries):
         except OSError as error:
             raise SpoolError.from_os("delete", error.filename or self.layout.root, error) from None
 
+    @locked
     def sync_deletions(self) -> None:
         """Make deletions durable: a deleted job that comes back after a power cut would run."""
         for folder in (self.layout.pending, self.layout.done, self.layout.dead):
@@ -415,6 +427,18 @@ class Operations(Queries):
                 files.sync_folder(folder)
             except OSError as error:
                 raise SpoolError.from_os("sync", folder, error) from None
+
+
+def _changes(call: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of a call as changes of a job's file.
+
+    Raises:
+        UnknownField: one of them is no field.
+    """
+    from queuectl.api import job_fields
+
+    job_fields.refuse_unknown(call, fields, job_fields.CHANGES)
+    return job_fields.as_in_a_file(fields)
 
 
 def _only(results: Mapping[str, T | QueuectlError]) -> T:

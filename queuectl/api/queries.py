@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 import time
+from _thread import RLock
+from _weakref import ref
 from contextlib import suppress
+from functools import wraps
 
-from queuectl.errors import ConfigError, InvalidJob, JobNotFound, SpoolError
+from queuectl.errors import ConfigError, JobNotFound, SpoolError
 from queuectl.index.index import Index
-from queuectl.index.row import BY_HAND, SHOWN, accept_as_indexed
-from queuectl.job import record as jobs
-from queuectl.job.fields import WAITING, is_id, state_of
-from queuectl.job.record import Job
-from queuectl.layout import COMPRESSED, PROCESSING, Layout, default_root
+from queuectl.job.fields import is_id, state_of
+from queuectl.layout import Layout, default_root
 from queuectl.storage.transitions import Storage
-from queuectl.system import safe_open
 from queuectl.system.host import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Iterable
-    from typing import TypeVar
+    from typing import Any, Self, TypeVar
 
     from queuectl.api.stats import Stats
     from queuectl.api.waiting import Ended
@@ -31,11 +30,24 @@ if TYPE_CHECKING:
     from queuectl.index.filter import Filter
     from queuectl.index.row import Row
     from queuectl.intake.reconcile import Intake
+    from queuectl.job.record import Job
 
     T = TypeVar("T")
+    Method = TypeVar("Method", bound=Callable[..., Any])
 
-_READ_ATTEMPTS = 3
-"""How often an output file is read again that was moved to logs/ meanwhile."""
+
+def locked(method: Method) -> Method:
+    """Let one thread at a time run the methods with this mark: two inside one SQLite connection kill the process.
+
+    Methods that wait do not have it, or all other threads would wait with them: they take the lock for each step.
+    """
+
+    @wraps(method)
+    def alone(self: Queries, /, *args: Any, **kwargs: Any) -> Any:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return alone  # type: ignore[return-value]  # the same signature, by `wraps`
 
 
 class Queries:
@@ -47,15 +59,38 @@ class Queries:
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.layout = Layout(path if path is not None else default_root())
-        self._index = Index(self.layout.index, self.layout.root, boot_id())
-        self._storage = Storage(self.layout, self._index)
-        self._storage.refresh = self.refresh
         self._settings: Settings | None = None
         self._stamp: object = None
         self._warnings: builtins.list[str] = []
         self._is_ready = False
         self.settings_fault: str | None = None
+        self._connect(boot_id())
+        key = id(self)
+        _spools[key] = ref(self, lambda _: _spools.pop(key, None))
+
+    def _connect(self, boot: str) -> None:
+        """Make what is used by one process only, and by one thread at a time."""
+        self._lock = RLock()
+        self._index = Index(self.layout.index, self.layout.root, boot)
+        self._storage = Storage(self.layout, self._index)
+        self._storage.refresh = _weakly(self, Queries.refresh)
         self._taking_in: Intake | None = None
+
+    def close(self) -> None:
+        """Close all files that this object has open, as `with` and its deletion do. A later call opens them again."""
+        with self._lock:
+            self._taking_in = None
+            self._index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
+        """Pickle the path alone: the other process opens the spool for itself."""
+        return type(self), (self.layout.root,)
 
     @property
     def _intake(self) -> Intake:
@@ -63,9 +98,11 @@ class Queries:
         if self._taking_in is None:
             from queuectl.intake.reconcile import Intake
 
-            self._taking_in = Intake(self.layout, self._index, self._storage, self.settings)
+            settings = _weakly(self, Queries.settings)
+            self._taking_in = Intake(self.layout, self._index, self._storage, settings)
         return self._taking_in
 
+    @locked
     def settings(self) -> Settings:
         """Return the settings, read again if their file has changed.
 
@@ -80,6 +117,7 @@ class Queries:
             self._stamp = stamp
         return self._settings
 
+    @locked
     def refresh(self, progress: Callable[[int], None] | None = None) -> None:
         """Make the index agree with the folders: take in dropped files, and notice files that were moved or deleted.
 
@@ -91,7 +129,10 @@ class Queries:
         if not os.path.isdir(self.layout.pending):
             self.layout.create()
         self._intake.report = progress
-        self._intake.refresh()
+        try:
+            self._intake.refresh()
+        finally:
+            self._intake.report = None
 
     def _look(self) -> None:
         """Refresh for a command that only reads. A bad settings file must not hide the jobs that are known already.
@@ -108,6 +149,7 @@ class Queries:
                 f"{error}; until it is valid, jobs that were dropped meanwhile are not shown"
             )
 
+    @locked
     def reindex(self, progress: Callable[[int], None] | None = None) -> int:
         """Rebuild the index from the folders, and return how many jobs there are.
 
@@ -116,22 +158,18 @@ class Queries:
         """
         self.layout.create()
         self._intake.report = progress
-        import sqlite3
-
         try:
-            return self._intake.rebuild()
-        except sqlite3.DatabaseError as error:
-            self._index.broken = str(error)  # damaged where it is only seen when it is emptied
-        try:
-            return self._intake.rebuild()
-        except sqlite3.Error as error:
-            raise SpoolError(f"cannot make the index {self.layout.index} anew: {error}") from None
+            return self._intake.rebuild_in_any_case()
+        finally:
+            self._intake.report = None
 
+    @locked
     def counts(self) -> dict[str, int]:
         """Return how many jobs are pending, processing, completed, failed and dead."""
         self._look()
         return self._ask(self._index.counts)
 
+    @locked
     def _ask(self, question: Callable[[], T]) -> T:
         """Run a query on the index. If the index turns out to be damaged, rebuild it and run the query again."""
         import sqlite3
@@ -143,6 +181,7 @@ class Queries:
             self._look()
             return question()
 
+    @locked
     def get(self, job_id: str) -> Job:
         """Return one job, read from its file; the folder decides the state.
 
@@ -160,6 +199,7 @@ class Queries:
             row = self._find(job_id)
         return self._load(row)
 
+    @locked
     def file_of(self, job_id: str) -> str:
         """Return the current path of a job's file; also of a rejected file in dead/.
 
@@ -170,6 +210,7 @@ class Queries:
         row = self._find(job_id)
         return os.path.join(self.layout.root, row.place, row.name)
 
+    @locked
     def row(self, job_id: str) -> Row:
         """Return the row of one job in the index, with its place in the order and the time at which it may run.
 
@@ -179,16 +220,19 @@ class Queries:
         self._look()
         return self._find(job_id)
 
+    @locked
     def rows(self, ids: Iterable[str]) -> dict[str, Row]:
         """Return the rows of these jobs in the index, by id; unknown ones are left out."""
         self.refresh()
         return self._ask(lambda: self._index.rows_of(list(ids)))
 
+    @locked
     def running_with(self, key: str) -> builtins.list[str]:
         """Return the ids of the running jobs with this unique key: other jobs with the key wait for them."""
         self._look()
         return [row.id for row in self._ask(lambda: self._index.with_key(key, "processing"))]
 
+    @locked
     def _find(self, job_id: str) -> Row:
         row = self._ask(lambda: self._index.get(job_id)) if is_id(job_id) else None
         if row is None and self._intake.fault:
@@ -199,40 +243,11 @@ class Queries:
         return row
 
     def _load(self, row: Row) -> Job:
-        path = os.path.join(self.layout.root, row.place, row.name)
-        try:
-            job = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0])
-        except FileNotFoundError:
-            return self._moved(row)
-        except (InvalidJob, safe_open.NotReadable, OSError) as error:
-            reason = row.last_error or str(error)
-            moment = (row.updated_at or row.arrived) / 1e6
-            return Job(
-                id=row.id, state=row.state, last_error=reason, updated_at=moment, created_at=row.arrived / 1e6
-            )
-        job.id = row.id
-        if row.state in WAITING:
-            if job.state in ("completed", "dead"):
-                job.renew(row.arrived / 1e6)
-            accept_as_indexed(job, row)
-        job.state = row.state
-        if row.state == "processing":
-            job.worker = row.worker or row.place.removeprefix(PROCESSING + "/")
-        if row.state == "dead" and not job.last_error:
-            job.last_error = BY_HAND
-        # Buried for another reason than its content: the row of a file that is no job has no command.
-        if row.state == "dead" and row.last_error and not row.command:
-            job.last_error = row.last_error
-        return job
+        from queuectl.api import job_files
 
-    def _moved(self, row: Row) -> Job:
-        """Load a job whose file was moved between the query of the index and the reading."""
-        self._intake.refresh()
-        again = self._index.get(row.id)
-        if again is None or (again.place, again.name) == (row.place, row.name):
-            raise JobNotFound(row.id)
-        return self._load(again)
+        return job_files.load(self, row)
 
+    @locked
     def list(
         self, state: str | None = None, limit: int | None = None, *, where: Filter | None = None
     ) -> builtins.list[Row]:
@@ -250,11 +265,13 @@ class Queries:
             return self._ask(lambda: self._listed(lambda: self._index.list(state, limit)))
         return self._ask(lambda: self._selected(where))
 
+    @locked
     def ids(self, beginning: str = "", *states: str, limit: int = 200) -> builtins.list[str]:
         """Return ids that begin with a text, of jobs in these states or in all; without a text, the latest jobs first."""
         self._look()
         return self._ask(lambda: self._index.ids(beginning, states, limit))
 
+    @locked
     def tags(self) -> builtins.list[str]:
         """Return the tags that jobs have, sorted."""
         self._look()
@@ -268,22 +285,9 @@ class Queries:
         if not (where.command or where.reason):
             return self._listed(lambda: self._index.select(where))
         found = self._listed(lambda: self._index.select(where.without_limit))
-        return [row for row in found if self._says(row, where)][: where.limit]
+        from queuectl.api import job_files
 
-    def _says(self, row: Row, where: Filter) -> bool:
-        """Return True if a job's command and error contain the texts. Of long ones, the index has the beginning only."""
-        return self._contains(row, where.command, row.command, "shown_command") and self._contains(
-            row, where.reason, row.last_error or "", "last_error"
-        )
-
-    def _contains(self, row: Row, text: str | None, stored: str, attribute: str) -> bool:
-        if not text or text.casefold() in stored.casefold():
-            return True
-        try:
-            whole = getattr(self._load(row), attribute) if len(stored) >= SHOWN else ""
-        except JobNotFound:
-            return False
-        return text.casefold() in (whole or "").casefold()
+        return [row for row in found if job_files.says(self, row, where)][: where.limit]
 
     def workers(self) -> builtins.list[WorkerInfo]:
         """Return the workers that are alive."""
@@ -319,6 +323,7 @@ class Queries:
         several = [ids] if isinstance(ids, str) else ids
         return Waiting(self, several, success=success, tell=tell).run(timeout)
 
+    @locked
     def notes(self) -> builtins.list[str]:
         """What a user should know besides the counts, one line each."""
         from queuectl.api import status
@@ -331,16 +336,19 @@ class Queries:
 
         return pause.read(self.layout)
 
+    @locked
     def next_up(self, limit: int) -> builtins.list[Row]:
         """Return the waiting jobs in the order in which they will run; those that are not due yet come last, by time."""
         self._look()
         return self._ask(lambda: self._index.next_up(limit))
 
+    @locked
     def last_ended(self, limit: int) -> builtins.list[Row]:
         """Return the jobs whose last attempt ended most recently, the latest first."""
         self._look()
         return self._ask(lambda: self._index.last_ended(limit))
 
+    @locked
     def stats(self, where: Filter | None = None, *, by: str | None = None) -> Stats:
         """Return statistics of the jobs that have ended: how many, with what result, how long they waited and ran.
 
@@ -358,6 +366,7 @@ class Queries:
         self._look()
         return self._ask(lambda: stats.gather(self._index.db, where or Filter(), by, time.time()))
 
+    @locked
     def metrics(self, textfile: str | os.PathLike[str] | None = None) -> str:
         """Return the current state of the spool in the text format of Prometheus.
 
@@ -369,13 +378,7 @@ class Queries:
         """
         from queuectl.api import metrics
 
-        counts, now = self.counts(), time.time()
-        families = self._ask(lambda: [*metrics.of_jobs(self._index.db, counts, now)])
-        families += metrics.of_workers(self.workers(), now)
-        families += metrics.of_place(self.layout.root, self.layout.index, paused=self.paused() is not None)
-        if textfile is not None:
-            metrics.write(families, os.fspath(textfile))
-        return metrics.text(families)
+        return metrics.report(self, textfile)
 
     def output(self, job_id: str, *, run: int | None = None, stream: str = "out") -> str | None:
         """Return the path of the output of a run, or None if there is none; an old one may be compressed (.gz).
@@ -387,14 +390,21 @@ class Queries:
         Raises:
             JobNotFound: there is no such job.
         """
-        job = self.get(job_id)
-        under_way = job.runs + 1 if job.state == "processing" else None
-        run = run or under_way or job.runs
-        path = self.layout.log_file(job_id, run, stream)
-        if run == under_way and job.worker:
-            live = self.layout.worker_file(job.worker, stream)
-            return live if os.path.exists(live) else None
-        return next((there for there in (path, path + COMPRESSED) if os.path.exists(there)), None)
+        from queuectl.api import job_files
+
+        return job_files.output(self.layout, self.get(job_id), run, stream)
+
+    def read_output(self, job_id: str, *, run: int | None = None, stream: str = "out") -> str:
+        """Return the output of a run as text: all of it that is kept; "" if there is none.
+
+        Bytes that are not UTF-8 are replaced. See `output` for the arguments; that one gives the path of a large file.
+
+        Raises:
+            JobNotFound: there is no such job.
+        """
+        from queuectl.api import job_files
+
+        return job_files.read_output(self, job_id, run, stream)
 
     def last_output(self, job_id: str, lines: int, *, run: int | None = None, stream: str = "out") -> str:
         """Return the last lines of the output of a run; bytes that are not UTF-8 are replaced.
@@ -405,17 +415,35 @@ class Queries:
         Raises:
             JobNotFound: there is no such job.
         """
-        from queuectl.storage import job_logs
+        from queuectl.api import job_files
 
-        for _ in range(_READ_ATTEMPTS):
-            path = self.output(job_id, run=run, stream=stream)
-            if path is None:
-                break
-            # The file may be moved to logs/ just now, or be deleted by hand.
-            with suppress(FileNotFoundError), job_logs.opened(path) as file:
-                file.seek(job_logs.last_lines(file, lines))
-                text = file.read().decode("utf-8", "replace")
-                # While a job runs, this is a file of its worker, and the next job will write into the same file.
-                if self.output(job_id, run=run, stream=stream) == path:
-                    return text
-        return ""
+        return job_files.last_output(self, job_id, lines, run, stream)
+
+
+_spools: dict[int, ref[Queries]] = {}
+"""All objects of this process, for a process that is forked from it."""
+
+
+def _weakly(spool: Queries, method: Callable[[Queries], T]) -> Callable[[], T]:
+    """Return a bound method that does not keep the spool alive: else only the garbage collector would close its files."""
+    found = ref(spool)
+
+    def call() -> T:
+        alive = found()
+        if alive is None:
+            raise ReferenceError("the Spool of this index was deleted")
+        return method(alive)
+
+    return call
+
+
+def _after_fork() -> None:
+    """Let each Spool of a forked process open the index anew: a thread of the parent may be in the middle of it."""
+    for found in list(_spools.values()):
+        if spool := found():
+            spool._index.leave_to_parent()
+            spool._connect(spool._index.boot)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -67,7 +67,8 @@ class Removal:
         """
         end = time.monotonic() + _PATIENCE
         while self._left:
-            running = self._look()
+            with self._spool._lock:
+                running = self._look()
             if running and self._cancel:
                 self._end_running(running)
                 end = time.monotonic() + _PATIENCE

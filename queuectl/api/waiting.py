@@ -16,7 +16,7 @@ from queuectl.errors import StillUnderWay
 from queuectl.storage import locate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from queuectl.api.queries import Queries
     from queuectl.index.row import Row
@@ -130,9 +130,10 @@ class Waiting:
             JobNotFound: there is no such job to begin with.
             StillUnderWay: some have not ended in that time.
         """
-        self._spool.refresh()
-        for job_id in self._left:
-            self._spool._find(job_id)
+        with self._spool._lock:
+            self._spool.refresh()
+            for job_id in self._left:
+                self._spool._find(job_id)
         began = self._clock()
         while not self._poll():
             waited = self._clock() - began
@@ -176,6 +177,12 @@ class Waiting:
         return [(one.st_mtime_ns, one.st_ino) for one in found]
 
     def _read_index(self, now: float) -> None:
+        with self._spool._lock:  # not while `tell` is called, which may do anything
+            over = list(self._newly_ended(now))
+        for one in over:
+            self._end(one)
+
+    def _newly_ended(self, now: float) -> Iterator[Ended]:
         spool = self._spool
         spool.refresh()
         rows = spool._ask(lambda: spool._index.states(list(self._left)))
@@ -183,11 +190,11 @@ class Waiting:
             state = rows.get(job_id)
             if state in OVER:
                 row = spool._ask(lambda: spool._index.get(job_id))  # noqa: B023 (asked at once)
-                self._end(_ended(job_id, row))
+                yield _ended(job_id, row)
             elif state is not None or locate.state_of(spool._storage, job_id) is not None:
                 self._missing.pop(job_id, None)
             elif now - self._missing.setdefault(job_id, now) >= _REMOVED_AFTER:
-                self._end(Ended(job_id, "removed"))
+                yield Ended(job_id, "removed")
 
     def _end(self, one: Ended) -> None:
         del self._left[one.id]
@@ -214,7 +221,8 @@ def find_obstacle(spool: Queries, ids: list[str]) -> str | None:
         return f"{found.sentence}: queuectl resume"
     if not registry.live_workers(spool.layout):
         return "no worker runs: queuectl worker start"
-    rows = [spool._index.get(job_id) for job_id in ids[:100]]
+    with spool._lock:
+        rows = [spool._index.get(job_id) for job_id in ids[:100]]
     if len(ids) <= len(rows) and all(row is not None and row.held for row in rows):
         return (
             f"{ids[0]} is held: queuectl release {ids[0]}"

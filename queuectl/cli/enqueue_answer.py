@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from queuectl.cli import render
 from queuectl.errors import QueuectlError
 from queuectl.job import times
+from queuectl.job.record import KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,3 +69,12 @@ def defaults_of(spool: Spool) -> str:
     return (
         f"Without these options: {limit}, --max-retries {settings.max_retries} (the settings of this spool)."
     )
+
+
+def note_near_misses(record: Mapping[str, Any]) -> None:
+    """Say which unknown fields are most likely mistyped. They are kept, as others may be meant for other programs."""
+    if not record.keys() <= KNOWN:
+        from queuectl.job.near_names import near_misses
+
+        for miss in near_misses(record):
+            render.note(miss)

@@ -28,6 +28,9 @@ WRITE_TIMEOUT = 30.0
 _LONG_WAIT = f"PRAGMA busy_timeout = {round(WRITE_TIMEOUT * 1000)}"
 _FIRST_PAUSE, _LAST_PAUSE = 0.00005, 0.01
 
+_inherited: list[sqlite3.Connection] = []
+"""Connections of the process from which this one was forked. Here they are never used and never closed."""
+
 PAGE = 4096
 """Bytes of a page of the index. The file always consists of complete pages."""
 
@@ -97,6 +100,7 @@ class Database:
         if self.path != ":memory:":
             with suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        # Threads take turns, see `api.queries.locked`. The object may also be deleted in any thread.
         self._db = sqlite3.connect(
             self.path, isolation_level=None, timeout=OPEN_TIMEOUT, check_same_thread=False
         )
@@ -147,6 +151,19 @@ class Database:
         if self._db is not None:
             with suppress(sqlite3.Error):
                 self._db.close()
+            self._db = None
+
+    def __del__(self) -> None:
+        """Close the connection of a program that has forgotten to. From Python 3.13 on, SQLite's module warns else."""
+        self.close()
+
+    def leave_to_parent(self) -> None:
+        """Give the connection up without closing it: this process is a fork of the one that opened it.
+
+        SQLite forbids both to use and to close a connection that was carried over a fork.
+        """
+        if self._db is not None:
+            _inherited.append(self._db)
             self._db = None
 
     # -- checking --------------------------------------------------------------------------------------------------

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 from queuectl._dataclasses import dataclass
 from queuectl.index.row import SHOWN
+from queuectl.job.fields import state_of
+from queuectl.job.times import parse_duration, parse_moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+    from collections.abc import Collection
+    from datetime import date, timedelta
+    from typing import Any, TypeAlias
+
+    Moment: TypeAlias = float | str | date | timedelta | None
 
 _CHANGED = "coalesce(updated_at, arrived)"
 
@@ -35,10 +42,13 @@ SORTS = {
 class Filter:
     """Selects jobs. A job must match every field that is given.
 
+    One state, tag or exit code need not be in a tuple. Wrong values raise ValueError.
+
     Attributes:
         states: the job is in one of these; "done" means completed.
         tags: the job has all of these.
-        since, until: last changed at or after, and before this time; epoch seconds.
+        since, until: last changed at or after, and before this time: epoch seconds, a datetime, or text. A timedelta, or
+            text like "2h" or "yesterday", counts back from now. Afterwards they are epoch seconds.
         command: part of the command; upper and lower case are the same, as `str.casefold` says.
         exit_codes: the last exit code is one of these.
         worker: the worker that runs the job, or ran it last.
@@ -59,6 +69,36 @@ class Filter:
     reason: str | None = None
     sort: str = "arrived"
     limit: int | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(  # what is taken; `__post_init__` makes the types above of it
+            self,
+            states: Collection[str] = (),
+            tags: Collection[str] = (),
+            since: Moment = None,
+            until: Moment = None,
+            command: str | None = None,
+            exit_codes: Collection[int] | int = (),
+            worker: str | None = None,
+            held: bool | None = None,
+            reason: str | None = None,
+            sort: str = "arrived",
+            limit: int | None = None,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("states", _states(self.states)),
+            ("tags", _several(self.tags, str)),
+            ("exit_codes", _several(self.exit_codes, int)),
+            ("since", _moment(self.since)),
+            ("until", _moment(self.until)),
+        ):
+            object.__setattr__(self, name, value)
+        if self.limit is not None and self.limit < 0:
+            raise ValueError(f"limit must be 0 or more, not {self.limit}")
+        self.order()
 
     @property
     def is_open(self) -> bool:
@@ -102,8 +142,7 @@ class Filter:
             values.extend(more)
 
         if self.states:
-            states = ["completed" if state == "done" else state for state in self.states]
-            add(f"state IN ({_marks(states)})", *states)
+            add(f"state IN ({_marks(self.states)})", *self.states)
         for tag in self.tags:
             add("instr(tags, ?) > 0", f" {tag} ")
         if self.since is not None:
@@ -136,5 +175,36 @@ class Filter:
         return ", ".join([*(f"{key}{way}" for key in SORTS[name]), "seq"])
 
 
-def _marks(values: Sequence[object]) -> str:
+def _several(value: Any, kind: type) -> tuple[Any, ...]:
+    """Return one value or several as a tuple.
+
+    Raises:
+        ValueError: one of them is of another kind.
+    """
+    found = (value,) if isinstance(value, kind) else tuple(value)
+    for one in found:
+        if not isinstance(one, kind) or isinstance(one, bool):
+            raise ValueError(f"{one!r} is not {'text' if kind is str else 'a whole number'}")
+    return found
+
+
+def _states(value: Any) -> tuple[str, ...]:
+    found = (state_of(state) for state in _several(value, str))
+    return tuple(state for state in found if state)
+
+
+def _moment(value: Any) -> float | None:
+    """Return a time as epoch seconds; a span counts back from now."""
+    if value is None or type(value) is float:
+        return value
+    if hasattr(value, "total_seconds"):
+        return time.time() - parse_duration(value.total_seconds())
+    if isinstance(value, str):
+        from queuectl.job import spoken_times
+
+        return spoken_times.read_moment(value, time.time(), past=True)
+    return parse_moment(value.isoformat() if hasattr(value, "isoformat") else value)
+
+
+def _marks(values: Collection[object]) -> str:
     return ", ".join("?" * len(values))

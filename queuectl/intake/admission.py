@@ -103,7 +103,7 @@ class Admission:
     def _assign_id(self, job: Job, place: str, name: str) -> str | None:
         """Give the job its id; returns a reason if its id belongs to another job."""
         path = os.path.join(self.layout.root, place, name)
-        if job.id is None:
+        if not job.id:
             known = self.index.at(place, [name]).get(name)
             job.id = known.id if known else self._free_id(name, path)
             return None

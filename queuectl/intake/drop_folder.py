@@ -138,7 +138,7 @@ class DropFolder:
     def _enqueue(self, settings: Settings, job: Job, path: str, status: os.stat_result, owner: str) -> None:
         storage = self._storage
         fingerprint = _fingerprint(status)
-        if job.id is None:
+        if not job.id:
             stem = os.path.basename(path)[: -len(".json")]
             free = is_id(stem) and (
                 locate.state_of(storage, stem) is None or self._is_queued(stem, fingerprint)

@@ -109,7 +109,7 @@ class Loader:
         if job is None or found.status is None:
             return None
         job_id = job.id or name[: -len(".json")]
-        if job.id is None and not is_id(job_id):
+        if not job.id and not is_id(job_id):
             return None
         if place == PENDING and (job.state in ("completed", "dead") or job_id in left_dead):
             return None

@@ -152,6 +152,21 @@ class Intake:
             self.index.finish_rebuild()
             return sum(self.index.counts().values())
 
+    def rebuild_in_any_case(self) -> int:
+        """Rebuild the index, also one that is damaged where it is only seen when it is emptied.
+
+        Raises:
+            SpoolError: the disk or the folder refuses it.
+        """
+        try:
+            return self.rebuild()
+        except sqlite3.DatabaseError as error:
+            self.index.broken = str(error)
+        try:
+            return self.rebuild()
+        except sqlite3.Error as error:
+            raise SpoolError(f"cannot make the index {self.index.path} anew: {error}") from None
+
     @property
     def fault(self) -> OSError | None:
         """The error that kept a file from being read since the last refresh, or None."""

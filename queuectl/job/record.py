@@ -35,11 +35,13 @@ OPTIONAL = ("jitter", "retry_on", "give_up_on")
 class Job:
     """One job, with the content of its file. Times are epoch seconds, durations seconds; None means not given.
 
+    `id` is empty in a record that was read from a file without an id. A job of a spool always has one.
+
     The producer writes the fields of the first group, queuectl those of the second. Unknown fields are kept in `extra`
     and written back. `skipped` and `replaced` are in no file: they are results of enqueueing a job with a unique key.
     """
 
-    id: str | None = None
+    id: str = ""
     command: str | list[str] = ""
     priority: int | None = None
     run_at: float | None = None
@@ -79,6 +81,15 @@ class Job:
     extra: dict[str, Any] = field(default_factory=dict)
     skipped: bool = False
     replaced: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """Show the job without its secrets: programs write this into their logs."""
+        from queuectl.job.redact import masked
+
+        long = ("output", "history")
+        fields = {name: value for name, value in self.to_dict().items() if name not in long}
+        shown = masked(fields, KNOWN) | masked({"command": self.command})
+        return f"Job({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
     def shown_command(self) -> str:
@@ -267,7 +278,10 @@ _defaulted = attrgetter(*DEFAULTED)
 _MOMENTS = frozenset(
     {"run_at", "created_at", "updated_at", "started_at", "finished_at", "next_retry_at", "expires_at"}
 )
-_BLANK_IS_DEFAULT = frozenset({"crashes", "history_left_out", "history", "hold"})
+_BLANK_IS_DEFAULT = frozenset({"id", "crashes", "history_left_out", "history", "hold"})
+FIELDS = _NAMES
+"""The names of the fields of a file, in their order."""
+
 KNOWN = frozenset(_NAMES)
 """The names of all fields that queuectl knows."""
 

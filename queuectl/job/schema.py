@@ -192,6 +192,33 @@ def job_schema(defaults: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def record_schema() -> dict[str, Any]:
+    """Return the schema of what `show --json` prints of a job, and `list --json` without the long fields.
+
+    The names are those of the job's file. Values are as queuectl writes them; null is what a file leaves out.
+    """
+    moments = {"type": "string", "format": "date-time"}
+    written: dict[int, dict[str, Any]] = {id(_MOMENT): moments, id(_DURATION): _NUMBER}
+    properties = {
+        name: {"description": words, **_or_null(written.get(id(rule), rule))}
+        for name, (words, rule) in _FIELDS.items()
+    }
+    # A file in dead/ that is no job has no command.
+    properties["command"] = {"description": _FIELDS["command"][0], "type": ["string", "array"]}
+    properties["effective_priority"] = {
+        "description": "The priority with what waiting has added; null if the job does not wait.",
+        **_or_null(_NUMBER),
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The record of a job of queuectl",
+        "description": "What `queuectl show --json` prints. `queuectl list --json` leaves output and history out.",
+        "type": "object",
+        "required": [name for name in properties if name not in ("output", "history", "history_left_out")],
+        "properties": properties,
+    }
+
+
 def _or_null(rule: dict[str, Any]) -> dict[str, Any]:
     if "anyOf" in rule:
         return {"anyOf": [*rule["anyOf"], {"type": "null"}]}

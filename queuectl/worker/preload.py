@@ -12,6 +12,7 @@ MODULES = (
     "queuectl.config.file",
     "queuectl.config.plain_yaml",
     "queuectl.job.changes",
+    "queuectl.job.spoken_times",
     "queuectl.job.strict_json",
     "queuectl.job.zone",
     "queuectl.storage.job_logs",

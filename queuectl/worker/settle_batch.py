@@ -235,3 +235,6 @@ class SettleBatch:
             lines += claim.lines
         if lines:
             self._context.say("\n".join(lines))
+        for claim in claims:
+            if claim.settled:
+                self._context.events.ended(claim.job, claim.state, self._context.name)

@@ -25,6 +25,7 @@ from queuectl.system.host import boot_id
 from queuectl.system.wake_up import WakeUp
 from queuectl.system.watcher import FolderWatch
 from queuectl.worker import preload
+from queuectl.worker.events import JobEvents
 from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, Readiness, StartFault, never_raising
 from queuectl.worker.idle import TICK, IdleWait
 from queuectl.worker.job_run import JobRun, WorkerContext
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from queuectl.config.settings import Settings
     from queuectl.executor.base import Runner
     from queuectl.storage.transitions import Claim
+    from queuectl.worker.events import JobEvent
 
 
 class Worker:
@@ -50,6 +52,7 @@ class Worker:
         drain: leave when nothing is left to do now.
         wait_retries: with drain, wait for retries and scheduled jobs too.
         say: takes one or several lines for the log, without the worker's name.
+        on_event: called with a `JobEvent` at the start and at the end of each run. Meanwhile the worker does nothing else.
         mode: how it was started, as `worker list` shows it.
         runner: what runs the attempts.
         now: the wall clock in epoch seconds.
@@ -66,6 +69,7 @@ class Worker:
         drain: bool = False,
         wait_retries: bool = False,
         say: Callable[[str], None] | None = None,
+        on_event: Callable[[JobEvent], None] | None = None,
         mode: str = "program",
         runner: Runner | None = None,
         now: Callable[[], float] = time.time,
@@ -73,6 +77,7 @@ class Worker:
         self.layout = Layout(path if path is not None else default_root())
         self._drain, self._wait_retries, self._mode, self._now = drain, wait_retries, mode, now
         self._say = never_raising(say) if say else (lambda _: None)
+        self._events = JobEvents(on_event)
         self._runner = runner or LocalRunner()
         self._environment = clean_environment()
         self._wake_up = WakeUp()
@@ -120,6 +125,7 @@ class Worker:
             barrier=self._barrier,
             start_fault=self._start_fault,
             say=self._say,
+            events=self._events,
         )
         self._prefetch = Prefetch(self._storage, self.name, self._scheduler, self._readiness)
         self._batch = SettleBatch(self._context, self._prefetch, self._scheduler)
@@ -141,7 +147,10 @@ class Worker:
         return self._current.settings
 
     def stop(self, *, force: bool = False) -> None:
-        """Finish the running job and leave; with force, end that job and put it back. Safe in a signal handler."""
+        """Finish the running job and leave; with force, end that job and put it back. Safe in a signal handler.
+
+        It holds for good: a `run` that comes later returns at once. To work again, make a new worker.
+        """
         self.flags.stop(force=force)
 
     def read_settings(self) -> None:
@@ -184,7 +193,7 @@ class Worker:
         registration.announce(self._mode, handles_wake_signal=self.flags.handles_wake_signal)
 
     def run(self) -> int:
-        """Work until stopped, or drained; returns the number of attempts made.
+        """Work until stopped, or drained; returns the number of attempts made. After `stop` it returns at once.
 
         Raises:
             QueuectlError: the spool cannot be used.
@@ -354,11 +363,8 @@ class Worker:
         try:
             if not run.start():
                 return
-            if run.running is not None and not self._attend(run):
-                self._say(
-                    f"leaving {claim.job.id} to other workers: they take it back when its processes have ended"
-                )
-                return
+            if run.running is not None:
+                self._attend(run)
         except SpoolError as error:
             run.put_back(error)
             return
@@ -371,21 +377,15 @@ class Worker:
             self.jobs_run += 1
             run.settle()
 
-    def _attend(self, run: JobRun) -> bool:
-        """Wait for the end of a run, and meanwhile do what cannot wait for it.
-
-        Returns:
-            False if a forced stop leaves the run to others, because its processes cannot be ended.
-        """
+    def _attend(self, run: JobRun) -> None:
+        """Wait for the end of a run, and meanwhile do what cannot wait for it."""
         while True:
             if self.flags.forced:
                 run.stop()
-                if run.cannot_be_ended:
-                    return False
             until = min(self._duties_at, run.next_poll())
             self._wake_up.wait(until - time.monotonic(), run.wait_fd())
             if run.poll():
-                return True
+                return
             self._preload()
             self._scheduler.take_in_named(busy=True)  # the end of the job is looked at next
             if self.flags.look_requested or time.monotonic() >= self._duties_at:

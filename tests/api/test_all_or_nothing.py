@@ -35,7 +35,7 @@ def test_all_are_queued_in_order(spool_dir: Path) -> None:
     """Without trouble it is as without the promise: all ids, all files, and the index knows them."""
     spool = Spool(spool_dir)
 
-    assert list(spool.enqueue_many(THREE, all_or_nothing=True)) == ["a", "b", "c"]
+    assert spool.enqueue_many(THREE, all_or_nothing=True) == ["a", "b", "c"]
     assert left(spool_dir) == ["a.json", "b.json", "c.json"]
     assert [row.id for row in spool.list()] == ["a", "b", "c"]
 
@@ -59,7 +59,7 @@ def test_one_bad_job_keeps_all_out(
     published: list[str] = []
     monkeypatch.setattr(files, "publish", lambda scratch, _target: published.append(scratch))
     with pytest.raises(error):
-        list(spool.enqueue_many([*THREE, last], all_or_nothing=True))
+        spool.enqueue_many([*THREE, last], all_or_nothing=True)
     assert published == []
     assert left(spool_dir) == []
     assert [row.id for row in spool.list()] == ["old"]
@@ -103,11 +103,11 @@ def test_what_was_queued_is_taken_back_half_way(
     with monkeypatch.context() as patched:
         patched.setattr(files, name, failing_at(call, number, getattr(files, name)))
         with pytest.raises(error):
-            list(spool.enqueue_many(THREE, all_or_nothing=True))
+            spool.enqueue_many(THREE, all_or_nothing=True)
 
     assert left(spool_dir) == []
     assert sum(spool.counts().values()) == 0
-    assert list(spool.enqueue_many(THREE, all_or_nothing=True)) == ["a", "b", "c"]
+    assert spool.enqueue_many(THREE, all_or_nothing=True) == ["a", "b", "c"]
 
 
 def test_no_worker_starts_one_before_all_are_safe(
@@ -126,7 +126,7 @@ def test_no_worker_starts_one_before_all_are_safe(
         real(folder)
 
     monkeypatch.setattr(files, "sync_folder", slowly)
-    list(spool.enqueue_many(THREE, all_or_nothing=True))
+    spool.enqueue_many(THREE, all_or_nothing=True)
 
     assert seen == [["a.json", "b.json", "c.json"]]
     support.wait_until(lambda: support.finished(spool_dir, "a", "b", "c"))
@@ -137,7 +137,7 @@ def test_more_than_fit_are_refused_before_anything(spool_dir: Path, monkeypatch:
     monkeypatch.setattr(enqueue_many, "MOST_AT_ONCE", 10)
 
     with pytest.raises(InvalidJob, match="more than 10 jobs"):
-        list(Spool(spool_dir).enqueue_many(({"command": "true"} for _ in range(10**9)), all_or_nothing=True))
+        Spool(spool_dir).enqueue_many(({"command": "true"} for _ in range(10**9)), all_or_nothing=True)
     assert left(spool_dir) == []
 
 

@@ -52,7 +52,7 @@ def test_who_moves_the_files_of_a_batch_is_not_in_the_way_of_who_writes_the_next
         publish(scratch, target)
 
     monkeypatch.setattr(files, "publish", note)
-    list(Spool(spool_dir).enqueue_many(jobs(2 * FEW + 1)))
+    Spool(spool_dir).enqueue_many(jobs(2 * FEW + 1))
 
     assert [folders.count(folder) for folder in dict.fromkeys(folders)] == [FEW, FEW, 1]
     assert folders[-1] == str(spool_dir / "tmp")
@@ -62,7 +62,7 @@ def test_who_moves_the_files_of_a_batch_is_not_in_the_way_of_who_writes_the_next
 def test_all_are_queued_in_their_order(small_batches: bool, spool_dir: Path, number: int) -> None:
     """Each id is given out once, in the order of the list, and its job is there and runs in that order."""
     spool = Spool(spool_dir)
-    ids = list(spool.enqueue_many(jobs(number)))
+    ids = spool.enqueue_many(jobs(number))
 
     assert ids == [f"j{n}" for n in range(number)]
     assert [row.id for row in spool.list()] == ids
@@ -75,7 +75,7 @@ def test_what_was_written_by_the_copy_is_known_as_ours(small_batches: bool, spoo
     """The index tells the files from edited ones: nothing is read twice."""
     spool = Spool(spool_dir)
     spool.refresh()
-    list(spool.enqueue_many(jobs(2 * FEW)))
+    spool.enqueue_many(jobs(2 * FEW))
     for row in spool.list():
         status = os.stat(spool_dir / "pending" / row.name)
         assert (row.ours, row.inode, row.mtime, row.size) == (
@@ -91,10 +91,10 @@ def test_a_wrong_job_stops_the_list_and_those_before_it_are_queued(
 ) -> None:
     """Also when it stands in a batch that is made while the one before is being written."""
     spool = Spool(spool_dir)
-    ids: list[str] = []
-    with pytest.raises(InvalidJob, match="priority"):
-        ids.extend(spool.enqueue_many([*jobs(FEW + 2), {"command": "x", "priority": 99}, *jobs(1)]))
+    with pytest.raises(InvalidJob, match="priority") as refused:
+        spool.enqueue_many([*jobs(FEW + 2), {"command": "x", "priority": 99}, *jobs(1)])
 
+    ids = refused.value.queued
     assert ids == [f"j{n}" for n in range(FEW + 2)]
     assert [row.id for row in spool.list()] == ids
     assert leftovers(spool_dir) == []
@@ -104,18 +104,17 @@ def test_a_taken_id_stops_the_list_and_nothing_is_left_behind(small_batches: boo
     """What had been written ahead of its turn is deleted again."""
     spool = Spool(spool_dir)
     drop(spool_dir, "j3", command="true")
-    ids: list[str] = []
-    with pytest.raises(queuectl.DuplicateId):
-        ids.extend(spool.enqueue_many(jobs(3 * FEW)))
+    with pytest.raises(queuectl.DuplicateId) as refused:
+        spool.enqueue_many(jobs(3 * FEW))
 
-    assert ids == ["j0", "j1", "j2"]
+    assert refused.value.queued == ["j0", "j1", "j2"]
     assert {row.id for row in spool.list()} == {"j0", "j1", "j2", "j3"}
     assert leftovers(spool_dir) == []
 
 
 def test_who_stops_asking_leaves_nothing_behind(small_batches: bool, spool_dir: Path) -> None:
     """A list given up half way: what was given out is queued, and no file of the rest stays."""
-    asked = Spool(spool_dir).enqueue_many(jobs(4 * FEW))
+    asked = Spool(spool_dir).enqueue_stream(jobs(4 * FEW))
     assert next(asked) == "j0"
     asked.close()  # type: ignore[attr-defined]
 
@@ -139,7 +138,7 @@ def test_what_a_killed_copy_left_half_done_is_done_again(
 
     monkeypatch.setattr(files, "sync_files", sync_or_die)
 
-    assert len(list(Spool(spool_dir).enqueue_many(jobs(2 * FEW)))) == 2 * FEW
+    assert len(Spool(spool_dir).enqueue_many(jobs(2 * FEW))) == 2 * FEW
     assert leftovers(spool_dir) == []
     assert len(Spool(spool_dir).list()) == 2 * FEW
 
@@ -154,7 +153,7 @@ def test_a_disk_that_refuses_is_told_and_queues_nothing(
 
     monkeypatch.setattr(files, "sync_files", refuse)
     with pytest.raises(SpoolError, match="input/output error"):
-        list(Spool(spool_dir).enqueue_many(jobs(2 * FEW)))
+        Spool(spool_dir).enqueue_many(jobs(2 * FEW))
 
     assert leftovers(spool_dir) == []
     assert Spool(spool_dir).list() == []
@@ -173,5 +172,5 @@ def test_what_a_slow_producer_gave_waits_for_no_more(
             yield job
         seen.append(len(list((spool_dir / "pending").iterdir())))
 
-    list(spool.enqueue_many(slow()))
+    spool.enqueue_many(slow())
     assert seen == [FEW]

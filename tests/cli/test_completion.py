@@ -104,7 +104,7 @@ def test_ids_that_were_dropped_are_offered_too(spool_dir: Path) -> None:
 
 def test_no_more_is_offered_than_a_person_can_read(jobs: Spool) -> None:
     """Of thousands of jobs the newest are offered; typing the start of an id finds the others."""
-    list(jobs.enqueue_many({"id": f"job-{n:04}", "command": "true"} for n in range(1200)))
+    jobs.enqueue_many({"id": f"job-{n:04}", "command": "true"} for n in range(1200))
 
     first = offered("queuectl show ")
     assert (len(first), first[0]) == (200, "job-1199")

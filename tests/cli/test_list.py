@@ -49,7 +49,7 @@ def test_no_default_limit_hides_a_job(
     cli: Callable[..., subprocess.CompletedProcess[str]], spool_dir: Path
 ) -> None:
     """Sixty jobs are sixty lines; only --limit reduces them."""
-    ids = list(Spool(spool_dir).enqueue_many({"command": "true"} for _ in range(60)))
+    ids = Spool(spool_dir).enqueue_many({"command": "true"} for _ in range(60))
 
     assert [line.split(" - ")[0] for line in cli("list", expect=0).stdout.splitlines()] == ids
     assert len(cli("list", "--limit", "20", expect=0).stdout.splitlines()) == 20

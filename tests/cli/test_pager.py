@@ -42,8 +42,8 @@ def pager(spool_dir: Path, tmp_path: Path) -> dict[str, str]:
 
 
 def timeless(line: str) -> str:
-    """A line without its ages, and without the blanks and rules that are as long as these make a column."""
-    return re.sub(r"([ ━─])\1*", r"\1", re.sub(r"\d+s|\+\d\.\d", "…", line)).rstrip()
+    """A line without its ages, and without the blanks that make a column as wide as they are."""
+    return re.sub(r" +", " ", re.sub(r"\d+s|\+\d\.\d", "…", line)).rstrip()
 
 
 @pytest.mark.parametrize("words", PAGED, ids=" ".join)
@@ -101,7 +101,7 @@ def test_refusal_keeps_its_words_and_its_exit_code(pager: dict[str, str]) -> Non
 @pytest.mark.parametrize("many", [900, 3000], ids=["table", "lines"])
 def test_reader_may_leave_early(spool_dir: Path, many: int) -> None:
     """Leaving the pager early is not an error: exit code 0."""
-    list(Spool(spool_dir).enqueue_many({"command": "echo " + "x" * 900} for _ in range(many)))
+    Spool(spool_dir).enqueue_many({"command": "echo " + "x" * 900} for _ in range(many))
     seen = on_terminal("list", env={"PAGER": "head -n 3"})
 
     assert seen.code == 0

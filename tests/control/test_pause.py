@@ -96,7 +96,7 @@ def test_when_pause_returns_nothing_is_started_any_more(
 ) -> None:
     """In the middle of a drain, no run begins after the moment at which `pause` has returned."""
     spool = Spool(spool_dir)
-    list(spool.enqueue_many({"command": "sleep 0.01"} for _ in range(600)))
+    spool.enqueue_many({"command": "sleep 0.01"} for _ in range(600))
     workers(2)
     wait_until(lambda: spool.counts()["completed"] > 20)
 
@@ -121,7 +121,7 @@ def _moment(text: str) -> float:
 def test_job_claimed_ahead_is_put_back(spool_dir: Path) -> None:
     """A worker claims the next job in the step that ends one; paused between the two, it does not start it."""
     spool = Spool(spool_dir)
-    list(spool.enqueue_many([{"id": "a", "command": "true"}, {"id": "b", "command": "true"}]))
+    spool.enqueue_many([{"id": "a", "command": "true"}, {"id": "b", "command": "true"}])
     seen: list[list[str]] = []
 
     def say(line: str) -> None:

@@ -324,7 +324,7 @@ def test_living_workers_are_left_alone(spool: Path) -> None:
 def test_work_in_progress_is_no_fault(spool: Path, workers: Cli) -> None:
     """Examined again and again while workers run and producers drop files, the spool shows no fault."""
     workers(2)
-    ids = list(Spool(spool).enqueue_many({"command": "echo work"} for _ in range(300)))
+    ids = Spool(spool).enqueue_many({"command": "echo work"} for _ in range(300))
     looks = 0
     while not all((spool / "done" / f"{job_id}.json").exists() for job_id in ids):
         assert kinds(spool) == set()

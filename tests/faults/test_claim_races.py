@@ -38,7 +38,7 @@ def put_in(spool_dir: Path, count: int, **fields: Any) -> list[str]:
     """Queue so many jobs that write their id into the ledger beside the spool."""
     ledger = spool_dir.parent / "ledger"
     command = fields.pop("command", f'echo "$QUEUECTL_JOB_ID" >> {ledger}')
-    return list(Spool(spool_dir).enqueue_many({"command": command, **fields} for _ in range(count)))
+    return Spool(spool_dir).enqueue_many({"command": command, **fields} for _ in range(count))
 
 
 def is_empty(spool_dir: Path) -> bool:

@@ -373,7 +373,7 @@ def _enqueue(spool: Spool, names: str) -> None:
     if len(names) == 1:
         spool.enqueue("true", id=names)
     else:
-        list(spool.enqueue_many({"id": name, "command": "true"} for name in names))
+        spool.enqueue_many({"id": name, "command": "true"} for name in names)
 
 
 @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])

@@ -223,7 +223,7 @@ def test_a_storm_of_signals_loses_no_job_and_leaves_no_child(spool_dir: Path, na
     dice = random.Random(seed := random.randrange(10**6))
     numbers = [getattr(signal, f"SIG{name}") for name in names]
     ids = [f"job{number}" for number in range(MANY)]
-    list(Spool(spool_dir).enqueue_many({"id": one, "command": f"echo {one} >> $HOME/runs"} for one in ids))
+    Spool(spool_dir).enqueue_many({"id": one, "command": f"echo {one} >> $HOME/runs"} for one in ids)
     command = [sys.executable, "-m", "queuectl", "worker", "start", "--foreground"]
     for turn in range(ROUNDS):
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -394,7 +394,7 @@ def test_an_index_built_from_scratch_equals_the_one_in_use(
     queued = [
         spool.enqueue(f"exit {number % 2}", max_retries=2, backoff_base=50_000).id for number in range(10)
     ]
-    assert len(list(spool.enqueue_many([{"command": "true"} for _ in range(20)]))) == 20
+    assert len(spool.enqueue_many([{"command": "true"} for _ in range(20)])) == 20
     spool.cancel("late0")
     spool.retry("bad")
     (spool_dir / "pending" / "late1.json").rename(spool_dir / "dead" / "late1.json")
@@ -483,10 +483,8 @@ def test_new_rows_are_complete_whatever_columns_are_empty() -> None:
 
 def test_rows_are_listed_in_the_order_of_arrival(spool_dir: Path) -> None:
     """A limit and a page shorten the list, and nothing else does."""
-    ids = list(
-        Spool(spool_dir).enqueue_many(
-            [{"id": f"job{n}", "command": "true", "priority": 1 + n % 10} for n in range(60)]
-        )
+    ids = Spool(spool_dir).enqueue_many(
+        [{"id": f"job{n}", "command": "true", "priority": 1 + n % 10} for n in range(60)]
     )
     spool = Spool(spool_dir)
     assert [row.id for row in spool.list()] == ids
@@ -593,7 +591,7 @@ def test_damage_in_the_middle_of_an_enqueue_costs_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Index, "get", damaged)
         if many:
-            assert list(spool.enqueue_many([{"id": "new", "command": "true"}])) == ["new"]
+            assert spool.enqueue_many([{"id": "new", "command": "true"}]) == ["new"]
         else:
             spool.enqueue("true", id="new")
         with pytest.raises(DuplicateId):

@@ -46,7 +46,7 @@ def by_each(spool: Path) -> None:
 
 
 def by_all_or_nothing(spool: Path) -> None:
-    list(Spool(spool).enqueue_many([{"command": "true a"}], all_or_nothing=True))
+    Spool(spool).enqueue_many([{"command": "true a"}], all_or_nothing=True)
 
 
 def with_a_key(spool: Path) -> None:

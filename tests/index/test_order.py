@@ -217,7 +217,7 @@ def test_burst_of_enqueued_jobs_runs_in_order_of_arrival(spool_dir: Path) -> Non
     """T09: fifty jobs at nearly the same time, with a worker running: random ids do not change their order."""
     spool = Spool(spool_dir)
     ids = [spool.enqueue(note(spool_dir)).id for _ in range(25)]
-    ids += list(spool.enqueue_many({"command": note(spool_dir)} for _ in range(25)))
+    ids += spool.enqueue_many({"command": note(spool_dir)} for _ in range(25))
 
     support.drain(spool_dir)
 

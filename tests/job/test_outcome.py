@@ -123,7 +123,7 @@ def test_a_program_says_with_100_and_111_what_is_to_become_of_its_job(spool_dir:
 def test_a_signal_a_timeout_and_no_start_are_tried_again(spool_dir: Path) -> None:
     """They are no exit codes, whatever numbers a shell gives them."""
     spool = Spool(spool_dir)
-    policy = {"retry_on": [111], "give_up_on": [137, 143, 127, 1], "backoff_base": 100}
+    policy: dict[str, Any] = {"retry_on": [111], "give_up_on": [137, 143, 127, 1], "backoff_base": 100}
     spool.enqueue(["sh", "-c", "kill -9 $$"], id="signal", **policy)
     spool.enqueue(["sleep", "30"], id="timeout", timeout=0.1, **policy)
     spool.enqueue(["/no/such/program"], id="no-start", **policy)

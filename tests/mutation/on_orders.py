@@ -116,9 +116,9 @@ MANY = (
     ),
     Mutant(
         "filter: of a long error only the beginning counts",
-        "api/queries.py",
-        '            whole = getattr(self._load(row), attribute) if len(stored) >= SHOWN else ""\n',
-        '            whole = ""\n',
+        "api/job_files.py",
+        '        whole = getattr(load(spool, row), attribute) if len(stored) >= SHOWN else ""\n',
+        '        whole = ""\n',
         (f"{_FILTER}text_is_found_in_upper_and_lower_case_of_any_language",),
     ),
     Mutant(

@@ -126,7 +126,7 @@ SEEING = (
     ),
     Mutant(
         "packing: the copy counts before the log",
-        "api/queries.py",
+        "api/job_files.py",
         "for there in (path, path + COMPRESSED)",
         "for there in (path + COMPRESSED, path)",
         (f"{_LOGS}log_beside_its_compressed_copy_counts",),

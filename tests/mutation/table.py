@@ -11,6 +11,7 @@ from .on_orders import MANY
 from .on_policy import KEPT, KEYS, RETRIES, TIMES
 from .on_prefetch import PREFETCH
 from .on_processes import ENDS, IDENTITY, LOCKS
+from .on_python import PYTHON
 from .on_seeing import LETTERS, SEEING
 from .on_shell import BULK, SERVICE
 from .on_trust import TRUST
@@ -38,4 +39,5 @@ MUTANTS = (
     *PREFETCH,
     *LATE,
     *MANY,
+    *PYTHON,
 )

@@ -100,7 +100,7 @@ class Producer(threading.Thread):
         jobs = [self._job() for _ in range(self._dice.randint(2, 40))]
         kinds = {job["id"]: kind for kind, job in jobs}
         try:
-            for job_id in self._spool.enqueue_many(job for _, job in jobs):
+            for job_id in self._spool.enqueue_stream(job for _, job in jobs):
                 self._world.promised(job_id, kinds[job_id])
         except QueuectlError as error:
             self._refused("many", error)

@@ -74,7 +74,7 @@ def test_without_durability_a_taken_id_is_refused_all_the_same(what: str, spool_
     def hand_over() -> None:
         if what == "one":
             spool.enqueue("false", id="a")
-        list(spool.enqueue_many([{"id": "b", "command": "true"}, {"id": "a", "command": "false"}]))
+        spool.enqueue_many([{"id": "b", "command": "true"}, {"id": "a", "command": "false"}])
 
     with pytest.raises(DuplicateId):
         hand_over()

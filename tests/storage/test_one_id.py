@@ -47,7 +47,7 @@ def test_an_id_is_looked_for_within_the_transaction(spool_dir: Path, monkeypatch
 
     monkeypatch.setattr(locate, "state_of", watched)
     spool.enqueue("true", id="a")
-    list(spool.enqueue_many([{"id": "b", "command": "true"}]))
+    spool.enqueue_many([{"id": "b", "command": "true"}])
 
     assert seen == [True, True]
 
@@ -117,7 +117,7 @@ def test_an_id_is_taken_wherever_its_job_lies(folder: str, spool_dir: Path) -> N
     with pytest.raises(DuplicateId):
         spool.enqueue("true", id="a")
     with pytest.raises(DuplicateId):
-        list(spool.enqueue_many([{"id": "a", "command": "true"}]))
+        spool.enqueue_many([{"id": "a", "command": "true"}])
 
 
 @pytest.mark.parametrize("first", ["the job", "the stranger"])

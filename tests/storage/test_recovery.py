@@ -413,7 +413,7 @@ def test_a_claim_that_could_not_be_freed_at_first_is_freed_later(spool_dir: Path
 def test_a_worker_with_one_short_job_after_another_still_takes_back(spool_dir: Path, workers: Cli) -> None:
     """What is looked at once a second is not put off by each job that begins."""
     door = Spool(spool_dir)
-    list(door.enqueue_many({"command": "true", "priority": 10} for _ in range(3000)))
+    door.enqueue_many({"command": "true", "priority": 10} for _ in range(3000))
     workers(1)
     # The look of a worker's start is over by then.
     wait_until(lambda: len(list((spool_dir / "done").iterdir())) > 50)

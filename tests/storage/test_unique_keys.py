@@ -141,7 +141,7 @@ def test_many_jobs_are_told_apart(spool: Spool, cli: Cli) -> None:
     ]
     told: list[str] = []
 
-    told.extend(spool.enqueue_many(records, skipped=lambda taken: told.append(f"-{taken.job_id}")))
+    told.extend(spool.enqueue_stream(records, skipped=lambda taken: told.append(f"-{taken.job_id}")))
 
     assert told == ["a", "b", "-a", "d", "-b"]
     lines = "".join(json.dumps({**record, "id": f"{record['id']}2"}) + "\n" for record in records)
@@ -157,7 +157,7 @@ def test_all_or_nothing_counts_a_skipped_one_as_done(spool: Spool) -> None:
     records = [{"command": "true", "id": "b", "unique": "x"}, {"command": "true", "id": "c", "unique": "y"}]
     skipped: list[KeyTaken] = []
 
-    assert list(spool.enqueue_many(records, all_or_nothing=True, skipped=skipped.append)) == ["c"]
+    assert spool.enqueue_many(records, all_or_nothing=True, skipped=skipped.append) == ["c"]
 
     assert [taken.job_id for taken in skipped] == ["a"]
 

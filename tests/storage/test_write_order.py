@@ -139,7 +139,7 @@ def test_many_are_synced_before_any_of_them_has_a_name(
     """One wait for all the bytes, then the names, then one wait for the names."""
     monkeypatch.setattr(files, "HAS_SYNCFS", at_once)
 
-    list(spool.enqueue_many([{"id": "a", "command": "true"}, {"id": "b", "command": "true"}]))
+    spool.enqueue_many([{"id": "a", "command": "true"}, {"id": "b", "command": "true"}])
 
     synced = ["sync all"] if at_once else ["sync tmp/SCRATCH"] * 2
     names = ["tmp/SCRATCH -> pending/a.json", "tmp/SCRATCH -> pending/b.json"]
@@ -426,5 +426,5 @@ def test_a_sync_of_all_that_fails_is_an_error(spool: Spool, monkeypatch: pytest.
     monkeypatch.setattr(files, "_syncfs", refuse)
 
     with pytest.raises(SpoolError, match="input/output error"):
-        list(spool.enqueue_many([{"id": "a", "command": "true"}]))
+        spool.enqueue_many([{"id": "a", "command": "true"}])
     assert not list((spool_of(spool) / "pending").iterdir())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from contextlib import nullcontext
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +14,7 @@ from queuectl.cli.base import Session, command
 from queuectl.errors import InvalidJob, QueuectlError
 from queuectl.job import record as jobs
 from queuectl.job import times
+from queuectl.job.near_names import near_misses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,10 +153,7 @@ def remarks(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if name in _ENQUEUE_ONLY:
             works = f"{name} works only with `enqueue`; in a dropped file it has no effect: use {_ENQUEUE_ONLY[name]}"
             yield name, works
-        elif name not in jobs.KNOWN and (
-            near := get_close_matches(name, jobs.PRODUCER_FIELDS, n=1, cutoff=0.75)
-        ):
-            yield name, f"{name!r} is kept but has no effect; did you mean {near[0]}?"
+        yield from ((name, miss) for miss in near_misses([name]))
 
 
 def zone_remarks(record: dict[str, Any]) -> Iterator[tuple[str, str]]:

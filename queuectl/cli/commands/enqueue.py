@@ -310,6 +310,7 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
     if wait and record.get("timeout") is None and not settings.is_given(session.spool.layout, "timeout"):
         record["timeout"] = 0  # whoever waits can press Ctrl+C, and sees how long it takes
     job = session.spool.enqueue(record)
+    enqueue_answer.note_near_misses(record)
     if wait and not job.skipped:
         from queuectl.cli.commands.enqueue_wait import wait_for
 

@@ -15,6 +15,7 @@ from queuectl.api import json_view
 from queuectl.cli import enqueue_answer, fast_path, job_reader, options, render, report_done
 from queuectl.cli.base import Usage
 from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, QueuectlError, QueuedUnsafely
+from queuectl.job.record import KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -199,7 +200,7 @@ def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | N
             render.line(f"skipped: {render.visible(str(taken))}")
 
     replaced: dict[str, list[str]] = {}
-    queue = session.spool.enqueue_many
+    queue = session.spool.enqueue_stream
     everything = mode.all_or_nothing
     try:
         for job_id in queue(feed, all_or_nothing=everything, skipped=skipped, replaced=replaced.__setitem__):
@@ -235,6 +236,7 @@ class _Feed:
         self.takes_default = False
         self._fields = fields
         self._in_progress: deque[tuple[str, dict[str, Any]]] = deque()
+        self._names: set[str] = set(KNOWN)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         number = 0
@@ -242,6 +244,8 @@ class _Feed:
         try:
             for record in self.source:
                 number += 1
+                if not record.keys() <= self._names:
+                    self._note_new_names(record)
                 job_reader.times_of_file(record)
                 if number > 1 and "id" in self._fields:
                     raise Usage(
@@ -256,6 +260,14 @@ class _Feed:
             if self.mode.all_or_nothing:
                 raise
             self.error = error
+
+    def _note_new_names(self, record: Mapping[str, Any]) -> None:
+        """Say once which unknown names are most likely mistyped fields."""
+        from queuectl.job.near_names import near_misses
+
+        for miss in near_misses(record.keys() - self._names):
+            render.note(f"{self.source.name} {self.source.place}: {miss}")
+        self._names |= record.keys()
 
     def queued_record(self) -> dict[str, Any]:
         """Count one more queued job, and return its fields. The spool queues the jobs in their order."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from queuectl.api import json_view
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
 from queuectl.errors import JobNotFound
 from queuectl.job import redact, times
 from queuectl.job.fields import WAITING
-from queuectl.job.record import KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,12 +35,13 @@ if TYPE_CHECKING:
 def show_command(session: Session, job_id: str) -> None:
     """Show every field of a job, its times, its attempts, and the end of its output.
 
-    Times are in your time zone; --json prints the fields as they are in the job's file. The value of a variable whose
+    Times are in your time zone; --json prints the fields under the names of the job's file, in UTC: `queuectl schema
+    --record` describes them. The value of a variable whose
     name looks secret, such as API_TOKEN, is shown as ***; the job's file has the real value.
     """
     job = session.spool.get(job_id)
     if session.json:
-        render.json_value(redact.masked(job.to_dict(), KNOWN))
+        render.json_value(json_view.record(job, _effective_priority(session.spool, job)))
         return
     title = f"Job Details: {render.visible(job.id or job_id)}"
     print_fields(title, _fields(job, _effective(session.spool, job), _waits_for(session.spool, job)))
@@ -50,6 +51,12 @@ def _waits_for(spool: Spool, job: Job) -> str:
     """The running job whose unique key keeps this job from starting."""
     others = spool.running_with(job.unique) if job.unique and job.state in WAITING else []
     return f", waits for {others[0]}" if others else ""
+
+
+def _effective_priority(spool: Spool, job: Job) -> float | None:
+    with suppress(JobNotFound):
+        return spool.row(job.id).effective(round(time.time() * 1e6))
+    return None
 
 
 def _effective(spool: Spool, job: Job) -> str:

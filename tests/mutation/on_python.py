@@ -1,0 +1,87 @@
+"""What a program relies on that uses queuectl from Python."""
+
+from __future__ import annotations
+
+from .run import Mutant
+
+_SHARED = "tests/api/test_shared_spool.py::test_"
+
+PYTHON = (
+    Mutant(
+        "python: two threads are in one connection of SQLite",
+        "api/queries.py",
+        "        with self._lock:\n            return method(self, *args, **kwargs)\n",
+        "        return method(self, *args, **kwargs)\n",
+        (f"{_SHARED}eight_threads_share_a_spool_and_each_gets_its_own_answers",),
+    ),
+    Mutant(
+        "python: a forked process uses the connection and the lock of its parent",
+        "api/queries.py",
+        "            spool._connect(spool._index.boot)\n",
+        "            pass\n",
+        (f"{_SHARED}a_forked_process_goes_on_with_the_spool_of_its_parent",),
+    ),
+    Mutant(
+        "python: a Spool refers to itself",
+        "api/queries.py",
+        "        self._storage.refresh = _weakly(self, Queries.refresh)\n",
+        "        self._storage.refresh = self.refresh\n",
+        (f"{_SHARED}a_forgotten_spool_closes_its_files_without_the_garbage_collector",),
+    ),
+    Mutant(
+        "python: a progress function keeps its Spool alive",
+        "api/queries.py",
+        "            self._intake.refresh()\n        finally:\n            self._intake.report = None\n",
+        "            self._intake.refresh()\n        finally:\n            pass\n",
+        (f"{_SHARED}a_forgotten_spool_closes_its_files_without_the_garbage_collector",),
+    ),
+    Mutant(
+        "python: the source of a stream is read under the lock",
+        "api/spool.py",
+        "                jobs, failure = prepare_batch(source, common, self.settings(), BATCH)\n",
+        "                with self._lock:\n                    jobs, failure = prepare_batch(source, common, self.settings(), BATCH)\n",
+        (f"{_SHARED}the_source_of_a_stream_may_wait_for_another_thread",),
+    ),
+    Mutant(
+        "python: an error is pickled by its message alone",
+        "errors.py",
+        "    def __reduce__(self)",
+        "    def _reduce(self)",
+        ("tests/test_errors.py::test_an_error_reaches_another_process_with_its_fields",),
+    ),
+    Mutant(
+        "python: a function for events gets the record itself",
+        "worker/events.py",
+        "        seen = copy.copy(job)  #",
+        "        seen = job  #",
+        ("tests/worker/test_events.py::test_what_the_function_does_touches_no_job",),
+    ),
+    Mutant(
+        "python: a mistyped keyword is a field of its own",
+        "api/spool.py",
+        "    job_fields.refuse_unknown(call, fields, job_fields.NAMES)\n",
+        "",
+        ("tests/api/test_python_values.py::test_a_mistyped_keyword_is_a_type_error",),
+    ),
+    Mutant(
+        "python: a job of a deleted folder runs at home",
+        "api/enqueue.py",
+        '        raise InvalidJob("the current folder was deleted; give an absolute path", field="cwd") from None\n',
+        "        return path\n",
+        ("tests/api/test_python_values.py::test_jobs_of_a_deleted_folder_are_refused",),
+    ),
+    Mutant(
+        "python: a text is a list of states",
+        "index/filter.py",
+        "    found = (value,) if isinstance(value, kind) else tuple(value)\n",
+        "    found = tuple(value)\n",
+        ("tests/index/test_filter_values.py::test_one_value_is_one_and_a_moment_may_be_a_datetime",),
+    ),
+    Mutant(
+        "python: what a program prints of a job has its secrets",
+        "job/record.py",
+        '        shown = masked(fields, KNOWN) | masked({"command": self.command})\n',
+        "        shown = fields\n",
+        ("tests/api/test_python_values.py::test_what_a_program_prints_of_a_job_has_no_secrets",),
+    ),
+)
