@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from queuectl.layout import Layout
+
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 pytestmark = pytest.mark.skipif(
@@ -141,6 +143,35 @@ def test_a_cancel_holds_for_a_job_that_fails_and_is_tried_again_at_once(
     assert [where_is(spool_dir, job_id) for job_id in ids] == [["dead"]] * 6
     assert {load(spool_dir / "dead" / f"{job_id}.json")["last_error"] for job_id in ids} == {"Cancelled"}
     assert not spool.counts()["processing"]
+
+
+def test_the_next_run_is_asked_to_end_if_the_request_came_too_late_for_the_last(spool_dir: Path) -> None:
+    """The job has failed before its worker read the note, and the same worker runs it again."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    worker = registry.Registration.acquire(spool.layout)
+    worker.announce("program")
+    claim = claim_job(spool._storage, spool.row("a"), worker.name)
+    assert claim is not None
+    asked: list[int] = []
+    request = commands.request_cancel
+
+    def too_late(layout: Layout, name: str, runs: dict[str, int]) -> None:
+        request(layout, name, runs)
+        if not asked:
+            claim.job.add_run({"run": 1, "outcome": "failed"})
+            files.replace(claim.path, claim.job.to_bytes())
+        asked.append(runs["a"])
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(commands, "request_cancel", too_late)
+            assert spool.cancel("a", timeout=1) == "ending"
+    finally:
+        worker.release()
+
+    assert asked == [1, 2]
+    assert commands.is_cancel_requested(spool.layout, worker.name, "a", 2)
 
 
 def test_a_job_that_ends_by_itself_was_not_cancelled(spool_dir: Path) -> None:

@@ -116,9 +116,12 @@ def taken_at_the_last_moment(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -
     forget = dead_letters.forget
 
     def too_late(storage: Storage, row: Row, **how: Any) -> bool:
-        if row.state == "pending":
-            assert claim_job(storage, row, worker.name)
-        return forget(storage, row, **how)
+        if row.state != "pending":
+            return forget(storage, row, **how)
+        assert claim_job(storage, row, worker.name)
+        assert not forget(storage, row, **how)
+        assert storage.index.get(row.id), "the row of the claimed job is gone"
+        return False
 
     monkeypatch.setattr(dead_letters, "forget", too_late)
     yield spool

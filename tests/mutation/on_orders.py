@@ -32,7 +32,7 @@ MANY = (
         "api/cancel.py",
         "self._asked.get(row.id) != (worker, run):",
         "row.id not in self._asked:",
-        (f"{_CANCEL}a_cancel_holds_for_a_job_that_fails_and_is_tried_again_at_once",),
+        (f"{_CANCEL}the_next_run_is_asked_to_end_if_the_request_came_too_late_for_the_last",),
     ),
     Mutant(
         "cancel: the second note replaces the first",
