@@ -340,5 +340,12 @@ def from_mapping(record: Mapping[str, Any]) -> Job:
             except ValueError as error:
                 raise InvalidJob(str(error), field=name) from None
     if not job.command:
-        raise InvalidJob("missing: it says what to run", field="command")
+        meant = [name for name in record if name.strip("_-").lower() in _MEANT_AS_COMMAND]
+        slip = f"; {meant[0]!r} is not known, call it command" if meant else ""
+        raise InvalidJob(f"missing: it says what to run{slip}", field="command")
     return job
+
+
+_MEANT_AS_COMMAND = frozenset(
+    {"cmd", "command", "commands", "exec", "run", "script", "cmdline", "command_line"}
+)

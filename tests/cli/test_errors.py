@@ -52,7 +52,7 @@ USAGE = [
     ["enqueue", "--timeout", "-1", "x"], ["enqueue", "--timeout", "nan", "x"], ["enqueue", "--timeout", "9" * 400, "x"],
     ["enqueue", "--max-retries", "-1", "x"], ["enqueue", "--max-retries", "9" * 30, "x"],
     ["enqueue", "--backoff-base", "0.5", "x"], ["enqueue", "--backoff-base", "inf", "x"],
-    ["enqueue", "--run-at", "tomorrow", "x"], ["enqueue", "--run-at", "9" * 50, "x"], ["enqueue", "--run-at", "", "x"],
+    ["enqueue", "--run-at", "soon", "x"], ["enqueue", "--run-at", "9" * 50, "x"], ["enqueue", "--run-at", "", "x"],
     ["enqueue", "--delay", "-5", "x"], ["enqueue", "--delay", "99999999999999d", "x"], ["enqueue", "--delay", "", "x"],
     ["enqueue", "--env", "A", "x"], ["enqueue", "--env", "=1", "x"], ["enqueue", "--env", BINARY, "x"],
     ["list", "--state", "nonsense"], ["list", "--state", ""], ["list", "--state", HUGE], ["list", "--limit", "-1"],

@@ -132,3 +132,11 @@ def test_check_says_that_a_file_of_several_jobs_cannot_be_dropped(
     dropped.write_text('{"command": "a"}\n{"command": "b"}\n')
     said = cli("check", str(dropped), expect=1)
     assert "a dropped file holds one job, in JSON: queuectl enqueue --file" in said.stdout
+
+
+@pytest.mark.parametrize("name", ["cmd", "Command", "COMMAND", "script"])
+def test_command_under_another_name_is_pointed_at(cli: Cli, spool_dir: Path, name: str) -> None:
+    """Else `missing` is all that somebody reads who has written it."""
+    wrong = json.dumps({name: "true"})
+    assert f"{name!r} is not known, call it command" in cli("enqueue", wrong, expect=1).stderr
+    assert f"{name!r} is not known, call it command" in cli("check", "-", stdin=wrong, expect=1).stdout
