@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from queuectl.cli import options
@@ -70,11 +71,12 @@ def _jobs(value: Any) -> dict[str, Any] | TypedJobs:
 
 
 def _with_times(record: dict[str, Any]) -> dict[str, Any]:
-    """Read the times of a job as they may be typed: it is read once, as the flags are."""
+    """Read the times of a job as they may be typed: it is read once, as the flags are.
+
+    A text that is no time is left for the check of the job, which says so.
+    """
     for name in ("run_at", "expires_at"):
         if isinstance(record.get(name), str):
-            try:
+            with suppress(ValueError):
                 record[name] = options.moment(record[name])
-            except ValueError as error:
-                raise InvalidJob(str(error), field=name) from None
     return record
