@@ -124,12 +124,13 @@ def worker(info: WorkerInfo) -> dict[str, Any]:
     """Return what is shown of a worker."""
     return {
         "name": info.name,
-        "pid": info.pid,
+        "pid": info.pid or None,  # none yet while it is starting; 0 would mean a process group to kill(1)
         "started_at": _iso(info.started_at),
         "job_id": info.job_id,
         "job_since": _iso(info.job_since),
         "stopping": info.stopping,
         "paused": info.paused,
+        "elsewhere": info.elsewhere,
     }
 
 

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl._dataclasses import dataclass
-from queuectl.control import pause, registry
+from queuectl.control import own_job, pause, registry
 from queuectl.errors import StillUnderWay
 from queuectl.storage import locate
 
@@ -128,8 +128,14 @@ class Waiting:
 
         Raises:
             JobNotFound: there is no such job to begin with.
+            QueuectlError: this process belongs to one of the jobs, which would wait for itself.
             StillUnderWay: some have not ended in that time.
         """
+        own = own_job.find(self._spool.layout)
+        if own is not None and own.job_id in self._left:
+            own_job.refuse_to_wait(
+                self._spool.layout, "which would wait for itself", hint="queuectl wait --help"
+            )
         with self._spool._lock:
             self._spool.refresh()
             for job_id in self._left:
@@ -219,8 +225,11 @@ def find_obstacle(spool: Queries, ids: list[str]) -> str | None:
     """Return what keeps all of these jobs from running until somebody acts, in one line with a hint; None: nothing."""
     if found := pause.read(spool.layout):
         return f"{found.sentence}: queuectl resume"
-    if not registry.live_workers(spool.layout):
+    workers = registry.live_workers(spool.layout)
+    if not workers:
         return "no worker runs: queuectl worker start"
+    if (own := own_job.find(spool.layout)) and all(one.job_id or one.stopping for one in workers):
+        return f"no worker is free while {own.worker} runs job {own.job_id}, which waits here: queuectl worker start"
     with spool._lock:
         rows = [spool._index.get(job_id) for job_id in ids[:100]]
     if len(ids) <= len(rows) and all(row is not None and row.held for row in rows):

@@ -16,17 +16,21 @@ import orjson
 from queuectl.control import registry
 from queuectl.errors import SpoolError
 from queuectl.system import files
+from queuectl.system.host import boot_id
 from queuectl.system.locks import Lock, is_locked
-from queuectl.system.process import ProcessIdentity
+from queuectl.system.process import ProcessIdentity, ancestors, clock_of_starts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from queuectl.control.registry import Registration
+    from queuectl.control.registration import Registration
     from queuectl.layout import Layout
 
 _PATIENCE = 10.0
 """Seconds to wait for others that write a cancel note. Each needs some milliseconds."""
+
+
+_STOP_ALL = "stop-all"
 
 
 def request_stop(layout: Layout, name: str, *, force: bool) -> bool:
@@ -44,7 +48,8 @@ def request_stop(layout: Layout, name: str, *, force: bool) -> bool:
         return False
     note = {"pid": identity.pid, "process_started": identity.started, "how": "force" if force else "graceful"}
     # SIGTERM may mean something else to somebody's own program; its worker reads the note within a second.
-    by_note_only = record.get("mode") == "program"
+    # In another container the number is another one.
+    by_note_only = record.get("mode") == registry.PROGRAM or not identity.is_visible
     try:
         _write_note(layout, name, "stop", note)
     except SpoolError:
@@ -63,6 +68,42 @@ def requested_stop(registration: Registration) -> str | None:
     if note.get("pid") == me.pid and note.get("process_started") == me.started:
         return "force" if note.get("how") == "force" else "graceful"
     return None
+
+
+def request_stop_of_all(layout: Layout) -> None:
+    """Ask all workers to stop that have been started and cannot be found yet. They read the note when they have a name.
+
+    A note that cannot be written is left out: those that can be found are asked one by one.
+    """
+    note = {"before": clock_of_starts(), "boot_id": boot_id(), "ancestors": ancestors()}
+    with suppress(OSError):
+        files.replace(os.path.join(layout.workers, _STOP_ALL), orjson.dumps(note))
+
+
+def start_asked_at(layout: Layout) -> float:
+    """Return when this process was asked to start workers, on the clock of process.start_time.
+
+    A script may stop all workers and then become this process, by `exec`: then it is older than the stop, and what it
+    was asked to start is not.
+    """
+    note = registry.read_json(os.path.join(layout.workers, _STOP_ALL))
+    before_us = note.get("ancestors")
+    is_by_script = isinstance(before_us, list) and os.getpid() in before_us
+    with suppress(OSError):
+        return clock_of_starts() if is_by_script else ProcessIdentity.mine().started
+    return clock_of_starts()
+
+
+def is_stop_of_all_after(layout: Layout, since: float) -> bool:
+    """Whether somebody has asked all workers to stop after this moment on the clock of process.start_time."""
+    note = registry.read_json(os.path.join(layout.workers, _STOP_ALL))
+    before = note.get("before")
+    return isinstance(before, int | float) and since < before and note.get("boot_id") == boot_id()
+
+
+def was_stop_requested_of(layout: Layout, name: str, pid: int) -> bool:
+    """Whether the stop note of a worker name is meant for this process, which may have ended."""
+    return registry.read_json(layout.worker_file(name, "stop")).get("pid") == pid
 
 
 def request_cancel(layout: Layout, name: str, runs: Mapping[str, int]) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from queuectl.control import commands, registry
+from queuectl.control import commands, own_job, registry
 from queuectl.errors import SpoolError, StillUnderWay
 from queuectl.job import times
 from queuectl.job.redact import one_line
@@ -181,8 +181,10 @@ def drain(layout: Layout, reason: str, *, timeout: float | None, tell: Callable[
 
     Raises:
         StillUnderWay: some jobs still run after that time.
+        QueuectlError: this process belongs to a running job, whose end it would wait for; nothing is paused.
         SpoolError: the file cannot be written.
     """
+    own_job.refuse_to_wait(layout, "and drain would wait until that job ends", hint="queuectl pause")
     began = time.monotonic()
     end_at = None if timeout is None else began + timeout
     begin(layout, reason)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from queuectl.errors import SpoolError
-from queuectl.system import files
+from queuectl.system import files, safe_open
 from queuectl.system.host import boot_id
 from queuectl.system.locks import Lock, is_locked
 from queuectl.system.process import Session
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from queuectl.job.record import Job
     from queuectl.layout import Layout
+
+_READ_LIMIT = 1 << 20
+"""Bytes. The file has a line for each of some dozen runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,25 +153,25 @@ def line(job: Job, run: str, finished_at: float, duration: float) -> str:
 def read(layout: Layout, worker: str) -> RunRecord | None:
     """Return the content of a worker's run file; None when the worker never ran anything, or the file was deleted."""
     try:
-        with open(layout.worker_file(worker, "run"), encoding="utf-8") as file:
-            job_id, run, *more = file.readline().split()
-            try:
-                boot, number = more
-                lines = [file.readline() for _ in range(int(number))]
-                ended = dict(map(_parsed, lines))
-                session = _session(file.readline(), run)
-            except ValueError:
-                # From an older queuectl, or damaged. Without a boot id, `never_began` is False for every job.
-                return RunRecord(job_id, run)
-    except (OSError, ValueError):
+        data, _ = safe_open.read_regular(layout.worker_file(worker, "run"), _READ_LIMIT)
+        first, *lines = data.decode().split("\n")
+        job_id, run, *more = first.split()
+    except (OSError, ValueError, safe_open.NotReadable):
         return None
+    try:
+        boot, number = more
+        ended = dict(_parsed(lines[at]) for at in range(int(number)))
+        session = _session(lines[max(0, int(number)) :], run)
+    except (ValueError, IndexError):
+        # From an older queuectl, or damaged. Without a boot id, `never_began` is False for every job.
+        return RunRecord(job_id, run)
     return RunRecord(job_id, run, boot, ended, session)
 
 
-def _session(text: str, run: str) -> Session | None:
-    """Read the line of `note_session`; None for the rest of an earlier text."""
-    words = text.split()
-    if not text.endswith("\n") or len(words) != 5 or words[:2] != ["session", run]:
+def _session(rest: list[str], run: str) -> Session | None:
+    """Read the line of `note_session`; None for the rest of an earlier text, and for a line without its end."""
+    words = rest[0].split() if len(rest) > 1 else []
+    if len(words) != 5 or words[:2] != ["session", run]:
         return None
     return Session(int(words[2]), float(words[3]), words[4])
 

@@ -1,18 +1,21 @@
-"""What dead workers have left: claimed jobs, recycled files, and processes of runs that have ended."""
+"""The files of workers: what dead ones have left, what no worker can use, and processes of runs that have ended."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from functools import partial
 from typing import TYPE_CHECKING
 
+from queuectl.control import registry
 from queuectl.doctor.finding import Finding
 from queuectl.layout import PROCESSING
-from queuectl.storage import locate, power_loss, recovery
-from queuectl.system import process_tree
+from queuectl.storage import locate, power_loss, quarantine, recovery
+from queuectl.system import process_tree, safe_open
 from queuectl.system.host import boot_id
 from queuectl.system.locks import Lock
+from queuectl.system.process import ProcessIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT = 0.3
 """Seconds to wait for the lock of a worker's name: a new worker may be checking whether it is free."""
 
+_WORKER = re.compile(r"worker-[0-9]{1,6}(?=\.|$)", re.ASCII)
 _FILE_POOL = re.compile(r"(worker-[0-9]+)\.(?:held\.[0-9a-f]+|spare)\.[0-9]+", re.ASCII)
 
 
@@ -36,6 +40,7 @@ def examine(case: Case) -> Iterator[Finding]:
                     "abandoned", where, f"{where} is claimed by {worker}, which is not alive",
                     "end what is left of its run and put it back, as any worker does", partial(_take_back, case),
                 )  # fmt: skip
+    yield from _odd_files(case)
     for name in sorted(os.listdir(case.layout.workers)):
         found = _FILE_POOL.fullmatch(name)
         if found and not case.is_alive(found[1]):
@@ -43,6 +48,38 @@ def examine(case: Case) -> Iterator[Finding]:
                 "held files", f"data/workers/{name}", f"data/workers/{name} was left by {found[1]}, which is not alive",
                 "make sure that the outcomes are on the disk, then delete the copies", partial(_sweep, case.layout, found[1]),
             )  # fmt: skip
+
+
+def _odd_files(case: Case) -> Iterator[Finding]:
+    """Look for folders, links, FIFOs where a worker's files should be, and for records that are none."""
+    layout = case.layout
+    found = [_WORKER.match(name) for name in (*os.listdir(layout.workers), *os.listdir(layout.processing))]
+    for worker in sorted({one[0] for one in found if one}):
+        for path, status in registry.unusable_files(layout, worker):
+            where = os.path.relpath(path, layout.root)
+            fact = f"{where} is {safe_open.file_type(status.st_mode)}, so no worker can use the name {worker}"
+            if stat.S_ISREG(status.st_mode):
+                fact = f"{where} is a file, so no worker can use the name {worker}"
+            fix = partial(quarantine.put, layout, path, fact, inode=status.st_ino, now=case.now())
+            yield Finding("worker file", where, fact, "move it to data/aside/", fix)
+        yield from _odd_record(case, worker)
+
+
+def _odd_record(case: Case, worker: str) -> Iterator[Finding]:
+    """A record that is damaged: the worker that it is about cannot be found, and so not be stopped."""
+    path = case.layout.worker_file(worker, "json")
+    try:
+        inode = os.lstat(path).st_ino
+        data, _ = safe_open.read_regular(path, registry.READ_LIMIT)
+    except (OSError, safe_open.NotReadable):
+        return
+    record = registry.read_json(path)
+    if ProcessIdentity.of(record) is not None or record.get("mode") == registry.STARTING:
+        return
+    where = f"data/workers/{worker}.json"
+    fact = f"{where} ({len(data)} bytes) is not the record of a worker"
+    fix = partial(quarantine.put, case.layout, path, fact, inode=inode, now=case.now())
+    yield Finding("worker file", where, fact, "move it to data/aside/; a living worker writes it anew", fix)
 
 
 def processes(case: Case) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -40,9 +41,7 @@ class LocalRunner:
     def __init__(self, *, may_chdir: bool = False) -> None:
         self._fast = may_chdir and CAN_SPAWN_FAST
         self._outputs = OutputFiles("", "")
-        # With SIGCHLD ignored, which a parent may pass on, exit codes are lost and every job would seem to succeed.
-        if sys.platform != "win32" and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        keep_exit_codes()
 
     def start(self, attempt: Attempt) -> Running | Outcome:
         """Start an attempt, or return an outcome (NOT_STARTED) that says why the command cannot start.
@@ -67,6 +66,18 @@ class LocalRunner:
         if self._outputs.paths != (attempt.stdout, attempt.stderr):
             self._outputs = OutputFiles(attempt.stdout, attempt.stderr)
         return self._outputs
+
+
+def keep_exit_codes() -> None:
+    """Let the system keep exit codes: with SIGCHLD ignored, which a parent process may pass on, it loses them.
+
+    Only the main thread can change that. In another one it stays as the program wants it, and each run then ends with
+    "Exit code unknown".
+    """
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _spawn_or_explain(attempt: Attempt, began: float) -> Child | Outcome:

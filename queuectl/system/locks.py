@@ -11,17 +11,22 @@ import os
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from queuectl.system import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_CLOSED = -1
+"""The descriptor of a lock in a forked child, which does not have it."""
+
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_FLAGS = os.O_RDWR | os.O_CREAT | files.O_CLOEXEC | _NOFOLLOW
+_READ = os.O_RDONLY | files.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+_FLAGS = os.O_RDWR | os.O_CREAT | files.O_CLOEXEC | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0)
 
 
 @contextmanager
@@ -45,6 +50,23 @@ class Lock:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        _held.add(self)
+
+    @classmethod
+    def inherited(cls, fd: int, path: str) -> Lock | None:
+        """Return the lock that the process which started this one has taken for it; None if this is not that lock.
+
+        Args:
+            fd: the inherited descriptor.
+            path: the lock file.
+        """
+        try:
+            if os.path.samestat(os.stat(path), os.fstat(fd)) and _take(fd):
+                os.set_inheritable(fd, False)
+                return cls(fd)
+        except OSError:
+            return None
+        return None
 
     @classmethod
     def acquire(cls, path: str, *, patience: float = 0.0) -> Lock | None:
@@ -77,7 +99,7 @@ class Lock:
         Raises:
             OSError: it does not exist, or folders cannot be locked here (Windows, some network shares).
         """
-        return cls._on_existing(path, getattr(os, "O_DIRECTORY", 0))
+        return cls._on_existing(os.open(path, _READ | getattr(os, "O_DIRECTORY", 0)))
 
     @classmethod
     def on_read_only_file(cls, path: str) -> Lock | None:
@@ -86,11 +108,10 @@ class Lock:
         Raises:
             OSError: it does not exist, or cannot be locked.
         """
-        return cls._on_existing(path, _NOFOLLOW)
+        return cls._on_existing(os.open(path, _READ | _NOFOLLOW))
 
     @classmethod
-    def _on_existing(cls, path: str, flags: int) -> Lock | None:
-        fd = os.open(path, os.O_RDONLY | files.O_CLOEXEC | flags)
+    def _on_existing(cls, fd: int) -> Lock | None:
         try:
             taken = _take(fd)
         except BaseException:
@@ -110,14 +131,40 @@ class Lock:
 
     def release(self) -> None:
         """Give it back. Unlocks before closing: a child that is just being started may have a copy of the descriptor."""
+        if self.fd == _CLOSED:
+            return
         from filelock import unlock_descriptor
 
+        _held.discard(self)
         unlock_descriptor(self.fd)
         os.close(self.fd)
 
     def detach(self) -> None:
         """Close this process's descriptor; the lock lasts as long as any process that inherited a copy of it."""
-        os.close(self.fd)
+        if self.fd != _CLOSED:
+            _held.discard(self)
+            os.close(self.fd)
+
+
+_held: WeakSet[Lock] = WeakSet()
+"""The locks that this process holds."""
+
+
+def _close_in_child() -> None:
+    """Close the copies of the locks that a forked child has got.
+
+    A child of a program that embeds a worker would otherwise keep the worker's lock, and its job, after the worker's
+    death. It must not unlock: that would take the lock from its parent, too.
+    """
+    for lock in _held:
+        with suppress(OSError):
+            os.close(lock.fd)
+        lock.fd = _CLOSED
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _take(fd: int) -> bool:

@@ -19,17 +19,27 @@ if TYPE_CHECKING:
 
 _DEAD_STATES = (b"Z", b"X")
 _TICKS = os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 1
+_PARENT_WORD = 1
+_DEEPEST = 100
+_LARGEST_PID = 2**31 - 1
 _START_WORD = 19
 """Index of the start time in /proc/PID/stat, counted after the name: proc(5) calls it field 22."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """One process, which no later process can be mistaken for: pid, start time (see `start_time`), and boot id."""
+    """One process, which no later process can be mistaken for.
+
+    Attributes:
+        pid, started: its number, and its start (see `start_time`).
+        boot: the boot id of the machine.
+        namespace: the PID namespace in which it has this number, see `pid_namespace`; "" if that is not known.
+    """
 
     pid: int
     started: float
     boot: str
+    namespace: str = ""
 
     @classmethod
     def mine(cls) -> ProcessIdentity:
@@ -38,28 +48,45 @@ class ProcessIdentity:
         Raises:
             OSError: the system does not say when it started.
         """
-        started = start_time(os.getpid())
+        # Not by number: /proc may have been mounted in another PID namespace, where the number is somebody else's.
+        started = start_time("self" if sys.platform == "linux" else os.getpid())
         if started is None:
             raise OSError(errno.EACCES, "the system does not say when it started")
-        return cls(os.getpid(), started, boot_id())
+        return cls(os.getpid(), started, boot_id(), pid_namespace())
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> ProcessIdentity | None:
-        """Read it from a worker's record; None when the record has no valid one."""
+        """Read it from a worker's record, which anybody may have written; None when the record has no valid one."""
         pid, started, boot = record.get("pid"), record.get("process_started"), record.get("boot_id")
-        if isinstance(pid, int) and isinstance(started, int | float) and isinstance(boot, str):
-            return cls(pid, float(started), boot)
+        if type(pid) is not int or not 0 < pid <= _LARGEST_PID:
+            return None
+        if isinstance(started, int | float) and isinstance(boot, str):
+            return cls(pid, float(started), boot, str(record.get("pid_namespace") or ""))
         return None
 
+    @property
+    def is_visible(self) -> bool:
+        """Whether this process can see that one if it lives: not when it is in another container.
+
+        There the number means nothing here, or another process.
+        """
+        return not self.namespace or (self.namespace == pid_namespace() and _is_proc_ours())
+
     def is_running(self) -> bool:
-        """Whether exactly this process lives."""
-        if self.boot != boot_id():
+        """Whether exactly this process can be seen to live. See `is_visible`."""
+        if self.boot != boot_id() or not self.is_visible:
             return False
         started = start_time(self.pid)
         return started is not None and abs(started - self.started) < 0.05
 
+    def is_gone(self) -> bool:
+        """Whether this process has certainly ended. Of a process in another container nobody knows."""
+        return self.boot != boot_id() or (self.is_visible and not self.is_running())
+
     def send(self, number: int) -> bool:
         """Send a signal to exactly this process, never to a later one with the same pid; False when it is gone."""
+        if not self.is_visible:
+            return False
         if not hasattr(os, "pidfd_open"):
             return self.is_running() and _kill(self.pid, number)
         try:
@@ -78,8 +105,36 @@ class ProcessIdentity:
         return True
 
 
-def start_time(pid: int) -> float | None:
+def _is_proc_ours() -> bool:
+    """Whether the numbers in /proc are those of our PID namespace: a container may be shown the /proc of its host."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return True
+
+
+def clock_of_starts() -> float:
+    """Return the present moment on the clock of `start_time`: a process that starts later has no smaller value."""
+    if sys.platform == "linux":
+        return float(int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS))
+    return time.time()
+
+
+def ancestors() -> list[int]:
+    """Return the pids of the processes that led to this one, the nearest first; only the parent elsewhere than on Linux."""
+    found = [os.getppid()]
+    with suppress(OSError, IndexError, ValueError):
+        while sys.platform == "linux" and found[-1] > 1 and len(found) < _DEEPEST:
+            with open(f"/proc/{found[-1]}/stat", "rb") as file:
+                found.append(int(file.read().rpartition(b") ")[2].split()[_PARENT_WORD]))
+    return found
+
+
+def start_time(pid: int | str) -> float | None:
     """Return when a process started; None when there is none, or only a zombie.
+
+    Args:
+        pid: its number; on Linux also "self".
 
     On Linux in clock ticks since the boot. Seconds of the wall clock would change with every step of that clock: no
     worker could be stopped on a machine whose clock is set some moments after the boot. Elsewhere epoch seconds.
@@ -94,7 +149,7 @@ def start_time(pid: int) -> float | None:
     import psutil
 
     try:
-        process = psutil.Process(pid)
+        process = psutil.Process(int(pid))
         return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
     except psutil.Error:
         return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from queuectl.config.reload import CurrentSettings
-    from queuectl.control.registry import Registration
+    from queuectl.control.registration import Registration
     from queuectl.executor.base import Runner, Running
     from queuectl.job.record import Job
     from queuectl.storage.transitions import Claim, Storage

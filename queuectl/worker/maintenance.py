@@ -238,6 +238,17 @@ class Maintenance:
             self._compressing = steps
 
 
+def tell_what_waits(index: Index, say: Callable[[str], None]) -> None:
+    """Say how many failed jobs are left that run again later: for a worker that leaves, drained is not all done.
+
+    Raises:
+        sqlite3.Error: the index refused.
+    """
+    failed = index.counts()["failed"]
+    if failed:
+        say(f"{failed} failed job(s) wait for another attempt; --wait-retries waits for them")
+
+
 def sweep_tmp(layout: Layout, now: float) -> None:
     """Delete what killed producers left in tmp/ a day ago or more; nothing that may belong to anybody else.
 

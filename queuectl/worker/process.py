@@ -9,11 +9,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.config.settings import Settings
+from queuectl.control import commands
+from queuectl.control.launch import Launch
 from queuectl.errors import QueuectlError, SpoolError
 from queuectl.executor.local import LocalRunner
 from queuectl.job import times
 from queuectl.job.redact import one_line
 from queuectl.system import files, process
+from queuectl.system.line_output import LineOutput
 from queuectl.worker import signals
 from queuectl.worker.worker import Worker
 
@@ -21,24 +24,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.layout import Layout
+    from queuectl.system.process import ProcessIdentity
 
 
-def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> int:
+def be_worker(
+    layout: Layout, *, mode: str, drain: bool, wait_retries: bool, launch: Launch | None = None
+) -> int:
     """Run one worker in this process; returns the exit code.
 
     Args:
         mode: "background" answers its starter on stdout and then writes to its log; "foreground" prints; "child"
             prints too, and leaves when the process that started it has ended.
+        launch: how it was started; None for a process that nobody reserved a name for.
 
     Raises:
         QueuectlError: the spool cannot be used; in the background this is answered to the starter instead.
     """
     background = mode == "background"
+    launch = launch or Launch(commands.start_asked_at(layout))
     process.keep_descriptors_private()
     if mode != "foreground":
         # A process keeps its current folder's filesystem from being unmounted.
         os.chdir(os.sep)
-    log = _Log()
+    log = _Log(None if background else LineOutput(1))
     worker = Worker(
         layout.root,
         drain=drain,
@@ -50,11 +58,10 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
     log.limit = lambda: worker.log_limit
     # Before the worker can be found: a stop signal that comes at once would otherwise kill this process.
     signals.listen(worker.flags, reread=worker.read_settings, in_terminal=mode == "foreground")
-    if mode == "child":
-        parent = os.getppid()
-        worker.leave_when(lambda: os.getppid() != parent, _end_of(parent))
+    if launch.parent is not None and not _leave_with(worker, launch.parent):
+        return 0
     try:
-        worker.register()
+        worker.register(launch)
     except QueuectlError as error:
         if not background:
             raise
@@ -65,15 +72,30 @@ def be_worker(layout: Layout, *, mode: str, drain: bool, wait_retries: bool) -> 
         _answer({"name": worker.name, "pid": os.getpid()})
         log.to_file(layout.worker_file(worker.name, "log"))
     log.say(f"started PID={os.getpid()}")
+    return _run(worker, log)
+
+
+def _leave_with(worker: Worker, parent: ProcessIdentity) -> bool:
+    """Let a worker leave when its parent ends; False: that has ended already, and nobody is in charge of the worker."""
+    told_by = _end_of(parent.pid)
+    if not parent.is_running():
+        return False
+    worker.leave_when(lambda: not parent.is_running(), told_by)
+    return True
+
+
+def _run(worker: Worker, log: _Log) -> int:
     try:
         worker.run()
     except ImportError as error:
         log.say(
             f"stopped, as a part of queuectl cannot be loaded: {error}. Was it upgraded? Start the worker again"
         )
+        log.close()
         return SpoolError.exit_code
     signals.ignore_all()
     log.say(f"stopped after {worker.jobs_run} attempt(s)")
+    log.close()
     return 0
 
 
@@ -93,12 +115,16 @@ def _answer(answer: dict[str, object]) -> None:
 class _Log:
     """Where a worker's lines go: to the terminal, or into a file that is begun anew when it is full.
 
+    Args:
+        output: the terminal; None for a file, see `to_file`.
+
     Attributes:
         name: the worker's, put before each line.
         limit: returns the bytes that the file may have, 0 for no limit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, output: LineOutput | None) -> None:
+        self._output = output
         self.name = "worker"
         self.limit: Callable[[], int] = lambda: Settings().log_limit
         self._path: str | None = None
@@ -112,11 +138,19 @@ class _Log:
         data = f"{head}{text}\n".encode(errors="backslashreplace")
         # A closed terminal or a full disk must not end a worker that runs a job.
         with suppress(OSError):
+            if self._output is not None:
+                self._output.write(data)
+                return
             self._size += len(data)
             limit = self.limit()
             if self._path and limit and self._size > limit:
                 self.to_file(self._path, len(data))
             files.write_all(1, data)
+
+    def close(self) -> None:
+        """Wait until what was said is written, as long as somebody reads it."""
+        if self._output is not None:
+            self._output.close()
 
     def to_file(self, path: str, more: int = 0) -> None:
         """Write everything that this process prints into a file. A file that would become too large is renamed first.

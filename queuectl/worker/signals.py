@@ -18,7 +18,7 @@ from queuectl.control.commands import wake_signal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from queuectl.control.registry import Registration
+    from queuectl.control.registration import Registration
     from queuectl.system.wake_up import WakeUp
 
 _HANGUP = getattr(signal, "SIGHUP", None)

@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl.config.reload import CurrentSettings
-from queuectl.control import pause, permissions
-from queuectl.control.registry import Registration
+from queuectl.control import commands, pause, permissions
+from queuectl.control.launch import Launch
+from queuectl.control.registration import Registration
 from queuectl.errors import SpoolError
 from queuectl.executor.base import clean_environment
 from queuectl.executor.local import LocalRunner
@@ -22,6 +23,7 @@ from queuectl.storage import power_loss, recovery
 from queuectl.storage.file_pool import FilePool
 from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
+from queuectl.system.process import clock_of_starts
 from queuectl.system.wake_up import WakeUp
 from queuectl.system.watcher import FolderWatch
 from queuectl.worker import preload
@@ -29,7 +31,7 @@ from queuectl.worker.events import JobEvents
 from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, Readiness, StartFault, never_raising
 from queuectl.worker.idle import TICK, IdleWait
 from queuectl.worker.job_run import JobRun, WorkerContext
-from queuectl.worker.maintenance import Maintenance
+from queuectl.worker.maintenance import Maintenance, tell_what_waits
 from queuectl.worker.prefetch import Prefetch
 from queuectl.worker.scan_scheduler import ScanScheduler
 from queuectl.worker.settle_batch import SettleBatch
@@ -181,16 +183,24 @@ class Worker:
         permissions.refuse_unsafe(self.layout)
         self._current.read()
 
-    def register(self) -> None:
+    def register(self, launch: Launch | None = None) -> None:
         """Take a free worker name and appear in `worker list`.
+
+        Args:
+            launch: how this process was started, if it is nothing but a worker.
 
         Raises:
             QueuectlError: the spool cannot be used.
         """
+        launch = launch or Launch(clock_of_starts())
         self.check()
-        registration = Registration.acquire(self.layout)
+        registration = Registration.of_launch(self.layout, launch)
         self._set_registration(registration)
-        registration.announce(self._mode, handles_wake_signal=self.flags.handles_wake_signal)
+        handles_signal = self.flags.handles_wake_signal
+        registration.announce(self._mode, handles_wake_signal=handles_signal, parent=launch.parent)
+        # After that: whoever stops all workers either finds the record, or has written the note before.
+        if commands.is_stop_of_all_after(self.layout, launch.since):
+            self.stop()
 
     def run(self) -> int:
         """Work until stopped, or drained; returns the number of attempts made. After `stop` it returns at once.
@@ -250,6 +260,8 @@ class Worker:
             if claim is not None:
                 self._run_job(claim)
             elif self._drain and (self._readiness.is_paused or self._is_drained()):
+                with self._barrier:
+                    tell_what_waits(self._index, self._say)
                 return
             elif not self.flags.stopping:
                 self._wait()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import MoveError, Spool
-from queuectl.control import commands, registry
+from queuectl.control import commands
+from queuectl.control.registration import Registration
 from queuectl.system import files
 
 from support import claim_job, drop, load, wait_until, where_is
@@ -178,7 +179,7 @@ def test_a_job_that_ends_by_itself_was_not_cancelled(spool_dir: Path) -> None:
     """Who has asked for its end is told that it succeeded."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
-    worker = registry.Registration.acquire(spool.layout)
+    worker = Registration.acquire(spool.layout)
     worker.announce("program")
     claim = claim_job(spool._storage, spool.row("a"), worker.name)
     assert claim is not None
@@ -199,7 +200,7 @@ def test_two_cancels_reach_one_worker(spool_dir: Path) -> None:
     """The second one must not replace the first: after the death of the worker that job would run again."""
     spool = Spool(spool_dir)
     spool.refresh()
-    worker = registry.Registration.acquire(spool.layout)
+    worker = Registration.acquire(spool.layout)
     worker.announce("program")
     for name in ("a", "b"):
         spool.enqueue("true", id=name)
@@ -268,7 +269,7 @@ def test_a_job_that_is_not_ended_in_time_is_not_said_to_be_cancelled(spool_dir: 
     """Its worker does not answer; the request stays with it."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
-    worker = registry.Registration.acquire(spool.layout)
+    worker = Registration.acquire(spool.layout)
     worker.announce("program")
     assert claim_job(spool._storage, spool.row("a"), worker.name)
     began = time.monotonic()

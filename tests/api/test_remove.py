@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import MoveError, Spool
-from queuectl.control.registry import Registration
+from queuectl.control.registration import Registration
 from queuectl.storage import dead_letters
 
 from support import claim_job, drain, drop_bytes, wait_until, where_is

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 DOCUMENTED = {
-    "enqueue", "worker start", "worker stop", "worker list", "worker logs", "status", "list", "show", "logs", "dlq list",
+    "enqueue", "worker start", "worker stop", "worker scale", "worker list", "worker logs", "status", "list", "show", "logs", "dlq list",
     "dlq show", "dlq edit", "dlq retry", "dlq clear", "config get", "config set", "config unset", "cancel", "retry", "clear", "reindex", "doctor",
     "hold", "release", "pause", "resume", "drain", "demo", "completion", "check", "schema", "stats", "metrics", "top",
     "set", "edit", "remove",

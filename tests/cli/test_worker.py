@@ -92,6 +92,43 @@ def test_stop_names_who_is_busy(
     assert where_is(spool_dir, "long") == ["done"]
 
 
+def test_workers_can_be_stopped_whatever_the_settings_say(
+    cli: Cli, spool_dir: Path, workers: Callable[..., Any]
+) -> None:
+    """A typing error in config.yaml must not be in the way of the person who wants to stop everything."""
+    workers(1)
+    (spool_dir / "config.yaml").write_text("stop_timeout: soon\n")
+    done = cli("worker", "stop", expect=0)
+
+    assert done.stdout == "Stopped 1 worker(s)\n"
+    assert "stop_timeout" in done.stderr
+    assert "the built-in stop_timeout is used" in done.stderr
+
+
+def test_scale_starts_and_stops_as_many_as_needed(
+    cli: Cli, spool_dir: Path, workers: Callable[..., Any]
+) -> None:
+    """The number is what counts, whatever ran before. Idle workers go first."""
+    workers(1)
+    drop(spool_dir, "long", command="sleep 60", timeout=0)
+    wait_until(lambda: where_is(spool_dir, "long") == ["processing/worker-0"])
+
+    assert "Started 2 worker(s)\n" in cli("worker", "scale", "3", expect=0).stdout
+    assert cli("worker", "scale", "3", expect=0).stdout == "3 worker(s) are running already\n"
+    told = json.loads(cli("worker", "scale", "1", "--json", expect=0).stdout)
+    assert (told["started"], told["stopped"], told["busy"]) == ([], 2, [])
+    assert [one["name"] for one in json.loads(cli("worker", "list", "--json").stdout)] == ["worker-0"]
+    assert "must be 0 to" in cli("worker", "scale", "5000", expect=2).stderr
+
+
+def test_drained_worker_says_how_many_wait_for_another_attempt(cli: Cli, spool_dir: Path) -> None:
+    """A script that sees it leave with 0 would believe that all is done."""
+    drop(spool_dir, "job1", command="exit 1", backoff_base=100, max_retries=2)
+    text = cli("worker", "start", "--foreground", "--drain", expect=0).stdout
+
+    assert "[worker-0] 1 failed job(s) wait for another attempt; --wait-retries waits for them\n" in text
+
+
 def test_forced_stop_puts_the_job_back(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
     """--force ends the job, which goes back to pending without a counted attempt."""
     cli("enqueue", "--id", "long", "sleep 60", expect=0)

@@ -17,7 +17,7 @@ import pytest
 from queuectl import Spool, Worker
 from queuectl.config.settings import Settings
 from queuectl.control import commands, run_lock
-from queuectl.control.registry import Registration
+from queuectl.control.registration import Registration
 from queuectl.errors import SpoolError
 from queuectl.job.record import Job
 from queuectl.layout import Layout
@@ -297,3 +297,40 @@ def test_the_rest_of_a_dead_process_is_gone() -> None:
     assert is_surely_gone(child.pid)
     child.communicate()
     assert is_surely_gone(child.pid)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
+def test_a_child_of_a_program_does_not_keep_its_workers_locks(spool_dir: Path) -> None:
+    """A web server embeds a worker, forks, and is killed: its job waited for as long as the child lived."""
+    code = (
+        "import os, sys, time; from queuectl import Spool, Worker; from queuectl.storage.claim import *;"
+        "sys.path.insert(0, sys.argv[2]); from support import claim_job; spool = Spool(sys.argv[1]); spool.enqueue('true', id='job');"
+        "worker = Worker(sys.argv[1]); worker.register(); claim_job(spool._storage, spool.row('job'), worker.name);"
+        "child = os.fork() or (time.sleep(60) or os._exit(0)); print(child, flush=True); os.kill(os.getpid(), 9)"
+    )
+    tests = str(Path(__file__).parent.parent)
+    killed = subprocess.Popen(
+        [sys.executable, "-c", code, str(spool_dir), tests], stdout=subprocess.PIPE, text=True
+    )
+    assert killed.stdout
+    child = int(killed.stdout.readline())
+    try:
+        killed.wait(10)
+        assert where_is(spool_dir, "job") == ["processing/worker-0"]
+        Worker(spool_dir, drain=True).run()
+        assert where_is(spool_dir, "job") == ["done"]
+    finally:
+        os.kill(child, 9)
+        killed.stdout.close()
+
+
+def test_a_forked_child_takes_no_lock_from_its_parent(tmp_path: Path) -> None:
+    """It closes its copies. To unlock them would free the parent's lock, too."""
+    path = str(tmp_path / "lock")
+    lock = Lock.acquire(path)
+    assert lock
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert is_locked(path)
+    lock.release()

@@ -113,7 +113,7 @@ def test_only_the_worker_itself_is_signalled(spool_dir: Path, record: dict[str, 
     layout = Layout(spool_dir)
     layout.create()
     code = (
-        "import sys; from queuectl.layout import Layout; from queuectl.control.registry import Registration;"
+        "import sys; from queuectl.layout import Layout; from queuectl.control.registration import Registration;"
         "registration = Registration.acquire(Layout(sys.argv[1])); registration.announce('background', handles_wake_signal=True);"
         "print('here', flush=True); sys.stdin.read()"
     )

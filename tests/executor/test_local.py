@@ -622,3 +622,19 @@ def test_starting_loads_no_psutil() -> None:
     code = "import sys, queuectl.executor.local; sys.exit('psutil' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=20).returncode == 0
+
+
+def test_a_worker_in_a_thread_lives_with_a_program_that_ignores_its_children(spool_dir: Path) -> None:
+    """Only the main thread may set a signal: the constructor ended with a ValueError. What is lost is said."""
+    code = (
+        "import signal, sys, threading; from queuectl import Spool, Worker; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
+        "Spool(sys.argv[1]).enqueue('true', id='job', max_retries=1);"
+        "thread = threading.Thread(target=lambda: Worker(sys.argv[1], drain=True).run()); thread.start(); thread.join();"
+        "print(Spool(sys.argv[1]).get('job').last_error);"
+        "Spool(sys.argv[1]).retry('job'); Worker(sys.argv[1], drain=True).run(); print(Spool(sys.argv[1]).get('job').state)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(spool_dir)], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["Exit code unknown: the system did not keep it", "completed"]

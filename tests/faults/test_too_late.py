@@ -19,6 +19,7 @@ import pytest
 
 from queuectl import Spool, Worker
 from queuectl.control import commands, pause, registry, run_lock
+from queuectl.control.registration import Registration
 from queuectl.intake import reconcile
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.job.record import Job
@@ -152,7 +153,7 @@ def test_a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker(
 
 def test_a_cancel_is_for_the_run_that_comes_and_not_for_the_last_one(spool: Spool, spool_dir: Path) -> None:
     """A job that runs again is claimed some moments before its worker writes down that it begins."""
-    taken = registry.Registration.acquire(spool.layout)
+    taken = Registration.acquire(spool.layout)
     taken.announce("program")
     run_lock.acquire(spool.layout, taken.name, "job", "1.5", spool._index.boot).release()
     history = [{"run": 1, "outcome": "failed"}]
@@ -194,7 +195,7 @@ def test_a_cancel_that_comes_while_a_failure_is_recorded_is_kept(
 
 def test_a_worker_that_knows_of_an_earlier_pause_is_waited_for(spool: Spool) -> None:
     """It may have seen that one end, and be about to start a job."""
-    taken = registry.Registration.acquire(spool.layout)
+    taken = Registration.acquire(spool.layout)
     taken.announce("program")
     found = pause.begin(spool.layout)
     taken.report("paused", pause.BY_HAND)
@@ -208,7 +209,7 @@ def test_a_worker_that_knows_of_an_earlier_pause_is_waited_for(spool: Spool) -> 
 
 def test_a_worker_that_is_told_to_stop_may_start_a_job_until_it_reads_that(spool: Spool) -> None:
     """`pause` and `drain` promise that nothing is started any more when they return."""
-    taken = registry.Registration.acquire(spool.layout)
+    taken = Registration.acquire(spool.layout)
     taken.announce("program")
     assert commands.request_stop(spool.layout, taken.name, force=False)
 
@@ -329,7 +330,7 @@ def test_the_name_plate_of_a_dead_worker_comes_down(spool: Spool, spool_dir: Pat
     from queuectl.storage import recovery
 
     code = (
-        "import os, sys; from queuectl.layout import Layout; from queuectl.control.registry import Registration;"
+        "import os, sys; from queuectl.layout import Layout; from queuectl.control.registration import Registration;"
         "Registration.acquire(Layout(sys.argv[1])).announce('background'); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code, str(spool_dir)], check=True)
@@ -531,7 +532,7 @@ def test_a_job_claimed_during_a_look_is_still_there(
 ) -> None:
     """The folders of the workers are listed before the index is asked, and a claim may come in between."""
     spool.enqueue("true", id="a")
-    taken = registry.Registration.acquire(spool.layout)
+    taken = Registration.acquire(spool.layout)
     taken.announce("program")
     assert claim_job(spool._storage, spool.row("a"), taken.name)
     with monkeypatch.context() as patch:

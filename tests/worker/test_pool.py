@@ -20,7 +20,7 @@ from terminal import in_a_terminal
 
 from queuectl import Spool
 from queuectl.layout import Layout
-from queuectl.worker import pool
+from queuectl.worker import stopping
 
 from support import drop, finished, load, processes_of, read_only, run_cli, wait_until, where_is
 
@@ -564,7 +564,7 @@ def test_stop_waits_for_the_process_and_not_for_its_name(spool_dir: Path) -> Non
     layout = Layout(spool_dir)
     layout.create()
     code = (
-        "import sys, time; from queuectl.layout import Layout; from queuectl.control.registry import Registration;"
+        "import sys, time; from queuectl.layout import Layout; from queuectl.control.registration import Registration;"
         "registration = Registration.acquire(Layout(sys.argv[1])); registration.announce('background'); print('here', flush=True);"
         "import signal; signal.signal(signal.SIGTERM, lambda *_: None); signal.pause(); registration.release();"
         "print('left', flush=True); sys.stdin.read()"
@@ -576,8 +576,8 @@ def test_stop_waits_for_the_process_and_not_for_its_name(spool_dir: Path) -> Non
     assert process.stdout
     try:
         assert process.stdout.readline() == "here\n"
-        stopped, busy = pool.stop(layout, force=False, timeout=1, report=lambda _: None)
+        done = stopping.stop(layout, force=False, timeout=1, report=lambda _: None)
         assert process.stdout.readline() == "left\n"
-        assert (stopped, [info.name for info in busy]) == (0, ["worker-0"])
+        assert (done.ended, [info.name for info in done.busy]) == (0, ["worker-0"])
     finally:
         process.communicate("")

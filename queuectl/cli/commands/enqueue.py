@@ -13,7 +13,7 @@ from queuectl.cli import enqueue_answer, fast_path, keep_working, options, rende
 from queuectl.cli.base import Command, Session, Usage, command
 from queuectl.cli.typed_jobs import TypedJobs
 from queuectl.config import settings
-from queuectl.errors import KeyTaken
+from queuectl.errors import KeyTaken, WorkerError
 from queuectl.job import redact
 from queuectl.job.fields import check_field
 
@@ -309,6 +309,8 @@ def _enqueue_typed(
 def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait: bool) -> int:
     if wait and record.get("timeout") is None and not settings.is_given(session.spool.layout, "timeout"):
         record["timeout"] = 0  # whoever waits can press Ctrl+C, and sees how long it takes
+    if wait:
+        _refuse_endless_wait(session)
     job = session.spool.enqueue(record)
     enqueue_answer.note_near_misses(record)
     if wait and not job.skipped:
@@ -330,6 +332,22 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
         if not quiet:
             enqueue_answer.note_start(job.run_at)
     return 0
+
+
+def _refuse_endless_wait(session: Session) -> None:
+    """Refuse a wait in a job whose worker is the only one: nothing would ever run the new job.
+
+    Raises:
+        WorkerError: it is so; nothing was queued.
+    """
+    from queuectl.control import own_job
+
+    own = own_job.find(session.spool.layout)
+    if own is not None and not any(one.name != own.worker for one in session.spool.workers()):
+        raise WorkerError(
+            f"{own.worker} is the only worker, and it runs job {own.job_id}, which would wait here for ever",
+            hint="queuectl worker start, or enqueue without --wait",
+        )
 
 
 def _one_template(

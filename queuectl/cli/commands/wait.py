@@ -13,6 +13,7 @@ from queuectl.api.waiting import OVER, Ended, Waiting
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
 from queuectl.cli.selection import BulkAction, filter_options
+from queuectl.control import own_job
 from queuectl.index.filter import Filter
 from queuectl.job.fields import STATES
 
@@ -72,6 +73,9 @@ def wait_command(
     if everything and not ids and where.is_open:
         where, everything = Filter(states=_NOT_ENDED), False
     selected = action.select(ids, where, everything=everything)
+    if not ids and (own := own_job.find(session.spool.layout)):
+        # A job that waits for "all" means all others.
+        selected = [job_id for job_id in selected if job_id != own.job_id]
     progress = _Progress(session, len(selected))
     waiting = Waiting(
         session.spool,

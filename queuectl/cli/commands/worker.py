@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -13,22 +10,15 @@ import click
 from queuectl.api import json_view
 from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
-from queuectl.errors import WorkerError
+from queuectl.config.settings import Settings
+from queuectl.errors import ConfigError, WorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from queuectl.cli.log_stream import Sink
     from queuectl.control.registry import WorkerInfo
-    from queuectl.layout import Layout
+    from queuectl.worker.stopping import Stopped
 
 MAX_WORKERS = 1000
 """A larger --count is most likely a typing error, and would overload the machine."""
-
-FOLLOW_INTERVAL = 0.2
-"""Seconds between two checks of `worker logs -f`."""
-
-_TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\dT[0-9:.]+Z")
 
 worker_command = Group(
     name="worker",
@@ -42,6 +32,7 @@ worker_command = Group(
     queuectl worker start --foreground        one here; Ctrl+C lets it finish its job, twice ends it
     queuectl worker start --drain             run the waiting jobs, then exit: for cron
     queuectl worker list                      show which worker runs which job
+    queuectl worker scale 4                   start or stop as many as needed
     queuectl worker stop                      finish the running jobs, then exit
     """,
     other_words={
@@ -54,9 +45,10 @@ worker_command = Group(
     sections={
         "Commands": {
             "start": ("worker", "Start workers, in the background or in this terminal."),
-            "stop": ("worker", "Stop all workers of the spool when they have finished their jobs."),
+            "stop": ("worker", "Stop workers when they have finished their jobs: all of the spool, or some."),
+            "scale": ("worker_scale", "Start or stop as many workers as needed to have N."),
             "list": ("worker", "Show the workers and what they run."),
-            "logs": ("worker", "Print the logs of the workers, or follow them."),
+            "logs": ("worker_logs", "Print the logs of the workers, or follow them."),
         }
     },
     hidden_commands={"run": "worker"},
@@ -94,20 +86,21 @@ def start_command(
         raise Usage("--wait-retries works only with --drain")
     if foreground and session.json:
         raise Usage("--json does not work with --foreground: the output of such a worker is text for people")
-    from queuectl.worker import pool
+    from queuectl.worker import pool, supervisor
 
     spool = session.spool
     number = count or spool.settings().worker_count or 1
     if foreground:
-        return pool.foreground(spool.layout, number, drain=drain, wait_retries=wait_retries)
-    _show_started(session, pool.start(spool.layout, number, drain=drain, wait_retries=wait_retries))
+        return supervisor.foreground(spool.layout, number, drain=drain, wait_retries=wait_retries)
+    show_started(session, pool.start(spool.layout, number, drain=drain, wait_retries=wait_retries))
     if paused := spool.paused():
         effect = "exit at once" if drain else "start no job until: queuectl resume"
         render.note(f"note: {paused.sentence}; they {effect}")
     return 0
 
 
-def _show_started(session: Session, started: list[WorkerInfo]) -> None:
+def show_started(session: Session, started: list[WorkerInfo]) -> None:
+    """Print the new workers."""
     # Workers become ready in any order; show them in the order of their names.
     started = sorted(started, key=lambda worker: (len(worker.name), worker.name))
     if session.json:
@@ -119,15 +112,22 @@ def _show_started(session: Session, started: list[WorkerInfo]) -> None:
     render.line(f"Worker PIDs: {[worker.pid for worker in started]}")
 
 
+def _complete_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    names = options.ask_spool(ctx, lambda spool: [worker.name for worker in spool.workers()])
+    return [name for name in names if name.startswith(incomplete)]
+
+
 @command(
     "stop",
     examples="""
     queuectl worker stop                      wait for the running jobs
+    queuectl worker stop worker-3             only this one
     queuectl worker stop --timeout 0          tell the workers to stop, and do not wait
     queuectl worker stop --force              end the running jobs too; they go back to pending
     """,
     changes=True,
 )
+@click.argument("names", nargs=-1, metavar="[WORKER...]", shell_complete=_complete_names)
 @click.option(
     "--force",
     is_flag=True,
@@ -140,30 +140,54 @@ def _show_started(session: Session, started: list[WorkerInfo]) -> None:
     help="How long to wait for the workers. Default: the setting stop_timeout.",
 )
 @click.pass_obj
-def stop_command(session: Session, force: bool, timeout: float | None) -> None:
-    """Stop all workers of the spool, from any terminal.
+def stop_command(session: Session, names: tuple[str, ...], force: bool, timeout: float | None) -> None:
+    """Stop all workers of the spool, or only those with these names, from any terminal.
 
     Each worker finishes the job that it runs and starts no other. The command waits for that. When the time of
     --timeout is over, the workers that still run a job are listed and the exit code is 1; they stop when their jobs end.
-    """
-    from queuectl.worker import pool
 
-    spool = session.spool
-    limit = spool.settings().stop_timeout if timeout is None else timeout
-    stopped, busy = pool.stop(spool.layout, force=force, timeout=limit, report=_report_busy)
+    With --force, a worker that does not answer is killed, and its job goes back. A job may call this command: the
+    worker of that job is not waited for, and stops when the job ends.
+    """
+    from queuectl.worker import stopping
+
+    limit = stop_timeout(session) if timeout is None else timeout
+    done = stopping.stop(session.spool.layout, force=force, timeout=limit, report=report_busy, names=names)
+    show_stopped(session, done)
+
+
+def stop_timeout(session: Session) -> float:
+    """The setting, or the built-in value when the settings are not valid: workers must be stoppable all the same."""
+    try:
+        return session.spool.settings().stop_timeout
+    except ConfigError as error:
+        render.note(f"note: {error}; the built-in stop_timeout is used")
+        return Settings().stop_timeout
+
+
+def show_stopped(session: Session, done: Stopped) -> None:
+    """Print how many workers have ended.
+
+    Raises:
+        WorkerError: some have not.
+    """
     if session.json:
-        render.json_value({"stopped": stopped, "busy": [json_view.worker(worker) for worker in busy]})
-    elif stopped or not busy:
-        render.line(f"Stopped {stopped} worker(s)" if stopped else "No workers to stop")
-    if busy:
-        names = ", ".join(f"{worker.name} ({_activity(worker)})" for worker in busy)
+        busy = [json_view.worker(worker) for worker in done.busy]
+        render.json_value({"started": [], "stopped": done.ended, "busy": busy})
+    elif done.ended or not (done.busy or done.own):
+        render.line(f"Stopped {done.ended} worker(s)" if done.ended else "No workers to stop")
+    if done.own:
+        render.note(f"{done.own.worker} stops when job {done.own.job_id} ends, which this command belongs to")
+    if done.busy:
+        names = ", ".join(f"{worker.name} ({_activity(worker)})" for worker in done.busy)
         raise WorkerError(
             f"still running: {names}; each worker stops when its job ends",
             hint="queuectl worker stop --force ends the jobs",
         )
 
 
-def _report_busy(busy: list[WorkerInfo]) -> None:
+def report_busy(busy: list[WorkerInfo]) -> None:
+    """Print which workers are waited for."""
     for worker in busy:
         render.note(f"waiting for {worker.name}: {_activity(worker)}")
 
@@ -184,11 +208,20 @@ def list_command(session: Session) -> None:
     elif not found:
         render.note("no workers: queuectl worker start")
     elif render.is_terminal():
-        rows = [(w.name, str(w.pid), _since(w.started_at), _activity(w)) for w in found]
+        rows = [
+            (
+                w.name,
+                f"{w.pid} (elsewhere)" if w.elsewhere else str(w.pid),
+                _since(w.started_at),
+                _activity(w),
+            )
+            for w in found
+        ]
         render.table("Workers", ("Worker", "PID", "Running For", "Doing"), rows)
     else:
         for worker in found:
-            render.line(f"{worker.name} - PID={worker.pid} - {_activity(worker)}")
+            where = " in another container" if worker.elsewhere else ""
+            render.line(f"{worker.name} - PID={worker.pid or '-'}{where} - {_activity(worker)}")
 
 
 def _since(moment: float | None) -> str:
@@ -196,6 +229,8 @@ def _since(moment: float | None) -> str:
 
 
 def _activity(worker: WorkerInfo) -> str:
+    if worker.mode == "starting":
+        return "starting"
     if worker.job_id is None:
         if worker.paused and not worker.stopping:
             return f"paused: {worker.paused}"
@@ -208,128 +243,17 @@ def _activity(worker: WorkerInfo) -> str:
 @click.option("--mode", type=click.Choice(["background", "foreground", "child"]), default="background")
 @click.option("--drain", is_flag=True)
 @click.option("--wait-retries", is_flag=True)
+@click.option("--launch", metavar="JSON", default=None)
 @click.pass_obj
-def run_command(session: Session, mode: str, drain: bool, wait_retries: bool) -> int:
+def run_command(session: Session, mode: str, drain: bool, wait_retries: bool, launch: str | None) -> int:
     """Be a worker. `worker start` executes this."""
+    from queuectl.control.launch import Launch
     from queuectl.worker import process
 
-    return process.be_worker(session.spool.layout, mode=mode, drain=drain, wait_retries=wait_retries)
-
-
-def _complete_logs(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    names = options.ask_spool(ctx, lambda spool: _logged_names(spool.layout))
-    return [name for name in names if name.startswith(incomplete)]
-
-
-@command(
-    "logs",
-    examples="""
-    queuectl worker logs
-    queuectl worker logs -f
-    queuectl worker logs worker-0 | grep failed
-    """,
-)
-@click.argument("name", metavar="[WORKER]", required=False, shell_complete=_complete_logs)
-@click.option("--follow", "-f", is_flag=True, help="Print new lines as they come, until Ctrl+C.")
-@click.option(
-    "--raw", is_flag=True, help="On a terminal, print control characters as they are instead of as escapes."
-)
-@click.pass_obj
-def logs_command(session: Session, name: str | None, follow: bool, raw: bool) -> int:
-    """Print the logs of background workers: the start and end of each job, and other events.
-
-    The lines of all workers are merged in the order of time, including workers that have stopped. With WORKER, only
-    the lines of that worker are printed. The output of jobs is in `queuectl logs JOB`.
-    """
-    if session.json:
-        raise Usage("worker logs are lines of text, without a JSON form", hint="queuectl worker list --json")
-    from queuectl.cli.log_stream import INTERRUPTED, Sink
-
-    layout = session.spool.layout
-    names = _logged_names(layout)
-    if name is not None:
-        if name not in names:
-            raise WorkerError(
-                f"no worker {name!r} has written a log in this spool", hint="queuectl worker list"
-            )
-        names = [name]
-    elif not names and not follow:
-        render.note("no worker has written a log yet")
-    sink = Sink(sys.stdout, raw=raw)
     try:
-        ends = _print_all(layout, names, sink)
-        sink.flush()
-        while follow:
-            time.sleep(FOLLOW_INTERVAL)
-            for one in _logged_names(layout) if name is None else names:
-                _print_new(layout.worker_file(one, "log"), ends, sink)
-            sink.flush()
-    except KeyboardInterrupt:
-        return INTERRUPTED  # the normal way to end --follow
-    finally:
-        sink.finish()
-    return 0
-
-
-def _logged_names(layout: Layout) -> list[str]:
-    """The workers that have a log, sorted."""
-    try:
-        return sorted(name[:-4] for name in os.listdir(layout.workers) if name.endswith(".log"))
-    except FileNotFoundError:
-        return []
-
-
-def _print_all(layout: Layout, names: list[str], sink: Sink) -> dict[str, int]:
-    """Print the logs merged by time; return the offset up to which each file was read."""
-    from heapq import merge
-
-    paths = [layout.worker_file(name, "log") for name in names]
-    ends = {path: _size(path) for path in paths}
-    rotated = [path + ".1" for path in paths]
-    sources = [_timed_lines(path, ends.get(path)) for path in rotated + paths]
-    for _, text in merge(*sources, key=lambda pair: pair[0]):
-        sink.write(text)
-    return ends
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _timed_lines(path: str, end: int | None) -> Iterator[tuple[bytes, bytes]]:
-    """Yield each line with its timestamp. A line without one, as in a traceback, gets that of the line before it."""
-    timestamp = b""
-    try:
-        with open(path, "rb") as file:
-            at = 0
-            for text in file:
-                at += len(text)
-                if end is not None and at > end:
-                    return
-                found = _TIMESTAMP.match(text)
-                timestamp = found[0] if found else timestamp
-                yield timestamp, text
-    except FileNotFoundError:
-        return
-
-
-def _print_new(path: str, ends: dict[str, int], sink: Sink) -> None:
-    """Print what was added to a log since the last check. A log that is shorter than before was rotated."""
-    size = _size(path)
-    start = ends.get(path, 0)
-    if size < start:
-        start = 0
-    if size > start:
-        try:
-            with open(path, "rb") as file:
-                file.seek(start)
-                data = file.read(size - start)
-        except FileNotFoundError:
-            return
-        # Whole lines only: otherwise the lines of two workers could be mixed.
-        data = data[: data.rfind(b"\n") + 1]
-        sink.write(data)
-        ends[path] = start + len(data)
+        known = None if launch is None else Launch.of_text(launch)
+    except ValueError as error:
+        raise Usage(f"--launch: {error}") from None
+    return process.be_worker(
+        session.spool.layout, mode=mode, drain=drain, wait_retries=wait_retries, launch=known
+    )

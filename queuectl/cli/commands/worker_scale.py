@@ -1,0 +1,65 @@
+"""`queuectl worker scale`: start or stop as many workers as needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from queuectl.api import json_view
+from queuectl.cli import options, render
+from queuectl.cli.base import Session, command
+from queuectl.cli.commands.worker import MAX_WORKERS, report_busy, show_started, show_stopped, stop_timeout
+
+if TYPE_CHECKING:
+    from queuectl.control.registry import WorkerInfo
+
+
+@command(
+    "scale",
+    examples="""
+    queuectl worker scale 4                   have four workers
+    queuectl worker scale 0                   the same as: queuectl worker stop
+    """,
+)
+@click.argument("number", metavar="N", callback=options.between(0, MAX_WORKERS))
+@click.pass_obj
+def scale_command(session: Session, number: int) -> None:
+    """Have N workers: start as many background workers as are missing, or stop as many as there are too many.
+
+    Workers that have been asked to stop do not count. Idle workers are stopped first; others finish their jobs, and the
+    command waits for that as `worker stop` does.
+    """
+    from queuectl.worker import pool, stopping
+
+    layout = session.spool.layout
+    present = [worker for worker in session.spool.workers() if not worker.stopping]
+    if len(present) < number:
+        started = pool.start(layout, number - len(present))
+        if session.json:
+            render.json_value(
+                {"started": [json_view.worker(one) for one in started], "stopped": 0, "busy": []}
+            )
+        else:
+            show_started(session, started)
+    elif len(present) > number:
+        chosen = sorted(present, key=_stop_order)[: len(present) - number]
+        show_stopped(
+            session,
+            stopping.stop(
+                layout,
+                force=False,
+                timeout=stop_timeout(session),
+                report=report_busy,
+                names=[worker.name for worker in chosen],
+            ),
+        )
+    elif session.json:
+        render.json_value({"started": [], "stopped": 0, "busy": []})
+    else:
+        render.line(f"{number} worker(s) are running already" if number else "No workers to stop")
+
+
+def _stop_order(worker: WorkerInfo) -> tuple[bool, int]:
+    """Idle ones first, and of these the one with the highest number."""
+    return worker.job_id is not None, -int(worker.name.rpartition("-")[2])

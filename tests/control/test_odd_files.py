@@ -1,0 +1,116 @@
+"""What has the name of a worker's file may be anything: it ends no worker, makes none wait, and is reported."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from queuectl import Spool, Worker
+from queuectl.control import registry, run_lock
+from queuectl.control.registration import Registration
+from queuectl.doctor import doctor
+from queuectl.layout import Layout
+
+from support import drain, run_cli, wait_until, where_is
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it has no FIFOs")
+
+ODD_RECORDS = [
+    '{"started_at": "yesterday"}',
+    '{"pid": 99999999999999999999, "process_started": 1, "boot_id": "x", "started_at": []}',
+    '{"pid": true, "process_started": 1, "boot_id": "x", "mode": 5, "paused": {}}',
+    '{"pid": "12", "parent": ["a", "b"], "polling": [1]}',
+    "[1]",
+    "null",
+    "{",
+    "",
+]
+
+
+def folder(path: str) -> None:
+    os.mkdir(path)
+
+
+def link(path: str) -> None:
+    os.symlink("/etc/passwd", path)
+
+
+@pytest.fixture
+def layout(spool_dir: Path) -> Layout:
+    made = Layout(spool_dir)
+    made.create()
+    return made
+
+
+@pytest.mark.parametrize("text", ODD_RECORDS)
+def test_an_odd_record_ends_no_worker(spool_dir: Path, layout: Layout, text: str) -> None:
+    """One such file ended every worker of the spool. Here it is that of a name that somebody holds."""
+    held = [Registration.acquire(layout) for _ in range(2)]
+    for registration in held:
+        with open(layout.worker_file(registration.name, "json"), "w", encoding="utf-8") as file:
+            file.write(text)
+    held[0].release()
+    Spool(spool_dir).enqueue("true", id="job")
+
+    drain(spool_dir)
+
+    assert where_is(spool_dir, "job") == ["done"]
+    assert [worker.pid for worker in registry.live_workers(layout)] == [0]
+    held[1].release()
+
+
+@pytest.mark.parametrize("kind", ["lock", "json", "stop", "cancel", "run", "out", "err", "log"])
+@pytest.mark.parametrize("make", [folder, os.mkfifo, link])
+def test_a_name_whose_files_are_odd_is_left_out(
+    spool_dir: Path, layout: Layout, kind: str, make: Callable[[str], None]
+) -> None:
+    """A worker waited at a FIFO, or ended at a folder, while `doctor` said that nothing was wrong."""
+    path = layout.worker_file("worker-0", kind)
+    make(path)
+    Spool(spool_dir).enqueue("true", id="job")
+
+    worker = Worker(spool_dir, drain=True)
+    worker.register()
+    assert worker.name == "worker-1"
+    worker.run()
+    assert where_is(spool_dir, "job") == ["done"]
+    assert registry.live_workers(layout) == []
+    assert run_lock.read(layout, "worker-0") is None
+
+    [found] = [one for one in doctor.examine(layout) if one.kind == "worker file"]
+    assert found.where == f"data/workers/worker-0.{kind}"
+    assert [one.kind for one in doctor.repair(layout)] == []
+    assert not os.path.lexists(path)
+    assert os.path.lexists(os.path.join(layout.data, "aside", f"worker-0.{kind}"))
+
+
+def test_worker_whose_record_is_overwritten_can_be_stopped(spool_dir: Path, workers: Cli) -> None:
+    """Without its record nobody knows its process: it answered no stop."""
+    workers(1)
+    path = spool_dir / "data" / "workers" / "worker-0.json"
+    record = json.loads(path.read_text())
+    path.write_text('{"started_at": "yesterday"}')
+
+    wait_until(lambda: json.loads(path.read_text()).get("pid") == record["pid"])
+    assert run_cli("worker", "stop", expect=0).stdout == "Stopped 1 worker(s)\n"
+
+
+def test_logs_of_workers_do_not_wait_at_a_fifo(spool_dir: Path, layout: Layout) -> None:
+    """`worker logs` opened it and waited for a writer for ever."""
+    os.mkfifo(layout.worker_file("worker-3", "log"))
+    os.mkfifo(layout.worker_file("worker-4", "log.1"))
+    (spool_dir / "data" / "workers" / "worker-4.log").write_text("2026-01-01T00:00:00Z [worker-4] hello\n")
+
+    shown = run_cli("--spool", spool_dir, "worker", "logs", expect=0, timeout=20)
+    assert shown.stdout == "2026-01-01T00:00:00Z [worker-4] hello\n"
