@@ -150,7 +150,7 @@ def test_the_next_run_is_asked_to_end_if_the_request_came_too_late_for_the_last(
     """The job has failed before its worker read the note, and the same worker runs it again."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
-    worker = registry.Registration.acquire(spool.layout)
+    worker = Registration.acquire(spool.layout)
     worker.announce("program")
     claim = claim_job(spool._storage, spool.row("a"), worker.name)
     assert claim is not None

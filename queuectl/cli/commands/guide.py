@@ -18,6 +18,7 @@ TOPICS = {
     "settings": "Every key of config.yaml, and how to change it.",
     "python": "How to use queuectl from a Python program.",
     "service": "How to keep workers running with systemd, launchd or cron; one file without Python.",
+    "containers": "How to run workers in a container: volume, users, process 1, stop time, health check.",
     "security": "Who can run what: permissions, root, jobs from other users, secrets.",
     "troubles": "What to do when something goes wrong.",
     "promises": "What holds after a crash or a power cut, and what does not.",
