@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from queuectl.system.host import boot_id
-from queuectl.system.process import ProcessIdentity, pid_namespace
+from queuectl.system.process import ProcessIdentity, clock_of_starts, pid_namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,11 @@ class Launch:
     name: str | None = None
     fd: int = -1
     parent: ProcessIdentity | None = None
+
+    @classmethod
+    def now(cls) -> Launch:
+        """A worker that was asked for in this moment."""
+        return cls(clock_of_starts())
 
     def to_text(self) -> str:
         """Return it as a word of a command line."""

@@ -170,7 +170,7 @@ class Registration:
             raise SpoolError.from_os("look up this process for", name, error) from None
 
     def announce(
-        self, mode: str, *, handles_wake_signal: bool = False, parent: ProcessIdentity | None = None
+        self, mode: str, handles_wake_signal: bool = False, parent: ProcessIdentity | None = None
     ) -> None:
         """Write the record, and delete a stop note that was meant for an earlier owner of the name.
 

@@ -26,6 +26,7 @@ from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from queuectl.config.settings import Settings
     from queuectl.index.row import Row
@@ -238,15 +239,13 @@ class Maintenance:
             self._compressing = steps
 
 
-def tell_what_waits(index: Index, say: Callable[[str], None]) -> None:
-    """Say how many failed jobs are left that run again later: for a worker that leaves, drained is not all done.
-
-    Raises:
-        sqlite3.Error: the index refused.
-    """
-    failed = index.counts()["failed"]
-    if failed:
-        say(f"{failed} failed job(s) wait for another attempt; --wait-retries waits for them")
+def tell_what_waits(
+    index: Index, say: Callable[[str], None], barrier: AbstractContextManager[object]
+) -> None:
+    """Say how many failed jobs are left that run again later: for a worker that leaves, drained is not all done."""
+    with barrier:
+        if failed := index.counts()["failed"]:
+            say(f"{failed} failed job(s) wait for another attempt; --wait-retries waits for them")
 
 
 def sweep_tmp(layout: Layout, now: float) -> None:

@@ -23,7 +23,6 @@ from queuectl.storage import power_loss, recovery
 from queuectl.storage.file_pool import FilePool
 from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
-from queuectl.system.process import clock_of_starts
 from queuectl.system.wake_up import WakeUp
 from queuectl.system.watcher import FolderWatch
 from queuectl.worker import preload
@@ -184,23 +183,17 @@ class Worker:
         self._current.read()
 
     def register(self, launch: Launch | None = None) -> None:
-        """Take a free worker name and appear in `worker list`.
-
-        Args:
-            launch: how this process was started, if it is nothing but a worker.
+        """Take a free worker name, or that of `launch`, and appear in `worker list`.
 
         Raises:
             QueuectlError: the spool cannot be used.
         """
-        launch = launch or Launch(clock_of_starts())
+        launch = launch or Launch.now()
         self.check()
-        registration = Registration.of_launch(self.layout, launch)
-        self._set_registration(registration)
-        handles_signal = self.flags.handles_wake_signal
-        registration.announce(self._mode, handles_wake_signal=handles_signal, parent=launch.parent)
-        # After that: whoever stops all workers either finds the record, or has written the note before.
-        if commands.is_stop_of_all_after(self.layout, launch.since):
-            self.stop()
+        self._set_registration(registration := Registration.of_launch(self.layout, launch))
+        registration.announce(self._mode, self.flags.handles_wake_signal, launch.parent)
+        # Only now: whoever stops all workers finds the record, or has written the note before.
+        self.flags.stopping |= commands.is_stop_of_all_after(self.layout, launch.since)
 
     def run(self) -> int:
         """Work until stopped, or drained; returns the number of attempts made. After `stop` it returns at once.
@@ -260,8 +253,7 @@ class Worker:
             if claim is not None:
                 self._run_job(claim)
             elif self._drain and (self._readiness.is_paused or self._is_drained()):
-                with self._barrier:
-                    tell_what_waits(self._index, self._say)
+                tell_what_waits(self._index, self._say, self._barrier)
                 return
             elif not self.flags.stopping:
                 self._wait()

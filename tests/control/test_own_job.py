@@ -14,7 +14,7 @@ from queuectl.control.registration import Registration
 from queuectl.errors import QueuectlError
 from queuectl.layout import Layout
 
-from support import claim_job, drain, finished, load, run_cli, wait_until
+from support import claim_job, finished, load, run_cli, wait_until
 
 if TYPE_CHECKING:
     import subprocess
@@ -92,7 +92,7 @@ def test_a_job_can_stop_the_workers(spool_dir: Path) -> None:
     spool.enqueue(f"'{sys.executable}' -m queuectl worker stop", id="stopper", priority=9, max_retries=1)
     spool.enqueue("true", id="next")
 
-    drain(spool_dir)
+    run_cli("worker", "start", "--foreground", expect=0)
 
     assert finished(spool_dir, "stopper")
     record = load(spool_dir / "done" / "stopper.json")

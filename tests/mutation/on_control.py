@@ -133,7 +133,7 @@ CONTROL = (
     ),
     Mutant(
         "orders: a worker in a program gets the signal",
-        "control/registry.py",
+        "control/registration.py",
         '            "hurries": handles_wake_signal,',
         '            "hurries": True,',
         (f"{_ORDERS}worker_in_a_program_gets_no_signal",),

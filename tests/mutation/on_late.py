@@ -42,7 +42,7 @@ LATE = (
     ),
     _mutant(
         "a worker that leaves takes a cancel along",
-        "control/registry.py",
+        "control/registration.py",
         '            for kind in ("json", "stop"):',
         '            for kind in ("json", "stop", "cancel"):',
         "a_cancel_is_for_the_run_that_comes_and_not_for_the_last_one",
@@ -63,7 +63,7 @@ LATE = (
     ),
     _mutant(
         "whoever takes a name takes away the cancel of the one before",
-        "control/registry.py",
+        "control/registration.py",
         '            self._delete("stop")\n',
         '            self._delete("stop"); self._delete("cancel")\n',
         "a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker[after all had died]",

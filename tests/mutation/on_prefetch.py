@@ -50,8 +50,8 @@ PREFETCH = (
     Mutant(
         "prefetch: what is left of a longer run file is believed",
         "control/run_lock.py",
-        "                lines = [file.readline() for _ in range(int(number))]\n",
-        "                lines = [line for line in file if line.strip()]\n",
+        "_parsed(lines[at]) for at in range(int(number)))",
+        "_parsed(line) for line in lines if line.strip())",
         (f"{_PREFETCH}a_run_file_tells_what_runs_what_is_over_and_what_never_began",),
     ),
     Mutant(

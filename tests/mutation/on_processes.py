@@ -45,14 +45,14 @@ LOCKS = (
     ),
     Mutant(
         "lock: a worker does not hold its folder",
-        "control/registry.py",
+        "control/registration.py",
         "            self._folder = Lock.on_folder(path)\n",
         "            pass\n",
         ("tests/control/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
     ),
     Mutant(
         "lock: a deleted lock file is not made again",
-        "control/registry.py",
+        "control/registration.py",
         "        if not self._lock.is_on(path):\n",
         "        if False:\n",
         ("tests/control/test_identity.py::test_a_deleted_lock_file_is_made_and_held_again",),
@@ -129,9 +129,9 @@ LOCKS = (
     ),
     Mutant(
         "lock: the name of an orphaned run is taken",
-        "control/registry.py",
-        "if lock is not None and _is_in_use(layout, name):",
-        "if False:",
+        "control/registration.py",
+        "if lock is not None and not registry.is_in_use(layout, name):",
+        "if lock is not None:",
         ("tests/faults/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
     ),
     Mutant(
@@ -199,8 +199,8 @@ IDENTITY = (
     Mutant(
         "boot: a process of another boot is ours",
         "system/process.py",
-        "        if self.boot != boot_id():\n            return False\n",
-        "",
+        "        if self.boot != boot_id() or not self.is_visible:",
+        "        if not self.is_visible:",
         ("tests/control/test_identity.py", f"{_POOL}a_stranger_in_a_worker_record_is_left_alone"),
     ),
     Mutant(
@@ -412,7 +412,7 @@ ENDS = (
     ),
     Mutant(
         "spool: another one at its path is taken for it",
-        "control/registry.py",
+        "control/registration.py",
         "            return os.path.samestat(os.stat(self.layout.root), os.fstat(self._root))\n",
         "            return os.path.exists(self.layout.root)\n",
         ("tests/worker/test_embedded.py::test_a_worker_leaves_when_another_spool_lies_at_its_path",),

@@ -84,7 +84,7 @@ TRUST = (
     ),
     Mutant(
         "stop: the name is enough",
-        "worker/pool.py",
+        "worker/stopping.py",
         "or asked.process is None or not asked.process.is_running()",
         "or True",
         (f"{_POOL}stop_waits_for_the_process_and_not_for_its_name",),

@@ -15,6 +15,7 @@ from .on_python import PYTHON
 from .on_seeing import LETTERS, SEEING
 from .on_shell import BULK, SERVICE
 from .on_trust import TRUST
+from .on_workers import WORKERS
 
 MUTANTS = (
     *SYNCS,
@@ -40,4 +41,5 @@ MUTANTS = (
     *LATE,
     *MANY,
     *PYTHON,
+    *WORKERS,
 )

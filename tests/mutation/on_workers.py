@@ -1,0 +1,169 @@
+"""Who starts workers, who stops them, and what they wait for."""
+
+from __future__ import annotations
+
+from .run import Mutant
+
+_SUPERVISOR = "tests/worker/test_supervisor.py::test_"
+_OWN = "tests/control/test_own_job.py::test_"
+_SPACES = "tests/control/test_namespaces.py::test_"
+_LINES = "tests/system/test_line_output.py::test_"
+_IDENTITY = "tests/control/test_identity.py::test_"
+_ODD = "tests/control/test_odd_files.py::test_"
+
+WORKERS = (
+    Mutant(
+        "start: nobody sees a worker before it is ready",
+        "worker/pool.py",
+        "return Reservation(self.layout, self.parent) if _CAN_HAND_OVER else None",
+        "return None",
+        (f"{_SUPERVISOR}stop_ends_and_counts_workers_that_are_still_starting",),
+    ),
+    Mutant(
+        "start: a stop before the name is taken is forgotten",
+        "worker/worker.py",
+        "        self.flags.stopping |= commands.is_stop_of_all_after(self.layout, launch.since)",
+        "        pass",
+        (f"{_SUPERVISOR}worker_whose_start_was_asked_for_before_a_stop_takes_no_job",),
+    ),
+    Mutant(
+        "start: a script that has stopped workers is older than the stop",
+        "control/commands.py",
+        "return clock_of_starts() if is_by_script else ProcessIdentity.mine().started",
+        "return ProcessIdentity.mine().started",
+        (f"{_SUPERVISOR}script_that_stops_workers_and_becomes_one_works",),
+    ),
+    Mutant(
+        "start: a child without its parent works",
+        "worker/process.py",
+        "    if not parent.is_running():\n        return False",
+        "    if False:\n        return False",
+        (f"{_SUPERVISOR}child_without_its_parent_takes_no_job",),
+    ),
+    Mutant(
+        "supervisor: signals are handled after the start",
+        "worker/supervisor.py",
+        "        self._handle_signals()\n        # All names",
+        "        # All names",
+        (f"{_SUPERVISOR}signal_amid_the_start_leaves_no_worker[2]",),
+    ),
+    Mutant(
+        "supervisor: a worker that dies is not replaced",
+        "worker/supervisor.py",
+        "        slot.next_start = now + brake",
+        "        slot.next_start = None",
+        (f"{_SUPERVISOR}worker_that_is_killed_is_replaced_and_mentioned",),
+    ),
+    Mutant(
+        "supervisor: it goes on for ever",
+        "worker/supervisor.py",
+        "            self._failed = True\n",
+        "            pass\n",
+        (f"{_SUPERVISOR}supervisor_that_cannot_keep_its_workers_leaves_with_a_failure",),
+    ),
+    Mutant(
+        "stop: a suspended worker is left suspended",
+        "worker/stopping.py",
+        "            asked.process.send(signal.SIGCONT)",
+        "            pass",
+        (f"{_SUPERVISOR}forced_stop_ends_a_worker_that_is_suspended",),
+        equal="it is killed some seconds later, and its job is taken back as well",
+    ),
+    Mutant(
+        "stop: nobody is killed",
+        "worker/stopping.py",
+        "asked.was_killed |= asked.process.send(signal.SIGKILL)",
+        "pass",
+        (f"{_SUPERVISOR}forced_stop_kills_a_worker_that_does_not_obey",),
+    ),
+    Mutant(
+        "stop: who was killed keeps its job",
+        "worker/stopping.py",
+        "        recovery.recover_claims(storage, known, lambda _: None, busy=names)",
+        "        pass",
+        (f"{_SUPERVISOR}forced_stop_kills_a_worker_that_does_not_obey",),
+    ),
+    Mutant(
+        "lines: they wait for their reader",
+        "system/line_output.py",
+        "        if self._is_file:",
+        "        if True:",
+        (
+            f"{_LINES}lines_that_nobody_takes_are_counted_and_said",
+            f"{_SUPERVISOR}output_that_nobody_reads_holds_no_job_up",
+        ),
+    ),
+    Mutant(
+        "lines: all are kept",
+        "system/line_output.py",
+        "        if self._size + len(data) > BACKLOG:",
+        "        if False:",
+        (f"{_LINES}lines_that_nobody_takes_are_counted_and_said",),
+    ),
+    Mutant(
+        "own job: the variables are enough",
+        "control/own_job.py",
+        """        if is_here and os.path.exists(""",
+        """        if is_here or os.path.exists(""",
+        (f"{_OWN}variables_of_a_job_that_has_ended_mean_nothing",),
+    ),
+    Mutant(
+        "own job: drain waits for it",
+        "control/pause.py",
+        "    own_job.refuse_to_wait(",
+        "    str(",
+        (f"{_OWN}drain_in_a_job_pauses_nothing",),
+    ),
+    Mutant(
+        "containers: what cannot be seen is gone",
+        "system/process.py",
+        "        return not self.namespace or (self.namespace == pid_namespace() and _is_proc_ours())",
+        "        return True",
+        (f"{_SPACES}process_of_another_namespace_is_neither_alive_nor_gone",),
+    ),
+    Mutant(
+        "containers: process 1 reaps nothing",
+        "worker/supervisor.py",
+        "                self._reap_orphans()\n",
+        "                pass\n",
+        (f"{_SPACES}as_process_1_it_reaps_what_a_job_leaves_behind",),
+    ),
+    Mutant(
+        "locks: a forked child keeps them",
+        "system/locks.py",
+        "    os.register_at_fork(after_in_child=_close_in_child)",
+        "    pass",
+        (f"{_IDENTITY}a_child_of_a_program_does_not_keep_its_workers_locks",),
+    ),
+    Mutant(
+        "runner: every thread sets signals",
+        "executor/local.py",
+        " or threading.current_thread() is not threading.main_thread():",
+        ":",
+        (
+            "tests/executor/test_local.py::test_a_worker_in_a_thread_lives_with_a_program_that_ignores_its_children",
+        ),
+    ),
+    Mutant(
+        "stop: a bad setting is in the way",
+        "cli/commands/worker.py",
+        "    except ConfigError as error:\n        render.note",
+        "    except ZeroDivisionError as error:\n        render.note",
+        ("tests/cli/test_worker.py::test_workers_can_be_stopped_whatever_the_settings_say",),
+    ),
+    Mutant(
+        "names: one with odd files is taken",
+        "control/registration.py",
+        "        if registry.unusable_files(layout, name):",
+        "        if False:",
+        (f"{_ODD}a_name_whose_files_are_odd_is_left_out",),
+    ),
+    Mutant(
+        "record: nobody writes it again",
+        "control/registration.py",
+        "        if self._record and self._stamp() != self._written:",
+        "        if False:",
+        (f"{_ODD}worker_whose_record_is_overwritten_can_be_stopped",),
+    ),
+)
+"""Who starts and stops."""
