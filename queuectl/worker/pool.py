@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from queuectl.control import commands, registration, registry
 from queuectl.control.launch import Launch
 from queuectl.control.registration import Reservation
-from queuectl.errors import WorkerError
+from queuectl.errors import SpoolError, WorkerError
 from queuectl.executor.base import clean_environment
 from queuectl.worker import program
 from queuectl.worker.worker import Worker
@@ -103,7 +103,10 @@ def start(layout: Layout, count: int, *, drain: bool = False, wait_retries: bool
     starter = Starter(layout, "background", drain, wait_retries, commands.start_asked_at(layout))
     refuse_after_stop(starter)
     # All names first: a stop that comes in between finds all workers.
-    places = [starter.reserve() for _ in range(count)]
+    try:
+        places = [starter.reserve() for _ in range(count)]
+    except SpoolError as error:
+        raise WorkerError(f"no worker was started: {error.message}", hint=error.hint) from None
     children = [(place.name if place else None, _spawn(starter, place)) for place in places]
     answers = [_await_ready(layout, *child) for child in children]
     failed = [answer for answer in answers if "error" in answer]
