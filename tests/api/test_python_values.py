@@ -45,7 +45,11 @@ VALUES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "kept"), VALUES, ids=[f"{number}-{next(iter(given))}" for number, (given, _) in enumerate(VALUES)])
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    VALUES,
+    ids=[f"{number}-{next(iter(given))}" for number, (given, _) in enumerate(VALUES)],
+)
 def test_values_of_a_program_are_taken_wherever_jobs_are(
     spool_dir: Path, given: dict[str, Any], kept: dict[str, Any]
 ) -> None:
