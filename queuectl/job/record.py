@@ -63,6 +63,7 @@ class Job:
 
     state: str = "pending"
     attempts: int = 0
+    default_timeout: float | None = None
     created_at: float | None = None
     updated_at: float | None = None
     started_at: float | None = None
@@ -73,7 +74,6 @@ class Job:
     last_error: str | None = None
     output: str | None = None
     worker: str | None = None
-    default_timeout: float | None = None
     crashes: int = 0
     history_left_out: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)

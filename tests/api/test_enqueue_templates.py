@@ -105,7 +105,7 @@ def test_what_looks_alike_and_is_not_is_looked_at_closely(spool_dir: Path) -> No
 @pytest.mark.parametrize(
     "wrong",
     [{"command": " "}, {"command": "a\0"}, {"command": "\ud800"}, {"command": []}, {"command": 1}, {}]
-    + [{"command": "a", "id": bad} for bad in ("", "-a", 1, "con", "a" * 65)]
+    + [{"command": "a", "id": bad} for bad in ("", "-a", 1.5, "con", "a" * 65)]
     + [{"command": "a", "cwd": 0}],
 )
 def test_a_wrong_job_among_others_is_refused_in_the_same_words(wrong: dict[str, Any]) -> None:

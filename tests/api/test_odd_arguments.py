@@ -32,7 +32,7 @@ NONSENSE: list[dict[str, Any]] = [
     {"backoff_base": 10**400},
     {"max_retries": 10**30},
     {"priority": True},
-    {"id": 5},
+    {"id": 5.5},
     {"cwd": 5},
 ]
 
