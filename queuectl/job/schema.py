@@ -45,9 +45,10 @@ _SINCE_2001 = (
 )
 """Digits of times.EARLIEST_NUMBER and more, or 0."""
 
+_MONTH_AND_DAY = "(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])"
 _MOMENT_TEXT = {
     "type": "string",
-    "pattern": rf"^\s*(?:{_SINCE_2001}|[0-9]{{4}}(?:-[0-9]{{2}}|-?W[0-9]{{2}}|[0-9]{{4}}(?![0-9.]))[^\u0000]*)\s*{_END}",
+    "pattern": rf"^\s*(?:{_SINCE_2001}|[0-9]{{4}}(?:-[0-9]{{2}}|-?W[0-9]{{2}}|{_MONTH_AND_DAY}(?![0-9.]))[^\u0000]*)\s*{_END}",
 }
 _MOMENT = {
     "anyOf": [
