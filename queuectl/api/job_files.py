@@ -11,7 +11,7 @@ from queuectl.index.row import BY_HAND, SHOWN, accept_as_indexed
 from queuectl.job import record as jobs
 from queuectl.job.fields import WAITING
 from queuectl.job.record import Job
-from queuectl.layout import COMPRESSED, PROCESSING
+from queuectl.layout import PROCESSING
 from queuectl.storage import job_logs
 from queuectl.system import safe_open
 
@@ -86,13 +86,7 @@ def _contains(spool: Queries, row: Row, text: str | None, stored: str, attribute
 
 def output(layout: Layout, job: Job, run: int | None, stream: str) -> str | None:
     """Return the path of the output of a run, see `Spool.output`."""
-    under_way = job.runs + 1 if job.state == "processing" else None
-    run = run or under_way or job.runs
-    path = layout.log_file(job.id or "", run, stream)
-    if run == under_way and job.worker:
-        live = layout.worker_file(job.worker, stream)
-        return live if os.path.exists(live) else None
-    return next((there for there in (path, path + COMPRESSED) if os.path.exists(there)), None)
+    return job_logs.output_file(layout, job, run or job.runs + (job.state == "processing"), stream)
 
 
 def last_output(spool: Queries, job_id: str, lines: int, run: int | None, stream: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from queuectl.cli import render
 from queuectl.layout import COMPRESSED
@@ -37,6 +37,8 @@ class LogReader:
         self._sink = sink
         self._lines = lines
         self._done = 0
+        self._file: BinaryIO | None = None
+        self._cut_told = False
         self.found = False
 
     def copy_new(self) -> None:
@@ -46,31 +48,56 @@ class LogReader:
             if path.endswith(COMPRESSED):
                 self._copy_packed(path)
                 return
-            start, data = self._read(path)
-            if not data:
+            try:
+                file = open(path, "rb")  # noqa: SIM115 (it stays open, see _copy_from)
+            except FileNotFoundError:
+                return  # just moved to logs/, or deleted by hand
+            if not self._copy_from(file):
+                if file is not self._file:
+                    file.close()
                 return
-            # The file of a running job is a scratch file that its worker uses again for the next job. What was read
-            # belongs to this run only if the file is still this run's after reading.
-            if self._path() == path:
-                self._sink.write(data)
-                self._done = start + len(data)
-                self._lines = None
+
+    def close(self) -> None:
+        """Close the file that was read last."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _path(self) -> str | None:
         return self._spool.output(self._job_id, run=self._run, stream=self._stream)
 
-    def _read(self, path: str) -> tuple[int, bytes]:
-        """Return the offset and the bytes. If the file was cut meanwhile (log_limit), continue at its new end."""
-        try:
-            with open(path, "rb") as file:
-                if self._lines is not None:
-                    start = job_logs.last_lines(file, self._lines)
-                else:
-                    start = min(self._done, os.fstat(file.fileno()).st_size)
-                file.seek(start)
-                return start, file.read(CHUNK)
-        except FileNotFoundError:
-            return 0, b""  # just moved to logs/, or deleted by hand
+    def _copy_from(self, file: BinaryIO) -> bool:
+        """Copy the next bytes of a file; return whether there were any.
+
+        While a job runs, this is a file of its worker, which uses the name, or an empty file, for its next job. So what
+        was read counts only if the file is still this run's after the read. The file that was read last stays open:
+        then no other file gets its inode, and a file with another inode is the output of another start of this run, after
+        a crash.
+        """
+        size = os.fstat(file.fileno()).st_size
+        done = self._done if self._file and _are_same(self._file, file) else 0
+        start = min(done, size) if self._lines is None else job_logs.last_lines(file, self._lines)
+        file.seek(start)
+        data = file.read(CHUNK)
+        now_at = self._path()
+        if now_at is None or not _is_at(file, now_at):
+            return False
+        if size < done and not self._cut_told:
+            self._tell_of_cut()
+        if data:
+            self._sink.write(data)
+            self._lines = None
+        self._done = start + len(data)
+        self.close()
+        self._file = file
+        return bool(data)
+
+    def _tell_of_cut(self) -> None:
+        """Say that output is missing: the worker has cut a log that had become too long, and the job writes on."""
+        self._cut_told = True
+        self._sink.flush()
+        limit = self._spool.settings().log_limit
+        render.note(f"output of {self._job_id} is missing here: its log was cut at log_limit ({limit} bytes)")
 
     def _copy_packed(self, path: str) -> None:
         """Copy all of a compressed log at once: the run has ended, and each call would unpack the file again."""
@@ -82,6 +109,18 @@ class LogReader:
                 self._done, self._lines = file.tell(), None
         except FileNotFoundError:
             return  # deleted by hand
+
+
+def _are_same(one: BinaryIO, other: BinaryIO) -> bool:
+    return os.path.sameopenfile(one.fileno(), other.fileno())
+
+
+def _is_at(file: BinaryIO, path: str) -> bool:
+    """Whether an open file still has this path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 class Sink:

@@ -45,6 +45,7 @@ class RunRecord:
         boot: the machine's boot id at that time; "" in files of an older queuectl.
         ended: the runs that ended before it and are not settled yet, by job id and mark.
         session: the session of the run that was started last; None if the worker died just before it noted that.
+        started_at: when it was started, in epoch seconds; None in files of an older queuectl.
     """
 
     job_id: str
@@ -52,6 +53,7 @@ class RunRecord:
     boot: str = ""
     ended: Mapping[tuple[str, str], EndedRun] = field(default_factory=dict)
     session: Session | None = None
+    started_at: float | None = None
 
     @property
     def number(self) -> int:
@@ -72,6 +74,24 @@ class RunRecord:
         """
         return self.boot == boot and job_id not in {self.job_id, *(known for known, _ in self.ended)}
 
+    def is_current(self, job: Job) -> bool:
+        """Whether the run that was started last is the next run of this job, so that the job runs or has just ended."""
+        return self.job_id == job.id and _is_next_run(self.run, job)
+
+    def ended_run(self, job: Job) -> EndedRun | None:
+        """The next run of this job, if it has ended and is not settled yet."""
+        for (job_id, run), one in self.ended.items():
+            if job_id == job.id and _is_next_run(run, job):
+                return one
+        return None
+
+
+def _is_next_run(mark: str, job: Job) -> bool:
+    """Whether a mark is that of a job's next run. A dropped file may not say when its job was created."""
+    if job.created_at is None:
+        return mark.partition(".")[0] == str(job.next_run)
+    return mark == job.run_mark(job.next_run)
+
 
 def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:
     """Return the environment variables by which the processes of a job's next run are recognized."""
@@ -83,7 +103,16 @@ def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:
     }
 
 
-def acquire(layout: Layout, worker: str, job_id: str, run: str, boot: str, ended: Sequence[str] = ()) -> Lock:
+def acquire(
+    layout: Layout,
+    worker: str,
+    job_id: str,
+    run: str,
+    boot: str,
+    ended: Sequence[str] = (),
+    *,
+    started_at: float | None = None,
+) -> Lock:
     """Take the run lock, and write down which run starts next and which have ended.
 
     If a background child of an earlier run still holds the lock, a new file is made. Then the next run does not
@@ -93,13 +122,15 @@ def acquire(layout: Layout, worker: str, job_id: str, run: str, boot: str, ended
         run: the mark of the run.
         boot: the machine's boot id.
         ended: for each run that has ended and is not settled, a line made by `line`.
+        started_at: when the run starts, in epoch seconds.
 
     Raises:
         SpoolError: the file cannot be opened or written.
     """
     path = layout.worker_file(worker, "run")
     # The number of lines is written, because the rest of an earlier, longer text may follow them in the file.
-    text = f"{job_id} {run} {boot} {len(ended)}\n{''.join(ended)}"
+    start = "" if started_at is None else f" {started_at!r}"
+    text = f"{job_id} {run} {boot} {len(ended)}{start}\n{''.join(ended)}"
     try:
         lock = Lock.acquire(path)
         if lock is None:
@@ -153,19 +184,21 @@ def line(job: Job, run: str, finished_at: float, duration: float) -> str:
 def read(layout: Layout, worker: str) -> RunRecord | None:
     """Return the content of a worker's run file; None when the worker never ran anything, or the file was deleted."""
     try:
-        data, _ = safe_open.read_regular(layout.worker_file(worker, "run"), _READ_LIMIT)
+        data, status = safe_open.read_regular(layout.worker_file(worker, "run"), _READ_LIMIT)
         first, *lines = data.decode().split("\n")
         job_id, run, *more = first.split()
     except (OSError, ValueError, safe_open.NotReadable):
         return None
+    started_at = status.st_mtime  # enough for the file of an older queuectl
     try:
-        boot, number = more
+        boot, number, *start = more
+        started_at = float(start[0]) if start else started_at
         ended = dict(_parsed(lines[at]) for at in range(int(number)))
         session = _session(lines[max(0, int(number)) :], run)
     except (ValueError, IndexError):
         # From an older queuectl, or damaged. Without a boot id, `never_began` is False for every job.
-        return RunRecord(job_id, run)
-    return RunRecord(job_id, run, boot, ended, session)
+        return RunRecord(job_id, run, started_at=started_at)
+    return RunRecord(job_id, run, boot, ended, session, started_at)
 
 
 def _session(rest: list[str], run: str) -> Session | None:

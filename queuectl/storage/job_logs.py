@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from queuectl.control import run_lock
 from queuectl.layout import COMPRESSED
 from queuectl.system import files, safe_open
 
@@ -68,6 +69,8 @@ def keep_output(layout: Layout, job: Job, worker: str, outcome: Outcome | None, 
             continue
         except OSError as error:
             refused = OSError(error.errno, error.strerror, target)
+            with suppress(OSError):
+                os.unlink(source)  # else a reader would take it for the output of the worker's next run
     job.output = _joined(parts)
     if refused is not None:
         raise refused
@@ -108,6 +111,27 @@ def _move(source: str, target: str) -> None:
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def output_file(layout: Layout, job: Job, run: int, stream: str) -> str | None:
+    """Return the path of the output of a run, or None if there is none.
+
+    All runs of a worker write into the same two files, which are moved to logs/ after each run. A worker may hold
+    several claimed jobs: one runs, and others have ended or have not begun. So its run file is asked whose output is
+    in its files at the moment. A reader has to ask again after it has read.
+
+    Args:
+        stream: "out" or "err".
+    """
+    if job.state == "processing" and run == job.next_run and job.worker:
+        record = run_lock.read(layout, job.worker)
+        if record is None or not (record.is_current(job) or record.ended_run(job)):
+            return None  # claimed, and not started
+        live = layout.worker_file(job.worker, stream)
+        if record.is_current(job) and os.path.exists(live):
+            return live
+    path = layout.log_file(job.id or "", run, stream)
+    return next((there for there in (path, path + COMPRESSED) if os.path.exists(there)), None)
 
 
 def tail(path: str, limit: int, *, whole: str = "queuectl logs") -> str:

@@ -135,7 +135,13 @@ class JobRun:
         marks = run_lock.marks(layout, job, context.name)
         claim.run = marks["QUEUECTL_RUN"]
         lock = run_lock.acquire(
-            layout, context.name, job.id or "", claim.run, boot, self._batch.run_file_lines
+            layout,
+            context.name,
+            job.id or "",
+            claim.run,
+            boot,
+            self._batch.run_file_lines,
+            started_at=job.started_at,
         )
         self._lock = lock
         return context.runner.start(

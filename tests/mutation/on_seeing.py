@@ -69,6 +69,22 @@ LETTERS = (
 
 SEEING = (
     Mutant(
+        "logs: a claimed job is shown what the running one writes",
+        "storage/job_logs.py",
+        "        if record.is_current(job) and os.path.exists(live):\n",
+        "        if os.path.exists(live):\n",
+        (
+            "tests/storage/test_output_of_a_run.py::test_a_claimed_job_is_not_shown_the_output_of_the_job_that_runs",
+        ),
+    ),
+    Mutant(
+        "logs: what was read is not asked for its owner again",
+        "cli/log_stream.py",
+        "        if now_at is None or not _is_at(file, now_at):\n",
+        "        if now_at is None:\n",
+        ("tests/storage/test_output_of_a_run.py::test_what_is_read_as_the_next_job_starts_is_left_out",),
+    ),
+    Mutant(
         "logs: a line that nothing ends does not count",
         "storage/job_logs.py",
         '        if wanted == count + 1 and not block.endswith(b"\\n"):\n',
@@ -126,7 +142,7 @@ SEEING = (
     ),
     Mutant(
         "packing: the copy counts before the log",
-        "api/job_files.py",
+        "storage/job_logs.py",
         "for there in (path, path + COMPRESSED)",
         "for there in (path + COMPRESSED, path)",
         (f"{_LOGS}log_beside_its_compressed_copy_counts",),

@@ -155,6 +155,7 @@ class _Output:
             self._copy_new()
             while self._run < newest:
                 self._run += 1
+                self._close_readers()
                 self._readers = [
                     LogReader(self._spool, self._job_id, self._run, stream, sink)
                     for stream, sink in self._sinks.items()
@@ -169,11 +170,16 @@ class _Output:
             time.sleep(pause)
             pause = min(_LONGEST, pause * _GROWTH)
 
+    def _close_readers(self) -> None:
+        for reader in self._readers:
+            reader.close()
+
     def _copy_new(self) -> None:
         for reader in self._readers:
             reader.copy_new()
 
     def finish(self) -> None:
-        """Write incomplete characters at the end."""
+        """Write incomplete characters at the end, and close the files."""
+        self._close_readers()
         for sink in self._sinks.values():
             sink.finish()

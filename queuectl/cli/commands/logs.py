@@ -181,11 +181,16 @@ class _Printer:
             self.flush()
             next(iter(self._sinks.values())).heading(_heading(job, run))
             self.flush()
+        self._close_readers()
         self._readers = [
             LogReader(self._spool, job.id or "", run, stream, sink, lines)
             for stream, sink in self._sinks.items()
         ]
         self._copy_new()
+
+    def _close_readers(self) -> None:
+        for reader in self._readers:
+            reader.close()
 
     def _copy_new(self) -> None:
         for reader in self._readers:
@@ -197,7 +202,8 @@ class _Printer:
             sink.flush()
 
     def finish(self) -> None:
-        """Write incomplete characters at the end."""
+        """Write incomplete characters at the end, and close the files."""
+        self._close_readers()
         for sink in self._sinks.values():
             sink.finish()
 
