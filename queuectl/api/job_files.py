@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from queuectl.api import running
 from queuectl.errors import InvalidJob, JobNotFound
 from queuectl.index.row import BY_HAND, SHOWN, accept_as_indexed
 from queuectl.job import record as jobs
@@ -50,6 +51,7 @@ def load(spool: Queries, row: Row) -> Job:
     job.state = row.state
     if row.state == "processing":
         job.worker = row.worker or row.place.removeprefix(PROCESSING + "/")
+        running.show_run(spool.layout, job)
     if row.state == "dead" and not job.last_error:
         job.last_error = BY_HAND
     # Buried for another reason than its content: the row of a file that is no job has no command.

@@ -218,7 +218,9 @@ class Queries:
             JobNotFound: there is no job with that id.
         """
         self._look()
-        return self._find(job_id)
+        row = self._find(job_id)
+        self._show_runs([row])
+        return row
 
     @locked
     def rows(self, ids: Iterable[str]) -> dict[str, Row]:
@@ -279,7 +281,14 @@ class Queries:
 
     def _listed(self, look: Callable[[], builtins.list[Row]]) -> builtins.list[Row]:
         rows = look()
-        return look() if self._intake.freshen(rows) else rows
+        rows = look() if self._intake.freshen(rows) else rows
+        self._show_runs(rows)
+        return rows
+
+    def _show_runs(self, rows: builtins.list[Row]) -> None:
+        from queuectl.api import running
+
+        running.show_runs(self.layout, rows)
 
     def _selected(self, where: Filter) -> builtins.list[Row]:
         if not (where.command or where.reason):

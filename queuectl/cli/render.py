@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from queuectl.index.row import Row
+    from queuectl.job.record import Job
 
 # C0, DEL, C1; then characters that reorder, hide or break text: soft hyphen, bidi marks, separators, zero-width
 # no-break space, lone surrogates, interlinear marks, invisible tags.
@@ -298,8 +299,14 @@ def priority(row: Row, now: float) -> str:
 
 
 def tries(row: Row) -> str:
-    """The attempts made, and how many are allowed: 1/3."""
-    return str(row.attempts) if row.max_retries is None else f"{row.attempts}/{max(1, row.max_retries)}"
+    """The attempts made, with the one under way, and how many are allowed: 1/3."""
+    made = attempts(row)
+    return str(made) if row.max_retries is None else f"{made}/{max(1, row.max_retries)}"
+
+
+def attempts(job: Row | Job) -> int:
+    """The attempts made, with the one under way."""
+    return job.attempts + (job.state == "processing" and job.started_at is not None)
 
 
 def short_path(path: str) -> str:

@@ -55,7 +55,7 @@ class WorkerInfo:
 
     Attributes:
         pid: its process; 0 while it is starting.
-        job_id, job_since: the job that it runs, and since when.
+        job_id, job_since: the job that it runs, and since when; None: it is about to start.
         stopping: somebody has asked it to stop.
         polling, paused, settings: why it gets no events, starts no job, or keeps old settings; None when all is well.
         pause_seen: the mark of the pause that it has noticed.
@@ -224,18 +224,16 @@ def _moment(value: object) -> float:
 
 
 def _current_job(layout: Layout, name: str) -> tuple[str | None, float | None]:
-    """The id of the job that a worker runs, and since when, in epoch seconds."""
-    folder = layout.claims(name)
+    """The id of the job that a worker runs, and since when, in epoch seconds; None: it has not started yet."""
     with suppress(OSError):
         found = [
             entry[: -len(".json")]
-            for entry in os.listdir(folder)
+            for entry in os.listdir(layout.claims(name))
             if entry.endswith(".json") and not entry.startswith(".")
         ]
-        run = run_lock.read(layout, name) if len(found) > 1 else None
+        run = run_lock.read(layout, name) if found else None
         if run and run.job_id in found:
-            return run.job_id, os.stat(layout.worker_file(name, "run")).st_mtime
+            return run.job_id, run.started_at
         if found:
-            # The claim is a rename, and a rename sets the folder's modification time.
-            return found[0], os.stat(folder).st_mtime
+            return found[0], None  # claimed, and not started
     return None, None

@@ -45,7 +45,7 @@ class RunRecord:
         boot: the machine's boot id at that time; "" in files of an older queuectl.
         ended: the runs that ended before it and are not settled yet, by job id and mark.
         session: the session of the run that was started last; None if the worker died just before it noted that.
-        started_at: when it was started, in epoch seconds; None in files of an older queuectl.
+        started_at: when it was started, in epoch seconds.
     """
 
     job_id: str
@@ -53,7 +53,7 @@ class RunRecord:
     boot: str = ""
     ended: Mapping[tuple[str, str], EndedRun] = field(default_factory=dict)
     session: Session | None = None
-    started_at: float | None = None
+    started_at: float = 0.0
 
     @property
     def number(self) -> int:

@@ -230,6 +230,16 @@ class Job:
         self.next_retry_at = self.last_error = self.exit_code = None
         self.started_at = self.finished_at = self.duration = self.output = self.worker = None
 
+    def begin_run(self, started_at: float | None, worker: str) -> None:
+        """Describe the run that is under way, and nothing of the end of the run before, which is in the history.
+
+        Args:
+            started_at: in epoch seconds; None: the job is claimed, and has not started.
+        """
+        self.started_at, self.worker = started_at, worker
+        self.finished_at = self.duration = self.exit_code = None
+        self.next_retry_at = self.last_error = self.output = None
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as in the file: times as text, and without those that are None."""
         record: dict[str, Any] = {}

@@ -145,6 +145,7 @@ def sync_claim(storage: Storage, claim: Claim) -> None:
 def note_running(storage: Storage, claim: Claim) -> None:
     """Write the state, the worker and the start into a claimed file, for people who open it while it runs."""
     claim.job.state = "processing"
+    claim.job.begin_run(claim.job.started_at, claim.job.worker or "")
     claim.job.updated_at = storage.now()
     if os.path.lexists(claim.path):
         files.replace(claim.path, claim.job.to_bytes())

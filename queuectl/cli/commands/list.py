@@ -81,7 +81,7 @@ COLUMNS: dict[str, Cell] = {
     "age": _age,
     "waited": _waited,
     "tags": lambda _spool, row, _now: " ".join((row.tags or "").split()),
-    "attempts": _attribute("attempts"),
+    "attempts": lambda _spool, row, _now: str(render.attempts(row)),
     "max-retries": _attribute("max_retries"),
     "created": _moment("created_at", "arrived"),
     "updated": _moment("updated_at", "arrived"),

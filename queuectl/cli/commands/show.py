@@ -128,8 +128,9 @@ def _fields(job: Job, effective: str, waits_for: str) -> Iterator[tuple[str, str
 
 
 def attempts(job: Job) -> str:
-    """The attempts made, and how many are allowed: 1/3."""
-    return f"{job.attempts}/{job.runs_allowed}" if job.max_retries is not None else str(job.attempts)
+    """The attempts made, with the one under way, and how many are allowed: 1/3."""
+    made = render.attempts(job)
+    return f"{made}/{job.runs_allowed}" if job.max_retries is not None else str(made)
 
 
 def runs(job: Job) -> Iterator[tuple[str, str]]:

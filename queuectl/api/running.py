@@ -1,0 +1,56 @@
+"""What is shown of jobs that are running: the true start of the run, and nothing of the end of the run before.
+
+A worker notes the start of each run in its run file at once. The job's own file and the index still hold what the run
+before has left: its start, its end, its exit code.
+"""
+
+from __future__ import annotations
+
+from queuectl.control import run_lock
+from queuectl.job.times import micros
+from queuectl.layout import PROCESSING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from queuectl.index.row import Row
+    from queuectl.job.record import Job
+    from queuectl.layout import Layout
+
+
+def started_at(layout: Layout, job: Job, worker: str) -> float | None:
+    """Return when the run of a claimed job began, in epoch seconds; None: it has not begun yet."""
+    record = run_lock.read(layout, worker)
+    if record is None:
+        return None
+    ended = record.ended_run(job)
+    if ended is not None:
+        return ended.started_at
+    return record.started_at if record.is_current(job) else None
+
+
+def show_run(layout: Layout, job: Job) -> None:
+    """Let a claimed job show its present run instead of the one before."""
+    job.begin_run(started_at(layout, job, job.worker or ""), job.worker or "")
+
+
+def show_runs(layout: Layout, rows: Iterable[Row]) -> None:
+    """Let the rows of claimed jobs show their present run instead of the one before."""
+    for row in rows:
+        if row.state != "processing":
+            continue
+        worker = row.worker or row.place.removeprefix(f"{PROCESSING}/")
+        row.started_at = _start_of(row, run_lock.read(layout, worker))
+        row.finished_at = row.duration = row.exit_code = row.next_retry_at = row.last_error = None
+
+
+def _start_of(row: Row, record: run_lock.RunRecord | None) -> int | None:
+    """When the run of a claimed job began, in microseconds. A row does not know the number of its run."""
+    if record is None:
+        return None
+    starts = [record.started_at] if record.job_id == row.id else []
+    starts += [ended.started_at for (job_id, _), ended in record.ended.items() if job_id == row.id]
+    # The worker's last run may be an earlier one of the same job, if it has claimed it again.
+    after = row.finished_at or 0
+    return next((found for start in starts if (found := micros(start)) >= after), None)
