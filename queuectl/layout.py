@@ -140,10 +140,6 @@ class Layout:
             and name[len(job_id) + 1 :].removesuffix(COMPRESSED).rpartition(".")[0].isdigit()
         ]
 
-    def config_stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
-        """Return a value that changes whenever a settings file does: inode, mtime in ns and size of both files."""
-        return tuple(_stamp(path) for path in (self.config_yaml, self.config_json))
-
     def create(self) -> None:
         """Create the folders that are missing, with mode 0700.
 
@@ -172,11 +168,3 @@ def _make_folders(path: str) -> None:
         _make_folders(parent)
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
-
-
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import faults
 
-from queuectl.index.freshness import YOUNG
+from queuectl.system.file_times import YOUNG
 
 from support import wait_until
 

@@ -110,8 +110,9 @@ class Queries:
             ConfigError: the file cannot be read or holds a bad value.
         """
         from queuectl.config.settings import load
+        from queuectl.config.stamp import stamps
 
-        stamp = self.layout.config_stamp()
+        stamp = stamps(self.layout)
         if self._settings is None or stamp != self._stamp:
             self._settings, self._warnings = load(self.layout)
             self._stamp = stamp

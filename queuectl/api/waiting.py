@@ -14,6 +14,7 @@ from queuectl._dataclasses import dataclass
 from queuectl.control import own_job, pause, registry
 from queuectl.errors import StillUnderWay
 from queuectl.storage import locate
+from queuectl.system import file_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -38,9 +39,6 @@ _INDEX_PERIOD = 2.0
 
 _COST_FACTOR = 20.0
 """A pause takes this many times as long as the last reading of the index, which is slow for thousands of jobs."""
-
-_SAFE_AGE = 50_000_000
-"""Nanoseconds. A folder that was changed less than this ago may be changed again without getting another time."""
 
 _REMOVED_AFTER = 0.3
 """Seconds for which a job must not be found to count as removed: while it is moved, it is found nowhere."""
@@ -177,8 +175,8 @@ class Waiting:
             found = [os.stat(path) for path in (layout.done, layout.dead)]
         except OSError:
             return None
-        recent = time.time_ns() - _SAFE_AGE
-        if any(one.st_mtime_ns > recent for one in found):
+        now = time.time_ns()
+        if any(file_times.may_hide_changes(one.st_mtime_ns, now) for one in found):
             return None
         return [(one.st_mtime_ns, one.st_ino) for one in found]
 

@@ -6,12 +6,14 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl.config import settings
+from queuectl.config.stamp import stamps
 from queuectl.errors import QueuectlError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.config.settings import Settings
+    from queuectl.config.stamp import Stamp
     from queuectl.layout import Layout
 
 
@@ -42,7 +44,7 @@ class CurrentSettings:
         Raises:
             QueuectlError: the file is not valid; there are no earlier settings to keep.
         """
-        self._stamp = self._layout.config_stamp()
+        self._stamp = stamps(self._layout)
         self.settings, warnings = settings.load(self._layout)
         for warning in warnings:
             self._say(warning)
@@ -54,7 +56,7 @@ class CurrentSettings:
 
     def check(self) -> Settings:
         """Return the current settings, read again if the file has changed."""
-        stamp = self._layout.config_stamp()
+        stamp = stamps(self._layout)
         if (stamp == self._stamp and not self._wanted) or _is_being_written(stamp):
             return self.settings
         wanted, self._wanted = self._wanted, False
@@ -90,7 +92,7 @@ class CurrentSettings:
         self._note(None)
 
 
-def _is_being_written(stamp: tuple[tuple[int, int, int] | None, ...]) -> bool:
+def _is_being_written(stamp: tuple[Stamp | None, ...]) -> bool:
     """Return True if a settings file became empty just now: an editor that writes in place is about to fill it."""
     now = time.time_ns()
     return any(one[2] == 0 and abs(now - one[1]) < _WRITTEN_WITHIN for one in stamp if one)

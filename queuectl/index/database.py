@@ -6,6 +6,7 @@ It knows nothing of folders and rows. Whoever subclasses it asks for `db` and se
 from __future__ import annotations
 
 import gc
+import math
 import os
 import sqlite3
 import time
@@ -19,13 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-OPEN_TIMEOUT = 2.0
-"""Seconds to wait while other processes create the file or switch its journal mode."""
+WRITE_TIMEOUT = 1.0
+"""Seconds that a command waits for another process that has the index locked. Then it goes on without the index: the
+other one may be stopped (Ctrl+Z, a debugger, a paused container), or rebuild the index of a million jobs."""
 
-WRITE_TIMEOUT = 30.0
-"""Seconds to wait for another writer. The longest one is a rebuild of a million jobs."""
+WORKER_TIMEOUT = 30.0
+"""The same for a worker. Without the shared index it would have to read all folders itself, again and again."""
 
-_LONG_WAIT = f"PRAGMA busy_timeout = {round(WRITE_TIMEOUT * 1000)}"
+_AGAIN_TIMEOUT, _FORGET_AFTER = 0.05, 5.0
+"""Seconds that each further try may wait after one that waited in vain, and for how long this holds."""
+
 _FIRST_PAUSE, _LAST_PAUSE = 0.00005, 0.01
 
 _inherited: list[sqlite3.Connection] = []
@@ -33,6 +37,31 @@ _inherited: list[sqlite3.Connection] = []
 
 PAGE = 4096
 """Bytes of a page of the index. The file always consists of complete pages."""
+
+_MAPPED = 4096
+"""Bytes. When SQLite makes its shared memory file longer, it writes one byte into each part of this size."""
+
+_COPY_ON_WRITE = frozenset(["btrfs", "bcachefs", "nilfs2"])
+"""File systems that need room for a change of bytes that have their place already."""
+
+
+def has_small_blocks(path: str) -> bool:
+    """Whether the blocks of the disk are so small that a WAL is dangerous.
+
+    The shared memory of a WAL is a mapped file. If the kernel finds no room on the disk for a page that is written into
+    mapped memory, it ends the process (SIGBUS). SQLite prevents this where a block of the disk is at least as large as
+    the parts into which it writes. Elsewhere the index has to do without a WAL, at the price that readers and writers
+    wait for each other.
+    """
+    return hasattr(os, "statvfs") and os.statvfs(os.path.dirname(path)).f_frsize < _MAPPED
+
+
+def copies_on_write(path: str) -> bool:
+    """Whether a WAL is dangerous for another reason: a block that is written again moves to another place."""
+    from queuectl.system.host import mount_of
+
+    mount = mount_of(os.path.dirname(path))
+    return mount is not None and mount.type in _COPY_ON_WRITE
 
 
 def _casefold(text: object) -> str | None:
@@ -49,15 +78,18 @@ class Database:
 
     Attributes:
         broken: why the index cannot be used any more; None while all is well.
+        for_worker: wait for other processes as long as a worker does.
     """
 
     def __init__(self, path: str, boot: str) -> None:
         self.path = path
+        self.for_worker = False
         self.boot = boot
         self.broken: str | None = None
         self._db: sqlite3.Connection | None = None
         self._inode = 0
-        self._sqlite_waits = True
+        self._sqlite_waits = self._maps_memory = True
+        self._in_vain_at = -math.inf
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -102,21 +134,33 @@ class Database:
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         # Threads take turns, see `api.queries.locked`. The object may also be deleted in any thread.
         self._db = sqlite3.connect(
-            self.path, isolation_level=None, timeout=OPEN_TIMEOUT, check_same_thread=False
+            self.path, isolation_level=None, timeout=self._timeout(), check_same_thread=False
         )
         self._db.create_function("casefold", 1, _casefold, deterministic=True)
         self._db.execute(f"PRAGMA page_size = {PAGE}")
         try:
-            self._db.execute("PRAGMA journal_mode = WAL")
+            self._maps_memory = self._choose_journal()
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
             # Other processes have the file open that used to be our index and was truncated or overwritten since.
             # They may keep it locked without end.
             raise sqlite3.DatabaseError("the file is no index any more") from None
-        self._db.execute(_LONG_WAIT)
         self._sqlite_waits = True
         self._db.execute("PRAGMA synchronous = OFF")
+
+    def _choose_journal(self) -> bool:
+        """Set the journal mode; return whether it is a WAL, whose shared memory is mapped. The file remembers a WAL."""
+        if self.path == ":memory:":
+            return True
+        is_new = os.stat(self.path).st_size == 0
+        if has_small_blocks(self.path) or (is_new and copies_on_write(self.path)):
+            mode = "TRUNCATE"
+        else:
+            now = "WAL" if is_new else self.db.execute("PRAGMA journal_mode").fetchone()[0]
+            mode = "WAL" if now.upper() == "WAL" else "TRUNCATE"
+        [answer] = self.db.execute(f"PRAGMA journal_mode = {mode}").fetchone()
+        return bool(answer == "wal")
 
     def _create(self) -> None:
         """Create the tables, dropping those of another version."""
@@ -131,7 +175,7 @@ class Database:
     def _start_over(self) -> None:
         """Replace a damaged file by a new one. Processes that have the old one open notice by its inode."""
         self.close()
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("-journal", "-wal", "-shm", ""):
             with suppress(FileNotFoundError):
                 os.unlink(self.path + suffix)
         self._connect()
@@ -282,22 +326,32 @@ class Database:
         """Begin a write transaction, waiting for the process that writes: usually for a tenth of a millisecond.
 
         SQLite itself sleeps for a millisecond or more, and two workers met at every fifth job. So SQLite's own waiting is
-        switched off here, and every write has to come this way.
+        switched off here, and every write has to come this way. Without a WAL, readers and commits wait for each other
+        as well, and SQLite's waiting stays.
         """
-        if self._sqlite_waits:
+        if self._sqlite_waits and self._maps_memory:
             self.db.execute("PRAGMA busy_timeout = 0")
             self._sqlite_waits = False
-        give_up, pause = time.monotonic() + WRITE_TIMEOUT, _FIRST_PAUSE
+        give_up, pause = time.monotonic() + self._timeout(), _FIRST_PAUSE
         while True:
             try:
                 self.db.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                if time.monotonic() > give_up:
+                    self._in_vain_at = time.monotonic()
                     raise
                 time.sleep(pause)
                 pause = min(pause * 1.5, _LAST_PAUSE)
             else:
                 return
+
+    def _timeout(self) -> float:
+        """Seconds to wait for another process now."""
+        if time.monotonic() - self._in_vain_at < _FORGET_AFTER:
+            return _AGAIN_TIMEOUT
+        return WORKER_TIMEOUT if self.for_worker else WRITE_TIMEOUT
 
     @contextmanager
     def in_bulk(self) -> Iterator[None]:

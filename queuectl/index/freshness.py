@@ -10,12 +10,7 @@ import time
 
 from queuectl.index.database import Database
 from queuectl.layout import DEAD, DONE, PENDING
-from queuectl.system import host
-
-YOUNG = 25_000_000
-"""Nanoseconds. Older kernels stamp files by a clock that ticks every 4 to 10 ms: a second change within the tick of the
-first leaves the same time. A time noted so soon after the change is believed only while the folder goes on changing,
-or where the file system's clock is finer than that (git calls such a time "racily clean")."""
+from queuectl.system import file_times, host
 
 
 class Freshness(Database):
@@ -117,7 +112,13 @@ class Freshness(Database):
         if found is None or (found[3] or 0) < 1 + exact or found[:2] != self.folder_time(place):
             return False
         mtime, _, noted_at, _ = found
-        return noted_at - mtime >= YOUNG or now_ns - mtime < YOUNG or self._has_fine_times()
+        if not file_times.may_hide_changes(mtime, noted_at):
+            return True
+        # A time that was noted so soon after the change is believed only while the folder goes on changing, or where
+        # the file system's clock is finer than that.
+        if file_times.is_coarse(mtime):
+            return False
+        return now_ns - mtime < file_times.YOUNG or self._has_fine_times()
 
     def _has_fine_times(self) -> bool:
         if self._fine_times is None:

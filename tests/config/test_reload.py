@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -145,6 +146,20 @@ def test_file_that_is_being_written_is_waited_for(spool_dir: Path) -> None:
     config.write_text("")
     os.utime(config, (1, 1))
     assert current.check().timeout == 20
+
+
+def test_an_edit_in_the_second_of_the_last_look_is_seen(spool_dir: Path) -> None:
+    """Some file systems store whole seconds only: an edit in place may leave inode, size and time as they were."""
+    spool = Spool(spool_dir)
+    spool.layout.create()
+    config, second = spool_dir / "config.yaml", time.time_ns() // 10**9 * 10**9
+    found = []
+    for limit in (77, 78):
+        config.write_text(f"timeout: {limit}\n")
+        os.utime(config, ns=(second, second))
+        found.append(spool.settings().timeout)
+
+    assert found == [77, 78]
 
 
 def test_hup_to_the_foreground_reaches_all_its_workers(spool_dir: Path) -> None:

@@ -356,6 +356,7 @@ def test_a_broken_index_fails_no_enqueue(trouble: str, spool_dir: Path, cli: Cal
 def test_a_locked_index_fails_no_enqueue(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who holds the index for longer than we wait cannot keep a job out."""
     monkeypatch.setattr("queuectl.index.database.WRITE_TIMEOUT", 0.2)
+    monkeypatch.setattr("queuectl.index.database.WORKER_TIMEOUT", 0.2)
     Spool(spool_dir).counts()
     holder = sqlite3.connect(spool_dir / "data" / "queuectl.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")

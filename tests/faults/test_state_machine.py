@@ -382,7 +382,7 @@ class Machine(RuleBasedStateMachine):
         self.draw = Random(n)
         getattr(self, what)(n, fuse)
         if self.coarse and (fuse is not None or what in HANDS):
-            # There a change in the tick of the last look leaves no trace for 25 ms (see stamps.YOUNG): known, and slow to wait for.
+            # There a change in the tick of the last look leaves no trace for 25 ms (see file_times.YOUNG): known, and slow to wait for.
             for place in ("pending", "done", "dead"):
                 os.utime(self.spool / place, ns=(time.time_ns(), time.time_ns()))
 

@@ -86,6 +86,22 @@ def test_a_stamp_of_the_present_is_not_believed_for_long(spool: Spool) -> None:
     assert answers == [True, False]
 
 
+def test_a_drop_in_the_second_of_the_last_look_is_seen(spool: Spool, spool_dir: Path) -> None:
+    """Some file systems store whole seconds only: the folder has the same time before and after the drop."""
+    second = time.time_ns() // 10**9 * 10**9
+
+    def whole_seconds() -> None:
+        os.utime(spool_dir / "pending", ns=(second, second))
+
+    whole_seconds()
+    assert [row.id for row in spool.list()] == ["a"]
+    drop(spool_dir, "dropped", command="true")
+    whole_seconds()
+
+    assert {row.id for row in spool.list()} == {"a", "dropped"}
+    assert not spool._index.agrees("pending", second + 10**10)
+
+
 def test_what_is_known_to_be_wrong_is_looked_at(spool: Spool) -> None:
     """The folder is scanned although its time matches."""
     spool._index.mark_stale("pending")

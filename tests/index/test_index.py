@@ -308,6 +308,7 @@ def test_commands_work_while_the_index_stays_locked(spool_dir: Path, monkeypatch
     """After the time limit a command reads the folders itself; jobs are queued and run without the index, too."""
     expected = fill(spool_dir)
     monkeypatch.setattr(index_file, "WRITE_TIMEOUT", 0.2)
+    monkeypatch.setattr(index_file, "WORKER_TIMEOUT", 0.2)
     holder = hold(spool_dir)
     try:
         drop(spool_dir, "dropped", command="true")

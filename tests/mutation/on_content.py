@@ -63,9 +63,19 @@ MIRROR = (
     Mutant(
         "index: a young stamp is believed",
         "index/freshness.py",
-        "return noted_at - mtime >= YOUNG or now_ns - mtime < YOUNG or self._has_fine_times()",
+        "return now_ns - mtime < file_times.YOUNG or self._has_fine_times()",
         "return True",
         ("tests/index/test_freshness.py::test_a_stamp_of_the_present_is_not_believed_for_long",),
+    ),
+    Mutant(
+        "index: a time in whole seconds is believed like any other",
+        "system/file_times.py",
+        "return mtime % 1_000_000_000 == 0",
+        "return False",
+        (
+            "tests/index/test_freshness.py::test_a_drop_in_the_second_of_the_last_look_is_seen",
+            "tests/config/test_reload.py::test_an_edit_in_the_second_of_the_last_look_is_seen",
+        ),
     ),
     Mutant(
         "index: any folder of that time is the same",
