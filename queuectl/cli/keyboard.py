@@ -36,6 +36,21 @@ _ESCAPE_TIMEOUT = 0.05
 """Seconds to wait for the bytes after an escape: over a slow connection a key arrives in parts."""
 
 
+_NOT_ENDING = ("CHLD", "CLD", "CONT", "URG", "WINCH", "PIPE", "XFSZ", "KILL", "STOP", "TSTP", "TTIN", "TTOU")
+_CRASHES = ("SEGV", "BUS", "FPE", "ILL", "ABRT", "IOT", "TRAP", "SYS", "EMT")
+
+
+def _ending_signals() -> list[int]:
+    """Every signal that would end this program at once, with the terminal still in the mode of a full screen."""
+    others = {getattr(signal, f"SIG{name}", None) for name in (*_NOT_ENDING, *_CRASHES)}
+    always = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    return [
+        number
+        for number in signal.valid_signals()
+        if number in always or (number not in others and signal.getsignal(number) == signal.SIG_DFL)
+    ]
+
+
 class Keys:
     """Reads keys one by one, and reports signals between them."""
 
@@ -56,7 +71,7 @@ class Keys:
         os.set_blocking(self._waker, False)
         self._former = signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         # A signal only sets a flag that the next read checks, so it cannot interrupt drawing.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _ending_signals():
             self._handlers[number] = signal.signal(number, self._quit)
         self._handlers[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, lambda *_: None)
         # Ctrl+Z would return to the shell with the terminal in this mode.

@@ -274,6 +274,8 @@ def test_new_size_is_taken_at_once(screen: Screen, mixed: Path) -> None:
 LEAVING: dict[str, Callable[[Screen], object]] = {
     "q": lambda screen: screen.press("q"),
     "Ctrl+C": lambda screen: screen.press("C-c"),
+    "QUIT": lambda screen: subprocess.run(["kill", "-QUIT", str(child_of(screen.pane_pid()))], check=True),
+    "XCPU": lambda screen: subprocess.run(["kill", "-XCPU", str(child_of(screen.pane_pid()))], check=True),
     "TERM": lambda screen: subprocess.run(["kill", "-TERM", str(child_of(screen.pane_pid()))], check=True),
 }
 

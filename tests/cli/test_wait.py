@@ -381,15 +381,30 @@ def test_ctrl_c_ends_the_job_that_is_waited_for(
 def test_waiter_that_is_killed_leaves_the_job_in_the_queue(
     spool_dir: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """Only Ctrl+C cancels the job: a lost connection does not."""
+    """What is killed cannot cancel, and the job is not lost."""
     waiting = start("enqueue", "--wait", "--id", "a", "true")
     assert waiting.stderr is not None
     assert waiting.stderr.readline() == "enqueued job a\n"
 
-    waiting.terminate()
+    waiting.kill()
     waiting.wait(20)
 
     assert where_is(spool_dir, "a") == ["pending"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_waiter_that_is_told_to_end_cancels_its_job(
+    spool_dir: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
+) -> None:
+    """Whoever ends a script, or closes its terminal, ends the command that it waits for, as with any other command."""
+    waiting = start("enqueue", "--wait", "--id", "a", "true")
+    assert waiting.stderr is not None
+    assert waiting.stderr.readline() == "enqueued job a\n"
+
+    waiting.send_signal(number)
+
+    assert waiting.wait(20) == 128 + number
+    assert where_is(spool_dir, "a") == ["dead"]
 
 
 def test_wait_is_for_one_job(cli: Cli, spool_dir: Path) -> None:

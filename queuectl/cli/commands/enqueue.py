@@ -229,7 +229,7 @@ HEADINGS = {
     "--wait",
     "-w",
     is_flag=True,
-    help="Print the job's output and exit with the exit code of its last attempt. Ctrl+C cancels the job.",
+    help="Print the job's output and exit with the exit code of its last attempt. Ctrl+C, TERM or HUP cancels the job.",
 )
 @click.pass_context
 def enqueue_command(
@@ -254,9 +254,9 @@ def enqueue_command(
     With --each the command is a template. In a command for the shell the values are quoted for you, so put no quotes
     around {}; a place where this would not be safe is refused. Put the GLOB in quotes, or your shell expands it.
 
-    With --wait, stdout and stderr are those of the job; messages of queuectl, such as the id, go to stderr. If
-    queuectl is ended by a signal other than Ctrl+C, or the terminal is closed, the job stays in the queue. The job has no
-    time limit then, unless --timeout, the job or the settings of the spool give one.
+    With --wait, stdout and stderr are those of the job; messages of queuectl, such as the id, go to stderr. Ctrl+C,
+    TERM, or a terminal that is closed cancels the job. If queuectl is killed, the job goes on. The job has no time limit
+    then, unless --timeout, the job or the settings of the spool give one.
     """
     session = ctx.ensure_object(Session)
     argv = ctx.meta.get(_AFTER_DASHES)

@@ -12,8 +12,8 @@ from queuectl.api import json_view
 from queuectl.api.waiting import OVER, Waiting, find_obstacle
 from queuectl.cli import render
 from queuectl.cli.commands.wait import print_note
-from queuectl.cli.log_stream import INTERRUPTED, LogReader, Sink
-from queuectl.errors import MoveError, QueuectlError
+from queuectl.cli.log_stream import LogReader, Sink
+from queuectl.errors import JobNotFound, MoveError, QueuectlError
 from queuectl.job.outcome import INTERRUPTED as INTERRUPTED_RUN
 from queuectl.job.outcome import Ending
 
@@ -31,7 +31,7 @@ _SHORTEST, _LONGEST, _GROWTH = 0.01, 0.1, 1.2
 def wait_for(session: Session, job_id: str, lines: Iterable[str]) -> int:
     """Print the output of a job until it has ended, and return the exit code of its command.
 
-    The first Ctrl+C cancels the job; a second one ends this command at once.
+    The first Ctrl+C, TERM or HUP cancels the job; a second Ctrl+C ends this command at once.
 
     Args:
         lines: notes to print first.
@@ -60,40 +60,54 @@ def wait_for(session: Session, job_id: str, lines: Iterable[str]) -> int:
         render.json_array([json_view.ended(one)])
     elif one.code:
         render.note(f"{one.id}: {one.last_error or one.state}")
-    return INTERRUPTED if interrupt.pressed else one.code
+    return 128 + interrupt.number if interrupt.number else one.code
 
 
 class _Interrupt:
-    """Ctrl+C as a flag that is checked between two steps.
+    """Ctrl+C, TERM or HUP as a flag that is checked between two steps.
 
     An exception in the middle of a step could print a line twice.
+
+    Attributes:
+        number: the signal that came; 0: none.
     """
 
     def __init__(self, spool: Spool, job_id: str) -> None:
         self._spool = spool
         self._job_id = job_id
         self._handled = False
-        self.pressed = False
+        self._before: dict[int, Any] = {}
+        self.number = 0
 
     def __enter__(self) -> Self:
-        self._before = signal.signal(signal.SIGINT, self._press)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # `nohup` has HUP ignored: then the command is to go on.
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._press)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        # After HUP the terminal is gone. The next line of output fails, and nobody would have cancelled the job.
+        try:
+            self.handle()
+        finally:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
-    def _press(self, _number: int, _frame: object) -> None:
-        if self.pressed:
+    def _press(self, number: int, _frame: object) -> None:
+        if self.number and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.pressed = True
+        self.number = self.number or number
 
     def handle(self) -> None:
-        """Cancel the job if Ctrl+C was pressed."""
-        if not self.pressed or self._handled:
+        """Cancel the job if a signal has come."""
+        if not self.number or self._handled:
             return
         self._handled = True
-        print_note(f"cancelling {self._job_id}; press Ctrl+C again to leave without waiting")
-        with suppress(MoveError):  # it has just ended
+        with suppress(OSError):
+            print_note(f"cancelling {self._job_id}; press Ctrl+C again to leave without waiting")
+        with suppress(MoveError, JobNotFound):  # it has just ended
             self._spool.cancel(self._job_id, timeout=0.1)
 
 

@@ -63,6 +63,8 @@ def top_command(session: Session, interval: float | None) -> int:
         render.json_value(_as_json(_SnapshotReader(session.spool).read()))
         return 0
     if not render.is_terminal() or not render.is_terminal(sys.stdin) or render.console().is_dumb_terminal:
+        if render.is_terminal():
+            render.note("this is one look: top needs a terminal that it can read keys from and draw on")
         _print_once(session.spool)
         return 0
     if sys.platform == "win32":
