@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from queuectl.api.spool import Spool
 
 
+_NEAR = 0.8
+"""How alike a mistyped and a suggested name must be. At 0.77 `recover` became `remove`."""
+
+
 class Session:
     """One call of the command line: which spool it uses, and whether it prints JSON."""
 
@@ -200,7 +204,9 @@ class Group(_WithContext, click.Group):
         sections: heading -> {command name -> (module of queuectl.cli.commands, one line of help)}. The function in the
             module is named after the command, with `_command` appended.
         hidden_commands: name -> module of commands that work but are not shown in the help.
-        other_words: the name of a command in similar tools -> its name here.
+        other_words: the name of a command in similar tools -> its name here, from `queuectl` on if it is in no or in
+            another group.
+        needless: the name of such a command that is not needed here -> (why, a hint).
         bare: called when no command is given; None shows the help page as an error.
     """
 
@@ -211,6 +217,7 @@ class Group(_WithContext, click.Group):
         examples: str,
         hidden_commands: Mapping[str, str] | None = None,
         other_words: Mapping[str, str] | None = None,
+        needless: Mapping[str, tuple[str, str]] | None = None,
         bare: Callable[[click.Context], Any] | None = None,
         **attrs: Any,
     ) -> None:
@@ -224,6 +231,7 @@ class Group(_WithContext, click.Group):
         self._modules = {name: module for part in sections.values() for name, (module, _) in part.items()}
         self._modules.update(hidden_commands or {})
         self.other_words = other_words or {}
+        self.needless = needless or {}
         self._bare = bare
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
@@ -252,12 +260,18 @@ class Group(_WithContext, click.Group):
     def _unknown(self, ctx: click.Context, name: str) -> Usage:
         right = self.other_words.get(name.lower())
         if right is not None:
-            words = right.split()
-            path = " ".join([ctx.command_path, *(word for word in words if not word.startswith("-"))])
+            within = "queuectl" if right.startswith("queuectl ") else ctx.command_path
+            words = right.removeprefix("queuectl ").split()
+            path = " ".join([within, *(word for word in words if word.islower() and word.isalpha())])
             return Usage(f"no command {name!r}; in queuectl it is {right!r}", hint=f"{path} --help")
+        if name.lower() in self.needless:
+            sentence, hint = self.needless[name.lower()]
+            return Usage(f"no command {name!r}: {sentence}", hint=hint)
         from difflib import get_close_matches
 
-        near = get_close_matches(name, self.list_commands(ctx))
+        # Not a name with something before it: `unpause` is the opposite of `pause`.
+        names = [known for known in self.list_commands(ctx) if not name.lower().endswith(known)]
+        near = get_close_matches(name.lower(), names, cutoff=_NEAR)
         suggestion = f"; did you mean {near[0]!r}?" if near else ""
         return Usage(
             f"no command {name!r}{suggestion}", hint=f"{' '.join([ctx.command_path, *near[:1]])} --help"

@@ -121,6 +121,16 @@ def test_bare_call_shows_how_things_stand(cli: Cli, spool_dir: Path) -> None:
             ["dlq", "requeue"],
             "no command 'requeue'; in queuectl it is 'retry'\nhint: queuectl dlq retry --help",
         ),
+        (
+            ["dlq", "rm", "job1"],
+            "no command 'rm'; in queuectl it is 'queuectl remove JOB'\nhint: queuectl remove --help",
+        ),
+        (
+            ["init"],
+            "no command 'init': a spool needs no set-up, the first job makes it\nhint: queuectl enqueue --help",
+        ),
+        (["undrain"], "no command 'undrain'\nhint: queuectl --help"),
+        (["removr"], "no command 'removr'; did you mean 'remove'?\nhint: queuectl remove --help"),
         (["liist"], "no command 'liist'; did you mean 'list'?\nhint: queuectl list --help"),
         (["xyzzy"], "no command 'xyzzy'\nhint: queuectl --help"),
         (
@@ -273,3 +283,35 @@ def test_many_options_stand_under_headings(cli: Cli, spool_dir: Path) -> None:
     assert len(options) == len(set(options)) > 25
     assert "[TEXT" not in page.partition("Options:")[2].partition("Examples:")[0]
     assert "Which jobs:\n  -s, --state" in cli("cancel", "--help", expect=0).stdout
+
+
+OPPOSITES = {
+    "recover": "doctor --repair", "dequeue": "cancel", "unpause": "resume", "unhold": "release", "rerun": "retry",
+    "dlq rm": "queuectl remove JOB", "dlq delete": "queuectl remove JOB", "dlq count": "queuectl status",
+    "config reset": "unset", "config delete": "unset", "config list": "get", "config show": "get",
+    "job": "show", "jobs": "list", "health": "doctor", "follow": "logs -f", "dashboard": "top",
+}  # fmt: skip
+
+
+def test_a_word_of_other_tools_leads_to_what_it_means() -> None:
+    """The nearest name may be the opposite: `recover` was sent to `remove`, `dequeue` to `enqueue`."""
+    from queuectl.cli.base import Group
+    from queuectl.cli.root import root
+
+    context = click.Context(root, info_name="queuectl")
+    groups = {"": root}
+    for name in root.list_commands(context):
+        found = root.get_command(context, name)
+        if isinstance(found, Group):
+            groups[name] = found
+    for group in groups.values():
+        for word, right in group.other_words.items():
+            assert word not in group.list_commands(context), (
+                f"{word} is a command, and its hint is never shown"
+            )
+            first = right.removeprefix("queuectl ").split()[0]
+            home = root if right.startswith("queuectl ") else group
+            assert first.startswith("-") or home.get_command(context, first), f"{word}: there is no {right}"
+    for words, right in OPPOSITES.items():
+        name, _, word = words.rpartition(" ")
+        assert groups[name].other_words[word] == right

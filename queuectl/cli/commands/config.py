@@ -28,6 +28,27 @@ config_command = Group(
     queuectl config set timeout 10m
     queuectl config unset timeout
     """,
+    other_words={
+        "list": "get",
+        "ls": "get",
+        "show": "get",
+        "cat": "get",
+        "print": "get",
+        "read": "get",
+        "add": "set",
+        "change": "set",
+        "update": "set",
+        "write": "set",
+        "reset": "unset",
+        "default": "unset",
+        "delete": "unset",
+        "del": "unset",
+        "remove": "unset",
+        "rm": "unset",
+        "clear": "unset",
+        "check": "get",
+        "help": "queuectl guide settings",
+    },
     sections={
         "Commands": {
             "get": ("config", "Print one setting, or all settings."),
