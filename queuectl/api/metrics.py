@@ -80,10 +80,18 @@ def of_jobs(db: sqlite3.Connection, counts: Mapping[str, int], now: float) -> It
     ready += one(f"SELECT count(*) FROM jobs WHERE due <= {now * 1e6:.0f}")
     later = f"SELECT count(*) FROM jobs WHERE due > {now * 1e6:.0f} AND state ="
     scheduled, retried = one(f"{later} 'pending'"), one(f"{later} 'failed'")
-    held = counts["pending"] + counts["failed"] - ready - scheduled - retried
-    waits = {"worker": ready, "run_at": scheduled, "retry": retried, "release": max(0, held)}
+    behind = one("SELECT count(*) FROM jobs WHERE behind IS NOT NULL")
+    held = counts["pending"] + counts["failed"] - ready - scheduled - retried - behind
+    waits = {
+        "worker": ready,
+        "run_at": scheduled,
+        "retry": retried,
+        "unique": behind,
+        "release": max(0, held),
+    }
     words = (
-        "Waiting jobs, by what they wait for: a worker, their run_at, their next retry, a release from hold."
+        "Waiting jobs, by what they wait for: a worker, their run_at, their next retry, the end of the job that has"
+        " their unique key, a release from hold."
     )
     yield _labelled("queuectl_jobs_waiting", words, "for", waits)
     waited = now - one(_EARLIEST) / 1e6 if ready else 0.0

@@ -348,7 +348,11 @@ class Queries:
 
     @locked
     def next_up(self, limit: int) -> builtins.list[Row]:
-        """Return the waiting jobs in the order in which they will run; those that are not due yet come last, by time."""
+        """Return the waiting jobs in the order in which they will run.
+
+        Those that wait for the job that has their unique key come after those that are ready, and those that are not due
+        yet come last, by time.
+        """
         self._look()
         return self._ask(lambda: self._index.next_up(limit))
 

@@ -139,6 +139,7 @@ class Stats:
 
     Attributes:
         since, until: the time that it is about: as the filter says, else from the first end to now.
+        first_start, last_end: of the last attempts of these jobs; None when there are none.
         all: every job.
         groups: by key; None is for jobs without one.
         steps: (begin, completed, dead) of each quarter of an hour in which some ended.
@@ -147,6 +148,8 @@ class Stats:
 
     since: float
     until: float
+    first_start: float | None = None
+    last_end: float | None = None
     all: Tally = field(default_factory=Tally)
     groups: dict[str | None, Tally] = field(default_factory=dict)
     steps: list[tuple[int, int, int]] = field(default_factory=list)
@@ -154,8 +157,10 @@ class Stats:
 
     @property
     def per_hour(self) -> float:
-        """How many ended in an hour, on average."""
-        return self.all.ended / max(self.until - self.since, 1.0) * 3600
+        """How many ended in an hour, on average from the first start to the last end; at least a second is counted."""
+        if self.first_start is None or self.last_end is None:
+            return 0.0
+        return self.all.ended / max(self.last_end - self.first_start, 1.0) * 3600
 
 
 def gather(db: sqlite3.Connection, where: Filter, by: str | None, now: float) -> Stats:
@@ -179,6 +184,10 @@ def gather(db: sqlite3.Connection, where: Filter, by: str | None, now: float) ->
         made = Stats(now, now if where.until is None else min(now, where.until))
         keys_of = _keys(by)
         _count(db, made, keys_of, key, tail, values)
+        span = f"SELECT min(coalesce(started_at, finished_at)), max(finished_at) FROM jobs NOT INDEXED WHERE {tail}"
+        first, last = db.execute(span, values).fetchone()
+        if first is not None:
+            made.first_start, made.last_end = first / 1e6, last / 1e6
         if made.steps:
             made.since = made.steps[0][0] if where.since is None else where.since
         _take_times(db, made, keys_of, key, tail, values)

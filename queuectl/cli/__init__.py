@@ -64,6 +64,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     global _keeps_working, _lost, _done
     _keeps_working, _lost, _done = False, None, ""
+    if args is None:
+        _use_utf8()
     words = list(sys.argv[1:] if args is None else args)
     for stream in (sys.stdout, sys.stderr):
         # Without this, a character that the terminal cannot show would abort the command.
@@ -74,6 +76,19 @@ def main(args: Sequence[str] | None = None) -> int:
     if _lost is not None:
         _guarded(_say_what_was_done)
     return code
+
+
+def _use_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale has another encoding.
+
+    Job files are UTF-8. In another encoding, Python would hand other bytes to a command than its file holds, or refuse
+    characters that the encoding lacks.
+    """
+    words, python = sys.orig_argv, sys.executable
+    if sys.flags.utf8_mode or sys.getfilesystemencoding() == "utf-8" or getattr(sys, "frozen", False):
+        return
+    if os.name == "posix" and python and words:
+        os.execv(python, [python, "-X", "utf8", *words[1:]])
 
 
 def _run(words: list[str]) -> int:

@@ -206,6 +206,15 @@ def complete_ids(*states: str) -> Completer:
     return complete
 
 
+def complete_held(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the ids of held jobs."""
+    from queuectl.index.filter import Filter
+
+    given = set(ctx.params.get("ids") or ())
+    held = ask_spool(ctx, lambda spool: [row.id for row in spool.list(where=Filter(held=True))])
+    return [job_id for job_id in held if job_id.startswith(incomplete) and job_id not in given][:200]
+
+
 # -- the flags of `enqueue` for tags, unique keys, retries and expiry -------------------------------------------------
 
 

@@ -195,8 +195,10 @@ def _next(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:
         line = Text(f" {_cut(row.id, ids):<{ids}}{_GAP}{render.priority(row, snapshot.now):<9}")
         waited = row.waited(micros)
         if waited is None:
-            when = "held" if row.due is None else f"in {render.ago(row.due / 1e6 - snapshot.now)}"
-            line.append(when.rjust(15), style="yellow" if row.due is None else "dim")
+            when = "held" if row.held else "unique key"
+            if row.due is not None:
+                when = f"in {render.ago(row.due / 1e6 - snapshot.now)}"
+            line.append(when.rjust(15), style="yellow" if row.held else "dim")
         else:
             line.append(f"= {row.effective(micros) or 0:<6.1f}", style="bold")
             line.append(render.ago((waited or 0) / 1e6).rjust(7), style="dim")

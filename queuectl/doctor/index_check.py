@@ -46,7 +46,7 @@ def open_index(case: Case) -> Iterator[Finding]:
     if not os.path.exists(path):
         return
     try:
-        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=5)) as db:
+        with closing(sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True, timeout=5)) as db:
             [answer] = db.execute("PRAGMA quick_check(1)").fetchone()
         if answer != "ok":
             raise sqlite3.DatabaseError(" ".join(answer.split()))

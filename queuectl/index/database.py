@@ -69,6 +69,11 @@ def _casefold(text: object) -> str | None:
     return text.casefold() if isinstance(text, str) else None
 
 
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether an error says that another process has the index locked."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
 class Database:
     """One connection to the index of one spool.
 
@@ -298,7 +303,7 @@ class Database:
             with suppress(sqlite3.Error):
                 self.db.execute("ROLLBACK")
             raise
-        self.db.execute("COMMIT")
+        self._commit()
 
     def _begin(self) -> bool:
         """Begin a transaction; returns whether it did. A failure is noted in `broken`."""
@@ -316,11 +321,29 @@ class Database:
     def _end(self, *, commit: bool) -> None:
         """End the transaction that `_begin` began. A failure is noted in `broken`."""
         try:
-            self.db.execute("COMMIT" if commit and self.broken is None else "ROLLBACK")
+            if commit and self.broken is None:
+                self._commit()
+            else:
+                self.db.execute("ROLLBACK")
         except sqlite3.Error as error:
             self.broken = str(error)
         if self.broken is None and not self._is_same_file():
             self.broken = "the index file was replaced"
+
+    def _commit(self) -> None:
+        """Commit; if that is refused, end the transaction, so that later writes do not become a part of it.
+
+        Raises:
+            sqlite3.Error: refused: without a WAL a reader, perhaps a frozen one, keeps others from committing.
+        """
+        try:
+            self.db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if is_busy(error):
+                self._in_vain_at = time.monotonic()
+            with suppress(sqlite3.Error):
+                self.db.execute("ROLLBACK")
+            raise
 
     def _take_write_lock(self) -> None:
         """Begin a write transaction, waiting for the process that writes: usually for a tenth of a millisecond.
@@ -337,7 +360,7 @@ class Database:
             try:
                 self.db.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                if not is_busy(error):
                     raise
                 if time.monotonic() > give_up:
                     self._in_vain_at = time.monotonic()

@@ -216,10 +216,12 @@ class Queries(Freshness):
         return None if found is None else _number(found)
 
     def next_up(self, limit: int) -> builtins.list[Row]:
-        """Return the ready jobs that come first, then those that are due first."""
+        """Return the ready jobs that come first, then those that wait for their unique key, then those that are due first."""
         rows = self.ready(limit)
-        left = limit - len(rows)
-        return rows + (self._rows("WHERE due IS NOT NULL ORDER BY due, seq LIMIT ?", (left,)) if left else [])
+        for column in ("behind", "due"):
+            if left := limit - len(rows):
+                rows += self._rows(f"WHERE {column} IS NOT NULL ORDER BY {column}, seq LIMIT ?", (left,))
+        return rows
 
     def last_ended(self, limit: int) -> builtins.list[Row]:
         """Return the jobs that last ended an attempt or were given up, the latest first."""

@@ -124,6 +124,8 @@ class Intake:
         if not self.index.open():
             self.rebuild()
             return
+        if self.index.broken is not None:
+            raise sqlite3.OperationalError(self.index.broken)
         mirror_claims(self.layout, self.index, self.storage.now())
         for place in _PLACES:
             if not self.index.agrees(place, time.time_ns()):

@@ -154,6 +154,7 @@ def _await_ready(layout: Layout, name: str | None, child: subprocess.Popen[bytes
                 with suppress(ValueError):
                     answer = json.loads(line)
                     if isinstance(answer, dict) and "name" in answer:
+                        child.returncode = 0  # it goes on by itself; else Popen would warn of that
                         return answer
                     if isinstance(answer, dict) and "error" in answer:
                         child.wait()  # else the command could return before this process has ended

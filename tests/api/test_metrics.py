@@ -61,6 +61,21 @@ def test_numbers_are_those_of_the_spool(mixed: Spool, spool_dir: Path) -> None:
     assert told["queuectl_job_files_bytes"] == sum(path.stat().st_size for path in files)
 
 
+def test_a_job_that_waits_for_its_unique_key_is_not_held(spool_dir: Path) -> None:
+    """An alarm about held jobs must not go off for it, and the next jobs include it."""
+    spool = Spool(spool_dir)
+    drop_bytes(spool_dir, "runs.json", b'{"command": "true", "unique": "k"}', "processing/worker-0")
+    drop_bytes(spool_dir, "waits.json", b'{"command": "true", "unique": "k", "if_exists": "queue"}')
+    spool.enqueue("true", id="ready")
+    spool.enqueue("true", id="later", delay="1h")
+
+    told = values(spool.metrics())
+
+    waits = {"worker": 1, "run_at": 1, "retry": 0, "release": 0, "unique": 1}
+    assert {name: told[f'queuectl_jobs_waiting{{for="{name}"}}'] for name in waits} == waits
+    assert [row.id for row in spool.next_up(9)] == ["ready", "waits", "later"]
+
+
 def test_oldest_waiting_job(spool_dir: Path) -> None:
     """Its age counts from when it could run, whatever its priority; without one it is 0."""
     spool = Spool(spool_dir)

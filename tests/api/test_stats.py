@@ -71,7 +71,13 @@ def test_numbers_of_a_known_hundred(spool_dir: Path) -> None:
     found = Spool(spool_dir).stats(Filter(since=NOON, until=NOON + 3600))
 
     assert (found.all.completed, found.all.dead, found.all.ended, found.all.success) == (90, 10, 100, 0.9)
-    assert (found.since, found.until, found.per_hour) == (NOON, NOON + 3600, 100)
+    assert (found.since, found.until) == (NOON, NOON + 3600)
+    assert (found.first_start, found.last_end) == (
+        min(NOON + 36 * place - number for place, number in enumerate(numbers)),
+        NOON + 36 * 99,
+    )
+    assert found.first_start is not None
+    assert found.per_hour == 100 / (NOON + 3564 - found.first_start) * 3600
     running = found.all.running
     assert (running.p50, running.p90, running.p99, running.longest, running.mean) == (50, 90, 99, 100, 50.5)
     waiting = found.all.waiting
@@ -179,6 +185,17 @@ def test_sample_of_many_is_close(spool_dir: Path, monkeypatch: pytest.MonkeyPatc
     assert 400 < (found.all.running.p50 or 0) < 600
 
 
+def test_throughput_is_measured_while_jobs_ran(spool_dir: Path) -> None:
+    """Neither the beginning of a quarter of an hour nor the present has anything to do with it."""
+    for number in range(60):
+        ended(spool_dir, f"j{number}", at=NOON + 400 + number / 4, ran=0.25)
+
+    found = Spool(spool_dir).stats()
+
+    assert (found.first_start, found.last_end) == (NOON + 399.75, NOON + 414.75)
+    assert found.per_hour == 60 / 15 * 3600
+
+
 def test_plain_lines_and_groups(cli: Cli, spool_dir: Path) -> None:
     """In a pipe: a fact a line, then a line a group."""
     for number in range(999):
@@ -190,7 +207,7 @@ def test_plain_lines_and_groups(cli: Cli, spool_dir: Path) -> None:
     ).stdout.splitlines()
 
     assert re.fullmatch(r"Completed +999 \(99\.9%\)", lines[2])
-    assert re.fullmatch(r"Throughput +8\.3 a minute", lines[4])
+    assert re.fullmatch(r"Throughput +500\.0 a second, from .* to .*", lines[4])
     assert re.fullmatch(r"Running +p50 2\.0s, p90 2\.0s, p99 2\.0s, max 2\.0s", lines[7])
     assert lines[-2:] == [
         "x - 999 ended - 100.0% - 0 dead - waited 1.0s - ran 2.0s",

@@ -41,13 +41,17 @@ def five(spool_dir: Path) -> Path:
     return spool_dir
 
 
-def test_status_in_a_pipe_is_one_literal_line(cli: Cli, five: Path) -> None:
+def test_status_in_a_pipe_is_two_literal_lines(cli: Cli, five: Path) -> None:
     """The counts are in the documented order; an empty spool has five zeros."""
     done = cli("status", expect=0)
     empty = cli("--spool", five.parent / "other", "status", expect=0)
 
-    assert done.stdout == "jobs: {'pending': 2, 'processing': 0, 'completed': 1, 'failed': 1, 'dead': 1}\n"
-    assert empty.stdout == "jobs: {'pending': 0, 'processing': 0, 'completed': 0, 'failed': 0, 'dead': 0}\n"
+    assert done.stdout == (
+        "jobs: {'pending': 2, 'processing': 0, 'completed': 1, 'failed': 1, 'dead': 1}\nworkers: 0\n"
+    )
+    assert empty.stdout == (
+        "jobs: {'pending': 0, 'processing': 0, 'completed': 0, 'failed': 0, 'dead': 0}\nworkers: 0\n"
+    )
 
 
 def test_status_on_a_terminal_is_a_table(five: Path) -> None:

@@ -146,7 +146,7 @@ def test_c10_worker_in_the_foreground(typed: Type) -> None:
 
 def test_c12_status(typed: Type) -> None:
     """C12: counts by state; the line is that of the second seed, letter by letter."""
-    nothing = "jobs: {'pending': 0, 'processing': 0, 'completed': 0, 'failed': 0, 'dead': 0}\n"
+    nothing = "jobs: {'pending': 0, 'processing': 0, 'completed': 0, 'failed': 0, 'dead': 0}\nworkers: 0\n"
     assert typed("queuectl status") == nothing
     typed('queuectl enqueue --id job1 --command "echo Hello"')
     work_off(typed)

@@ -396,7 +396,7 @@ def test_temporary_files_are_never_taken(
     wait_until(lambda: finished(spool_dir, "real"))
     assert sorted(os.listdir(spool_dir / "pending")) == sorted(IGNORED)
     assert cli("status", expect=0).stdout == (
-        "jobs: {'pending': 0, 'processing': 0, 'completed': 1, 'failed': 0, 'dead': 0}\n"
+        "jobs: {'pending': 0, 'processing': 0, 'completed': 1, 'failed': 0, 'dead': 0}\nworkers: 1 (0 busy)\n"
     )
     (spool_dir / "pending" / "job.json.crdownload").rename(spool_dir / "pending" / "job.json")
     wait_until(lambda: finished(spool_dir, "job"))

@@ -69,6 +69,27 @@ LETTERS = (
 
 SEEING = (
     Mutant(
+        "metrics: who waits for a unique key counts as held",
+        "api/metrics.py",
+        " - scheduled - retried - behind\n",
+        " - scheduled - retried\n",
+        ("tests/api/test_metrics.py::test_a_job_that_waits_for_its_unique_key_is_not_held",),
+    ),
+    Mutant(
+        "index: a WAL is mapped on any disk",
+        "index/database.py",
+        "        if has_small_blocks(self.path) or (",
+        "        if (",
+        ("tests/index/test_full_disk.py::test_nothing_is_mapped_where_the_blocks_are_small",),
+    ),
+    Mutant(
+        "index: a refused commit leaves its transaction open",
+        "index/database.py",
+        '                self._in_vain_at = time.monotonic()\n            with suppress(sqlite3.Error):\n                self.db.execute("ROLLBACK")\n            raise\n',
+        "                self._in_vain_at = time.monotonic()\n            raise\n",
+        ("tests/index/test_full_disk.py::test_without_a_map_a_reader_holds_up_a_command_for_a_moment_only",),
+    ),
+    Mutant(
         "logs: a claimed job is shown what the running one writes",
         "storage/job_logs.py",
         "        if record.is_current(job) and os.path.exists(live):\n",

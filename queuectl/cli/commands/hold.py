@@ -68,7 +68,7 @@ def _told(
     """,
     changes=True,
 )
-@click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=options.complete_ids(*WAITING))
+@click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=options.complete_held)
 @filter_options()
 @click.option("--all", "everything", is_flag=True, help="All held jobs.")
 @dry_run_option

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 _STATES = (*WAITING, "dead")
 
 
-def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem | str]:
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete ids of jobs, and names of fields."""
     from click.shell_completion import CompletionItem
 
     fields = [CompletionItem(f"{name}=") for name in CHANGEABLE if name.startswith(incomplete)]
-    return [*options.complete_ids(*_STATES)(ctx, param, incomplete), *fields]
+    # click takes a list of one kind: among texts it would show the fields as Python objects.
+    return [*map(CompletionItem, options.complete_ids(*_STATES)(ctx, param, incomplete)), *fields]
 
 
 @command(

@@ -62,7 +62,7 @@ def stats_command(session: Session, where: Filter, by: str | None) -> None:
     Only jobs that have run and ended, and are still in the spool, are counted. A job that was run again counts once,
     with its waiting time counted from its first arrival. --since and --until refer to the time when a job ended.
     Waiting time is from the time when a job could first run to its start, for jobs that ended at the first attempt.
-    Running time is that of the last attempt. With more than 200,000 jobs, percentiles come from a sample.
+    Running time is that of the last attempt. Throughput is measured from the first start to the last end of these jobs. With more than 200,000 jobs, percentiles come from a sample.
     """
     found = session.spool.stats(where, by=by)
     if session.json:
@@ -93,6 +93,8 @@ def _as_json(found: Stats, by: str | None) -> dict[str, Any]:
         "until": times.iso(found.until),
         **found.all.to_dict(),
         "per_hour": round(found.per_hour, 3),
+        "first_start": None if found.first_start is None else times.iso(found.first_start),
+        "last_end": None if found.last_end is None else times.iso(found.last_end),
         "sampled": found.sampled,
         "over_time": [ended(*step) for step in found.steps],
         **({"by": by, "groups": groups} if by else {}),
@@ -122,6 +124,15 @@ def _rate(per_hour: float) -> str:
     return f"{per_hour / 60:,.1f} a minute" if per_hour >= 60 else f"{per_hour:.1f} an hour"
 
 
+def _span(found: Stats) -> str:
+    """The time over which the rate was measured."""
+    from queuectl.job import times
+
+    if found.first_start is None or found.last_end is None:
+        return ""
+    return f", from {times.local(found.first_start)} to {times.local(found.last_end)}"
+
+
 def _facts(found: Stats) -> Iterator[tuple[str, str]]:
     from queuectl.job import times
 
@@ -130,7 +141,7 @@ def _facts(found: Stats) -> Iterator[tuple[str, str]]:
     yield "Ended", f"{tally.ended:,}"
     yield "Completed", f"{tally.completed:,} ({_share(tally)})"
     yield "Dead", f"{tally.dead:,}"
-    yield "Throughput", _rate(found.per_hour)
+    yield "Throughput", f"{_rate(found.per_hour)}{_span(found)}"
     yield "Attempts", f"{tally.attempts:,}, {render.count(tally.retried, 'job')} needed more than one"
     for name, one in (("Waiting", tally.waiting), ("Running", tally.running)):
         parts = (f"p{n} {render.span(getattr(one, f'p{n}'))}" for n in (50, 90, 99))

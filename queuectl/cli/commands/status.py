@@ -42,17 +42,19 @@ def status_command(session: Session) -> None:
             }
         )
         return
+    busy = sum(worker.job_id is not None for worker in workers)
+    alive = f"{len(workers)} ({busy} busy)" if workers else "0"
     if render.is_terminal():
-        busy = sum(worker.job_id is not None for worker in workers)
         rows = [
             ("Total Jobs", str(sum(counts.values()))),
             *((_label(state), str(counts[state])) for state in STATES),
-            ("Workers", f"{len(workers)} ({busy} busy)" if workers else "0"),
+            ("Workers", alive),
             ("Index", render.short_path(spool.layout.index)),
         ]
         render.table("QueueCTL System Status", ("Metric", "Value"), rows)
     else:
         render.line(f"jobs: {counts}")
+        render.line(f"workers: {alive}")
     for text in notes:
         render.note(f"note: {text}")
 
