@@ -43,6 +43,16 @@ def note_start(run_at: float | None) -> None:
         )
 
 
+def note_obstacle(spool: Spool, job_id: str) -> None:
+    """Say on a terminal what keeps the job from running until somebody acts: no worker lives, or the spool is paused."""
+    if not render.is_terminal():
+        return
+    from queuectl.api.waiting import find_obstacle
+
+    if found := find_obstacle(spool, [job_id]):
+        render.note(f"note: {found}")
+
+
 def limits(timeout: float | None, runs: int, *, is_default: bool) -> str:
     """Return the time limit of a job, and how many times it may run, in one line.
 

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from queuectl import Spool, SpoolError
 
-from support import JOB_FOLDERS, drain, drop_bytes, wait_until
+from support import JOB_FOLDERS, claim_job, drain, drop_bytes, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +64,10 @@ def test_numbers_are_those_of_the_spool(mixed: Spool, spool_dir: Path) -> None:
 def test_a_job_that_waits_for_its_unique_key_is_not_held(spool_dir: Path) -> None:
     """An alarm about held jobs must not go off for it, and the next jobs include it."""
     spool = Spool(spool_dir)
-    drop_bytes(spool_dir, "runs.json", b'{"command": "true", "unique": "k"}', "processing/worker-0")
-    drop_bytes(spool_dir, "waits.json", b'{"command": "true", "unique": "k", "if_exists": "queue"}')
+    for name in ("runs", "waits"):
+        spool.enqueue("true", id=name, unique="k", if_exists="queue")
+    (spool_dir / "processing" / "worker-0").mkdir()
+    claim_job(spool._storage, spool.row("runs"), "worker-0")
     spool.enqueue("true", id="ready")
     spool.enqueue("true", id="later", delay="1h")
 

@@ -118,3 +118,14 @@ def _refuse_unlimited(text: str) -> None:
         if long_work.search(line) and "--timeout" not in line and "--wait" not in line
     ]
     assert bad == []
+
+
+def test_a_person_is_told_when_nothing_will_run_the_job(cli: Cli, spool_dir: Path) -> None:
+    """Otherwise the job waits for ever, and nobody knows; in a pipe the answer stays one line."""
+    idle = on_terminal("enqueue", "true").text
+    cli("pause", expect=0)
+    paused = on_terminal("enqueue", "true").text
+
+    assert "note: no worker runs: queuectl worker start" in idle
+    assert "queuectl resume" in paused
+    assert cli("enqueue", "true", expect=0).stderr == ""

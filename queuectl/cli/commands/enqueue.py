@@ -331,6 +331,7 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
         render.lines([job.id or ""] if quiet else enqueue_answer.of_job(job, record))
         if not quiet:
             enqueue_answer.note_start(job.run_at)
+            enqueue_answer.note_obstacle(session.spool, job.id or "")
     return 0
 
 
