@@ -67,7 +67,8 @@ def test_a_job_that_waits_for_its_unique_key_is_not_held(spool_dir: Path) -> Non
     for name in ("runs", "waits"):
         spool.enqueue("true", id=name, unique="k", if_exists="queue")
     (spool_dir / "processing" / "worker-0").mkdir()
-    claim_job(spool._storage, spool.row("runs"), "worker-0")
+    for name in ("runs", "waits"):  # the second one is found to have to wait
+        claim_job(spool._storage, spool.row(name), "worker-0")
     spool.enqueue("true", id="ready")
     spool.enqueue("true", id="later", delay="1h")
 
