@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from queuectl import Spool
+from queuectl.job import times
 
 from support import load, wait_until, where_is
 
@@ -42,7 +43,7 @@ def test_start_of_a_running_job_is_the_true_one_from_the_first_moment(
     gate.touch()
 
     assert started is not None
-    assert row.started_at == round(started * 1e6)
+    assert row.started_at == times.micros(started)
     assert worker.job_since == started
     assert -0.01 < true_start - started < 0.5
     assert "Attempts" in shown
