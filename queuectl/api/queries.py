@@ -109,13 +109,12 @@ class Queries:
         Raises:
             ConfigError: the file cannot be read or holds a bad value.
         """
-        from queuectl.config.settings import load
-        from queuectl.config.stamp import stamps
+        from queuectl.config import settings, stamp
 
-        stamp = stamps(self.layout)
-        if self._settings is None or stamp != self._stamp:
-            self._settings, self._warnings = load(self.layout)
-            self._stamp = stamp
+        seen = stamp.stamps(self.layout)
+        if self._settings is None or seen != self._stamp:
+            self._settings, self._warnings = settings.load(self.layout)
+            self._stamp = seen
         return self._settings
 
     @locked
@@ -219,9 +218,7 @@ class Queries:
             JobNotFound: there is no job with that id.
         """
         self._look()
-        row = self._find(job_id)
-        self._show_runs([row])
-        return row
+        return self._find(job_id)
 
     @locked
     def rows(self, ids: Iterable[str]) -> dict[str, Row]:
@@ -281,15 +278,10 @@ class Queries:
         return self._ask(self._index.tags)
 
     def _listed(self, look: Callable[[], builtins.list[Row]]) -> builtins.list[Row]:
-        rows = look()
-        rows = look() if self._intake.freshen(rows) else rows
-        self._show_runs(rows)
-        return rows
-
-    def _show_runs(self, rows: builtins.list[Row]) -> None:
         from queuectl.api import running
 
-        running.show_runs(self.layout, rows)
+        rows = look()
+        return running.show_runs(self.layout, look() if self._intake.freshen(rows) else rows)
 
     def _selected(self, where: Filter) -> builtins.list[Row]:
         if not (where.command or where.reason):
@@ -348,11 +340,7 @@ class Queries:
 
     @locked
     def next_up(self, limit: int) -> builtins.list[Row]:
-        """Return the waiting jobs in the order in which they will run.
-
-        Those that wait for the job that has their unique key come after those that are ready, and those that are not due
-        yet come last, by time.
-        """
+        """Return the waiting jobs in the order in which they will run; those that are not due yet come last, by time."""
         self._look()
         return self._ask(lambda: self._index.next_up(limit))
 

@@ -12,8 +12,6 @@ from queuectl.layout import PROCESSING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from queuectl.index.row import Row
     from queuectl.job.record import Job
     from queuectl.layout import Layout
@@ -35,7 +33,7 @@ def show_run(layout: Layout, job: Job) -> None:
     job.begin_run(started_at(layout, job, job.worker or ""), job.worker or "")
 
 
-def show_runs(layout: Layout, rows: Iterable[Row]) -> None:
+def show_runs(layout: Layout, rows: list[Row]) -> list[Row]:
     """Let the rows of claimed jobs show their present run instead of the one before."""
     for row in rows:
         if row.state != "processing":
@@ -43,6 +41,7 @@ def show_runs(layout: Layout, rows: Iterable[Row]) -> None:
         worker = row.worker or row.place.removeprefix(f"{PROCESSING}/")
         row.started_at = _start_of(row, run_lock.read(layout, worker))
         row.finished_at = row.duration = row.exit_code = row.next_retry_at = row.last_error = None
+    return rows
 
 
 def _start_of(row: Row, record: run_lock.RunRecord | None) -> int | None:
