@@ -280,8 +280,7 @@ class Queries:
     def _listed(self, look: Callable[[], builtins.list[Row]]) -> builtins.list[Row]:
         from queuectl.api import running
 
-        rows = look()
-        return running.show_runs(self.layout, look() if self._intake.freshen(rows) else rows)
+        return running.show_runs(self.layout, look() if self._intake.freshen(rows := look()) else rows)
 
     def _selected(self, where: Filter) -> builtins.list[Row]:
         if not (where.command or where.reason):
