@@ -19,10 +19,12 @@ class Freshness(Database):
     Args:
         path, boot: see Database.
         root: the spool's folder.
+        for_worker: see Database.
     """
 
-    def __init__(self, path: str, root: str, boot: str) -> None:
+    def __init__(self, path: str, root: str, boot: str, *, for_worker: bool = False) -> None:
         super().__init__(path, boot)
+        self.for_worker = for_worker
         self._root = root
         self._fine_times: bool | None = None
         # Folders in which we moved files, and the file at `path` may not know it.

@@ -84,8 +84,7 @@ class Worker:
         self._wake_up = WakeUp()
         self.flags = StopFlags(self._wake_up)
         self._current = CurrentSettings(self.layout, self._say, lambda fault: self._note("settings", fault))
-        self._index = Index(self.layout.index, self.layout.root, boot_id())
-        self._index.for_worker = True
+        self._index = Index(self.layout.index, self.layout.root, boot_id(), for_worker=True)
         self._storage = Storage(self.layout, self._index, now)
         self._intake = Intake(self.layout, self._index, self._storage, self._current.check)
         self._watch = FolderWatch(self.layout.pending, self._wake_up)
