@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import cached_property
 
 from queuectl.errors import SpoolError
 
@@ -17,6 +18,9 @@ _FEW_RUNS = 1000
 """For more runs than these, listing the logs folder is cheaper than naming each possible file."""
 
 FOLDER_OF = {"pending": PENDING, "failed": PENDING, "processing": PROCESSING, "completed": DONE, "dead": DEAD}
+
+_LONGEST_NAME = 255
+"""Bytes of the longest file name on most filesystems."""
 
 _TEMPORARY_PREFIXES = (".", "~", "#", "$", "_rsync")
 _TEMPORARY_SUFFIXES = (".tmp", ".part", ".partial", ".crdownload", ".swp", ".swx", "~", ".reason")
@@ -38,6 +42,16 @@ def is_misnamed(name: str) -> bool:
     if is_job_name(name) or name.startswith(_TEMPORARY_PREFIXES):
         return False
     return not name.lower().endswith(_TEMPORARY_SUFFIXES)
+
+
+def name_in_dead(name: str) -> str:
+    """Return the name for a rejected file: its own, or a shorter one if the name of its .reason would be too long."""
+    if len(os.fsencode(name)) <= _LONGEST_NAME - len(".reason"):
+        return name
+    stem, ending = os.path.splitext(name)
+    # Room for a number as well, in case another file has the shorter name.
+    kept = os.fsencode(stem)[: _LONGEST_NAME - len(".reason") - len(os.fsencode(ending)) - len("-999999")]
+    return kept.decode("utf-8", "ignore") + ending
 
 
 def is_utf8(name: str) -> bool:
@@ -102,6 +116,20 @@ class Layout:
 
     def _path(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
+
+    @cached_property
+    def identity(self) -> str:
+        """What this spool is, by whatever path it was reached: the device and the inode of its folder.
+
+        Raises:
+            OSError: the folder is not there.
+        """
+        status = os.stat(self.root)
+        return f"{status.st_dev:x}.{status.st_ino:x}"
+
+    def exists(self) -> bool:
+        """Return whether at least one folder for jobs is there."""
+        return any(os.path.isdir(path) for path in (self.pending, self.done, self.dead, self.processing))
 
     def claims(self, worker: str) -> str:
         """Return the folder of the jobs that this worker has claimed."""

@@ -133,6 +133,24 @@ def load(path: Path) -> dict[str, Any]:
     return record
 
 
+def content(folder: Path) -> dict[str, object]:
+    """Everything below a folder by its name: mode, owner, inode, times of change, and bytes."""
+    found: dict[str, object] = {}
+    for path in [folder, *sorted(folder.rglob("*"))]:
+        status = path.lstat()
+        data = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
+        name = str(path.relative_to(folder))
+        found[name] = (
+            status.st_mode,
+            status.st_uid,
+            status.st_ino,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+            data,
+        )
+    return found
+
+
 def where_is(spool: Path, job_id: str) -> list[str]:
     """Every place in which the job's file lies, as "pending" or "processing/worker-0"; one, if all is well."""
     found = []

@@ -91,7 +91,7 @@ class Cancellation:
             self._look_at_all()
 
     def _look_at_all(self) -> None:
-        self._spool.refresh()
+        self._spool._mirror()
         rows = self._spool._ask(lambda: self._spool._index.rows_of(list(self._left)))
         for job_id in [job_id for job_id in self._left if job_id not in rows]:
             self._end(job_id, JobNotFound(job_id))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest, write_to_textfile
@@ -138,9 +139,10 @@ def of_place(root: str, index: str, *, paused: bool) -> Iterator[Metric]:
         "queuectl_index_bytes", "Size of the index.", os.path.getsize(index) if os.path.exists(index) else 0
     )
     if hasattr(os, "statvfs"):
-        status = os.statvfs(root)
-        words = "Space on the spool's disk that its user may fill."
-        yield _single("queuectl_free_bytes", words, status.f_bavail * status.f_frsize)
+        with suppress(FileNotFoundError):  # there is no spool yet
+            status = os.statvfs(root)
+            words = "Space on the spool's disk that its user may fill."
+            yield _single("queuectl_free_bytes", words, status.f_bavail * status.f_frsize)
 
 
 def _version() -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from queuectl.api import access
 from queuectl.api.queries import Queries, locked
 from queuectl.errors import JobNotFound, MoveError, QueuectlError, SpoolError
 from queuectl.job.fields import state_of
@@ -31,11 +30,11 @@ PAGE = 20_000
 class Operations(Queries):
     """A spool whose jobs can be changed."""
 
-    def _refuse_root(self) -> None:
-        if hasattr(os, "geteuid") and os.geteuid() == 0 and os.stat(self.layout.root).st_uid != 0:
-            from queuectl.control import permissions
-
-            permissions.refuse_root(self.layout)
+    def _begin_change(self, words: str) -> None:
+        """Make the index agree with the folders before jobs are changed; `words` are the command for the hint."""
+        access.refuse_others(self.layout, words)
+        self._mirror()
+        access.refuse_unwritable(self._storage)
 
     def retry(self, job_id: str, **fields: Unpack[JobChanges]) -> Job:
         """Run a job again. A dead or completed job goes back to pending/: its attempts are counted from 0 again, and its
@@ -82,7 +81,7 @@ class Operations(Queries):
             tell(job_id, result)
 
         changes = _changes("retry", fields)
-        self._refuse_root()
+        self._begin_change("retry …")
         retry_all(self, ids, changes, told)
         return results
 
@@ -171,7 +170,7 @@ class Operations(Queries):
             results[job_id] = result
             tell(job_id, result)
 
-        self._refuse_root()
+        self._begin_change("cancel …")
         Cancellation(self, ids, timeout=timeout, tell=told).run()
         return results
 
@@ -204,8 +203,8 @@ class Operations(Queries):
         from queuectl.storage import edit_pending
 
         ids = list(ids)
+        self._begin_change("set …")
         rows = self.rows(ids)
-        self._refuse_root()
         if self._ask(lambda: self._intake.freshen(list(rows.values()))):
             rows = self.rows(ids)
         past = "held" if hold else "released"
@@ -216,8 +215,7 @@ class Operations(Queries):
     @locked
     def _now(self, job_id: str) -> Row:
         """Return the row of a job, updated from its file."""
-        self.refresh()
-        self._refuse_root()
+        self._begin_change("set …")
         row = self._find(job_id)
         return self._find(job_id) if self._ask(lambda: self._intake.freshen([row])) else row
 
@@ -235,8 +233,7 @@ class Operations(Queries):
         """
         from queuectl.control import pause
 
-        self.layout.create()
-        self._refuse_root()
+        access.make(self.layout, "pause")
         return pause.pause(self.layout, reason, patience=patience)
 
     def resume(self) -> bool:
@@ -247,7 +244,7 @@ class Operations(Queries):
         """
         from queuectl.control import pause
 
-        self._refuse_root()
+        access.refuse_others(self.layout, "resume")
         return pause.resume(self.layout)
 
     def drain(
@@ -269,8 +266,7 @@ class Operations(Queries):
         """
         from queuectl.control import pause
 
-        self.layout.create()
-        self._refuse_root()
+        access.make(self.layout, "drain")
         pause.drain(self.layout, reason, timeout=timeout, tell=tell)
 
     def forget(self, job_id: str, *, cancel: bool = False, durable: bool = True) -> None:
@@ -317,6 +313,7 @@ class Operations(Queries):
             results[job_id] = error
             tell(job_id, error)
 
+        self._begin_change("remove …")
         Removal(self, ids, cancel=cancel, tell=told).run()
         return results
 
@@ -338,7 +335,7 @@ class Operations(Queries):
             SpoolError: a file cannot be deleted.
         """
         state, where = state_of(state), where if where is None or state is None else where.of_states(state)
-        self.refresh()
+        self._begin_change("clear")
         deleted = kept = 0
 
         def told(_: str, error: QueuectlError | None) -> None:
@@ -397,7 +394,7 @@ class Operations(Queries):
             raise ValueError("say what is to go: older_than, keep, or both")
         if keep is not None and keep < 0:
             raise ValueError(f"keep must be 0 or more, not {keep}")
-        self.refresh()
+        self._begin_change("purge …")
         before = (
             None if older_than is None else micros(self._storage.now() - times.parse_duration(older_than))
         )
@@ -425,6 +422,8 @@ class Operations(Queries):
         for folder in (self.layout.pending, self.layout.done, self.layout.dead):
             try:
                 files.sync_folder(folder)
+            except FileNotFoundError:
+                continue  # there is no spool, or somebody has deleted the folder
             except OSError as error:
                 raise SpoolError.from_os("sync", folder, error) from None
 

@@ -6,9 +6,9 @@ import os
 import time
 from _thread import RLock
 from _weakref import ref
-from contextlib import suppress
 from functools import wraps
 
+from queuectl.api import access
 from queuectl.errors import ConfigError, JobNotFound, SpoolError
 from queuectl.index.index import Index
 from queuectl.job.fields import is_id, state_of
@@ -73,7 +73,7 @@ class Queries:
         self._lock = RLock()
         self._index = Index(self.layout.index, self.layout.root, boot)
         self._storage = Storage(self.layout, self._index)
-        self._storage.refresh = _weakly(self, Queries.refresh)
+        self._storage.refresh = _weakly(self, Queries._mirror)
         self._taking_in: Intake | None = None
 
     def close(self) -> None:
@@ -119,15 +119,14 @@ class Queries:
 
     @locked
     def refresh(self, progress: Callable[[int], None] | None = None) -> None:
-        """Make the index agree with the folders: take in dropped files, and notice files that were moved or deleted.
+        """Make the index agree with the folders. This creates the spool if there is none; the methods that read do not."""
+        access.make(self.layout)
+        self._mirror(progress)
 
-        Raises:
-            SpoolError: the folders cannot be read.
-        """
-        with suppress(SpoolError):  # a read-only spool that lacks a folder can still be looked at
-            self.layout.create()
-        if not os.path.isdir(self.layout.pending):
-            self.layout.create()
+    @locked
+    def _mirror(self, progress: Callable[[int], None] | None = None) -> None:
+        """Do the same as `refresh` before something is read; see `access` for what that must not change."""
+        access.prepare(self._storage)
         self._intake.report = progress
         try:
             self._intake.refresh()
@@ -140,7 +139,7 @@ class Queries:
         Files that were dropped since then are not taken in, as their defaults are not known; `settings_fault` says so.
         """
         try:
-            self.refresh()
+            self._mirror()
             self.settings_fault = None
         except ConfigError as error:
             if not self._index.usable:
@@ -156,7 +155,7 @@ class Queries:
         Raises:
             SpoolError: the disk or the folder refuses it.
         """
-        self.layout.create()
+        access.make(self.layout, "reindex")
         self._intake.report = progress
         try:
             return self._intake.rebuild_in_any_case()
@@ -223,7 +222,7 @@ class Queries:
     @locked
     def rows(self, ids: Iterable[str]) -> dict[str, Row]:
         """Return the rows of these jobs in the index, by id; unknown ones are left out."""
-        self.refresh()
+        self._mirror()
         return self._ask(lambda: self._index.rows_of(list(ids)))
 
     @locked

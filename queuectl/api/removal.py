@@ -80,7 +80,7 @@ class Removal:
 
     def _look(self) -> list[str]:
         """Delete what can be deleted now; return the ids of the jobs that run and are to be cancelled."""
-        self._spool.refresh()
+        self._spool._mirror()
         rows = self._spool._ask(lambda: self._spool._index.rows_of(list(self._left)))
         for job_id in [job_id for job_id in self._left if job_id not in rows]:
             self._missing(job_id)

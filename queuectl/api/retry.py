@@ -69,7 +69,7 @@ def check_retry(spool: Queries, job_id: str, changes: Mapping[str, Any]) -> Job:
 
 def _found(spool: Queries, ids: Iterable[str], tell: Callable[[str, Job | QueuectlError], None]) -> list[Row]:
     ids = list(dict.fromkeys(ids))
-    spool.refresh()
+    spool._mirror()
     rows = spool._ask(lambda: spool._index.rows_of(ids))
     for job_id in ids:
         if job_id not in rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
+from queuectl.api import access
 from queuectl.api.enqueue import prepare
 from queuectl.api.operations import Operations
 from queuectl.api.queries import locked
@@ -238,8 +239,8 @@ class Spool(Operations):
                 batch.abandon()
 
     def _make_ready(self) -> None:
+        access.refuse_others(self.layout)
         self.layout.create()
-        self._refuse_root()
         self._begin_index()
 
     def _begin_index(self) -> None:

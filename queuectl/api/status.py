@@ -6,8 +6,9 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from queuectl.api import access
 from queuectl.config.settings import Settings
-from queuectl.control import permissions, registry
+from queuectl.control import mounts, permissions, registry
 from queuectl.errors import ConfigError
 from queuectl.job.redact import one_line
 from queuectl.layout import is_misnamed
@@ -25,6 +26,8 @@ _FILES_CHECKED = 2000
 
 def notes(spool: Queries) -> list[str]:
     """Return the notes, the most important ones first."""
+    if not spool.layout.exists():
+        return [access.NONE.format(spool.layout.root), *_settings(spool, [])[1]]
     workers = spool.workers()
     settings, found = _settings(spool, workers)
     if paused := spool.paused():
@@ -33,7 +36,8 @@ def notes(spool: Queries) -> list[str]:
     found += spool._ask(lambda: retention.growth(spool.layout, spool._index, settings))
     if spool._index.path == ":memory:":
         found.append("the index cannot be written here, so every look reads all folders")
-    if folder := settings.incoming:
+    # Asking about that folder makes it, and the settings of another user may name any path.
+    if (folder := settings.incoming) and not spool._storage.read_only:
         from queuectl.intake import drop_folder
 
         found += drop_folder.problems(folder, spool.layout)
@@ -78,9 +82,11 @@ def _files_not_taken(spool: Queries) -> list[str]:
 
 def _blocked(layout: Layout, settings: Settings) -> str | None:
     """Return why workers cannot start jobs: others may write into the spool, or the disk is full; else None."""
-    # The rules are about the owner of the spool. Root, looking at another user's spool, does not break them.
-    if not permissions.owner_other_than_root(layout):
+    # The rules are about the owner of the spool. Another user who looks at it does not break them.
+    if not permissions.other_owner(layout):
         unsafe = permissions.PermissionCheck(layout).look()
         if unsafe:
             return unsafe
+        if mounted := mounts.obstacle(layout):
+            return mounted
     return host.disk_shortage(layout.root, settings.min_free_space)

@@ -135,7 +135,7 @@ class Waiting:
                 self._spool.layout, "which would wait for itself", hint="queuectl wait --help"
             )
         with self._spool._lock:
-            self._spool.refresh()
+            self._spool._mirror()
             for job_id in self._left:
                 self._spool._find(job_id)
         began = self._clock()
@@ -188,7 +188,7 @@ class Waiting:
 
     def _newly_ended(self, now: float) -> Iterator[Ended]:
         spool = self._spool
-        spool.refresh()
+        spool._mirror()
         rows = spool._ask(lambda: spool._index.states(list(self._left)))
         for job_id in list(self._left):
             state = rows.get(job_id)

@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import suppress
 
-from queuectl.errors import ConfigError, QueuectlError, SpoolError
+from queuectl.errors import ConfigError, JobNotFound, QueuectlError, SpoolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +114,13 @@ def _run(words: list[str]) -> int:
         return shell_complete(root, {"obj": Session()}, "queuectl", COMPLETE_VAR, instruction)
     session = Session()
     with root.make_context("queuectl", words, obj=session) as ctx:
-        code = root.invoke(ctx)
+        try:
+            code = root.invoke(ctx)
+        except JobNotFound:
+            session.tell_if_new()
+            raise
+    if not {"-q", "--quiet"} & {*words}:
+        session.tell_if_new()
     if session.settings_fault:
         raise ConfigError(session.settings_fault, hint="queuectl config get")
     return code if isinstance(code, int) else 0

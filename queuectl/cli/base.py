@@ -29,6 +29,7 @@ class Session:
         self.root: str | None = None
         self.json = False
         self._spool: Spool | None = None
+        self._was_there = False
 
     @property
     def spool(self) -> Spool:
@@ -37,12 +38,26 @@ class Session:
             from queuectl.api.spool import Spool
 
             self._spool = Spool(self.root)
+            self._was_there = self._spool.layout.exists()
         return self._spool
 
     @property
     def settings_fault(self) -> str | None:
         """What is wrong with the settings, if what was shown may lack jobs because of it."""
         return self._spool.settings_fault if self._spool is not None else None
+
+    def tell_if_new(self) -> None:
+        """Say on stderr that the command has made the spool, or that there is none: --spool may be mistyped."""
+        if self.root is None or self._spool is None or self._was_there or self.json:
+            return
+        from queuectl.api import access
+        from queuectl.cli import render
+
+        layout = self._spool.layout
+        if layout.exists():
+            render.note(access.MADE.format(layout.root))
+        else:
+            render.note(f"note: {access.NONE.format(layout.root)}")
 
 
 class Usage(click.UsageError):

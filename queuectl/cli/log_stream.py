@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 from queuectl.cli import render
 from queuectl.layout import COMPRESSED
 from queuectl.storage import job_logs
+from queuectl.system import safe_open
 
 if TYPE_CHECKING:
     from queuectl.api.spool import Spool
@@ -49,6 +50,7 @@ class LogReader:
                 self._copy_packed(path)
                 return
             try:
+                safe_open.refuse_special(path)
                 file = open(path, "rb")  # noqa: SIM115 (it stays open, see _copy_from)
             except FileNotFoundError:
                 return  # just moved to logs/, or deleted by hand

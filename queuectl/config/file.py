@@ -54,7 +54,10 @@ def read(path: str) -> str:
         ConfigError: it cannot be read, or is not UTF-8.
     """
     try:
-        # A symbolic link is allowed. Other special files are not: opening a FIFO would block the worker.
+        # The owner's symbolic link is allowed: one of another user could lead to a file that only this user may read.
+        if os.path.islink(path) and safe_open.has_other_owner(os.lstat(path)):
+            raise safe_open.NotReadable("a link of another user")
+        # Other special files are not: opening a FIFO would block the worker.
         data, _ = safe_open.read_regular(os.path.realpath(path), _LIMIT)
     except safe_open.NotReadable as error:
         raise ConfigError(f"cannot read {path}: {error}") from None

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from queuectl.layout import Layout
 
 
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-
-
 def refuse_unsafe(layout: Layout) -> None:
     """Refuse a spool into which other users can put jobs, as sshd's StrictModes does for keys.
 
@@ -32,7 +29,7 @@ def refuse_unsafe(layout: Layout) -> None:
         return  # access is not in the mode there, but in access control lists; the README says so
     found = list(unsafe(layout))
     if found:
-        owner = owner_other_than_root(layout)
+        owner = other_owner(layout)
         hint = as_owner(layout, owner, "worker start") if owner else _fix(found)
         raise WorkerError(_summary(found), hint=hint)
 
@@ -43,29 +40,50 @@ def _summary(found: list[tuple[str, str, str]]) -> str:
     return f"{path} {problem}, who could run commands as you{more}"
 
 
-def refuse_root(layout: Layout) -> None:
-    """Refuse root on another user's spool: that user's workers could not read the files that root writes.
+def refuse_others(layout: Layout, words: str = "enqueue …") -> None:
+    """Refuse to change the spool of another user.
+
+    That user's workers could not read the files that root writes. Also, the owner could replace a file by a link, and
+    root would then change a file outside the spool.
+
+    Args:
+        words: the command that the hint shows.
 
     Raises:
-        SpoolError: this user is root, and the spool belongs to another user.
+        SpoolError: the spool belongs to another user.
     """
-    owner = owner_other_than_root(layout)
+    owner = other_owner(layout)
     if owner:
         raise SpoolError(
-            f"{layout.root} is the spool of {owner}, whose workers cannot read what root writes",
-            hint=as_owner(layout, owner, "enqueue …"),
+            f"{layout.root} is the spool of {owner}, and only {owner} may change it",
+            hint=as_owner(layout, owner, words),
         )
 
 
-def owner_other_than_root(layout: Layout) -> str | None:
-    """Return the owner of the spool if this user is root and the owner is not; else None."""
-    if sys.platform == "win32" or os.geteuid() != 0:
-        return None
+def other_owner(layout: Layout) -> str | None:
+    """Return the name of the spool's owner if that is neither this user nor root; else None."""
+    uid = owner_id(layout)
+    return None if uid is None else host.user_name(uid)
+
+
+def owner_id(layout: Layout) -> int | None:
+    """Return the uid of the spool's owner if that is neither this user nor root; else None."""
     try:
-        uid = os.stat(layout.root).st_uid
+        status = os.stat(layout.root)
     except OSError:
         return None
-    return host.user_name(uid) if uid else None
+    return status.st_uid if safe_open.has_other_owner(status) else None
+
+
+def refuse_links(layout: Layout) -> None:
+    """Refuse a spool of another user in which a folder is a link: it could lead to any folder of the machine.
+
+    Raises:
+        SpoolError: a folder is a link, or something else than a folder.
+    """
+    for path in _folders(layout):
+        if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
+            raise SpoolError(f"{path} is a link or a file in the spool of another user, and is not followed")
 
 
 def as_owner(layout: Layout, owner: str, words: str) -> str:
@@ -111,7 +129,9 @@ class PermissionCheck:
                 continue  # deleted meanwhile: it is made again, or the full check reports it elsewhere
             if status.st_uid not in trusted:
                 return True
-            if status.st_mode & _OTHERS_WRITE and not (status.st_mode & stat.S_ISVTX and path in self.above):
+            if status.st_mode & safe_open.OTHERS_WRITE and not (
+                status.st_mode & stat.S_ISVTX and path in self.above
+            ):
                 return True
         return False
 
@@ -198,7 +218,7 @@ def _stat(path: str) -> os.stat_result:
 def _check(path: str, status: os.stat_result, *, is_sticky: bool = False) -> Iterator[tuple[str, str, str]]:
     if safe_open.has_other_owner(status):
         yield path, f"belongs to another user (uid {status.st_uid})", f"sudo chown {_me()}"
-    if not is_sticky and status.st_mode & _OTHERS_WRITE:
+    if not is_sticky and status.st_mode & safe_open.OTHERS_WRITE:
         yield path, "can be written by others", "chmod go-w"
 
 

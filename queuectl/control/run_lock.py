@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from queuectl.job.record import Job
     from queuectl.layout import Layout
 
+SPOOL_ID = "QUEUECTL_SPOOL_ID"
+"""The variable with the identity of the spool. Its path is none: a link or a second mount gives it another one."""
+
 _READ_LIMIT = 1 << 20
 """Bytes. The file has a line for each of some dozen runs."""
 
@@ -97,6 +100,7 @@ def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:
     """Return the environment variables by which the processes of a job's next run are recognized."""
     return {
         "QUEUECTL_SPOOL": layout.root,
+        SPOOL_ID: layout.identity,
         "QUEUECTL_JOB_ID": job.id or "",
         "QUEUECTL_WORKER": worker,
         "QUEUECTL_RUN": job.run_mark(job.next_run),
@@ -146,6 +150,20 @@ def acquire(
     except OSError as error:
         raise SpoolError.from_os("take the lock", path, error) from None
     return lock
+
+
+def note_ended(layout: Layout, worker: str, boot: str, ended: Sequence[str]) -> None:
+    """Write down which runs have ended, before a worker leaves that could not record them.
+
+    Args:
+        boot, ended: as for `acquire`.
+
+    Raises:
+        SpoolError: the file cannot be written.
+    """
+    if ended:
+        job_id, run, *_ = ended[-1].split()
+        acquire(layout, worker, job_id, run, boot, ended).release()
 
 
 def note_session(lock: Lock, run: str, pid: int) -> None:

@@ -10,13 +10,15 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from queuectl.control import permissions
 from queuectl.doctor import environment, index_check, worker_remains
 from queuectl.doctor.finding import Case, Finding
 from queuectl.doctor.job_files import JobFiles
 from queuectl.errors import QueuectlError
-from queuectl.layout import DEAD, DONE, PENDING
+from queuectl.layout import DEAD, DONE, FOLDERS, PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +43,10 @@ def examine(layout: Layout, *, now: Callable[[], float] = time.time) -> list[Fin
     Raises:
         OSError: the spool cannot be read.
     """
-    if not os.path.isdir(layout.root):
+    if not layout.exists():
         return []
+    if permissions.other_owner(layout):
+        permissions.refuse_links(layout)
     first = _examine_once(Case(layout, now, lambda _: None))
     if not first:
         return []
@@ -63,7 +67,9 @@ def repair(
 
     Raises:
         OSError: the spool cannot be read.
+        SpoolError: it belongs to another user.
     """
+    permissions.refuse_others(layout, "doctor --repair")
     for _ in range(_PASSES):
         found = examine(layout, now=now)
         repairable = [one for one in found if one.repairable]
@@ -90,7 +96,16 @@ def _examine_once(case: Case) -> list[Finding]:
             found += [one for one in index_check.compare(case) if one.where not in job_files.disputed]
     finally:
         case.index.close()
-    return found
+    return [_left_alone(case, one) for one in found]
+
+
+def _left_alone(case: Case, one: Finding) -> Finding:
+    """Return the finding without its fix if it is about something behind a link: that may belong to somebody else."""
+    where = "logs/" if one.kind == "orphan log" else f"{one.where}/"
+    for name in FOLDERS:
+        if one.fix is not None and where.startswith(f"{name}/") and os.path.islink(case.path(name)):
+            return replace(one, fix=None, cure=f"{name}/ is a link, so no repair touches what is there")
+    return one
 
 
 def _fix(one: Finding, say: Callable[[str], None]) -> None:
@@ -108,9 +123,10 @@ def _rescan(case: Case) -> None:
     """Scan every folder, whatever its time: the repairs moved files without telling the index."""
     with suppress(sqlite3.Error, QueuectlError):
         case.intake.refresh()
-        if case.index.usable:
-            with case.index.write():
+        index = case.storage.index
+        if index.usable:
+            with index.write():
                 for place in (PENDING, DONE, DEAD):
-                    case.index.mark_stale(place)
+                    index.mark_stale(place)
             case.intake.refresh()
-    case.index.close()
+    case.storage.index.close()

@@ -10,11 +10,12 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from queuectl.control import pause, permissions
+from queuectl.control import mounts, pause, permissions
 from queuectl.doctor.finding import Finding
 from queuectl.errors import SpoolError
 from queuectl.job import times
 from queuectl.layout import DEAD, DONE, FOLDERS, PENDING, PROCESSING
+from queuectl.system import safe_open
 from queuectl.system.host import disk_shortage, mount_of
 from queuectl.system.wake_up import WakeUp
 from queuectl.system.watcher import FolderWatch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from queuectl.doctor.finding import Case
+    from queuectl.layout import Layout
 
 CLOCK_SLACK = 5.0
 """Seconds that the clock may be behind the newest file: NTP sets a running clock back by less."""
@@ -71,16 +73,18 @@ def _missing_folders(case: Case) -> Iterator[Finding]:
 def _permissions(case: Case) -> Iterator[Finding]:
     if sys.platform == "win32":
         return
-    owner = permissions.owner_other_than_root(case.layout)
+    owner = permissions.other_owner(case.layout)
     if owner:
         # This is no fault. But if root repaired the spool, its owner could not use it.
         cure = permissions.as_owner(case.layout, owner, "doctor")
-        fact = f"{case.layout.root} is the spool of {owner}, and you are root: its permissions are checked for its owner only"
+        you = "you are root" if os.geteuid() == 0 else "not yours"
+        fact = f"{case.layout.root} is the spool of {owner}, and {you}: its permissions are checked for its owner only"
         yield Finding("owner", case.layout.root, fact, cure, harmless=True)
         return
     try:
         for path, problem, hint in permissions.unsafe(case.layout):
             inside = path == case.layout.root or path.startswith(case.layout.root + os.sep)
+            inside = inside and _is_the_spools(case.layout, path)
             fix = partial(_make_private, path) if hint.startswith("chmod") and inside else None
             cure = f"{hint} {shlex.quote(path)}"
             yield Finding("rights", path, f"{path} {problem}, who could run commands as you", cure, fix)
@@ -88,22 +92,33 @@ def _permissions(case: Case) -> Iterator[Finding]:
         yield Finding("rights", case.layout.root, str(error), "")
 
 
+def _is_the_spools(layout: Layout, path: str) -> bool:
+    """Return whether a path is in the spool and nowhere else: no link leads out of it, and it has no second name."""
+    inside = os.path.join(os.path.realpath(layout.root), os.path.relpath(path, layout.root))
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    is_linked = path != layout.root and os.path.realpath(path) != os.path.normpath(inside)
+    return not is_linked and (stat.S_ISDIR(status.st_mode) or status.st_nlink == 1)
+
+
 def _make_private(path: str) -> None:
-    """Make a path writable for its owner only."""
+    """Make a path writable for its owner only.
+
+    Raises:
+        SpoolError: the mode does not change.
+        OSError: it may not be changed.
+    """
     mode = stat.S_IMODE(os.stat(path).st_mode)
-    os.chmod(path, mode & ~(stat.S_IWGRP | stat.S_IWOTH))
+    os.chmod(path, mode & ~safe_open.OTHERS_WRITE)
+    if os.stat(path).st_mode & safe_open.OTHERS_WRITE:
+        raise SpoolError("this filesystem keeps no modes; move the spool to one that does")
 
 
 def _devices(case: Case) -> Iterator[Finding]:
-    home = os.stat(case.layout.root).st_dev
-    claims: list[str] = []
-    with suppress(OSError), os.scandir(case.layout.processing) as entries:
-        claims = [f"{PROCESSING}/{entry.name}" for entry in entries if entry.is_dir()]
-    for name in (*FOLDERS, *claims):
-        with suppress(OSError):
-            if os.stat(case.path(name)).st_dev != home:
-                fact = f"{name}/ is on another filesystem than the spool, so no file can be renamed into or out of it"
-                yield Finding("device", name, fact, "unmount it, or move the whole spool there")
+    for name, fact in mounts.obstacles(case.layout):
+        yield Finding("device", name, fact, mounts.HINT)
 
 
 def _filesystem(case: Case) -> Iterator[Finding]:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl.config import settings
 from queuectl.config.settings import Settings
+from queuectl.control import permissions
 from queuectl.errors import ConfigError
 from queuectl.index.index import Index
+from queuectl.index.peek import Peek
 from queuectl.intake.reconcile import Intake
 from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
@@ -70,6 +72,8 @@ class Case:
         say: called with a line for each job that a repair frees.
 
     Attributes:
+        index: the index as it is, which is only read.
+        storage, intake: what repairs use. They open the index for themselves, and nothing does before a repair.
         config_error: why the settings cannot be read, or None; then `settings` has the defaults.
     """
 
@@ -83,13 +87,20 @@ class Case:
             self.settings, _ = settings.load(layout)
         except ConfigError as error:
             self.config_error = error
-        self.index = Index(layout.index, layout.root, boot_id())
-        self.storage = Storage(layout, self.index, now)
-        self.intake = Intake(layout, self.index, self.storage, lambda: self.settings)
+        self.index = Peek(layout.index, layout.root, boot_id())
+        index = Index(layout.index, layout.root, boot_id())
+        self.storage = Storage(layout, index, now)
+        self.storage.owner = permissions.owner_id(layout)
+        self.intake = Intake(layout, index, self.storage, lambda: self.settings)
 
     def path(self, *parts: str) -> str:
         """Return a path in the spool."""
         return os.path.join(self.layout.root, *parts)
+
+    @property
+    def is_of_another_user(self) -> bool:
+        """Whether the spool belongs to another user, so that it may only be looked at."""
+        return self.storage.owner is not None
 
     def is_alive(self, worker: str) -> bool:
         """Return whether a worker holds its lock, or that of its folder, in case somebody has deleted data/."""

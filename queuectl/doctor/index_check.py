@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import orjson
 
+from queuectl.control import registry
 from queuectl.doctor.finding import Finding
 from queuectl.errors import InvalidJob
 from queuectl.index.index import Index
@@ -42,25 +42,20 @@ def open_index(case: Case) -> Iterator[Finding]:
 
     A missing index and one from before the last boot are no faults: the next command rebuilds them.
     """
-    path = case.layout.index
-    if not os.path.exists(path):
-        return
+    if case.is_of_another_user:
+        return  # its owner could have put anything there
+    in_use = any(case.is_alive(worker) for worker in registry.worker_names(case.layout))
     try:
-        with closing(sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True, timeout=5)) as db:
-            [answer] = db.execute("PRAGMA quick_check(1)").fetchone()
-        if answer != "ok":
-            raise sqlite3.DatabaseError(" ".join(answer.split()))
+        case.index.look(in_use=in_use)
     except sqlite3.OperationalError:
+        case.index.close()
         return  # locked, or on a disk from which it cannot be read; other findings report that
     except sqlite3.DatabaseError as error:
         yield Finding(
             "index", "data/queuectl.db", f"the index data/queuectl.db is damaged: {error}",
             "rebuild it", case.intake.rebuild,
         )  # fmt: skip
-        return
-    with suppress(sqlite3.Error):
-        if not case.index.open():
-            case.index.close()
+        case.index.close()
 
 
 def compare(case: Case) -> Iterator[Finding]:
@@ -90,8 +85,10 @@ def fresh_index(case: Case) -> Index:
     layout = case.layout
     index = Index(":memory:", layout.root, boot_id())
     index.open()
-    intake = Intake(layout, index, Storage(layout, index, case.now, read_only=True), lambda: case.settings)
-    mirror_claims(layout, index, case.now())
+    storage = Storage(layout, index, case.now, read_only=True)
+    storage.owner = case.storage.owner
+    intake = Intake(layout, index, storage, lambda: case.settings)
+    mirror_claims(layout, index, case.now(), storage.owner)
     for place in (DONE, DEAD, PENDING):
         for _ in intake.scan(place):
             continue
@@ -111,6 +108,8 @@ def _compare_folder(case: Case, fresh: Index, place: str, trusted: bool) -> Iter
         where = f"{place}/{name}"
         if (row is None or real is None) and not trusted:
             continue
+        if row is None and real is not None and not real.command and place == PENDING:
+            continue  # not a valid job, and no worker has looked at it yet
         if row is None:
             yield _drift(case, where, f"{where} is missing from the index")
         elif real is None:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from queuectl.doctor.finding import STALE, Finding
 from queuectl.errors import InvalidJob
-from queuectl.intake.dropped_file import reason_beside
+from queuectl.intake.dropped_file import read_dropped, reason_beside
 from queuectl.job import record as jobs
 from queuectl.job.fields import new_id
-from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_job_name, is_misnamed
+from queuectl.job.times import micros
+from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_job_name, is_misnamed, name_in_dead
 from queuectl.storage import dead_letters, quarantine
 from queuectl.system import files, safe_open
 
@@ -96,6 +97,9 @@ class JobFiles:
     def _file(self, place: str, name: str, *, has_reason: bool) -> Iterator[Finding]:
         self._known.add(name[: -len(".json")])
         path = self._case.path(place, name)
+        if place == PENDING and (fault := self._fault_of_waiting(path, name)):
+            yield fault
+            return
         try:
             job = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0])
         except FileNotFoundError:
@@ -113,7 +117,7 @@ class JobFiles:
             elif place == DEAD and not has_reason:
                 yield Finding(
                     "no reason", f"{place}/{name}", f"{place}/{name} is not a valid job, and no reason is beside it: {error}",
-                    "write the reason beside it", partial(_write_reason, path, str(error)),
+                    "write the reason beside it", partial(_write_reason, self._case, path, str(error)),
                 )  # fmt: skip
             return
         # A file in dead/ with a reason is a rejected file, not the job whose id it holds.
@@ -121,6 +125,22 @@ class JobFiles:
         if job_id is not None:
             self._known.add(job_id)
             self._at.setdefault(job_id, []).append((place, name))
+
+    def _fault_of_waiting(self, path: str, name: str) -> Finding | None:
+        """Return why a file in pending/ will not run. A command that lists jobs would move it to dead/."""
+        case = self._case
+        found = read_dropped(path, micros(case.now()), case.settings.settle_time, owner=case.storage.owner)
+        if found.job is not None or found.gone or (found.incomplete and safe_open.is_open_for_writing(path)):
+            return None
+        where = f"{PENDING}/{name}"
+        fact = f"{where} is not a valid job, so nothing will run it: {found.reason}"
+        if found.incomplete:
+            cure = (
+                f"wait {case.settings.settle_time:g} s, as somebody may be writing it; then it goes to dead/"
+            )
+            return Finding("invalid", where, fact, cure)
+        fix = partial(_move_to_dead, case, path, found.reason, found.status)
+        return Finding("invalid", where, fact, "move it to dead/ with the reason", fix)
 
     def _id_by_index(self, place: str, name: str) -> str | None:
         """Return the id that the index has for a file that does not hold one."""
@@ -281,15 +301,21 @@ def _quarantine_copy(case: Case, job_id: str, winner: _Copy, loser: _Copy) -> No
         quarantine.put(case.layout, loser.path, why, inode=loser.inode, now=case.now())
 
 
-def _move_to_dead(case: Case, path: str, reason: str) -> None:
+def _move_to_dead(case: Case, path: str, reason: str, judged: os.stat_result | None = None) -> None:
     """Move a file that is not a valid job to dead/, with the reason beside it."""
-    dead_letters.bury_file(case.storage, path, new_id(case.now()), reason)
+    dead_letters.bury_file(case.storage, path, new_id(case.now()), reason, judged=judged)
 
 
-def _write_reason(path: str, reason: str) -> None:
+def _write_reason(case: Case, path: str, reason: str) -> None:
     """Write the missing reason beside a file in dead/."""
-    if os.path.lexists(path):
-        files.replace(path + ".reason", f"{reason}\n".encode(errors="backslashreplace"))
+    if not os.path.lexists(path):
+        return
+    name = os.path.basename(path)
+    if (
+        shorter := name_in_dead(name)
+    ) != name:  # with .reason behind it, the name would be too long for the disk
+        name = files.move_to_free_name(path, case.layout.dead, shorter)
+    files.replace(case.path(DEAD, f"{name}.reason"), f"{reason}\n".encode(errors="backslashreplace"))
 
 
 def _move_to_pending(case: Case, path: str) -> None:

@@ -8,7 +8,7 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING
 
-from queuectl.control import registry
+from queuectl.control import registry, run_lock
 from queuectl.doctor.finding import Finding
 from queuectl.layout import PROCESSING
 from queuectl.storage import locate, power_loss, quarantine, recovery
@@ -84,7 +84,7 @@ def _odd_record(case: Case, worker: str) -> Iterator[Finding]:
 
 def processes(case: Case) -> Iterator[Finding]:
     """Look for processes of runs that have ended: a job left them in the background, on purpose or not."""
-    for one in process_tree.find_tree({"QUEUECTL_SPOOL": case.layout.root}):
+    for one in process_tree.find_tree({run_lock.SPOOL_ID: case.layout.identity}):
         environ = one.info["environ"] or {}
         job_id, worker = environ.get("QUEUECTL_JOB_ID"), environ.get("QUEUECTL_WORKER")
         if not (job_id and worker and "QUEUECTL_RUN" in environ):
@@ -101,7 +101,7 @@ def _take_back(case: Case) -> None:
     try:
         recovery.recover_claims(case.storage, case.settings, case.say)
     finally:
-        case.index.close()
+        case.storage.index.close()
 
 
 def _sweep(layout: Layout, worker: str) -> None:

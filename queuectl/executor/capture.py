@@ -7,6 +7,7 @@ keeps it open delays nobody.
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 
 from queuectl.errors import SpoolError
@@ -80,6 +81,7 @@ def _open_empty(path: str) -> int:
         SpoolError: the file cannot be made.
     """
     try:
+        _delete_if_shared(path)
         fd = os.open(path, _READ | os.O_CREAT, 0o600)
         try:
             if os.fstat(fd).st_size:
@@ -91,6 +93,14 @@ def _open_empty(path: str) -> int:
     except OSError as error:
         raise SpoolError.from_os("write a job's output into", path, error) from None
     return fd
+
+
+def _delete_if_shared(path: str) -> None:
+    """Delete a link that a job has put there, and a file with a second name, as `cp -al` makes: not ours to write into."""
+    with suppress(FileNotFoundError):
+        status = os.lstat(path)
+        if not stat.S_ISDIR(status.st_mode) and (status.st_nlink > 1 or not stat.S_ISREG(status.st_mode)):
+            os.unlink(path)
 
 
 def open_for_job(path: str) -> int:

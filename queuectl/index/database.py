@@ -9,6 +9,7 @@ import gc
 import math
 import os
 import sqlite3
+import stat
 import time
 from contextlib import contextmanager, suppress
 
@@ -135,8 +136,7 @@ class Database:
 
     def _connect(self) -> None:
         if self.path != ":memory:":
-            with suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            self._make_file()
         # Threads take turns, see `api.queries.locked`. The object may also be deleted in any thread.
         self._db = sqlite3.connect(
             self.path, isolation_level=None, timeout=self._timeout(), check_same_thread=False
@@ -167,6 +167,22 @@ class Database:
         [answer] = self.db.execute(f"PRAGMA journal_mode = {mode}").fetchone()
         return bool(answer == "wal")
 
+    def _make_file(self) -> None:
+        """Create the file, if there is none.
+
+        Raises:
+            sqlite3.DatabaseError: the path leads to another file, or has become a second name of one. SQLite would
+                write into that file.
+            sqlite3.OperationalError: the disk refused.
+        """
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            if not _is_single_file(os.lstat(self.path)):
+                raise sqlite3.DatabaseError("the file is a link") from None
+        except OSError as error:
+            raise sqlite3.OperationalError(f"cannot make the file: {error.strerror}") from None
+
     def _create(self) -> None:
         """Create the tables, dropping those of another version."""
         db = self.db
@@ -181,8 +197,12 @@ class Database:
         """Replace a damaged file by a new one. Processes that have the old one open notice by its inode."""
         self.close()
         for suffix in ("-journal", "-wal", "-shm", ""):
-            with suppress(FileNotFoundError):
+            try:
                 os.unlink(self.path + suffix)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise sqlite3.OperationalError(f"cannot delete the file: {error.strerror}") from None
         self._connect()
         self._create()
 
@@ -231,17 +251,17 @@ class Database:
         return bool(self.meta("schema") == SCHEMA and self.meta("boot") == self.boot)
 
     def _file_inode(self) -> int:
-        """Return the file's inode: 0 for memory, -1 if the file is gone or does not end at a page.
+        """Return the file's inode: 0 for memory, -1 if the file is gone, is a link, or does not end at a page.
 
         SQLite would read the missing part of a page as zeros.
         """
         if self.path == ":memory:":
             return 0
         try:
-            status = os.stat(self.path)
+            status = os.lstat(self.path)
         except OSError:
             return -1
-        return -1 if status.st_size % PAGE else status.st_ino
+        return status.st_ino if _is_single_file(status) and status.st_size % PAGE == 0 else -1
 
     def _is_same_file(self) -> bool:
         """Return whether the open file is still the one at `path`: writes into a deleted file vanish without an error."""
@@ -394,3 +414,8 @@ class Database:
                 self.db.execute("PRAGMA cache_size = -2000")
             if collecting:
                 gc.enable()
+
+
+def _is_single_file(status: os.stat_result) -> bool:
+    """Return whether this is a regular file with one name: `cp -al` gives it a second one in a copy of the spool."""
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1

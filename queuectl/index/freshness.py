@@ -123,6 +123,8 @@ class Freshness(Database):
         return now_ns - mtime < file_times.YOUNG or self._has_fine_times()
 
     def _has_fine_times(self) -> bool:
+        if self.path == ":memory:":
+            return False  # the probe would write into a spool in which this process may not, or cannot, write
         if self._fine_times is None:
             self._fine_times = host.has_fine_times(os.path.join(self._root, "tmp"))
         return self._fine_times

@@ -131,18 +131,21 @@ class Admission:
     def move_to_dead(self, path: str, reason: str, status: os.stat_result | None) -> None:
         """Move a file that is not a valid job to dead/, with the reason beside it, unless it has changed since."""
         job_id = self._free_id(os.path.basename(path), path)
-        try:
-            dead_letters.bury_file(self.storage, path, job_id, reason, judged=status)
-        except OSError:
-            # On a read-only disk it stays in pending/. The index lists it as dead, with the reason.
+        if not self.storage.read_only:
             with suppress(OSError):
-                row = invalid_row(job_id, os.path.basename(path), os.lstat(path), reason)
-                row.place = PENDING
-                with self.index.write():
-                    self.index.put(row)
+                dead_letters.bury_file(self.storage, path, job_id, reason, judged=status)
+                return
+        # It stays in pending/, for example on a read-only disk. The index lists it as dead, with the reason.
+        with suppress(OSError):
+            row = invalid_row(job_id, os.path.basename(path), os.lstat(path), reason)
+            row.place = PENDING
+            with self.index.write():
+                self.index.put(row)
 
     def delete_reason(self, name: str) -> None:
         """Delete the .reason file of a file that has left dead/."""
+        if self.storage.read_only:
+            return
         with suppress(OSError):
             os.unlink(os.path.join(self.layout.dead, f"{name}.reason"))
 

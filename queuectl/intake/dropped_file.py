@@ -42,20 +42,23 @@ class DroppedFile:
         self.incomplete = False
 
 
-def read_dropped(path: str, now: int, settle_time: float, *, any_owner: bool = False) -> DroppedFile:
+def read_dropped(
+    path: str, now: int, settle_time: float, *, any_owner: bool = False, owner: int | None = None
+) -> DroppedFile:
     """Read and check one file. It raises nothing: errors are part of the result.
 
     Args:
         now: the present, in microseconds.
         settle_time: seconds. A file that is not valid counts as complete when it has not changed for so long.
         any_owner: accept files of other users, too.
+        owner: the uid whose files are accepted, if it is not this user's.
     """
     found = DroppedFile()
     data = b""
     try:
         data, found.status = safe_open.read_regular(path, jobs.READ_LIMIT)
-        if not any_owner and safe_open.has_other_owner(found.status):
-            raise safe_open.NotReadable(f"belongs to another user (uid {found.status.st_uid})")
+        if not any_owner:
+            safe_open.refuse_strangers(path, found.status, owner)
         found.job = _checked_size(jobs.parse(data), len(data))
     except safe_open.NotReadable as error:
         found.reason = str(error)

@@ -34,9 +34,13 @@ class Loader:
 
     Args:
         root: the spool's folder.
+
+    Attributes:
+        owner: see Storage.
     """
 
     def __init__(self, root: str) -> None:
+        self.owner: int | None = None
         self._root = root
         self._now = 0
         self._settings = Settings()
@@ -57,7 +61,7 @@ class Loader:
 
     def read(self, place: str, path: str) -> DroppedFile:
         """Read one file of a folder. A file in dead/ with a reason beside it is not a job."""
-        found = read_dropped(path, self._now, self._settings.settle_time)
+        found = read_dropped(path, self._now, self._settings.settle_time, owner=self.owner)
         if place == DEAD and found.job is not None and found.status is not None:
             # A rejected duplicate parses as a job. In a new index it would take the id from the job that owns it.
             reason = reason_beside(path, found.status)
@@ -191,7 +195,11 @@ class _RowCache:
             left_dead: as for `Loader.load`.
         """
         self._key = None
-        if len(data) > _LONGEST or safe_open.has_other_owner(status):
+        if (
+            len(data) > _LONGEST
+            or safe_open.has_other_owner(status)
+            or status.st_mode & safe_open.OTHERS_WRITE
+        ):
             return None
         record = strict_json.load_simple(data)
         if record is None or not record.keys() <= _CACHED_FIELDS:

@@ -126,7 +126,7 @@ class Intake:
             return
         if self.index.broken is not None:
             raise sqlite3.OperationalError(self.index.broken)
-        mirror_claims(self.layout, self.index, self.storage.now())
+        mirror_claims(self.layout, self.index, self.storage.now(), self.storage.owner)
         for place in _PLACES:
             if not self.index.agrees(place, time.time_ns()):
                 self._scan_all(place)
@@ -142,13 +142,14 @@ class Intake:
         It is one transaction, so other processes see the old index until the new one is complete.
         """
         trusted = self.index.open()
-        with suppress(OSError):  # on a read-only disk what a power cut left cannot be restored
-            power_loss.restore(self.layout, self.index.boot)
+        if not self.storage.read_only:
+            with suppress(OSError):  # on a read-only disk what a power cut left cannot be restored
+                power_loss.restore(self.layout, self.index.boot)
         with self.index.write():
             if not trusted and self.index.open():
                 return sum(self.index.counts().values())  # another process has just done it
             self.index.begin_rebuild()
-            mirror_claims(self.layout, self.index, self.storage.now())
+            mirror_claims(self.layout, self.index, self.storage.now(), self.storage.owner)
             for place in _PLACES:
                 self._scan_all(place)
             self.index.finish_rebuild()
@@ -222,7 +223,8 @@ class Intake:
                 with self.index.write():
                     self.index.end_scan(place, scan, exact=exact)
         except FileNotFoundError:
-            self.layout.create()
+            if not self.storage.read_only:  # else a folder that is missing counts as empty
+                self.layout.create()
         except OSError as error:
             raise SpoolError.from_os("read", folder, error) from None
 
@@ -262,6 +264,7 @@ class Intake:
         changed = [name for name, inode in names.items() if name in known and known[name][0] != inode]
         new = [name for name in names if name not in known]
         if new or changed:
+            self._loader.owner = self.storage.owner
             self._loader.start(micros(self.storage.now()), self._settings())
         load = split_work(lambda some: self._loader.load(place, some, self._admission.left_dead), new)
         return _Part(place, len(names), new, changed, load)
@@ -369,11 +372,12 @@ class Intake:
             yield
 
 
-def mirror_claims(layout: Layout, index: Index, now: float) -> None:
+def mirror_claims(layout: Layout, index: Index, now: float, owner: int | None = None) -> None:
     """Make the index agree with the workers' folders. They hold few jobs, so all are read.
 
     Args:
         now: the wall clock, in epoch seconds.
+        owner: see Storage.
     """
     present = {
         f"{PROCESSING}/{worker}": set(names) for worker, names in locate.claimed_by_worker(layout).items()
@@ -383,7 +387,7 @@ def mirror_claims(layout: Layout, index: Index, now: float) -> None:
     }
     for place, names in known.items():
         for name in present.get(place, set()) - names:
-            _add_claim(layout, index, place, name, now)
+            _add_claim(layout, index, place, name, now, owner)
         for name in names - present.get(place, set()):
             if os.path.lexists(os.path.join(layout.root, place, name)):
                 continue  # claimed since the folder was listed
@@ -391,8 +395,8 @@ def mirror_claims(layout: Layout, index: Index, now: float) -> None:
                 index.drop_if_at(name.removesuffix(".json"), place, name)
 
 
-def _add_claim(layout: Layout, index: Index, place: str, name: str, now: float) -> None:
-    found = read_dropped(os.path.join(layout.root, place, name), micros(now), 0)
+def _add_claim(layout: Layout, index: Index, place: str, name: str, now: float, owner: int | None) -> None:
+    found = read_dropped(os.path.join(layout.root, place, name), micros(now), 0, owner=owner)
     if found.job is None or found.status is None:
         return
     found.job.id = name.removesuffix(".json")

@@ -203,6 +203,15 @@ class Job:
             return self.command == earlier.command
         return self.created_at is not None and abs(self.created_at - made) < 1e-3
 
+    def has_ended_like(self, other: Job) -> bool:
+        """Return True if this is another copy of the same ended job: the same outcome of the same run."""
+        return (
+            self.state in ("completed", "dead")
+            and self.runs > 0
+            and (self.state, self.runs, self.finished_at) == (other.state, other.runs, other.finished_at)
+            and dict(self.numbered_history()) == dict(other.numbered_history())
+        )
+
     def expired(self, now: float) -> bool:
         """Return True if it must not start any more at this time, in epoch seconds."""
         return self.expires_at is not None and now > self.expires_at

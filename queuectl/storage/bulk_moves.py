@@ -287,13 +287,12 @@ def read_own(path: str) -> tuple[bytes, os.stat_result]:
     """Return the content of a job file that belongs to this user.
 
     Raises:
-        safe_open.NotReadable: it is not a regular file, or belongs to another user.
+        safe_open.NotReadable: it is not a regular file, or another user owns it or may write it.
         OSError: it is gone, or cannot be read.
     """
     data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
-    if safe_open.has_other_owner(status):
-        # Rewritten by queuectl it would belong to this user, and run.
-        raise safe_open.NotReadable(f"belongs to another user (uid {status.st_uid})")
+    # Rewritten by queuectl it would belong to this user alone, and run.
+    safe_open.refuse_strangers(path, status)
     return data, status
 
 

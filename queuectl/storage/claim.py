@@ -65,14 +65,13 @@ def read_claim(storage: Storage, row: Row, path: str) -> Claim | None:
     """
     try:
         data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
-        if safe_open.has_other_owner(status):
-            raise safe_open.NotReadable("belongs to another user")
+        safe_open.refuse_strangers(f"{storage.layout.pending}{os.sep}{row.name}", status)
         ours = bool(row.ours) and (status.st_ino, status.st_nlink) == (row.inode, 1)
         untouched = ours and (status.st_mtime_ns, status.st_size) == (row.mtime, row.size)
         job = jobs.parse_own(data) if untouched else jobs.parse(data)
-        digest = None if untouched else _digest(data)
+        digest, inode = None if untouched else _digest(data), status.st_ino
     except (safe_open.NotReadable, InvalidJob, OSError):
-        job, ours, digest = None, False, None
+        job, ours, digest, inode = None, False, None, 0
     if job is not None:
         job.id = job.id or row.id
         if job.state in ("completed", "dead"):
@@ -84,7 +83,7 @@ def read_claim(storage: Storage, row: Row, path: str) -> Claim | None:
                 return None
             if (job.priority, job.max_retries) != (row.priority, row.max_retries):
                 _index_as_read(storage, job, row, path)
-            return Claim(job, path, row, ours, digest=digest)
+            return Claim(job, path, row, ours, inode, digest=digest)
     # Edited since the index saw it: put it back, so that the intake reads it again.
     _put_back(storage, path, row)
     return None
@@ -149,4 +148,4 @@ def note_running(storage: Storage, claim: Claim) -> None:
     claim.job.updated_at = storage.now()
     if os.path.lexists(claim.path):
         files.replace(claim.path, claim.job.to_bytes())
-        claim.ours = True
+        claim.ours, claim.inode = True, os.lstat(claim.path).st_ino

@@ -9,7 +9,7 @@ from queuectl.errors import InvalidJob, MoveError
 from queuectl.index.row import invalid_row, is_file_of, row_of
 from queuectl.job import record as jobs
 from queuectl.job.times import micros
-from queuectl.layout import DEAD
+from queuectl.layout import DEAD, name_in_dead
 from queuectl.storage import bulk_moves, locate
 from queuectl.storage.bulk_moves import in_words, just_moved, read_own
 from queuectl.system import files, safe_open
@@ -126,7 +126,8 @@ def bury_file(
         try:
             if judged is not None and os.lstat(path).st_ino != judged.st_ino:
                 return None
-            name = files.move_to_free_name(path, storage.layout.dead, os.path.basename(path))
+            name = name_in_dead(os.path.basename(path))
+            name = files.move_to_free_name(path, storage.layout.dead, name)
         except FileNotFoundError:
             return None
         target = os.path.join(storage.layout.dead, name)

@@ -14,8 +14,10 @@ One rename turns a folder from held to spare. What the held files mean after a c
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
+import stat
 import threading
 from collections import deque
 from contextlib import suppress
@@ -91,16 +93,18 @@ class FilePool:
             if error.errno not in FULL or self._reserve is None or len(data) > RESERVE:
                 raise
         path, self._reserve = self._reserve, None
-        return self._fill(path, os.open(path, files.OVERWRITE), data)
+        if (reused := _open_ours(path)) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        return self._fill(path, *reused, data)
 
-    def _fill(self, path: str, fd: int, data: bytes) -> tuple[str, os.stat_result]:
+    def _fill(self, path: str, fd: int, size: int, data: bytes) -> tuple[str, os.stat_result]:
+        """Write bytes into an open file that holds `size` bytes; return its path and status."""
         try:
             files.write_all(fd, data)
-            status = os.fstat(fd)
-            if status.st_size != len(data):
+            if size > len(data):
                 # Truncated last: after a truncation to zero, ext4 would flush the file when it is closed.
                 os.ftruncate(fd, len(data))
-                status = os.fstat(fd)
+            status = os.fstat(fd)
         except BaseException:
             os.close(fd)
             with suppress(OSError):
@@ -112,7 +116,8 @@ class FilePool:
             self._batch.unsynced.append(fd)
         return path, status
 
-    def _open(self) -> tuple[str, int]:
+    def _open(self) -> tuple[str, int, int]:
+        """Return the path of a free file, a descriptor for writing, and the file's size."""
         self._collect()
         while self._free:
             folder, names = self._free[0]
@@ -120,12 +125,10 @@ class FilePool:
             if not names:
                 self._free.popleft()
                 self._empty.append(folder)
-            try:
-                return path, os.open(path, files.OVERWRITE)
-            except FileNotFoundError:
-                continue  # somebody deleted it
+            if reused := _open_ours(path):
+                return path, *reused
         path = f"{self._layout.tmp}{os.sep}{files.temporary_name()}"
-        return path, os.open(path, files.CREATE, 0o600)
+        return path, os.open(path, files.CREATE, 0o600), 0
 
     def keep(self, path: str, job_id: str, *, ours: bool) -> bool:
         """Keep a settled job's claimed file until its outcome is synced; return False if the disk has no space for it.
@@ -260,6 +263,36 @@ class _Batch:
         self.count = 0
         self.not_ours: list[str] = []
         self.unsynced: list[int] = []
+
+
+def _open_ours(path: str) -> tuple[int, int] | None:
+    """Open a file of the pool for writing; return a descriptor and the file's size.
+
+    A job may have put a link in its place, and a copy made with `cp -al` shares the file: what is written would change
+    a file outside the spool. Such a path is given up.
+
+    Returns:
+        None if it is not a file with this one name, or is gone.
+    """
+    try:
+        fd = os.open(path, files.OVERWRITE)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            _unlink(path)
+        elif error.errno not in (errno.ENOENT, errno.EISDIR, errno.ENXIO):
+            raise
+        return None
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        return fd, status.st_size
+    os.close(fd)
+    _unlink(path)
+    return None
+
+
+def _unlink(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def _sync_each(fds: list[int], folders: Iterable[str]) -> None:

@@ -170,6 +170,7 @@ def opened(path: str) -> BinaryIO | GzipFile:
     Raises:
         OSError: it cannot be read.
     """
+    safe_open.refuse_special(path)
     if not path.endswith(".gz"):
         return open(path, "rb")
     import gzip

@@ -34,7 +34,7 @@ def state_of(storage: Storage, job_id: str, *, but: str | None = None) -> str | 
         path = os.path.join(folder, name)
         if path != but and os.path.lexists(path):
             return state
-    with os.scandir(layout.processing) as workers:
+    with suppress(FileNotFoundError), os.scandir(layout.processing) as workers:
         if any(os.path.lexists(os.path.join(worker.path, name)) for worker in workers):
             return "processing"
     row = storage.index.get(job_id) if storage.index.usable else None
@@ -120,9 +120,9 @@ def is_continued(layout: Layout, job: Job) -> bool:
 
 
 def is_settled(layout: Layout, claimed: Job, *, but: str | None = None) -> bool:
-    """Return whether a later copy of a claimed job, one with more runs in it, lies somewhere.
+    """Return whether a later copy of a claimed job, one with more runs in it, lies somewhere, or its outcome itself.
 
-    A file with the same id that somebody else wrote is no later copy, and proves nothing.
+    The outcome lies there if somebody has copied the file of an ended job, for example from done/. A file with the same id that somebody else wrote is no later copy, and proves nothing.
 
     Args:
         but: a path that does not count.
@@ -132,8 +132,10 @@ def is_settled(layout: Layout, claimed: Job, *, but: str | None = None) -> bool:
     """
     for path in paths_of(layout, claimed.id or ""):
         other = read_job(path) if path != but else None
-        if other is not None and other.id in (None, claimed.id) and other.continues(claimed):
-            return True
+        if other is not None and other.id in (None, claimed.id):
+            is_outcome = os.path.dirname(path) in (layout.done, layout.dead) and other.has_ended_like(claimed)
+            if is_outcome or other.continues(claimed):
+                return True
     for path in _second_names(layout, claimed.id or ""):
         other = read_job(path)
         if other is not None and other.id == claimed.id and other.continues(claimed):

@@ -33,8 +33,11 @@ def short(boot: str) -> str:
 
 
 def remove(folder: str) -> None:
-    """Delete a folder of files, as far as the disk allows."""
+    """Delete a folder of files, as far as the disk allows. Of a link only the link is deleted."""
     with suppress(OSError):
+        if os.path.islink(folder):
+            os.unlink(folder)
+            return
         for name in os.listdir(folder):
             os.unlink(os.path.join(folder, name))
         os.rmdir(folder)

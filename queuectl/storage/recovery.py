@@ -150,8 +150,7 @@ def _free(storage: Storage, settings: Settings, worker: str, path: str, say: Cal
     job_id = os.path.basename(path)[: -len(".json")]
     try:
         data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
-        if safe_open.has_other_owner(status):
-            raise safe_open.NotReadable(f"belongs to another user (uid {status.st_uid})")
+        safe_open.refuse_strangers(path, status)
         job = jobs.parse(data)
     except (safe_open.NotReadable, InvalidJob) as error:
         reason = f"{error} (found in the folder of {worker}, which is gone)"
@@ -253,8 +252,12 @@ def end_run(layout: Layout, job: Job, worker: str, signed: run_lock.RunRecord | 
             return True
         marks["QUEUECTL_RUN"] = signed.run
         session = signed.living_session()
+    # By the identity of the spool, however its path was written then; by the path, for runs of an older queuectl.
+    by_id = {name: value for name, value in marks.items() if name != "QUEUECTL_SPOOL"}
+    by_path = {name: value for name, value in marks.items() if name != run_lock.SPOOL_ID}
     return (
-        terminate_tree(marks, None, _GRACE, noted=session)
+        terminate_tree(by_id, None, _GRACE, noted=session)
+        and terminate_tree(by_path, None, _GRACE)
         and terminate_lock_holders(lock, _GRACE)
         and not is_locked(lock)
         and not (session and session.has_living())

@@ -152,7 +152,7 @@ def _chosen(
 def _printed(layout: Layout) -> Mapping[str, tuple[int, int]]:
     """Return how many log files each job has, and their bytes, from one scan of logs/."""
     found: dict[str, tuple[int, int]] = {}
-    with os.scandir(layout.logs) as entries:
+    with suppress(FileNotFoundError), os.scandir(layout.logs) as entries:
         for entry in entries:
             if name := _LOG.fullmatch(entry.name):
                 with suppress(FileNotFoundError):
@@ -307,7 +307,7 @@ class Retention:
 
 def _log_files(layout: Layout) -> Iterator[tuple[str, float, int]]:
     """Yield each log file: its path, when it was written, and its bytes."""
-    with os.scandir(layout.logs) as entries:
+    with suppress(FileNotFoundError), os.scandir(layout.logs) as entries:
         for entry in entries:
             if _LOG.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with suppress(FileNotFoundError):
@@ -365,7 +365,8 @@ def growth(layout: Layout, index: Index, settings: Settings) -> list[str]:
         if keep is None and (counts[state] > LARGE or size > LARGE_BYTES):
             found.append(_grown(folder, f"{counts[state]:,} jobs, about {size_of(size)}", f"keep_{folder}"))
     if settings.keep_logs is None:
-        with os.scandir(layout.logs) as entries:
+        sizes, number = [], 0
+        with suppress(FileNotFoundError), os.scandir(layout.logs) as entries:
             sizes = [entry.stat(follow_symlinks=False).st_size for entry in islice(entries, _SOME)]
             number = len(sizes) + sum(1 for _ in islice(entries, LARGE))
         size = sum(sizes) / max(1, len(sizes)) * number

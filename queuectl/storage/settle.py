@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from queuectl.errors import FULL
 from queuectl.index.row import Row, row_of
 from queuectl.job.times import micros
 from queuectl.layout import DEAD, PENDING
+from queuectl.storage import quarantine
 from queuectl.storage.transitions import check
 from queuectl.system import files
 
@@ -59,7 +61,9 @@ def settle_all(
     # A claim that already passed its commit point is left out, or a second attempt would make a second file.
     gone = _commit(storage, [claim for claim in claims if not claim.settled], pool, then, put_back)
     for claim in claims:
-        if claim.settled:
+        if claim.stranger:
+            _set_aside(storage, claim)
+        elif claim.settled:
             with suppress(FileNotFoundError):
                 if not (pool and not at_once and pool.keep(claim.path, claim.job.id or "", ours=claim.ours)):
                     _delete_claimed(storage, claim, all_synced=pool is not None)
@@ -74,6 +78,13 @@ def _delete_claimed(storage: Storage, claim: Claim, *, all_synced: bool) -> None
     else:
         files.sync_folder(folder)
     os.unlink(claim.path)
+
+
+def _set_aside(storage: Storage, claim: Claim) -> None:
+    """Put what a run left under the name of its job's file into quarantine: a folder, a link or the like."""
+    why = f"was put under the name of the file of job {claim.job.id} while that job ran"
+    quarantine.put(storage.layout, claim.path, why, inode=claim.stranger, now=storage.now())
+    claim.stranger = 0
 
 
 def _commit(
@@ -141,13 +152,19 @@ def _write(storage: Storage, job: Job, pool: FilePool | None) -> tuple[str, os.s
 
 def _move_out(storage: Storage, claim: Claim, scratch: str, status: os.stat_result) -> Row | None:
     """Commit an outcome: give its file its name. Return the row, or None if the claimed file was taken away."""
-    if not os.path.lexists(claim.path):
+    try:
+        left = os.lstat(claim.path)
+    except FileNotFoundError:
         os.unlink(scratch)
         return None
+    # The job may have replaced its own file, or somebody may have linked it: then it is not overwritten later.
+    claim.ours = claim.ours and left.st_ino == claim.inode and left.st_nlink == 1
     job, folder = claim.job, storage.layout.folder(claim.state)
     place = os.path.basename(folder)
     name = files.move_to_free_name(scratch, folder, f"{job.id}.json")
     claim.settled = True
+    if not stat.S_ISREG(left.st_mode):
+        claim.stranger = left.st_ino
     if place == DEAD:
         with suppress(OSError):  # of a file of that name that was deleted by hand
             os.unlink(os.path.join(folder, f"{name}.reason"))

@@ -68,6 +68,7 @@ class Storage:
         read_only: bury and delete nothing, as when an index is built only to be compared with the one in use.
 
     Attributes:
+        owner: the uid whose files are jobs, if somebody else only looks at that user's spool; None: this user.
         refresh: makes the index agree with the folders; set by a program that does not keep it so all the time.
         holds_key_lock: this process has the lock of the unique keys, see unique_keys.
     """
@@ -79,6 +80,7 @@ class Storage:
         self.index = index
         self.now = now
         self.read_only = read_only
+        self.owner: int | None = None
         self.refresh: Callable[[], None] = lambda: None
         self.holds_key_lock = False
 
@@ -121,6 +123,8 @@ class Claim:
 
     Attributes:
         ours: queuectl wrote the file, and the file has no other name.
+        inode: the file's inode.
+        stranger: the inode of what lies under the file's name at the end, if that is not a file; else 0.
         settled: the outcome is in its folder.
         digest: SHA-256 in hex of the bytes that were read, if somebody else wrote or changed the file.
         run: the mark of its run.
@@ -134,6 +138,8 @@ class Claim:
     path: str
     row: Row
     ours: bool = False
+    inode: int = 0
+    stranger: int = 0
     settled: bool = False
     digest: str | None = None
     run: str = ""

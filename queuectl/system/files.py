@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | O_CLOEXEC | _BINARY
-OVERWRITE = os.O_WRONLY | O_CLOEXEC | _BINARY
+OVERWRITE = os.O_WRONLY | O_CLOEXEC | _BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -217,6 +217,19 @@ def move(source: str, target: str) -> None:
         os.rename(source, target)  # refuses an existing target by itself there
     elif not _rename_with_flag(source, target, _RENAME_NOREPLACE):
         _link_then_unlink(source, target)
+
+
+def refused_rename(one: str, other: str) -> int | None:
+    """Return the error number of a rename from one folder to another, of a file that exists in neither.
+
+    Nothing is changed. Linux refuses a rename between two mounts before it looks for the file.
+    """
+    name = temporary_name()
+    try:
+        os.rename(os.path.join(one, name), os.path.join(other, name))
+    except OSError as error:
+        return error.errno
+    return None
 
 
 def exchange(one: str, other: str) -> bool:

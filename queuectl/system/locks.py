@@ -102,13 +102,16 @@ class Lock:
         return cls._on_existing(os.open(path, _READ | getattr(os, "O_DIRECTORY", 0)))
 
     @classmethod
-    def on_read_only_file(cls, path: str) -> Lock | None:
-        """Take the lock on an existing file that this user may only read; None when another process holds it.
+    def on_existing_file(cls, path: str, mode: int) -> Lock | None:
+        """Take the lock on an existing file; None when another process holds it.
+
+        Args:
+            mode: os.O_RDWR, or os.O_RDONLY if this user may only read it.
 
         Raises:
             OSError: it does not exist, or cannot be locked.
         """
-        return cls._on_existing(os.open(path, _READ | _NOFOLLOW))
+        return cls._on_existing(os.open(path, _READ | mode | _NOFOLLOW))
 
     @classmethod
     def _on_existing(cls, fd: int) -> Lock | None:
@@ -185,14 +188,15 @@ def is_locked(path: str) -> bool:
     Raises:
         OSError: the lock file cannot be opened.
     """
-    if not os.path.exists(path):
-        return False
     try:
-        lock = Lock.acquire(path)
+        # Without O_CREAT: asking must not make a file, least of all in a spool of another user.
+        lock = Lock.on_existing_file(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        lock = Lock.on_read_only_file(path)
+        lock = Lock.on_existing_file(path, os.O_RDONLY)
     if lock is None:
         return True
     lock.release()

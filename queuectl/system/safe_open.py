@@ -21,6 +21,8 @@ SAFE_READ = (
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_NONBLOCK", 0)
 )
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS_ENTER = stat.S_IXGRP | stat.S_IXOTH
 _NOATIME = getattr(os, "O_NOATIME", 0)
 _HAS_LEASES = sys.platform.startswith("linux")
 
@@ -67,6 +69,17 @@ def read_regular(path: str, limit: int) -> tuple[bytes, os.stat_result]:
         os.close(fd)
 
 
+def refuse_special(path: str) -> None:
+    """Refuse a path that is not a regular file, before it is opened by a function that follows links.
+
+    Raises:
+        OSError: it is a link, a folder, a FIFO, a device or a socket, or it is gone.
+    """
+    mode = os.lstat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.ELOOP, f"{file_type(mode)}, not a file", path)
+
+
 def _open_noatime(path: str) -> int:
     """Open for reading without a new access time, which would be a write to the disk for every file that is read.
 
@@ -93,9 +106,44 @@ def file_type(mode: int) -> str:
     return "an object of unknown type"
 
 
-def has_other_owner(status: os.stat_result) -> bool:
-    """Whether a file belongs to neither this user nor root. Root can act as this user in any case."""
-    return sys.platform != "win32" and status.st_uid not in (0, os.geteuid())
+def has_other_owner(status: os.stat_result, user: int | None = None) -> bool:
+    """Whether a file belongs to neither this user nor root. Root can act as this user in any case.
+
+    Args:
+        user: the uid to compare with instead of this user's.
+    """
+    return sys.platform != "win32" and status.st_uid not in (0, os.geteuid() if user is None else user)
+
+
+def refuse_strangers(path: str, status: os.stat_result, user: int | None = None) -> None:
+    """Refuse a file that another user owns or may write: what it says may be that user's word.
+
+    Args:
+        path: where the file is, or was until now.
+        user: see has_other_owner.
+
+    Raises:
+        NotReadable: another user owns it or may write it.
+    """
+    if has_other_owner(status, user):
+        raise NotReadable(f"belongs to another user (uid {status.st_uid})")
+    if status.st_mode & OTHERS_WRITE and sys.platform != "win32" and _is_in_reach(path, status):
+        mode = stat.S_IMODE(status.st_mode)
+        raise NotReadable(f"can be written by others (mode {mode:04o}): check what it says, then chmod go-w")
+
+
+def _is_in_reach(path: str, status: os.stat_result) -> bool:
+    """Whether other users can get at a file: through its folder and the one above it, or by a second name.
+
+    In folders of mode 0700 they cannot, and with a umask of 002 each dropped file has the mode 0664.
+    """
+    if status.st_nlink > 1:
+        return True
+    folder = os.path.dirname(path)
+    try:
+        return all(os.stat(one).st_mode & _OTHERS_ENTER for one in (folder, os.path.dirname(folder)))
+    except OSError:
+        return True
 
 
 def is_open_for_writing(path: str) -> bool | None:

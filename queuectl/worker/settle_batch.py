@@ -12,7 +12,7 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl.control import commands, run_lock
+from queuectl.control import commands, mounts, run_lock
 from queuectl.errors import QueuectlError
 from queuectl.job import outcome as outcomes
 from queuectl.job.outcome import Ending
@@ -138,15 +138,36 @@ class SettleBatch:
                     reason = (getattr(error, "strerror", None) or str(error) or "no memory").lower()
                     self._context.say(f"cannot record the outcome of {self.finished[0].job.id} yet: {reason}")
                     said = True
-                if self.finished and not self._keep_trying():
+                if self.finished and not self._keep_trying(getattr(error, "errno", None)):
                     return
 
-    def _keep_trying(self) -> bool:
-        """Wait before the next try; False: a forced stop gives the outcome up."""
-        if not self._flags.forced:
+    def _keep_trying(self, code: int | None) -> bool:
+        """Wait before the next try; False: a stop gives the outcome up.
+
+        A graceful stop waits for a disk that is full, but not for a folder that can never take the outcome. That the
+        attempt has ended is then written into the run file, so that it is not made again.
+        """
+        if not self._is_given_up(code):
             self._flags.wake_up.wait(FAULT_PAUSE)
             self._flags.look()
-        return not self._flags.forced
+        if not self._is_given_up(code):
+            return True
+        with suppress(QueuectlError):
+            run_lock.note_ended(
+                self._storage.layout, self._context.name, self._index.boot, self._ended_lines()
+            )
+        return False
+
+    def _is_given_up(self, code: int | None) -> bool:
+        return self._flags.forced or (self._flags.stopping and code in mounts.FOR_GOOD)
+
+    def _ended_lines(self) -> list[str]:
+        """Return the lines of the run file for the attempts that have succeeded and are not recorded."""
+        return [
+            run_lock.line(claim.job, claim.run, claim.ended_at, claim.outcome.duration)
+            for claim in self.finished
+            if claim.outcome is not None and claim.outcome.ending == Ending.SUCCEEDED
+        ]
 
     def _make_folders(self) -> bool:
         """Make the spool's folders again if somebody deleted one; False: none was missing, or none can be made."""

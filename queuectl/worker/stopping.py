@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.config import settings
 from queuectl.config.settings import Settings
-from queuectl.control import commands, own_job, registry
+from queuectl.control import commands, own_job, permissions, registry
 from queuectl.errors import ConfigError, WorkerError
 from queuectl.index.index import Index
 from queuectl.intake.reconcile import Intake
@@ -88,6 +88,7 @@ def stop(
         WorkerError: a name is no worker's, or the stop would end the job that this command belongs to.
         SpoolError: a note cannot be written.
     """
+    permissions.refuse_others(layout, "worker stop")
     own = own_job.find(layout)
     if own is not None and names and own.worker not in names:
         own = None

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl.config.reload import CurrentSettings
-from queuectl.control import commands, pause, permissions
+from queuectl.control import commands, mounts, pause, permissions
 from queuectl.control.launch import Launch
 from queuectl.control.registration import Registration
 from queuectl.errors import SpoolError
@@ -91,9 +91,8 @@ class Worker:
         safe = permissions.PermissionCheck(self.layout)
         self._pause = pause.PauseCheck(self.layout)
         self._start_fault = StartFault(can_start)
-        self._readiness = Readiness(
-            self.layout.root, self._tell_readiness, safe.look, self._pause.look, self._start_fault.look
-        )
+        looks = mounts.danger(self.layout, safe), self._pause.look, self._start_fault.look
+        self._readiness = Readiness(self.layout.root, self._tell_readiness, *looks)
         self._barrier = FaultBarrier(self._say, self._index)
         self._scheduler = ScanScheduler(self.layout, self._intake, self._watch, self._barrier)
         self._drops = DropFolder(self._storage, self._barrier.say_once)
@@ -178,8 +177,7 @@ class Worker:
         Raises:
             QueuectlError: they may not, and why.
         """
-        self.layout.create()
-        permissions.refuse_unsafe(self.layout)
+        mounts.make_ready(self.layout)
         self._current.read()
 
     def register(self, launch: Launch | None = None) -> None:

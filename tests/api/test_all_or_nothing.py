@@ -99,7 +99,7 @@ def test_what_was_queued_is_taken_back_half_way(
 ) -> None:
     """Whichever step fails or is interrupted half way, no job stays behind, and the same jobs can be handed in again."""
     spool = Spool(spool_dir)
-    spool.counts()
+    spool.refresh()
     with monkeypatch.context() as patched:
         patched.setattr(files, name, failing_at(call, number, getattr(files, name)))
         with pytest.raises(error):
@@ -116,7 +116,7 @@ def test_no_worker_starts_one_before_all_are_safe(
     """A job that ran could not be taken back: idle workers, woken by the first, must wait for the disk, too."""
     workers(2)
     spool = Spool(spool_dir)
-    spool.counts()
+    spool.refresh()
     real, seen = files.sync_folder, []
 
     def slowly(folder: str) -> None:

@@ -95,7 +95,7 @@ def test_described_jobs_are_asked_about(cli: Cli, spool: Spool) -> None:
 
 def test_rejected_file_is_removed_with_its_reason(cli: Cli, spool_dir: Path) -> None:
     """What could never be a job goes in the same way."""
-    Spool(spool_dir).counts()
+    Spool(spool_dir).refresh()
     (spool_dir / "config.yaml").write_text("settle_time: 0\n")
     drop_bytes(spool_dir, "bad.json", b"{")
     drain(spool_dir)

@@ -198,7 +198,7 @@ def test_dropped_file_keeps_what_it_is(spool_dir: Path) -> None:
 def test_rejected_file_is_mended_by_a_field(spool_dir: Path) -> None:
     """A dead file with one wrong value becomes a dead job that can be retried."""
     spool = Spool(spool_dir)
-    spool.counts()
+    spool.refresh()
     (spool_dir / "config.yaml").write_text("settle_time: 0\n")
     drop_bytes(spool_dir, "a.json", b'{"command": "true", "priority": 99}')
     drain(spool_dir)
@@ -238,7 +238,7 @@ def test_job_does_not_grow_beyond_what_can_be_read(spool_dir: Path) -> None:
 
 def test_gone_job_is_said_to_be_gone(cli: Cli, spool_dir: Path) -> None:
     """Not found is no traceback."""
-    Spool(spool_dir).counts()
+    Spool(spool_dir).refresh()
 
     assert "no job 'a'" in cli("set", "a", "priority=9", expect=1).stderr
 

@@ -129,7 +129,7 @@ def test_defaults_are_those_of_the_spool(cli: Cli) -> None:
 
 def test_wrong_settings_are_not_blamed_on_a_file(cli: Cli, spool_dir: Path) -> None:
     """An error in the settings is not reported as an error of the file."""
-    cli("status", expect=0)
+    cli("reindex", expect=0)
     (spool_dir / "config.yaml").write_text("timeout: soon\n")
     (spool_dir.parent / "a.json").write_text('{"command": "true"}')
     done = cli("check", "a.json", cwd=spool_dir.parent, expect=1)

@@ -95,6 +95,7 @@ def test_examples_parse() -> None:
 
 def test_bare_call_shows_how_things_stand(cli: Cli, spool_dir: Path) -> None:
     """`queuectl` alone shows the status and how to get help; with --json only the status."""
+    cli("enqueue", "true", expect=0)
     bare = cli(expect=0)
 
     assert bare.stdout == cli("status", expect=0).stdout

@@ -242,6 +242,7 @@ def test_escapes_are_readable_and_letters_stay() -> None:
 
 def test_empty_spool_says_so_only_to_people(cli: Cli, spool_dir: Path) -> None:
     """Without jobs: no line on stdout, an empty array in JSON, a note on stderr."""
+    cli("reindex", expect=0)
     plain = cli("list", expect=0)
 
     assert (plain.stdout, plain.stderr) == ("", "no jobs\n")
@@ -259,7 +260,7 @@ ODD_NAMES = {
 @pytest.mark.parametrize("name", ODD_NAMES, ids=ODD_NAMES.values())
 def test_files_that_no_job_can_be_called_are_told(cli: Cli, spool_dir: Path, name: bytes) -> None:
     """Files that will not run, because of their name, are reported by `status` and `doctor` with the reason."""
-    cli("list", expect=0)
+    cli("reindex", expect=0)
     folder = os.fsencode(spool_dir / "pending")
     for other in (b".job.json.swp", b"job.json.part", b"job.json~", b".gitkeep"):  # nobody waits for these
         with open(os.path.join(folder, other), "wb"):

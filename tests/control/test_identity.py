@@ -201,6 +201,7 @@ def test_a_run_with_other_marks_is_left_in_peace(spool_dir: Path) -> None:
     layout = Layout(spool_dir)
     # Nothing of it is like that of any other process here: code that gets this wrong ends them.
     worker, made = f"worker-{files.token()}", time.time()
+    Layout(spool_dir).create()
     mine, other = (
         run_lock.marks(layout, Job(id=f"{name}-{worker}", command="true", created_at=made), worker)
         for name in "ab"
@@ -242,6 +243,7 @@ def test_a_later_session_of_the_same_number_is_left_in_peace() -> None:
 
 def test_what_left_the_group_and_ignores_term_is_killed(spool_dir: Path, tmp_path: Path) -> None:
     """The run of a dead worker has no process group that could be signalled: each process gets its own KILL."""
+    Layout(spool_dir).create()
     mine = run_lock.marks(Layout(spool_dir), Job(id="a", command="true"), "worker-7")
     deaf = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
     child = subprocess.Popen(

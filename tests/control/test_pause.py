@@ -82,7 +82,7 @@ def test_what_the_file_says_is_the_reason(
 def test_a_reason_as_long_as_a_book_is_cut(spool_dir: Path) -> None:
     """Status stays readable, however long the text is."""
     spool = Spool(spool_dir)
-    spool.counts()
+    spool.refresh()
     (spool_dir / "paused").write_text("word " * 10_000)
 
     found = spool.paused()

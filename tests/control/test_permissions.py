@@ -16,6 +16,8 @@ import pytest
 
 from queuectl import Spool
 from queuectl.control.permissions import unsafe
+from queuectl.doctor import doctor
+from queuectl.errors import InvalidJob
 from queuectl.layout import Layout
 
 from support import drain, drop, end_workers, finished, load, wait_until, where_is
@@ -312,6 +314,58 @@ def test_a_strangers_claim_is_not_run_again(spool: Path) -> None:
     path.rename(spool / "processing" / "worker-7" / "theirs.json")
     drain(spool)
     assert where_is(spool, "theirs") == ["dead"]
+    assert not (spool.parent / "home" / "ran").exists()
+
+
+OPEN_MODES = [0o666, 0o664, 0o602]
+
+
+@pytest.mark.parametrize("mode", OPEN_MODES, ids=oct)
+@pytest.mark.parametrize("when", ["new", "known", "dead", "abandoned"])
+def test_a_job_file_that_others_may_write_is_not_run(spool: Path, mode: int, when: str) -> None:
+    """Another user wrote a command into it before its run_at, and it ran as the worker's user."""
+    path = drop(spool, "open", command="touch $HOME/ran")
+    for folder in (spool, *(spool / name for name in FOLDERS)):
+        folder.chmod(0o755)
+    if when == "known":  # the index has seen it while it was closed
+        assert Spool(spool).counts()["pending"] == 2
+    if when == "dead":
+        path = path.rename(spool / "dead" / "open.json")
+    if when == "abandoned":
+        path = path.rename(spool / "processing" / "worker-7" / "open.json")
+    path.chmod(mode)
+    told = f"can be written by others (mode {mode:04o}): check what it says, then chmod go-w"
+    if when in ("new", "known"):
+        assert [one.kind for one in doctor.examine(Layout(spool)) if told in one.fact] == ["invalid"]
+    if when == "dead":
+        with pytest.raises(InvalidJob, match="can be written by others"):
+            Spool(spool).retry("open")
+    drain(spool)
+    assert where_is(spool, "open") == ["dead"]
+    assert where_is(spool, "job") == ["done"]
+    assert not (spool.parent / "home" / "ran").exists()
+    if when != "dead":
+        assert told in (spool / "dead" / "open.json.reason").read_text()
+    (spool / "dead" / "open.json").chmod(0o644)
+    (spool / "dead" / "open.json").rename(spool / "pending" / "open.json")
+    drain(spool)
+    assert where_is(spool, "open") == ["done"]
+
+
+def test_a_mode_that_lets_nobody_in_is_fine(spool: Path) -> None:
+    """With a umask of 002 each dropped file can be written by its group, which cannot enter the folders."""
+    drop(spool, "free", command="true").chmod(0o664)
+    drain(spool)
+    assert where_is(spool, "free") == ["done"]
+
+
+def test_a_second_name_lets_others_in(spool: Path, tmp_path: Path) -> None:
+    """A hard link outside the spool leads to the same file."""
+    path = drop(spool, "linked", command="touch $HOME/ran")
+    path.chmod(0o666)
+    os.link(path, tmp_path / "second")
+    drain(spool)
+    assert where_is(spool, "linked") == ["dead"]
     assert not (spool.parent / "home" / "ran").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -337,7 +338,7 @@ def test_clock_that_went_back_is_noticed(spool: Path) -> None:
     found = doctor.examine(Layout(spool), now=lambda: time.time() - 3600)
 
     assert "clock" in {one.kind for one in found}
-    assert any("3600 s behind" in one.fact for one in found)
+    assert any(re.search("the clock is 3[56][0-9]{2} s behind", one.fact) for one in found)
 
 
 def test_folder_on_another_device_is_noticed(spool: Path) -> None:
@@ -433,7 +434,7 @@ def test_a_missing_spool_is_not_created(spool_dir: Path, cli: Cli) -> None:
     """An examination does not create a spool."""
     done = cli("doctor", expect=0)
 
-    assert done.stdout == "nothing is wrong with this spool\n"
+    assert done.stdout == f"there is no spool at {spool_dir}\n"
     assert not spool_dir.exists()
 
 

@@ -290,7 +290,7 @@ def test_an_outcome_too_long_for_a_full_disk_loses_its_output_only(tmp_path: Pat
     with small_disk("ext4", tmp_path) as at:
         spool_path = at / "spool"
         spool = Spool(spool_path)
-        spool.counts()
+        spool.refresh()
         (spool_path / "config.yaml").write_text("output_limit: 65536\n", encoding="utf-8")
         (spool_path / "config.yaml").chmod(0o600)
         flood = "head -c 70000 /dev/zero | tr '\\0' x"
@@ -357,7 +357,7 @@ def test_a_locked_index_fails_no_enqueue(spool_dir: Path, monkeypatch: pytest.Mo
     """Somebody who holds the index for longer than we wait cannot keep a job out."""
     monkeypatch.setattr("queuectl.index.database.WRITE_TIMEOUT", 0.2)
     monkeypatch.setattr("queuectl.index.database.WORKER_TIMEOUT", 0.2)
-    Spool(spool_dir).counts()
+    Spool(spool_dir).refresh()
     holder = sqlite3.connect(spool_dir / "data" / "queuectl.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:

@@ -112,6 +112,6 @@ def test_the_index_holds_no_secret(spool_dir: Path) -> None:
     """A copy of it that somebody asks for help with gives nothing away."""
     spool = Spool(spool_dir)
     spool.enqueue("true", env={"API_TOKEN": SECRET})
-    spool.counts()
+    spool.refresh()
     for path in (spool_dir / "data").glob("queuectl.db*"):
         assert SECRET.encode() not in path.read_bytes()

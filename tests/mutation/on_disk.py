@@ -330,8 +330,8 @@ ORDERS = (
     Mutant(
         "order: a late outcome counts",
         "storage/settle.py",
-        "    if not os.path.lexists(claim.path):\n        os.unlink(scratch)",
-        "    if False:\n        os.unlink(scratch)",
+        "    except FileNotFoundError:\n        os.unlink(scratch)\n        return None\n",
+        "    except FileNotFoundError:\n        left = os.lstat(scratch)\n",
         (
             f"{_HAND}a_running_job_whose_file_is_deleted_is_forgotten",
             f"{_RECOVER}a_late_result_changes_nothing",
@@ -354,14 +354,14 @@ ORDERS = (
     Mutant(
         "order: any file of the same id settles a job",
         "storage/locate.py",
-        "other.id in (None, claimed.id) and other.continues(claimed):",
-        "other.id in (None, claimed.id):",
+        "            if is_outcome or other.continues(claimed):\n",
+        "            if True:\n",
         (f"{_RECOVER}a_foreign_file_of_the_same_id_frees_nothing",),
     ),
     Mutant(
         "order: an outcome that the disk refuses is dropped",
         "worker/settle_batch.py",
-        "                if self.finished and not self._keep_trying():\n",
+        '                if self.finished and not self._keep_trying(getattr(error, "errno", None)):\n',
         "                self.finished.clear()\n                if True:\n",
         (f"{_POOL}a_spool_that_is_read_only_for_a_moment_loses_nothing",),
     ),

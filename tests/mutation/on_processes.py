@@ -15,8 +15,8 @@ LOCKS = (
     Mutant(
         "lock: nobody ever holds one",
         "system/locks.py",
-        "        lock = Lock.on_read_only_file(path)\n    if lock is None:\n        return True\n",
-        "        lock = Lock.on_read_only_file(path)\n    if lock is None:\n        return False\n",
+        "        lock = Lock.on_existing_file(path, os.O_RDONLY)\n    if lock is None:\n        return True\n",
+        "        lock = Lock.on_existing_file(path, os.O_RDONLY)\n    if lock is None:\n        return False\n",
         (f"{_POOL}start_stop_and_list_agree_from_different_folders",),
     ),
     Mutant(
@@ -88,7 +88,7 @@ LOCKS = (
     Mutant(
         "lock: the old run is not ended",
         "storage/recovery.py",
-        "        terminate_tree(marks, None, _GRACE, noted=session)\n        and",
+        "        terminate_tree(by_id, None, _GRACE, noted=session)\n        and terminate_tree(by_path, None, _GRACE)\n        and",
         "        ",
         ("tests/control/test_identity.py::test_a_run_without_its_lock_is_found_by_its_marks",),
     ),

@@ -24,8 +24,8 @@ PYTHON = (
     Mutant(
         "python: a Spool refers to itself",
         "api/queries.py",
-        "        self._storage.refresh = _weakly(self, Queries.refresh)\n",
-        "        self._storage.refresh = self.refresh\n",
+        "        self._storage.refresh = _weakly(self, Queries._mirror)\n",
+        "        self._storage.refresh = self._mirror\n",
         (f"{_SHARED}a_forgotten_spool_closes_its_files_without_the_garbage_collector",),
     ),
     Mutant(

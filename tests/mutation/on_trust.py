@@ -5,6 +5,10 @@ from __future__ import annotations
 from .run import Mutant
 
 _GUARD = "tests/control/test_permissions.py::test_"
+_FOREIGN = "tests/storage/test_foreign_files.py::test_"
+_MOUNTS = "tests/control/test_mounts.py::test_"
+_READING = "tests/api/test_reading.py::test_"
+_EXAMINATION = "tests/doctor/test_examination.py::test_"
 _HISTORY = "tests/job/test_history.py::test_"
 _CHORES = "tests/worker/test_maintenance.py::test_"
 _POOL = "tests/worker/test_pool.py::test_"
@@ -14,9 +18,9 @@ _DISK = "tests/faults/test_disk_errors.py::test_"
 TRUST = (
     Mutant(
         "guard: one look at the start will do",
-        "worker/worker.py",
-        "self._tell_readiness, safe.look, self._pause.look,",
-        "self._tell_readiness, lambda: None, self._pause.look,",
+        "control/mounts.py",
+        "    return lambda: safe.look() or obstacle(layout)\n",
+        "    return lambda: obstacle(layout)\n",
         (f"{_GUARD}a_spool_opened_under_its_workers_stops_them[group]",),
     ),
     Mutant(
@@ -29,9 +33,128 @@ TRUST = (
     Mutant(
         "guard: root hands jobs to anybody",
         "api/spool.py",
-        "        self.layout.create()\n        self._refuse_root()\n",
+        "        access.refuse_others(self.layout)\n        self.layout.create()\n",
         "        self.layout.create()\n",
         (f"{_GUARD}root_hands_nothing_to_workers_who_cannot_read_it[enqueue true]",),
+    ),
+    Mutant(
+        "guard: who may write a job file does not matter",
+        "system/safe_open.py",
+        "    if status.st_mode & OTHERS_WRITE and",
+        "    if False and",
+        (f"{_GUARD}a_job_file_that_others_may_write_is_not_run[new-0o666]",),
+    ),
+    Mutant(
+        "guard: a job file stays as it was taken in",
+        "storage/claim.py",
+        "        safe_open.refuse_strangers(f",
+        "        str(f",
+        (f"{_GUARD}a_job_file_that_others_may_write_is_not_run[known-0o666]",),
+    ),
+    Mutant(
+        "reading: root writes wherever it looks",
+        "api/access.py",
+        "        permissions.refuse_links(layout)\n        return True\n",
+        "        permissions.refuse_links(layout)\n",
+        (f"{_READING}root_reads_another_users_spool_and_changes_nothing",),
+    ),
+    Mutant(
+        "reading: links of a hostile owner are followed",
+        "api/access.py",
+        "        permissions.refuse_links(layout)\n        return True\n",
+        "        return True\n",
+        (f"{_READING}a_folder_that_is_a_link_is_not_read[pending]",),
+    ),
+    Mutant(
+        "reading: a mistyped spool is made",
+        "api/access.py",
+        "    if not os.path.isdir(layout.pending):\n        return True\n",
+        "",
+        (f"{_READING}a_mistyped_spool_is_not_made_by_looking[list]",),
+    ),
+    Mutant(
+        "index: written through a second name",
+        "index/database.py",
+        "    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1\n",
+        "    return stat.S_ISREG(status.st_mode)\n",
+        (f"{_EXAMINATION}a_second_name_of_the_index_is_not_written",),
+    ),
+    Mutant(
+        "doctor: an examination opens the index as every command does",
+        "index/peek.py",
+        "        if in_use:\n",
+        "        if True:\n",
+        (f"{_EXAMINATION}the_journal_of_a_killed_process_is_read_and_left",),
+    ),
+    Mutant(
+        "mounts: a worker starts on a spool that takes no outcome",
+        "control/mounts.py",
+        '        raise WorkerError(f"cannot run jobs',
+        '        str(f"cannot run jobs',
+        (f"{_MOUNTS}a_folder_mounted_on_its_own_is_refused_by_all_in_one_sentence[bind]",),
+    ),
+    Mutant(
+        "mounts: only another disk counts",
+        "control/mounts.py",
+        "if is_elsewhere else files.refused_rename(layout.root, path)",
+        "if is_elsewhere else None",
+        (f"{_MOUNTS}a_folder_mounted_on_its_own_is_refused_by_all_in_one_sentence[bind]",),
+    ),
+    Mutant(
+        "mounts: what could not be recorded is forgotten",
+        "worker/settle_batch.py",
+        "            run_lock.note_ended(",
+        "            (lambda *_: None)(",
+        (f"{_MOUNTS}a_worker_that_can_record_nothing_stops_when_asked[EXDEV]",),
+    ),
+    Mutant(
+        "recovery: a run is known by the path of its spool",
+        "storage/recovery.py",
+        "        terminate_tree(by_id, None, _GRACE, noted=session)\n        and ",
+        "        ",
+        (f"{_MOUNTS}a_run_is_known_by_whatever_path_the_spool_is_reached",),
+    ),
+    Mutant(
+        "pool: a file with a second name is recycled",
+        "storage/file_pool.py",
+        "    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:\n",
+        "    if stat.S_ISREG(status.st_mode):\n",
+        (f"{_FOREIGN}a_snapshot_of_links_stays_as_it_was",),
+    ),
+    Mutant(
+        "settle: whatever has the name is the claimed file",
+        "storage/settle.py",
+        "        claim.stranger = left.st_ino\n",
+        "        pass\n",
+        (f"{_FOREIGN}a_job_that_replaces_its_own_file_is_recorded_as_a_file[folder]",),
+    ),
+    Mutant(
+        "output: written through a link",
+        "executor/capture.py",
+        "        _delete_if_shared(path)\n",
+        "",
+        (f"{_FOREIGN}output_is_written_through_no_link[out]",),
+    ),
+    Mutant(
+        "recovery: a copy of an ended job runs again",
+        "storage/locate.py",
+        "            if is_outcome or other.continues(claimed):\n",
+        "            if other.continues(claimed):\n",
+        (f"{_FOREIGN}a_copy_of_an_ended_job_in_a_dead_workers_folder_is_void[done]",),
+    ),
+    Mutant(
+        "doctor: a repair reaches outside",
+        "doctor/environment.py",
+        "            inside = inside and _is_the_spools(case.layout, path)\n",
+        "",
+        (f"{_FOREIGN}a_repair_reaches_nothing_outside_the_spool[linked_settings]",),
+    ),
+    Mutant(
+        "pool: the files of a linked folder are deleted",
+        "storage/power_loss.py",
+        "        if os.path.islink(folder):\n",
+        "        if False:\n",
+        (f"{_FOREIGN}a_repair_reaches_nothing_outside_the_spool[linked_pool]",),
     ),
     Mutant(
         "history: without an end",

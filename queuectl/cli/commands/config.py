@@ -124,7 +124,7 @@ def set_command(session: Session, key: str, value: str) -> None:
     from queuectl.config import settings as config
     from queuectl.control import permissions
 
-    permissions.refuse_root(session.spool.layout)
+    permissions.refuse_others(session.spool.layout, "config …")
     set_to = config.set_value(session.spool.layout, key, value)
     if session.json:
         render.json_value({config.normalise(key): set_to})
@@ -140,7 +140,7 @@ def unset_command(session: Session, key: str) -> None:
     from queuectl.config import settings as config
     from queuectl.control import permissions
 
-    permissions.refuse_root(session.spool.layout)
+    permissions.refuse_others(session.spool.layout, "config …")
     name = config.normalise(key)
     config.unset_value(session.spool.layout, key)
     value = _load(session)[name]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from queuectl.cli import render
@@ -32,9 +30,6 @@ def doctor_command(session: Session, repair: bool) -> int:
     from queuectl.doctor import doctor
 
     layout = session.spool.layout
-    if os.path.isdir(layout.root) and os.path.isdir(layout.pending):
-        # Files that were dropped or moved by hand are not a problem: accept them first, as every command does.
-        session.spool.refresh()
     done: list[str] = []
     found = doctor.repair(layout, say=done.append) if repair else doctor.examine(layout)
     faults = [one for one in found if not one.harmless]
@@ -47,6 +42,8 @@ def doctor_command(session: Session, repair: bool) -> int:
     for one in found:
         tail = "; queuectl doctor --repair will: " if one.repairable else "; to do: "
         render.line(f"{'note' if one.harmless else one.kind}: {one.fact}{tail}{one.cure}")
-    if not faults:
+    if not layout.exists():
+        render.line(f"there is no spool at {layout.root}")
+    elif not faults:
         render.line("nothing is wrong with this spool")
     return 1 if faults else 0

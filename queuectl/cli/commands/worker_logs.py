@@ -13,6 +13,7 @@ import click
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, Usage, command
 from queuectl.errors import WorkerError
+from queuectl.storage import job_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +120,7 @@ def _timed_lines(path: str, end: int | None) -> Iterator[tuple[bytes, bytes]]:
     """Yield each line with its timestamp. A line without one, as in a traceback, gets that of the line before it."""
     timestamp = b""
     try:
-        with open(path, "rb") as file:
+        with job_logs.opened(path) as file:
             at = 0
             for text in file:
                 at += len(text)
@@ -140,7 +141,7 @@ def _print_new(path: str, ends: dict[str, int], sink: Sink) -> None:
         start = 0
     if size > start:
         try:
-            with open(path, "rb") as file:
+            with job_logs.opened(path) as file:
                 file.seek(start)
                 data = file.read(size - start)
         except FileNotFoundError:
