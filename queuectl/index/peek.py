@@ -12,6 +12,9 @@ from urllib.parse import quote
 from queuectl.index.index import Index
 from queuectl.system import host
 
+_JOURNALS = ("-wal", "-journal")
+"""Files that a killed worker leaves beside the index, by the journal mode."""
+
 
 class Peek(Index):
     """An index that is only read. See Freshness for the arguments."""
@@ -56,19 +59,23 @@ class Peek(Index):
             self.close()  # the next command rebuilds it, so it says nothing
 
     def _connection(self, *, in_use: bool) -> sqlite3.Connection:
-        path, journal = self.path, f"{self.path}-wal"
+        path = self.path
+        left = [end for end in _JOURNALS if os.path.exists(path + end) and os.path.getsize(path + end)]
         if in_use:
             options = "mode=ro"  # the files beside it exist already
-        elif not os.path.exists(journal) or not os.path.getsize(journal):
+        elif not left:
             options = "immutable=1"
         else:
             # A worker was killed. Only in a copy can SQLite read the journal that it left without changing it.
             self._copy = tempfile.mkdtemp(prefix="queuectl-")
             path = os.path.join(self._copy, "index")
             shutil.copyfile(self.path, path)
-            shutil.copyfile(journal, f"{path}-wal")
+            for end in left:
+                shutil.copyfile(self.path + end, path + end)
             options = "mode=rw"
-        return sqlite3.connect(f"file:{quote(path)}?{options}", uri=True, timeout=5, isolation_level=None)
+        return sqlite3.connect(
+            f"file:{quote(os.fsencode(path))}?{options}", uri=True, timeout=5, isolation_level=None
+        )
 
     def close(self) -> None:
         """Close the connection, and delete the copy if there is one."""
