@@ -47,7 +47,7 @@ def must_not_write(layout: Layout) -> bool:
 
         permissions.refuse_links(layout)
         return True
-    if not os.path.isdir(layout.pending):
+    if not layout.exists():
         return True
     folder = layout.data if os.path.isdir(layout.data) else layout.root
     return not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
@@ -115,5 +115,5 @@ def refuse_unwritable(storage: Storage) -> None:
     Raises:
         SpoolError: it cannot be written.
     """
-    if storage.read_only and os.path.isdir(storage.layout.pending):
+    if storage.read_only and storage.layout.exists():
         raise SpoolError(f"{storage.layout.root} cannot be written by this user, or its disk is read-only")

@@ -149,21 +149,6 @@ def test_wrong_word_is_answered_with_the_right_one(
     assert (done.stdout, done.stderr) == ("", f"error: {told}\n")
 
 
-def test_words_of_other_tools_lead_to_commands_that_are_there() -> None:
-    """Every suggested command exists, and no alias hides a command."""
-    groups = [root, *(found for _, found in ALL if isinstance(found, Group))]
-    for group in groups:
-        ctx = click.Context(group, info_name="queuectl")
-        assert not set(group.other_words) & set(group.list_commands(ctx))
-        for right in group.other_words.values():
-            first, *rest = [word for word in right.split() if not word.startswith("-")] or [""]
-            found = group.get_command(ctx, first)
-            assert found is not None or right.startswith("--"), right
-            assert all(isinstance(found, click.Group) and found.get_command(ctx, word) for word in rest), (
-                right
-            )
-
-
 def test_bare_group_shows_its_page_as_an_error(cli: Cli, spool_dir: Path) -> None:
     """A group without a command fails, so that a script with an empty variable notices it."""
     done = cli("dlq", expect=2)
@@ -296,7 +281,6 @@ OPPOSITES = {
 
 def test_a_word_of_other_tools_leads_to_what_it_means() -> None:
     """The nearest name may be the opposite: `recover` was sent to `remove`, `dequeue` to `enqueue`."""
-    from queuectl.cli.base import Group
     from queuectl.cli.root import root
 
     context = click.Context(root, info_name="queuectl")

@@ -68,7 +68,7 @@ TRUST = (
     Mutant(
         "reading: a mistyped spool is made",
         "api/access.py",
-        "    if not os.path.isdir(layout.pending):\n        return True\n",
+        "    if not layout.exists():\n        return True\n",
         "",
         (f"{_READING}a_mistyped_spool_is_not_made_by_looking[list]",),
     ),
