@@ -44,7 +44,8 @@ def test_a_spool_whose_path_is_not_utf8_can_be_used(tmp_path: Path, spool_dir: P
         )
         assert done.returncode == 0, words
         note = b"note: made a new spool: " if words[0] == "enqueue" else b""
-        assert done.stderr.startswith(note) and done.stderr.count(b"\n") == bool(note), words
+        assert done.stderr.startswith(note), words
+        assert done.stderr.count(b"\n") == bool(note), words
 
 
 def test_strict_warnings_change_nothing(cli: Cli, spool_dir: Path) -> None:

@@ -73,6 +73,7 @@ def without(names: tuple[str, ...], one: dict[str, Any]) -> dict[str, Any]:
 
 def test_list_and_show_print_the_same_record(spool: Spool, cli: Cli) -> None:
     """`list --json` had other names, and no timeout, cwd, env, backoff_base, on_crash, retry_on or expires_at."""
+    support.wait_until(lambda: "odd" in listed(cli), message="the end of the file's settle time")
     rows = listed(cli)
 
     assert set(rows) == {"full", "held", "done", "failed", "dead", "odd"}

@@ -219,12 +219,11 @@ def test_cancel_asks_first(screen: Screen, mixed: Path) -> None:
 
 
 def test_retry_and_what_cannot_be(screen: Screen, mixed: Path) -> None:
-    """A dead job is retried; for a completed one the last line shows the error."""
+    """A dead job is retried; for a waiting one the last line shows the error."""
     screen.types("queuectl top")
     screen.waits_for(r"^ good ")
-    screen.press("G", "k")
     screen.press("r")
-    screen.waits_for(r"^job 'good' is completed and cannot be retried")
+    screen.waits_for(r"^job 'urgent' is pending and cannot be retried")
     screen.press("G", "r")
     screen.waits_for(r"^requeued job bad")
     screen.waits_for(r"^Next \(5 waiting\)")
