@@ -73,6 +73,12 @@ class Running(Protocol):
             SpoolError: the attempt cannot be followed any more, and none of its processes is alive. The job is put back.
         """
 
+    def cannot_end(self) -> str | None:
+        """Say which processes go on although they were killed, or None.
+
+        Until they have ended poll() returns no outcome: the next attempt must not run beside them.
+        """
+
     def cancel(self, ending: Ending, *, now: bool = False) -> None:
         """Begin to end it: TERM, a grace time, KILL. Does nothing after its end.
 

@@ -8,13 +8,24 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.errors import StartRefused
 from queuectl.executor.capture import OutputFiles, cut, open_for_job
-from queuectl.executor.spawn import CAN_SPAWN_FAST, SHELL, Child, fast_spawn, spawn
+from queuectl.executor.spawn import (
+    CAN_SPAWN_FAST,
+    CANNOT_ENTER,
+    SHELL,
+    Child,
+    entering,
+    fast_spawn,
+    spawn,
+    touched,
+)
 from queuectl.job import times
 from queuectl.job.outcome import Ending, Outcome
+from queuectl.system.mounts import HangingMounts
 from queuectl.system.process import ignores_signal
 from queuectl.system.process_tree import TreeTermination, find_tree, group_exists, open_pidfd
 
@@ -41,6 +52,7 @@ class LocalRunner:
     def __init__(self, *, may_chdir: bool = False) -> None:
         self._fast = may_chdir and CAN_SPAWN_FAST
         self._outputs = OutputFiles("", "")
+        self._mounts = HangingMounts()
         keep_exit_codes()
 
     def start(self, attempt: Attempt) -> Running | Outcome:
@@ -54,13 +66,17 @@ class LocalRunner:
         outputs.prepare()
         began = time.monotonic()
         child: Child | Outcome | None = None
+        may_hang = sys.platform == "linux" and any(map(self._mounts.hold, touched(attempt)))
+        started = entering(attempt) if may_hang else attempt
         if self._fast:
             try:
-                child = fast_spawn(attempt)
+                child = fast_spawn(started)
             except (OSError, ValueError):
                 child = None  # spawn() starts it, or knows the reason
-        child = child or _spawn_or_explain(attempt, began)
-        return child if isinstance(child, Outcome) else _LocalRun(attempt, child, began, outputs)
+        child = child or _spawn_or_explain(started, began)
+        if isinstance(child, Outcome):
+            return child
+        return _LocalRun(attempt, child, began, outputs, enters_itself=may_hang)
 
     def _outputs_of(self, attempt: Attempt) -> OutputFiles:
         if self._outputs.paths != (attempt.stdout, attempt.stderr):
@@ -105,9 +121,12 @@ class _LocalRun:
         "_attempt",
         "_began",
         "_child",
+        "_code",
         "_deadline",
         "_ending",
+        "_enters_itself",
         "_ignores_term",
+        "_is_reaped",
         "_outcome",
         "_output_check_at",
         "_output_interval",
@@ -117,7 +136,16 @@ class _LocalRun:
         "pid",
     )
 
-    def __init__(self, attempt: Attempt, child: Child, began: float, outputs: OutputFiles) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        child: Child,
+        began: float,
+        outputs: OutputFiles,
+        *,
+        enters_itself: bool = False,
+    ) -> None:
+        self._enters_itself = enters_itself
         self.pid = child.pid
         self._attempt = attempt
         self._child = child
@@ -127,7 +155,8 @@ class _LocalRun:
         self._output_interval = _SHORTEST_OUTPUT_CHECK
         self._output_check_at = began + self._output_interval if attempt.log_limit else None
         self._ending = Ending.TIMED_OUT
-        self._ignores_term = False
+        self._ignores_term = self._is_reaped = False
+        self._code: int | None = None
         self._tree: TreeTermination | None = None
         self._outcome: Outcome | None = None
         self._pidfd = open_pidfd(child.pid)
@@ -165,7 +194,7 @@ class _LocalRun:
                 return None
             self._terminate(Ending.TIMED_OUT)
         if self._tree is not None and self._tree.step(now):
-            self._outcome = self._outcome_of_termination(self._tree.survivors)
+            self._outcome = self._outcome_of_termination()
         return self._outcome
 
     def cancel(self, ending: Ending, *, now: bool = False) -> None:
@@ -175,6 +204,9 @@ class _LocalRun:
             self._terminate(ending)
         if now and self._tree is not None:
             self._tree.kill_now()
+
+    def cannot_end(self) -> str | None:
+        return self._tree.describe() if self._tree is not None and self._tree.survivors else None
 
     def close(self) -> None:
         if self._pidfd is not None:
@@ -187,21 +219,32 @@ class _LocalRun:
         The search for the tree takes a while, and many commands end well during it. Such a run must not be recorded as
         ended by somebody, and run again. So the command is asked last, just before the first signal.
         """
-        tree = TreeTermination(self._attempt.marks, self.pid, self._attempt.grace, is_child=True)
+        tree = TreeTermination(
+            self._attempt.marks, self.pid, self._attempt.grace, is_child=True, reap=self._reap
+        )
         if self._has_ended_itself():
             return
         self._ignores_term = ignores_signal(self.pid, signal.SIGTERM)
         tree.request_end()
         self._ending, self._tree = ending, tree
 
+    def _reap(self) -> bool:
+        """Collect the leader's exit code if it has ended; returns whether it has."""
+        if not self._is_reaped:
+            self._is_reaped, self._code = self._child.reap()
+        return self._is_reaped
+
     def _has_ended_itself(self) -> bool:
-        known, code = self._child.reap()
-        if not known:
+        if not self._reap():
             return False
+        code = self._code
         duration = time.monotonic() - self._began
         leftovers = self._count_leftovers()
         printed = self._printed()
         ending, error = _judge(code, isinstance(self._attempt.command, str))
+        if code == CANNOT_ENTER and self._enters_itself and _could_not_enter(self._attempt):
+            ending, code = Ending.NOT_STARTED, None
+            error = f"Cannot start: the folder {self._attempt.cwd} cannot be entered"
         self._outcome = Outcome(ending, _exit_code(code), error, duration, leftovers, printed)
         if leftovers:
             self._outputs.forget()
@@ -217,22 +260,21 @@ class _LocalRun:
         self._outputs.forget(sizes)
         return sizes
 
-    def _outcome_of_termination(self, survivors: int) -> Outcome:
-        _, code = self._child.reap()
+    def _outcome_of_termination(self) -> Outcome:
+        self._reap()
+        code = self._code
         self._cut_outputs(None)
         self._outputs.forget()
         duration = time.monotonic() - self._began
         if code == 0 and self._ignores_term and self._ending != Ending.TIMED_OUT:
             # TERM did nothing to it: it came to its own end within the grace time.
-            return Outcome(Ending.SUCCEEDED, 0, None, duration, survivors)
+            return Outcome(Ending.SUCCEEDED, 0, None, duration)
         error = {
             Ending.TIMED_OUT: f"Timeout exceeded ({times.seconds(self._attempt.timeout)}s)",
             Ending.STOPPED: "Stopped with its worker",
             Ending.CANCELLED: "Cancelled",
         }.get(self._ending, f"Ended: {self._ending}")
-        if survivors:
-            error += f"; {survivors} of its processes could not be ended"
-        return Outcome(self._ending, _exit_code(code), error, duration, survivors)
+        return Outcome(self._ending, _exit_code(code), error, duration)
 
     def _count_leftovers(self) -> int:
         """Count the background children that still run. Two cheap checks come first, as nearly always there are none."""
@@ -281,6 +323,15 @@ def _why_not(attempt: Attempt, error: OSError | ValueError) -> str:
     if error.errno == errno.E2BIG:
         return "the command and its environment are too long for this system"
     return (error.strerror or str(error)).lower()
+
+
+def _could_not_enter(attempt: Attempt) -> bool:
+    """Whether the shell of `entering` has said so, and not the command that has the same exit code."""
+    with suppress(OSError), open(attempt.stderr, "rb") as file:
+        return file.read().endswith(
+            f"queuectl: cannot enter {attempt.cwd}\n".encode(errors="surrogateescape")
+        )
+    return False
 
 
 def _exit_code(code: int | None) -> int | None:

@@ -14,6 +14,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -231,6 +232,32 @@ def _posix_spawn(program: str, words: list[str], attempt: Attempt, environment: 
         setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
     )
     return Child(pid)
+
+
+CANNOT_ENTER = 125
+"""Exit code of `entering` when the folder cannot be entered."""
+
+_ENTER = f"""cd -- "$1" || {{ echo "queuectl: cannot enter $1" >&2; exit {CANNOT_ENTER}; }}
+unset OLDPWD; shift; exec "$@\""""
+
+
+def entering(attempt: Attempt) -> Attempt:
+    """Return the same attempt with a shell before it that enters its folder and finds its program.
+
+    A folder on a server that does not answer then holds up the job and not the worker. The worker could be ended by
+    nobody, as even a start by fork waits until the child has begun its program.
+    """
+    command = [SHELL, "-c", attempt.command] if isinstance(attempt.command, str) else attempt.command
+    return replace(attempt, command=[SHELL, "-c", _ENTER, SHELL, attempt.cwd, *command], cwd=os.sep)
+
+
+def touched(attempt: Attempt) -> list[str]:
+    """The absolute paths that must be looked at to start an attempt: its folder, its program, the folders on its PATH."""
+    command = attempt.command
+    first = (command.split(None, 1) if isinstance(command, str) else command)[0]
+    if "/" in first and first.isprintable():
+        return [attempt.cwd, os.path.join(attempt.cwd, first)]
+    return [attempt.cwd, *(one for one in attempt.env.get("PATH", "").split(":") if one.startswith("/"))]
 
 
 def can_start() -> bool:

@@ -9,10 +9,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl.system.process import session_id
+from queuectl.system.process import is_group_of_others, session_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import psutil
 
@@ -24,6 +24,7 @@ UNKILLABLE = 5.0
 A process that waits in the kernel runs no instruction of its own any more: KILL ends it before.
 """
 
+_MOST_NAMED = 3
 _FIRST_PAUSE = 0.005
 _LAST_PAUSE = 0.25
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
@@ -124,10 +125,13 @@ class TreeTermination:
     Args:
         marks, leader, is_child, noted: as for find_tree.
         grace: seconds between TERM and KILL.
+        reap: collects the leader if it has ended, and returns whether it has.
 
     Attributes:
         next_step: monotonic time at which step() is due.
-        survivors: how many processes even KILL did not end; set when step() has returned True.
+        survivors: how many processes are still alive long after KILL: they belong to another user, or wait in the
+            kernel. 0 before that, and once all have ended.
+        gives_up: step() returns True while there are survivors; else it goes on until they have ended by themselves.
     """
 
     def __init__(
@@ -138,7 +142,9 @@ class TreeTermination:
         *,
         is_child: bool,
         noted: Session | None = None,
+        reap: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._reap = reap
         self._marks = marks
         self._noted = noted
         self._leader = leader
@@ -149,6 +155,7 @@ class TreeTermination:
         self._kill_at = now + grace
         self.next_step = now
         self.survivors = 0
+        self.gives_up = not is_child or sys.platform == "win32"
         self._tree = self._find()
         self._outside = [one for one in self._tree if not self._in_group(one.pid)]
 
@@ -158,19 +165,21 @@ class TreeTermination:
         self.next_step = self._kill_at
 
     def step(self, now: float) -> bool:
-        """Do what is due at this monotonic time. Returns True once no process is left, or none can be ended."""
+        """Do what is due at this monotonic time. Returns True once no process is left; see gives_up."""
         self._tree = [one for one in self._tree if is_alive(one)]
         if not self._tree:
             # A process may have been started between the last search and its parent's death.
             self._tree = self._find()
-            if not self._tree:
+            if not self._tree and not self._has_hidden():
                 self._signal_group(_KILL)
+                self.survivors = 0
                 return True
             self._send(self._tree, signal.SIGTERM if self._killed_at is None else _KILL)
         if self._killed_at is not None:
             if now >= self._killed_at + UNKILLABLE:
-                self.survivors = len(self._tree)
-                return True
+                self.survivors = max(1, len(self._tree))
+                if self.gives_up:
+                    return True
             self._kill()
         elif now >= self._kill_at:
             self._killed_at = now
@@ -181,6 +190,22 @@ class TreeTermination:
             self.next_step = min(self.next_step, self._kill_at)
         self._pause = min(self._pause * 2, _LAST_PAUSE)
         return False
+
+    def _has_hidden(self) -> bool:
+        """Whether a process of another user is left that /proc does not show (hidepid)."""
+        if self._leader is None or self.gives_up or not is_group_of_others(self._leader):
+            return False
+        # Until it is reaped, the leader itself keeps the group. Then its pid is nobody's child any more.
+        self._is_child = self._is_child and not self._reap()
+        return is_group_of_others(self._leader)
+
+    def describe(self) -> str:
+        """Say which processes are left, in words for a log."""
+        names = [f"{one.pid} ({_name_of(one)})" for one in self._tree[:_MOST_NAMED]]
+        if not names:
+            return "a process of another user that is hidden here"
+        more = len(self._tree) - len(names)
+        return "process " + ", ".join(names) + (f" and {more} more" if more else "")
 
     def _find(self) -> list[psutil.Process]:
         return find_tree(self._marks, self._leader, is_child=self._is_child, noted=self._noted)
@@ -228,6 +253,15 @@ class TreeTermination:
                     one.kill()
                 else:
                     one.send_signal(number)
+
+
+def _name_of(one: psutil.Process) -> str:
+    import psutil
+
+    try:
+        return f"{one.name()}, of {one.username()}"
+    except psutil.Error:
+        return "gone or hidden"
 
 
 def terminate_tree(

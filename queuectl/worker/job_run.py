@@ -78,12 +78,23 @@ class JobRun:
         running: the attempt under way, once it has started.
     """
 
-    __slots__ = ("_batch", "_claim", "_context", "_lock", "_long_at", "_note_at", "_session_at", "running")
+    __slots__ = (
+        "_batch",
+        "_claim",
+        "_context",
+        "_has_said_what_goes_on",
+        "_lock",
+        "_long_at",
+        "_note_at",
+        "_session_at",
+        "running",
+    )
 
     def __init__(self, context: WorkerContext, batch: SettleBatch, claim: Claim) -> None:
         self.running: Running | None = None
         self._context, self._batch, self._claim = context, batch, claim
         self._lock: Lock | None = None
+        self._has_said_what_goes_on = False
         self._note_at = self._long_at = self._session_at = math.inf
 
     def start(self) -> bool:
@@ -200,6 +211,22 @@ class JobRun:
                 note_running(context.storage, claim)
         if self.running is not None and self._is_cancelled():
             self.running.cancel(Ending.CANCELLED)
+        self._say_what_goes_on()
+
+    @property
+    def cannot_be_ended(self) -> bool:
+        """Whether processes of the command go on although they were killed."""
+        return self.running is not None and self.running.cannot_end() is not None
+
+    def _say_what_goes_on(self) -> None:
+        """Say once in the log, and in the worker's record, which processes of the run cannot be ended."""
+        left = self.running.cannot_end() if self.running is not None else None
+        if left is not None and not self._has_said_what_goes_on:
+            self._has_said_what_goes_on = True
+            reason = f"cannot end {self._claim.job.id}: {left} goes on after KILL, and is waited for"
+            self._context.say(reason)
+            if self._context.registration is not None:
+                self._context.registration.report("paused", reason)
 
     def _is_cancelled(self) -> bool:
         job, registration = self._claim.job, self._context.registration
@@ -226,6 +253,8 @@ class JobRun:
 
     def close(self) -> None:
         """Give back the descriptors of the attempt; ends no process."""
+        if self._has_said_what_goes_on and self._context.registration is not None:
+            self._context.registration.report("paused", None)
         self._leave_lock()
         if self.running is not None:
             self.running.close()

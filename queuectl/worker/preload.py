@@ -6,6 +6,7 @@ comes after that fails, in the middle of a job.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 
 MODULES = (
@@ -45,16 +46,14 @@ _WHERE_THERE_ARE = ("fcntl", "pwd", "watchdog.observers.inotify_c")
 """Modules that only some systems have."""
 
 
-def load_all() -> None:
-    """Import all of them.
-
-    Raises:
-        ImportError: a part of the installation is missing.
-    """
-    for name in MODULES:
-        import_module(name)
-    for name in _WHERE_THERE_ARE:
-        try:
+def load_all() -> ImportError | None:
+    """Import all of them; return the error if a part of the installation is missing."""
+    try:
+        for name in MODULES:
             import_module(name)
-        except ImportError:
-            continue
+    except ImportError as error:
+        return error
+    for name in _WHERE_THERE_ARE:
+        with suppress(ImportError):
+            import_module(name)
+    return None

@@ -365,8 +365,9 @@ class Worker:
         try:
             if not run.start():
                 return
-            if run.running is not None:
-                self._attend(run)
+            if run.running is not None and not self._attend(run):
+                self._say(f"leaving {claim.job.id} to the worker that finds its processes ended")
+                return
         except SpoolError as error:
             run.put_back(error)
             return
@@ -379,15 +380,17 @@ class Worker:
             self.jobs_run += 1
             run.settle()
 
-    def _attend(self, run: JobRun) -> None:
-        """Wait for the end of a run, and meanwhile do what cannot wait for it."""
+    def _attend(self, run: JobRun) -> bool:
+        """Wait for the end of a run, and do what cannot wait for it; False: it cannot be ended, and others take it."""
         while True:
             if self.flags.forced:
                 run.stop()
+                if run.cannot_be_ended:
+                    return False
             until = min(self._duties_at, run.next_poll())
             self._wake_up.wait(until - time.monotonic(), run.wait_fd())
             if run.poll():
-                return
+                return True
             self._preload()
             self._scheduler.take_in_named(busy=True)  # the end of the job is looked at next
             if self.flags.look_requested or time.monotonic() >= self._duties_at:
@@ -404,11 +407,9 @@ class Worker:
         """
         if not self._is_loaded:
             self._is_loaded = True
-            try:
-                preload.load_all()
-            except ImportError as error:
+            if (missing := preload.load_all()) is not None:
                 self._say(
-                    f"a part of queuectl cannot be loaded ({error}); this worker leaves: start it again"
+                    f"a part of queuectl cannot be loaded ({missing}); this worker leaves: start it again"
                 )
                 self.flags.stop(force=False)
 

@@ -42,8 +42,8 @@ def pager(spool_dir: Path, tmp_path: Path) -> dict[str, str]:
 
 
 def timeless(line: str) -> str:
-    """A line without its ages, and without the blanks that make a column as wide as they are."""
-    return re.sub(r" +", " ", re.sub(r"\d+s|\+\d\.\d", "…", line)).rstrip()
+    """A line without its ages, and without the blanks and rules that are as long as these make a column."""
+    return re.sub(r"([ ━─])\1*", r"\1", re.sub(r"\d+s|\+\d\.\d", "…", line)).rstrip()
 
 
 @pytest.mark.parametrize("words", PAGED, ids=" ".join)

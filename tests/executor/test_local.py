@@ -20,7 +20,7 @@ from queuectl.executor.local import LocalRunner
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.system.files import token
 from queuectl.system.process import keep_descriptors_private
-from queuectl.system.process_tree import find_tree, terminate_tree
+from queuectl.system.process_tree import TreeTermination, find_tree, group_exists, terminate_tree
 
 from support import wait_until
 
@@ -401,6 +401,27 @@ def test_an_attempt_can_be_ended_from_outside(bench: Bench, ending: Ending, erro
     assert find_tree(bench.marks) == []
     running.cancel(ending, now=True)
     assert running.poll() is outcome
+
+
+def test_a_hidden_process_of_another_user_is_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With hidepid, /proc shows nothing of it. The group and the exit code of the leader tell that it lives."""
+    go = bench.folder / "go"
+    monkeypatch.setattr("queuectl.system.process_tree.UNKILLABLE", 0.05)
+    monkeypatch.setattr("queuectl.system.process_tree.find_tree", lambda *_, **__: [])
+    monkeypatch.setattr("queuectl.system.process_tree.is_group_of_others", group_exists)
+    monkeypatch.setattr(TreeTermination, "_signal_group", lambda *_: None)
+    running = bench.start(f"until [ -e {go} ]; do sleep 0.01; done; exit 7", grace=0)
+
+    running.cancel(Ending.STOPPED)
+    wait_until(lambda: running.poll() or running.cannot_end())
+    assert running.cannot_end() == "a process of another user that is hidden here"
+    assert running.poll() is None
+    go.touch()
+
+    outcome = wait_for(running, at_most=5)
+    assert (outcome.ending, outcome.exit_code) == (Ending.STOPPED, 7)
 
 
 def test_a_second_wish_to_stop_kills_at_once(bench: Bench) -> None:

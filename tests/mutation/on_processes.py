@@ -308,8 +308,8 @@ ENDS = (
     Mutant(
         "end: no second look",
         "system/process_tree.py",
-        "            self._tree = self._find()\n            if not self._tree:\n                self._signal_group(_KILL)\n                return True\n",
-        "            return True\n",
+        "            self._tree = self._find()\n            if not self._tree and not self._has_hidden():\n",
+        "            if True:\n",
         (f"{_RUNNER}a_child_born_of_the_term_handler_ends_too",),
     ),
     Mutant(
@@ -420,9 +420,40 @@ ENDS = (
     Mutant(
         "preload: nothing is loaded beforehand",
         "worker/worker.py",
-        "                preload.load_all()\n",
-        "                pass\n",
+        "            if (missing := preload.load_all()) is not None:\n",
+        "            if (missing := None) is not None:\n",
         ("tests/worker/test_preload.py::test_a_worker_outlives_its_installation",),
+    ),
+    Mutant(
+        "end: a run that cannot be ended is over",
+        "system/process_tree.py",
+        "                if self.gives_up:\n",
+        "                if True:\n",
+        ("tests/worker/test_job_run.py::test_a_run_that_cannot_be_ended_has_no_next_one_beside_it",),
+    ),
+    Mutant(
+        "end: who is hidden has ended",
+        "system/process_tree.py",
+        "            if not self._tree and not self._has_hidden():\n",
+        "            if not self._tree:\n",
+        (f"{_RUNNER}a_hidden_process_of_another_user_is_waited_for",),
+    ),
+    Mutant(
+        "end: a forced stop waits for what cannot be ended",
+        "worker/worker.py",
+        "                if run.cannot_be_ended:\n",
+        "                if False:\n",
+        ("tests/worker/test_job_run.py::test_a_forced_stop_leaves_what_cannot_be_ended_to_others",),
+    ),
+    Mutant(
+        "start: the worker enters a mount that hangs",
+        "executor/local.py",
+        "        started = entering(attempt) if may_hang else attempt\n",
+        "        started = attempt\n",
+        (
+            "tests/system/test_mounts.py::test_a_job_enters_such_a_folder_itself_with_everything_as_usual",
+            "tests/system/test_mounts.py::test_a_hung_mount_holds_up_the_job_and_not_its_worker[folder-True]",
+        ),
     ),
     Mutant(
         "room: no floor",

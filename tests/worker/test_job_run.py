@@ -16,6 +16,7 @@ import pytest
 from queuectl import Spool, Worker
 from queuectl.errors import SpoolError, StartRefused
 from queuectl.executor.local import LocalRunner
+from queuectl.system.process_tree import TreeTermination
 
 import support
 
@@ -343,6 +344,75 @@ def test_variables_of_a_job_come_on_top_of_the_workers(
     assert (seen["QUEUECTL_JOB_ID"], seen["QUEUECTL_ATTEMPT"]) == ("job1", "1")
 
 
+@pytest.fixture
+def _nothing_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No signal reaches a job, as if its processes belonged to another user."""
+    monkeypatch.setattr("queuectl.system.process_tree.UNKILLABLE", 0.1)
+    monkeypatch.setattr("queuectl.worker.worker.TICK", 0.05)
+    for name in ("_send", "_signal_group"):
+        monkeypatch.setattr(TreeTermination, name, lambda *_: None)
+
+
+@pytest.mark.usefixtures("_nothing_can_be_ended")
+def test_a_run_that_cannot_be_ended_has_no_next_one_beside_it(spool_dir: Path) -> None:
+    """The next attempt waits for its end, and the log says for which process."""
+    home = spool_dir.parent / "home"
+    command = (
+        "cd; mkdir runs || touch beside; until [ -e told ]; do sleep 0.05; done; rm told; rmdir runs; exit 1"
+    )
+    told: list[str] = []
+
+    def say(line: str) -> None:
+        if line.startswith("cannot end job1: process "):
+            told.append(line)
+            (home / "told").touch()
+
+    support.drop(
+        spool_dir, "job1", command=command, timeout=0.1, max_retries=2, backoff_base=1, max_backoff=0
+    )
+    (spool_dir / "config.yaml").write_text("kill_grace: 0\n")
+    spool_dir.chmod(0o700)
+
+    Worker(spool_dir, drain=True, wait_retries=True, say=say).run()
+
+    record = support.load(spool_dir / "dead" / "job1.json")
+    assert [entry["outcome"] for entry in record["history"]] == ["timed_out", "timed_out"]
+    assert not (home / "beside").exists()
+    assert len(told) == 2
+    assert "and is waited for" in told[0]
+
+
+@pytest.mark.usefixtures("_nothing_can_be_ended")
+def test_a_forced_stop_leaves_what_cannot_be_ended_to_others(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker can always be stopped. Nobody takes its name or runs the job again while a process of it is alive."""
+    support.drop(spool_dir, "job1", command="touch $HOME/up; exec sleep 60", timeout=0)
+    (spool_dir / "config.yaml").write_text("kill_grace: 0\n")
+    spool_dir.chmod(0o700)
+    monkeypatch.chdir("/")
+    worker = Worker(spool_dir, runner=LocalRunner(may_chdir=True))
+    home = spool_dir.parent / "home"
+
+    def stop_when_up() -> bool:
+        if (home / "up").exists():
+            worker.stop(force=True)
+        return False
+
+    worker.leave_when(stop_when_up)
+
+    worker.run()
+
+    assert support.where_is(spool_dir, "job1") == ["processing/worker-0"]
+    (left,) = support.processes_of(spool_dir)
+    monkeypatch.setattr("queuectl.storage.recovery._GRACE", 0)
+    said = support.drain(spool_dir)
+    assert "cannot take back job1: processes of its run are still alive" in said
+    assert support.where_is(spool_dir, "job1") == ["processing/worker-0"]
+    left.kill()
+    left.wait(5)
+
+
 class _RefusesTwice(LocalRunner):
     """Starts nothing at first, as a machine that has no process left."""
 
@@ -401,6 +471,9 @@ class _Lost:
 
     def poll(self) -> Outcome | None:
         raise SpoolError("the engine is gone")
+
+    def cannot_end(self) -> None:
+        return None
 
     def cancel(self, *_: object, **__: object) -> None:
         raise AssertionError

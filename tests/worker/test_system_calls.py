@@ -24,11 +24,12 @@ MIDDLE = slice(40, 104)
 
 WORKER = """
 import sys
-from queuectl.system import watcher
+from queuectl.system import mounts, watcher
 from queuectl.worker import job_run, prefetch, worker
 from queuectl.executor.local import LocalRunner
 prefetch.MAX_BATCH, prefetch.BATCH_SECONDS, prefetch.LONG_JOB = int(sys.argv[2]), 1e9, 1e8
 watcher.LOAD_AFTER, worker.TICK, job_run.SESSION_AFTER = 0, 1e9, 1e8
+mounts.RECHECK = 1e9
 worker.Worker(sys.argv[1], drain=True, runner=LocalRunner(may_chdir=True)).run()
 """
 """However slow it is under strace, it claims as many at once as it may, and it has a watch, as after a second of work.
@@ -59,11 +60,14 @@ def calls_between_starts(spool_dir: Path, trace: Path, at_once: int) -> list[lis
     return rounds[MIDDLE]
 
 
-@pytest.mark.parametrize(("at_once", "most", "of_index"), [(1, 68, 18), (16, 43, 2)])
+@pytest.mark.parametrize(("at_once", "most", "of_index"), [(1, 69, 18), (16, 43, 2)])
 def test_a_job_costs_no_more_system_calls_than_it_did(
     filled: Path, tmp_path: Path, at_once: int, most: int, of_index: int
 ) -> None:
-    """Claim, run, settle, all recorded: so many calls of the worker's own, and so many of them the index's pages."""
+    """Claim, run, settle, all recorded: so many calls of the worker's own, and so many of them the index's pages.
+
+    With one at a time it is 68, and up to one more when a checkpoint of the index falls into these jobs.
+    """
     rounds = calls_between_starts(filled, tmp_path / "trace", at_once)
 
     assert statistics.mean(map(len, rounds)) <= most, Counter(chain(*rounds))
