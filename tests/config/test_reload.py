@@ -30,8 +30,8 @@ def log_of(spool: Path, name: str = "worker-0") -> str:
 
 
 def pids(spool: Path) -> list[int]:
-    """The living workers."""
-    return [worker.pid for worker in Spool(spool).workers()]
+    """The living workers that have said their pids; a name is taken before its process is there."""
+    return [worker.pid for worker in Spool(spool).workers() if worker.pid]
 
 
 def timeout_of(spool: Path, job_id: str) -> float:
