@@ -459,7 +459,7 @@ def test_a_cancel_cut_short_leaves_a_reason(spool_dir: Path, monkeypatch: pytest
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert where_is(spool_dir, "job") == ["dead"]
-    assert Spool(spool_dir).list("dead")[0].last_error == "Given up by hand"
+    assert Spool(spool_dir).list("dead")[0].last_error == "Cancelled"  # the index had it before it died
     assert Spool(spool_dir).get("job").last_error == "Given up by hand"
 
 
