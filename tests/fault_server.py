@@ -105,6 +105,7 @@ def perform(request: dict[str, Any]) -> Any:
         return Spool(root).clear()
     if move == "look":
         spool = Spool(root)
+        spool.refresh()  # makes the spool
         return [[row.id, row.state] for row in spool.list()]
     if move == "cli":
         os.environ["QUEUECTL_SPOOL"] = root
