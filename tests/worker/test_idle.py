@@ -195,11 +195,10 @@ def test_a_link_on_the_way_that_leads_elsewhere_is_noticed(patient: Path) -> Non
     sleeper.thread.start()
     try:
         sleeper.sleep()
-        looks = len(sleeper.looks)
         (patient.parent / "other").mkdir(mode=0o700)
         (patient.parent / "new").symlink_to(patient.parent / "other")
         (patient.parent / "new").replace(way)
-        sleeper.has_checked(looks)
+        sleeper.has_said("was removed or replaced; this worker leaves")
         (patient.parent / "new").symlink_to(patient.parent)
         (patient.parent / "new").replace(way)
     finally:
@@ -274,15 +273,14 @@ def test_a_note_is_enough_to_stop_it(asleep: Sleeper) -> None:
     assert not asleep.thread.is_alive()
 
 
-def test_a_spool_made_anew_is_worked_on(patient: Path, asleep: Sleeper) -> None:
-    """Deleted under a worker that sleeps, and filled again."""
-    looks = len(asleep.looks)
+def test_a_worker_whose_spool_is_deleted_leaves(patient: Path, asleep: Sleeper) -> None:
+    """It sleeps, and would otherwise work on a new spool at the same path without being listed there."""
     patient.rename(patient.parent / "old")
     shutil.rmtree(patient.parent / "old")
-    asleep.has_checked(looks)
-    wait_until((patient / "pending").is_dir)
-    drop(patient, "job", command="true")
-    wait_until(lambda: finished(patient, "job"))
+    asleep.has_said("was removed or replaced; this worker leaves")
+    asleep.thread.join(20)
+    assert not asleep.thread.is_alive()
+    assert not patient.exists()
 
 
 COLLEAGUE = """

@@ -78,7 +78,7 @@ def test_no_fate_of_a_job_needs_another_module(spool_dir: Path) -> None:
         "a1": f"printf 'timeout: 9\\n' > {config}; sleep 1.2",
         "a2": ["no-such-program-xyz"],
         "a3": "kill -9 $$",
-        "a4": "sleep 1 & echo left",
+        "a4": "(sleep 1; touch $HOME/left) & echo left",
         "a5": "sleep 60",
         "a6": "head -c 20000 /dev/zero",
     }
@@ -92,6 +92,7 @@ def test_no_fate_of_a_job_needs_another_module(spool_dir: Path) -> None:
         [sys.executable, "-c", WORKER, spool_dir], capture_output=True, text=True, check=True, timeout=50
     )
 
+    support.wait_until((spool_dir.parent / "home" / "left").exists)
     assert [line for line in done.stdout.splitlines() if line.startswith("late ")] == []
     assert len(list((spool_dir / "dead").glob("*.json"))) == 6
 

@@ -390,7 +390,7 @@ def test_unit_runs_workers_that_reload_and_stop(cli: Cli, spool_dir: Path) -> No
 
     from support import finished, wait_until
 
-    wait_until(lambda: len(Spool(spool_dir).workers()) == 2)
+    wait_until(lambda: len([one for one in Spool(spool_dir).workers() if one.pid]) == 2)
     process.send_signal(signal.SIGHUP)
     cli("enqueue", "--id", "job1", "true", expect=0)
     wait_until(lambda: finished(spool_dir, "job1"))
