@@ -158,7 +158,10 @@ class Database:
         """Set the journal mode; return whether it is a WAL, whose shared memory is mapped. The file remembers a WAL."""
         if self.path == ":memory:":
             return True
-        is_new = os.stat(self.path).st_size == 0
+        try:
+            is_new = os.stat(self.path).st_size == 0
+        except FileNotFoundError:  # another process has just deleted a damaged one
+            is_new = True
         if has_small_blocks(self.path) or (is_new and copies_on_write(self.path)):
             mode = "TRUNCATE"
         else:
@@ -178,8 +181,9 @@ class Database:
         try:
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
-            if not _is_single_file(os.lstat(self.path)):
-                raise sqlite3.DatabaseError("the file is a link") from None
+            with suppress(FileNotFoundError):  # another process has just deleted a damaged one
+                if not _is_single_file(os.lstat(self.path)):
+                    raise sqlite3.DatabaseError("the file is a link") from None
         except OSError as error:
             raise sqlite3.OperationalError(f"cannot make the file: {error.strerror}") from None
 
