@@ -442,7 +442,7 @@ def test_an_unreadable_file_is_reported(
             return real(name, *rest, **options)
 
         monkeypatch.setattr(os, "open", refuse)
-        monkeypatch.setattr(os, "access", lambda name, _: not str(name).endswith("/theirs.json"))
+        monkeypatch.setattr(os, "access", lambda name, *_, **__: not str(name).endswith("/theirs.json"))
     drop(spool_dir, "healthy", command="true")
     drain(spool_dir)
     assert finished(spool_dir, "healthy", "theirs")

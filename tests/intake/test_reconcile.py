@@ -603,7 +603,7 @@ import sys
 from queuectl import Spool
 spool = Spool(sys.argv[1])
 for number in range(100_000):
-    print(spool.enqueue("true", note="x" * 3000).id, flush=True)
+    print(spool.enqueue({"command": "true", "note": "x" * 3000}).id, flush=True)
 """
 
 

@@ -99,7 +99,6 @@ WRONG: dict[str, list[Any]] = {
         "prn",
         "com1",
         "LPT9.json",
-        7,
         True,
         ["x"],
         {"a": 1},

@@ -396,7 +396,11 @@ def test_a_crash_at_the_head_of_the_line_holds_up_nobody(spool_dir: Path, worker
 def test_a_claim_that_could_not_be_freed_at_first_is_freed_later(spool_dir: Path, workers: Cli) -> None:
     """A worker that finds its own name's old claim while the disk refuses frees it when the disk is well again."""
     abandon(spool_dir, "worker-0", "job1", command="true")
-    code = "import sys; from queuectl import Worker; Worker(sys.argv[1], drain=False, say=print).run()"
+    code = (
+        "import sys; from queuectl import Worker; from queuectl.control import mounts\n"
+        "mounts.obstacles = lambda _: ()  # the disk refuses from just after this check on\n"
+        "Worker(sys.argv[1], drain=False, say=print).run()"
+    )
     with read_only(spool_dir / "tmp"):
         worker = subprocess.Popen(
             [sys.executable, "-u", "-c", code, str(spool_dir)], stdout=subprocess.PIPE, text=True
