@@ -27,6 +27,7 @@ WRITTEN = st.dictionaries(
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 FILLED_TEXT = TEXT.filter(str.strip)
 IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True).filter(is_id)
+STARTS = st.floats(times.EARLIEST_NUMBER, times.LATEST).map(lambda moment: round(moment, 6))
 MOMENTS = st.floats(0, times.LATEST).map(lambda moment: round(moment, 6))
 DURATIONS = st.integers(0, 10**9) | st.floats(0, 10**9)
 JSON_VALUES = st.recursive(
@@ -46,7 +47,7 @@ RECORDS = st.fixed_dictionaries(
     optional={
         "id": IDS,
         "priority": st.integers(1, 10),
-        "run_at": MOMENTS,
+        "run_at": STARTS,
         "timeout": DURATIONS,
         "max_retries": st.integers(0, 1000),
         "backoff_base": st.integers(1, 100) | st.floats(1, 1e9),
@@ -71,7 +72,7 @@ RECORDS = st.fixed_dictionaries(
         "jitter": st.floats(0, 1),
         "retry_on": st.lists(st.integers(0, 255), max_size=4),
         "give_up_on": st.lists(st.integers(0, 255), max_size=4),
-        "expires_at": MOMENTS,
+        "expires_at": STARTS,
     },
 )
 
