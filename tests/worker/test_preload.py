@@ -75,7 +75,7 @@ def test_no_fate_of_a_job_needs_another_module(spool_dir: Path) -> None:
     config = spool_dir / "config.yaml"
     jobs = {
         "a0": "sleep 0.3; exit 1",
-        "a1": f"printf 'timeout: 9\\n' > {config}; sleep 1.2",
+        "a1": f"printf 'timeout: 9\\nsettle_time: 0.1\\n' > {config}; sleep 1.2",
         "a2": ["no-such-program-xyz"],
         "a3": "kill -9 $$",
         "a4": "(sleep 1; touch $HOME/left) & echo left",
@@ -87,6 +87,7 @@ def test_no_fate_of_a_job_needs_another_module(spool_dir: Path) -> None:
     support.drop(spool_dir, "b", command="false", max_retries=2, backoff_base=1, max_backoff=0)
     support.drop_bytes(spool_dir, "c.json", b"{no json")
     spool_dir.chmod(0o700)
+    config.write_text("settle_time: 0.1\n")  # or a quick machine leaves before c.json counts as complete
 
     done = subprocess.run(
         [sys.executable, "-c", WORKER, spool_dir], capture_output=True, text=True, check=True, timeout=50
