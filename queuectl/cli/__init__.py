@@ -10,47 +10,17 @@ import os
 import sys
 from contextlib import suppress
 
+from queuectl.cli import lost_output
 from queuectl.errors import ConfigError, JobNotFound, QueuectlError, SpoolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import TextIO
 
     import click
 
 COMPLETE_VAR = "_QUEUECTL_COMPLETE"
 _BUG, _INTERRUPTED, _NO_READER = 70, 130, 141
-
-_keeps_working = False
-_lost: OSError | None = None
-_done = ""
-
-
-def keep_working() -> None:
-    """From now on a stdout that is closed or full ends only the output, not the work. For commands that change jobs."""
-    global _keeps_working
-    _keeps_working = True
-
-
-def lose_output(error: OSError) -> None:
-    """Go on without stdout, or raise the error if this command has nothing else to do than to print.
-
-    Raises:
-        OSError: the error that was given.
-    """
-    global _lost
-    if not _keeps_working:
-        raise error
-    if _lost is None:
-        _lost = error
-    forget(sys.stdout)
-
-
-def report_done(text: str) -> None:
-    """Keep a summary of the work, as in "enqueued job a". It is printed on stderr if stdout is lost."""
-    global _done
-    _done = text
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -62,8 +32,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         the exit code.
     """
-    global _keeps_working, _lost, _done
-    _keeps_working, _lost, _done = False, None, ""
+    lost_output.reset()
     if args is None:
         _use_utf8()
     words = list(sys.argv[1:] if args is None else args)
@@ -73,8 +42,7 @@ def main(args: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     code = _guarded(lambda: _run(words))
     code = _guarded(_flush) or code
-    if _lost is not None:
-        _guarded(_say_what_was_done)
+    _guarded(_say_what_was_done)
     return code
 
 
@@ -98,12 +66,12 @@ def _run(words: list[str]) -> int:
 
         job_id = fast_path.enqueue(words)
         if job_id is not None:
-            keep_working()
-            report_done(f"enqueued job {job_id}")
+            lost_output.keep_working()
+            lost_output.report_done(f"enqueued job {job_id}")
             try:
                 print(f"enqueued job {job_id}")
             except OSError as error:  # at once where Python does not buffer, else in _flush
-                lose_output(error)
+                lost_output.lose_output(error)
             return 0
     from queuectl.cli.base import Session
     from queuectl.cli.root import root
@@ -132,25 +100,17 @@ def _flush() -> int:
         try:
             sys.stdout.flush()
         except OSError as error:
-            lose_output(error)
+            lost_output.lose_output(error)
     return 0
 
 
 def _say_what_was_done() -> int:
-    from queuectl.cli import render
+    text = lost_output.summary()
+    if text:
+        from queuectl.cli import render
 
-    if _done or not isinstance(_lost, BrokenPipeError):
-        reason = (getattr(_lost, "strerror", None) or str(_lost)).lower()
-        render.note(f"note: cannot write the output: {reason}; {_done or 'the command was carried out'}")
+        render.note(text)
     return 0
-
-
-def forget(stream: TextIO) -> None:
-    """Point stdout or stderr at /dev/null, so that the flush at exit does not fail a second time."""
-    with suppress(OSError, ValueError):
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, stream.fileno())
-        os.close(nothing)
 
 
 def _guarded(do: Callable[[], int]) -> int:
@@ -164,12 +124,12 @@ def _guarded(do: Callable[[], int]) -> int:
         _print_error("interrupted", None)
         return _INTERRUPTED
     except BrokenPipeError:
-        forget(sys.stdout)
+        lost_output.forget(sys.stdout)
         return _NO_READER
     except OSError as error:
         # Errors of the spool are SpoolErrors. An OSError without a file name comes from writing the output.
         if error.filename is None:
-            forget(sys.stdout)
+            lost_output.forget(sys.stdout)
         verb, target = ("use", error.filename) if error.filename else ("write", "the output")
         known = SpoolError.from_os(verb, target, error)
         _print_error(str(known), None)

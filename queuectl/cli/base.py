@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.cli import keep_working
+from queuectl.cli.lost_output import keep_working
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -11,7 +11,7 @@ import sys
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
-from queuectl.cli import forget, lose_output
+from queuectl.cli.lost_output import forget, lose_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from queuectl.cli import options, render, report_done
+from queuectl.cli import options, render
 from queuectl.cli.base import Option, Session, Usage
+from queuectl.cli.lost_output import report_done
 from queuectl.errors import MoveError, QueuectlError
 from queuectl.index.filter import SORTS, Filter
 from queuectl.job.fields import STATES, is_tag

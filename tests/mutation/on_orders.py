@@ -123,7 +123,7 @@ MANY = (
     ),
     Mutant(
         "output: a closed pipe ends the work",
-        "cli/__init__.py",
+        "cli/lost_output.py",
         "    if not _keeps_working:\n        raise error\n",
         "    raise error\n",
         (f"{_LOST}bulk_commands_go_on_without_a_reader",),

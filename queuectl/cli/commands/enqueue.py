@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from queuectl.api import json_view
-from queuectl.cli import enqueue_answer, fast_path, keep_working, options, render, report_done, typed_jobs
+from queuectl.cli import enqueue_answer, fast_path, options, render, typed_jobs
 from queuectl.cli.base import Command, Session, Usage, command
+from queuectl.cli.lost_output import keep_working, report_done
 from queuectl.cli.typed_jobs import TypedJobs
 from queuectl.config import settings
 from queuectl.errors import KeyTaken, WorkerError

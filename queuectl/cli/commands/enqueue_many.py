@@ -12,8 +12,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from queuectl.api import json_view
-from queuectl.cli import enqueue_answer, fast_path, job_reader, options, render, report_done
+from queuectl.cli import enqueue_answer, fast_path, job_reader, options, render
 from queuectl.cli.base import Usage
+from queuectl.cli.lost_output import report_done
 from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, QueuectlError, QueuedUnsafely
 from queuectl.job.record import KNOWN
 
