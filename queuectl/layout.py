@@ -131,6 +131,11 @@ class Layout:
         """Return whether at least one folder for jobs is there."""
         return any(os.path.isdir(path) for path in (self.pending, self.done, self.dead, self.processing))
 
+    def contains(self, path: str) -> bool:
+        """Whether a path leads to the spool itself or to anything in it; symbolic links are followed."""
+        root, real = os.path.realpath(self.root), os.path.realpath(path)
+        return real == root or real.startswith(root.rstrip(os.sep) + os.sep)
+
     def claims(self, worker: str) -> str:
         """Return the folder of the jobs that this worker has claimed."""
         return f"{self.processing}{os.sep}{worker}"

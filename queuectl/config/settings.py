@@ -308,7 +308,6 @@ def load(layout: Layout) -> tuple[Settings, list[str]]:
         key = KEYS[name]
         try:
             found[name] = key.default if _is_unset(key, entry.value) else key.check(entry.value)
-            _refuse_own_folder(layout, name, found[name])
         except ValueError as error:
             example = _EXAMPLES.get(name) or as_text(key.default or 1)
             hint = f"queuectl config set {name} {example}"
@@ -329,15 +328,6 @@ def is_given(layout: Layout, name: str) -> bool:
 
     given = {file.key_of(entry.name): entry.value for entry in file.entries(path, file.read(path))}
     return given.get(name) is not None
-
-
-def _refuse_own_folder(layout: Layout, name: str, value: object) -> None:
-    """Refuse a folder of the spool as the drop folder of others: its jobs would be taken for files of strangers."""
-    if name != "incoming" or not isinstance(value, str):
-        return
-    root, folder = os.path.realpath(layout.root), os.path.realpath(value)
-    if folder == root or folder.startswith(root.rstrip(os.sep) + os.sep):
-        raise ValueError(f"must be outside of the spool {layout.root}, where nobody else may write")
 
 
 def _is_unset(key: Key, value: object) -> bool:
@@ -367,7 +357,8 @@ def set_value(layout: Layout, key: str, text: str) -> Any:
     try:
         typed = text.strip() if known.check in _TEXTS else _typed(text)
         value = known.check(typed)
-        _refuse_own_folder(layout, known.name, value)
+        if known.name == "incoming" and isinstance(value, str) and layout.contains(value):
+            raise ValueError(f"must be outside of the spool {layout.root}, where nobody else may write")
     except ValueError as error:
         raise ConfigError(f"{known.name}: {error}") from None
     import re

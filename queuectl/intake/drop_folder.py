@@ -22,7 +22,7 @@ from queuectl.job import record as jobs
 from queuectl.job.fields import is_id
 from queuectl.job.redact import one_line
 from queuectl.job.times import micros
-from queuectl.layout import FOLDERS, is_job_name
+from queuectl.layout import is_job_name
 from queuectl.storage import dead_letters, locate
 from queuectl.storage.enqueue import enqueue
 from queuectl.storage.transitions import Prepared
@@ -44,8 +44,10 @@ def make(path: str, layout: Layout) -> None:
 
     Raises:
         SpoolError: it cannot be created, or is not a safe drop folder: other users could replace the files in it,
-            nobody else can write into it, or it is a folder of the spool.
+            nobody else can write into it, or it lies in the spool.
     """
+    if layout.contains(path):  # every file in a drop folder is removed from it
+        raise SpoolError(f"{path} lies in the spool itself and is no drop folder for others")
     try:
         if not os.path.isdir(path):
             os.mkdir(path, 0o700)
@@ -53,11 +55,6 @@ def make(path: str, layout: Layout) -> None:
         status = os.stat(path)
     except OSError as error:
         raise SpoolError.from_os("make the drop folder", path, error) from None
-    real = os.path.realpath(path)
-    root = os.path.realpath(layout.root)
-    # Every file in a drop folder is removed from it.
-    if real == root or real in (os.path.join(root, *name.split("/")) for name in FOLDERS):
-        raise SpoolError(f"{path} is a folder of the spool itself, not a drop folder for others")
     if safe_open.has_other_owner(status):
         raise SpoolError(f"the drop folder {path} belongs to another user (uid {status.st_uid})")
     if not (status.st_mode & stat.S_ISVTX and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):

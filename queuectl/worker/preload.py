@@ -6,6 +6,7 @@ comes after that fails, in the middle of a job.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from importlib import import_module
 
@@ -46,14 +47,20 @@ _WHERE_THERE_ARE = ("fcntl", "pwd", "watchdog.observers.inotify_c")
 """Modules that only some systems have."""
 
 
-def load_all() -> ImportError | None:
-    """Import all of them; return the error if a part of the installation is missing."""
+def load_all() -> None:
+    """Import all of them.
+
+    Raises:
+        ImportError: a part of the installation is missing.
+        OSError: there are no file descriptors left, or no memory, for now.
+    """
     try:
         for name in MODULES:
             import_module(name)
-    except ImportError as error:
-        return error
+    except ImportError:
+        # The system's loader of shared libraries reports a lack of descriptors as a module that is missing.
+        os.close(os.open(os.devnull, os.O_RDONLY))
+        raise
     for name in _WHERE_THERE_ARE:
         with suppress(ImportError):
             import_module(name)
-    return None

@@ -405,13 +405,16 @@ class Worker:
 
         At the very start it would delay the first job by a tenth of a second.
         """
-        if not self._is_loaded:
-            self._is_loaded = True
-            if (missing := preload.load_all()) is not None:
-                self._say(
-                    f"a part of queuectl cannot be loaded ({missing}); this worker leaves: start it again"
-                )
-                self.flags.stop(force=False)
+        if self._is_loaded:
+            return
+        try:
+            preload.load_all()
+        except ImportError as missing:
+            self._say(f"a part of queuectl cannot be loaded ({missing}); this worker leaves: start it again")
+            self.flags.stop(force=False)
+        except OSError:
+            return  # no descriptors left: tried again at the next wait, as they come back
+        self._is_loaded = True
 
     # -- wait ------------------------------------------------------------------------------------------------------
 

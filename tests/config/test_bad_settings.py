@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queuectl import ConfigError, Spool
+from queuectl import Spool, SpoolError
 from queuectl.config import settings
+from queuectl.intake import drop_folder
 
 from support import drop
 
@@ -45,7 +46,7 @@ def test_bad_settings_do_not_hide_the_jobs_that_are_known(cli: Cli, spool_dir: P
 
 @pytest.mark.parametrize("inside", ["", "pending", "in/deep"])
 def test_drop_folder_inside_the_spool_is_refused(cli: Cli, spool_dir: Path, inside: str) -> None:
-    """By the command and in the file, by any path that leads there."""
+    """By the command, and by a worker that finds it in the file, by any path that leads there."""
     spool = Spool(spool_dir)
     spool.layout.create()
     folder = spool_dir / inside
@@ -54,7 +55,7 @@ def test_drop_folder_inside_the_spool_is_refused(cli: Cli, spool_dir: Path, insi
     for path in (folder, link):
         assert "must be outside of the spool" in cli("config", "set", "incoming", str(path), expect=1).stderr
         (spool_dir / "config.yaml").write_text(f"incoming: {path}\n")
-        with pytest.raises(ConfigError, match="line 1: incoming: must be outside of the spool"):
-            settings.load(spool.layout)
+        with pytest.raises(SpoolError, match="lies in the spool itself"):
+            drop_folder.make(settings.load(spool.layout)[0].incoming or "", spool.layout)
         (spool_dir / "config.yaml").unlink()
     cli("config", "set", "incoming", f"{spool_dir}-drops", expect=0)

@@ -197,8 +197,8 @@ class Copy:
         try:
             self.record: dict[str, Any] = json.loads(data)
         except ValueError:
-            self.record = {"tag": data.decode().rpartition(" ")[2]}
-        self.tag: str = self.record["tag"]
+            self.record = {"tags": [data.decode().rpartition(" ")[2]]}
+        self.tag: str = self.record["tags"][0]
 
 
 class Machine(RuleBasedStateMachine):
@@ -370,6 +370,7 @@ class Machine(RuleBasedStateMachine):
         self.spool.mkdir(mode=0o700)
         (self.spool / "config.yaml").write_text("settle_time: 0\nmin_free_space: 0\n")
         self.door = self._new_door()
+        self.door.layout.create()
         self.coarse = not host.has_fine_times(str(self.root))
         assert sum(self.door.counts().values()) == 0
 
@@ -391,7 +392,7 @@ class Machine(RuleBasedStateMachine):
         priority, retries = self.draw.randint(1, 10), self.draw.randint(0, 3)
         delay = self.draw.choice([0, 0, 0, 60])
         job_id, tag, door = f"e{n % 6}", self._tag(), self._door(n)
-        fields: dict[str, Any] = {"priority": priority, "max_retries": retries, "tag": tag}
+        fields: dict[str, Any] = {"priority": priority, "max_retries": retries, "tags": [tag]}
         if delay:
             fields["run_at"] = self.clock + delay
         known = Known(
@@ -460,7 +461,7 @@ class Machine(RuleBasedStateMachine):
         priority, retries = self.draw.randint(1, 10), self.draw.randint(0, 3)
         says_id = self.draw.random() < 0.5
         tag, job_id = self._tag(), f"d{n % 6}"
-        record = {"command": f"echo {tag}", "priority": priority, "max_retries": retries, "tag": tag}
+        record = {"command": f"echo {tag}", "priority": priority, "max_retries": retries, "tags": [tag]}
         taken = self._owner_of(job_id) is not None or job_id in self.odd.values()
         name = f"{tag}.json" if taken or n % 3 == 0 else f"{job_id}.json"
         if says_id or name != f"{job_id}.json":
@@ -688,7 +689,7 @@ class Machine(RuleBasedStateMachine):
 
     def _claimed(self, name: str, claim: Claim) -> None:
         self._take_up_odd()
-        known = self.jobs[claim.job.extra["tag"]]
+        known = self.jobs[claim.job.tags[0]]
         if known.place != f"processing/{name}":
             assert known.place == "pending"
             assert known.waits_until <= self.clock
@@ -708,7 +709,7 @@ class Machine(RuleBasedStateMachine):
         if name is None or name in self.noted:
             return
         claim = self.claims[name]
-        known = self.jobs[claim.job.extra["tag"]]
+        known = self.jobs[claim.job.tags[0]]
         try:
             with self._fuse.burning(fuse):
                 note_running(self.workers[name]._storage, claim)
@@ -731,7 +732,7 @@ class Machine(RuleBasedStateMachine):
             return
         worker, claim = self.workers[name], self.claims.pop(name)
         left = len(worker._prefetch.ready)
-        known = self.jobs[claim.job.extra["tag"]]
+        known = self.jobs[claim.job.tags[0]]
         ending, code = OUTCOMES[how]
         outcome = Outcome(ending, code, None if how == "success" else how, 0.01, 0)
         claim.job.worker, claim.job.started_at = name, self.clock
@@ -801,7 +802,7 @@ class Machine(RuleBasedStateMachine):
         worker._batch.end()
         assert not worker._batch.is_open
         for claim in in_hand:
-            known = self.jobs[claim.job.extra["tag"]]
+            known = self.jobs[claim.job.tags[0]]
             known.place, known.name = "pending", claim.row.name
         for one in self.aside.pop(name, []):
             self._settled(one, "success")

@@ -420,9 +420,16 @@ ENDS = (
     Mutant(
         "preload: nothing is loaded beforehand",
         "worker/worker.py",
-        "            if (missing := preload.load_all()) is not None:\n",
-        "            if (missing := None) is not None:\n",
+        "            preload.load_all()\n",
+        "            pass\n",
         ("tests/worker/test_preload.py::test_a_worker_outlives_its_installation",),
+    ),
+    Mutant(
+        "preload: a lack of descriptors is a part that is missing",
+        "worker/preload.py",
+        "        os.close(os.open(os.devnull, os.O_RDONLY))\n",
+        "",
+        ("tests/worker/test_preload.py::test_out_of_descriptors_nothing_is_taken_for_missing",),
     ),
     Mutant(
         "end: a run that cannot be ended is over",

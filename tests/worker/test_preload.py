@@ -122,6 +122,29 @@ def test_a_worker_outlives_its_installation(spool_dir: Path, tmp_path: Path) -> 
     assert (support.where_is(spool_dir, "a"), support.where_is(spool_dir, "b")) == (["dead"], ["done"]), told
 
 
+SHORT = """
+import os, resource, queuectl.worker.process
+from queuectl.worker import preload
+
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+for preload.MODULES in (("_ctypes",), preload.MODULES):  # a shared library first
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, most))
+    try:
+        preload.load_all()
+    except (OSError, ImportError) as error:
+        print(type(error).__name__)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    preload.load_all()
+    print("loaded")
+"""
+
+
+def test_out_of_descriptors_nothing_is_taken_for_missing() -> None:
+    """A worker that was short of them during its first job ended; the modules load when there are some again."""
+    done = subprocess.run([sys.executable, "-c", SHORT], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["OSError", "loaded"] * 2, done
+
+
 def test_a_worker_that_cannot_load_everything_leaves_in_order(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
