@@ -222,7 +222,7 @@ def accept_as_indexed(job: Job, row: Row) -> None:
                 job.renew(row.arrived / 1e6)
             for name, value in settings.items():
                 if getattr(job, name) is None:
-                    setattr(job, name, value)
+                    job.accept(name, value)
         except (ValueError, TypeError, AttributeError) as error:
             raise sqlite3.DatabaseError(f"malformed: settings of {row.id}: {error}") from None
 

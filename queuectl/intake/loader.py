@@ -147,7 +147,7 @@ class Loader:
         )
         settings = self._settings
         for name in missing:
-            setattr(job, name, getattr(settings, name))
+            job.accept(name, getattr(settings, name))
         if settings is not self._accepted_from:
             self._accepted_from, self._accepted = settings, {}
         if missing not in self._accepted:

@@ -172,10 +172,13 @@ class Job:
         """
         for name in (*DEFAULTED, *OPTIONAL):
             if getattr(self, name) is None:
-                value = getattr(settings, name)
-                setattr(self, name, value)
-                if name == "timeout":
-                    self.default_timeout = value
+                self.accept(name, getattr(settings, name))
+
+    def accept(self, name: str, value: Any) -> None:
+        """Take the value of a setting for a field that is not given, and remember whose limit the timeout is."""
+        setattr(self, name, value)
+        if name == "timeout":
+            self.default_timeout = value
 
     @property
     def has_default_timeout(self) -> bool:

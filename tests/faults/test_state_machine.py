@@ -159,6 +159,8 @@ class Known:
     due: float | None = None
     retry: float | None = None
     held: bool = False
+    limited: bool = False
+    """Whether it has a timeout of its own. A run that ends at the built-in one is not repeated."""
     void: str | None = None
     """The worker's folder in which a crash in mid-settle has left a copy that no longer holds."""
 
@@ -185,6 +187,11 @@ class Known:
         """The moment before which nobody may start it."""
         retry = None if self.is_fresh else self.retry
         return retry if retry is not None else self.due or 0.0
+
+
+def tag_of(claim: Claim) -> str:
+    assert claim.job.tags
+    return claim.job.tags[0]
 
 
 class Copy:
@@ -395,6 +402,8 @@ class Machine(RuleBasedStateMachine):
         fields: dict[str, Any] = {"priority": priority, "max_retries": retries, "tags": [tag]}
         if delay:
             fields["run_at"] = self.clock + delay
+        if limited := self.draw.random() < 0.5:
+            fields["timeout"] = 9
         known = Known(
             tag,
             job_id,
@@ -404,6 +413,7 @@ class Machine(RuleBasedStateMachine):
             priority,
             retries,
             due=fields.get("run_at"),
+            limited=limited,
         )
         taken = self._owner_of(job_id) or next((one for one in self.odd.values() if one == job_id), None)
         try:
@@ -461,7 +471,15 @@ class Machine(RuleBasedStateMachine):
         priority, retries = self.draw.randint(1, 10), self.draw.randint(0, 3)
         says_id = self.draw.random() < 0.5
         tag, job_id = self._tag(), f"d{n % 6}"
-        record = {"command": f"echo {tag}", "priority": priority, "max_retries": retries, "tags": [tag]}
+        command = f"echo {tag}"
+        record: dict[str, Any] = {
+            "command": command,
+            "priority": priority,
+            "max_retries": retries,
+            "tags": [tag],
+        }
+        if limited := self.draw.random() < 0.5:
+            record["timeout"] = 9
         taken = self._owner_of(job_id) is not None or job_id in self.odd.values()
         name = f"{tag}.json" if taken or n % 3 == 0 else f"{job_id}.json"
         if says_id or name != f"{job_id}.json":
@@ -470,7 +488,7 @@ class Machine(RuleBasedStateMachine):
         if taken:
             self.odd[tag] = job_id
         else:
-            self.jobs[tag] = Known(tag, job_id, "pending", name, f"echo {tag}", priority, retries)
+            self.jobs[tag] = Known(tag, job_id, "pending", name, command, priority, retries, limited=limited)
 
     def _put(self, name: str, data: bytes) -> None:
         scratch = self.root / "scratch"
@@ -689,7 +707,7 @@ class Machine(RuleBasedStateMachine):
 
     def _claimed(self, name: str, claim: Claim) -> None:
         self._take_up_odd()
-        known = self.jobs[claim.job.tags[0]]
+        known = self.jobs[tag_of(claim)]
         if known.place != f"processing/{name}":
             assert known.place == "pending"
             assert known.waits_until <= self.clock
@@ -709,7 +727,7 @@ class Machine(RuleBasedStateMachine):
         if name is None or name in self.noted:
             return
         claim = self.claims[name]
-        known = self.jobs[claim.job.tags[0]]
+        known = self.jobs[tag_of(claim)]
         try:
             with self._fuse.burning(fuse):
                 note_running(self.workers[name]._storage, claim)
@@ -732,7 +750,7 @@ class Machine(RuleBasedStateMachine):
             return
         worker, claim = self.workers[name], self.claims.pop(name)
         left = len(worker._prefetch.ready)
-        known = self.jobs[claim.job.tags[0]]
+        known = self.jobs[tag_of(claim)]
         ending, code = OUTCOMES[how]
         outcome = Outcome(ending, code, None if how == "success" else how, 0.01, 0)
         claim.job.worker, claim.job.started_at = name, self.clock
@@ -776,7 +794,11 @@ class Machine(RuleBasedStateMachine):
         known.crashes = 0
         if how == "success":
             known.state, known.place = "completed", "done"
-        elif how == "cancelled" or known.attempts >= max(1, known.max_retries):
+        elif (
+            how == "cancelled"
+            or known.attempts >= max(1, known.max_retries)
+            or (how == "timeout" and not known.limited)
+        ):
             known.state, known.place = "dead", "dead"
         else:
             known.state, known.place = "failed", "pending"
@@ -802,7 +824,7 @@ class Machine(RuleBasedStateMachine):
         worker._batch.end()
         assert not worker._batch.is_open
         for claim in in_hand:
-            known = self.jobs[claim.job.tags[0]]
+            known = self.jobs[tag_of(claim)]
             known.place, known.name = "pending", claim.row.name
         for one in self.aside.pop(name, []):
             self._settled(one, "success")

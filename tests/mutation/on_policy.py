@@ -16,6 +16,13 @@ RETRIES = (
         ("tests/worker/test_job_run.py::test_timeout_by_default_is_not_repeated_and_says_how_to_give_more",),
     ),
     Mutant(
+        "retry: the default limit of a dropped job is tried again",
+        "index/row.py",
+        "                    job.accept(name, value)",
+        "                    setattr(job, name, value)",
+        ("tests/worker/test_job_run.py::test_timeout_by_default_is_not_repeated_for_a_dropped_file",),
+    ),
+    Mutant(
         "retry: a chosen limit is taken for the default",
         "job/changes.py",
         '        record.pop("default_timeout", None)',

@@ -110,6 +110,21 @@ def test_timeout_by_default_is_not_repeated_and_says_how_to_give_more(spool_dir:
     assert support.where_is(spool_dir, "job1") == ["done"]
 
 
+def test_timeout_by_default_is_not_repeated_for_a_dropped_file(spool_dir: Path, cli: Cli) -> None:
+    """It was tried three times: the index keeps the settings of a file that it knows before a worker takes it."""
+    cli("config", "set", "timeout", "0.3", expect=0)
+    support.drop(spool_dir, "job1", command="sleep 60", max_backoff=0)
+    support.drop(spool_dir, "job2", command="sleep 60", max_backoff=0, timeout=0.3, max_retries=2)
+    Spool(spool_dir).refresh()
+
+    support.drain(spool_dir, wait_retries=True)
+
+    for job_id, attempts in (("job1", 1), ("job2", 2)):
+        record = support.load(spool_dir / "dead" / f"{job_id}.json")
+        assert (job_id, record["attempts"]) == (job_id, attempts)
+        assert ("default limit" in record["last_error"]) == (job_id == "job1")
+
+
 @pytest.mark.parametrize("how", ["by the producer", "by a change"])
 def test_a_chosen_timeout_is_repeated_although_it_equals_the_default(
     spool_dir: Path, cli: Cli, how: str
