@@ -1,6 +1,6 @@
 """How an idle worker waits: for an event, for the next due job, or for a check of everything.
 
-A check of everything (`Worker._periodic_duties`) costs about 1 ms. All that it can find shows in the times, owners and modes of a
+A check of everything (`Upkeep.run`) costs about 1 ms. All that it can find shows in the times, owners and modes of a
 few dozen files and folders. While these are unchanged, it is put off; after some seconds without a change the worker
 does not even look at them, and sleeps until the kernel reports a change. CPU time of an idle worker in a minute: 75 ms with
 a check of everything each second, 36 ms with the snapshot, 6 ms with long sleeps.
@@ -116,8 +116,9 @@ class IdleWait:
         watch: reports changes.
         scans, maintenance, readiness: tell whether they have anything to check.
 
-    Attributes:
         snapshot: of the time of the last check of everything.
+
+    Attributes:
         must_ask: whether the worker is to leave can only be found out by asking, once a second.
         leave_fd: a descriptor that becomes readable when the worker is to leave, or None.
     """
@@ -131,8 +132,9 @@ class IdleWait:
         scans: ScanScheduler,
         maintenance: Maintenance,
         readiness: Readiness,
+        snapshot: Snapshot,
     ) -> None:
-        self.snapshot = Snapshot(layout, safe.above, safe.within)
+        self._snapshot = snapshot
         self.must_ask = False
         self.leave_fd: int | None = None
         self._root, self._wake_up, self._watch = layout.root, wake_up, watch
@@ -162,13 +164,13 @@ class IdleWait:
 
     def _is_unchanged(self, has_request: Callable[[], bool]) -> bool:
         quiet = self._scans.at_rest and self._maintenance.at_rest and self._readiness.at_rest
-        return quiet and self.snapshot.is_current() and not has_request()
+        return quiet and self._snapshot.is_current() and not has_request()
 
     def _max_sleep(self) -> float:
         """Seconds that a sleep may last; 0 where the worker must look every second."""
         if (
             self.must_ask
-            or self.snapshot.unchanged_for < SLEEP_AFTER
+            or self._snapshot.unchanged_for < SLEEP_AFTER
             or time.monotonic() < self._no_sleep_until
         ):
             return 0.0
@@ -187,7 +189,7 @@ class IdleWait:
             if not self._is_unchanged(has_request):
                 return False
             if not self._wake_up.wait(seconds, self.leave_fd):
-                if not self.snapshot.is_current():
+                if not self._snapshot.is_current():
                     self._no_sleep_until = time.monotonic() + NO_SLEEP_FOR
                 return False
             # Only a new file can be started without a check of everything. Nothing has reported a full disk.

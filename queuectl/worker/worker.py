@@ -8,15 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl.config.reload import CurrentSettings
-from queuectl.control import commands, mounts, pause, permissions
+from queuectl.control import commands, mounts, permissions
 from queuectl.control.launch import Launch
 from queuectl.control.registration import Registration
 from queuectl.errors import SpoolError
 from queuectl.executor.base import clean_environment
 from queuectl.executor.local import LocalRunner
-from queuectl.executor.spawn import can_start
 from queuectl.index.index import Index
-from queuectl.intake.drop_folder import DropFolder
 from queuectl.intake.reconcile import Intake
 from queuectl.layout import Layout, default_root
 from queuectl.storage import power_loss, recovery
@@ -25,16 +23,16 @@ from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
 from queuectl.system.wake_up import WakeUp
 from queuectl.system.watcher import FolderWatch
-from queuectl.worker import preload
 from queuectl.worker.events import JobEvents
-from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, Readiness, StartFault, never_raising
+from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, never_raising
 from queuectl.worker.idle import TICK, IdleWait
 from queuectl.worker.job_run import JobRun, WorkerContext
-from queuectl.worker.maintenance import Maintenance, tell_what_waits
+from queuectl.worker.maintenance import tell_what_waits
 from queuectl.worker.prefetch import Prefetch
 from queuectl.worker.scan_scheduler import ScanScheduler
 from queuectl.worker.settle_batch import SettleBatch
 from queuectl.worker.signals import StopFlags, interrupts_as_stop
+from queuectl.worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,20 +81,27 @@ class Worker:
         self._environment = clean_environment()
         self._wake_up = WakeUp()
         self.flags = StopFlags(self._wake_up)
-        self._current = CurrentSettings(self.layout, self._say, lambda fault: self._note("settings", fault))
+        self._current = CurrentSettings(
+            self.layout, self._say, lambda fault: self._upkeep.note("settings", fault)
+        )
         self._index = Index(self.layout.index, self.layout.root, boot_id(), for_worker=True)
         self._storage = Storage(self.layout, self._index, now)
         self._intake = Intake(self.layout, self._index, self._storage, self._current.check)
         self._watch = FolderWatch(self.layout.pending, self._wake_up)
         safe = permissions.PermissionCheck(self.layout)
-        self._pause = pause.PauseCheck(self.layout)
-        self._start_fault = StartFault(can_start)
-        looks = mounts.danger(self.layout, safe), self._pause.look, self._start_fault.look
-        self._readiness = Readiness(self.layout.root, self._tell_readiness, *looks)
         self._barrier = FaultBarrier(self._say, self._index)
         self._scheduler = ScanScheduler(self.layout, self._intake, self._watch, self._barrier)
-        self._drops = DropFolder(self._storage, self._barrier.say_once)
-        self._maintenance = Maintenance(self._storage, self._say, self._barrier.say_once)
+        self._upkeep = Upkeep(
+            self._storage,
+            self._current,
+            self._intake,
+            self._scheduler,
+            self.flags,
+            self._barrier,
+            safe,
+            self._say,
+        )
+        self._readiness, self._maintenance = self._upkeep.readiness, self._upkeep.maintenance
         self._idle = IdleWait(
             self.layout,
             safe,
@@ -105,10 +110,9 @@ class Worker:
             self._scheduler,
             self._maintenance,
             self._readiness,
+            self._upkeep.snapshot,
         )
-        self._duties_at = 0.0
         self.jobs_run = 0
-        self._spool_lost = self._is_loaded = False
         self._set_registration(None)
 
     def _set_registration(self, registration: Registration | None) -> None:
@@ -123,12 +127,13 @@ class Worker:
             current=self._current,
             flags=self.flags,
             barrier=self._barrier,
-            start_fault=self._start_fault,
+            start_fault=self._upkeep.start_fault,
             say=self._say,
             events=self._events,
         )
         self._prefetch = Prefetch(self._storage, self.name, self._scheduler, self._readiness)
         self._batch = SettleBatch(self._context, self._prefetch, self._scheduler)
+        self._upkeep.work_for(self.name, registration, self._batch)
 
     # -- for the program that runs it ------------------------------------------------------------------------------
 
@@ -209,7 +214,7 @@ class Worker:
         except BaseException:
             # Whatever it is: what has ended is recorded, and what has not begun goes back.
             self.flags.stop(force=False)
-            if not self._spool_lost:
+            if not self._upkeep.spool_lost:
                 self._batch.end()
             raise
         finally:
@@ -219,12 +224,12 @@ class Worker:
     def _leave(self) -> None:
         """Give back everything; files are left alone if the spool's folder is another one now."""
         self._scheduler.close()
-        if self._batch.file_pool is not None and not self._spool_lost:
+        if self._batch.file_pool is not None and not self._upkeep.spool_lost:
             with self._barrier:
                 self._batch.file_pool.close()
         self._watch.stop()
         if self._registration is not None:
-            self._registration.release(touch_files=not self._spool_lost)
+            self._registration.release(touch_files=not self._upkeep.spool_lost)
             self._set_registration(None)  # another run would take a name of its own
         self._index.close()
 
@@ -232,8 +237,8 @@ class Worker:
 
     def _loop(self) -> None:
         while True:
-            self._periodic_duties()
-            if self._spool_lost:
+            self._upkeep.run()
+            if self._upkeep.spool_lost:
                 return
             if self._batch.is_open and (self.flags.stopping or self._readiness.blocked):
                 self._batch.end()
@@ -255,63 +260,6 @@ class Worker:
                 return
             elif not self.flags.stopping:
                 self._wait()
-
-    def _periodic_duties(self, *, busy: bool = False) -> None:
-        """Do what is due once a second, while a job is running (busy) or not."""
-        now = time.monotonic()
-        if now < self._duties_at and not self.flags.look_requested:
-            return
-        self._duties_at = now + TICK
-        self.flags.look_requested = False
-        if self._has_lost_spool():
-            return
-        if not busy:
-            self._idle.snapshot.take()
-        self.flags.look()
-        with self._barrier:
-            if self._batch.file_pool is not None:
-                self._batch.file_pool.flush()  # else a long job would leave the outcomes before it unsynced
-                self._batch.file_pool.keep_reserve()
-            self._current.check()
-            if not self._index.usable:
-                self._intake.refresh()
-            has_no_job = not (busy or self._batch.is_open)
-            if self._registration:
-                self._registration.restore(idle=has_no_job)
-                self._batch.give_up_cancelled()
-            self._scheduler.check_watch()
-            if busy:
-                self._scheduler.continue_scan()
-            self._maintenance.take_back(self._settings, self.name, has_no_job=has_no_job)
-        # Each has a barrier of its own: a fault of one must not keep the others from being done.
-        with self._barrier:
-            self._maintenance.look(self._settings, self.name)
-        with self._barrier:
-            self._readiness.look(self._settings.min_free_space)
-            self._note("pause_seen", self._pause.seen)
-        with self._barrier:
-            if not self._readiness.blocked:
-                self._scheduler.take_from_drop_folder(self._drops, self._settings, busy=busy)
-
-    def _has_lost_spool(self) -> bool:
-        """Whether the spool that this worker opened is gone from its path; then it ends its run and touches nothing.
-
-        What lies at the path now is another spool, with workers of its own, whose jobs it must not take for its own.
-        Nobody could see or stop this worker any more.
-        """
-        if not self._spool_lost and self._registration and not self._registration.is_in_place():
-            self._spool_lost = True
-            self._say(f"{self.layout.root} was removed or replaced; this worker leaves")
-            self.flags.stop(force=True)
-        return self._spool_lost
-
-    def _note(self, what: str, reason: str | None) -> None:
-        if self._registration:
-            self._registration.report(what, reason)
-
-    def _tell_readiness(self, reason: str | None, line: str) -> None:
-        self._note("paused", reason)
-        self._say(line)
 
     # -- recover ---------------------------------------------------------------------------------------------------
 
@@ -342,7 +290,7 @@ class Worker:
         return self._prefetch.next() if self._prefetch.ready and not self._readiness.blocked else None
 
     def _claim(self) -> None:
-        if self._has_lost_spool():
+        if self._upkeep.has_lost_spool():
             return
         # The last of the prefetched jobs may have expired or been taken away: nothing else settles those before it.
         self._batch.settle_all()
@@ -376,7 +324,7 @@ class Worker:
             raise
         finally:
             run.close()
-        if not self._spool_lost:
+        if not self._upkeep.spool_lost:
             self.jobs_run += 1
             run.settle()
 
@@ -387,34 +335,18 @@ class Worker:
                 run.stop()
                 if run.cannot_be_ended:
                     return False
-            until = min(self._duties_at, run.next_poll())
+            until = min(self._upkeep.due_at, run.next_poll())
             self._wake_up.wait(until - time.monotonic(), run.wait_fd())
             if run.poll():
                 return True
-            self._preload()
+            self._upkeep.load_modules()
             self._scheduler.take_in_named(busy=True)  # the end of the job is looked at next
-            if self.flags.look_requested or time.monotonic() >= self._duties_at:
-                self._periodic_duties(busy=True)
-                if not self._spool_lost:
+            if self.flags.look_requested or time.monotonic() >= self._upkeep.due_at:
+                self._upkeep.run(busy=True)
+                if not self._upkeep.spool_lost:
                     run.periodic_duties()
             elif self.flags.stopping and not self.flags.forced:
                 self.flags.look()
-
-    def _preload(self) -> None:
-        """Load all modules before they can be replaced: while the first job of some length runs, or before a wait.
-
-        At the very start it would delay the first job by a tenth of a second.
-        """
-        if self._is_loaded:
-            return
-        try:
-            preload.load_all()
-        except ImportError as missing:
-            self._say(f"a part of queuectl cannot be loaded ({missing}); this worker leaves: start it again")
-            self.flags.stop(force=False)
-        except OSError:
-            return  # no descriptors left: tried again at the next wait, as they come back
-        self._is_loaded = True
 
     # -- wait ------------------------------------------------------------------------------------------------------
 
@@ -422,11 +354,11 @@ class Worker:
         """Sleep until a file arrives, a job is due, or a second has passed."""
         if self._batch.file_pool is not None:
             self._batch.file_pool.flush()
-        self._preload()
+        self._upkeep.load_modules()
         self._watch.start()
-        self._note("polling", self._watch.failure)
+        self._upkeep.note("polling", self._watch.failure)
         self._scheduler.note_events()
-        timeout = self._duties_at - time.monotonic()
+        timeout = self._upkeep.due_at - time.monotonic()
         with self._barrier:
             # The watch was started before this look: a file that arrives after it wakes the worker.
             timeout = self._scheduler.wait_limit(timeout)
@@ -442,7 +374,7 @@ class Worker:
         """Sleep as long as nothing has changed that the periodic duties would find."""
         rang = self._idle.wait(lambda: due - self._now(), lambda: self.flags.any_set)
         if rang is not None:
-            self._duties_at = time.monotonic() + TICK if rang else 0.0
+            self._upkeep.due_at = time.monotonic() + TICK if rang else 0.0
 
     def _is_drained(self) -> bool:
         """Whether no job is waiting; with wait_retries, also none that will be due later or may come back."""

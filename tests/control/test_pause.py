@@ -128,7 +128,7 @@ def test_job_claimed_ahead_is_put_back(spool_dir: Path) -> None:
         if line.startswith("completed"):
             seen.append(where_is(spool_dir, "b"))
             (spool_dir / "paused").touch()
-            worker._duties_at = 0.0
+            worker._upkeep.due_at = 0.0
 
     worker = Worker(spool_dir, drain=True, say=say)
     worker.run()

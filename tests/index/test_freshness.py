@@ -305,7 +305,7 @@ def test_a_look_goes_on_while_a_long_job_runs(spool_dir: Path) -> None:
     begun = next(steps)
     assert begun > 0
 
-    worker._periodic_duties(busy=True)
+    worker._upkeep.run(busy=True)
 
     assert next(steps) > begun + 1
     worker._scheduler.close()

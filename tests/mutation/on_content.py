@@ -135,9 +135,9 @@ MIRROR = (
     ),
     Mutant(
         "index: a look stands still while a long job runs",
-        "worker/worker.py",
-        "                self._scheduler.continue_scan()\n",
-        "                pass\n",
+        "worker/upkeep.py",
+        "            self._scheduler.continue_scan()\n",
+        "            pass\n",
         ("tests/index/test_freshness.py::test_a_look_goes_on_while_a_long_job_runs",),
     ),
     Mutant(
@@ -280,7 +280,7 @@ INTAKE = (
     Mutant(
         "settings: today's count for what was accepted",
         "index/row.py",
-        "                if getattr(job, name) is None:\n                    setattr(job, name, value)\n",
+        "                if getattr(job, name) is None:\n                    job.accept(name, value)\n",
         "                pass\n",
         (
             "tests/worker/test_retry.py::test_settings_are_copied_when_a_job_is_accepted",

@@ -98,16 +98,16 @@ CONTROL = (
     ),
     Mutant(
         "orders: a worker that is told to look does so at its next look",
-        "worker/worker.py",
-        "        if now < self._duties_at and not self.flags.look_requested:",
-        "        if now < self._duties_at:",
+        "worker/upkeep.py",
+        "        if now < self.due_at and not self._flags.look_requested:",
+        "        if now < self.due_at:",
         (f"{_ORDERS}pause_and_its_end_reach_an_idle_worker_at_once",),
     ),
     Mutant(
         "orders: a busy worker looks for a cancel at its next look",
         "worker/worker.py",
-        "            if self.flags.look_requested or time.monotonic() >= self._duties_at:",
-        "            if time.monotonic() >= self._duties_at:",
+        "            if self.flags.look_requested or time.monotonic() >= self._upkeep.due_at:",
+        "            if time.monotonic() >= self._upkeep.due_at:",
         (f"{_ORDERS}cancel_ends_a_running_job_at_once",),
     ),
     Mutant(

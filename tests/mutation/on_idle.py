@@ -114,8 +114,8 @@ IDLE = (
     _mutant(
         "the owner is not asked",
         "worker/idle.py",
-        "            self.must_ask\n            or self.snapshot",
-        "            self.snapshot",
+        "            self.must_ask\n            or self._snapshot",
+        "            self._snapshot",
         "an_owner_that_must_be_asked_is_asked_every_second",
     ),
     _mutant(
@@ -128,7 +128,7 @@ IDLE = (
     _mutant(
         "it sleeps at once",
         "worker/idle.py",
-        "self.snapshot.unchanged_for < SLEEP_AFTER",
+        "self._snapshot.unchanged_for < SLEEP_AFTER",
         "False",
         "a_long_sleep_needs_some_seconds_without_a_change",
     ),

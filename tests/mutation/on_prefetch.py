@@ -98,8 +98,8 @@ PREFETCH = (
     ),
     Mutant(
         "prefetch: a job in hand is started although it is cancelled",
-        "worker/worker.py",
-        "                self._batch.give_up_cancelled()\n",
+        "worker/upkeep.py",
+        "            batch.give_up_cancelled()\n",
         "",
         (f"{_PREFETCH}a_claimed_job_that_is_cancelled_is_not_run_later",),
     ),

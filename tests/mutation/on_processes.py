@@ -419,7 +419,7 @@ ENDS = (
     ),
     Mutant(
         "preload: nothing is loaded beforehand",
-        "worker/worker.py",
+        "worker/upkeep.py",
         "            preload.load_all()\n",
         "            pass\n",
         ("tests/worker/test_preload.py::test_a_worker_outlives_its_installation",),

@@ -45,13 +45,13 @@ class Sleeper:
         self.said: list[str] = []
         self.looks: list[float] = []
         self.worker = Worker(spool, say=self.said.append)
-        remember = self.worker._idle.snapshot.take
+        remember = self.worker._upkeep.snapshot.take
 
         def counted() -> None:
             self.looks.append(time.monotonic())
             remember()
 
-        self.worker._idle.snapshot.take = counted  # type: ignore[method-assign]
+        self.worker._upkeep.snapshot.take = counted  # type: ignore[method-assign]
         self.thread = threading.Thread(target=self.worker.run)
 
     @property

@@ -71,13 +71,13 @@ def idle_worker(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wo
     monkeypatch.setattr(idle, "CLOCK_STEP", 100_000_000)
     worker = Worker(spool_dir)
     looks = worker.__dict__["looks"] = []
-    take = worker._idle.snapshot.take
+    take = worker._upkeep.snapshot.take
 
     def counted() -> None:
         looks.append(time.monotonic())
         take()
 
-    monkeypatch.setattr(worker._idle.snapshot, "take", counted)
+    monkeypatch.setattr(worker._upkeep.snapshot, "take", counted)
     thread = threading.Thread(target=worker.run)
     thread.start()
     yield worker

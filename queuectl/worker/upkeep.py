@@ -1,0 +1,159 @@
+"""What a worker does once a second, whether a job runs or not.
+
+It reads changed settings, takes in dropped files, looks for leftovers of dead workers, for a pause, for room on the
+disk and for unsafe permissions. A fault in one of these does not keep the others from being done.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from queuectl.control import mounts, pause, permissions
+from queuectl.executor.spawn import can_start
+from queuectl.intake.drop_folder import DropFolder
+from queuectl.worker import preload
+from queuectl.worker.health import Readiness, StartFault
+from queuectl.worker.idle import TICK, Snapshot
+from queuectl.worker.maintenance import Maintenance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.config.reload import CurrentSettings
+    from queuectl.control.registration import Registration
+    from queuectl.intake.reconcile import Intake
+    from queuectl.storage.transitions import Storage
+    from queuectl.worker.health import FaultBarrier
+    from queuectl.worker.scan_scheduler import ScanScheduler
+    from queuectl.worker.settle_batch import SettleBatch
+    from queuectl.worker.signals import StopFlags
+
+
+class Upkeep:
+    """The periodic work of one worker.
+
+    Args:
+        safe: checks the permissions of the spool and of the folders above it.
+        say: takes a line for the log.
+
+    Attributes:
+        due_at: when the next round is due, by the monotonic clock.
+        spool_lost: whether another folder lies at the path of the spool now.
+        snapshot: of the time of the last round.
+        maintenance, readiness, start_fault: what a round looks at.
+    """
+
+    _name: str
+    _registration: Registration | None = None
+    _batch: SettleBatch
+
+    def __init__(
+        self,
+        storage: Storage,
+        current: CurrentSettings,
+        intake: Intake,
+        scheduler: ScanScheduler,
+        flags: StopFlags,
+        barrier: FaultBarrier,
+        safe: permissions.PermissionCheck,
+        say: Callable[[str], None],
+    ) -> None:
+        self._current, self._intake, self._scheduler = current, intake, scheduler
+        self._flags, self._barrier, self._say = flags, barrier, say
+        self._layout, self._index = storage.layout, storage.index
+        self._pause = pause.PauseCheck(storage.layout)
+        self._drops = DropFolder(storage, barrier.say_once)
+        self.start_fault = StartFault(can_start)
+        looks = mounts.danger(storage.layout, safe), self._pause.look, self.start_fault.look
+        self.readiness = Readiness(storage.layout.root, self._tell_readiness, *looks)
+        self.maintenance = Maintenance(storage, say, barrier.say_once)
+        self.snapshot = Snapshot(storage.layout, safe.above, safe.within)
+        self.due_at = 0.0
+        self.spool_lost = self._is_loaded = False
+
+    def work_for(self, name: str, registration: Registration | None, batch: SettleBatch) -> None:
+        """Work under another name from now on. A worker calls this before the first round; `batch` holds the attempts that have ended under it."""
+        self._name, self._registration, self._batch = name, registration, batch
+
+    def run(self, *, busy: bool = False) -> None:
+        """Do a round if it is due or asked for.
+
+        Args:
+            busy: a job is running.
+        """
+        now = time.monotonic()
+        if now < self.due_at and not self._flags.look_requested:
+            return
+        self.due_at = now + TICK
+        self._flags.look_requested = False
+        if self.has_lost_spool():
+            return
+        if not busy:
+            self.snapshot.take()
+        self._flags.look()
+        current, name = self._current, self._name
+        has_no_job = not (busy or self._batch.is_open)
+        with self._barrier:
+            self._look_at_spool(self._batch, busy=busy, has_no_job=has_no_job)
+            self.maintenance.take_back(current.settings, name, has_no_job=has_no_job)
+        # Each has a barrier of its own: a fault of one must not keep the others from being done.
+        with self._barrier:
+            self.maintenance.look(current.settings, name)
+        with self._barrier:
+            self.readiness.look(current.settings.min_free_space)
+            self.note("pause_seen", self._pause.seen)
+        with self._barrier:
+            if not self.readiness.blocked:
+                self._scheduler.take_from_drop_folder(self._drops, current.settings, busy=busy)
+
+    def _look_at_spool(self, batch: SettleBatch, *, busy: bool, has_no_job: bool) -> None:
+        if batch.file_pool is not None:
+            batch.file_pool.flush()  # else a long job would leave the outcomes before it unsynced
+            batch.file_pool.keep_reserve()
+        self._current.check()
+        if not self._index.usable:
+            self._intake.refresh()
+        if self._registration:
+            self._registration.restore(idle=has_no_job)
+            batch.give_up_cancelled()
+        self._scheduler.check_watch()
+        if busy:
+            self._scheduler.continue_scan()
+
+    def has_lost_spool(self) -> bool:
+        """Whether the spool that this worker opened is gone from its path; then it ends its run and touches nothing.
+
+        What lies at the path now is another spool, with workers of its own, whose jobs it must not take for its own.
+        Nobody could see or stop this worker any more.
+        """
+        if not self.spool_lost and self._registration and not self._registration.is_in_place():
+            self.spool_lost = True
+            self._say(f"{self._layout.root} was removed or replaced; this worker leaves")
+            self._flags.stop(force=True)
+        return self.spool_lost
+
+    def note(self, what: str, reason: str | None) -> None:
+        """Show a trouble of this worker in `worker list` and `status`; None: it is over."""
+        if self._registration:
+            self._registration.report(what, reason)
+
+    def _tell_readiness(self, reason: str | None, line: str) -> None:
+        self.note("paused", reason)
+        self._say(line)
+
+    def load_modules(self) -> None:
+        """Load all modules before they can be replaced: while the first job of some length runs, or before a wait.
+
+        At the very start it would delay the first job by a tenth of a second.
+        """
+        if self._is_loaded:
+            return
+        try:
+            preload.load_all()
+        except ImportError as missing:
+            self._say(f"a part of queuectl cannot be loaded ({missing}); this worker leaves: start it again")
+            self._flags.stop(force=False)
+        except OSError:
+            return  # no descriptors left: tried again at the next wait, as they come back
+        self._is_loaded = True
