@@ -124,42 +124,48 @@ MIRROR = (
         "worker/scan_scheduler.py",
         "        return self._intake.pending_agrees()\n",
         "        return True\n",
-        ("tests/index/test_freshness.py::test_a_busy_worker_looks_before_each_claim",),
+        ("tests/worker/test_scan_scheduler.py::test_a_busy_worker_looks_before_each_claim",),
     ),
     Mutant(
         "index: a look out of caution takes all the time",
         "worker/scan_scheduler.py",
         "            return now < self._scan_paused_until\n",
         "            return False\n",
-        ("tests/index/test_freshness.py::test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one",),
+        (
+            "tests/worker/test_scan_scheduler.py::test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one",
+        ),
     ),
     Mutant(
         "index: a look stands still while a long job runs",
         "worker/upkeep.py",
         "            self._scheduler.continue_scan()\n",
         "            pass\n",
-        ("tests/index/test_freshness.py::test_a_look_goes_on_while_a_long_job_runs",),
+        ("tests/worker/test_scan_scheduler.py::test_a_look_goes_on_while_a_long_job_runs",),
     ),
     Mutant(
         "index: a look for edits takes all the time",
         "worker/edit_scan.py",
         " and now >= self._not_before",
         "",
-        ("tests/index/test_freshness.py::test_a_long_look_for_edits_does_not_hold_the_jobs_up",),
+        ("tests/worker/test_scan_scheduler.py::test_a_long_look_for_edits_does_not_hold_the_jobs_up",),
     ),
     Mutant(
         "index: what events tell is all there is",
         "worker/scan_scheduler.py",
         "        if tells_all and not is_overdue and not self._is_check_due(now):",
         "        if tells_all and not is_overdue:",
-        ("tests/index/test_freshness.py::test_what_no_event_told_of_is_found_by_the_look_that_follows",),
+        (
+            "tests/worker/test_scan_scheduler.py::test_what_no_event_told_of_is_found_by_the_look_that_follows",
+        ),
     ),
     Mutant(
         "index: a busy worker does not hear of drops",
         "worker/scan_scheduler.py",
         "        if watch.unnamed or watch.names or self._burst.is_joined:",
         "        if watch.unnamed:",
-        ("tests/index/test_freshness.py::test_what_is_named_is_taken_in_without_a_look_at_all_the_others",),
+        (
+            "tests/worker/test_scan_scheduler.py::test_what_is_named_is_taken_in_without_a_look_at_all_the_others",
+        ),
     ),
     Mutant(
         "index: a new spool has none",
@@ -201,28 +207,28 @@ MIRROR = (
         "worker/burst.py",
         "                priority = int(found[1])",
         "                pass",
-        ("tests/index/test_freshness.py::test_the_urgent_of_a_burst_are_taken_in_first",),
+        ("tests/worker/test_scan_scheduler.py::test_the_urgent_of_a_burst_are_taken_in_first",),
     ),
     Mutant(
         "burst: who is alone sees one half",
         "worker/burst.py",
         "        if others and not is_locked(",
         "        if not others and not is_locked(",
-        ("tests/index/test_freshness.py::test_the_urgent_of_a_burst_are_taken_in_first",),
+        ("tests/worker/test_scan_scheduler.py::test_the_urgent_of_a_burst_are_taken_in_first",),
     ),
     Mutant(
         "burst: jobs wait for slice after slice",
         "worker/scan_scheduler.py",
         "        if self._burst.is_joined and self._had_slice and not busy:",
         "        if False and self._burst.is_joined and self._had_slice and not busy:",
-        ("tests/index/test_freshness.py::test_a_burst_gets_one_slice_between_two_starts",),
+        ("tests/worker/test_scan_scheduler.py::test_a_burst_gets_one_slice_between_two_starts",),
     ),
     Mutant(
         "burst: a scan begins in the midst of it",
         "worker/scan_scheduler.py",
         "        if self._intake.taken > before or self._burst.is_joined:",
         "        if self._intake.taken > before:",
-        ("tests/index/test_freshness.py::test_a_burst_gets_one_slice_between_two_starts",),
+        ("tests/worker/test_scan_scheduler.py::test_a_burst_gets_one_slice_between_two_starts",),
     ),
     Mutant(
         "index: lost events are no matter",
@@ -257,7 +263,9 @@ MIRROR = (
         "worker/scan_scheduler.py",
         "                self._safety_at = max(self._safety_at, now + self._safety_pause())\n",
         "                pass\n",
-        ("tests/index/test_freshness.py::test_a_doubt_waits_for_a_colleagues_look_and_no_job_for_either",),
+        (
+            "tests/worker/test_scan_scheduler.py::test_a_doubt_waits_for_a_colleagues_look_and_no_job_for_either",
+        ),
     ),
     Mutant(
         "recover: each of a crowd looks at all",
@@ -271,7 +279,7 @@ MIRROR = (
         "worker/scan_scheduler.py",
         "is_overdue = self.may_have_missed and now >= self._safety_at",
         "is_overdue = False",
-        ("tests/index/test_freshness.py::test_a_worker_that_moves_looks_again_though_nothing_shows",),
+        ("tests/worker/test_scan_scheduler.py::test_a_worker_that_moves_looks_again_though_nothing_shows",),
     ),
 )
 """When the index may be believed."""

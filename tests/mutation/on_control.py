@@ -150,7 +150,9 @@ CONTROL = (
         "worker/edit_scan.py",
         "self._index_file, self._watch.is_edited = self._intake.index.inode, True",
         "self._index_file = self._intake.index.inode",
-        ("tests/index/test_freshness.py::test_an_edit_that_was_told_to_a_lost_index_is_told_to_the_next",),
+        (
+            "tests/worker/test_scan_scheduler.py::test_an_edit_that_was_told_to_a_lost_index_is_told_to_the_next",
+        ),
     ),
     Mutant(
         "wait: what is being moved is removed",

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from .on_bulk_verbs import MANY
 from .on_content import INTAKE, MIRROR
 from .on_control import CONTROL
 from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_idle import IDLE
-from .on_late import LATE
-from .on_orders import MANY
+from .on_leftovers import LATE
+from .on_permissions import TRUST
 from .on_policy import KEPT, KEYS, RETRIES, TIMES
 from .on_prefetch import PREFETCH
 from .on_processes import ENDS, IDENTITY, LOCKS
 from .on_python import PYTHON
-from .on_seeing import LETTERS, SEEING
+from .on_reports import LETTERS, SEEING
 from .on_shell import BULK, SERVICE
-from .on_trust import TRUST
 from .on_workers import WORKERS
 
 MUTANTS = (
