@@ -134,12 +134,12 @@ def cut(path: str, limit: int) -> int:
     """
     note = f"\n[queuectl: output cut at {limit} bytes]\n".encode()
     try:
-        size = os.stat(path).st_size
+        size = os.lstat(path).st_size
         if size <= limit + len(note):
             return size
-        fd = os.open(path, os.O_WRONLY | files.O_CLOEXEC | _BINARY)
+        fd = os.open(path, files.OVERWRITE)
     except OSError:
-        return 0  # somebody deleted the file; the job must end all the same
+        return 0  # somebody deleted the file, or put a link there; the job must end all the same
     try:
         with suppress(OSError):
             # The note overwrites output before the cut, so that nothing appended now can come between them.

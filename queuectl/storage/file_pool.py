@@ -18,6 +18,7 @@ import errno
 import os
 import queue
 import stat
+import sys
 import threading
 from collections import deque
 from contextlib import suppress
@@ -38,6 +39,9 @@ first sync is done."""
 
 BEHIND = 8
 """Batches that may wait for the disk before the worker waits as well."""
+
+_AS_MADE = stat.S_IRUSR | stat.S_IWUSR
+_ACCESS = _AS_MADE | stat.S_IRWXG | stat.S_IRWXO
 
 RESERVE = 64 << 10
 """Bytes kept for the outcome of a job that ends while the disk is full. An outcome repeats up to 8 KiB of output."""
@@ -269,21 +273,23 @@ def _open_ours(path: str) -> tuple[int, int] | None:
     """Open a file of the pool for writing; return a descriptor and the file's size.
 
     A job may have put a link in its place, and a copy made with `cp -al` shares the file: what is written would change
-    a file outside the spool. Such a path is given up.
+    a file outside the spool. Or it has changed the mode, which the outcome of another job would then have: a job that
+    others may write does not run again. Such a path is given up.
 
     Returns:
-        None if it is not a file with this one name, or is gone.
+        None if it is not a file with this one name that only its owner may use, or is gone.
     """
     try:
         fd = os.open(path, files.OVERWRITE)
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if error.errno in (errno.ELOOP, errno.EACCES, errno.EPERM):
             _unlink(path)
         elif error.errno not in (errno.ENOENT, errno.EISDIR, errno.ENXIO):
             raise
         return None
     status = os.fstat(fd)
-    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+    is_private = status.st_mode & _ACCESS == _AS_MADE or sys.platform == "win32"
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and is_private:
         return fd, status.st_size
     os.close(fd)
     _unlink(path)

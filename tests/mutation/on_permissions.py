@@ -115,10 +115,24 @@ TRUST = (
         (f"{_MOUNTS}a_run_is_known_by_whatever_path_the_spool_is_reached",),
     ),
     Mutant(
+        "pool: a file of any mode is recycled",
+        "storage/file_pool.py",
+        "status.st_mode & _ACCESS == _AS_MADE or",
+        "True or",
+        (f"{_FOREIGN}a_job_that_opens_its_own_file_opens_that_of_no_other[666]",),
+    ),
+    Mutant(
+        "output: it is cut through a link",
+        "executor/capture.py",
+        "        size = os.lstat(path).st_size\n        if size <= limit + len(note):\n            return size\n        fd = os.open(path, files.OVERWRITE)\n",
+        "        size = os.stat(path).st_size\n        if size <= limit + len(note):\n            return size\n        fd = os.open(path, os.O_WRONLY)\n",
+        (f"{_FOREIGN}output_is_cut_through_no_link",),
+    ),
+    Mutant(
         "pool: a file with a second name is recycled",
         "storage/file_pool.py",
-        "    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:\n",
-        "    if stat.S_ISREG(status.st_mode):\n",
+        "    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and is_private:\n",
+        "    if stat.S_ISREG(status.st_mode) and is_private:\n",
         (f"{_FOREIGN}a_snapshot_of_links_stays_as_it_was",),
     ),
     Mutant(
@@ -257,7 +271,7 @@ TRUST = (
     Mutant(
         "chores: the dead have told all, beside us",
         "worker/maintenance.py",
-        "            recovery.clear_dead_workers(self._layout, self._index, mine=worker)\n",
+        "            recovery.clear_dead_workers(self._layout, self._index, self._say_once, mine=worker)\n",
         "",
         (f"{_CHORES}the_last_move_of_a_worker_that_died_is_found[lives beside it]",),
     ),

@@ -66,6 +66,30 @@ def test_output_is_written_through_no_link(spool_dir: Path, name: str) -> None:
     assert "hello" in load(spool_dir / "done" / "next.json")["output"]
 
 
+def test_output_is_cut_through_no_link(spool_dir: Path) -> None:
+    """The file outside was cut to the limit of the job's output."""
+    outside = spool_dir.parent / "home" / "outside"
+    outside.write_bytes(b"precious" * 2000)
+    spool = Spool(spool_dir)
+    spool.enqueue("ln -sf $HOME/outside $QUEUECTL_SPOOL/data/workers/$QUEUECTL_WORKER.out; sleep 0.2")
+    (spool_dir / "config.yaml").write_text("log_limit: 8000\n")
+    drain(spool_dir)
+    assert outside.read_bytes() == b"precious" * 2000
+
+
+@pytest.mark.parametrize("mode", ["666", "400"])
+def test_a_job_that_opens_its_own_file_opens_that_of_no_other(spool_dir: Path, mode: str) -> None:
+    """Recycled, it gave its mode to the outcomes of others, which did not run again: others may write them."""
+    spool = Spool(spool_dir)
+    list(spool.enqueue_many({"command": f"chmod {mode} {MINE}"} for _ in range(20)))
+    list(spool.enqueue_many({"command": "true"} for _ in range(40)))
+    said = drain(spool_dir)
+    outcomes = list((spool_dir / "done").iterdir())
+    assert len(outcomes) == 60
+    assert {stat.S_IMODE(path.stat().st_mode) for path in outcomes} == {0o600}
+    assert [line for line in said if line.startswith("cannot ")] == []
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="`cp -al` is GNU's")
 def test_a_snapshot_of_links_stays_as_it_was(spool_dir: Path, tmp_path: Path) -> None:
     """`cp -al` in the middle of the work; recycled files were overwritten in the copy as well."""
