@@ -48,42 +48,58 @@ def recover_claims(
     settings: Settings,
     say: Callable[[str], None],
     *,
-    mine: str | None = None,
     busy: Iterable[str] | None = None,
 ) -> int:
     """Take back the claims of workers that are gone; return the number of jobs that were freed.
 
     Args:
-        mine: the caller's own name; its folder is left alone.
+        say: takes a line for each job, and for each worker whose lock cannot be asked for.
         busy: the workers that may have claimed a job, if they are known.
     """
     freed = 0
     layout = storage.layout
     for worker in claimed_by_worker(layout) if busy is None else busy:
-        if worker != mine:
-            lock = Lock.acquire(layout.worker_file(worker, "lock"))
-            if lock is not None:
-                try:
-                    if is_folder_locked(layout.claims(worker)):
-                        continue  # it is alive, and only its lock file was deleted
-                    freed += recover_worker(storage, settings, worker, say)
-                    sweep(layout, worker, storage.index.boot)
-                    _deregister(layout, storage.index, worker)
-                finally:
-                    lock.release()
+        lock = _lock_of_the_dead(layout, worker, say)
+        if lock is not None:
+            try:
+                if is_folder_locked(layout.claims(worker)):
+                    continue  # it is alive, and only its lock file was deleted
+                freed += recover_worker(storage, settings, worker, say)
+                sweep(layout, worker, storage.index.boot)
+                _deregister(layout, storage.index, worker)
+            finally:
+                lock.release()
     return freed
 
 
-def clear_dead_workers(layout: Layout, index: Index, *, mine: str) -> None:
+def _lock_of_the_dead(layout: Layout, worker: str, say: Callable[[str], None]) -> Lock | None:
+    """Take the lock of a worker's name; None if the worker lives, or if nobody can know that.
+
+    Somebody may have put a folder there, or a file that may not be opened. That must not keep the jobs of other workers
+    from being taken back.
+    """
+    try:
+        return Lock.acquire(layout.worker_file(worker, "lock"))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        say(f"cannot find out whether {worker} is alive: its lock cannot be opened: {reason}")
+        return None
+
+
+def clear_dead_workers(layout: Layout, index: Index, say: Callable[[str], None], *, mine: str) -> None:
     """Remove the traces of workers that died with no job claimed.
 
+    Args:
+        say: takes a line for each worker whose lock cannot be asked for.
+        mine: the caller's own name.
+
     Raises:
-        OSError, sqlite3.Error: a lock cannot be asked for, or the index refused.
+        OSError, sqlite3.Error: a folder cannot be read, or the index refused.
     """
     for worker in registry.worker_names(layout):
         if worker == mine or not os.path.exists(layout.worker_file(worker, "json")):
             continue
-        lock = Lock.acquire(layout.worker_file(worker, "lock"))
+        lock = _lock_of_the_dead(layout, worker, say)
         if lock is not None:
             try:
                 if not is_folder_locked(layout.claims(worker)) and not claimed_by(layout, worker):

@@ -24,9 +24,15 @@ UNKILLABLE = 5.0
 A process that waits in the kernel runs no instruction of its own any more: KILL ends it before.
 """
 
+ORPHAN_PATIENCE = 0.5
+"""The same for the run of a dead worker. Who ends it does nothing else meanwhile, and tries again later."""
+
 _MOST_NAMED = 3
 _FIRST_PAUSE = 0.005
 _LAST_PAUSE = 0.25
+_PAUSE_OF_SURVIVORS = 2.0
+"""Seconds. Each look at a process that cannot be ended reads the environments of all processes."""
+
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
@@ -126,6 +132,7 @@ class TreeTermination:
         marks, leader, is_child, noted: as for find_tree.
         grace: seconds between TERM and KILL.
         reap: collects the leader if it has ended, and returns whether it has.
+        patience: seconds after KILL at which survivors count as such; None: UNKILLABLE.
 
     Attributes:
         next_step: monotonic time at which step() is due.
@@ -143,8 +150,10 @@ class TreeTermination:
         is_child: bool,
         noted: Session | None = None,
         reap: Callable[[], bool] = lambda: False,
+        patience: float | None = None,
     ) -> None:
         self._reap = reap
+        self._patience = UNKILLABLE if patience is None else patience
         self._marks = marks
         self._noted = noted
         self._leader = leader
@@ -176,7 +185,7 @@ class TreeTermination:
                 return True
             self._send(self._tree, signal.SIGTERM if self._killed_at is None else _KILL)
         if self._killed_at is not None:
-            if now >= self._killed_at + UNKILLABLE:
+            if now >= self._killed_at + self._patience:
                 self.survivors = max(1, len(self._tree))
                 if self.gives_up:
                     return True
@@ -188,7 +197,7 @@ class TreeTermination:
         self.next_step = now + self._pause
         if self._killed_at is None:
             self.next_step = min(self.next_step, self._kill_at)
-        self._pause = min(self._pause * 2, _LAST_PAUSE)
+        self._pause = min(self._pause * 2, _PAUSE_OF_SURVIVORS if self.survivors else _LAST_PAUSE)
         return False
 
     def _has_hidden(self) -> bool:
@@ -267,7 +276,7 @@ def _name_of(one: psutil.Process) -> str:
 def terminate_tree(
     marks: Mapping[str, str], leader: int | None, grace: float, *, noted: Session | None = None
 ) -> bool:
-    """End the processes that the run of a dead worker left behind, and wait for them.
+    """End the processes that the run of a dead worker left behind, and wait a moment for them.
 
     Args:
         marks, leader, noted: as for find_tree; only processes found by them are signalled.
@@ -276,7 +285,7 @@ def terminate_tree(
     Returns:
         True when no process of the run is left.
     """
-    termination = TreeTermination(marks, leader, grace, is_child=False, noted=noted)
+    termination = TreeTermination(marks, leader, grace, is_child=False, noted=noted, patience=ORPHAN_PATIENCE)
     termination.request_end()
     while not termination.step(time.monotonic()):
         time.sleep(max(0.0, termination.next_step - time.monotonic()))
@@ -297,7 +306,7 @@ def terminate_lock_holders(path: str, grace: float) -> bool:
     sent: set[tuple[int, int]] = set()
     while holders := _lock_holders(os.path.realpath(path)):
         now = time.monotonic()
-        if now > kill_at + UNKILLABLE:
+        if now > kill_at + ORPHAN_PATIENCE:
             return False
         numbers = (signal.SIGTERM, signal.SIGCONT) if now < kill_at else (_KILL,)
         for number in numbers:

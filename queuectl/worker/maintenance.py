@@ -47,6 +47,13 @@ whatever made the index lose a job, the job starts after that time at the latest
 CLAIMANTS_A_SECOND = 10.0
 """Workers with claims that one worker checks each second, on the average: with more of them each checks less often."""
 
+SLOW_TAKE_BACK = 0.3
+"""Seconds. Taking jobs back takes so long only if processes of their runs have to be ended, and wait for it."""
+
+REST_AFTER_SLOW = 10
+"""If that took t seconds in vain, that worker's jobs are tried again after this many times t: processes of another user
+cannot be ended at all, and meanwhile no job would start, and none be ended at its timeout."""
+
 CLOCK_STEP = 1.0
 """Seconds by which the wall clock must have been set back to be noticed. NTP corrects small errors without a step."""
 
@@ -84,6 +91,7 @@ class Maintenance:
         self._claims_seen = locate.BusyWorkers(self._layout)
         self._claimants: list[str] = []
         self._next_claimants = 0.0
+        self._not_before: dict[str, float] = {}
         self._clock_offset = math.inf
 
     def take_back(self, settings: Settings, worker: str, *, has_no_job: bool) -> None:
@@ -100,10 +108,20 @@ class Maintenance:
             return
         self._claimants = self._claims_seen.names(self._now())
         self._next_claimants = began + len(self._claimants) / CLAIMANTS_A_SECOND
-        given = self._storage, settings
-        recovery.recover_claims(*given, self._say_once, mine=worker, busy=self._claimants)
-        if has_no_job and worker in self._claimants:
-            recovery.recover_worker(*given, worker, self._say_once)
+        for claimant in self._claimants:
+            if (claimant != worker or has_no_job) and began >= self._not_before.get(claimant, 0.0):
+                self._take_back_from(claimant, settings, mine=claimant == worker)
+
+    def _take_back_from(self, claimant: str, settings: Settings, *, mine: bool) -> None:
+        began = time.monotonic()
+        if mine:
+            recovery.recover_worker(self._storage, settings, claimant, self._say_once)
+        else:
+            recovery.recover_claims(self._storage, settings, self._say_once, busy=(claimant,))
+        now = time.monotonic()
+        self._not_before.pop(claimant, None)
+        if now - began > SLOW_TAKE_BACK and locate.claimed_by(self._layout, claimant):
+            self._not_before[claimant] = now + REST_AFTER_SLOW * (now - began)
 
     @property
     def at_rest(self) -> bool:
@@ -167,7 +185,7 @@ class Maintenance:
         self._return_to_file(now)
         if self._index.usable:
             self._look_at_clock()
-            recovery.clear_dead_workers(self._layout, self._index, mine=worker)
+            recovery.clear_dead_workers(self._layout, self._index, self._say_once, mine=worker)
             self._doubt_index()
             unique_keys.unblock(self._storage)
             self._compress_logs(settings.compress_logs)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +17,7 @@ from queuectl.control.registration import Registration
 from queuectl.doctor import doctor
 from queuectl.layout import Layout
 
-from support import drain, run_cli, wait_until, where_is
+from support import drain, drop_bytes, run_cli, wait_until, where_is
 
 if TYPE_CHECKING:
     import subprocess
@@ -93,6 +95,29 @@ def test_a_name_whose_files_are_odd_is_left_out(
     assert [one.kind for one in doctor.repair(layout)] == []
     assert not os.path.lexists(path)
     assert os.path.lexists(os.path.join(layout.data, "aside", f"worker-0.{kind}"))
+
+
+@pytest.mark.parametrize(("make", "code"), [(folder, errno.EISDIR), (link, errno.ELOOP)])
+def test_an_odd_lock_keeps_nothing_else_from_being_done(
+    spool_dir: Path, layout: Layout, make: Callable[[str], None], code: int
+) -> None:
+    """Jobs of other dead workers were not taken back, and nothing expired and no record was purged any more."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="expires", hold=True, expires_at=time.time() + 0.01)
+    for name in ("worker-3", "worker-4", "worker-5"):
+        (spool_dir / "processing" / name).mkdir(mode=0o700)
+        drop_bytes(spool_dir, f"of-{name}.json", b'{"command": "true"}', f"processing/{name}")
+    make(layout.worker_file("worker-4", "lock"))
+    (spool_dir / "data" / "workers" / "worker-4.json").write_text("{}")
+
+    said = drain(spool_dir)
+
+    assert [line for line in said if "worker-4" in line] == [
+        f"cannot find out whether worker-4 is alive: its lock cannot be opened: {os.strerror(code).lower()}"
+    ]
+    assert (where_is(spool_dir, "of-worker-3"), where_is(spool_dir, "of-worker-5")) == (["done"], ["done"])
+    assert where_is(spool_dir, "of-worker-4") == ["processing/worker-4"]
+    assert where_is(spool_dir, "expires") == ["dead"]
 
 
 def test_worker_whose_record_is_overwritten_can_be_stopped(spool_dir: Path, workers: Cli) -> None:

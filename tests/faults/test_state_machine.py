@@ -870,7 +870,7 @@ class Machine(RuleBasedStateMachine):
         worker = self.workers[name]
         try:
             with self._fuse.burning(fuse):
-                recover.recover_claims(worker._storage, worker._settings, lambda _: None, mine=name)
+                recover.recover_claims(worker._storage, worker._settings, lambda _: None)
         except DiedError:
             self._kill(name)
             self._resolve(orphans)

@@ -342,7 +342,7 @@ def test_the_name_plate_of_a_dead_worker_comes_down(spool: Spool, spool_dir: Pat
     plate = Path(spool.layout.worker_file("worker-0", "json"))
     assert plate.exists()
 
-    recovery.clear_dead_workers(spool.layout, spool._index, mine="worker-1")
+    recovery.clear_dead_workers(spool.layout, spool._index, print, mine="worker-1")
     assert not plate.exists()
     assert not folder.exists()
 

@@ -32,15 +32,15 @@ LOCKS = (
     Mutant(
         "lock: a living worker is taken for dead",
         "storage/recovery.py",
-        '            lock = Lock.acquire(layout.worker_file(worker, "lock"))',
-        '            lock = Lock.acquire(layout.worker_file(worker, "other"))',
+        '        return Lock.acquire(layout.worker_file(worker, "lock"))',
+        '        return Lock.acquire(layout.worker_file(worker, "other"))',
         ("tests/control/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
     ),
     Mutant(
         "lock: the lock of a folder says nothing",
         "storage/recovery.py",
-        "                    if is_folder_locked(layout.claims(worker)):\n                        continue",
-        "                    if False:\n                        continue",
+        "                if is_folder_locked(layout.claims(worker)):\n                    continue",
+        "                if False:\n                    continue",
         ("tests/control/test_identity.py::test_either_lock_of_a_living_worker_keeps_its_job",),
     ),
     Mutant(

@@ -165,5 +165,26 @@ WORKERS = (
         "        if False:",
         (f"{_ODD}worker_whose_record_is_overwritten_can_be_stopped",),
     ),
+    Mutant(
+        "recover: what cannot be ended is tried each second",
+        "worker/maintenance.py",
+        "        if now - began > SLOW_TAKE_BACK and ",
+        "        if False and ",
+        ("tests/worker/test_job_run.py::test_what_a_dead_worker_left_and_cannot_be_ended_holds_up_no_job",),
+    ),
+    Mutant(
+        "recover: the run of a dead worker is waited for as long as an own one",
+        "system/process_tree.py",
+        ", patience=ORPHAN_PATIENCE",
+        "",
+        ("tests/worker/test_job_run.py::test_what_a_dead_worker_left_and_cannot_be_ended_holds_up_no_job",),
+    ),
+    Mutant(
+        "recover: one odd lock ends the look at all",
+        "storage/recovery.py",
+        'its lock cannot be opened: {reason}")\n        return None\n',
+        'its lock cannot be opened: {reason}")\n        raise\n',
+        ("tests/control/test_odd_files.py::test_an_odd_lock_keeps_nothing_else_from_being_done",),
+    ),
 )
 """Who starts and stops."""

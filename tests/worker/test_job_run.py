@@ -14,8 +14,10 @@ import psutil
 import pytest
 
 from queuectl import Spool, Worker
+from queuectl.control import registry
 from queuectl.errors import SpoolError, StartRefused
 from queuectl.executor.local import LocalRunner
+from queuectl.layout import Layout
 from queuectl.system.process_tree import TreeTermination
 
 import support
@@ -426,6 +428,32 @@ def test_a_forced_stop_leaves_what_cannot_be_ended_to_others(
     assert support.where_is(spool_dir, "job1") == ["processing/worker-0"]
     left.kill()
     left.wait(5)
+
+
+@pytest.mark.usefixtures("_nothing_can_be_ended")
+def test_what_a_dead_worker_left_and_cannot_be_ended_holds_up_no_job(
+    spool_dir: Path, workers: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each second a worker waited six for its end: no job started meanwhile, and none was ended at its timeout."""
+    monkeypatch.setattr("queuectl.system.process_tree.UNKILLABLE", 5.0)
+    monkeypatch.setattr("queuectl.system.process_tree.ORPHAN_PATIENCE", 1.0)
+    support.drop(spool_dir, "job1", command="touch $HOME/up; exec sleep 60", timeout=0)
+    spool_dir.chmod(0o700)
+    workers(1)
+    support.wait_until((spool_dir.parent / "home" / "up").exists)
+    victim = psutil.Process(registry.live_workers(Layout(spool_dir))[0].pid)
+    victim.kill()
+    support.wait_until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE)
+    for number in range(8):
+        support.drop(spool_dir, f"next{number}", command="sleep 0.3")
+    monkeypatch.setattr("queuectl.storage.recovery._GRACE", 0)
+
+    began = time.monotonic()
+    said = support.drain(spool_dir)
+
+    assert time.monotonic() - began < 6
+    assert "cannot take back job1: processes of its run are still alive" in said
+    assert len(list((spool_dir / "done").iterdir())) == 8
 
 
 class _RefusesTwice(LocalRunner):
