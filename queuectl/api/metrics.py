@@ -1,7 +1,7 @@
-"""How a spool stands, as metrics in Prometheus' text format.
+"""The state of a spool as metrics in Prometheus' text format.
 
-Every value is read off the spool as it is now, so all of them are gauges: jobs that are deleted take their counts along,
-and nothing is counted in secret beside the files.
+Every value is computed from the spool as it is now, so all of them are gauges: a deleted job is not counted any more, and
+no counter is kept beside the files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _EARLIEST = """SELECT min(moment) FROM (
 
 
 class Collected:
-    """Metrics that were collected already, for prometheus_client to write."""
+    """A collector for prometheus_client that returns metrics which are collected already."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = list(families)
@@ -42,12 +42,12 @@ class Collected:
 
 
 def text(families: Iterable[Metric]) -> str:
-    """Write metrics as a scraper reads them."""
+    """Return metrics in the format that Prometheus reads."""
     return generate_latest(_registry(families)).decode()
 
 
 def write(families: Iterable[Metric], path: str) -> None:
-    """Write them into a file for node_exporter's textfile collector, which never sees half of it.
+    """Write metrics into a file for node_exporter's textfile collector, which never reads an incomplete file.
 
     Raises:
         SpoolError: it cannot be written.
@@ -65,7 +65,7 @@ def _registry(families: Iterable[Metric]) -> CollectorRegistry:
 
 
 def of_jobs(db: sqlite3.Connection, counts: Mapping[str, int], now: float) -> Iterator[Metric]:
-    """The metrics that the index knows.
+    """Yield the metrics of jobs, from the index.
 
     Args:
         counts: jobs by state.
@@ -113,26 +113,29 @@ def of_jobs(db: sqlite3.Connection, counts: Mapping[str, int], now: float) -> It
 
 
 def of_workers(workers: Sequence[WorkerInfo], now: float) -> Iterator[Metric]:
-    """Who works; now is in epoch seconds."""
-    does = [
-        "busy"
-        if one.job_id is not None
-        else "stopping"
-        if one.stopping
-        else "paused"
-        if one.paused
-        else "idle"
-        for one in workers
-    ]
-    states = {name: does.count(name) for name in ("busy", "idle", "paused", "stopping")}
+    """Yield the metrics of living workers.
+
+    Args:
+        now: epoch seconds.
+    """
+    activities = [_activity(one) for one in workers]
+    states = {name: activities.count(name) for name in ("busy", "idle", "paused", "stopping")}
     yield _labelled("queuectl_workers", "Living workers, by what they do.", "state", states)
     longest = max((now - one.job_since for one in workers if one.job_since is not None), default=0.0)
     words = "For how long the job that has run longest has been running; 0 if none runs."
     yield _single("queuectl_jobs_longest_running_seconds", words, max(0.0, longest))
 
 
+def _activity(worker: WorkerInfo) -> str:
+    if worker.job_id is not None:
+        return "busy"
+    if worker.stopping:
+        return "stopping"
+    return "paused" if worker.paused else "idle"
+
+
 def of_place(root: str, index: str, *, paused: bool) -> Iterator[Metric]:
-    """The spool itself: whether it is paused, and its disk."""
+    """Yield the metrics of the spool itself: whether it is paused, and its disk."""
     yield InfoMetricFamily("queuectl", "The queuectl that wrote this.", {"version": _version()})
     yield _single("queuectl_paused", "1 while the spool is paused by hand, else 0.", int(paused))
     yield _single(
@@ -163,7 +166,7 @@ def _labelled(name: str, words: str, label: str, values: Mapping[str, int]) -> G
 
 
 def samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    """Name, labels and value of each sample in a text that `text` wrote."""
+    """Yield the name, the labels and the value of each sample in a text that `text` has returned."""
     from prometheus_client.parser import text_string_to_metric_families
 
     for family in text_string_to_metric_families(text):

@@ -1,7 +1,7 @@
-"""How it went: jobs that ended, by the index: how many, how well, how long they waited and ran.
+"""Statistics of the jobs that have ended, from the index: how many, with which result, how long they waited and ran.
 
-Two passes over the index, whatever its size: one counts in SQL, one brings what percentiles are made of; past SAMPLE
-jobs those come from a sample of about that many.
+There are two passes over the index, whatever its size. One counts in SQL. The other reads the times from which the
+percentiles are computed; of more than SAMPLE jobs it reads a sample of about that many.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from queuectl.index.filter import Filter
 
 SAMPLE = 200_000
-"""Jobs up to which percentiles are of all of them; of more they are of a sample this large."""
+"""Up to so many jobs, percentiles are computed from all of them; beyond, from a sample of about this size."""
 
 QUARTER = 900
-"""Seconds of the smallest step in time: every time zone's days begin on one."""
+"""Seconds of the smallest step in time. In every time zone, a day begins on such a step."""
 
 BOUNDS = (
     *(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
     *(60.0, 180.0, 600.0, 1800.0, 3600.0, 10800.0, 36000.0, 86400.0, 259200.0, 864000.0),
 )
-"""Seconds at which the steps of a histogram end; the last one has no end."""
+"""Upper bounds of the steps of a histogram, in seconds; the last step has none."""
 
 _PERCENTILES = (50, 90, 99)
 _ENDED = "state IN ('completed', 'dead') AND finished_at IS NOT NULL"
@@ -45,16 +45,17 @@ _KEYS = {
     "exit-code": "exit_code",
 }
 GROUPS = tuple(_KEYS)
-"""What jobs can be grouped by. A command counts by its first word; a job with two tags counts for both."""
+"""What jobs can be grouped by. Of a command the first word counts; a job with two tags is counted for both."""
 
 
 @dataclass(slots=True)
 class Times:
-    """How long something took, in seconds.
+    """How long something took, in seconds: a distribution.
 
     Attributes:
-        count: of how many jobs it is known.
-        steps: how many of them took less than each of BOUNDS, and no less than the one before; the last has no end.
+        count: for how many jobs it is known.
+        steps: a histogram: the number of jobs below each of BOUNDS and not below the one before; the last number is
+            of those above all of them.
     """
 
     count: int = 0
@@ -66,7 +67,7 @@ class Times:
     steps: tuple[int, ...] = ()
 
     def fill(self, micros: list[int]) -> None:
-        """Say how these many microseconds are spread; `longest` is known already."""
+        """Compute the distribution of these times in microseconds, except for `longest`, which `_count` sets."""
         if not micros:
             return
         micros.sort()
@@ -77,7 +78,7 @@ class Times:
         self.steps = tuple(end - before for before, end in zip([0, *ends], ends, strict=False))
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the names, and the steps as pairs of an end and a number."""
+        """Return the values for JSON; the histogram as pairs of an upper bound and a number of jobs."""
         steps = zip((*BOUNDS, None), self.steps, strict=False)
         return {
             "count": self.count,
@@ -90,14 +91,14 @@ class Times:
 
 @dataclass(slots=True)
 class Tally:
-    """Jobs that ended, counted.
+    """The numbers of a group of jobs that have ended.
 
     Attributes:
-        attempts: of all of them together.
-        retried: jobs that needed more than one.
-        seconds: how long their last attempts ran, all together.
-        waiting: from when a job could first run to its start, of those that ended at the first attempt.
-        running: the last attempt.
+        attempts: the sum of the attempts of all jobs.
+        retried: the number of jobs that needed more than one attempt.
+        seconds: the sum of the durations of their last attempts.
+        waiting: the time from when a job could first run to its start. Only jobs that ended at the first attempt count.
+        running: the duration of the last attempt.
     """
 
     completed: int = 0
@@ -110,16 +111,16 @@ class Tally:
 
     @property
     def ended(self) -> int:
-        """How many there are."""
+        """The number of jobs."""
         return self.completed + self.dead
 
     @property
     def success(self) -> float | None:
-        """The share that ended well; None when there are none."""
+        """The share of completed jobs, from 0 to 1; None if there are no jobs."""
         return self.completed / self.ended if self.ended else None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return {
             "ended": self.ended,
             "completed": self.completed,
@@ -135,15 +136,15 @@ class Tally:
 
 @dataclass(slots=True)
 class Stats:
-    """What `gather` found out. Moments are epoch seconds.
+    """The result of `gather`. Moments are epoch seconds.
 
     Attributes:
-        since, until: the time that it is about: as the filter says, else from the first end to now.
-        first_start, last_end: of the last attempts of these jobs; None when there are none.
-        all: every job.
-        groups: by key; None is for jobs without one.
-        steps: (begin, completed, dead) of each quarter of an hour in which some ended.
-        sampled: percentiles are of a sample.
+        since, until: the period: what the filter gives, else from the first end of a job to now.
+        first_start, last_end: of the last attempts of these jobs; None if there are no jobs.
+        all: the numbers of all jobs.
+        groups: the numbers of each group by its key; the key None is for jobs without one.
+        steps: (begin, completed, dead) for each quarter of an hour in which a job ended.
+        sampled: whether the percentiles were computed from a sample.
     """
 
     since: float
@@ -157,14 +158,14 @@ class Stats:
 
     @property
     def per_hour(self) -> float:
-        """How many ended in an hour, on average from the first start to the last end; at least a second is counted."""
+        """Jobs that ended in an hour, on average from the first start to the last end, which count as at least 1 s apart."""
         if self.first_start is None or self.last_end is None:
             return 0.0
         return self.all.ended / max(self.last_end - self.first_start, 1.0) * 3600
 
 
 def gather(db: sqlite3.Connection, where: Filter, by: str | None, now: float) -> Stats:
-    """Count the jobs that a filter describes and that have ended by running, well or not.
+    """Compute the statistics of the jobs that match a filter and have run to an end, completed or dead.
 
     Args:
         by: one of GROUPS, or None.
@@ -197,7 +198,7 @@ def gather(db: sqlite3.Connection, where: Filter, by: str | None, now: float) ->
 
 
 def _keys(by: str | None) -> Callable[[Any, int], Iterable[str | None]]:
-    """From what SQL calls the key, and a quarter of an hour, to the keys of the groups."""
+    """Return a function from the key in SQL and the quarter of an hour to the keys of the groups of a row."""
     if by is None:
         return lambda _key, _quarter: ()
     if by == "tag":
@@ -262,7 +263,7 @@ def _take_times(
 ) -> None:
     made.sampled = made.all.ended > SAMPLE
     if made.sampled:
-        # Numbers that follow one another are mixed, so that jobs that come in turns are all met.
+        # Multiplying spreads consecutive numbers: without it, a sample of jobs that alternate would miss one kind.
         part = SAMPLE * (1 << 20) // made.all.ended
         tail = f"((seq * 2654435761) >> 12) & {(1 << 20) - 1} < {part} AND {tail}"
     query = (
