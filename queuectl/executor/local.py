@@ -20,7 +20,9 @@ from queuectl.executor.spawn import (
     Child,
     entering,
     fast_spawn,
+    hands_signals_down,
     spawn,
+    spawn_entering,
     touched,
 )
 from queuectl.job import times
@@ -67,16 +69,18 @@ class LocalRunner:
         began = time.monotonic()
         child: Child | Outcome | None = None
         may_hang = sys.platform == "linux" and any(map(self._mounts.hold, touched(attempt)))
-        started = entering(attempt) if may_hang else attempt
-        if self._fast:
+        resets = CAN_SPAWN_FAST and not self._fast and hands_signals_down()
+        enters = may_hang or resets
+        started = entering(attempt) if enters else attempt
+        if self._fast or resets:
             try:
-                child = fast_spawn(started)
+                child = fast_spawn(started) if self._fast else spawn_entering(started)
             except (OSError, ValueError):
                 child = None  # spawn() starts it, or knows the reason
         child = child or _spawn_or_explain(started, began)
         if isinstance(child, Outcome):
             return child
-        return _LocalRun(attempt, child, began, outputs, enters_itself=may_hang)
+        return _LocalRun(attempt, child, began, outputs, enters_itself=enters)
 
     def _outputs_of(self, attempt: Attempt) -> OutputFiles:
         if self._outputs.paths != (attempt.stdout, attempt.stderr):

@@ -29,6 +29,11 @@ CAN_SPAWN_FAST = sys.platform == "linux"
 
 SHELL = "/bin/sh"
 
+_RESETTABLE = tuple(
+    signal.valid_signals()
+    - {getattr(signal, name, None) for name in ("SIGKILL", "SIGSTOP")}  # these cannot be set
+)
+
 _SIMPLE_WORDS = re.compile(
     r"[ \t]*[A-Za-z0-9_./+-]+(?:[ \t]+[A-Za-z0-9_./+:@%,-][A-Za-z0-9_./+:@%,=-]*)*[ \t]*", re.ASCII
 )
@@ -228,8 +233,10 @@ def _posix_spawn(program: str, words: list[str], attempt: Attempt, environment: 
             (os.POSIX_SPAWN_OPEN, 2, attempt.stderr, APPEND, 0o600),
         ),
         setsid=True,
-        # Python ignores these signals, and a child inherits that.
-        setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+        # A child inherits which signals are blocked and ignored: Python ignores two, and a script's `&`, nohup, or a
+        # program that starts a worker others. A command with TERM blocked cannot clean up when its time is over.
+        setsigmask=(),
+        setsigdef=_RESETTABLE,
     )
     return Child(pid)
 
@@ -249,6 +256,27 @@ def entering(attempt: Attempt) -> Attempt:
     """
     command = [SHELL, "-c", attempt.command] if isinstance(attempt.command, str) else attempt.command
     return replace(attempt, command=[SHELL, "-c", _ENTER, SHELL, attempt.cwd, *command], cwd=os.sep)
+
+
+def hands_signals_down() -> bool:
+    """Whether a child of this thread would start with a signal blocked, or ignored other than by Python itself."""
+    if sys.platform == "win32":
+        return False
+    by_python = {signal.SIGPIPE, signal.SIGXFSZ}
+    return bool(signal.pthread_sigmask(signal.SIG_BLOCK, ())) or any(
+        signal.getsignal(number) is signal.SIG_IGN for number in _RESETTABLE if number not in by_python
+    )
+
+
+def spawn_entering(attempt: Attempt) -> Child:
+    """Start an attempt that `entering` has made, with no signal blocked or ignored; this process keeps its folder.
+
+    subprocess could do that only by running Python in a fork of a program that may have threads.
+
+    Raises:
+        OSError, ValueError: it cannot be started.
+    """
+    return _posix_spawn(SHELL, list(attempt.command), attempt, attempt.env)
 
 
 def touched(attempt: Attempt) -> list[str]:

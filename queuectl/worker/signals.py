@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -125,6 +126,17 @@ def listen(flags: StopFlags, *, reread: Callable[[], None], in_terminal: bool) -
     if number is not None:
         signal.signal(number, lambda _number, _frame: flags.request_look())
         flags.handles_wake_signal = True
+    unblock()
+
+
+def unblock() -> None:
+    """Let all signals through, after their handlers are set.
+
+    A program hands the signals that it has blocked down to what it starts. Deaf to TERM, a worker would outlive the
+    service or container that ends it, and be killed in the middle of its job.
+    """
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 @contextmanager

@@ -139,6 +139,7 @@ class Supervisor:
             reread=lambda: self._rereads.append(True),
             leave=lambda: self._pressed.append(signal.SIGTERM),
         )
+        signals.unblock()
 
     def _send_hangup(self) -> None:
         """Make the workers read their settings. The signal would end a process that does not handle it yet."""

@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -659,3 +660,32 @@ def test_a_worker_in_a_thread_lives_with_a_program_that_ignores_its_children(spo
     )
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["Exit code unknown: the system did not keep it", "completed"]
+
+
+def _signal_sets(text: str) -> dict[str, int]:
+    """The lines SigBlk and SigIgn of /proc/self/status, without the two signals that glibc keeps for its threads."""
+    lines = (line.split(":") for line in text.splitlines())
+    return {name: int(value, 16) & ~(0b11 << 31) for name, value in lines if name in ("SigBlk", "SigIgn")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signals are read from /proc")
+@pytest.mark.parametrize("may_chdir", [True, False])
+@pytest.mark.parametrize("command", ["cat /proc/self/status", "cat /proc/self/status; true"])
+def test_a_command_starts_with_no_signal_blocked_or_ignored(
+    tmp_path: Path, command: str, may_chdir: bool
+) -> None:
+    """A web server blocks signals in its threads, a script's `&` ignores INT and QUIT; neither reaches the command."""
+    ignored = (signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR2)
+    bench = Bench(tmp_path, LocalRunner(may_chdir=may_chdir))
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1})
+    try:
+        outcome = bench.run(command)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        bench.close()
+
+    assert outcome.ending is Ending.SUCCEEDED, outcome
+    assert _signal_sets(bench.text()) == {"SigBlk": 0, "SigIgn": 0}

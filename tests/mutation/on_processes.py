@@ -264,6 +264,27 @@ IDENTITY = (
 
 ENDS = (
     Mutant(
+        "start: a command inherits blocked signals",
+        "executor/spawn.py",
+        "        setsigmask=(),\n",
+        "",
+        (f"{_RUNNER}a_command_starts_with_no_signal_blocked_or_ignored",),
+    ),
+    Mutant(
+        "start: a command of an embedded worker inherits signals",
+        "executor/local.py",
+        "not self._fast and hands_signals_down()",
+        "False",
+        (f"{_RUNNER}a_command_starts_with_no_signal_blocked_or_ignored",),
+    ),
+    Mutant(
+        "signals: a worker leaves them blocked",
+        "worker/signals.py",
+        "        signal.pthread_sigmask(signal.SIG_SETMASK, ())\n",
+        "        pass\n",
+        ("tests/worker/test_supervisor.py::test_workers_of_a_program_that_has_blocked_signals_obey_them",),
+    ),
+    Mutant(
         "end: no KILL after the grace time",
         "system/process_tree.py",
         "        elif now >= self._kill_at:\n",
@@ -455,8 +476,8 @@ ENDS = (
     Mutant(
         "start: the worker enters a mount that hangs",
         "executor/local.py",
-        "        started = entering(attempt) if may_hang else attempt\n",
-        "        started = attempt\n",
+        "        enters = may_hang or resets\n",
+        "        enters = resets\n",
         (
             "tests/system/test_mounts.py::test_a_job_enters_such_a_folder_itself_with_everything_as_usual",
             "tests/system/test_mounts.py::test_a_hung_mount_holds_up_the_job_and_not_its_worker[folder-True]",

@@ -141,6 +141,25 @@ def test_signal_amid_the_start_leaves_no_worker(
     assert [path for path in (spool_dir / "data" / "workers").iterdir() if path.suffix == ".json"] == []
 
 
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_workers_of_a_program_that_has_blocked_signals_obey_them(
+    spool_dir: Path, foreground: Callable[..., subprocess.Popen[str]], count: str
+) -> None:
+    """A blocked signal is handed down; TERM from a service manager would not be heard."""
+    blocked = "import signal, os, sys; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); "
+    parent = foreground(
+        "--count",
+        count,
+        program=[sys.executable, "-c", blocked + "os.execv(sys.argv[1], sys.argv[1:])", *QUEUECTL],
+    )
+    ready(spool_dir, int(count))
+    parent.send_signal(signal.SIGTERM)
+
+    out, _ = parent.communicate(timeout=20)
+    assert parent.returncode == 0, out
+    assert processes_of(spool_dir) == []
+
+
 def test_stop_by_name_leaves_the_others(spool_dir: Path, cli: Cli, workers: Cli) -> None:
     """Only the named one leaves; a name that no worker has is refused, and then nobody is stopped."""
     workers(2)
