@@ -14,6 +14,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.api.job_fields import JobChanges, JobFields
+    from queuectl.api.row import Row
     from queuectl.api.spool import Spool
     from queuectl.api.stats import Stats
     from queuectl.api.waiting import Ended
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from queuectl.index.filter import Filter
-    from queuectl.index.row import Row
     from queuectl.job.record import Job
     from queuectl.job.template import Template
     from queuectl.storage.retention import Purged
@@ -87,7 +87,7 @@ _MODULES = {
     "JobEvent": "worker.events",
     "JobFields": "api.job_fields",
     "Purged": "storage.retention",
-    "Row": "index.row",
+    "Row": "api.row",
     "Settings": "config.settings",
     "Spool": "api.spool",
     "Stats": "api.stats",

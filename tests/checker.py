@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from queuectl import Spool
+from queuectl.api import listing
 from queuectl.doctor import doctor, index_check
 from queuectl.doctor.finding import Case
 from queuectl.index.row import RENEWED
@@ -121,7 +122,7 @@ def _places(root: Path, acknowledged: set[str]) -> Iterator[str]:
 
 def _mirror(spool: Spool) -> Iterator[str]:
     """What the commands say is what lies in the folders, and what an index made anew would say."""
-    rows = spool.list()
+    rows = listing.select(spool)
     counts = spool.counts()
     listed = Counter(row.state for row in rows)
     if any(counts[state] != listed[state] for state in counts):

@@ -27,7 +27,7 @@ from queuectl.system import safe_open
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from queuectl.api.queries import Queries
+    from queuectl.api.spool_base import SpoolBase
     from queuectl.index.row import Row
 
 _SETTLED = 2.0
@@ -51,7 +51,7 @@ class Cancellation:
 
     def __init__(
         self,
-        spool: Queries,
+        spool: SpoolBase,
         ids: Iterable[str],
         *,
         timeout: float | None = None,

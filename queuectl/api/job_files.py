@@ -17,7 +17,7 @@ from queuectl.storage import job_logs
 from queuectl.system import safe_open
 
 if TYPE_CHECKING:
-    from queuectl.api.queries import Queries
+    from queuectl.api.spool_base import SpoolBase
     from queuectl.index.filter import Filter
     from queuectl.index.row import Row
     from queuectl.layout import Layout
@@ -26,7 +26,25 @@ _READ_ATTEMPTS = 3
 """How often an output file is read again that was moved to logs/ meanwhile."""
 
 
-def load(spool: Queries, row: Row) -> Job:
+def current(spool: SpoolBase, job_id: str) -> Job:
+    """Return one job as it is now, see `Spool.get`.
+
+    Raises:
+        JobNotFound: there is no job with that id.
+    """
+    with spool._lock:
+        spool._look()
+        return spool._ask(lambda: _fetched(spool, job_id))
+
+
+def _fetched(spool: SpoolBase, job_id: str) -> Job:
+    row = spool._find(job_id)
+    if spool._intake.freshen([row]):
+        row = spool._find(job_id)
+    return load(spool, row)
+
+
+def load(spool: SpoolBase, row: Row) -> Job:
     """Return a job, read from its file; the folder decides the state. A file that is no job gives one without a command.
 
     Raises:
@@ -60,7 +78,7 @@ def load(spool: Queries, row: Row) -> Job:
     return job
 
 
-def _moved(spool: Queries, row: Row) -> Job:
+def _moved(spool: SpoolBase, row: Row) -> Job:
     """Load a job whose file was moved between the query of the index and the reading."""
     spool.refresh()
     again = spool._index.get(row.id)
@@ -69,14 +87,14 @@ def _moved(spool: Queries, row: Row) -> Job:
     return load(spool, again)
 
 
-def says(spool: Queries, row: Row, where: Filter) -> bool:
+def says(spool: SpoolBase, row: Row, where: Filter) -> bool:
     """Return True if a job's command and error contain the texts. Of long ones, the index has the beginning only."""
     return _contains(spool, row, where.command, row.command, "shown_command") and _contains(
         spool, row, where.reason, row.last_error or "", "last_error"
     )
 
 
-def _contains(spool: Queries, row: Row, text: str | None, stored: str, attribute: str) -> bool:
+def _contains(spool: SpoolBase, row: Row, text: str | None, stored: str, attribute: str) -> bool:
     if not text or text.casefold() in stored.casefold():
         return True
     try:
@@ -91,17 +109,17 @@ def output(layout: Layout, job: Job, run: int | None, stream: str) -> str | None
     return job_logs.output_file(layout, job, run or job.runs + (job.state == "processing"), stream)
 
 
-def last_output(spool: Queries, job_id: str, lines: int, run: int | None, stream: str) -> str:
+def last_output(spool: SpoolBase, job_id: str, lines: int, run: int | None, stream: str) -> str:
     """Return the last lines of the output of a run, see `Spool.last_output`."""
     return read_output(spool, job_id, run, stream, lines)
 
 
-def read_output(spool: Queries, job_id: str, run: int | None, stream: str, lines: int | None = None) -> str:
+def read_output(spool: SpoolBase, job_id: str, run: int | None, stream: str, lines: int | None = None) -> str:
     """Return the output of a run, see `Spool.read_output`; only its last lines if a number is given."""
     if stream not in ("out", "err"):
         raise ValueError(f"no stream is called {stream!r}; there are out and err")
     for _ in range(_READ_ATTEMPTS):
-        path = spool.output(job_id, run=run, stream=stream)
+        path = output(spool.layout, current(spool, job_id), run, stream)
         if path is None:
             break
         # The file may be moved to logs/ just now, or be deleted by hand.
@@ -109,6 +127,6 @@ def read_output(spool: Queries, job_id: str, run: int | None, stream: str, lines
             file.seek(0 if lines is None else job_logs.last_lines(file, lines))
             text = file.read().decode("utf-8", "replace")
             # While a job runs, this is a file of its worker, and the next job will write into the same file.
-            if spool.output(job_id, run=run, stream=stream) == path:
+            if output(spool.layout, current(spool, job_id), run, stream) == path:
                 return text
     return ""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, generate_latest, write_to_textfile
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 
+from queuectl.control import pause, registry
 from queuectl.errors import SpoolError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from queuectl.api.queries import Queries
+    from queuectl.api.spool_base import SpoolBase
     from queuectl.control.registry import WorkerInfo
 
 _EARLIEST = """SELECT min(moment) FROM (
@@ -174,12 +175,14 @@ def samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
             yield sample.name, dict(sample.labels), sample.value
 
 
-def report(spool: Queries, textfile: str | os.PathLike[str] | None) -> str:
+def report(spool: SpoolBase, textfile: str | os.PathLike[str] | None) -> str:
     """Return the state of a spool as text, and write it to a file if one is given; see `Spool.metrics`."""
-    counts, now = spool.counts(), time.time()
+    now = time.time()
+    spool._look()
+    counts = spool._ask(spool._index.counts)
     families = spool._ask(lambda: [*of_jobs(spool._index.db, counts, now)])
-    families += of_workers(spool.workers(), now)
-    families += of_place(spool.layout.root, spool.layout.index, paused=spool.paused() is not None)
+    families += of_workers(registry.live_workers(spool.layout), now)
+    families += of_place(spool.layout.root, spool.layout.index, paused=pause.read(spool.layout) is not None)
     if textfile is not None:
         write(families, os.fspath(textfile))
     return text(families)

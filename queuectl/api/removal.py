@@ -24,7 +24,7 @@ from queuectl.system import safe_open
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from queuectl.api.queries import Queries
+    from queuectl.api.spool_base import SpoolBase
     from queuectl.index.row import Row
 
 _PATIENCE = 5.0
@@ -46,7 +46,7 @@ class Removal:
 
     def __init__(
         self,
-        spool: Queries,
+        spool: SpoolBase,
         ids: Iterable[str],
         *,
         cancel: bool,
@@ -60,7 +60,7 @@ class Removal:
         self._known: set[str] = set()
 
     def run(self) -> None:
-        """Delete the jobs. `Operations.sync_deletions` makes that durable.
+        """Delete the jobs. `Spool.sync_deletions` makes that durable.
 
         Raises:
             SpoolError: a folder cannot be read.

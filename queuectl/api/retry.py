@@ -5,28 +5,67 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from queuectl.api import listing
+from queuectl.api.listing import RETRIED
 from queuectl.errors import JobNotFound, MoveError, QueuectlError
+from queuectl.index.row import BY_HAND
 from queuectl.job.changes import changed
 from queuectl.job.fields import WAITING
+from queuectl.job.outcome import CANCELLED
 from queuectl.job.record import READ_LIMIT
 from queuectl.storage import bulk_moves, edit_pending
 from queuectl.storage.transitions import check
+from queuectl.storage.unique_keys import REPLACED
 from queuectl.system import safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    from queuectl.api.queries import Queries
+    from queuectl.api.spool_base import SpoolBase
+    from queuectl.index.filter import Filter
     from queuectl.index.row import Row
     from queuectl.job.record import Job
 
-RETRIED = ("failed", "completed", "dead")
-"""The states of jobs that can be retried."""
+
+LEFT_OUT = {
+    REPLACED: "a newer job replaced them; to retry one, name it",
+    CANCELLED: f"somebody cancelled them; to retry one, name it, or use --reason {CANCELLED.lower()}",
+    BY_HAND: "somebody moved them to dead/; to retry one, name it",
+}
+"""The beginnings of the last errors of jobs that filters do not retry, and why not."""
+
+
+def given_up(rows: Iterable[Row]) -> dict[str, set[str]]:
+    """Return the jobs that a person does not want to run: who retries failed jobs must not bring those back.
+
+    Returns:
+        ids of held jobs under "held", and others under the key of LEFT_OUT that says why.
+    """
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        keys = [key for key in LEFT_OUT if (row.last_error or "").startswith(key)]
+        for key in ["held"] if row.held else keys:
+            found.setdefault(key, set()).add(row.id)
+    return found
+
+
+def chosen(spool: SpoolBase, ids: Iterable[str] | Filter, where: Filter | None) -> list[str]:
+    """Return the ids of the jobs that `Spool.retry_many` is about.
+
+    Raises:
+        TypeError, ValueError: as for listing.chosen.
+    """
+    found = listing.chosen(spool, ids, where, "retried", RETRIED, ("failed", "dead"))
+    which = ids if where is None else where
+    if getattr(which, "reason", "named") is not None:
+        return found  # they were named, or selected by what was said when they were given up
+    left_out = set().union(*given_up(spool._rows(found).values()).values())
+    return [job_id for job_id in found if job_id not in left_out]
 
 
 def retry_all(
-    spool: Queries,
+    spool: SpoolBase,
     ids: Iterable[str],
     changes: Mapping[str, Any],
     tell: Callable[[str, Job | QueuectlError], None],
@@ -50,13 +89,13 @@ def retry_all(
             tell(row.id, refused.get(row.id) or moved[row.id])
 
 
-def check_retry(spool: Queries, job_id: str, changes: Mapping[str, Any]) -> Job:
+def check_retry(spool: SpoolBase, job_id: str, changes: Mapping[str, Any]) -> Job:
     """Return the job as a retry would make it, and change nothing.
 
     Raises:
         QueuectlError: a retry would be refused, and why.
     """
-    row = spool.row(job_id)
+    row = listing.one(spool, job_id)
     path = os.path.join(spool.layout.root, row.place, row.name)
     try:
         if row.state not in WAITING:
@@ -67,7 +106,9 @@ def check_retry(spool: Queries, job_id: str, changes: Mapping[str, Any]) -> Job:
         raise bulk_moves.in_words("move back", row, error) or error from None
 
 
-def _found(spool: Queries, ids: Iterable[str], tell: Callable[[str, Job | QueuectlError], None]) -> list[Row]:
+def _found(
+    spool: SpoolBase, ids: Iterable[str], tell: Callable[[str, Job | QueuectlError], None]
+) -> list[Row]:
     ids = list(dict.fromkeys(ids))
     spool._mirror()
     rows = spool._ask(lambda: spool._index.rows_of(ids))
@@ -77,7 +118,7 @@ def _found(spool: Queries, ids: Iterable[str], tell: Callable[[str, Job | Queuec
     return [rows[job_id] for job_id in ids if job_id in rows]
 
 
-def _try_now(spool: Queries, row: Row, changes: Mapping[str, Any]) -> Job:
+def _try_now(spool: SpoolBase, row: Row, changes: Mapping[str, Any]) -> Job:
     """Let a failed job be tried again now. Its attempts still count."""
     _refuse_waiting(row)
     return edit_pending.try_now(spool._storage, row, changes, spool.settings())

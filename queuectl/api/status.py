@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.api import access
 from queuectl.config.settings import Settings
-from queuectl.control import mounts, permissions, registry
+from queuectl.control import mounts, pause, permissions, registry
 from queuectl.errors import ConfigError
 from queuectl.job.redact import one_line
 from queuectl.layout import is_misnamed
@@ -16,7 +16,7 @@ from queuectl.storage import retention
 from queuectl.system import files, host
 
 if TYPE_CHECKING:
-    from queuectl.api.queries import Queries
+    from queuectl.api.spool_base import SpoolBase
     from queuectl.control.registry import WorkerInfo
     from queuectl.layout import Layout
 
@@ -24,13 +24,13 @@ _FILES_CHECKED = 2000
 """How many files in pending/ are checked for names that no job can have: this takes 2 ms. The doctor checks all."""
 
 
-def notes(spool: Queries) -> list[str]:
+def notes(spool: SpoolBase) -> list[str]:
     """Return the notes, the most important ones first."""
     if not spool.layout.exists():
         return [access.NONE.format(spool.layout.root), *_settings(spool, [])[1]]
-    workers = spool.workers()
+    workers = registry.live_workers(spool.layout)
     settings, found = _settings(spool, workers)
-    if paused := spool.paused():
+    if paused := pause.read(spool.layout):
         found.append(f"{paused.sentence}; workers start nothing until: queuectl resume")
     found += _files_not_taken(spool)
     found += spool._ask(lambda: retention.growth(spool.layout, spool._index, settings))
@@ -51,7 +51,7 @@ def notes(spool: Queries) -> list[str]:
     return found
 
 
-def _settings(spool: Queries, workers: list[WorkerInfo]) -> tuple[Settings, list[str]]:
+def _settings(spool: SpoolBase, workers: list[WorkerInfo]) -> tuple[Settings, list[str]]:
     """Return the settings, or the built-in ones if the file is not valid, and the notes about them."""
     try:
         settings = spool.settings()
@@ -62,7 +62,7 @@ def _settings(spool: Queries, workers: list[WorkerInfo]) -> tuple[Settings, list
     return settings, [*spool._warnings, *older]
 
 
-def _files_not_taken(spool: Queries) -> list[str]:
+def _files_not_taken(spool: SpoolBase) -> list[str]:
     """Return the notes about files in pending/ that are not jobs, or not yet."""
     found = []
     if number := spool._intake.unfinished:

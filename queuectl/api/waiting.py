@@ -19,7 +19,7 @@ from queuectl.system import file_times
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from queuectl.api.queries import Queries
+    from queuectl.api.spool_base import SpoolBase
     from queuectl.index.row import Row
 
 OVER = ("completed", "dead")
@@ -91,7 +91,7 @@ class Waiting:
 
     def __init__(
         self,
-        spool: Queries,
+        spool: SpoolBase,
         ids: Iterable[str],
         *,
         success: bool = False,
@@ -219,7 +219,7 @@ def _ended(job_id: str, row: Row | None) -> Ended:
     return Ended(job_id, row.state, row.exit_code, row.last_error)
 
 
-def find_obstacle(spool: Queries, ids: list[str]) -> str | None:
+def find_obstacle(spool: SpoolBase, ids: list[str]) -> str | None:
     """Return what keeps all of these jobs from running until somebody acts, in one line with a hint; None: nothing."""
     if found := pause.read(spool.layout):
         return f"{found.sentence}: queuectl resume"

@@ -26,9 +26,9 @@ def enqueue(words: Sequence[str]) -> str | None:
         return None
     if sys.stdout is not None and sys.stdout.isatty():
         return None  # a person reads more than the id, and does not notice the time that click takes
-    from queuectl.api.spool import Spool
+    from queuectl.api.spool_enqueue import EnqueuePart
 
-    return Spool().enqueue(merged({"command": words[1]}, {})).id
+    return EnqueuePart().enqueue(merged({"command": words[1]}, {})).id
 
 
 def _is_shell_command(text: str) -> bool:

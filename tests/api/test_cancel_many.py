@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import MoveError, Spool
+from queuectl.api import listing
 from queuectl.control import commands
 from queuectl.control.registration import Registration
 from queuectl.system import files
@@ -69,7 +70,7 @@ def test_the_last_in_the_line_is_given_up_first(spool_dir: Path, monkeypatch: py
         return move(source, folder, name)
 
     monkeypatch.setattr(files, "move_to_free_name", watched)
-    spool.cancel_many("abcd")
+    spool.cancel_many(["a", "b", "c", "d"])
 
     assert moved == ["d", "c", "b", "a"]
 
@@ -152,7 +153,7 @@ def test_the_next_run_is_asked_to_end_if_the_request_came_too_late_for_the_last(
     spool.enqueue("true", id="a")
     worker = Registration.acquire(spool.layout)
     worker.announce("program")
-    claim = claim_job(spool._storage, spool.row("a"), worker.name)
+    claim = claim_job(spool._storage, listing.one(spool, "a"), worker.name)
     assert claim is not None
     asked: list[int] = []
     request = commands.request_cancel
@@ -181,7 +182,7 @@ def test_a_job_that_ends_by_itself_was_not_cancelled(spool_dir: Path) -> None:
     spool.enqueue("true", id="a")
     worker = Registration.acquire(spool.layout)
     worker.announce("program")
-    claim = claim_job(spool._storage, spool.row("a"), worker.name)
+    claim = claim_job(spool._storage, listing.one(spool, "a"), worker.name)
     assert claim is not None
 
     def settle(*_: object) -> None:
@@ -204,7 +205,7 @@ def test_two_cancels_reach_one_worker(spool_dir: Path) -> None:
     worker.announce("program")
     for name in ("a", "b"):
         spool.enqueue("true", id=name)
-        assert claim_job(spool._storage, spool.row(name), worker.name)
+        assert claim_job(spool._storage, listing.one(spool, name), worker.name)
     try:
         assert [spool.cancel(name, timeout=0) for name in ("a", "b")] == ["ending", "ending"]
     finally:
@@ -271,7 +272,7 @@ def test_a_job_that_is_not_ended_in_time_is_not_said_to_be_cancelled(spool_dir: 
     spool.enqueue("true", id="a")
     worker = Registration.acquire(spool.layout)
     worker.announce("program")
-    assert claim_job(spool._storage, spool.row("a"), worker.name)
+    assert claim_job(spool._storage, listing.one(spool, "a"), worker.name)
     began = time.monotonic()
     try:
         assert spool.cancel("a", timeout=0.2) == "ending"

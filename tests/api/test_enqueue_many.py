@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import queuectl.api.spool
+import queuectl.api.spool_enqueue
 from queuectl import InvalidJob, Spool, SpoolError
+from queuectl.api import listing
 from queuectl.system import files, fork
 
 from support import drain, drop
@@ -26,7 +27,7 @@ FEW = 5
 @pytest.fixture(params=[True, False], ids=["two cores", "one core"])
 def small_batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Batches of five, written by a copy of the process or by the process itself."""
-    monkeypatch.setattr(queuectl.api.spool, "BATCH", FEW)
+    monkeypatch.setattr(queuectl.api.spool_enqueue, "BATCH", FEW)
     monkeypatch.setattr(fork, "MIN_ITEMS", FEW)
     monkeypatch.setattr(fork, "_can_fork", lambda: request.param)
     return bool(request.param)
@@ -76,7 +77,7 @@ def test_what_was_written_by_the_copy_is_known_as_ours(small_batches: bool, spoo
     spool = Spool(spool_dir)
     spool.refresh()
     spool.enqueue_many(jobs(2 * FEW))
-    for row in spool.list():
+    for row in listing.select(spool):
         status = os.stat(spool_dir / "pending" / row.name)
         assert (row.ours, row.inode, row.mtime, row.size) == (
             1,
@@ -126,7 +127,7 @@ def test_what_a_killed_copy_left_half_done_is_done_again(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever runs short of memory kills the copy first; its files do not stand in the way."""
-    monkeypatch.setattr(queuectl.api.spool, "BATCH", FEW)
+    monkeypatch.setattr(queuectl.api.spool_enqueue, "BATCH", FEW)
     monkeypatch.setattr(fork, "MIN_ITEMS", FEW)
     monkeypatch.setattr(fork, "_can_fork", lambda: True)
     here, sync = os.getpid(), files.sync_files
@@ -163,7 +164,7 @@ def test_what_a_slow_producer_gave_waits_for_no_more(
     small_batches: bool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch is queued when it is whole, if the next one will take its time."""
-    monkeypatch.setattr(queuectl.api.spool, "_SLOW", 0.01)
+    monkeypatch.setattr(queuectl.api.spool_enqueue, "_SLOW", 0.01)
     spool, seen = Spool(spool_dir), []
 
     def slow() -> Iterator[dict[str, Any]]:

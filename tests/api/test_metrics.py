@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from queuectl import Spool, SpoolError
+from queuectl.api import listing
 
 from support import JOB_FOLDERS, claim_job, drain, drop_bytes, wait_until
 
@@ -68,7 +69,7 @@ def test_a_job_that_waits_for_its_unique_key_is_not_held(spool_dir: Path) -> Non
         spool.enqueue("true", id=name, unique="k", if_exists="queue")
     (spool_dir / "processing" / "worker-0").mkdir()
     for name in ("runs", "waits"):  # the second one is found to have to wait
-        claim_job(spool._storage, spool.row(name), "worker-0")
+        claim_job(spool._storage, listing.one(spool, name), "worker-0")
     spool.enqueue("true", id="ready")
     spool.enqueue("true", id="later", delay="1h")
 

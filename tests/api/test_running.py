@@ -43,7 +43,7 @@ def test_start_of_a_running_job_is_the_true_one_from_the_first_moment(
     gate.touch()
 
     assert started is not None
-    assert row.started_at == times.micros(started)
+    assert row.started_at == times.micros(started) / 1e6
     assert worker.job_since == started
     assert -0.01 < true_start - started < 0.5
     assert "Attempts" in shown

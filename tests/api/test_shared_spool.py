@@ -65,7 +65,7 @@ def test_eight_threads_share_a_spool_and_each_gets_its_own_answers(spool_dir: Pa
 
 
 LOCK_FOR_EACH_STEP = {
-    "cancel", "cancel_many", "clear", "close", "enqueue_many", "enqueue_stream", "forget", "forget_many", "last_output", "wait",
+    "cancel", "cancel_many", "clear", "close", "enqueue_many", "enqueue_stream", "forget", "forget_many", "last_output", "set_many", "wait",
 }  # fmt: skip
 """They wait for a worker, for jobs or for the caller's own code. Others need not wait with them."""
 
@@ -76,6 +76,7 @@ WITHOUT_INDEX = {
     "output",
     "read_output",
     "release",
+    "release_many",
     "retry",
     "pause",
     "paused",

@@ -228,7 +228,7 @@ def test_retry_sets_fields(cli: Cli, failed: Path) -> None:
     assert (job["priority"], job["tags"], job["timeout"], job["env"]) == (9, ["a", "b"], 600, {"A": "1"})
     assert job["command"] == "[ 1 ] && echo yes"
     assert "cwd" not in job
-    assert Spool(failed).list("pending")[0].due is not None
+    assert Spool(failed).list("pending")[0].due_at is not None
 
 
 def test_field_that_is_taken_away_is_the_settings_to_decide(cli: Cli, failed: Path) -> None:

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from queuectl import Spool
-from queuectl.api import json_view
+from queuectl.api import json_view, listing
 from queuectl.job import record, times
 from queuectl.job.schema import record_schema
 
@@ -123,7 +123,7 @@ def test_the_record_fits_its_schema(spool: Spool, cli: Cli) -> None:
 
 def test_a_job_that_is_gone_is_listed_as_the_index_knew_it(spool: Spool) -> None:
     """It is deleted while the list is printed."""
-    rows = {row.id: row for row in spool.list()}
+    rows = {row.id: row for row in listing.select(spool)}
     before = json_view.listed(spool, rows["failed"])
     spool.forget("failed")
 

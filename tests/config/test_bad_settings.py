@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl import Spool, SpoolError
+from queuectl.api import listing
 from queuectl.config import settings
 from queuectl.intake import drop_folder
 
@@ -41,7 +42,7 @@ def test_bad_settings_do_not_hide_the_jobs_that_are_known(cli: Cli, spool_dir: P
     assert dropped.read_bytes() == before
     (spool_dir / "config.yaml").write_text("timeout: 7\n")
     assert "'pending': 2" in cli("status", expect=0).stdout
-    assert Spool(spool_dir).row("b").settings is not None
+    assert listing.one(Spool(spool_dir), "b").settings is not None
 
 
 @pytest.mark.parametrize("inside", ["", "pending", "in/deep"])

@@ -305,9 +305,9 @@ def test_the_rest_of_a_dead_process_is_gone() -> None:
 def test_a_child_of_a_program_does_not_keep_its_workers_locks(spool_dir: Path) -> None:
     """A web server embeds a worker, forks, and is killed: its job waited for as long as the child lived."""
     code = (
-        "import os, sys, time; from queuectl import Spool, Worker; from queuectl.storage.claim import *;"
+        "import os, sys, time; from queuectl import Spool, Worker; from queuectl.api import listing; from queuectl.storage.claim import *;"
         "sys.path.insert(0, sys.argv[2]); from support import claim_job; spool = Spool(sys.argv[1]); spool.enqueue('true', id='job');"
-        "worker = Worker(sys.argv[1]); worker.register(); claim_job(spool._storage, spool.row('job'), worker.name);"
+        "worker = Worker(sys.argv[1]); worker.register(); claim_job(spool._storage, listing.one(spool, 'job'), worker.name);"
         "child = os.fork() or (time.sleep(60) or os._exit(0)); print(child, flush=True); os.kill(os.getpid(), 9)"
     )
     tests = str(Path(__file__).parent.parent)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl import Spool
+from queuectl.api import listing
 from queuectl.control import own_job
 from queuectl.control.registration import Registration
 from queuectl.errors import QueuectlError
@@ -33,7 +34,7 @@ def inside(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
     spool.enqueue("true", id="mine")
     registration = Registration.acquire(spool.layout)
     registration.announce("background")
-    assert claim_job(spool._storage, spool.row("mine"), registration.name)
+    assert claim_job(spool._storage, listing.one(spool, "mine"), registration.name)
     for name, value in (("JOB_ID", "mine"), ("WORKER", registration.name)):
         monkeypatch.setenv(f"QUEUECTL_{name}", value)
     yield spool
@@ -105,7 +106,7 @@ def test_wait_in_a_job_says_when_no_worker_is_free(inside: Spool, spool_dir: Pat
     other = Registration.acquire(inside.layout)
     other.announce("background")
     inside.enqueue("true", id="theirs", priority=10)
-    assert claim_job(inside._storage, inside.row("theirs"), other.name)
+    assert claim_job(inside._storage, listing.one(inside, "theirs"), other.name)
     try:
         waiting = run_cli("enqueue", "--id", "inner", "true", expect=0)
         waiting = run_cli("wait", "inner", "--timeout", "0.5", expect=75)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool
+from queuectl.api import listing
 from queuectl.errors import DuplicateId, MoveError
 from queuectl.storage.claim import claim_files, read_claim
 
@@ -222,7 +223,7 @@ def test_what_is_claimed_is_read_again(spool_dir: Path, edit: dict[str, Any]) ->
     """An edit that nobody has seen yet counts at the claim: the job goes back, and is looked at anew."""
     path = drop(spool_dir, "job1", command="true")
     spool = Spool(spool_dir)
-    [row] = spool.list()
+    [row] = listing.select(spool)
     with path.open("r+b") as file:  # the same inode, so that no folder's time tells of it
         file.write(json.dumps({"command": "true", **edit}).encode())
 
@@ -231,7 +232,7 @@ def test_what_is_claimed_is_read_again(spool_dir: Path, edit: dict[str, Any]) ->
         [taken] = claim_files(spool._storage, [row], "worker-0")
     assert read_claim(spool._storage, *taken) is None
     assert where_is(spool_dir, "job1") == ["pending"]
-    assert [again.ready_key is None for again in spool.list()] == [edit != {"id": "other"}]
+    assert [again.ready_key is None for again in listing.select(spool)] == [edit != {"id": "other"}]
 
 
 def test_a_job_postponed_in_place_waits_and_then_runs(spool_dir: Path, workers: Cli) -> None:

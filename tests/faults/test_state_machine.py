@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from queuectl import Spool, Worker
-from queuectl.api import enqueue, queries
+from queuectl.api import enqueue, listing, spool_base
 from queuectl.errors import DuplicateId, MoveError
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.storage import recovery as recover
@@ -238,7 +238,7 @@ class Machine(RuleBasedStateMachine):
         """One clock for all, no waiting for the disk, and no search for processes that cannot be there."""
         patch = pytest.MonkeyPatch()
         patch.setattr(enqueue, "time", SimpleNamespace(time=self._now))
-        patch.setattr(queries, "boot_id", lambda: self.boot)
+        patch.setattr(spool_base, "boot_id", lambda: self.boot)
         patch.setattr(worker_module, "boot_id", lambda: self.boot)
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(files, "sync_filesystem", lambda _: None)
@@ -959,7 +959,7 @@ class Machine(RuleBasedStateMachine):
         if self.blind:
             return
         door = self._door(self.steps)
-        rows = {row.id: row for row in door.list()}
+        rows = {row.id: row for row in listing.select(door)}
         self._take_up_odd()
         odd = {
             tag

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from queuectl import Spool, Worker
+from queuectl.api import listing
 from queuectl.control import commands, pause, registry, run_lock
 from queuectl.control.registration import Registration
 from queuectl.intake import reconcile
@@ -534,7 +535,7 @@ def test_a_job_claimed_during_a_look_is_still_there(
     spool.enqueue("true", id="a")
     taken = Registration.acquire(spool.layout)
     taken.announce("program")
-    assert claim_job(spool._storage, spool.row("a"), taken.name)
+    assert claim_job(spool._storage, listing.one(spool, "a"), taken.name)
     with monkeypatch.context() as patch:
         patch.setattr(locate, "claimed_by_worker", lambda _: {})
         reconcile.mirror_claims(spool.layout, spool._index, 0.0)
@@ -550,7 +551,7 @@ def test_a_claim_is_told_of_the_job_alone_that_it_is_about(spool: Spool) -> None
     """An index made anew since the row was read has given its number to another job."""
     for name in ("a", "b"):
         spool.enqueue("true", id=name)
-    row, other = spool.row("a"), spool.row("b")
+    row, other = listing.one(spool, "a"), listing.one(spool, "b")
     row.seq = other.seq
     with spool._index.moving():
         spool._index.mark_claimed([row], "processing/worker-0", "worker-0")

@@ -352,7 +352,7 @@ def test_an_index_from_before_the_boot_is_rebuilt(spool_dir: Path, monkeypatch: 
         "DELETE FROM jobs WHERE id LIKE 'good%'",
         "UPDATE jobs SET state = 'pending' WHERE id = 'bad'",
     )
-    monkeypatch.setattr("queuectl.api.queries.boot_id", lambda: "another boot")
+    monkeypatch.setattr("queuectl.api.spool_base.boot_id", lambda: "another boot")
     spool = Spool(spool_dir)
     assert spool.counts() == truth(spool_dir)
     assert {row.id: row.state for row in spool.list()} == expected

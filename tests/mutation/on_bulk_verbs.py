@@ -88,10 +88,13 @@ MANY = (
     ),
     Mutant(
         "retry: all means cancelled ones, too",
-        "cli/commands/retry.py",
-        "            left_out |= found\n",
-        "",
-        (f"{_RETRY}all_leaves_out_what_somebody_cancelled",),
+        "api/retry.py",
+        '    CANCELLED: f"somebody',
+        '    "-": f"somebody',
+        (
+            f"{_RETRY}all_leaves_out_what_somebody_cancelled",
+            "tests/api/test_rows.py::test_a_filter_retries_no_job_that_somebody_has_given_up",
+        ),
     ),
     Mutant(
         "retry: a dry run does not look at the file",

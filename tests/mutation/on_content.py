@@ -169,7 +169,7 @@ MIRROR = (
     ),
     Mutant(
         "index: a new spool has none",
-        "api/spool.py",
+        "api/spool_enqueue.py",
         "                self._index.begin_new_spool(self.layout)\n",
         "                pass\n",
         ("tests/index/test_new_spool.py::test_the_first_job_of_a_spool_is_known",),

@@ -237,7 +237,7 @@ SYNCS = (
     ),
     Mutant(
         "sync: deletions are not",
-        "api/operations.py",
+        "api/spool_remove.py",
         "                files.sync_folder(folder)\n",
         "                pass\n",
         (_order("what_is_deleted_stays_deleted"),),

@@ -32,7 +32,7 @@ TRUST = (
     ),
     Mutant(
         "guard: root hands jobs to anybody",
-        "api/spool.py",
+        "api/spool_enqueue.py",
         "        access.refuse_others(self.layout)\n        self.layout.create()\n",
         "        self.layout.create()\n",
         (f"{_GUARD}root_hands_nothing_to_workers_who_cannot_read_it[enqueue true]",),

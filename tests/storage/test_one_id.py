@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool
+from queuectl.api import listing
 from queuectl.config.settings import Settings
 from queuectl.errors import DuplicateId, MoveError
 from queuectl.storage import locate
@@ -169,7 +170,7 @@ def test_a_job_taken_back_is_no_duplicate_of_its_own_claim(
     monkeypatch.setattr(locate, "state_of", settled_meanwhile)
     (spool_dir / "data" / "queuectl.db").unlink(missing_ok=True)
 
-    [row] = spool.list()
+    [row] = listing.select(spool)
     assert (row.id, row.state, row.place) == ("job1", "pending", "pending")
     assert list((spool_dir / "dead").iterdir()) == []
 

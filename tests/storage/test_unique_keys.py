@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool, Worker
+from queuectl.api import listing
 from queuectl.api.enqueue import prepare
 from queuectl.errors import KeyTaken
 from queuectl.index.index import Index
@@ -223,7 +224,7 @@ def test_a_job_that_is_replaced_again_and_again_keeps_its_place(
     fields: dict[str, Any] = {"unique": "k", "if_exists": "replace"}
     spool.enqueue("true", id="first")
     spool.enqueue("true", id="v0", **fields)
-    since = spool.row("v0").arrived
+    since = listing.one(spool, "v0").arrived
     for number in range(1, 4):
         spool.enqueue("true", id=f"other{number}")
         if how == "dropped":
@@ -235,7 +236,7 @@ def test_a_job_that_is_replaced_again_and_again_keeps_its_place(
             spool.enqueue("true", id=f"v{number}", **fields)
 
     assert [row.id for row in spool.next_up(9)] == ["first", "v3", "other1", "other2", "other3"]
-    assert spool.row("v3").arrived == since
+    assert listing.one(spool, "v3").arrived == since
 
 
 def test_a_job_that_replaces_one_that_could_not_run_yet_begins_to_wait_now(spool: Spool) -> None:
@@ -244,8 +245,8 @@ def test_a_job_that_replaces_one_that_could_not_run_yet_begins_to_wait_now(spool
     for key, fields in (("h", {"hold": True}), ("s", {"delay": 3600})):
         spool.enqueue("true", id=f"old-{key}", unique=key, **fields)
         spool.enqueue("true", id=f"new-{key}", unique=key, if_exists="replace")
-        assert began <= spool.row(f"new-{key}").arrived <= time.time() * 1e6
-        assert spool.row(f"new-{key}").ready_key is not None
+        assert began <= listing.one(spool, f"new-{key}").arrived <= time.time() * 1e6
+        assert spool.row(f"new-{key}").waits_for == "worker"
 
 
 # -- races -----------------------------------------------------------------------------------------------------------
@@ -487,7 +488,7 @@ def test_those_that_wait_behind_another_are_no_work(spool: Spool, spool_dir: Pat
     assert spool.enqueue("true", id="free").state == "pending"
     assert storage.index.next_ready().id == "free"  # type: ignore[union-attr]
     release(storage, claim)
-    assert [row.id for row in spool.list() if row.ready_key is not None] == ["job00", "job01", "free"]
+    assert [row.id for row in spool.list() if row.waits_for == "worker"] == ["job00", "job01", "free"]
     storage.index.close()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl import Spool
+from queuectl.api import listing
 from queuectl.index.index import Index
 from queuectl.intake import reconcile
 from queuectl.system import fork
@@ -132,7 +133,9 @@ def test_files_read_by_two_are_told_as_if_read_by_one(
     for both in (False, True):
         monkeypatch.setattr(fork, "_can_fork", lambda both=both: both)
         spool.reindex()
-        found.append([(row.id, row.state, row.name, row.priority, row.command) for row in spool.list()])
+        found.append(
+            [(row.id, row.state, row.name, row.priority, row.command) for row in listing.select(spool)]
+        )
 
     assert found[0] == found[1]
     assert [row[0] for row in found[0] if row[1] == "pending"] == ["ours", *(f"job{n}" for n in range(12))]
@@ -149,12 +152,12 @@ def test_a_folder_read_part_by_part_is_told_whole(
         drop(spool_dir, f"job{number}", command=f"echo {number}")
         drop(spool_dir, f"twin{number}", id=f"job{number}", command="true")
     spool.refresh()
-    whole = sorted((row.id, row.state, row.name, row.command) for row in spool.list())
+    whole = sorted((row.id, row.state, row.name, row.command) for row in listing.select(spool))
     monkeypatch.setattr(fork, "MIN_ITEMS", 2)
     monkeypatch.setattr(reconcile, "LARGE_CHUNK", 3)
     spool.reindex()
 
-    assert sorted((row.id, row.state, row.name, row.command) for row in spool.list()) == whole
+    assert sorted((row.id, row.state, row.name, row.command) for row in listing.select(spool)) == whole
     assert {row[0] for row in whole if row[1] == "pending"} == {f"job{number}" for number in range(12)}
 
 

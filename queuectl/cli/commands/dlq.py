@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.api import json_view
+from queuectl.api import json_view, listing
 from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
 from queuectl.cli.commands.clear import delete
@@ -101,7 +101,7 @@ dlq_command = Group(
 def list_command(session: Session, where: Filter) -> None:
     """List the dead jobs, one on each line: ID - COMMAND - ATTEMPTS - LAST ERROR. A terminal also shows their age."""
     spool = session.spool
-    rows = spool.list(where=_only_dead(where))
+    rows = listing.select(spool, where=_only_dead(where))
     if session.json:
         render.json_array(json_view.listed(spool, row) for row in rows)
     elif not rows:

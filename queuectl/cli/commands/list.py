@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from queuectl.api import json_view
+from queuectl.api import json_view, listing
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
 from queuectl.cli.selection import filter_options
@@ -148,7 +148,7 @@ def list_command(session: Session, where: Filter, columns: tuple[str, ...] | Non
     highest sum runs next. --json always prints all fields.
     """
     spool = session.spool
-    rows = spool.list(where=where)
+    rows = listing.select(spool, where=where)
     as_table = render.is_terminal() and len(rows) <= TABLE_LIMIT
     if session.json:
         render.json_array(json_view.listed(spool, row) for row in rows)

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.api.retry import RETRIED
+from queuectl.api import listing
+from queuectl.api.listing import RETRIED
+from queuectl.api.retry import LEFT_OUT, given_up
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
 from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
 from queuectl.errors import MoveError, QueuectlError
-from queuectl.index.row import BY_HAND
-from queuectl.job.outcome import CANCELLED
-from queuectl.storage.unique_keys import REPLACED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
     from queuectl.index.filter import Filter
     from queuectl.index.row import Row
     from queuectl.job.record import Job
-
-_LEFT_OUT = {
-    REPLACED: "a newer job replaced them; to retry one, name it",
-    CANCELLED: f"somebody cancelled them; to retry one, name it, or use --reason {CANCELLED.lower()}",
-    BY_HAND: "somebody moved them to dead/; to retry one, name it",
-}
-"""The beginnings of the last errors of jobs that filters do not retry, and why not."""
 
 
 def change_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -127,14 +119,14 @@ def retry(
                 tell(job_id, (f"requeued job {result.id}", {"id": result.id, "state": result.state}))
 
         refused = {
-            job_id: error for job_id, row in spool.rows(chosen).items() if (error := _refusal(action, row))
+            job_id: error for job_id, row in spool._rows(chosen).items() if (error := _refusal(action, row))
         }
         for job_id, error in refused.items():
             tell(job_id, error)
         spool.retry_many([job_id for job_id in chosen if job_id not in refused], tell=told, **changes)
 
     def would(job_id: str) -> tuple[str, dict[str, Any]]:
-        row = spool.row(job_id)
+        row = listing.one(spool, job_id)
         if error := _refusal(action, row):
             raise error
         job = check_retry(spool, job_id, changes)
@@ -161,14 +153,11 @@ def _refusal(action: BulkAction, row: Row) -> MoveError | None:
 
 
 def _without_given_up(spool: Spool, ids: list[str]) -> list[str]:
-    """Leave out jobs that a person does not want to run: who retries failed jobs must not bring those back."""
-    rows = spool.rows(ids)
-    left_out = {job_id for job_id, row in rows.items() if row.held}
-    if left_out:
-        render.note(f"note: {render.count(len(left_out), 'held job')} not retried: queuectl release")
-    for beginning, why in _LEFT_OUT.items():
-        found = {job_id for job_id, row in rows.items() if (row.last_error or "").startswith(beginning)}
-        if found:
-            render.note(f"note: {render.count(len(found), 'job')} not retried, because {why}")
-            left_out |= found
+    """Leave out jobs that a person does not want to run, and say so."""
+    found = given_up(spool._rows(ids).values())
+    if held := found.pop("held", None):
+        render.note(f"note: {render.count(len(held), 'held job')} not retried: queuectl release")
+    for key, jobs in found.items():
+        render.note(f"note: {render.count(len(jobs), 'job')} not retried, because {LEFT_OUT[key]}")
+    left_out = set().union(held or (), *found.values())
     return [job_id for job_id in ids if job_id not in left_out]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.api import json_view
+from queuectl.api import json_view, listing
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
 from queuectl.errors import JobNotFound
@@ -55,7 +55,7 @@ def _waits_for(spool: Spool, job: Job) -> str:
 
 def _effective_priority(spool: Spool, job: Job) -> float | None:
     with suppress(JobNotFound):
-        return spool.row(job.id).effective(round(time.time() * 1e6))
+        return listing.one(spool, job.id).effective(round(time.time() * 1e6))
     return None
 
 
@@ -65,7 +65,7 @@ def _effective(spool: Spool, job: Job) -> str:
         return ""
     now = round(time.time() * 1e6)
     with suppress(JobNotFound):
-        row = spool.row(job.id or "")
+        row = listing.one(spool, job.id or "")
         waited = row.waited(now)
         if waited:
             return f", {row.effective(now):.1f} by waiting for {render.ago(waited / 1e6)}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from queuectl.api import listing
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, Usage, command
 from queuectl.errors import QueuectlError
@@ -89,7 +90,7 @@ class _SnapshotReader:
         spool = self._spool
         counts = spool.counts()
         workers = spool.workers()
-        claimed = {row.id: row for row in spool.list("processing")}
+        claimed = {row.id: row for row in listing.select(spool, "processing")}
         with_worker = [row for one in workers if (row := claimed.pop(one.job_id or "", None))]
         self._run_slow_queries(counts)
         return Snapshot(
@@ -98,7 +99,7 @@ class _SnapshotReader:
             counts=counts,
             workers=workers,
             running=[*with_worker, *claimed.values()],
-            next_up=spool.next_up(_MAX_ROWS) + self._held,
+            next_up=listing.next_up(spool, _MAX_ROWS) + self._held,
             last=self._last,
             paused=spool.paused(),
         )
@@ -113,8 +114,8 @@ class _SnapshotReader:
         if began < self._slow_queries_at:
             return
         if counts != self._counts:
-            self._last, self._counts = self._spool.last_ended(_MAX_ROWS), counts
-        self._held = self._spool.list(where=Filter(held=True, limit=_MAX_ROWS))
+            self._last, self._counts = listing.last_ended(self._spool, _MAX_ROWS), counts
+        self._held = listing.select(self._spool, where=Filter(held=True, limit=_MAX_ROWS))
         ended = time.monotonic()
         self._slow_queries_at = ended + _SLOW_INTERVAL * (ended - began)
 

@@ -1,0 +1,128 @@
+"""The part of Spool that reads jobs: counts, lists, single jobs."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from queuectl.api.spool_base import SpoolBase, locked
+from queuectl.job.times import micros
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Iterable
+
+    from queuectl.api.row import Row
+    from queuectl.index.filter import Filter
+    from queuectl.index.row import Row as IndexRow
+    from queuectl.job.record import Job
+
+
+class ReadPart(SpoolBase):
+    """Reads jobs."""
+
+    @locked
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs are pending, processing, completed, failed and dead."""
+        self._look()
+        return self._ask(self._index.counts)
+
+    @locked
+    def get(self, job_id: str) -> Job:
+        """Return one job, read from its file; the folder decides the state.
+
+        For a file in dead/ that is not a valid job, this is a job without a command, and last_error says what is wrong.
+
+        Raises:
+            JobNotFound: there is no job with that id.
+        """
+        from queuectl.api import job_files
+
+        return job_files.current(self, job_id)
+
+    @locked
+    def file_of(self, job_id: str) -> str:
+        """Return the current path of a job's file; also of a rejected file in dead/.
+
+        Raises:
+            JobNotFound: there is no job with that id.
+        """
+        self._look()
+        row = self._find(job_id)
+        return os.path.join(self.layout.root, row.place, row.name)
+
+    @locked
+    def row(self, job_id: str) -> Row:
+        """Return one job as a list has it, with its effective priority and what it waits for.
+
+        Raises:
+            JobNotFound: there is no job with that id.
+        """
+        from queuectl.api import listing
+
+        [row] = _public([listing.one(self, job_id)])
+        return row
+
+    @locked
+    def rows(self, ids: Iterable[str]) -> dict[str, Row]:
+        """Return these jobs as a list has them, by id; unknown ones are left out."""
+        return {row.id: row for row in _public(self._rows(ids).values())}
+
+    @locked
+    def running_with(self, key: str) -> builtins.list[str]:
+        """Return the ids of the running jobs with this unique key: other jobs with the key wait for them."""
+        self._look()
+        return [row.id for row in self._ask(lambda: self._index.with_key(key, "processing"))]
+
+    @locked
+    def list(
+        self, state: str | None = None, limit: int | None = None, *, where: Filter | None = None
+    ) -> builtins.list[Row]:
+        """Return the jobs in the order of their arrival, of one state or all; with a filter, in the order it asks for.
+
+        Args:
+            state: only jobs in this state; "done" means completed.
+            limit: at most so many.
+            where: only jobs that this filter selects.
+
+        Raises:
+            ValueError: there is no such state, or no such order.
+        """
+        from queuectl.api import listing
+
+        return _public(listing.select(self, state, limit, where=where))
+
+    @locked
+    def ids(self, beginning: str = "", *states: str, limit: int = 200) -> builtins.list[str]:
+        """Return ids that begin with a text, of jobs in these states or in all; without a text, the latest jobs first."""
+        self._look()
+        return self._ask(lambda: self._index.ids(beginning, states, limit))
+
+    @locked
+    def tags(self) -> builtins.list[str]:
+        """Return the tags that jobs have, sorted."""
+        self._look()
+        return self._ask(self._index.tags)
+
+    @locked
+    def next_up(self, limit: int) -> builtins.list[Row]:
+        """Return the waiting jobs in the order in which they will run; those that are not due yet come last, by time."""
+        from queuectl.api import listing
+
+        return _public(listing.next_up(self, limit))
+
+    @locked
+    def last_ended(self, limit: int) -> builtins.list[Row]:
+        """Return the jobs whose last attempt ended most recently, the latest first."""
+        from queuectl.api import listing
+
+        return _public(listing.last_ended(self, limit))
+
+
+def _public(rows: Iterable[IndexRow]) -> list[Row]:
+    """Return rows of the index as programs get them."""
+    from queuectl.api.row import made_of
+
+    now = micros(time.time())
+    return [made_of(row, now) for row in rows]

@@ -1,0 +1,64 @@
+"""The part of Spool that reports on the spool as a whole: workers, notes, statistics, metrics."""
+
+from __future__ import annotations
+
+import time
+
+from queuectl.api.spool_base import SpoolBase, locked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+
+    from queuectl.api.stats import Stats
+    from queuectl.control.registry import WorkerInfo
+    from queuectl.index.filter import Filter
+
+
+class ReportPart(SpoolBase):
+    """Reports on the spool as a whole."""
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the workers that are alive."""
+        from queuectl.control import registry
+
+        return registry.live_workers(self.layout)
+
+    @locked
+    def notes(self) -> list[str]:
+        """What a user should know besides the counts, one line each."""
+        from queuectl.api import status
+
+        return status.notes(self)
+
+    @locked
+    def stats(self, where: Filter | None = None, *, by: str | None = None) -> Stats:
+        """Return statistics of the jobs that have ended: how many, with what result, how long they waited and ran.
+
+        Args:
+            where: only these jobs; `since` and `until` mean the time of their end, and text is searched only in the
+                beginning of a command.
+            by: "tag", "day", "hour", "command", "worker" or "exit-code": also count each group.
+
+        Raises:
+            ValueError: there is no such group.
+        """
+        from queuectl.api import stats
+        from queuectl.index.filter import Filter
+
+        self._look()
+        return self._ask(lambda: stats.gather(self._index.db, where or Filter(), by, time.time()))
+
+    @locked
+    def metrics(self, textfile: str | os.PathLike[str] | None = None) -> str:
+        """Return the current state of the spool in the text format of Prometheus.
+
+        Args:
+            textfile: also write it to this file, atomically, for the textfile collector of node_exporter.
+
+        Raises:
+            SpoolError: the file cannot be written.
+        """
+        from queuectl.api import metrics
+
+        return metrics.report(self, textfile)

@@ -1,0 +1,82 @@
+"""The part of Spool that says what became of a job: waiting for its end, and its output."""
+
+from __future__ import annotations
+
+from queuectl.api.spool_base import SpoolBase
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from queuectl.api.waiting import Ended
+
+
+class ResultPart(SpoolBase):
+    """Says what became of a job."""
+
+    def wait(
+        self,
+        ids: str | Iterable[str],
+        *,
+        timeout: float | None = None,
+        success: bool = False,
+        tell: Callable[[Ended], None] = lambda _: None,
+    ) -> list[Ended]:
+        """Wait until jobs have ended: completed, dead or deleted. A failed job that will be retried has not ended.
+
+        Args:
+            ids: one id or several.
+            timeout: in seconds; None means no limit.
+            success: return as soon as one of the jobs has ended without success.
+            tell: called with each job when it ends.
+
+        Returns:
+            the jobs in the order in which they ended.
+
+        Raises:
+            JobNotFound: one of the jobs does not exist at the beginning.
+            StillUnderWay: some jobs have not ended in that time.
+        """
+        from queuectl.api.waiting import Waiting
+
+        several = [ids] if isinstance(ids, str) else ids
+        return Waiting(self, several, success=success, tell=tell).run(timeout)
+
+    def output(self, job_id: str, *, run: int | None = None, stream: str = "out") -> str | None:
+        """Return the path of the output of a run, or None if there is none; an old one may be compressed (.gz).
+
+        Args:
+            run: its number in the history. Default: the current run, else the last one.
+            stream: "out" or "err".
+
+        Raises:
+            JobNotFound: there is no such job.
+        """
+        from queuectl.api import job_files
+
+        return job_files.output(self.layout, job_files.current(self, job_id), run, stream)
+
+    def read_output(self, job_id: str, *, run: int | None = None, stream: str = "out") -> str:
+        """Return the output of a run as text: all of it that is kept; "" if there is none.
+
+        Bytes that are not UTF-8 are replaced. See `output` for the arguments; that one gives the path of a large file.
+
+        Raises:
+            JobNotFound: there is no such job.
+        """
+        from queuectl.api import job_files
+
+        return job_files.read_output(self, job_id, run, stream)
+
+    def last_output(self, job_id: str, lines: int, *, run: int | None = None, stream: str = "out") -> str:
+        """Return the last lines of the output of a run; bytes that are not UTF-8 are replaced.
+
+        Args:
+            run, stream: as for output.
+
+        Raises:
+            JobNotFound: there is no such job.
+        """
+        from queuectl.api import job_files
+
+        return job_files.last_output(self, job_id, lines, run, stream)
