@@ -137,7 +137,7 @@ class Database:
     def _connect(self) -> None:
         if self.path != ":memory:":
             self._make_file()
-        # Threads take turns, see `api.queries.locked`. The object may also be deleted in any thread.
+        # Threads take turns, see `api.spool_base.locked`. The object may also be deleted in any thread.
         self._db = sqlite3.connect(
             self.path, isolation_level=None, timeout=self._timeout(), check_same_thread=False
         )
