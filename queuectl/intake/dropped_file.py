@@ -58,7 +58,7 @@ def read_dropped(
     try:
         data, found.status = safe_open.read_regular(path, jobs.READ_LIMIT)
         if not any_owner:
-            safe_open.refuse_strangers(path, found.status, owner)
+            safe_open.refuse_untrusted(path, found.status, owner)
         found.job = _checked_size(jobs.parse(data), len(data))
     except safe_open.NotReadable as error:
         found.reason = str(error)

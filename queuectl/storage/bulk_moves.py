@@ -292,7 +292,7 @@ def read_own(path: str) -> tuple[bytes, os.stat_result]:
     """
     data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
     # Rewritten by queuectl it would belong to this user alone, and run.
-    safe_open.refuse_strangers(path, status)
+    safe_open.refuse_untrusted(path, status)
     return data, status
 
 

@@ -65,7 +65,7 @@ def read_claim(storage: Storage, row: Row, path: str) -> Claim | None:
     """
     try:
         data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
-        safe_open.refuse_strangers(f"{storage.layout.pending}{os.sep}{row.name}", status)
+        safe_open.refuse_untrusted(f"{storage.layout.pending}{os.sep}{row.name}", status)
         ours = bool(row.ours) and (status.st_ino, status.st_nlink) == (row.inode, 1)
         untouched = ours and (status.st_mtime_ns, status.st_size) == (row.mtime, row.size)
         job = jobs.parse_own(data) if untouched else jobs.parse(data)

@@ -166,7 +166,7 @@ def _free(storage: Storage, settings: Settings, worker: str, path: str, say: Cal
     job_id = os.path.basename(path)[: -len(".json")]
     try:
         data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
-        safe_open.refuse_strangers(path, status)
+        safe_open.refuse_untrusted(path, status)
         job = jobs.parse(data)
     except (safe_open.NotReadable, InvalidJob) as error:
         reason = f"{error} (found in the folder of {worker}, which is gone)"

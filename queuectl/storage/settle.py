@@ -61,7 +61,7 @@ def settle_all(
     # A claim that already passed its commit point is left out, or a second attempt would make a second file.
     gone = _commit(storage, [claim for claim in claims if not claim.settled], pool, then, put_back)
     for claim in claims:
-        if claim.stranger:
+        if claim.replaced_by:
             _set_aside(storage, claim)
         elif claim.settled:
             with suppress(FileNotFoundError):
@@ -83,8 +83,8 @@ def _delete_claimed(storage: Storage, claim: Claim, *, all_synced: bool) -> None
 def _set_aside(storage: Storage, claim: Claim) -> None:
     """Put what a run left under the name of its job's file into quarantine: a folder, a link or the like."""
     why = f"was put under the name of the file of job {claim.job.id} while that job ran"
-    quarantine.put(storage.layout, claim.path, why, inode=claim.stranger, now=storage.now())
-    claim.stranger = 0
+    quarantine.put(storage.layout, claim.path, why, inode=claim.replaced_by, now=storage.now())
+    claim.replaced_by = 0
 
 
 def _commit(
@@ -164,7 +164,7 @@ def _move_out(storage: Storage, claim: Claim, scratch: str, status: os.stat_resu
     name = files.move_to_free_name(scratch, folder, f"{job.id}.json")
     claim.settled = True
     if not stat.S_ISREG(left.st_mode):
-        claim.stranger = left.st_ino
+        claim.replaced_by = left.st_ino
     if place == DEAD:
         with suppress(OSError):  # of a file of that name that was deleted by hand
             os.unlink(os.path.join(folder, f"{name}.reason"))

@@ -124,7 +124,7 @@ class Claim:
     Attributes:
         ours: queuectl wrote the file, and the file has no other name.
         inode: the file's inode.
-        stranger: the inode of what lies under the file's name at the end, if that is not a file; else 0.
+        replaced_by: the inode of what lies under the file's name at the end, if that is not a file; else 0.
         settled: the outcome is in its folder.
         digest: SHA-256 in hex of the bytes that were read, if somebody else wrote or changed the file.
         run: the mark of its run.
@@ -139,7 +139,7 @@ class Claim:
     row: Row
     ours: bool = False
     inode: int = 0
-    stranger: int = 0
+    replaced_by: int = 0
     settled: bool = False
     digest: str | None = None
     run: str = ""

@@ -115,7 +115,7 @@ def has_other_owner(status: os.stat_result, user: int | None = None) -> bool:
     return sys.platform != "win32" and status.st_uid not in (0, os.geteuid() if user is None else user)
 
 
-def refuse_strangers(path: str, status: os.stat_result, user: int | None = None) -> None:
+def refuse_untrusted(path: str, status: os.stat_result, user: int | None = None) -> None:
     """Refuse a file that another user owns or may write: what it says may be that user's word.
 
     Args:

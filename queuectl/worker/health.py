@@ -106,7 +106,7 @@ class Readiness:
         return self.blocked is not None and self._end_line == _UNPAUSED
 
     @property
-    def at_rest(self) -> bool:
+    def nothing_due(self) -> bool:
         """Whether a new look would find nothing, as long as no pause begins and no permissions change."""
         return not (self.blocked or disk_shortage(self._path, self._min_free))
 

@@ -163,7 +163,7 @@ class IdleWait:
         return waited
 
     def _is_unchanged(self, has_request: Callable[[], bool]) -> bool:
-        quiet = self._scans.at_rest and self._maintenance.at_rest and self._readiness.at_rest
+        quiet = self._scans.nothing_due and self._maintenance.nothing_due and self._readiness.nothing_due
         return quiet and self._snapshot.is_current() and not has_request()
 
     def _max_sleep(self) -> float:
@@ -177,7 +177,7 @@ class IdleWait:
         mount = mount_of(self._root)
         if mount is None or mount.is_remote:
             return 0.0  # the kernel does not report what another machine does
-        return min(MAX_SLEEP, self._maintenance.quiet_for())
+        return min(MAX_SLEEP, self._maintenance.seconds_to_next())
 
     def _sleep(self, seconds: float, has_request: Callable[[], bool]) -> bool | None:
         """Sleep until the kernel reports a change. Returns what `wait` does; None where it cannot report all."""
@@ -193,7 +193,7 @@ class IdleWait:
                     self._no_sleep_until = time.monotonic() + NO_SLEEP_FOR
                 return False
             # Only a new file can be started without a check of everything. Nothing has reported a full disk.
-            return bool(watch.names) and not watch.has_other_events and self._readiness.at_rest
+            return bool(watch.names) and not watch.has_other_events and self._readiness.nothing_due
         finally:
             watch.remove_added()
 

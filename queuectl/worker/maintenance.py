@@ -124,11 +124,11 @@ class Maintenance:
             self._not_before[claimant] = now + REST_AFTER_SLOW * (now - began)
 
     @property
-    def at_rest(self) -> bool:
+    def nothing_due(self) -> bool:
         """Whether nothing is due, and no other worker held a job at the last look."""
         return not self._claimants and time.monotonic() < self._next_round
 
-    def quiet_for(self) -> float:
+    def seconds_to_next(self) -> float:
         """Seconds until something is due that must not be late by half a minute.
 
         Raises:

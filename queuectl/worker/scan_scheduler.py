@@ -273,7 +273,7 @@ class ScanScheduler:
             self.may_have_missed = True
 
     @property
-    def at_rest(self) -> bool:
+    def nothing_due(self) -> bool:
         """Whether nothing is to be looked at until an event comes, and an event will come."""
         return self._watch.names_all and not (
             self.may_have_missed

@@ -280,7 +280,7 @@ def test_a_link_to_a_spool_is_checked_where_it_leads(tmp_path: Path) -> None:
 
 @needs_root
 @pytest.mark.parametrize("settled", [False, True], ids=["new", "known"])
-def test_a_file_of_a_stranger_is_not_run(cli: Callable[..., Any], spool: Path, settled: bool) -> None:
+def test_a_file_of_another_user_is_not_run(cli: Callable[..., Any], spool: Path, settled: bool) -> None:
     """Nor after `dlq retry`, which rewrites the file. Who trusts the job changes the owner of the file."""
     path = drop(spool, "theirs", command="touch $HOME/ran")
     if settled:  # the index has seen it while it was ours
@@ -307,7 +307,7 @@ def test_a_file_of_a_stranger_is_not_run(cli: Callable[..., Any], spool: Path, s
 
 
 @needs_root
-def test_a_strangers_claim_is_not_run_again(spool: Path) -> None:
+def test_a_claim_of_another_user_is_not_run_again(spool: Path) -> None:
     """A file of another user in the folder of a dead worker is taken back, but not run."""
     path = drop(spool, "theirs", command="touch $HOME/ran")
     os.chown(path, NOBODY, NOBODY)

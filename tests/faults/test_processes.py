@@ -336,7 +336,7 @@ def test_out_of_descriptors_nothing_is_lost(limited: tuple[Path, Callable[..., N
     assert sorted(runs) == sorted(f"job{spare}" for spare in (0, 1, 2, 3, 4, 6, 8))
 
 
-def is_at_rest(process: psutil.Process) -> bool:
+def is_idle(process: psutil.Process) -> bool:
     """Whether a worker watches, and takes no more memory than it did a moment ago."""
     before = process.memory_info().vms
     time.sleep(0.3)
@@ -358,7 +358,7 @@ def test_out_of_memory_the_attempt_is_recorded_and_the_worker_lives(
     spool, limit = limited
     (info,) = Spool(spool).workers()
     process = psutil.Process(info.pid)
-    wait_until(lambda: is_at_rest(process))
+    wait_until(lambda: is_idle(process))
     limit(**{"as": process.memory_info().vms + (4 << 20)})
     drop_as_limited(spool, "job", command=EATER, max_retries=1)
     wait_until(lambda: finished(spool, "job"), 20)

@@ -47,7 +47,7 @@ def enqueue(spool: Spool) -> None:
 
 
 @pytest.mark.parametrize("move", [claim, enqueue])
-def test_a_move_of_ours_is_vouched_for(move: Callable[[Spool], None], spool: Spool) -> None:
+def test_own_move_needs_no_new_scan(move: Callable[[Spool], None], spool: Spool) -> None:
     """Otherwise every move would cost a scan of the folder."""
     move(spool)
 
@@ -55,7 +55,7 @@ def test_a_move_of_ours_is_vouched_for(move: Callable[[Spool], None], spool: Spo
 
 
 @pytest.mark.parametrize("move", [claim, enqueue])
-def test_a_move_of_ours_does_not_vouch_for_a_strangers(
+def test_own_move_does_not_hide_a_move_of_others(
     move: Callable[[Spool], None], spool: Spool, spool_dir: Path
 ) -> None:
     """A file dropped before the move would never be seen."""

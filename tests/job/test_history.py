@@ -126,7 +126,7 @@ def test_given_up_and_put_back_by_hand_past_the_bound_is_new_again(
     assert (record["attempts"], record["history"][-1]["run"]) == (1, 501)
 
 
-def test_a_stranger_who_claims_billions_of_runs_holds_nobody_up(spool_dir: Path) -> None:
+def test_a_file_that_claims_billions_of_runs_holds_nobody_up(spool_dir: Path) -> None:
     """Deleting such a job does not look for the logs of each run; those that are there go all the same."""
     drop(spool_dir, "job", **fields_of(KEPT) | {"history_left_out": 2_000_000_000})
     spool = Spool(spool_dir)

@@ -58,8 +58,8 @@ IDLE = (
     _mutant(
         "a sleep without end",
         "worker/idle.py",
-        "min(MAX_SLEEP, self._maintenance.quiet_for())",
-        "self._maintenance.quiet_for()",
+        "min(MAX_SLEEP, self._maintenance.seconds_to_next())",
+        "self._maintenance.seconds_to_next()",
         "a_change_without_an_event_is_found_by_the_check_that_ends_the_sleep",
     ),
     _mutant(
@@ -72,7 +72,7 @@ IDLE = (
     _mutant(
         "a job that expires waits for the next check",
         "worker/idle.py",
-        "min(MAX_SLEEP, self._maintenance.quiet_for())",
+        "min(MAX_SLEEP, self._maintenance.seconds_to_next())",
         "MAX_SLEEP",
         "a_job_expires_at_its_moment",
     ),
@@ -93,15 +93,15 @@ IDLE = (
     _mutant(
         "a disk that filled up is not checked",
         "worker/idle.py",
-        " and not watch.has_other_events and self._readiness.at_rest",
+        " and not watch.has_other_events and self._readiness.nothing_due",
         " and not watch.has_other_events",
         "no_job_starts_on_a_disk_that_has_filled_up_meanwhile",
     ),
     _mutant(
         "a job alone is all that counts",
         "worker/idle.py",
-        " and not watch.has_other_events and self._readiness.at_rest",
-        " and self._readiness.at_rest",
+        " and not watch.has_other_events and self._readiness.nothing_due",
+        " and self._readiness.nothing_due",
         "no_job_starts_in_a_spool_opened_meanwhile",
     ),
     _mutant(

@@ -47,7 +47,7 @@ TRUST = (
     Mutant(
         "guard: a job file stays as it was taken in",
         "storage/claim.py",
-        "        safe_open.refuse_strangers(f",
+        "        safe_open.refuse_untrusted(f",
         "        str(f",
         (f"{_GUARD}a_job_file_that_others_may_write_is_not_run[known-0o666]",),
     ),
@@ -138,7 +138,7 @@ TRUST = (
     Mutant(
         "settle: whatever has the name is the claimed file",
         "storage/settle.py",
-        "        claim.stranger = left.st_ino\n",
+        "        claim.replaced_by = left.st_ino\n",
         "        pass\n",
         (f"{_FOREIGN}a_job_that_replaces_its_own_file_is_recorded_as_a_file[folder]",),
     ),

@@ -201,7 +201,7 @@ IDENTITY = (
         "system/process.py",
         "        if self.boot != boot_id() or not self.is_visible:",
         "        if not self.is_visible:",
-        ("tests/control/test_identity.py", f"{_POOL}a_stranger_in_a_worker_record_is_left_alone"),
+        ("tests/control/test_identity.py", f"{_POOL}another_process_in_a_worker_record_is_left_alone"),
     ),
     Mutant(
         "pid: a number is enough",

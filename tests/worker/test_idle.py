@@ -235,9 +235,9 @@ def test_a_job_expires_at_its_moment(patient: Path, sleeper: Sleeper) -> None:
 
 def test_compression_of_logs_continues(asleep: Sleeper) -> None:
     """Many logs are compressed a slice at each check; with a sleep between two slices it would take days."""
-    assert asleep.worker._maintenance.quiet_for() > 0
+    assert asleep.worker._maintenance.seconds_to_next() > 0
     asleep.worker._maintenance._compressing = iter([None])
-    assert asleep.worker._maintenance.quiet_for() == 0
+    assert asleep.worker._maintenance.seconds_to_next() == 0
 
 
 def test_no_job_starts_on_a_disk_that_has_filled_up_meanwhile(

@@ -339,7 +339,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("what", DAMAGED)
-def test_the_doctor_finds_what_strangers_wrote_into_the_index(
+def test_the_doctor_finds_what_others_wrote_into_the_index(
     spool_dir: Path, cli: Callable[..., Any], what: str
 ) -> None:
     """It compares the index with the files, row by row. The repair rebuilds the index, and no job is lost."""

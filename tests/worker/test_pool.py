@@ -174,7 +174,7 @@ def test_names_stay_unique_when_one_in_the_middle_dies(spool_dir: Path, workers:
 
 
 @pytest.mark.parametrize("lie", ["its number", "its whole identity"])
-def test_a_stranger_in_a_worker_record_is_left_alone(
+def test_another_process_in_a_worker_record_is_left_alone(
     spool_dir: Path, cli: Cli, workers: Cli, lie: str
 ) -> None:
     """An old record that names an unrelated process does not prevent a start, and that process is neither counted nor signalled."""

@@ -31,7 +31,7 @@ def look_to_the_end(worker: Worker) -> None:
     wait_until(done, 20)
 
 
-def a_worker_at_rest(spool_dir: Path) -> Worker:
+def a_worker_with_nothing_due(spool_dir: Path) -> Worker:
     """A worker that has looked at all there is."""
     worker = Worker(spool_dir)
     worker.check()
@@ -42,7 +42,7 @@ def a_worker_at_rest(spool_dir: Path) -> Worker:
 
 def test_a_worker_that_moves_looks_again_though_nothing_shows(spool_dir: Path) -> None:
     """A drop that falls beside one of its own moves leaves no trace in the folder's time."""
-    worker = a_worker_at_rest(spool_dir)
+    worker = a_worker_with_nothing_due(spool_dir)
     worker._scheduler._not_before = 0.0
     drop(spool_dir, "dropped", command="true")
     status = os.stat(spool_dir / "pending")
@@ -67,7 +67,7 @@ def test_a_worker_that_moves_looks_again_though_nothing_shows(spool_dir: Path) -
 
 def test_a_busy_worker_looks_before_each_claim(spool_dir: Path) -> None:
     """The end of a job and the claim of the next share a transaction only if nothing has dropped in meanwhile."""
-    worker = a_worker_at_rest(spool_dir)
+    worker = a_worker_with_nothing_due(spool_dir)
     assert worker._scheduler.is_up_to_date()
 
     drop(spool_dir, "urgent", command="true")
@@ -129,7 +129,7 @@ def test_an_edit_that_was_told_to_a_lost_index_is_told_to_the_next(spool_dir: Pa
 
 def test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one(spool_dir: Path) -> None:
     """It takes a twentieth of a busy worker's time, believes what was believed, and ends as soon as something drops in."""
-    worker = a_worker_at_rest(spool_dir)
+    worker = a_worker_with_nothing_due(spool_dir)
     steps, asked = iter(range(10**9)), []
 
     def scan(_place: str, *, find_missing: bool, note_time: bool) -> Iterator[None]:
@@ -158,7 +158,7 @@ def test_a_look_out_of_caution_rests_and_gives_way_to_a_real_one(spool_dir: Path
 
 def test_a_look_goes_on_while_a_long_job_runs(spool_dir: Path) -> None:
     """Nobody else can look meanwhile: a drop would wait for as long as that job takes."""
-    worker = a_worker_at_rest(spool_dir)
+    worker = a_worker_with_nothing_due(spool_dir)
     steps = iter(range(10**9))
     worker._intake.scan = lambda *_, **__: (None for _ in steps)  # type: ignore[method-assign]
     drop(spool_dir, "dropped", command="true")
@@ -175,7 +175,7 @@ def test_a_look_goes_on_while_a_long_job_runs(spool_dir: Path) -> None:
 
 def test_only_a_look_in_vain_is_a_cost(spool_dir: Path) -> None:
     """What takes in new files is not followed by a rest; a look at what is known, or at what stays half written, is."""
-    worker = a_worker_at_rest(spool_dir)
+    worker = a_worker_with_nothing_due(spool_dir)
     scheduler = worker._scheduler
     for number in range(500):
         drop(spool_dir, f"job{number}", command="true")
