@@ -166,6 +166,7 @@ def test_a_second_name_of_the_index_is_not_written(spool: Path, tmp_path: Path) 
     made = Spool(spool)
     made.enqueue("true", id="later", delay="1h")
     assert made.counts()["pending"] == 2
+    made.close()  # only now is the write-ahead log copied into the file
     assert (tmp_path / "copy.db").read_bytes() == before
     with closing(sqlite3.connect(spool / "data" / "queuectl.db")) as db:
         assert db.execute("SELECT count(*) FROM jobs WHERE id = 'later'").fetchone() == (1,)

@@ -84,6 +84,28 @@ def test_without_a_map_a_reader_holds_up_a_command_for_a_moment_only(
     assert {row.id for row in Spool(spool_dir).list()} == {"a", "b"}
 
 
+def test_what_is_written_after_a_refused_commit_is_committed(
+    spool_dir: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction that was refused is over. Otherwise every later write would be a part of it, and be lost."""
+    monkeypatch.setattr(database, "WRITE_TIMEOUT", 0.2)
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    reader = sqlite3.connect(spool_dir / "data" / "queuectl.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM jobs").fetchall()
+    change = "UPDATE jobs SET priority = ?"
+    with pytest.raises(sqlite3.OperationalError), spool._index.write():
+        spool._index.db.execute(change, (1,))
+    reader.execute("COMMIT")
+
+    with spool._index.write():
+        spool._index.db.execute(change, (2,))
+
+    assert reader.execute("SELECT priority FROM jobs").fetchall() == [(2,)]
+    reader.close()
+
+
 def test_a_disk_filled_to_its_last_block_ends_nobody(
     disk: faults.Disk, cli: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,7 +147,7 @@ TRUST = (
         "executor/capture.py",
         "        _delete_if_shared(path)\n",
         "",
-        (f"{_FOREIGN}output_is_written_through_no_link[out]",),
+        (f"{_FOREIGN}a_second_name_in_place_of_the_output_is_deleted_first",),
     ),
     Mutant(
         "recovery: a copy of an ended job runs again",

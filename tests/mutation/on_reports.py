@@ -87,7 +87,7 @@ SEEING = (
         "index/database.py",
         '                self._in_vain_at = time.monotonic()\n            with suppress(sqlite3.Error):\n                self.db.execute("ROLLBACK")\n            raise\n',
         "                self._in_vain_at = time.monotonic()\n            raise\n",
-        ("tests/index/test_full_disk.py::test_without_a_map_a_reader_holds_up_a_command_for_a_moment_only",),
+        ("tests/index/test_full_disk.py::test_what_is_written_after_a_refused_commit_is_committed",),
     ),
     Mutant(
         "logs: a claimed job is shown what the running one writes",

@@ -58,9 +58,24 @@ def test_output_is_written_through_no_link(spool_dir: Path, name: str) -> None:
     outside = spool_dir.parent / "home" / "outside"
     outside.write_text("precious")
     spool = Spool(spool_dir)
-    spool.enqueue(f"ln -sf $HOME/outside $QUEUECTL_SPOOL/data/workers/$QUEUECTL_WORKER.{name}", id="first")
-    drain(spool_dir)
+    link = f"ln -sf $HOME/outside $QUEUECTL_SPOOL/data/workers/$QUEUECTL_WORKER.{name}"
+    spool.enqueue(f"echo 1; echo 1 >&2; {link}", id="first", priority=9)
     spool.enqueue("echo hello; echo hello >&2", id="next")
+    drain(spool_dir)
+    assert outside.read_text() == "precious"
+    assert "hello" in load(spool_dir / "done" / "next.json")["output"]
+
+
+@pytest.mark.parametrize("how", [os.symlink, os.link])
+def test_a_second_name_in_place_of_the_output_is_deleted_first(
+    spool_dir: Path, how: Callable[[Path, Path], None]
+) -> None:
+    """It lies there before the worker starts: the job runs, its output is kept, and the other name's content too."""
+    outside = spool_dir.parent / "home" / "outside"
+    outside.write_text("precious")
+    spool = Spool(spool_dir)
+    spool.enqueue("echo hello; echo hello >&2", id="next")
+    how(outside, spool_dir / "data" / "workers" / "worker-0.out")
     drain(spool_dir)
     assert outside.read_text() == "precious"
     assert "hello" in load(spool_dir / "done" / "next.json")["output"]
