@@ -40,6 +40,7 @@ def examine(case: Case) -> Iterator[Finding]:
                     "abandoned", where, f"{where} is claimed by {worker}, which is not alive",
                     "end what is left of its run and put it back, as any worker does", partial(_take_back, case),
                 )  # fmt: skip
+    yield from _kept_locks(case)
     yield from _odd_files(case)
     for name in sorted(os.listdir(case.layout.workers)):
         found = _FILE_POOL.fullmatch(name)
@@ -48,6 +49,23 @@ def examine(case: Case) -> Iterator[Finding]:
                 "held files", f"data/workers/{name}", f"data/workers/{name} was left by {found[1]}, which is not alive",
                 "make sure that the outcomes are on the disk, then delete the copies", partial(_sweep, case.layout, found[1]),
             )  # fmt: skip
+
+
+def _kept_locks(case: Case) -> Iterator[Finding]:
+    """Look for workers that are gone while another process holds their lock, so that they count as alive.
+
+    A child that Python makes closes its copy of the lock. One that a library makes in C keeps it.
+    """
+    for worker in registry.worker_names(case.layout):
+        identity = registry.identity_of(case.layout, worker)
+        if identity is None or not identity.is_visible or not identity.is_gone() or not case.is_alive(worker):
+            continue
+        holders = [one.pid for one in process_tree.lock_holders(case.layout.worker_file(worker, "lock"))]
+        if holders:
+            pids = " ".join(map(str, holders))
+            fact = f"{worker} has ended (pid {identity.pid}), but its lock is held by a process that it started: {pids}"
+            cure = f"its jobs are taken back when that process has ended: kill {pids}"
+            yield Finding("kept lock", f"data/workers/{worker}.lock", fact, cure)
 
 
 def _odd_files(case: Case) -> Iterator[Finding]:

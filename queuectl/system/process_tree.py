@@ -304,7 +304,7 @@ def terminate_lock_holders(path: str, grace: float) -> bool:
     """
     kill_at = time.monotonic() + grace
     sent: set[tuple[int, int]] = set()
-    while holders := _lock_holders(os.path.realpath(path)):
+    while holders := lock_holders(path):
         now = time.monotonic()
         if now > kill_at + ORPHAN_PATIENCE:
             return False
@@ -316,8 +316,9 @@ def terminate_lock_holders(path: str, grace: float) -> bool:
     return True
 
 
-def _lock_holders(path: str) -> list[psutil.Process]:
-    """The processes that have a locked descriptor of this file, and their descendants; [] elsewhere than on Linux."""
+def lock_holders(path: str) -> list[psutil.Process]:
+    """Return the processes that hold the lock on a file, and their descendants; [] elsewhere than on Linux."""
+    path = os.path.realpath(path)
     if not sys.platform.startswith("linux"):
         return []
     import psutil
