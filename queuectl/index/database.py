@@ -148,6 +148,10 @@ class Database:
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
+            if self._is_without_wal():
+                # Another process writes into it, perhaps for long, or was stopped while it did.
+                self._in_vain_at = time.monotonic()
+                raise
             # Other processes have the file open that used to be our index and was truncated or overwritten since.
             # They may keep it locked without end.
             raise sqlite3.DatabaseError("the file is no index any more") from None
@@ -169,6 +173,17 @@ class Database:
             mode = "WAL" if now.upper() == "WAL" else "TRUNCATE"
         [answer] = self.db.execute(f"PRAGMA journal_mode = {mode}").fetchone()
         return bool(answer == "wal")
+
+    def _is_without_wal(self) -> bool:
+        """Whether the file may be a good index without a WAL, by its size and by what lies beside it.
+
+        The file itself must not be opened: when a process closes a file, it loses all its locks on that file.
+        """
+        try:
+            size = os.stat(self.path).st_size
+        except OSError:
+            return False
+        return size > 0 and size % PAGE == 0 and not os.path.exists(f"{self.path}-wal")
 
     def _make_file(self) -> None:
         """Create the file, if there is none.

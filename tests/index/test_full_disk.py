@@ -106,6 +106,27 @@ def test_what_is_written_after_a_refused_commit_is_committed(
     reader.close()
 
 
+def test_an_index_that_somebody_writes_is_not_deleted(
+    spool_dir: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a WAL a writer locks readers out, too. Each command took its file for damaged and made it anew."""
+    monkeypatch.setattr(database, "WRITE_TIMEOUT", 0.2)
+    Spool(spool_dir).enqueue("true", id="a")
+    path = spool_dir / "data" / "queuectl.db"
+    before = path.stat().st_ino
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN EXCLUSIVE")
+    try:
+        spool = Spool(spool_dir)
+        spool.enqueue("true", id="b")
+        assert {row.id for row in spool.list()} == {"a", "b"}
+    finally:
+        writer.close()
+    assert path.stat().st_ino == before
+    assert {row.id for row in Spool(spool_dir).list()} == {"a", "b"}
+    assert path.stat().st_ino == before
+
+
 def test_a_disk_filled_to_its_last_block_ends_nobody(
     disk: faults.Disk, cli: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,13 @@ MIRROR = (
         ("tests/intake/test_reconcile.py::test_a_half_written_file_is_never_taken",),
     ),
     Mutant(
+        "index: who writes it for long without a WAL loses it",
+        "index/database.py",
+        "            if self._is_without_wal():\n",
+        "            if False:\n",
+        ("tests/index/test_full_disk.py::test_an_index_that_somebody_writes_is_not_deleted",),
+    ),
+    Mutant(
         "index: damage is no reason to begin anew",
         "index/database.py",
         "            self._start_over()\n            trusted = False\n",
