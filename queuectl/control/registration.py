@@ -298,11 +298,13 @@ class Registration:
                 self._folder.release()
             self._lock.release()
             return
-        with suppress(OSError):
-            for kind in ("json", "stop"):
+        # Each by itself: somebody may have put a folder there, and a lock that stays tells that this worker lives.
+        for kind in ("json", "stop"):
+            with suppress(OSError):
                 self._delete(kind)
-            if self._folder is not None:
-                self._folder.release()
+        if self._folder is not None:
+            self._folder.release()
+        with suppress(OSError):
             os.rmdir(self.layout.claims(self.name))
             # Last: if the folder is not empty, the note may be about a job in it whose end could not be recorded.
             self._delete("cancel")

@@ -226,9 +226,9 @@ class _LocalRun:
         tree = TreeTermination(
             self._attempt.marks, self.pid, self._attempt.grace, is_child=True, reap=self._reap
         )
+        self._ignores_term = ignores_signal(self.pid, signal.SIGTERM)
         if self._has_ended_itself():
             return
-        self._ignores_term = ignores_signal(self.pid, signal.SIGTERM)
         tree.request_end()
         self._ending, self._tree = ending, tree
 

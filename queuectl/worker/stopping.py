@@ -180,9 +180,12 @@ def _is_gone(layout: Layout, asked: _Asked, *, force: bool) -> bool:
     if is_locked(layout.worker_file(info.name, "lock")):
         present = registry.worker_info(layout, info.name)
         if info.mode == registry.STARTING and present.mode != registry.STARTING:
-            # It had its lock but no record when we asked first: only now it can be asked.
+            # It had its lock but no record when we asked first: only now it can be asked, once.
             asked.process = registry.identity_of(layout, info.name)
-            commands.request_stop(layout, info.name, force=force)
+            if commands.request_stop(layout, info.name, force=force):
+                asked.info = present
+                if force:
+                    _force(layout, asked)
             return False
         if info.pid in (present.pid, 0):
             return False

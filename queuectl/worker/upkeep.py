@@ -94,10 +94,16 @@ class Upkeep:
         self._flags.look()
         current, name = self._current, self._name
         has_no_job = not (busy or self._batch.is_open)
-        with self._barrier:
-            self._look_at_spool(self._batch, busy=busy, has_no_job=has_no_job)
-            self.maintenance.take_back(current.settings, name, has_no_job=has_no_job)
         # Each has a barrier of its own: a fault of one must not keep the others from being done.
+        with self._barrier:
+            self._look_at_spool()
+        with self._barrier:
+            if self._registration:
+                self._registration.restore(idle=has_no_job)
+        with self._barrier:
+            self._look_for_work(self._batch, busy=busy)
+        with self._barrier:
+            self.maintenance.take_back(current.settings, name, has_no_job=has_no_job)
         with self._barrier:
             self.maintenance.look(current.settings, name)
         with self._barrier:
@@ -107,15 +113,17 @@ class Upkeep:
             if not self.readiness.blocked:
                 self._scheduler.take_from_drop_folder(self._drops, current.settings, busy=busy)
 
-    def _look_at_spool(self, batch: SettleBatch, *, busy: bool, has_no_job: bool) -> None:
-        if batch.file_pool is not None:
-            batch.file_pool.flush()  # else a long job would leave the outcomes before it unsynced
-            batch.file_pool.keep_reserve()
+    def _look_at_spool(self) -> None:
+        pool = self._batch.file_pool
+        if pool is not None:
+            pool.flush()  # else a long job would leave the outcomes before it unsynced
+            pool.keep_reserve()
         self._current.check()
         if not self._index.usable:
             self._intake.refresh()
+
+    def _look_for_work(self, batch: SettleBatch, *, busy: bool) -> None:
         if self._registration:
-            self._registration.restore(idle=has_no_job)
             batch.give_up_cancelled()
         self._scheduler.check_watch()
         if busy:

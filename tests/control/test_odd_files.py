@@ -16,6 +16,7 @@ from queuectl.control import registry, run_lock
 from queuectl.control.registration import Registration
 from queuectl.doctor import doctor
 from queuectl.layout import Layout
+from queuectl.system.locks import is_folder_locked
 
 from support import drain, drop_bytes, run_cli, wait_until, where_is
 
@@ -118,6 +119,32 @@ def test_an_odd_lock_keeps_nothing_else_from_being_done(
     assert (where_is(spool_dir, "of-worker-3"), where_is(spool_dir, "of-worker-5")) == (["done"], ["done"])
     assert where_is(spool_dir, "of-worker-4") == ["processing/worker-4"]
     assert where_is(spool_dir, "expires") == ["dead"]
+
+
+def test_a_worker_whose_record_cannot_be_written_does_all_the_rest(spool_dir: Path, workers: Cli) -> None:
+    """It took back no job of a dead worker any more, gave up no cancelled one, and looked after no watch."""
+    workers(1)
+    record = spool_dir / "data" / "workers" / "worker-0.json"
+    record.unlink()
+    record.mkdir()
+    (spool_dir / "processing" / "worker-9").mkdir(mode=0o700)
+    drop_bytes(spool_dir, "job.json", b'{"command": "true"}', "processing/worker-9")
+
+    wait_until(lambda: where_is(spool_dir, "job") == ["done"])
+    record.rmdir()
+
+
+def test_a_worker_that_leaves_gives_its_name_back_whatever_has_its_records_name(layout: Layout) -> None:
+    """In a program that goes on, the lock of its folder stayed: its jobs counted as running for ever."""
+    registration = Registration.acquire(layout)
+    registration.announce("program")
+    os.unlink(layout.worker_file(registration.name, "json"))
+    os.mkdir(layout.worker_file(registration.name, "json"))
+
+    registration.release()
+
+    assert not is_folder_locked(layout.claims(registration.name))
+    assert not os.path.exists(layout.claims(registration.name))
 
 
 def test_worker_whose_record_is_overwritten_can_be_stopped(spool_dir: Path, workers: Cli) -> None:

@@ -210,7 +210,7 @@ SYNCS = (
     Mutant(
         "sync: outcomes wait for the end of a long job",
         "worker/upkeep.py",
-        "            batch.file_pool.flush()  # else a long job",
+        "            pool.flush()  # else a long job",
         "            pass  # else a long job",
         ("tests/faults/test_power_cut.py::test_what_was_settled_is_synced_within_a_second_of_a_long_job",),
     ),

@@ -43,8 +43,8 @@ LATE = (
     _mutant(
         "a worker that leaves takes a cancel along",
         "control/registration.py",
-        '            for kind in ("json", "stop"):',
-        '            for kind in ("json", "stop", "cancel"):',
+        '        for kind in ("json", "stop"):',
+        '        for kind in ("json", "stop", "cancel"):',
         "a_cancel_is_for_the_run_that_comes_and_not_for_the_last_one",
     ),
     _mutant(

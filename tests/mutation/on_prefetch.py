@@ -100,7 +100,7 @@ PREFETCH = (
         "prefetch: a job in hand is started although it is cancelled",
         "worker/upkeep.py",
         "            batch.give_up_cancelled()\n",
-        "",
+        "            pass\n",
         (f"{_PREFETCH}a_claimed_job_that_is_cancelled_is_not_run_later",),
     ),
     Mutant(

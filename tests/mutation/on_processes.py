@@ -308,8 +308,8 @@ ENDS = (
     Mutant(
         "end: who ended during the search was ended by us",
         "executor/local.py",
-        "        if self._has_ended_itself():\n            return\n        self._ignores_term",
-        "        self._ignores_term",
+        "        if self._has_ended_itself():\n            return\n        tree.request_end()",
+        "        tree.request_end()",
         (f"{_RUNNER}a_job_that_ends_during_the_search_for_its_processes_keeps_its_result",),
     ),
     Mutant(

@@ -186,5 +186,26 @@ WORKERS = (
         'its lock cannot be opened: {reason}")\n        raise\n',
         ("tests/control/test_odd_files.py::test_an_odd_lock_keeps_nothing_else_from_being_done",),
     ),
+    Mutant(
+        "stop: who was still starting is asked again and again",
+        "worker/stopping.py",
+        "                asked.info = present\n",
+        "                pass\n",
+        ("tests/worker/test_pool.py::test_a_worker_that_was_still_starting_is_asked_to_stop_once",),
+    ),
+    Mutant(
+        "upkeep: a record that cannot be written ends the round",
+        "worker/upkeep.py",
+        "        with self._barrier:\n            self.maintenance.take_back(",
+        "        with self._barrier:\n            self._registration and self._registration.restore()\n            self.maintenance.take_back(",
+        ("tests/control/test_odd_files.py::test_a_worker_whose_record_cannot_be_written_does_all_the_rest",),
+    ),
+    Mutant(
+        "registration: an odd record keeps the folder locked",
+        "control/registration.py",
+        "            with suppress(OSError):\n                self._delete(kind)\n        if self._folder",
+        "            self._delete(kind)\n        if self._folder",
+        (f"{_ODD}a_worker_that_leaves_gives_its_name_back_whatever_has_its_records_name",),
+    ),
 )
 """Who starts and stops."""

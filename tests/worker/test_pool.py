@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ import pytest
 from terminal import in_a_terminal
 
 from queuectl import Spool
+from queuectl.control import commands
+from queuectl.control.registration import Registration, Reservation
 from queuectl.layout import Layout
 from queuectl.worker import stopping
 
@@ -581,3 +584,29 @@ def test_stop_waits_for_the_process_and_not_for_its_name(spool_dir: Path) -> Non
         assert (done.ended, [info.name for info in done.busy]) == (0, ["worker-0"])
     finally:
         process.communicate("")
+
+
+def test_a_worker_that_was_still_starting_is_asked_to_stop_once(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It got a note and a signal twenty times a second, each with two waits for the disk, until its job had ended."""
+    layout = Layout(spool_dir)
+    layout.create()
+    place = Reservation(layout)
+    asked: list[str] = []
+
+    def ask(_layout: Layout, name: str, *, force: bool) -> bool:
+        asked.append(f"{name} {force}")
+        return True
+
+    monkeypatch.setattr(commands, "request_stop", ask)
+    starts = threading.Timer(0.2, lambda: registration.announce("background"))
+    registration = Registration(layout, place.name, place._lock)
+    starts.start()
+
+    done = stopping.stop(layout, force=False, timeout=1, report=lambda _: None, names=["worker-0"])
+
+    starts.join()
+    registration.release()
+    assert (done.ended, [info.name for info in done.busy]) == (0, ["worker-0"])
+    assert asked == ["worker-0 False"]
