@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import click
 
 COMPLETE_VAR = "_QUEUECTL_COMPLETE"
+_FEWEST_FILES = 16
+"""With a smaller limit of open files, a command could not finish what it has begun."""
+
 _BUG, _INTERRUPTED, _NO_READER = 70, 130, 141
 
 
@@ -60,6 +63,10 @@ def _use_utf8() -> None:
 
 
 def _run(words: list[str]) -> int:
+    if hasattr(os, "sysconf") and 0 <= os.sysconf("SC_OPEN_MAX") < _FEWEST_FILES:
+        from queuectl.system import open_files
+
+        open_files.require(_FEWEST_FILES)
     instruction = os.environ.get(COMPLETE_VAR)
     if not instruction:
         from queuectl.cli import fast_path
@@ -172,8 +179,12 @@ def _usage_text(error: click.ClickException) -> tuple[str, str | None]:
 
 
 def _print_error(message: str, hint: str | None) -> None:
-    from queuectl.cli import render
-
+    try:
+        from queuectl.cli import render
+    except OSError:  # no file can be opened, not even that of a module
+        if sys.stderr is not None:
+            print(f"error: {ascii(message)[1:-1]}", file=sys.stderr)
+        return
     with suppress(OSError):
         render.note(f"error: {render.clip(message)}")
         if hint:

@@ -20,6 +20,7 @@ from queuectl.layout import Layout, default_root
 from queuectl.storage import power_loss, recovery
 from queuectl.storage.file_pool import FilePool
 from queuectl.storage.transitions import Storage
+from queuectl.system import open_files
 from queuectl.system.host import boot_id
 from queuectl.system.wake_up import WakeUp
 from queuectl.system.watcher import FolderWatch
@@ -189,10 +190,11 @@ class Worker:
         """Take a free worker name, or that of `launch`, and appear in `worker list`.
 
         Raises:
-            QueuectlError: the spool cannot be used.
+            QueuectlError: the spool cannot be used, or this process may open too few files.
         """
         launch = launch or Launch.now()
         self.check()
+        open_files.require_free(open_files.FOR_A_WORKER)
         self._set_registration(registration := Registration.of_launch(self.layout, launch))
         registration.announce(self._mode, self.flags.handles_wake_signal, launch.parent)
         # Only now: whoever stops all workers finds the record, or has written the note before.

@@ -55,3 +55,55 @@ def test_strict_warnings_change_nothing(cli: Cli, spool_dir: Path) -> None:
         assert cli(*words, env=strict, expect=0).stderr == ""
     wait_until(lambda: list(spool_dir.glob("done/*.json")))
     wait_until(lambda: not list(spool_dir.glob("data/workers/*.json")), message="the end of the worker")
+
+
+def limited(number: int, *words: str, kind: str = "n") -> subprocess.CompletedProcess[str]:
+    """Run a command that may have so many files open."""
+    line = 'ulimit -"$1" "$2" && shift 2 && exec "$@"'
+    return subprocess.run(
+        ["sh", "-c", line, "sh", kind, str(number), sys.executable, "-m", "queuectl", *words],
+        capture_output=True, text=True, check=False, timeout=20, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [5, 6, 8, 12])
+@pytest.mark.parametrize(
+    "words", [["enqueue", "true"], ["list"], ["worker", "start", "--foreground", "--drain"]]
+)
+def test_with_too_few_open_files_a_command_begins_nothing(
+    cli: Cli, spool_dir: Path, number: int, words: list[str]
+) -> None:
+    """It gave a traceback, said that a job had not run, or was a worker that could neither run a job nor give it back."""
+    cli("enqueue", "--id", "a", "true", expect=0)
+
+    done = limited(number, *words)
+
+    told = f"error: this process may open {number} files, and 16 are needed\n"
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr in (told, f"{told}hint: ulimit -n 1024\n")
+    assert cli("list", expect=0).stdout == "a - pending - true\n"
+
+
+@pytest.mark.parametrize("number", [16, 18, 20, 22, 24, 28])
+def test_a_worker_with_few_open_files_runs_its_job_or_leaves(cli: Cli, spool_dir: Path, number: int) -> None:
+    """It claimed the job for ever, and after three such workers the job was dead."""
+    cli("enqueue", "--id", "a", "echo ran; echo so >&2", expect=0)
+
+    done = limited(number, "worker", "start", "--foreground", "--drain")
+
+    if done.returncode == 0:
+        assert cli("show", "a", "--json", expect=0).stdout.count('"state": "completed"')
+        assert number >= 20
+    else:
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr.startswith(f"error: this process may open {number} files, and ")
+        assert done.stderr.endswith(" are needed\nhint: ulimit -n 1024\n")
+        assert cli("list", expect=0).stdout == "a - pending - echo ran; echo so >&2\n"
+        assert number < 28
+
+
+def test_a_low_limit_that_may_be_raised_is_raised(cli: Cli, spool_dir: Path) -> None:
+    """Only the hard limit is beyond the user."""
+    assert limited(8, "enqueue", "--id", "a", "true", kind="Sn").returncode == 0
+    assert limited(8, "worker", "start", "--foreground", "--drain", kind="Sn").returncode == 0
+    assert cli("list", expect=0).stdout == "a - completed - true\n"
