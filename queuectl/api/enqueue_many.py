@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.config.settings import Settings
+    from queuectl.job.record import Job
     from queuectl.storage.transitions import Prepared, Storage
 
 MOST_AT_ONCE = 50_000
@@ -128,6 +129,10 @@ class Batch:
     def results(self, many: int) -> list[str | KeyTaken]:
         """Return the ids of the first `many` jobs, in order; for a skipped job the reason instead."""
         return [self.skipped.get(place, made.id) for place, made in enumerate(self._jobs[:many])]
+
+    def job(self, place: int) -> Job:
+        """Return the job at this position, counted from 0."""
+        return self._jobs[place].job
 
     def finish(self) -> tuple[int, DuplicateId | None]:
         """Enqueue the jobs.

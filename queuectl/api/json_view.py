@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from queuectl.errors import JobNotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
     from queuectl.api.spool import Spool
@@ -20,30 +20,38 @@ if TYPE_CHECKING:
     from queuectl.job.record import Job
 
 
-def enqueued(job: Job) -> dict[str, Any]:
-    """Return what is shown of a single job that was enqueued, or skipped, or has replaced others."""
-    found: dict[str, Any] = {"id": job.id, "state": job.state, "command": job.command}
+def enqueued(spool: Spool, job: Job) -> dict[str, Any]:
+    """Return what is shown of a job that was enqueued: its record, and the ids of the jobs that it has replaced.
+
+    Of a job that was skipped it is the record of the job that has the unique key, with `skipped`.
+    """
+    if not (job.skipped or job.replaced):
+        return record(job, float(job.priority or 5))  # it has not waited yet, so the index need not be asked
+    found = record(job, effective(spool, job))
     if job.skipped:
-        found |= {"unique": job.unique, "skipped": True}
+        found["skipped"] = True
     if job.replaced:
         found["replaced"] = job.replaced
     return found
 
 
-def enqueued_record(job_id: str, record: Mapping[str, Any], replaced: list[str] | None) -> dict[str, Any]:
-    """Return what is shown of one of many jobs that were enqueued.
-
-    Args:
-        record: its fields, as they were given.
-        replaced: the ids of the jobs that it has replaced, if there are any.
-    """
-    found = {"id": job_id, "state": "pending", "command": record.get("command")}
-    return {**found, "replaced": replaced} if replaced else found
-
-
-def skipped(taken: KeyTaken) -> dict[str, Any]:
+def skipped(spool: Spool, taken: KeyTaken) -> dict[str, Any]:
     """Return what is shown in place of one of many jobs that was skipped: the job that has its unique key."""
-    return {"id": taken.job_id, "state": taken.state, "unique": taken.key, "skipped": True}
+    try:
+        job = spool.get(taken.job_id)
+    except JobNotFound:  # it has just ended and was deleted
+        return {"id": taken.job_id, "state": taken.state, "unique": taken.key, "skipped": True}
+    job.skipped = True
+    return enqueued(spool, job)
+
+
+def effective(spool: Spool, job: Job) -> float | None:
+    """Return the effective priority of a job; None if it does not wait, or was deleted meanwhile."""
+    from queuectl.api import listing
+
+    with suppress(JobNotFound):
+        return listing.one(spool, job.id or "").effective(round(time.time() * 1e6))
+    return None
 
 
 LONG = ("output", "history", "history_left_out")

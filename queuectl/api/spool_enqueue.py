@@ -138,6 +138,7 @@ class EnqueuePart(SpoolBase):
         all_or_nothing: bool = False,
         skipped: Callable[[KeyTaken], None] = lambda _: None,
         replaced: Callable[[str, list[str]], None] = lambda *_: None,
+        enqueued: Callable[[Job], None] | None = None,
     ) -> Iterator[str]:
         """Queue millions of jobs in little memory, and yield their ids: **only while somebody takes the ids**.
 
@@ -147,13 +148,16 @@ class EnqueuePart(SpoolBase):
         Args:
             jobs, progress, common, skipped, replaced: as for `enqueue_many`.
             all_or_nothing: queue all jobs before the first id is yielded, or none.
+            enqueued: called with each job that is queued, just before its id is yielded.
 
         Raises:
             InvalidJob, DuplicateId, SpoolFull, SpoolError: as for enqueue; jobs whose ids were yielded are queued.
             TypeError: `jobs` is one job and not several.
         """
         records = _records(jobs)
-        return self._stream(records, _plain(common or {}), progress, skipped, replaced, whole=all_or_nothing)
+        return self._stream(
+            records, _plain(common or {}), progress, skipped, replaced, enqueued, whole=all_or_nothing
+        )
 
     def _stream(
         self,
@@ -162,6 +166,7 @@ class EnqueuePart(SpoolBase):
         progress: Callable[[int], None] | None,
         skipped: Callable[[KeyTaken], None],
         replaced: Callable[[str, list[str]], None],
+        enqueued: Callable[[Job], None] | None,
         *,
         whole: bool,
     ) -> Iterator[str]:
@@ -172,12 +177,14 @@ class EnqueuePart(SpoolBase):
             queued += many
             if progress:
                 progress(queued)
-            for one in batch.results(many):
+            for place, one in enumerate(batch.results(many)):
                 if isinstance(one, KeyTaken):
                     skipped(one)
                     continue
                 if one in batch.replaced:
                     replaced(one, batch.replaced[one])
+                if enqueued:
+                    enqueued(batch.job(place))
                 yield one
 
     def _as_one(

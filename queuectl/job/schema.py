@@ -213,7 +213,7 @@ def record_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "The record of a job of queuectl",
-        "description": "What `queuectl show --json` prints. `queuectl list --json` leaves output and history out.",
+        "description": "What `queuectl show --json` and `queuectl enqueue --json` print. `queuectl list --json` leaves output and history out.",
         "type": "object",
         "required": [name for name in properties if name not in ("output", "history", "history_left_out")],
         "properties": properties,

@@ -35,6 +35,16 @@ def test_key_is_echoed_as_typed(cli: Cli, spool_dir: Path, key: str) -> None:
     assert cli("config", "get", "max_retries", "--json", expect=0).stdout == '{\n  "max_retries": 5\n}\n'
 
 
+def test_quiet_prints_the_value_alone(cli: Cli, spool_dir: Path) -> None:
+    """For `$(queuectl config get timeout -q)`; an unset value is an empty text."""
+    cli("config", "set", "timeout", "1.5", expect=0)
+    assert cli("config", "get", "timeout", "-q", expect=0).stdout == "1.5\n"
+    assert cli("config", "get", "--quiet", "max-retries", expect=0).stdout == "3\n"
+    assert cli("config", "get", "worker_count", "-q", expect=0).stdout == "\n"
+    assert "the value of one setting" in cli("config", "get", "-q", expect=2).stderr
+    assert "only one of" in cli("config", "get", "timeout", "-q", "--json", expect=2).stderr
+
+
 def test_set_is_for_later_jobs_only(cli: Cli, spool_dir: Path) -> None:
     """A job keeps the settings of the time when it was accepted. A flag overrides a setting. `unset` restores the default."""
     cli("enqueue", "--id", "before", "true", expect=0)

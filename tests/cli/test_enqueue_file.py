@@ -145,7 +145,7 @@ def test_partial_json_output_is_still_json(cli: Cli, spool_dir: Path) -> None:
         "enqueue", "--json", "--file", "-", stdin='{"id":"a","command":"1"}\n{"command":7}\n', expect=1
     )
 
-    assert json.loads(done.stdout) == [{"id": "a", "state": "pending", "command": "1"}]
+    assert [(job["id"], job["command"]) for job in json.loads(done.stdout)] == [("a", "1")]
 
 
 def test_flags_are_laid_over_every_job(cli: Cli, spool_dir: Path) -> None:

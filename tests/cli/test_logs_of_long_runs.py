@@ -57,6 +57,7 @@ def test_last_lines_of_each_stream(cli: Cli, thrice: Path) -> None:
     assert (two.stdout, two.stderr) == ("out 3 2\nout 3 3\n", "err 3 2\nerr 3 3\n")
     assert cli("logs", "job1", "-n", "0", expect=0).stdout == ""
     assert cli("logs", "job1", "--lines", "99", "--stdout", expect=0).stdout == "out 3 1\nout 3 2\nout 3 3\n"
+    assert cli("logs", "job1", "--tail", "1", "--stdout", expect=0).stdout == "out 3 3\n"
     assert cli("logs", "-f", "job1", "-n", "1", "--stderr", expect=0).stdout == "err 3 3\n"
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from terminal import on_terminal
 
+from queuectl import Spool
 from queuectl.cli import render
 
-from support import drop, drop_bytes
+from support import drain, drop, drop_bytes
 
 if TYPE_CHECKING:
     import subprocess
@@ -179,6 +180,26 @@ def test_show_has_every_field(cli: Cli, spool_dir: Path) -> None:
         "Output        Hello\n"
         "              World\n"
     )
+
+
+def test_plain_finished_job_fits_on_a_small_terminal(spool_dir: Path) -> None:
+    """It took 26 lines of 24, and its command and state scrolled away. With the prompt, and the line that was typed."""
+    spool = Spool(spool_dir)
+    job_id = spool.enqueue("echo Hello").id
+    drain(spool_dir)
+
+    text = on_terminal("show", job_id, width=80).text
+    assert text.count("\n") <= 22
+    for field in (
+        "ID", "Command", "State", "Attempts", "Directory", "Exec Time", "Started", "Finished", "Exit Code", "Output"
+    ):  # fmt: skip
+        assert f"\n  {field} " in text
+
+    failed = spool.enqueue({"command": "exit 3", "max_retries": 1, "max_backoff": 60, "Updated": "mine"}).id
+    drain(spool_dir)
+    text = on_terminal("show", failed, width=80).text
+    for value in ("Max Backoff    60s", "Run 1          failed", "Updated        mine"):
+        assert value in text
 
 
 def test_show_as_json_is_the_file(cli: Cli, five: Path) -> None:

@@ -117,13 +117,16 @@ def test_the_command_says_which_happened(cli: Cli, spool_dir: Path) -> None:
     skipped = cli("enqueue", "--unique", "k", "true", expect=0).stdout
     assert skipped == "skipped: job a (pending) has the unique key 'k'\n"
     assert cli("enqueue", "--unique", "k", "--quiet", "true", expect=0).stdout == ""
-    told = json.loads(cli("enqueue", "--unique", "k", "--json", "true", expect=0).stdout)
-    assert told == [{"id": "a", "state": "pending", "command": "true", "unique": "k", "skipped": True}]
+    for words, lines in (["true"], None), (["--file", "-"], '{"command": "true"}'):
+        [told] = json.loads(cli("enqueue", "--unique", "k", "--json", *words, stdin=lines, expect=0).stdout)
+        assert (told["id"], told["state"], told["unique"], told["skipped"]) == ("a", "pending", "k", True)
+        assert told["command"] == "true"
 
     flags = ["--unique", "k", "--if-exists", "replace"]
     assert cli("enqueue", "--id", "b", *flags, "true", expect=0).stdout == "enqueued job b\nreplaced job a\n"
-    told = json.loads(cli("enqueue", "--id", "c", *flags, "true", "--json", expect=0).stdout)
-    assert told == [{"id": "c", "state": "pending", "command": "true", "replaced": ["b"]}]
+    [told] = json.loads(cli("enqueue", "--id", "c", *flags, "true", "--json", expect=0).stdout)
+    assert (told["id"], told["state"], told["replaced"]) == ("c", "pending", ["b"])
+    assert "skipped" not in told
     assert cli("list").stdout == "c - pending - true\n"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from queuectl.cli import render
-from queuectl.cli.base import Group, Session, command
+from queuectl.cli.base import Group, Session, Usage, command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,15 +84,23 @@ def _load(session: Session) -> dict[str, Any]:
     examples="""
     queuectl config get
     queuectl config get max_retries
+    queuectl config get max_retries -q
     queuectl config get --json
     """,
 )
 @_key(required=False, metavar="[KEY]")
+@click.option(
+    "--quiet", "-q", is_flag=True, help="Print only the value of KEY; an empty line if it is unset."
+)
 @click.pass_obj
-def get_command(session: Session, key: str | None) -> None:
+def get_command(session: Session, key: str | None, quiet: bool) -> None:
     """Print the current value of the setting KEY, or of all settings."""
     from queuectl.config import settings as config
 
+    if quiet and session.json:
+        raise Usage("give only one of --quiet and --json")
+    if quiet and key is None:
+        raise Usage("--quiet prints the value of one setting", hint="queuectl config get KEY -q")
     name = None if key is None else config.normalise(key)
     values = _load(session)
     if session.json:
@@ -100,6 +108,8 @@ def get_command(session: Session, key: str | None) -> None:
     elif name is None:
         for each, value in values.items():
             render.line(f"{each} = {config.as_text(value)}")
+    elif quiet:
+        render.line("" if values[name] is None else config.as_text(values[name]))
     else:
         render.line(f"{key} = {config.as_text(values[name])}")
 

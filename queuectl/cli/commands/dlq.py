@@ -151,6 +151,7 @@ def _only_dead(where: Filter) -> Filter:
 @options.job_argument("dead")
 @click.option(
     "--lines",
+    "--tail",
     "-n",
     metavar="N",
     callback=options.between(0, 10**6),

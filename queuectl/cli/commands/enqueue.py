@@ -166,6 +166,7 @@ HEADINGS = {
 )
 @click.option(
     "--priority",
+    "-p",
     metavar="1..10",
     callback=options.job_field("priority", options.integer),
     help="A higher number is more urgent.",
@@ -322,7 +323,7 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
         return wait_for(session, job.id or "", [] if quiet else enqueue_answer.of_waiting(job))
     report_done(f"skipped, as job {job.id} has the unique key" if job.skipped else f"enqueued job {job.id}")
     if session.json:
-        render.json_array([json_view.enqueued(job)])
+        render.json_array([json_view.enqueued(session.spool, job)])
     elif job.skipped:
         if not quiet:
             taken = KeyTaken(job.unique or "", job.id or "", job.state)

@@ -196,22 +196,26 @@ def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | N
     def skipped(taken: KeyTaken) -> None:
         feed.skip()
         if array is not None:
-            array.add(json_view.skipped(taken))
+            array.add(json_view.skipped(session.spool, taken))
         elif not (bar.replaces_lines or mode.quiet):
             render.line(f"skipped: {render.visible(str(taken))}")
 
     replaced: dict[str, list[str]] = {}
-    queue = session.spool.enqueue_stream
-    everything = mode.all_or_nothing
+    stream = session.spool.enqueue_stream(
+        feed,
+        all_or_nothing=mode.all_or_nothing,
+        skipped=skipped,
+        replaced=replaced.__setitem__,
+        enqueued=None if array is None else lambda job: array.add(json_view.enqueued(session.spool, job)),
+    )
     try:
-        for job_id in queue(feed, all_or_nothing=everything, skipped=skipped, replaced=replaced.__setitem__):
-            record, gone = feed.queued_record(), replaced.pop(job_id, [])
+        for job_id in stream:
+            feed.count_queued()
+            gone = replaced.pop(job_id, [])
             report_done(f"enqueued {render.count(feed.queued, 'job')}")
-            if array is not None:
-                array.add(json_view.enqueued_record(job_id, record, gone))
-            elif mode.quiet:
+            if mode.quiet:
                 render.line(job_id)
-            elif not bar.replaces_lines:
+            elif array is None and not bar.replaces_lines:
                 render.lines([f"enqueued job {job_id}", *(f"replaced job {one}" for one in gone)])
             bar.update(feed.queued)
     except KeyboardInterrupt:
@@ -270,10 +274,10 @@ class _Feed:
             render.note(f"{self.source.name} {self.source.place}: {miss}")
         self._names |= record.keys()
 
-    def queued_record(self) -> dict[str, Any]:
-        """Count one more queued job, and return its fields. The spool queues the jobs in their order."""
+    def count_queued(self) -> None:
+        """Count one more queued job. The spool queues the jobs in their order."""
         self.queued += 1
-        return self._in_progress.popleft()[1]
+        self._in_progress.popleft()
 
     def skip(self) -> None:
         """Count one more job that was not queued because another job has its unique key."""

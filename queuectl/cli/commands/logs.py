@@ -39,6 +39,7 @@ FOLLOW_INTERVAL = 0.1
 @click.option("--follow", "-f", is_flag=True, help="Print new output as it comes, until the job has ended.")
 @click.option(
     "--lines",
+    "--tail",
     "-n",
     metavar="N",
     callback=options.between(0, 2**31),

@@ -41,22 +41,32 @@ def show_command(session: Session, job_id: str) -> None:
     """
     job = session.spool.get(job_id)
     if session.json:
-        render.json_value(json_view.record(job, _effective_priority(session.spool, job)))
+        render.json_value(json_view.record(job, json_view.effective(session.spool, job)))
         return
     title = f"Job Details: {render.visible(job.id or job_id)}"
-    print_fields(title, _fields(job, _effective(session.spool, job), _waits_for(session.spool, job)))
+    repeated = _repeated(job) if render.is_terminal() else set()
+    effective, waits_for = _effective(session.spool, job), _waits_for(session.spool, job)
+    print_fields(title, (field for field in _fields(job, effective, waits_for) if field[0] not in repeated))
+
+
+def _repeated(job: Job) -> set[str]:
+    """The fields that say no more than others do. Without them a job that ended well fits on a terminal of 24 lines."""
+    from queuectl.config.settings import Settings
+
+    found = set()
+    if job.max_backoff == Settings().max_backoff:
+        found.add("Max Backoff")
+    if job.state == "completed" and times.local(job.updated_at or 0) == times.local(job.finished_at or 0):
+        found.add("Updated")
+    if job.state == "completed" and job.runs == 1 and job.exit_code == 0:
+        found.add("Run 1")
+    return found.difference(job.extra)
 
 
 def _waits_for(spool: Spool, job: Job) -> str:
     """The running job whose unique key keeps this job from starting."""
     others = spool.running_with(job.unique) if job.unique and job.state in WAITING else []
     return f", waits for {others[0]}" if others else ""
-
-
-def _effective_priority(spool: Spool, job: Job) -> float | None:
-    with suppress(JobNotFound):
-        return listing.one(spool, job.id).effective(round(time.time() * 1e6))
-    return None
 
 
 def _effective(spool: Spool, job: Job) -> str:
@@ -76,7 +86,7 @@ def print_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
     """Print names and values, as a table on a terminal. Empty values are left out."""
     rows = [(name, value) for name, value in fields if value != ""]
     if render.is_terminal():
-        render.table(title, ("Field", "Value"), rows)
+        render.table(title, ("Field", "Value"), [(name, value.rstrip("\n")) for name, value in rows])
         return
     width = max(len(name) for name, _ in rows) + 2
     render.line(f"{'Field':<{width}}Value")
