@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, Self
 
+WRONG_USAGE = 2
+"""The exit code if what was typed is wrong, whether it is an option, a name or a value. A wrong file is 1, refused."""
+
 FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 

@@ -1,6 +1,6 @@
 """The command line: arguments in, text out. `main` is the entry point, and turns errors into exit codes.
 
-Exit codes: 0 done, 1 refused or not found, 2 wrong usage, 3 an error of the spool or the disk, 4 no space on the disk,
+Exit codes: 0 done, 1 refused or not found, 2 what was typed is wrong, 3 an error of the spool or the disk, 4 no space on the disk,
 70 a bug in queuectl, 130 interrupted, 141 the reader of the output has closed it.
 """
 

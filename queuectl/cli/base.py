@@ -23,11 +23,12 @@ _NEAR = 0.8
 
 
 class Session:
-    """One call of the command line: which spool it uses, and whether it prints JSON."""
+    """One call of the command line: which spool it uses, and whether it prints JSON and may use a pager."""
 
     def __init__(self) -> None:
         self.root: str | None = None
         self.json = False
+        self.pager = True
         self._spool: Spool | None = None
         self._was_there = False
 
@@ -81,14 +82,23 @@ def _set_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
         ctx.ensure_object(Session).json = True
 
 
+def _set_no_pager(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(Session).pager = False
+
+
 def _folders(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="dir")]
 
 
-def _shared_options() -> list[click.Parameter]:
-    """--spool and --json. Each level has them, so that they work before and after a command's name."""
+def _shared_options(*, json: bool = True, pager: bool = False) -> list[click.Parameter]:
+    """--spool, --json and --no-pager. Each level has them, so that they work before and after a command's name.
+
+    Args:
+        json, pager: show this option on the help page. A script may give --no-pager to every command.
+    """
     return [
         click.Option(
             ["--spool"],
@@ -103,7 +113,16 @@ def _shared_options() -> list[click.Parameter]:
             is_flag=True,
             expose_value=False,
             callback=_set_json,
+            hidden=not json,
             help="Print only JSON.",
+        ),
+        click.Option(
+            ["--no-pager"],
+            is_flag=True,
+            expose_value=False,
+            callback=_set_no_pager,
+            hidden=not pager,
+            help="On a terminal, do not use a pager.",
         ),
     ]
 
@@ -149,6 +168,7 @@ class Command(_WithContext):
         headings: heading -> the names of the options below it; all others are below Options.
         paged: on a terminal, show the output in a pager, except with --follow, --json or --no-pager.
         changes: it changes something, and goes on when nobody reads its output any more.
+        no_json: why it refuses --json, and a hint; None: it prints JSON.
     """
 
     def __init__(
@@ -158,28 +178,28 @@ class Command(_WithContext):
         headings: Mapping[str, Sequence[str]] | None = None,
         paged: bool = False,
         changes: bool = False,
+        no_json: tuple[str, str | None] | None = None,
         **attrs: Any,
     ) -> None:
         super().__init__(*args, **attrs)
         self.examples = examples
-        self._paged, self._changes = paged, changes
-        if paged:
-            text = "On a terminal, do not use a pager."
-            self.params.append(click.Option(["--no-pager"], is_flag=True, help=text))
-        self.params += _shared_options()
+        self._paged, self._changes, self._no_json = paged, changes, no_json
+        self.params += _shared_options(json=no_json is None, pager=paged)
         self._headings = {name: heading for heading, names in (headings or {}).items() for name in names}
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with its output in a pager if that is wanted."""
+        session = ctx.ensure_object(Session)
+        if self._no_json and session.json:
+            reason, hint = self._no_json
+            raise Usage(reason, hint=hint)
         if self._changes:
             keep_working()
         if not self._paged:
             return super().invoke(ctx)
-        direct = (
-            ctx.params.pop("no_pager", False) or ctx.params.get("follow") or ctx.ensure_object(Session).json
-        )
         from queuectl.cli import render
 
+        direct = not session.pager or ctx.params.get("follow") or session.json
         if direct or not render.is_terminal():
             return super().invoke(ctx)
         from queuectl.cli.pager import paged

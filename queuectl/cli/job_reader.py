@@ -43,6 +43,7 @@ class JobFile:
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self.name = name
         self.consumed = 0
+        self.is_typed = False
         self.place = ""
         self.at: tuple[int, int] | None = None
         self.raw = ""

@@ -23,6 +23,7 @@ class TypedJobs:
     name = "TEXT"
     size: int | None = None
     consumed = 0
+    is_typed = True
 
     def __init__(self, jobs: list[dict[str, Any]]) -> None:
         self.place = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from queuectl._dataclasses import dataclass
-from queuectl.errors import ConfigError, SpoolError
+from queuectl.errors import WRONG_USAGE, ConfigError, SpoolError
 from queuectl.job import fields, times
 from queuectl.system import files
 
@@ -260,8 +260,15 @@ def normalise(key: str) -> str:
 
     name = file.key_of(key)
     if name not in KEYS:
-        raise ConfigError(f"unknown setting {key!r}{_nearest(name)}", hint="queuectl config get")
+        raise _mistyped(f"unknown setting {key!r}{_nearest(name)}", hint="queuectl config get")
     return name
+
+
+def _mistyped(text: str, hint: str | None = None) -> ConfigError:
+    """Return an error about words that were typed, and not about the settings file."""
+    error = ConfigError(text, hint=hint)
+    error.exit_code = WRONG_USAGE
+    return error
 
 
 def _nearest(name: str) -> str:
@@ -360,7 +367,7 @@ def set_value(layout: Layout, key: str, text: str) -> Any:
         if known.name == "incoming" and isinstance(value, str) and layout.contains(value):
             raise ValueError(f"must be outside of the spool {layout.root}, where nobody else may write")
     except ValueError as error:
-        raise ConfigError(f"{known.name}: {error}") from None
+        raise _mistyped(f"{known.name}: {error}") from None
     import re
 
     # A value with a unit, like 30s, is written as entered. Other values are written as numbers, booleans or text.

@@ -77,8 +77,8 @@ def test_set_is_for_later_jobs_only(cli: Cli, spool_dir: Path) -> None:
     ],
 )
 def test_what_is_refused(cli: Cli, spool_dir: Path, words: list[str], message: str) -> None:
-    """An unknown key or a bad value gives exit code 1 and one line, and writes nothing."""
-    refused = cli("config", *words, expect=1)
+    """An unknown key or a bad value gives exit code 2 and one line, and writes nothing."""
+    refused = cli("config", *words, expect=2)
 
     assert (refused.stdout, refused.stderr.splitlines()[0]) == ("", message)
     assert not (spool_dir / "config.yaml").exists()

@@ -66,19 +66,24 @@ USAGE = [
     ["config", "set"], ["config", "set", "timeout"], ["config", "set", "timeout", "1", "2"], ["config", "unset"],
     ["config", "get", "a", "b"], ["cancel"], ["clear", "--state", "processing"], ["clear", "--state", "nonsense"],
     ["reindex", "x"], ["completion"], ["completion", "tcsh"], ["demo", "x"],
-]  # fmt: skip
-
-REFUSED = [
     ["enqueue", '{"command": "x", "priority": 99}'], ["enqueue", '{"command": "x", "timeout": -1}'],
     ["enqueue", '{"command": ""}'], ["enqueue", "{}"], ["enqueue", '{"command": 7}'], ["enqueue", '{"command": []}'],
     ["enqueue", '{"command": "x", "id": "../x"}'], ["enqueue", '{"command": "x", "run_at": "soon"}'],
     ["enqueue", '{"command": "x", "env": {"A": 1}}'], ["enqueue", '{"command": "x", "cwd": 7}'],
+    ["enqueue", '[{"command": "x", "priority": 99}, {"command": "x"}]'],
+    ["enqueue", "--run-at", "+2h", "--expires-in", "1h", "x"], ["set", "a", "priority=99"], ["set", "a", "prio=9"],
+    ["retry", "a", "--set", "priority=99"], ["dlq", "retry", "a", "--set", "timeout=x"], ["list", "--exit-code", "x"],
+    ["config", "get", "nonsense"], ["config", "get", ""], ["config", "get", HUGE], ["config", "set", "timeout", ""],
+    ["config", "set", "timeout", BINARY], ["config", "set", BINARY, "1"], ["config", "set", "timeout", HUGE],
+    ["config", "set", "priority", "99"], ["config", "unset", "nonsense"], ["config", "set", "nonsense", "1"],
+]  # fmt: skip
+
+REFUSED = [
     ["enqueue", "--file", "nowhere.json"], ["enqueue", "--file", "/"], ["enqueue", "--file", ""],
     ["enqueue", "--file", BINARY], ["enqueue", "--file", HUGE], ["enqueue", "--file", "-"],
     ["show", "nobody"], ["show", ""], ["show", HUGE], ["show", BINARY], ["logs", "nobody"], ["logs", "-f", "nobody"],
     ["worker", "logs", "nobody"], ["worker", "logs", "../x"], ["dlq", "retry", "nobody"], ["cancel", "nobody"],
-    ["config", "get", "nonsense"], ["config", "get", ""], ["config", "get", HUGE], ["config", "set", "timeout", ""],
-    ["config", "set", "timeout", BINARY], ["config", "set", BINARY, "1"], ["config", "set", "timeout", HUGE],
+    ["set", "nobody", "priority=9"], ["worker", "stop", "nobody"],
 ]  # fmt: skip
 
 
@@ -100,7 +105,10 @@ def short(words: list[str]) -> str:
 
 @pytest.mark.parametrize("words", USAGE, ids=short)
 def test_usage_errors(cli: Cli, spool_dir: Path, words: list[str]) -> None:
-    """Wrong usage gives exit code 2, and queues nothing."""
+    """A mistake in what is typed gives exit code 2, whether it is an option, a name or a value, and queues nothing.
+
+    A bad value was 2 in `set` and `enqueue --priority`, and 1 in `config set` and in a job in JSON.
+    """
     done = cli(*words)
 
     assert (done.returncode, is_one_line_error(done)) == (2, True), done.stderr
@@ -109,7 +117,7 @@ def test_usage_errors(cli: Cli, spool_dir: Path, words: list[str]) -> None:
 
 @pytest.mark.parametrize("words", REFUSED, ids=short)
 def test_refusals(cli: Cli, spool_dir: Path, words: list[str]) -> None:
-    """A call that cannot be done gives exit code 1, and changes nothing."""
+    """A call that cannot be done, or a file that is wrong, gives exit code 1, and changes nothing."""
     done = cli(*words)
 
     assert (done.returncode, is_one_line_error(done)) == (1, True), done.stderr

@@ -70,11 +70,28 @@ def test_help_is_a_page_to_work_from(cli: Cli, spool_dir: Path, path: tuple[str,
     ("path", "command"), ALL, ids=lambda part: " ".join(part) if isinstance(part, tuple) else ""
 )
 def test_every_option_is_explained(path: tuple[str, ...], command: click.Command) -> None:
-    """Every option has a help text, and each command has --spool and --json."""
+    """Every option has a help text, and each command takes --spool, --json and --no-pager."""
     options = [param for param in command.params if isinstance(param, click.Option)]
 
     assert [param.name for param in options if not param.help and not param.hidden] == []
-    assert {"spool", "json"} <= {param.name for param in options}
+    assert {"spool", "json", "no_pager"} <= {param.name for param in options}
+
+
+def test_json_is_offered_only_where_it_works(cli: Cli, spool_dir: Path) -> None:
+    """The help of `logs` offered --json, and `logs --json` was refused. --no-pager was unknown to most commands."""
+    refuse = {("logs", "a"), ("worker", "logs"), ("man",), ("completion", "bash")}
+    shown = {path: cli(*path, "--help", expect=0).stdout for path, _ in ALL}
+    assert {path for path, page in shown.items() if "--json " not in page} == {
+        tuple(word for word in words if word not in {"a", "bash"}) for words in refuse
+    }
+    for words in refuse:
+        for line in ([*words, "--json"], ["--json", *words]):
+            assert "no JSON form" in (told := cli(*line, expect=2).stderr) or "without a JSON form" in told
+    assert {path for path, page in shown.items() if "--no-pager " in page} == {
+        ("list",), ("show",), ("logs",), ("dlq", "list"), ("dlq", "show"), ("worker", "logs"), ("stats",), ("guide",)
+    }  # fmt: skip
+    for line in (["--no-pager", "list"], ["status", "--no-pager"], ["config", "--no-pager", "get"]):
+        cli(*line, expect=0)
 
 
 def test_examples_parse() -> None:

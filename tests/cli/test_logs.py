@@ -149,6 +149,10 @@ def test_worker_logs_tell_of_every_job(cli: Cli, spool_dir: Path, workers: Calla
     for n in range(6):
         assert sum(line.endswith(f"] completed j{n}") for line in every) == 1
     assert alone == (spool_dir / "data" / "workers" / "worker-1.log").read_text()
+    for words in (["-n", "3"], ["--tail", "3"], ["worker-1", "--lines", "3"]):
+        whole = alone.splitlines() if "worker-1" in words else every
+        assert cli("worker", "logs", *words, expect=0).stdout.splitlines() == whole[-3:]
+    assert cli("worker", "logs", "-n", "0", expect=0).stdout == ""
     assert "no worker 'nobody'" in cli("worker", "logs", "nobody", expect=1).stderr
 
 

@@ -118,11 +118,16 @@ def test_pager_that_is_not_there_is_told_and_done_without(pager: dict[str, str])
     assert seen.code == 0
 
 
-def test_commands_with_a_pager_say_so(cli: Cli) -> None:
+def test_commands_with_a_pager_say_so(cli: Cli, pager: dict[str, str], spool_dir: Path) -> None:
     """Exactly these commands have --no-pager; help pages are not paged."""
+    (spool_dir / "data" / "workers" / "w.log").write_text("2026-01-01T00:00:00.000000Z [w] started\n")
     for words in PAGED:
         path = [word for word in words if word != "bad"]
         assert "--no-pager" in cli(*path, "--help", expect=0).stdout
+    for words in (["worker", "logs"], ["stats"]):
+        assert "--no-pager" in cli(*words, "--help", expect=0).stdout
+        assert ">> " not in on_terminal(*words, "--no-pager", env=pager).text
+        assert ">> " in on_terminal(*words, env=pager).text
     assert "--no-pager" not in cli("status", "--help", expect=0).stdout
 
 

@@ -62,7 +62,7 @@ def test_tests_of_the_shell_are_commands(cli: Cli, spool_dir: Path, text: str) -
 
 def test_one_wrong_job_of_a_list_is_named(cli: Cli, spool_dir: Path) -> None:
     """The jobs before it are queued, as with a file."""
-    refused = cli("enqueue", '[{"command": "a"}, {"command": "b", "priority": 99}]', expect=1).stderr
+    refused = cli("enqueue", '[{"command": "a"}, {"command": "b", "priority": 99}]', expect=2).stderr
     assert "TEXT job 2: invalid job: priority" in refused
     assert "1 job before it was queued" in refused
 
@@ -104,7 +104,7 @@ def test_number_is_taken_as_an_id(cli: Cli, spool_dir: Path) -> None:
     assert load(spool_dir / "done" / "1.json")["id"] == "1"
     assert "'1'" in cli("enqueue", '{"id": "1", "command": "true"}', expect=1).stderr
     for wrong in ("1.5", "true", "-1"):
-        assert "id:" in cli("enqueue", f'{{"id": {wrong}, "command": "true"}}', expect=1).stderr
+        assert "id:" in cli("enqueue", f'{{"id": {wrong}, "command": "true"}}', expect=2).stderr
     twice = '{"id": 7, "command": "a"}\n{"id": "7", "command": "a"}\n'
     assert "an earlier job in the file has it" in cli("check", "-", stdin=twice, expect=1).stdout
 
@@ -137,5 +137,5 @@ def test_check_says_that_a_file_of_several_jobs_cannot_be_dropped(
 def test_command_under_another_name_is_pointed_at(cli: Cli, spool_dir: Path, name: str) -> None:
     """Else `missing` is all that somebody reads who has written it."""
     wrong = json.dumps({name: "true"})
-    assert f"{name!r} is not known, call it command" in cli("enqueue", wrong, expect=1).stderr
+    assert f"{name!r} is not known, call it command" in cli("enqueue", wrong, expect=2).stderr
     assert f"{name!r} is not known, call it command" in cli("check", "-", stdin=wrong, expect=1).stdout

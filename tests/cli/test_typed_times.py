@@ -84,7 +84,7 @@ def test_bare_number_as_a_time_is_refused(cli: Cli, spool_dir: Path) -> None:
     """Typed, in JSON and in a file: 1830 would be in 1970, and start at once."""
     wrong = "too small for epoch seconds"
     assert wrong in cli("enqueue", "--run-at", "1830", "true", expect=2).stderr
-    assert wrong in cli("enqueue", '{"command": "true", "run_at": 60}', expect=1).stderr
+    assert wrong in cli("enqueue", '{"command": "true", "run_at": 60}', expect=2).stderr
     assert (
         wrong in cli("enqueue", "--file", "-", stdin='{"command": "true", "run_at": "1830"}', expect=1).stderr
     )

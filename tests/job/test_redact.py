@@ -73,7 +73,7 @@ def test_no_command_shows_a_secret(
             "enqueue", "--file", "-", "--json", stdin=json.dumps({"command": "exit 3", "env": env}), expect=0
         ),
         cli("enqueue", f"--env=API_TOKEN {SECRET}", "true", expect=2),
-        cli("enqueue", json.dumps({"command": "true", "env": {"API_TOKEN": [SECRET]}}), expect=1),
+        cli("enqueue", json.dumps({"command": "true", "env": {"API_TOKEN": [SECRET]}}), expect=2),
         cli("enqueue", '{"command": "true", "env": {"API_TOKEN": "' + SECRET, expect=2),
     ]
     drop(spool_dir, "slow", command="sleep 60", env=env, max_retries=1, my_token=SECRET)

@@ -191,6 +191,27 @@ SERVICE = (
         ("tests/cli/test_pager.py::test_no_pager_when_a_person_pipes_it_on",),
     ),
     Mutant(
+        "exit codes: a bad setting that was typed is a refusal",
+        "config/settings.py",
+        "    error.exit_code = WRONG_USAGE\n",
+        "",
+        ("tests/cli/test_config.py::test_what_is_refused",),
+    ),
+    Mutant(
+        "exit codes: a bad value in JSON that was typed is a refusal",
+        "cli/commands/enqueue.py",
+        "        error.exit_code = WRONG_USAGE ",
+        "        error.exit_code = 1 ",
+        ("tests/cli/test_typed_jobs.py::test_command_under_another_name_is_pointed_at",),
+    ),
+    Mutant(
+        "help: --json is offered where it is refused",
+        "cli/base.py",
+        "            hidden=not json,\n",
+        "",
+        ("tests/cli/test_help.py::test_json_is_offered_only_where_it_works",),
+    ),
+    Mutant(
         "pager: a reader who leaves early is an error",
         "cli/render.py",
         "            raise  # noqa: PLE0704",

@@ -346,7 +346,7 @@ def test_purge_refuses_what_makes_no_sense(cli: Cli, args: list[str], said: str)
 def test_a_setting_that_is_neither_age_nor_number_is_refused(cli: Cli, key: str, value: str) -> None:
     """A slip here would delete things."""
     assert (
-        "must be an age" in (told := cli("config", "set", key, "--", value, expect=1).stderr)
+        "must be an age" in (told := cli("config", "set", key, "--", value, expect=2).stderr)
         or "duration" in told
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from queuectl.cli.base import Session, Usage, command
+from queuectl.cli.base import Usage, command
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -16,6 +16,7 @@ SHELLS = ("bash", "zsh", "fish")
     eval "$(queuectl completion zsh)"                                    in ~/.zshrc, after compinit
     queuectl completion fish > ~/.config/fish/completions/queuectl.fish
     """,
+    no_json=("the script has no JSON form", None),
 )
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
@@ -25,8 +26,6 @@ def completion_command(ctx: click.Context, shell: str) -> None:
 
     from queuectl.cli import COMPLETE_VAR
 
-    if ctx.ensure_object(Session).json:
-        raise Usage("the script has no JSON form")
     found = get_completion_class(shell)
     if found is None:
         raise Usage(f"there is no completion for {shell}")

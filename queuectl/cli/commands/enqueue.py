@@ -14,7 +14,7 @@ from queuectl.cli.base import Command, Session, Usage, command
 from queuectl.cli.lost_output import keep_working, report_done
 from queuectl.cli.typed_jobs import TypedJobs
 from queuectl.config import settings
-from queuectl.errors import KeyTaken, WorkerError
+from queuectl.errors import WRONG_USAGE, InvalidJob, KeyTaken, WorkerError
 from queuectl.job import redact
 from queuectl.job.fields import check_field
 
@@ -313,7 +313,11 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
         record["timeout"] = 0  # whoever waits can press Ctrl+C, and sees how long it takes
     if wait:
         _refuse_endless_wait(session)
-    job = session.spool.enqueue(record)
+    try:
+        job = session.spool.enqueue(record)
+    except InvalidJob as error:
+        error.exit_code = WRONG_USAGE  # it was typed, in JSON or as flags that do not go together
+        raise
     enqueue_answer.note_near_misses(record)
     if wait and not job.skipped:
         from queuectl.cli.commands.enqueue_wait import wait_for

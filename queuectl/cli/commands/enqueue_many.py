@@ -15,7 +15,7 @@ from queuectl.api import json_view
 from queuectl.cli import enqueue_answer, fast_path, job_reader, options, render
 from queuectl.cli.base import Usage
 from queuectl.cli.lost_output import report_done
-from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, QueuectlError, QueuedUnsafely
+from queuectl.errors import WRONG_USAGE, DuplicateId, InvalidJob, KeyTaken, QueuectlError, QueuedUnsafely
 from queuectl.job.record import KNOWN
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class TemplateJobs:
     name = "--each"
     size: int | None = None
     consumed = 0
+    is_typed = False
 
     def __init__(
         self, patterns: Sequence[str], command: str | list[str], fields: Mapping[str, Any], end: bytes
@@ -296,7 +297,8 @@ class _Feed:
 def _placed(error: QueuectlError, place: str, feed: _Feed) -> QueuectlError:
     """The same error with the file, the line, and the number of queued jobs."""
     text = f"{feed.source.name} {place}: {error}" if place else str(error)
-    return _stopped(text, feed, error.exit_code, error.hint, some=isinstance(error, QueuedUnsafely))
+    code = WRONG_USAGE if feed.source.is_typed and isinstance(error, InvalidJob) else error.exit_code
+    return _stopped(text, feed, code, error.hint, some=isinstance(error, QueuedUnsafely))
 
 
 def _stopped(

@@ -34,6 +34,7 @@ FOLLOW_INTERVAL = 0.1
     queuectl logs job1 --all                  every run, each with a heading
     queuectl logs job1 --since 2h --stderr    the stderr of the runs of the last two hours
     """,
+    no_json=("logs prints the bytes of a job, without a JSON form", "queuectl show JOB --json"),
 )
 @options.job_argument()
 @click.option("--follow", "-f", is_flag=True, help="Print new output as it comes, until the job has ended.")
@@ -79,10 +80,6 @@ def logs_command(
     runs `command 2>&1` keeps the order. In a pipe the bytes are unchanged. On a terminal, control characters are
     shown as escapes such as \x1b, because a job's output could otherwise control your terminal; --raw prints them.
     """
-    if session.json:
-        raise Usage(
-            "logs prints the bytes of a job, without a JSON form", hint=f"queuectl show {job_id} --json"
-        )
     if (attempt is not None) + every + (since is not None) > 1:
         raise Usage("give only one of --attempt, --all and --since")
     printer = _Printer(session.spool, _sinks(only, raw=raw), lines, headings=every or since is not None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from queuectl.cli import render
-from queuectl.cli.base import Session, Usage, command
+from queuectl.cli.base import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +33,8 @@ _ENVIRONMENT = (
 )
 _EXIT = (
     ("0", "Done."),
-    ("1", "Refused, or not found."),
-    ("2", "Wrong usage."),
+    ("1", "Refused, or not found; or a file is wrong."),
+    ("2", "What was typed is wrong: an option, a name or a value."),
     ("3", "An error of the spool or the disk."),
     ("4", "No space on the disk."),
     ("130", "Interrupted."),
@@ -47,12 +47,11 @@ _EXIT = (
     queuectl man | man -l -
     queuectl man > ~/.local/share/man/man1/queuectl.1
     """,
+    no_json=("the manual page has no JSON form", None),
 )
 @click.pass_context
 def man_command(ctx: click.Context) -> None:
     """Print the manual page in roff format. It contains all help pages."""
-    if ctx.ensure_object(Session).json:
-        raise Usage("the manual page has no JSON form")
     root = ctx.find_root().command
     if isinstance(root, click.Group):
         click.echo("\n".join(_page(root)))

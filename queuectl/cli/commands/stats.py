@@ -39,6 +39,7 @@ def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
 
 @command(
     "stats",
+    paged=True,
     examples="""
     queuectl stats
     queuectl stats --since 1d --by tag

@@ -6,12 +6,13 @@ import os
 import re
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 import click
 
 from queuectl.cli import options, render
-from queuectl.cli.base import Session, Usage, command
+from queuectl.cli.base import Session, command
 from queuectl.errors import WorkerError
 from queuectl.storage import job_logs
 
@@ -34,26 +35,34 @@ def _complete_logs(ctx: click.Context, _param: click.Parameter, incomplete: str)
 
 @command(
     "logs",
+    paged=True,
+    no_json=("worker logs are lines of text, without a JSON form", "queuectl worker list --json"),
     examples="""
     queuectl worker logs
-    queuectl worker logs -f
+    queuectl worker logs -n 50 -f             the last 50 lines, then new ones
     queuectl worker logs worker-0 | grep failed
     """,
 )
 @click.argument("name", metavar="[WORKER]", required=False, shell_complete=_complete_logs)
 @click.option("--follow", "-f", is_flag=True, help="Print new lines as they come, until Ctrl+C.")
 @click.option(
+    "--lines",
+    "--tail",
+    "-n",
+    metavar="N",
+    callback=options.between(0, 2**31),
+    help="Only the last N lines.",
+)
+@click.option(
     "--raw", is_flag=True, help="On a terminal, print control characters as they are instead of as escapes."
 )
 @click.pass_obj
-def logs_command(session: Session, name: str | None, follow: bool, raw: bool) -> int:
+def logs_command(session: Session, name: str | None, follow: bool, lines: int | None, raw: bool) -> int:
     """Print the logs of background workers: the start and end of each job, and other events.
 
     The lines of all workers are merged in the order of time, including workers that have stopped. With WORKER, only
     the lines of that worker are printed. The output of jobs is in `queuectl logs JOB`.
     """
-    if session.json:
-        raise Usage("worker logs are lines of text, without a JSON form", hint="queuectl worker list --json")
     from queuectl.cli.log_stream import INTERRUPTED, Sink
 
     layout = session.spool.layout
@@ -68,7 +77,7 @@ def logs_command(session: Session, name: str | None, follow: bool, raw: bool) ->
         render.note("no worker has written a log yet")
     sink = Sink(sys.stdout, raw=raw)
     try:
-        ends = _print_all(layout, names, sink)
+        ends = _print_all(layout, names, sink, lines)
         sink.flush()
         while follow:
             time.sleep(FOLLOW_INTERVAL)
@@ -96,15 +105,16 @@ def _logged_names(layout: Layout) -> list[str]:
         return []
 
 
-def _print_all(layout: Layout, names: list[str], sink: Sink) -> dict[str, int]:
-    """Print the logs merged by time; return the offset up to which each file was read."""
+def _print_all(layout: Layout, names: list[str], sink: Sink, lines: int | None) -> dict[str, int]:
+    """Print the logs merged by time, or their last lines; return the offset up to which each file was read."""
     from heapq import merge
 
     paths = [layout.worker_file(name, "log") for name in names]
     ends = {path: _size(path) for path in paths}
     rotated = [path + ".1" for path in paths if os.path.isfile(path + ".1")]
     sources = [_timed_lines(path, ends.get(path)) for path in rotated + paths]
-    for _, text in merge(*sources, key=lambda pair: pair[0]):
+    merged = merge(*sources, key=lambda pair: pair[0])
+    for _, text in merged if lines is None else deque(merged, maxlen=lines):
         sink.write(text)
     return ends
 
