@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 from queuectl.control import mounts, pause, permissions
 from queuectl.executor.spawn import can_start
 from queuectl.intake.drop_folder import DropFolder
-from queuectl.worker import preload
+from queuectl.worker import idle, preload
 from queuectl.worker.health import Readiness, StartFault
-from queuectl.worker.idle import TICK, Snapshot
 from queuectl.worker.maintenance import Maintenance
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class Upkeep:
         looks = mounts.danger(storage.layout, safe), self._pause.look, self.start_fault.look
         self.readiness = Readiness(storage.layout.root, self._tell_readiness, *looks)
         self.maintenance = Maintenance(storage, say, barrier.say_once)
-        self.snapshot = Snapshot(storage.layout, safe.above, safe.within)
+        self.snapshot = idle.Snapshot(storage.layout, safe.above, safe.within)
         self.due_at = 0.0
         self.spool_lost = self._is_loaded = False
 
@@ -85,7 +84,7 @@ class Upkeep:
         now = time.monotonic()
         if now < self.due_at and not self._flags.look_requested:
             return
-        self.due_at = now + TICK
+        self.due_at = now + idle.TICK
         self._flags.look_requested = False
         if self.has_lost_spool():
             return

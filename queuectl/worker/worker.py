@@ -24,9 +24,9 @@ from queuectl.system import open_files
 from queuectl.system.host import boot_id
 from queuectl.system.wake_up import WakeUp
 from queuectl.system.watcher import FolderWatch
+from queuectl.worker import idle
 from queuectl.worker.events import JobEvents
 from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, never_raising
-from queuectl.worker.idle import TICK, IdleWait
 from queuectl.worker.job_run import JobRun, WorkerContext
 from queuectl.worker.maintenance import tell_what_waits
 from queuectl.worker.prefetch import Prefetch
@@ -103,7 +103,7 @@ class Worker:
             self._say,
         )
         self._readiness, self._maintenance = self._upkeep.readiness, self._upkeep.maintenance
-        self._idle = IdleWait(
+        self._idle = idle.IdleWait(
             self.layout,
             safe,
             self._wake_up,
@@ -376,7 +376,7 @@ class Worker:
         """Sleep as long as nothing has changed that the periodic duties would find."""
         rang = self._idle.wait(lambda: due - self._now(), lambda: self.flags.any_set)
         if rang is not None:
-            self._upkeep.due_at = time.monotonic() + TICK if rang else 0.0
+            self._upkeep.due_at = time.monotonic() + idle.TICK if rang else 0.0
 
     def _is_drained(self) -> bool:
         """Whether no job is waiting; with wait_retries, also none that will be due later or may come back."""

@@ -26,9 +26,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no sig
 
 PATIENT = """
 import sys
-from queuectl.worker import process; from queuectl.worker import idle as rest; from queuectl.worker import worker
+from queuectl.worker import idle, process
 from queuectl.layout import Layout
-worker.TICK = rest.TICK = 100_000.0
+idle.TICK = 100_000.0
 sys.exit(process.be_worker(Layout(sys.argv[1]), mode="foreground", drain=False, wait_retries=False))
 """
 

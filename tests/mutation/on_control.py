@@ -80,7 +80,9 @@ CONTROL = (
         "storage/settle.py",
         "            if then and not refused and PENDING not in places:",
         "            if then and not refused:",
-        ("tests/worker/test_retry.py::test_job_that_may_be_tried_again_at_once_is_not_lost",),
+        (
+            "tests/storage/test_write_order.py::test_a_job_that_waits_again_is_not_claimed_in_the_transaction_that_settles_it",
+        ),
     ),
     Mutant(
         "worker: what was claimed ahead is started in a paused spool",

@@ -25,11 +25,11 @@ from queuectl.errors import SpoolError
 from queuectl.executor.local import LocalRunner
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.storage import dead_letters, file_pool, job_logs, power_loss, quarantine, recovery
-from queuectl.storage.claim import note_running
-from queuectl.storage.settle import settle
+from queuectl.storage.claim import claim_files, note_running
+from queuectl.storage.settle import settle, settle_all
 from queuectl.system import files
 
-from support import claim_job, drop, drop_bytes, load, wait_until
+from support import claim_job, drop, drop_bytes, load, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,6 +207,27 @@ def test_a_claimed_file_is_held_until_its_outcome_is_synced(
         f"{batch} -> data/workers/worker-0.spare.1",
     ]
     mine.close()
+
+
+def test_a_job_that_waits_again_is_not_claimed_in_the_transaction_that_settles_it(
+    spool: Spool, recorder: Recorder
+) -> None:
+    """It would be claimed onto its own claimed file, which is recycled afterwards: the job would be gone."""
+    spool.enqueue("true", id="a")
+    mine = file_pool.FilePool(spool.layout, "worker-0", "boot", print)
+    claim = claimed(spool, "a")
+    claim.state = "pending"
+
+    def claim_next() -> None:
+        row = spool._index.next_ready()
+        if row is not None:
+            claim_files(spool._storage, [row], "worker-0")
+
+    settle_all(spool._storage, [claim], mine, then=claim_next)
+    mine.close()
+    recorder.take()
+
+    assert where_is(spool_of(spool), "a") == ["pending"]
 
 
 def spool_of(spool: Spool) -> Path:

@@ -59,7 +59,7 @@ def test_an_exception_ends_the_job_and_puts_it_back_uncharged(
         return False
 
     worker.leave_when(fail)
-    monkeypatch.setattr("queuectl.worker.worker.TICK", 0.05)
+    monkeypatch.setattr("queuectl.worker.idle.TICK", 0.05)
 
     with pytest.raises(error):
         worker.run()
@@ -122,7 +122,7 @@ def test_a_worker_leaves_when_another_spool_lies_at_its_path(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """It ends its own run, and touches neither the jobs nor the workers of the new spool, which has the same names."""
-    monkeypatch.setattr("queuectl.worker.worker.TICK", 0.05)
+    monkeypatch.setattr("queuectl.worker.idle.TICK", 0.05)
     support.drop(spool_dir, "job1", command="echo old >> $HOME/runs; sleep 60")
     runs = spool_dir.parent / "home" / "runs"
     claimed = spool_dir / "processing" / "worker-0" / "job1.json"

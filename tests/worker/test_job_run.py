@@ -365,7 +365,7 @@ def test_variables_of_a_job_come_on_top_of_the_workers(
 def _nothing_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """No signal reaches a job, as if its processes belonged to another user."""
     monkeypatch.setattr("queuectl.system.process_tree.UNKILLABLE", 0.1)
-    monkeypatch.setattr("queuectl.worker.worker.TICK", 0.05)
+    monkeypatch.setattr("queuectl.worker.idle.TICK", 0.05)
     for name in ("_send", "_signal_group"):
         monkeypatch.setattr(TreeTermination, name, lambda *_: None)
 
@@ -473,7 +473,7 @@ def test_a_machine_that_starts_nothing_pauses_the_worker_uncharged(
 ) -> None:
     """No attempt is used up, and the log says why nothing runs and when it goes on."""
     monkeypatch.setattr("queuectl.worker.job_run.FAULT_PAUSE", 0.01)
-    monkeypatch.setattr("queuectl.worker.worker.TICK", 0.05)
+    monkeypatch.setattr("queuectl.worker.idle.TICK", 0.05)
     answers = itertools.cycle([False, True])
     monkeypatch.setattr("queuectl.worker.worker.can_start", lambda: next(answers))
     support.drop(spool_dir, "job1", command="true", max_retries=1)

@@ -25,10 +25,10 @@ MIDDLE = slice(40, 104)
 WORKER = """
 import sys
 from queuectl.system import mounts, watcher
-from queuectl.worker import job_run, prefetch, worker
+from queuectl.worker import idle, job_run, prefetch, worker
 from queuectl.executor.local import LocalRunner
 prefetch.MAX_BATCH, prefetch.BATCH_SECONDS, prefetch.LONG_JOB = int(sys.argv[2]), 1e9, 1e8
-watcher.LOAD_AFTER, worker.TICK, job_run.SESSION_AFTER = 0, 1e9, 1e8
+watcher.LOAD_AFTER, idle.TICK, job_run.SESSION_AFTER = 0, 1e9, 1e8
 mounts.RECHECK = 1e9
 worker.Worker(sys.argv[1], drain=True, runner=LocalRunner(may_chdir=True)).run()
 """

@@ -508,9 +508,9 @@ def test_a_short_drain_loads_no_watchdog(spool_dir: Path) -> None:
 NEVER_CHECKS = """
 import sys
 from queuectl import Worker
-from queuectl.worker import idle, worker
+from queuectl.worker import idle
 from watchdog.observers.inotify_c import InotifyFD
-worker.TICK = idle.TICK = 100_000.0
+idle.TICK = 100_000.0
 {patch}
 Worker(sys.argv[1]).run()
 """
