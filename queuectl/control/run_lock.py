@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from queuectl.errors import SpoolError
+from queuectl.job import times
 from queuectl.system import files, safe_open
 from queuectl.system.host import boot_id
 from queuectl.system.locks import Lock, is_locked
@@ -57,12 +58,6 @@ class RunRecord:
     ended: Mapping[tuple[str, str], EndedRun] = field(default_factory=dict)
     session: Session | None = None
     started_at: float = 0.0
-
-    @property
-    def number(self) -> int:
-        """The number of the run that was started last, over the job's whole life; 0 if the file is damaged."""
-        number = self.run.partition(".")[0]
-        return int(number) if number.isdigit() else 0
 
     def living_session(self) -> Session | None:
         """Return the session of the run, if a process of it is alive."""
@@ -207,10 +202,10 @@ def read(layout: Layout, worker: str) -> RunRecord | None:
         job_id, run, *more = first.split()
     except (OSError, ValueError, safe_open.NotReadable):
         return None
-    started_at = status.st_mtime  # enough for the file of an older queuectl
+    started_at = min(max(0.0, status.st_mtime), times.LATEST)  # enough for the file of an older queuectl
     try:
         boot, number, *start = more
-        started_at = float(start[0]) if start else started_at
+        started_at = _moment(start[0]) if start else started_at
         ended = dict(_parsed(lines[at]) for at in range(int(number)))
         session = _session(lines[max(0, int(number)) :], run)
     except (ValueError, IndexError):
@@ -224,9 +219,21 @@ def _session(rest: list[str], run: str) -> Session | None:
     words = rest[0].split() if len(rest) > 1 else []
     if len(words) != 5 or words[:2] != ["session", run]:
         return None
-    return Session(int(words[2]), float(words[3]), words[4])
+    return Session(int(words[2]), times.finite(words[3]), words[4])
 
 
 def _parsed(text: str) -> tuple[tuple[str, str], EndedRun]:
     job_id, run, started_at, finished_at, duration = text.split()
-    return (job_id, run), EndedRun(float(started_at), float(finished_at), float(duration))
+    took = times.within_years(times.finite(duration), duration)
+    return (job_id, run), EndedRun(_moment(started_at), _moment(finished_at), took)
+
+
+def _moment(text: str) -> float:
+    """Read a moment in a file that anybody may have written.
+
+    Raises:
+        ValueError: it is none. Recorded in a job, or shown in a list, it would end a worker or a command.
+    """
+    moment = float(text)
+    times.within_years(moment, text)
+    return moment

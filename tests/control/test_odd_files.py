@@ -16,6 +16,7 @@ from queuectl.control import registry, run_lock
 from queuectl.control.registration import Registration
 from queuectl.doctor import doctor
 from queuectl.layout import Layout
+from queuectl.system.host import boot_id
 from queuectl.system.locks import is_folder_locked
 
 from support import drain, drop_bytes, run_cli, wait_until, where_is
@@ -156,6 +157,48 @@ def test_worker_whose_record_is_overwritten_can_be_stopped(spool_dir: Path, work
 
     wait_until(lambda: json.loads(path.read_text()).get("pid") == record["pid"])
     assert run_cli("worker", "stop", expect=0).stdout == "Stopped 1 worker(s)\n"
+
+
+@pytest.mark.parametrize("odd", ["nan", "-1e300"])
+def test_an_odd_moment_in_a_run_file_ends_no_command(spool_dir: Path, layout: Layout, odd: str) -> None:
+    """`list`, `show` and `worker list` ended in a traceback while that job ran."""
+    held = Registration.acquire(layout)
+    held.announce("program")
+    drop_bytes(spool_dir, "job.json", b'{"command": "true"}', f"processing/{held.name}")
+    with open(layout.worker_file(held.name, "run"), "w", encoding="ascii") as file:
+        file.write(f"job 1.0 {boot_id()} 0 {odd}\n")
+
+    for words in (
+        ["list"],
+        ["show", "job"],
+        ["worker", "list"],
+        ["list", "--json"],
+        ["worker", "list", "--json"],
+    ):
+        run_cli("--spool", spool_dir, *words, expect=0)
+    held.release()
+
+
+@pytest.mark.parametrize("odd", ["nan", "1e300"])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_an_odd_moment_of_an_ended_run_ends_no_worker(
+    spool_dir: Path, layout: Layout, odd: str, which: int
+) -> None:
+    """Whoever took the job back ended over it, and so did each worker that came after."""
+    job_id = Spool(spool_dir).enqueue("true").id
+    job = Spool(spool_dir).get(job_id)
+    (spool_dir / "processing" / "worker-3").mkdir(mode=0o700)
+    os.rename(
+        spool_dir / "pending" / f"{job_id}.json", spool_dir / "processing" / "worker-3" / f"{job_id}.json"
+    )
+    moments = ["1.5", "2.5", "1.0"]
+    moments[which] = odd
+    with open(layout.worker_file("worker-3", "run"), "w", encoding="ascii") as file:
+        file.write(f"other 1.0 {boot_id()} 1 3.5\n{job_id} {job.run_mark(1)} {' '.join(moments)}\n")
+
+    drain(spool_dir)
+
+    assert where_is(spool_dir, job_id) == ["done"]
 
 
 def test_logs_of_workers_do_not_wait_at_a_fifo(spool_dir: Path, layout: Layout) -> None:

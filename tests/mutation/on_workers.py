@@ -207,5 +207,15 @@ WORKERS = (
         "            self._delete(kind)\n        if self._folder",
         (f"{_ODD}a_worker_that_leaves_gives_its_name_back_whatever_has_its_records_name",),
     ),
+    Mutant(
+        "run file: any number is a moment",
+        "control/run_lock.py",
+        "    times.within_years(moment, text)\n",
+        "",
+        (
+            f"{_ODD}an_odd_moment_of_an_ended_run_ends_no_worker",
+            f"{_ODD}an_odd_moment_in_a_run_file_ends_no_command",
+        ),
+    ),
 )
 """Who starts and stops."""
