@@ -34,7 +34,7 @@ class LogReader:
         self._spool = spool
         self._job_id = job_id
         self._run = run
-        self._stream = stream
+        self.stream = stream
         self._sink = sink
         self._lines = lines
         self._done = 0
@@ -66,7 +66,32 @@ class LogReader:
             self._file = None
 
     def _path(self) -> str | None:
-        return self._spool.output(self._job_id, run=self._run, stream=self._stream)
+        return self._spool.output(self._job_id, run=self._run, stream=self.stream)
+
+    def has_output(self) -> bool:
+        """Whether the run has written anything to this stream so far."""
+        status = self._status()
+        return status is not None and status.st_size > 0
+
+    def has_more(self) -> bool:
+        """Whether there is something that has not been copied, as far as the size of the file says."""
+        path = self._path()
+        if path is None or path.endswith(COMPRESSED):
+            return False
+        status = self._status()
+        return status is not None and status.st_size > self._done
+
+    def written_at(self) -> int:
+        """When this stream was last written to, in nanoseconds; 0 if there is none."""
+        status = self._status()
+        return status.st_mtime_ns if status is not None and status.st_size else 0
+
+    def _status(self) -> os.stat_result | None:
+        path = self._path()
+        try:
+            return None if path is None else os.stat(path)
+        except OSError:  # just moved to logs/, or deleted by hand
+            return None
 
     def _copy_from(self, file: BinaryIO) -> bool:
         """Copy the next bytes of a file; return whether there were any.
@@ -131,7 +156,8 @@ class Sink:
     def __init__(self, stream: TextIO, *, raw: bool) -> None:
         self._stream = stream
         self._pending_cr = ""
-        self._ends_a_line = True
+        self.raw = raw
+        self.ends_a_line = True
         self._decoder = (
             None
             if raw or not render.is_terminal(stream)
@@ -142,7 +168,7 @@ class Sink:
         """Write these bytes."""
         if self._stream is None:
             return
-        self._ends_a_line = data.endswith(b"\n")
+        self.ends_a_line = data.endswith(b"\n")
         if self._decoder is None:
             self._stream.buffer.write(data)
         else:
@@ -153,7 +179,7 @@ class Sink:
         if self._stream is None:
             return
         self._show_rest()
-        self.write(("" if self._ends_a_line else "\n").encode() + render.visible(text).encode() + b"\n")
+        self.write(("" if self.ends_a_line else "\n").encode() + render.visible(text).encode() + b"\n")
 
     def _show(self, text: str) -> None:
         text = self._pending_cr + text
@@ -178,3 +204,62 @@ class Sink:
         if self._stream is not None:
             self._show_rest()
         self.flush()
+
+
+class Screen:
+    """One terminal for both streams of a run, in whole lines.
+
+    While a run has written only to stdout, its lines stand as they are. As soon as there is stderr, each line begins
+    with the name of its stream: `out | ` or `err | `.
+    """
+
+    def __init__(self, stream: TextIO, *, raw: bool) -> None:
+        self._sink = Sink(stream, raw=raw)
+        self._marked = False
+        self._last = ""
+        self.sinks: dict[str, Sink] = {name: _OnScreen(self, name, self._sink) for name in ("out", "err")}
+
+    def mark(self, wanted: bool) -> None:
+        """Mark all lines from now on, or none until there is stderr again."""
+        self._marked = wanted
+
+    def heading(self, text: str) -> None:
+        """Write a heading on a line of its own."""
+        self._sink.heading(text)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write bytes of this stream."""
+        self._marked = self._marked or (name == "err" and bool(data))
+        if self._marked and data:
+            if not self._sink.raw:  # a CR becomes a line end, see render.visible_lines
+                data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            mark = f"{name} | ".encode()
+            between = b"" if self._sink.ends_a_line or name == self._last else b"\n"
+            starts = self._sink.ends_a_line or between
+            whole, end = (data[:-1], b"\n") if data.endswith(b"\n") else (data, b"")
+            data = between + (mark if starts else b"") + whole.replace(b"\n", b"\n" + mark) + end
+        self._sink.write(data)
+        self._last = name
+
+
+class _OnScreen(Sink):
+    """One of the two streams of a screen."""
+
+    def __init__(self, screen: Screen, name: str, sink: Sink) -> None:
+        self._screen, self._name, self._sink = screen, name, sink
+
+    def write(self, data: bytes) -> None:
+        """Write these bytes, marked if necessary."""
+        self._screen.write(self._name, data)
+
+    def heading(self, text: str) -> None:
+        """Write a heading between two runs."""
+        self._screen.heading(text)
+
+    def flush(self) -> None:
+        """Flush the terminal."""
+        self._sink.flush()
+
+    def finish(self) -> None:
+        """Write incomplete characters that were kept back, and flush."""
+        self._sink.finish()

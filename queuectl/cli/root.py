@@ -133,7 +133,7 @@ root = Group(
             "enqueue": ("enqueue", "Queue a command, or a file of jobs."),
             "list": ("list", "List jobs: all of them, or those that match filters."),
             "show": ("show", "Show everything about a job."),
-            "logs": ("logs", "Print the output of a job, or follow it."),
+            "logs": ("logs", "Print the output of jobs, or follow it."),
             "wait": ("wait", "Wait until jobs have ended."),
             "set": ("set", "Change fields of waiting jobs."),
             "edit": ("edit", "Edit a waiting job in your editor."),

@@ -110,6 +110,11 @@ class Filter:
         """The same filter without a limit."""
         return self._but(limit=None)
 
+    @property
+    def without_since(self) -> Filter:
+        """The same filter without `since`."""
+        return self._but(since=None)
+
     def of_states(self, *states: str) -> Filter:
         """Return the same filter for jobs in these states."""
         return self._but(states=states)

@@ -58,7 +58,9 @@ def test_one_run_and_one_stream(twice: Path) -> None:
 
 def test_terminal_is_shielded_unless_raw(twice: Path) -> None:
     """On a terminal escapes are shown as text; --raw prints them."""
-    assert on_terminal("logs", "job1").raw == b"\xef\xbf\xbd\\x00\\x1b[31msecond" + b"e"
+    shown = b"out | \xef\xbf\xbd\\x00\\x1b[31msecond\r\nerr | e"
+    assert on_terminal("logs", "job1").raw == shown
+    assert on_terminal("logs", "job1", "--stderr").raw == b"e"
     assert b"\x00\x1b[31msecond" in on_terminal("logs", "job1", "--raw").raw
 
 
