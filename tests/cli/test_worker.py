@@ -121,6 +121,22 @@ def test_scale_starts_and_stops_as_many_as_needed(
     assert "must be 0 to" in cli("worker", "scale", "5000", expect=2).stderr
 
 
+def test_a_crontab_that_scales_starts_no_worker_beside_busy_ones_and_all_leave(
+    cli: Cli, spool_dir: Path, tmp_path: Path
+) -> None:
+    """Each call of `worker start --drain` would start two more while a long job runs."""
+    gate = tmp_path / "gate"
+    for name in ("a", "b", "c"):
+        drop(spool_dir, name, command=f"until [ -e {gate} ]; do sleep 0.05; done", timeout=0)
+
+    assert "Started 2 worker(s)\n" in cli("worker", "scale", "2", "--drain", expect=0).stdout
+    assert cli("worker", "scale", "2", "--drain", expect=0).stdout == "2 worker(s) are running already\n"
+
+    gate.touch()
+    wait_until(lambda: finished(spool_dir, "a", "b", "c"))
+    wait_until(lambda: json.loads(cli("worker", "list", "--json").stdout) == [])
+
+
 def test_drained_worker_says_how_many_wait_for_another_attempt(cli: Cli, spool_dir: Path) -> None:
     """A script that sees it leave with 0 would believe that all is done."""
     drop(spool_dir, "job1", command="exit 1", backoff_base=100, max_retries=2)

@@ -56,7 +56,7 @@ def test_cron_lines_do_their_work(spool_dir: Path, block: Block) -> None:
             subprocess.run(
                 ["/bin/sh", "-c", command], cwd=home, env=env, check=True, capture_output=True, timeout=40
             )
-        if "worker start" in command:
+        if "queuectl worker " in command:
             wait_until(lambda: spool.get("there").state == "completed")
             wait_until(lambda: not spool.workers())
         else:

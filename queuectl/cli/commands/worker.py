@@ -30,7 +30,7 @@ worker_command = Group(
     examples="""
     queuectl worker start --count 4           four in the background
     queuectl worker start --foreground        one here; Ctrl+C lets it finish its job, twice ends it
-    queuectl worker start --drain             run the waiting jobs, then exit: for cron
+    queuectl worker start --drain             run the waiting jobs, then exit
     queuectl worker list                      show which worker runs which job
     queuectl worker scale 4                   start or stop as many as needed
     queuectl worker stop                      finish the running jobs, then exit

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     examples="""
     queuectl worker scale 4                   have four workers
     queuectl worker scale 0                   the same as: queuectl worker stop
+    queuectl worker scale 2 --drain           for cron: never more than two, which exit after the last job
     """,
 )
 @click.argument("number", metavar="N", callback=options.between(0, MAX_WORKERS))
+@click.option("--drain", is_flag=True, help="Those that it starts exit when no job is left to run.")
 @click.pass_obj
-def scale_command(session: Session, number: int) -> None:
+def scale_command(session: Session, number: int, drain: bool) -> None:
     """Have N workers: start as many background workers as are missing, or stop as many as there are too many.
 
     Workers that have been asked to stop do not count. Idle workers are stopped first; others finish their jobs, and the
@@ -35,7 +37,7 @@ def scale_command(session: Session, number: int) -> None:
     layout = session.spool.layout
     present = [worker for worker in session.spool.workers() if not worker.stopping]
     if len(present) < number:
-        started = pool.start(layout, number - len(present))
+        started = pool.start(layout, number - len(present), drain=drain)
         if session.json:
             render.json_value(
                 {"started": [json_view.worker(one) for one in started], "stopped": 0, "busy": []}
