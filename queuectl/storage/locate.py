@@ -45,7 +45,9 @@ def state_of(storage: Storage, job_id: str, *, but: str | None = None) -> str | 
 
 
 def refuse_taken(storage: Storage, job_id: str) -> None:
-    """Refuse an id that a job already has.
+    """Refuse an id that a job already has, and let the index forget a job whose file somebody deleted.
+
+    The row of such a job would keep out that of the new one, which nobody would find until the next full scan.
 
     Raises:
         DuplicateId: a job has it.
@@ -59,6 +61,7 @@ def refuse_taken(storage: Storage, job_id: str) -> None:
         state = state_of(storage, job_id)
     if state:
         raise DuplicateId(job_id, state)
+    storage.index.drop(job_id)
 
 
 def claimed_by_worker(layout: Layout) -> dict[str, list[str]]:

@@ -12,6 +12,13 @@ _BOUNDS = "tests/worker/test_bounds.py::test_"
 
 MIRROR = (
     Mutant(
+        "mirror: a job deleted by hand hides a new one with its id",
+        "storage/locate.py",
+        "    storage.index.drop(job_id)\n",
+        "",
+        ("tests/storage/test_one_id.py::test_the_id_of_a_job_that_was_deleted_by_hand_is_free_at_once",),
+    ),
+    Mutant(
         "index: writes go into a file that is gone",
         "index/database.py",
         '        if not self._is_same_file():\n            self.broken = "the index file was replaced"\n            return False\n',

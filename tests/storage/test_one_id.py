@@ -201,3 +201,25 @@ def test_a_dead_job_that_goes_or_changes_while_it_is_sent_back_is_left_alone(
     assert list((spool_dir / "pending").glob("*.json")) == []
     assert not path.exists() if deleted else path.read_bytes() == edited
     assert [name for name in os.listdir(spool_dir / "tmp") if name.endswith(".tmp")] == []
+
+
+@pytest.mark.parametrize("place", ["pending", "done", "dead"])
+@pytest.mark.parametrize("many", [True, False])
+def test_the_id_of_a_job_that_was_deleted_by_hand_is_free_at_once(
+    spool_dir: Path, place: str, many: bool
+) -> None:
+    """The index still has the old job, and that must not hide the new one."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    if place == "done":
+        drain(spool_dir)
+    elif place == "dead":
+        spool.cancel("a")
+    assert [job.id for job in spool.list()] == ["a"]
+
+    (spool_dir / place / "a.json").unlink()
+    spool.enqueue_many([{"id": "a", "command": "echo new"}]) if many else spool.enqueue("echo new", id="a")
+
+    assert [(job.id, job.state, job.command) for job in spool.list()] == [("a", "pending", "echo new")]
+    assert spool.counts()["pending"] == 1
+    assert spool.counts()["completed"] + spool.counts()["dead"] == 0
