@@ -196,6 +196,8 @@ def _entry(job: Job, outcome: Outcome, error: str | None, *, charged: bool) -> d
         "duration": job.duration,
         "exit_code": outcome.exit_code,
     }
+    if outcome.printed is not None:
+        entry["stdout_bytes"], entry["stderr_bytes"] = outcome.printed
     if error:
         entry["error"] = error if len(error) <= _ERROR_KEPT else error[:_ERROR_KEPT] + "…"
     return entry

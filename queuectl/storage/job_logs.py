@@ -46,6 +46,8 @@ def keep_output(layout: Layout, job: Job, worker: str, outcome: Outcome | None, 
         outcome: how the run ended; None: its worker died.
         limit: bytes of each stream that the record repeats.
 
+    Sets `outcome.printed` to the sizes of the two files, or to None if processes may still write to them.
+
     Raises:
         OSError: a file cannot be moved; the record still has the end of the output.
     """
@@ -56,11 +58,13 @@ def keep_output(layout: Layout, job: Job, worker: str, outcome: Outcome | None, 
         return
     run = job.next_run
     parts = []
+    sizes = []
     refused: OSError | None = None
     for stream in ("out", "err"):
         source, target = layout.worker_file(worker, stream), layout.log_file(job.id or "", run, stream)
         try:
-            if os.stat(source).st_size:
+            sizes.append(os.stat(source).st_size)
+            if sizes[-1]:
                 parts.append(tail(source, limit, whole=f"queuectl logs {job.id}"))
                 _move_to_logs(source, target)
             elif retire:
@@ -72,6 +76,8 @@ def keep_output(layout: Layout, job: Job, worker: str, outcome: Outcome | None, 
             with suppress(OSError):
                 os.unlink(source)  # else a reader would take it for the output of the worker's next run
     job.output = _joined(parts)
+    if outcome is not None:
+        outcome.printed = None if retire or len(sizes) < 2 else (sizes[0], sizes[1])
     if refused is not None:
         raise refused
 
@@ -130,8 +136,17 @@ def output_file(layout: Layout, job: Job, run: int, stream: str) -> str | None:
         live = layout.worker_file(job.worker, stream)
         if record.is_current(job) and os.path.exists(live):
             return live
+    elif run >= job.next_run or _printed_nothing(job, run, stream):
+        return (
+            None  # a log of this name is that of an earlier job with this id, whose file was deleted by hand
+        )
     path = layout.log_file(job.id or "", run, stream)
     return next((there for there in (path, path + COMPRESSED) if os.path.exists(there)), None)
+
+
+def _printed_nothing(job: Job, run: int, stream: str) -> bool:
+    entry = dict(job.numbered_history()).get(run, {})
+    return entry.get(f"std{stream}_bytes") == 0
 
 
 def tail(path: str, limit: int, *, whole: str = "queuectl logs") -> str:

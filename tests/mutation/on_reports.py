@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .run import Mutant
 
+_OUTPUT = "tests/storage/test_output_of_a_run.py::test_"
 _DLQ = "tests/cli/test_dlq_show_edit.py::test_"
 _LOGS = "tests/cli/test_logs_of_long_runs.py::test_"
 _STATS = "tests/api/test_stats.py::test_"
@@ -90,20 +91,32 @@ SEEING = (
         ("tests/index/test_full_disk.py::test_what_is_written_after_a_refused_commit_is_committed",),
     ),
     Mutant(
+        "logs: an earlier job's output is shown before the first run",
+        "storage/job_logs.py",
+        "run >= job.next_run or _printed_nothing",
+        "_printed_nothing",
+        (f"{_OUTPUT}a_job_with_the_id_of_a_forgotten_one_does_not_show_its_output",),
+    ),
+    Mutant(
+        "logs: an earlier job's output is shown of a silent stream",
+        "storage/job_logs.py",
+        "run >= job.next_run or _printed_nothing(job, run, stream)",
+        "run >= job.next_run",
+        (f"{_OUTPUT}a_job_with_the_id_of_a_forgotten_one_does_not_show_its_output",),
+    ),
+    Mutant(
         "logs: a claimed job is shown what the running one writes",
         "storage/job_logs.py",
         "        if record.is_current(job) and os.path.exists(live):\n",
         "        if os.path.exists(live):\n",
-        (
-            "tests/storage/test_output_of_a_run.py::test_a_claimed_job_is_not_shown_the_output_of_the_job_that_runs",
-        ),
+        (f"{_OUTPUT}a_claimed_job_is_not_shown_the_output_of_the_job_that_runs",),
     ),
     Mutant(
         "logs: what was read is not asked for its owner again",
         "cli/log_stream.py",
         "        if now_at is None or not _is_at(file, now_at):\n",
         "        if now_at is None:\n",
-        ("tests/storage/test_output_of_a_run.py::test_what_is_read_as_the_next_job_starts_is_left_out",),
+        (f"{_OUTPUT}what_is_read_as_the_next_job_starts_is_left_out",),
     ),
     Mutant(
         "logs: a line that nothing ends does not count",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from queuectl import Spool
 from queuectl.cli.log_stream import LogReader, Sink
 from queuectl.control import run_lock
 
-from support import drop_bytes
+from support import drain, drop_bytes, processes_of, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,3 +114,44 @@ def test_a_reader_says_that_a_log_was_cut(
 
     assert seen.getvalue() == b"x" * 100 + b"end"
     assert "output of runs is missing here: its log was cut at log_limit" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        ("true", ""),
+        ("echo second", "second\n"),
+        ("echo second; exit 3", "second\n"),
+        ("echo second; sleep 9", "second\n"),
+        (["no-such-program"], ""),
+    ],
+)
+def test_a_job_with_the_id_of_a_forgotten_one_does_not_show_its_output(
+    spool_dir: Path, command: str | list[str], out: str
+) -> None:
+    """Whoever deletes done/a.json by hand leaves logs/a.1.err behind, and the next run 1 may write nothing there."""
+    spool = Spool(spool_dir)
+    spool.enqueue("echo first; echo trouble >&2", id="a")
+    drain(spool_dir)
+    assert spool.read_output("a", stream="err") == "trouble\n"
+
+    (spool_dir / "done" / "a.json").unlink()
+    spool.enqueue(command, id="a", timeout=0.3, max_retries=1)
+    assert [spool.read_output("a", stream=stream) for stream in ("out", "err")] == ["", ""]
+
+    drain(spool_dir)
+    assert [spool.read_output("a", stream=stream) for stream in ("out", "err")] == [out, ""]
+
+
+def test_the_history_says_how_much_a_run_wrote(spool_dir: Path) -> None:
+    """Nothing is said where it is not known: a process that was left behind may go on writing."""
+    spool = Spool(spool_dir)
+    spool.enqueue("echo four; echo trouble >&2", id="a")
+    spool.enqueue("sleep 0.3 & echo x", id="b")
+    drain(spool_dir)
+
+    (entry,) = spool.get("a").history
+    assert (entry["stdout_bytes"], entry["stderr_bytes"]) == (5, 8)
+    assert "stdout_bytes" not in spool.get("b").history[0]
+    wait_until(lambda: not processes_of(spool_dir))
