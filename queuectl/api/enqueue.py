@@ -55,8 +55,7 @@ def prepare(record: Mapping[str, Any], settings: Settings, end: str = "") -> Pre
     except TypeError as error:
         # A program may pass an object, bytes, a number of more than 64 bits, or half a character.
         raise InvalidJob(f"a job file cannot hold it: {error}") from None
-    if len(data) > jobs.SIZE_LIMIT:
-        raise InvalidJob(f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}")
+    jobs.check_size(job, len(data))
     return Prepared(job.id, data, chosen, job)
 
 

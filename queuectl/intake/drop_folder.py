@@ -149,10 +149,8 @@ class DropFolder:
         job.extra["submitted_by"] = owner
         job.extra["submission"] = fingerprint
         data = job.to_bytes()
-        size = len(data)
         try:
-            if size > jobs.SIZE_LIMIT:
-                raise InvalidJob(f"too large: {size} bytes as a job file, and the limit is {jobs.SIZE_LIMIT}")
+            jobs.check_size(job, len(data))
             enqueue(storage, Prepared(job.id, data, chosen=True, made=job))
         except (DuplicateId, KeyTaken, InvalidJob) as error:
             if isinstance(error, InvalidJob) or not self._is_queued(job.id, fingerprint):

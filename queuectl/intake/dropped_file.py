@@ -59,13 +59,14 @@ def read_dropped(
         data, found.status = safe_open.read_regular(path, jobs.READ_LIMIT)
         if not any_owner:
             safe_open.refuse_untrusted(path, found.status, owner)
-        found.job = _checked_size(jobs.parse(data), len(data))
+        found.job = job = jobs.parse(data)
+        if len(data) > _SURELY_SMALL and job.state not in ("completed", "dead"):
+            _refuse_large(job)
     except safe_open.NotReadable as error:
-        found.reason = str(error)
+        found.job, found.reason = None, str(error)
     except InvalidJob as error:
-        found.reason = str(error)
-        found.incomplete = len(data) <= jobs.SIZE_LIMIT
-        if not found.incomplete:
+        found.reason, found.incomplete = str(error), True
+        if len(data) > jobs.SIZE_LIMIT:  # what it holds cannot be measured
             found.reason = f"too large: {len(data)} bytes, and the limit is {jobs.SIZE_LIMIT}"
     except FileNotFoundError:
         found.gone = True
@@ -97,17 +98,16 @@ def holds_id(path: str, job_id: str) -> bool:
         return False
 
 
-def _checked_size(job: Job, size: int) -> Job:
-    """Return the job if it is small enough. queuectl writes a job indented, which can make it many times as large.
+def _refuse_large(job: Job) -> None:
+    """Refuse a job that is too large. Unlike a file that cannot be parsed, it is complete.
 
     Raises:
-        NotReadable: a new job is too large when written by queuectl.
+        NotReadable: it is.
     """
-    if size > _SURELY_SMALL and job.state == "pending" and not job.runs:
-        size = max(size, len(job.to_bytes()))
-        if size > jobs.SIZE_LIMIT:
-            raise safe_open.NotReadable(f"too large: {size} bytes, and the limit is {jobs.SIZE_LIMIT}")
-    return job
+    try:
+        jobs.check_size(job)
+    except InvalidJob as error:
+        raise safe_open.NotReadable(str(error)) from None
 
 
 def _is_being_written(path: str, status: os.stat_result | None, now: int, settle_time: float) -> bool:

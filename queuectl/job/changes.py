@@ -133,10 +133,12 @@ def changed(data: bytes, changes: Mapping[str, Any]) -> Job:
         changes: as `read_changes` returns them.
 
     Raises:
-        InvalidJob: a field cannot be changed, or the result is not a valid job.
+        InvalidJob: a field cannot be changed, or the result is not a valid job, or too large.
     """
     if not changes:
-        return jobs.parse(data)
+        job = jobs.parse(data)
+        jobs.check_size(job)
+        return job
     from queuectl.job.strict_json import load_object
 
     record = load_object(data)
@@ -153,6 +155,7 @@ def changed(data: bytes, changes: Mapping[str, Any]) -> Job:
     job = jobs.from_mapping(record)
     if "cwd" in changes and job.cwd:
         job.cwd = _absolute(job.cwd)
+    jobs.check_size(job)
     return job
 
 

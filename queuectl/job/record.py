@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 SIZE_LIMIT = 1 << 20
-"""Bytes that a new job file may have. A job is a command and a few fields; more is a mistake or an attack."""
+"""Bytes that the fields which a producer gives may have, written as queuectl writes them: see `check_size`. A job is a
+command and a few fields; more is a mistake or an attack."""
 
 READ_LIMIT = 8 << 20
-"""Bytes that such a file may have after its runs, with its output and its history."""
+"""Bytes that such a file may have with everything that queuectl adds: output, history, defaults."""
 
 FIRST_RUNS, LAST_RUNS = 5, 95
 """How many entries of the history are kept. Unlimited, a job with many attempts would exceed READ_LIMIT."""
@@ -309,6 +310,34 @@ KNOWN = frozenset(_NAMES)
 
 PRODUCER_FIELDS = _NAMES[: _NAMES.index("state")]
 """The fields that a producer may give."""
+
+
+_NOT_MEASURED = frozenset(
+    {*_NAMES[_NAMES.index("state") :], *DEFAULTED, *OPTIONAL, "id", "hold", "run_at", "expires_at"}
+)
+"""Fields that queuectl itself writes or fills in. Each is of limited size, whatever becomes of the job."""
+
+
+def check_size(job: Job, written: int | None = None) -> None:
+    """Refuse a job that is too large.
+
+    Measured are the producer's own fields, as queuectl writes them, and not the text in which they came. So a job that
+    was accepted once fits at each later step: when its defaults are filled in, when it is held, after its runs.
+
+    Args:
+        written: the bytes of its file as queuectl writes it, if they are known: a small file need not be measured.
+
+    Raises:
+        InvalidJob: it is too large.
+    """
+    if written is not None and written <= SIZE_LIMIT:
+        return
+    import orjson
+
+    fields = {name: value for name, value in job.to_dict().items() if name not in _NOT_MEASURED}
+    size = len(orjson.dumps(fields, option=orjson.OPT_INDENT_2))
+    if size > SIZE_LIMIT:
+        raise InvalidJob(f"too large: {size} bytes, and the limit is {SIZE_LIMIT}")
 
 
 def parse(data: bytes) -> Job:

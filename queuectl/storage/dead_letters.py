@@ -62,7 +62,7 @@ def edit(storage: Storage, row: Row, before: bytes, after: bytes) -> Job:
 
     Raises:
         MoveError: it is not dead, or the file has changed since.
-        InvalidJob: the new bytes are not a valid job, or have another id.
+        InvalidJob: the new bytes are not a valid job, are too large, or have another id.
         DuplicateId: an invalid file becomes a job whose id another job has.
         SpoolError: the disk refused; nothing changed.
     """
@@ -71,6 +71,7 @@ def edit(storage: Storage, row: Row, before: bytes, after: bytes) -> Job:
         raise MoveError(f"job {row.id!r} is {row.state}, and not a dead one", hint=hint)
     path = os.path.join(storage.layout.root, row.place, row.name)
     job = jobs.parse(after)
+    jobs.check_size(job)
     job.id = job.id or row.id
     if job.id != row.id and row.command:
         raise InvalidJob("cannot be changed: it names the job's files", field="id")

@@ -113,9 +113,7 @@ def _prepared(storage: Storage, row: Row, change: Change, past: str) -> tuple[Jo
     if wanted is None:
         return now, None
     wanted.state, wanted.updated_at = wanted.waiting_state, storage.now()
-    size, limit = len(wanted.to_bytes()), jobs.READ_LIMIT // 2 if wanted.runs else jobs.SIZE_LIMIT
-    if size > limit:
-        raise InvalidJob(f"too large: {size} bytes, and the limit is {limit}")
+    jobs.check_size(wanted, len(wanted.to_bytes()))
     return wanted, _Edit(row, path, files.fingerprint(was), wanted)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,31 @@ def test_a_job_with_other_letters_works_in_a_locale_that_lacks_them(
 
     assert cli("logs", "a", env=ASCII, expect=0).stdout == "é→\n"
     assert cli("list", "--command", "é", env=ASCII, expect=0).stdout == "a - completed - echo é→\n"
+
+
+def test_a_job_with_other_letters_works_in_an_8_bit_locale(
+    cli: Cli, spool_dir: Path, workers: Callable[..., Any], tmp_path: Path
+) -> None:
+    """In Latin-1 an `é` is another byte: the command got that one, and what it wrote could not be shown."""
+    name = "en_US.ISO-8859-1"
+    made = subprocess.run(
+        ["localedef", "-i", "en_US", "-f", "ISO-8859-1", tmp_path / name], capture_output=True, check=False
+    ) if shutil.which("localedef") else None  # fmt: skip
+    if made is None or made.returncode:
+        pytest.skip("this machine cannot make a Latin-1 locale")
+    latin = {"LC_ALL": name, "LOCPATH": str(tmp_path), "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    cli("enqueue", "--id", "a", "--env", "X=ü€", "echo é→ $X", env=latin, expect=0)
+    workers(1, env=latin)
+    wait_until(lambda: finished(spool_dir, "a"))
+
+    assert cli("logs", "a", env=latin, expect=0).stdout == "é→ ü€\n"
+    assert cli("list", env=latin, expect=0).stdout == "a - completed - echo é→ $X\n"
+    shown = cli("show", "a", env=latin, expect=0).stdout
+    assert "echo é→ $X" in shown
+    assert "X=ü€" in shown
+    typed = [sys.executable.encode(), b"-m", b"queuectl", b"enqueue", b"echo \xe9"]
+    done = subprocess.run(typed, env={**os.environ, **latin}, capture_output=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, b"error: the command is not UTF-8")
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="there every file name is UTF-8")

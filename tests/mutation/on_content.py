@@ -386,9 +386,16 @@ INTAKE = (
     Mutant(
         "hostile: a new job may be of any size",
         "intake/dropped_file.py",
-        "        if size > jobs.SIZE_LIMIT:\n",
-        "        if False:\n",
+        "            _refuse_large(job)\n",
+        "            pass\n",
         (f"{_BOUNDS}a_job_above_the_limit_is_refused",),
+    ),
+    Mutant(
+        "hostile: what queuectl adds to a job counts against its limit",
+        "job/record.py",
+        " if name not in _NOT_MEASURED}",
+        "}",
+        (f"{_BOUNDS}a_job_that_was_accepted_can_be_written_back_at_each_step",),
     ),
     Mutant(
         "hostile: keys may stand twice",

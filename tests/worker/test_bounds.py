@@ -240,6 +240,58 @@ def test_a_job_above_the_limit_is_refused(spool_dir: Path, cli: Any) -> None:
     assert not (spool_dir.parent / "home" / "ran").exists()
 
 
+@pytest.mark.parametrize("way", ["enqueue", "drop"])
+def test_a_job_that_was_accepted_can_be_written_back_at_each_step(
+    spool_dir: Path, cli: Any, way: str
+) -> None:
+    """Defaults that were filled in, or a hold, made it too large: it could not be held, and a new index buried it."""
+    spool = Spool(spool_dir)
+    record = {"command": "exit 3", "cwd": str(spool_dir.parent), "x": ""}
+    room = SIZE_LIMIT - len(json.dumps(record, indent=2))
+    largest = {**record, "x": "x" * room}
+    with pytest.raises(InvalidJob, match=f"too large: {SIZE_LIMIT + 1} bytes, and the limit is {SIZE_LIMIT}"):
+        spool.enqueue({**record, "x": "x" * (room + 1)})
+    drop(spool_dir, "more", **{**record, "x": "x" * (room + 1)})
+    if way == "enqueue":
+        spool.enqueue({**largest, "id": "job"})
+    else:
+        drop(spool_dir, "job", **largest)
+
+    assert spool.hold("job")
+    spool.reindex()
+    assert spool.set("job", priority=9, max_retries=2, max_backoff=0).hold
+    assert spool.release("job")
+    with pytest.raises(InvalidJob, match="too large"):
+        spool.set("job", tags=["a"])
+    drain(spool_dir, now=lambda: time.time() + 10)
+    drain(spool_dir, now=lambda: time.time() + 20)
+    assert where_is(spool_dir, "job") == ["dead"]
+    with pytest.raises(InvalidJob, match="too large"):
+        spool.retry("job", tags=["a"])
+    assert spool.retry("job", timeout=5).state == "pending"
+    spool.reindex()
+    assert spool.hold("job")
+    assert {row.id: row.state for row in Spool(spool_dir).list()} == {"job": "pending", "more": "dead"}
+    with pytest.raises(InvalidJob, match="too large"):
+        spool.retry("more")
+
+
+def test_the_text_in_which_a_job_comes_is_not_measured(spool_dir: Path) -> None:
+    """Blanks count for nothing, and escapes as the letters that they stand for: it is written anew at the next step."""
+    record = {"command": "true", "x": "é" * 300_000}
+    for name, text in {
+        "blanks": json.dumps(record, ensure_ascii=False) + " " * SIZE_LIMIT,
+        "escapes": json.dumps(record),
+    }.items():
+        (spool_dir / "pending").mkdir(parents=True, mode=0o700, exist_ok=True)
+        (spool_dir / "pending" / f"{name}.json").write_text(text, encoding="utf-8")
+    os.chmod(spool_dir, 0o700)
+    spool = Spool(spool_dir)
+
+    assert {row.id: row.state for row in spool.list()} == {"blanks": "pending", "escapes": "pending"}
+    assert spool.hold_many(["blanks", "escapes"]) == {"blanks": True, "escapes": True}
+
+
 # -- commands that must not run twice ------------------------------------------------------------------------------
 
 
