@@ -285,7 +285,7 @@ def test_a_background_child_does_not_hold_the_job_up(bench: Bench) -> None:
 
 def test_a_child_in_another_session_counts_as_left_over_while_it_can_write(bench: Bench) -> None:
     """Its later output would appear in the next job's output if the file were used again."""
-    outcome = bench.run("setsid sh -c 'touch up; sleep 30' & until [ -e up ]; do sleep 0.02; done")
+    outcome = bench.run("setsid sh -c 'sleep 30 & touch up; wait' & until [ -e up ]; do sleep 0.02; done")
 
     assert outcome.ending is Ending.SUCCEEDED
     assert outcome.leftovers == 2

@@ -64,7 +64,9 @@ def test_a_held_file_is_not_written_before_its_sync_is_back(
     monkeypatch.setattr(files, "HAS_SYNCFS", True)
     monkeypatch.setattr(files, "sync_filesystem", slowly)
     mine = file_pool.FilePool(spool.layout, "worker-0", "boot", print)
-    mine.keep(str(drop_bytes(spool_dir, "a.json", JOB)), "a", ours=True)
+    claimed = drop_bytes(spool_dir, "a.json", JOB)
+    claimed.chmod(0o600)  # as queuectl makes its files; others are not written again
+    mine.keep(str(claimed), "a", ours=True)
     [folder] = (spool_dir / "data" / "workers").glob("worker-0.held.*")
     inode = (folder / "a~0.json").stat().st_ino
 
