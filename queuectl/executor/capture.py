@@ -27,11 +27,12 @@ class OutputFiles:
     They are kept open for reading: asking a descriptor costs a third of asking a path.
     """
 
-    __slots__ = ("_fds", "paths")
+    __slots__ = ("_changed", "_fds", "paths")
 
     def __init__(self, stdout: str, stderr: str) -> None:
         self.paths = (stdout, stderr)
         self._fds: list[int | None] = [None, None]
+        self._changed = [0, 0]
 
     def prepare(self) -> None:
         """Make sure that both files exist and are empty. A file left empty by the previous run costs nothing.
@@ -42,18 +43,24 @@ class OutputFiles:
         try:
             for place, path in enumerate(self.paths):
                 if self._fds[place] is None:
-                    self._fds[place] = _open_empty(path)
+                    self._fds[place], self._changed[place] = _open_empty(path)
         except SpoolError:
             self.forget()
             raise
 
     def sizes(self) -> tuple[int, int] | None:
-        """The bytes in both files; None when somebody deleted or replaced a file, so that its path must be asked."""
+        """The bytes in both files; None when somebody deleted, moved or replaced a file, so that its path must be asked.
+
+        A rename changes the change time of a file. A file that is still empty has no other reason to change.
+        """
         first, second = self._fds
         if first is None or second is None:
             return None
-        one, other = os.fstat(first), os.fstat(second)
-        return (one.st_size, other.st_size) if one.st_nlink and other.st_nlink else None
+        found = (os.fstat(first), os.fstat(second))
+        for status, changed in zip(found, self._changed, strict=True):
+            if not status.st_nlink or (not status.st_size and status.st_ctime_ns != changed):
+                return None
+        return found[0].st_size, found[1].st_size
 
     def is_open_for_writing(self) -> bool:
         """Whether a process can still write to one of them."""
@@ -74,8 +81,8 @@ class OutputFiles:
                 self._fds[place] = None
 
 
-def _open_empty(path: str) -> int:
-    """Make an empty file, 0600 if it is new, and return a descriptor for reading.
+def _open_empty(path: str) -> tuple[int, int]:
+    """Make an empty file, 0600 if it is new; return a descriptor for reading, and its change time in nanoseconds.
 
     Raises:
         SpoolError: the file cannot be made.
@@ -84,15 +91,17 @@ def _open_empty(path: str) -> int:
         _delete_if_shared(path)
         fd = os.open(path, _READ | os.O_CREAT, 0o600)
         try:
-            if os.fstat(fd).st_size:
+            status = os.fstat(fd)
+            if status.st_size:
                 os.close(open_for_job(path))
+                status = os.fstat(fd)
             safe_open.make_lease_signal_harmless(fd)
         except BaseException:
             os.close(fd)
             raise
     except OSError as error:
         raise SpoolError.from_os("write a job's output into", path, error) from None
-    return fd
+    return fd, status.st_ctime_ns
 
 
 def _delete_if_shared(path: str) -> None:

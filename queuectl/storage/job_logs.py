@@ -160,7 +160,8 @@ def tail(path: str, limit: int, *, whole: str = "queuectl logs") -> str:
         the text, or "" when there is no such file.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | files.O_CLOEXEC | _BINARY)
+        # A FIFO that a job has put there would be waited for.
+        fd = os.open(path, os.O_RDONLY | files.O_CLOEXEC | _BINARY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         return ""
     try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from queuectl.control import run_lock
 from queuectl.storage import quarantine
 from queuectl.storage.locate import is_settled, paths_of, read_job
-from queuectl.system import files
+from queuectl.system import files, safe_open
 from queuectl.system.locks import Lock
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from queuectl.layout import Layout
 
 _FOLDER = re.compile(r"(worker-[0-9]+)\.(?:held\.([0-9a-f]+)|spare)\.[0-9]+", re.ASCII)
+
+_MARK_LIMIT = 1000
+"""Bytes. The file has one boot id."""
 
 
 def short(boot: str) -> str:
@@ -96,9 +99,8 @@ def restore(layout: Layout, boot: str) -> int:
 def _marked(path: str) -> str | None:
     """Return the boot in which the spool was last checked for the effects of a power cut."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError):
+        return safe_open.read_regular(path, _MARK_LIMIT)[0].decode()
+    except (OSError, UnicodeDecodeError, safe_open.NotReadable):
         return None
 
 

@@ -201,6 +201,19 @@ def test_an_odd_moment_of_an_ended_run_ends_no_worker(
     assert where_is(spool_dir, job_id) == ["done"]
 
 
+@pytest.mark.parametrize("make", [folder, os.mkfifo, link])
+def test_an_odd_mark_of_the_boot_holds_no_worker_up(
+    spool_dir: Path, layout: Layout, make: Callable[[str], None]
+) -> None:
+    """With a FIFO there a worker waited for ever at its start."""
+    make(os.path.join(layout.data, "boot"))
+    drop_bytes(spool_dir, "job.json", b'{"command": "true"}')
+
+    run_cli("--spool", spool_dir, "worker", "start", "--foreground", "--drain", expect=0, timeout=20)
+
+    assert where_is(spool_dir, "job") == ["done"]
+
+
 def test_logs_of_workers_do_not_wait_at_a_fifo(spool_dir: Path, layout: Layout) -> None:
     """`worker logs` opened it and waited for a writer for ever."""
     os.mkfifo(layout.worker_file("worker-3", "log"))

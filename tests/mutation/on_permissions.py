@@ -122,6 +122,20 @@ TRUST = (
         (f"{_FOREIGN}a_job_that_opens_its_own_file_opens_that_of_no_other[666]",),
     ),
     Mutant(
+        "output: a file that was moved away is still the worker's",
+        "executor/capture.py",
+        "not status.st_size and status.st_ctime_ns != changed",
+        "False",
+        (f"{_FOREIGN}output_is_kept_after_somebody_has_moved_the_file_away",),
+    ),
+    Mutant(
+        "boot: the mark is opened whatever it is",
+        "storage/power_loss.py",
+        "        return safe_open.read_regular(path, _MARK_LIMIT)[0].decode()\n",
+        "        return open(path).read()\n",
+        ("tests/control/test_odd_files.py::test_an_odd_mark_of_the_boot_holds_no_worker_up",),
+    ),
+    Mutant(
         "output: it is cut through a link",
         "executor/capture.py",
         "        size = os.lstat(path).st_size\n        if size <= limit + len(note):\n            return size\n        fd = os.open(path, files.OVERWRITE)\n",

@@ -14,7 +14,7 @@ from queuectl import Spool
 from queuectl.doctor import doctor
 from queuectl.layout import Layout
 
-from support import drain, drop, load, where_is
+from support import drain, drop, load, run_cli, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +79,24 @@ def test_a_second_name_in_place_of_the_output_is_deleted_first(
     drain(spool_dir)
     assert outside.read_text() == "precious"
     assert "hello" in load(spool_dir / "done" / "next.json")["output"]
+
+
+@pytest.mark.parametrize("then", ["true", 'mkfifo "$f"', 'ln -s $HOME/outside "$f"', 'echo other > "$f"'])
+def test_output_is_kept_after_somebody_has_moved_the_file_away(spool_dir: Path, then: str) -> None:
+    """A rotation of logs, or a job. The output of all later jobs was lost, or the worker waited at a FIFO for ever."""
+    outside = spool_dir.parent / "home" / "outside"
+    outside.write_text("precious")
+    spool = Spool(spool_dir)
+    moved = f'f=$QUEUECTL_SPOOL/data/workers/$QUEUECTL_WORKER.out; sleep 0.05; mv "$f" $HOME/moved; {then}'
+    spool.enqueue(moved, id="moves", priority=9)
+    for word in ("hello", "world"):
+        spool.enqueue(f"echo {word}", id=word)
+    run_cli("--spool", spool_dir, "worker", "start", "--foreground", "--drain", expect=0, timeout=30)
+    assert [load(spool_dir / "done" / f"{word}.json")["output"] for word in ("hello", "world")] == [
+        "hello\n",
+        "world\n",
+    ]
+    assert outside.read_text() == "precious"
 
 
 def test_output_is_cut_through_no_link(spool_dir: Path) -> None:
