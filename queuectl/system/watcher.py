@@ -271,7 +271,7 @@ class FolderWatch:
             self._identity = (status.st_dev, status.st_ino)
         except Exception as error:  # whatever keeps the watch from starting, polling works
             self.stop()
-            self.failure = f"{error}" or type(error).__name__
+            self.failure = _reason(error)
             self._retry_at = time.monotonic() + RETRY_AFTER
             return False
         self.failure = None
@@ -400,6 +400,13 @@ class FolderWatch:
         self._observer.daemon = True
         self._observer.schedule(Handler(), self.folder, recursive=False)
         self._observer.start()
+
+
+def _reason(error: Exception) -> str:
+    """Why there is no watch, for people: without Python's "[Errno 24]"."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
 
 
 def _start(watch: FolderWatch) -> None:
