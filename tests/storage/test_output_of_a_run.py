@@ -138,7 +138,7 @@ def test_a_job_with_the_id_of_a_forgotten_one_does_not_show_its_output(
 
     (spool_dir / "done" / "a.json").unlink()
     spool.enqueue(command, id="a", timeout=0.3, max_retries=1)
-    assert [spool.read_output("a", stream=stream) for stream in ("out", "err")] == ["", ""]
+    assert [spool.read_output("a", run=1, stream=stream) for stream in ("out", "err")] == ["", ""]
 
     drain(spool_dir)
     assert [spool.read_output("a", stream=stream) for stream in ("out", "err")] == [out, ""]
