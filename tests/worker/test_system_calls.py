@@ -25,15 +25,15 @@ MIDDLE = slice(40, 104)
 WORKER = """
 import sys
 from queuectl.system import mounts, watcher
-from queuectl.worker import idle, job_run, prefetch, worker
+from queuectl.worker import idle, job_run, prefetch, scan_scheduler, worker
 from queuectl.executor.local import LocalRunner
 prefetch.MAX_BATCH, prefetch.BATCH_SECONDS, prefetch.LONG_JOB = int(sys.argv[2]), 1e9, 1e8
 watcher.LOAD_AFTER, idle.TICK, job_run.SESSION_AFTER = 0, 1e9, 1e8
-mounts.RECHECK = 1e9
+mounts.RECHECK = scan_scheduler.SAFETY_PAUSE = 1e9
 worker.Worker(sys.argv[1], drain=True, runner=LocalRunner(may_chdir=True)).run()
 """
 """However slow it is under strace, it claims as many at once as it may, and it has a watch, as after a second of work.
-What is done once a second is left out: how often it falls between these jobs depends on the machine."""
+What is done by the clock is left out: how often it falls between these jobs depends on the machine."""
 
 
 @pytest.fixture
