@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from queuectl.cli import render
 from queuectl.cli.base import Session, Usage
 from queuectl.errors import QueuectlError
 from queuectl.job.changes import integer, number, read_changes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 __all__ = [
+    "ask",
     "ask_spool",
     "between",
     "changes",
@@ -156,10 +158,23 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if sys.stdin is None or not sys.stdin.isatty():
         raise QueuectlError("nothing was deleted: there is no terminal to ask on", hint="add --yes")
-    sys.stderr.write(f"{question}? [y/N] ")
+    ask(question, no="nothing was deleted")
+
+
+def ask(question: str, *, no: str) -> None:
+    """Ask a question on the terminal.
+
+    Args:
+        question: without the question mark.
+        no: what has not happened if the answer is no.
+
+    Raises:
+        QueuectlError: the answer is no.
+    """
+    sys.stderr.write(f"{render.visible(question)}? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise QueuectlError("not confirmed: nothing was deleted")
+        raise QueuectlError(f"not confirmed: {no}")
 
 
 # -- shell completion ----------------------------------------------------------------------------------------------

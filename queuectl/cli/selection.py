@@ -230,11 +230,14 @@ class BulkAction:
 
         Raises:
             Usage: both ids and filters are given, or neither, or a state to which the verb cannot be applied.
+            JobError: the beginning of an id may mean several jobs, or one that is gone.
         """
         if ids and (everything or not where.is_open):
             raise Usage("give either job ids or filters, not both")
         if ids:
-            return list(dict.fromkeys(ids))
+            from queuectl.cli import typed_ids
+
+            return typed_ids.to_change(self._session, ids, self._verb)
         if where.is_open and not everything:
             raise Usage(f"name the jobs to {self._verb}, or select them with --tag, --state … or --all")
         wrong = [name for name in where.states if name not in self.states]

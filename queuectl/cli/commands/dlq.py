@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from queuectl.api import json_view, listing
-from queuectl.cli import options, render
+from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Group, Session, Usage, command
 from queuectl.cli.commands.clear import delete
 from queuectl.cli.commands.list import TABLE_LIMIT
@@ -167,6 +167,7 @@ def show_command(session: Session, job_id: str, lines: int | None) -> None:
     from queuectl.job import redact
 
     spool = session.spool
+    job_id = typed_ids.to_show(session, job_id)
     job = _dead_job(spool, job_id)
     path = spool.file_of(job_id)
     fault = None if job.command else _fault(path)
@@ -271,6 +272,7 @@ def edit_command(session: Session, job_id: str, retry: bool) -> None:
     from queuectl.cli.editor import edited
 
     spool = session.spool
+    [job_id] = typed_ids.to_change(session, [job_id], "edit")
     _dead_job(spool, job_id)
     path = spool.file_of(job_id)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import orjson
 
-from queuectl.cli import options, render
+from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Session, command
 from queuectl.cli.commands.check import remarks
 from queuectl.cli.editor import edited
@@ -36,6 +36,7 @@ def edit_command(session: Session, job_id: str) -> None:
     where your text is.
     """
     spool = session.spool
+    [job_id] = typed_ids.to_change(session, [job_id], "edit")
     job = spool.get(job_id)
     if job.state not in WAITING:
         hints = {"dead": f"queuectl dlq edit {job_id}", "processing": f"queuectl cancel {job_id}"}

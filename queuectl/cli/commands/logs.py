@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from queuectl.cli import options, render
+from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Session, Usage, command
 from queuectl.cli.log_printer import Follower, Output, RunPrinter, first_since, follow_all, last_run
 from queuectl.cli.log_stream import INTERRUPTED
@@ -17,7 +17,6 @@ from queuectl.errors import JobError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from queuectl.api.spool import Spool
     from queuectl.index.filter import Filter
     from queuectl.job.record import Job
 
@@ -84,7 +83,7 @@ def logs_command(
     since = where.since
     if (attempt is not None) + every + (since is not None) > 1:
         raise Usage("give only one of --attempt, --all and --since")
-    chosen = _Chosen(session.spool, ids, where)
+    chosen = _Chosen(session, ids, where)
     headings = every or since is not None or not chosen.is_one
     output = Output(only, raw=raw)
     followers = []
@@ -146,20 +145,21 @@ class _Chosen:
         exit_code: 0, or that of the last job that was refused.
     """
 
-    def __init__(self, spool: Spool, ids: tuple[str, ...], where: Filter) -> None:
+    def __init__(self, session: Session, ids: tuple[str, ...], where: Filter) -> None:
         # --since chooses runs, too, so it goes with ids.
         if ids and not where.without_since.is_open:
             raise Usage("give either job ids or filters, not both")
         if not ids and where.is_open:
             raise Usage("name the jobs, or select them with --since, --tag, --state …")
-        self._spool, self._ids, self._where = spool, list(dict.fromkeys(ids)), where
+        self._session, self._ids, self._where = session, list(dict.fromkeys(ids)), where
         self.is_one = len(self._ids) == 1
         self.found = self.exit_code = 0
 
     def __iter__(self) -> Iterator[Job]:
-        for job_id in self._ids or [row.id for row in self._spool.list(where=self._where)]:
+        spool = self._session.spool
+        for job_id in self._ids or [row.id for row in spool.list(where=self._where)]:
             with self.reported():
-                job = self._spool.get(job_id)
+                job = spool.get(typed_ids.to_show(self._session, job_id) if self._ids else job_id)
                 self.found += 1
                 yield job
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from queuectl.api import json_view, listing
-from queuectl.cli import options, render
+from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Session, command
 from queuectl.errors import JobNotFound
 from queuectl.job import redact, times
@@ -39,7 +39,7 @@ def show_command(session: Session, job_id: str) -> None:
     --record` describes them. The value of a variable whose
     name looks secret, such as API_TOKEN, is shown as ***; the job's file has the real value.
     """
-    job = session.spool.get(job_id)
+    job = session.spool.get(typed_ids.to_show(session, job_id))
     if session.json:
         render.json_value(json_view.record(job, json_view.effective(session.spool, job)))
         return
