@@ -68,6 +68,20 @@ def one(spool: SpoolBase, job_id: str) -> Row:
         return spool._find(job_id)
 
 
+def unique_length(spool: SpoolBase, ids: Sequence[str]) -> int:
+    """Return how many characters of each of these ids are enough to tell it from all other ids of the spool."""
+    with spool._lock:
+        others = spool._ask(lambda: [spool._index.neighbours(job_id) for job_id in ids])
+    return max((_unique(job_id, *pair) for job_id, pair in zip(ids, others, strict=True)), default=0)
+
+
+def _unique(job_id: str, before: str, after: str) -> int:
+    length = 1
+    while length < len(job_id) and job_id[:length] in (before[:length], after[:length]):
+        length += 1
+    return length
+
+
 def next_up(spool: SpoolBase, limit: int) -> list[Row]:
     """Return the rows of waiting jobs, see `Spool.next_up`."""
     with spool._lock:

@@ -30,7 +30,10 @@ _RISKY = (
 _LINE = re.compile(f"[{_RISKY}]")
 _LINES = re.compile(f"[{_RISKY}]".replace("\0-\x1f", "\0-\x09\x0b-\x1f"))
 _NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_COLUMN_GAP, _NARROWEST = 3, 12
+_COLUMN_GAP, _LEAST, _DRAWN = 3, 3, 100
+NARROWEST = 12
+"""The characters that a column which may be cut keeps, as long as the table fits then."""
+
 styled = True
 """Whether text may be bold and coloured; not every pager can show that."""
 
@@ -212,7 +215,8 @@ def table(
 
     Args:
         columns: the headings. The last column is wrapped; the others keep their width, so that ids are complete.
-        cut: headings of the columns that are shortened, with … at the end, if the table is too wide.
+        cut: headings of the columns that are shortened, with … at the end, if the table is too wide. If that is not
+            enough, the others are shortened too: a line that the terminal breaks makes all rows unreadable.
     """
     from rich import box
     from rich.table import Table
@@ -223,14 +227,55 @@ def table(
     widths = _fit(
         [columns, *cells], [*(columns.index(name) for name in cut), len(columns) - 1], width_of_terminal
     )
+    whole = cells if columns[-1] not in cut else cells[:_DRAWN]
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAVY)
     for name, width in zip(columns, widths, strict=True):
         wrapped = name == columns[-1] and name not in cut
         made.add_column(name, width=width, no_wrap=not wrapped, overflow="fold" if wrapped else "ellipsis")
-    for row in cells:
+    for row in whole:
         made.add_row(*(Text(text, style=STATE_STYLES.get(text, "")) for text in row))
-    # If the terminal is too narrow even for this, let it break the lines: rich would leave out whole columns.
-    console(width=max(width_of_terminal, sum(widths) + _COLUMN_GAP * len(widths) + 2)).print(made)
+    # Only on a terminal of a few characters do lines break: rich would leave out whole columns.
+    screen = console(width=max(width_of_terminal, table_width(widths)))
+    if len(whole) == len(cells):
+        screen.print(made)
+        return
+    with screen.capture() as drawn:
+        screen.print(made)
+    *lines, edge = drawn.get().splitlines(keepends=True)
+    _write("".join(lines))
+    _write_rows(cells[len(whole) :], widths, screen)
+    _write(edge)
+
+
+def _write_rows(rows: Sequence[Sequence[str]], widths: Sequence[int], screen: Console) -> None:
+    """Write rows as rich draws them. It takes two seconds for a thousand of them, and this a few milliseconds."""
+    from rich.text import Text
+
+    styles = {}
+    for state, style in STATE_STYLES.items():
+        with screen.capture() as drawn:
+            screen.print(Text(state, style=style), end="")
+        styles[state] = drawn.get()
+    rest = iter(rows)
+    while part := [*islice(rest, 1000)]:
+        texts = [
+            "   ".join(
+                _in_width(text, width).replace(text, styles.get(text, text), 1)
+                for text, width in zip(row, widths, strict=True)
+            )
+            for row in part
+        ]
+        _write("".join(f"  {text}  \n" for text in texts))
+
+
+def _in_width(text: str, width: int) -> str:
+    """The text on one line with so many columns of the terminal, cut with … or filled with blanks."""
+    from rich.cells import cell_len, set_cell_size
+
+    text = text.replace("\n", " ")
+    if cell_len(text) > width:
+        return set_cell_size(text, width - 1) + "…"
+    return set_cell_size(text, width)
 
 
 def _fit(rows: Sequence[Sequence[str]], shrinking: Sequence[int], available: int) -> list[int]:
@@ -250,10 +295,27 @@ def _fit(rows: Sequence[Sequence[str]], shrinking: Sequence[int], available: int
     flexible = sorted(set(shrinking), key=lambda number: widths[number])
     available -= sum(widths) - sum(widths[number] for number in flexible) + _COLUMN_GAP * len(widths) + 2
     for done, number in enumerate(flexible):
-        share = max(_NARROWEST, available // (len(flexible) - done))
+        share = max(NARROWEST, available // (len(flexible) - done))
         widths[number] = min(widths[number], share)
         available -= widths[number]
+    if available < 0:
+        _squeeze(widths, flexible, sum(widths) + available)
     return widths
+
+
+def _squeeze(widths: list[int], first: Sequence[int], room: int) -> None:
+    """Make columns narrower until they fit into so many characters: these first, then always the widest."""
+    for some, least in ((first, NARROWEST // 2), (range(len(widths)), _LEAST)):
+        while sum(widths) > room and (widest := max(some, key=widths.__getitem__)) is not None:
+            if widths[widest] <= least:
+                break
+            widths[widest] -= 1
+
+
+def table_width(widths: Iterable[int]) -> int:
+    """The characters that a table with columns of these widths needs."""
+    known = list(widths)
+    return sum(known) + _COLUMN_GAP * len(known) + 2
 
 
 def ago(seconds: float) -> str:

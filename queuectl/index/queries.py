@@ -156,6 +156,12 @@ class Queries(Freshness):
         query = f"SELECT id FROM jobs WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
         return [_text(job_id) for (job_id,) in self.db.execute(query, (*values, limit))]
 
+    def neighbours(self, job_id: str) -> tuple[str, str]:
+        """Return the ids before and after this one in the order of ids; "" where there is none."""
+        query = "SELECT (SELECT max(id) FROM jobs WHERE id < ?), (SELECT min(id) FROM jobs WHERE id > ?)"
+        before, after = self.db.execute(query, (job_id, job_id)).fetchone()
+        return before or "", after or ""
+
     def ids_from_the_end(self, state: str | None) -> builtins.list[str]:
         """Return the ids of the jobs in a state, or in all: waiting ones first, and of those the last in the line."""
         where, values = ("WHERE state = ?", (state,)) if state else ("", ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -13,6 +14,8 @@ import pytest
 from terminal import on_terminal
 
 from queuectl import Spool
+
+from support import drop_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +110,14 @@ def test_reader_may_leave_early(spool_dir: Path, many: int) -> None:
     assert seen.code == 0
     assert "error" not in seen.text
     assert len(seen.text.splitlines()) == 3
+
+
+def test_reader_of_a_long_record_may_leave_early(spool_dir: Path) -> None:
+    """The library that draws tables would end the process with exit code 1."""
+    record = {"command": "x", "output": "a line of output\n" * 8000}
+    drop_bytes(spool_dir, "job1.json", json.dumps(record).encode(), "done")
+    seen = on_terminal("show", "job1", env={"PAGER": "head -n 3"})
+    assert (seen.code, len(seen.text.splitlines())) == (0, 3)
 
 
 def test_pager_that_is_not_there_is_told_and_done_without(pager: dict[str, str]) -> None:

@@ -216,6 +216,6 @@ SERVICE = (
         "cli/render.py",
         "            raise  # noqa: PLE0704",
         "            super().on_broken_pipe()  # noqa: PLE0704",
-        ("tests/cli/test_pager.py::test_reader_may_leave_early",),
+        ("tests/cli/test_pager.py::test_reader_of_a_long_record_may_leave_early",),
     ),
 )

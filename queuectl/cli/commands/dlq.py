@@ -13,7 +13,6 @@ from queuectl.api import json_view, listing
 from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Group, Session, Usage, command
 from queuectl.cli.commands.clear import delete
-from queuectl.cli.commands.list import TABLE_LIMIT
 from queuectl.cli.commands.retry import change_options, retry
 from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
 from queuectl.errors import InvalidJob, MoveError
@@ -107,7 +106,7 @@ def list_command(session: Session, where: Filter) -> None:
     elif not rows:
         filtered = where.without_limit != type(where)(states=where.states, sort=where.sort)
         render.note("no dead jobs match" if filtered else "the dead letter queue is empty")
-    elif render.is_terminal() and len(rows) <= TABLE_LIMIT:
+    elif render.is_terminal():
         now = time.time()
         heads = ("Job ID", "Command", "Attempts", "Age", "Last Error")
         cells = (

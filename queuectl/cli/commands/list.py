@@ -8,23 +8,20 @@ from typing import TYPE_CHECKING
 import click
 
 from queuectl.api import json_view, listing
-from queuectl.cli import options, render
+from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Session, command
 from queuectl.cli.selection import filter_options
 from queuectl.job import times
 from queuectl.job.fields import WAITING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from queuectl.api.spool import Spool
     from queuectl.index.filter import Filter
     from queuectl.index.row import Row
 
     Cell = Callable[[Spool, Row, float], str]
-
-TABLE_LIMIT = 1000
-"""Above this number of jobs a terminal gets plain lines: drawing a larger table takes seconds."""
 
 
 def _attribute(name: str) -> Cell:
@@ -72,6 +69,9 @@ def _length(seconds: float) -> str:
 def _duration(_spool: Spool, row: Row, _now: float) -> str:
     return "" if row.duration is None else f"{row.duration / 1e6:.3f}"
 
+
+_CUT = ("Tags", "Command", "Note")
+"""The columns that are cut, with … at the end, if the table is too wide."""
 
 COLUMNS: dict[str, Cell] = {
     "id": _attribute("id"),
@@ -149,7 +149,7 @@ def list_command(session: Session, where: Filter, columns: tuple[str, ...] | Non
     """
     spool = session.spool
     rows = listing.select(spool, where=where)
-    as_table = render.is_terminal() and len(rows) <= TABLE_LIMIT
+    as_table = render.is_terminal()
     if session.json:
         render.json_array(json_view.listed(spool, row) for row in rows)
     elif not rows:
@@ -159,7 +159,7 @@ def list_command(session: Session, where: Filter, columns: tuple[str, ...] | Non
     elif columns:
         _print_columns(spool, rows, columns, table=as_table)
     elif as_table:
-        _print_table(rows)
+        _print_table(spool, rows)
     else:
         render.lines(f"{row.id} - {row.state} - {json_view.full_texts(spool, row)[0]}" for row in rows)
 
@@ -176,27 +176,42 @@ def _print_columns(spool: Spool, rows: Sequence[Row], names: Sequence[str], *, t
     render.table(f"Jobs ({len(rows)})", heads, visible, cut=cut)
 
 
-def _print_table(rows: list[Row]) -> None:
+def _print_table(spool: Spool, rows: list[Row]) -> None:
+    """Print the usual columns. If they are too wide, ids are shortened first, then columns are left out."""
     now = time.time()
-    tagged = any(row.tags for row in rows)
-    tags = ("Tags",) if tagged else ()
-    render.table(
-        f"Jobs ({len(rows)})",
-        ("ID", "State", "Pri", "Tries", *tags, "Command", "Note"),
-        (
-            (
-                row.id,
-                row.state,
-                render.priority(row, now),
-                render.tries(row),
-                *((" ".join((row.tags or "").split()),) if tagged else ()),
-                render.visible(row.command),
-                render.visible(_remark(row, now)),
-            )
-            for row in rows
-        ),
-        cut=(*tags, "Command", "Note"),
-    )
+    columns = {
+        "ID": [row.id for row in rows],
+        "State": [row.state for row in rows],
+        "Pri": [render.priority(row, now) for row in rows],
+        "Tries": [render.tries(row) for row in rows],
+        "Tags": [" ".join((row.tags or "").split()) for row in rows],
+        "Command": [render.visible(row.command) for row in rows],
+        "Note": [render.visible(_remark(row, now)) for row in rows],
+    }
+    if not any(columns["Tags"]):
+        del columns["Tags"]
+    for name in ("ID", "Note", "Tries", "Pri", "Tags", "Note"):
+        if _fits(columns):
+            break
+        if name == "ID":
+            columns["ID"] = _shortened(spool, columns["ID"])
+        elif name != "Note" or "Pri" not in columns or not any(columns["Note"]):
+            columns.pop(name, None)  # a note is left out at first only if all are empty
+    cut = [name for name in columns if name in _CUT]
+    render.table(f"Jobs ({len(rows)})", [*columns], zip(*columns.values(), strict=True), cut=cut)
+
+
+def _fits(columns: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a table of these columns fits on the terminal, with those that may be cut at their narrowest."""
+    natural = {name: max(len(name), *map(len, texts)) for name, texts in columns.items()}
+    least = [min(width, render.NARROWEST) if name in _CUT else width for name, width in natural.items()]
+    return render.table_width(least) <= render.console().width
+
+
+def _shortened(spool: Spool, ids: list[str]) -> list[str]:
+    """The beginnings of these ids, all of one length, of which each means one job and is enough for any command."""
+    length = max(listing.unique_length(spool, ids), typed_ids.CERTAIN)
+    return [job_id[:length] for job_id in ids]
 
 
 def _remark(row: Row, now: float) -> str:
