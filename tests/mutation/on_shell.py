@@ -212,6 +212,27 @@ SERVICE = (
         ("tests/cli/test_help.py::test_json_is_offered_only_where_it_works",),
     ),
     Mutant(
+        "ids: the beginning of another job's id is enough to change that job",
+        "cli/typed_ids.py",
+        "    if sys.stdin is None or not sys.stdin.isatty():\n",
+        "    if False:\n",
+        ("tests/cli/test_typed_ids.py::test_a_script_whose_job_is_gone_changes_no_other",),
+    ),
+    Mutant(
+        "ids: a whole id does not win",
+        "cli/typed_ids.py",
+        "    if not found or text in found:\n",
+        "    if not found:\n",
+        ("tests/cli/test_typed_ids.py::test_the_beginning_of_an_id_is_enough_to_look",),
+    ),
+    Mutant(
+        "tables: they are wider than the terminal",
+        "cli/render.py",
+        "    if available < 0:\n",
+        "    if False:\n",
+        ("tests/cli/test_list_width.py::test_list_fits_on_eighty_columns_and_fewer",),
+    ),
+    Mutant(
         "pager: a reader who leaves early is an error",
         "cli/render.py",
         "            raise  # noqa: PLE0704",
