@@ -275,11 +275,11 @@ def _compress(layout: Layout, path: str, status: os.stat_result) -> Iterator[Non
     scratch = os.path.join(layout.tmp, files.temporary_name())
     try:
         with open(path, "rb") as source, os.fdopen(os.open(scratch, files.CREATE, 0o600), "wb") as target:
-            made = gzip.GzipFile("", "wb", 6, target, mtime=int(status.st_mtime))
-            while block := source.read(CHUNK):
-                made.write(block)
-                yield
-            made.close()
+            # Closed in any case: since Python 3.14 one that is left open raises when it is collected.
+            with gzip.GzipFile("", "wb", 6, target, mtime=int(status.st_mtime)) as made:
+                while block := source.read(CHUNK):
+                    made.write(block)
+                    yield
             target.flush()
             files.sync_file(target.fileno())
         # Give it the log's time. With a new time, retention would delete it too late.

@@ -203,18 +203,18 @@ def test_c15_show(typed: Type) -> None:
 def test_c16_to_c18_dead_letters(typed: Type, spool: Path) -> None:
     """C16-C18: dead jobs are listed with their reason; retry sends them back, on request with a longer timeout."""
     typed("queuectl enqueue --id job1 --max-retries 1 --command 'exit 3'")
-    typed("queuectl enqueue --id job2 --max-retries 1 --timeout 0.2 --command 'sleep 0.5'")
+    typed("queuectl enqueue --id job2 --max-retries 1 --timeout 0.2 --command 'sleep 2'")
     work_off(typed)
 
     assert typed("queuectl dlq list") == (
-        "job1 - exit 3 - 1 - Exit code 3\njob2 - sleep 0.5 - 1 - Timeout exceeded (0.2s)\n"
+        "job1 - exit 3 - 1 - Exit code 3\njob2 - sleep 2 - 1 - Timeout exceeded (0.2s)\n"
     )
     typed("queuectl dlq retry job1")
     typed("queuectl dlq retry job2 --timeout 60")
     assert typed("queuectl dlq list") == ""
     assert support.load(spool / "pending" / "job1.json").get("attempts", 0) == 0
     work_off(typed)
-    assert typed("queuectl list --state completed") == "job2 - completed - sleep 0.5\n"
+    assert typed("queuectl list --state completed") == "job2 - completed - sleep 2\n"
     assert support.load(spool / "done" / "job2.json")["timeout"] == 60
     assert typed("queuectl dlq retry job2", expect=1) == ""
     assert typed("queuectl dlq retry nobody", expect=1) == ""
