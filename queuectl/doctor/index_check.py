@@ -15,7 +15,8 @@ from queuectl.doctor.finding import Finding
 from queuectl.errors import InvalidJob
 from queuectl.index.index import Index
 from queuectl.index.row import RENEWED, ready_key
-from queuectl.intake.reconcile import Intake, mirror_claims
+from queuectl.intake.claims import mirror_claims
+from queuectl.intake.reconcile import Intake
 from queuectl.job import record as jobs
 from queuectl.job.fields import STATES, WAITING
 from queuectl.layout import DEAD, DONE, PENDING

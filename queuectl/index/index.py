@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import suppress
 from functools import lru_cache
 from operator import attrgetter, itemgetter
 
@@ -180,6 +181,30 @@ class Index(Queries):
     def begin_rebuild(self) -> None:
         """Empty the index within the open transaction. Until `finish_rebuild`, asking for states or the order is slow."""
         schema.start_anew(self.db)
+
+    def begin_ahead(self) -> None:
+        """Make a place for rows that are read before a rebuild takes the lock. It is this connection's own."""
+        self.end_ahead()
+        self.db.execute(f"CREATE TEMP TABLE ahead({', '.join(COLUMNS)}, UNIQUE (id), UNIQUE (place, name))")
+
+    def put_ahead(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Keep these rows for the rebuild; of two with one id the first one stays. See `insert_new` for the rows."""
+        self.db.execute("BEGIN")
+        self.db.executemany(_INSERT.replace("INSERT INTO jobs", "INSERT OR IGNORE INTO temp.ahead"), rows)
+        self.db.execute("COMMIT")
+
+    def take_ahead(self) -> None:
+        """Put the rows that were kept into the emptied index."""
+        names = ", ".join(name for name in COLUMNS if name != "seq")
+        self.db.execute(f"INSERT INTO jobs({names}) SELECT {names} FROM temp.ahead ORDER BY rowid")
+
+    def end_ahead(self) -> None:
+        """Give up the rows that were kept."""
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                self._db.execute("DROP TABLE IF EXISTS temp.ahead")
 
     def finish_rebuild(self) -> None:
         """Declare the content complete, as of this boot."""

@@ -11,19 +11,19 @@ import sqlite3
 import time
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from queuectl._dataclasses import dataclass
 from queuectl.errors import SpoolError
-from queuectl.index.row import row_of
 from queuectl.intake.admission import INCOMPLETE, Admission
-from queuectl.intake.dropped_file import read_dropped
+from queuectl.intake.claims import mirror_claims
 from queuectl.intake.loader import Loader
 from queuectl.job.times import micros
-from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_job_name
-from queuectl.storage import locate, power_loss
+from queuectl.layout import DEAD, DONE, PENDING, is_job_name
+from queuectl.storage import power_loss
 from queuectl.system import files
 from queuectl.system.fork import split_work
 
@@ -47,8 +47,6 @@ _SORTED = 100_000
 
 _PLACES = (DONE, DEAD, PENDING)
 """The order of scans. pending/ comes last: whether an id is taken is known when the other folders have been read."""
-
-_ALL = 1 << 30
 
 
 @dataclass(slots=True)
@@ -131,29 +129,70 @@ class Intake:
             if not self.index.agrees(place, time.time_ns()):
                 self._scan_all(place)
 
-    def _scan_all(self, place: str) -> None:
+    def _scan_all(self, place: str, *, closely: bool = False) -> None:
         """Scan a folder in one go."""
         with self.index.in_bulk():
-            deque(self.scan(place, chunk=LARGE_CHUNK), maxlen=0)
+            deque(self.scan(place, chunk=LARGE_CHUNK, closely=closely), maxlen=0)
 
     def rebuild(self) -> int:
         """Rebuild the index from the folders; returns the number of jobs.
 
-        It is one transaction, so other processes see the old index until the new one is complete.
+        It is one transaction, so other processes see the old index until the new one is complete. While they can use
+        the old one, the files are read before the transaction begins: nobody waits for the reading. What has changed
+        meanwhile is found by its fingerprint, and read again.
         """
         trusted = self.index.open()
         if not self.storage.read_only:
             with suppress(OSError):  # on a read-only disk what a power cut left cannot be restored
                 power_loss.restore(self.layout, self.index.boot)
-        with self.index.write():
-            if not trusted and self.index.open():
-                return sum(self.index.counts().values())  # another process has just done it
-            self.index.begin_rebuild()
-            mirror_claims(self.layout, self.index, self.storage.now(), self.storage.owner)
+        ahead = trusted and self._read_ahead()
+        report = self.report
+        try:
+            with self.index.write():
+                if not trusted and self.index.open():
+                    return sum(self.index.counts().values())  # another process has just done it
+                self.index.begin_rebuild()
+                if ahead:
+                    self.report = None  # it was told of these files
+                    self.index.take_ahead()
+                mirror_claims(self.layout, self.index, self.storage.now(), self.storage.owner)
+                for place in _PLACES:
+                    self._scan_all(place, closely=ahead)
+                self.index.finish_rebuild()
+                return sum(self.index.counts().values())
+        finally:
+            self.report = report
+            if ahead:
+                self.index.end_ahead()
+
+    def _read_ahead(self) -> bool:
+        """Read the files of all folders without any lock, a batch at a time, and keep the rows of the plain ones.
+
+        Returns:
+            whether that was possible; if not, the files are read within the transaction.
+        """
+        if self.index.path == ":memory:":
+            return False  # nobody else waits for it
+        self._loader.owner = self.storage.owner
+        self._loader.start(micros(self.storage.now()), self._settings())
+        try:
+            self.index.begin_ahead()
             for place in _PLACES:
-                self._scan_all(place)
-            self.index.finish_rebuild()
-            return sum(self.index.counts().values())
+                folder = os.path.join(self.layout.root, place)
+                for names in self._chunks(folder, LARGE_CHUNK):
+                    load = partial(self._loader.load, place, left_dead=self._admission.left_dead)
+                    loaded = split_work(load, list(names))()
+                    loaded.sort(key=itemgetter(slice(4)))
+                    self.index.put_ahead([values for *_, values in loaded if values])
+                    self.compared += len(names)
+                    if self.report:
+                        self.report(self.compared)
+        except BaseException as error:
+            self.index.end_ahead()  # else its transaction would stay open
+            if not isinstance(error, sqlite3.Error | OSError):
+                raise
+            return False
+        return True
 
     def rebuild_in_any_case(self) -> int:
         """Rebuild the index, also one that is damaged where it is only seen when it is emptied.
@@ -182,7 +221,13 @@ class Intake:
     # -- one folder ------------------------------------------------------------------------------------------------
 
     def scan(
-        self, place: str, *, chunk: int = CHUNK, find_missing: bool = True, note_time: bool = True
+        self,
+        place: str,
+        *,
+        chunk: int = CHUNK,
+        find_missing: bool = True,
+        note_time: bool = True,
+        closely: bool = False,
     ) -> Iterator[None]:
         """Compare one folder with the index, a chunk of names at each step.
 
@@ -192,6 +237,8 @@ class Intake:
                 asks: every claim between two chunks looks like a missing file, and a claim notices a missing file itself.
             note_time: note the folder's time, so that the index may be believed afterwards. False for an extra scan
                 as a precaution.
+            closely: compare times and sizes too. Rows that were read before this scan may be older than their file, and
+                a file that was written anew may have the inode of one before.
 
         Raises:
             SpoolError: the folder cannot be read.
@@ -205,7 +252,7 @@ class Intake:
                     self.index.begin_scan(place, scan)
             present = 0
             empty = not self.index.count_at(place)
-            for part in self._parts(place, folder, chunk, empty=empty):
+            for part in self._parts(place, folder, chunk, empty=empty, closely=closely):
                 in_rows, incomplete = self._take_in(part)
                 present += in_rows
                 unfinished += incomplete
@@ -228,13 +275,13 @@ class Intake:
         except OSError as error:
             raise SpoolError.from_os("read", folder, error) from None
 
-    def _parts(self, place: str, folder: str, size: int, *, empty: bool) -> Iterator[_Part]:
+    def _parts(self, place: str, folder: str, size: int, *, empty: bool, closely: bool) -> Iterator[_Part]:
         """Yield the parts of a folder. With large chunks the next part is read while the caller handles this one."""
         begun: deque[_Part] = deque()
         ahead = int(size >= LARGE_CHUNK)
         try:
             for names in self._chunks(folder, size):
-                begun.append(self._compare(place, names, empty=empty))
+                begun.append(self._compare(place, names, empty=empty, closely=closely))
                 if len(begun) > ahead:
                     yield begun.popleft()
             while begun:
@@ -253,7 +300,9 @@ class Intake:
                 for start in range(0, len(many), size):
                     yield dict(many[start : start + size])
 
-    def _compare(self, place: str, names: dict[str, int], *, empty: bool = False) -> _Part:
+    def _compare(
+        self, place: str, names: dict[str, int], *, empty: bool = False, closely: bool = False
+    ) -> _Part:
         """Compare names with the index and begin to read the new files.
 
         Args:
@@ -261,7 +310,12 @@ class Intake:
             empty: the index knows none of them.
         """
         known = {} if empty else self.index.fingerprints_of(place, list(names))
-        changed = [name for name, inode in names.items() if name in known and known[name][0] != inode]
+        changed = [
+            name
+            for name, inode in names.items()
+            if name in known
+            and (known[name][0] != inode or (closely and self._fingerprint(name, place) != known[name]))
+        ]
         new = [name for name in names if name not in known]
         if new or changed:
             self._loader.owner = self.storage.owner
@@ -343,9 +397,9 @@ class Intake:
         if names:
             self._take_in(self._compare(PENDING, dict.fromkeys(names, -1), empty=new))
 
-    def _fingerprint(self, name: str) -> files.Fingerprint | None:
+    def _fingerprint(self, name: str, place: str = PENDING) -> files.Fingerprint | None:
         try:
-            return files.fingerprint(os.lstat(f"{self.layout.pending}{os.sep}{name}"))
+            return files.fingerprint(os.lstat(f"{self.layout.root}{os.sep}{place}{os.sep}{name}"))
         except OSError:
             return None
 
@@ -370,44 +424,3 @@ class Intake:
                             self._admission.delete_reason(name)
             after = page[-1][1]
             yield
-
-
-def mirror_claims(layout: Layout, index: Index, now: float, owner: int | None = None) -> None:
-    """Make the index agree with the workers' folders. They hold few jobs, so all are read.
-
-    Args:
-        now: the wall clock, in epoch seconds.
-        owner: see Storage.
-    """
-    present = {
-        f"{PROCESSING}/{worker}": set(names) for worker, names in locate.claimed_by_worker(layout).items()
-    }
-    known: dict[str, set[str]] = {place: set() for place in present} | {
-        place: {name for _, name in index.all_at(place, "", _ALL)} for place in index.claim_places()
-    }
-    for place, names in known.items():
-        for name in present.get(place, set()) - names:
-            _add_claim(layout, index, place, name, now, owner)
-        for name in names - present.get(place, set()):
-            if os.path.lexists(os.path.join(layout.root, place, name)):
-                continue  # claimed since the folder was listed
-            with index.write():
-                index.drop_if_at(name.removesuffix(".json"), place, name)
-
-
-def _add_claim(layout: Layout, index: Index, place: str, name: str, now: float, owner: int | None) -> None:
-    found = read_dropped(os.path.join(layout.root, place, name), micros(now), 0, owner=owner)
-    if found.job is None or found.status is None:
-        return
-    found.job.id = name.removesuffix(".json")
-    if found.job.state in ("completed", "dead"):
-        found.job.renew(found.arrived / 1e6)  # it was put back by hand and claimed before it was renewed
-    found.job.worker = place.rpartition("/")[2]
-    row = row_of(
-        found.job, place, name, found.status, state="processing", arrived=found.arrived, now=micros(now)
-    )
-    with index.write():
-        old = index.get(row.id)
-        # A crash while settling leaves a copy in processing/. It must not hide the settled job.
-        if old is None or not os.path.lexists(os.path.join(layout.root, old.place, old.name)):
-            index.put(row)

@@ -21,7 +21,7 @@ from queuectl import Spool, Worker
 from queuectl.api import listing
 from queuectl.control import commands, pause, registry, run_lock
 from queuectl.control.registration import Registration
-from queuectl.intake import reconcile
+from queuectl.intake import claims
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.job.record import Job
 from queuectl.layout import Layout
@@ -538,7 +538,7 @@ def test_a_job_claimed_during_a_look_is_still_there(
     assert claim_job(spool._storage, listing.one(spool, "a"), taken.name)
     with monkeypatch.context() as patch:
         patch.setattr(locate, "claimed_by_worker", lambda _: {})
-        reconcile.mirror_claims(spool.layout, spool._index, 0.0)
+        claims.mirror_claims(spool.layout, spool._index, 0.0)
 
     found = spool._index.get("a")
     assert found is not None

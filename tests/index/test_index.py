@@ -23,6 +23,7 @@ from queuectl.index import database as index_file
 from queuectl.index import schema
 from queuectl.index.index import Index
 from queuectl.index.row import Row, values_of
+from queuectl.intake.loader import Loader
 from queuectl.intake.reconcile import Intake
 from queuectl.job.fields import STATES
 from queuectl.layout import Layout
@@ -655,3 +656,45 @@ def test_damage_that_shows_only_when_the_index_is_emptied_costs_nothing(
     monkeypatch.setattr(schema, "start_anew", start_anew)
 
     assert spool.reindex() == len(expected)
+
+
+def test_a_rebuild_reads_files_while_others_use_the_index(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It read a million files inside the index's lock: each enqueue waited, and went on without the index."""
+    spool, other = Spool(spool_dir), Spool(spool_dir)
+    for name in ("stays", "edited", "removed", "cancelled", "put-back"):
+        spool.enqueue("true", id=name)
+    spool.cancel("put-back")
+    load, read = Loader.load, []
+
+    def meanwhile(self: Loader, place: str, names: list[str], left_dead: Any) -> Any:
+        found = load(self, place, names, left_dead)
+        read.extend(names)
+        if place == "pending" and len(read) > 3 and "new.json" not in os.listdir(spool_dir / "pending"):
+            other.enqueue("true", id="new")
+            assert other._index.usable
+            other.forget("removed")
+            other.cancel("cancelled")
+            other.retry("put-back", priority=9)
+            path = spool_dir / "pending" / "edited.json"
+            was = path.stat()
+            path.write_text(path.read_text().replace('"priority": 5', '"priority": 8'))
+            assert path.stat().st_ino == was.st_ino
+        return found
+
+    monkeypatch.setattr(Loader, "load", meanwhile)
+
+    told: list[int] = []
+    assert spool.reindex(told.append) == 5
+    assert told[-1] == 5
+    monkeypatch.undo()
+    for door in (spool, other, Spool(spool_dir)):
+        assert {row.id: (row.state, row.priority) for row in door.list()} == {
+            "stays": ("pending", 5),
+            "edited": ("pending", 8),
+            "cancelled": ("dead", 5),
+            "put-back": ("pending", 9),
+            "new": ("pending", 5),
+        }
+    assert other.counts() == {"pending": 4, "processing": 0, "completed": 0, "failed": 0, "dead": 1}

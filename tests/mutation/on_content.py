@@ -113,6 +113,20 @@ MIRROR = (
         (f"{_HAND}drop_is_enqueue_and_delete_is_forget",),
     ),
     Mutant(
+        "index: a rebuild reads inside the lock",
+        "intake/reconcile.py",
+        "        ahead = trusted and self._read_ahead()\n",
+        "        ahead = False\n",
+        ("tests/index/test_index.py::test_a_rebuild_reads_files_while_others_use_the_index",),
+    ),
+    Mutant(
+        "index: a file that was written anew under an old inode is taken for the old one",
+        "intake/reconcile.py",
+        "(closely and self._fingerprint",
+        "(False and self._fingerprint",
+        ("tests/index/test_index.py::test_a_rebuild_reads_files_while_others_use_the_index",),
+    ),
+    Mutant(
         "index: incomplete files are forgotten",
         "intake/reconcile.py",
         "            if note_time and not unfinished:\n                with",

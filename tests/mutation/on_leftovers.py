@@ -168,7 +168,7 @@ LATE = (
     ),
     _mutant(
         "a claim during a look is dropped",
-        "intake/reconcile.py",
+        "intake/claims.py",
         "                continue  # claimed since",
         "                pass  # claimed since",
         "a_job_claimed_during_a_look_is_still_there",

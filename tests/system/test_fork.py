@@ -170,6 +170,8 @@ def test_a_rebuild_that_is_broken_off_leaves_no_process_behind(
     for number in range(12):
         drop(spool_dir, f"job{number}", command="true")
     spool.refresh()
+    spool.close()
+    (spool_dir / "data" / "queuectl.db").unlink()  # else the files are read before anything is inserted
     monkeypatch.setattr(fork, "MIN_ITEMS", 2)
     monkeypatch.setattr(reconcile, "LARGE_CHUNK", 4)
 
