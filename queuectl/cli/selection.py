@@ -168,9 +168,9 @@ def _order() -> list[click.Option]:
             "--sort",
             read=_read_sort,
             metavar="KEY",
-            default="arrived",
             shell_complete=options.complete_words(*SORTS),
-            help=f"Order by {', '.join(SORTS)}; -KEY reverses the order. Default: arrived.",
+            help=f"Order by {', '.join(SORTS)}; -KEY reverses the order. Default: arrived; on a terminal and with --limit "
+            "-arrived, the newest first.",
         ),
         _option("--limit", "-n", read=read_limit, metavar="N", help="At most N jobs. Default: all jobs."),
     ]
@@ -187,6 +187,10 @@ def filter_options(*, sort: bool = False) -> Callable[[Callable[..., Any]], Call
         @functools.wraps(function)
         def with_filter(*args: Any, **given: Any) -> Any:
             mine = {name: given.pop(name) for name in Filter.__match_args__ if name in given}
+            if sort and mine["sort"] is None:
+                # A person, or who asks for a few, wants to see what has just been queued.
+                newest_first = mine["limit"] is not None or render.is_terminal()
+                mine["sort"] = "-arrived" if newest_first else "arrived"
             return function(*args, where=Filter(**mine), **given)
 
         # click collects the options of a function in this attribute, in reverse order.

@@ -99,7 +99,8 @@ def test_table_shows_what_waiting_has_added(aged: Path) -> None:
     backdate(aged, "old", 210)
 
     plain = on_terminal("list").text
-    asked = on_terminal("list", "--columns", "id,exit-code,tags,age").text.splitlines()
+    words = ["--columns", "id,exit-code,tags,age", "--sort", "arrived"]
+    asked = on_terminal("list", *words).text.splitlines()
 
     assert re.search(r"^  old +pending +5 \+3\.\d +0/3 +a b +echo old", plain, flags=re.MULTILINE)
     assert re.search(r"^  new +pending +8 +0/3 +echo new", plain, flags=re.MULTILINE)

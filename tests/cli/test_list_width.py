@@ -14,6 +14,8 @@ from queuectl.api import listing
 from support import drain
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -67,6 +69,20 @@ def test_long_list_is_a_table_too(spool_dir: Path) -> None:
     assert {line.index("pending") for line in rows} == {rows[0].index("pending")}
     assert {line.index("…") for line in rows} == {rows[0].index("…")}
     assert {len(line) for line in rows} == {len(rows[0])}
+
+
+def test_newest_jobs_come_first_for_a_person_and_with_a_limit(
+    spool_dir: Path, cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """`list --limit 2` showed the two oldest. A script that reads all jobs gets them in the order of arrival."""
+    spool = Spool(spool_dir)
+    for job_id in "abc":
+        spool.enqueue("true", id=job_id)
+    assert [line[0] for line in cli("list", "--limit", "2", expect=0).stdout.splitlines()] == ["c", "b"]
+    oldest = cli("list", "--limit", "2", "--sort", "arrived", expect=0).stdout.splitlines()
+    assert [line[0] for line in oldest] == ["a", "b"]
+    assert [line[0] for line in cli("list", expect=0).stdout.splitlines()] == ["a", "b", "c"]
+    assert re.findall(r"^  ([abc]) ", on_terminal("list").text, flags=re.MULTILINE) == ["c", "b", "a"]
 
 
 def test_unique_length_knows_all_jobs_of_the_spool(spool_dir: Path) -> None:
