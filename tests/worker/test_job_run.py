@@ -475,7 +475,7 @@ def test_a_machine_that_starts_nothing_pauses_the_worker_uncharged(
     monkeypatch.setattr("queuectl.worker.job_run.FAULT_PAUSE", 0.01)
     monkeypatch.setattr("queuectl.worker.idle.TICK", 0.05)
     answers = itertools.cycle([False, True])
-    monkeypatch.setattr("queuectl.worker.worker.can_start", lambda: next(answers))
+    monkeypatch.setattr("queuectl.worker.upkeep.can_start", lambda: next(answers))
     support.drop(spool_dir, "job1", command="true", max_retries=1)
     said: list[str] = []
 
