@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from terminal import on_terminal
 from queuectl import JobNotFound, Spool, StillUnderWay
 from queuectl.api.waiting import Ended, Waiting
 
-from support import cpu_in, drain, drop, wait_until, where_is
+from support import cpu_in, drain, drop, finished, processes_of, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -268,7 +269,7 @@ def test_long_wait_costs_next_to_nothing(
     """After the first moments a wait uses less than one percent of a CPU."""
     drop(spool_dir, "a", command="true", hold=True)
     waiting = psutil.Process(start("wait", "a").pid)
-    time.sleep(2)
+    wait_until(lambda: cpu_in(waiting, 1) < 0.02, 30)
 
     assert cpu_in(waiting, 4) < 0.01 * 4
 
@@ -289,12 +290,23 @@ def test_ctrl_c_leaves_the_jobs_alone(spool_dir: Path, start: Callable[..., subp
 def test_terminal_gets_a_bar_and_a_sum(spool_dir: Path, workers: Callable[..., Any]) -> None:
     """A terminal shows a progress bar, a line for each job that is not completed, and a summary."""
     spool = Spool(spool_dir)
+    gate = spool_dir.parent / "gate"
     for number in range(3):
-        spool.enqueue("sleep 0.8", id=f"a{number}", tags=["t"])
-    spool.enqueue("exit 7", id="bad", max_retries=1, tags=["t"])
+        command = f"until [ -e {gate} ]; do sleep 0.05; done"
+        spool.enqueue(command, id=f"a{number}", tags=["t"], timeout=0)
+    spool.enqueue("exit 7", id="bad", max_retries=1, tags=["t"], priority=9)
     workers(1)
+    wait_until(lambda: finished(spool_dir, "bad"))
 
+    def open_later() -> None:
+        wait_until(lambda: [one for one in processes_of(spool_dir) if one.cmdline()[-2:] == ["--tag", "t"]])
+        time.sleep(1.5)  # not a wait: so long it shows the bar
+        gate.touch()
+
+    opener = threading.Thread(target=open_later)
+    opener.start()
     seen = on_terminal("wait", "--tag", "t")
+    opener.join()
 
     assert seen.code == 1
     assert "bad - dead - Exit code 7" in seen.text

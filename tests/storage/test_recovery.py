@@ -92,7 +92,7 @@ def test_a_new_worker_takes_over_at_once(spool_dir: Path, workers: Cli, after: f
     workers(1)
     began = time.monotonic()
     wait_until(lambda: finished(spool_dir, "job1"))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4  # the next round of maintenance comes after 5 s
     assert outcomes(spool_dir, "job1") == ["interrupted", "succeeded"]
 
 
