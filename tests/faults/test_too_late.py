@@ -125,7 +125,9 @@ def test_a_job_that_fails_as_it_is_cancelled_is_not_tried_again(
     assert [entry["outcome"] for entry in load_history(spool_dir)] == ["cancelled"]
 
 
-@pytest.mark.parametrize("when", ["before its worker died", "afterwards", "after all had died"])
+@pytest.mark.parametrize(
+    "when", ["before its worker died", "before all had died", "afterwards", "after all had died"]
+)
 def test_a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker(
     spool: Spool, spool_dir: Path, workers: Cli, when: str
 ) -> None:
@@ -135,15 +137,20 @@ def test_a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker(
     spool.enqueue(ignores, id="job", timeout=0)
     wait_until(runs(spool_dir, "job"))
     pid = the_worker(spool)
-    if when != "before its worker died":
-        run = psutil.Process(pid).children(recursive=True)
+    run = psutil.Process(pid).children(recursive=True)
+
+    def die() -> None:
         os.kill(pid, signal.SIGKILL)
-        for process in run if when == "after all had died" else ():
+        for process in run if "all" in when else ():
             process.kill()
         wait_until(lambda: not spool.workers())
-    assert spool.cancel("job", timeout=0.2) == ("ending" if when == "before its worker died" else "cancelled")
-    if when == "before its worker died":
-        os.kill(pid, signal.SIGKILL)
+
+    if when.startswith("before"):
+        assert spool.cancel("job", timeout=0.2) == "ending"
+        die()
+    else:
+        die()
+        assert spool.cancel("job", timeout=0.2) == "cancelled"
     workers(1)
     wait_until(lambda: where_is(spool_dir, "job") == ["dead"])
 
@@ -182,12 +189,10 @@ def test_a_cancel_that_comes_while_a_failure_is_recorded_is_kept(
     other.execute("BEGIN IMMEDIATE")
     [child] = psutil.Process(the_worker(spool)).children()
     wait_until(lambda: not child.is_running())
-    asked = threading.Thread(target=lambda: Spool(spool_dir).cancel("job"))
-    asked.start()
-    wait_until(lambda: list((spool_dir / "data" / "workers").glob("*.cancel")))
+    # As `cancel` does, which may be interrupted then: it does not ask again for the next run.
+    commands.request_cancel(spool.layout, "worker-0", {"job": 1})
     other.execute("ROLLBACK")
     other.close()
-    asked.join()
     wait_until(lambda: where_is(spool_dir, "job") == ["dead"])
 
     assert (spool_dir.parent / "job.began").read_text() == "\n"

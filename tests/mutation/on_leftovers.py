@@ -59,14 +59,14 @@ LATE = (
         "storage/recovery.py",
         "    if not over and commands.is_cancel_requested(",
         "    if False and commands.is_cancel_requested(",
-        "a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker[afterwards]",
+        "a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker[before its worker died]",
     ),
     _mutant(
         "whoever takes a name takes away the cancel of the one before",
         "control/registration.py",
         '            self._delete("stop")\n',
         '            self._delete("stop"); self._delete("cancel")\n',
-        "a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker[after all had died]",
+        "a_job_that_was_cancelled_is_not_run_again_for_a_dead_worker[before all had died]",
     ),
     _mutant(
         "any pause that a worker knows of will do",
