@@ -6,7 +6,9 @@ comes after that fails, in the middle of a job.
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from contextlib import suppress
 from importlib import import_module
 
@@ -52,15 +54,39 @@ def load_all() -> None:
 
     Raises:
         ImportError: a part of the installation is missing.
-        OSError: there are no file descriptors left, or no memory, for now.
+        OSError: there are no file descriptors left, or no memory, for now. It can be tried again.
     """
+    before = set(sys.modules)
     try:
         for name in MODULES:
             import_module(name)
-    except ImportError:
-        # The system's loader of shared libraries reports a lack of descriptors as a module that is missing.
-        os.close(os.open(os.devnull, os.O_RDONLY))
-        raise
+    except Exception as error:
+        # Of a package that is half loaded, some modules stay. With these, the next try would fail in another way.
+        ours = {name.partition(".")[0] for name in MODULES}
+        for name in set(sys.modules) - before:
+            if (
+                name.partition(".")[0] in ours
+            ):  # and none that another thread of the program has loaded meanwhile
+                del sys.modules[name]
+        if _is_shortage(error):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from error
+        raise ImportError(str(error)) from error
     for name in _WHERE_THERE_ARE:
         with suppress(ImportError):
             import_module(name)
+
+
+def _is_shortage(error: BaseException | None) -> bool:
+    """Whether an import failed for want of descriptors or memory, which may be over by now.
+
+    The system's loader of shared libraries reports it as a module that is missing, and packages try a way around that.
+    """
+    while error is not None:
+        if isinstance(error, OSError | MemoryError) or os.strerror(errno.EMFILE) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return True
+    return False

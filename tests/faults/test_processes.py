@@ -427,6 +427,8 @@ def test_a_foreign_pid_in_a_workers_record_is_not_signalled(
         record["boot_id"] = "00000000-0000-0000-0000-000000000000"
     drop(spool_dir, "job", command="sleep 60", timeout=0)
     wait_until(lambda: where_is(spool_dir, "job") == ["processing/worker-0"])
+    owner = json.loads(genuine)["pid"]
+    os.kill(owner, signal.SIGSTOP)  # or it would write its record again within a second
     record_path.write_text(json.dumps(record))
     for words in (
         ["worker", "stop", "--timeout", "0"],
@@ -437,6 +439,7 @@ def test_a_foreign_pid_in_a_workers_record_is_not_signalled(
         cli(*words)
     record_path.write_text(genuine)
     (spool_dir / "data" / "workers" / "worker-0.stop").unlink(missing_ok=True)
+    os.kill(owner, signal.SIGCONT)
     kill_worker(spool_dir)
     record_path.write_text(json.dumps(record))
     cli("cancel", "job")

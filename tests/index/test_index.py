@@ -406,7 +406,7 @@ def test_an_index_built_from_scratch_equals_the_one_in_use(
         lambda: truth(spool_dir)["processing"] == 0 and truth(spool_dir)["pending"] == 1,
         message=lambda: truth(spool_dir),
     )
-    wait_until(lambda: spool.counts() == truth(spool_dir))
+    wait_until(lambda: spool.counts() == truth(spool_dir), message=lambda: (spool.counts(), truth(spool_dir)))
     assert all(queued)
 
     layout = Layout(spool_dir)

@@ -446,10 +446,17 @@ ENDS = (
         ("tests/worker/test_preload.py::test_a_worker_outlives_its_installation",),
     ),
     Mutant(
+        "preload: of a package that was half loaded some modules stay",
+        "worker/preload.py",
+        "                del sys.modules[name]\n",
+        "                pass\n",
+        ("tests/worker/test_preload.py::test_a_package_that_was_half_loaded_is_loaded_anew",),
+    ),
+    Mutant(
         "preload: a lack of descriptors is a part that is missing",
         "worker/preload.py",
-        "        os.close(os.open(os.devnull, os.O_RDONLY))\n",
-        "",
+        " or os.strerror(errno.EMFILE) in str(error):\n            return True\n",
+        ":\n            return True\n        return False\n",
         ("tests/worker/test_preload.py::test_out_of_descriptors_nothing_is_taken_for_missing",),
     ),
     Mutant(

@@ -229,6 +229,8 @@ def test_a_job_above_the_limit_is_refused(spool_dir: Path, cli: Any) -> None:
     assert "too large" in cli("enqueue", "--file", "-", stdin=json.dumps(large), expect=1).stderr
     with pytest.raises(InvalidJob, match="too large"):
         Spool(spool_dir).enqueue(large)
+    # A file that is not valid may not be complete yet. These are.
+    (spool_dir / "config.yaml").write_text("settle_time: 0\n")
     drop(spool_dir, "large", **large)
     drop(spool_dir, "swells", command="touch $HOME/ran", x=[[[[0]]]] * 100_000)  # small, until it is indented
     drop(spool_dir, "small", command="true")

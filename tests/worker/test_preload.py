@@ -138,11 +138,43 @@ for preload.MODULES in (("_ctypes",), preload.MODULES):  # a shared library firs
     print("loaded")
 """
 
+MIDWAY = """
+import os, resource, sys, queuectl.worker.process
+from queuectl.worker import preload
+
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+class Shortage:
+    begun = False
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1] and not self.begun:
+            self.begun = True
+            resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, most))
+
+sys.meta_path.insert(0, Shortage())
+try:
+    preload.load_all()
+except (OSError, ImportError) as error:
+    print(type(error).__name__)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+preload.load_all()
+print("loaded")
+"""
+
 
 def test_out_of_descriptors_nothing_is_taken_for_missing() -> None:
     """A worker that was short of them during its first job ended; the modules load when there are some again."""
     done = subprocess.run([sys.executable, "-c", SHORT], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["OSError", "loaded"] * 2, done
+
+
+@pytest.mark.parametrize(
+    "at", ["yaml.nodes", "yaml._yaml", "psutil._psutil_linux", "watchdog.observers.inotify_c"]
+)
+def test_a_package_that_was_half_loaded_is_loaded_anew(at: str) -> None:
+    """The descriptors run out in the middle of it. The next try failed with an AttributeError, and ended the worker."""
+    done = subprocess.run([sys.executable, "-c", MIDWAY, at], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["OSError", "loaded"], done
 
 
 def test_a_worker_that_cannot_load_everything_leaves_in_order(

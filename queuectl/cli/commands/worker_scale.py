@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     examples="""
     queuectl worker scale 4                   have four workers
     queuectl worker scale 0                   the same as: queuectl worker stop
-    queuectl worker scale 2 --drain           for cron: never more than two, which exit after the last job
+    queuectl worker scale 2 --drain           for cron: at most two, which exit after the last job
     """,
 )
 @click.argument("number", metavar="N", callback=options.between(0, MAX_WORKERS))
