@@ -12,6 +12,10 @@ from queuectl.index.database import Database
 from queuectl.layout import DEAD, DONE, PENDING
 from queuectl.system import file_times, host
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
 
 class Freshness(Database):
     """The part of the index that knows which folders it agrees with.
@@ -177,22 +181,33 @@ class OwnChange:
 class Moving:
     """See Freshness.moving. A class, because a generator costs more than what it wraps."""
 
-    __slots__ = ("_before", "_begun", "_index", "_places")
+    __slots__ = ("_before", "_begun", "_index", "_is_over", "_places")
 
     def __init__(self, index: Freshness, places: tuple[str, ...]) -> None:
         self._index = index
         self._places = places
         self._before: list[tuple[int, int] | None] = []
+        self._is_over = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._begun = self._index.begin_moving(self._places)
         if self._index.in_transaction:
             self._before = [self._index.folder_time(place) for place in self._places]
+        return self
+
+    def end(self) -> None:
+        """Note the times of the folders now: what else the block does moves nothing in them.
+
+        A change by somebody else between the first look and this one goes unnoticed until the folder changes again.
+        """
+        self._is_over = True
+        if self._index.broken is None:
+            for place, before in zip(self._places, self._before, strict=False):
+                self._index.note_own_change(place, before)
 
     def __exit__(self, kind: object, *_: object) -> None:
         index = self._index
-        if kind is None and index.broken is None:
-            for place, before in zip(self._places, self._before, strict=False):
-                index.note_own_change(place, before)
+        if kind is None and not self._is_over:
+            self.end()
         if self._begun:
             index.end_moving(commit=kind is None)

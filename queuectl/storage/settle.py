@@ -101,7 +101,7 @@ def _commit(
     places = tuple({os.path.basename(storage.layout.folder(claim.state)): None for claim in claims})
     try:
         written.extend((claim, *_write_outcome(storage, claim, pool)) for claim in claims)
-        with storage.index.moving(*places):
+        with storage.index.moving(*places) as moving:
             while written and refused is None:
                 try:
                     row = _move_out(storage, *written[0])
@@ -112,6 +112,8 @@ def _commit(
                     written.popleft()
                 except OSError as error:
                     refused = error  # the index must still learn of the files that were moved before
+            if PENDING not in places:
+                moving.end()
             storage.index.mark_ended(rows)
             if put_back and PENDING in places:
                 put_back([row for row in rows if row.place == PENDING])

@@ -63,7 +63,7 @@ MIRROR = (
     Mutant(
         "index: moves carry no stamp",
         "index/freshness.py",
-        "                index.note_own_change(place, before)\n",
+        "                self._index.note_own_change(place, before)\n",
         "                pass\n",
         ("tests/index/test_freshness.py::test_own_move_needs_no_new_scan",),
     ),
