@@ -54,6 +54,14 @@ def name_in_dead(name: str) -> str:
     return kept.decode("utf-8", "ignore") + ending
 
 
+def slot_name(worker: str, number: int) -> str:
+    """Return the name of a worker's slot, in which one run at a time has its run file and its output.
+
+    The first slot has the worker's own name.
+    """
+    return f"{worker}.{number}" if number else worker
+
+
 def is_utf8(name: str) -> bool:
     """Whether a name is valid UTF-8. The index cannot store any other, so such files are left where they are."""
     return name.isascii() or not any("\udc80" <= character <= "\udcff" for character in name)
@@ -151,7 +159,11 @@ class Layout:
         return f"{self.root}{os.sep}{folder}{os.sep}{job_id}.json"
 
     def worker_file(self, worker: str, kind: str) -> str:
-        """Return the path of one of a worker's own files: lock, run, json (its record), stop, log, out, err."""
+        """Return the path of one of a worker's own files: lock, json (its record), stop, log, or of one of its slots.
+
+        Args:
+            worker: the name of the worker; for run, out and err that of a slot, see `slot_name`.
+        """
         return f"{self.workers}{os.sep}{worker}.{kind}"
 
     def log_file(self, job_id: str, run: int, stream: str) -> str:

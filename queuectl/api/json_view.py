@@ -136,6 +136,8 @@ def worker(info: WorkerInfo) -> dict[str, Any]:
         "started_at": _iso(info.started_at),
         "job_id": info.job_id,
         "job_since": _iso(info.job_since),
+        "concurrency": info.concurrency,
+        "jobs": [{"id": one.id, "since": _iso(one.since)} for one in info.jobs],
         "stopping": info.stopping,
         "paused": info.paused,
         "elsewhere": info.elsewhere,

@@ -122,6 +122,9 @@ def of_workers(workers: Sequence[WorkerInfo], now: float) -> Iterator[Metric]:
     activities = [_activity(one) for one in workers]
     states = {name: activities.count(name) for name in ("busy", "idle", "paused", "stopping")}
     yield _labelled("queuectl_workers", "Living workers, by what they do.", "state", states)
+    used, slots = sum(len(one.jobs) for one in workers), sum(one.concurrency for one in workers)
+    words = "Jobs that living workers can run at once, by whether one runs there."
+    yield _labelled("queuectl_slots", words, "state", {"busy": used, "free": max(0, slots - used)})
     longest = max((now - one.job_since for one in workers if one.job_since is not None), default=0.0)
     words = "For how long the job that has run longest has been running; 0 if none runs."
     yield _single("queuectl_jobs_longest_running_seconds", words, max(0.0, longest))

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 def started_at(layout: Layout, job: Job, worker: str) -> float | None:
     """Return when the run of a claimed job began, in epoch seconds; None: it has not begun yet."""
-    record = run_lock.read(layout, worker)
-    if record is None:
+    runs = run_lock.read_all(layout, worker)
+    if runs is None:
         return None
-    ended = record.ended_run(job)
+    ended = runs.ended_run(job)
     if ended is not None:
         return ended.started_at
-    return record.started_at if record.is_current(job) else None
+    current = runs.current(job)
+    return current.started_at if current else None
 
 
 def show_run(layout: Layout, job: Job) -> None:
@@ -35,21 +36,24 @@ def show_run(layout: Layout, job: Job) -> None:
 
 def show_runs(layout: Layout, rows: list[Row]) -> list[Row]:
     """Let the rows of claimed jobs show their present run instead of the one before."""
+    known: dict[str, run_lock.WorkerRuns | None] = {}
     for row in rows:
         if row.state != "processing":
             continue
         worker = row.worker or row.place.removeprefix(f"{PROCESSING}/")
-        row.started_at = _start_of(row, run_lock.read(layout, worker))
+        if worker not in known:
+            known[worker] = run_lock.read_all(layout, worker)
+        row.started_at = _start_of(row, known[worker])
         row.finished_at = row.duration = row.exit_code = row.next_retry_at = row.last_error = None
     return rows
 
 
-def _start_of(row: Row, record: run_lock.RunRecord | None) -> int | None:
+def _start_of(row: Row, runs: run_lock.WorkerRuns | None) -> int | None:
     """When the run of a claimed job began, in microseconds. A row does not know the number of its run."""
-    if record is None:
+    if runs is None:
         return None
-    starts = [record.started_at] if record.job_id == row.id else []
-    starts += [ended.started_at for (job_id, _), ended in record.ended.items() if job_id == row.id]
+    starts = [one.started_at for one in runs.records if one.job_id == row.id]
+    starts += [ended.started_at for (job_id, _), ended in runs.ended.items() if job_id == row.id]
     # The worker's last run may be an earlier one of the same job, if it has claimed it again.
     after = row.finished_at or 0
-    return next((found for start in starts if (found := micros(start)) >= after), None)
+    return next((found for start in sorted(starts, reverse=True) if (found := micros(start)) >= after), None)

@@ -154,19 +154,19 @@ def _workers(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:
     name = max((len(one.name) for one in snapshot.workers), default=0)
     found: list[tuple[Row | None, Text]] = []
     for one in snapshot.workers:
-        line = Text(f" {one.name:<{name}}{_GAP}")
-        row = running.pop(one.job_id or "", None)
-        if one.job_id is None:
+        if not one.jobs:
+            line = Text(f" {one.name:<{name}}{_GAP}")
             line.append(_idle(one), style="dim")
-        else:
-            since = render.ago(snapshot.now - one.job_since) if one.job_since else "?"
-            line.append(
-                f"{_cut(one.job_id, ids or _MAX_ID_WIDTH):<{ids}}{_GAP}{since:>7}{_GAP}", style="cyan"
-            )
+            found.append((None, line))
+        for place, job in enumerate(one.jobs):
+            line = Text(f" {'' if place else one.name:<{name}}{_GAP}")
+            row = running.pop(job.id, None)
+            since = render.ago(snapshot.now - job.since) if job.since else "?"
+            line.append(f"{_cut(job.id, ids or _MAX_ID_WIDTH):<{ids}}{_GAP}{since:>7}{_GAP}", style="cyan")
             line.append(render.visible(row.command) if row else "")
             if one.stopping:
                 line.append("  (then stops)", style="yellow")
-        found.append((row, line))
+            found.append((row, line))
     for row in running.values():
         line = Text(f" {row.worker or '?':<{name}}{_GAP}")
         line.append(f"{_cut(row.id, ids):<{ids}}{_GAP}{'gone':>7}{_GAP}", style="yellow")

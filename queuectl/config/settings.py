@@ -37,6 +37,7 @@ class Settings:
     retry_on: list[int] | None = None
     give_up_on: list[int] | None = None
     worker_count: int | None = None
+    concurrency: int = 1
     stop_timeout: float = 30
     kill_grace: float = 5
     crash_limit: int = 3
@@ -180,6 +181,7 @@ _ALL = (
     Key("retry_on", None, _exit_codes, "the exit codes after which a job is tried again; unset: all"),
     Key("give_up_on", None, _exit_codes, "the exit codes after which a job is not tried again; unset: none"),
     Key("worker_count", None, _count, "how many workers `worker start` starts without --count; unset: 1"),
+    Key("concurrency", 1, _count, "how many jobs a worker runs at once"),
     Key("stop_timeout", 30, _duration, "how long `worker stop` waits for running jobs to end", "seconds"),
     Key("kill_grace", 5, _duration, "the time between TERM and KILL when a job is ended", "seconds"),
     Key("crash_limit", 3, _count, "how many times in a row its worker may die before a job is dead"),

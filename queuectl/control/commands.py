@@ -127,7 +127,7 @@ def request_cancel(layout: Layout, name: str, runs: Mapping[str, int]) -> None:
         claims = layout.claims(name)
         before = {
             job_id: run
-            for job_id, run in _cancels(layout, name).items()
+            for job_id, run in cancel_requests(layout, name).items()
             if os.path.lexists(os.path.join(claims, f"{job_id}.json"))
         }
         _write_note(layout, name, "cancel", {"runs": {**before, **runs}})
@@ -140,11 +140,11 @@ def is_cancel_requested(layout: Layout, name: str, job_id: str, run: int) -> boo
     """Whether somebody wants this run of a job ended, which the worker of this name runs, or ran when it died."""
     if not os.path.exists(layout.worker_file(name, "cancel")):
         return False
-    return _cancels(layout, name).get(job_id) == run
+    return cancel_requests(layout, name).get(job_id) == run
 
 
-def _cancels(layout: Layout, name: str) -> dict[str, int]:
-    """Return the runs that somebody wants ended, by job id."""
+def cancel_requests(layout: Layout, name: str) -> dict[str, int]:
+    """Return the runs of a worker that somebody wants ended: their numbers by job id."""
     note = registry.read_json(layout.worker_file(name, "cancel"))
     runs = note.get("runs")
     if not isinstance(runs, dict):

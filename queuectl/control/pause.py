@@ -207,7 +207,7 @@ def drain(layout: Layout, reason: str, *, timeout: float | None, tell: Callable[
 
 def running_jobs(layout: Layout) -> list[str]:
     """Return the ids of the jobs that run, including those whose worker has died."""
-    jobs = [worker.job_id for worker in registry.live_workers(layout) if worker.job_id]
+    jobs = [job.id for worker in registry.live_workers(layout) for job in worker.jobs]
     return [*jobs, *(job_id for _, job_id in registry.orphaned_runs(layout))]
 
 

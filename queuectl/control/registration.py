@@ -268,6 +268,13 @@ class Registration:
                 self._write()
                 self._unwritten = False
 
+    def set_concurrency(self, number: int) -> None:
+        """Put into the record how many jobs this worker may run at once."""
+        if self._record.get("concurrency", 1) != number:
+            self._record["concurrency"] = number
+            self._unwritten = True
+            self.report("polling", self._record.get("polling"))
+
     def _write(self) -> None:
         files.replace(
             self.layout.worker_file(self.name, "json"), orjson.dumps(self._record, option=orjson.OPT_INDENT_2)

@@ -50,12 +50,22 @@ PROGRAM = "program"
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """A job that a worker runs, and since when, in epoch seconds; None: it is about to start."""
+
+    id: str
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """What is known of a worker. Moments are epoch seconds.
 
     Attributes:
         pid: its process; 0 while it is starting.
-        job_id, job_since: the job that it runs, and since when; None: it is about to start.
+        jobs: those that it runs, the oldest run first; if none has started, one that it has claimed.
+        concurrency: how many it may run at once.
+        job_id, job_since: the first of `jobs`, and since when; None: it has none, or is about to start it.
         stopping: somebody has asked it to stop.
         polling, paused, settings: why it gets no events, starts no job, or keeps old settings; None when all is well.
         pause_seen: the mark of the pause that it has noticed.
@@ -66,14 +76,24 @@ class WorkerInfo:
     pid: int
     started_at: float
     mode: str
-    job_id: str | None
-    job_since: float | None
+    jobs: tuple[ClaimedJob, ...]
     stopping: bool
     polling: str | None
     paused: str | None = None
     settings: str | None = None
     pause_seen: str | None = None
     elsewhere: bool = False
+    concurrency: int = 1
+
+    @property
+    def job_id(self) -> str | None:
+        """The job whose run is the oldest."""
+        return self.jobs[0].id if self.jobs else None
+
+    @property
+    def job_since(self) -> float | None:
+        """When that run started."""
+        return self.jobs[0].since if self.jobs else None
 
 
 def unusable_files(layout: Layout, name: str) -> list[tuple[str, os.stat_result]]:
@@ -99,15 +119,16 @@ def is_in_use(layout: Layout, name: str) -> bool:
     """
     if is_folder_locked(layout.claims(name)):
         return True
-    return _current_job(layout, name)[0] is not None and run_lock.is_under_way(layout, name)
+    return bool(_claimed_jobs(layout, name)) and run_lock.is_under_way(layout, name)
 
 
 def orphaned_runs(layout: Layout) -> list[tuple[str, str]]:
-    """Return the workers that died while their run goes on, each with the id of its job, which waits for the end."""
+    """Return the workers that died while a run of theirs goes on, each with the ids of its jobs, which wait for the end."""
     return [
-        (name, _current_job(layout, name)[0] or "")
+        (name, job.id)
         for name in worker_names(layout)
         if is_in_use(layout, name) and not _is_process_running(layout, name)
+        for job in _claimed_jobs(layout, name) or [ClaimedJob("", None)]
     ]
 
 
@@ -193,21 +214,20 @@ def worker_names(layout: Layout) -> list[str]:
 def worker_info(layout: Layout, name: str) -> WorkerInfo:
     """Return what the files of a worker say, whether it lives or not."""
     record = read_record(layout, name)
-    job_id, since = _current_job(layout, name)
     identity = ProcessIdentity.of(record)
     return WorkerInfo(
         name=name,
         pid=identity.pid if identity else 0,
         started_at=_moment(record.get("started_at")),
         mode=_text(record.get("mode")) or STARTING,
-        job_id=job_id,
-        job_since=since,
+        jobs=_claimed_jobs(layout, name),
         stopping=os.path.exists(layout.worker_file(name, "stop")),
         polling=_text(record.get("polling")),
         settings=_text(record.get("settings")),
         paused=_text(record.get("paused")),
         pause_seen=_text(record.get("pause_seen")),
         elsewhere=identity is not None and not identity.is_visible,
+        concurrency=concurrency if type(concurrency := record.get("concurrency")) is int else 1,
     )
 
 
@@ -223,17 +243,18 @@ def _moment(value: object) -> float:
         return 0.0
 
 
-def _current_job(layout: Layout, name: str) -> tuple[str | None, float | None]:
-    """The id of the job that a worker runs, and since when, in epoch seconds; None: it has not started yet."""
+def _claimed_jobs(layout: Layout, name: str) -> tuple[ClaimedJob, ...]:
+    """The jobs that a worker runs; if none has started, one that it has claimed."""
     with suppress(OSError):
         found = [
             entry[: -len(".json")]
             for entry in os.listdir(layout.claims(name))
             if entry.endswith(".json") and not entry.startswith(".")
         ]
-        run = run_lock.read(layout, name) if found else None
-        if run and run.job_id in found:
-            return run.job_id, run.started_at
-        if found:
-            return found[0], None  # claimed, and not started
-    return None, None
+        runs = run_lock.read_all(layout, name) if found else None
+        started = {one.job_id: one.started_at for one in runs.records} if runs else {}
+        running = [ClaimedJob(job_id, started[job_id]) for job_id in found if job_id in started]
+        return tuple(sorted(running, key=lambda job: job.since or 0.0)) or (
+            (ClaimedJob(found[0], None),) if found else ()
+        )
+    return ()

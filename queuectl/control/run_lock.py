@@ -1,7 +1,8 @@
-"""The run lock of a worker and its file: which run was started last, and which ended runs are not settled yet.
+"""The run locks of a worker and their files: which run was started last, and which ended runs are not settled yet.
 
-The file is written before a run starts. After a worker's death it tells what became of each job in the worker's
-folder: it runs, it has ended (and how), or it never began. The run's processes inherit the lock on the file.
+Each slot of a worker has one. It is written before a run starts in that slot. After a worker's death the files tell what
+became of each job in the worker's folder: it runs, it has ended (and how), or it never began. The processes of a run
+inherit the lock on its file.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.errors import SpoolError
 from queuectl.job import times
+from queuectl.layout import slot_name
 from queuectl.system import files, safe_open
 from queuectl.system.host import boot_id
 from queuectl.system.locks import Lock, is_locked
@@ -45,6 +47,7 @@ class RunRecord:
     """The content of a run file.
 
     Attributes:
+        slot: the name of the slot whose file it is.
         job_id, run: the run that was started last; `run` is its mark, QUEUECTL_RUN (see Job.run_mark).
         boot: the machine's boot id at that time; "" in files of an older queuectl.
         ended: the runs that ended before it and are not settled yet, by job id and mark.
@@ -52,6 +55,7 @@ class RunRecord:
         started_at: when it was started, in epoch seconds.
     """
 
+    slot: str
     job_id: str
     run: str
     boot: str = ""
@@ -64,13 +68,14 @@ class RunRecord:
         session = self.session
         return session if session and self.boot == boot_id() and session.has_living() else None
 
-    def never_began(self, job_id: str, boot: str) -> bool:
-        """Whether a job in the worker's folder was not started.
+    def is_last(self, job_id: str | None, number: int) -> bool:
+        """Whether the run that was started last is this run of this job."""
+        return self.job_id == job_id and self.run.partition(".")[0] == str(number)
 
-        False if the file was written before the last restart: its last change may have been lost, so it may not name the
-        job that was started last.
-        """
-        return self.boot == boot and job_id not in {self.job_id, *(known for known, _ in self.ended)}
+    def names(self, job_id: str | None, number: int) -> bool:
+        """Whether this run of this job was started, by its number: an index that was rebuilt may give it another mark."""
+        ended = (run.partition(".")[0] for known, run in self.ended if known == job_id)
+        return self.is_last(job_id, number) or str(number) in ended
 
     def is_current(self, job: Job) -> bool:
         """Whether the run that was started last is the next run of this job, so that the job runs or has just ended."""
@@ -82,6 +87,42 @@ class RunRecord:
             if job_id == job.id and _is_next_run(run, job):
                 return one
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRuns:
+    """What the run files of a worker say together.
+
+    Attributes:
+        records: one for each slot that has been used.
+        is_whole: False if the file of a slot could not be read: it may name any job.
+    """
+
+    records: tuple[RunRecord, ...]
+    is_whole: bool = True
+
+    def never_began(self, job: Job, boot: str) -> bool:
+        """Whether the next run of a job in the worker's folder was not started.
+
+        False if a file was written before the last restart: its last change may have been lost, so it may not name the
+        job that was started last.
+        """
+        return self.is_whole and all(
+            one.boot == boot and not one.names(job.id, job.next_run) for one in self.records
+        )
+
+    def current(self, job: Job) -> RunRecord | None:
+        """Return the record of the slot in which the job runs, or has just ended."""
+        return next((one for one in self.records if one.is_current(job)), None)
+
+    def ended_run(self, job: Job) -> EndedRun | None:
+        """The next run of this job, if it has ended and is not settled yet."""
+        return next((ended for one in self.records if (ended := one.ended_run(job))), None)
+
+    @property
+    def ended(self) -> dict[tuple[str, str], EndedRun]:
+        """All runs that have ended and are not settled, by job id and mark."""
+        return {key: ended for one in self.records for key, ended in one.ended.items()}
 
 
 def _is_next_run(mark: str, job: Job) -> bool:
@@ -104,7 +145,7 @@ def marks(layout: Layout, job: Job, worker: str) -> dict[str, str]:
 
 def acquire(
     layout: Layout,
-    worker: str,
+    slot: str,
     job_id: str,
     run: str,
     boot: str,
@@ -112,7 +153,7 @@ def acquire(
     *,
     started_at: float | None = None,
 ) -> Lock:
-    """Take the run lock, and write down which run starts next and which have ended.
+    """Take the run lock of a slot, and write down which run starts next and which have ended.
 
     If a background child of an earlier run still holds the lock, a new file is made. Then the next run does not
     wait for that child, and the child is not taken for one of its processes.
@@ -126,7 +167,7 @@ def acquire(
     Raises:
         SpoolError: the file cannot be opened or written.
     """
-    path = layout.worker_file(worker, "run")
+    path = layout.worker_file(slot, "run")
     # The number of lines is written, because the rest of an earlier, longer text may follow them in the file.
     start = "" if started_at is None else f" {started_at!r}"
     text = f"{job_id} {run} {boot} {len(ended)}{start}\n{''.join(ended)}"
@@ -178,15 +219,16 @@ def note_session(lock: Lock, run: str, pid: int) -> None:
 
 
 def is_under_way(layout: Layout, worker: str) -> bool:
-    """Whether the run that a worker started last is alive: a process holds its lock, or is in its session.
+    """Whether a run of a worker is alive: a process holds its lock, or is in its session.
 
     Raises:
-        OSError: the lock file cannot be opened.
+        OSError: a lock file cannot be opened.
     """
-    if is_locked(layout.worker_file(worker, "run")):
-        return True
-    known = read(layout, worker)
-    return known is not None and known.living_session() is not None
+    return any(
+        is_locked(layout.worker_file(slot, "run"))
+        or ((known := read(layout, slot)) is not None and known.living_session() is not None)
+        for slot in slots(layout, worker)
+    )
 
 
 def line(job: Job, run: str, finished_at: float, duration: float) -> str:
@@ -194,10 +236,45 @@ def line(job: Job, run: str, finished_at: float, duration: float) -> str:
     return f"{job.id} {run} {job.started_at!r} {finished_at!r} {duration!r}\n"
 
 
-def read(layout: Layout, worker: str) -> RunRecord | None:
-    """Return the content of a worker's run file; None when the worker never ran anything, or the file was deleted."""
+def slots(layout: Layout, worker: str) -> list[str]:
+    """Return the names of the slots of a worker that have a run file, in order."""
+    first, end = f"{worker}.", ".run"
     try:
-        data, status = safe_open.read_regular(layout.worker_file(worker, "run"), _READ_LIMIT)
+        names = os.listdir(layout.workers)
+    except OSError:
+        return []
+    numbers = [
+        name[len(first) : -len(end)] for name in names if name.startswith(first) and name.endswith(end)
+    ]
+    found = sorted(int(number) for number in numbers if number.isdecimal() and number.isascii())
+    return [
+        *([worker] if f"{worker}{end}" in names else []),
+        *(slot_name(worker, number) for number in found),
+    ]
+
+
+def read_all(layout: Layout, worker: str) -> WorkerRuns | None:
+    """Return what the run files of a worker say; None when it never ran anything, or none of them can be read."""
+    found = [read(layout, slot) for slot in slots(layout, worker)]
+    records = tuple(filter(None, found))
+    return WorkerRuns(records, is_whole=len(records) == len(found)) if records else None
+
+
+def forget_slots(layout: Layout, worker: str) -> None:
+    """Delete the files of the slots of a dead worker that holds no job any more. Its first slot keeps them.
+
+    Otherwise a file from before the last restart would for ever say that nobody knows which jobs have begun.
+    """
+    for slot in slots(layout, worker):
+        for kind in ("run", "out", "err") if slot != worker else ():
+            with suppress(OSError):
+                os.unlink(layout.worker_file(slot, kind))
+
+
+def read(layout: Layout, slot: str) -> RunRecord | None:
+    """Return the content of the run file of a slot; None when nothing was run in it, or the file was deleted."""
+    try:
+        data, status = safe_open.read_regular(layout.worker_file(slot, "run"), _READ_LIMIT)
         first, *lines = data.decode().split("\n")
         job_id, run, *more = first.split()
     except (OSError, ValueError, safe_open.NotReadable):
@@ -210,8 +287,8 @@ def read(layout: Layout, worker: str) -> RunRecord | None:
         session = _session(lines[max(0, int(number)) :], run)
     except (ValueError, IndexError):
         # From an older queuectl, or damaged. Without a boot id, `never_began` is False for every job.
-        return RunRecord(job_id, run, started_at=started_at)
-    return RunRecord(job_id, run, boot, ended, session, started_at)
+        return RunRecord(slot, job_id, run, started_at=started_at)
+    return RunRecord(slot, job_id, run, boot, ended, session, started_at)
 
 
 def _session(rest: list[str], run: str) -> Session | None:

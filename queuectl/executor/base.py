@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from queuectl.layout import slot_name
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -21,6 +23,7 @@ _JOB_VARIABLES = (
     "QUEUECTL_MAX_RETRIES",
     "QUEUECTL_WORKER",
     "QUEUECTL_RUN",
+    "QUEUECTL_SLOT",
 )
 
 
@@ -126,16 +129,22 @@ def prepare(
     settings: Settings,
     base: Mapping[str, str],
     lock_fd: int | None,
+    slot: int = 0,
 ) -> Attempt:
     """Build the attempt of a claimed job.
 
     Args:
+        slot: the number of the worker's slot in which it runs.
         mine: the run's marks, see run_lock.marks.
         base: the worker's environment; the job's own variables override it, queuectl's override both.
         lock_fd: the descriptor of the run lock, which the job's processes inherit.
     """
-    worker = mine["QUEUECTL_WORKER"]
-    numbers = {"QUEUECTL_ATTEMPT": str(job.attempts + 1), "QUEUECTL_MAX_RETRIES": str(job.runs_allowed)}
+    files = slot_name(mine["QUEUECTL_WORKER"], slot)
+    numbers = {
+        "QUEUECTL_ATTEMPT": str(job.attempts + 1),
+        "QUEUECTL_MAX_RETRIES": str(job.runs_allowed),
+        "QUEUECTL_SLOT": str(slot),
+    }
     return Attempt(
         command=_native(job.command) if isinstance(job.command, str) else [*map(_native, job.command)],
         cwd=_native(_folder(job.cwd)),
@@ -147,8 +156,8 @@ def prepare(
         },
         timeout=job.timeout or 0,
         grace=settings.kill_grace,
-        stdout=layout.worker_file(worker, "out"),
-        stderr=layout.worker_file(worker, "err"),
+        stdout=layout.worker_file(files, "out"),
+        stderr=layout.worker_file(files, "err"),
         lock_fd=lock_fd,
         marks=mine,
         log_limit=settings.log_limit,

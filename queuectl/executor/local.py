@@ -53,7 +53,7 @@ class LocalRunner:
 
     def __init__(self, *, may_chdir: bool = False) -> None:
         self._fast = may_chdir and CAN_SPAWN_FAST
-        self._outputs = OutputFiles("", "")
+        self._outputs: dict[str, OutputFiles] = {}
         self._mounts = HangingMounts()
         keep_exit_codes()
 
@@ -83,9 +83,10 @@ class LocalRunner:
         return _LocalRun(attempt, child, began, outputs, enters_itself=enters)
 
     def _outputs_of(self, attempt: Attempt) -> OutputFiles:
-        if self._outputs.paths != (attempt.stdout, attempt.stderr):
-            self._outputs = OutputFiles(attempt.stdout, attempt.stderr)
-        return self._outputs
+        known = self._outputs.get(attempt.stdout)
+        if known is None or known.paths != (attempt.stdout, attempt.stderr):
+            known = self._outputs[attempt.stdout] = OutputFiles(attempt.stdout, attempt.stderr)
+        return known
 
 
 def keep_exit_codes() -> None:

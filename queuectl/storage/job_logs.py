@@ -39,10 +39,11 @@ _BINARY = getattr(os, "O_BINARY", 0)
 # -- after a run -------------------------------------------------------------------------------------------------------
 
 
-def keep_output(layout: Layout, job: Job, worker: str, outcome: Outcome | None, *, limit: int) -> None:
+def keep_output(layout: Layout, job: Job, slot: str, outcome: Outcome | None, *, limit: int) -> None:
     """Move the output files of a run to logs/, and repeat the end of the output in the record.
 
     Args:
+        slot: the name of the slot in which it ran.
         outcome: how the run ended; None: its worker died.
         limit: bytes of each stream that the record repeats.
 
@@ -61,7 +62,7 @@ def keep_output(layout: Layout, job: Job, worker: str, outcome: Outcome | None, 
     sizes = []
     refused: OSError | None = None
     for stream in ("out", "err"):
-        source, target = layout.worker_file(worker, stream), layout.log_file(job.id or "", run, stream)
+        source, target = layout.worker_file(slot, stream), layout.log_file(job.id or "", run, stream)
         try:
             sizes.append(os.stat(source).st_size)
             if sizes[-1]:
@@ -122,19 +123,19 @@ def _move(source: str, target: str) -> None:
 def output_file(layout: Layout, job: Job, run: int, stream: str) -> str | None:
     """Return the path of the output of a run, or None if there is none.
 
-    All runs of a worker write into the same two files, which are moved to logs/ after each run. A worker may hold
-    several claimed jobs: one runs, and others have ended or have not begun. So its run file is asked whose output is
-    in its files at the moment. A reader has to ask again after it has read.
+    All runs in a slot of a worker write into the same two files, which are moved to logs/ after each run. A worker may
+    hold several claimed jobs: some run, and others have ended or have not begun. So its run files are asked whose output
+    is in the files of a slot at the moment. A reader has to ask again after it has read.
 
     Args:
         stream: "out" or "err".
     """
     if job.state == "processing" and run == job.next_run and job.worker:
-        record = run_lock.read(layout, job.worker)
-        if record is None or not (record.is_current(job) or record.ended_run(job)):
+        runs = run_lock.read_all(layout, job.worker)
+        current = runs.current(job) if runs else None
+        if runs is None or not (current or runs.ended_run(job)):
             return None  # claimed, and not started
-        live = layout.worker_file(job.worker, stream)
-        if record.is_current(job) and os.path.exists(live):
+        if current and os.path.exists(live := layout.worker_file(current.slot, stream)):
             return live
     elif run >= job.next_run or _printed_nothing(job, run, stream):
         return (

@@ -119,8 +119,8 @@ def _clear_beside_claims(layout: Layout, boot: str, refused: list[OSError]) -> N
         refused: takes the errors of the disk. One unreadable file must not prevent the repair of others.
     """
     for path in _claimed(layout):
-        signed = run_lock.read(layout, os.path.basename(os.path.dirname(path)))
-        if signed and signed.boot == boot:
+        runs = run_lock.read_all(layout, os.path.basename(os.path.dirname(path)))
+        if runs and any(one.boot == boot for one in runs.records):
             continue  # its worker has run a job in this boot, and repaired its folder before that
         try:
             job = read_job(path)

@@ -157,6 +157,7 @@ def recover_worker(storage: Storage, settings: Settings, worker: str, say: Calla
             say(f"cannot take back {name} of {worker}: {(error.strerror or str(error)).lower()}")
     if not claimed_by(layout, worker):
         commands.delete_cancel(layout, worker)
+        run_lock.forget_slots(layout, worker)
     return freed
 
 
@@ -177,16 +178,16 @@ def _free(storage: Storage, settings: Settings, worker: str, path: str, say: Cal
         files.sync_filesystem(layout.root)  # the later copy may not be on the disk yet
         os.unlink(path)
         return False
-    known = run_lock.read(layout, worker)
+    known = run_lock.read_all(layout, worker)
     if not end_run(layout, job, worker, known):
         say(f"cannot take back {job_id}: processes of its run are still alive")
         return False
     claim = Claim(job, path, _row_of_claim(storage, job, worker, path))
-    never_began = bool(known and known.never_began(job_id, index.boot))
+    never_began = bool(known and known.never_began(job, index.boot))
     over = _run_over(known, job, path, is_dated=is_dated)
     if not over and commands.is_cancel_requested(layout, worker, job_id, job.next_run):
         if not never_began:
-            job_logs.keep_output(layout, job, worker, None, limit=settings.output_limit)
+            job_logs.keep_output(layout, job, _slot_of(known, job, worker), None, limit=settings.output_limit)
         outcomes.record_cancel(job, worker, now=storage.now(), ran=not never_began)
         settle(storage, claim, "dead")
         say(f"dead {job_id}: {job.last_error}; {worker}, which ran it, is gone")
@@ -196,7 +197,7 @@ def _free(storage: Storage, settings: Settings, worker: str, path: str, say: Cal
         say(f"put back {job_id}: {worker} had not begun it")
         return True
     job.fill_in(settings)
-    state, line = _record(storage, settings, worker, job, over)
+    state, line = _record(storage, settings, worker, job, over, _slot_of(known, job, worker))
     settle(storage, claim, state)
     say(line)
     return True
@@ -217,7 +218,7 @@ def _row_of_claim(storage: Storage, job: Job, worker: str, path: str) -> Row:
 
 
 def _run_over(
-    known: run_lock.RunRecord | None, job: Job, path: str, *, is_dated: bool
+    known: run_lock.WorkerRuns | None, job: Job, path: str, *, is_dated: bool
 ) -> run_lock.EndedRun | None:
     """Return how the run of a claimed job ended, if its worker has written that down.
 
@@ -228,17 +229,29 @@ def _run_over(
     if known is None:
         return None
     number = job.next_run
-    over = known.ended.get((job.id or "", job.run_mark(number)))
+    ended = known.ended
+    over = ended.get((job.id or "", job.run_mark(number)))
     if over is None and not is_dated:
         claimed_at = os.stat(path).st_ctime
-        for (job_id, run), one in known.ended.items():
+        for (job_id, run), one in ended.items():
             if job_id == job.id and run.partition(".")[0] == str(number) and claimed_at <= one.started_at:
                 return one
     return over
 
 
+def _slot_of(known: run_lock.WorkerRuns | None, job: Job, worker: str) -> str:
+    """Return the slot in which the next run of a job was started; the first one if that is not known."""
+    current = known.current(job) if known else None
+    return current.slot if current else worker
+
+
 def _record(
-    storage: Storage, settings: Settings, worker: str, job: Job, over: run_lock.EndedRun | None
+    storage: Storage,
+    settings: Settings,
+    worker: str,
+    job: Job,
+    over: run_lock.EndedRun | None,
+    slot: str,
 ) -> tuple[str, str]:
     """Record in a job what became of its run; return the job's new state, and a line for the log."""
     layout = storage.layout
@@ -248,26 +261,27 @@ def _record(
         outcome = Outcome(Ending.SUCCEEDED, 0, None, over.duration)
         state = outcomes.record(job, outcome, now=over.finished_at)
         return state, f"{state} {job.id}: {worker} had run it, and died before it was settled"
-    job_logs.keep_output(layout, job, worker, None, limit=settings.output_limit)
+    job_logs.keep_output(layout, job, slot, None, limit=settings.output_limit)
     state = outcomes.record_crash(job, worker, now=storage.now(), limit=settings.crash_limit)
     return state, f"took back {job.id}: {job.last_error}"
 
 
-def end_run(layout: Layout, job: Job, worker: str, signed: run_lock.RunRecord | None) -> bool:
+def end_run(layout: Layout, job: Job, worker: str, known: run_lock.WorkerRuns | None) -> bool:
     """End the processes of a dead worker's run; return True when none of them is alive.
 
     A process that has cleared its environment is not found by its marks, but it still holds the run lock, or it is in
     the run's session.
     """
-    lock = layout.worker_file(worker, "run")
     marks = run_lock.marks(layout, job, worker)
-    session = None
-    if signed is not None:
-        # The lock belongs to another run: this one had not begun, and the holder of the lock may go on.
-        if signed.job_id != job.id or signed.run.partition(".")[0] != str(job.next_run):
+    session, slot = None, worker
+    if known is not None:
+        started = next((one for one in known.records if one.is_last(job.id, job.next_run)), None)
+        # The locks belong to other runs: this one had not begun, and the holders of the locks may go on.
+        if started is None:
             return True
-        marks["QUEUECTL_RUN"] = signed.run
-        session = signed.living_session()
+        marks["QUEUECTL_RUN"], slot = started.run, started.slot
+        session = started.living_session()
+    lock = layout.worker_file(slot, "run")
     # By the identity of the spool, however its path was written then; by the path, for runs of an older queuectl.
     by_id = {name: value for name, value in marks.items() if name != "QUEUECTL_SPOOL"}
     by_path = {name: value for name, value in marks.items() if name != run_lock.SPOOL_ID}

@@ -12,6 +12,9 @@ FOR_A_WORKER = 16
 """Files that a worker has open at a time at most, besides those of the program: the index, locks, its run's output,
 the watch, and pipes to its child. With fewer it could claim a job that it can neither run nor give back."""
 
+FOR_A_RUN = 4
+"""Files that a worker has open for each further job that runs: two for its output, its lock, its pidfd."""
+
 _HINT = "ulimit -n 1024"
 
 
@@ -36,6 +39,21 @@ def require(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(number, most), most))
     if limit() < number:
         raise SpoolError(f"this process may open {limit()} files, and {number} are needed", hint=_HINT)
+
+
+def possible_runs(wanted: int) -> int:
+    """Return how many jobs this process can run at once, at most `wanted`. Its soft limit is raised as far as needed."""
+    opened = _number_open()
+    with suppress(SpoolError):
+        require(opened + FOR_A_WORKER + FOR_A_RUN * wanted)
+    return min(wanted, max(1, (limit() - opened - FOR_A_WORKER) // FOR_A_RUN))
+
+
+def _number_open() -> int:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with suppress(OSError):
+            return len(os.listdir(folder))
+    return 64  # a guess, where the system does not tell
 
 
 def require_free(number: int) -> None:

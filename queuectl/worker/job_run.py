@@ -15,6 +15,7 @@ from queuectl.executor.base import prepare
 from queuectl.job import times
 from queuectl.job.outcome import Ending, Outcome, record
 from queuectl.job.redact import one_line
+from queuectl.layout import slot_name
 from queuectl.storage import job_logs, recovery
 from queuectl.storage.claim import note_running, release, sync_claim
 from queuectl.worker import maintenance, prefetch
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 _BREAK_OFF_PAUSE = 0.1
 """Seconds between two looks at a command that is being ended."""
 
+ALONE_AFTER = 2
+"""Deaths of its worker after which a job runs alone: of several jobs that ran at each death, one may be the cause."""
+
 SESSION_AFTER = 0.02
 """Seconds after which the session of a run is noted. A shorter run is spared the call: it has no time to hide."""
 
@@ -56,6 +60,7 @@ class WorkerContext:
         start_fault: is told when the machine starts no process.
         say: takes lines for the log.
         events: takes the start and the end of each run.
+        pause_for: waits so many seconds, and does what is due for the other runs meanwhile.
     """
 
     name: str
@@ -69,13 +74,19 @@ class WorkerContext:
     start_fault: StartFault
     say: Callable[[str], None]
     events: JobEvents
+    pause_for: Callable[[float], None]
 
 
 class JobRun:
-    """One run of a claimed job.
+    """One run of a claimed job, in a slot of its worker.
+
+    Args:
+        slot: the number of the slot.
 
     Attributes:
         running: the attempt under way, once it has started.
+        refused: why the attempt cannot be followed any more; the job is put back then.
+        due_at, followed_fd: for `Slots`: when `poll` is due, and the descriptor that it waits for.
     """
 
     __slots__ = (
@@ -87,15 +98,38 @@ class JobRun:
         "_long_at",
         "_note_at",
         "_session_at",
+        "due_at",
+        "followed_fd",
+        "refused",
         "running",
+        "slot",
     )
 
-    def __init__(self, context: WorkerContext, batch: SettleBatch, claim: Claim) -> None:
+    def __init__(self, context: WorkerContext, batch: SettleBatch, claim: Claim, slot: int = 0) -> None:
+        self.slot = slot
+        self.due_at = math.inf
+        self.followed_fd: int | None = None
         self.running: Running | None = None
+        self.refused: SpoolError | None = None
         self._context, self._batch, self._claim = context, batch, claim
         self._lock: Lock | None = None
         self._has_said_what_goes_on = False
         self._note_at = self._long_at = self._session_at = math.inf
+
+    @property
+    def job_id(self) -> str:
+        """The job's."""
+        return self._claim.job.id or ""
+
+    @property
+    def claim(self) -> Claim:
+        """The claim of the job."""
+        return self._claim
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether several workers died while this job ran."""
+        return self._claim.job.crashes >= ALONE_AFTER
 
     def start(self) -> bool:
         """Start the command; False: nothing is left to do, as the job has expired or could not be run now."""
@@ -147,7 +181,7 @@ class JobRun:
         claim.run = marks["QUEUECTL_RUN"]
         lock = run_lock.acquire(
             layout,
-            context.name,
+            self._slot_name,
             job.id or "",
             claim.run,
             boot,
@@ -156,8 +190,12 @@ class JobRun:
         )
         self._lock = lock
         return context.runner.start(
-            prepare(layout, job, marks, context.current.settings, context.environment, lock.fd)
+            prepare(layout, job, marks, context.current.settings, context.environment, lock.fd, self.slot)
         )
+
+    @property
+    def _slot_name(self) -> str:
+        return slot_name(self._context.name, self.slot)
 
     def wait_fd(self) -> int | None:
         """A descriptor that becomes readable when `poll` is due; None: there is none at the moment."""
@@ -173,8 +211,11 @@ class JobRun:
         """Do what is due for this run; True: it is over."""
         running = self.running
         if running is not None:
-            self._claim.outcome = running.poll()
-        if self._claim.outcome is not None:
+            try:
+                self._claim.outcome = running.poll()
+            except SpoolError as error:
+                self.refused = error
+        if self._claim.outcome is not None or self.refused is not None:
             return True
         now = time.monotonic()
         if now >= self._session_at:
@@ -202,14 +243,19 @@ class JobRun:
         if self.running is not None:
             self.running.cancel(Ending.STOPPED)
 
-    def periodic_duties(self) -> None:
-        """Do what is due once a second: note in the job's file that it runs, and obey a cancel."""
+    def periodic_duties(self, cancels: Mapping[str, int]) -> None:
+        """Do what is due once a second: note in the job's file that it runs, and obey a cancel.
+
+        Args:
+            cancels: the runs of this worker that somebody wants ended, by job id.
+        """
         context, claim = self._context, self._claim
         if time.monotonic() >= self._note_at:
             self._note_at = math.inf
             with context.barrier:
                 note_running(context.storage, claim)
-        if self.running is not None and self._is_cancelled():
+        job = self._claim.job
+        if self.running is not None and job.id in cancels and cancels[job.id] == job.next_run:
             self.running.cancel(Ending.CANCELLED)
         self._say_what_goes_on()
 
@@ -234,8 +280,8 @@ class JobRun:
             registration.layout, registration.name, job.id or "", job.next_run
         )
 
-    def settle(self) -> None:
-        """Keep the output of the finished attempt and record its outcome."""
+    def finish(self) -> None:
+        """Keep the output of the finished attempt; what is left to do is to record its outcome."""
         context, claim, job = self._context, self._claim, self._claim.job
         claim.ended_at = context.storage.now()
         outcome = claim.outcome
@@ -248,8 +294,7 @@ class JobRun:
             outcome.ending, outcome.error = Ending.CANCELLED, "Cancelled"
         with context.barrier:
             limit = context.current.settings.output_limit
-            job_logs.keep_output(context.storage.layout, job, context.name, outcome, limit=limit)
-        self._batch.add(claim)
+            job_logs.keep_output(context.storage.layout, job, self._slot_name, outcome, limit=limit)
 
     def close(self) -> None:
         """Give back the descriptors of the attempt; ends no process."""
@@ -275,9 +320,10 @@ class JobRun:
                 time.sleep(max(0.0, min(self.next_poll() - time.monotonic(), _BREAK_OFF_PAUSE)))
             claim.outcome = outcome
         if claim.outcome is not None:
-            self.settle()
+            self.finish()
+            self._batch.add([claim])
         elif claim.run:
-            known = run_lock.read(context.storage.layout, context.name)
+            known = run_lock.read_all(context.storage.layout, context.name)
             recovery.end_run(context.storage.layout, claim.job, context.name, known)
             self.put_back(SpoolError("the worker was interrupted"))
 
@@ -293,7 +339,7 @@ class JobRun:
         while os.path.lexists(claim.path):
             with suppress(OSError):
                 release(context.storage, claim)
-            context.flags.wake_up.wait(FAULT_PAUSE)
+            context.pause_for(FAULT_PAUSE)
             context.flags.look()
             if context.flags.stopping:
                 return

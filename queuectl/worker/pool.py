@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from queuectl.control.registry import WorkerInfo
     from queuectl.layout import Layout
     from queuectl.system.process import ProcessIdentity
+    from queuectl.worker.options import WorkerOptions
 
 READY_WITHIN = 30.0
 """Seconds that a worker may take until it is ready."""
@@ -38,15 +39,14 @@ class Starter:
 
     Args:
         mode: "background" or "child".
-        drain, wait_retries: when they leave, see Worker.
+        options: how they work.
         since: when the start was asked for, see Launch.
         parent: the process without which they must not run.
     """
 
     layout: Layout
     mode: str
-    drain: bool
-    wait_retries: bool
+    options: WorkerOptions
     since: float
     parent: ProcessIdentity | None = None
 
@@ -60,47 +60,46 @@ class Starter:
         """
         return Reservation(self.layout, self.parent) if _CAN_HAND_OVER else None
 
-    def spawn(self, place: Reservation | None, **options: Any) -> subprocess.Popen[bytes]:
+    def spawn(self, place: Reservation | None, **settings: Any) -> subprocess.Popen[bytes]:
         """Start a process in a session of its own.
 
         Args:
             place: its name, which is given back if the process cannot be started.
-            options: for Popen.
+            settings: for Popen.
 
         Raises:
             OSError: no process can be started.
         """
         if place is None:
             flags = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined, unused-ignore]
-            return self._popen(Launch(self.since, parent=self.parent), creationflags=flags, **options)
+            return self._popen(Launch(self.since, parent=self.parent), creationflags=flags, **settings)
         launch = Launch(self.since, place.name, place.fd, self.parent)
         try:
-            child = self._popen(launch, start_new_session=True, pass_fds=(place.fd,), **options)
+            child = self._popen(launch, start_new_session=True, pass_fds=(place.fd,), **settings)
         except BaseException:
             place.give_back()
             raise
         place.hand_over()
         return child
 
-    def _popen(self, launch: Launch, **options: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command(launch), cwd=os.sep, env=clean_environment(), **options)
+    def _popen(self, launch: Launch, **settings: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command(launch), cwd=os.sep, env=clean_environment(), **settings)
 
     def _command(self, launch: Launch) -> list[str]:
         """The command of a worker process."""
-        flags = ["--drain"] * self.drain + ["--wait-retries"] * self.wait_retries
         words = ["--spool", self.layout.root, "worker", "run", "--mode", self.mode]
-        return [*program.words(), *words, "--launch", launch.to_text(), *flags]
+        return [*program.words(), *words, "--launch", launch.to_text(), *self.options.words()]
 
 
-def start(layout: Layout, count: int, *, drain: bool = False, wait_retries: bool = False) -> list[WorkerInfo]:
+def start(layout: Layout, count: int, options: WorkerOptions) -> list[WorkerInfo]:
     """Start background workers, which outlive the terminal; returns when each is ready.
 
     Raises:
         QueuectlError: the spool cannot be used.
         WorkerError: a worker did not start, and why. Those that did keep running.
     """
-    Worker(layout.root).check()
-    starter = Starter(layout, "background", drain, wait_retries, commands.start_asked_at(layout))
+    Worker(layout.root, concurrency=options.concurrency).check()
+    starter = Starter(layout, "background", options, commands.start_asked_at(layout))
     refuse_after_stop(starter)
     # All names first: a stop that comes in between finds all workers.
     try:
@@ -118,7 +117,7 @@ def start(layout: Layout, count: int, *, drain: bool = False, wait_retries: bool
     now = time.time()
     return [
         registry.WorkerInfo(
-            str(a["name"]), int(a["pid"]), now, "background", None, None, stopping=False, polling=None
+            str(a["name"]), int(a["pid"]), now, "background", (), stopping=False, polling=None
         )
         for a in answers
     ]

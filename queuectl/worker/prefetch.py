@@ -48,6 +48,8 @@ class Prefetch:
         worker: the worker's name.
         scheduler: is told of each claim.
         readiness: says whether jobs may start.
+        room: returns how many jobs can be started at once.
+        running: returns how many are running.
         clock: a monotonic one, in seconds.
 
     Attributes:
@@ -60,11 +62,15 @@ class Prefetch:
         worker: str,
         scheduler: ScanScheduler,
         readiness: Readiness,
+        *,
+        room: Callable[[], int] = lambda: 1,
+        running: Callable[[], int] = lambda: 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ready: deque[Claim] = deque()
         self._storage, self._index, self._worker = storage, storage.index, worker
         self._scheduler, self._readiness, self._clock = scheduler, readiness, clock
+        self._room, self._running = room, running
         self._unread: deque[tuple[Row, str]] = deque()
         self._size, self._started, self._batch_began = 1, 0, clock()
         self._single_claims = 0
@@ -116,7 +122,7 @@ class Prefetch:
             self._keep_fragile_alone()
 
     def _next_rows(self) -> list[Row]:
-        size = self._next_size()
+        size = max(self._next_size(), self._room())
         if size > 1:
             size = max(1, min(size, self._index.count_ready(size * WAITING_SHARE) // WAITING_SHARE))
         rows = self._index.ready(size)
@@ -127,7 +133,9 @@ class Prefetch:
     def _next_size(self) -> int:
         """How many jobs to claim: twice as many as last time, up to a batch of work; one while jobs are long."""
         now = self._clock()
-        pace = (now - self._batch_began) / self._started if self._started else LONG_JOB
+        # Of 64 jobs at once one may end each millisecond, and each of them is long all the same.
+        spent = (now - self._batch_began) * max(1, self._running())
+        pace = spent / self._started if self._started else LONG_JOB
         self._batch_began, self._started = now, 0
         self._single_claims = max(0, self._single_claims - 1)
         single = self._single_claims or not 0 < pace < LONG_JOB

@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 
     from queuectl.layout import Layout
     from queuectl.system.process import ProcessIdentity
+    from queuectl.worker.options import WorkerOptions
 
 
-def be_worker(
-    layout: Layout, *, mode: str, drain: bool, wait_retries: bool, launch: Launch | None = None
-) -> int:
+def be_worker(layout: Layout, mode: str, options: WorkerOptions, launch: Launch | None = None) -> int:
     """Run one worker in this process; returns the exit code.
 
     Args:
@@ -49,8 +48,9 @@ def be_worker(
     log = _Log(None if background else LineOutput(1))
     worker = Worker(
         layout.root,
-        drain=drain,
-        wait_retries=wait_retries,
+        drain=options.drain,
+        wait_retries=options.wait_retries,
+        concurrency=options.concurrency,
         say=log.say,
         mode=mode,
         runner=LocalRunner(may_chdir=True),

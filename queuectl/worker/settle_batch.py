@@ -58,14 +58,15 @@ class SettleBatch:
         """Whether the worker holds a job that has not started, or one that is finished and not recorded."""
         return bool(self.finished or self._prefetch)
 
-    def add(self, claim: Claim) -> None:
-        """Record a finished attempt: together with those of the prefetched jobs if it can wait for them, else now."""
-        if not self._flags.stopping and self._can_wait(claim):
-            self.defer(claim)
+    def add(self, claims: Sequence[Claim]) -> None:
+        """Record attempts that have finished: those of prefetched jobs later if all can wait for them, else now."""
+        if not self._flags.stopping and all(map(self._can_wait, claims)):
+            for claim in claims:
+                self.defer(claim)
             if self._scheduler.has_names:
                 self._scheduler.take_in_named()  # an urgent job may be the next
         else:
-            self.settle(claim)
+            self.settle(*claims)
 
     def _can_wait(self, claim: Claim) -> bool:
         """Whether this is an ordinary success, and other jobs of its batch follow soon."""
@@ -86,14 +87,14 @@ class SettleBatch:
         duration = claim.outcome.duration if claim.outcome else 0.0
         self.run_file_lines.append(run_lock.line(claim.job, claim.run, claim.ended_at, duration))
 
-    def settle(self, claim: Claim) -> bool:
-        """Record an outcome and all deferred ones, and claim the next jobs; False: the job was taken away meanwhile."""
+    def settle(self, *claims: Claim) -> bool:
+        """Record outcomes and all deferred ones, and claim the next jobs; False: a job was taken away meanwhile."""
         self._scheduler.take_in_named()  # an urgent job may be the next
-        self.finished.append(claim)
+        self.finished.extend(claims)
         self.settle_all(self._claim_next)
         with self._context.barrier:
             self._prefetch.read()
-        return claim.settled
+        return all(claim.settled for claim in claims)
 
     def _claim_next(self) -> None:
         """Claim the next jobs in the transaction that settles these, unless new files have to be taken in first."""
@@ -148,7 +149,7 @@ class SettleBatch:
         attempt has ended is then written into the run file, so that it is not made again.
         """
         if not self._is_given_up(code):
-            self._flags.wake_up.wait(FAULT_PAUSE)
+            self._context.pause_for(FAULT_PAUSE)
             self._flags.look()
         if not self._is_given_up(code):
             return True

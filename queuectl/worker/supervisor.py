@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from queuectl.control.registration import Reservation
     from queuectl.layout import Layout
+    from queuectl.worker.options import WorkerOptions
 
 STEADY = 10.0
 """Seconds after which a worker counts as one that works. One that dies earlier makes its next start wait longer."""
@@ -44,7 +45,7 @@ _TICK = 1.0 if sys.platform == "win32" else 30.0
 """Seconds between two looks. Each end of a child and each signal ends the wait; Windows does not report the former."""
 
 
-def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries: bool = False) -> int:
+def foreground(layout: Layout, count: int, options: WorkerOptions) -> int:
     """Run workers in this terminal until they are stopped or drained; returns the exit code.
 
     A single worker is this process. Several are its children; so is a single one in a container where this is process
@@ -54,10 +55,10 @@ def foreground(layout: Layout, count: int, *, drain: bool = False, wait_retries:
         QueuectlError: the spool cannot be used.
     """
     if count == 1 and os.getpid() != 1:
-        return be_worker(layout, mode="foreground", drain=drain, wait_retries=wait_retries)
-    Worker(layout.root).check()
+        return be_worker(layout, "foreground", options)
+    Worker(layout.root, concurrency=options.concurrency).check()
     me = ProcessIdentity.mine()
-    starter = Starter(layout, "child", drain, wait_retries, commands.start_asked_at(layout), me)
+    starter = Starter(layout, "child", options, commands.start_asked_at(layout), me)
     refuse_after_stop(starter)
     return Supervisor(starter, count).run()
 

@@ -75,19 +75,19 @@ class Upkeep:
         """Work under another name from now on. A worker calls this before the first round; `batch` holds the attempts that have ended under it."""
         self._name, self._registration, self._batch = name, registration, batch
 
-    def run(self, *, busy: bool = False) -> None:
-        """Do a round if it is due or asked for.
+    def run(self, *, busy: bool = False) -> bool:
+        """Do a round if it is due or asked for; returns whether it was.
 
         Args:
             busy: a job is running.
         """
         now = time.monotonic()
         if now < self.due_at and not self._flags.look_requested:
-            return
+            return False
         self.due_at = now + idle.TICK
         self._flags.look_requested = False
         if self.has_lost_spool():
-            return
+            return True
         if not busy:
             self.snapshot.take()
         self._flags.look()
@@ -111,6 +111,7 @@ class Upkeep:
         with self._barrier:
             if not self.readiness.blocked:
                 self._scheduler.take_from_drop_folder(self._drops, current.settings, busy=busy)
+        return True
 
     def _look_at_spool(self) -> None:
         pool = self._batch.file_pool

@@ -1,4 +1,4 @@
-"""The loop of one worker: recover, take in, claim, run, settle, wait."""
+"""The loop of one worker: recover, take in, claim, run, settle, wait. One loop serves one run or hundreds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl.config.reload import CurrentSettings
-from queuectl.control import commands, mounts, permissions
+from queuectl.control import commands, mounts, permissions, run_lock
 from queuectl.control.launch import Launch
 from queuectl.control.registration import Registration
 from queuectl.errors import SpoolError
@@ -17,7 +17,7 @@ from queuectl.executor.local import LocalRunner
 from queuectl.index.index import Index
 from queuectl.intake.reconcile import Intake
 from queuectl.layout import Layout, default_root
-from queuectl.storage import power_loss, recovery
+from queuectl.storage import locate, power_loss, recovery
 from queuectl.storage.file_pool import FilePool
 from queuectl.storage.transitions import Storage
 from queuectl.system import open_files
@@ -27,12 +27,13 @@ from queuectl.system.watcher import FolderWatch
 from queuectl.worker import idle
 from queuectl.worker.events import JobEvents
 from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, never_raising
-from queuectl.worker.job_run import JobRun, WorkerContext
+from queuectl.worker.job_run import ALONE_AFTER, WorkerContext
 from queuectl.worker.maintenance import tell_what_waits
 from queuectl.worker.prefetch import Prefetch
 from queuectl.worker.scan_scheduler import ScanScheduler
 from queuectl.worker.settle_batch import SettleBatch
 from queuectl.worker.signals import StopFlags, interrupts_as_stop
+from queuectl.worker.slots import Slots
 from queuectl.worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """Runs jobs of one spool, one at a time, until it is told to stop.
+    """Runs jobs of one spool, one or several at a time, until it is told to stop.
 
     Args:
         path: the spool; None for the default one.
@@ -55,11 +56,11 @@ class Worker:
         on_event: called with a `JobEvent` at the start and at the end of each run. Meanwhile the worker does nothing else.
         mode: how it was started, as `worker list` shows it.
         runner: what runs the attempts.
+        concurrency: how many jobs may run at once; None: as many as the setting says, also when it changes.
         now: the wall clock in epoch seconds.
 
     Attributes:
         flags: what the worker has been asked to do.
-        jobs_run: how many attempts it has made.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Worker:
         on_event: Callable[[JobEvent], None] | None = None,
         mode: str = "program",
         runner: Runner | None = None,
+        concurrency: int | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.layout = Layout(path if path is not None else default_root())
@@ -113,7 +115,9 @@ class Worker:
             self._readiness,
             self._upkeep.snapshot,
         )
-        self.jobs_run = 0
+        self._concurrency = concurrency
+        self._slots = Slots(self._wake_up)
+        self._no_claim_before = 0.0
         self._set_registration(None)
 
     def _set_registration(self, registration: Registration | None) -> None:
@@ -131,10 +135,19 @@ class Worker:
             start_fault=self._upkeep.start_fault,
             say=self._say,
             events=self._events,
+            pause_for=self._slots.pause_for,
         )
-        self._prefetch = Prefetch(self._storage, self.name, self._scheduler, self._readiness)
+        self._prefetch = Prefetch(
+            self._storage,
+            self.name,
+            self._scheduler,
+            self._readiness,
+            room=lambda: self._slots.free,
+            running=lambda: len(self._slots),
+        )
         self._batch = SettleBatch(self._context, self._prefetch, self._scheduler)
         self._upkeep.work_for(self.name, registration, self._batch)
+        self._slots.work_for(self._context, self._batch)
 
     # -- for the program that runs it ------------------------------------------------------------------------------
 
@@ -142,6 +155,11 @@ class Worker:
     def name(self) -> str:
         """Its name, once it has one."""
         return self._registration.name if self._registration else "worker"
+
+    @property
+    def jobs_run(self) -> int:
+        """How many attempts it has made."""
+        return self._slots.attempts
 
     @property
     def log_limit(self) -> int:
@@ -184,7 +202,13 @@ class Worker:
             QueuectlError: they may not, and why.
         """
         mounts.make_ready(self.layout)
-        self._current.read()
+        setting = self._current.read().concurrency
+        wanted = self._concurrency or setting
+        if wanted > 1 and (possible := open_files.possible_runs(wanted)) < wanted:
+            raise SpoolError(
+                f"{wanted} jobs at once need more files than this process may open",
+                hint=f"queuectl worker start --concurrency {possible}",
+            )
 
     def register(self, launch: Launch | None = None) -> None:
         """Take a free worker name, or that of `launch`, and appear in `worker list`.
@@ -216,6 +240,7 @@ class Worker:
         except BaseException:
             # Whatever it is: what has ended is recorded, and what has not begun goes back.
             self.flags.stop(force=False)
+            self._slots.break_off_all()
             if not self._upkeep.spool_lost:
                 self._batch.end()
             raise
@@ -231,6 +256,8 @@ class Worker:
                 self._batch.file_pool.close()
         self._watch.stop()
         if self._registration is not None:
+            if not (self._upkeep.spool_lost or locate.claimed_by(self.layout, self.name)):
+                run_lock.forget_slots(self.layout, self.name)
             self._registration.release(touch_files=not self._upkeep.spool_lost)
             self._set_registration(None)  # another run would take a name of its own
         self._index.close()
@@ -238,30 +265,55 @@ class Worker:
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        while True:
-            self._upkeep.run()
-            if self._upkeep.spool_lost:
-                return
+        while not self._upkeep.spool_lost or self._slots:
+            if self._upkeep.run(busy=bool(self._slots)) and not self._upkeep.spool_lost:
+                self._slots.attend(self._concurrency or self._settings.concurrency)
+            elif self.flags.stopping and not self.flags.forced:
+                self.flags.look()
             if self._batch.is_open and (self.flags.stopping or self._readiness.blocked):
-                self._batch.end()
-            if self.flags.stopping:
+                self._batch.end(busy=bool(self._slots))
+            if self.flags.forced:
+                self._slots.end_all()
+            if self.flags.stopping and not self._slots:
                 return
-            claim = self._next_claim()
-            if self._barrier.tripped:
-                # Without this pause, a lasting fault would keep the processor busy and fill the log.
-                self._barrier.tripped = False
-                if claim is None:
-                    self._wake_up.wait(FAULT_PAUSE)
-                    continue
-            else:
-                self._barrier.reset()
-            if claim is not None:
-                self._run_job(claim)
-            elif self._drain and (self._readiness.is_paused or self._is_drained()):
+            if self._start_jobs():
+                continue
+            if self._is_over():
                 tell_what_waits(self._index, self._say, self._barrier)
                 return
-            elif not self.flags.stopping:
+            if self._slots:
+                self._wait_for_runs()
+            else:
                 self._wait()
+
+    def _start_jobs(self) -> bool:
+        """Start the next job if there is one and a slot for it; returns whether the loop goes on at once."""
+        if self.flags.stopping or not self._slots.free:
+            return False
+        pause = self._no_claim_before - time.monotonic()
+        if pause > 0:
+            if not self._slots:
+                self._wake_up.wait(pause)
+            return not self._slots
+        claim = self._next_claim()
+        if self._barrier.tripped:
+            self._barrier.tripped = False
+            if claim is None:
+                # Without this pause, a lasting fault would keep the processor busy and fill the log.
+                self._no_claim_before = time.monotonic() + FAULT_PAUSE
+                return not self._slots
+        else:
+            self._barrier.reset()
+        if claim is None:
+            return False
+        self._slots.start(claim)
+        return True
+
+    def _is_over(self) -> bool:
+        """Whether a draining worker has nothing left to do."""
+        if not self._drain or self._slots or self.flags.stopping or self._batch.is_open:
+            return False
+        return self._readiness.is_paused or self._is_drained()
 
     # -- recover ---------------------------------------------------------------------------------------------------
 
@@ -289,7 +341,15 @@ class Worker:
                 self._scheduler.has_news = False
                 self._prefetch.claim_more_urgent()
         # A claimed job that could not be put back must wait too, while no job may start.
-        return self._prefetch.next() if self._prefetch.ready and not self._readiness.blocked else None
+        if not self._prefetch.ready or self._readiness.blocked or self._waits_alone:
+            return None
+        return self._prefetch.next()
+
+    @property
+    def _waits_alone(self) -> bool:
+        """Whether the next job runs alone, and has to wait for the end of those that run: see `Slots`."""
+        ready = self._prefetch.ready
+        return bool(ready) and bool(self._slots) and ready[0].job.crashes >= ALONE_AFTER
 
     def _claim(self) -> None:
         if self._upkeep.has_lost_spool():
@@ -307,48 +367,6 @@ class Worker:
         if ready or (due is not None and due <= self._now() * 1e6):
             self._scheduler.has_news = False
             self._prefetch.fill()
-
-    # -- run -------------------------------------------------------------------------------------------------------
-
-    def _run_job(self, claim: Claim) -> None:
-        run = JobRun(self._context, self._batch, claim)
-        try:
-            if not run.start():
-                return
-            if run.running is not None and not self._attend(run):
-                self._say(f"leaving {claim.job.id} to the worker that finds its processes ended")
-                return
-        except SpoolError as error:
-            run.put_back(error)
-            return
-        except BaseException:
-            run.break_off()
-            raise
-        finally:
-            run.close()
-        if not self._upkeep.spool_lost:
-            self.jobs_run += 1
-            run.settle()
-
-    def _attend(self, run: JobRun) -> bool:
-        """Wait for the end of a run, and do what cannot wait for it; False: it cannot be ended, and others take it."""
-        while True:
-            if self.flags.forced:
-                run.stop()
-                if run.cannot_be_ended:
-                    return False
-            until = min(self._upkeep.due_at, run.next_poll())
-            self._wake_up.wait(until - time.monotonic(), run.wait_fd())
-            if run.poll():
-                return True
-            self._upkeep.load_modules()
-            self._scheduler.take_in_named(busy=True)  # the end of the job is looked at next
-            if self.flags.look_requested or time.monotonic() >= self._upkeep.due_at:
-                self._upkeep.run(busy=True)
-                if not self._upkeep.spool_lost:
-                    run.periodic_duties()
-            elif self.flags.stopping and not self.flags.forced:
-                self.flags.look()
 
     # -- wait ------------------------------------------------------------------------------------------------------
 
@@ -371,6 +389,29 @@ class Worker:
                 timeout = 0.0
             if not self._wake_up.wait(timeout) and not ready:
                 self._sleep_on(math.inf if due is None else due / 1e6)
+
+    def _wait_for_runs(self) -> None:
+        """Wait until a run has ended, or is due, or another job can be started beside it; record what has ended."""
+        until = min(self._upkeep.due_at, self._slots.due_at())
+        if self._slots.free and not (self.flags.stopping or self._readiness.blocked or self._waits_alone):
+            with self._barrier:
+                until = min(until, self._next_start_at(until))
+        self._wake_up.wait(until - time.monotonic())
+        if self._slots.finish_ended(record=not self._upkeep.spool_lost):
+            return
+        self._upkeep.load_modules()
+        self._scheduler.take_in_named(busy=not self._slots.free)
+
+    def _next_start_at(self, latest: float) -> float:
+        """The monotonic moment at which a free slot may get a job although no event comes."""
+        self._watch.start(busy=True)
+        self._scheduler.note_events()
+        now = time.monotonic()
+        at = now + self._scheduler.wait_limit(max(0.0, latest - now))
+        ready, due = self._index.ready_and_due()
+        if due is not None:
+            at = min(at, now + max(0.0, due / 1e6 - self._now()))
+        return max(now if ready else at, self._no_claim_before)
 
     def _sleep_on(self, due: float) -> None:
         """Sleep as long as nothing has changed that the periodic duties would find."""

@@ -166,7 +166,7 @@ def test_a_run_without_marks_is_found_by_its_lock(spool_dir: Path) -> None:
     )
     lock.detach()
 
-    assert recovery.end_run(layout, job, "worker-7", run_lock.read(layout, "worker-7"))
+    assert recovery.end_run(layout, job, "worker-7", run_lock.read_all(layout, "worker-7"))
 
     assert child.wait(5) == -15
     assert not is_locked(layout.worker_file("worker-7", "run"))
@@ -187,7 +187,7 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
     lock.detach()
     try:
         assert recovery.end_run(
-            layout, Job(id="a", command="true"), "worker-7", run_lock.read(layout, "worker-7")
+            layout, Job(id="a", command="true"), "worker-7", run_lock.read_all(layout, "worker-7")
         )
 
         assert (child.poll() is not None) == ended

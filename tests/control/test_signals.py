@@ -28,8 +28,9 @@ PATIENT = """
 import sys
 from queuectl.worker import idle, process
 from queuectl.layout import Layout
+from queuectl.worker.options import WorkerOptions
 idle.TICK = 100_000.0
-sys.exit(process.be_worker(Layout(sys.argv[1]), mode="foreground", drain=False, wait_retries=False))
+sys.exit(process.be_worker(Layout(sys.argv[1]), "foreground", WorkerOptions()))
 """
 
 

@@ -307,7 +307,8 @@ def hold(self, *args, **options):
     real(self, *args, **options)
     os.kill(os.getpid(), signal.SIGKILL)
 spares.FilePool.keep = hold
-process.be_worker(Layout(sys.argv[1]), mode="foreground", drain=False, wait_retries=False)
+from queuectl.worker.options import WorkerOptions
+process.be_worker(Layout(sys.argv[1]), "foreground", WorkerOptions())
 """
 
 
@@ -493,10 +494,14 @@ def test_who_may_only_read_sees_the_workers(spool: Spool, monkeypatch: pytest.Mo
     lock = locks.Lock.acquire(path)
     assert lock is not None
 
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, "no", path)
+    real = os.open
 
-    monkeypatch.setattr(locks.Lock, "acquire", refuse)
+    def refuse(where: str, flags: int, mode: int = 0o777) -> int:
+        if where == path and flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "no", path)
+        return real(where, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse)
     assert locks.is_locked(path)
     lock.release()
     assert not locks.is_locked(path)

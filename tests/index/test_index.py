@@ -689,6 +689,9 @@ def test_a_rebuild_reads_files_while_others_use_the_index(
     assert spool.reindex(told.append) == 5
     assert told[-1] == 5
     monkeypatch.undo()
+    edited = spool._index.get("edited")
+    assert edited
+    assert edited.priority == 8  # before a command looks for edits
     for door in (spool, other, Spool(spool_dir)):
         assert {row.id: (row.state, row.priority) for row in door.list()} == {
             "stays": ("pending", 5),

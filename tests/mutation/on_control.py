@@ -94,8 +94,8 @@ CONTROL = (
     Mutant(
         "worker: a draining worker stays in a paused spool",
         "worker/worker.py",
-        "(self._readiness.is_paused or self._is_drained())",
-        "self._is_drained()",
+        "return self._readiness.is_paused or self._is_drained()",
+        "return self._is_drained()",
         (f"{_PAUSE}worker_that_is_to_leave_when_done_leaves_a_paused_spool",),
     ),
     Mutant(
@@ -104,13 +104,6 @@ CONTROL = (
         "        if now < self.due_at and not self._flags.look_requested:",
         "        if now < self.due_at:",
         (f"{_ORDERS}pause_and_its_end_reach_an_idle_worker_at_once",),
-    ),
-    Mutant(
-        "orders: a busy worker looks for a cancel at its next look",
-        "worker/worker.py",
-        "            if self.flags.look_requested or time.monotonic() >= self._upkeep.due_at:",
-        "            if time.monotonic() >= self._upkeep.due_at:",
-        (f"{_ORDERS}cancel_ends_a_running_job_at_once",),
     ),
     Mutant(
         "orders: nobody is told of a cancel",

@@ -15,8 +15,8 @@ LATE = (
     Mutant(
         "late: a cancel is for every run of its job",
         "control/commands.py",
-        "return _cancels(layout, name).get(job_id) == run",
-        "return job_id in _cancels(layout, name)",
+        "return cancel_requests(layout, name).get(job_id) == run",
+        "return job_id in cancel_requests(layout, name)",
         ("tests/control/test_identity.py::test_a_cancel_note_is_for_one_run",),
     ),
     _mutant(
@@ -85,8 +85,8 @@ LATE = (
     _mutant(
         "what cannot be given back is begun",
         "worker/worker.py",
-        "if self._prefetch.ready and not self._readiness.blocked else None",
-        "if self._prefetch.ready else None",
+        "if not self._prefetch.ready or self._readiness.blocked or self._waits_alone:",
+        "if not self._prefetch.ready or self._waits_alone:",
         "what_cannot_be_given_back_is_not_begun_in_a_paused_spool[refused]",
     ),
     _mutant(

@@ -43,8 +43,8 @@ PREFETCH = (
     Mutant(
         "prefetch: the run file of another boot is believed",
         "control/run_lock.py",
-        "        return self.boot == boot and job_id not in",
-        "        return job_id not in",
+        "            one.boot == boot and not one.names",
+        "            not one.names",
         (f"{_PREFETCH}after_a_power_cut_what_was_claimed_counts_as_begun",),
     ),
     Mutant(

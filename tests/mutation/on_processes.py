@@ -234,8 +234,8 @@ IDENTITY = (
     Mutant(
         "note: any cancel note counts",
         "control/commands.py",
-        "return _cancels(layout, name).get(job_id) == run",
-        "return run in _cancels(layout, name).values()",
+        "return cancel_requests(layout, name).get(job_id) == run",
+        "return run in cancel_requests(layout, name).values()",
         ("tests/control/test_identity.py",),
     ),
     Mutant(
@@ -419,8 +419,8 @@ ENDS = (
     ),
     Mutant(
         "break off: the command goes on",
-        "worker/worker.py",
-        "            run.break_off()\n",
+        "worker/slots.py",
+        "        for run in self:\n            run.break_off()\n            self._close(run)\n",
         "",
         ("tests/worker/test_embedded.py::test_an_exception_ends_the_job_and_puts_it_back_uncharged",),
     ),
@@ -475,9 +475,9 @@ ENDS = (
     ),
     Mutant(
         "end: a forced stop waits for what cannot be ended",
-        "worker/worker.py",
-        "                if run.cannot_be_ended:\n",
-        "                if False:\n",
+        "worker/slots.py",
+        "            if run.cannot_be_ended:\n",
+        "            if False:\n",
         ("tests/worker/test_job_run.py::test_a_forced_stop_leaves_what_cannot_be_ended_to_others",),
     ),
     Mutant(

@@ -107,8 +107,8 @@ SEEING = (
     Mutant(
         "logs: a claimed job is shown what the running one writes",
         "storage/job_logs.py",
-        "        if record.is_current(job) and os.path.exists(live):\n",
-        "        if os.path.exists(live):\n",
+        "        if current and os.path.exists(live := layout.worker_file(current.slot, stream)):\n",
+        "        if os.path.exists(live := layout.worker_file(job.worker, stream)):\n",
         (f"{_OUTPUT}a_claimed_job_is_not_shown_the_output_of_the_job_that_runs",),
     ),
     Mutant(

@@ -39,6 +39,7 @@ WORKERS = (
         "    if not parent.is_running():\n        return False",
         "    if False:\n        return False",
         (f"{_SUPERVISOR}child_without_its_parent_takes_no_job",),
+        equal="the first round of the worker asks again, before it takes a job; this only saves the start",
     ),
     Mutant(
         "supervisor: signals are handled after the start",

@@ -15,6 +15,7 @@ from .on_processes import ENDS, IDENTITY, LOCKS
 from .on_python import PYTHON
 from .on_reports import LETTERS, SEEING
 from .on_shell import BULK, SERVICE
+from .on_slots import SLOTS
 from .on_workers import WORKERS
 
 MUTANTS = (
@@ -42,4 +43,5 @@ MUTANTS = (
     *MANY,
     *PYTHON,
     *WORKERS,
+    *SLOTS,
 )

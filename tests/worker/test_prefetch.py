@@ -347,7 +347,7 @@ def a_prefetch(waiting: int, clock: SimpleNamespace) -> Prefetch:
             Row(id=f"job{number}", state="pending", place="pending", name=f"{number}", ready_key=number)
         )
     other: Any = SimpleNamespace(index=index)
-    return Prefetch(other, "worker-0", other, other, lambda: clock.now)
+    return Prefetch(other, "worker-0", other, other, clock=lambda: clock.now)
 
 
 def sizes(prefetch: Prefetch, clock: SimpleNamespace, seconds: float, turns: int = 8) -> list[int]:
@@ -391,11 +391,11 @@ def layout(spool_dir: Path) -> Layout:
     return made
 
 
-def signed(layout: Layout, *over: str) -> run_lock.RunRecord | None:
+def signed(layout: Layout, *over: str) -> run_lock.WorkerRuns | None:
     """Have a run file written, and read it."""
     lines = [run_lock.line(Job(id=job_id, started_at=1.25), "1.0", 2.5, 0.75) for job_id in over]
     run_lock.acquire(layout, "worker-0", "mine", "1.5", "boot", lines).release()
-    return run_lock.read(layout, "worker-0")
+    return run_lock.read_all(layout, "worker-0")
 
 
 def test_a_run_file_tells_what_runs_what_is_over_and_what_never_began(layout: Layout) -> None:
@@ -404,13 +404,18 @@ def test_a_run_file_tells_what_runs_what_is_over_and_what_never_began(layout: La
     found = signed(layout, "a", "b")
 
     assert found
-    assert (found.job_id, found.run, found.boot) == ("mine", "1.5", "boot")
+    (record,) = found.records
+    assert (record.job_id, record.run, record.boot) == ("mine", "1.5", "boot")
     assert found.ended == {
         ("a", "1.0"): run_lock.EndedRun(1.25, 2.5, 0.75),
         ("b", "1.0"): run_lock.EndedRun(1.25, 2.5, 0.75),
     }
-    assert [found.never_began(job_id, "boot") for job_id in ("mine", "a", "other")] == [False, False, True]
-    assert not found.never_began("other", "later boot")
+    assert [found.never_began(Job(id=job_id), "boot") for job_id in ("mine", "a", "other")] == [
+        False,
+        False,
+        True,
+    ]
+    assert not found.never_began(Job(id="other"), "later boot")
 
 
 @pytest.mark.parametrize("damage", ["cut", "rubbish", "older"])
@@ -427,9 +432,9 @@ def test_a_run_file_that_is_not_whole_proves_nothing(layout: Layout, damage: str
             file.seek(0)
             file.write(text)
             file.truncate()
-    found = run_lock.read(layout, "worker-0")
+    found = run_lock.read_all(layout, "worker-0")
 
-    assert found is None or not found.never_began("other", "boot")
+    assert found is None or not found.never_began(Job(id="other"), "boot")
     assert found is None or not found.ended
 
 

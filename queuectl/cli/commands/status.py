@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from queuectl.api import json_view
 from queuectl.cli import render
 from queuectl.cli.base import Session, command
 from queuectl.job.fields import STATES
+
+if TYPE_CHECKING:
+    from queuectl.control.registry import WorkerInfo
 
 
 @command(
@@ -42,8 +47,7 @@ def status_command(session: Session) -> None:
             }
         )
         return
-    busy = sum(worker.job_id is not None for worker in workers)
-    alive = f"{len(workers)} ({busy} busy)" if workers else "0"
+    alive = _alive(workers)
     if render.is_terminal():
         rows = [
             ("Total Jobs", str(sum(counts.values()))),
@@ -57,6 +61,16 @@ def status_command(session: Session) -> None:
         render.line(f"workers: {alive}")
     for text in notes:
         render.note(f"note: {text}")
+
+
+def _alive(workers: list[WorkerInfo]) -> str:
+    """How many workers there are, and what they do. Slots are named where a worker has several."""
+    if not workers:
+        return "0"
+    busy = sum(worker.job_id is not None for worker in workers)
+    slots = sum(worker.concurrency for worker in workers)
+    used = sum(len(worker.jobs) for worker in workers)
+    return f"{len(workers)} ({busy} busy{f', {used} of {slots} slots' if slots > len(workers) else ''})"
 
 
 def _label(state: str) -> str:

@@ -91,7 +91,7 @@ class _SnapshotReader:
         counts = spool.counts()
         workers = spool.workers()
         claimed = {row.id: row for row in listing.select(spool, "processing")}
-        with_worker = [row for one in workers if (row := claimed.pop(one.job_id or "", None))]
+        with_worker = [row for one in workers for job in one.jobs if (row := claimed.pop(job.id, None))]
         self._run_slow_queries(counts)
         return Snapshot(
             root=spool.layout.root,
@@ -142,7 +142,10 @@ def _as_json(snapshot: Snapshot) -> dict[str, Any]:
         "spool": snapshot.root,
         "jobs": snapshot.counts,
         "paused": None if snapshot.paused is None else snapshot.paused.reason,
-        "workers": [{"name": one.name, "pid": one.pid, "job_id": one.job_id} for one in snapshot.workers],
+        "workers": [
+            {"name": one.name, "pid": one.pid, "job_id": one.job_id, "jobs": [job.id for job in one.jobs]}
+            for one in snapshot.workers
+        ],
         "running": [job(row) for row in snapshot.running],
         "next": [job(row) for row in snapshot.next_up],
         "last": [job(row) for row in snapshot.last],

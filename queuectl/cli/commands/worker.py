@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from queuectl.control.registry import WorkerInfo
     from queuectl.worker.stopping import Stopped
 
+MAX_CONCURRENCY = 10_000
+"""A larger --concurrency is most likely a typing error. How many are possible depends on the limit of open files."""
+
 MAX_WORKERS = 1000
 """A larger --count is most likely a typing error, and would overload the machine."""
 
 worker_command = Group(
     name="worker",
     short_help="Start, stop and watch the processes that run jobs.",
-    help="""Workers are the processes that run jobs. Each worker runs one job at a time.
+    help="""Workers are the processes that run jobs. Each worker runs one job at a time, or several (--concurrency).
 
     They run in the background and continue when the terminal is closed, or in this terminal with --foreground. You
     can start and stop workers at any time, more than once, and from any terminal.""",
@@ -77,6 +80,7 @@ worker_command = Group(
     examples="""
     queuectl worker start                            one in the background (or worker_count of them)
     queuectl worker start --count 3
+    queuectl worker start -j 32                      one that runs up to 32 jobs at once
     queuectl worker start --foreground --count 2     live, in this terminal
     queuectl worker start --foreground --drain --wait-retries
     """,
@@ -85,13 +89,25 @@ worker_command = Group(
     "--count", "-n", metavar="N", callback=options.between(1, MAX_WORKERS), help="How many to start."
 )
 @click.option(
+    "--concurrency",
+    "-j",
+    metavar="N",
+    callback=options.between(1, MAX_CONCURRENCY),
+    help="How many jobs each of them runs at once. Default: the setting concurrency, also when it changes.",
+)
+@click.option(
     "--foreground", "-f", is_flag=True, help="Run in this terminal and show the start and end of every job."
 )
 @click.option("--drain", is_flag=True, help="Exit when no job is left to run.")
 @click.option("--wait-retries", is_flag=True, help="With --drain: wait for retries and scheduled jobs too.")
 @click.pass_obj
 def start_command(
-    session: Session, count: int | None, foreground: bool, drain: bool, wait_retries: bool
+    session: Session,
+    count: int | None,
+    concurrency: int | None,
+    foreground: bool,
+    drain: bool,
+    wait_retries: bool,
 ) -> int:
     """Start workers, in the background or in this terminal.
 
@@ -104,12 +120,14 @@ def start_command(
     if foreground and session.json:
         raise Usage("--json does not work with --foreground: the output of such a worker is text for people")
     from queuectl.worker import pool, supervisor
+    from queuectl.worker.options import WorkerOptions
 
     spool = session.spool
     number = count or spool.settings().worker_count or 1
+    wanted = WorkerOptions(drain, wait_retries, concurrency)
     if foreground:
-        return supervisor.foreground(spool.layout, number, drain=drain, wait_retries=wait_retries)
-    show_started(session, pool.start(spool.layout, number, drain=drain, wait_retries=wait_retries))
+        return supervisor.foreground(spool.layout, number, wanted)
+    show_started(session, pool.start(spool.layout, number, wanted))
     if paused := spool.paused():
         effect = "exit at once" if drain else "start no job until: queuectl resume"
         render.note(f"note: {paused.sentence}; they {effect}")
@@ -218,7 +236,11 @@ def report_busy(busy: list[WorkerInfo]) -> None:
 )
 @click.pass_obj
 def list_command(session: Session) -> None:
-    """Show the workers that are alive, the job that each one runs, and for how long."""
+    """Show the workers that are alive, the job that each one runs, and for how long.
+
+    Of a worker that runs several jobs at once it shows how many it runs, how many it may run, and the oldest one; --json
+    has all of them.
+    """
     found = session.spool.workers()
     if session.json:
         render.json_array(json_view.worker(worker) for worker in found)
@@ -253,24 +275,35 @@ def _activity(worker: WorkerInfo) -> str:
             return f"paused: {worker.paused}"
         return "stopping" if worker.stopping else "idle"
     stopping = ", then stops" if worker.stopping else ""
-    return f"job {worker.job_id} for {_since(worker.job_since)}{stopping}"
+    text = f"job {worker.job_id} for {_since(worker.job_since)}"
+    if worker.concurrency > 1:
+        text = f"{len(worker.jobs)}/{worker.concurrency} jobs, the oldest: {text.removeprefix('job ')}"
+    return f"{text}{stopping}"
 
 
 @command("run", examples="", hidden=True)
 @click.option("--mode", type=click.Choice(["background", "foreground", "child"]), default="background")
 @click.option("--drain", is_flag=True)
 @click.option("--wait-retries", is_flag=True)
+@click.option("--concurrency", type=int, default=None)
 @click.option("--launch", metavar="JSON", default=None)
 @click.pass_obj
-def run_command(session: Session, mode: str, drain: bool, wait_retries: bool, launch: str | None) -> int:
+def run_command(
+    session: Session,
+    mode: str,
+    drain: bool,
+    wait_retries: bool,
+    concurrency: int | None,
+    launch: str | None,
+) -> int:
     """Be a worker. `worker start` executes this."""
     from queuectl.control.launch import Launch
     from queuectl.worker import process
+    from queuectl.worker.options import WorkerOptions
 
     try:
         known = None if launch is None else Launch.of_text(launch)
     except ValueError as error:
         raise Usage(f"--launch: {error}") from None
-    return process.be_worker(
-        session.spool.layout, mode=mode, drain=drain, wait_retries=wait_retries, launch=known
-    )
+    wanted = WorkerOptions(drain, wait_retries, concurrency)
+    return process.be_worker(session.spool.layout, mode, wanted, known)

@@ -33,11 +33,12 @@ def scale_command(session: Session, number: int, drain: bool) -> None:
     command waits for that as `worker stop` does.
     """
     from queuectl.worker import pool, stopping
+    from queuectl.worker.options import WorkerOptions
 
     layout = session.spool.layout
     present = [worker for worker in session.spool.workers() if not worker.stopping]
     if len(present) < number:
-        started = pool.start(layout, number - len(present), drain=drain)
+        started = pool.start(layout, number - len(present), WorkerOptions(drain=drain))
         if session.json:
             render.json_value(
                 {"started": [json_view.worker(one) for one in started], "stopped": 0, "busy": []}

@@ -1,0 +1,223 @@
+"""The runs that a worker has under way: their start, which of them is due next, and their end.
+
+Each run is in a slot: it has a number, and files of its own.
+
+The cost of a wait does not grow with the number of runs: the kernel names the runs that have ended, and the other
+deadlines (timeouts, output limits, looks at a tree that is being ended) are in a heap.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from typing import TYPE_CHECKING
+
+from queuectl.control import commands
+from queuectl.system import open_files
+from queuectl.worker.job_run import JobRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from queuectl.storage.transitions import Claim
+    from queuectl.system.wake_up import WakeUp
+    from queuectl.worker.job_run import WorkerContext
+    from queuectl.worker.settle_batch import SettleBatch
+
+
+class Slots:
+    """The runs of one worker.
+
+    Args:
+        wake_up: ends the worker's wait when a run has ended.
+
+    Attributes:
+        attempts: how many attempts have been made.
+    """
+
+    _context: WorkerContext
+    _batch: SettleBatch
+
+    def __init__(self, wake_up: WakeUp) -> None:
+        self.attempts = 0
+        self._wake_up = wake_up
+        self._size, self._wanted = 1, 0
+        self._ended: list[JobRun] = []
+        self._runs: dict[int, JobRun] = {}
+        self._by_fd: dict[int, JobRun] = {}
+        self._deadlines: list[tuple[float, int, JobRun]] = []
+        self._entries = self._suspects = self._numbers = 0
+        self._freed: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __iter__(self) -> Iterator[JobRun]:
+        return iter(tuple(self._runs.values()))
+
+    @property
+    def free(self) -> int:
+        """How many jobs can be started now. A job that may have killed its worker is not joined by others."""
+        return 0 if self._suspects else max(0, self._size - len(self._runs))
+
+    def work_for(self, context: WorkerContext, batch: SettleBatch) -> None:
+        """Run jobs for the worker of this context from now on, and let `batch` record what becomes of them."""
+        self._context, self._batch = context, batch
+
+    # -- once a second ---------------------------------------------------------------------------------------------
+
+    def attend(self, wanted: int) -> None:
+        """Do what is due for the runs once a second.
+
+        Args:
+            wanted: how many jobs may run at once now. A smaller number than before ends none.
+        """
+        if wanted != self._wanted:
+            self._resize(wanted)
+        context = self._context
+        cancels = commands.cancel_requests(context.storage.layout, context.name) if self._runs else {}
+        for run in self:
+            run.periodic_duties(cancels)
+            self._follow(run)
+
+    def _resize(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._size = open_files.possible_runs(wanted) if wanted > 1 else 1
+        if self._size < wanted:
+            self._context.say(
+                f"{self._size} jobs at once and not {wanted}: this process may open no more files"
+            )
+        if self._context.registration:
+            self._context.registration.set_concurrency(self._size)
+
+    # -- start and end ---------------------------------------------------------------------------------------------
+
+    def start(self, claim: Claim) -> None:
+        """Start a claimed job in the lowest free slot: what a slot keeps (its files) serves the next run in it."""
+        run = JobRun(self._context, self._batch, claim, self._take_number())
+        self._runs[run.slot] = run
+        self._suspects += run.is_suspect
+        try:
+            started = run.start()
+        except BaseException:
+            run.break_off()
+            self._close(run)
+            raise
+        if not started:
+            self._close(run)
+        elif run.running is None:
+            self._finish([run], record=True)
+        else:
+            self._follow(run)
+
+    def finish_ended(self, *, record: bool) -> bool:
+        """Do what is due for the runs after a wait, and record the outcomes of those that are over.
+
+        Args:
+            record: False: the spool is lost, and nothing is written.
+
+        Returns:
+            whether one was over.
+        """
+        over, self._ended = self._ended + self._poll(), []
+        if over:
+            self._finish(over, record=record)
+        return bool(over)
+
+    def end_all(self) -> None:
+        """Begin to end all runs, and put their jobs back; leave those that cannot be ended to other workers."""
+        for run in self:
+            run.stop()
+            if run.cannot_be_ended:
+                self._context.say(f"leaving {run.job_id} to the worker that finds its processes ended")
+                self._close(run)
+            else:
+                self._follow(run)
+
+    def break_off_all(self) -> None:
+        """End all runs because an exception ends the worker: first all begin to end, then each is waited for."""
+        for run in self:
+            run.stop()
+        for run in self:
+            run.break_off()
+            self._close(run)
+
+    def pause_for(self, seconds: float) -> None:
+        """Wait, and obey timeouts meanwhile: a disk that refuses one outcome must not hold up the other runs."""
+        until = min(time.monotonic() + seconds, self.due_at())
+        self._wake_up.wait(until - time.monotonic())
+        self._ended += self._poll()
+
+    def _finish(self, over: list[JobRun], *, record: bool) -> None:
+        """Record the outcomes of runs that are over, in the order of their ends."""
+        ended = []
+        for run in over:
+            self._close(run)
+            if run.refused is not None:
+                run.put_back(run.refused)
+            elif record:
+                self.attempts += 1
+                run.finish()
+                ended.append(run.claim)
+        if ended:
+            self._batch.add(ended)
+
+    def _take_number(self) -> int:
+        if self._freed:
+            return heapq.heappop(self._freed)
+        self._numbers += 1
+        return self._numbers - 1
+
+    def _close(self, run: JobRun) -> None:
+        if self._runs.pop(run.slot, None) is not None:
+            heapq.heappush(self._freed, run.slot)
+            self._suspects -= run.is_suspect
+        self._unfollow(run)
+        run.close()
+
+    # -- which is due ----------------------------------------------------------------------------------------------
+
+    def due_at(self) -> float:
+        """The monotonic moment at which something is due for a run at the latest."""
+        while self._deadlines and self._deadlines[0][0] != self._deadlines[0][2].due_at:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else math.inf
+
+    def _poll(self) -> list[JobRun]:
+        """Do what is due for the runs after a wait; return those that are over, which stay in their slots."""
+        due = [run for fd in self._wake_up.readable if (run := self._by_fd.get(fd)) is not None]
+        now = time.monotonic()
+        while self.due_at() <= now:
+            run = heapq.heappop(self._deadlines)[2]
+            run.due_at = math.inf
+            due.append(run)
+        over = []
+        for run in dict.fromkeys(due):
+            if run.poll():
+                self._unfollow(run)
+                over.append(run)
+            else:
+                self._follow(run)
+        return over
+
+    def _follow(self, run: JobRun) -> None:
+        """From now on wait for the descriptor of a run, and note when it is due: both may have changed."""
+        fd = run.wait_fd()
+        if fd != run.followed_fd:
+            self._unfollow(run)
+            if fd is not None:
+                self._wake_up.watch(fd)
+                self._by_fd[fd], run.followed_fd = run, fd
+        if (due_at := run.next_poll()) != run.due_at:
+            run.due_at = due_at
+            if due_at < math.inf:
+                self._entries += 1
+                heapq.heappush(self._deadlines, (due_at, self._entries, run))
+
+    def _unfollow(self, run: JobRun) -> None:
+        if run.followed_fd is not None:
+            self._wake_up.unwatch(run.followed_fd)
+            del self._by_fd[run.followed_fd]
+            run.followed_fd = None
+        run.due_at = math.inf
