@@ -253,11 +253,12 @@ class Registration:
         except OSError:
             return True  # a share that does not answer now
 
-    def report(self, key: str, value: str | None) -> None:
-        """Put a reason into the record for `status` ("polling", "paused", "settings") or a mark ("pause_seen").
+    def report(self, key: str, value: str | int | None) -> None:
+        """Put a reason into the record for `status` ("polling", "paused", "settings"), a mark or a number.
 
         Args:
-            value: None when there is none any more.
+            key: one of those, "pause_seen", or "concurrency".
+            value: None when there is none any more, or it is the usual one.
         """
         if self._record.get(key) != value:
             self._record[key] = value
@@ -267,13 +268,6 @@ class Registration:
             with suppress(OSError):
                 self._write()
                 self._unwritten = False
-
-    def set_concurrency(self, number: int) -> None:
-        """Put into the record how many jobs this worker may run at once."""
-        if self._record.get("concurrency", 1) != number:
-            self._record["concurrency"] = number
-            self._unwritten = True
-            self.report("polling", self._record.get("polling"))
 
     def _write(self) -> None:
         files.replace(

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class WakeUp:
     """Ends a wait from a signal handler, another thread, or a descriptor that becomes readable.
 
-    It uses poll and not epoll: registering costs no system call then, and a wait for 500 descriptors some 30 µs. Also, an
-    epoll would be shared with a forked child, which could take the parent's descriptors out of it.
+    It uses poll and not epoll: registering costs no system call then. A look at 64 descriptors takes 7 µs, at 500 45 µs,
+    measured: little beside the 0.37 ms that a job costs the worker. Also, an epoll would be shared with a forked child,
+    which could take the parent's descriptors out of it.
 
     Attributes:
         readable: the watched descriptors that were readable at the end of the last wait.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from queuectl.control.registry import WorkerInfo
     from queuectl.layout import Layout
     from queuectl.system.process import ProcessIdentity
-    from queuectl.worker.options import WorkerOptions
+    from queuectl.worker.program import WorkerOptions
 
 READY_WITHIN = 30.0
 """Seconds that a worker may take until it is ready."""

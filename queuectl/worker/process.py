@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from queuectl.layout import Layout
     from queuectl.system.process import ProcessIdentity
-    from queuectl.worker.options import WorkerOptions
+    from queuectl.worker.program import WorkerOptions
 
 
 def be_worker(layout: Layout, mode: str, options: WorkerOptions, launch: Launch | None = None) -> int:

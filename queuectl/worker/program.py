@@ -1,9 +1,10 @@
-"""The words that start queuectl as another process, wherever the caller stands."""
+"""The command line of a worker process: the words that start queuectl, wherever the caller stands, and its options."""
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 
 
 def words() -> list[str]:
@@ -17,3 +18,23 @@ def words() -> list[str]:
         return [sys.executable]
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return [sys.executable, "-P", os.path.join(package, "__main__.py")]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """The options of a worker.
+
+    Attributes:
+        drain: leave when nothing is left to do now.
+        wait_retries: with drain, wait for retries and scheduled jobs too.
+        concurrency: how many jobs may run at once; None: as the setting says.
+    """
+
+    drain: bool = False
+    wait_retries: bool = False
+    concurrency: int | None = None
+
+    def words(self) -> list[str]:
+        """Return them as words of the command line of `worker run`."""
+        several = [] if self.concurrency is None else ["--concurrency", str(self.concurrency)]
+        return ["--drain"] * self.drain + ["--wait-retries"] * self.wait_retries + several

@@ -89,7 +89,7 @@ class Slots:
                 f"{self._size} jobs at once and not {wanted}: this process may open no more files"
             )
         if self._context.registration:
-            self._context.registration.set_concurrency(self._size)
+            self._context.registration.report("concurrency", self._size if self._size > 1 else None)
 
     # -- start and end ---------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from queuectl.control.registration import Reservation
     from queuectl.layout import Layout
-    from queuectl.worker.options import WorkerOptions
+    from queuectl.worker.program import WorkerOptions
 
 STEADY = 10.0
 """Seconds after which a worker counts as one that works. One that dies earlier makes its next start wait longer."""

@@ -28,7 +28,7 @@ PATIENT = """
 import sys
 from queuectl.worker import idle, process
 from queuectl.layout import Layout
-from queuectl.worker.options import WorkerOptions
+from queuectl.worker.program import WorkerOptions
 idle.TICK = 100_000.0
 sys.exit(process.be_worker(Layout(sys.argv[1]), "foreground", WorkerOptions()))
 """

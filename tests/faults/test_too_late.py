@@ -307,7 +307,7 @@ def hold(self, *args, **options):
     real(self, *args, **options)
     os.kill(os.getpid(), signal.SIGKILL)
 spares.FilePool.keep = hold
-from queuectl.worker.options import WorkerOptions
+from queuectl.worker.program import WorkerOptions
 process.be_worker(Layout(sys.argv[1]), "foreground", WorkerOptions())
 """
 

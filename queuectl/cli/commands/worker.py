@@ -120,7 +120,7 @@ def start_command(
     if foreground and session.json:
         raise Usage("--json does not work with --foreground: the output of such a worker is text for people")
     from queuectl.worker import pool, supervisor
-    from queuectl.worker.options import WorkerOptions
+    from queuectl.worker.program import WorkerOptions
 
     spool = session.spool
     number = count or spool.settings().worker_count or 1
@@ -299,7 +299,7 @@ def run_command(
     """Be a worker. `worker start` executes this."""
     from queuectl.control.launch import Launch
     from queuectl.worker import process
-    from queuectl.worker.options import WorkerOptions
+    from queuectl.worker.program import WorkerOptions
 
     try:
         known = None if launch is None else Launch.of_text(launch)

@@ -33,7 +33,7 @@ def scale_command(session: Session, number: int, drain: bool) -> None:
     command waits for that as `worker stop` does.
     """
     from queuectl.worker import pool, stopping
-    from queuectl.worker.options import WorkerOptions
+    from queuectl.worker.program import WorkerOptions
 
     layout = session.spool.layout
     present = [worker for worker in session.spool.workers() if not worker.stopping]
