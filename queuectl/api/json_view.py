@@ -9,6 +9,7 @@ from queuectl.errors import JobNotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
     from typing import Any
 
     from queuectl.api.spool import Spool
@@ -72,6 +73,21 @@ def record(job: Job, effective: float | None) -> dict[str, Any]:
     blank = fields | {"hold": job.hold, "crashes": job.crashes, "tags": []}
     long = {"history_left_out": job.history_left_out, "history": job.history}
     return {**blank, **long, **masked(job.to_dict(), KNOWN), "effective_priority": rounded}
+
+
+def of_rows(spool: Spool, rows: Iterable[Row], states: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Return what is shown of the jobs in a list. A job that has left these states since then is left out.
+
+    Its file is read while it is printed. With the new state, a list of the pending jobs would contain running ones.
+
+    Args:
+        rows: the list, as the index had it.
+        states: those that were asked for; empty means all.
+    """
+    for row in rows:
+        found = listed(spool, row)
+        if not states or found["state"] in states:
+            yield found
 
 
 def listed(spool: Spool, row: Row) -> dict[str, Any]:

@@ -140,3 +140,15 @@ def test_a_job_that_is_gone_is_listed_as_the_index_knew_it(spool: Spool) -> None
         "duration",
     ):
         assert known[name] == before[name], name
+
+
+def test_a_list_of_one_state_has_no_job_that_has_left_it(spool: Spool) -> None:
+    """A worker claims one while the list is printed: the file that is read then says another state."""
+    kept, claimed = spool.enqueue_many({"command": "true"} for _ in range(2))
+    rows = listing.select(spool, "pending")
+    spool.cancel(claimed)
+
+    shown = [(one["id"], one["state"]) for one in json_view.of_rows(spool, rows, ("pending",))]
+    assert shown == [(row.id, "pending") for row in rows if row.id != claimed]
+    assert kept in dict(shown)
+    assert {one["state"] for one in json_view.of_rows(spool, rows, ())} > {"dead"}

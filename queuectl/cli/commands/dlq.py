@@ -102,7 +102,7 @@ def list_command(session: Session, where: Filter) -> None:
     spool = session.spool
     rows = listing.select(spool, where=_only_dead(where))
     if session.json:
-        render.json_array(json_view.listed(spool, row) for row in rows)
+        render.json_array(json_view.of_rows(spool, rows, ("dead",)))
     elif not rows:
         filtered = where.without_limit != type(where)(states=where.states, sort=where.sort)
         render.note("no dead jobs match" if filtered else "the dead letter queue is empty")

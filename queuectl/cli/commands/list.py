@@ -151,7 +151,7 @@ def list_command(session: Session, where: Filter, columns: tuple[str, ...] | Non
     rows = listing.select(spool, where=where)
     as_table = render.is_terminal()
     if session.json:
-        render.json_array(json_view.listed(spool, row) for row in rows)
+        render.json_array(json_view.of_rows(spool, rows, where.states))
     elif not rows:
         nothing = f"no {' or '.join(where.states)} jobs" if where.states else "no jobs"
         only_states = where.without_limit == type(where)(states=where.states, sort=where.sort)
