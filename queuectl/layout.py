@@ -20,6 +20,7 @@ _FEW_RUNS = 1000
 FOLDER_OF = {"pending": PENDING, "failed": PENDING, "processing": PROCESSING, "completed": DONE, "dead": DEAD}
 
 _LONGEST_NAME = 255
+_MOST_DIGITS = 6
 """Bytes of the longest file name on most filesystems."""
 
 _TEMPORARY_PREFIXES = (".", "~", "#", "$", "_rsync")
@@ -52,6 +53,14 @@ def name_in_dead(name: str) -> str:
     # Room for a number as well, in case another file has the shorter name.
     kept = os.fsencode(stem)[: _LONGEST_NAME - len(".reason") - len(os.fsencode(ending)) - len("-999999")]
     return kept.decode("utf-8", "ignore") + ending
+
+
+def number_in(name: str, begin: str, end: str) -> int | None:
+    """Return the number between these two parts of a name, as in worker-3.lock; None if there is something else."""
+    if not (name.startswith(begin) and name.endswith(end)):
+        return None
+    digits = name[len(begin) : -len(end)]
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= _MOST_DIGITS else None
 
 
 def slot_name(worker: str, number: int) -> str:

@@ -151,6 +151,12 @@ def content(folder: Path) -> dict[str, object]:
     return found
 
 
+def with_fields(one: T, **changes: Any) -> T:
+    """Return a copy of an object of plain fields (queuectl._dataclasses) with some of them changed."""
+    names = type(one).__match_args__  # type: ignore[attr-defined] # each of those classes has it
+    return type(one)(**{name: getattr(one, name) for name in names} | changes)
+
+
 def where_is(spool: Path, job_id: str) -> list[str]:
     """Every place in which the job's file lies, as "pending" or "processing/worker-0"; one, if all is well."""
     found = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from queuectl.api import access
 from queuectl.config.settings import Settings
@@ -15,6 +14,7 @@ from queuectl.layout import is_misnamed
 from queuectl.storage import retention
 from queuectl.system import files, host
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.api.spool_base import SpoolBase
     from queuectl.control.registry import WorkerInfo

@@ -68,18 +68,10 @@ def _run(words: list[str]) -> int:
 
         open_files.require(_FEWEST_FILES)
     instruction = os.environ.get(COMPLETE_VAR)
-    if not instruction:
-        from queuectl.cli import fast_path
+    from queuectl.cli import fast_path
 
-        job_id = fast_path.enqueue(words)
-        if job_id is not None:
-            lost_output.keep_working()
-            lost_output.report_done(f"enqueued job {job_id}")
-            try:
-                print(f"enqueued job {job_id}")
-            except OSError as error:  # at once where Python does not buffer, else in _flush
-                lost_output.lose_output(error)
-            return 0
+    if not instruction and fast_path.run(words):
+        return 0
     from queuectl.cli.base import Session
     from queuectl.cli.root import root
 
@@ -97,7 +89,7 @@ def _run(words: list[str]) -> int:
     if not {"-q", "--quiet"} & {*words}:
         session.tell_if_new()
     if session.settings_fault:
-        raise ConfigError(session.settings_fault, hint="queuectl config get")
+        raise ConfigError(session.settings_fault, hint=fast_path.FAULT_HINT)
     return code if isinstance(code, int) else 0
 
 

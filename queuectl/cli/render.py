@@ -6,15 +6,17 @@ reverse its text. They are always shown as escapes such as `\x1b`.
 
 from __future__ import annotations
 
-import re
 import sys
+from functools import cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
 from queuectl.cli.lost_output import forget, lose_output
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterable, Sequence
+    from typing import Any, Literal, Self, TextIO
 
     from rich.console import Console
 
@@ -27,8 +29,8 @@ _RISKY = (
     "\0-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
     "\ufeff\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f"
 )
-_LINE = re.compile(f"[{_RISKY}]")
-_LINES = re.compile(f"[{_RISKY}]".replace("\0-\x1f", "\0-\x09\x0b-\x1f"))
+_LINE = f"[{_RISKY}]"
+_LINES = _LINE.replace("\0-\x1f", "\0-\x09\x0b-\x1f")
 _NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _COLUMN_GAP, _LEAST, _DRAWN = 3, 3, 100
 NARROWEST = 12
@@ -38,6 +40,14 @@ styled = True
 """Whether text may be bold and coloured; not every pager can show that."""
 
 STATE_STYLES = {"processing": "cyan", "completed": "green", "failed": "yellow", "dead": "red"}
+
+
+@cache
+def _pattern(text: str) -> re.Pattern[str]:
+    """Compile a pattern when it is first used: loading `re` is a tenth of the time that `status` takes."""
+    import re
+
+    return re.compile(text)
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -51,13 +61,13 @@ def _escape(found: re.Match[str]) -> str:
 
 def visible(text: str) -> str:
     """The text on one line, with every control character as an escape."""
-    return _LINE.sub(_escape, text)
+    return text if text.isascii() and text.isprintable() else _pattern(_LINE).sub(_escape, text)
 
 
 def visible_lines(text: str) -> str:
     """The text with its line ends, tabs as spaces, and every other control character as an escape."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").expandtabs(8)
-    return _LINES.sub(_escape, text)
+    return _pattern(_LINES).sub(_escape, text)
 
 
 def clip(text: str, width: int = 1000) -> str:
@@ -145,7 +155,7 @@ def json_text(value: Any, indent: int | None = 2) -> str:
     # In another encoding than UTF-8, Python would write escapes that are not valid JSON.
     ascii_only = (getattr(sys.stdout, "encoding", None) or "utf-8").lower() not in {"utf-8", "utf8"}
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
-    return _LINES.sub(_json_escape, text)
+    return _pattern(_LINES).sub(_json_escape, text)
 
 
 def _json_escape(found: re.Match[str]) -> str:

@@ -9,9 +9,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from queuectl.control import registry
 from queuectl.errors import SpoolError
@@ -20,8 +17,10 @@ from queuectl.system.host import boot_id
 from queuectl.system.locks import Lock, is_locked
 from queuectl.system.process import ProcessIdentity, ancestors, clock_of_starts
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from queuectl.control.registration import Registration
     from queuectl.layout import Layout
@@ -75,6 +74,8 @@ def request_stop_of_all(layout: Layout) -> None:
 
     A note that cannot be written is left out: those that can be found are asked one by one.
     """
+    import orjson
+
     note = {"before": clock_of_starts(), "boot_id": boot_id(), "ancestors": ancestors()}
     with suppress(OSError):
         files.replace(os.path.join(layout.workers, _STOP_ALL), orjson.dumps(note))
@@ -177,6 +178,8 @@ def wake(layout: Layout, *names: str) -> None:
 
 
 def _write_note(layout: Layout, name: str, kind: str, note: dict[str, Any]) -> None:
+    import orjson
+
     path = layout.worker_file(name, kind)
     try:
         files.replace(path, orjson.dumps(note))

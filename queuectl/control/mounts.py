@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from queuectl.control import permissions
 from queuectl.errors import WorkerError
 from queuectl.layout import FOLDERS, PROCESSING
 from queuectl.system import files
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

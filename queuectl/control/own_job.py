@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from queuectl._dataclasses import dataclass
 from queuectl.errors import QueuectlError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.layout import Layout
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from queuectl._dataclasses import dataclass
 from queuectl.control import commands, own_job, registry
 from queuectl.errors import SpoolError, StillUnderWay
 from queuectl.job import times
 from queuectl.job.redact import one_line
 from queuectl.system import files, safe_open
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from queuectl.errors import SpoolError, WorkerError
 from queuectl.system import host, safe_open
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -88,8 +87,10 @@ def refuse_links(layout: Layout) -> None:
 
 def as_owner(layout: Layout, owner: str, words: str) -> str:
     """Return the command line with which root runs a queuectl command as the owner of the spool."""
-    who = f"'#{owner}'" if owner.isdigit() else shlex.quote(owner)
-    return f"sudo -u {who} queuectl --spool {shlex.quote(layout.root)} {words}"
+    from shlex import quote
+
+    who = f"'#{owner}'" if owner.isdigit() else quote(owner)
+    return f"sudo -u {who} queuectl --spool {quote(layout.root)} {words}"
 
 
 class PermissionCheck:
@@ -138,9 +139,11 @@ class PermissionCheck:
 
 def _fix(found: list[tuple[str, str, str]]) -> str:
     """One command line that fixes all of it."""
+    from shlex import quote
+
     commands: dict[str, list[str]] = {}
     for path, _, command in found:
-        commands.setdefault(command, []).append(shlex.quote(path))
+        commands.setdefault(command, []).append(quote(path))
     return " && ".join(f"{command} {' '.join(paths)}" for command, paths in commands.items())
 
 

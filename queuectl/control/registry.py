@@ -16,25 +16,24 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from queuectl._dataclasses import dataclass
 from queuectl.control import run_lock
 from queuectl.job import times
+from queuectl.layout import number_in
 from queuectl.system import safe_open
 from queuectl.system.locks import is_folder_locked, is_locked
 from queuectl.system.process import ProcessIdentity, is_surely_gone
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from queuectl.layout import Layout
 
-_NAME = re.compile(r"worker-([0-9]{1,6})", re.ASCII)
 _OWN_FILES = ("lock", "json", "stop", "cancel", "run", "out", "err", "log", "log.1", "reserve")
 READ_LIMIT = 1 << 20
 """Bytes. A record and a note have some hundred: a larger file is not one of ours."""
@@ -164,6 +163,8 @@ def parent_of(layout: Layout, name: str) -> ProcessIdentity | None:
 
 def read_json(path: str) -> dict[str, Any]:
     """Return the JSON object in a file; {} when there is none. Whatever has that name is read with care."""
+    import orjson
+
     try:
         found = orjson.loads(safe_open.read_regular(path, READ_LIMIT)[0])
     except (OSError, safe_open.NotReadable, orjson.JSONDecodeError):
@@ -207,8 +208,8 @@ def worker_names(layout: Layout) -> list[str]:
         entries = os.listdir(layout.workers)
     except OSError:
         return []
-    numbers = (_NAME.fullmatch(entry.removesuffix(".lock")) for entry in entries if entry.endswith(".lock"))
-    return [f"worker-{number}" for number in sorted(int(found[1]) for found in numbers if found)]
+    numbers = (number_in(entry, "worker-", ".lock") for entry in entries)
+    return [f"worker-{number}" for number in sorted(number for number in numbers if number is not None)]
 
 
 def worker_info(layout: Layout, name: str) -> WorkerInfo:

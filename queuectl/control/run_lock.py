@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from queuectl._dataclasses import dataclass, field
 from queuectl.errors import SpoolError
 from queuectl.job import times
-from queuectl.layout import slot_name
+from queuectl.layout import number_in, slot_name
 from queuectl.system import files, safe_open
 from queuectl.system.host import boot_id
 from queuectl.system.locks import Lock, is_locked
 from queuectl.system.process import Session
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -238,18 +238,14 @@ def line(job: Job, run: str, finished_at: float, duration: float) -> str:
 
 def slots(layout: Layout, worker: str) -> list[str]:
     """Return the names of the slots of a worker that have a run file, in order."""
-    first, end = f"{worker}.", ".run"
     try:
         names = os.listdir(layout.workers)
     except OSError:
         return []
-    numbers = [
-        name[len(first) : -len(end)] for name in names if name.startswith(first) and name.endswith(end)
-    ]
-    found = sorted(int(number) for number in numbers if number.isdecimal() and number.isascii())
+    numbers = (number_in(name, f"{worker}.", ".run") for name in names)
     return [
-        *([worker] if f"{worker}{end}" in names else []),
-        *(slot_name(worker, number) for number in found),
+        *([worker] if f"{worker}.run" in names else []),
+        *(slot_name(worker, number) for number in sorted(found for found in numbers if found is not None)),
     ]
 
 

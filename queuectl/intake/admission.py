@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
-
-import orjson
 
 from queuectl.index.row import RENEWED, accept_as_indexed, invalid_row, is_file_of
 from queuectl.intake.dropped_file import reason_beside
@@ -14,6 +11,7 @@ from queuectl.job.fields import is_id, new_id
 from queuectl.layout import DEAD, PENDING
 from queuectl.storage import dead_letters, locate, unique_keys
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.index.index import Index
     from queuectl.index.row import Row
@@ -89,6 +87,8 @@ class Admission:
             accept_as_indexed(job, old)
         row = self._loader.make_row(place, name, job, found, job.id or "")
         if place == PENDING and was_given_up:
+            import orjson
+
             settings = {**orjson.loads(row.settings or "{}"), RENEWED: job.runs}
             row.settings = orjson.dumps(settings).decode()
         if old is not None and edited:
@@ -116,7 +116,7 @@ class Admission:
         return f"duplicate id: {job.id!r} is the id of another job, which is {taken}" if taken else None
 
     def _put_invalid(self, name: str, found: DroppedFile, reason: str) -> None:
-        status = cast("os.stat_result", found.status)
+        status = found.known_status
         known = self.index.at(DEAD, [name]).get(name)
         job_id = known.id if known else self._free_id(name, os.path.join(self.layout.dead, name))
         self.index.put(invalid_row(job_id, name, status, reason))

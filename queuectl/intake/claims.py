@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from queuectl.index.row import row_of
 from queuectl.intake.dropped_file import read_dropped
@@ -11,6 +10,7 @@ from queuectl.job.times import micros
 from queuectl.layout import PROCESSING
 from queuectl.storage import locate
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.index.index import Index
     from queuectl.layout import Layout

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from queuectl.errors import InvalidJob
 from queuectl.job import record as jobs
 from queuectl.system import safe_open
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.job.record import Job
 
@@ -40,6 +40,17 @@ class DroppedFile:
         self.gone = False
         self.fault: OSError | None = None
         self.incomplete = False
+
+    @property
+    def known_status(self) -> os.stat_result:
+        """The status of a file that was read.
+
+        Raises:
+            ValueError: it was not read.
+        """
+        if self.status is None:
+            raise ValueError("the file was not read")
+        return self.status
 
 
 def read_dropped(

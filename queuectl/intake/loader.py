@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, cast
-
-import orjson
 
 from queuectl.config.settings import Settings
 from queuectl.index.row import COLUMNS, Row, row_of, set_file, state_in, values_like, values_of
@@ -18,8 +15,10 @@ from queuectl.job.times import micros_of
 from queuectl.layout import DEAD, PENDING
 from queuectl.system import files, safe_open
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
+    from typing import Any
 
     from queuectl.job.record import Job
 
@@ -127,7 +126,7 @@ class Loader:
 
     def make_row(self, place: str, name: str, job: Job, found: DroppedFile, job_id: str) -> Row:
         """Return the row of a job that was read from place/name. In pending/, its missing fields get the defaults."""
-        status = cast("os.stat_result", found.status)
+        status = found.known_status
         job.id = job_id
         settings = self._accept(job) if place == PENDING else None
         if job.created_at is None:
@@ -151,6 +150,8 @@ class Loader:
         if settings is not self._accepted_from:
             self._accepted_from, self._accepted = settings, {}
         if missing not in self._accepted:
+            import orjson
+
             values = {name: value for name in missing if (value := getattr(settings, name)) is not None}
             self._accepted[missing] = orjson.dumps(values).decode() if values else None
         return self._accepted[missing]

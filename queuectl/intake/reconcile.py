@@ -14,7 +14,6 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
 
 from queuectl._dataclasses import dataclass
 from queuectl.errors import SpoolError
@@ -27,8 +26,10 @@ from queuectl.storage import power_loss
 from queuectl.system import files
 from queuectl.system.fork import split_work
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from queuectl.config.settings import Settings
     from queuectl.index.index import Index

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
-import orjson
 
 from queuectl.errors import InvalidJob
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 DEPTH_LIMIT = 32
-FORMAT = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-"""The options with which queuectl writes JSON files."""
 
 _LARGE = 2**53  # larger numbers may lose digits when they are parsed as float
 
@@ -35,10 +34,15 @@ def load_simple(data: bytes) -> dict[str, Any] | None:
     """
     if data[:1] != b"{" or b"\\u" in data or data.count(b"{") + data.count(b"[") > DEPTH_LIMIT:
         return None
+    import orjson
+
     try:
         record = orjson.loads(data)
         # Written by queuectl, and nothing is lost in reading it: no duplicate keys.
-        ours = data[1:2] == b"\n" and orjson.dumps(record, option=FORMAT) == data
+        ours = (
+            data[1:2] == b"\n"
+            and orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE) == data
+        )
     except (orjson.JSONDecodeError, TypeError):
         return None
     if not isinstance(record, dict):

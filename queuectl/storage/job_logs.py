@@ -10,12 +10,12 @@ import os
 import stat
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from queuectl.control import run_lock
 from queuectl.layout import COMPRESSED
 from queuectl.system import files, safe_open
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from gzip import GzipFile
@@ -115,6 +115,19 @@ def _move(source: str, target: str) -> None:
         with suppress(FileExistsError):  # another worker has just made it
             os.mkdir(os.path.dirname(target), 0o700)  # somebody deleted it
         files.move(source, target)
+
+
+def job_of(name: str) -> str | None:
+    """Return the id of the job whose output a file in logs/ has: ID.RUN.out or ID.RUN.err, with `.gz` or the like.
+
+    None for other files.
+    """
+    parts = name.split(".")
+    if f".{parts[-1]}" not in _NAMES:
+        parts.pop()
+    if len(parts) < 3 or f".{parts[-1]}" not in _NAMES or not (parts[-2].isascii() and parts[-2].isdecimal()):
+        return None
+    return ".".join(parts[:-2]) or None
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

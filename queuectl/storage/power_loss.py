@@ -7,12 +7,10 @@ has not restarted they mean nothing: the kernel still writes all outcomes to the
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 import zlib
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from queuectl.control import run_lock
 from queuectl.storage import quarantine
@@ -20,11 +18,10 @@ from queuectl.storage.locate import is_settled, paths_of, read_job
 from queuectl.system import files, safe_open
 from queuectl.system.locks import Lock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.job.record import Job
     from queuectl.layout import Layout
-
-_FOLDER = re.compile(r"(worker-[0-9]+)\.(?:held\.([0-9a-f]+)|spare)\.[0-9]+", re.ASCII)
 
 _MARK_LIMIT = 1000
 """Bytes. The file has one boot id."""
@@ -46,6 +43,19 @@ def remove(folder: str) -> None:
         os.rmdir(folder)
 
 
+def _pool(name: str) -> tuple[str, str]:
+    """Return whose pool a folder is, as worker-0.held.BOOT.1 or worker-0.spare.1, and the boot of its held files.
+
+    The boot is empty for a folder of spare files. Both are empty for other files and folders.
+    """
+    parts = name.split(".")
+    if not parts[-1].isdecimal():
+        return "", ""
+    if len(parts) == 4 and parts[1] == "held":
+        return parts[0], parts[2]
+    return (parts[0], "") if len(parts) == 3 and parts[1] == "spare" else ("", "")
+
+
 def sweep(layout: Layout, worker: str, boot: str) -> None:
     """Delete the pool of a worker that died in this boot. The caller holds the lock of the worker's name.
 
@@ -53,10 +63,10 @@ def sweep(layout: Layout, worker: str, boot: str) -> None:
         OSError: the disk refused to sync the outcomes; the held files stay.
     """
     for name in os.listdir(layout.workers):
-        found = _FOLDER.fullmatch(name)
-        if found and found[1] == worker and found[2] in (None, short(boot)):
+        owner, pool_of = _pool(name)
+        if owner == worker and pool_of in ("", short(boot)):
             folder = os.path.join(layout.workers, name)
-            if found[2]:
+            if pool_of:
                 files.sync_filesystem(folder)
             remove(folder)
     with suppress(OSError):
@@ -72,7 +82,7 @@ def restore(layout: Layout, boot: str) -> int:
     old = [
         os.path.join(layout.workers, name)
         for name in os.listdir(layout.workers)
-        if (found := _FOLDER.fullmatch(name)) and found[2] not in (None, short(boot))
+        if _pool(name)[1] not in ("", short(boot))
     ]
     # The first call of each boot writes this file, even if nothing was lost. If it is missing, a
     # later call cannot see that a claim was made after the restart.

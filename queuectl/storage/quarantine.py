@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from queuectl.job import times
 from queuectl.system import files
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.layout import Layout
 

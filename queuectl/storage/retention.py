@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import heapq
 import os
-import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
 
+from queuectl._dataclasses import dataclass
 from queuectl.errors import InvalidJob
 from queuectl.index.row import is_file_of
 from queuectl.job import record as jobs
 from queuectl.job import times
 from queuectl.job.times import micros
-from queuectl.storage import dead_letters, locate
+from queuectl.storage import dead_letters, job_logs, locate
 from queuectl.system import safe_open
 from queuectl.system.locks import Lock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -55,7 +54,6 @@ _OVER = "max(coalesce(updated_at, 0), arrived)"
 _PAGE = 200
 _SOME = 1000
 _MOST = 20_000
-_LOG = re.compile(r"(.+)\.[0-9]+\.(?:out|err)(?:\.[a-z0-9]+)?", re.ASCII)
 
 
 def limits(keep: int | str | None) -> tuple[float | None, int | None]:
@@ -154,10 +152,10 @@ def _printed(layout: Layout) -> Mapping[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     with suppress(FileNotFoundError), os.scandir(layout.logs) as entries:
         for entry in entries:
-            if name := _LOG.fullmatch(entry.name):
+            if job_id := job_logs.job_of(entry.name):
                 with suppress(FileNotFoundError):
-                    logs, size = found.get(name[1], (0, 0))
-                    found[name[1]] = logs + 1, size + entry.stat(follow_symlinks=False).st_size
+                    logs, size = found.get(job_id, (0, 0))
+                    found[job_id] = logs + 1, size + entry.stat(follow_symlinks=False).st_size
     return found
 
 
@@ -309,7 +307,7 @@ def _log_files(layout: Layout) -> Iterator[tuple[str, float, int]]:
     """Yield each log file: its path, when it was written, and its bytes."""
     with suppress(FileNotFoundError), os.scandir(layout.logs) as entries:
         for entry in entries:
-            if _LOG.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            if job_logs.job_of(entry.name) and entry.is_file(follow_symlinks=False):
                 with suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
                     yield entry.path, status.st_mtime, status.st_size

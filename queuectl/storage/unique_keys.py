@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from queuectl.errors import InvalidJob, KeyTaken, QueuectlError, SpoolError
 from queuectl.index.row import is_file_of
@@ -23,6 +22,7 @@ from queuectl.job.times import micros
 from queuectl.storage import dead_letters, locate
 from queuectl.system import safe_open
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

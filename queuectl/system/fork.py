@@ -9,12 +9,13 @@ import marshal
 import os
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any, TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 MIN_ITEMS = 2000
 """Number of items from which on a copy pays: making it takes 2 to 10 ms."""

@@ -13,13 +13,14 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from queuectl.system import files
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 _CLOSED = -1
 """The descriptor of a lock in a forked child, which does not have it."""

@@ -8,14 +8,15 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
+from queuectl._dataclasses import dataclass
 from queuectl.system.host import boot_id
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 _DEAD_STATES = (b"Z", b"X")
 _TICKS = os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 1

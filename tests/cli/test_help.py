@@ -256,6 +256,15 @@ def test_a_line_of_shell_is_queued_with_little_more_than_the_interpreter(spool_d
     assert {room for room in NOT_FOR_ONE if f"queuectl.{room}" in loaded} == set()
 
 
+def test_the_status_is_told_without_the_slow_modules(spool_dir: Path) -> None:
+    """`watch queuectl status` and checks call it all day. With click and the modules behind it, it takes twice as long."""
+    words = [sys.executable, "-c", LOADED, "status"]
+    subprocess.run([*words[:-1], "enqueue", "true"], capture_output=True, check=True)
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+
+    assert SLOW & set(done.stderr.split()) == {"enum", "signal", "threading"}
+
+
 @pytest.mark.parametrize(
     ("words", "loaded"),
     [
@@ -263,7 +272,9 @@ def test_a_line_of_shell_is_queued_with_little_more_than_the_interpreter(spool_d
         (["enqueue", "--priority", "3", "true"], "[] True"),
         (["enqueue", '{"command": "x"}'], "[] True"),
         (["list"], "[] True"),
-        (["status"], "[] True"),
+        (["status"], "[] False"),
+        (["status", "--json"], "[] False"),
+        (["--json", "status"], "[] True"),
         (["--help"], "[] True"),
     ],
 )

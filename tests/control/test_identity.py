@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
@@ -28,7 +27,7 @@ from queuectl.system.locks import Lock, is_locked
 from queuectl.system.process import ProcessIdentity, is_surely_gone
 from queuectl.system.process_tree import terminate_tree
 
-from support import claim_job, drop, finished, load, wait_until, where_is
+from support import claim_job, drop, finished, load, wait_until, where_is, with_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,15 +53,15 @@ def test_a_process_of_another_boot_is_gone() -> None:
     me = ProcessIdentity.mine()
 
     assert me.is_running()
-    assert not dataclasses.replace(me, boot="another").is_running()
-    assert not dataclasses.replace(me, started=me.started - 60).is_running()
+    assert not with_fields(me, boot="another").is_running()
+    assert not with_fields(me, started=me.started - 60).is_running()
 
 
 def test_a_process_that_is_not_the_one_meant_gets_no_signal() -> None:
     """The pid now belongs to another process, here to this test."""
     me = ProcessIdentity.mine()
 
-    assert not dataclasses.replace(me, started=me.started - 60).send(0)
+    assert not with_fields(me, started=me.started - 60).send(0)
     assert me.send(0)
 
 
@@ -225,8 +224,8 @@ def test_a_later_session_of_the_same_number_is_left_in_peace() -> None:
     try:
         mine = process.Session.of_child(child.pid)
         assert mine
-        earlier = dataclasses.replace(mine, noted=mine.noted - 60)
-        elsewhere = dataclasses.replace(mine, namespace="pid:[1]")
+        earlier = with_fields(mine, noted=mine.noted - 60)
+        elsewhere = with_fields(mine, namespace="pid:[1]")
         assert [one.has_living() for one in (mine, earlier, elsewhere)] == [True, False, False]
         for other in (earlier, elsewhere):
             assert terminate_tree({}, None, 0.1, noted=other)

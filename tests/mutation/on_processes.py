@@ -185,15 +185,15 @@ IDENTITY = (
     Mutant(
         "boot: held files of this boot are restored",
         "storage/power_loss.py",
-        "(found := _FOLDER.fullmatch(name)) and found[2] not in (None, short(boot))",
-        "(found := _FOLDER.fullmatch(name)) and found[2]",
+        '_pool(name)[1] not in ("", short(boot))',
+        "_pool(name)[1]",
         ("tests/storage/test_power_loss.py",),
     ),
     Mutant(
         "boot: held files of another boot are swept",
         "storage/power_loss.py",
-        "found[1] == worker and found[2] in (None, short(boot))",
-        "found[1] == worker",
+        'owner == worker and pool_of in ("", short(boot))',
+        "owner == worker",
         ("tests/storage/test_power_loss.py",),
     ),
     Mutant(

@@ -57,7 +57,9 @@ def edit_command(session: Session, job_id: str) -> None:
                 raise InvalidJob("is written by queuectl and cannot be changed", field=name)
         return spool.amend(job_id, before, orjson.dumps({**internal, **wanted}))
 
-    saved = edited(orjson.dumps(editable, option=strict_json.FORMAT), job_id, save)
+    saved = edited(
+        orjson.dumps(editable, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE), job_id, save
+    )
     if session.json:
         render.json_value({"id": job_id, "changed": saved is not None})
     else:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from queuectl.api import json_view
-from queuectl.cli import render
+from queuectl.cli import status_answer
 from queuectl.cli.base import Session, command
-from queuectl.job.fields import STATES
-
-if TYPE_CHECKING:
-    from queuectl.control.registry import WorkerInfo
 
 
 @command(
@@ -30,48 +23,4 @@ def status_command(session: Session) -> None:
     pending: waits for a worker or for its time. processing: runs now. completed: ended with exit code 0. failed: will
     be tried again automatically. dead: is not tried again (see queuectl dlq). Notes about the spool go to stderr.
     """
-    spool = session.spool
-    counts = spool.counts()
-    workers = spool.workers()
-    notes = spool.notes()
-    if session.json:
-        render.json_value(
-            {
-                "jobs": counts,
-                "total": sum(counts.values()),
-                "workers": len(workers),
-                "spool": spool.layout.root,
-                "index": spool.layout.index,
-                "paused": json_view.pause(spool.paused()),
-                "notes": notes,
-            }
-        )
-        return
-    alive = _alive(workers)
-    if render.is_terminal():
-        rows = [
-            ("Total Jobs", str(sum(counts.values()))),
-            *((_label(state), str(counts[state])) for state in STATES),
-            ("Workers", alive),
-            ("Index", render.short_path(spool.layout.index)),
-        ]
-        render.table("QueueCTL System Status", ("Metric", "Value"), rows)
-    else:
-        render.line(f"jobs: {counts}")
-        render.line(f"workers: {alive}")
-    for text in notes:
-        render.note(f"note: {text}")
-
-
-def _alive(workers: list[WorkerInfo]) -> str:
-    """How many workers there are, and what they do. Slots are named where a worker has several."""
-    if not workers:
-        return "0"
-    busy = sum(worker.job_id is not None for worker in workers)
-    slots = sum(worker.concurrency for worker in workers)
-    used = sum(len(worker.jobs) for worker in workers)
-    return f"{len(workers)} ({busy} busy{f', {used} of {slots} slots' if slots > len(workers) else ''})"
-
-
-def _label(state: str) -> str:
-    return "Dead (DLQ)" if state == "dead" else state.capitalize()
+    status_answer.write(session.spool, json=session.json)
