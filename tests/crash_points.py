@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import filelock  #  loaded before the first fork, as are the others
 import psutil
 
-from queuectl import Spool, Worker
+from queuectl import Job, Spool, Worker
 from queuectl.control import registry
 from queuectl.index import freshness
 from queuectl.storage import file_pool, power_loss, recovery
@@ -31,7 +31,7 @@ from queuectl.system import files
 from queuectl.worker import pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 DIED = 77
 MOST = 400
@@ -296,6 +296,22 @@ def _cancel(spool: Path) -> None:
     Spool(spool).cancel("job1")
 
 
+def _expect(results: Mapping[str, object], kind: type) -> None:
+    assert all(isinstance(result, kind) for result in results.values()), results
+
+
+_MANY = ["job1", "job2"]
+
+
+def _queued_many(spool: Path) -> None:
+    Spool(spool).enqueue_many([{"id": job_id, "command": _command(spool)} for job_id in _MANY])
+
+
+def _dead_many(spool: Path) -> None:
+    _queued_many(spool)
+    Spool(spool).cancel_many(_MANY)
+
+
 STORIES = {
     "run": Story(_queued(), _work),
     "run-dropped": Story(_dropped, _work),
@@ -322,6 +338,26 @@ STORIES = {
     "expire": Story(_queued(expires_at=time.time() - 9), _work, (("dead", 0),), (0, 0)),
     "purge": Story(_over, _purge, runs=(1, 1), must=False),
     "cancel": Story(_queued(), _cancel, (("done", 1), ("dead", 0)), (0, 1)),
+    "cancel-many": Story(
+        _queued_many,
+        lambda spool: _expect(Spool(spool).cancel_many(_MANY), str),
+        (("done", 1), ("dead", 0)),
+        (0, 2),
+        ids=_MANY,
+    ),
+    "retry-many": Story(
+        _dead_many,
+        lambda spool: _expect(Spool(spool).retry_many(_MANY), Job),
+        (("done", 1), ("dead", 0)),
+        (0, 2),
+        ids=_MANY,
+    ),
+    "set-many": Story(
+        _queued_many,
+        lambda spool: _expect(Spool(spool).set_many(_MANY, priority=9), Job),
+        runs=(2, 2),
+        ids=_MANY,
+    ),
 }
 
 if __name__ == "__main__":

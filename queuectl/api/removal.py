@@ -18,13 +18,14 @@ from queuectl.index.row import last_in_line_first
 from queuectl.job import record as jobs
 from queuectl.job.fields import WAITING
 from queuectl.storage import dead_letters, locate, recovery
-from queuectl.storage.bulk_moves import AT_ONCE
+from queuectl.storage.rewriting import AT_ONCE, job_in
 from queuectl.system import safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from queuectl.api.spool_base import SpoolBase
+    from queuectl.index.freshness import OwnChanges
     from queuectl.index.row import Row
 
 _PATIENCE = 5.0
@@ -110,7 +111,9 @@ class Removal:
         for start in range(0, len(rows), AT_ONCE):
             part = [(row, self._runs_of(row)) for row in rows[start : start + AT_ONCE]]
             deleted = []
-            with self._storage.index.moving():
+            index = self._storage.index
+            ours = {place: index.own_changes(place) for place in {row.place for row, _ in part}}
+            with index.moving():
                 claimed = {
                     name.removesuffix(".json"): worker
                     for worker, names in locate.claimed_by_worker(self._layout).items()
@@ -119,8 +122,10 @@ class Removal:
                 for row, runs in part:
                     if row.id in claimed:
                         holders.add(claimed[row.id])
-                    elif self._delete_one(row):
+                    elif self._delete_one(row, ours[row.place]):
                         deleted.append((row.id, runs))
+                for own_changes in ours.values():
+                    own_changes.note()
             for job_id, runs in deleted:
                 self._delete_logs(job_id, runs)
         return holders
@@ -128,12 +133,12 @@ class Removal:
     def _runs_of(self, row: Row) -> int:
         with suppress(QueuectlError, safe_open.NotReadable, OSError):
             path = os.path.join(self._layout.root, row.place, row.name)
-            return jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).runs
+            return job_in(*safe_open.read_regular(path, jobs.READ_LIMIT), row).runs
         return 0
 
-    def _delete_one(self, row: Row) -> bool:
+    def _delete_one(self, row: Row, own_changes: OwnChanges) -> bool:
         try:
-            if not dead_letters.forget(self._storage, row):
+            if not dead_letters.forget(self._storage, row, own_changes=own_changes):
                 return False  # a worker or a person has moved it; it is looked for again
         except OSError as error:
             self._end(row.id, SpoolError.from_os("delete", os.path.join(row.place, row.name), error))

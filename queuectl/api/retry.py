@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 from queuectl.api import listing
 from queuectl.api.listing import RETRIED
+from queuectl.config.settings import Settings
 from queuectl.errors import JobNotFound, MoveError, QueuectlError
 from queuectl.index.row import BY_HAND
 from queuectl.job.changes import changed
 from queuectl.job.fields import WAITING
 from queuectl.job.outcome import CANCELLED
-from queuectl.job.record import READ_LIMIT
+from queuectl.job.record import READ_LIMIT, check_size
 from queuectl.storage import bulk_moves, edit_pending
+from queuectl.storage.rewriting import in_words
 from queuectl.storage.transitions import check
 from queuectl.storage.unique_keys import REPLACED
 from queuectl.system import safe_open
@@ -76,17 +78,19 @@ def retry_all(
         tell: called with each id and the job as it waits now, or the error that kept it from being retried.
     """
     rows = _found(spool, ids, tell)
-    moved, refused = bulk_moves.requeue_all(
-        spool._storage, [row for row in rows if row.state not in WAITING], changes
-    )
+    failed: list[Row] = []
     for row in rows:
-        if row.state in WAITING:
-            try:
-                tell(row.id, _try_now(spool, row, changes))
-            except QueuectlError as error:
-                tell(row.id, error)
-        else:
-            tell(row.id, refused.get(row.id) or moved[row.id])
+        try:
+            failed += [_checked_waiting(row)] if row.state in WAITING else []
+        except MoveError as error:
+            tell(row.id, error)
+    ended = [row for row in rows if row.state not in WAITING]
+    settings = spool.settings() if failed else Settings()
+    tried, kept = edit_pending.try_all_now(spool._storage, failed, changes, settings)
+    moved, refused = bulk_moves.requeue_all(spool._storage, ended, changes)
+    results: dict[str, Job | QueuectlError] = {**tried, **kept, **moved, **refused}
+    for row in (*failed, *ended):
+        tell(row.id, results[row.id])
 
 
 def check_retry(spool: SpoolBase, job_id: str, changes: Mapping[str, Any]) -> Job:
@@ -100,10 +104,12 @@ def check_retry(spool: SpoolBase, job_id: str, changes: Mapping[str, Any]) -> Jo
     try:
         if row.state not in WAITING:
             return bulk_moves.renewed(spool._storage, row, changes).job
-        _refuse_waiting(row)
-        return changed(safe_open.read_regular(path, READ_LIMIT)[0], changes)
+        _checked_waiting(row)
+        job = changed(safe_open.read_regular(path, READ_LIMIT)[0], changes)
+        check_size(job)
+        return job
     except (safe_open.NotReadable, OSError) as error:
-        raise bulk_moves.in_words("move back", row, error) or error from None
+        raise in_words("move back", row, error) or error from None
 
 
 def _found(
@@ -118,19 +124,14 @@ def _found(
     return [rows[job_id] for job_id in ids if job_id in rows]
 
 
-def _try_now(spool: SpoolBase, row: Row, changes: Mapping[str, Any]) -> Job:
-    """Let a failed job be tried again now. Its attempts still count."""
-    _refuse_waiting(row)
-    return edit_pending.try_now(spool._storage, row, changes, spool.settings())
-
-
-def _refuse_waiting(row: Row) -> None:
-    """Refuse to retry a job that has not failed, or that is held.
+def _checked_waiting(row: Row) -> Row:
+    """Return a waiting job that can be tried now instead of later.
 
     Raises:
-        MoveError: it is such a job.
+        MoveError: it has not failed, or it is held.
     """
     if row.state != "failed":
         check("requeue", row.id, row.state, "pending")
     if row.held:
         raise MoveError(f"job {row.id!r} is held, and is not tried again", hint=f"queuectl release {row.id}")
+    return row

@@ -175,12 +175,15 @@ class SpoolBase:
     @locked
     def _find(self, job_id: str) -> Row:
         row = self._ask(lambda: self._index.get(job_id)) if is_id(job_id) else None
-        if row is None and self._intake.fault:
-            where = self._intake.fault.filename or self.layout.root
-            raise SpoolError.from_os("read", where, self._intake.fault)  # it may be the one that is asked for
         if row is None:
-            raise JobNotFound(job_id)
+            raise self._unknown(job_id)
         return row
+
+    def _unknown(self, job_id: str) -> QueuectlError:
+        """Return the error for a job of which the index has no row."""
+        if fault := self._intake.fault:  # the file that cannot be read may be the one that is asked for
+            return SpoolError.from_os("read", fault.filename or self.layout.root, fault)
+        return JobNotFound(job_id)
 
     @locked
     def _now(self, job_id: str) -> Row:
@@ -194,6 +197,15 @@ class SpoolBase:
         """Return the rows of these jobs in the index, by id; unknown ones are left out."""
         self._mirror()
         return self._ask(lambda: self._index.rows_of(list(ids)))
+
+    @locked
+    def _fresh_rows(self, ids: Iterable[str]) -> dict[str, Row]:
+        """Return the rows of these jobs, updated from their files, by id; unknown ones are left out."""
+        known = list(filter(is_id, ids))
+        rows = self._rows(known)
+        if self._ask(lambda: self._intake.freshen(list(rows.values()))):
+            rows = self._rows(known)
+        return rows
 
 
 def only(results: Mapping[str, T | QueuectlError]) -> T:

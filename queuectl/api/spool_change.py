@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from queuectl.api.spool_base import SpoolBase, locked, only
-from queuectl.errors import JobNotFound, QueuectlError, SpoolError
 from queuectl.job.fields import WAITING
 
 TYPE_CHECKING = False
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from queuectl.api.job_fields import JobChanges
+    from queuectl.errors import QueuectlError
     from queuectl.index.filter import Filter
     from queuectl.job.record import Job
 
@@ -95,7 +95,6 @@ class ChangePart(SpoolBase):
             return dead_letters.edit(self._storage, row, before, after)
         return edit_pending.replace(self._storage, row, before, after, self.settings())
 
-    @locked
     def set(self, job_id: str, **fields: Unpack[JobChanges]) -> Job:
         """Change fields of a waiting or a dead job.
 
@@ -111,8 +110,9 @@ class ChangePart(SpoolBase):
             InvalidJob, KeyTaken: a field is wrong or cannot be changed, or another job has the unique key.
             UnknownField: no field has this name; it is a TypeError, too.
         """
-        return self._set_now(job_id, _changes("set", fields))
+        return only(self.set_many([job_id], **fields))
 
+    @locked
     def set_many(
         self,
         ids: Iterable[str] | Filter = (),
@@ -120,7 +120,7 @@ class ChangePart(SpoolBase):
         where: Filter | None = None,
         **fields: Unpack[JobChanges],
     ) -> dict[str, Job | QueuectlError]:
-        """Change fields of several jobs, one after another.
+        """Change fields of several jobs at once.
 
         Args:
             ids: the jobs, by id or by a filter, which may also be given as `where`. A filter without states selects
@@ -135,24 +135,18 @@ class ChangePart(SpoolBase):
             ValueError, TypeError: as for `retry_many`.
         """
         from queuectl.api import listing
+        from queuectl.storage import dead_letters, edit_pending
 
         changes = _changes("set", fields)
         self._begin_change("set …")
-        results: dict[str, Job | QueuectlError] = {}
-        for job_id in listing.chosen(self, ids, where, "changed", listing.SET, WAITING):
-            try:
-                results[job_id] = self._set_now(job_id, changes)
-            except SpoolError:
-                raise
-            except QueuectlError as error:
-                results[job_id] = error
-        return results
-
-    @locked
-    def _set_now(self, job_id: str, changes: Mapping[str, Any]) -> Job:
-        from queuectl.storage import edit_pending
-
-        return edit_pending.set_fields(self._storage, self._now(job_id), changes, self.settings())
+        which = listing.chosen(self, ids, where, "changed", listing.SET, WAITING)
+        rows = self._fresh_rows(which)
+        waiting = [row for row in rows.values() if row.state != "dead"]
+        dead = [row for row in rows.values() if row.state == "dead"]
+        edited, refused = edit_pending.set_all(self._storage, waiting, changes, self.settings())
+        mended, kept = dead_letters.set_all(self._storage, dead, changes)
+        results: dict[str, Job | QueuectlError] = {**edited, **refused, **mended, **kept}
+        return {job_id: results.get(job_id) or self._unknown(job_id) for job_id in which}
 
     def cancel(self, job_id: str, *, timeout: float | None = None) -> str:
         """Cancel a job: a waiting one is moved to dead/; a running one is ended by its worker, and then moved there.
@@ -246,11 +240,9 @@ class ChangePart(SpoolBase):
         self._begin_change("set …")
         past = "held" if hold else "released"
         which = listing.chosen(self, ids, where, past, WAITING)
-        rows = self._rows(which)
-        if self._ask(lambda: self._intake.freshen(list(rows.values()))):
-            rows = self._rows(which)
+        rows = self._fresh_rows(which)
         changed, refused = edit_pending.set_hold(self._storage, list(rows.values()), hold=hold, past=past)
-        missing = {job_id: JobNotFound(job_id) for job_id in which if job_id not in rows}
+        missing = {job_id: self._unknown(job_id) for job_id in which if job_id not in rows}
         return {**missing, **refused, **changed}
 
     def release_many(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from queuectl.api.spool_base import SpoolBase, locked, only
 from queuectl.errors import JobNotFound, MoveError, QueuectlError, SpoolError
 from queuectl.job.fields import STATES, state_of
 from queuectl.job.times import micros
+from queuectl.layout import DEAD, DONE, PENDING
 from queuectl.system import files
 
 TYPE_CHECKING = False
@@ -184,10 +187,13 @@ class RemovePart(SpoolBase):
     @locked
     def sync_deletions(self) -> None:
         """Make deletions durable: a deleted job that comes back after a power cut would run."""
-        for folder in (self.layout.pending, self.layout.done, self.layout.dead):
+        # Without a note another object may have deleted them.
+        for place in sorted(self._storage.deleted_in or (PENDING, DONE, DEAD)):
+            folder = os.path.join(self.layout.root, place)
             try:
                 files.sync_folder(folder)
             except FileNotFoundError:
                 continue  # there is no spool, or somebody has deleted the folder
             except OSError as error:
                 raise SpoolError.from_os("sync", folder, error) from None
+        self._storage.deleted_in.clear()

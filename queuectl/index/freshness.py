@@ -83,6 +83,11 @@ class Freshness(Database):
         """
         return OwnChange(self, place)
 
+    def own_changes(self, place: str) -> OwnChanges:
+        """Do what `own_change` does for many renames in one transaction. Call `note` of the result at the end."""
+        self._unconfirmed.add(place)
+        return OwnChanges(self, place)
+
     def folder_time(self, place: str) -> tuple[int, int] | None:
         """Return the modification time (ns) and the inode of a folder; None if it cannot be read."""
         try:
@@ -99,10 +104,14 @@ class Freshness(Database):
         """
         after = self.folder_time(place) if before else None
         if before and after:
-            self._execute(
-                "UPDATE folders SET mtime = ?, stamped = ? WHERE place = ? AND mtime = ? AND inode = ?",
-                (after[0], time.time_ns(), place, *before),
-            )
+            self.note_time(place, before, after)
+
+    def note_time(self, place: str, before: tuple[int, int], after: tuple[int, int]) -> None:
+        """Note that our moves have taken a folder from one time to another, if the first one is the noted one."""
+        self._execute(
+            "UPDATE folders SET mtime = ?, stamped = ? WHERE place = ? AND mtime = ? AND inode = ?",
+            (after[0], time.time_ns(), place, *before),
+        )
 
     # -- scans -----------------------------------------------------------------------------------------------------
 
@@ -176,6 +185,37 @@ class OwnChange:
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None and self._index.usable:
             self._index.note_own_change(self._place, self._before)
+
+
+class OwnChanges:
+    """See Freshness.own_changes. Wraps one rename after another.
+
+    While nobody else changes the folder, each rename finds it as the one before left it. So the noted time is written
+    once, and not at each of them.
+    """
+
+    __slots__ = ("_before", "_first", "_index", "_last", "_place")
+
+    def __init__(self, index: Freshness, place: str) -> None:
+        self._index, self._place = index, place
+        self._before: tuple[int, int] | None = None
+        self._first: tuple[int, int] | None = None
+        self._last: tuple[int, int] | None = None
+
+    def __enter__(self) -> None:
+        self._before = self._index.folder_time(self._place) if self._index.usable else None
+        if self._first is None:
+            self._first = self._last = self._before
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        # A time that is not the last one means that somebody else has changed the folder: it is scanned again.
+        if kind is None and self._before and self._before == self._last:
+            self._last = self._index.folder_time(self._place)
+
+    def note(self) -> None:
+        """Note the folder's time after the last of these renames."""
+        if self._first and self._last and self._last != self._first and self._index.usable:
+            self._index.note_time(self._place, self._first, self._last)
 
 
 class Moving:

@@ -52,6 +52,8 @@ _END = f"""UPDATE jobs SET {", ".join(f"{name} = ?" for name in _SET_AT_END)}
 _CLAIM = """UPDATE jobs SET state = 'processing', place = ?, name = ?, ready_key = NULL, due = NULL, worker = ?
  WHERE seq = ? AND id = ?"""
 _UPDATE = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in COLUMNS if name != 'id')} WHERE id = ?"
+_WITHOUT_ID = tuple(name for name in COLUMNS if name != "id")
+_update_values = attrgetter(*_WITHOUT_ID, "id")
 
 
 class Index(Queries):
@@ -81,6 +83,34 @@ class Index(Queries):
         del values[COLUMNS.index("id")]
         if not self.db.execute(_UPDATE, [*values, row.id]).rowcount:
             self.db.execute(_INSERT, values_of(row))
+
+    def put_all(self, rows: Sequence[Row], *, at_the_end: bool = False) -> None:
+        """Put many rows, most of which are known with their numbers; one statement for each of those.
+
+        Args:
+            at_the_end: give them numbers above all others, in this order.
+        """
+        if not (rows and self.usable):
+            return
+        try:
+            with self.write():
+                if at_the_end:
+                    for number, row in enumerate(rows, self.next_seq()):
+                        row.seq = number
+                if not self._update_known(rows):
+                    for row in rows:
+                        if not at_the_end:
+                            row.seq = None  # another row may have this number by now
+                        self._put(row)
+        except sqlite3.Error as error:
+            self.broken = str(error)
+
+    def _update_known(self, rows: Sequence[Row]) -> bool:
+        """Replace the rows of known ids; return False if some are not known, or another row has the file of one."""
+        try:
+            return self.db.executemany(_UPDATE, map(_update_values, rows)).rowcount == len(rows)
+        except sqlite3.IntegrityError:
+            return False
 
     def insert_new(self, rows: Sequence[Sequence[Any]]) -> int:
         """Insert rows of which neither the id nor the file is known; returns how many were inserted.

@@ -129,19 +129,27 @@ def _removes(name: str, text: str) -> bool:
 def changed(data: bytes, changes: Mapping[str, Any]) -> Job:
     """Read a job from the content of a file, with some fields changed; this can also correct wrong values in the file.
 
+    Whoever writes it checks its size.
+
     Args:
         changes: as `read_changes` returns them.
 
     Raises:
-        InvalidJob: a field cannot be changed, or the result is not a valid job, or too large.
+        InvalidJob: a field cannot be changed, or the result is not a valid job.
     """
     if not changes:
-        job = jobs.parse(data)
-        jobs.check_size(job)
-        return job
+        return jobs.parse(data)
     from queuectl.job.strict_json import load_object
 
-    record = load_object(data)
+    return _with_changes(load_object(data), changes)
+
+
+def changed_job(job: Job, changes: Mapping[str, Any]) -> Job:
+    """Do the same for a job that was read already; returns another one."""
+    return _with_changes(job.to_dict(), changes)
+
+
+def _with_changes(record: dict[str, Any], changes: Mapping[str, Any]) -> Job:
     for name, value in changes.items():
         field, sign = _split_sign(name)
         try:
@@ -155,7 +163,6 @@ def changed(data: bytes, changes: Mapping[str, Any]) -> Job:
     job = jobs.from_mapping(record)
     if "cwd" in changes and job.cwd:
         job.cwd = _absolute(job.cwd)
-    jobs.check_size(job)
     return job
 
 

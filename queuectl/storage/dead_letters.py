@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from queuectl.errors import InvalidJob, MoveError
 from queuectl.index.row import invalid_row, is_file_of, row_of
@@ -11,47 +11,19 @@ from queuectl.job import record as jobs
 from queuectl.job.times import micros
 from queuectl.layout import DEAD, name_in_dead
 from queuectl.storage import bulk_moves, locate
-from queuectl.storage.bulk_moves import in_words, just_moved, read_own
-from queuectl.system import files, safe_open
+from queuectl.storage.rewriting import Change, Rewriting, checked, just_moved, read_own
+from queuectl.system import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from queuectl.errors import QueuectlError
+    from queuectl.index.freshness import OwnChanges
     from queuectl.index.row import Row
     from queuectl.job.record import Job
     from queuectl.storage.transitions import Storage
-
-
-def requeue(storage: Storage, row: Row, changes: Mapping[str, Any]) -> Job:
-    """Move a dead or completed job back to pending/ with fresh attempts; its history stays.
-
-    Args:
-        changes: fields to change, by name.
-
-    Raises:
-        MoveError, InvalidJob, DuplicateId, SpoolError: see `bulk_moves.requeue_all`.
-    """
-    moved, refused = bulk_moves.requeue_all(storage, [row], changes)
-    for error in refused.values():
-        raise error
-    return moved[row.id]
-
-
-def read_dead(storage: Storage, row: Row) -> bytes:
-    """Return the bytes of a dead job's file, valid or not.
-
-    Raises:
-        InvalidJob: it is not a regular file, or belongs to another user.
-        MoveError: it is gone.
-    """
-    try:
-        return read_own(os.path.join(storage.layout.root, row.place, row.name))[0]
-    except safe_open.NotReadable as error:
-        raise InvalidJob(str(error)) from None
-    except OSError:
-        raise just_moved(row) from None
 
 
 def edit(storage: Storage, row: Row, before: bytes, after: bytes) -> Job:
@@ -66,32 +38,76 @@ def edit(storage: Storage, row: Row, before: bytes, after: bytes) -> Job:
         DuplicateId: an invalid file becomes a job whose id another job has.
         SpoolError: the disk refused; nothing changed.
     """
-    if row.state != "dead":
-        hint = f"queuectl show {row.id}"
-        raise MoveError(f"job {row.id!r} is {row.state}, and not a dead one", hint=hint)
-    path = os.path.join(storage.layout.root, row.place, row.name)
-    job = jobs.parse(after)
-    jobs.check_size(job)
-    job.id = job.id or row.id
-    if job.id != row.id and row.command:
-        raise InvalidJob("cannot be changed: it names the job's files", field="id")
-    with _in_words("change", row), storage.index.moving():
-        if job.id != row.id:
-            locate.refuse_taken(storage, job.id)
-        if read_own(path)[0] != before:
-            raise just_moved(row)
+
+    def change(data: bytes) -> Job:
+        if data != before:
+            raise just_moved(row.id)
+        return jobs.parse(after)
+
+    edited, refused = _edit_all(storage, [row], change)
+    for error in refused.values():
+        raise error
+    return edited[row.id]
+
+
+def set_all(
+    storage: Storage, rows: Sequence[Row], changes: Mapping[str, Any]
+) -> tuple[dict[str, Job], dict[str, QueuectlError]]:
+    """Change fields of dead jobs. None removes a field.
+
+    Returns:
+        the jobs as they are now, and the errors of those that were not changed, as for `edit`; both by the id before.
+    """
+    from queuectl.job.changes import changed
+
+    return _edit_all(storage, rows, lambda data: changed(data, changes))
+
+
+def _edit_all(
+    storage: Storage, rows: Sequence[Row], change: Callable[[bytes], Job]
+) -> tuple[dict[str, Job], dict[str, QueuectlError]]:
+    edited: dict[str, Change] = {}
+
+    def prepare(row: Row) -> Change:
+        if row.state != "dead":
+            hint = f"queuectl show {row.id}"
+            raise MoveError(f"job {row.id!r} is {row.state}, and not a dead one", hint=hint)
+        path = os.path.join(storage.layout.root, row.place, row.name)
+        data, status = read_own(path)
+        job = change(data)
+        job.id = job.id or row.id
+        if job.id != row.id and row.command:
+            raise InvalidJob("cannot be changed: it names the job's files", field="id")
         job.state, job.updated_at = "dead", storage.now()
         job.last_error = job.last_error or (row.last_error and f"Edited; it was: {row.last_error}")
-        with storage.index.moving(DEAD):
-            files.replace(path, job.to_bytes())
-            now, status = micros(job.updated_at), os.stat(path)
-            new = row_of(job, DEAD, row.name, status, state="dead", arrived=row.arrived, now=now)
-            if row.id != job.id:
-                storage.index.drop(row.id)
-            storage.index.put(new)
-    with suppress(OSError):
-        os.unlink(path + ".reason")
-    return job
+        return checked(row, job, path, status)
+
+    def put(one: Change, _: OwnChanges) -> Row:
+        new = _put_in_place(storage, one)
+        edited[one.row.id] = one
+        return new
+
+    work = Rewriting(storage, "change")
+    work.run(rows, prepare, put, moving=[DEAD], synced=[DEAD])
+    for one in edited.values():
+        with suppress(OSError):
+            os.unlink(one.path + ".reason")
+    return {job_id: one.job for job_id, one in edited.items() if job_id not in work.refused}, work.refused
+
+
+def _put_in_place(storage: Storage, one: Change) -> Row:
+    row, job = one.row, one.job
+    if job.id != row.id:
+        locate.refuse_taken(storage, job.id)
+    if one.was_changed(one.path):
+        raise just_moved(row.id)
+    files.rename_over(one.scratch, one.path)
+    if job.id != row.id:
+        storage.index.drop(row.id)
+    now, status = micros(storage.now()), one.status or os.stat(one.path)
+    new = row_of(job, DEAD, row.name, status, state="dead", arrived=row.arrived, now=now)
+    new.ours, new.seq = 1, row.seq
+    return new
 
 
 def bury(
@@ -139,11 +155,14 @@ def bury_file(
     return row
 
 
-def forget(storage: Storage, row: Row, *, unchanged: bool = False) -> bool:
+def forget(
+    storage: Storage, row: Row, *, unchanged: bool = False, own_changes: OwnChanges | None = None
+) -> bool:
     """Delete a job's file and the reason beside it; return False if the file is gone already.
 
     Args:
         unchanged: delete it only if it is still the file from which the row was made; otherwise return False.
+        own_changes: of its folder, if this is one of many deletions in a transaction.
 
     Raises:
         MoveError: the job is running.
@@ -153,28 +172,21 @@ def forget(storage: Storage, row: Row, *, unchanged: bool = False) -> bool:
     if row.state == "processing":
         raise MoveError(f"job {row.id!r} is running and cannot be deleted", hint=f"queuectl cancel {row.id}")
     path = os.path.join(storage.layout.root, row.place, row.name)
-    with storage.index.moving(row.place):
+    with own_changes or storage.index.moving(row.place):
         if unchanged and not _is_unchanged(row, path):
             return False
         try:
             files.delete(path)
+            storage.deleted_in.add(row.place)
         except FileNotFoundError:
             return False
         finally:
             # Not by its id alone: a worker may have claimed it since the row was read.
             storage.index.drop_if_at(row.id, row.place, row.name)
-    with suppress(FileNotFoundError):
-        os.unlink(path + ".reason")
+    if row.place == DEAD:
+        with suppress(FileNotFoundError):
+            os.unlink(path + ".reason")
     return True
-
-
-@contextmanager
-def _in_words(what: str, row: Row) -> Iterator[None]:
-    """Turn errors of the disk and of the file into errors of this program."""
-    try:
-        yield
-    except (safe_open.NotReadable, OSError) as error:
-        raise in_words(what, row, error) or error from None
 
 
 def _is_unchanged(row: Row, path: str) -> bool:

@@ -18,7 +18,9 @@ from queuectl.index.row import is_file_of
 from queuectl.job import record as jobs
 from queuectl.job import times
 from queuectl.job.times import micros
+from queuectl.layout import FOLDER_OF
 from queuectl.storage import dead_letters, job_logs, locate
+from queuectl.storage.rewriting import job_in
 from queuectl.system import safe_open
 from queuectl.system.locks import Lock
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from queuectl.config.settings import Settings
+    from queuectl.index.freshness import OwnChanges
     from queuectl.index.index import Index
     from queuectl.index.row import Row
     from queuectl.layout import Layout
@@ -117,21 +120,58 @@ def purge(
     for state in states:
         chosen = _chosen(storage.index.db, state, before, keep, only)
         for start in range(0, len(chosen), _PAGE):
-            # If a worker that still has a file of the job died, recovery would put that file back once the outcome is gone.
-            claimed = {name for names in locate.claimed_by_worker(storage.layout).values() for name in names}
-            for row in storage.index.by_seq(chosen[start : start + _PAGE]):
-                if row.state != state or f"{row.id}.json" in claimed:
-                    continue
-                if not dry_run:
-                    discard(storage, row, found, logs_only=logs_only)
-                elif _runs(storage.layout, row) is not None:
-                    logs, size = printed.get(row.id, (0, 0))
-                    if logs or not logs_only:
-                        found.add(row, logs, size + (0 if logs_only else row.size), record=not logs_only)
+            page = chosen[start : start + _PAGE]
+            if dry_run:
+                _count(storage, state, page, found, printed, logs_only=logs_only)
+            else:
+                _discard_all(storage, state, page, found, logs_only=logs_only)
             examined += _PAGE
             if progress:
                 progress(min(examined, len(chosen)))
     return found
+
+
+def _discard_all(
+    storage: Storage, state: str, page: Sequence[int], found: Purged, *, logs_only: bool
+) -> None:
+    """Delete some jobs in one transaction: one for each job takes half of the time."""
+    ours = storage.index.own_changes(FOLDER_OF[state])
+    with storage.index.moving():
+        for row in _discardable(storage, state, page):
+            discard(storage, row, found, logs_only=logs_only, own_changes=ours)
+        ours.note()
+
+
+def _count(
+    storage: Storage,
+    state: str,
+    page: Sequence[int],
+    found: Purged,
+    printed: Mapping[str, tuple[int, int]],
+    *,
+    logs_only: bool,
+) -> None:
+    """Count some jobs as if they had been deleted.
+
+    Args:
+        printed: the log files of each job, and their bytes.
+    """
+    for row in _discardable(storage, state, page):
+        if _runs(storage.layout, row) is not None:
+            logs, size = printed.get(row.id, (0, 0))
+            if logs or not logs_only:
+                found.add(row, logs, size + (0 if logs_only else row.size), record=not logs_only)
+
+
+def _discardable(storage: Storage, state: str, page: Sequence[int]) -> Iterator[Row]:
+    """Yield the rows of jobs that are still in this state, and of which no worker has a file.
+
+    If a worker that still has a file of the job died, recovery would put that file back once the outcome is gone.
+    """
+    claimed = {name for names in locate.claimed_by_worker(storage.layout).values() for name in names}
+    for row in storage.index.by_seq(page):
+        if row.state == state and f"{row.id}.json" not in claimed:
+            yield row
 
 
 def _chosen(
@@ -164,14 +204,26 @@ def _runs(layout: Layout, row: Row) -> int | None:
     try:
         data, status = safe_open.read_regular(os.path.join(layout.root, row.place, row.name), jobs.READ_LIMIT)
         if is_file_of(row, status) and not safe_open.has_other_owner(status):
-            return jobs.parse(data).runs
+            return job_in(data, status, row).runs
     except (OSError, safe_open.NotReadable, InvalidJob):
         return None
     return None
 
 
-def discard(storage: Storage, row: Row, counted: Purged, *, logs_only: bool = False) -> bool:
+def discard(
+    storage: Storage,
+    row: Row,
+    counted: Purged,
+    *,
+    logs_only: bool = False,
+    own_changes: OwnChanges | None = None,
+) -> bool:
     """Delete a job, unless it has changed since the index saw it; return True if anything was deleted.
+
+    Args:
+        counted: what was deleted is added here.
+        logs_only: keep the record.
+        own_changes: see dead_letters.forget.
 
     Raises:
         OSError: a file cannot be deleted.
@@ -188,7 +240,7 @@ def discard(storage: Storage, row: Row, counted: Purged, *, logs_only: bool = Fa
     if logs_only:
         counted.add(row, logs, size, record=False)
         return logs > 0
-    gone = dead_letters.forget(storage, row, unchanged=True)
+    gone = dead_letters.forget(storage, row, unchanged=True, own_changes=own_changes)
     counted.add(row, logs, size + (row.size if gone else 0), record=gone)
     return gone
 

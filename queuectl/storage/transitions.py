@@ -71,6 +71,7 @@ class Storage:
         owner: the uid whose files are jobs, if somebody else only looks at that user's spool; None: this user.
         refresh: makes the index agree with the folders; set by a program that does not keep it so all the time.
         holds_key_lock: this process has the lock of the unique keys, see unique_keys.
+        deleted_in: the folders in which job files were deleted, and that was not synced.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Storage:
         self.owner: int | None = None
         self.refresh: Callable[[], None] = lambda: None
         self.holds_key_lock = False
+        self.deleted_in: set[str] = set()
 
 
 @dataclass(slots=True)

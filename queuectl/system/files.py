@@ -266,12 +266,17 @@ def move_to_free_name(source: str, folder: str, name: str) -> str:
 
 def delete(path: str) -> None:
     """Delete a file, or a folder that somebody put in its place. Of a link only the link is deleted."""
-    if os.path.isdir(path) and not os.path.islink(path):
+    try:
+        os.unlink(path)
+    except (
+        IsADirectoryError,
+        PermissionError,
+    ):  # which of them says that it is a folder differs between systems
+        if not os.path.isdir(path) or os.path.islink(path):
+            raise
         import shutil
 
         shutil.rmtree(path)
-    else:
-        os.unlink(path)
 
 
 def _renameat2(*arguments: Any) -> int:

@@ -266,6 +266,49 @@ def test_a_cancel_that_the_disk_refuses_leaves_the_jobs_waiting(
     assert spool.cancel("a") == "cancelled"
 
 
+def test_a_cancel_that_the_disk_refuses_in_the_middle_leaves_the_job_waiting(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lies in dead/ already when its reason cannot be put there; the others are cancelled."""
+    spool = Spool(spool_dir)
+    for name in "abc":
+        spool.enqueue("true", id=name)
+    put = files.rename_over
+
+    def refuse(source: str, target: str) -> None:
+        if target.endswith("b.json"):
+            raise OSError(5, "Input/output error", target)
+        put(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "rename_over", refuse)
+        results = spool.cancel_many(list("abc"))
+
+    assert [type(results[name]).__name__ for name in "abc"] == ["str", "SpoolError", "str"]
+    assert [where_is(spool_dir, name) for name in "abc"] == [["dead"], ["pending"], ["dead"]]
+    assert spool.get("b").last_error is None
+    assert not list((spool_dir / "tmp").iterdir())
+
+
+def test_an_edit_just_before_a_cancel_is_kept(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new file is written before the job moves: what somebody saves meanwhile must not be lost."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    path = spool_dir / "pending" / "a.json"
+    move = files.move_to_free_name
+    edits = iter([path.read_bytes().replace(b'"true"', b'"echo edited"')])
+
+    def edited(source: str, folder: str, name: str) -> str:
+        for text in edits:
+            path.write_bytes(text)
+        return move(source, folder, name)
+
+    monkeypatch.setattr(files, "move_to_free_name", edited)
+
+    assert spool.cancel("a") == "cancelled"
+    assert load(spool_dir / "dead" / "a.json")["command"] == "echo edited"
+
+
 def test_a_job_that_is_not_ended_in_time_is_not_said_to_be_cancelled(spool_dir: Path) -> None:
     """Its worker does not answer; the request stays with it."""
     spool = Spool(spool_dir)

@@ -65,7 +65,7 @@ def test_eight_threads_share_a_spool_and_each_gets_its_own_answers(spool_dir: Pa
 
 
 LOCK_FOR_EACH_STEP = {
-    "cancel", "cancel_many", "clear", "close", "enqueue_many", "enqueue_stream", "forget", "forget_many", "last_output", "set_many", "wait",
+    "cancel", "cancel_many", "clear", "close", "enqueue_many", "enqueue_stream", "forget", "forget_many", "last_output", "wait",
 }  # fmt: skip
 """They wait for a worker, for jobs or for the caller's own code. Others need not wait with them."""
 
@@ -78,6 +78,7 @@ WITHOUT_INDEX = {
     "release",
     "release_many",
     "retry",
+    "set",
     "pause",
     "paused",
     "resume",

@@ -448,18 +448,18 @@ def test_what_was_given_up_by_hand_says_so(cli: Cli, spool_dir: Path) -> None:
 
 
 def test_a_cancel_cut_short_leaves_a_reason(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It dies between the move to dead/ and the writing of its reason."""
+    """It dies between the move to dead/ and the arrival of its reason."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="job")
     with monkeypatch.context() as patch:
-        patch.setattr("queuectl.storage.bulk_moves._write_scratch", lambda *_: os._exit(9))
+        patch.setattr("queuectl.storage.bulk_moves.files.rename_over", lambda *_: os._exit(9))
         child = os.fork()
         if not child:
             Spool(spool_dir).cancel("job")
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert where_is(spool_dir, "job") == ["dead"]
-    assert Spool(spool_dir).list("dead")[0].last_error == "Cancelled"  # the index had it before it died
+    assert Spool(spool_dir).list("dead")[0].last_error == "Given up by hand"
     assert Spool(spool_dir).get("job").last_error == "Given up by hand"
 
 

@@ -115,7 +115,7 @@ def test_a_refused_command_leaves_the_job_in_one_state(
             if answer["value"] == 0:
                 assert found == [after], here
             else:
-                # A cancel moves all its jobs before its one wait for the disk: if that fails they are given up.
+                # A cancel waits for the names when its jobs are moved: if that fails they are given up.
                 # The wait is an openat of the folder, and an fsync.
                 undone = name == "cancelled" and call not in {"openat", "fsync"}
                 assert found in ([[before]] if undone else [[before], [after]]), here

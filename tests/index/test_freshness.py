@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl import Spool
+from queuectl.index import freshness
 from queuectl.storage.settle import settle
+from queuectl.system import files
 
 from support import claim_job, drain, drop, where_is
 
@@ -62,6 +64,34 @@ def test_own_move_does_not_hide_a_move_of_others(
     drop(spool_dir, "dropped", command="true")
 
     move(spool)
+
+    assert not spool._index.agrees("pending", time.time_ns())
+    assert "dropped" in {row.id for row in spool.list()}
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_many_own_moves_do_not_hide_a_move_of_others_between_them(
+    number: int, spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their last time is noted once, at the end: a file dropped before the first, or between two, must be seen."""
+    ids = spool.enqueue_many(["true", "true", "true"])
+    move, moved = files.move_to_free_name, []
+
+    def drop_before(source: str, folder: str, name: str) -> str:
+        moved.append(name)
+        return move(source, folder, name)
+
+    enter = freshness.OwnChanges.__enter__
+
+    def just_before(self: freshness.OwnChanges) -> None:
+        if len(moved) == number and not (spool_dir / "pending" / "dropped.json").exists():
+            drop(spool_dir, "dropped", command="true")
+        enter(self)
+
+    monkeypatch.setattr(files, "move_to_free_name", drop_before)
+    monkeypatch.setattr(freshness.OwnChanges, "__enter__", just_before)
+    spool.cancel_many(ids)
+    monkeypatch.undo()
 
     assert not spool._index.agrees("pending", time.time_ns())
     assert "dropped" in {row.id for row in spool.list()}

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl import Spool
+from queuectl import Filter, Spool
 from queuectl.errors import DuplicateId
 from queuectl.index import database as index_file
 from queuectl.index import schema
@@ -701,3 +701,36 @@ def test_a_rebuild_reads_files_while_others_use_the_index(
             "new": ("pending", 5),
         }
     assert other.counts() == {"pending": 4, "processing": 0, "completed": 0, "failed": 0, "dead": 1}
+
+
+def test_many_rows_take_the_place_of_a_stale_one_that_has_their_file(spool_dir: Path) -> None:
+    """Somebody deleted that one's file, and the index does not know it yet; the counts stay right."""
+    spool = Spool(spool_dir)
+    ids = list(spool.enqueue_many(["true", "true", "true"]))
+    index = spool._index
+    index.put(Row("stale", "dead", "dead", f"{ids[1]}.json"))
+    rows = [row for job_id in ids if (row := index.get(job_id))]
+    for row in rows:
+        row.state, row.place, row.ready_key = "dead", "dead", None
+
+    with index.moving():
+        index.put_all([*rows, Row("new", "dead", "dead", "new.json")])
+
+    assert index.broken is None
+    assert index.get("stale") is None
+    assert [(row.id, row.place) for row in index.list("dead", None)] == [
+        (name, "dead") for name in (*ids, "new")
+    ]
+    assert (index.counts()["pending"], index.counts()["dead"]) == (0, 4)
+
+
+def test_many_rows_go_to_the_end_in_their_order(spool_dir: Path) -> None:
+    """A job that was sent back comes after those that have been queued since."""
+    spool = Spool(spool_dir)
+    ids = list(spool.enqueue_many([{"id": name, "command": "true"} for name in "abcd"]))
+    spool.cancel_many(["a", "b"])
+
+    spool.retry_many(["b", "a"])
+
+    assert [row.id for row in spool.list(where=Filter(sort="arrived"))] == ["c", "d", "b", "a"]
+    assert ids == ["a", "b", "c", "d"]

@@ -51,16 +51,30 @@ MANY = (
     Mutant(
         "cancel: what the disk refuses stays in dead/",
         "storage/bulk_moves.py",
-        "        _move_back(storage, moved)\n",
+        "        files.move_to_free_name(target, storage.layout.pending, row.name)\n",
         "",
-        (f"{_CANCEL}a_cancel_that_the_disk_refuses_leaves_the_jobs_waiting",),
+        (f"{_CANCEL}a_cancel_that_the_disk_refuses_in_the_middle_leaves_the_job_waiting",),
     ),
     Mutant(
         "bulk: the disk is waited for at each job",
-        "storage/bulk_moves.py",
-        "sync=len(changes) == 1)",
+        "storage/rewriting.py",
+        "sync=len(ready) == 1)",
         "sync=True)",
         (f"{_CANCEL}many_are_given_up_and_sent_back_with_one_wait_for_the_disk",),
+    ),
+    Mutant(
+        "bulk: the disk is waited for after each transaction",
+        "storage/rewriting.py",
+        "                put(part)\n            self",
+        "                put(part)\n                self._sync_names(synced, many=True)\n            self",
+        ("tests/api/test_bulk_waits.py::test_many_jobs_wait_for_the_disk_no_more_often_than_one",),
+    ),
+    Mutant(
+        "cancel: what was edited just before is written over",
+        "storage/bulk_moves.py",
+        "        if change.was_changed(target):\n",
+        "        if False:\n",
+        (f"{_CANCEL}an_edit_just_before_a_cancel_is_kept",),
     ),
     Mutant(
         "remove: a job that was taken counts as removed",
@@ -143,8 +157,8 @@ MANY = (
     Mutant(
         "purge: what a worker has of a job comes back",
         "storage/retention.py",
-        'if row.state != state or f"{row.id}.json" in claimed:',
-        "if row.state != state:",
+        'if row.state == state and f"{row.id}.json" not in claimed:',
+        "if row.state == state:",
         ("tests/storage/test_retention.py::test_a_job_of_which_a_worker_has_a_file_is_not_purged",),
     ),
     Mutant(

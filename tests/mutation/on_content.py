@@ -56,9 +56,23 @@ MIRROR = (
     Mutant(
         "index: a claim believes what it found afterwards",
         "index/freshness.py",
-        ' AND mtime = ? AND inode = ?",\n                (after[0], time.time_ns(), place, *before),',
-        '",\n                (after[0], time.time_ns(), place),',
+        ' AND mtime = ? AND inode = ?",\n            (after[0], time.time_ns(), place, *before),',
+        '",\n            (after[0], time.time_ns(), place),',
         ("tests/index/test_freshness.py::test_own_move_does_not_hide_a_move_of_others",),
+    ),
+    Mutant(
+        "index: many own moves hide what others do between them",
+        "index/freshness.py",
+        "if kind is None and self._before and self._before == self._last:",
+        "if kind is None and self._before:",
+        ("tests/index/test_freshness.py::test_many_own_moves_do_not_hide_a_move_of_others_between_them",),
+    ),
+    Mutant(
+        "index: many rows are put past a stale one",
+        "index/index.py",
+        "        except sqlite3.IntegrityError:\n            return False",
+        "        except sqlite3.IntegrityError:\n            return True",
+        ("tests/index/test_index.py::test_many_rows_take_the_place_of_a_stale_one_that_has_their_file",),
     ),
     Mutant(
         "index: moves carry no stamp",
@@ -448,7 +462,7 @@ INTAKE = (
     ),
     Mutant(
         "strangers: a retry makes them ours",
-        "storage/bulk_moves.py",
+        "storage/rewriting.py",
         "    safe_open.refuse_untrusted(path, status)\n",
         "",
         (f"{_GUARD}a_file_of_another_user_is_not_run",),

@@ -15,14 +15,14 @@ CONTROL = (
     Mutant(
         "amend: whatever lies there is written over",
         "storage/edit_pending.py",
-        "    elif files.fingerprint(os.lstat(one.scratch)) != one.was:",
-        "    elif False:",
+        "        elif change.was_changed(change.scratch):",
+        "        elif False:",
         (f"{_HOLD}edit_by_somebody_else_is_not_overwritten[True]",),
     ),
     Mutant(
         "amend: a look is enough where files cannot change places",
         "storage/edit_pending.py",
-        "        if not storage.index.in_transaction or files.fingerprint(os.lstat(one.path)) != one.was:\n            raise just_changed(row.id)\n",
+        "            if not storage.index.in_transaction or change.was_changed(change.path):\n                raise just_changed(row.id)\n",
         "",
         (f"{_HOLD}edit_by_somebody_else_is_not_overwritten[False]",),
     ),

@@ -224,15 +224,15 @@ SYNCS = (
     Mutant(
         "sync: a retried job's new name is not",
         "storage/bulk_moves.py",
-        '"move back", PENDING, *sorted(',
-        '"move back", *sorted(',
+        "synced=[PENDING, *places],",
+        "synced=places,",
         (_RETRY,),
     ),
     Mutant(
         "sync: a retried job's old name is not",
         "storage/bulk_moves.py",
-        ", PENDING, *sorted({change.row.place for change in ready}))",
-        ", PENDING)",
+        "synced=[PENDING, *places],",
+        "synced=[PENDING],",
         (_RETRY,),
     ),
     Mutant(
@@ -300,7 +300,7 @@ ORDERS = (
     Mutant(
         "order: a retry brings back what was deleted meanwhile",
         "storage/bulk_moves.py",
-        "    if files.fingerprint(os.lstat(change.path)) != change.mark:\n        raise just_moved(row)\n",
+        "    if change.was_changed(change.path):\n        raise just_moved(row.id)\n",
         "",
         (
             "tests/storage/test_one_id.py::test_a_dead_job_that_goes_or_changes_while_it_is_sent_back_is_left_alone",
@@ -309,8 +309,8 @@ ORDERS = (
     Mutant(
         "cost: each job that is given up has pending/ compared",
         "storage/bulk_moves.py",
-        "    with storage.index.own_change(PENDING):\n        name = files.move_to_free_name(source, storage.layout.dead",
-        "    if True:\n        name = files.move_to_free_name(source, storage.layout.dead",
+        "    with ours:\n        name = files.move_to_free_name(change.path, folder",
+        "    if True:\n        name = files.move_to_free_name(change.path, folder",
         ("tests/worker/test_system_calls.py::test_many_jobs_given_up_or_sent_back_compare_no_folder",),
     ),
     Mutant(

@@ -24,8 +24,8 @@ LETTERS = (
     Mutant(
         "dlq: an edit lands on what has changed meanwhile",
         "storage/dead_letters.py",
-        "        if read_own(path)[0] != before:\n            raise just_moved(row)\n",
-        "        read_own(path)\n",
+        "        if data != before:\n            raise just_moved(row.id)\n",
+        "",
         (f"{_DLQ}file_that_changed_meanwhile_is_not_overwritten",),
     ),
     Mutant(

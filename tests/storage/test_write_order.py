@@ -259,15 +259,15 @@ def test_back_from_dead_is_mended_where_it_lies_then_moved_then_synced(
     ]  # fmt: skip
 
 
-def test_given_up_is_moved_and_then_written(spool: Spool, recorder: Recorder) -> None:
-    """The reason is replaced as a whole, on the disk."""
+def test_given_up_is_written_then_moved_then_mended(spool: Spool, recorder: Recorder) -> None:
+    """What the disk refuses is refused before anything moves; the reason is replaced as a whole, on the disk."""
     spool.enqueue("true", id="a")
     recorder.take()
 
     spool.cancel("a")
 
     assert recorder.take() == [
-        "pending/a.json -> dead/a.json", "sync tmp/SCRATCH", "tmp/SCRATCH -> dead/a.json", "sync dead",
+        "sync tmp/SCRATCH", "pending/a.json -> dead/a.json", "tmp/SCRATCH -> dead/a.json", "sync dead",
     ]  # fmt: skip
 
 
@@ -281,9 +281,19 @@ def test_what_is_deleted_stays_deleted(spool: Spool, recorder: Recorder) -> None
     one = recorder.take()
     spool.clear()
 
-    folders = ["sync pending", "sync done", "sync dead"]
-    assert one == ["delete pending/a.json", *folders]
-    assert recorder.take() == ["delete pending/b.json", *folders]
+    assert one == ["delete pending/a.json", "sync pending"]
+    assert recorder.take() == ["delete pending/b.json", "sync pending"]
+
+
+def test_what_another_object_has_deleted_is_synced_wherever_it_was(spool: Spool, recorder: Recorder) -> None:
+    """It cannot know where that was."""
+    spool.enqueue("true", id="a")
+    spool.forget("a", durable=False)
+    recorder.take()
+
+    Spool(spool.layout.root).sync_deletions()
+
+    assert recorder.take() == ["sync dead", "sync done", "sync pending"]
 
 
 class _Started(LocalRunner):
@@ -433,7 +443,7 @@ def test_a_mended_dead_letter_is_on_the_disk(spool: Spool, recorder: Recorder) -
 
     spool.amend("a", b"{", b'{"command": "true"}')
 
-    assert recorder.take() == ["sync dead/SCRATCH", "dead/SCRATCH -> dead/a.json", "sync dead"]
+    assert recorder.take() == ["sync tmp/SCRATCH", "tmp/SCRATCH -> dead/a.json", "sync dead"]
     assert load(path)["command"] == "true"
 
 

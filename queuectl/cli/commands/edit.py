@@ -13,7 +13,7 @@ from queuectl.errors import InvalidJob, MoveError
 from queuectl.job import record as jobs
 from queuectl.job import strict_json
 from queuectl.job.fields import WAITING
-from queuectl.storage import edit_pending
+from queuectl.storage.rewriting import just_changed
 from queuectl.system import safe_open
 
 
@@ -45,7 +45,7 @@ def edit_command(session: Session, job_id: str) -> None:
     try:
         before = safe_open.read_regular(spool.file_of(job_id), jobs.READ_LIMIT)[0]
     except (safe_open.NotReadable, FileNotFoundError):
-        raise edit_pending.just_changed(job_id) from None
+        raise just_changed(job_id) from None
     record = job.to_dict()
     editable = {name: value for name, value in record.items() if _is_editable(name)}
     internal = {name: value for name, value in record.items() if not _is_editable(name)}

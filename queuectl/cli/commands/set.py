@@ -9,13 +9,18 @@ import click
 from queuectl.cli import options
 from queuectl.cli.base import Session, Usage, command
 from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
+from queuectl.errors import QueuectlError
 from queuectl.job.changes import CHANGEABLE, read_changes
 from queuectl.job.fields import WAITING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from click.shell_completion import CompletionItem
 
+    from queuectl.cli.selection import Tell
     from queuectl.index.filter import Filter
+    from queuectl.job.record import Job
 
 _STATES = (*WAITING, "dead")
 
@@ -67,10 +72,14 @@ def set_command(
     spool = session.spool
     action = BulkAction(session, "change", "changed", _STATES)
 
-    def change(job_id: str) -> tuple[str, dict[str, Any]]:
-        job = spool.set(job_id, **changes)
-        record = job.to_dict()
-        changed = {name: record.get(name) for name in (change.rstrip("+-") for change in changes)}
-        return f"{job_id}: changed", {"id": job_id, "state": job.state, **changed}
+    def change(chosen: Sequence[str], tell: Tell) -> None:
+        for job_id, job in spool.set_many(chosen, **changes).items():
+            tell(job_id, job if isinstance(job, QueuectlError) else _told(job_id, job, changes))
 
-    return action.each(action.select(ids, where, everything=everything), change, dry_run=dry_run)
+    return action.together(action.select(ids, where, everything=everything), change, dry_run=dry_run)
+
+
+def _told(job_id: str, job: Job, changes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    record = job.to_dict()
+    changed = {name: record.get(name) for name in (change.rstrip("+-") for change in changes)}
+    return f"{job_id}: changed", {"id": job_id, "state": job.state, **changed}
