@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import commands, drain, flood, growth, handing, idle, install, latency, place
+from . import commands, drain, flood, growth, handing, idle, install, latency, place, verbs
 from .image import mounted
 from .peers import peers
 from .scale import TINY, Scale
@@ -26,6 +26,7 @@ BENCHES: Mapping[str, Callable[[Scale, Path], None]] = {
     "idle": idle.idle,
     "peers": peers,
     "bulk": handing.bulk,
+    "verbs": verbs.verbs,
     "dropped": commands.dropped,
     "flood": flood.flood,
     "growth": growth.growth,

@@ -16,6 +16,7 @@ class Scale:
         idle: seconds over which idle workers are watched.
         files: jobs dropped by hand.
         bulk: jobs in one NDJSON file.
+        verbs: jobs that are changed at once.
         drain: jobs in a drain.
         laps: drains of each kind; many short ones, so that each has its rival close beside it.
         naps: jobs a worker sleeps through.
@@ -31,6 +32,7 @@ class Scale:
     idle: float = 10
     files: int = 100_000
     bulk: int = 100_000
+    verbs: int = 10_000
     drain: int = 1000
     laps: int = 9
     naps: int = 40
@@ -47,6 +49,7 @@ TINY = Scale(
     idle=0.3,
     files=30,
     bulk=30,
+    verbs=30,
     drain=20,
     laps=1,
     naps=2,

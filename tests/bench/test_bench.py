@@ -24,6 +24,7 @@ ROWS = {
     "dropped": 6,
     "flood": 5,
     "bulk": 5,
+    "verbs": 9,
     "growth": 12,
 }
 PEERS = ("parallel", "task-spooler", "nq", "Filespooler", "huey", "rq", "celery", "persist-queue", "dirq")
