@@ -41,7 +41,7 @@ ONLY_IN = {
     "filelock": {"system/locks"},
     "ctypes": {"system/libc"},
     "fcntl": {"system/files", "system/safe_open"},
-    "psutil": {"system/host", "system/process", "system/process_tree"},
+    "psutil": {"system/host", "system/process", "system/process_table", "system/process_tree"},
     "click": {"cli"},
     "rich": {"cli"},
     "yaml": {"config/file", "config/plain_yaml", "cli/job_reader", "cli/job_reader_yaml"},

@@ -60,7 +60,8 @@ def _kept_locks(case: Case) -> Iterator[Finding]:
         identity = registry.identity_of(case.layout, worker)
         if identity is None or not identity.is_visible or not identity.is_gone() or not case.is_alive(worker):
             continue
-        holders = [one.pid for one in process_tree.lock_holders(case.layout.worker_file(worker, "lock"))]
+        lock = case.layout.worker_file(worker, "lock")
+        holders = [one.pid for one in process_tree.lock_holders([lock]).get(lock, ())]
         if holders:
             pids = " ".join(map(str, holders))
             fact = f"{worker} has ended (pid {identity.pid}), but its lock is held by a process that it started: {pids}"

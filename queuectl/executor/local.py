@@ -29,7 +29,8 @@ from queuectl.job import times
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.system.mounts import HangingMounts
 from queuectl.system.process import ignores_signal
-from queuectl.system.process_tree import TreeTermination, find_tree, group_exists, open_pidfd
+from queuectl.system.process_table import SharedLook
+from queuectl.system.process_tree import TreeTermination, find_tree, group_exists, is_alive, open_pidfd
 
 if TYPE_CHECKING:
     from queuectl.executor.base import Attempt, Running
@@ -55,6 +56,7 @@ class LocalRunner:
         self._fast = may_chdir and CAN_SPAWN_FAST
         self._outputs: dict[str, OutputFiles] = {}
         self._mounts = HangingMounts()
+        self._look = SharedLook()
         keep_exit_codes()
 
     def start(self, attempt: Attempt) -> Running | Outcome:
@@ -80,7 +82,7 @@ class LocalRunner:
         child = child or _spawn_or_explain(started, began)
         if isinstance(child, Outcome):
             return child
-        return _LocalRun(attempt, child, began, outputs, enters_itself=enters)
+        return _LocalRun(attempt, child, began, outputs, self._look, enters_itself=enters)
 
     def _outputs_of(self, attempt: Attempt) -> OutputFiles:
         known = self._outputs.get(attempt.stdout)
@@ -132,6 +134,7 @@ class _LocalRun:
         "_enters_itself",
         "_ignores_term",
         "_is_reaped",
+        "_look",
         "_outcome",
         "_output_check_at",
         "_output_interval",
@@ -147,9 +150,11 @@ class _LocalRun:
         child: Child,
         began: float,
         outputs: OutputFiles,
+        look: SharedLook,
         *,
         enters_itself: bool = False,
     ) -> None:
+        self._look = look
         self._enters_itself = enters_itself
         self.pid = child.pid
         self._attempt = attempt
@@ -225,7 +230,13 @@ class _LocalRun:
         ended by somebody, and run again. So the command is asked last, just before the first signal.
         """
         tree = TreeTermination(
-            self._attempt.marks, self.pid, self._attempt.grace, is_child=True, reap=self._reap
+            self._attempt.marks,
+            self.pid,
+            self._attempt.grace,
+            is_child=True,
+            reap=self._reap,
+            look=self._look,
+            since=self._began,
         )
         self._ignores_term = ignores_signal(self.pid, signal.SIGTERM)
         if self._has_ended_itself():
@@ -285,7 +296,8 @@ class _LocalRun:
         """Count the background children that still run. Two cheap checks come first, as nearly always there are none."""
         if not self._may_have_leftovers():
             return 0
-        count = len(find_tree(self._attempt.marks, self.pid))
+        found = find_tree(self._attempt.marks, self.pid, table=self._look.recent(self._began))
+        count = sum(one.pid != self.pid and is_alive(one) for one in found)
         return count or int(self._may_have_leftovers())
 
     def _may_have_leftovers(self) -> bool:
@@ -304,7 +316,9 @@ class _LocalRun:
                 if is_near_limit
                 else min(self._output_interval * 2, _LONGEST_OUTPUT_CHECK)
             )
-            self._output_check_at = now + self._output_interval
+            # Not after an interval, but at the next multiple of it: five hundred silent jobs would wake the worker each
+            # at its own moment.
+            self._output_check_at = (now // self._output_interval + 1) * self._output_interval
 
 
 def _why_not(attempt: Attempt, error: OSError | ValueError) -> str:

@@ -9,7 +9,8 @@ begun.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from queuectl.control import commands, registry, run_lock
@@ -20,27 +21,23 @@ from queuectl.job import record as jobs
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.job.times import micros
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
-from queuectl.storage import dead_letters, job_logs
+from queuectl.storage import dead_letters, job_logs, orphaned_runs
 from queuectl.storage.claim import release
 from queuectl.storage.locate import claimed_by, claimed_by_worker, is_settled
 from queuectl.storage.power_loss import sweep
 from queuectl.storage.settle import settle
 from queuectl.storage.transitions import Claim
 from queuectl.system import files, safe_open
-from queuectl.system.locks import Lock, is_folder_locked, is_locked
-from queuectl.system.process_tree import terminate_lock_holders, terminate_tree
+from queuectl.system.locks import Lock, is_folder_locked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from queuectl.config.settings import Settings
     from queuectl.index.index import Index
     from queuectl.job.record import Job
     from queuectl.layout import Layout
     from queuectl.storage.transitions import Storage
-
-_GRACE = 0.5
-"""Seconds between TERM and KILL for a run whose worker is dead: its outcome cannot be recorded any more."""
 
 
 def recover_claims(
@@ -148,22 +145,57 @@ def recover_worker(storage: Storage, settings: Settings, worker: str, say: Calla
     """Free the jobs in the folder of a worker whose lock the caller has; return their number."""
     freed = 0
     layout = storage.layout
-    folder = layout.claims(worker)
+    found: list[_Abandoned] = []
     for name in claimed_by(layout, worker):
-        try:
-            freed += _free(storage, settings, worker, os.path.join(folder, name), say)
-        except OSError as error:
-            # One file that cannot be dealt with must not keep the others from being freed.
-            say(f"cannot take back {name} of {worker}: {(error.strerror or str(error)).lower()}")
+        path = os.path.join(layout.claims(worker), name)
+        with _one_that_is_refused(say, path, worker):
+            freed += _examine(storage, worker, path, found)
+    if found:
+        known = run_lock.read_all(layout, worker)
+        lingering = orphaned_runs.end_runs(layout, [one.job for one in found], worker, known)
+        for one, reason in zip(found, lingering, strict=True):
+            if reason is not None:
+                say(f"cannot take back {one.job.id}: {reason}")
+                continue
+            with _one_that_is_refused(say, one.path, worker):
+                _free(storage, settings, worker, one, known, say)
+                freed += 1
     if not claimed_by(layout, worker):
         commands.delete_cancel(layout, worker)
         run_lock.forget_slots(layout, worker)
     return freed
 
 
-def _free(storage: Storage, settings: Settings, worker: str, path: str, say: Callable[[str], None]) -> bool:
-    """Free one claimed job; return False if it was settled already, or is still running."""
-    layout, index = storage.layout, storage.index
+@contextmanager
+def _one_that_is_refused(say: Callable[[str], None], path: str, worker: str) -> Iterator[None]:
+    """One file that cannot be dealt with must not keep the others from being freed."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        say(f"cannot take back {os.path.basename(path)} of {worker}: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Abandoned:
+    """A job in the folder of a dead worker, which is nowhere else in a later state.
+
+    Attributes:
+        is_dated: its file says when it was created.
+    """
+
+    job: Job
+    path: str
+    is_dated: bool
+
+
+def _examine(storage: Storage, worker: str, path: str, found: list[_Abandoned]) -> bool:
+    """Read a claimed file. A job is added to `found`, unless it was settled already; what is no job goes to dead/.
+
+    Returns:
+        whether it was put there.
+    """
+    layout = storage.layout
     job_id = os.path.basename(path)[: -len(".json")]
     try:
         data, status = safe_open.read_regular(path, jobs.READ_LIMIT)
@@ -173,34 +205,44 @@ def _free(storage: Storage, settings: Settings, worker: str, path: str, say: Cal
         reason = f"{error} (found in the folder of {worker}, which is gone)"
         dead_letters.bury_file(storage, path, job_id, reason)
         return True
-    job.id, is_dated = job_id, job.created_at is not None
+    one = _Abandoned(job, path, is_dated=job.created_at is not None)
+    job.id = job_id
     if is_settled(layout, job, but=path):
         files.sync_filesystem(layout.root)  # the later copy may not be on the disk yet
         os.unlink(path)
-        return False
-    known = run_lock.read_all(layout, worker)
-    if not end_run(layout, job, worker, known):
-        say(f"cannot take back {job_id}: processes of its run are still alive")
-        return False
-    claim = Claim(job, path, _row_of_claim(storage, job, worker, path))
+    else:
+        found.append(one)
+    return False
+
+
+def _free(
+    storage: Storage,
+    settings: Settings,
+    worker: str,
+    one: _Abandoned,
+    known: run_lock.WorkerRuns | None,
+    say: Callable[[str], None],
+) -> None:
+    """Free a job of a dead worker; none of the processes of its run is alive."""
+    layout, index, job = storage.layout, storage.index, one.job
+    claim = Claim(job, one.path, _row_of_claim(storage, job, worker, one.path))
     never_began = bool(known and known.never_began(job, index.boot))
-    over = _run_over(known, job, path, is_dated=is_dated)
-    if not over and commands.is_cancel_requested(layout, worker, job_id, job.next_run):
+    over = _run_over(known, job, one.path, is_dated=one.is_dated)
+    if not over and commands.is_cancel_requested(layout, worker, job.id or "", job.next_run):
         if not never_began:
             job_logs.keep_output(layout, job, _slot_of(known, job, worker), None, limit=settings.output_limit)
         outcomes.record_cancel(job, worker, now=storage.now(), ran=not never_began)
         settle(storage, claim, "dead")
-        say(f"dead {job_id}: {job.last_error}; {worker}, which ran it, is gone")
-        return True
+        say(f"dead {job.id}: {job.last_error}; {worker}, which ran it, is gone")
+        return
     if never_began:
         release(storage, claim)
-        say(f"put back {job_id}: {worker} had not begun it")
-        return True
+        say(f"put back {job.id}: {worker} had not begun it")
+        return
     job.fill_in(settings)
     state, line = _record(storage, settings, worker, job, over, _slot_of(known, job, worker))
     settle(storage, claim, state)
     say(line)
-    return True
 
 
 def _row_of_claim(storage: Storage, job: Job, worker: str, path: str) -> Row:
@@ -264,31 +306,3 @@ def _record(
     job_logs.keep_output(layout, job, slot, None, limit=settings.output_limit)
     state = outcomes.record_crash(job, worker, now=storage.now(), limit=settings.crash_limit)
     return state, f"took back {job.id}: {job.last_error}"
-
-
-def end_run(layout: Layout, job: Job, worker: str, known: run_lock.WorkerRuns | None) -> bool:
-    """End the processes of a dead worker's run; return True when none of them is alive.
-
-    A process that has cleared its environment is not found by its marks, but it still holds the run lock, or it is in
-    the run's session.
-    """
-    marks = run_lock.marks(layout, job, worker)
-    session, slot = None, worker
-    if known is not None:
-        started = next((one for one in known.records if one.is_last(job.id, job.next_run)), None)
-        # The locks belong to other runs: this one had not begun, and the holders of the locks may go on.
-        if started is None:
-            return True
-        marks["QUEUECTL_RUN"], slot = started.run, started.slot
-        session = started.living_session()
-    lock = layout.worker_file(slot, "run")
-    # By the identity of the spool, however its path was written then; by the path, for runs of an older queuectl.
-    by_id = {name: value for name, value in marks.items() if name != "QUEUECTL_SPOOL"}
-    by_path = {name: value for name, value in marks.items() if name != run_lock.SPOOL_ID}
-    return (
-        terminate_tree(by_id, None, _GRACE, noted=session)
-        and terminate_tree(by_path, None, _GRACE)
-        and terminate_lock_holders(lock, _GRACE)
-        and not is_locked(lock)
-        and not (session and session.has_living())
-    )

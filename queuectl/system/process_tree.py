@@ -9,10 +9,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl.system.process import is_group_of_others, session_id
+from queuectl.system.process import is_group_of_others
+from queuectl.system.process_table import ProcessTable, SharedLook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     import psutil
 
@@ -42,6 +43,7 @@ def find_tree(
     *,
     is_child: bool = False,
     noted: Session | None = None,
+    table: ProcessTable | None = None,
 ) -> list[psutil.Process]:
     """Return every live process of a run: those with its marks, those of its session, and their descendants.
 
@@ -51,43 +53,22 @@ def find_tree(
             another process: its session counts if a process with the marks is in it.
         is_child: the leader is an unreaped child of this process, so that its pid cannot belong to another.
         noted: the run's session as its worker has written it down. Its processes count without any mark.
+        table: the look at all processes in which they are searched; None: a new one.
 
     Returns:
-        the processes, without zombies and without this process. Each knows its start time, so that a signal
-        sent through it never reaches a later process with the same pid.
+        the processes, without zombies and without this process.
     """
-    import psutil
-
-    everyone = list(psutil.process_iter(["ppid", "status", "environ"]))
-    alive = [one for one in everyone if one.info["status"] != psutil.STATUS_ZOMBIE]
-    found = {one.pid for one in alive if marks and _has_marks(one.info["environ"], marks)}
+    table = table or ProcessTable()
+    found = table.with_marks(marks) if marks else set()
     if leader is not None:
-        session = {one.pid for one in alive if session_id(one.pid) == leader}
+        session = table.in_session(leader)
         if is_child or session & found:
             found |= session
         if is_child:
             found.add(leader)
     if noted is not None and noted.is_of_here:
-        found |= {one.pid for one in alive if session_id(one.pid) == noted.leader and noted.may_have(one.pid)}
-    _add_descendants(found, everyone)
-    found.discard(os.getpid())
-    return [one for one in alive if one.pid in found]
-
-
-def _has_marks(environ: Mapping[str, str] | None, marks: Mapping[str, str]) -> bool:
-    return environ is not None and all(environ.get(name) == value for name, value in marks.items())
-
-
-def _add_descendants(found: set[int], everyone: Iterable[psutil.Process]) -> None:
-    children: dict[int, list[int]] = {}
-    for one in everyone:
-        children.setdefault(one.info["ppid"], []).append(one.pid)
-    unvisited = list(found)
-    while unvisited:
-        for pid in children.get(unvisited.pop(), ()):
-            if pid not in found:
-                found.add(pid)
-                unvisited.append(pid)
+        found |= {pid for pid in table.in_session(noted.leader) if noted.may_have(pid)}
+    return table.living(table.with_descendants(found))
 
 
 def open_pidfd(pid: int) -> int | None:
@@ -133,6 +114,8 @@ class TreeTermination:
         grace: seconds between TERM and KILL.
         reap: collects the leader if it has ended, and returns whether it has.
         patience: seconds after KILL at which survivors count as such; None: UNKILLABLE.
+        look: the look at all processes that it shares with other trees; None: it shares none.
+        since: monotonic moment at which the run had begun: an earlier look does not show it.
 
     Attributes:
         next_step: monotonic time at which step() is due.
@@ -151,8 +134,11 @@ class TreeTermination:
         noted: Session | None = None,
         reap: Callable[[], bool] = lambda: False,
         patience: float | None = None,
+        look: SharedLook | None = None,
+        since: float = 0.0,
     ) -> None:
         self._reap = reap
+        self._look = look or SharedLook()
         self._patience = UNKILLABLE if patience is None else patience
         self._marks = marks
         self._noted = noted
@@ -165,8 +151,9 @@ class TreeTermination:
         self.next_step = now
         self.survivors = 0
         self.gives_up = not is_child or sys.platform == "win32"
-        self._tree = self._find()
+        self._tree = self._find(self._look.recent(since))
         self._outside = [one for one in self._tree if not self._in_group(one.pid)]
+        self._acted_at = time.monotonic()
 
     def kill_now(self) -> None:
         """End the grace time now."""
@@ -175,7 +162,18 @@ class TreeTermination:
 
     def step(self, now: float) -> bool:
         """Do what is due at this monotonic time. Returns True once no process is left; see gives_up."""
-        self._tree = [one for one in self._tree if is_alive(one)]
+        try:
+            return self._step(now)
+        finally:
+            self._acted_at = time.monotonic()
+
+    def _step(self, now: float) -> bool:
+        if self._tree:
+            self._tree = [one for one in self._tree if is_alive(one)]
+            if not self._tree:
+                # One look, after the ends of all trees that end in this moment, serves all of them.
+                self.next_step = now
+                return False
         if not self._tree:
             # A process may have been started between the last search and its parent's death.
             self._tree = self._find()
@@ -216,8 +214,10 @@ class TreeTermination:
         more = len(self._tree) - len(names)
         return "process " + ", ".join(names) + (f" and {more} more" if more else "")
 
-    def _find(self) -> list[psutil.Process]:
-        return find_tree(self._marks, self._leader, is_child=self._is_child, noted=self._noted)
+    def _find(self, table: ProcessTable | None = None) -> list[psutil.Process]:
+        """Search for the tree, if no table is given in a look at all processes that began after the last step."""
+        table = table or self._look.since(self._acted_at)
+        return find_tree(self._marks, self._leader, is_child=self._is_child, noted=self._noted, table=table)
 
     def request_end(self) -> None:
         """Ask all processes to end. To be called once, before the first step."""
@@ -285,57 +285,85 @@ def terminate_tree(
     Returns:
         True when no process of the run is left.
     """
-    termination = TreeTermination(marks, leader, grace, is_child=False, noted=noted, patience=ORPHAN_PATIENCE)
-    termination.request_end()
-    while not termination.step(time.monotonic()):
-        time.sleep(max(0.0, termination.next_step - time.monotonic()))
-    return termination.survivors == 0
+    [is_over] = terminate_together([orphaned_tree(marks, leader, grace, noted, SharedLook())])
+    return is_over
 
 
-def terminate_lock_holders(path: str, grace: float) -> bool:
-    """End the processes that hold the lock on a file: a run of a dead worker that has cleared its environment.
+def orphaned_tree(
+    marks: Mapping[str, str], leader: int | None, grace: float, noted: Session | None, look: SharedLook
+) -> TreeTermination:
+    """Return the termination of what the run of a dead worker left behind; arguments as for `TreeTermination`."""
+    return TreeTermination(
+        marks, leader, grace, is_child=False, noted=noted, patience=ORPHAN_PATIENCE, look=look
+    )
+
+
+def terminate_together(trees: Sequence[TreeTermination]) -> list[bool]:
+    """End several trees at the same time, and wait a moment for them.
+
+    Returns:
+        for each of them, whether no process of it is left.
+    """
+    for one in trees:
+        one.request_end()
+    left = list(trees)
+    while left:
+        now = time.monotonic()
+        left = [one for one in left if one.next_step > now or not one.step(now)]
+        if left:
+            time.sleep(max(0.0, min(one.next_step for one in left) - time.monotonic()))
+    return [one.survivors == 0 for one in trees]
+
+
+def terminate_lock_holders(paths: Collection[str], grace: float) -> set[str]:
+    """End the processes that hold the lock on these files: runs of a dead worker that have cleared their environment.
 
     Args:
-        path: the lock file.
+        paths: the lock files.
         grace: seconds between TERM and KILL.
 
     Returns:
-        True when none is left that this user can see.
+        the files of which a holder is left that this user can see.
     """
     kill_at = time.monotonic() + grace
     sent: set[tuple[int, int]] = set()
-    while holders := lock_holders(path):
+    while holders := lock_holders(paths):
         now = time.monotonic()
         if now > kill_at + ORPHAN_PATIENCE:
-            return False
+            return set(holders)
         numbers = (signal.SIGTERM, signal.SIGCONT) if now < kill_at else (_KILL,)
+        found = {one.pid: one for several in holders.values() for one in several}
         for number in numbers:
-            TreeTermination._send([one for one in holders if (one.pid, number) not in sent], number)
-        sent.update((one.pid, number) for one in holders for number in numbers)
+            TreeTermination._send([one for pid, one in found.items() if (pid, number) not in sent], number)
+        sent.update((pid, number) for pid in found for number in numbers)
         time.sleep(_FIRST_PAUSE * 4)
-    return True
+    return set()
 
 
-def lock_holders(path: str) -> list[psutil.Process]:
-    """Return the processes that hold the lock on a file, and their descendants; [] elsewhere than on Linux."""
-    path = os.path.realpath(path)
-    if not sys.platform.startswith("linux"):
-        return []
-    import psutil
+def lock_holders(paths: Collection[str]) -> dict[str, list[psutil.Process]]:
+    """Return for each of these files the processes that hold a lock on it, and their descendants, if there are any.
 
-    everyone = list(psutil.process_iter(["ppid"]))
-    found = {one.pid for one in everyone if one.pid != os.getpid() and _holds_lock(one.pid, path)}
-    _add_descendants(found, everyone)
-    return [one for one in everyone if one.pid in found and is_alive(one)]
+    Nothing is found elsewhere than on Linux.
+    """
+    if not sys.platform.startswith("linux") or not paths:
+        return {}
+    table = ProcessTable(with_environment=False)
+    real = {os.path.realpath(path): path for path in paths}
+    holders: dict[str, set[int]] = {}
+    for pid in table.pids():
+        for path in () if pid == os.getpid() else _locks_held(pid, real):
+            holders.setdefault(real[path], set()).add(pid)
+    found = {path: table.living(table.with_descendants(pids)) for path, pids in holders.items()}
+    return {path: processes for path, processes in found.items() if processes}
 
 
-def _holds_lock(pid: int, path: str) -> bool:
+def _locks_held(pid: int, paths: Collection[str]) -> Iterator[str]:
+    """Which of these files a process holds a lock on."""
     with suppress(OSError):
         for number in os.listdir(f"/proc/{pid}/fd"):
             # Read the link, and never stat its target: that can hang on a dead network share.
             with suppress(OSError):
-                if os.readlink(f"/proc/{pid}/fd/{number}") == path:
+                if (path := os.readlink(f"/proc/{pid}/fd/{number}")) in paths:
                     with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as info:
                         if "\nlock:" in info.read():
-                            return True
-    return False
+                            yield path

@@ -16,7 +16,7 @@ from queuectl.job import times
 from queuectl.job.outcome import Ending, Outcome, record
 from queuectl.job.redact import one_line
 from queuectl.layout import slot_name
-from queuectl.storage import job_logs, recovery
+from queuectl.storage import job_logs, orphaned_runs
 from queuectl.storage.claim import note_running, release, sync_claim
 from queuectl.worker import maintenance, prefetch
 from queuectl.worker.health import FAULT_PAUSE
@@ -215,7 +215,9 @@ class JobRun:
                 self._claim.outcome = running.poll()
             except SpoolError as error:
                 self.refused = error
-        if self._claim.outcome is not None or self.refused is not None:
+        if self.is_over:
+            # Now, and not when its turn comes to be recorded: of many that end together the order would be lost.
+            self._claim.ended_at = self._context.storage.now()
             return True
         now = time.monotonic()
         if now >= self._session_at:
@@ -233,15 +235,29 @@ class JobRun:
             run_lock.note_session(self._lock, self._claim.run, self.running.pid)
         self._leave_lock()
 
+    def hide_lock(self) -> None:
+        """Let no job that starts from now on inherit the run lock: it tells whether this run is alive, and no other one."""
+        if self._lock is not None:
+            os.set_inheritable(self._lock.fd, False)
+
     def _leave_lock(self) -> None:
         if self._lock is not None:
             self._lock.detach()
             self._lock = None
 
-    def stop(self) -> None:
-        """Begin to end the command; the job is put back uncharged."""
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended, and only has to be recorded, or the job put back."""
+        return self._claim.outcome is not None or self.refused is not None
+
+    def stop(self, *, now: bool = False) -> None:
+        """Begin to end the command; the job is put back uncharged. With `now` it gets no grace time."""
         if self.running is not None:
-            self.running.cancel(Ending.STOPPED)
+            self.running.cancel(Ending.STOPPED, now=now)
+
+    def look_at_end(self) -> bool:
+        """Do what is due to end a stopped command; True: nothing of it is alive."""
+        return self.running is None or self.running.poll() is not None
 
     def periodic_duties(self, cancels: Mapping[str, int]) -> None:
         """Do what is due once a second: note in the job's file that it runs, and obey a cancel.
@@ -283,7 +299,7 @@ class JobRun:
     def finish(self) -> None:
         """Keep the output of the finished attempt; what is left to do is to record its outcome."""
         context, claim, job = self._context, self._claim, self._claim.job
-        claim.ended_at = context.storage.now()
+        claim.ended_at = claim.ended_at or context.storage.now()
         outcome = claim.outcome
         if (
             outcome is not None
@@ -324,7 +340,7 @@ class JobRun:
             self._batch.add([claim])
         elif claim.run:
             known = run_lock.read_all(context.storage.layout, context.name)
-            recovery.end_run(context.storage.layout, claim.job, context.name, known)
+            orphaned_runs.end_run(context.storage.layout, claim.job, context.name, known)
             self.put_back(SpoolError("the worker was interrupted"))
 
     def _say_started(self) -> None:

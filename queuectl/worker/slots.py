@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from queuectl.worker.settle_batch import SettleBatch
 
 
+TOGETHER = 32
+"""Runs whose outcomes are recorded together at most. Recording those of five hundred takes a fifth of a second, in which
+nothing is done for the others: a timeout would come late, and an end be noted late."""
+
+_BREAK_OFF_PAUSE = 0.05
+"""Seconds between two looks at commands that are being ended because of an exception."""
+
+
 class Slots:
     """The runs of one worker.
 
@@ -49,6 +57,7 @@ class Slots:
         self._deadlines: list[tuple[float, int, JobRun]] = []
         self._entries = self._suspects = self._numbers = 0
         self._freed: list[int] = []
+        self._newest: JobRun | None = None
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -95,7 +104,9 @@ class Slots:
 
     def start(self, claim: Claim) -> None:
         """Start a claimed job in the lowest free slot: what a slot keeps (its files) serves the next run in it."""
-        run = JobRun(self._context, self._batch, claim, self._take_number())
+        if self._newest is not None:
+            self._newest.hide_lock()
+        self._newest = run = JobRun(self._context, self._batch, claim, self._take_number())
         self._runs[run.slot] = run
         self._suspects += run.is_suspect
         try:
@@ -120,7 +131,8 @@ class Slots:
         Returns:
             whether one was over.
         """
-        over, self._ended = self._ended + self._poll(), []
+        self._ended += self._poll()
+        over, self._ended = self._ended[:TOGETHER], self._ended[TOGETHER:]
         if over:
             self._finish(over, record=record)
         return bool(over)
@@ -136,16 +148,19 @@ class Slots:
                 self._follow(run)
 
     def break_off_all(self) -> None:
-        """End all runs because an exception ends the worker: first all begin to end, then each is waited for."""
+        """End all runs because an exception ends the worker: all at once, and not one after the other."""
         for run in self:
-            run.stop()
+            run.stop(now=True)
+        left = list(self)
+        while left := [run for run in left if not run.look_at_end()]:
+            time.sleep(_BREAK_OFF_PAUSE)
         for run in self:
             run.break_off()
             self._close(run)
 
     def pause_for(self, seconds: float) -> None:
         """Wait, and obey timeouts meanwhile: a disk that refuses one outcome must not hold up the other runs."""
-        until = min(time.monotonic() + seconds, self.due_at())
+        until = min(time.monotonic() + seconds, self._next_deadline())
         self._wake_up.wait(until - time.monotonic())
         self._ended += self._poll()
 
@@ -180,6 +195,9 @@ class Slots:
 
     def due_at(self) -> float:
         """The monotonic moment at which something is due for a run at the latest."""
+        return -math.inf if self._ended else self._next_deadline()
+
+    def _next_deadline(self) -> float:
         while self._deadlines and self._deadlines[0][0] != self._deadlines[0][2].due_at:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else math.inf
@@ -188,7 +206,7 @@ class Slots:
         """Do what is due for the runs after a wait; return those that are over, which stay in their slots."""
         due = [run for fd in self._wake_up.readable if (run := self._by_fd.get(fd)) is not None]
         now = time.monotonic()
-        while self.due_at() <= now:
+        while self._next_deadline() <= now:
             run = heapq.heappop(self._deadlines)[2]
             run.due_at = math.inf
             due.append(run)
@@ -202,7 +220,12 @@ class Slots:
         return over
 
     def _follow(self, run: JobRun) -> None:
-        """From now on wait for the descriptor of a run, and note when it is due: both may have changed."""
+        """From now on wait for the descriptor of a run, and note when it is due: both may have changed.
+
+        One that is over waits for its turn to be recorded. Its descriptor stays readable: it would be recorded twice.
+        """
+        if run.is_over:
+            return
         fd = run.wait_fd()
         if fd != run.followed_fd:
             self._unfollow(run)

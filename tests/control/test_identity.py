@@ -20,7 +20,7 @@ from queuectl.control.registration import Registration
 from queuectl.errors import SpoolError
 from queuectl.job.record import Job
 from queuectl.layout import Layout
-from queuectl.storage import recovery
+from queuectl.storage import orphaned_runs, recovery
 from queuectl.system import files, process
 from queuectl.system.host import boot_id
 from queuectl.system.locks import Lock, is_locked
@@ -165,7 +165,7 @@ def test_a_run_without_marks_is_found_by_its_lock(spool_dir: Path) -> None:
     )
     lock.detach()
 
-    assert recovery.end_run(layout, job, "worker-7", run_lock.read_all(layout, "worker-7"))
+    assert orphaned_runs.end_run(layout, job, "worker-7", run_lock.read_all(layout, "worker-7"))
 
     assert child.wait(5) == -15
     assert not is_locked(layout.worker_file("worker-7", "run"))
@@ -185,7 +185,7 @@ def test_a_run_without_its_lock_is_found_by_its_marks(whose: str, ended: bool, s
     )
     lock.detach()
     try:
-        assert recovery.end_run(
+        assert orphaned_runs.end_run(
             layout, Job(id="a", command="true"), "worker-7", run_lock.read_all(layout, "worker-7")
         )
 

@@ -16,7 +16,7 @@ import pytest
 from queuectl import Spool, Worker
 from queuectl.control import mounts, run_lock
 from queuectl.layout import FOLDERS, Layout
-from queuectl.storage import recovery
+from queuectl.storage import orphaned_runs
 from queuectl.system import files
 
 from support import content, drain, where_is
@@ -135,6 +135,6 @@ def test_a_run_is_known_by_whatever_path_the_spool_is_reached(spool_dir: Path, t
     link.symlink_to(spool_dir)
     marks: dict[str, Any] = run_lock.marks(Layout(spool_dir), job, "worker-9")
     with subprocess.Popen(["sleep", "60"], env={**os.environ, **marks}, start_new_session=True) as process:
-        assert recovery.end_run(Layout(link), job, "worker-9", None)
+        assert orphaned_runs.end_run(Layout(link), job, "worker-9", None)
         assert process.wait(10) < 0
     assert Layout(link).identity == Layout(spool_dir).identity

@@ -35,6 +35,7 @@ from queuectl import Spool, Worker
 from queuectl.api import enqueue, listing, spool_base
 from queuectl.errors import DuplicateId, MoveError
 from queuectl.job.outcome import Ending, Outcome
+from queuectl.storage import orphaned_runs
 from queuectl.storage import recovery as recover
 from queuectl.storage.claim import note_running
 from queuectl.storage.file_pool import FilePool
@@ -242,7 +243,7 @@ class Machine(RuleBasedStateMachine):
         patch.setattr(worker_module, "boot_id", lambda: self.boot)
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(files, "sync_filesystem", lambda _: None)
-        patch.setattr(recover, "end_run", lambda *_: True)
+        patch.setattr(orphaned_runs, "end_runs", lambda _layout, jobs, *_: [None] * len(jobs))
         patch.setattr(prefetch, "WAITING_SHARE", 1)
         patch.setattr(Prefetch, "_next_size", lambda _: self.draw.randint(1, 4))
         return patch

@@ -109,9 +109,9 @@ TRUST = (
     ),
     Mutant(
         "recovery: a run is known by the path of its spool",
-        "storage/recovery.py",
-        "        terminate_tree(by_id, None, _GRACE, noted=session)\n        and ",
-        "        ",
+        "storage/orphaned_runs.py",
+        "    left = _ended(left, [orphaned_tree(one.by_id, None, _GRACE, one.session, look) for one in left])\n",
+        "",
         (f"{_MOUNTS}a_run_is_known_by_whatever_path_the_spool_is_reached",),
     ),
     Mutant(

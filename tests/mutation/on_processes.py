@@ -59,16 +59,16 @@ LOCKS = (
     ),
     Mutant(
         "lock: the run lock says nothing",
-        "storage/recovery.py",
-        " and not is_locked(lock)",
-        "",
+        "storage/orphaned_runs.py",
+        "if is_locked(self.lock) or (self.session",
+        "if (self.session",
         ("tests/faults/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
     ),
     Mutant(
         "lock: who holds the run lock is not ended",
-        "storage/recovery.py",
-        " and terminate_lock_holders(lock, _GRACE)",
-        "",
+        "storage/orphaned_runs.py",
+        "terminate_lock_holders({one.lock for one in left}, _GRACE)",
+        "set()",
         ("tests/control/test_identity.py::test_a_run_without_marks_is_found_by_its_lock",),
     ),
     Mutant(
@@ -87,9 +87,9 @@ LOCKS = (
     ),
     Mutant(
         "lock: the old run is not ended",
-        "storage/recovery.py",
-        "        terminate_tree(by_id, None, _GRACE, noted=session)\n        and terminate_tree(by_path, None, _GRACE)\n        and",
-        "        ",
+        "storage/orphaned_runs.py",
+        "zip(runs, terminate_together(trees), strict=True) if is_over]",
+        "zip(runs, trees, strict=True) if is_over]",
         ("tests/control/test_identity.py::test_a_run_without_its_lock_is_found_by_its_marks",),
     ),
     Mutant(
@@ -116,15 +116,15 @@ LOCKS = (
     Mutant(
         "lock: nobody asks about the old run",
         "storage/recovery.py",
-        "    if not end_run(layout, job, worker, known):",
-        "    if False:",
+        "orphaned_runs.end_runs(layout, [one.job for one in found], worker, known)",
+        "[None for one in found]",
         (f"{_RECOVER}the_old_run_is_over_before_the_new_one_begins",),
     ),
     Mutant(
         "lock: a background child of another run is ended",
-        "storage/recovery.py",
-        "            return True\n        marks[",
-        "            pass\n        marks[",
+        "storage/orphaned_runs.py",
+        "                self.has_begun = False\n",
+        "                pass\n",
         ("tests/control/test_identity.py::test_a_run_without_its_lock_is_found_by_its_marks",),
     ),
     Mutant(
@@ -240,16 +240,16 @@ IDENTITY = (
     ),
     Mutant(
         "marks: one is enough",
-        "system/process_tree.py",
-        "all(environ.get(name) == value",
-        "any(environ.get(name) == value",
+        "system/process_table.py",
+        "set.intersection(*having)",
+        "set.union(*having)",
         ("tests/control/test_identity.py::test_a_run_with_other_marks_is_left_in_peace",),
     ),
     Mutant(
         "marks: none are looked for",
         "system/process_tree.py",
-        'if marks and _has_marks(one.info["environ"], marks)',
-        "if False",
+        "table.with_marks(marks) if marks else set()",
+        "set[int]()",
         (f"{_RUNNER}a_dead_workers_run_is_found_and_ended",),
     ),
     Mutant(

@@ -45,7 +45,7 @@ SLOTS = (
     Mutant(
         "slots: a disk that refuses an outcome holds up timeouts",
         "worker/slots.py",
-        "        until = min(time.monotonic() + seconds, self.due_at())\n        self._wake_up.wait(until - time.monotonic())\n        self._ended += self._poll()\n",
+        "        until = min(time.monotonic() + seconds, self._next_deadline())\n        self._wake_up.wait(until - time.monotonic())\n        self._ended += self._poll()\n",
         "        self._wake_up.wait(seconds)\n",
         (f"{_SLOTS}an_outcome_that_the_disk_refuses_holds_up_no_timeout",),
     ),

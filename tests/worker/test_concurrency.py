@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import gate
 import psutil
 import pytest
+from gate import BLOCKED, STARTED, drop_blocked, names, release, started, worker_in_thread, worker_process
 
 from queuectl import Spool, Worker
 from queuectl.control import run_lock
+from queuectl.job import times
 from queuectl.job.record import Job
 from queuectl.layout import Layout
 from queuectl.storage import settle as settling
@@ -26,72 +30,17 @@ import support
 from support import finished, load, wait_until, where_is
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
 
-STARTED = 'echo x >> "$HOME/$QUEUECTL_JOB_ID.started"'
-BLOCKED = f'{STARTED}; cat "$HOME/gate"'
-"""Runs until somebody opens the gate and closes it, see `release`."""
-
 
 @pytest.fixture
 def home(spool_dir: Path) -> Path:
-    home = spool_dir.parent / "home"
-    os.mkfifo(home / "gate")
-    return home
-
-
-@contextmanager
-def worker_in_thread(spool_dir: Path, concurrency: int | None = None, **options: Any) -> Iterator[Worker]:
-    """A worker in this process; it is stopped by force at the end."""
-    worker = Worker(spool_dir, concurrency=concurrency, **options)
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
-        yield worker
-    finally:
-        worker.stop(force=True)
-        thread.join(30)
-
-
-@contextmanager
-def worker_process(spool_dir: Path, *words: str) -> Iterator[psutil.Popen]:
-    command = [sys.executable, "-m", "queuectl", "worker", "start", "--foreground", *words]
-    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
-    try:
-        yield process
-    finally:
-        support.end_workers(spool_dir)
-        process.wait(20)
-
-
-def started(home: Path) -> dict[str, int]:
-    """How often each job has begun."""
-    return {path.stem: path.read_text().count("x") for path in home.glob("*.started")}
-
-
-def release(home: Path, done: Callable[[], object]) -> None:
-    """Let all blocked jobs end, those as well that have not opened the gate yet."""
-
-    def look() -> object:
-        with suppress(OSError):  # nobody waits there now
-            os.close(os.open(home / "gate", os.O_WRONLY | os.O_NONBLOCK))
-        return done()
-
-    wait_until(look, 30)
-
-
-def drop_blocked(spool_dir: Path, *names: str, **fields: Any) -> None:
-    for name in names:
-        support.drop(spool_dir, name, command=BLOCKED, **{"timeout": 0, "max_retries": 1} | fields)
-
-
-def names(number: int) -> list[str]:
-    return [f"job{place}" for place in range(number)]
+    return gate.home_with_gate(spool_dir)
 
 
 # -- several at once ---------------------------------------------------------------------------------------------------
@@ -200,7 +149,7 @@ def test_a_stop_waits_for_all_runs_and_names_one_that_goes_on(spool_dir: Path, h
     with worker_process(spool_dir, "-j", "8") as process:
         wait_until(lambda: len(started(home)) == 4)
         told = cli("worker", "stop", "--timeout", "1", expect=1).stderr
-        assert "worker-0 (3/8 jobs" in told
+        assert re.search(r"worker-0 \(3/8 jobs, the oldest: job[012] ", told), told
         assert finished(spool_dir, "quick")
         support.drop(spool_dir, "late", command="true")
         release(home, lambda: process.poll() is not None)
@@ -280,11 +229,16 @@ def test_after_the_workers_death_each_job_runs_once_more_alone(spool_dir: Path, 
 
 def test_a_job_that_kills_its_worker_takes_no_innocent_job_with_it(spool_dir: Path) -> None:
     """After two such deaths all that ran at both run alone, one at a time, until it is known which one it was."""
-    support.drop(spool_dir, "culprit", command="sleep 0.4; kill -9 $PPID; sleep 9", max_retries=1, priority=9)
+    count = 'deaths=$(cat "$HOME/deaths" 2>/dev/null | wc -l)'
+    all_run = 'until [ $(cat "$HOME"/*.started | wc -l) -ge $((6 * (deaths + 1))) ]; do sleep 0.02; done'
+    kill = 'echo x >> "$HOME/deaths"; kill -9 $PPID; sleep 9'
+    killer = f"{count}; {STARTED}; if [ $deaths -ge 2 ]; then sleep 0.3; else {all_run}; fi; {kill}"
+    innocent = f"{count}; {STARTED}; [ $deaths -ge 3 ] || sleep 60"
+    support.drop(spool_dir, "culprit", command=killer, timeout=0, max_retries=1, priority=9)
     for name in names(5):
-        support.drop(spool_dir, name, command="sleep 0.8", max_retries=1)
+        support.drop(spool_dir, name, command=innocent, timeout=0, max_retries=1)
     assert [run_to_the_end(spool_dir) for _ in range(2)] == [False, False]
-    support.drop(spool_dir, "fresh", command="sleep 0.8", max_retries=1, priority=8)
+    support.drop(spool_dir, "fresh", command="sleep 0.5", max_retries=1, priority=10)
 
     wait_until(lambda: run_to_the_end(spool_dir), 60)
 
@@ -332,13 +286,19 @@ def test_an_outcome_that_the_disk_refuses_holds_up_no_timeout(
         spool_dir, "runaway", command="echo $$ > $HOME/pid; exec sleep 60", timeout=1.5, max_retries=1
     )
     pid = spool_dir.parent / "home" / "pid"
-    with worker_in_thread(spool_dir, 2):
+    with worker_in_thread(spool_dir, 2) as worker:
         wait_until(lambda: pid.exists() and pid.read_text())
         process = psutil.Process(int(pid.read_text()))
         wait_until(lambda: not process.is_running() or process.status() == "zombie", 10)
         assert not finished(spool_dir, "ended")
         refused.set()
         wait_until(lambda: finished(spool_dir, "ended", "runaway"))
+        assert worker.jobs_run == 2
+    for place in ("done/ended", "dead/runaway"):
+        record = load(spool_dir / f"{place}.json")
+        assert len(record["history"]) == 1
+        took = times.parse_moment(record["finished_at"]) - times.parse_moment(record["started_at"])
+        assert abs(took - record["duration"]) < 0.5, place
 
 
 def test_another_one_that_reaps_children_costs_only_the_exit_code(spool_dir: Path, home: Path) -> None:

@@ -422,7 +422,7 @@ def test_a_forced_stop_leaves_what_cannot_be_ended_to_others(
 
     assert support.where_is(spool_dir, "job1") == ["processing/worker-0"]
     (left,) = support.processes_of(spool_dir)
-    monkeypatch.setattr("queuectl.storage.recovery._GRACE", 0)
+    monkeypatch.setattr("queuectl.storage.orphaned_runs._GRACE", 0)
     said = support.drain(spool_dir)
     assert "cannot take back job1: processes of its run are still alive" in said
     assert support.where_is(spool_dir, "job1") == ["processing/worker-0"]
@@ -446,7 +446,7 @@ def test_what_a_dead_worker_left_and_cannot_be_ended_holds_up_no_job(
     support.wait_until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE)
     for number in range(8):
         support.drop(spool_dir, f"next{number}", command="sleep 0.3")
-    monkeypatch.setattr("queuectl.storage.recovery._GRACE", 0)
+    monkeypatch.setattr("queuectl.storage.orphaned_runs._GRACE", 0)
 
     began = time.monotonic()
     said = support.drain(spool_dir)

@@ -1,0 +1,81 @@
+"""Jobs that run until a test lets all of them end at once, and workers for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from queuectl import Worker
+
+import support
+from support import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+STARTED = 'echo x >> "$HOME/$QUEUECTL_JOB_ID.started"'
+BLOCKED = f'{STARTED}; cat "$HOME/gate"'
+"""Runs until somebody opens the gate and closes it, see `release`."""
+
+
+def home_with_gate(spool_dir: Path) -> Path:
+    """The home of the jobs, with the gate in it."""
+    home = spool_dir.parent / "home"
+    os.mkfifo(home / "gate")
+    return home
+
+
+@contextmanager
+def worker_in_thread(spool_dir: Path, concurrency: int | None = None, **options: Any) -> Iterator[Worker]:
+    """A worker in this process; it is stopped by force at the end."""
+    worker = Worker(spool_dir, concurrency=concurrency, **options)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.stop(force=True)
+        thread.join(30)
+
+
+@contextmanager
+def worker_process(spool_dir: Path, *words: str) -> Iterator[psutil.Popen]:
+    command = [sys.executable, "-m", "queuectl", "worker", "start", "--foreground", *words]
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+    try:
+        yield process
+    finally:
+        support.end_workers(spool_dir)
+        process.wait(20)
+
+
+def started(home: Path) -> dict[str, int]:
+    """How often each job has begun."""
+    return {path.stem: path.read_text().count("x") for path in home.glob("*.started")}
+
+
+def release(home: Path, done: Callable[[], object]) -> None:
+    """Let all blocked jobs end, those as well that have not opened the gate yet."""
+
+    def look() -> object:
+        with suppress(OSError):  # nobody waits there now
+            os.close(os.open(home / "gate", os.O_WRONLY | os.O_NONBLOCK))
+        return done()
+
+    wait_until(look, 30)
+
+
+def drop_blocked(spool_dir: Path, *names: str, **fields: Any) -> None:
+    for name in names:
+        support.drop(spool_dir, name, command=BLOCKED, **{"timeout": 0, "max_retries": 1} | fields)
+
+
+def names(number: int) -> list[str]:
+    return [f"job{place}" for place in range(number)]
