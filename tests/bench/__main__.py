@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import commands, drain, flood, growth, handing, idle, install, latency, place, verbs
+from . import commands, concurrency, drain, flood, growth, handing, idle, install, latency, place, verbs
 from .image import mounted
 from .peers import peers
 from .scale import TINY, Scale
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BENCHES: Mapping[str, Callable[[Scale, Path], None]] = {
     "drain": drain.drain,
     "sleepers": drain.sleepers,
+    "concurrency": concurrency.concurrency,
     "latency": latency.latency,
     "enqueue": commands.enqueue,
     "python": handing.python,

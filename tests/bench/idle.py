@@ -30,9 +30,9 @@ def idle(scale: Scale, folder: Path) -> None:
         for title in ("empty spool", "a job due in an hour"):
             shares = []
             for _ in range(scale.rounds):
-                before, began = _used(pids), time.monotonic()
+                before, began = used(pids), time.monotonic()
                 time.sleep(scale.idle)
-                shares.append(100 * (_used(pids) - before) / (time.monotonic() - began))
+                shares.append(100 * (used(pids) - before) / (time.monotonic() - began))
             rows.append([title, *(f"{value:.3f} %" for value in _picked(shares)), calls(pids, scale.idle)])
             made.spool.enqueue("true", delay=3600)
             time.sleep(min(2.0, scale.idle))
@@ -64,7 +64,7 @@ def calls(pids: Sequence[int], seconds: float) -> str:
     return f"{sum(found.values()) / max(1.0, seconds):.1f} ({shown or 'none'})"
 
 
-def _used(pids: Sequence[int]) -> float:
+def used(pids: Sequence[int]) -> float:
     """Seconds of CPU that these processes have used so far."""
     return sum(_used_by(pid) for pid in pids)
 

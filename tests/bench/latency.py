@@ -26,17 +26,17 @@ def latency(scale: Scale, folder: Path) -> None:
     rows = []
     with box(folder) as made:
         made.start(1)
-        rows += _rows("idle worker", *_in_turn(made, scale, "idle"))
+        rows += _rows("idle worker", *in_turn(made, scale, "idle"))
     with box(folder) as made:
         made.start(2)
         with _Trickle(made):
-            rows += _rows("two workers, a drop every 20 ms", *_in_turn(made, scale, "beside"))
+            rows += _rows("two workers, a drop every 20 ms", *in_turn(made, scale, "beside"))
     # So many for each urgent one that some still wait when the last of these is over.
     for command, many in (("true", 120), ("sleep 0.005", 50)):
         with box(folder) as made:
             made.hand_over(many * scale.starts, command=command, priority=1)
             made.start(2)
-            found = _in_turn(made, scale, "urgent")
+            found = in_turn(made, scale, "urgent")
             left = made.spool.counts()["pending"]
         rows += _rows(f"more urgent, in a drain of `{command}` ({left:,} still wait)", *found)
     heads = ("", *HEADS, "99 of 100", "median over by hand", "99 of 100 over")
@@ -53,7 +53,7 @@ def _rows(name: str, ours: Samples, by_hand: Samples) -> list[list[str]]:
     ]
 
 
-def _in_turn(made: Box, scale: Scale, name: str) -> tuple[Samples, Samples]:
+def in_turn(made: Box, scale: Scale, name: str) -> tuple[Samples, Samples]:
     """Drop a job, then start the same by hand, and so on."""
     dropped, by_hand = [], []
     for turn in range(scale.starts):

@@ -101,9 +101,9 @@ class Box:
         """Run a queuectl command; returns how long it took."""
         return timed(self.command(*args), self.environment)
 
-    def start(self, count: int) -> list[int]:
-        """Start background workers; returns their process ids."""
-        self.call("worker", "start", "--count", str(count))
+    def start(self, count: int, *options: str) -> list[int]:
+        """Start background workers, with more options of `worker start`; returns their process ids."""
+        self.call("worker", "start", "--count", str(count), *options)
         self.pids = [worker.pid for worker in self.spool.workers()]
         return self.pids
 

@@ -21,6 +21,8 @@ class Scale:
         laps: drains of each kind; many short ones, so that each has its rival close beside it.
         naps: jobs a worker sleeps through.
         workers: how many workers sleep side by side.
+        slots: jobs that one worker runs at once.
+        crowd: the same, as many as anybody would.
         backlogs: numbers of waiting jobs at which the cost of one is compared, least first.
         probe: jobs that are worked off, and handed over again, at each of these.
         peers: jobs handed to each of the other programs.
@@ -37,6 +39,8 @@ class Scale:
     laps: int = 9
     naps: int = 40
     workers: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
+    slots: int = 64
+    crowd: int = 500
     backlogs: tuple[int, ...] = (1000, 10_000, 100_000, 1_000_000)
     probe: int = 400
     peers: int = 500
@@ -54,6 +58,8 @@ TINY = Scale(
     laps=1,
     naps=2,
     workers=(1, 2),
+    slots=3,
+    crowd=4,
     backlogs=(20, 40),
     probe=8,
     peers=8,

@@ -17,6 +17,7 @@ TOP = Path(__file__).parents[2]
 ROWS = {
     "drain": 12,
     "sleepers": 2,
+    "concurrency": 11,
     "latency": 8,
     "enqueue": 5,
     "python": 4,
