@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
 _DEAD_STATES = (b"Z", b"X")
 _TICKS = os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 1
-_PARENT_WORD = 1
 _DEEPEST = 100
 _LARGEST_PID = 2**31 - 1
-_START_WORD = 19
-"""Index of the start time in /proc/PID/stat, counted after the name: proc(5) calls it field 22."""
+_STATE, _PARENT, _SESSION, _START = 0, 1, 3, 19
+"""Places in /proc/PID/stat, counted after the name: proc(5) calls them fields 3, 4, 6 and 22."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +123,37 @@ def clock_of_starts() -> float:
 def ancestors() -> list[int]:
     """Return the pids of the processes that led to this one, the nearest first; only the parent elsewhere than on Linux."""
     found = [os.getppid()]
-    with suppress(OSError, IndexError, ValueError):
-        while sys.platform == "linux" and found[-1] > 1 and len(found) < _DEEPEST:
-            with open(f"/proc/{found[-1]}/stat", "rb") as file:
-                found.append(int(file.read().rpartition(b") ")[2].split()[_PARENT_WORD]))
+    while sys.platform == "linux" and found[-1] > 1 and len(found) < _DEEPEST:
+        known = proc_stat(found[-1])
+        if known is None:
+            break
+        found.append(known.parent)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class ProcStat:
+    """What /proc/PID/stat says of a process; `started` is in clock ticks since the boot."""
+
+    is_alive: bool
+    parent: int
+    session: int
+    started: float
+
+
+def proc_stat(pid: int | str) -> ProcStat | None:
+    """Read /proc/PID/stat; None when there is no such process, and elsewhere than on Linux.
+
+    Args:
+        pid: its number, or "self".
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            words = file.read().rpartition(b") ")[2].split()
+        alive = words[_STATE] not in _DEAD_STATES
+        return ProcStat(alive, int(words[_PARENT]), int(words[_SESSION]), float(words[_START]))
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def start_time(pid: int | str) -> float | None:
@@ -141,12 +166,8 @@ def start_time(pid: int | str) -> float | None:
     worker could be stopped on a machine whose clock is set some moments after the boot. Elsewhere epoch seconds.
     """
     if sys.platform == "linux":
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                words = file.read().rpartition(b") ")[2].split()
-            return None if words[0] in _DEAD_STATES else float(words[_START_WORD])
-        except (OSError, IndexError, ValueError):
-            return None
+        known = proc_stat(pid)
+        return known.started if known and known.is_alive else None
     import psutil
 
     try:
@@ -197,7 +218,7 @@ class Session:
     def has_living(self) -> bool:
         """Whether a process of it is alive, as far as this user can see."""
         return self.is_of_here and any(
-            session_id(pid) == self.leader and self.may_have(pid) for pid in _pids()
+            session_id(pid) == self.leader and self.may_have(pid) for pid in proc_pids()
         )
 
 
@@ -223,7 +244,8 @@ def is_group_of_others(leader: int) -> bool:
     return False
 
 
-def _pids() -> list[int]:
+def proc_pids() -> list[int]:
+    """Return the numbers of all processes that /proc shows."""
     try:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
@@ -255,8 +277,8 @@ def is_surely_gone(pid: int) -> bool:
     """
     if sys.platform == "win32" or pid <= 0:
         return False
-    with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b") ")[2][:1] in _DEAD_STATES
+    if (known := proc_stat(pid)) is not None:
+        return not known.is_alive
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

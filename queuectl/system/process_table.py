@@ -1,19 +1,22 @@
 """All processes of this machine at one moment, read once for many searches.
 
-A look at all processes takes a tenth of a second when there are five hundred. One look for each of five hundred runs that
-end together would take a minute.
+A look at all processes takes 25 ms when there are six hundred. One look for each of five hundred runs that end together
+would take half a minute.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
 
-from queuectl.system.process import session_id
+from queuectl._dataclasses import dataclass
+from queuectl.system.process import proc_pids, proc_stat, session_id, start_time
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import psutil
 
@@ -23,8 +26,26 @@ RECENT = 0.2
 started since."""
 
 
+@dataclass(slots=True)
+class _Seen:
+    """One process at the moment of the look.
+
+    Attributes:
+        session: None where there are no sessions.
+        started: see `process.start_time`; None: it is not known.
+        environment: a zero byte before and after each variable; empty if it may not be read.
+    """
+
+    pid: int
+    parent: int
+    session: int | None
+    is_alive: bool
+    started: float | None
+    environment: bytes
+
+
 class ProcessTable:
-    """All processes as they were at one look. psutil is loaded for it.
+    """All processes as they were at one look.
 
     Args:
         with_environment: read their environments, for `with_marks`.
@@ -34,25 +55,18 @@ class ProcessTable:
     """
 
     def __init__(self, *, with_environment: bool = True) -> None:
-        import psutil
-
         self.began = time.monotonic()
-        self._living: dict[int, psutil.Process] = {}
-        self._environments: dict[int, Mapping[str, str]] = {}
+        self._living: dict[int, _Seen] = {}
         self._children: dict[int, list[int]] = {}
         self._sessions: dict[int, set[int]] = {}
         self._values: dict[str, dict[str, set[int]]] = {}
-        wanted = ["ppid", "status", "environ"] if with_environment else ["ppid", "status"]
-        for one in psutil.process_iter(wanted):
-            # Copied: the next look writes its own into the same object.
-            pid, known = one.pid, one.info
-            self._children.setdefault(known["ppid"], []).append(pid)
-            if known["status"] != psutil.STATUS_ZOMBIE:
-                self._living[pid] = one
-                self._environments[pid] = known.get("environ") or {}
-                session = session_id(pid)
-                if session is not None:
-                    self._sessions.setdefault(session, set()).add(pid)
+        read = _read_proc if sys.platform == "linux" else _read_with_psutil
+        for one in read(with_environment=with_environment):
+            self._children.setdefault(one.parent, []).append(one.pid)
+            if one.is_alive:
+                self._living[one.pid] = one
+                if one.session is not None:
+                    self._sessions.setdefault(one.session, set()).add(one.pid)
         self.ended = time.monotonic()
 
     def pids(self) -> list[int]:
@@ -68,9 +82,10 @@ class ProcessTable:
         """The pids of the living processes by the value that a variable has in their environment."""
         if name not in self._values:
             known = self._values[name] = {}
-            for pid, environment in self._environments.items():
-                if name in environment:
-                    known.setdefault(environment[name], set()).add(pid)
+            begin = b"\0" + os.fsencode(name) + b"="
+            for pid, one in self._living.items():
+                for found in one.environment.split(begin)[1:]:
+                    known.setdefault(os.fsdecode(found.partition(b"\0")[0]), set()).add(pid)
         return self._values[name]
 
     def in_session(self, leader: int) -> set[int]:
@@ -93,7 +108,47 @@ class ProcessTable:
         Each knows its start time, so that a signal sent through it never reaches a later process with the same pid.
         """
         mine = os.getpid()
-        return [self._living[pid] for pid in sorted(pids) if pid != mine and pid in self._living]
+        seen = (self._living[pid] for pid in sorted(pids) if pid != mine and pid in self._living)
+        return [process for one in seen if (process := _process(one)) is not None]
+
+
+def _read_proc(*, with_environment: bool) -> Iterator[_Seen]:
+    """Read the processes from /proc. With psutil a look takes three times as long: 81 ms for 640 processes."""
+    for pid in proc_pids():
+        known = proc_stat(pid)
+        if known is not None:
+            environment = _environment(pid) if with_environment and known.is_alive else b""
+            yield _Seen(pid, known.parent, known.session, known.is_alive, known.started, environment)
+
+
+def _environment(pid: int) -> bytes:
+    with suppress(OSError), open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+        return b"\0" + file.read() + b"\0"
+    return b""
+
+
+def _read_with_psutil(*, with_environment: bool) -> Iterator[_Seen]:
+    import psutil
+
+    wanted = ["ppid", "status", "environ"] if with_environment else ["ppid", "status"]
+    for one in psutil.process_iter(wanted):
+        is_alive = one.info["status"] != psutil.STATUS_ZOMBIE
+        variables = (one.info.get("environ") or {}).items()
+        environment = b"".join(os.fsencode(f"\0{name}={value}") for name, value in variables) + b"\0"
+        session = session_id(one.pid)
+        yield _Seen(one.pid, one.info["ppid"], session, is_alive, start_time(one.pid), environment)
+
+
+def _process(one: _Seen) -> psutil.Process | None:
+    """Return a process that was seen, if it is still the same one."""
+    import psutil
+
+    try:
+        process = psutil.Process(one.pid)
+    except psutil.Error:
+        return None
+    # Its number may have gone to another process since the look; a signal would reach that one.
+    return process if start_time(one.pid) == one.started else None
 
 
 class SharedLook:

@@ -148,8 +148,8 @@ LATE = (
     _mutant(
         "workers are known by the clock",
         "system/process.py",
-        '    if sys.platform == "linux":\n        try:\n            with open(f"/proc/{pid}/stat"',
-        '    if False:\n        try:\n            with open(f"/proc/{pid}/stat"',
+        '    if sys.platform == "linux":\n        known = proc_stat(pid)',
+        "    if False:\n        known = proc_stat(pid)",
         "workers_are_known_after_the_clock_was_set",
     ),
     _mutant(

@@ -176,6 +176,13 @@ LOCKS = (
 
 IDENTITY = (
     Mutant(
+        "search: a later process of the same number gets the signal",
+        "system/process_table.py",
+        "    return process if start_time(one.pid) == one.started else None\n",
+        "    return process\n",
+        ("tests/system/test_process_table.py",),
+    ),
+    Mutant(
         "boot: the index of another boot is believed",
         "index/database.py",
         'self.meta("schema") == SCHEMA and self.meta("boot") == self.boot',
