@@ -47,7 +47,7 @@ ONLY_IN = {
     "yaml": {"config/file", "config/plain_yaml", "cli/job_reader", "cli/job_reader_yaml"},
     "prometheus_client": {"api/metrics"},
     "sqlite3": {
-        *("index", "storage", "intake/reconcile", "api"),
+        *("index", "storage", "intake/reconcile", "intake/rebuild", "api"),
         *("worker/health", "worker/maintenance", "worker/settle_batch"),
         *("doctor/doctor", "doctor/index_check", "cli/options"),
     },

@@ -18,13 +18,13 @@ from queuectl.control import pause, registry
 from queuectl.errors import SpoolError
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.core import Metric
 
     from queuectl.api.spool_base import SpoolBase
     from queuectl.control.registry import WorkerInfo
+    from queuectl.index.index import Index
 
 _EARLIEST = """SELECT min(moment) FROM (
  SELECT min(ready_key + 60000000 * priority) AS moment FROM jobs WHERE ready_key IS NOT NULL
@@ -65,13 +65,13 @@ def _registry(families: Iterable[Metric]) -> CollectorRegistry:
     return registry
 
 
-def of_jobs(db: sqlite3.Connection, counts: Mapping[str, int], now: float) -> Iterator[Metric]:
+def of_jobs(index: Index, now: float) -> Iterator[Metric]:
     """Yield the metrics of jobs, from the index.
 
     Args:
-        counts: jobs by state.
         now: epoch seconds.
     """
+    db, counts = index.db, index.counts()
 
     def one(query: str) -> int:
         found = db.execute(query).fetchone()[0]
@@ -105,12 +105,19 @@ def of_jobs(db: sqlite3.Connection, counts: Mapping[str, int], now: float) -> It
     )
     words = "Dead jobs that are in the spool now, by the exit code of the last attempt; empty where there is none."
     yield _labelled("queuectl_jobs_dead", words, "exit_code", codes)
-    size, last = db.execute("SELECT sum(size), max(finished_at) FROM jobs NOT INDEXED").fetchone()
+    size, last = one("SELECT sum(bytes) FROM counts"), _last_end(index)
     words = "When the last attempt of a job that is in the spool now ended, since the epoch; 0 if none did."
-    yield _single("queuectl_jobs_last_end_timestamp_seconds", words, (last or 0) / 1e6)
-    yield _single(
-        "queuectl_job_files_bytes", "Size of all job files together, without their logs.", size or 0
-    )
+    yield _single("queuectl_jobs_last_end_timestamp_seconds", words, last / 1e6)
+    yield _single("queuectl_job_files_bytes", "Size of all job files together, without their logs.", size)
+
+
+def _last_end(index: Index) -> int:
+    """Return when the last attempt of any job ended, in microseconds; 0 if none did."""
+    ended = [row.finished_at for row in index.last_ended(1)]
+    if None in ended:  # it was given up, and perhaps never ran
+        ended = [index.db.execute("SELECT max(finished_at) FROM jobs NOT INDEXED").fetchone()[0]]
+    running = index.db.execute("SELECT max(finished_at) FROM jobs WHERE state = 'processing'").fetchone()
+    return max((moment for moment in (*ended, *running) if moment is not None), default=0)
 
 
 def of_workers(workers: Sequence[WorkerInfo], now: float) -> Iterator[Metric]:
@@ -182,8 +189,7 @@ def report(spool: SpoolBase, textfile: str | os.PathLike[str] | None) -> str:
     """Return the state of a spool as text, and write it to a file if one is given; see `Spool.metrics`."""
     now = time.time()
     spool._look()
-    counts = spool._ask(spool._index.counts)
-    families = spool._ask(lambda: [*of_jobs(spool._index.db, counts, now)])
+    families = spool._ask(lambda: [*of_jobs(spool._index, now)])
     families += of_workers(registry.live_workers(spool.layout), now)
     families += of_place(spool.layout.root, spool.layout.index, paused=pause.read(spool.layout) is not None)
     if textfile is not None:

@@ -47,7 +47,7 @@ class ReportPart(SpoolBase):
         from queuectl.index.filter import Filter
 
         self._look()
-        return self._ask(lambda: stats.gather(self._index.db, where or Filter(), by, time.time()))
+        return self._ask(lambda: stats.gather(self._index, where or Filter(), by, time.time()))
 
     @locked
     def metrics(self, textfile: str | os.PathLike[str] | None = None) -> str:

@@ -1,7 +1,8 @@
 """Statistics of the jobs that have ended, from the index: how many, with which result, how long they waited and ran.
 
-There are two passes over the index, whatever its size. One counts in SQL. The other reads the times from which the
-percentiles are computed; of more than SAMPLE jobs it reads a sample of about that many.
+The index keeps the sums of each quarter of an hour. They are enough for all jobs, for a period, and by day or hour. Of a
+quarter that the period cuts, of other groups and with other filters, the jobs are counted in SQL. Percentiles are computed
+from the times of each job; of more than SAMPLE jobs, from those in the index jobs_sampled.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from queuectl._dataclasses import dataclass, field
+from queuectl.index import statistics as kept
+from queuectl.index.statistics import ENDED_AT, HAS_ENDED, IS_COUNTED, QUARTER, QUARTER_OF, WAITED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from queuectl.index.filter import Filter
+    from queuectl.index.index import Index
 
-SAMPLE = 200_000
-"""Up to so many jobs, percentiles are computed from all of them; beyond, from a sample of about this size."""
-
-QUARTER = 900
-"""Seconds of the smallest step in time. In every time zone, a day begins on such a step."""
+SAMPLE = 50_000
+"""Up to so many jobs, percentiles are computed from all of them; beyond, from one in 16, but not more than this."""
 
 BOUNDS = (
     *(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
@@ -32,10 +33,6 @@ BOUNDS = (
 """Upper bounds of the steps of a histogram, in seconds; the last step has none."""
 
 _PERCENTILES = (50, 90, 99)
-_ENDED = "state IN ('completed', 'dead') AND finished_at IS NOT NULL"
-_WAITED = (
-    "CASE WHEN attempts < 2 THEN started_at - max(coalesce(created_at, arrived), coalesce(run_at, 0)) END"
-)
 _KEYS = {
     "tag": "tags",
     "day": "NULL",
@@ -44,6 +41,9 @@ _KEYS = {
     "worker": "worker",
     "exit-code": "exit_code",
 }
+_BY_TIME = (None, "day", "hour")
+"""Groups that consist of whole quarters of an hour."""
+
 GROUPS = tuple(_KEYS)
 """What jobs can be grouped by. Of a command the first word counts; a job with two tags is counted for both."""
 
@@ -164,7 +164,7 @@ class Stats:
         return self.all.ended / max(self.last_end - self.first_start, 1.0) * 3600
 
 
-def gather(db: sqlite3.Connection, where: Filter, by: str | None, now: float) -> Stats:
+def gather(index: Index, where: Filter, by: str | None, now: float) -> Stats:
     """Compute the statistics of the jobs that match a filter and have run to an end, completed or dead.
 
     Args:
@@ -177,24 +177,104 @@ def gather(db: sqlite3.Connection, where: Filter, by: str | None, now: float) ->
     """
     if by is not None and by not in _KEYS:
         raise ValueError(f"{by!r} is not one of {', '.join(GROUPS)}")
-    condition, values = where.conditions(only_index=True)
-    # Most jobs of a large spool have ended: walking through the table is quicker than through an index on the state.
-    tail = f"{_ENDED} AND {condition}"
-    key = _KEYS.get(by or "", "NULL")
+    which = _Selection(index, where, _KEYS.get(by or "", "NULL"))
     try:
         made = Stats(now, now if where.until is None else min(now, where.until))
         keys_of = _keys(by)
-        _count(db, made, keys_of, key, tail, values)
-        span = f"SELECT min(coalesce(started_at, finished_at)), max(finished_at) FROM jobs NOT INDEXED WHERE {tail}"
-        first, last = db.execute(span, values).fetchone()
-        if first is not None:
-            made.first_start, made.last_end = first / 1e6, last / 1e6
+        _count(made, keys_of, which.sums() if by in _BY_TIME and which.has_sums else which.counted())
         if made.steps:
             made.since = made.steps[0][0] if where.since is None else where.since
-        _take_times(db, made, keys_of, key, tail, values)
+        made.sampled = made.all.ended > SAMPLE
+        _take_times(made, keys_of, which.times(made.all.ended))
     except TypeError as error:
         raise sqlite3.DatabaseError(f"malformed: {error}") from None
     return made
+
+
+class _Selection:
+    """The jobs of which statistics are made.
+
+    Args:
+        key: what they are grouped by, in SQL.
+
+    Attributes:
+        has_sums: they are all that ended in the period, and the index keeps the sums of their quarters of an hour.
+    """
+
+    def __init__(self, index: Index, where: Filter, key: str) -> None:
+        self._is_kept = index.has("ends_done", kept.MAKE)
+        self.has_sums = self._is_kept and where.without_period.is_open
+        self._db = index.db
+        self._key = key
+        self._condition, self._values = where.without_period.conditions(only_index=True)
+        self._since = None if where.since is None else round(where.since * 1e6)
+        self._until = None if where.until is None else round(where.until * 1e6)
+
+    def sums(self) -> Iterator[Sequence[Any]]:
+        """Yield the sums of each quarter of an hour: the quarter, no key, and the columns `kept.ENDS`."""
+        since, until = self._since, self._until
+        length = QUARTER * 1_000_000
+        first = 0 if since is None else -(-since // length)
+        end = 1 << 40 if until is None else until // length
+        if first > end:  # the period is a part of one quarter
+            yield from self.counted()
+            return
+        whole = "FROM ends WHERE quarter >= ? AND quarter < ?"
+        query = f"SELECT quarter, NULL, {', '.join(kept.ENDS)} {whole} AND NOT unsure"
+        yield from self._db.execute(query, (first, end))
+        unsure = self._db.execute(f"SELECT quarter {whole} AND unsure", (first, end)).fetchall()
+        for (quarter,) in unsure:
+            yield from self._counted(quarter * length, (quarter + 1) * length)
+        if since is not None and since < first * length:
+            yield from self._counted(since, first * length)
+        if until is not None and until > end * length:
+            yield from self._counted(end * length, until)
+
+    def counted(self) -> Iterator[Sequence[Any]]:
+        """Yield the same by quarter and key, from the jobs."""
+        return self._counted(self._since, self._until)
+
+    def _counted(self, since: int | None, until: int | None) -> Iterator[Sequence[Any]]:
+        source, values = self._source(since, until)
+        query = f"SELECT {QUARTER_OF}, {self._key}, {kept.COUNT_ENDS} FROM {source} GROUP BY 1, 2"
+        return self._db.execute(query, values)
+
+    def times(self, ended: int) -> Iterator[Sequence[Any]]:
+        """Yield of each job, or of a sample: how long it waited and ran, its key, its quarter of an hour.
+
+        Args:
+            ended: how many jobs there are.
+        """
+        source, values = self._source(self._since, self._until)
+        if ended > SAMPLE:
+            part = min(kept.SAMPLED, SAMPLE * (1 << 20) // ended)
+            if self._is_kept:
+                source, values = self._source(self._since, self._until, "jobs_sampled")
+                source += f" AND {kept.IS_SAMPLED}"
+            source += f" AND {kept.SAMPLE_PLACE} < {part}"
+        return self._db.execute(f"SELECT {WAITED}, duration, {self._key}, {QUARTER_OF} FROM {source}", values)
+
+    def _source(self, since: int | None, until: int | None, index: str = "") -> tuple[str, list[Any]]:
+        """Return the source of a query, with its condition, and the values.
+
+        Args:
+            index: read this SQL index; default: jobs_ended, or the whole table where that is quicker.
+        """
+        period, values = "", list(self._values)
+        for sign, moment in ((">=", since), ("<", until)):
+            if moment is not None:
+                period += f" AND {ENDED_AT} {sign} ?"
+                values.append(moment)
+        if not index and self._is_kept:
+            index = "jobs_ended" if period or not self._most_have_ended() else ""
+        way = f"INDEXED BY {index}" if index else "NOT INDEXED"
+        return f"jobs {way} WHERE {HAS_ENDED} AND {IS_COUNTED} AND {self._condition}{period}", values
+
+    def _most_have_ended(self) -> bool:
+        """Whether walking through the table is quicker than through an index, which finds jobs in another order."""
+        counts = dict(self._db.execute("SELECT state, n FROM counts").fetchall())
+        ended: int = counts.get("completed", 0) + counts.get("dead", 0)
+        return 2 * ended > sum(counts.values())
 
 
 def _keys(by: str | None) -> Callable[[Any, int], Iterable[str | None]]:
@@ -217,31 +297,24 @@ def _keys(by: str | None) -> Callable[[Any, int], Iterable[str | None]]:
 
 
 def _count(
-    db: sqlite3.Connection,
-    made: Stats,
-    keys_of: Callable[[Any, int], Iterable[str | None]],
-    key: str,
-    tail: str,
-    values: Sequence[Any],
+    made: Stats, keys_of: Callable[[Any, int], Iterable[str | None]], sums: Iterable[Sequence[Any]]
 ) -> None:
-    query = (
-        f"SELECT finished_at / {QUARTER}000000, {key}, count(*), sum(state = 'completed'), sum(attempts),"
-        f" sum(attempts > 1), sum(coalesce(duration, 0)), max({_WAITED}), max(duration)"
-        f" FROM jobs NOT INDEXED WHERE {tail} GROUP BY 1, 2"
-    )
     steps: dict[int, list[int]] = {}
-    for quarter, name, jobs, completed, attempts, retried, micros, waited, ran in db.execute(query, values):
+    for quarter, key, completed, dead, attempts, retried, ran, waited, longest, start, end in sums:
         step = steps.setdefault(quarter, [0, 0])
         step[0] += completed
-        step[1] += jobs - completed
-        for tally in chain((made.all,), (_group(made, one) for one in keys_of(name, quarter))):
+        step[1] += dead
+        first, last = start / 1e6, end / 1e6
+        made.first_start = first if made.first_start is None else min(first, made.first_start)
+        made.last_end = last if made.last_end is None else max(last, made.last_end)
+        for tally in chain((made.all,), (_group(made, one) for one in keys_of(key, quarter))):
             tally.completed += completed
-            tally.dead += jobs - completed
+            tally.dead += dead
             tally.attempts += attempts
             tally.retried += retried
-            tally.seconds += micros / 1e6
+            tally.seconds += ran / 1e6
             tally.waiting.longest = _later(tally.waiting.longest, waited)
-            tally.running.longest = _later(tally.running.longest, ran)
+            tally.running.longest = _later(tally.running.longest, longest)
     made.steps = [(quarter * QUARTER, well, dead) for quarter, (well, dead) in sorted(steps.items())]
 
 
@@ -254,25 +327,12 @@ def _group(made: Stats, key: str | None) -> Tally:
 
 
 def _take_times(
-    db: sqlite3.Connection,
-    made: Stats,
-    keys_of: Callable[[Any, int], Iterable[str | None]],
-    key: str,
-    tail: str,
-    values: Sequence[Any],
+    made: Stats, keys_of: Callable[[Any, int], Iterable[str | None]], times: Iterable[Sequence[Any]]
 ) -> None:
-    made.sampled = made.all.ended > SAMPLE
-    if made.sampled:
-        # Multiplying spreads consecutive numbers: without it, a sample of jobs that alternate would miss one kind.
-        part = SAMPLE * (1 << 20) // made.all.ended
-        tail = f"((seq * 2654435761) >> 12) & {(1 << 20) - 1} < {part} AND {tail}"
-    query = (
-        f"SELECT {_WAITED}, duration, {key}, finished_at / {QUARTER}000000 FROM jobs NOT INDEXED WHERE {tail}"
-    )
     every: tuple[Tally, list[int], list[int]] = (made.all, [], [])
     found: dict[str | None, tuple[Tally, list[int], list[int]]] = {}
-    for waited, ran, name, quarter in db.execute(query, values):
-        for one in keys_of(name, quarter):
+    for waited, ran, key, quarter in times:
+        for one in keys_of(key, quarter):
             if one not in found:
                 found[one] = (_group(made, one), [], [])
             _, waits, runs = found[one]

@@ -139,7 +139,7 @@ class Database:
             self._make_file()
         # Threads take turns, see `api.spool_base.locked`. The object may also be deleted in any thread.
         self._db = sqlite3.connect(
-            self.path, isolation_level=None, timeout=self._timeout(), check_same_thread=False
+            self.path, isolation_level=None, timeout=self.patience(), check_same_thread=False
         )
         self._db.create_function("casefold", 1, _casefold, deterministic=True)
         self._db.execute(f"PRAGMA page_size = {PAGE}")
@@ -150,7 +150,7 @@ class Database:
                 raise
             if self._is_without_wal():
                 # Another process writes into it, perhaps for long, or was stopped while it did.
-                self._in_vain_at = time.monotonic()
+                self.note_wait_in_vain()
                 raise
             # Other processes have the file open that used to be our index and was truncated or overwritten since.
             # They may keep it locked without end.
@@ -207,10 +207,9 @@ class Database:
         db = self.db
         if self.meta("schema") not in (None, SCHEMA):
             db.execute("BEGIN IMMEDIATE")
-            for table in ("meta", "folders", "jobs", "counts"):
-                db.execute(f"DROP TABLE IF EXISTS {table}")
+            schema.drop(db)
             db.execute("COMMIT")
-        db.executescript("BEGIN IMMEDIATE;" + schema.TABLES + schema.INDEXES + "COMMIT;")
+        db.executescript("BEGIN IMMEDIATE;" + schema.TABLES + schema.UNIQUE + schema.INDEXES + "COMMIT;")
 
     def _start_over(self) -> None:
         """Replace a damaged file by a new one. Processes that have the old one open notice by its inode."""
@@ -379,7 +378,7 @@ class Database:
             self.db.execute("COMMIT")
         except sqlite3.Error as error:
             if is_busy(error):
-                self._in_vain_at = time.monotonic()
+                self.note_wait_in_vain()
             with suppress(sqlite3.Error):
                 self.db.execute("ROLLBACK")
             raise
@@ -394,7 +393,7 @@ class Database:
         if self._sqlite_waits and self._maps_memory:
             self.db.execute("PRAGMA busy_timeout = 0")
             self._sqlite_waits = False
-        give_up, pause = time.monotonic() + self._timeout(), _FIRST_PAUSE
+        give_up, pause = time.monotonic() + self.patience(), _FIRST_PAUSE
         while True:
             try:
                 self.db.execute("BEGIN IMMEDIATE")
@@ -402,15 +401,19 @@ class Database:
                 if not is_busy(error):
                     raise
                 if time.monotonic() > give_up:
-                    self._in_vain_at = time.monotonic()
+                    self.note_wait_in_vain()
                     raise
                 time.sleep(pause)
                 pause = min(pause * 1.5, _LAST_PAUSE)
             else:
                 return
 
-    def _timeout(self) -> float:
-        """Seconds to wait for another process now."""
+    def note_wait_in_vain(self) -> None:
+        """Note that another process has been waited for in vain: the next tries need not take as long."""
+        self._in_vain_at = time.monotonic()
+
+    def patience(self) -> float:
+        """Return for how many seconds to wait for another process now."""
         if time.monotonic() - self._in_vain_at < _FORGET_AFTER:
             return _AGAIN_TIMEOUT
         return WORKER_TIMEOUT if self.for_worker else WRITE_TIMEOUT

@@ -106,6 +106,11 @@ class Filter:
         return self == Filter(sort=self.sort, limit=self.limit)
 
     @property
+    def is_about_states(self) -> bool:
+        """Whether a job is selected by its state alone, if at all."""
+        return self == Filter(states=self.states, sort=self.sort, limit=self.limit)
+
+    @property
     def without_limit(self) -> Filter:
         """The same filter without a limit."""
         return self._but(limit=None)
@@ -114,6 +119,11 @@ class Filter:
     def without_since(self) -> Filter:
         """The same filter without `since`."""
         return self._but(since=None)
+
+    @property
+    def without_period(self) -> Filter:
+        """The same filter without `since` and `until`."""
+        return self._but(since=None, until=None)
 
     def of_states(self, *states: str) -> Filter:
         """Return the same filter for jobs in these states."""
@@ -167,8 +177,11 @@ class Filter:
             add(held if self.held else f"NOT ({held})")
         return " AND ".join(parts) or "1", values
 
-    def order(self) -> str:
+    def order(self, *, without_index: bool = False) -> str:
         """Return the order in SQL.
+
+        Args:
+            without_index: SQLite must sort the rows that match, and not read an index in this order.
 
         Raises:
             ValueError: `sort` is unknown.
@@ -177,7 +190,8 @@ class Filter:
         if name not in SORTS:
             raise ValueError(f"{self.sort!r} is not one of {', '.join(SORTS)}")
         way = " DESC" if self.sort.startswith("-") else ""
-        return ", ".join([*(f"{key}{way}" for key in SORTS[name]), "seq"])
+        mark = "+" if without_index else ""
+        return ", ".join([*(f"{mark}{key}{way}" for key in SORTS[name]), "seq"])
 
 
 def _several(value: Any, kind: type) -> tuple[Any, ...]:

@@ -208,25 +208,29 @@ class Index(Queries):
 
     # -- building --------------------------------------------------------------------------------------------------
 
-    def begin_rebuild(self) -> None:
-        """Empty the index within the open transaction. Until `finish_rebuild`, asking for states or the order is slow."""
+    def begin_rebuild(self, *, ahead: bool) -> None:
+        """Empty the index within the open transaction. Until `finish_rebuild`, asking for states or the order is slow.
+
+        Args:
+            ahead: begin with the rows that were read before.
+        """
         schema.start_anew(self.db)
+        if ahead:
+            names = ", ".join(name for name in COLUMNS if name != "seq")
+            self.db.execute(f"INSERT INTO jobs({names}) SELECT {names} FROM temp.ahead ORDER BY rowid")
+        schema.make_unique(self.db)
 
     def begin_ahead(self) -> None:
         """Make a place for rows that are read before a rebuild takes the lock. It is this connection's own."""
         self.end_ahead()
-        self.db.execute(f"CREATE TEMP TABLE ahead({', '.join(COLUMNS)}, UNIQUE (id), UNIQUE (place, name))")
+        self.db.execute(f"CREATE TEMP TABLE ahead({', '.join(COLUMNS)})")
 
     def put_ahead(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Keep these rows for the rebuild; of two with one id the first one stays. See `insert_new` for the rows."""
+        """Keep these rows for the rebuild; of two with one id or one file the first one stays. See `insert_new`."""
         self.db.execute("BEGIN")
-        self.db.executemany(_INSERT.replace("INSERT INTO jobs", "INSERT OR IGNORE INTO temp.ahead"), rows)
+        for statement, run in _runs(rows, "temp.ahead"):
+            self.db.executemany(statement, run)
         self.db.execute("COMMIT")
-
-    def take_ahead(self) -> None:
-        """Put the rows that were kept into the emptied index."""
-        names = ", ".join(name for name in COLUMNS if name != "seq")
-        self.db.execute(f"INSERT INTO jobs({names}) SELECT {names} FROM temp.ahead ORDER BY rowid")
 
     def end_ahead(self) -> None:
         """Give up the rows that were kept."""
@@ -278,14 +282,16 @@ def _is_empty(layout: Layout) -> bool:
     return True
 
 
-def _runs(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[str, Iterable[tuple[Any, ...]]]]:
+def _runs(
+    rows: Sequence[Sequence[Any]], table: str = "jobs"
+) -> Iterator[tuple[str, Iterable[tuple[Any, ...]]]]:
     """Split rows into runs with the same empty columns; yields a statement for each run, and its values.
 
     Half the columns of a waiting job are empty. Handing SQLite a None for each of them would double the cost of a row.
     """
     start = 0
     while start < len(rows):
-        statement, filled, empty, nones = _insert_for(tuple(value is None for value in rows[start]))
+        statement, filled, empty, nones = _insert_for(tuple(value is None for value in rows[start]), table)
         end = start + 1
         while end < len(rows) and empty(rows[end]) == nones:
             end += 1
@@ -294,7 +300,9 @@ def _runs(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[str, Iterable[tuple[A
 
 
 @lru_cache(maxsize=64)
-def _insert_for(is_empty: tuple[bool, ...]) -> tuple[str, itemgetter[Any], itemgetter[Any], tuple[None, ...]]:
+def _insert_for(
+    is_empty: tuple[bool, ...], table: str
+) -> tuple[str, itemgetter[Any], itemgetter[Any], tuple[None, ...]]:
     """Return the statement for rows that are empty in these columns, and getters of the filled and the empty ones.
 
     The last value is what the second getter returns for such a row. The statement ignores ids that are known.
@@ -302,6 +310,6 @@ def _insert_for(is_empty: tuple[bool, ...]) -> tuple[str, itemgetter[Any], itemg
     filled = [at for at, empty in enumerate(is_empty) if not empty]
     unfilled = [at for at, empty in enumerate(is_empty) if empty]
     names = ", ".join(COLUMNS[at] for at in filled)
-    statement = f"INSERT OR IGNORE INTO jobs({names}) VALUES ({', '.join('?' * len(filled))})"
+    statement = f"INSERT OR IGNORE INTO {table}({names}) VALUES ({', '.join('?' * len(filled))})"
     # No job has two of ready_key, due and behind, so at least two columns are empty, and the getter returns a tuple.
     return statement, itemgetter(*filled), itemgetter(*unfilled), (None,) * len(unfilled)

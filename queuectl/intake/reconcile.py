@@ -10,19 +10,18 @@ import os
 import sqlite3
 import time
 from collections import deque
-from contextlib import suppress
-from functools import partial
 from itertools import islice
 from operator import itemgetter
 
 from queuectl._dataclasses import dataclass
 from queuectl.errors import SpoolError
+from queuectl.intake import rebuild
 from queuectl.intake.admission import INCOMPLETE, Admission
 from queuectl.intake.claims import mirror_claims
 from queuectl.intake.loader import Loader
+from queuectl.intake.rebuild import LARGE_CHUNK, PLACES
 from queuectl.job.times import micros
-from queuectl.layout import DEAD, DONE, PENDING, is_job_name
-from queuectl.storage import power_loss
+from queuectl.layout import DEAD, PENDING, is_job_name
 from queuectl.system import files
 from queuectl.system.fork import split_work
 
@@ -40,14 +39,8 @@ if TYPE_CHECKING:
 CHUNK = 500
 """Names that a worker compares, and files that it takes in, per transaction: about 20 ms in which no other can claim."""
 
-LARGE_CHUNK = 20_000
-"""The same where no worker waits. It halves the time, as neighbouring rows are written together."""
-
 _SORTED = 100_000
 """Names that are sorted by inode before their files are read: about 25 MB of memory."""
-
-_PLACES = (DONE, DEAD, PENDING)
-"""The order of scans. pending/ comes last: whether an id is taken is known when the other folders have been read."""
 
 
 @dataclass(slots=True)
@@ -93,10 +86,10 @@ class Intake:
         self.index = index
         self.storage = storage
         self.unfinished = self.compared = self.taken = 0
-        self._settings = settings
+        self.settings = settings
         self.report = report
-        self._loader = Loader(layout.root)
-        self._admission = Admission(layout, index, storage, self._loader)
+        self.loader = Loader(layout.root)
+        self.admission = Admission(layout, index, storage, self.loader)
 
     # -- all folders -----------------------------------------------------------------------------------------------
 
@@ -108,7 +101,7 @@ class Intake:
         Raises:
             SpoolError: the folders cannot be read.
         """
-        self._admission.fault = None
+        self.admission.fault = None
         try:
             self._refresh()
         except sqlite3.Error as error:
@@ -126,74 +119,23 @@ class Intake:
         if self.index.broken is not None:
             raise sqlite3.OperationalError(self.index.broken)
         mirror_claims(self.layout, self.index, self.storage.now(), self.storage.owner)
-        for place in _PLACES:
+        for place in PLACES:
             if not self.index.agrees(place, time.time_ns()):
-                self._scan_all(place)
+                self.scan_all(place)
 
-    def _scan_all(self, place: str, *, closely: bool = False) -> None:
+    def scan_all(self, place: str, *, closely: bool = False) -> None:
         """Scan a folder in one go."""
         with self.index.in_bulk():
             deque(self.scan(place, chunk=LARGE_CHUNK, closely=closely), maxlen=0)
 
     def rebuild(self) -> int:
-        """Rebuild the index from the folders; returns the number of jobs.
+        """Rebuild the index from the folders; returns the number of jobs. See `intake.rebuild`.
 
-        It is one transaction, so other processes see the old index until the new one is complete. While they can use
-        the old one, the files are read before the transaction begins: nobody waits for the reading. What has changed
-        meanwhile is found by its fingerprint, and read again.
+        Raises:
+            sqlite3.Error: the index cannot be written, or another process is rebuilding it for longer than this one may
+                wait.
         """
-        trusted = self.index.open()
-        if not self.storage.read_only:
-            with suppress(OSError):  # on a read-only disk what a power cut left cannot be restored
-                power_loss.restore(self.layout, self.index.boot)
-        ahead = trusted and self._read_ahead()
-        report = self.report
-        try:
-            with self.index.write():
-                if not trusted and self.index.open():
-                    return sum(self.index.counts().values())  # another process has just done it
-                self.index.begin_rebuild()
-                if ahead:
-                    self.report = None  # it was told of these files
-                    self.index.take_ahead()
-                mirror_claims(self.layout, self.index, self.storage.now(), self.storage.owner)
-                for place in _PLACES:
-                    self._scan_all(place, closely=ahead)
-                self.index.finish_rebuild()
-                return sum(self.index.counts().values())
-        finally:
-            self.report = report
-            if ahead:
-                self.index.end_ahead()
-
-    def _read_ahead(self) -> bool:
-        """Read the files of all folders without any lock, a batch at a time, and keep the rows of the plain ones.
-
-        Returns:
-            whether that was possible; if not, the files are read within the transaction.
-        """
-        if self.index.path == ":memory:":
-            return False  # nobody else waits for it
-        self._loader.owner = self.storage.owner
-        self._loader.start(micros(self.storage.now()), self._settings())
-        try:
-            self.index.begin_ahead()
-            for place in _PLACES:
-                folder = os.path.join(self.layout.root, place)
-                for names in self._chunks(folder, LARGE_CHUNK):
-                    load = partial(self._loader.load, place, left_dead=self._admission.left_dead)
-                    loaded = split_work(load, list(names))()
-                    loaded.sort(key=itemgetter(slice(4)))
-                    self.index.put_ahead([values for *_, values in loaded if values])
-                    self.compared += len(names)
-                    if self.report:
-                        self.report(self.compared)
-        except BaseException as error:
-            self.index.end_ahead()  # else its transaction would stay open
-            if not isinstance(error, sqlite3.Error | OSError):
-                raise
-            return False
-        return True
+        return rebuild.rebuild(self)
 
     def rebuild_in_any_case(self) -> int:
         """Rebuild the index, also one that is damaged where it is only seen when it is emptied.
@@ -213,7 +155,7 @@ class Intake:
     @property
     def fault(self) -> OSError | None:
         """The error that kept a file from being read since the last refresh, or None."""
-        return self._admission.fault
+        return self.admission.fault
 
     def pending_agrees(self) -> bool:
         """Return whether the index knows every file in pending/."""
@@ -281,7 +223,7 @@ class Intake:
         begun: deque[_Part] = deque()
         ahead = int(size >= LARGE_CHUNK)
         try:
-            for names in self._chunks(folder, size):
+            for names in self.chunks(folder, size):
                 begun.append(self._compare(place, names, empty=empty, closely=closely))
                 if len(begun) > ahead:
                     yield begun.popleft()
@@ -291,7 +233,7 @@ class Intake:
             for part in begun:
                 part.load()  # else the forked copy that reads it would be left behind
 
-    def _chunks(self, folder: str, size: int) -> Iterator[dict[str, int]]:
+    def chunks(self, folder: str, size: int) -> Iterator[dict[str, int]]:
         """Yield the names in a folder that can be jobs, with their inodes."""
         with os.scandir(folder) as entries:
             found = ((entry.name, entry.inode()) for entry in entries if is_job_name(entry.name))
@@ -319,9 +261,9 @@ class Intake:
         ]
         new = [name for name in names if name not in known]
         if new or changed:
-            self._loader.owner = self.storage.owner
-            self._loader.start(micros(self.storage.now()), self._settings())
-        load = split_work(lambda some: self._loader.load(place, some, self._admission.left_dead), new)
+            self.loader.owner = self.storage.owner
+            self.loader.start(micros(self.storage.now()), self.settings())
+        load = split_work(lambda some: self.loader.load(place, some, self.admission.left_dead), new)
         return _Part(place, len(names), new, changed, load)
 
     def _take_in(self, part: _Part) -> tuple[int, int]:
@@ -344,8 +286,8 @@ class Intake:
                 unclear = [name for *_, name, values in loaded if values is None or name not in there]
             present += len(new) - len(unclear)
             for name in changed + unclear:
-                found = self._loader.read(place, f"{folder}{os.sep}{name}")
-                verdict = self._admission.admit(place, name, found)
+                found = self.loader.read(place, f"{folder}{os.sep}{name}")
+                verdict = self.admission.admit(place, name, found)
                 if isinstance(verdict, str):
                     rejected.append((name, verdict, found.status))
                     continue
@@ -353,14 +295,14 @@ class Intake:
                 unfinished += verdict is INCOMPLETE
             present += len(self.index.fingerprints_of(place, looked_at))
         for name, reason, status in rejected:
-            self._admission.move_to_dead(f"{folder}{os.sep}{name}", reason, status)
+            self.admission.move_to_dead(f"{folder}{os.sep}{name}", reason, status)
         self.taken += present - known_before + len(rejected)
         return present, unfinished
 
     @property
     def default_priority(self) -> int:
         """The priority of a job that sets none."""
-        return self._settings().priority
+        return self.settings().priority
 
     def take_named(self, names: list[str]) -> None:
         """Take in those of these files in pending/ that are new or have changed."""
@@ -415,13 +357,13 @@ class Intake:
             ]
             if gone:
                 if place == DEAD:
-                    self._admission.left_dead |= {
+                    self.admission.left_dead |= {
                         row.id: row for row in self.index.at(place, [n for _, n in gone]).values()
                     }
                 with self.index.write():
                     for job_id, name in gone:
                         self.index.drop_if_at(job_id, place, name)
                         if place == DEAD:
-                            self._admission.delete_reason(name)
+                            self.admission.delete_reason(name)
             after = page[-1][1]
             yield

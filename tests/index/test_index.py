@@ -28,6 +28,7 @@ from queuectl.intake.reconcile import Intake
 from queuectl.job.fields import STATES
 from queuectl.layout import Layout
 from queuectl.storage.transitions import Storage
+from queuectl.system.locks import Lock
 
 from support import drain, drop, finished, load, wait_until, where_is
 
@@ -143,6 +144,18 @@ def of_another_version(path: Path, _: Path) -> None:
     change(path, "UPDATE meta SET value = 999 WHERE key = 'schema'")
 
 
+def of_the_version_before(path: Path, _: Path) -> None:
+    """As an old worker makes it that runs beside a new one: its counts have the same name and fewer columns."""
+    change(
+        path,
+        "DROP TABLE counts",
+        "CREATE TABLE counts(state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID",
+        "DROP TABLE jobs",
+        *(part for part in schema.TABLES.split(";") if "jobs" in part),
+        "UPDATE meta SET value = 5 WHERE key = 'schema'",
+    )
+
+
 def of_another_shape(path: Path, _: Path) -> None:
     """As a later version might leave it behind."""
     change(
@@ -168,7 +181,8 @@ DAMAGES: dict[str, Callable[[Path, Path], None]] = {
     damage.__name__: damage
     for damage in (
         deleted, deleted_alone, side_files_deleted, side_file_zeroed, emptied, truncated, zeroed, scrambled, beheaded, made_text,
-        made_a_folder, an_old_one_moved_over_it, an_old_one_copied_into_it, of_another_version, of_another_shape, without_a_table,
+        made_a_folder, an_old_one_moved_over_it, an_old_one_copied_into_it, of_another_version, of_the_version_before,
+        of_another_shape, without_a_table,
     )
 }  # fmt: skip
 
@@ -734,3 +748,69 @@ def test_many_rows_go_to_the_end_in_their_order(spool_dir: Path) -> None:
 
     assert [row.id for row in spool.list(where=Filter(sort="arrived"))] == ["c", "d", "b", "a"]
     assert ids == ["a", "b", "c", "d"]
+
+
+def test_after_a_boot_one_process_reads_and_nobody_is_locked_out_meanwhile(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each read a million files for itself, one of them inside the index's lock: a worker's claims waited for it."""
+    for name in ("a", "b", "c"):
+        drop(spool_dir, name, command="true")
+    first, second = Spool(spool_dir), Spool(spool_dir)
+    first.refresh()
+    monkeypatch.setattr(index_file.Database, "_is_trusted", _until_made_anew())
+    load, waiter = Loader.load, threading.Thread(target=second.counts)
+    readers: set[int] = set()
+    acquire = Lock.acquire
+    asked: list[str] = []
+
+    def noted(path: str, **more: float) -> Lock | None:
+        asked.append(path)
+        return acquire(path, **more)
+
+    def meanwhile(self: Loader, place: str, names: list[str], left_dead: Any) -> Any:
+        if not readers:
+            waiter.start()
+            change(database(spool_dir), "BEGIN IMMEDIATE", "ROLLBACK")
+            wait_until(lambda: len(asked) == 2, timeout=5)
+        readers.add(threading.get_ident())
+        return load(self, place, names, left_dead)
+
+    monkeypatch.setattr(Loader, "load", meanwhile)
+    monkeypatch.setattr(Lock, "acquire", noted)
+    assert first.counts()["pending"] == 3
+    waiter.join()
+
+    assert readers == {threading.get_ident()}
+    assert second.counts()["pending"] == 3
+
+
+def _until_made_anew() -> Callable[[index_file.Database], bool]:
+    """As if the machine had been booted, until somebody has made the index anew."""
+    made_at: list[float] = []
+
+    def is_trusted(self: index_file.Database) -> bool:
+        if not made_at:
+            made_at.append(self.meta("made"))
+        return bool(self.meta("made") != made_at[0])
+
+    return is_trusted
+
+
+def test_of_two_files_with_one_id_the_first_is_the_job_when_all_are_read_at_once(spool_dir: Path) -> None:
+    """The rows are inserted without a look at each id, and sorted later."""
+    spool = Spool(spool_dir)
+    spool.refresh()
+    made = spool._index
+    made.begin_ahead()
+    rows = [("a", "1"), ("b", "2"), ("a", "3"), ("c", "2")]
+    made.put_ahead(
+        [values_of(Row(id=job_id, state="pending", place="pending", name=name)) for job_id, name in rows]
+    )
+    with made.write():
+        made.begin_rebuild(ahead=True)
+        made.finish_rebuild()
+
+    assert [(row.id, row.name) for row in made.list(None, None)] == [("a", "1"), ("b", "2")]
+    assert made.insert_new([values_of(Row(id="a", state="pending", place="pending", name="4"))]) == 0
+    made.end_ahead()

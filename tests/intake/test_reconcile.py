@@ -661,13 +661,13 @@ def test_a_retry_that_comes_back_before_its_copy_is_rejected_stays(
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a")
     (spool_dir / "pending" / "other.json").write_text('{"id": "a", "command": "true"}')
-    move_to_dead = spool._intake._admission.move_to_dead
+    move_to_dead = spool._intake.admission.move_to_dead
 
     def after_a_change(*arguments: Any) -> None:
         drop_bytes(spool_dir, "other.json", b'{"id": "b", "command": "true"}')
         move_to_dead(*arguments)
 
-    monkeypatch.setattr(spool._intake._admission, "move_to_dead", after_a_change)
+    monkeypatch.setattr(spool._intake.admission, "move_to_dead", after_a_change)
     spool.refresh()
     monkeypatch.undo()
 

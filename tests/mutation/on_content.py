@@ -128,10 +128,42 @@ MIRROR = (
     ),
     Mutant(
         "index: a rebuild reads inside the lock",
-        "intake/reconcile.py",
-        "        ahead = trusted and self._read_ahead()\n",
-        "        ahead = False\n",
+        "intake/rebuild.py",
+        "    ahead = _read_ahead(intake)\n",
+        "    ahead = False\n",
         ("tests/index/test_index.py::test_a_rebuild_reads_files_while_others_use_the_index",),
+    ),
+    Mutant(
+        "index: after a boot each process reads all files",
+        "intake/rebuild.py",
+        "else _take_turn(intake)\n",
+        "else None\n",
+        (
+            "tests/index/test_index.py::test_after_a_boot_one_process_reads_and_nobody_is_locked_out_meanwhile",
+        ),
+    ),
+    Mutant(
+        "index: rows that were read at once may have one id",
+        "index/schema.py",
+        '        for key in ("id", "place, name"):\n',
+        "        for key in ():\n",
+        (
+            "tests/index/test_index.py::test_of_two_files_with_one_id_the_first_is_the_job_when_all_are_read_at_once",
+        ),
+    ),
+    Mutant(
+        "list: an order of very many jobs is followed whatever is asked for",
+        "index/sorting.py",
+        "or not which.is_about_states:\n",
+        "or False:\n",
+        ("tests/index/test_sorting.py::test_where_few_may_match_the_matching_ones_are_sorted",),
+    ),
+    Mutant(
+        "stats: the longest run of a job that is gone is still told",
+        "index/statistics.py",
+        "unsure = unsure OR {_IS_EXTREME}",
+        "unsure = unsure",
+        ("tests/index/test_sorting.py::test_the_longest_run_is_forgotten_with_its_job",),
     ),
     Mutant(
         "index: a file that was written anew under an old inode is taken for the old one",

@@ -86,8 +86,8 @@ SEEING = (
     Mutant(
         "index: a refused commit leaves its transaction open",
         "index/database.py",
-        '                self._in_vain_at = time.monotonic()\n            with suppress(sqlite3.Error):\n                self.db.execute("ROLLBACK")\n            raise\n',
-        "                self._in_vain_at = time.monotonic()\n            raise\n",
+        '                self.note_wait_in_vain()\n            with suppress(sqlite3.Error):\n                self.db.execute("ROLLBACK")\n            raise\n',
+        "                self.note_wait_in_vain()\n            raise\n",
         ("tests/index/test_full_disk.py::test_what_is_written_after_a_refused_commit_is_committed",),
     ),
     Mutant(
@@ -211,15 +211,15 @@ SEEING = (
     ),
     Mutant(
         "stats: a scheduled job has waited for its moment",
-        "api/stats.py",
-        "max(coalesce(created_at, arrived), coalesce(run_at, 0))",
-        "coalesce(created_at, arrived)",
+        "index/statistics.py",
+        "max(coalesce(@created_at, @arrived), coalesce(@run_at, 0))",
+        "coalesce(@created_at, @arrived)",
         (f"{_STATS}waiting_counts_from_when_it_could_run",),
     ),
     Mutant(
         "stats: retries have waited",
-        "api/stats.py",
-        "CASE WHEN attempts < 2 THEN",
+        "index/statistics.py",
+        "CASE WHEN @attempts < 2 THEN",
         "CASE WHEN 1 THEN",
         (f"{_STATS}waiting_counts_from_when_it_could_run",),
     ),

@@ -14,7 +14,7 @@ import pytest
 from queuectl import Spool
 from queuectl.api import listing
 from queuectl.index.index import Index
-from queuectl.intake import reconcile
+from queuectl.intake import rebuild, reconcile
 from queuectl.system import fork
 
 from support import drop
@@ -155,6 +155,7 @@ def test_a_folder_read_part_by_part_is_told_whole(
     whole = sorted((row.id, row.state, row.name, row.command) for row in listing.select(spool))
     monkeypatch.setattr(fork, "MIN_ITEMS", 2)
     monkeypatch.setattr(reconcile, "LARGE_CHUNK", 3)
+    monkeypatch.setattr(rebuild, "LARGE_CHUNK", 3)
     spool.reindex()
 
     assert sorted((row.id, row.state, row.name, row.command) for row in listing.select(spool)) == whole
@@ -170,8 +171,7 @@ def test_a_rebuild_that_is_broken_off_leaves_no_process_behind(
     for number in range(12):
         drop(spool_dir, f"job{number}", command="true")
     spool.refresh()
-    spool.close()
-    (spool_dir / "data" / "queuectl.db").unlink()  # else the files are read before anything is inserted
+    spool._index.use_memory()  # else the files are read before anything is inserted
     monkeypatch.setattr(fork, "MIN_ITEMS", 2)
     monkeypatch.setattr(reconcile, "LARGE_CHUNK", 4)
 

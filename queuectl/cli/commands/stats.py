@@ -63,7 +63,7 @@ def stats_command(session: Session, where: Filter, by: str | None) -> None:
     Only jobs that have run and ended, and are still in the spool, are counted. A job that was run again counts once,
     with its waiting time counted from its first arrival. --since and --until refer to the time when a job ended.
     Waiting time is from the time when a job could first run to its start, for jobs that ended at the first attempt.
-    Running time is that of the last attempt. Throughput is measured from the first start to the last end of these jobs. With more than 200,000 jobs, percentiles come from a sample.
+    Running time is that of the last attempt. Throughput is measured from the first start to the last end of these jobs. With more than 50,000 jobs, percentiles come from a sample.
     """
     found = session.spool.stats(where, by=by)
     if session.json:
