@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 
 from queuectl._dataclasses import dataclass
-from queuectl.system.process import proc_pids, proc_stat, session_id, start_time
+from queuectl.system.process import proc_pids, proc_stat, read_proc, session_id, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ def _read_proc(*, with_environment: bool) -> Iterator[_Seen]:
 
 
 def _environment(pid: int) -> bytes:
-    with suppress(OSError), open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-        return b"\0" + file.read() + b"\0"
+    with suppress(OSError):
+        return b"\0" + read_proc(f"/proc/{pid}/environ") + b"\0"
     return b""
 
 
