@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from queuectl.config.settings import Settings
 
+FEW = 20
+"""Jobs at the beginning of a list, or of a program, that are prepared one by one: so few gain nothing from templates."""
+
 _NOT_FOR_PRODUCERS = jobs.KNOWN.difference(jobs.PRODUCER_FIELDS)
 
 

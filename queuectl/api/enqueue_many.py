@@ -7,7 +7,7 @@ import os
 from contextlib import nullcontext, suppress
 from itertools import islice
 
-from queuectl.api.enqueue import prepare
+from queuectl.api.enqueue import FEW, prepare
 from queuectl.api.enqueue_templates import Templates
 from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, QueuectlError, SpoolError
 from queuectl.job.times import micros
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 MOST_AT_ONCE = 50_000
 """Jobs that can be enqueued all or nothing: workers cannot claim meanwhile, and all jobs are in memory."""
-
-_FROM = 20
-"""Jobs at the beginning of a list that are prepared one by one: a short list has nothing to gain from templates."""
 
 
 def prepare_batch(
@@ -55,7 +52,7 @@ def prepare_batch(
     try:
         for record in islice(source, size):
             full = {**record, **common} if common else record
-            made = templates.prepare(full) if len(batch) >= _FROM else prepare(full, settings)
+            made = templates.prepare(full) if len(batch) >= FEW else prepare(full, settings)
             while not made.chosen and made.id in given:
                 made = prepare(full, settings)
             if made.id in given:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, Self, TypeVar
 
+    from queuectl.api.enqueue_templates import Templates
     from queuectl.config.settings import Settings
     from queuectl.index.row import Row
     from queuectl.intake.reconcile import Intake
@@ -67,6 +68,9 @@ class SpoolBase:
         self._storage = Storage(self.layout, self._index)
         self._storage.refresh = _weakly(self, SpoolBase._mirror)
         self._taking_in: Intake | None = None
+        # Random ends of ids that were drawn already must not be used in two processes.
+        self._templates: Templates | None = None
+        self._prepared = 0
 
     def close(self) -> None:
         """Close all files that this object has open, as `with` and its deletion do. A later call opens them again."""

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 
 from queuectl.api import access
-from queuectl.api.enqueue import prepare
+from queuectl.api.enqueue import FEW, prepare
 from queuectl.api.spool_base import SpoolBase, locked
 from queuectl.errors import DuplicateId, JobNotFound, KeyTaken, QueuectlError, SpoolError
 from queuectl.storage.enqueue import enqueue
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from queuectl.api.enqueue_many import Batch
     from queuectl.api.job_fields import Command, JobFields
+    from queuectl.config.settings import Settings
     from queuectl.job.record import Job
+    from queuectl.storage.transitions import Prepared
 
 BATCH = 2000
 """How many jobs are made durable together, with one wait for the disk."""
@@ -55,10 +57,11 @@ class EnqueuePart(SpoolBase):
             self._make_ready()
             self._is_ready = True
         for _ in range(_ID_ATTEMPTS):
-            made = prepare(record, self.settings())
+            settings = self.settings()
+            made = self._prepare(record, settings)
             self._open_index()
             try:
-                enqueue(self._storage, made, durable=self.settings().durability == "full")
+                enqueue(self._storage, made, durable=settings.durability == "full")
             except DuplicateId:
                 if made.chosen:
                     raise
@@ -74,6 +77,16 @@ class EnqueuePart(SpoolBase):
                 return there
             return made.job
         raise SpoolError(f"cannot find a free id in {self.layout.root}")
+
+    def _prepare(self, record: Mapping[str, Any], settings: Settings) -> Prepared:
+        self._prepared += 1
+        if self._prepared <= FEW:
+            return prepare(record, settings)
+        if self._templates is None or self._templates.settings is not settings:
+            from queuectl.api.enqueue_templates import Templates
+
+            self._templates = Templates(settings)
+        return self._templates.prepare(record)
 
     def check(self, command: Command | Mapping[str, Any], /, **fields: Unpack[JobFields]) -> Job:
         """Return the job that enqueue would queue, with the current settings; nothing is written, and ids are not checked.

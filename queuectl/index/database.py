@@ -266,7 +266,13 @@ class Database:
         return row[0] if row else None
 
     def _is_trusted(self) -> bool:
-        return bool(self.meta("schema") == SCHEMA and self.meta("boot") == self.boot)
+        try:
+            found = self.db.execute("SELECT key, value FROM meta WHERE key IN ('boot', 'schema')").fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return False
+            raise
+        return dict(found) == {"boot": self.boot, "schema": SCHEMA}
 
     def _file_inode(self) -> int:
         """Return the file's inode: 0 for memory, -1 if the file is gone, is a link, or does not end at a page.

@@ -154,7 +154,7 @@ def test_ids_of_a_list_ascend(monkeypatch: pytest.MonkeyPatch) -> None:
     """In few long runs: their rows lie side by side in the index, and `ls` shows a list nearly in its order."""
     monkeypatch.undo()
     made, _ = enqueue_many.prepare_batch(iter([{"command": "a"}] * 2000), {}, SETTINGS, 2000)
-    names = [one.id for one in made[enqueue_many._FROM :]]
+    names = [one.id for one in made[enqueue.FEW :]]
 
     assert sum(one > other for one, other in pairwise(names)) <= 5
     assert len({one.id for one in made}) == 2000

@@ -185,8 +185,8 @@ IDENTITY = (
     Mutant(
         "boot: the index of another boot is believed",
         "index/database.py",
-        'self.meta("schema") == SCHEMA and self.meta("boot") == self.boot',
-        'self.meta("schema") == SCHEMA',
+        'return dict(found) == {"boot": self.boot, "schema": SCHEMA}',
+        'return dict(found).get("schema") == SCHEMA',
         (f"{_INDEX}an_index_from_before_the_boot_is_rebuilt",),
     ),
     Mutant(
