@@ -14,7 +14,7 @@ from queuectl.job.times import micros
 from queuectl.layout import PENDING
 from queuectl.storage import locate, unique_keys
 from queuectl.storage.enqueue import publish, sync_queued, take_back, waiting_row
-from queuectl.storage.scratch import ScratchFiles
+from queuectl.storage.scratch import ScratchFiles, delete_folder
 from queuectl.system import files, fork, safe_open
 from queuectl.system.locks import suspension_deferred
 
@@ -71,13 +71,22 @@ class Batch:
 
     Args:
         durable: False: do not wait for the disk; a crash of the machine may then lose the jobs.
+        litter: folders of batches that are over, which this one deletes. A large batch adds its own when it is over. If
+            this is None, each temporary name is deleted at once.
 
     Attributes:
         skipped: by position, the jobs that were not enqueued because another job has their unique key.
         replaced: by the id of a job, the ids of the jobs that it replaced.
     """
 
-    def __init__(self, storage: Storage, jobs: Sequence[Prepared], *, durable: bool) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        jobs: Sequence[Prepared],
+        *,
+        durable: bool,
+        litter: list[str] | None = None,
+    ) -> None:
         self._storage = storage
         self._jobs = jobs
         self._durable = durable
@@ -85,6 +94,10 @@ class Batch:
         self.replaced: dict[str, list[str]] = {}
         two = len(jobs) >= fork.MIN_ITEMS
         self._scratch = ScratchFiles(storage.layout.tmp, len(jobs), apart=two)
+        self._litter = litter if self._scratch.is_own else None
+        self._to_delete = [*(litter or ())]
+        if litter:
+            litter.clear()
         named = list(zip(self._scratch.paths, [made.data for made in jobs], strict=True))
         self._written: list[files.Fingerprint] | None = None
         self._collect: Callable[[], list[files.Fingerprint]] = (
@@ -96,6 +109,9 @@ class Batch:
         return len(self._jobs)
 
     def _write(self, named: Sequence[tuple[str, bytes]]) -> list[files.Fingerprint]:
+        for folder in self._to_delete:
+            with suppress(OSError):
+                delete_folder(folder)
         written = []
         for scratch, data in named:
             try:
@@ -158,7 +174,7 @@ class Batch:
         except OSError as error:
             raise SpoolError.from_os("queue jobs in", self._storage.layout.pending, error) from None
         finally:
-            self._scratch.end(
+            self._end(
                 [*(self._scratch.paths[place] for place in self.skipped), *self._scratch.paths[queued:]]
             )
         return queued, taken
@@ -175,7 +191,7 @@ class Batch:
                     if made.needs_key and rows:
                         storage.index.insert_new(rows)  # one of these may have the same key
                         rows.clear()
-                    publish(storage, scratch, made)
+                    publish(storage, scratch, made, keep=self._litter is not None)
                     if indexed:
                         rows.append(waiting_row(made, mark, now))
                 except KeyTaken as error:
@@ -197,7 +213,14 @@ class Batch:
         """Enqueue none of the jobs."""
         with suppress(OSError):
             self.written()
-        self._scratch.end(self._scratch.paths)
+        self._end(self._scratch.paths)
+
+    def _end(self, left: Sequence[str]) -> None:
+        """Delete the scratch files that got no name, or leave the folder to the next batch."""
+        if self._litter is None:
+            self._scratch.end(left)
+        else:
+            self._litter.append(self._scratch.folder)
 
 
 def prepare_all(

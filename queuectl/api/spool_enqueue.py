@@ -223,9 +223,11 @@ class EnqueuePart(SpoolBase):
             each batch, and how many of its jobs are queued or skipped.
         """
         from queuectl.api.enqueue_many import Batch, prepare_batch
+        from queuectl.storage.scratch import delete_folder
 
         durable = self.settings().durability == "full"
         begun: list[Batch] = []
+        litter: list[str] = []
         try:
             failure: Exception | None = None
             last = False
@@ -233,7 +235,7 @@ class EnqueuePart(SpoolBase):
                 since = time.monotonic()
                 jobs, failure = prepare_batch(source, common, self.settings(), BATCH)
                 last = len(jobs) < BATCH or failure is not None
-                begun.append(Batch(self._storage, jobs, durable=durable))
+                begun.append(Batch(self._storage, jobs, durable=durable, litter=litter))
                 # Jobs of a slow producer must not wait until the next batch is complete.
                 slow = time.monotonic() - since > _SLOW
                 while len(begun) > (0 if last or slow else 1):
@@ -249,6 +251,9 @@ class EnqueuePart(SpoolBase):
         finally:
             for batch in begun:
                 batch.abandon()
+            for folder in litter:
+                with suppress(OSError):
+                    delete_folder(folder)
 
     def _make_ready(self) -> None:
         access.refuse_others(self.layout)

@@ -79,10 +79,13 @@ def _enqueue(storage: Storage, made: Prepared, *, durable: bool) -> None:
         os.close(fd)
 
 
-def publish(storage: Storage, scratch: str, made: Prepared) -> None:
+def publish(storage: Storage, scratch: str, made: Prepared, *, keep: bool = False) -> None:
     """Give a written file its name in pending/.
 
     Call it within `index.moving()`, so that no claim moves a job while its id is looked up.
+
+    Args:
+        keep: leave the temporary name.
 
     Raises:
         DuplicateId, FileExistsError: a job has this id.
@@ -96,7 +99,7 @@ def publish(storage: Storage, scratch: str, made: Prepared) -> None:
         from queuectl.storage import locate
 
         locate.refuse_taken(storage, made.id)
-    files.publish(scratch, f"{storage.layout.pending}{os.sep}{made.id}.json")
+    files.publish(scratch, f"{storage.layout.pending}{os.sep}{made.id}.json", keep=keep)
 
 
 def waiting_row(made: Prepared, mark: files.Fingerprint, now: int) -> Sequence[Any]:

@@ -134,7 +134,7 @@ def purge(
 def _discard_all(
     storage: Storage, state: str, page: Sequence[int], found: Purged, *, logs_only: bool
 ) -> None:
-    """Delete some jobs in one transaction: one for each job takes half of the time."""
+    """Delete some jobs in one transaction. With one for each job this takes twice as long."""
     ours = storage.index.own_changes(FOLDER_OF[state])
     with storage.index.moving():
         for row in _discardable(storage, state, page):

@@ -28,21 +28,22 @@ class ScratchFiles:
 
     Attributes:
         folder: the folder in which they lie.
+        is_own: no other files lie there.
         paths: one path for each file.
     """
 
     def __init__(self, tmp: str, many: int, *, apart: bool) -> None:
         self.folder = tmp
-        self._own = False
+        self.is_own = False
         if apart:
             folder = f"{tmp}{os.sep}.{files.token()}{_ENDING}"
             with suppress(OSError):
                 os.mkdir(folder, 0o700)
-                self.folder, self._own = folder, True
+                self.folder, self.is_own = folder, True
         numbers = range(many)
         self.paths = (
             [f"{self.folder}{os.sep}{number}" for number in numbers]
-            if self._own
+            if self.is_own
             else [f"{tmp}{os.sep}{files.temporary_name()}" for _ in numbers]
         )
 
@@ -51,7 +52,7 @@ class ScratchFiles:
         for path in left:
             with suppress(OSError):
                 os.unlink(path)
-        if self._own:
+        if self.is_own:
             with suppress(OSError):
                 os.rmdir(self.folder)
 
@@ -62,7 +63,7 @@ def is_scratch_folder(name: str) -> bool:
 
 
 def delete_folder(folder: str) -> None:
-    """Delete the folder of a producer that was killed, with its scratch files.
+    """Delete the folder of a batch, with its scratch files.
 
     Raises:
         OSError: other files lie there, or it cannot be deleted.

@@ -186,8 +186,11 @@ def rename_over(source: str, target: str) -> None:
     os.replace(source, target)
 
 
-def publish(scratch: str, target: str) -> None:
+def publish(scratch: str, target: str, *, keep: bool = False) -> None:
     """Give a new file of queuectl's own its final name, but never an existing one.
+
+    Args:
+        keep: leave the temporary name; somebody deletes it later. Where there are no links it is gone all the same.
 
     A link refuses an existing name by itself and is as fast as a rename. renameat2 would load ctypes first, which
     takes too long for a single enqueue.
@@ -202,8 +205,11 @@ def publish(scratch: str, target: str) -> None:
             raise
         move(scratch, target)
         return
-    with suppress(OSError):  # the file has its name; a temporary name that remains is deleted by maintenance
-        os.unlink(scratch)
+    if not keep:
+        with suppress(
+            OSError
+        ):  # the file has its name; a temporary name that remains is deleted by maintenance
+            os.unlink(scratch)
 
 
 def move(source: str, target: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import queuectl.api.spool_enqueue
-from queuectl import InvalidJob, Spool, SpoolError
+from queuectl import DuplicateId, InvalidJob, Spool, SpoolError
 from queuectl.api import listing
 from queuectl.system import files, fork
 
@@ -48,15 +48,87 @@ def test_who_moves_the_files_of_a_batch_is_not_in_the_way_of_who_writes_the_next
     folders: list[str] = []
     publish = files.publish
 
-    def note(scratch: str, target: str) -> None:
+    def note(scratch: str, target: str, **how: bool) -> None:
         folders.append(os.path.dirname(scratch))
-        publish(scratch, target)
+        publish(scratch, target, **how)
 
     monkeypatch.setattr(files, "publish", note)
     Spool(spool_dir).enqueue_many(jobs(2 * FEW + 1))
 
     assert [folders.count(folder) for folder in dict.fromkeys(folders)] == [FEW, FEW, 1]
     assert folders[-1] == str(spool_dir / "tmp")
+
+
+def test_the_temporary_names_of_a_batch_are_gone_soon_after_it(small_batches: bool, spool_dir: Path) -> None:
+    """The copy that writes a later batch deletes them. A job with two names is not known as ours by a worker."""
+    seen: list[int] = []
+
+    def look(_: int) -> None:
+        seen.append(len(leftovers(spool_dir)))
+
+    Spool(spool_dir).enqueue_many(jobs(10 * FEW + 1), progress=look)
+
+    assert len(seen) == 11
+    assert max(seen) <= 3
+    assert leftovers(spool_dir) == []
+    assert {path.stat().st_nlink for path in (spool_dir / "pending").iterdir()} == {1}
+
+
+@pytest.mark.parametrize("end", ["a wrong job", "a taken id", "nobody takes the rest"])
+def test_no_temporary_name_is_left_when_a_list_ends_early(
+    small_batches: bool, spool_dir: Path, end: str
+) -> None:
+    """Whatever ends it, and whether the next batch is under way already or not."""
+    spool = Spool(spool_dir)
+    listed: list[dict[str, Any]] = [*jobs(6 * FEW)]
+    if end == "a taken id":
+        spool.enqueue("true", id="j17")
+    elif end == "a wrong job":
+        listed[17] = {"command": "true", "priority": 99}
+
+    stream = spool.enqueue_stream(listed)
+    taken = [next(stream) for _ in range(12)]
+    if end == "nobody takes the rest":
+        del stream
+    else:
+        with pytest.raises((InvalidJob, DuplicateId)):
+            taken.extend(stream)
+
+    assert taken[:12] == [f"j{n}" for n in range(12)]
+    assert leftovers(spool_dir) == []
+    assert {path.stat().st_nlink for path in (spool_dir / "pending").iterdir()} == {1}
+
+
+def test_one_by_one_they_are_made_as_in_a_list(spool_dir: Path) -> None:
+    """From the 21st on from a template: with the fields of each, and with new settings."""
+    spool = Spool(spool_dir)
+    made = [spool.enqueue({"command": f"echo {n}", "priority": 1 + n % 3}) for n in range(60)]
+    (spool_dir / "config.yaml").write_text("max_retries: 7\n")
+    made.append(spool.enqueue("true"))
+
+    assert [(job.command, job.priority) for job in made[:60]] == [(f"echo {n}", 1 + n % 3) for n in range(60)]
+    assert [spool.get(job.id).to_bytes() for job in made] == [job.to_bytes() for job in made]
+    assert (made[59].max_retries, made[60].max_retries) == (3, 7)
+
+
+def test_a_forked_process_draws_its_own_ids(spool_dir: Path) -> None:
+    """Their random ends are drawn some at a time; two processes with the same ones would refuse each other's jobs."""
+    spool = Spool(spool_dir)
+    for _ in range(30):
+        spool.enqueue("true")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, " ".join(spool.enqueue("true").id for _ in range(40)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    ends = {spool.enqueue("true").id[-8:] for _ in range(40)}  # without the second of their making
+
+    theirs = {job_id[-8:] for job_id in os.read(reading, 10_000).decode().split()}
+    os.close(reading)
+    os.close(writing)
+    assert len(ends) == len(theirs) == 40
+    assert not ends & theirs
 
 
 @pytest.mark.parametrize("number", [0, 1, FEW, FEW + 1, 4 * FEW])

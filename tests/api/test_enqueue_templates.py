@@ -46,7 +46,7 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that stands, and ids that are known before."""
     for module in (enqueue_templates, enqueue):
         monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: NOW))
-    monkeypatch.setattr(enqueue_many, "_FROM", 0)
+    monkeypatch.setattr(enqueue_many, "FEW", 0)
     drawn = iter([f"{number:08}" for number in range(1000)])
     monkeypatch.setattr(enqueue_templates, "id_endings", lambda _: [next(drawn)])
 

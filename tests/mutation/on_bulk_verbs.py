@@ -77,6 +77,27 @@ MANY = (
         (f"{_CANCEL}an_edit_just_before_a_cancel_is_kept",),
     ),
     Mutant(
+        "a list: the temporary names of the last batch stay",
+        "api/spool_enqueue.py",
+        "            for folder in litter:\n",
+        "            for folder in ():\n",
+        ("tests/api/test_enqueue_many.py::test_the_temporary_names_of_a_batch_are_gone_soon_after_it",),
+    ),
+    Mutant(
+        "a list: no batch deletes the temporary names of those before it",
+        "api/enqueue_many.py",
+        "        for folder in self._to_delete:\n",
+        "        for folder in ():\n",
+        ("tests/api/test_enqueue_many.py::test_the_temporary_names_of_a_batch_are_gone_soon_after_it",),
+    ),
+    Mutant(
+        "one by one: a forked copy gives out the same ids",
+        "api/spool_base.py",
+        "        self._templates: Templates | None = None\n",
+        '        self._templates: Templates | None = getattr(self, "_templates", None)\n',
+        ("tests/api/test_enqueue_many.py::test_a_forked_process_draws_its_own_ids",),
+    ),
+    Mutant(
         "remove: a job that was taken counts as removed",
         "api/removal.py",
         "                return False  # a worker",
