@@ -49,6 +49,7 @@ class Story:
         runs: how often the commands may have run.
         must: the jobs are there whatever happens; else only once the story has said so.
         kept: at least one of these is there whatever happens, although not all must be.
+        stride: die at every step of so many only, where there are very many.
     """
 
     prepare: Callable[[Path], None]
@@ -58,12 +59,13 @@ class Story:
     must: bool = True
     ids: list[str] = field(default_factory=lambda: ["job1"])
     kept: tuple[str, ...] = ()
+    stride: int = 1
 
 
 def main(name: str, folder: Path) -> None:
     """Tell a story again and again."""
     story = STORIES[name]
-    for number in range(1, MOST):
+    for number in range(1, MOST, story.stride):
         spool = folder / str(number)
         story.prepare(spool)
         code, said = in_child(partial(_die_at, number, spool, story.act))
@@ -237,12 +239,16 @@ def _work(spool: Path) -> None:
     Worker(spool, drain=True).run()
 
 
-def _force(spool: Path) -> None:
-    """Run a job that does not end, and end it by force as soon as it has begun."""
-    worker = Worker(spool)
+def _work_three(spool: Path) -> None:
+    Worker(spool, drain=True, concurrency=3).run()
+
+
+def _force(spool: Path, jobs: int = 1) -> None:
+    """Run jobs that do not end, and end them by force as soon as they have begun."""
+    worker = Worker(spool, concurrency=jobs)
 
     def look_again(number: int, frame: object) -> None:
-        if _runs(spool):
+        if _runs(spool) >= jobs:
             worker.stop(force=True)
 
     signal.signal(signal.SIGALRM, look_again)
@@ -312,6 +318,16 @@ def _dead_many(spool: Path) -> None:
     Spool(spool).cancel_many(_MANY)
 
 
+_THREE = ["job1", "job2", "job3"]
+
+
+def _three_queued(more: str) -> Callable[[Path], None]:
+    def prepare(spool: Path) -> None:
+        Spool(spool).enqueue_many([{"id": job_id, "command": _command(spool, more)} for job_id in _THREE])
+
+    return prepare
+
+
 STORIES = {
     "run": Story(_queued(), _work),
     "run-dropped": Story(_dropped, _work),
@@ -321,6 +337,16 @@ STORIES = {
     "recover": Story(_abandoned, _work),
     "tidy-up": Story(_settled_twice, _work, (("done", 2),)),
     "force": Story(_queued("; [ -e {ran}.calm ] || sleep 30"), _force, runs=(1, 3)),
+    "run-three-at-once": Story(
+        _three_queued("; echo much; sleep 0.0$(($$ % 3))"), _work_three, runs=(3, 6), ids=_THREE, stride=5
+    ),
+    "force-three-at-once": Story(
+        _three_queued("; [ -e {ran}.calm ] || sleep 30"),
+        partial(_force, jobs=3),
+        runs=(3, 9),
+        ids=_THREE,
+        stride=5,
+    ),
     "enqueue": Story(_nothing, _enqueue, runs=(0, 1), must=False),
     "enqueue-many": Story(_nothing, _enqueue_many, runs=(0, 3), must=False, ids=["job1", "job2", "job3"]),
     "retry": Story(_dead, _retry, (("dead", 1), ("dead", 0), ("done", 1)), (0, 1)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ def tell(story: str, folder: Path) -> list[dict[str, Any]]:
 def complaints(story: crash_points.Story, report: dict[str, Any]) -> list[str]:
     """What is wrong with what one death left behind."""
     after, end, jobs = report["after"], report["end"], len(story.ids)
-    there = len([place for place in after["places"] if not place.startswith("processing")])
-    claimed = len(after["places"]) - there
+    copies = Counter(
+        (job_id, place.startswith("processing"))
+        for job_id, place in zip(after["ids"], after["places"], strict=True)
+    )
     known = sum(after["counts"].values())
     least = jobs if story.must or "queued\n" in report["said"] else 0
     ended = list(zip(end["places"], end["attempts"], strict=False))
@@ -39,8 +42,8 @@ def complaints(story: crash_points.Story, report: dict[str, Any]) -> list[str]:
         "the story failed by itself": report["code"] in (0, crash_points.DIED),
         "the worker after it failed": report["finish"] == [0, ""],
         "a file is torn": not after["torn"] and not end["torn"],
-        "a job is gone": least <= there + claimed and least <= known,
-        "a job is in two places": there <= jobs and claimed <= 1,
+        "a job is gone": least <= len(set(after["ids"])) and least <= known,
+        "a job is in two places": max(copies.values(), default=0) <= 1,
         "a job is counted twice": known <= jobs,
         "the end is not told right": sum(end["counts"].values()) == len(ended)
         and least <= len(ended) <= jobs,
