@@ -222,10 +222,14 @@ class Machine(RuleBasedStateMachine):
         self.odd: dict[str, str] = {}
         """Files that are no job, or a job whose id is taken, by tag; and the id that they ask for, or nothing."""
         self.workers: dict[str, Worker] = {}
-        self.claims: dict[str, Claim] = {}
+        self.claims: dict[str, list[Claim]] = {}
+        """What each worker runs."""
+        self.slots = 1
+        """How many jobs a worker runs at once."""
         self.aside: dict[str, list[Known]] = {}
         """Jobs that are over and not put away, by worker."""
         self.noted: set[str] = set()
+        """The jobs whose files say that they run, by tag."""
         self.backup: Path | None = None
         self.blind = 0
         self.steps = 0
@@ -351,15 +355,16 @@ class Machine(RuleBasedStateMachine):
         ]
         return fitting[n % len(fitting)] if fitting else None
 
-    def _worker(self, n: int, *, busy: bool | None = None) -> str | None:
-        names = sorted(name for name in self.workers if busy is None or (name in self.claims) == busy)
+    def _worker(self, n: int, fits: Callable[[int], bool] = lambda _: True) -> str | None:
+        """A worker; `fits` is asked with the number of jobs that it runs."""
+        names = sorted(name for name in self.workers if fits(len(self.claims.get(name, ()))))
         return names[n % len(names)] if names else None
 
     def _busy(self, n: int) -> str | None:
         """A worker with a job in hand, if one is to be had."""
-        if not self.claims:
+        if not any(self.claims.values()):
             self.claim(n, None)
-        return self._worker(n, busy=True)
+        return self._worker(n, lambda running: running > 0)
 
     def _tag(self) -> str:
         return f"t{next(self._numbers)}"
@@ -369,9 +374,10 @@ class Machine(RuleBasedStateMachine):
 
     # -- producers -------------------------------------------------------------------------------------------------
 
-    @initialize(memory=st.sampled_from([True, True, False]))
-    def first_look(self, memory: bool) -> None:
+    @initialize(memory=st.sampled_from([True, True, False]), slots=st.sampled_from([1, 4]))
+    def first_look(self, memory: bool, slots: int) -> None:
         """The spool is made by the first command; on a disk that is quick, or on one that uses inodes again."""
+        self.slots = slots
         quick = "/dev/shm" if memory and os.path.isdir("/dev/shm") else None
         self.root = Path(tempfile.mkdtemp(prefix="queuectl-states-", dir=quick))
         self.spool = self.root / "spool"
@@ -667,17 +673,22 @@ class Machine(RuleBasedStateMachine):
                 known.retry = None
 
     def claim(self, n: int, fuse: int | None) -> None:  # noqa: ARG002 (all turns are called alike)
-        """An idle worker takes the next job; if one is due it must get one."""
+        """A worker with free slots takes the next jobs, one or several; if one is due it must get one."""
         if not self.workers:
             self.start_worker(n, None)
-        name = self._worker(n, busy=False)
-        if name is None:
-            return
+        name = self._worker(n, lambda running: running < self.slots)
+        while name is not None and self._claims_one(name):
+            if len(self.claims[name]) >= self.slots or self.draw.random() < 0.2:
+                return
+
+    def _claims_one(self, name: str) -> bool:
         worker = self.workers[name]
         worker._readiness.look(0)
         if self._is_paused:
             assert worker._prefetch.ready or worker._next_claim() is None
-            return
+            self._put_away(name)
+            return False
+        claim = None
         for _ in range(5):
             worker._watch.is_edited = True  # as it would be told by an event
             with suppress(sqlite3.Error):
@@ -685,7 +696,8 @@ class Machine(RuleBasedStateMachine):
             claim = worker._next_claim()
             if claim is not None:
                 break
-        else:
+        self._put_away(name)
+        if claim is None:
             self._take_up_odd()
             late = [
                 known
@@ -693,18 +705,23 @@ class Machine(RuleBasedStateMachine):
                 if known.place == "pending" and known.waits_until <= self.clock and not known.held
             ]
             assert not late, f"due, and not to be had: {late}"
-            return
+            return False
         self._claimed(name, claim)
+        self.claims.setdefault(name, []).append(claim)
+        self.noted.discard(tag_of(claim))
         self._in_hand(name)
+        return True
+
+    def _put_away(self, name: str) -> None:
+        """Before a worker claims anew, it records what it has put off."""
+        if not self.workers[name]._batch.finished:
+            for one in self.aside.pop(name, []):
+                self._settled(one, "success")
 
     def _in_hand(self, name: str) -> None:
         """What a worker has claimed and not begun."""
-        begun = self.claims.pop(name, None)
         for claim in self.workers[name]._prefetch.ready:
             self._claimed(name, claim)
-            del self.claims[name]
-        if begun:
-            self.claims[name] = begun
 
     def _claimed(self, name: str, claim: Claim) -> None:
         self._take_up_odd()
@@ -719,15 +736,15 @@ class Machine(RuleBasedStateMachine):
             known.command,
         )
         known.place, known.name = f"processing/{name}", f"{known.id}.json"
-        self.claims[name] = claim
-        self.noted.discard(name)
 
     def note_running(self, n: int, fuse: int | None) -> None:
         """A job that runs for a second is told so in its file."""
         name = self._busy(n)
-        if name is None or name in self.noted:
+        if name is None:
             return
-        claim = self.claims[name]
+        claim = self.draw.choice(self.claims[name])
+        if tag_of(claim) in self.noted:
+            return
         known = self.jobs[tag_of(claim)]
         try:
             with self._fuse.burning(fuse):
@@ -738,27 +755,24 @@ class Machine(RuleBasedStateMachine):
             return
         known.begin()
         known.state = "processing"
-        self.noted.add(name)
+        self.noted.add(known.tag)
 
     def settle(self, n: int, fuse: int | None) -> None:
-        """A run ends, its outcome is recorded, and the next job is claimed; the worker may die at any call of that."""
-        how, recycle = (
-            self.draw.choice([*OUTCOMES, "success", "failure", "failure", "failure"]),
-            self.draw.random() < 0.8,
-        )
+        """Runs end, their outcomes are recorded, and the next job is claimed; the worker may die at any call of that."""
+        recycle = self.draw.random() < 0.8
         name = self._busy(n)
         if name is None:
             return
-        worker, claim = self.workers[name], self.claims.pop(name)
+        worker, running = self.workers[name], self.claims[name]
+        self.draw.shuffle(running)
+        ended = [running.pop() for _ in range(self.draw.randint(1, len(running)))]
         left = len(worker._prefetch.ready)
-        known = self.jobs[tag_of(claim)]
-        ending, code = OUTCOMES[how]
-        outcome = Outcome(ending, code, None if how == "success" else how, 0.01, 0)
-        claim.job.worker, claim.job.started_at = name, self.clock
-        claim.outcome, claim.ended_at = outcome, self.clock
-        if how == "success" and worker._prefetch.ready and self.draw.random() < 0.5:
-            worker._batch.defer(claim)  # it is put away with the next one
-            self.aside.setdefault(name, []).append(known)
+        hows = [self._end(name, claim) for claim in ended]
+        jobs = [self.jobs[tag_of(claim)] for claim in ended]
+        if {*hows} == {"success"} and worker._prefetch.ready and self.draw.random() < 0.5:
+            for claim in ended:
+                worker._batch.defer(claim)  # it is put away with the next one
+            self.aside.setdefault(name, []).extend(jobs)
             return
         spares, worker._batch.file_pool = (
             worker._batch.file_pool,
@@ -767,21 +781,31 @@ class Machine(RuleBasedStateMachine):
         worker._readiness.look(0)
         try:
             with self._fuse.burning(fuse):
-                recorded = worker._batch.settle(claim)
+                recorded = worker._batch.settle(*ended)
         except DiedError:
-            touched = {known.tag, *(one.tag for one in self.aside.pop(name, []))}
+            touched = {one.tag for one in (*jobs, *self.aside.pop(name, []))}
             self._kill(name)
             self._resolve(touched, dead=name)
             return
         worker._batch.file_pool = spares
         assert recorded
-        self._settled(known, how)
+        for claim, known, how in zip(ended, jobs, hows, strict=True):
+            self._settled(known, how)
+            assert claim.state == known.state
         for one in self.aside.pop(name, []):
             self._settled(one, "success")
-        assert claim.state == known.state
         if worker._prefetch.ready:
             assert not self._is_paused or len(worker._prefetch.ready) == left
         self._in_hand(name)
+
+    def _end(self, name: str, claim: Claim) -> str:
+        """Let a run end in some way; returns how."""
+        how = self.draw.choice([*OUTCOMES, "success", "failure", "failure", "failure"])
+        ending, code = OUTCOMES[how]
+        claim.job.worker, claim.job.started_at = name, self.clock
+        claim.outcome = Outcome(ending, code, None if how == "success" else how, 0.01, 0)
+        claim.ended_at = self.clock
+        return how
 
     def _settled(self, known: Known, how: str) -> None:
         known.begin()
@@ -817,7 +841,7 @@ class Machine(RuleBasedStateMachine):
 
     def stop_worker(self, n: int, fuse: int | None) -> None:  # noqa: ARG002 (all turns are called alike)
         """A worker leaves after the job in hand, and puts back what it has not begun."""
-        name = self._worker(n, busy=False)
+        name = self._worker(n, lambda running: running == 0)
         if name is None:
             return
         worker = self.workers.pop(name)
