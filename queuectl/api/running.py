@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def started_at(layout: Layout, job: Job, worker: str) -> float | None:
     """Return when the run of a claimed job began, in epoch seconds; None: it has not begun yet."""
-    runs = run_lock.read_all(layout, worker)
+    runs = run_lock.read_for(layout, worker, job)
     if runs is None:
         return None
     ended = runs.ended_run(job)

@@ -144,7 +144,7 @@ def output_file(layout: Layout, job: Job, run: int, stream: str) -> str | None:
         stream: "out" or "err".
     """
     if job.state == "processing" and run == job.next_run and job.worker:
-        runs = run_lock.read_all(layout, job.worker)
+        runs = run_lock.read_for(layout, job.worker, job)
         current = runs.current(job) if runs else None
         if runs is None or not (current or runs.ended_run(job)):
             return None  # claimed, and not started

@@ -22,7 +22,7 @@ from gate import (
 
 from queuectl import Spool, Worker
 from queuectl.config.settings import Settings
-from queuectl.control import commands
+from queuectl.control import commands, run_lock
 from queuectl.job import times
 from queuectl.layout import Layout
 from queuectl.storage import recovery
@@ -192,6 +192,30 @@ def test_sleeping_jobs_wake_their_worker_together(
         waits.clear()
         time.sleep(2)
         assert len(waits) <= 20
+
+
+def test_who_follows_an_output_reads_the_file_of_its_slot_alone(
+    spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look read the files of all slots of the worker."""
+    for name in names(20):
+        support.drop(spool_dir, name, command=f"echo {name}; {BLOCKED}", timeout=0)
+    read: list[str] = []
+    real = run_lock.read
+
+    def counted(layout: Layout, slot: str) -> run_lock.RunRecord | None:
+        read.append(slot)
+        return real(layout, slot)
+
+    monkeypatch.setattr(run_lock, "read", counted)
+    with worker_in_thread(spool_dir, 20):
+        wait_until(lambda: len(started(home)) == 20)
+        spool = Spool(spool_dir)
+        for name in names(20):
+            assert spool.read_output(name) == f"{name}\n"
+            read.clear()
+            assert spool.output(name)
+            assert len(set(read)) == 1, name
 
 
 def test_steps_of_the_clock_change_no_timeout_and_no_duration(spool_dir: Path, home: Path) -> None:
