@@ -34,6 +34,12 @@ def main() -> int:
     )
     parser.add_argument("--workers", type=int, default=4, help="how many are kept (default 4)")
     parser.add_argument(
+        "--concurrency",
+        type=int,
+        default=8,
+        help="jobs that each worker runs at once in the beginning; it is changed later (default 8)",
+    )
+    parser.add_argument(
         "--pause", type=float, default=1.0, help="mean seconds between two faults (default 1)"
     )
     parser.add_argument(
@@ -42,12 +48,16 @@ def main() -> int:
     given = parser.parse_args()
     seed = random.randrange(1 << 30) if given.seed is None else given.seed
     base = Path(tempfile.mkdtemp(prefix="queuectl-soak-", dir=given.dir)).resolve()
-    print(f"soak: seed {seed}, {given.minutes:g} min, {given.workers} workers, in {base}", flush=True)
+    print(
+        f"soak: seed {seed}, {given.minutes:g} min, {given.workers} workers, {given.concurrency} jobs each, in {base}",
+        flush=True,
+    )
     # A developer's own settings must not reach the workers.
     os.environ["HOME"] = str(base)
     os.environ["QUEUECTL_SPOOL"] = str(base / "spool")
     world = World(base, seed)
     try:
+        world.cli("config", "set", "concurrency", str(given.concurrency), may_fail=False)
         _soak(world, given.minutes * 60, given.workers, given.pause)
     except Violation as broken:
         world.violated(str(broken))

@@ -32,6 +32,7 @@ FAULTS = {
     "copied index": 2, "damaged index": 3, "pending away": 4, "dead to pending": 4, "done to pending": 4,
     "pending to dead": 4, "delete waiting": 2, "delete finished": 2, "setting": 4, "clear done": 2, "clear dead": 2,
     "no room": 2, "cancel": 3, "retry all": 2, "reindex": 1, "hold": 4, "release": 3, "paused": 2, "change": 3,
+    "concurrency": 4,
 }  # fmt: skip
 """What is done, and how often."""
 
@@ -269,6 +270,10 @@ class Killer(threading.Thread):
             )
         )
         self._world.cli("config", "set", key, str(self._dice.choice(values)), may_fail=False)
+
+    def _concurrency(self) -> None:
+        """How many jobs each worker runs at once from now on."""
+        self._world.cli("config", "set", "concurrency", str(self._dice.choice((1, 3, 8, 64))), may_fail=False)
 
     def _no_room(self) -> None:
         self._world.cli("config", "set", "min_free_space", "900000G")

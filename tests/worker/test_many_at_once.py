@@ -317,3 +317,49 @@ def test_a_run_that_lingers_holds_up_no_other_of_its_worker(
         assert where_is(spool_dir, "job3") == ["processing/worker-0"]
         support.end_all(spared)
         assert recovery.recover_claims(spool._storage, Settings(), said.append) == 1
+
+
+# -- hundreds ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="CPU time is counted as Linux does")
+def test_five_hundred_cost_little_and_end_together(spool_dir: Path, home: Path, cli: Any) -> None:
+    """They sleep: a cancel is obeyed as soon as with one, and a forced stop ends all of them within its grace time."""
+    many = 500
+    settings(spool_dir, "kill_grace: 1\n")
+    drop_blocked(spool_dir, *names(many), timeout=3600)
+    with worker_process(spool_dir, "-j", str(many)) as process:
+        wait_until(lambda: len(started(home)) == many, 60)
+        worker = psutil.Process(Spool(spool_dir).workers()[0].pid)
+        time.sleep(2)  # not a wait: the looks at the output become rarer
+        assert support.cpu_in(worker, 3) < 0.3
+        began = time.monotonic()
+        assert Spool(spool_dir).cancel("job77") == "cancelled"
+        assert time.monotonic() - began < 2
+        began = time.monotonic()
+        cli("worker", "stop", "--force", expect=0)
+        process.wait(20)
+        assert time.monotonic() - began < 9
+    left = [name for name in names(many) if name != "job77"]
+    assert {tuple(where_is(spool_dir, name)) for name in left} == {("pending",)}
+    assert {tuple(outcomes(spool_dir, "pending", name)) for name in left} == {("stopped",)}
+
+
+@pytest.mark.slow
+def test_two_hundred_of_a_dead_worker_are_taken_back_together(spool_dir: Path, home: Path) -> None:
+    """Each runs once more, and none beside its old run."""
+    many = 200
+    drop_blocked(spool_dir, *names(many))
+    with worker_process(spool_dir, "-j", str(many)) as process:
+        wait_until(lambda: len(started(home)) == many, 60)
+        process.kill()
+        process.wait()
+        began = time.monotonic()
+        with worker_process(spool_dir, "-j", str(many)):
+            wait_until(lambda: sum(started(home).values()) == 2 * many, 60)
+            assert time.monotonic() - began < 20
+            release(home, lambda: finished(spool_dir, *names(many)))
+    assert {tuple(outcomes(spool_dir, "done", name)) for name in names(many)} == {
+        ("interrupted", "succeeded")
+    }
