@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .run import Mutant
 
+_MANY = "tests/worker/test_many_at_once.py::test_"
 _SLOTS = "tests/worker/test_concurrency.py::test_"
 
 SLOTS = (
@@ -76,5 +77,82 @@ SLOTS = (
         "        if self.running is not None and job.id in cancels and cancels[job.id] == job.next_run:\n",
         "        if self.running is not None and cancels:\n",
         (f"{_SLOTS}a_timeout_and_a_cancel_among_many_hit_only_their_job",),
+    ),
+    Mutant(
+        "many: each tree has a look at all processes of its own",
+        "system/process_table.py",
+        "        if self._table is None or self._table.began <= moment:\n",
+        "        if True:\n",
+        (f"{_MANY}a_forced_stop_of_many_looks_at_the_machine_a_few_times",),
+    ),
+    Mutant(
+        "many: a look from before the end proves the end",
+        "system/process_table.py",
+        "        if self._table is None or self._table.began <= moment:\n",
+        "        if self._table is None:\n",
+        ("tests/executor/test_local.py::test_a_child_born_of_the_term_handler_ends_too",),
+    ),
+    Mutant(
+        "many: hundreds are recorded while others wait",
+        "worker/slots.py",
+        "self._ended[:TOGETHER], self._ended[TOGETHER:]",
+        "self._ended, []",
+        (f"{_MANY}what_ends_while_outcomes_are_recorded_waits_for_a_few_of_them",),
+    ),
+    Mutant(
+        "many: a run that is over is waited for again",
+        "worker/slots.py",
+        "        if run.is_over:\n            return\n",
+        "",
+        (f"{_SLOTS}an_outcome_that_the_disk_refuses_holds_up_no_timeout",),
+    ),
+    Mutant(
+        "many: an end is noted when it is recorded",
+        "worker/job_run.py",
+        "            self._claim.ended_at = self._context.storage.now()\n",
+        "",
+        (f"{_SLOTS}an_outcome_that_the_disk_refuses_holds_up_no_timeout",),
+    ),
+    Mutant(
+        "many: each silent job wakes the worker for itself",
+        "executor/local.py",
+        "(now // self._output_interval + 1) * self._output_interval",
+        "now + self._output_interval",
+        (f"{_MANY}sleeping_jobs_wake_their_worker_together",),
+    ),
+    Mutant(
+        "many: a job holds the run lock of the one before",
+        "worker/slots.py",
+        "            self._newest.hide_lock()\n",
+        "            pass\n",
+        (f"{_MANY}a_run_that_lingers_holds_up_no_other_of_its_worker",),
+    ),
+    Mutant(
+        "many: runs of a dead worker end one after the other",
+        "storage/orphaned_runs.py",
+        "_ended(left, [orphaned_tree(one.by_id, None, _GRACE, one.session, look) for one in left])",
+        "[one for one in left if _ended([one], [orphaned_tree(one.by_id, None, _GRACE, one.session, look)])]",
+        (f"{_MANY}runs_of_a_dead_worker_end_together",),
+    ),
+    Mutant(
+        "many: what an exception breaks off gets its grace time",
+        "worker/slots.py",
+        "            run.stop(now=True)\n",
+        "            run.stop()\n",
+        (f"{_MANY}what_an_exception_breaks_off_ends_together",),
+    ),
+    Mutant(
+        "many: who follows an output reads all run files",
+        "control/run_lock.py",
+        "        if known is not None and known.is_current(job):\n",
+        "        if False:\n",
+        (f"{_MANY}who_follows_an_output_reads_the_file_of_its_slot_alone",),
+    ),
+    Mutant(
+        "many: the slot that was asked about last is trusted",
+        "control/run_lock.py",
+        "        if known is not None and known.is_current(job):\n",
+        "        if known is not None:\n",
+        (f"{_MANY}who_follows_an_output_reads_the_file_of_its_slot_alone",),
     ),
 )
