@@ -202,15 +202,14 @@ def note_ended(layout: Layout, worker: str, boot: str, ended: Sequence[str]) -> 
         acquire(layout, worker, job_id, run, boot, ended).release()
 
 
-def note_session(lock: Lock, run: str, pid: int) -> None:
+def note_session(lock: Lock, run: str, session: Session | None) -> None:
     """Write down the session of the run that was just started, behind the text of `acquire`.
 
     A process that clears its environment and closes its descriptors stays in its session.
 
     Args:
-        pid: of the run's first process.
+        session: None where there are no sessions.
     """
-    session = Session.of_child(pid)
     if session is not None:
         # A full disk refuses this. The run goes on, and has its other marks.
         with suppress(OSError):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from queuectl.job.outcome import Ending, Outcome
     from queuectl.job.record import Job
     from queuectl.layout import Layout
+    from queuectl.system.process import Session
 
 _JOB_VARIABLES = (
     "QUEUECTL_JOB_ID",
@@ -58,7 +59,8 @@ class Attempt:
 class Running(Protocol):
     """An attempt under way. Not for use by more than one thread."""
 
-    pid: int
+    def session(self) -> Session | None:
+        """Return the session of its processes, by which another worker finds them; None where there is none."""
 
     def wait_fd(self) -> int | None:
         """Return a descriptor that becomes readable when poll() has something to do; ask again before every wait.

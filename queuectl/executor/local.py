@@ -28,7 +28,7 @@ from queuectl.executor.spawn import (
 from queuectl.job import times
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.system.mounts import HangingMounts
-from queuectl.system.process import ignores_signal
+from queuectl.system.process import Session, ignores_signal
 from queuectl.system.process_table import SharedLook
 from queuectl.system.process_tree import TreeTermination, find_tree, group_exists, is_alive, open_pidfd
 
@@ -170,6 +170,9 @@ class _LocalRun:
         self._tree: TreeTermination | None = None
         self._outcome: Outcome | None = None
         self._pidfd = open_pidfd(child.pid)
+
+    def session(self) -> Session | None:
+        return Session.of_child(self.pid)
 
     def wait_fd(self) -> int | None:
         # While the tree is being ended the dead leader stays a zombie, and its pidfd would be readable all the time.

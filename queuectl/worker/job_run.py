@@ -232,7 +232,7 @@ class JobRun:
     def _note_session(self) -> None:
         """Write into the run file which session the run has, and leave the run lock to its processes."""
         if self.running is not None and self._lock is not None:
-            run_lock.note_session(self._lock, self._claim.run, self.running.pid)
+            run_lock.note_session(self._lock, self._claim.run, self.running.session())
         self._leave_lock()
 
     def hide_lock(self) -> None:

@@ -104,6 +104,13 @@ def wait_for(running: Running, *, at_most: float = 30) -> Outcome:
     return outcome
 
 
+def pid_of(running: Running) -> int:
+    """The first process of an attempt, which leads its session."""
+    session = running.session()
+    assert session is not None
+    return session.leader
+
+
 def lives(pid: int) -> bool:
     """Whether the process runs; a zombie does not."""
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -238,7 +245,7 @@ def test_a_job_is_a_session_of_its_own(bench: Bench) -> None:
     """Ctrl+C in the worker's terminal goes to the worker alone."""
     running = bench.start(["sleep", "30"])
 
-    assert os.getsid(running.pid) == os.getpgid(running.pid) == running.pid != os.getsid(0)
+    assert os.getsid(pid_of(running)) == os.getpgid(pid_of(running)) == pid_of(running) != os.getsid(0)
 
 
 def test_the_lock_is_inherited_and_nothing_else(bench: Bench) -> None:
@@ -440,7 +447,7 @@ def test_a_second_wish_to_stop_kills_at_once(bench: Bench) -> None:
 def test_a_job_that_was_done_before_the_wish_to_stop_keeps_its_result(bench: Bench) -> None:
     """A finished job is not run again because a stop came a moment later."""
     running = bench.start("exit 0")
-    wait_until(lambda: psutil.Process(running.pid).status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: psutil.Process(pid_of(running)).status() == psutil.STATUS_ZOMBIE)
 
     running.cancel(Ending.STOPPED)
 
@@ -463,7 +470,7 @@ def test_a_job_that_ends_during_the_search_for_its_processes_keeps_its_result(
     def slow_search(*what: Any, **how: Any) -> list[psutil.Process]:
         found = find_tree(*what, **how)
         go.touch()
-        wait_until(lambda: psutil.Process(running.pid).status() == psutil.STATUS_ZOMBIE)
+        wait_until(lambda: psutil.Process(pid_of(running)).status() == psutil.STATUS_ZOMBIE)
         return found
 
     monkeypatch.setattr("queuectl.system.process_tree.find_tree", slow_search)
@@ -528,7 +535,7 @@ def test_an_ignored_sigchld_does_not_turn_failures_into_successes(bench: Bench) 
 def test_a_lost_exit_code_is_not_called_a_success(bench: Bench) -> None:
     """If something else reaps the child, its exit code is lost, and the error says so."""
     running = bench.start("exit 3")
-    os.waitpid(running.pid, 0)
+    os.waitpid(pid_of(running), 0)
 
     outcome = running.poll()
 

@@ -95,7 +95,7 @@ LOCKS = (
     Mutant(
         "session: it is not written down",
         "worker/job_run.py",
-        "            run_lock.note_session(self._lock, self._claim.run, self.running.pid)\n",
+        "            run_lock.note_session(self._lock, self._claim.run, self.running.session())\n",
         "            pass\n",
         ("tests/faults/test_processes.py::test_a_killed_workers_job_runs_again_alone[cleared]",),
     ),

@@ -504,7 +504,8 @@ class _LosesTheFirst(LocalRunner):
 
 
 class _Lost:
-    pid = 0
+    def session(self) -> None:
+        return None
 
     def wait_fd(self) -> None:
         return None
