@@ -83,7 +83,7 @@ SLOTS = (
         "system/process_table.py",
         "        if self._table is None or self._table.began <= moment:\n",
         "        if True:\n",
-        (f"{_MANY}a_forced_stop_of_many_looks_at_the_machine_a_few_times",),
+        (f"{_MANY}a_forced_stop_of_many_shares_its_looks_at_the_machine",),
     ),
     Mutant(
         "many: a look from before the end proves the end",
