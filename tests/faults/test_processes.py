@@ -83,11 +83,29 @@ JOBS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", JOBS)
+@pytest.mark.parametrize(
+    ("kind", "concurrency"),
+    [*((kind, 1) for kind in JOBS), ("forking", 8), ("no_environment", 64), ("cleared_child", 8)],
+    ids=[*JOBS, "forking-8", "no_environment-64", "cleared_child-8"],
+)
 def test_a_killed_workers_job_runs_again_alone(
-    spool_dir: Path, workers: Callable[..., Any], kind: str
+    spool_dir: Path, workers: Callable[..., Any], cli: Callable[..., Any], kind: str, concurrency: int
 ) -> None:
-    """Whatever its processes do: the second run begins when nothing of the first one is alive, and no attempt is charged."""
+    """Whatever its processes do: the second run begins when nothing of the first one is alive, and no attempt is charged.
+
+    With slots beside it, in which others were started just before and just after.
+    """
+    beside = ["before", "after"] if concurrency > 1 else []
+    for name in beside:
+        drop(
+            spool_dir,
+            name,
+            command="[ -e $HOME/first.over ] || sleep 60",
+            priority=10 if name == "before" else 1,
+            timeout=0,
+        )
+    if beside:
+        cli("config", "set", "concurrency", concurrency, expect=0)
     drop(spool_dir, "job", command=FIRST % JOBS[kind], timeout=0)
     workers(1)
     pids = home_of(spool_dir) / "pids"
@@ -98,9 +116,11 @@ def test_a_killed_workers_job_runs_again_alone(
     ):  # only its session tells whose it is, and that is noted some milliseconds after the start
         run_file = Layout(str(spool_dir)).worker_file("worker-0", "run")
         wait_until(lambda: "\nsession " in Path(run_file).read_text())
+    wait_until(lambda: all(where_is(spool_dir, name) == ["processing/worker-0"] for name in beside))
+    (home_of(spool_dir) / "first.over").touch()
     kill_worker(spool_dir)
     workers(2)
-    wait_until(lambda: finished(spool_dir, "job"), 30)
+    wait_until(lambda: finished(spool_dir, "job", *beside), 30)
     record = load(spool_dir / "done" / "job.json")
     assert [entry["outcome"] for entry in record["history"]] == ["interrupted", "succeeded"]
     assert (record["attempts"], record.get("crashes", 0)) == (1, 0)
@@ -220,8 +240,14 @@ def test_two_rescuers_and_ten_workers_run_each_job_once(
 # -- storms --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("names", [("TERM", "HUP"), ("TERM", "HUP", "INT")], ids="-".join)
-def test_a_storm_of_signals_loses_no_job_and_leaves_no_child(spool_dir: Path, names: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("names", "concurrency"),
+    [(("TERM", "HUP"), 1), (("TERM", "HUP", "INT"), 1), (("TERM", "HUP", "INT"), 8)],
+    ids=["TERM-HUP", "TERM-HUP-INT", "TERM-HUP-INT-8"],
+)
+def test_a_storm_of_signals_loses_no_job_and_leaves_no_child(
+    spool_dir: Path, names: tuple[str, ...], concurrency: int
+) -> None:
     """While jobs are started as fast as can be: no process without a record, each job in one place, nothing twice.
 
     A second INT means "at once": it ends a job, which is put back and run again.
@@ -230,8 +256,9 @@ def test_a_storm_of_signals_loses_no_job_and_leaves_no_child(spool_dir: Path, na
     numbers = [getattr(signal, f"SIG{name}") for name in names]
     ids = [f"job{number}" for number in range(MANY)]
     Spool(spool_dir).enqueue_many({"id": one, "command": f"echo {one} >> $HOME/runs"} for one in ids)
-    command = [sys.executable, "-m", "queuectl", "worker", "start", "--foreground"]
-    for turn in range(ROUNDS):
+    several = ["--concurrency", str(concurrency)] * (concurrency > 1)
+    command = [sys.executable, "-m", "queuectl", "worker", "start", "--foreground", *several]
+    for turn in range(ROUNDS if concurrency == 1 else ROUNDS // 2):
         worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert worker.stdout is not None
         assert "started PID" in worker.stdout.readline()

@@ -319,17 +319,17 @@ def test_another_one_that_reaps_children_costs_only_the_exit_code(spool_dir: Pat
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of a process are Linux's")
 def test_out_of_descriptors_the_runs_go_on(spool_dir: Path, home: Path) -> None:
-    drop_blocked(spool_dir, *names(10))
-    with worker_process(spool_dir, "-j", "40") as process:
-        wait_until(lambda: len(started(home)) == 10)
+    drop_blocked(spool_dir, *names(200))
+    with worker_process(spool_dir, "-j", "220") as process:
+        wait_until(lambda: len(started(home)) == 200, 30)
         worker = psutil.Process(Spool(spool_dir).workers()[0].pid)
         soft, hard = worker.rlimit(psutil.RLIMIT_NOFILE)
         worker.rlimit(psutil.RLIMIT_NOFILE, (worker.num_fds() + 1, hard))
         drop_blocked(spool_dir, "more", "most")
         time.sleep(0.7)  # not a wait: so long it lacks them
         worker.rlimit(psutil.RLIMIT_NOFILE, (soft, hard))
-        wait_until(lambda: len(started(home)) == 12)
-        release(home, lambda: finished(spool_dir, *names(10), "more", "most"))
+        wait_until(lambda: len(started(home)) == 202)
+        release(home, lambda: finished(spool_dir, *names(200), "more", "most"))
         assert process.is_running()
     assert set(started(home).values()) == {1}
 
