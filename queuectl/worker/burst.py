@@ -74,11 +74,10 @@ class Burst:
         for name in names:
             self._names[crc32(name.encode()) & 1][name] = None
 
-    def take(self, most: int, default_priority: int) -> list[str]:
-        """Remove and return the next names to take in, all of one priority.
+    def read_ahead(self, default_priority: int) -> None:
+        """Sort the names that have arrived, or the next of them, by priority.
 
         Args:
-            most: the greatest number of names.
             default_priority: of a job that names none.
 
         Raises:
@@ -88,6 +87,22 @@ class Burst:
         others = self._names[1 - self._half]
         if others and not is_locked(self._paths[1 - self._half]):
             self._read_ahead(others, default_priority)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all names of this worker's half are sorted, so that none of them can be an urgent job."""
+        return not self._names[self._half]
+
+    def has_above(self, priority: int) -> bool:
+        """Whether a sorted name has a higher priority than this."""
+        return max(self._by_priority, default=0) > priority
+
+    def take(self, most: int) -> list[str]:
+        """Remove and return the next names to take in, all of one priority.
+
+        Args:
+            most: the greatest number of names.
+        """
         if self._by_priority:
             highest = max(self._by_priority)
             names = self._by_priority[highest]
@@ -95,6 +110,7 @@ class Burst:
             if not names:
                 del self._by_priority[highest]
             return part
+        others = self._names[1 - self._half]
         return [others.popitem()[0] for _ in range(min(most, len(others)))]
 
     def _read_ahead(self, names: dict[str, None], default_priority: int) -> None:

@@ -73,6 +73,7 @@ class ScanScheduler:
         self._edit_scan = EditScan(layout, intake, watch)
         self._index_path = layout.index
         self._busy = self._had_slice = self._is_standby = self._has_drop_folder = False
+        self._next_slice_at = 0.0
         # The scan of the whole folder.
         self._lock_path = os.path.join(layout.data, "intake.lock")
         self._lock: Lock | None = None
@@ -99,7 +100,7 @@ class ScanScheduler:
         """
         heard = self._watch.read()
         self.has_news = self.has_news or heard or self._watch.unnamed > 0
-        if self._burst.is_joined and self._had_slice and not busy:
+        if self._burst.is_joined and (time.monotonic() < self._next_slice_at if busy else self._had_slice):
             return
         if heard or self._burst.is_joined:
             with self._barrier:
@@ -112,17 +113,37 @@ class ScanScheduler:
         began = time.monotonic()
         taken = self._intake.taken
         while (heard or len(burst)) and time.monotonic() - began < SLICE:
-            part = list(heard)
+            part, is_urgent = list(heard), False
             heard.clear()
             if burst.is_joined:
-                burst.add(filter(is_job_name, part))
-                part = burst.take(NAMED, self._intake.default_priority)
+                part, is_urgent = self._next_of_burst(part, began)
             self._intake.take_named([name for name in part if is_job_name(name)])
             self._watch.read()
+            if is_urgent and len(part) < NAMED:
+                # It can start at once, or when the running job ends, which may end now.
+                self._next_slice_at = time.monotonic() + SLICE
+                break
         self._had_slice = burst.is_joined
         if not heard and not len(burst):
             burst.leave()
         self._schedule_check(SOON if self._intake.taken > taken else LATER)
+
+    def _next_of_burst(self, heard: list[str], began: float) -> tuple[list[str], bool]:
+        """Return the files of a burst to take in next, and whether they are more urgent than others usually are.
+
+        Reading the files takes a tenth of the time of taking them in, and an urgent one may be among those that nobody
+        has read. So the first half of a slice is for reading, as long as there are files to read.
+
+        Args:
+            heard: the names that have just arrived.
+            began: when the slice began.
+        """
+        burst, priority = self._burst, self._intake.default_priority
+        burst.add(filter(is_job_name, heard))
+        burst.read_ahead(priority)
+        is_urgent = burst.has_above(priority)
+        is_read = burst.is_read or time.monotonic() - began >= SLICE / 2
+        return burst.take(NAMED) if is_urgent or is_read else [], is_urgent
 
     def _join_burst(self) -> bool:
         """Become one of the workers that take in a burst of files; a few files are looked at by every worker."""
@@ -261,7 +282,7 @@ class ScanScheduler:
 
     def job_claimed(self) -> None:
         """Note that the worker has claimed a job: it is busy, and a file may have arrived beside its own move."""
-        self._busy, self._had_slice = True, False
+        self._busy, self._had_slice, self._next_slice_at = True, False, 0.0
         if not self.may_have_missed:
             self.may_have_missed = True
             self._safety_at = max(self._safety_at, time.monotonic() + self._safety_pause())

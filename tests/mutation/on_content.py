@@ -293,9 +293,36 @@ MIRROR = (
     Mutant(
         "burst: jobs wait for slice after slice",
         "worker/scan_scheduler.py",
-        "        if self._burst.is_joined and self._had_slice and not busy:",
-        "        if False and self._burst.is_joined and self._had_slice and not busy:",
+        "if busy else self._had_slice):",
+        "if busy else False):",
         ("tests/worker/test_scan_scheduler.py::test_a_burst_gets_one_slice_between_two_starts",),
+    ),
+    Mutant(
+        "burst: who was read first is taken in first",
+        "worker/scan_scheduler.py",
+        "        is_read = burst.is_read or",
+        "        is_read = True or",
+        (
+            "tests/worker/test_scan_scheduler.py::test_an_urgent_file_among_many_that_nobody_has_read_is_taken_in_next",
+        ),
+    ),
+    Mutant(
+        "burst: an urgent job waits for another slice",
+        "worker/scan_scheduler.py",
+        "self._next_slice_at = time.monotonic() + SLICE\n",
+        "pass\n",
+        (
+            "tests/worker/test_scan_scheduler.py::test_an_urgent_file_among_many_that_nobody_has_read_is_taken_in_next",
+        ),
+    ),
+    Mutant(
+        "burst: while files arrive nothing is taken in",
+        "worker/scan_scheduler.py",
+        " or time.monotonic() - began >= SLICE / 2",
+        "",
+        (
+            "tests/worker/test_scan_scheduler.py::test_a_flood_that_is_never_read_to_its_end_is_taken_in_all_the_same",
+        ),
     ),
     Mutant(
         "burst: a scan begins in the midst of it",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,8 @@ from support import drop, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from queuectl.worker.burst import Burst
 
 YEAR = 365 * 86400 * 10**9
 
@@ -303,7 +306,7 @@ def test_two_workers_take_a_burst_in_for_all(spool_dir: Path) -> None:
     assert not third._watch.names
     assert third._index.counts()["pending"] == 0
     assert 0 < third._scheduler.wait_limit(10) < 1
-    first = one._scheduler._burst.take(BURST, 5), two._scheduler._burst.take(BURST, 5)
+    first = next_of(one._scheduler._burst, BURST, 5), next_of(two._scheduler._burst, BURST, 5)
     assert not set(first[0]) & set(first[1])
     for burst, names in zip((one._scheduler._burst, two._scheduler._burst), first, strict=True):
         burst.add(names)
@@ -321,6 +324,12 @@ def test_two_workers_take_a_burst_in_for_all(spool_dir: Path) -> None:
         worker._watch.stop()
 
 
+def next_of(burst: Burst, most: int, priority: int) -> list[str]:
+    """The names that a worker takes in next when this is the priority of a job that names none."""
+    burst.read_ahead(priority)
+    return burst.take(most)
+
+
 def test_the_urgent_of_a_burst_are_taken_in_first(spool_dir: Path) -> None:
     """However many landed before them; a worker that is alone looks for them among all, one of two in its half."""
     one, two = (a_listening_worker(spool_dir) for _ in range(2))
@@ -335,12 +344,12 @@ def test_the_urgent_of_a_burst_are_taken_in_first(spool_dir: Path) -> None:
     assert one._scheduler._join_burst()
     bursts[0].add(names)
 
-    alone = bursts[0].take(BURST, 5)
-    more = bursts[0].take(BURST, 5)
+    alone = next_of(bursts[0], BURST, 5)
+    more = next_of(bursts[0], BURST, 5)
 
     assert set(alone) == urgent
     assert set(more) == {f"job{number}.json" for number in range(3, 4 * BURST, 4)}
-    assert bursts[0].take(1, 7)[0] in {f"job{number}.json" for number in (0, 1, 2)}
+    assert next_of(bursts[0], 1, 7)[0] in {f"job{number}.json" for number in (0, 1, 2)}
     bursts[0].leave()
 
     assert one._scheduler._join_burst()
@@ -348,11 +357,11 @@ def test_the_urgent_of_a_burst_are_taken_in_first(spool_dir: Path) -> None:
     halves = []
     for burst in bursts:
         burst.add(names)
-        halves.append(burst.take(BURST, 5))
+        halves.append(next_of(burst, BURST, 5))
     assert halves[0]
     assert halves[1]
     assert sorted(halves[0] + halves[1]) == sorted(urgent)
-    rest = [name for _ in names for name in bursts[0].take(BURST, 5)]
+    rest = [name for _ in names for name in next_of(bursts[0], BURST, 5)]
     assert rest.index("later.json") > rest.index("pipe.json")
     assert set(halves[0] + rest) == set(names)
     assert len(bursts[0]) == 0
@@ -360,6 +369,65 @@ def test_the_urgent_of_a_burst_are_taken_in_first(spool_dir: Path) -> None:
         worker._scheduler.close()
         worker._index.close()
         worker._watch.stop()
+
+
+def test_an_urgent_file_among_many_that_nobody_has_read_is_taken_in_next(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood was taken in as it was read: an urgent file waited for all those before it, up to 0.8 s."""
+    monkeypatch.setattr("queuectl.worker.burst.READ_AHEAD", 5)
+    monkeypatch.setattr(scan_scheduler, "SLICE", 60.0)
+    worker = a_listening_worker(spool_dir)
+    scheduler = worker._scheduler
+    for number in range(2 * BURST):
+        drop(spool_dir, f"job{number}", command="true")
+    urgent = drop(spool_dir, "urgent", command="true", priority=9).name
+    parts: list[list[str]] = []
+    monkeypatch.setattr(worker._intake, "take_named", parts.append)
+
+    scheduler.take_in_named()
+
+    assert [part for part in parts if part] == [[urgent]]
+    scheduler.take_in_named(busy=True)
+    assert [part for part in parts if part] == [
+        [urgent]
+    ]  # the running job may end now, and the urgent one starts
+    scheduler.job_claimed()
+    scheduler.take_in_named(busy=True)
+    assert sum(map(len, parts)) == 2 * BURST + 1
+    scheduler.close()
+    worker._index.close()
+    worker._watch.stop()
+
+
+def test_a_flood_that_is_never_read_to_its_end_is_taken_in_all_the_same(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More files arrive than two workers can read: half of each slice is for taking in."""
+    monkeypatch.setattr("queuectl.worker.burst.READ_AHEAD", 5)
+    monkeypatch.setattr(scan_scheduler, "SLICE", 0.02)
+    monkeypatch.setattr(scan_scheduler, "NAMED", 3)
+    worker = a_listening_worker(spool_dir)
+    scheduler = worker._scheduler
+    for number in range(2 * BURST):
+        drop(spool_dir, f"job{number}", command="true")
+    read = scheduler._burst.read_ahead
+
+    def slowly(priority: int) -> None:
+        read(priority)
+        time.sleep(0.02)
+
+    parts: list[int] = []
+    monkeypatch.setattr(scheduler._burst, "read_ahead", slowly)
+    monkeypatch.setattr(worker._intake, "take_named", lambda names: parts.append(len(names)))
+
+    scheduler.take_in_named()
+
+    assert parts == [3]
+    assert not scheduler._burst.is_read
+    scheduler.close()
+    worker._index.close()
+    worker._watch.stop()
 
 
 def test_a_burst_gets_one_slice_between_two_starts(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
