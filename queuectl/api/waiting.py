@@ -226,7 +226,7 @@ def find_obstacle(spool: SpoolBase, ids: list[str]) -> str | None:
     workers = registry.live_workers(spool.layout)
     if not workers:
         return "no worker runs: queuectl worker start"
-    if (own := own_job.find(spool.layout)) and all(one.job_id or one.stopping for one in workers):
+    if (own := own_job.find(spool.layout)) and not any(one.free for one in workers):
         return f"no worker is free while {own.worker} runs job {own.job_id}, which waits here: queuectl worker start"
     with spool._lock:
         rows = [spool._index.get(job_id) for job_id in ids[:100]]

@@ -90,6 +90,11 @@ class WorkerInfo:
         return self.jobs[0].id if self.jobs else None
 
     @property
+    def free(self) -> int:
+        """How many more jobs it can start now."""
+        return 0 if self.stopping else max(0, self.concurrency - len(self.jobs))
+
+    @property
     def job_since(self) -> float | None:
         """When that run started."""
         return self.jobs[0].since if self.jobs else None

@@ -114,3 +114,33 @@ def test_wait_in_a_job_says_when_no_worker_is_free(inside: Spool, spool_dir: Pat
         other.release()
     assert "note: no worker is free while worker-0 runs job mine, which waits here" in waiting.stderr
     wait_until((spool_dir / "pending" / "inner.json").exists)
+
+
+def test_a_worker_with_a_free_slot_runs_what_its_job_waits_for(spool_dir: Path) -> None:
+    """One worker with two slots is enough: the wait is neither refused nor said to be without hope."""
+    spool = Spool(spool_dir)
+    wait = f"'{sys.executable}' -m queuectl enqueue --id inner --wait true"
+    spool.enqueue(wait, id="outer", timeout=30, max_retries=0)
+
+    run_cli("worker", "start", "--foreground", "--drain", "-j", "2", expect=0)
+
+    assert finished(spool_dir, "outer", "inner")
+    assert "no worker is free" not in json.dumps(load(spool_dir / "done" / "outer.json"))
+
+
+def test_two_jobs_of_one_worker_that_wait_say_that_nobody_is_free(spool_dir: Path) -> None:
+    """Both slots are taken by jobs that wait: each is told at once what would help, and ends when its time is over."""
+    spool = Spool(spool_dir)
+    for name in ("one", "two"):
+        there = (
+            f'touch "$HOME/{name}"; while [ ! -e "$HOME/one" ] || [ ! -e "$HOME/two" ]; do sleep 0.02; done'
+        )
+        call = f"'{sys.executable}' -m queuectl"
+        wait = f"{call} enqueue --id in-{name} true; {call} wait in-{name} --timeout 1 || exit 0"
+        spool.enqueue(f"{there}; {wait}", id=name, timeout=30, max_retries=0)
+
+    run_cli("worker", "start", "--foreground", "--drain", "-j", "2", expect=0)
+
+    assert finished(spool_dir, "one", "two", "in-one", "in-two")
+    said = "".join(json.dumps(load(spool_dir / "done" / f"{name}.json")) for name in ("one", "two"))
+    assert "note: no worker is free while worker-0 runs job" in said

@@ -342,7 +342,7 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
 
 
 def _refuse_endless_wait(session: Session) -> None:
-    """Refuse a wait in a job whose worker is the only one: nothing would ever run the new job.
+    """Refuse a wait in a job whose worker is the only one and runs one job at a time: nothing would run the new job.
 
     Raises:
         WorkerError: it is so; nothing was queued.
@@ -350,7 +350,9 @@ def _refuse_endless_wait(session: Session) -> None:
     from queuectl.control import own_job
 
     own = own_job.find(session.spool.layout)
-    if own is not None and not any(one.name != own.worker for one in session.spool.workers()):
+    if own is not None and not any(
+        one.name != own.worker or one.concurrency > 1 for one in session.spool.workers()
+    ):
         raise WorkerError(
             f"{own.worker} is the only worker, and it runs job {own.job_id}, which would wait here for ever",
             hint="queuectl worker start, or enqueue without --wait",
