@@ -30,6 +30,9 @@ TOGETHER = 32
 """Runs whose outcomes are recorded together at most. Recording those of five hundred takes a fifth of a second, in which
 nothing is done for the others: a timeout would come late, and an end be noted late."""
 
+LATE = 0.02
+"""Seconds. While jobs are started one after the other (five hundred take half a second), timeouts are this late at most."""
+
 _BREAK_OFF_PAUSE = 0.05
 """Seconds between two looks at commands that are being ended because of an exception."""
 
@@ -196,6 +199,11 @@ class Slots:
     def due_at(self) -> float:
         """The monotonic moment at which something is due for a run at the latest."""
         return -math.inf if self._ended else self._next_deadline()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether something has been due for a while, so that it comes before the start of the next job."""
+        return self.due_at() + LATE < time.monotonic()
 
     def _next_deadline(self) -> float:
         while self._deadlines and self._deadlines[0][0] != self._deadlines[0][2].due_at:

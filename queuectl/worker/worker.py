@@ -288,7 +288,7 @@ class Worker:
 
     def _start_jobs(self) -> bool:
         """Start the next job if there is one and a slot for it; returns whether the loop goes on at once."""
-        if self.flags.stopping or not self._slots.free:
+        if self.flags.stopping or not self._slots.free or self._slots.is_late:
             return False
         pause = self._no_claim_before - time.monotonic()
         if pause > 0:

@@ -100,6 +100,13 @@ SLOTS = (
         (f"{_MANY}what_ends_while_outcomes_are_recorded_waits_for_a_few_of_them",),
     ),
     Mutant(
+        "many: timeouts wait for the start of all",
+        "worker/worker.py",
+        " or self._slots.is_late:",
+        ":",
+        (f"{_MANY}a_timeout_comes_in_time_while_many_are_started",),
+    ),
+    Mutant(
         "many: a run that is over is waited for again",
         "worker/slots.py",
         "        if run.is_over:\n            return\n",

@@ -23,6 +23,7 @@ from gate import (
 from queuectl import Spool, Worker
 from queuectl.config.settings import Settings
 from queuectl.control import commands, run_lock
+from queuectl.executor.local import LocalRunner
 from queuectl.job import times
 from queuectl.layout import Layout
 from queuectl.storage import recovery
@@ -35,6 +36,9 @@ from support import finished, load, wait_until, where_is
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from queuectl.executor.base import Attempt, Running
+    from queuectl.job.outcome import Outcome
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
 
@@ -169,6 +173,23 @@ def test_what_an_exception_breaks_off_ends_together(
     assert len(looks) <= 30
     assert {tuple(where_is(spool_dir, name)) for name in names(30)} == {("pending",)}
     assert not support.processes_of(spool_dir)
+
+
+class _SlowStart(LocalRunner):
+    """Each start takes as long as on a machine that is busy."""
+
+    def start(self, attempt: Attempt) -> Running | Outcome:
+        time.sleep(0.02)
+        return super().start(attempt)
+
+
+def test_a_timeout_comes_in_time_while_many_are_started(spool_dir: Path, home: Path) -> None:
+    support.drop(spool_dir, "short", command=f"{STARTED}; sleep 60", timeout=0.3, max_retries=1, priority=9)
+    drop_blocked(spool_dir, *names(100))
+    with worker_in_thread(spool_dir, 101, runner=_SlowStart()):
+        wait_until(lambda: finished(spool_dir, "short"), 30)
+        wait_until(lambda: len(started(home)) == 101, 30)
+    assert load(spool_dir / "dead" / "short.json")["duration"] < 1.2
 
 
 # -- while they run ----------------------------------------------------------------------------------------------------
