@@ -9,7 +9,20 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import commands, concurrency, drain, flood, growth, handing, idle, install, latency, place, verbs
+from . import (
+    commands,
+    concurrency,
+    drain,
+    flood,
+    growth,
+    handing,
+    idle,
+    install,
+    latency,
+    place,
+    reports,
+    verbs,
+)
 from .image import mounted
 from .peers import peers
 from .scale import TINY, Scale
@@ -31,6 +44,7 @@ BENCHES: Mapping[str, Callable[[Scale, Path], None]] = {
     "dropped": commands.dropped,
     "flood": flood.flood,
     "growth": growth.growth,
+    "reports": reports.reports,
 }
 """What deletes or makes very many files comes last: it slows others down for minutes."""
 

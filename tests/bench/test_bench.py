@@ -27,6 +27,7 @@ ROWS = {
     "bulk": 5,
     "verbs": 9,
     "growth": 12,
+    "reports": 9,
 }
 PEERS = ("parallel", "task-spooler", "nq", "Filespooler", "huey", "rq", "celery", "persist-queue", "dirq")
 
