@@ -317,7 +317,7 @@ def times_of_file(record: dict[str, Any]) -> None:
     A time that cannot be read is left for the check of the job, which says what is wrong.
     """
     for name in ("run_at", "expires_at"):
-        if times.without_zone(record.get(name)):
+        if name in record and times.without_zone(record[name]):
             with suppress(ValueError):
                 record[name] = times.parse_moment(record[name], of_machine=True)
 

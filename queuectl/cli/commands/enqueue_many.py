@@ -212,12 +212,13 @@ def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | N
     try:
         for job_id in stream:
             feed.count_queued()
-            gone = replaced.pop(job_id, [])
             report_done(f"enqueued {render.count(feed.queued, 'job')}")
             if mode.quiet:
                 render.line(job_id)
             elif array is None and not bar.replaces_lines:
-                render.lines([f"enqueued job {job_id}", *(f"replaced job {one}" for one in gone)])
+                render.line(f"enqueued job {job_id}")
+                for one in replaced.pop(job_id, ()):
+                    render.line(f"replaced job {one}")
             bar.update(feed.queued)
     except KeyboardInterrupt:
         raise _stopped("interrupted", feed, 130) from None
