@@ -334,6 +334,21 @@ def test_out_of_descriptors_the_runs_go_on(spool_dir: Path, home: Path) -> None:
     assert set(started(home).values()) == {1}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process are Linux's")
+def test_runs_that_end_give_their_descriptors_to_the_next(spool_dir: Path, home: Path) -> None:
+    """There are no others, and none come: nothing waits for some in vain while ended runs hold them."""
+    drop_blocked(spool_dir, *names(10))
+    with worker_process(spool_dir, "-j", "40"):
+        wait_until(lambda: len(started(home)) == 10)
+        worker = psutil.Process(Spool(spool_dir).workers()[0].pid)
+        time.sleep(0.5)  # not a wait: what is opened for a moment at the start of runs is closed
+        worker.rlimit(psutil.RLIMIT_NOFILE, (worker.num_fds(), worker.num_fds()))
+        drop_blocked(spool_dir, "more", "most")
+        time.sleep(0.5)  # not a wait: so long it tries in vain
+        release(home, lambda: finished(spool_dir, *names(10), "more", "most"))
+    assert set(started(home).values()) == {1}
+
+
 def test_more_than_the_open_files_allow_is_refused_with_the_number_that_works(spool_dir: Path) -> None:
     code = "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)); from queuectl.cli import main; sys.exit(main())"
     words = [sys.executable, "-c", code, "worker", "start", "--foreground", "--drain", "-j"]
