@@ -341,7 +341,14 @@ class Worker:
                 self._scheduler.has_news = False
                 self._prefetch.claim_more_urgent()
         # A claimed job that could not be put back must wait too, while no job may start.
-        if not self._prefetch.ready or self._readiness.blocked or self._waits_alone:
+        if not self._prefetch.ready or self._readiness.blocked:
+            return None
+        if self._waits_alone:
+            # Else nobody would know why free slots stay free.
+            job = self._prefetch.ready[0].job
+            self._barrier.say_once(
+                f"cannot start {job.id} beside other jobs, as workers died while it ran: it waits for their end"
+            )
             return None
         return self._prefetch.next()
 

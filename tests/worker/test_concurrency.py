@@ -255,6 +255,21 @@ def run_to_the_end(spool_dir: Path) -> bool:
     return counts["pending"] + counts["processing"] + counts["failed"] == 0
 
 
+def test_a_job_that_has_to_run_alone_says_what_it_waits_for(spool_dir: Path, home: Path) -> None:
+    """Else nobody knows why free slots stay free. It is said once."""
+    said: list[str] = []
+    drop_blocked(spool_dir, "long")
+    with worker_in_thread(spool_dir, 3, say=said.append):
+        wait_until(lambda: len(started(home)) == 1)
+        support.drop(spool_dir, "suspect", command=STARTED, crashes=2)
+        support.drop(spool_dir, "late", command=STARTED, priority=1)
+        wait_until(lambda: any(line.startswith("cannot start suspect beside other jobs") for line in said))
+        release(home, lambda: finished(spool_dir, "long", "suspect", "late"))
+    assert sum("cannot start suspect" in line for line in said) == 1
+    first, second = (load(spool_dir / "done" / f"{name}.json") for name in ("long", "suspect"))
+    assert first["finished_at"] <= second["started_at"]
+
+
 def test_a_run_that_stops_itself_or_leaves_a_child_holds_up_no_other(spool_dir: Path) -> None:
     support.drop(spool_dir, "stopped", command="kill -STOP $$", timeout=3, max_retries=1, priority=9)
     support.drop(spool_dir, "leaves", command="sleep 4 & true", priority=9)
