@@ -318,7 +318,7 @@ MIRROR = (
     Mutant(
         "burst: while files arrive nothing is taken in",
         "worker/scan_scheduler.py",
-        " or time.monotonic() - began >= SLICE / 2",
+        " or time.monotonic() - began >= READING * SLICE",
         "",
         (
             "tests/worker/test_scan_scheduler.py::test_a_flood_that_is_never_read_to_its_end_is_taken_in_all_the_same",

@@ -379,9 +379,11 @@ def test_an_urgent_file_among_many_that_nobody_has_read_is_taken_in_next(
     monkeypatch.setattr(scan_scheduler, "SLICE", 60.0)
     worker = a_listening_worker(spool_dir)
     scheduler = worker._scheduler
-    for number in range(2 * BURST):
+    for number in range(BURST):
         drop(spool_dir, f"job{number}", command="true")
     urgent = drop(spool_dir, "urgent", command="true", priority=9).name
+    for number in range(BURST):
+        drop(spool_dir, f"later{number}", command="true")
     parts: list[list[str]] = []
     monkeypatch.setattr(worker._intake, "take_named", parts.append)
 
@@ -403,7 +405,7 @@ def test_an_urgent_file_among_many_that_nobody_has_read_is_taken_in_next(
 def test_a_flood_that_is_never_read_to_its_end_is_taken_in_all_the_same(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More files arrive than two workers can read: half of each slice is for taking in."""
+    """More files arrive than two workers can read: the end of each slice is for taking in."""
     monkeypatch.setattr("queuectl.worker.burst.READ_AHEAD", 5)
     monkeypatch.setattr(scan_scheduler, "SLICE", 0.02)
     monkeypatch.setattr(scan_scheduler, "NAMED", 3)
@@ -417,13 +419,13 @@ def test_a_flood_that_is_never_read_to_its_end_is_taken_in_all_the_same(
         read(priority)
         time.sleep(0.02)
 
-    parts: list[int] = []
+    parts: list[list[str]] = []
     monkeypatch.setattr(scheduler._burst, "read_ahead", slowly)
-    monkeypatch.setattr(worker._intake, "take_named", lambda names: parts.append(len(names)))
+    monkeypatch.setattr(worker._intake, "take_named", parts.append)
 
     scheduler.take_in_named()
 
-    assert parts == [3]
+    assert [len(part) for part in parts] == [3]
     assert not scheduler._burst.is_read
     scheduler.close()
     worker._index.close()
