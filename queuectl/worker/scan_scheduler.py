@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 READING = 0.8
 """The share of a slice in which a worker only reads the files of a burst, if there are so many. Then it takes some in."""
 
+URGENT_PAUSE = 0.01
+"""Seconds in which no other slice begins after an urgent file was taken in: most running jobs of a flood end in this time."""
+
 IDLE_SLICE = 1.0
 """Seconds that an idle worker gives to other users' drop folder at a time; a busy one gives a SLICE a second."""
 
@@ -124,7 +127,7 @@ class ScanScheduler:
             self._watch.read()
             if is_urgent and len(part) < NAMED:
                 # It can start at once, or when the running job ends, which may end now.
-                self._next_slice_at = time.monotonic() + SLICE
+                self._next_slice_at = time.monotonic() + URGENT_PAUSE
                 break
         self._had_slice = burst.is_joined
         if not heard and not len(burst):

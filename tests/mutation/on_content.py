@@ -309,7 +309,7 @@ MIRROR = (
     Mutant(
         "burst: an urgent job waits for another slice",
         "worker/scan_scheduler.py",
-        "self._next_slice_at = time.monotonic() + SLICE\n",
+        "self._next_slice_at = time.monotonic() + URGENT_PAUSE\n",
         "pass\n",
         (
             "tests/worker/test_scan_scheduler.py::test_an_urgent_file_among_many_that_nobody_has_read_is_taken_in_next",

@@ -377,6 +377,7 @@ def test_an_urgent_file_among_many_that_nobody_has_read_is_taken_in_next(
     """A flood was taken in as it was read: an urgent file waited for all those before it, up to 0.8 s."""
     monkeypatch.setattr("queuectl.worker.burst.READ_AHEAD", 5)
     monkeypatch.setattr(scan_scheduler, "SLICE", 60.0)
+    monkeypatch.setattr(scan_scheduler, "URGENT_PAUSE", 60.0)
     worker = a_listening_worker(spool_dir)
     scheduler = worker._scheduler
     for number in range(BURST):
