@@ -32,17 +32,20 @@ class Reservation:
 
     Args:
         parent: the process that watches over it, and ends with its last worker.
+        first: the number of the first name to try.
 
     Attributes:
         name: the lowest free one.
+        number: the number in it.
 
     Raises:
         SpoolError: the lock file or the record cannot be written.
     """
 
-    def __init__(self, layout: Layout, parent: ProcessIdentity | None = None) -> None:
+    def __init__(self, layout: Layout, parent: ProcessIdentity | None = None, *, first: int = 0) -> None:
         self._layout = layout
-        self.name, self._lock = _take_name(layout)
+        self.number, self._lock = _take_number(layout, first)
+        self.name = f"worker-{self.number}"
         path = layout.worker_file(self.name, "json")
         before = registry.read_record(layout, self.name)
         # The new worker has to know when the earlier owner of the name began, if that one died.
@@ -95,25 +98,28 @@ def cancel_reservation(layout: Layout, name: str) -> None:
             lock.release()
 
 
-def _take_name(layout: Layout) -> tuple[str, Lock]:
+def _take_number(layout: Layout, first: int = 0) -> tuple[int, Lock]:
     """Take the lock of the lowest free name: worker-0, worker-1 and so on.
 
     Raises:
         SpoolError: the lock files cannot be made.
     """
-    number = 0
+    number = first - 1
     while True:
-        name = f"worker-{number}"
         number += 1
+        name = f"worker-{number}"
         if registry.unusable_files(layout, name):
             continue  # `doctor` reports it
         path = layout.worker_file(name, "lock")
         try:
-            lock = Lock.acquire(path, patience=PROBE_PATIENCE)
+            lock = Lock.acquire(path)
+            # Of a worker that can be seen the lock is not only probed. Waiting for each would take seconds for many.
+            if lock is None and registry.may_be_probed(layout, name):
+                lock = Lock.acquire(path, patience=PROBE_PATIENCE)
         except OSError as error:
             raise SpoolError.from_os("take the lock", path, error) from None
         if lock is not None and not registry.is_in_use(layout, name):
-            return name, lock
+            return number, lock
         if lock is not None:
             lock.release()
 
@@ -146,7 +152,8 @@ class Registration:
         Raises:
             SpoolError: the lock files cannot be made.
         """
-        return cls._of(layout, *_take_name(layout))
+        number, lock = _take_number(layout)
+        return cls._of(layout, f"worker-{number}", lock)
 
     @classmethod
     def of_launch(cls, layout: Layout, launch: Launch) -> Registration:

@@ -184,7 +184,7 @@ def live_workers(layout: Layout) -> list[WorkerInfo]:
     """
     names = [name for name in worker_names(layout) if _is_lock_held(layout, name)]
     # The lock may be held by somebody who only probes it, or who recovers the jobs of a dead worker.
-    doubtful = {name for name in names if _may_be_probed(layout, name)}
+    doubtful = {name for name in names if may_be_probed(layout, name)}
     if doubtful:
         time.sleep(PROBE_PATIENCE)
     return [
@@ -201,7 +201,7 @@ def _is_lock_held(layout: Layout, name: str) -> bool:
         raise
 
 
-def _may_be_probed(layout: Layout, name: str) -> bool:
+def may_be_probed(layout: Layout, name: str) -> bool:
     """Whether no process of a worker can be seen that would hold its lock."""
     identity = identity_of(layout, name)
     return identity is None or not identity.is_visible or is_surely_gone(identity.pid)

@@ -50,6 +50,20 @@ class Starter:
     since: float
     parent: ProcessIdentity | None = None
 
+    def reserve_all(self, count: int) -> list[Reservation] | list[None]:
+        """Take names for so many workers. Each search goes on where the one before has ended.
+
+        Raises:
+            SpoolError: no name can be taken.
+        """
+        if not _CAN_HAND_OVER:
+            return [None] * count
+        places: list[Reservation] = []
+        for _ in range(count):
+            first = places[-1].number + 1 if places else 0
+            places.append(Reservation(self.layout, self.parent, first=first))
+        return places
+
     def reserve(self) -> Reservation | None:
         """Take a name for a worker that is to be started; None where a child cannot inherit its lock.
 
@@ -103,7 +117,7 @@ def start(layout: Layout, count: int, options: WorkerOptions) -> list[WorkerInfo
     refuse_after_stop(starter)
     # All names first: a stop that comes in between finds all workers.
     try:
-        places = [starter.reserve() for _ in range(count)]
+        places = starter.reserve_all(count)
     except SpoolError as error:
         raise WorkerError(f"no worker was started: {error.message}", hint=error.hint) from None
     children = [(place.name if place else None, _spawn(starter, place)) for place in places]

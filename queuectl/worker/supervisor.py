@@ -108,8 +108,8 @@ class Supervisor:
         """Keep the workers running until all have left in order; returns the exit code."""
         self._handle_signals()
         # All names first: a stop that comes in between finds all workers.
-        for slot in self._slots:
-            slot.place = self._starter.reserve()
+        for slot, place in zip(self._slots, self._starter.reserve_all(len(self._slots)), strict=True):
+            slot.place = place
         while True:
             if self._rereads:
                 self._rereads.clear()

@@ -24,6 +24,8 @@ from queuectl.control import commands
 from queuectl.control.registration import Registration, Reservation
 from queuectl.layout import Layout
 from queuectl.worker import stopping
+from queuectl.worker.pool import Starter
+from queuectl.worker.program import WorkerOptions
 
 from support import drop, finished, load, processes_of, read_only, run_cli, wait_until, where_is
 
@@ -610,3 +612,21 @@ def test_a_worker_that_was_still_starting_is_asked_to_stop_once(
     registration.release()
     assert (done.ended, [info.name for info in done.busy]) == (0, ["worker-0"])
     assert asked == ["worker-0 False"]
+
+
+def test_names_for_many_workers_are_taken_without_a_wait_for_each(
+    spool_dir: Path, workers: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A held lock might only be probed, which takes an instant. Waiting at each one, 64 workers took five minutes to start."""
+    workers(3)
+    starter = Starter(Layout(spool_dir), "background", WorkerOptions(), time.time())
+    pauses: list[float] = []
+    monkeypatch.setattr("queuectl.system.locks.time.sleep", pauses.append)
+    places = starter.reserve_all(20)
+    try:
+        assert [place.name for place in places if place] == [f"worker-{number}" for number in range(3, 23)]
+        assert pauses == []
+    finally:
+        for place in places:
+            if place:
+                place.give_back()
