@@ -41,14 +41,24 @@ def notes(spool: SpoolBase) -> list[str]:
         from queuectl.intake import drop_folder
 
         found += drop_folder.problems(folder, spool.layout)
-    found += [
-        f"job {job_id} of {name}, which is gone, waits until the last process of its run ends"
-        for name, job_id in registry.orphaned_runs(spool.layout)
-    ]
+    found += _orphaned(spool.layout)
     if blocked := _blocked(spool.layout, settings):
         found.append(f"workers start nothing: {blocked}")
     found += [f"{w.name} polls, as no events come: {w.polling}" for w in workers if w.polling]
     return found
+
+
+def _orphaned(layout: Layout) -> list[str]:
+    """Return a note for each worker that is gone while processes of its runs are left."""
+    found: dict[str, list[str]] = {}
+    for name, job_id in registry.orphaned_runs(layout):
+        found.setdefault(name, []).append(job_id)
+    return [
+        f"job {ids[0]} of {name}, which is gone, waits until the last process of its run ends"
+        if len(ids) == 1
+        else f"{len(ids)} jobs of {name}, which is gone, wait until the last processes of their runs end"
+        for name, ids in found.items()
+    ]
 
 
 def _settings(spool: SpoolBase, workers: list[WorkerInfo]) -> tuple[Settings, list[str]]:

@@ -27,6 +27,8 @@ def write(spool: Spool, *, json: bool) -> None:
                 "jobs": counts,
                 "total": sum(counts.values()),
                 "workers": len(workers),
+                "slots": sum(worker.concurrency for worker in workers),
+                "slots_used": sum(len(worker.jobs) for worker in workers),
                 "spool": spool.layout.root,
                 "index": spool.layout.index,
                 "paused": json_view.pause(spool.paused()),
@@ -57,7 +59,8 @@ def _alive(workers: list[WorkerInfo]) -> str:
     busy = sum(worker.job_id is not None for worker in workers)
     slots = sum(worker.concurrency for worker in workers)
     used = sum(len(worker.jobs) for worker in workers)
-    return f"{len(workers)} ({busy} busy{f', {used} of {slots} slots' if slots > len(workers) else ''})"
+    several = slots > len(workers) or used > busy
+    return f"{len(workers)} ({busy} busy{f', {used} of {slots} slots' if several else ''})"
 
 
 def _label(state: str) -> str:

@@ -81,12 +81,22 @@ def _duration(value: object) -> float:
     return int(seconds) if seconds.is_integer() else seconds
 
 
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"must be a whole number, not {value!r}")
-    if not 1 <= value <= 1000:
-        raise ValueError(f"must be 1 to 1000, not {value}")
-    return value
+def _up_to(most: int) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"must be a whole number, not {value!r}")
+        if not 1 <= value <= most:
+            raise ValueError(f"must be 1 to {most}, not {value}")
+        return value
+
+    return check
+
+
+MAX_CONCURRENCY = 10_000
+"""More is most likely a typing error. How many are possible depends on the limit of open files."""
+
+_count = _up_to(1000)
+_concurrency = _up_to(MAX_CONCURRENCY)
 
 
 def _folder(value: object) -> str:
@@ -181,7 +191,7 @@ _ALL = (
     Key("retry_on", None, _exit_codes, "the exit codes after which a job is tried again; unset: all"),
     Key("give_up_on", None, _exit_codes, "the exit codes after which a job is not tried again; unset: none"),
     Key("worker_count", None, _count, "how many workers `worker start` starts without --count; unset: 1"),
-    Key("concurrency", 1, _count, "how many jobs a worker runs at once"),
+    Key("concurrency", 1, _concurrency, "how many jobs a worker runs at once"),
     Key("stop_timeout", 30, _duration, "how long `worker stop` waits for running jobs to end", "seconds"),
     Key("kill_grace", 5, _duration, "the time between TERM and KILL when a job is ended", "seconds"),
     Key("crash_limit", 3, _count, "how many times in a row its worker may die before a job is dead"),

@@ -258,7 +258,9 @@ def _claimed_jobs(layout: Layout, name: str) -> tuple[ClaimedJob, ...]:
             if entry.endswith(".json") and not entry.startswith(".")
         ]
         runs = run_lock.read_all(layout, name) if found else None
-        started = {one.job_id: one.started_at for one in runs.records} if runs else {}
+        # The file of a slot that is free now may name an earlier run of the same job.
+        known = sorted(runs.records, key=lambda one: one.started_at) if runs else []
+        started = {one.job_id: one.started_at for one in known}
         running = [ClaimedJob(job_id, started[job_id]) for job_id in found if job_id in started]
         return tuple(sorted(running, key=lambda job: job.since or 0.0)) or (
             (ClaimedJob(found[0], None),) if found else ()

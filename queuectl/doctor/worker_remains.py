@@ -104,7 +104,7 @@ def _odd_record(case: Case, worker: str) -> Iterator[Finding]:
 def processes(case: Case) -> Iterator[Finding]:
     """Look for processes of runs that have ended: a job left them in the background, on purpose or not."""
     for one in process_tree.find_tree({run_lock.SPOOL_ID: case.layout.identity}):
-        environ = one.info["environ"] or {}
+        environ = process_tree.environment_of(one)
         job_id, worker = environ.get("QUEUECTL_JOB_ID"), environ.get("QUEUECTL_WORKER")
         if not (job_id and worker and "QUEUECTL_RUN" in environ):
             continue

@@ -104,6 +104,16 @@ def is_alive(one: psutil.Process) -> bool:
         return False
 
 
+def environment_of(one: psutil.Process) -> dict[str, str]:
+    """Return the variables of a process; none if it has just ended, or belongs to another user."""
+    import psutil
+
+    try:
+        return one.environ()
+    except psutil.Error:
+        return {}
+
+
 class TreeTermination:
     """Ends a process tree step by step, without blocking: TERM and CONT, a grace time, KILL.
 

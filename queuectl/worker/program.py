@@ -6,6 +6,8 @@ import os
 import sys
 from dataclasses import dataclass
 
+from queuectl.config.settings import KEYS
+
 
 def words() -> list[str]:
     """Return the program and its first arguments; the words of a command line of queuectl follow.
@@ -38,3 +40,15 @@ class WorkerOptions:
         """Return them as words of the command line of `worker run`."""
         several = [] if self.concurrency is None else ["--concurrency", str(self.concurrency)]
         return ["--drain"] * self.drain + ["--wait-retries"] * self.wait_retries + several
+
+
+def checked_concurrency(value: int | None) -> int | None:
+    """Return the concurrency that a program asks for; None means the setting.
+
+    Raises:
+        ValueError: it is not a whole number, too small or too large.
+    """
+    try:
+        return None if value is None else KEYS["concurrency"].check(value)
+    except ValueError as error:
+        raise ValueError(f"concurrency {error}") from None

@@ -30,6 +30,7 @@ from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, never_raising
 from queuectl.worker.job_run import ALONE_AFTER, WorkerContext
 from queuectl.worker.maintenance import tell_what_waits
 from queuectl.worker.prefetch import Prefetch
+from queuectl.worker.program import checked_concurrency
 from queuectl.worker.scan_scheduler import ScanScheduler
 from queuectl.worker.settle_batch import SettleBatch
 from queuectl.worker.signals import StopFlags, interrupts_as_stop
@@ -115,7 +116,7 @@ class Worker:
             self._readiness,
             self._upkeep.snapshot,
         )
-        self._concurrency = concurrency
+        self._concurrency = checked_concurrency(concurrency)
         self._slots = Slots(self._wake_up)
         self._no_claim_before = 0.0
         self._set_registration(None)

@@ -78,6 +78,8 @@ def test_status_as_json(cli: Cli, five: Path) -> None:
         "jobs": {"pending": 2, "processing": 0, "completed": 1, "failed": 1, "dead": 1},
         "total": 5,
         "workers": 0,
+        "slots": 0,
+        "slots_used": 0,
         "spool": str(five),
         "index": str(five / "data" / "queuectl.db"),
         "paused": None,

@@ -10,15 +10,12 @@ import click
 from queuectl.api import json_view
 from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
-from queuectl.config.settings import Settings
+from queuectl.config.settings import MAX_CONCURRENCY, Settings
 from queuectl.errors import ConfigError, WorkerError
 
 if TYPE_CHECKING:
     from queuectl.control.registry import WorkerInfo
     from queuectl.worker.stopping import Stopped
-
-MAX_CONCURRENCY = 10_000
-"""A larger --concurrency is most likely a typing error. How many are possible depends on the limit of open files."""
 
 MAX_WORKERS = 1000
 """A larger --count is most likely a typing error, and would overload the machine."""
@@ -75,6 +72,16 @@ worker_command = Group(
 )
 
 
+concurrency_option = click.option(
+    "--concurrency",
+    "-j",
+    metavar="N",
+    callback=options.between(1, MAX_CONCURRENCY),
+    help=f"How many jobs each of them runs at once, 1 to {MAX_CONCURRENCY}. Default: the setting concurrency, also when "
+    "it changes.",
+)
+
+
 @command(
     "start",
     examples="""
@@ -88,13 +95,7 @@ worker_command = Group(
 @click.option(
     "--count", "-n", metavar="N", callback=options.between(1, MAX_WORKERS), help="How many to start."
 )
-@click.option(
-    "--concurrency",
-    "-j",
-    metavar="N",
-    callback=options.between(1, MAX_CONCURRENCY),
-    help="How many jobs each of them runs at once. Default: the setting concurrency, also when it changes.",
-)
+@concurrency_option
 @click.option(
     "--foreground", "-f", is_flag=True, help="Run in this terminal and show the start and end of every job."
 )
@@ -216,7 +217,7 @@ def show_stopped(session: Session, done: Stopped) -> None:
     if done.busy:
         names = ", ".join(f"{worker.name} ({_activity(worker)})" for worker in done.busy)
         raise WorkerError(
-            f"still running: {names}; each worker stops when its job ends",
+            f"still running: {names}; each worker stops when its jobs have ended",
             hint="queuectl worker stop --force ends the jobs",
         )
 
@@ -276,7 +277,7 @@ def _activity(worker: WorkerInfo) -> str:
         return "stopping" if worker.stopping else "idle"
     stopping = ", then stops" if worker.stopping else ""
     text = f"job {worker.job_id} for {_since(worker.job_since)}"
-    if worker.concurrency > 1:
+    if worker.concurrency > 1 or len(worker.jobs) > 1:  # more, if it was lowered a moment ago
         text = f"{len(worker.jobs)}/{worker.concurrency} jobs, the oldest: {text.removeprefix('job ')}"
     return f"{text}{stopping}"
 

@@ -9,7 +9,14 @@ import click
 from queuectl.api import json_view
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
-from queuectl.cli.commands.worker import MAX_WORKERS, report_busy, show_started, show_stopped, stop_timeout
+from queuectl.cli.commands.worker import (
+    MAX_WORKERS,
+    concurrency_option,
+    report_busy,
+    show_started,
+    show_stopped,
+    stop_timeout,
+)
 
 if TYPE_CHECKING:
     from queuectl.control.registry import WorkerInfo
@@ -24,12 +31,13 @@ if TYPE_CHECKING:
     """,
 )
 @click.argument("number", metavar="N", callback=options.between(0, MAX_WORKERS))
+@concurrency_option
 @click.option("--drain", is_flag=True, help="Those that it starts exit when no job is left to run.")
 @click.pass_obj
-def scale_command(session: Session, number: int, drain: bool) -> None:
+def scale_command(session: Session, number: int, concurrency: int | None, drain: bool) -> None:
     """Have N workers: start as many background workers as are missing, or stop as many as there are too many.
 
-    Workers that have been asked to stop do not count. Idle workers are stopped first; others finish their jobs, and the
+    --concurrency is for those that it starts. Workers that have been asked to stop do not count. Idle workers are stopped first; others finish their jobs, and the
     command waits for that as `worker stop` does.
     """
     from queuectl.worker import pool, stopping
@@ -38,7 +46,9 @@ def scale_command(session: Session, number: int, drain: bool) -> None:
     layout = session.spool.layout
     present = [worker for worker in session.spool.workers() if not worker.stopping]
     if len(present) < number:
-        started = pool.start(layout, number - len(present), WorkerOptions(drain=drain))
+        started = pool.start(
+            layout, number - len(present), WorkerOptions(drain=drain, concurrency=concurrency)
+        )
         if session.json:
             render.json_value(
                 {"started": [json_view.worker(one) for one in started], "stopped": 0, "busy": []}
