@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 SPOOL_ID = "QUEUECTL_SPOOL_ID"
 """The variable with the identity of the spool. Its path is none: a link or a second mount gives it another one."""
 
+_SLOT_OF_ENDED = 999_999
+"""The number of a slot in which nothing is ever run: its run file has only the runs that have ended (see `note_ended`)."""
+
 _READ_LIMIT = 1 << 20
 """Bytes. The file has a line for each of some dozen runs."""
 
@@ -168,28 +171,20 @@ def acquire(
         SpoolError: the file cannot be opened or written.
     """
     path = layout.worker_file(slot, "run")
-    # The number of lines is written, because the rest of an earlier, longer text may follow them in the file.
-    start = "" if started_at is None else f" {started_at!r}"
-    text = f"{job_id} {run} {boot} {len(ended)}{start}\n{''.join(ended)}"
     try:
         lock = Lock.acquire(path)
         if lock is None:
             os.unlink(path)
-            lock = Lock.acquire(path, patience=1.0)
-        if lock is None:
-            raise SpoolError(f"cannot take the lock {path}: another process holds it")
-        try:
-            files.write_all(lock.fd, text.encode())
-        except BaseException:
-            lock.release()
-            raise
+        return _write(lock, path, _text(job_id, run, boot, ended, started_at))
     except OSError as error:
         raise SpoolError.from_os("take the lock", path, error) from None
-    return lock
 
 
 def note_ended(layout: Layout, worker: str, boot: str, ended: Sequence[str]) -> None:
     """Write down which runs have ended, before a worker leaves that could not record them.
+
+    The file is none in which a run was started. Other runs may go on, and their files are all that tells the next worker
+    that these jobs had begun: it would start them again beside their first run.
 
     Args:
         boot, ended: as for `acquire`.
@@ -199,7 +194,35 @@ def note_ended(layout: Layout, worker: str, boot: str, ended: Sequence[str]) -> 
     """
     if ended:
         job_id, run, *_ = ended[-1].split()
-        acquire(layout, worker, job_id, run, boot, ended).release()
+        path = layout.worker_file(slot_name(worker, _SLOT_OF_ENDED), "run")
+        try:
+            _write(None, path, _text(job_id, run, boot, ended)).release()
+        except OSError as error:
+            raise SpoolError.from_os("write", path, error) from None
+
+
+def _text(job_id: str, run: str, boot: str, ended: Sequence[str], started_at: float | None = None) -> bytes:
+    # The number of lines is written, because the rest of an earlier, longer text may follow them in the file.
+    start = "" if started_at is None else f" {started_at!r}"
+    return f"{job_id} {run} {boot} {len(ended)}{start}\n{''.join(ended)}".encode()
+
+
+def _write(lock: Lock | None, path: str, text: bytes) -> Lock:
+    """Write a run file under its lock, which is taken if it is not held yet.
+
+    Raises:
+        OSError: the file cannot be opened or written.
+        SpoolError: another process holds the lock.
+    """
+    lock = lock or Lock.acquire(path, patience=1.0)
+    if lock is None:
+        raise SpoolError(f"cannot take the lock {path}: another process holds it")
+    try:
+        files.write_all(lock.fd, text)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
 
 
 def note_session(lock: Lock, run: str, session: Session | None) -> None:

@@ -6,6 +6,7 @@ from .run import Mutant
 
 _MANY = "tests/worker/test_many_at_once.py::test_"
 _SLOTS = "tests/worker/test_concurrency.py::test_"
+_TROUBLE = "tests/worker/test_slots_in_trouble.py::test_"
 
 SLOTS = (
     Mutant(
@@ -161,5 +162,12 @@ SLOTS = (
         "        if known is not None and known.is_current(job):\n",
         "        if known is not None:\n",
         (f"{_MANY}who_follows_an_output_reads_the_file_of_its_slot_alone",),
+    ),
+    Mutant(
+        "trouble: the note of ended runs takes the place of a run",
+        "control/run_lock.py",
+        '        path = layout.worker_file(slot_name(worker, _SLOT_OF_ENDED), "run")\n',
+        '        path = layout.worker_file(worker, "run")\n        os.unlink(path)\n',
+        (f"{_TROUBLE}a_note_of_ended_runs_hides_no_run_that_goes_on",),
     ),
 )
