@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 _BREAK_OFF_PAUSE = 0.1
 """Seconds between two looks at a command that is being ended."""
 
-ALONE_AFTER = 2
-"""Deaths of its worker after which a job runs alone: of several jobs that ran at each death, one may be the cause."""
-
 SESSION_AFTER = 0.02
 """Seconds after which the session of a run is noted. A shorter run is spared the call: it has no time to hide."""
 
@@ -85,6 +82,7 @@ class JobRun:
 
     Attributes:
         running: the attempt under way, once it has started.
+        began: the monotonic moment at which it was started; -inf before that.
         refused: why the attempt cannot be followed any more; the job is put back then.
         due_at, followed_fd: for `Slots`: when `poll` is due, and the descriptor that it waits for.
     """
@@ -98,6 +96,7 @@ class JobRun:
         "_long_at",
         "_note_at",
         "_session_at",
+        "began",
         "due_at",
         "followed_fd",
         "refused",
@@ -107,6 +106,7 @@ class JobRun:
 
     def __init__(self, context: WorkerContext, batch: SettleBatch, claim: Claim, slot: int = 0) -> None:
         self.slot = slot
+        self.began = -math.inf
         self.due_at = math.inf
         self.followed_fd: int | None = None
         self.running: Running | None = None
@@ -125,11 +125,6 @@ class JobRun:
     def claim(self) -> Claim:
         """The claim of the job."""
         return self._claim
-
-    @property
-    def is_suspect(self) -> bool:
-        """Whether several workers died while this job ran."""
-        return self._claim.job.crashes >= ALONE_AFTER
 
     def start(self) -> bool:
         """Start the command; False: nothing is left to do, as the job has expired or could not be run now."""
@@ -161,7 +156,7 @@ class JobRun:
             context.events.started(job, context.name)
             return True
         self.running = started
-        now = time.monotonic()
+        self.began = now = time.monotonic()
         self._session_at = now + SESSION_AFTER
         self._note_at = now + _NOTE_AFTER
         if self._batch.is_open:

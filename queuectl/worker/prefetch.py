@@ -50,6 +50,7 @@ class Prefetch:
         readiness: says whether jobs may start.
         room: returns how many jobs can be started at once.
         running: returns how many are running.
+        choose: returns the first jobs that may be claimed, at most so many; by default the first ones in order.
         clock: a monotonic one, in seconds.
 
     Attributes:
@@ -65,12 +66,13 @@ class Prefetch:
         *,
         room: Callable[[], int] = lambda: 1,
         running: Callable[[], int] = lambda: 1,
+        choose: Callable[[int], list[Row]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ready: deque[Claim] = deque()
         self._storage, self._index, self._worker = storage, storage.index, worker
         self._scheduler, self._readiness, self._clock = scheduler, readiness, clock
-        self._room, self._running = room, running
+        self._room, self._running, self._choose = room, running, choose or self._index.ready
         self._unread: deque[tuple[Row, str]] = deque()
         self._size, self._started, self._batch_began = 1, 0, clock()
         self._single_claims = 0
@@ -125,7 +127,7 @@ class Prefetch:
         size = max(self._next_size(), self._room())
         if size > 1:
             size = max(1, min(size, self._index.count_ready(size * WAITING_SHARE) // WAITING_SHARE))
-        rows = self._index.ready(size)
+        rows = self._choose(size)
         # A job with a unique key is claimed alone: whether it may run is decided for one job at a time.
         keyed = next((place for place, row in enumerate(rows) if row.unique_key is not None), len(rows))
         return rows[: max(1, keyed)]
@@ -168,7 +170,7 @@ class Prefetch:
         Raises:
             OSError, sqlite3.Error: the disk or the index refused.
         """
-        first, mine = self._index.next_ready(), self.ready[0].row
+        first, mine = next(iter(self._choose(1)), None), self.ready[0].row
         if first is None or (first.ready_key, first.seq) > (mine.ready_key, mine.seq):
             return
         with self._index.moving():

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from queuectl.control import commands
 from queuectl.system import open_files
 from queuectl.worker.job_run import JobRun
+from queuectl.worker.suspects import Suspects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from queuectl.index.index import Index
     from queuectl.storage.transitions import Claim
     from queuectl.system.wake_up import WakeUp
     from queuectl.worker.job_run import WorkerContext
@@ -42,23 +44,26 @@ class Slots:
 
     Args:
         wake_up: ends the worker's wait when a run has ended.
+        index: names the waiting jobs.
 
     Attributes:
         attempts: how many attempts have been made.
+        suspects: says when jobs start that may have killed their workers.
     """
 
     _context: WorkerContext
     _batch: SettleBatch
 
-    def __init__(self, wake_up: WakeUp) -> None:
+    def __init__(self, wake_up: WakeUp, index: Index) -> None:
         self.attempts = 0
         self._wake_up = wake_up
         self._size, self._wanted = 1, 0
         self._ended: list[JobRun] = []
         self._runs: dict[int, JobRun] = {}
+        self.suspects = Suspects(self._runs, index)
         self._by_fd: dict[int, JobRun] = {}
         self._deadlines: list[tuple[float, int, JobRun]] = []
-        self._entries = self._suspects = self._numbers = 0
+        self._entries = self._numbers = 0
         self._freed: list[int] = []
         self._newest: JobRun | None = None
 
@@ -70,8 +75,8 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """How many jobs can be started now. A job that may have killed its worker is not joined by others."""
-        return 0 if self._suspects else max(0, self._size - len(self._runs))
+        """How many jobs can be started now. None beside a young job that may have killed its worker."""
+        return 0 if self.suspects.hold else max(0, self._size - len(self._runs))
 
     def work_for(self, context: WorkerContext, batch: SettleBatch) -> None:
         """Run jobs for the worker of this context from now on, and let `batch` record what becomes of them."""
@@ -111,7 +116,7 @@ class Slots:
             self._newest.hide_lock()
         self._newest = run = JobRun(self._context, self._batch, claim, self._take_number())
         self._runs[run.slot] = run
-        self._suspects += run.is_suspect
+        self.suspects.note_start(run)
         try:
             started = run.start()
         except BaseException:
@@ -190,7 +195,6 @@ class Slots:
     def _close(self, run: JobRun) -> None:
         if self._runs.pop(run.slot, None) is not None:
             heapq.heappush(self._freed, run.slot)
-            self._suspects -= run.is_suspect
         self._unfollow(run)
         run.close()
 

@@ -27,7 +27,7 @@ from queuectl.system.watcher import FolderWatch
 from queuectl.worker import idle
 from queuectl.worker.events import JobEvents
 from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, never_raising
-from queuectl.worker.job_run import ALONE_AFTER, WorkerContext
+from queuectl.worker.job_run import WorkerContext
 from queuectl.worker.maintenance import tell_what_waits
 from queuectl.worker.prefetch import Prefetch
 from queuectl.worker.program import checked_concurrency
@@ -117,7 +117,7 @@ class Worker:
             self._upkeep.snapshot,
         )
         self._concurrency = checked_concurrency(concurrency)
-        self._slots = Slots(self._wake_up)
+        self._slots = Slots(self._wake_up, self._index)
         self._no_claim_before = 0.0
         self._set_registration(None)
 
@@ -145,6 +145,7 @@ class Worker:
             self._readiness,
             room=lambda: self._slots.free,
             running=lambda: len(self._slots),
+            choose=self._slots.suspects.next_rows,
         )
         self._batch = SettleBatch(self._context, self._prefetch, self._scheduler)
         self._upkeep.work_for(self.name, registration, self._batch)
@@ -344,20 +345,15 @@ class Worker:
         # A claimed job that could not be put back must wait too, while no job may start.
         if not self._prefetch.ready or self._readiness.blocked:
             return None
-        if self._waits_alone:
-            # Else nobody would know why free slots stay free.
-            job = self._prefetch.ready[0].job
+        job = self._prefetch.ready[0].job
+        if self._slots.suspects.must_wait(job):
             self._barrier.say_once(
-                f"cannot start {job.id} beside other jobs, as workers died while it ran: it waits for their end"
+                f"cannot start {job.id} beside other jobs, as workers died while it ran: it waits to run alone"
             )
+            # Kept, this job and those behind it would count as running, and no idle worker could take them.
+            self._batch.end(busy=True)
             return None
         return self._prefetch.next()
-
-    @property
-    def _waits_alone(self) -> bool:
-        """Whether the next job runs alone, and has to wait for the end of those that run: see `Slots`."""
-        ready = self._prefetch.ready
-        return bool(ready) and bool(self._slots) and ready[0].job.crashes >= ALONE_AFTER
 
     def _claim(self) -> None:
         if self._upkeep.has_lost_spool():
@@ -370,11 +366,16 @@ class Worker:
         if self._prefetch.ready:
             return
         self._scheduler.take_in()
-        ready, due = self._index.ready_and_due()
+        ready, due = self._ready_and_due()
         # Check first without the write lock: ten idle workers would otherwise take it every second for nothing.
         if ready or (due is not None and due <= self._now() * 1e6):
             self._scheduler.has_news = False
             self._prefetch.fill()
+
+    def _ready_and_due(self) -> tuple[bool, int | None]:
+        """Return whether a job can be claimed now, and when the next one is due (microseconds or None)."""
+        ready, due = self._index.ready_and_due()
+        return ready and bool(not self._slots.suspects or self._slots.suspects.next_rows(1)), due
 
     # -- wait ------------------------------------------------------------------------------------------------------
 
@@ -401,7 +402,7 @@ class Worker:
     def _wait_for_runs(self) -> None:
         """Wait until a run has ended, or is due, or another job can be started beside it; record what has ended."""
         until = min(self._upkeep.due_at, self._slots.due_at())
-        if self._slots.free and not (self.flags.stopping or self._readiness.blocked or self._waits_alone):
+        if self._slots.free and not (self._readiness.blocked or self.flags.stopping):
             with self._barrier:
                 until = min(until, self._next_start_at(until))
         self._wake_up.wait(until - time.monotonic())
@@ -416,7 +417,7 @@ class Worker:
         self._scheduler.note_events()
         now = time.monotonic()
         at = now + self._scheduler.wait_limit(max(0.0, latest - now))
-        ready, due = self._index.ready_and_due()
+        ready, due = self._ready_and_due()
         if due is not None:
             at = min(at, now + max(0.0, due / 1e6 - self._now()))
         return max(now if ready else at, self._no_claim_before)

@@ -7,6 +7,7 @@ from .run import Mutant
 _MANY = "tests/worker/test_many_at_once.py::test_"
 _SLOTS = "tests/worker/test_concurrency.py::test_"
 _TROUBLE = "tests/worker/test_slots_in_trouble.py::test_"
+_SUSPECTS = "tests/worker/test_suspects.py::test_"
 
 SLOTS = (
     Mutant(
@@ -19,16 +20,51 @@ SLOTS = (
     Mutant(
         "slots: a job that may have killed its worker is joined by others",
         "worker/slots.py",
-        "        return 0 if self._suspects else max(0, self._size - len(self._runs))\n",
-        "        return max(0, self._size - len(self._runs))\n",
-        (f"{_SLOTS}a_job_that_kills_its_worker_takes_no_innocent_job_with_it",),
+        "return 0 if self.suspects.hold else max(",
+        "return max(",
+        (f"{_SUSPECTS}those_without_end_start_one_after_the_other_and_stop_no_other_job",),
     ),
     Mutant(
         "slots: a job that may have killed its worker joins others",
-        "worker/worker.py",
-        "        return bool(ready) and bool(self._slots) and ready[0].job.crashes >= ALONE_AFTER\n",
-        "        return False\n",
+        "worker/suspects.py",
+        "        if not is_suspect(job) or not self._has_company():\n",
+        "        if True:\n",
         (f"{_SLOTS}a_job_that_kills_its_worker_takes_no_innocent_job_with_it",),
+    ),
+    Mutant(
+        "suspects: one that waits keeps the jobs behind it",
+        "worker/worker.py",
+        "            self._batch.end(busy=True)\n            return None\n",
+        "            return None\n",
+        (f"{_SUSPECTS}jobs_behind_one_that_waits_run_and_it_counts_as_pending",),
+    ),
+    Mutant(
+        "suspects: one that waits is claimed again and again",
+        "worker/suspects.py",
+        "        if not self._waiting:\n            return self._index.ready(limit)\n",
+        "        if True:\n            return self._index.ready(limit)\n",
+        (f"{_SUSPECTS}jobs_behind_one_that_waits_run_and_it_counts_as_pending",),
+    ),
+    Mutant(
+        "suspects: one without end stops all others",
+        "worker/suspects.py",
+        "        return run.began > self._clock() - APART\n",
+        "        return True\n",
+        (f"{_SUSPECTS}those_without_end_start_one_after_the_other_and_stop_no_other_job",),
+    ),
+    Mutant(
+        "suspects: others pass for ever",
+        "worker/suspects.py",
+        "        return bool(self._waiting) and self._is_their_turn and self._has_company()\n",
+        "        return False\n",
+        (f"{_SUSPECTS}it_gets_its_turn_although_jobs_before_it_never_cease",),
+    ),
+    Mutant(
+        "suspects: at its turn the more urgent ones go first",
+        "worker/suspects.py",
+        "        if (others and not self._is_their_turn) or self._has_company():\n",
+        "        if others or self._has_company():\n",
+        (f"{_SUSPECTS}it_gets_its_turn_although_jobs_before_it_never_cease",),
     ),
     Mutant(
         "slots: trees end one after the other",
