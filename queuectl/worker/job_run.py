@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -17,9 +16,8 @@ from queuectl.job.outcome import Ending, Outcome, record
 from queuectl.job.redact import one_line
 from queuectl.layout import slot_name
 from queuectl.storage import job_logs, orphaned_runs
-from queuectl.storage.claim import note_running, release, sync_claim
+from queuectl.storage.claim import note_running, sync_claim
 from queuectl.worker import maintenance, prefetch
-from queuectl.worker.health import FAULT_PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,7 +81,7 @@ class JobRun:
     Attributes:
         running: the attempt under way, once it has started.
         began: the monotonic moment at which it was started; -inf before that.
-        refused: why the attempt cannot be followed any more; the job is put back then.
+        refused: why the command cannot be started, or not be followed any more; the job has to be put back then.
         due_at, followed_fd: for `Slots`: when `poll` is due, and the descriptor that it waits for.
     """
 
@@ -127,7 +125,7 @@ class JobRun:
         return self._claim
 
     def start(self) -> bool:
-        """Start the command; False: nothing is left to do, as the job has expired or could not be run now."""
+        """Start the command; False: the job has expired, or it could not be run now, as `refused` says."""
         context, claim, job = self._context, self._claim, self._claim.job
         storage = context.storage
         if job.needs_settings:
@@ -146,10 +144,10 @@ class JobRun:
         except StartRefused as error:
             context.start_fault.note(str(error))
             context.flags.request_look()  # no other job is tried before the worker has paused
-            self.put_back(error)
+            self.refused = error
             return False
         except SpoolError as error:
-            self.put_back(error)
+            self.refused = error
             return False
         if isinstance(started, Outcome):
             claim.outcome = started
@@ -343,17 +341,9 @@ class JobRun:
         self._claim.is_told = True
 
     def put_back(self, error: SpoolError) -> None:
-        """Put the job back, however long the disk refuses: left in the worker's folder it would count as running."""
-        context, claim = self._context, self._claim
-        self._batch.end()
-        context.say(f"cannot run {claim.job.id} now: {error}")
-        while os.path.lexists(claim.path):
-            with suppress(OSError):
-                release(context.storage, claim)
-            context.pause_for(FAULT_PAUSE)
-            context.flags.look()
-            if context.flags.stopping:
-                return
+        """Put the job back. While the disk refuses that, it stays claimed, to be put back or started later."""
+        self._batch.put_back(self._claim)
+        self._context.say(f"cannot run {self._claim.job.id} now: {error}")
 
 
 def record_outcome(claim: Claim) -> None:

@@ -120,6 +120,14 @@ class SettleBatch:
         with self._context.barrier:
             self._prefetch.release()
 
+    def put_back(self, claim: Claim) -> None:
+        """Put back a job that could not be run, with those that have not started; record what has ended before.
+
+        Nothing waits here for a disk that refuses: the jobs stay claimed until the next start, or the next try.
+        """
+        self._prefetch.ready.appendleft(claim)
+        self.end(busy=True)
+
     def settle_all(self, then: Callable[[], None] | None = None) -> None:
         """Record all finished attempts, however long the disk refuses: a job whose outcome is lost runs twice.
 

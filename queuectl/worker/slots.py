@@ -14,13 +14,16 @@ import time
 from typing import TYPE_CHECKING
 
 from queuectl.control import commands
+from queuectl.errors import StartRefused
 from queuectl.system import open_files
+from queuectl.worker.health import FAULT_PAUSE
 from queuectl.worker.job_run import JobRun
 from queuectl.worker.suspects import Suspects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from queuectl.errors import SpoolError
     from queuectl.index.index import Index
     from queuectl.storage.transitions import Claim
     from queuectl.system.wake_up import WakeUp
@@ -33,7 +36,11 @@ TOGETHER = 32
 nothing is done for the others: a timeout would come late, and an end be noted late."""
 
 LATE = 0.02
-"""Seconds. While jobs are started one after the other (five hundred take half a second), timeouts are this late at most."""
+"""Seconds. While jobs are started one after the other (five hundred take half a second), timeouts and ends are this late at
+most."""
+
+LEFT_OUT = 10.0
+"""Seconds for which a slot whose files refused a start is the last choice: the job runs in another one meanwhile."""
 
 _BREAK_OFF_PAUSE = 0.05
 """Seconds between two looks at commands that are being ended because of an exception."""
@@ -49,6 +56,7 @@ class Slots:
     Attributes:
         attempts: how many attempts have been made.
         suspects: says when jobs start that may have killed their workers.
+        no_start_before: the monotonic moment until which no job is started, as starts were refused.
     """
 
     _context: WorkerContext
@@ -56,6 +64,7 @@ class Slots:
 
     def __init__(self, wake_up: WakeUp, index: Index) -> None:
         self.attempts = 0
+        self.no_start_before = self._looked_at = 0.0
         self._wake_up = wake_up
         self._size, self._wanted = 1, 0
         self._ended: list[JobRun] = []
@@ -65,6 +74,8 @@ class Slots:
         self._deadlines: list[tuple[float, int, JobRun]] = []
         self._entries = self._numbers = 0
         self._freed: list[int] = []
+        self._left_out: dict[int, float] = {}
+        self._refusals = 0
         self._newest: JobRun | None = None
 
     def __len__(self) -> int:
@@ -92,6 +103,9 @@ class Slots:
         """
         if wanted != self._wanted:
             self._resize(wanted)
+        self._attend()
+
+    def _attend(self) -> None:
         context = self._context
         cancels = commands.cancel_requests(context.storage.layout, context.name) if self._runs else {}
         for run in self:
@@ -117,6 +131,8 @@ class Slots:
         self._newest = run = JobRun(self._context, self._batch, claim, self._take_number())
         self._runs[run.slot] = run
         self.suspects.note_start(run)
+        if len(self._runs) == 1:
+            self._looked_at = time.monotonic()
         try:
             started = run.start()
         except BaseException:
@@ -125,7 +141,12 @@ class Slots:
             raise
         if not started:
             self._close(run)
-        elif run.running is None:
+            if run.refused is not None:
+                self._put_back(run, run.refused)
+            return
+        self._refusals = 0
+        self._left_out.pop(run.slot, None)
+        if run.running is None:
             self._finish([run], record=True)
         else:
             self._follow(run)
@@ -167,10 +188,22 @@ class Slots:
             self._close(run)
 
     def pause_for(self, seconds: float) -> None:
-        """Wait, and obey timeouts meanwhile: a disk that refuses one outcome must not hold up the other runs."""
-        until = min(time.monotonic() + seconds, self._next_deadline())
-        self._wake_up.wait(until - time.monotonic())
-        self._ended += self._poll()
+        """Wait, and obey timeouts and cancels meanwhile: a disk that refuses one outcome must not hold up the other runs.
+
+        A stop ends the wait. A file that arrives does not: what was refused would be tried thousands of times.
+        """
+        flags, end = self._context.flags, time.monotonic() + seconds
+        before = flags.stopping, flags.forced
+        asked = False
+        while (now := time.monotonic()) < end and before == (flags.stopping, flags.forced):
+            self._wake_up.wait(min(end, self._next_deadline()) - now)
+            self._ended += self._poll()
+            if flags.look_requested:
+                asked, flags.look_requested = True, False
+                self._attend()
+                flags.look()
+        flags.look_requested = flags.look_requested or asked
+        self._attend()
 
     def _finish(self, over: list[JobRun], *, record: bool) -> None:
         """Record the outcomes of runs that are over, in the order of their ends."""
@@ -179,6 +212,7 @@ class Slots:
             self._close(run)
             if run.refused is not None:
                 run.put_back(run.refused)
+                self.no_start_before = time.monotonic() + FAULT_PAUSE
             elif record:
                 self.attempts += 1
                 run.finish()
@@ -186,11 +220,42 @@ class Slots:
         if ended:
             self._batch.add(ended)
 
+    def _put_back(self, run: JobRun, error: SpoolError) -> None:
+        """Put back a job that could not be started, and try the next start in another slot, or after a pause.
+
+        A file in the way of a slot concerns no other slot. If the next one refuses too, it may be the disk, or the
+        number of open files: without a pause that would keep the processor busy, and fill the log.
+        """
+        run.put_back(error)
+        now = time.monotonic()
+        self._refusals += 1
+        if not isinstance(error, StartRefused):
+            self._left_out[run.slot] = now + LEFT_OUT
+        has_another = self._size - len(self._runs) > len(self._left_out)
+        if isinstance(error, StartRefused) or self._refusals > 1 or not has_another:
+            self.no_start_before = now + FAULT_PAUSE
+
     def _take_number(self) -> int:
+        if self._left_out:
+            return self._take_sound_number()
         if self._freed:
             return heapq.heappop(self._freed)
         self._numbers += 1
         return self._numbers - 1
+
+    def _take_sound_number(self) -> int:
+        """Take the lowest free number that is not left out; else the one that was left out first."""
+        now = time.monotonic()
+        self._left_out = {number: until for number, until in self._left_out.items() if until > now}
+        while self._numbers < self._size:
+            heapq.heappush(self._freed, self._numbers)
+            self._numbers += 1
+        # After a change of the setting there may be higher ones, which no job expects.
+        free = [number for number in self._freed if number < self._size] or self._freed
+        chosen = min(free, key=lambda number: (self._left_out.get(number, 0.0), number))
+        self._freed.remove(chosen)
+        heapq.heapify(self._freed)
+        return chosen
 
     def _close(self, run: JobRun) -> None:
         if self._runs.pop(run.slot, None) is not None:
@@ -206,8 +271,12 @@ class Slots:
 
     @property
     def is_late(self) -> bool:
-        """Whether something has been due for a while, so that it comes before the start of the next job."""
-        return self.due_at() + LATE < time.monotonic()
+        """Whether the runs come before the start of the next job: something was due, or none was looked at, for a while.
+
+        Jobs that end in their start, as their program does not exist, take no slot: thousands may follow one another.
+        """
+        latest = time.monotonic() - LATE
+        return self.due_at() < latest or (bool(self._runs) and self._looked_at < latest)
 
     def _next_deadline(self) -> float:
         while self._deadlines and self._deadlines[0][0] != self._deadlines[0][2].due_at:
@@ -217,7 +286,7 @@ class Slots:
     def _poll(self) -> list[JobRun]:
         """Do what is due for the runs after a wait; return those that are over, which stay in their slots."""
         due = [run for fd in self._wake_up.readable if (run := self._by_fd.get(fd)) is not None]
-        now = time.monotonic()
+        self._looked_at = now = time.monotonic()
         while self._next_deadline() <= now:
             run = heapq.heappop(self._deadlines)[2]
             run.due_at = math.inf

@@ -292,7 +292,7 @@ class Worker:
         """Start the next job if there is one and a slot for it; returns whether the loop goes on at once."""
         if self.flags.stopping or not self._slots.free or self._slots.is_late:
             return False
-        pause = self._no_claim_before - time.monotonic()
+        pause = self._no_start_before - time.monotonic()
         if pause > 0:
             if not self._slots:
                 self._wake_up.wait(pause)
@@ -310,6 +310,11 @@ class Worker:
             return False
         self._slots.start(claim)
         return True
+
+    @property
+    def _no_start_before(self) -> float:
+        """The monotonic moment until which nothing is claimed, as the disk or the machine refused a claim or a start."""
+        return max(self._no_claim_before, self._slots.no_start_before)
 
     def _is_over(self) -> bool:
         """Whether a draining worker has nothing left to do."""
@@ -402,7 +407,9 @@ class Worker:
     def _wait_for_runs(self) -> None:
         """Wait until a run has ended, or is due, or another job can be started beside it; record what has ended."""
         until = min(self._upkeep.due_at, self._slots.due_at())
-        if self._slots.free and not (self._readiness.blocked or self.flags.stopping):
+        if self._slots.free and self._slots.is_late:
+            until = 0.0  # the next start waits for this look
+        elif self._slots.free and not (self._readiness.blocked or self.flags.stopping):
             with self._barrier:
                 until = min(until, self._next_start_at(until))
         self._wake_up.wait(until - time.monotonic())
@@ -420,7 +427,7 @@ class Worker:
         ready, due = self._ready_and_due()
         if due is not None:
             at = min(at, now + max(0.0, due / 1e6 - self._now()))
-        return max(now if ready else at, self._no_claim_before)
+        return max(now if ready else at, self._no_start_before)
 
     def _sleep_on(self, due: float) -> None:
         """Sleep as long as nothing has changed that the periodic duties would find."""

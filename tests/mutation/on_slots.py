@@ -83,8 +83,8 @@ SLOTS = (
     Mutant(
         "slots: a disk that refuses an outcome holds up timeouts",
         "worker/slots.py",
-        "        until = min(time.monotonic() + seconds, self._next_deadline())\n        self._wake_up.wait(until - time.monotonic())\n        self._ended += self._poll()\n",
-        "        self._wake_up.wait(seconds)\n",
+        "            self._wake_up.wait(min(end, self._next_deadline()) - now)\n            self._ended += self._poll()\n",
+        "            self._wake_up.wait(end - now)\n",
         (f"{_SLOTS}an_outcome_that_the_disk_refuses_holds_up_no_timeout",),
     ),
     Mutant(
@@ -205,5 +205,33 @@ SLOTS = (
         '        path = layout.worker_file(slot_name(worker, _SLOT_OF_ENDED), "run")\n',
         '        path = layout.worker_file(worker, "run")\n        os.unlink(path)\n',
         (f"{_TROUBLE}a_note_of_ended_runs_hides_no_run_that_goes_on",),
+    ),
+    Mutant(
+        "trouble: a slot that refuses is taken again at once",
+        "worker/slots.py",
+        "            self._left_out[run.slot] = now + LEFT_OUT\n",
+        "            pass\n",
+        (f"{_TROUBLE}a_file_in_the_way_of_a_slot_stops_no_other_slot",),
+    ),
+    Mutant(
+        "trouble: a refused start is tried again without a pause",
+        "worker/worker.py",
+        "        return max(self._no_claim_before, self._slots.no_start_before)\n",
+        "        return self._no_claim_before\n",
+        (f"{_TROUBLE}a_refused_start_is_tried_again_once_a_second",),
+    ),
+    Mutant(
+        "trouble: no run is looked at while jobs end in their start",
+        "worker/slots.py",
+        "        return self.due_at() < latest or (bool(self._runs) and self._looked_at < latest)\n",
+        "        return self.due_at() < latest\n",
+        (f"{_TROUBLE}jobs_that_end_in_their_start_hold_up_no_end_of_another",),
+    ),
+    Mutant(
+        "trouble: a disk that refuses an outcome holds up cancels",
+        "worker/slots.py",
+        "        flags.look_requested = flags.look_requested or asked\n        self._attend()\n",
+        "        flags.look_requested = flags.look_requested or asked\n",
+        (f"{_TROUBLE}an_outcome_that_the_disk_refuses_holds_up_no_cancel",),
     ),
 )

@@ -472,7 +472,7 @@ def test_a_machine_that_starts_nothing_pauses_the_worker_uncharged(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No attempt is used up, and the log says why nothing runs and when it goes on."""
-    monkeypatch.setattr("queuectl.worker.job_run.FAULT_PAUSE", 0.01)
+    monkeypatch.setattr("queuectl.worker.slots.FAULT_PAUSE", 0.01)
     monkeypatch.setattr("queuectl.worker.idle.TICK", 0.05)
     answers = itertools.cycle([False, True])
     monkeypatch.setattr("queuectl.worker.upkeep.can_start", lambda: next(answers))
