@@ -230,7 +230,7 @@ def worker_info(layout: Layout, name: str) -> WorkerInfo:
         stopping=os.path.exists(layout.worker_file(name, "stop")),
         polling=_text(record.get("polling")),
         settings=_text(record.get("settings")),
-        paused=_text(record.get("paused")),
+        paused=_text(record.get("paused")) or _text(record.get("lingering")),
         pause_seen=_text(record.get("pause_seen")),
         elsewhere=identity is not None and not identity.is_visible,
         concurrency=concurrency if type(concurrency := record.get("concurrency")) is int else 1,

@@ -107,6 +107,9 @@ class Runner(Protocol):
             SpoolError: the output files cannot be made, which is not the job's fault.
         """
 
+    def forget_output(self, stdout: str) -> None:
+        """Keep nothing for the next run that writes into this file: there will be none soon."""
+
 
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without the variables of a job that this process may be part of.

@@ -84,6 +84,10 @@ class LocalRunner:
             return child
         return _LocalRun(attempt, child, began, outputs, self._look, enters_itself=enters)
 
+    def forget_output(self, stdout: str) -> None:
+        """Close the output files of runs that write into this file. A run under way keeps its own until its end."""
+        self._outputs.pop(stdout, None)
+
     def _outputs_of(self, attempt: Attempt) -> OutputFiles:
         known = self._outputs.get(attempt.stdout)
         if known is None or known.paths != (attempt.stdout, attempt.stderr):

@@ -41,18 +41,22 @@ def require(number: int) -> None:
         raise SpoolError(f"this process may open {limit()} files, and {number} are needed", hint=_HINT)
 
 
-def possible_runs(wanted: int) -> int:
-    """Return how many jobs this process can run at once, at most `wanted`. Its soft limit is raised as far as needed."""
-    opened = _number_open()
+def possible_runs(wanted: int, opened: int) -> int:
+    """Return how many jobs this process can run at once, at most `wanted`. Its soft limit is raised as far as needed.
+
+    Args:
+        opened: how many files it has open without those of the worker and its runs.
+    """
     with suppress(SpoolError):
         require(opened + FOR_A_WORKER + FOR_A_RUN * wanted)
     return min(wanted, max(1, (limit() - opened - FOR_A_WORKER) // FOR_A_RUN))
 
 
-def _number_open() -> int:
+def number_open() -> int:
+    """Return how many files this process has open now."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         with suppress(OSError):
-            return len(os.listdir(folder))
+            return len(os.listdir(folder)) - 1  # one is the descriptor of this listing
     return 64  # a guess, where the system does not tell
 
 

@@ -71,6 +71,10 @@ class WorkerContext:
     events: JobEvents
     pause_for: Callable[[float], None]
 
+    def output_of(self, slot: int) -> str:
+        """Return the path of the file for the stdout of the runs in a slot."""
+        return self.storage.layout.worker_file(slot_name(self.name, slot), "out")
+
 
 class JobRun:
     """One run of a claimed job, in a slot of its worker.
@@ -82,6 +86,7 @@ class JobRun:
         running: the attempt under way, once it has started.
         began: the monotonic moment at which it was started; -inf before that.
         refused: why the command cannot be started, or not be followed any more; the job has to be put back then.
+        goes_on: the line that says which processes of it cannot be ended; None while there are none.
         due_at, followed_fd: for `Slots`: when `poll` is due, and the descriptor that it waits for.
     """
 
@@ -97,6 +102,7 @@ class JobRun:
         "began",
         "due_at",
         "followed_fd",
+        "goes_on",
         "refused",
         "running",
         "slot",
@@ -109,6 +115,7 @@ class JobRun:
         self.followed_fd: int | None = None
         self.running: Running | None = None
         self.refused: SpoolError | None = None
+        self.goes_on: str | None = None
         self._context, self._batch, self._claim = context, batch, claim
         self._lock: Lock | None = None
         self._has_said_what_goes_on = False
@@ -274,14 +281,16 @@ class JobRun:
         return self.running is not None and self.running.cannot_end() is not None
 
     def _say_what_goes_on(self) -> None:
-        """Say once in the log, and in the worker's record, which processes of the run cannot be ended."""
+        """Note which processes of the run cannot be ended, and say so once in the log."""
         left = self.running.cannot_end() if self.running is not None else None
-        if left is not None and not self._has_said_what_goes_on:
+        self.goes_on = (
+            None
+            if left is None
+            else f"cannot end {self.job_id}: {left} goes on after KILL, and is waited for"
+        )
+        if self.goes_on is not None and not self._has_said_what_goes_on:
             self._has_said_what_goes_on = True
-            reason = f"cannot end {self._claim.job.id}: {left} goes on after KILL, and is waited for"
-            self._context.say(reason)
-            if self._context.registration is not None:
-                self._context.registration.report("paused", reason)
+            self._context.say(self.goes_on)
 
     def _is_cancelled(self) -> bool:
         job, registration = self._claim.job, self._context.registration
@@ -307,8 +316,6 @@ class JobRun:
 
     def close(self) -> None:
         """Give back the descriptors of the attempt; ends no process."""
-        if self._has_said_what_goes_on and self._context.registration is not None:
-            self._context.registration.report("paused", None)
         self._leave_lock()
         if self.running is not None:
             self.running.close()

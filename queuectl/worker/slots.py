@@ -42,6 +42,9 @@ most."""
 LEFT_OUT = 10.0
 """Seconds for which a slot whose files refused a start is the last choice: the job runs in another one meanwhile."""
 
+_STALE_KEPT = 64
+"""Entries of ended runs among the deadlines that cost less than their removal."""
+
 _BREAK_OFF_PAUSE = 0.05
 """Seconds between two looks at commands that are being ended because of an exception."""
 
@@ -55,6 +58,7 @@ class Slots:
 
     Attributes:
         attempts: how many attempts have been made.
+        opened: how many files this process has open without those of the worker and its runs.
         suspects: says when jobs start that may have killed their workers.
         no_start_before: the monotonic moment until which no job is started, as starts were refused.
     """
@@ -63,7 +67,7 @@ class Slots:
     _batch: SettleBatch
 
     def __init__(self, wake_up: WakeUp, index: Index) -> None:
-        self.attempts = 0
+        self.attempts = self.opened = 0
         self.no_start_before = self._looked_at = 0.0
         self._wake_up = wake_up
         self._size, self._wanted = 1, 0
@@ -111,16 +115,25 @@ class Slots:
         for run in self:
             run.periodic_duties(cancels)
             self._follow(run)
+        self._report_what_goes_on()
 
     def _resize(self, wanted: int) -> None:
         self._wanted = wanted
-        self._size = open_files.possible_runs(wanted) if wanted > 1 else 1
+        self._size = open_files.possible_runs(wanted, self.opened) if wanted > 1 else 1
+        for slot in range(self._size, self._numbers):
+            self._context.runner.forget_output(self._context.output_of(slot))
         if self._size < wanted:
             self._context.say(
                 f"{self._size} jobs at once and not {wanted}: this process may open no more files"
             )
         if self._context.registration:
             self._context.registration.report("concurrency", self._size if self._size > 1 else None)
+
+    def _report_what_goes_on(self) -> None:
+        """Put into the worker's record which runs cannot be ended. A key of its own: the worker may be paused as well."""
+        if self._context.registration:
+            lines = [run.goes_on for run in self._runs.values() if run.goes_on is not None]
+            self._context.registration.report("lingering", "; ".join(lines) or None)
 
     # -- start and end ---------------------------------------------------------------------------------------------
 
@@ -318,6 +331,13 @@ class Slots:
             if due_at < math.inf:
                 self._entries += 1
                 heapq.heappush(self._deadlines, (due_at, self._entries, run))
+                if len(self._deadlines) > 2 * len(self._runs) + _STALE_KEPT:
+                    self._drop_stale()
+
+    def _drop_stale(self) -> None:
+        """Keep the last entry of each run. Those of ended runs would stay until they are due, for an hour or longer."""
+        current = {entry[2]: entry for entry in sorted(self._deadlines) if entry[0] == entry[2].due_at}
+        self._deadlines = sorted(current.values())
 
     def _unfollow(self, run: JobRun) -> None:
         if run.followed_fd is not None:

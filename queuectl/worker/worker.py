@@ -206,7 +206,9 @@ class Worker:
         mounts.make_ready(self.layout)
         setting = self._current.read().concurrency
         wanted = self._concurrency or setting
-        if wanted > 1 and (possible := open_files.possible_runs(wanted)) < wanted:
+        # Once, and before the first run: later it would count the files of the runs as well.
+        self._slots.opened = opened = open_files.number_open()
+        if wanted > 1 and (possible := open_files.possible_runs(wanted, opened)) < wanted:
             raise SpoolError(
                 f"{wanted} jobs at once need more files than this process may open",
                 hint=f"queuectl worker start --concurrency {possible}",

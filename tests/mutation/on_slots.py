@@ -6,6 +6,8 @@ from .run import Mutant
 
 _MANY = "tests/worker/test_many_at_once.py::test_"
 _SLOTS = "tests/worker/test_concurrency.py::test_"
+_FILES = "tests/worker/test_slot_files.py::test_"
+_LINGER = "tests/worker/test_slots_and_runs.py::test_"
 _TROUBLE = "tests/worker/test_slots_in_trouble.py::test_"
 _SUSPECTS = "tests/worker/test_suspects.py::test_"
 
@@ -93,6 +95,34 @@ SLOTS = (
         "    return min(wanted, max(1, (limit() - opened - FOR_A_WORKER) // FOR_A_RUN))\n",
         "    return wanted\n",
         (f"{_SLOTS}more_than_the_open_files_allow_is_refused_with_the_number_that_works",),
+    ),
+    Mutant(
+        "slots: the files of runs are counted twice",
+        "worker/slots.py",
+        "open_files.possible_runs(wanted, self.opened)",
+        "open_files.possible_runs(wanted, open_files.number_open())",
+        (f"{_FILES}a_changed_number_does_not_count_the_files_of_runs_twice",),
+    ),
+    Mutant(
+        "slots: those above a smaller number keep their files",
+        "worker/slots.py",
+        "        for slot in range(self._size, self._numbers):\n",
+        "        for slot in range(0):\n",
+        (f"{_FILES}fewer_slots_keep_no_files_of_the_others",),
+    ),
+    Mutant(
+        "slots: a run that has ended hides that another one cannot",
+        "worker/slots.py",
+        '            self._context.registration.report("lingering", "; ".join(lines) or None)\n',
+        '            self._context.registration.report("lingering", lines[0] if lines[1:] else None)\n',
+        (f"{_LINGER}what_cannot_be_ended_is_told_until_the_last_of_it_ends",),
+    ),
+    Mutant(
+        "slots: deadlines of ended runs are kept",
+        "worker/slots.py",
+        "                    self._drop_stale()\n",
+        "                    pass\n",
+        (f"{_LINGER}deadlines_of_ended_runs_are_not_kept",),
     ),
     Mutant(
         "slots: files of an earlier boot stay",
