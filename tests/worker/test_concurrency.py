@@ -306,6 +306,7 @@ def test_an_outcome_that_the_disk_refuses_holds_up_no_timeout(
         process = psutil.Process(int(pid.read_text()))
         wait_until(lambda: not process.is_running() or process.status() == "zombie", 10)
         assert not finished(spool_dir, "ended")
+        time.sleep(0.8)  # not a wait: so long its end is noted and not recorded
         refused.set()
         wait_until(lambda: finished(spool_dir, "ended", "runaway"))
         assert worker.jobs_run == 2
