@@ -214,28 +214,36 @@ def record_cancel(job: Job, worker: str, *, now: float, ran: bool) -> None:
     job.worker, job.last_error, job.finished_at, job.next_retry_at = worker, CANCELLED, now, None
 
 
-def _add_interrupted(job: Job, worker: str, now: float, error: str) -> None:
-    job.add_run(
-        {
-            "run": job.next_run,
-            "attempt": job.attempts + 1,
-            "worker": worker,
-            "outcome": INTERRUPTED,
-            "finished_at": times.iso(now),
-            "error": error,
-        }
-    )
+def _add_interrupted(job: Job, worker: str, now: float, error: str, *, restarted: bool = False) -> None:
+    entry = {
+        "run": job.next_run,
+        "attempt": job.attempts + 1,
+        "worker": worker,
+        "outcome": INTERRUPTED,
+        "finished_at": times.iso(now),
+        "error": error,
+    }
+    job.add_run(entry | {"restarted": True} if restarted else entry)
 
 
-def record_crash(job: Job, worker: str, *, now: float, limit: int) -> str:
+def deaths_of_workers(job: Job) -> int:
+    """Return how many workers in a row died while they ran the job, without those that died with the machine."""
+    runs = [entry for entry in job.history if entry.get("outcome") == INTERRUPTED][-job.crashes :]
+    return job.crashes and job.crashes - sum(bool(entry.get("restarted")) for entry in runs)
+
+
+def record_crash(job: Job, worker: str, *, now: float, limit: int, restarted: bool = False) -> str:
     """Record that a worker died while it ran the job, and return the job's new state.
 
     This does not count as an attempt. But a job that kills its workers must not go on for ever: after `limit` deaths in
     a row it is dead.
+
+    Args:
+        restarted: the machine has been restarted since the run began, so the job need not be the cause.
     """
     job.crashes += 1
     error = f"{worker} died while running it"
-    _add_interrupted(job, worker, now, error)
+    _add_interrupted(job, worker, now, error, restarted=restarted)
     job.worker = worker
     if job.on_crash == "dead":
         job.last_error = f"{error}; on_crash is dead, so it is not run again"

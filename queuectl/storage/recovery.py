@@ -240,7 +240,7 @@ def _free(
         say(f"put back {job.id}: {worker} had not begun it")
         return
     job.fill_in(settings)
-    state, line = _record(storage, settings, worker, job, over, _slot_of(known, job, worker))
+    state, line = _record(storage, settings, worker, job, over, known)
     settle(storage, claim, state)
     say(line)
 
@@ -293,7 +293,7 @@ def _record(
     worker: str,
     job: Job,
     over: run_lock.EndedRun | None,
-    slot: str,
+    known: run_lock.WorkerRuns | None,
 ) -> tuple[str, str]:
     """Record in a job what became of its run; return the job's new state, and a line for the log."""
     layout = storage.layout
@@ -303,6 +303,10 @@ def _record(
         outcome = Outcome(Ending.SUCCEEDED, 0, None, over.duration)
         state = outcomes.record(job, outcome, now=over.finished_at)
         return state, f"{state} {job.id}: {worker} had run it, and died before it was settled"
-    job_logs.keep_output(layout, job, slot, None, limit=settings.output_limit)
-    state = outcomes.record_crash(job, worker, now=storage.now(), limit=settings.crash_limit)
+    job_logs.keep_output(layout, job, _slot_of(known, job, worker), None, limit=settings.output_limit)
+    boots = [one.boot for one in known.records if one.is_last(job.id, job.next_run)] if known else []
+    restarted = any(boot not in ("", storage.index.boot) for boot in boots)
+    state = outcomes.record_crash(
+        job, worker, now=storage.now(), limit=settings.crash_limit, restarted=restarted
+    )
     return state, f"took back {job.id}: {job.last_error}"

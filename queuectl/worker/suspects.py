@@ -11,6 +11,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from queuectl.job.outcome import deaths_of_workers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -27,8 +29,8 @@ APART = 60.0
 
 
 def is_suspect(job: Job) -> bool:
-    """Whether several workers died while this job ran."""
-    return job.crashes >= ALONE_AFTER
+    """Whether several workers died while this job ran, and not because the machine did."""
+    return job.crashes >= ALONE_AFTER and deaths_of_workers(job) >= ALONE_AFTER
 
 
 class Suspects:
@@ -85,11 +87,15 @@ class Suspects:
         others = [row for row in self._index.ready(limit + len(self._waiting)) if row.id not in self._waiting]
         if (others and not self._is_their_turn) or self._has_company():
             return others[:limit]
-        known = self._index.rows_of([*self._waiting])
-        ready = [row for row in known.values() if row.ready_key is not None]
-        self._waiting = {row.id for row in ready}  # another worker may have taken the others
-        first = min(ready, key=lambda row: (row.ready_key, row.seq), default=None)
+        first = min(self._ready(), key=lambda row: (row.ready_key, row.seq), default=None)
         return others[:limit] if first is None else [first]
+
+    def forget_gone(self) -> None:
+        """Forget those that another worker has taken, or somebody has moved: no job is kept from starting for them."""
+        self._waiting = {row.id for row in self._ready()}
+
+    def _ready(self) -> list[Row]:
+        return [row for row in self._index.rows_of([*self._waiting]).values() if row.ready_key is not None]
 
     @property
     def _is_their_turn(self) -> bool:

@@ -409,6 +409,9 @@ class Worker:
     def _wait_for_runs(self) -> None:
         """Wait until a run has ended, or is due, or another job can be started beside it; record what has ended."""
         until = min(self._upkeep.due_at, self._slots.due_at())
+        if self._slots.suspects:
+            with self._barrier:
+                self._slots.suspects.forget_gone()
         if self._slots.free and self._slots.is_late:
             until = 0.0  # the next start waits for this look
         elif self._slots.free and not (self._readiness.blocked or self.flags.stopping):

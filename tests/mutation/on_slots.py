@@ -55,6 +55,20 @@ SLOTS = (
         (f"{_SUSPECTS}those_without_end_start_one_after_the_other_and_stop_no_other_job",),
     ),
     Mutant(
+        "suspects: a restart of the machine makes one",
+        "storage/recovery.py",
+        '    restarted = any(boot not in ("", storage.index.boot) for boot in boots)\n',
+        "    restarted = False\n",
+        (f"{_SUSPECTS}jobs_of_a_machine_that_was_restarted_start_together",),
+    ),
+    Mutant(
+        "suspects: one that is gone keeps its turn",
+        "worker/worker.py",
+        "                self._slots.suspects.forget_gone()\n",
+        "                pass\n",
+        (f"{_SUSPECTS}no_job_is_kept_waiting_for_one_that_is_gone",),
+    ),
+    Mutant(
         "suspects: others pass for ever",
         "worker/suspects.py",
         "        return bool(self._waiting) and self._is_their_turn and self._has_company()\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -12,6 +13,10 @@ import pytest
 from gate import STARTED, drop_blocked, names, release, started, worker_in_thread
 
 from queuectl import Spool
+from queuectl.control import run_lock
+from queuectl.job import outcome
+from queuectl.job.record import Job
+from queuectl.layout import Layout
 from queuectl.worker import suspects
 
 import support
@@ -52,6 +57,22 @@ def test_an_idle_worker_takes_one_that_waits_in_another(spool_dir: Path, home: P
         with worker_in_thread(spool_dir, 1):
             wait_until(lambda: finished(spool_dir, "suspect"))
             assert where_is(spool_dir, "long") == ["processing/worker-0"]
+
+
+def test_no_job_is_kept_waiting_for_one_that_is_gone(
+    spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its turn has come, and another worker has taken it, or somebody has deleted it."""
+    drop_blocked(spool_dir, "long")
+    with worker_in_thread(spool_dir, 3) as worker:
+        wait_until(lambda: len(started(home)) == 1)
+        support.drop(spool_dir, "suspect", command="true", crashes=2)
+        wait_until(lambda: worker._slots.suspects)
+        monkeypatch.setattr(worker._slots.suspects, "_pass_until", 0.0)
+        assert not worker._slots.free
+        Spool(spool_dir).cancel("suspect")
+        support.drop(spool_dir, "next", command="true")
+        wait_until(lambda: finished(spool_dir, "next"))
 
 
 def test_short_jobs_before_one_that_waits_are_recorded(spool_dir: Path, home: Path) -> None:
@@ -111,3 +132,31 @@ def test_it_gets_its_turn_although_jobs_before_it_never_cease(
     assert any(
         load(spool_dir / "done" / f"{name}.json")["started_at"] < mine["started_at"] for name in names(number)
     )
+
+
+def test_jobs_of_a_machine_that_was_restarted_start_together(spool_dir: Path, home: Path) -> None:
+    """After two power cuts all long jobs would start one by one. Still they are dead after the third death."""
+    layout = Layout(spool_dir)
+    layout.create()
+    claims = spool_dir / "processing" / "worker-0"
+    claims.mkdir(mode=0o700)
+    for place, name in enumerate(names(3)):
+        slot = f"worker-0.{place}" if place else "worker-0"
+        run_lock.acquire(layout, slot, name, "1.5", "earlier").release()
+        record = {"id": name, "command": gate.BLOCKED, "timeout": 0, "crashes": 1}
+        (claims / f"{name}.json").write_text(json.dumps(record))
+        (claims / f"{name}.json").chmod(0o600)
+    with worker_in_thread(spool_dir, 4):
+        wait_until(lambda: set(started(home)) == set(names(3)))
+        release(home, lambda: finished(spool_dir, *names(3)))
+    (entry, _) = load(spool_dir / "done" / "job0.json")["history"]
+    assert (entry["outcome"], entry["restarted"]) == ("interrupted", True)
+
+
+def test_the_crashes_of_a_job_still_count_after_a_restart() -> None:
+    job = Job(id="x", command="true", crashes=1)
+    assert outcome.record_crash(job, "worker-0", now=1.0, limit=3, restarted=True) == "pending"
+    assert (job.crashes, outcome.deaths_of_workers(job)) == (2, 1)
+    assert outcome.record_crash(job, "worker-0", now=2.0, limit=4) == "pending"
+    assert (job.crashes, outcome.deaths_of_workers(job)) == (3, 2)
+    assert outcome.record_crash(job, "worker-0", now=3.0, limit=4, restarted=True) == "dead"
