@@ -15,6 +15,8 @@ from importlib import import_module
 MODULES = (
     "queuectl.config.file",
     "queuectl.config.plain_yaml",
+    "queuectl.index.sorting",
+    "queuectl.index.statistics",
     "queuectl.job.changes",
     "queuectl.job.spoken_times",
     "queuectl.job.strict_json",
