@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -155,6 +157,21 @@ def with_fields(one: T, **changes: Any) -> T:
     """Return a copy of an object of plain fields (queuectl._dataclasses) with some of them changed."""
     names = type(one).__match_args__  # type: ignore[attr-defined] # each of those classes has it
     return type(one)(**{name: getattr(one, name) for name in names} | changes)
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a folder while others write into it: a file that comes in between keeps it for another try."""
+
+    def is_deleted() -> bool:
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                raise
+            return False
+        return True
+
+    wait_until(is_deleted)
 
 
 def where_is(spool: Path, job_id: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from queuectl import Spool, Worker
 from queuectl.layout import Layout
 from queuectl.storage.locate import BusyWorkers
 
-from support import drop, drop_bytes, finished, load, read_only, wait_until, where_is
+from support import delete_folder, drop, drop_bytes, finished, load, read_only, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -367,7 +366,7 @@ def test_deleting_all_machinery_disturbs_no_running_job(spool_dir: Path, cli: Cl
     team = pids(workers(3))
     wait_for_start(spool_dir, "job0")
     wait_for_start(spool_dir, "job1")
-    shutil.rmtree(spool_dir / "data")
+    delete_folder(spool_dir / "data")
     newcomer = pids(workers(1))
     wait_until(
         lambda: {worker.pid for worker in Spool(spool_dir).workers()} == {*team.values(), *newcomer.values()}
