@@ -125,23 +125,24 @@ def test_a_worker_leaves_when_another_spool_lies_at_its_path(
     monkeypatch.setattr("queuectl.worker.idle.TICK", 0.05)
     support.drop(spool_dir, "job1", command="echo old >> $HOME/runs; sleep 60")
     runs = spool_dir.parent / "home" / "runs"
-    claimed = spool_dir / "processing" / "worker-0" / "job1.json"
-    record = spool_dir / "data" / "workers" / "worker-0.json"
+    theirs = {"processing/worker-0/job1.json": '{"command": "true"}', "data/workers/worker-0.json": "{}"}
     said: list[str] = []
     old = Worker(spool_dir, say=said.append)
     thread = threading.Thread(target=old.run)
     thread.start()
     try:
         support.wait_until(runs.exists)
+        new = spool_dir.with_name("new")
+        if way == "replaced":
+            Spool(new).refresh()
+            for name, text in theirs.items():
+                (new / name).parent.mkdir(exist_ok=True)
+                (new / name).write_text(text)
         before = spool_dir.rename(spool_dir.with_name("before"))
+        if way == "replaced":
+            new.rename(spool_dir)  # at once: a worker that sees nothing at its path leaves for that reason
         if way != "renamed":
             subprocess.run(["rm", "-rf", before], check=True)
-        if way == "replaced":
-            Spool(spool_dir).refresh()
-            claimed.parent.mkdir()
-            claimed.write_text('{"command": "true"}')
-            record.parent.mkdir(exist_ok=True)
-            record.write_text("{}")
         thread.join(20)
         assert not thread.is_alive()
     finally:
@@ -151,7 +152,6 @@ def test_a_worker_leaves_when_another_spool_lies_at_its_path(
     assert runs.read_text() == "old\n"
     support.wait_until(lambda: support.processes_of(spool_dir) == [])
     if way == "replaced":
-        assert claimed.read_text() == '{"command": "true"}'
-        assert record.exists()
+        assert {name: (spool_dir / name).read_text() for name in theirs} == theirs
     else:
         assert not spool_dir.exists()
