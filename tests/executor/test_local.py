@@ -357,10 +357,9 @@ def test_a_stopped_job_ends_too(bench: Bench) -> None:
 
 
 def test_a_child_born_of_the_term_handler_ends_too(bench: Bench) -> None:
-    """A process started after TERM is found by the next search."""
-    outcome = bench.run(
-        "trap 'setsid sleep 60 & exit' TERM; sleep 0.3 & wait; sleep 60", timeout=0.2, grace=5
-    )
+    """A process started after TERM is found by the next search. It has left the group before its parent ends."""
+    born = "setsid sh -c 'touch born; exec sleep 60' & while [ ! -e born ]; do sleep 0.01; done"
+    outcome = bench.run(f'trap "{born}; exit" TERM; sleep 0.3 & wait; sleep 60', timeout=0.2, grace=5)
 
     assert outcome.ending is Ending.TIMED_OUT
     assert find_tree(bench.marks) == []

@@ -323,6 +323,10 @@ def test_a_run_that_lingers_holds_up_no_other_of_its_worker(
     drop_blocked(spool_dir, *names(6), max_retries=2)
     with worker_process(spool_dir, "-j", "6") as process:
         wait_until(lambda: len(started(home)) == 6)
+        for one in support.processes_of(spool_dir):
+            if "QUEUECTL_JOB_ID" in one.environ():
+                locks = [file.path for file in one.open_files() if file.path.endswith(".run")]
+                assert len(locks) == 1, "it has inherited that of its neighbour"
         process.kill()
         process.wait()
         spared = [
