@@ -207,8 +207,12 @@ class JobRun:
         ours = min(self._long_at, self._session_at)
         return ours if due is None else min(ours, due)
 
-    def poll(self) -> bool:
-        """Do what is due for this run; True: it is over."""
+    def poll(self, free: int = 0) -> bool:
+        """Do what is due for this run; True: it is over.
+
+        Args:
+            free: how many slots are free. The jobs for them start next, however long this run takes.
+        """
         running = self.running
         if running is not None:
             try:
@@ -225,7 +229,7 @@ class JobRun:
             self._note_session()
         if now >= self._long_at:
             self._long_at = math.inf
-            self._batch.end(busy=True)
+            self._batch.end(busy=True, keep=free)
             self._say_started()
         return False
 

@@ -106,11 +106,12 @@ class SettleBatch:
             self._scheduler.has_news = False
             self._prefetch.take()
 
-    def end(self, *, busy: bool = False) -> None:
+    def end(self, *, busy: bool = False, keep: int = 0) -> None:
         """Record all finished attempts, and put the jobs back that have not started.
 
         Args:
             busy: a job is running, which must not wait for a disk that refuses.
+            keep: so many of the jobs stay claimed, the first ones: there is a slot for each, and they start next.
         """
         if busy:
             with self._context.barrier:
@@ -118,7 +119,7 @@ class SettleBatch:
         else:
             self.settle_all()
         with self._context.barrier:
-            self._prefetch.release()
+            self._prefetch.release(keep=keep)
 
     def put_back(self, claim: Claim) -> None:
         """Put back a job that could not be run, with those that have not started; record what has ended before.

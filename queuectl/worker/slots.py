@@ -306,7 +306,7 @@ class Slots:
             due.append(run)
         over = []
         for run in dict.fromkeys(due):
-            if run.poll():
+            if run.poll(self.free):
                 self._unfollow(run)
                 over.append(run)
             else:

@@ -251,6 +251,13 @@ SLOTS = (
         (f"{_TROUBLE}a_note_of_ended_runs_hides_no_run_that_goes_on",),
     ),
     Mutant(
+        "trouble: jobs are put back for which there is a slot",
+        "worker/job_run.py",
+        "self._batch.end(busy=True, keep=free)",
+        "self._batch.end(busy=True)",
+        (f"{_TROUBLE}jobs_for_which_there_is_a_slot_are_not_put_back",),
+    ),
+    Mutant(
         "trouble: a slot that refuses is taken again at once",
         "worker/slots.py",
         "            self._left_out[run.slot] = now + LEFT_OUT\n",

@@ -17,8 +17,9 @@ from queuectl import Spool, Worker
 from queuectl.control import commands, run_lock
 from queuectl.executor.local import LocalRunner
 from queuectl.job import times
+from queuectl.storage import claim
 from queuectl.storage import settle as settling
-from queuectl.worker import settle_batch
+from queuectl.worker import prefetch, settle_batch
 
 import support
 from support import finished, load, wait_until
@@ -141,6 +142,33 @@ def test_jobs_that_end_in_their_start_hold_up_no_end_of_another(spool_dir: Path)
     record = load(spool_dir / "done" / "ends.json")
     assert times.parse_moment(record["finished_at"]) - times.parse_moment(record["started_at"]) < 0.8
     assert finished(spool_dir, *names(150))
+
+
+class _SlowToStart(LocalRunner):
+    """Each start takes longer than a short job."""
+
+    def start(self, attempt: Attempt) -> Running | Outcome:
+        time.sleep(0.01)
+        return super().start(attempt)
+
+
+def test_jobs_for_which_there_is_a_slot_are_not_put_back(
+    spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run that was not over at once put back the jobs for the other slots: each job was claimed five times."""
+    put_back: list[object] = []
+    real = claim.release
+
+    def noted(*args: Any) -> None:
+        put_back.append(args)
+        real(*args)
+
+    monkeypatch.setattr(prefetch, "release", noted)
+    drop_blocked(spool_dir, *names(40))
+    with worker_in_thread(spool_dir, 8, runner=_SlowToStart()):
+        wait_until(lambda: len(started(home)) == 8)
+        assert put_back == []
+        release(home, lambda: finished(spool_dir, *names(40)))
 
 
 # -- outcomes that are refused -----------------------------------------------------------------------------------------
