@@ -55,6 +55,8 @@ class JobFields(TypedDict, total=False):
     hold: bool | None
     unique: str | None
     if_exists: str | None
+    queue: str | None
+    needs: Mapping[str, int] | None
     delay: Span | None
     expires_in: Span | None
 
@@ -80,6 +82,8 @@ class JobChanges(TypedDict, total=False):
     hold: bool | None
     unique: str | None
     if_exists: str | None
+    queue: str | None
+    needs: Mapping[str, int] | None
 
 
 def refuse_unknown(call: str, names: Iterable[str], known: Collection[str]) -> None:

@@ -41,6 +41,7 @@ _KEPT_AT_END = frozenset(
         "unique_key",
         "behind",
         "expires",
+        "lane",
     }
 )
 _SET_AT_END = tuple(name for name in COLUMNS if name not in _KEPT_AT_END)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from operator import attrgetter
 
 from queuectl.index.freshness import Freshness
 from queuectl.index.row import COLUMNS, Row
@@ -19,11 +20,33 @@ if TYPE_CHECKING:
 
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM jobs"
 _TEXTS = frozenset(
-    {"id", "state", "place", "name", "command", "worker", "last_error", "settings", "tags", "unique_key"}
+    {
+        "id",
+        "state",
+        "place",
+        "name",
+        "command",
+        "worker",
+        "last_error",
+        "settings",
+        "tags",
+        "unique_key",
+        "lane",
+    }
 )
 _NEVER_EMPTY = frozenset({"id", "state", "place", "name", "seq", "arrived"})
 _AT_ONCE = 500
 """Ids asked for in one statement; SQLite limits the number of its parameters."""
+
+_LANES = """WITH RECURSIVE found(lane) AS (
+    SELECT min(lane) FROM jobs WHERE ready_key IS NOT NULL AND lane > ''
+    UNION ALL SELECT (SELECT min(lane) FROM jobs WHERE ready_key IS NOT NULL AND lane > found.lane) FROM found
+    WHERE found.lane IS NOT NULL)
+ SELECT lane FROM found WHERE lane IS NOT NULL"""
+"""The lanes of ready jobs but the plain one. Each is found by one step in the SQL index, however many jobs it has."""
+
+order_of = attrgetter("ready_key", "seq")
+"""The key by which ready rows are sorted in the order in which they run."""
 
 _shapes: set[tuple[type, ...]] = set()
 """Types of the columns of rows that were found valid."""
@@ -298,9 +321,23 @@ class Queries(Freshness):
         behind = "SELECT EXISTS (SELECT 1 FROM jobs WHERE behind IS NOT NULL)"
         return due is not None or self.counts()["processing"] > 0 or bool(self._one(behind))
 
+    def ready_lanes(self) -> builtins.list[str | None]:
+        """Return the lanes (see `row.lane_of`) with a job that could run now, by one look at each lane."""
+        plain = "SELECT 1 FROM jobs WHERE lane IS NULL AND ready_key IS NOT NULL LIMIT 1"
+        found: builtins.list[str | None] = [None] if self.db.execute(plain).fetchone() else []
+        found += (_text(lane) for (lane,) in self.db.execute(_LANES))
+        return found
+
+    def ready_in(self, lane: str | None, limit: int) -> builtins.list[Row]:
+        """Return the jobs of a lane that could run now, in the order in which they run."""
+        where = "WHERE lane IS ? AND ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT ?"
+        return self._rows(where, (lane, limit))
+
     def ready(self, limit: int) -> builtins.list[Row]:
-        """Return the jobs that can run now, in the order in which they run."""
-        return self._rows("WHERE ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT ?", (limit,))
+        """Return the jobs that could run now, whatever their limits allow, in the order in which they run."""
+        lanes = self.ready_lanes()
+        rows = [row for lane in lanes for row in self.ready_in(lane, limit)]
+        return rows if len(lanes) == 1 else sorted(rows, key=order_of)[:limit]
 
     def next_ready(self) -> Row | None:
         """Return the job to run next, or None."""

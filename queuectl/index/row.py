@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 
 from queuectl._dataclasses import dataclass
-from queuectl.job.fields import WAITING
+from queuectl.job.fields import DEFAULT_QUEUE, WAITING
 from queuectl.job.times import micros
 
 TYPE_CHECKING = False
@@ -32,8 +32,9 @@ class Row:
     """What the index knows of one job. Times are integer microseconds since the epoch.
 
     The job's file is place/name; `place` is a folder, relative to the spool. `seq` numbers the rows in the order of
-    arrival. `ours` is 1 for a file that queuectl itself wrote. `tags` has a blank before and after each tag. A waiting job has
-    one of these three, or none of them if it is held:
+    arrival. `ours` is 1 for a file that queuectl itself wrote. `tags` has a blank before and after each tag. `lane` is
+    what the jobs have in common that wait for the same limits, see `lane_of`. A waiting job has one of these three, or none
+    of them if it is held:
 
     - `ready_key`: its place in the order;
     - `due`: when it gets a place;
@@ -71,6 +72,7 @@ class Row:
     duration: int | None = None
     behind: int | None = None
     expires: int | None = None
+    lane: str | None = None
 
     @property
     def held(self) -> bool:
@@ -124,6 +126,18 @@ def ready_key(eligible: int, priority: int) -> int:
     return eligible - _PER_PRIORITY * priority
 
 
+def lane_of(job: Job) -> str | None:
+    """Return a job's lane: its queue, and what it needs of each resource in the order of names, like "train gpu=1".
+
+    All jobs of a lane wait for the same limits: either each of them could start now, or none. None stands for the lane of
+    the jobs that name neither a queue nor a resource.
+    """
+    if job.needs is None and job.queue in (None, DEFAULT_QUEUE):
+        return None
+    needs = (f"{name}={number}" for name, number in sorted((job.needs or {}).items()))
+    return " ".join((job.queue or DEFAULT_QUEUE, *needs))
+
+
 def row_of(
     job: Job, place: str, name: str, status: os.stat_result | FileStat, *, state: str, arrived: int, now: int
 ) -> Row:
@@ -160,6 +174,7 @@ def row_of(
         finished_at=None if job.finished_at is None else micros(job.finished_at),
         duration=None if job.duration is None else round(job.duration * 1e6),
         expires=None if job.expires_at is None else micros(job.expires_at),
+        lane=lane_of(job),
     )
     if job.tags:
         row.tags = f" {' '.join(job.tags)} "

@@ -6,7 +6,7 @@ import sqlite3
 
 from queuectl.job.fields import STATES
 
-SCHEMA = 6
+SCHEMA = 7
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS jobs(
     command TEXT, worker TEXT, exit_code INTEGER, last_error TEXT,
     inode INTEGER, mtime INTEGER, size INTEGER DEFAULT 0, settings TEXT, ours INTEGER,
     tags TEXT, unique_key TEXT, started_at INTEGER, finished_at INTEGER, duration INTEGER,
-    behind INTEGER, expires INTEGER);
+    behind INTEGER, expires INTEGER, lane TEXT);
 """
 UNIQUE = """
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_id ON jobs(id);
@@ -39,7 +39,7 @@ attempt, or else the first of the others."""
 
 _RELEASE_NEXT = RELEASE_NEXT.replace(":key", "OLD.unique_key")
 INDEXES = f"""
-CREATE INDEX IF NOT EXISTS jobs_ready ON jobs(ready_key, seq) WHERE ready_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_ready ON jobs(lane, ready_key, seq) WHERE ready_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs(due) WHERE due IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_unique ON jobs(unique_key, state, behind, seq) WHERE unique_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_behind ON jobs(unique_key) WHERE behind IS NOT NULL;

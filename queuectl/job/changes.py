@@ -69,6 +69,21 @@ def _listed(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
+def read_needs(text: str) -> object:
+    """Read what a job needs: `gpu=1 memory=16`, with blanks or commas between, or a map in JSON.
+
+    Raises:
+        ValueError: a part of the text is not NAME=NUMBER.
+    """
+    if text.lstrip().startswith("{"):
+        return _json(text)
+    parts = [word.partition("=") for word in _listed(text)]
+    for name, equals, amount in parts:
+        if not (name and equals and amount):
+            raise ValueError(f"{_short(name + equals + amount)} is not NAME=NUMBER, like gpu=1")
+    return {name: integer(amount) for name, _, amount in parts}
+
+
 def _flag(text: str) -> bool:
     words = {"true": True, "yes": True, "false": False, "no": False}
     if text.lower() not in words:
@@ -89,6 +104,7 @@ _READ: dict[str, Callable[[str], object]] = {
     "expires_at": _moment,
     "tags": _listed,
     "hold": _flag,
+    "needs": read_needs,
 }
 """For each field: how the text after = is read. For all others, the text itself is the value."""
 

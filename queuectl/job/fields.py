@@ -25,10 +25,20 @@ MAX_TAGS = 32
 MAX_EXIT_CODES = 64
 """How many exit codes retry_on and give_up_on may list."""
 
+MAX_NEEDS = 8
+"""How many resources a job may need."""
+
+MOST_NEEDED = 1024
+"""How much of one resource a job may need."""
+
+DEFAULT_QUEUE = "default"
+"""The queue of a job that names none."""
+
 LONGEST_WORD = 131_071
 """Bytes that one argument or variable of a program may have on Linux: 32 pages with the NUL at the end."""
 
 _ALPHANUMERIC = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_RESOURCE = "abcdefghijklmnopqrstuvwxyz0123456789_"
 _TAG = _ALPHANUMERIC + "._:/@+=-"
 _KEY_LENGTH = 200
 _DEVICES = frozenset(
@@ -236,6 +246,41 @@ def _tags(value: object) -> list[str]:
     return tags
 
 
+def is_queue(text: str) -> bool:
+    """Return True if text can be a queue: 1 to 30 of A-Z a-z 0-9 _ -, the first a letter or digit, no device name."""
+    return is_id(text) and len(text) <= 30 and "." not in text
+
+
+def _queue(value: object) -> str:
+    text = _text(value)
+    if not is_queue(text):
+        shown = text if len(text) <= 40 else text[:40] + "…"
+        raise ValueError(
+            f"{shown!r} cannot be a queue: 1 to 30 of a-z A-Z 0-9 _ -, the first a letter or digit"
+        )
+    return text
+
+
+def is_resource(text: str) -> bool:
+    """Return True if text can be a resource: 1 to 30 of a-z 0-9 _, the first a letter. Jobs find it in a variable."""
+    return 0 < len(text) <= 30 and not text.strip(_RESOURCE) and text[0].isalpha()
+
+
+def _needs(value: object) -> dict[str, int]:
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"must be a map of resources to numbers, not {_type_name(value)}")
+    if len(value) > MAX_NEEDS:
+        raise ValueError(f"must be at most {MAX_NEEDS} resources, not {len(value)}")
+    for name, number in value.items():
+        if not isinstance(name, str) or not is_resource(name):
+            raise ValueError(
+                f"{str(name)[:40]!r} cannot be a resource: 1 to 30 of a-z 0-9 _, the first a letter"
+            )
+        if type(number) is not int or not 1 <= number <= MOST_NEEDED:
+            raise ValueError(f"{name} must be a whole number from 1 to {MOST_NEEDED}")
+    return value
+
+
 def _key(value: object) -> str:
     text = _text(value)
     if not text.strip() or len(text) > _KEY_LENGTH:
@@ -297,6 +342,8 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "hold": _flag,
     "unique": _key,
     "if_exists": _one_of("skip", "replace", "queue"),
+    "queue": _queue,
+    "needs": _needs,
     "state": _state,
     "attempts": _integer(0, _MANY),
     "default_timeout": _number,

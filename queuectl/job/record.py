@@ -61,6 +61,8 @@ class Job:
     hold: bool = False
     unique: str | None = None
     if_exists: str | None = None
+    queue: str | None = None
+    needs: dict[str, int] | None = None
 
     state: str = "pending"
     attempts: int = 0

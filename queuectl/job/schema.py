@@ -93,6 +93,18 @@ _EXIT_CODES = {
     "maxItems": fields.MAX_EXIT_CODES,
     "items": {"type": "integer", "minimum": 0, "maximum": 255},
 }
+_QUEUE = {
+    "type": "string",
+    "maxLength": 30,
+    "pattern": "^" + _DEVICE + r"[A-Za-z0-9][A-Za-z0-9_-]*" + _END,
+}
+_NEEDS = {
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": fields.MAX_NEEDS,
+    "propertyNames": {"pattern": r"^[a-z][a-z0-9_]{0,29}" + _END},
+    "additionalProperties": {"type": "integer", "minimum": 1, "maximum": fields.MOST_NEEDED},
+}
 _TAG = {"type": "string", "pattern": r"^[A-Za-z0-9._:/@+=-]{1,64}" + _END}
 _NUMBER = {"type": "number"}
 
@@ -148,6 +160,8 @@ _FIELDS: Mapping[str, tuple[str, dict[str, Any]]] = {
         "What happens if another job with the same unique key waits or runs.",
         {"enum": ["skip", "replace", "queue"]},
     ),
+    "queue": ("The queue whose limits the job keeps.", _QUEUE),
+    "needs": ("What the job takes of the spool's resources while it runs: names and whole numbers.", _NEEDS),
     "state": ("The state; it follows from the folder of the file.", {"enum": [*fields.STATES, "done"]}),
     "attempts": ("How many attempts have been made since the job was put into the queue.", _integer(0)),
     "default_timeout": ("The timeout, if the job was given none and got that of the settings.", _NUMBER),

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.errors import InvalidJob, SpoolError
-from queuectl.index.row import Row, accept_as_indexed, row_of
+from queuectl.index.row import Row, accept_as_indexed, lane_of, row_of
 from queuectl.job import record as jobs
 from queuectl.job.times import micros
 from queuectl.layout import PENDING, PROCESSING
@@ -78,7 +78,7 @@ def read_claim(storage: Storage, row: Row, path: str) -> Claim | None:
             job.renew(row.arrived / 1e6)
         accept_as_indexed(job, row)
         if job.id == row.id and not job.hold and job.is_due(storage.now()):
-            if job.unique != row.unique_key:
+            if (job.unique, lane_of(job)) != (row.unique_key, row.lane):
                 release(storage, Claim(job, path, row))
                 return None
             if (job.priority, job.max_retries) != (row.priority, row.max_retries):

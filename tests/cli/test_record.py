@@ -40,6 +40,8 @@ FULL: dict[str, Any] = {
     "tags": ["nightly"],
     "unique": "backup",
     "if_exists": "queue",
+    "queue": "mail",
+    "needs": {"gpu": 1},
     "owner": "me",
 }
 

@@ -17,7 +17,7 @@ from queuectl.config.settings import Settings
 from queuectl.errors import InvalidJob
 from queuectl.job import record as jobs
 from queuectl.job import strict_json, times, zone
-from queuectl.job.fields import is_id, new_id
+from queuectl.job.fields import is_id, is_queue, new_id
 
 WRITTEN = st.dictionaries(
     st.sampled_from(jobs.PRODUCER_FIELDS) | st.text(max_size=8),
@@ -69,6 +69,13 @@ RECORDS = st.fixed_dictionaries(
         "hold": st.booleans(),
         "unique": FILLED_TEXT,
         "if_exists": st.sampled_from(["skip", "replace", "queue"]),
+        "queue": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}", fullmatch=True).filter(is_queue),
+        "needs": st.dictionaries(
+            st.from_regex(r"[a-z][a-z0-9_]{0,29}", fullmatch=True),
+            st.integers(1, 1024),
+            min_size=1,
+            max_size=8,
+        ),
         "jitter": st.floats(0, 1),
         "retry_on": st.lists(st.integers(0, 255), max_size=4),
         "give_up_on": st.lists(st.integers(0, 255), max_size=4),
@@ -187,6 +194,25 @@ WRONG: dict[str, list[Any]] = {
     "hold": [0, 1, "true", "yes", []],
     "unique": ["", " ", 5, True, ["x"], "x" * 201],
     "if_exists": ["", "wait", True, 5, ["skip"]],
+    "queue": ["", "a b", "-a", "_a", "a.b", "ä", "x" * 31, "con", "mail\n", 5, True, ["mail"]],
+    "needs": [
+        {},
+        [],
+        "gpu=1",
+        {"gpu": 0},
+        {"gpu": -1},
+        {"gpu": 1025},
+        {"gpu": "2"},
+        {"gpu": 1.0},
+        {"gpu": True},
+        {"gpu": None},
+        {"": 1},
+        {"Gpu": 1},
+        {"1gpu": 1},
+        {"g-pu": 1},
+        {"g" * 31: 1},
+        {f"r{number}": 1 for number in range(9)},
+    ],
     "on_crash": ["", "later", "RUN", 5, True, ["run"]],
     "history_left_out": [-1, 2**31 + 1, 1.5, True, "5", []],
     "history": ["x", {}, [1], ["x"], [[]], 5],

@@ -1,0 +1,108 @@
+"""Lanes: the waiting jobs that have the same limits, and the order among all of them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from queuectl.index.index import Index
+from queuectl.index.row import lane_of, row_of
+from queuectl.job.record import Job
+
+NOW = 1_800_000_000_000_000
+
+
+@pytest.fixture
+def index() -> Any:
+    """An index in memory."""
+    made = Index(":memory:", "/nonexistent", "boot")
+    made.open()
+    yield made
+    made.close()
+
+
+def put(index: Index, number: int, arrived: int, **fields: Any) -> None:
+    """Put a waiting job into the index.
+
+    Args:
+        arrived: microseconds before NOW.
+    """
+    job = Job(id=f"job{number}", command="true", priority=5, **fields)
+    status = os.stat_result((0o100600, number + 1, 0, 1, 0, 0, 10, 0, 0, 0))
+    index.put(
+        row_of(job, "pending", f"job{number}.json", status, state="pending", arrived=NOW - arrived, now=NOW)
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "lane"),
+    [
+        ({}, None),
+        ({"queue": "default"}, None),
+        ({"queue": "mail"}, "mail"),
+        ({"needs": {"gpu": 1}}, "default gpu=1"),
+        ({"queue": "train", "needs": {"memory": 16, "gpu": 2}}, "train gpu=2 memory=16"),
+    ],
+)
+def test_a_lane_is_a_queue_and_what_is_needed_whatever_the_order(
+    fields: dict[str, Any], lane: str | None
+) -> None:
+    """Two jobs with the same limits in two lanes would be looked at twice, and a limit could be evaded."""
+    assert lane_of(Job(command="true", **fields)) == lane
+
+
+def test_jobs_of_all_lanes_come_in_one_order(index: Index) -> None:
+    """A queue is no priority: a job that came later in another lane does not pass one that came before."""
+    jobs: list[tuple[int, dict[str, Any]]] = [
+        (5, {}),
+        (9, {"queue": "mail"}),
+        (7, {"queue": "mail"}),
+        (8, {}),
+        (6, {"needs": {"gpu": 1}}),
+        (1, {"queue": "zoo"}),
+    ]
+    for number, (arrived, fields) in enumerate(jobs):
+        put(index, number, arrived, **fields)
+
+    assert [row.id for row in index.ready(9)] == ["job1", "job3", "job2", "job4", "job0", "job5"]
+    assert [row.id for row in index.ready(2)] == ["job1", "job3"]
+    assert [row.id for row in index.ready_in("mail", 9)] == ["job1", "job2"]
+    assert index.ready_lanes() == [None, "default gpu=1", "mail", "zoo"]
+
+
+def test_lanes_without_a_job_that_can_run_are_not_named(index: Index) -> None:
+    """Each lane costs a look at each claim. One whose jobs have ended must not be looked at for ever."""
+    put(index, 1, 5, queue="mail")
+    put(index, 2, 5, queue="later", run_at=NOW / 1e6 + 60)
+    put(index, 3, 5, queue="held", hold=True)
+
+    assert index.ready_lanes() == ["mail"]
+    index.drop("job1")
+    assert index.ready_lanes() == []
+
+
+def test_finding_the_lanes_does_not_read_their_jobs(index: Index) -> None:
+    """A hundred thousand jobs of a full queue must cost the claims of other queues nothing."""
+
+    def steps() -> int:
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        index.db.set_progress_handler(step, 1)
+        index.ready_lanes()
+        index.db.set_progress_handler(None, 1)
+        return count
+
+    for number in range(3):
+        put(index, number, number, queue=f"q{number}")
+    few = steps()
+    for number in range(10, 500):
+        put(index, number, number, queue=f"q{number % 3}")
+
+    assert steps() == few
