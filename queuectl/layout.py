@@ -10,6 +10,16 @@ from queuectl.errors import SpoolError
 
 PENDING, PROCESSING, DONE, DEAD = "pending", "processing", "done", "dead"
 FOLDERS = (PENDING, PROCESSING, DONE, DEAD, "logs", "tmp", "data", "data/workers")
+"""The folders between which files are renamed."""
+
+QUEUES, PERMITS = "queues", "data/queues"
+"""The folder of the settings of queues, and that of the locks which hold their limits. No job file moves there."""
+
+_MADE_FIRST = (*FOLDERS[:6], "data/workers", QUEUES, PERMITS)
+"""If these are there, nothing needs to be made."""
+
+QUEUE_FILE, QUEUE_PAUSED = ".yaml", ".paused"
+"""The endings of the files of a queue: its settings, and the file that pauses it."""
 
 COMPRESSED = ".gz"
 """The last part of the name of a compressed log."""
@@ -130,6 +140,8 @@ class Layout:
         self.config_yaml = self._path("config.yaml")
         self.config_json = self._path("config.json")
         self.paused = self._path("paused")
+        self.queues = self._path(QUEUES)
+        self.permits = self._path("data", "queues")
 
     def _path(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
@@ -175,6 +187,21 @@ class Layout:
         """
         return f"{self.workers}{os.sep}{worker}.{kind}"
 
+    def settings_file(self) -> str | None:
+        """Return the path of the settings of the spool; None if there is no such file."""
+        for path in (self.config_yaml, self.config_json):
+            if os.path.lexists(path):
+                return path
+        return None
+
+    def queue_file(self, queue: str) -> str:
+        """Return the path of the settings of a queue."""
+        return f"{self.queues}{os.sep}{queue}{QUEUE_FILE}"
+
+    def queue_paused(self, queue: str) -> str:
+        """Return the path of the file that pauses a queue while it is there; its text is the reason."""
+        return f"{self.queues}{os.sep}{queue}{QUEUE_PAUSED}"
+
     def log_file(self, job_id: str, run: int, stream: str) -> str:
         """Return the path of the full output of one run of a job; stream is "out" or "err"."""
         return os.path.join(self.logs, f"{job_id}.{run}.{stream}")
@@ -200,12 +227,12 @@ class Layout:
         Raises:
             SpoolError: the root is not a folder, or a folder cannot be created.
         """
-        if os.path.isdir(self.workers) and all(os.path.isdir(self._path(name)) for name in FOLDERS[:6]):
+        if all(os.path.isdir(self._path(name)) for name in _MADE_FIRST):
             return
         try:
             if not os.path.isdir(self.root):
                 _make_folders(self.root)
-            for name in FOLDERS:
+            for name in (*FOLDERS, QUEUES, PERMITS):
                 try:
                     os.mkdir(self._path(name), 0o700)
                 except FileExistsError:

@@ -1,1 +1,1 @@
-"""The settings of a spool: their keys, the file, and reading it again while workers run."""
+"""The settings of a spool and of its queues: their keys, the files, and reading them again while workers run."""

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from queuectl.config import settings
-from queuectl.config.stamp import stamps
+from queuectl.config import keys, settings
+from queuectl.config.stamp import is_being_written, stamps
 from queuectl.errors import QueuectlError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from queuectl.config.settings import Settings
-    from queuectl.config.stamp import Stamp
     from queuectl.layout import Layout
-
-
-_WRITTEN_WITHIN = 1e9  # nanoseconds
 
 
 class CurrentSettings:
@@ -57,7 +52,7 @@ class CurrentSettings:
     def check(self) -> Settings:
         """Return the current settings, read again if the file has changed."""
         stamp = stamps(self._layout)
-        if (stamp == self._stamp and not self._wanted) or _is_being_written(stamp):
+        if (stamp == self._stamp and not self._wanted) or is_being_written(*stamp):
             return self.settings
         wanted, self._wanted = self._wanted, False
         before = self.settings
@@ -80,8 +75,8 @@ class CurrentSettings:
 
     def _report_changes(self, before: Settings, *, again: bool) -> None:
         changes = [
-            f"{name} = {settings.as_text(now)} (was {settings.as_text(was)})"
-            for name in settings.KEYS
+            f"{name} = {keys.as_text(now)} (was {keys.as_text(was)})"
+            for name in keys.KEYS
             if (now := getattr(self.settings, name)) != (was := getattr(before, name))
         ]
         if changes:
@@ -90,9 +85,3 @@ class CurrentSettings:
             self._say("settings read again: they are as before")
         self._fault = None
         self._note(None)
-
-
-def _is_being_written(stamp: tuple[Stamp | None, ...]) -> bool:
-    """Return True if a settings file became empty just now: an editor that writes in place is about to fill it."""
-    now = time.time_ns()
-    return any(one[2] == 0 and abs(now - one[1]) < _WRITTEN_WITHIN for one in stamp if one)

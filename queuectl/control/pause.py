@@ -14,7 +14,7 @@ from queuectl._dataclasses import dataclass
 from queuectl.control import commands, own_job, registry
 from queuectl.errors import SpoolError, StillUnderWay
 from queuectl.job import times
-from queuectl.job.redact import one_line
+from queuectl.job.redact import as_reason
 from queuectl.system import files, safe_open
 
 TYPE_CHECKING = False
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 BY_HAND = "by hand"
 """Beginning of the reason that a paused worker reports, if this file is the reason."""
-
-REASON_LENGTH = 200
-"""Characters of the reason that are shown."""
 
 _POLL = 0.05
 _TELL_EVERY = 5.0
@@ -69,12 +66,7 @@ def read(layout: Layout) -> Pause | None:
         status = os.lstat(layout.paused)
     except FileNotFoundError:
         return None
-    text = ""
-    with suppress(safe_open.NotReadable, OSError):
-        text = safe_open.read_regular(layout.paused, 1 << 16)[0].decode(errors="replace")
-    reason = one_line(" ".join(text.split()))
-    if len(reason) > REASON_LENGTH:
-        reason = f"{reason[:REASON_LENGTH]}…"
+    reason = as_reason(safe_open.read_text(layout.paused))
     return Pause(status.st_mtime, reason, f"{status.st_ino}.{status.st_ctime_ns}")
 
 

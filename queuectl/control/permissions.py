@@ -80,7 +80,7 @@ def refuse_links(layout: Layout) -> None:
     Raises:
         SpoolError: a folder is a link, or something else than a folder.
     """
-    for path in _folders(layout):
+    for path in (*_folders(layout), layout.queues, layout.permits):
         if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
             raise SpoolError(f"{path} is a link or a file in the spool of another user, and is not followed")
 
@@ -105,7 +105,7 @@ class PermissionCheck:
         self._layout = layout
         parents = [*_ancestors(layout.root), *_ancestors(os.path.realpath(layout.root))]
         self.above = tuple(dict.fromkeys(parents))
-        self.within = (layout.root, *_folders(layout), layout.config_yaml, layout.config_json, layout.index)
+        self.within = (layout.root, *_folders(layout), *_contents(layout))
 
     def look(self) -> str | None:
         """Return what lets others write, with the command that fixes it; None when nothing does.
@@ -155,8 +155,7 @@ def unsafe(layout: Layout) -> Iterator[tuple[str, str, str]]:
     """
     for path in (layout.root, *_folders(layout)):
         yield from _check(path, _stat(path))
-    # The content of these decides what is run, and from which users jobs are accepted.
-    for path in (*_folders_in(layout.processing), layout.config_yaml, layout.config_json, layout.index):
+    for path in (*_folders_in(layout.processing), layout.permits, *_contents(layout)):
         with suppress(FileNotFoundError):
             yield from _check(path, os.stat(path))
     yield from unsafe_parents(layout.root)
@@ -195,6 +194,14 @@ def _folders(layout: Layout) -> tuple[str, ...]:
         layout.data,
         layout.workers,
     )
+
+
+def _contents(layout: Layout) -> tuple[str, ...]:
+    """Return what decides which jobs are run, how many at once, and from which users they are accepted.
+
+    Each may be missing: a spool of an earlier version has no folder for queues before its owner uses it.
+    """
+    return layout.queues, layout.config_yaml, layout.config_json, layout.index
 
 
 def _ancestors(path: str) -> Iterator[str]:

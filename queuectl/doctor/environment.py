@@ -14,7 +14,7 @@ from queuectl.control import mounts, pause, permissions
 from queuectl.doctor.finding import Finding
 from queuectl.errors import SpoolError
 from queuectl.job import times
-from queuectl.layout import DEAD, DONE, FOLDERS, PENDING, PROCESSING
+from queuectl.layout import DEAD, DONE, FOLDERS, PENDING, PERMITS, PROCESSING, QUEUES
 from queuectl.system import safe_open
 from queuectl.system.host import disk_shortage, mount_of
 from queuectl.system.wake_up import WakeUp
@@ -53,7 +53,7 @@ def examine(case: Case) -> Iterator[Finding]:
 
 
 def _missing_folders(case: Case) -> Iterator[Finding]:
-    for name in FOLDERS:
+    for name in (*FOLDERS, QUEUES, PERMITS):
         path = case.path(name)
         if os.path.isdir(path):
             continue

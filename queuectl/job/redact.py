@@ -30,6 +30,16 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+REASON_LENGTH = 200
+"""Characters of the reason of a pause that are shown."""
+
+
+def as_reason(text: str) -> str:
+    """Return the text of a file that pauses something as it is shown: on one line, and not too long."""
+    reason = one_line(" ".join(text.split()))
+    return reason if len(reason) <= REASON_LENGTH else f"{reason[:REASON_LENGTH]}…"
+
+
 def is_secret(name: str) -> bool:
     """Return True if the name of a variable or a field suggests that its value is secret."""
     return bool(_pattern(_SENSITIVE).search(name))

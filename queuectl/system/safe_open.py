@@ -23,6 +23,7 @@ SAFE_READ = (
 )
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS_ENTER = stat.S_IXGRP | stat.S_IXOTH
+_LARGEST_NOTE = 1 << 16
 _NOATIME = getattr(os, "O_NOATIME", 0)
 _HAS_LEASES = sys.platform.startswith("linux")
 
@@ -67,6 +68,14 @@ def read_regular(path: str, limit: int) -> tuple[bytes, os.stat_result]:
         return data, status
     finally:
         os.close(fd)
+
+
+def read_text(path: str) -> str:
+    """Return the text of a small file that anybody may have put there; "" if it cannot be read, or is too large."""
+    try:
+        return read_regular(path, _LARGEST_NOTE)[0].decode(errors="replace")
+    except (NotReadable, OSError):
+        return ""
 
 
 def refuse_special(path: str) -> None:

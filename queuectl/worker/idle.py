@@ -57,6 +57,7 @@ class Snapshot:
         self._above = above
         self._within = (*within, f"{layout.index}-wal")
         self._claims: tuple[str, ...] = ()
+        self._queues: tuple[str, ...] = ()
         self._known: list[object] | None = None
         self._since = time.monotonic()
         self._newest = 0
@@ -67,6 +68,8 @@ class Snapshot:
         with suppress(OSError):
             names = os.listdir(self._layout.processing)
             self._claims = tuple(self._layout.claims(name) for name in sorted(names))
+            # The time of their folder does not show that a file was edited in place.
+            self._queues = tuple(_files_in(self._layout.queues))
             self._known = self._read()
         if self._known is None or self._known != before:
             self._since = time.monotonic()
@@ -87,7 +90,7 @@ class Snapshot:
         seen: list[object] = []
         append, stat = seen.append, os.stat
         newest = 0
-        for path in self._within + self._claims:
+        for path in self._within + self._claims + self._queues:
             try:
                 found = stat(path)
             except OSError:
@@ -105,6 +108,13 @@ class Snapshot:
             seen += (found.st_mode, found.st_uid, found.st_ino)
         self._newest = newest
         return seen
+
+
+def _files_in(folder: str) -> list[str]:
+    try:
+        return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+    except OSError:
+        return []  # a spool of an earlier version has none
 
 
 class IdleWait:

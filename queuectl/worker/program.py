@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from queuectl.config.settings import KEYS
+from queuectl.config.keys import KEYS
 
 
 def words() -> list[str]:

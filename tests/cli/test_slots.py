@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl import Spool, Worker
-from queuectl.config.settings import MAX_CONCURRENCY
+from queuectl.config.keys import MAX_CONCURRENCY
 
 from support import finished, run_cli, wait_until
 

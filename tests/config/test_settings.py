@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queuectl.config import file
-from queuectl.config import settings as config
-from queuectl.config.settings import KEYS, Settings, as_text, load, normalise, set_value, unset_value
+from queuectl.config.change import set_value, unset_value
+from queuectl.config.keys import KEYS, as_text, normalise
+from queuectl.config.settings import Settings, load
 from queuectl.errors import ConfigError
 from queuectl.layout import Layout
 
@@ -78,6 +79,12 @@ def test_an_empty_file_says_nothing(layout: Layout, text: str) -> None:
         ("worker_count: 4\r\npriority: 1\r\n", {"worker_count": 4, "priority": 1}),
         ('{"timeout": "1m", "Max-Retries": 7}', {"timeout": 60, "max_retries": 7}),
         ("timeout: 0.25", {"timeout": 0.25}),
+        ("resources: memory=64, gpu=2\n", {"resources": {"gpu": 2, "memory": 64}}),
+        (
+            "resources: {gpu: 2}\nbetween_queues: turns\n",
+            {"resources": {"gpu": 2}, "between_queues": "turns"},
+        ),
+        ("resources: none\n", {}),
     ],
 )
 def test_values_are_read_with_their_units(layout: Layout, text: str, expected: dict[str, Any]) -> None:
@@ -112,6 +119,15 @@ def test_values_are_read_with_their_units(layout: Layout, text: str, expected: d
         ("settle_time", "2001-01-01"),
         ("durability", "most"),
         ("durability", "1"),
+        ("resources", "gpu"),
+        ("resources", "GPU=2"),
+        ("resources", "gpu=-1"),
+        ("resources", "gpu=two"),
+        ("resources", "gpu=1.5"),
+        ("resources", "gpu=1 gpu=2"),
+        ("resources", "gpu=10001"),
+        ("resources", "64"),
+        ("between_queues", "fair"),
     ],
 )
 def test_a_bad_value_is_refused_and_named(layout: Layout, key: str, value: str) -> None:
@@ -366,7 +382,7 @@ def test_the_first_set_makes_the_spool_and_a_private_file(spool_dir: Path) -> No
 
 def run(layout: Layout, code: str, *args: str) -> subprocess.Popen[bytes]:
     program = (
-        "import sys; from queuectl.config.settings import *; from queuectl.layout import Layout;"
+        "import sys; from queuectl.config.change import *; from queuectl.config.settings import *; from queuectl.layout import Layout;"
         f"layout = Layout(sys.argv[1]); {code}"
     )
     return subprocess.Popen([sys.executable, "-c", program, layout.root, *args], cwd=REPOSITORY)
@@ -377,8 +393,9 @@ def test_twenty_sets_at_once_all_take_effect(layout: Layout) -> None:
     write(layout, "# keep me\n")
     wanted = {key: 7 if key == "priority" else 11 for key in KEYS}
     wanted |= {"incoming": "/drop", "incoming_users": "alice bob", "durability": "none"}  # type: ignore[dict-item]
+    wanted |= {"resources": {"gpu": 2, "memory": 64}, "between_queues": "turns"}  # type: ignore[dict-item]
     wanted |= {"jitter": 0.5, "retry_on": [111, 75], "give_up_on": [100]}  # type: ignore[dict-item]
-    pairs = [(key, config.as_text(value)) for key, value in wanted.items()]
+    pairs = [(key, as_text(value)) for key, value in wanted.items()]
     pairs.extend(pairs[: max(0, 20 - len(pairs))])
 
     running = [run(layout, "set_value(layout, *sys.argv[2:])", *pair) for pair in pairs]
@@ -432,6 +449,8 @@ VALUE_TEXTS = [
     "1.",
     "30s",
     "10M",
+    "100/1h",
+    "gpu=2 memory=64",
     "1_000",
     "1e3",
     "-",
@@ -490,4 +509,4 @@ def test_every_key_says_what_it_does() -> None:
     """Help for each, and units only where there are some."""
     assert all(key.help for key in KEYS.values())
     assert {key.unit for key in KEYS.values()} == {"", "seconds", "bytes"}
-    assert config.KEYS["log_limit"].check("10M") == Settings().log_limit
+    assert KEYS["log_limit"].check("10M") == Settings().log_limit

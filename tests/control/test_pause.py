@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool, StillUnderWay, Worker
-from queuectl.control.pause import REASON_LENGTH
+from queuectl.job.redact import REASON_LENGTH
 
 from support import drop, finished, load, run_cli, wait_until, where_is
 

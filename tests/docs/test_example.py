@@ -13,6 +13,7 @@ import pytest
 
 from queuectl import layout
 from queuectl.config import settings
+from queuectl.config.keys import KEYS
 from queuectl.errors import InvalidJob
 from queuectl.job import record
 
@@ -84,7 +85,7 @@ def test_config_of_the_example_names_every_key_with_a_comment() -> None:
         if found := re.fullmatch(r"(?:# )?([a-z_]+): \S.*", line):
             keys[found[1]] = before
 
-    assert sorted(keys) == sorted(settings.KEYS)
+    assert sorted(keys) == sorted(KEYS)
     assert [key for key, before in keys.items() if not before.startswith("# ")] == []
 
 

@@ -13,7 +13,7 @@ from terminal import on_terminal
 
 import queuectl
 from queuectl.cli.commands.guide import TOPICS
-from queuectl.config import settings
+from queuectl.config.keys import KEYS
 from queuectl.job import record
 
 import support
@@ -138,13 +138,11 @@ def test_every_setting_has_a_row() -> None:
     shown = {key.strip("`"): value for key, value, _ in rows(PAGES["settings"])}
 
     built_in = {
-        name: None
-        if value == "unset"
-        else settings.KEYS[name].check(int(value) if value.isdigit() else value)
+        name: None if value == "unset" else KEYS[name].check(int(value) if value.isdigit() else value)
         for name, value in shown.items()
     }
 
-    assert built_in == {name: key.default for name, key in settings.KEYS.items()}
+    assert built_in == {name: key.default or None for name, key in KEYS.items()}
 
 
 def test_every_producer_field_has_a_row() -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool
-from queuectl.config import settings as config
+from queuectl.config.change import set_value, unset_value
+from queuectl.config.settings import load as load_settings
 from queuectl.errors import ConfigError
 from queuectl.intake import drop_folder, dropped_file
 from queuectl.layout import Layout
@@ -53,9 +54,9 @@ def box(place: Path, spool_dir: Path) -> Path:
 
 def set_up(spool: Path, folder: Path, users: str) -> None:
     layout = Layout(spool)
-    config.set_value(layout, "settle_time", "0")
-    config.set_value(layout, "incoming", str(folder))
-    config.set_value(layout, "incoming_users", users)
+    set_value(layout, "settle_time", "0")
+    set_value(layout, "incoming", str(folder))
+    set_value(layout, "incoming_users", users)
 
 
 def as_user(
@@ -137,12 +138,12 @@ def test_paths_survive_being_set(spool_dir: Path, path: str, name: str) -> None:
     layout.create()
     (spool_dir / name).write_text("# mine\ntimeout: 7 # s\n" if name.endswith("yaml") else '{"timeout": 7}')
     for _ in range(2):  # made, and changed
-        assert config.set_value(layout, "incoming", path) == path
-        settings, warnings = config.load(layout)
+        assert set_value(layout, "incoming", path) == path
+        settings, warnings = load_settings(layout)
         assert (settings.incoming, settings.timeout, warnings) == (path, 7, [])
     assert ("# mine\ntimeout: 7 # s\n" in (spool_dir / name).read_text()) == name.endswith("yaml")
-    config.unset_value(layout, "incoming")
-    assert config.load(layout)[0].incoming is None
+    unset_value(layout, "incoming")
+    assert load_settings(layout)[0].incoming is None
 
 
 def test_a_path_goes_through_the_command_line(spool_dir: Path, cli: Callable[..., Any]) -> None:
@@ -162,8 +163,8 @@ def test_a_path_goes_through_the_command_line(spool_dir: Path, cli: Callable[...
 def test_lists_of_names_survive_being_set(spool_dir: Path, typed: str, names: str) -> None:
     """Names that YAML would read as another type, and numbers of users without a name."""
     layout = Layout(spool_dir)
-    assert config.set_value(layout, "incoming_users", typed) == names
-    assert config.load(layout)[0].incoming_users == names
+    assert set_value(layout, "incoming_users", typed) == names
+    assert load_settings(layout)[0].incoming_users == names
 
 
 @pytest.mark.parametrize("text", ["[alice, bob]", "\n- alice\n- bob", "alice bob", "alice,bob"])
@@ -172,7 +173,7 @@ def test_names_are_read_as_people_write_them(spool_dir: Path, text: str) -> None
     layout = Layout(spool_dir)
     layout.create()
     (spool_dir / "config.yaml").write_text(f"incoming_users: {text}\n")
-    assert config.load(layout)[0].incoming_users == "alice bob"
+    assert load_settings(layout)[0].incoming_users == "alice bob"
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_names_are_read_as_people_write_them(spool_dir: Path, text: str) -> None
 def test_impossible_settings_are_refused(spool_dir: Path, key: str, value: str) -> None:
     """There is no value for all users."""
     with pytest.raises(ConfigError):
-        config.set_value(Layout(spool_dir), key, value)
+        set_value(Layout(spool_dir), key, value)
 
 
 # -- the way in ----------------------------------------------------------------------------------------------------
@@ -235,9 +236,9 @@ def test_a_user_who_is_not_allowed_is_refused(
 ) -> None:
     """A note goes to dead/, with owner, reason and content; neither a retry nor a move back by hand runs it."""
     layout = Layout(spool_dir)
-    config.unset_value(layout, "incoming_users")
+    unset_value(layout, "incoming_users")
     if users:
-        config.set_value(layout, "incoming_users", users)
+        set_value(layout, "incoming_users", users)
     hand_in(box, "job", command="touch $HOME/ran")
     drain(spool_dir)
     ((name, reason),) = refusals(spool_dir).items()
@@ -257,7 +258,7 @@ def test_a_user_who_is_not_allowed_is_refused(
 
 def test_a_user_without_a_name_is_known_by_number(box: Path, spool_dir: Path) -> None:
     """As happens in a container."""
-    config.set_value(Layout(spool_dir), "incoming_users", f"{OTHER}")
+    set_value(Layout(spool_dir), "incoming_users", f"{OTHER}")
     hand_in(box, "job", uid=OTHER, command="true")
     drain(spool_dir)
     assert load(spool_dir / "done" / "job.json")["submitted_by"] == str(OTHER)

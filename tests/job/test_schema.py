@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from queuectl.config.settings import KEYS
+from queuectl.config.keys import KEYS
 from queuectl.errors import InvalidJob
 from queuectl.job import record as job
 from queuectl.job.record import KNOWN, PRODUCER_FIELDS

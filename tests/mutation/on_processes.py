@@ -136,7 +136,7 @@ LOCKS = (
     ),
     Mutant(
         "lock: settings are changed without one",
-        "config/settings.py",
+        "config/change.py",
         "        lock = Lock.acquire(lock_path, patience=_LOCK_TIMEOUT)\n",
         "        lock = Lock.acquire(lock_path + str(os.getpid()), patience=_LOCK_TIMEOUT)\n",
         ("tests/config/test_settings.py::test_twenty_sets_at_once_all_take_effect",),

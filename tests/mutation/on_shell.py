@@ -130,7 +130,7 @@ SERVICE = (
     Mutant(
         "settings: an emptied file is believed",
         "config/reload.py",
-        " or _is_being_written(stamp)",
+        " or is_being_written(*stamp)",
         "",
         (f"{_RELOAD}file_that_is_being_written_is_waited_for",),
     ),
@@ -192,7 +192,7 @@ SERVICE = (
     ),
     Mutant(
         "exit codes: a bad setting that was typed is a refusal",
-        "config/settings.py",
+        "config/keys.py",
         "    error.exit_code = WRONG_USAGE\n",
         "",
         ("tests/cli/test_config.py::test_what_is_refused",),

@@ -19,7 +19,7 @@ if sys.platform != "linux":
     pytest.skip("descriptors are named by /proc", allow_module_level=True)
 
 from queuectl import Spool, Worker
-from queuectl.config import settings
+from queuectl.config import change
 from queuectl.config.settings import Settings
 from queuectl.errors import SpoolError
 from queuectl.executor.local import LocalRunner
@@ -380,7 +380,7 @@ def test_after_a_power_cut_a_job_is_back_on_the_disk_before_its_held_copies_go(
 
 def test_a_setting_is_on_the_disk(spool: Spool, recorder: Recorder) -> None:
     """Old or new, never half, also after a power cut."""
-    settings.set_value(spool.layout, "timeout", "9")
+    change.set_value(spool.layout, "timeout", "9")
 
     assert recorder.take() == ["sync SCRATCH", "SCRATCH -> config.yaml", "sync ."]
 

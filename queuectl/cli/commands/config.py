@@ -60,7 +60,7 @@ config_command = Group(
 
 
 def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    from queuectl.config.settings import KEYS
+    from queuectl.config.keys import KEYS
 
     return [name for name in KEYS if name.startswith(incomplete.replace("-", "_").lower())]
 
@@ -71,12 +71,13 @@ def _key(**attrs: Any) -> Callable[[FC], FC]:
 
 def _load(session: Session) -> dict[str, Any]:
     """Load the current settings, and print warnings."""
-    from queuectl.config import settings as config
+    from queuectl.config import keys
+    from queuectl.config.settings import load
 
-    settings, warnings = config.load(session.spool.layout)
+    settings, warnings = load(session.spool.layout)
     for text in warnings:
         render.note(f"warning: {text}")
-    return {name: getattr(settings, name) for name in config.KEYS}
+    return {name: getattr(settings, name) for name in keys.KEYS}
 
 
 @command(
@@ -95,23 +96,23 @@ def _load(session: Session) -> dict[str, Any]:
 @click.pass_obj
 def get_command(session: Session, key: str | None, quiet: bool) -> None:
     """Print the current value of the setting KEY, or of all settings."""
-    from queuectl.config import settings as config
+    from queuectl.config import keys
 
     if quiet and session.json:
         raise Usage("give only one of --quiet and --json")
     if quiet and key is None:
         raise Usage("--quiet prints the value of one setting", hint="queuectl config get KEY -q")
-    name = None if key is None else config.normalise(key)
+    name = None if key is None else keys.normalise(key)
     values = _load(session)
     if session.json:
         render.json_value(values if name is None else {name: values[name]})
     elif name is None:
         for each, value in values.items():
-            render.line(f"{each} = {config.as_text(value)}")
+            render.line(f"{each} = {keys.as_text(value)}")
     elif quiet:
-        render.line("" if values[name] is None else config.as_text(values[name]))
+        render.line("" if values[name] is None else keys.as_text(values[name]))
     else:
-        render.line(f"{key} = {config.as_text(values[name])}")
+        render.line(f"{key} = {keys.as_text(values[name])}")
 
 
 @command(
@@ -131,15 +132,15 @@ def get_command(session: Session, key: str | None, quiet: bool) -> None:
 @click.pass_obj
 def set_command(session: Session, key: str, value: str) -> None:
     """Set KEY to VALUE. Comments in the file are kept, and the file is never left half written."""
-    from queuectl.config import settings as config
+    from queuectl.config import change, keys
     from queuectl.control import permissions
 
     permissions.refuse_others(session.spool.layout, "config …")
-    set_to = config.set_value(session.spool.layout, key, value)
+    set_to = change.set_value(session.spool.layout, key, value)
     if session.json:
-        render.json_value({config.normalise(key): set_to})
+        render.json_value({keys.normalise(key): set_to})
     else:
-        render.line(f"{key} = {config.as_text(set_to)}")
+        render.line(f"{key} = {keys.as_text(set_to)}")
 
 
 @command("unset", examples="queuectl config unset timeout", changes=True)
@@ -147,14 +148,14 @@ def set_command(session: Session, key: str, value: str) -> None:
 @click.pass_obj
 def unset_command(session: Session, key: str) -> None:
     """Remove KEY from the file, so that the default value applies."""
-    from queuectl.config import settings as config
+    from queuectl.config import change, keys
     from queuectl.control import permissions
 
     permissions.refuse_others(session.spool.layout, "config …")
-    name = config.normalise(key)
-    config.unset_value(session.spool.layout, key)
+    name = keys.normalise(key)
+    change.unset_value(session.spool.layout, key)
     value = _load(session)[name]
     if session.json:
         render.json_value({name: value})
     else:
-        render.line(f"{key} = {config.as_text(value)}")
+        render.line(f"{key} = {keys.as_text(value)}")

@@ -24,7 +24,7 @@ def schema_command(record: bool) -> None:
     json.schemas, with a fileMatch such as ["**/pending/*.json"]; in JetBrains editors use JSON Schema Mappings.
     `queuectl check` also finds errors that a schema cannot describe.
     """
-    from queuectl.config.settings import KEYS
+    from queuectl.config.keys import KEYS
     from queuectl.job.schema import job_schema, record_schema
 
     if record:

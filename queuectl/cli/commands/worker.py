@@ -10,7 +10,8 @@ import click
 from queuectl.api import json_view
 from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
-from queuectl.config.settings import MAX_CONCURRENCY, Settings
+from queuectl.config.keys import MAX_CONCURRENCY
+from queuectl.config.settings import Settings
 from queuectl.errors import ConfigError, WorkerError
 
 if TYPE_CHECKING:
