@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from queuectl import Worker
+from queuectl.storage import settle as settling
+from queuectl.worker import settle_batch
 
 import support
 from support import wait_until
@@ -19,6 +21,8 @@ from support import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import pytest
 
 STARTED = 'echo x >> "$HOME/$QUEUECTL_JOB_ID.started"'
 BLOCKED = f'{STARTED}; cat "$HOME/gate"'
@@ -75,6 +79,33 @@ def release(home: Path, done: Callable[[], object]) -> None:
 def drop_blocked(spool_dir: Path, *names: str, **fields: Any) -> None:
     for name in names:
         support.drop(spool_dir, name, command=BLOCKED, **{"timeout": 0, "max_retries": 1} | fields)
+
+
+class FullDisk:
+    """Refuses the outcomes of some jobs, or of all, until it has room again.
+
+    Args:
+        refused: the ids of the jobs; none for all.
+
+    Attributes:
+        tries: how often an outcome was refused, those recorded together counted as one.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *refused: str) -> None:
+        self.tries = 0
+        self._refused, self._has_room = refused, threading.Event()
+        monkeypatch.setattr(settle_batch, "settle_all", self._settle_all)
+
+    def _settle_all(self, storage: Any, claims: Any, *args: Any, **options: Any) -> Any:
+        bad = not self._refused or any(claim.job.id in self._refused for claim in claims)
+        if bad and not self._has_room.is_set():
+            self.tries += 1
+            raise OSError(28, "no space left on device")
+        return settling.settle_all(storage, claims, *args, **options)
+
+    def make_room(self) -> None:
+        """Take all outcomes from now on."""
+        self._has_room.set()
 
 
 def names(number: int) -> list[str]:

@@ -181,7 +181,7 @@ def acquire(
 
 
 def note_ended(layout: Layout, worker: str, boot: str, ended: Sequence[str]) -> None:
-    """Write down which runs have ended, before a worker leaves that could not record them.
+    """Write down which runs have ended that a worker could not record: it may leave before it can, or be killed.
 
     The file is none in which a run was started. Other runs may go on, and their files are all that tells the next worker
     that these jobs had begun: it would start them again beside their first run.
@@ -199,6 +199,12 @@ def note_ended(layout: Layout, worker: str, boot: str, ended: Sequence[str]) -> 
             _write(None, path, _text(job_id, run, boot, ended)).release()
         except OSError as error:
             raise SpoolError.from_os("write", path, error) from None
+
+
+def forget_ended(layout: Layout, worker: str) -> None:
+    """Delete what `note_ended` has written: all of it is recorded."""
+    with suppress(OSError):
+        os.unlink(layout.worker_file(slot_name(worker, _SLOT_OF_ENDED), "run"))
 
 
 def _text(job_id: str, run: str, boot: str, ended: Sequence[str], started_at: float | None = None) -> bytes:

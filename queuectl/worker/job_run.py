@@ -55,7 +55,6 @@ class WorkerContext:
         start_fault: is told when the machine starts no process.
         say: takes lines for the log.
         events: takes the start and the end of each run.
-        pause_for: waits so many seconds, and does what is due for the other runs meanwhile.
     """
 
     name: str
@@ -69,7 +68,6 @@ class WorkerContext:
     start_fault: StartFault
     say: Callable[[str], None]
     events: JobEvents
-    pause_for: Callable[[float], None]
 
     def output_of(self, slot: int) -> str:
         """Return the path of the file for the stdout of the runs in a slot."""
@@ -229,7 +227,7 @@ class JobRun:
             self._note_session()
         if now >= self._long_at:
             self._long_at = math.inf
-            self._batch.end(busy=True, keep=free)
+            self._batch.end(keep=free)
             self._say_started()
         return False
 

@@ -81,6 +81,11 @@ class Prefetch:
         return bool(self.ready or self._unread)
 
     @property
+    def has_room(self) -> bool:
+        """Whether a job can be started now."""
+        return self._room() > 0
+
+    @property
     def is_batch_fresh(self) -> bool:
         """Whether the batch was claimed a short while ago, so that its finished attempts need not be settled yet."""
         return self._clock() - self._batch_began < 2 * BATCH_SECONDS

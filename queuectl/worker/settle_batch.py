@@ -3,12 +3,16 @@
 Settling several jobs together costs one transaction and one pass through the code, which a command has just pushed out
 of the processor's caches. Until then the run file lists the finished attempts (see `run_lock`), so a worker that is
 killed loses none of them.
+
+An outcome that the disk refuses is kept, and tried again once a second. It keeps its slot: other jobs start in the free
+ones, and on a disk that takes no outcome no more jobs are run than the worker has slots.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -32,6 +36,10 @@ if TYPE_CHECKING:
     from queuectl.worker.scan_scheduler import ScanScheduler
 
 
+TRIED_IN_A_ROW = 3
+"""Outcomes that are tried one after the other although each of them is refused. A disk may take a second for each."""
+
+
 class SettleBatch:
     """The finished attempts of one worker that are not recorded yet.
 
@@ -41,17 +49,19 @@ class SettleBatch:
 
     Attributes:
         finished: the claims of those attempts, oldest first.
+        refused: how many of these the disk has refused: the first ones.
         run_file_lines: a line for each of them, to be written into the run file at the next start.
         file_pool: the recycled files of the worker; None until it runs.
     """
 
     def __init__(self, context: WorkerContext, prefetch: Prefetch, scheduler: ScanScheduler) -> None:
         self.finished: list[Claim] = []
+        self.refused = 0
         self.run_file_lines: list[str] = []
         self.file_pool: FilePool | None = None
         self._context, self._prefetch, self._scheduler = context, prefetch, scheduler
         self._storage, self._index, self._flags = context.storage, context.storage.index, context.flags
-        self._one_by_one = False
+        self._refused_with: int | None = None
 
     @property
     def is_open(self) -> bool:
@@ -88,7 +98,11 @@ class SettleBatch:
         self.run_file_lines.append(run_lock.line(claim.job, claim.run, claim.ended_at, duration))
 
     def settle(self, *claims: Claim) -> bool:
-        """Record outcomes and all deferred ones, and claim the next jobs; False: a job was taken away meanwhile."""
+        """Record outcomes and all deferred ones, and claim the next jobs.
+
+        Returns:
+            False if one is not recorded: the job was taken away meanwhile, or the disk refused.
+        """
         self._scheduler.take_in_named()  # an urgent job may be the next
         self.finished.extend(claims)
         self.settle_all(self._claim_next)
@@ -100,24 +114,20 @@ class SettleBatch:
         """Claim the next jobs in the transaction that settles these, unless new files have to be taken in first."""
         if (
             not (self._flags.stopping or self._prefetch.ready)
+            and self._prefetch.has_room
             and self._index.usable
             and self._scheduler.is_up_to_date()
         ):
             self._scheduler.has_news = False
             self._prefetch.take()
 
-    def end(self, *, busy: bool = False, keep: int = 0) -> None:
+    def end(self, *, keep: int = 0) -> None:
         """Record all finished attempts, and put the jobs back that have not started.
 
         Args:
-            busy: a job is running, which must not wait for a disk that refuses.
             keep: so many of the jobs stay claimed, the first ones: there is a slot for each, and they start next.
         """
-        if busy:
-            with self._context.barrier:
-                self._settle_once()
-        else:
-            self.settle_all()
+        self.settle_all()
         with self._context.barrier:
             self._prefetch.release(keep=keep)
 
@@ -127,57 +137,138 @@ class SettleBatch:
         Nothing waits here for a disk that refuses: the jobs stay claimed until the next start, or the next try.
         """
         self._prefetch.ready.appendleft(claim)
-        self.end(busy=True)
+        self.end()
+
+    # -- record ----------------------------------------------------------------------------------------------------
 
     def settle_all(self, then: Callable[[], None] | None = None) -> None:
-        """Record all finished attempts, however long the disk refuses: a job whose outcome is lost runs twice.
+        """Record all finished attempts, except for those that the disk has refused before. It may refuse these, too.
 
         Args:
-            then: called in the transaction in which the last of them is recorded.
+            then: called in the transaction in which they are recorded.
         """
-        said = False
-        while self.finished:
-            try:
-                self._settle_once(then)
-            except (sqlite3.Error, MemoryError, OSError) as error:
-                if not isinstance(error, OSError):
-                    self._index.broken = str(error) or "no memory"
-                elif isinstance(error, FileNotFoundError) and self._make_folders():
-                    continue
-                if self.finished and not said:
-                    reason = (getattr(error, "strerror", None) or str(error) or "no memory").lower()
-                    self._context.say(f"cannot record the outcome of {self.finished[0].job.id} yet: {reason}")
-                    said = True
-                if self.finished and not self._keep_trying(getattr(error, "errno", None)):
-                    return
+        known = self.refused
+        if len(self.finished) == known:
+            return
+        self._record(known, len(self.finished), then)
+        if self.refused > known:
+            # They would count as running, and no idle worker could take them.
+            with self._context.barrier:
+                self._prefetch.release()
 
-    def _keep_trying(self, code: int | None) -> bool:
-        """Wait before the next try; False: a stop gives the outcome up.
+    def try_again(self) -> None:
+        """Try again to record what the disk has refused. A worker does so once a second."""
+        if self.refused:
+            self._record(0, self.refused)
 
-        A graceful stop waits for a disk that is full, but not for a folder that can never take the outcome. That the
-        attempt has ended is then written into the run file, so that it is not made again.
+    def may_leave(self) -> bool:
+        """Whether a worker that was told to stop can leave: each outcome is recorded, or given up.
+
+        A graceful stop waits for a disk that is full, but not for a folder that can never take the outcome. A forced one
+        tries once more. That the attempts have ended is written down, so that they are not made again.
         """
-        if not self._is_given_up(code):
-            self._context.pause_for(FAULT_PAUSE)
+        if self._flags.forced:
+            self.try_again()
+        return not self.refused or self._flags.forced or self._refused_with in mounts.FOR_GOOD
+
+    def leave(self) -> None:
+        """As `end`, for a worker that leaves because of an exception: wait for the disk as a graceful stop does."""
+        self.end()
+        while not self.may_leave():
+            time.sleep(FAULT_PAUSE)
             self._flags.look()
-        if not self._is_given_up(code):
-            return True
-        with suppress(QueuectlError):
-            run_lock.note_ended(
-                self._storage.layout, self._context.name, self._index.boot, self._ended_lines()
-            )
-        return False
+            self.try_again()
 
-    def _is_given_up(self, code: int | None) -> bool:
-        return self._flags.forced or (self._flags.stopping and code in mounts.FOR_GOOD)
+    def _record(self, first: int, end: int, then: Callable[[], None] | None = None) -> None:
+        """Record the outcomes of `finished[first:end]`, all together, or each alone if that is refused."""
+        behind, before = len(self.finished) - end, self.refused
+        error = self._try(first, end, then)
+        if error is not None and end - first > 1:
+            error = self._try_each(first, behind) or error
+        self.refused = len(self.finished) - behind
+        if not self.refused:
+            if before:
+                run_lock.forget_ended(self._storage.layout, self._context.name)
+        elif error is not None:
+            self._refused_with = getattr(error, "errno", None)
+            if not before:
+                reason = (getattr(error, "strerror", None) or str(error) or "no memory").lower()
+                self._context.say(f"cannot record the outcome of {self.finished[0].job.id} yet: {reason}")
+            self._note_refused()
+        if not behind:
+            self.run_file_lines.clear()
 
-    def _ended_lines(self) -> list[str]:
-        """Return the lines of the run file for the attempts that have succeeded and are not recorded."""
-        return [
+    def _try_each(self, first: int, behind: int) -> Exception | None:
+        """Record outcomes one by one, as one of them may be the reason; return the last refusal.
+
+        Args:
+            first: the place of the first one in `finished`.
+            behind: how many are behind the last one.
+        """
+        at, in_a_row, last = first, 0, None
+        while at < len(self.finished) - behind and in_a_row < TRIED_IN_A_ROW:
+            error = self._try(at, at + 1)
+            in_a_row = 0 if error is None else in_a_row + 1
+            at += error is not None
+            last = error or last
+        # Those that were not tried are the first ones of the next time.
+        end = len(self.finished) - behind
+        self.finished[first:end] = self.finished[at:end] + self.finished[first:at]
+        return last
+
+    def _try(self, first: int, end: int, then: Callable[[], None] | None = None) -> Exception | None:
+        """Record the outcomes of `finished[first:end]` together, and take them out; return why some are not recorded."""
+        part = self.finished[first:end]
+        at_once = any(claim.job.on_crash == "dead" for claim in part)
+        for claim in part:
+            if not claim.state:
+                record_outcome(claim)
+        try:
+            self._settle(part, at_once=at_once, then=then)
+        except OSError as error:
+            return error
+        except (sqlite3.Error, MemoryError) as error:
+            # The next scan of the folders corrects the index.
+            self._index.broken = str(error) or "no memory"
+            left = [claim for claim in part if not claim.settled]
+            self.finished[first:end] = left
+            self._report([claim for claim in part if claim.settled])
+            return error if left else None
+        del self.finished[first:end]
+        self._report(part)
+        return None
+
+    def _settle(self, part: Sequence[Claim], *, at_once: bool, then: Callable[[], None] | None) -> None:
+        """Settle these jobs, in folders that are made again if somebody has deleted one.
+
+        Raises:
+            OSError, sqlite3.Error, MemoryError: the disk or the index refused.
+        """
+        while True:
+            try:
+                settle_all(
+                    self._storage,
+                    part,
+                    self.file_pool,
+                    at_once=at_once,
+                    then=then,
+                    put_back=self._obey_late_cancels,
+                )
+            except FileNotFoundError:
+                if not self._make_folders():
+                    raise
+            else:
+                return
+
+    def _note_refused(self) -> None:
+        """Write down which of the refused attempts have succeeded: if the worker is killed, they are not made again."""
+        lines = [
             run_lock.line(claim.job, claim.run, claim.ended_at, claim.outcome.duration)
-            for claim in self.finished
+            for claim in self.finished[: self.refused]
             if claim.outcome is not None and claim.outcome.ending == Ending.SUCCEEDED
         ]
+        with suppress(QueuectlError):
+            run_lock.note_ended(self._storage.layout, self._context.name, self._index.boot, lines)
 
     def _make_folders(self) -> bool:
         """Make the spool's folders again if somebody deleted one; False: none was missing, or none can be made."""
@@ -188,43 +279,6 @@ class SettleBatch:
             layout.create()
             return True
         return False
-
-    def _settle_once(self, then: Callable[[], None] | None = None) -> None:
-        """Record all finished attempts together, or only the first one after they were refused together.
-
-        Raises:
-            OSError, sqlite3.Error: the disk or the index refused; what is still in `finished` can be tried again.
-        """
-        if not self.finished:
-            return
-        part = self.finished[:1] if self._one_by_one else self.finished[:]
-        at_once = any(claim.job.on_crash == "dead" for claim in part)
-        is_last = len(part) == len(self.finished)
-        for claim in part:
-            if not claim.state:
-                record_outcome(claim)
-        try:
-            settle_all(
-                self._storage,
-                part,
-                self.file_pool,
-                at_once=at_once,
-                then=then if is_last else None,
-                put_back=self._obey_late_cancels,
-            )
-        except OSError:
-            self._one_by_one = True
-            raise
-        except (sqlite3.Error, MemoryError):
-            # The next scan of the folders corrects the index.
-            self._report([claim for claim in self.finished if claim.settled])
-            self.finished = [claim for claim in self.finished if not claim.settled]
-            raise
-        del self.finished[: len(part)]
-        if not self.finished:
-            self._one_by_one = False
-            self.run_file_lines.clear()
-        self._report(part)
 
     def _obey_late_cancels(self, rows: Sequence[Row]) -> None:
         """Move failed jobs to dead/ that were cancelled while their failure was being recorded, so that none is retried.

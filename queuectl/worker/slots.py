@@ -90,8 +90,11 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """How many jobs can be started now. None beside a young job that may have killed its worker."""
-        return 0 if self.suspects.hold else max(0, self._size - len(self._runs))
+        """How many jobs can be started now. None beside a young job that may have killed its worker.
+
+        An outcome that the disk refuses keeps its slot: else a disk that takes none would let all jobs run for nothing.
+        """
+        return 0 if self.suspects.hold else max(0, self._size - len(self._runs) - self._batch.refused)
 
     def work_for(self, context: WorkerContext, batch: SettleBatch) -> None:
         """Run jobs for the worker of this context from now on, and let `batch` record what becomes of them."""
@@ -199,24 +202,6 @@ class Slots:
         for run in self:
             run.break_off()
             self._close(run)
-
-    def pause_for(self, seconds: float) -> None:
-        """Wait, and obey timeouts and cancels meanwhile: a disk that refuses one outcome must not hold up the other runs.
-
-        A stop ends the wait. A file that arrives does not: what was refused would be tried thousands of times.
-        """
-        flags, end = self._context.flags, time.monotonic() + seconds
-        before = flags.stopping, flags.forced
-        asked = False
-        while (now := time.monotonic()) < end and before == (flags.stopping, flags.forced):
-            self._wake_up.wait(min(end, self._next_deadline()) - now)
-            self._ended += self._poll()
-            if flags.look_requested:
-                asked, flags.look_requested = True, False
-                self._attend()
-                flags.look()
-        flags.look_requested = flags.look_requested or asked
-        self._attend()
 
     def _finish(self, over: list[JobRun], *, record: bool) -> None:
         """Record the outcomes of runs that are over, in the order of their ends."""

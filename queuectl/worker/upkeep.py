@@ -93,6 +93,7 @@ class Upkeep:
         self._flags.look()
         current, name = self._current, self._name
         has_no_job = not (busy or self._batch.is_open)
+        self._batch.try_again()
         # Each has a barrier of its own: a fault of one must not keep the others from being done.
         with self._barrier:
             self._look_at_spool()

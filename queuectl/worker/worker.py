@@ -136,7 +136,6 @@ class Worker:
             start_fault=self._upkeep.start_fault,
             say=self._say,
             events=self._events,
-            pause_for=self._slots.pause_for,
         )
         self._prefetch = Prefetch(
             self._storage,
@@ -246,7 +245,7 @@ class Worker:
             self.flags.stop(force=False)
             self._slots.break_off_all()
             if not self._upkeep.spool_lost:
-                self._batch.end()
+                self._batch.leave()
             raise
         finally:
             self._leave()
@@ -275,17 +274,17 @@ class Worker:
             elif self.flags.stopping and not self.flags.forced:
                 self.flags.look()
             if self._batch.is_open and (self.flags.stopping or self._readiness.blocked):
-                self._batch.end(busy=bool(self._slots))
+                self._batch.end()
             if self.flags.forced:
                 self._slots.end_all()
-            if self.flags.stopping and not self._slots:
+            if self.flags.stopping and not self._slots and self._batch.may_leave():
                 return
             if self._start_jobs():
                 continue
             if self._is_over():
                 tell_what_waits(self._index, self._say, self._barrier)
                 return
-            if self._slots:
+            if self._slots or self._batch.refused:
                 self._wait_for_runs()
             else:
                 self._wait()
@@ -358,7 +357,7 @@ class Worker:
                 f"cannot start {job.id} beside other jobs, as workers died while it ran: it waits to run alone"
             )
             # Kept, this job and those behind it would count as running, and no idle worker could take them.
-            self._batch.end(busy=True)
+            self._batch.end()
             return None
         return self._prefetch.next()
 

@@ -361,8 +361,8 @@ ORDERS = (
     Mutant(
         "order: an outcome that the disk refuses is dropped",
         "worker/settle_batch.py",
-        '                if self.finished and not self._keep_trying(getattr(error, "errno", None)):\n',
-        "                self.finished.clear()\n                if True:\n",
+        "        except OSError as error:\n            return error\n",
+        "        except OSError as error:\n            del self.finished[first:end]\n            return error\n",
         (f"{_POOL}a_spool_that_is_read_only_for_a_moment_loses_nothing",),
     ),
     Mutant(

@@ -134,8 +134,8 @@ LATE = (
     _mutant(
         "a deleted folder is waited for",
         "worker/settle_batch.py",
-        "                elif isinstance(error, FileNotFoundError) and self._make_folders():",
-        "                elif False:",
+        "                if not self._make_folders():\n",
+        "                if True:\n",
         "a_folder_deleted_under_a_running_job_is_made_again[done]",
     ),
     _mutant(

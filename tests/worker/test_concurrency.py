@@ -7,24 +7,32 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gate
 import psutil
 import pytest
-from gate import BLOCKED, STARTED, drop_blocked, names, release, started, worker_in_thread, worker_process
+from gate import (
+    BLOCKED,
+    STARTED,
+    FullDisk,
+    drop_blocked,
+    names,
+    release,
+    started,
+    worker_in_thread,
+    worker_process,
+)
 
 from queuectl import Spool, Worker
 from queuectl.control import run_lock
 from queuectl.job import times
 from queuectl.job.record import Job
 from queuectl.layout import Layout
-from queuectl.storage import settle as settling
-from queuectl.worker import settle_batch
+from queuectl.worker.scan_scheduler import ScanScheduler
 
 import support
 from support import finished, load, wait_until, where_is
@@ -180,6 +188,29 @@ def test_fewer_jobs_at_once_end_none_that_runs(spool_dir: Path, home: Path, cli:
     assert set(started(home).values()) == {1}
 
 
+def test_a_worker_with_more_runs_than_it_may_have_claims_no_job(
+    spool_dir: Path, home: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One was claimed in the transaction that recorded an end: it waited for a slot, and no idle worker could take it."""
+    monkeypatch.setattr(ScanScheduler, "is_up_to_date", lambda _: True)
+    cli("config", "set", "concurrency", "4", expect=0)
+    for name in names(4):
+        support.drop(spool_dir, name, command=f'{STARTED}; cat "$HOME/{name}.gate"', timeout=0)
+        os.mkfifo(home / f"{name}.gate")
+    support.drop(spool_dir, "late", command="true", priority=1)
+    with worker_in_thread(spool_dir):
+        wait_until(lambda: len(started(home)) == 4)
+        cli("config", "set", "concurrency", "1", expect=0)
+        wait_until(lambda: Spool(spool_dir).workers()[0].concurrency == 1)
+        for left, name in zip((3, 2, 1), names(4), strict=False):
+            (home / f"{name}.gate").write_text("")
+            wait_until(lambda name=name: finished(spool_dir, name))  # type: ignore[misc]
+            assert len(list((spool_dir / "processing" / "worker-0").glob("job*.json"))) == left
+            assert where_is(spool_dir, "late") == ["pending"]
+        (home / "job3.gate").write_text("")
+        wait_until(lambda: finished(spool_dir, "late"))
+
+
 def test_a_pause_lets_runs_end_and_starts_none_in_a_free_slot(spool_dir: Path, home: Path) -> None:
     drop_blocked(spool_dir, *names(2))
     with worker_process(spool_dir, "-j", "4"):
@@ -287,15 +318,7 @@ def test_an_outcome_that_the_disk_refuses_holds_up_no_timeout(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A runaway job is ended in its time, although the outcome of another one cannot be recorded yet."""
-    refused = threading.Event()
-    real = settling.settle_all
-
-    def refuse(*args: Any, **options: Any) -> Any:
-        if not refused.is_set():
-            raise OSError(28, "no space left on device")
-        return real(*args, **options)
-
-    monkeypatch.setattr(settle_batch, "settle_all", refuse)
+    disk = FullDisk(monkeypatch)
     support.drop(spool_dir, "ended", command="true", priority=9)
     support.drop(
         spool_dir, "runaway", command="echo $$ > $HOME/pid; exec sleep 60", timeout=1.5, max_retries=1
@@ -307,7 +330,7 @@ def test_an_outcome_that_the_disk_refuses_holds_up_no_timeout(
         wait_until(lambda: not process.is_running() or process.status() == "zombie", 10)
         assert not finished(spool_dir, "ended")
         time.sleep(0.8)  # not a wait: so long its end is noted and not recorded
-        refused.set()
+        disk.make_room()
         wait_until(lambda: finished(spool_dir, "ended", "runaway"))
         assert worker.jobs_run == 2
     for place in ("done/ended", "dead/runaway"):

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 import gate
 import psutil
 import pytest
-from gate import STARTED, drop_blocked, names, release, started, worker_in_thread, worker_process
+from gate import STARTED, FullDisk, drop_blocked, names, release, started, worker_in_thread, worker_process
 
 from queuectl import Spool, Worker
 from queuectl.control import commands, run_lock
 from queuectl.executor.local import LocalRunner
 from queuectl.job import times
 from queuectl.storage import claim
-from queuectl.storage import settle as settling
 from queuectl.worker import prefetch, settle_batch
 
 import support
-from support import finished, load, wait_until
+from support import finished, load, wait_until, where_is
 
 if TYPE_CHECKING:
     from queuectl.executor.base import Attempt, Running
@@ -178,15 +177,7 @@ def test_an_outcome_that_the_disk_refuses_holds_up_no_cancel(
     spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was obeyed only when the disk took the outcome of another job."""
-    refused = threading.Event()
-    real = settling.settle_all
-
-    def refuse(*args: Any, **options: Any) -> Any:
-        if not refused.is_set():
-            raise OSError(28, "no space left on device")
-        return real(*args, **options)
-
-    monkeypatch.setattr(settle_batch, "settle_all", refuse)
+    disk = FullDisk(monkeypatch)
     drop_blocked(spool_dir, "long")
     said: list[str] = []
     with worker_in_thread(spool_dir, 3, say=said.append):
@@ -196,6 +187,133 @@ def test_an_outcome_that_the_disk_refuses_holds_up_no_cancel(
         wait_until(lambda: any(line.startswith("cannot record the outcome of ended") for line in said))
         commands.request_cancel(Spool(spool_dir).layout, "worker-0", {"long": 1})
         wait_until(lambda: not lives(running.pid), 5)
-        refused.set()
+        disk.make_room()
         wait_until(lambda: finished(spool_dir, "long", "ended"))
     assert load(spool_dir / "dead" / "long.json")["last_error"] == "Cancelled"
+
+
+def test_an_outcome_that_the_disk_refuses_holds_up_no_start(
+    spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the other jobs are recorded at once, also of those that end together with it. It is tried once a second."""
+    disk = FullDisk(monkeypatch, "bad")
+    drop_blocked(spool_dir, "bad", *names(4))
+    said: list[str] = []
+    with worker_in_thread(spool_dir, 5, say=said.append) as worker:
+        wait_until(lambda: len(started(home)) == 5)
+        release(home, lambda: finished(spool_dir, *names(4)))
+        began, tries = time.monotonic(), disk.tries
+        for turn in range(20):
+            support.drop(spool_dir, f"next{turn}", command="true")
+            wait_until(lambda turn=turn: finished(spool_dir, f"next{turn}"))  # type: ignore[misc]
+        assert where_is(spool_dir, "bad") == ["processing/worker-0"]
+        assert disk.tries - tries <= (time.monotonic() - began) + 2
+        wait_until(lambda: disk.tries > tries)
+        disk.make_room()
+        wait_until(lambda: finished(spool_dir, "bad"))
+        assert worker.jobs_run == 25
+    assert sum(line.startswith("cannot record") for line in said) == 1
+    assert load(spool_dir / "done" / "bad.json")["attempts"] == 1
+    assert started(home)["bad"] == 1
+
+
+def test_on_a_disk_that_takes_no_outcome_no_more_jobs_run_than_there_are_slots(
+    spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them would run again if the machine went down. A worker that drains waits, and leaves none unrecorded."""
+    monkeypatch.setattr("queuectl.worker.idle.TICK", 0.1)
+    disk = FullDisk(monkeypatch)
+    for name in names(12):
+        support.drop(spool_dir, name, command=STARTED)
+    worker = Worker(spool_dir, drain=True, concurrency=4)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        wait_until(lambda: len(started(home)) == 4)
+        tries = disk.tries
+        wait_until(lambda: disk.tries > tries + 4)  # it has tried all of them again
+        assert len(started(home)) == 4
+        assert thread.is_alive()
+        wait_until(lambda: len([*(spool_dir / "processing" / "worker-0").glob("*.json")]) == 4)
+        disk.make_room()
+        thread.join(20)
+        assert not thread.is_alive()
+    finally:
+        worker.stop(force=True)
+        thread.join(20)
+    assert set(started(home).values()) == {1}
+    assert finished(spool_dir, *names(12))
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["stop", "forced stop"])
+def test_a_stop_waits_for_the_disk_and_a_forced_one_does_not(
+    spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    """What has ended does not run again in either case."""
+    disk = FullDisk(monkeypatch)
+    for name in names(2):
+        support.drop(spool_dir, name, command=STARTED, max_retries=1)
+    worker = Worker(spool_dir, concurrency=3)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    wait_until(lambda: len(started(home)) == 2 and disk.tries)
+    worker.stop(force=force)
+    thread.join(0 if not force else 10)
+    assert thread.is_alive() is not force
+    disk.make_room()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert finished(spool_dir, *names(2)) is not force
+    support.drain(spool_dir)
+    for name in names(2):
+        record = load(spool_dir / "done" / f"{name}.json")
+        assert [one["outcome"] for one in record["history"]] == ["succeeded"]
+    assert set(started(home).values()) == {1}
+
+
+def test_a_worker_killed_while_the_disk_refuses_makes_no_run_again(spool_dir: Path, home: Path) -> None:
+    """Which of them have succeeded is written down when an outcome is refused, and forgotten once it is recorded."""
+    layout = Spool(spool_dir).layout
+    layout.create()
+    with worker_process(spool_dir, "-j", "3") as process:
+        wait_until(lambda: Spool(spool_dir).workers())
+        (spool_dir / "done").rmdir()
+        (spool_dir / "done").touch()
+        for name in names(2):
+            support.drop(spool_dir, name, command=STARTED, max_retries=1)
+        wait_until(lambda: (runs := run_lock.read_all(layout, "worker-0")) and len(runs.ended) == 2)
+        process.kill()
+        process.wait()
+    (spool_dir / "done").unlink()
+    (spool_dir / "done").mkdir(0o700)
+    support.drain(spool_dir)
+    for name in names(2):
+        record = load(spool_dir / "done" / f"{name}.json")
+        assert [one["outcome"] for one in record["history"]] == ["succeeded"]
+    assert set(started(home).values()) == {1}
+
+
+def test_an_exception_that_ends_the_worker_loses_no_outcome_that_the_disk_refuses(
+    spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has ended is recorded before the program that embeds it gets the exception."""
+    monkeypatch.setattr("queuectl.worker.idle.TICK", 0.05)
+    monkeypatch.setattr(settle_batch, "FAULT_PAUSE", 0.05)
+    disk = FullDisk(monkeypatch)
+    support.drop(spool_dir, "ended", command=STARTED, max_retries=1)
+    room = threading.Timer(0.3, disk.make_room)
+
+    def fail() -> bool:
+        if disk.tries < 2 or room.ident is not None:
+            return False
+        room.start()
+        raise ZeroDivisionError
+
+    worker = Worker(spool_dir, concurrency=3)
+    worker.leave_when(fail)
+    with pytest.raises(ZeroDivisionError):
+        worker.run()
+
+    assert finished(spool_dir, "ended")
+    layout = Spool(spool_dir).layout
+    assert not (runs := run_lock.read_all(layout, "worker-0")) or not runs.ended
