@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 INTERRUPTED = "interrupted"
 """The outcome, in a job's history, of a run whose worker died."""
 
+SUSPECT_AFTER = 2
+"""Deaths of its worker after which a job starts apart from others: it may be the cause (see `worker/suspects.py`)."""
+
 CANCELLED = "Cancelled"
 """The last error of a cancelled job."""
 
@@ -226,10 +229,12 @@ def _add_interrupted(job: Job, worker: str, now: float, error: str, *, restarted
     job.add_run(entry | {"restarted": True} if restarted else entry)
 
 
-def deaths_of_workers(job: Job) -> int:
-    """Return how many workers in a row died while they ran the job, without those that died with the machine."""
+def is_suspect(job: Job) -> bool:
+    """Whether several workers in a row died while this job ran, and not because the machine did."""
+    if job.crashes < SUSPECT_AFTER:
+        return False
     runs = [entry for entry in job.history if entry.get("outcome") == INTERRUPTED][-job.crashes :]
-    return job.crashes and job.crashes - sum(bool(entry.get("restarted")) for entry in runs)
+    return job.crashes - sum(bool(entry.get("restarted")) for entry in runs) >= SUSPECT_AFTER
 
 
 def record_crash(job: Job, worker: str, *, now: float, limit: int, restarted: bool = False) -> str:

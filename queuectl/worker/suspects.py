@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from queuectl.job.outcome import deaths_of_workers
+from queuectl.job.outcome import is_suspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,16 +21,8 @@ if TYPE_CHECKING:
     from queuectl.job.record import Job
     from queuectl.worker.job_run import JobRun
 
-ALONE_AFTER = 2
-"""Deaths of its worker after which a job starts apart from others."""
-
 APART = 60.0
 """Seconds for which a run is young. Also how long other jobs pass a suspect that waits, before none is started."""
-
-
-def is_suspect(job: Job) -> bool:
-    """Whether several workers died while this job ran, and not because the machine did."""
-    return job.crashes >= ALONE_AFTER and deaths_of_workers(job) >= ALONE_AFTER
 
 
 class Suspects:

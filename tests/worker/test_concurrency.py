@@ -286,7 +286,7 @@ def run_to_the_end(spool_dir: Path) -> bool:
     return counts["pending"] + counts["processing"] + counts["failed"] == 0
 
 
-def test_a_job_that_has_to_run_alone_says_what_it_waits_for(spool_dir: Path, home: Path) -> None:
+def test_a_job_that_has_to_run_alone_says_what_it_waits_for(spool_dir: Path, home: Path, cli: Cli) -> None:
     """Else nobody knows why free slots stay free. It is said once."""
     said: list[str] = []
     drop_blocked(spool_dir, "long")
@@ -295,6 +295,7 @@ def test_a_job_that_has_to_run_alone_says_what_it_waits_for(spool_dir: Path, hom
         support.drop(spool_dir, "suspect", command=STARTED, crashes=2)
         support.drop(spool_dir, "late", command=STARTED, priority=1)
         wait_until(lambda: any(line.startswith("cannot start suspect beside other jobs") for line in said))
+        assert "2 in a row, so it starts apart from other jobs" in cli("show", "suspect", expect=0).stdout
         release(home, lambda: finished(spool_dir, "long", "suspect", "late"))
     assert sum("cannot start suspect" in line for line in said) == 1
     first, second = (load(spool_dir / "done" / f"{name}.json") for name in ("long", "suspect"))

@@ -14,6 +14,7 @@ from queuectl.cli.base import Session, command
 from queuectl.errors import JobNotFound
 from queuectl.job import redact, times
 from queuectl.job.fields import WAITING
+from queuectl.job.outcome import is_suspect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -130,11 +131,19 @@ def _fields(job: Job, effective: str, waits_for: str) -> Iterator[tuple[str, str
     yield "Worker", job.worker or ""
     yield "Exit Code", _text(job.exit_code)
     yield "Last Error", job.last_error or ""
-    yield "Interrupted", f"{job.crashes} in a row" if job.crashes else ""
+    yield "Interrupted", _interrupted(job)
     for name, value in redact.masked(job.extra).items():
         yield name, value if isinstance(value, str) else render.json_text(value, indent=None)
     yield from runs(job)
     yield "Output", job.output or ""
+
+
+def _interrupted(job: Job) -> str:
+    """How often its worker died, and what follows for its next start: slots stay free although it waits."""
+    if not job.crashes:
+        return ""
+    apart = ", so it starts apart from other jobs" if is_suspect(job) and job.state in WAITING else ""
+    return f"{job.crashes} in a row{apart}"
 
 
 def attempts(job: Job) -> str:
