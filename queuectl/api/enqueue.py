@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from queuectl.config.settings import Settings
+    from queuectl.config.settings import JobDefaults
 
 FEW = 20
 """Jobs at the beginning of a list, or of a program, that are prepared one by one: so few gain nothing from templates."""
@@ -26,15 +26,17 @@ FEW = 20
 _NOT_FOR_PRODUCERS = jobs.KNOWN.difference(jobs.PRODUCER_FIELDS)
 
 
-def prepare(record: Mapping[str, Any], settings: Settings, end: str = "") -> Prepared:
+def prepare(record: Mapping[str, Any], defaults: JobDefaults, end: str = "") -> Prepared:
     """Prepare one job.
 
     Args:
         record: the fields of a job file, `delay` and `expires_in`. Times without a zone are local. Fields that only queuectl writes are ignored.
+        defaults: what it gets for the fields that it leaves out.
         end: the random end of its id, if the record has no id and the caller has drawn one already.
 
     Raises:
         InvalidJob: a field is wrong; the message says why.
+        ConfigError: the file of its queue is not valid, or there is not so much of a resource as it needs.
     """
     fields = {name: value for name, value in record.items() if name not in _NOT_FOR_PRODUCERS}
     delay, expires_in = fields.pop("delay", None), fields.pop("expires_in", None)
@@ -49,7 +51,11 @@ def prepare(record: Mapping[str, Any], settings: Settings, end: str = "") -> Pre
         job.expires_at = _from_now(now, expires_in, job.expires_at, "expires_in", "expires_at")
     job.check_expiry()
     job.cwd = _absolute_cached(job.cwd) if job.cwd and os.path.isabs(job.cwd) else _absolute(job.cwd or "")
-    job.fill_in(settings)
+    job.fill_in(defaults.of(job.queue))
+    if job.needs is not None:
+        from queuectl.config import resources
+
+        resources.refuse_shortage(job.needs, defaults.settings.resources)
     job.created_at = job.updated_at = now
     chosen = bool(job.id)
     job.id = job.id or new_id(now, end)

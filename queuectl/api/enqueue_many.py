@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from queuectl.config.settings import Settings
+    from queuectl.config.settings import JobDefaults, Settings
     from queuectl.job.record import Job
     from queuectl.storage.transitions import Prepared, Storage
 
@@ -34,13 +34,14 @@ MOST_AT_ONCE = 50_000
 def prepare_batch(
     source: Iterator[Mapping[str, Any]],
     common: Mapping[str, Any],
-    settings: Settings,
+    defaults: JobDefaults,
     size: int,
 ) -> tuple[list[Prepared], Exception | None]:
     """Prepare the next jobs of a long list.
 
     Args:
         common: fields that every job gets; they override its own.
+        defaults: what jobs get for the fields that they leave out. The file of each queue is read once.
         size: the most jobs to prepare.
 
     Returns:
@@ -48,13 +49,13 @@ def prepare_batch(
     """
     batch: list[Prepared] = []
     given: set[str] = set()
-    templates = Templates(settings)
+    templates = Templates(defaults)
     try:
         for record in islice(source, size):
             full = {**record, **common} if common else record
-            made = templates.prepare(full) if len(batch) >= FEW else prepare(full, settings)
+            made = templates.prepare(full) if len(batch) >= FEW else prepare(full, defaults)
             while not made.chosen and made.id in given:
-                made = prepare(full, settings)
+                made = prepare(full, defaults)
             if made.id in given:
                 raise DuplicateId(made.id, "pending")
             given.add(made.id)
@@ -224,7 +225,7 @@ class Batch:
 
 
 def prepare_all(
-    records: Iterator[Mapping[str, Any]], common: Mapping[str, Any], settings: Settings
+    records: Iterator[Mapping[str, Any]], common: Mapping[str, Any], defaults: JobDefaults
 ) -> list[Prepared]:
     """Check and prepare the jobs for `enqueue_all`.
 
@@ -232,7 +233,7 @@ def prepare_all(
         InvalidJob: one of them is wrong, or there are too many.
         DuplicateId: two of them have the same id.
     """
-    batch, error = prepare_batch(records, common, settings, MOST_AT_ONCE + 1)
+    batch, error = prepare_batch(records, common, defaults, MOST_AT_ONCE + 1)
     if isinstance(error, DuplicateId):
         error = DuplicateId(error.job_id, "earlier in the same list")
         error.hint = None  # none of them is queued

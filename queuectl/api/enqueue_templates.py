@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Self
 
-    from queuectl.config.settings import Settings
+    from queuectl.config.settings import JobDefaults, Settings
 
 _SHARED = frozenset(jobs.PRODUCER_FIELDS) - {
     *("id", "command"),
@@ -55,12 +55,12 @@ class Templates:
     """The templates of one list, or of one object that enqueues jobs one by one.
 
     Args:
-        settings: the current settings.
+        defaults: what jobs get for the fields that they leave out.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._known: dict[bytes, tuple[bytes, list[Any]]] = {}
+    def __init__(self, defaults: JobDefaults) -> None:
+        self.defaults = defaults
+        self._known: dict[bytes, tuple[bytes, list[Any], Settings]] = {}
         self._ends: list[str] = []
         self._drawn = _FIRST_DRAWN
         self._moment = _Moment()
@@ -81,11 +81,17 @@ class Templates:
             # marshal distinguishes 1 from True and 1.0, and refuses types that are not built in.
             key = marshal.dumps(shared, 2)
         except ValueError:
-            return prepare(record, self.settings, end)
+            return prepare(record, self.defaults, end)
         template = self._known.get(key)
-        if template is not None and (job := self._from_template(template, job_id, command, end)):
+        # The file of the queue may have changed since the template was made.
+        is_current = template is not None and self.defaults.of(shared.get("queue")) is template[2]
+        if (
+            template is not None
+            and is_current
+            and (job := self._from_template(template, job_id, command, end))
+        ):
             return job
-        made = prepare(record, self.settings, end)
+        made = prepare(record, self.defaults, end)
         is_usable = len(made.data) <= _LONGEST and shared.keys() <= _SHARED
         # A relative folder is resolved for each job, as the caller may change its current folder.
         if is_usable and len(self._known) < _MOST and os.path.isabs(shared.get("cwd", "")):
@@ -99,10 +105,10 @@ class Templates:
         return self._ends.pop()
 
     def _from_template(
-        self, template: tuple[bytes, list[Any]], job_id: object, command: object, end: str
+        self, template: tuple[bytes, list[Any], Settings], job_id: object, command: object, end: str
     ) -> Prepared | None:
         """Return the job, or None if `prepare` must check it in full, to say what is wrong."""
-        middle, values = template
+        middle, values, _ = template
         when = self._moment.now()
         try:
             words: str | list[str] = _command(command)
@@ -122,7 +128,8 @@ class Templates:
         if made.data.startswith(head) and made.data.endswith(tail):
             row = row_of(job, PENDING, "", FileStat(0, 0, 0), state="pending", arrived=0, now=0)
             row.ours = 1
-            self._known[key] = made.data[len(head) : -len(tail)], list(values_of(row))
+            defaults = self.defaults.of(job.queue)
+            self._known[key] = made.data[len(head) : -len(tail)], list(values_of(row)), defaults
 
 
 class _Moment:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.api import listing
 from queuectl.api.listing import RETRIED
-from queuectl.config.settings import Settings
+from queuectl.config.settings import JobDefaults, Settings
 from queuectl.errors import JobNotFound, MoveError, QueuectlError
 from queuectl.index.row import BY_HAND
 from queuectl.job.changes import changed
@@ -86,7 +86,8 @@ def retry_all(
             tell(row.id, error)
     ended = [row for row in rows if row.state not in WAITING]
     settings = spool.settings() if failed else Settings()
-    tried, kept = edit_pending.try_all_now(spool._storage, failed, changes, settings)
+    defaults = JobDefaults(spool.layout, settings)
+    tried, kept = edit_pending.try_all_now(spool._storage, failed, changes, defaults)
     moved, refused = bulk_moves.requeue_all(spool._storage, ended, changes)
     results: dict[str, Job | QueuectlError] = {**tried, **kept, **moved, **refused}
     for row in (*failed, *ended):

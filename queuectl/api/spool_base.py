@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Self, TypeVar
 
     from queuectl.api.enqueue_templates import Templates
-    from queuectl.config.settings import Settings
+    from queuectl.config.settings import JobDefaults, Settings
     from queuectl.index.row import Row
     from queuectl.intake.reconcile import Intake
 
@@ -53,6 +53,7 @@ class SpoolBase:
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.layout = Layout(path if path is not None else default_root())
         self._settings: Settings | None = None
+        self._defaults: JobDefaults | None = None
         self._stamp: object = None
         self._warnings: list[str] = []
         self._is_ready = False
@@ -112,6 +113,12 @@ class SpoolBase:
             self._settings, self._warnings = settings.load(self.layout)
             self._stamp = seen
         return self._settings
+
+    def _job_defaults(self) -> JobDefaults:
+        """Return what jobs get for the fields that they leave out; the file of a queue is read at its first job."""
+        from queuectl.config.settings import JobDefaults
+
+        return JobDefaults(self.layout, self.settings())
 
     @locked
     def refresh(self, progress: Callable[[int], None] | None = None) -> None:

@@ -93,7 +93,7 @@ class ChangePart(SpoolBase):
         row = self._now(job_id)
         if row.state == "dead":
             return dead_letters.edit(self._storage, row, before, after)
-        return edit_pending.replace(self._storage, row, before, after, self.settings())
+        return edit_pending.replace(self._storage, row, before, after, self._job_defaults())
 
     def set(self, job_id: str, **fields: Unpack[JobChanges]) -> Job:
         """Change fields of a waiting or a dead job.
@@ -143,7 +143,7 @@ class ChangePart(SpoolBase):
         rows = self._fresh_rows(which)
         waiting = [row for row in rows.values() if row.state != "dead"]
         dead = [row for row in rows.values() if row.state == "dead"]
-        edited, refused = edit_pending.set_all(self._storage, waiting, changes, self.settings())
+        edited, refused = edit_pending.set_all(self._storage, waiting, changes, self._job_defaults())
         mended, kept = dead_letters.set_all(self._storage, dead, changes)
         results: dict[str, Job | QueuectlError] = {**edited, **refused, **mended, **kept}
         return {job_id: results.get(job_id) or self._unknown(job_id) for job_id in which}

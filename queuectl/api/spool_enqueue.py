@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from queuectl.api.enqueue_many import Batch
     from queuectl.api.job_fields import Command, JobFields
-    from queuectl.config.settings import Settings
     from queuectl.job.record import Job
     from queuectl.storage.transitions import Prepared
 
@@ -48,6 +47,8 @@ class EnqueuePart(SpoolBase):
         Raises:
             InvalidJob: a field is wrong; the message names it.
             UnknownField: no field has this name; it is a TypeError, too.
+            ConfigError: the settings or the file of its queue are not valid, or the job needs more of a resource than
+                there is.
             DuplicateId: the id is taken.
             SpoolFull: the disk is full.
             SpoolError: the spool cannot be written.
@@ -58,7 +59,7 @@ class EnqueuePart(SpoolBase):
             self._is_ready = True
         for _ in range(_ID_ATTEMPTS):
             settings = self.settings()
-            made = self._prepare(record, settings)
+            made = self._prepare(record)
             self._open_index()
             try:
                 enqueue(self._storage, made, durable=settings.durability == "full")
@@ -78,14 +79,20 @@ class EnqueuePart(SpoolBase):
             return made.job
         raise SpoolError(f"cannot find a free id in {self.layout.root}")
 
-    def _prepare(self, record: Mapping[str, Any], settings: Settings) -> Prepared:
+    def _prepare(self, record: Mapping[str, Any]) -> Prepared:
+        settings = self.settings()
+        if self._defaults is None or self._defaults.settings is not settings:
+            self._defaults = self._job_defaults()
+        defaults = self._defaults
+        queue = record.get("queue")
+        defaults.look(queue if isinstance(queue, str) else None)
         self._prepared += 1
         if self._prepared <= FEW:
-            return prepare(record, settings)
-        if self._templates is None or self._templates.settings is not settings:
+            return prepare(record, defaults)
+        if self._templates is None or self._templates.defaults is not defaults:
             from queuectl.api.enqueue_templates import Templates
 
-            self._templates = Templates(settings)
+            self._templates = Templates(defaults)
         return self._templates.prepare(record)
 
     def check(self, command: Command | Mapping[str, Any], /, **fields: Unpack[JobFields]) -> Job:
@@ -95,7 +102,7 @@ class EnqueuePart(SpoolBase):
             InvalidJob: a field is wrong; the message names it.
             UnknownField: no field has this name; it is a TypeError, too.
         """
-        return prepare(_with_fields("check", command, fields), self.settings()).job
+        return prepare(_with_fields("check", command, fields), self._job_defaults()).job
 
     def enqueue_many(
         self,
@@ -206,7 +213,7 @@ class EnqueuePart(SpoolBase):
         """Queue all jobs or none, as one batch."""
         from queuectl.api.enqueue_many import enqueue_all, prepare_all
 
-        prepared = prepare_all(source, common, self.settings())
+        prepared = prepare_all(source, common, self._job_defaults())
         with self._lock:
             self._open_index()
             batch = enqueue_all(self._storage, prepared, self.settings())
@@ -233,7 +240,7 @@ class EnqueuePart(SpoolBase):
             last = False
             while not last:
                 since = time.monotonic()
-                jobs, failure = prepare_batch(source, common, self.settings(), BATCH)
+                jobs, failure = prepare_batch(source, common, self._job_defaults(), BATCH)
                 last = len(jobs) < BATCH or failure is not None
                 begun.append(Batch(self._storage, jobs, durable=durable, litter=litter))
                 # Jobs of a slow producer must not wait until the next batch is complete.

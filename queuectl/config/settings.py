@@ -6,7 +6,7 @@ import os
 
 from queuectl._dataclasses import dataclass, field
 from queuectl.errors import ConfigError
-from queuectl.job.fields import DEFAULT_QUEUE
+from queuectl.job.fields import DEFAULT_QUEUE, is_queue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ class JobDefaults:
         from queuectl.config import stamp
 
         name = queue or DEFAULT_QUEUE
+        if not is_queue(name):
+            return self.settings  # the check of the field refuses it; here it must not lead out of the folder
         seen = stamp.of(self._layout.queue_file(name))
         known = self._known.get(name)
         if known is not None and (seen == known[0] or stamp.is_being_written(seen)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from queuectl.errors import ConfigError
 from queuectl.index.row import RENEWED, accept_as_indexed, invalid_row, is_file_of
 from queuectl.intake.dropped_file import reason_beside
 from queuectl.job.fields import is_id, new_id
@@ -65,8 +66,8 @@ class Admission:
             return None
         return self._admit_job(place, name, job, found)
 
-    def _admit_job(self, place: str, name: str, job: Job, found: DroppedFile) -> str | None:
-        """Put a valid job with its id into the index; returns a reason if its unique key refuses it."""
+    def _admit_job(self, place: str, name: str, job: Job, found: DroppedFile) -> object:
+        """Put a valid job with its id into the index; returns what `admit` does."""
         old = self.index.get(job.id or "")
         # A job put back by hand starts anew. The file of a job that was given up by hand does not say that it was dead;
         # it is recognized as the file that was in dead/.
@@ -85,7 +86,10 @@ class Admission:
             if not old.held:  # an edited job keeps its place in the order; a held one had none
                 found.arrived = old.arrived
             accept_as_indexed(job, old)
-        row = self._loader.make_row(place, name, job, found, job.id or "")
+        try:
+            row = self._loader.make_row(place, name, job, found, job.id or "")
+        except ConfigError:
+            return INCOMPLETE  # it is looked at again: the file of its queue may be valid then
         if place == PENDING and was_given_up:
             import orjson
 

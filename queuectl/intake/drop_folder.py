@@ -15,8 +15,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from queuectl.config.settings import JobDefaults
 from queuectl.control import permissions
-from queuectl.errors import DuplicateId, InvalidJob, KeyTaken, SpoolError
+from queuectl.errors import ConfigError, DuplicateId, InvalidJob, KeyTaken, SpoolError
 from queuectl.intake.dropped_file import DroppedFile, read_dropped
 from queuectl.job import record as jobs
 from queuectl.job.fields import is_id
@@ -134,6 +135,11 @@ class DropFolder:
 
     def _enqueue(self, settings: Settings, job: Job, path: str, status: os.stat_result, owner: str) -> None:
         storage = self._storage
+        try:
+            defaults = JobDefaults(storage.layout, settings).of(job.queue)
+        except ConfigError as error:
+            self._say(f"{error}; files from {owner} for the queue {job.queue} wait until it is valid")
+            return
         fingerprint = _fingerprint(status)
         if not job.id:
             stem = os.path.basename(path)[: -len(".json")]
@@ -144,7 +150,7 @@ class DropFolder:
             job.id = stem if free else f"in-{fingerprint[:20]}"
         job.renew(0)
         job.history, job.history_left_out = [], 0
-        job.fill_in(settings)
+        job.fill_in(defaults)
         job.created_at = job.updated_at = storage.now()
         job.extra["submitted_by"] = owner
         job.extra["submission"] = fingerprint

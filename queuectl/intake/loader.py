@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from operator import attrgetter
 
-from queuectl.config.settings import Settings
+from queuectl.config.settings import JobDefaults, Settings
+from queuectl.errors import ConfigError
 from queuectl.index.row import COLUMNS, Row, row_of, set_file, state_in, values_like, values_of
 from queuectl.intake.dropped_file import DroppedFile, holds_id, read_dropped, reason_beside
 from queuectl.job import record as jobs
 from queuectl.job import strict_json
 from queuectl.job.fields import is_id
 from queuectl.job.times import micros_of
-from queuectl.layout import DEAD, PENDING
+from queuectl.layout import DEAD, PENDING, Layout
 from queuectl.system import files, safe_open
 
 TYPE_CHECKING = False
@@ -43,8 +44,8 @@ class Loader:
         self._root = root
         self._now = 0
         self._settings = Settings()
-        self._accepted_from: Settings | None = None
-        self._accepted: dict[tuple[str, ...], str | None] = {}
+        self._defaults = JobDefaults(Layout(root), self._settings)
+        self._accepted: dict[tuple[str | None, tuple[str, ...]], str | None] = {}
         self._cache = _RowCache()
 
     def start(self, now: int, settings: Settings) -> None:
@@ -54,8 +55,9 @@ class Loader:
             now: the present, in microseconds.
             settings: the current settings.
         """
-        if settings != self._settings:
+        if self._defaults.refresh(settings) or settings != self._settings:
             self._cache.clear()  # its rows were made with other settings
+            self._accepted.clear()
         self._now, self._settings = now, settings
 
     def read(self, place: str, path: str) -> DroppedFile:
@@ -107,7 +109,7 @@ class Loader:
         return self._cache.row(name, data, status, self._now, left_dead)
 
     def _new_row(self, place: str, name: str, found: DroppedFile, left_dead: Container[str]) -> Row | None:
-        """Return the row of a job that is certainly new, or None."""
+        """Return the row of a job that is certainly new, or None; None, too, if its defaults are not known."""
         job = found.job
         if job is None or found.status is None:
             return None
@@ -122,10 +124,17 @@ class Loader:
             f"{self._root}{os.sep}{place}{os.sep}{job_id}.json", job_id
         ):
             return None  # of two new files with one id, the file named after the id is the job
-        return self.make_row(place, name, job, found, job_id)
+        try:
+            return self.make_row(place, name, job, found, job_id)
+        except ConfigError:
+            return None
 
     def make_row(self, place: str, name: str, job: Job, found: DroppedFile, job_id: str) -> Row:
-        """Return the row of a job that was read from place/name. In pending/, its missing fields get the defaults."""
+        """Return the row of a job that was read from place/name. In pending/, its missing fields get the defaults.
+
+        Raises:
+            ConfigError: the defaults are not known, as the file of its queue is not valid and has not been before.
+        """
         status = found.known_status
         job.id = job_id
         settings = self._accept(job) if place == PENDING else None
@@ -144,17 +153,21 @@ class Loader:
         missing = tuple(
             [name for name, value in zip(_DEFAULTED, _defaulted(job), strict=True) if value is None]
         )
-        settings = self._settings
+        try:
+            settings = self._defaults.of(job.queue)
+        except ConfigError:
+            if job.needs_settings:
+                raise
+            settings = self._settings  # queuectl wrote the file, so the defaults of its queue are in it
         for name in missing:
             job.accept(name, getattr(settings, name))
-        if settings is not self._accepted_from:
-            self._accepted_from, self._accepted = settings, {}
-        if missing not in self._accepted:
+        key = job.queue, missing
+        if key not in self._accepted:
             import orjson
 
             values = {name: value for name in missing if (value := getattr(settings, name)) is not None}
-            self._accepted[missing] = orjson.dumps(values).decode() if values else None
-        return self._accepted[missing]
+            self._accepted[key] = orjson.dumps(values).decode() if values else None
+        return self._accepted[key]
 
 
 # -- rows made from cached ones ----------------------------------------------------------------------------------------

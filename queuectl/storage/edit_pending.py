@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-    from queuectl.config.settings import Settings
+    from queuectl.config.settings import JobDefaults
     from queuectl.index.freshness import OwnChanges
     from queuectl.index.row import Row
     from queuectl.job.record import Job
@@ -118,7 +118,7 @@ def set_hold(
 
 
 def set_all(
-    storage: Storage, rows: Sequence[Row], changes: Mapping[str, Any], settings: Settings
+    storage: Storage, rows: Sequence[Row], changes: Mapping[str, Any], defaults: JobDefaults
 ) -> tuple[dict[str, Job], dict[str, QueuectlError]]:
     """Change fields of waiting jobs. None removes a field, so that the settings decide.
 
@@ -133,13 +133,13 @@ def set_all(
             wanted.check_expiry()
         if "run_at" in changes and job.next_retry_at is not None:
             wanted.next_retry_at = wanted.run_at or storage.now()  # a failed job waits for this moment
-        return _accepted(wanted, settings)
+        return _accepted(wanted, defaults)
 
     return _edit_with_key(storage, rows, change, "changed", changes.get("unique"))
 
 
 def try_all_now(
-    storage: Storage, rows: Sequence[Row], changes: Mapping[str, Any], settings: Settings
+    storage: Storage, rows: Sequence[Row], changes: Mapping[str, Any], defaults: JobDefaults
 ) -> tuple[dict[str, Job], dict[str, QueuectlError]]:
     """Let failed jobs be tried again now instead of later, with some fields changed.
 
@@ -151,7 +151,7 @@ def try_all_now(
     def change(_: bytes, job: Job) -> Job:
         wanted = changed_job(job, changes)
         wanted.next_retry_at = storage.now()
-        return _accepted(wanted, settings)
+        return _accepted(wanted, defaults)
 
     return _edit_with_key(storage, rows, change, "retried", changes.get("unique"))
 
@@ -173,7 +173,7 @@ def _edit_with_key(
     return edited, refused
 
 
-def replace(storage: Storage, row: Row, before: bytes, after: bytes, settings: Settings) -> Job:
+def replace(storage: Storage, row: Row, before: bytes, after: bytes, defaults: JobDefaults) -> Job:
     """Replace a waiting job's file if it still holds the bytes `before`.
 
     Raises:
@@ -188,14 +188,14 @@ def replace(storage: Storage, row: Row, before: bytes, after: bytes, settings: S
     def change(data: bytes, _: Job) -> Job:
         if data != before:
             raise just_changed(row.id)
-        return _accepted(wanted, settings)
+        return _accepted(wanted, defaults)
 
     with _key_free(storage, row, wanted.unique):
         return edit(storage, row, change, "changed")
 
 
-def _accepted(job: Job, settings: Settings) -> Job:
-    job.fill_in(settings)
+def _accepted(job: Job, defaults: JobDefaults) -> Job:
+    job.fill_in(defaults.of(job.queue))
     return job
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from queuectl.config.settings import JobDefaults
 from queuectl.control import commands, registry, run_lock
 from queuectl.errors import InvalidJob
 from queuectl.index.row import Row, accept_as_indexed
@@ -239,7 +240,7 @@ def _free(
         release(storage, claim)
         say(f"put back {job.id}: {worker} had not begun it")
         return
-    job.fill_in(settings)
+    JobDefaults(layout, settings).fill_in(job)
     state, line = _record(storage, settings, worker, job, over, known)
     settle(storage, claim, state)
     say(line)

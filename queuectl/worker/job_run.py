@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from queuectl.config.settings import JobDefaults
 from queuectl.control import commands, run_lock
 from queuectl.errors import SpoolError, StartRefused
 from queuectl.executor.base import prepare
@@ -134,7 +135,7 @@ class JobRun:
         context, claim, job = self._context, self._claim, self._claim.job
         storage = context.storage
         if job.needs_settings:
-            job.fill_in(context.current.settings)
+            JobDefaults(storage.layout, context.current.settings).fill_in(job)
         if job.expired(storage.now()):
             with context.barrier:
                 maintenance.give_up_expired(storage, claim, context.say)

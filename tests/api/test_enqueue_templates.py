@@ -11,8 +11,9 @@ import pytest
 
 from queuectl import InvalidJob, Spool
 from queuectl.api import enqueue, enqueue_many, enqueue_templates
-from queuectl.config.settings import Settings
+from queuectl.config.settings import JobDefaults, Settings
 from queuectl.job import record as job
+from queuectl.layout import Layout
 from queuectl.storage.enqueue import waiting_row
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 NOW = 1_800_000_000.123456
 SETTINGS = Settings(max_retries=7, jitter=0.25, retry_on=[3, 4])
+DEFAULTS = JobDefaults(Layout("/nowhere"), SETTINGS)
 
 SHARED: list[dict[str, Any]] = [
     {},
@@ -53,7 +55,7 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made_of(spool: Spool, *records: Mapping[str, Any]) -> list[Any]:
     """What a list becomes: names, bytes, rows, whether the id was chosen, and whether it asks for leave."""
-    made, trouble = enqueue_many.prepare_batch(iter(records), {}, SETTINGS, 1000)
+    made, trouble = enqueue_many.prepare_batch(iter(records), {}, DEFAULTS, 1000)
     assert trouble is None
     return [shown(spool, one) for one in made]
 
@@ -78,7 +80,7 @@ def test_it_makes_the_same_of_a_job_alone_or_in_a_list(
     together = made_of(spool, *records)
 
     alone = [
-        shown(spool, enqueue.prepare(record, SETTINGS, f"{number:08}"))
+        shown(spool, enqueue.prepare(record, DEFAULTS, f"{number:08}"))
         for number, record in enumerate(records)
     ]
     assert together == alone
@@ -87,7 +89,7 @@ def test_it_makes_the_same_of_a_job_alone_or_in_a_list(
 def test_most_of_a_list_is_made_after_its_first_job(spool_dir: Path) -> None:
     """Or nothing of this would be tested."""
     records = [{"command": command, "cwd": "/", "tags": ["a"]} for command in ("a", "b", "c")]
-    made, _ = enqueue_many.prepare_batch(iter(records), {}, SETTINGS, 9)
+    made, _ = enqueue_many.prepare_batch(iter(records), {}, DEFAULTS, 9)
 
     assert [one.made is None for one in made] == [False, True, True]
 
@@ -95,7 +97,7 @@ def test_most_of_a_list_is_made_after_its_first_job(spool_dir: Path) -> None:
 def test_what_looks_alike_and_is_not_is_looked_at_closely(spool_dir: Path) -> None:
     """One and True are equal, and only one of them is a priority."""
     records = [{"command": "a", "priority": 1}, {"command": "b", "priority": True}]
-    made, trouble = enqueue_many.prepare_batch(iter(records), {}, SETTINGS, 9)
+    made, trouble = enqueue_many.prepare_batch(iter(records), {}, DEFAULTS, 9)
 
     assert len(made) == 1
     assert isinstance(trouble, InvalidJob)
@@ -111,10 +113,10 @@ def test_what_looks_alike_and_is_not_is_looked_at_closely(spool_dir: Path) -> No
 def test_a_wrong_job_among_others_is_refused_in_the_same_words(wrong: dict[str, Any]) -> None:
     """Those before it are good, and what is said of it is what is said of it alone."""
     with pytest.raises(InvalidJob) as alone:
-        enqueue.prepare(wrong, SETTINGS)
+        enqueue.prepare(wrong, DEFAULTS)
 
     made, trouble = enqueue_many.prepare_batch(
-        iter([{"command": "a"}, {"command": "b"}, wrong]), {}, SETTINGS, 9
+        iter([{"command": "a"}, {"command": "b"}, wrong]), {}, DEFAULTS, 9
     )
 
     assert len(made) == 2
@@ -133,7 +135,7 @@ def test_each_job_is_where_its_caller_was(tmp_path: Path, monkeypatch: pytest.Mo
             yield {"command": "pwd"}
             yield {"command": "pwd", "cwd": "sub"}
 
-    made, _ = enqueue_many.prepare_batch(wander(), {}, SETTINGS, 9)
+    made, _ = enqueue_many.prepare_batch(wander(), {}, DEFAULTS, 9)
 
     assert [one.job.cwd for one in made] == [
         f"{tmp_path}/{name}{sub}" for name in ("a", "b", "a") for sub in ("", "/sub")
@@ -144,7 +146,7 @@ def test_what_is_too_large_beside_another_is_refused(monkeypatch: pytest.MonkeyP
     """The limit holds for what is made after another one, too."""
     monkeypatch.setattr(job, "SIZE_LIMIT", 5000)
     _, trouble = enqueue_many.prepare_batch(
-        iter([{"command": "a"}, {"command": "a" * 4990}]), {}, SETTINGS, 9
+        iter([{"command": "a"}, {"command": "a" * 4990}]), {}, DEFAULTS, 9
     )
 
     assert "too large" in str(trouble)
@@ -153,7 +155,7 @@ def test_what_is_too_large_beside_another_is_refused(monkeypatch: pytest.MonkeyP
 def test_ids_of_a_list_ascend(monkeypatch: pytest.MonkeyPatch) -> None:
     """In few long runs: their rows lie side by side in the index, and `ls` shows a list nearly in its order."""
     monkeypatch.undo()
-    made, _ = enqueue_many.prepare_batch(iter([{"command": "a"}] * 2000), {}, SETTINGS, 2000)
+    made, _ = enqueue_many.prepare_batch(iter([{"command": "a"}] * 2000), {}, DEFAULTS, 2000)
     names = [one.id for one in made[enqueue.FEW :]]
 
     assert sum(one > other for one, other in pairwise(names)) <= 5

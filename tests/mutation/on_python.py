@@ -38,8 +38,8 @@ PYTHON = (
     Mutant(
         "python: the source of a stream is read under the lock",
         "api/spool_enqueue.py",
-        "                jobs, failure = prepare_batch(source, common, self.settings(), BATCH)\n",
-        "                with self._lock:\n                    jobs, failure = prepare_batch(source, common, self.settings(), BATCH)\n",
+        "                jobs, failure = prepare_batch(source, common, self._job_defaults(), BATCH)\n",
+        "                with self._lock:\n                    jobs, failure = prepare_batch(source, common, self._job_defaults(), BATCH)\n",
         (f"{_SHARED}the_source_of_a_stream_may_wait_for_another_thread",),
     ),
     Mutant(

@@ -737,7 +737,7 @@ def test_an_index_that_breaks_while_it_is_asked_hides_no_key(spool_dir: Path) ->
     """Deleted or damaged between the look at the folders and the question, it is made anew and asked then."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="first", unique="k")
-    again = prepare({"command": "true", "id": "second", "unique": "k"}, spool.settings())
+    again = prepare({"command": "true", "id": "second", "unique": "k"}, spool._job_defaults())
     spool.refresh()
     spool._index.broken = "gone"
 
