@@ -198,6 +198,10 @@ class Layout:
         """Return the path of the settings of a queue."""
         return f"{self.queues}{os.sep}{queue}{QUEUE_FILE}"
 
+    def start_times(self, queue: str) -> str:
+        """Return the path of the file with the last starts of a queue that has a rate."""
+        return f"{self.permits}{os.sep}{queue}.starts"
+
     def queue_paused(self, queue: str) -> str:
         """Return the path of the file that pauses a queue while it is there; its text is the reason."""
         return f"{self.queues}{os.sep}{queue}{QUEUE_PAUSED}"

@@ -117,7 +117,7 @@ def perform(request: dict[str, Any]) -> Any:
         worker = Worker(root)
         worker.register()
         worker._recover()
-        claim = worker._next_claim()
+        claim = worker._claiming.next()
         assert claim is not None
         os._exit(0)
     if move == "serve":

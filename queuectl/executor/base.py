@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from queuectl.config.settings import Settings
+    from queuectl.control.permits import Permit
     from queuectl.job.outcome import Ending, Outcome
     from queuectl.job.record import Job
     from queuectl.layout import Layout
@@ -25,7 +26,11 @@ _JOB_VARIABLES = (
     "QUEUECTL_WORKER",
     "QUEUECTL_RUN",
     "QUEUECTL_SLOT",
+    "QUEUECTL_QUEUE",
+    "QUEUECTL_PLACE",
 )
+_NEEDS = "QUEUECTL_NEEDS_"
+"""The beginning of the variables with the numbers of a job's units."""
 
 
 @dataclass(slots=True)
@@ -40,6 +45,7 @@ class Attempt:
         grace: seconds between TERM and KILL when it is ended.
         stdout, stderr: paths of its output files; emptied first, made 0600 if missing.
         lock_fd: a descriptor that its processes inherit (the run lock), or None.
+        permit_fds: further ones (the locks of its permit).
         marks: the variables in env by which this run's processes are recognized.
         log_limit: bytes that are kept of each output file; 0 = no limit.
     """
@@ -54,6 +60,12 @@ class Attempt:
     lock_fd: int | None
     marks: Mapping[str, str]
     log_limit: int
+    permit_fds: tuple[int, ...] = ()
+
+    @property
+    def inherited(self) -> tuple[int, ...]:
+        """All descriptors that its processes inherit."""
+        return self.permit_fds if self.lock_fd is None else (self.lock_fd, *self.permit_fds)
 
 
 class Running(Protocol):
@@ -117,7 +129,11 @@ def clean_environment() -> dict[str, str]:
     PyInstaller's variables are removed as well: a job's programs must not load the executable's libraries, and a worker
     must unpack to its own folder, because that of the command that starts it is deleted when the command ends.
     """
-    environment = {name: value for name, value in os.environ.items() if name not in _JOB_VARIABLES}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _JOB_VARIABLES and not name.startswith(_NEEDS)
+    }
     if getattr(sys, "frozen", False):
         original = environment.pop("LD_LIBRARY_PATH_ORIG", None)
         environment.pop("LD_LIBRARY_PATH", None)
@@ -135,6 +151,7 @@ def prepare(
     base: Mapping[str, str],
     lock_fd: int | None,
     slot: int = 0,
+    permit: Permit | None = None,
 ) -> Attempt:
     """Build the attempt of a claimed job.
 
@@ -143,6 +160,7 @@ def prepare(
         mine: the run's marks, see run_lock.marks.
         base: the worker's environment; the job's own variables override it, queuectl's override both.
         lock_fd: the descriptor of the run lock, which the job's processes inherit.
+        permit: what it holds of limits, which they inherit as well.
     """
     files = slot_name(mine["QUEUECTL_WORKER"], slot)
     numbers = {
@@ -158,6 +176,7 @@ def prepare(
             **{_native(name): _native(text) for name, text in (job.env or {}).items()},
             **mine,
             **numbers,
+            **_queue_variables(job, permit),
         },
         timeout=job.timeout or 0,
         grace=settings.kill_grace,
@@ -166,7 +185,19 @@ def prepare(
         lock_fd=lock_fd,
         marks=mine,
         log_limit=settings.log_limit,
+        permit_fds=permit.descriptors if permit else (),
     )
+
+
+def _queue_variables(job: Job, permit: Permit | None) -> dict[str, str]:
+    """Return what a job learns of its queue: its name, the job's number in it, and which units are its own."""
+    found = {} if job.queue is None else {"QUEUECTL_QUEUE": job.queue}
+    if permit is not None:
+        if permit.place is not None:
+            found["QUEUECTL_PLACE"] = str(permit.place)
+        for name, numbers in permit.units.items():
+            found[_NEEDS + name.upper()] = ",".join(map(str, numbers))
+    return found
 
 
 _IS_UTF8 = sys.getfilesystemencoding() == "utf-8"

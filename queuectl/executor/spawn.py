@@ -1,4 +1,4 @@
-"""Starting one process: its own session, an empty stdin, output into files, nothing inherited but the run lock.
+"""Starting one process: its own session, an empty stdin, output into files, nothing inherited but locks.
 
 A shell command of simple words whose first is a program is started without the shell, as `make` does: that halves its
 cost. Whatever a shell could read in another way is left to the shell, and so is a program that cannot be found or
@@ -177,7 +177,7 @@ def spawn(attempt: Attempt, out: int, err: int) -> Child:
         options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP, "shell": isinstance(command, str)}
     else:
         command = [SHELL, "-c", command] if isinstance(command, str) else command
-        options["pass_fds"] = () if attempt.lock_fd is None else (attempt.lock_fd,)
+        options["pass_fds"] = attempt.inherited
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=attempt.cwd, env=attempt.env, **options
     )
@@ -221,8 +221,8 @@ def _with_pwd(attempt: Attempt) -> Mapping[str, str]:
 
 
 def _posix_spawn(program: str, words: list[str], attempt: Attempt, environment: Mapping[str, str]) -> Child:
-    if attempt.lock_fd is not None:
-        os.set_inheritable(attempt.lock_fd, True)
+    for descriptor in attempt.inherited:
+        os.set_inheritable(descriptor, True)
     pid = os.posix_spawn(
         program,
         words,

@@ -328,6 +328,13 @@ class Queries(Freshness):
         found += (_text(lane) for (lane,) in self.db.execute(_LANES))
         return found
 
+    def lanes_with_work(self) -> builtins.list[str | None]:
+        """Return the lanes with a job that runs, or that will run by itself."""
+        some = "SELECT DISTINCT lane FROM jobs WHERE"
+        rest = (f"{some} due IS NOT NULL", f"{some} behind IS NOT NULL", f"{some} state = 'processing'")
+        found = (lane for query in rest for (lane,) in self.db.execute(query))
+        return [*dict.fromkeys([*self.ready_lanes(), *found])]
+
     def ready_in(self, lane: str | None, limit: int) -> builtins.list[Row]:
         """Return the jobs of a lane that could run now, in the order in which they run."""
         where = "WHERE lane IS ? AND ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT ?"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from queuectl.config.reload import CurrentSettings
+    from queuectl.control.permits import Permit
     from queuectl.control.registration import Registration
     from queuectl.executor.base import Runner, Running
     from queuectl.job.record import Job
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from queuectl.system.locks import Lock
     from queuectl.worker.events import JobEvents
     from queuectl.worker.health import FaultBarrier, StartFault
+    from queuectl.worker.limits import Limits
     from queuectl.worker.settle_batch import SettleBatch
     from queuectl.worker.signals import StopFlags
 
@@ -56,6 +58,7 @@ class WorkerContext:
         start_fault: is told when the machine starts no process.
         say: takes lines for the log.
         events: takes the start and the end of each run.
+        limits: has the permits of jobs.
     """
 
     name: str
@@ -69,6 +72,7 @@ class WorkerContext:
     start_fault: StartFault
     say: Callable[[str], None]
     events: JobEvents
+    limits: Limits
 
     def output_of(self, slot: int) -> str:
         """Return the path of the file for the stdout of the runs in a slot."""
@@ -97,6 +101,7 @@ class JobRun:
         "_lock",
         "_long_at",
         "_note_at",
+        "_permit",
         "_session_at",
         "began",
         "due_at",
@@ -117,6 +122,7 @@ class JobRun:
         self.goes_on: str | None = None
         self._context, self._batch, self._claim = context, batch, claim
         self._lock: Lock | None = None
+        self._permit: Permit | None = None
         self._has_said_what_goes_on = False
         self._note_at = self._long_at = self._session_at = math.inf
 
@@ -134,6 +140,7 @@ class JobRun:
         """Start the command; False: the job has expired, or it could not be run now, as `refused` says."""
         context, claim, job = self._context, self._claim, self._claim.job
         storage = context.storage
+        self._permit = context.limits.start(claim.row)
         if job.needs_settings:
             JobDefaults(storage.layout, context.current.settings).fill_in(job)
         if job.expired(storage.now()):
@@ -188,9 +195,13 @@ class JobRun:
             started_at=job.started_at,
         )
         self._lock = lock
-        return context.runner.start(
-            prepare(layout, job, marks, context.current.settings, context.environment, lock.fd, self.slot)
+        settings, environment, permit = context.current.settings, context.environment, self._permit
+        started = context.runner.start(
+            prepare(layout, job, marks, settings, environment, lock.fd, self.slot, permit)
         )
+        if permit is not None:
+            permit.hide()
+        return started
 
     @property
     def _slot_name(self) -> str:
@@ -318,8 +329,16 @@ class JobRun:
             job_logs.keep_output(context.storage.layout, job, self._slot_name, outcome, limit=limit)
 
     def close(self) -> None:
-        """Give back the descriptors of the attempt; ends no process."""
+        """Give back the descriptors of the attempt, and the permit if it is over; ends no process."""
         self._leave_lock()
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            if self.running is not None and not self.is_over:
+                permit.leave()
+            else:
+                outcome = self._claim.outcome
+                reuse = outcome is None or not outcome.leftovers
+                self._context.limits.end(self._claim.row.lane, permit, reuse=reuse)
         if self.running is not None:
             self.running.close()
             self.running = None

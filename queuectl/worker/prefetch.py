@@ -51,6 +51,7 @@ class Prefetch:
         room: returns how many jobs can be started at once.
         running: returns how many are running.
         choose: returns the first jobs that may be claimed, at most so many; by default the first ones in order.
+        admit: takes the permits of jobs, of which a number starts at once; returns those that can be claimed.
         clock: a monotonic one, in seconds.
 
     Attributes:
@@ -67,12 +68,14 @@ class Prefetch:
         room: Callable[[], int] = lambda: 1,
         running: Callable[[], int] = lambda: 1,
         choose: Callable[[int], list[Row]] | None = None,
+        admit: Callable[[list[Row], int], list[Row]] = lambda rows, _: rows,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ready: deque[Claim] = deque()
         self._storage, self._index, self._worker = storage, storage.index, worker
         self._scheduler, self._readiness, self._clock = scheduler, readiness, clock
         self._room, self._running, self._choose = room, running, choose or self._index.ready
+        self._admit = admit
         self._unread: deque[tuple[Row, str]] = deque()
         self._size, self._started, self._batch_began = 1, 0, clock()
         self._single_claims = 0
@@ -111,8 +114,10 @@ class Prefetch:
             rows = self._next_rows()
             if not rows:
                 return
-            self._scheduler.job_claimed()
-            self._unread.extend(claim_files(self._storage, rows, self._worker))
+            # Lanes for which there is no permit are closed now. So the next rows, if any, are others.
+            if rows := self._admit(rows, max(1, self._room())):
+                self._scheduler.job_claimed()
+                self._unread.extend(claim_files(self._storage, rows, self._worker))
 
     def read(self) -> None:
         """Read the claimed files. Call it outside of the transaction, as other workers wait for that.
@@ -157,6 +162,10 @@ class Prefetch:
                 self._single_claims = SINGLE_CLAIMS
                 return
 
+    def rows(self) -> list[Row]:
+        """Return the rows of the jobs that have not started."""
+        return [*(claim.row for claim in self.ready), *(row for row, _ in self._unread)]
+
     def next(self) -> Claim:
         """Take out the first of the ready jobs, to start it."""
         self._started += 1
@@ -179,7 +188,7 @@ class Prefetch:
         if first is None or (first.ready_key, first.seq) > (mine.ready_key, mine.seq):
             return
         with self._index.moving():
-            taken = claim_files(self._storage, [first], self._worker)
+            taken = claim_files(self._storage, self._admit([first], 1), self._worker)
         self.ready.extendleft(claim for one in taken if (claim := read_claim(self._storage, *one)))
         self._keep_fragile_alone()
 

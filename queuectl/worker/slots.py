@@ -21,10 +21,11 @@ from queuectl.worker.job_run import JobRun
 from queuectl.worker.suspects import Suspects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from queuectl.errors import SpoolError
     from queuectl.index.index import Index
+    from queuectl.index.row import Row
     from queuectl.storage.transitions import Claim
     from queuectl.system.wake_up import WakeUp
     from queuectl.worker.job_run import WorkerContext
@@ -54,7 +55,8 @@ class Slots:
 
     Args:
         wake_up: ends the worker's wait when a run has ended.
-        index: names the waiting jobs.
+        index: knows the waiting jobs.
+        ready: returns the first of them that may start as far as their limits go, at most so many.
 
     Attributes:
         attempts: how many attempts have been made.
@@ -66,14 +68,14 @@ class Slots:
     _context: WorkerContext
     _batch: SettleBatch
 
-    def __init__(self, wake_up: WakeUp, index: Index) -> None:
+    def __init__(self, wake_up: WakeUp, index: Index, ready: Callable[[int], list[Row]]) -> None:
         self.attempts = self.opened = 0
         self.no_start_before = self._looked_at = 0.0
         self._wake_up = wake_up
         self._size, self._wanted = 1, 0
         self._ended: list[JobRun] = []
         self._runs: dict[int, JobRun] = {}
-        self.suspects = Suspects(self._runs, index)
+        self.suspects = Suspects(self._runs, index, ready)
         self._by_fd: dict[int, JobRun] = {}
         self._deadlines: list[tuple[float, int, JobRun]] = []
         self._entries = self._numbers = 0

@@ -30,14 +30,19 @@ class Suspects:
 
     Args:
         runs: what the worker runs.
-        index: names the waiting jobs.
+        index: knows where the suspects wait.
+        ready: returns the first jobs that may start as far as their limits go, at most so many.
         clock: a monotonic one, in seconds.
     """
 
     def __init__(
-        self, runs: Mapping[int, JobRun], index: Index, clock: Callable[[], float] = time.monotonic
+        self,
+        runs: Mapping[int, JobRun],
+        index: Index,
+        ready: Callable[[int], list[Row]],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._runs, self._index, self._clock = runs, index, clock
+        self._runs, self._index, self._first, self._clock = runs, index, ready, clock
         self._waiting: set[str] = set()
         self._pass_until = 0.0
         self._newest: JobRun | None = None
@@ -73,10 +78,10 @@ class Suspects:
     def next_rows(self, limit: int) -> list[Row]:
         """Return the jobs to claim next, in order, at most `limit`; those that wait for their turn come at their turn."""
         if not self._waiting:
-            return self._index.ready(limit)
+            return self._first(limit)
         if self.hold:
             return []
-        others = [row for row in self._index.ready(limit + len(self._waiting)) if row.id not in self._waiting]
+        others = [row for row in self._first(limit + len(self._waiting)) if row.id not in self._waiting]
         if (others and not self._is_their_turn) or self._has_company():
             return others[:limit]
         first = min(self._ready(), key=lambda row: (row.ready_key, row.seq), default=None)

@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from queuectl.config.queues import QueueChoice, Queues
 from queuectl.config.reload import CurrentSettings
 from queuectl.control import commands, mounts, permissions, run_lock
 from queuectl.control.launch import Launch
@@ -25,10 +26,13 @@ from queuectl.system.host import boot_id
 from queuectl.system.wake_up import WakeUp
 from queuectl.system.watcher import FolderWatch
 from queuectl.worker import idle
+from queuectl.worker.claiming import Claiming
 from queuectl.worker.events import JobEvents
 from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, never_raising
 from queuectl.worker.job_run import WorkerContext
+from queuectl.worker.limits import Limits
 from queuectl.worker.maintenance import tell_what_waits
+from queuectl.worker.permit_watch import PermitWatch
 from queuectl.worker.prefetch import Prefetch
 from queuectl.worker.program import checked_concurrency
 from queuectl.worker.scan_scheduler import ScanScheduler
@@ -38,11 +42,10 @@ from queuectl.worker.slots import Slots
 from queuectl.worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from queuectl.config.settings import Settings
     from queuectl.executor.base import Runner
-    from queuectl.storage.transitions import Claim
     from queuectl.worker.events import JobEvent
 
 
@@ -58,6 +61,8 @@ class Worker:
         mode: how it was started, as `worker list` shows it.
         runner: what runs the attempts.
         concurrency: how many jobs may run at once; None: as many as the setting says, also when it changes.
+        queues: serve only these queues; none: all of them.
+        not_queues: do not serve these.
         now: the wall clock in epoch seconds.
 
     Attributes:
@@ -75,6 +80,8 @@ class Worker:
         mode: str = "program",
         runner: Runner | None = None,
         concurrency: int | None = None,
+        queues: Collection[str] = (),
+        not_queues: Collection[str] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
         self.layout = Layout(path if path is not None else default_root())
@@ -117,7 +124,14 @@ class Worker:
             self._upkeep.snapshot,
         )
         self._concurrency = checked_concurrency(concurrency)
-        self._slots = Slots(self._wake_up, self._index)
+        self._limits = Limits(
+            self._storage,
+            Queues(self.layout, self._say),
+            lambda: self._settings,
+            QueueChoice(frozenset(queues), frozenset(not_queues)),
+        )
+        self._permit_watch = PermitWatch(self.layout.permits, self._watch, self._limits)
+        self._slots = Slots(self._wake_up, self._index, self._limits.ready)
         self._no_claim_before = 0.0
         self._set_registration(None)
 
@@ -136,6 +150,7 @@ class Worker:
             start_fault=self._upkeep.start_fault,
             say=self._say,
             events=self._events,
+            limits=self._limits,
         )
         self._prefetch = Prefetch(
             self._storage,
@@ -145,8 +160,18 @@ class Worker:
             room=lambda: self._slots.free,
             running=lambda: len(self._slots),
             choose=self._slots.suspects.next_rows,
+            admit=self._limits.admit,
         )
         self._batch = SettleBatch(self._context, self._prefetch, self._scheduler)
+        self._claiming = Claiming(
+            self._context,
+            self._prefetch,
+            self._batch,
+            self._slots,
+            self._scheduler,
+            self._intake,
+            self._upkeep,
+        )
         self._upkeep.work_for(self.name, registration, self._batch)
         self._slots.work_for(self._context, self._batch)
 
@@ -258,6 +283,8 @@ class Worker:
             with self._barrier:
                 self._batch.file_pool.close()
         self._watch.stop()
+        with self._barrier:
+            self._limits.give_back_unused(())
         if self._registration is not None:
             if not (self._upkeep.spool_lost or locate.claimed_by(self.layout, self.name)):
                 run_lock.forget_slots(self.layout, self.name)
@@ -269,7 +296,10 @@ class Worker:
 
     def _loop(self) -> None:
         while not self._upkeep.spool_lost or self._slots:
+            self._claiming.give_back_permits()
             if self._upkeep.run(busy=bool(self._slots)) and not self._upkeep.spool_lost:
+                with self._barrier:
+                    self._limits.look()
                 self._slots.attend(self._concurrency or self._settings.concurrency)
             elif self.flags.stopping and not self.flags.forced:
                 self.flags.look()
@@ -298,7 +328,7 @@ class Worker:
             if not self._slots:
                 self._wake_up.wait(pause)
             return not self._slots
-        claim = self._next_claim()
+        claim = self._claiming.next()
         if self._barrier.tripped:
             self._barrier.tripped = False
             if claim is None:
@@ -338,51 +368,6 @@ class Worker:
             # Once more, if the disk refused a part of it before.
             power_loss.restore(self.layout, self._index.boot)
 
-    # -- take in and claim -----------------------------------------------------------------------------------------
-
-    def _next_claim(self) -> Claim | None:
-        """Return the next job, claimed; None: there is none to be had now."""
-        with self._barrier:
-            if not self._prefetch.ready:
-                self._claim()
-            elif self._scheduler.has_news:
-                self._scheduler.has_news = False
-                self._prefetch.claim_more_urgent()
-        # A claimed job that could not be put back must wait too, while no job may start.
-        if not self._prefetch.ready or self._readiness.blocked:
-            return None
-        job = self._prefetch.ready[0].job
-        if self._slots.suspects.must_wait(job):
-            self._barrier.say_once(
-                f"cannot start {job.id} beside other jobs, as workers died while it ran: it waits to run alone"
-            )
-            # Kept, this job and those behind it would count as running, and no idle worker could take them.
-            self._batch.end()
-            return None
-        return self._prefetch.next()
-
-    def _claim(self) -> None:
-        if self._upkeep.has_lost_spool():
-            return
-        # The last of the prefetched jobs may have expired or been taken away: nothing else settles those before it.
-        self._batch.settle_all()
-        if not self._index.usable:
-            self._intake.refresh()
-        self._prefetch.read()
-        if self._prefetch.ready:
-            return
-        self._scheduler.take_in()
-        ready, due = self._ready_and_due()
-        # Check first without the write lock: ten idle workers would otherwise take it every second for nothing.
-        if ready or (due is not None and due <= self._now() * 1e6):
-            self._scheduler.has_news = False
-            self._prefetch.fill()
-
-    def _ready_and_due(self) -> tuple[bool, int | None]:
-        """Return whether a job can be claimed now, and when the next one is due (microseconds or None)."""
-        ready, due = self._index.ready_and_due()
-        return ready and bool(not self._slots.suspects or self._slots.suspects.next_rows(1)), due
-
     # -- wait ------------------------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
@@ -397,13 +382,18 @@ class Worker:
         with self._barrier:
             # The watch was started before this look: a file that arrives after it wakes the worker.
             timeout = self._scheduler.wait_limit(timeout)
-            ready, due = self._index.ready_and_due()
+            ready, due = self._claiming.ready_and_due()
+            if self._permit_watch.begin():
+                return
+            opens_in = self._limits.opens_at() - time.monotonic()
+            timeout = min(timeout, max(0.0, opens_in))
             if due is not None:
                 timeout = min(timeout, max(0.0, due / 1e6 - self._now()))
             if ready and not self._readiness.blocked:
                 timeout = 0.0
-            if not self._wake_up.wait(timeout) and not ready:
-                self._sleep_on(math.inf if due is None else due / 1e6)
+            if not self._wake_up.wait(timeout) and not (ready or self._limits.is_full):
+                self._sleep_on(min(math.inf if due is None else due / 1e6, self._now() + opens_in))
+            self._permit_watch.note_events()
 
     def _wait_for_runs(self) -> None:
         """Wait until a run has ended, or is due, or another job can be started beside it; record what has ended."""
@@ -417,6 +407,7 @@ class Worker:
             with self._barrier:
                 until = min(until, self._next_start_at(until))
         self._wake_up.wait(until - time.monotonic())
+        self._permit_watch.note_events()
         if self._slots.finish_ended(record=not self._upkeep.spool_lost):
             return
         self._upkeep.load_modules()
@@ -428,7 +419,8 @@ class Worker:
         self._scheduler.note_events()
         now = time.monotonic()
         at = now + self._scheduler.wait_limit(max(0.0, latest - now))
-        ready, due = self._ready_and_due()
+        ready, due = self._claiming.ready_and_due()
+        at = now if self._permit_watch.begin() else min(at, self._limits.opens_at())
         if due is not None:
             at = min(at, now + max(0.0, due / 1e6 - self._now()))
         return max(now if ready else at, self._no_start_before)
@@ -443,5 +435,5 @@ class Worker:
         """Whether no job is waiting; with wait_retries, also none that will be due later or may come back."""
         with self._barrier:
             later = self._wait_retries
-            return not (self._scheduler.has_work(leaving=True) or self._index.has_work(later=later))
+            return not (self._scheduler.has_work(leaving=True) or self._limits.has_work(later=later))
         return False

@@ -213,7 +213,7 @@ def test_job_that_is_taken_while_it_is_held_runs_once_and_as_it_was(
     claims: list[Any] = []
 
     def claim() -> None:
-        claims.append(worker._next_claim())
+        claims.append(worker._claiming.next())
         if not has_index:
             spool._index.broken = "gone"
 

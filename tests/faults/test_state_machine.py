@@ -685,7 +685,7 @@ class Machine(RuleBasedStateMachine):
         worker = self.workers[name]
         worker._readiness.look(0)
         if self._is_paused:
-            assert worker._prefetch.ready or worker._next_claim() is None
+            assert worker._prefetch.ready or worker._claiming.next() is None
             self._put_away(name)
             return False
         claim = None
@@ -693,7 +693,7 @@ class Machine(RuleBasedStateMachine):
             worker._watch.is_edited = True  # as it would be told by an event
             with suppress(sqlite3.Error):
                 worker._scheduler.has_work()
-            claim = worker._next_claim()
+            claim = worker._claiming.next()
             if claim is not None:
                 break
         self._put_away(name)

@@ -84,8 +84,8 @@ LATE = (
     ),
     _mutant(
         "what cannot be given back is begun",
-        "worker/worker.py",
-        "        if not self._prefetch.ready or self._readiness.blocked:\n            return None\n",
+        "worker/claiming.py",
+        "        if not self._prefetch.ready or self._upkeep.readiness.blocked:\n            return None\n",
         "        if not self._prefetch.ready:\n            return None\n",
         "what_cannot_be_given_back_is_not_begun_in_a_paused_spool[refused]",
     ),

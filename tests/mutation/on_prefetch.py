@@ -77,7 +77,7 @@ PREFETCH = (
     ),
     Mutant(
         "prefetch: an urgent job waits for all that are claimed",
-        "worker/worker.py",
+        "worker/claiming.py",
         "            elif self._scheduler.has_news:\n",
         "            elif False:\n",
         (f"{_PREFETCH}an_urgent_job_goes_before_those_claimed",),
@@ -105,7 +105,7 @@ PREFETCH = (
     ),
     Mutant(
         "prefetch: an outcome waits for a job that was not run",
-        "worker/worker.py",
+        "worker/claiming.py",
         "        self._batch.settle_all()\n        if not self._index.usable:",
         "        if not self._index.usable:",
         (f"{_PREFETCH}an_outcome_is_recorded_when_all_that_was_claimed_with_it_has_expired",),

@@ -74,15 +74,15 @@ LOCKS = (
     Mutant(
         "lock: a job does not hold the run lock",
         "executor/spawn.py",
-        "        os.set_inheritable(attempt.lock_fd, True)\n",
+        "        os.set_inheritable(descriptor, True)\n",
         "        pass\n",
         ("tests/faults/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
     ),
     Mutant(
         "lock: a job without a shell does not hold it",
         "executor/spawn.py",
-        "() if attempt.lock_fd is None else (attempt.lock_fd,)",
-        "()",
+        'options["pass_fds"] = attempt.inherited',
+        'options["pass_fds"] = ()',
         (f"{_RUNNER}the_lock_is_inherited_and_nothing_else",),
     ),
     Mutant(

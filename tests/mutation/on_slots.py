@@ -35,7 +35,7 @@ SLOTS = (
     ),
     Mutant(
         "suspects: one that waits keeps the jobs behind it",
-        "worker/worker.py",
+        "worker/claiming.py",
         "            self._batch.end()\n            return None\n",
         "            return None\n",
         (f"{_SUSPECTS}jobs_behind_one_that_waits_run_and_it_counts_as_pending",),
@@ -43,8 +43,8 @@ SLOTS = (
     Mutant(
         "suspects: one that waits is claimed again and again",
         "worker/suspects.py",
-        "        if not self._waiting:\n            return self._index.ready(limit)\n",
-        "        if True:\n            return self._index.ready(limit)\n",
+        "        if not self._waiting:\n            return self._first(limit)\n",
+        "        if True:\n            return self._first(limit)\n",
         (f"{_SUSPECTS}jobs_behind_one_that_waits_run_and_it_counts_as_pending",),
     ),
     Mutant(

@@ -1,0 +1,303 @@
+"""Which waiting jobs a worker may start now: the limits and rates of queues, resources, paused queues, and the worker's own queues.
+
+All jobs of a lane have the same limits. A lane is open, or it is closed: its queue is paused or not served, or a permit is
+missing. The next job is the first one of the open lanes. So no job is claimed only to be put back, and jobs that wait for a
+full queue cost the others nothing.
+
+A job that runs holds a permit (see `control.permits`). A worker takes it before the claim. While it runs one short job after
+the other, each takes over the permit of the one before.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from queuectl.control.permits import Permit, Permits
+from queuectl.control.start_rate import StartRate
+from queuectl.index import lanes
+from queuectl.index.queries import order_of
+from queuectl.job.times import micros
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from queuectl.config.queues import QueueChoice, Queues
+    from queuectl.config.settings import Settings
+    from queuectl.index.row import Row
+    from queuectl.storage.transitions import Storage
+
+LOOK_AGAIN = 1.0
+"""Seconds after which a closed lane is tried again at the latest. Mostly an event comes first: see `Permit.release`."""
+
+PASSED_OVER = 300.0
+"""Seconds for which a job that lacks a resource is passed by jobs behind it. Then that resource is kept for it.
+
+Kept for it from the start, resources lie idle: a machine in use at 94 % falls to 83 %. Passed for ever, a large job waits
+without end. Both were simulated, with four units, small jobs, and a large one each minute.
+"""
+
+
+class Limits:
+    """The limits that one worker keeps.
+
+    Args:
+        storage: its index knows the waiting jobs.
+        queues: the settings of the queues.
+        settings: returns the current settings of the spool.
+        choice: which queues the worker serves.
+        clock: a monotonic one, in seconds.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        queues: Queues,
+        settings: Callable[[], Settings],
+        choice: QueueChoice,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._storage, self._index = storage, storage.index
+        self._queues, self._settings, self._choice, self._clock = queues, settings, choice, clock
+        self._permits = Permits(storage.layout.permits)
+        self._spare: dict[str | None, list[Permit]] = {}
+        self._starts: dict[str, tuple[StartRate, int]] = {}
+        self._full: dict[str | None, float] = {}
+        self._too_fast: dict[str, float] = {}
+        self._passed: dict[str | None, tuple[int, float]] = {}
+        self._served: dict[str, int] = {}
+        self._number = 0
+        self._resources: Mapping[str, int] = {}
+
+    # -- which come next -------------------------------------------------------------------------------------------
+
+    def ready(self, limit: int) -> list[Row]:
+        """Return the jobs of open lanes that can run now, in the order in which they start, at most `limit`."""
+        rows = [
+            self._index.ready_in(lane, limit) for lane in self._index.ready_lanes() if self._is_open(lane)
+        ]
+        if self._passed and rows:
+            rows = self._keep_for_passed(rows)
+        if len(rows) > 1 and self._settings().between_queues == "turns":
+            return lanes.by_turns(rows, limit, self._served)
+        return lanes.by_age(rows, limit) if rows else []
+
+    def has_ready(self) -> bool:
+        """Return whether a job of an open lane can run now."""
+        return any(map(self._is_open, self._index.ready_lanes())) and (
+            not self._passed or bool(self.ready(1))
+        )
+
+    def has_work(self, *, later: bool) -> bool:
+        """Return whether something is left to do for a draining worker.
+
+        Args:
+            later: count jobs, too, that run, that will run by themselves, or that wait for a permit; not those of paused
+                queues, which wait for a person.
+        """
+        if not later:
+            return self.has_ready()
+        return self._index.has_work(later=True) and any(map(self._is_served, self._index.lanes_with_work()))
+
+    def opens_at(self) -> float:
+        """The monotonic moment at which a closed lane has to be tried again although no event comes."""
+        now = self._clock()
+        self._full = {lane: until for lane, until in self._full.items() if until > now}
+        self._too_fast = {queue: until for queue, until in self._too_fast.items() if until > now}
+        return min((*self._full.values(), *self._too_fast.values()), default=math.inf)
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether it holds a permit, or has noted a start, for a job that has not started."""
+        return bool(self._spare or self._starts)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a lane waits until a permit is given back."""
+        return bool(self._full)
+
+    def reopen(self) -> None:
+        """Try all lanes again that wait for a permit: one was given back."""
+        self._full.clear()
+
+    def look(self) -> None:
+        """Read changed settings of queues. Call it before the first claim, and once a second."""
+        resources = self._settings().resources
+        if self._queues.refresh() or resources != self._resources:
+            self._resources = resources
+            self._full.clear()
+            self._too_fast.clear()
+
+    def _is_served(self, lane: str | None) -> bool:
+        queue = lanes.queue_of(lane)
+        return self._choice.serves(queue) and not self._queues.is_closed(queue)
+
+    def _is_open(self, lane: str | None) -> bool:
+        queue = lanes.queue_of(lane)
+        if not self._choice.serves(queue) or self._queues.is_closed(queue):
+            return False
+        if self._full or self._too_fast:
+            return max(self._full.get(lane, 0.0), self._too_fast.get(queue, 0.0)) <= self._clock()
+        return True
+
+    def _keep_for_passed(self, rows: list[list[Row]]) -> list[list[Row]]:
+        """Leave out jobs that need what is kept for a job before them, which was passed over for long enough."""
+        kept: list[tuple[Row, frozenset[str]]] = []
+        there = self._settings().resources
+        for lane, (seq, since) in list(self._passed.items()):
+            first = next(iter(self._index.ready_in(lane, 1)), None)
+            needs = lanes.parts_of(lane)[1]
+            if first is None or first.seq != seq:
+                del self._passed[lane]
+            elif (
+                self._clock() - since >= PASSED_OVER
+                and self._is_served(lane)
+                and all(number <= there.get(name, 0) for name, number in needs.items())
+            ):
+                kept.append((first, frozenset(needs)))
+        if not kept:
+            return rows
+        keeper, names = min(kept, key=lambda one: order_of(one[0]))
+        left = (
+            [
+                row
+                for row in lane
+                if row.lane == keeper.lane
+                or order_of(row) < order_of(keeper)
+                or names.isdisjoint(lanes.parts_of(row.lane)[1])
+            ]
+            for lane in rows
+        )
+        return [lane for lane in left if lane]
+
+    # -- permits ---------------------------------------------------------------------------------------------------
+
+    def admit(self, rows: Iterable[Row], room: int) -> list[Row]:
+        """Take the permits with which jobs can be claimed; return those that can. Lanes without one are closed now.
+
+        Args:
+            room: so many of them start at once, each with a permit of its own. Those behind them start when others have
+                ended, and take over their permits.
+
+        Raises:
+            OSError, SpoolError: a lock file cannot be made or opened.
+        """
+        admitted: list[Row] = []
+        used: dict[str | None, int] = {}
+        for row in rows:
+            if row.lane in self._full:
+                continue
+            queue, needs = lanes.parts_of(row.lane)
+            settings = self._queues.get(queue)
+            if settings.limit is None and settings.rate is None and not needs:
+                admitted.append(row)
+                continue
+            if settings.rate is not None and admitted:
+                break  # it is claimed alone: each start is noted, and the next may have to wait
+            spare = len(self._spare.get(row.lane, ()))
+            taken = used.get(row.lane, 0)
+            may_follow = len(admitted) >= room and taken > 0
+            if not (may_follow or taken < spare or self._take_spare(row)):
+                continue
+            if settings.rate is not None and not self._note_start(row):
+                continue
+            used[row.lane] = taken + 1
+            admitted.append(row)
+            if settings.rate is not None:
+                break
+        return admitted
+
+    def _take_spare(self, row: Row) -> bool:
+        """Take a permit that is no job's yet, or close the lane."""
+        queue, needs = lanes.parts_of(row.lane)
+        permit = self._permits.take(queue, self._queues.get(queue).limit, needs, self._settings().resources)
+        if isinstance(permit, Permit):
+            self._spare.setdefault(row.lane, []).append(permit)
+            self._passed.pop(row.lane, None)
+            return True
+        now = self._clock()
+        self._full[row.lane] = now + LOOK_AGAIN
+        if permit and self._passed.get(row.lane, (None, 0.0))[0] != row.seq:
+            self._passed[row.lane] = row.seq or 0, now
+        return False
+
+    def _note_start(self, row: Row) -> bool:
+        """Note a start of a queue with a rate, or close the queue until the next one is allowed."""
+        queue = lanes.queue_of(row.lane)
+        rate = self._queues.get(queue).rate
+        if rate is None:
+            return True
+        now = micros(self._storage.now())
+        starts = StartRate(self._storage.layout.start_times(queue), rate.starts, rate.span)
+        if next_at := starts.take(now):
+            self._too_fast[queue] = self._clock() + (next_at - now) / 1e6
+            return False
+        self._starts[row.id] = starts, now
+        return True
+
+    def can_start(self, row: Row) -> bool:
+        """Return whether there is a permit for a claimed job; if not, its lane is closed, and the job must be put back.
+
+        Raises:
+            OSError, SpoolError: a lock file cannot be made or opened.
+        """
+        queue, needs = lanes.parts_of(row.lane)
+        settings = self._queues.get(queue)
+        if settings.rate is not None and row.id not in self._starts and not self._note_start(row):
+            return False
+        if settings.limit is None and not needs:
+            return True
+        return bool(self._spare.get(row.lane)) or self._take_spare(row)
+
+    def start(self, row: Row) -> Permit | None:
+        """Return the permit of a job that starts; None if it needs none. Call it after `can_start`."""
+        lane = row.lane
+        self._starts.pop(row.id, None)
+        queue = lanes.queue_of(lane)
+        self._number += 1
+        self._served[queue] = self._number
+        spare = self._spare.get(lane)
+        if not spare:
+            return None
+        permit = spare.pop()
+        if not spare:
+            del self._spare[lane]
+        return permit
+
+    def end(self, lane: str | None, permit: Permit, *, reuse: bool) -> None:
+        """Take back the permit of a job that has ended, for the next one of its lane.
+
+        Args:
+            reuse: False if processes of the job go on in the background: they would hold the permit of the next job.
+        """
+        self._full.clear()
+        queue = lanes.queue_of(lane)
+        limit = self._queues.get(queue).limit
+        if reuse and self._permits.may_keep(permit, queue, limit, self._settings().resources):
+            self._spare.setdefault(lane, []).append(permit)
+        else:
+            permit.release()
+
+    def give_back_unused(self, claimed: Collection[Row]) -> None:
+        """Give back what no claimed job waits for.
+
+        Args:
+            claimed: the jobs that have not started.
+
+        Raises:
+            SpoolError: the starts of a queue cannot be written.
+        """
+        if self._spare:
+            waiting = Counter(row.lane for row in claimed)
+            for lane, spare in list(self._spare.items()):
+                while len(spare) > waiting[lane]:
+                    spare.pop().release()
+                if not spare:
+                    del self._spare[lane]
+        if self._starts:
+            ids = {row.id for row in claimed}
+            for job_id in [job_id for job_id in self._starts if job_id not in ids]:
+                starts, moment = self._starts.pop(job_id)
+                starts.give_back(moment)
