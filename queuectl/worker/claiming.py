@@ -62,7 +62,11 @@ class Claiming:
         ready, due = self._index.ready_and_due()
         if ready:
             suspects = self._slots.suspects
-            ready = bool(suspects.next_rows(1)) if suspects else self._limits.has_ready()
+            ready = (
+                any(self._limits.is_open(row.lane) for row in suspects.next_rows(1))
+                if suspects
+                else self._limits.has_ready()
+            )
         return ready, due
 
     def give_back_permits(self) -> None:

@@ -196,12 +196,12 @@ class JobRun:
         )
         self._lock = lock
         settings, environment, permit = context.current.settings, context.environment, self._permit
-        started = context.runner.start(
-            prepare(layout, job, marks, settings, environment, lock.fd, self.slot, permit)
-        )
-        if permit is not None:
-            permit.hide()
-        return started
+        attempt = prepare(layout, job, marks, settings, environment, lock.fd, self.slot, permit)
+        try:
+            return context.runner.start(attempt)
+        finally:
+            if permit is not None:
+                permit.hide()
 
     @property
     def _slot_name(self) -> str:

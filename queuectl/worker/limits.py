@@ -75,20 +75,25 @@ class Limits:
 
     def ready(self, limit: int) -> list[Row]:
         """Return the jobs of open lanes that can run now, in the order in which they start, at most `limit`."""
-        rows = [
-            self._index.ready_in(lane, limit) for lane in self._index.ready_lanes() if self._is_open(lane)
-        ]
+        rows = [self._index.ready_in(lane, limit) for lane in self._index.ready_lanes() if self.is_open(lane)]
         if self._passed and rows:
             rows = self._keep_for_passed(rows)
         if len(rows) > 1 and self._settings().between_queues == "turns":
             return lanes.by_turns(rows, limit, self._served)
         return lanes.by_age(rows, limit) if rows else []
 
+    def is_open(self, lane: str | None) -> bool:
+        """Return whether jobs of a lane may start now, as far as is known."""
+        queue = lanes.queue_of(lane)
+        if not self._choice.serves(queue) or self._queues.is_closed(queue):
+            return False
+        if self._full or self._too_fast:
+            return max(self._full.get(lane, 0.0), self._too_fast.get(queue, 0.0)) <= self._clock()
+        return True
+
     def has_ready(self) -> bool:
         """Return whether a job of an open lane can run now."""
-        return any(map(self._is_open, self._index.ready_lanes())) and (
-            not self._passed or bool(self.ready(1))
-        )
+        return any(map(self.is_open, self._index.ready_lanes())) and (not self._passed or bool(self.ready(1)))
 
     def has_work(self, *, later: bool) -> bool:
         """Return whether something is left to do for a draining worker.
@@ -133,14 +138,6 @@ class Limits:
     def _is_served(self, lane: str | None) -> bool:
         queue = lanes.queue_of(lane)
         return self._choice.serves(queue) and not self._queues.is_closed(queue)
-
-    def _is_open(self, lane: str | None) -> bool:
-        queue = lanes.queue_of(lane)
-        if not self._choice.serves(queue) or self._queues.is_closed(queue):
-            return False
-        if self._full or self._too_fast:
-            return max(self._full.get(lane, 0.0), self._too_fast.get(queue, 0.0)) <= self._clock()
-        return True
 
     def _keep_for_passed(self, rows: list[list[Row]]) -> list[list[Row]]:
         """Leave out jobs that need what is kept for a job before them, which was passed over for long enough."""

@@ -110,14 +110,17 @@ class Prefetch:
     def take(self) -> None:
         """Claim the first jobs in order. Call it in a transaction, so that no two workers reach for the same file."""
         self._index.mark_due_ready(micros(self._storage.now()))
+        refused: set[str] = set()
         while not (self._readiness.blocked or self._unread) and self._index.usable:
-            rows = self._next_rows()
+            rows = [row for row in self._next_rows() if row.id not in refused]
             if not rows:
                 return
             # Lanes for which there is no permit are closed now. So the next rows, if any, are others.
-            if rows := self._admit(rows, max(1, self._room())):
+            if admitted := self._admit(rows, max(1, self._room())):
                 self._scheduler.job_claimed()
-                self._unread.extend(claim_files(self._storage, rows, self._worker))
+                self._unread.extend(claim_files(self._storage, admitted, self._worker))
+            else:
+                refused.update(row.id for row in rows)
 
     def read(self) -> None:
         """Read the claimed files. Call it outside of the transaction, as other workers wait for that.

@@ -20,6 +20,7 @@ from . import (
     install,
     latency,
     place,
+    queues,
     reports,
     verbs,
 )
@@ -39,6 +40,7 @@ BENCHES: Mapping[str, Callable[[Scale, Path], None]] = {
     "python": handing.python,
     "idle": idle.idle,
     "peers": peers,
+    "queues": queues.queues,
     "bulk": handing.bulk,
     "verbs": verbs.verbs,
     "dropped": commands.dropped,

@@ -23,6 +23,7 @@ class Scale:
         workers: how many workers sleep side by side.
         slots: jobs that one worker runs at once.
         crowd: the same, as many as anybody would.
+        lanes: numbers of queues with work at which a claim is compared with that of one.
         backlogs: numbers of waiting jobs at which the cost of one is compared, least first.
         probe: jobs that are worked off, and handed over again, at each of these.
         peers: jobs handed to each of the other programs.
@@ -41,6 +42,7 @@ class Scale:
     workers: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
     slots: int = 64
     crowd: int = 500
+    lanes: tuple[int, ...] = (5, 20, 100)
     backlogs: tuple[int, ...] = (1000, 10_000, 100_000, 1_000_000)
     probe: int = 400
     peers: int = 500
@@ -60,6 +62,7 @@ TINY = Scale(
     workers=(1, 2),
     slots=3,
     crowd=4,
+    lanes=(2,),
     backlogs=(20, 40),
     probe=8,
     peers=8,

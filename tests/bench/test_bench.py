@@ -26,6 +26,7 @@ ROWS = {
     "flood": 5,
     "bulk": 5,
     "verbs": 9,
+    "queues": 4,
     "growth": 12,
     "reports": 9,
 }

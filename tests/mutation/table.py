@@ -8,6 +8,7 @@ from .on_control import CONTROL
 from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_idle import IDLE
 from .on_leftovers import LATE
+from .on_limits import LIMITS
 from .on_permissions import TRUST
 from .on_policy import KEPT, KEYS, RETRIES, TIMES
 from .on_prefetch import PREFETCH
@@ -44,4 +45,5 @@ MUTANTS = (
     *PYTHON,
     *WORKERS,
     *SLOTS,
+    *LIMITS,
 )

@@ -16,9 +16,11 @@ import pytest
 from gate import drop_blocked, release, started, worker_in_thread, worker_process
 
 from queuectl import Spool
+from queuectl.control.permits import Permit, Permits
 from queuectl.job import times
 from queuectl.layout import Layout
 from queuectl.worker import limits
+from queuectl.worker.permit_watch import PermitWatch
 
 import support
 from support import finished, load, wait_until, where_is
@@ -235,6 +237,84 @@ def test_short_jobs_of_a_queue_are_claimed_several_at_a_time(
     assert {places for _, places in sizes} <= {0, 1}
 
 
+def test_jobs_that_could_not_start_are_not_claimed(spool_dir: Path, home: Path) -> None:
+    """Eight slots are free, and two places. The other six jobs stay in pending/, where an idle worker finds them."""
+    queue(spool_dir, "mail", "limit: 2\n")
+    ids = [f"job{number}" for number in range(40)]
+    drop_blocked(spool_dir, *ids, queue="mail")
+    with worker_in_thread(spool_dir, 8) as worker:
+        wait_until(lambda: len(started(home)) == 2 and worker._limits.is_full)
+        claimed = [job_id for job_id in ids if where_is(spool_dir, job_id) != ["pending"]]
+        assert len(claimed) == 2
+        assert not worker._prefetch
+
+
+def test_the_place_of_a_job_with_a_daemon_is_not_handed_on(spool_dir: Path, home: Path) -> None:
+    """The daemon has the lock of that place. When the worker is killed later, the place must be free all the same."""
+    queue(spool_dir, "mail", "limit: 1\n")
+    support.drop(spool_dir, "daemon", command="sleep 60 & echo x", queue="mail", priority=9)
+    drop_blocked(spool_dir, "second", queue="mail")
+    with worker_process(spool_dir) as process:
+        wait_until(lambda: started(home) == {"second": 1}, 30)
+        process.kill()
+        process.wait(10)
+        with worker_in_thread(spool_dir):
+            wait_until(lambda: started(home) == {"second": 2}, 30)
+            release(home, lambda: finished(spool_dir, "second"))
+    support.end_all(support.processes_of(spool_dir))
+
+
+def test_a_worker_that_waits_for_a_place_is_told_although_a_daemon_has_the_file_open(
+    spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel reports the last close of a file. While the daemon lives, there is none."""
+    monkeypatch.setattr(limits, "LOOK_AGAIN", 600.0)
+    queue(spool_dir, "mail", "limit: 1\n")
+    support.drop(spool_dir, "first", command=f"{gate.BLOCKED}; sleep 60 & echo x", queue="mail", timeout=0)
+    with worker_process(spool_dir, "--drain"):
+        wait_until(lambda: started(home) == {"first": 1})
+        drop_blocked(spool_dir, "second", queue="mail")
+        with worker_in_thread(spool_dir) as worker:
+            wait_until(lambda: worker._limits.is_full and worker._permit_watch._is_on)
+            release(home, lambda: finished(spool_dir, "first"))
+            release(home, lambda: finished(spool_dir, "second"))
+    support.end_all(support.processes_of(spool_dir))
+
+
+def test_a_place_that_becomes_free_just_before_the_watch_is_seen(
+    spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its event has come before anybody listened."""
+    monkeypatch.setattr(limits, "LOOK_AGAIN", 600.0)
+    queue(spool_dir, "mail", "limit: 1\n")
+    support.drop(spool_dir, "job", command="true", queue="mail")
+    other = Permits(Layout(spool_dir).permits).take("mail", 1, {}, {})
+    assert isinstance(other, Permit)
+    begin = PermitWatch.begin
+
+    def late(mine: PermitWatch) -> bool:
+        if mine._limits.is_full:
+            other.release()
+        return begin(mine)
+
+    monkeypatch.setattr(PermitWatch, "begin", late)
+    with worker_in_thread(spool_dir):
+        wait_until(lambda: finished(spool_dir, "job"))
+
+
+def test_a_queue_written_into_a_waiting_file_counts_at_the_claim(spool_dir: Path, home: Path) -> None:
+    """The index does not know of the edit yet. The job must not run beside another one of its queue."""
+    queue(spool_dir, "mail", "limit: 1\n")
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="job")
+    storage = spool._storage
+    row = spool._ask(lambda: storage.index.get("job"))
+    assert row is not None
+    support.drop(spool_dir, "job", command="true", queue="mail")
+    assert support.claim_job(storage, row, "worker-0") is None
+    assert where_is(spool_dir, "job") == ["pending"]
+
+
 # -- rates -------------------------------------------------------------------------------------------------------------
 
 
@@ -262,6 +342,21 @@ def test_each_attempt_counts_as_a_start(spool_dir: Path) -> None:
     support.drop(spool_dir, "fails", command="exit 1", queue="mail", max_retries=5, max_backoff=0)
     support.drain(spool_dir)
     assert len(load(spool_dir / "pending" / "fails.json")["history"]) == 2
+
+
+def test_a_job_that_was_put_back_costs_no_start(spool_dir: Path, home: Path) -> None:
+    """It was claimed, and the spool was paused before it started. Its start would be missed for an hour."""
+    queue(spool_dir, "mail", "rate: 1/1h\n")
+    support.drop(spool_dir, "job", command="true", queue="mail")
+    with worker_in_thread(spool_dir, 1) as worker:
+        wait_until(lambda: finished(spool_dir, "job"))
+        row = worker._index.get("job")
+        assert row is not None
+        worker._limits._too_fast.clear()
+        (spool_dir / "data" / "queues" / "mail.starts").unlink()
+        assert worker._limits.admit([row], 1) == [row]
+        worker._limits.give_back_unused([])
+        assert worker._limits.admit([row], 1) == [row]
 
 
 # -- resources ---------------------------------------------------------------------------------------------------------
@@ -320,6 +415,18 @@ def test_a_job_that_needs_more_than_there_is_waits_and_holds_nothing_up(spool_di
     settings(spool_dir, "resources: gpu=2 gpuu=1\n")
     support.drain(spool_dir)
     assert finished(spool_dir, "large", "odd")
+
+
+def test_a_job_that_needs_more_than_there_is_keeps_nothing_from_others(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for longer than any other job is passed over. What it needs is of use to others."""
+    monkeypatch.setattr(limits, "PASSED_OVER", 0.0)
+    settings(spool_dir, "resources: gpu=1\n")
+    support.drop(spool_dir, "large", command="true", needs={"gpu": 2}, priority=10)
+    ids = drop_many(spool_dir, 5, needs={"gpu": 1}, command="true")
+    support.drain(spool_dir)
+    assert finished(spool_dir, *ids)
 
 
 # -- queues of a worker, pauses, turns ---------------------------------------------------------------------------------
