@@ -26,6 +26,7 @@ import psutil
 from queuectl import Job, Spool, Worker
 from queuectl.control import registry
 from queuectl.index import freshness
+from queuectl.layout import Layout
 from queuectl.storage import file_pool, power_loss, recovery
 from queuectl.system import files
 from queuectl.worker import pool
@@ -203,6 +204,15 @@ def _queued(more: str = "", **fields: Any) -> Callable[[Path], None]:
     return prepare
 
 
+def _limited(spool: Path) -> None:
+    """One place, one unit, and three starts in half an hour: whoever works the spool off comes an hour later."""
+    layout = Layout(spool)
+    layout.create()
+    Path(layout.queue_file("mail")).write_text("limit: 1\nrate: 3/30m\n")
+    Path(layout.config_yaml).write_text("resources: gpu=1\n")
+    _queued(queue="mail", needs={"gpu": 1})(spool)
+
+
 def _dropped(spool: Path) -> None:
     _put(spool, "pending", {"command": _command(spool)})
 
@@ -331,6 +341,7 @@ def _three_queued(more: str) -> Callable[[Path], None]:
 STORIES = {
     "run": Story(_queued(), _work),
     "run-dropped": Story(_dropped, _work),
+    "run-limited": Story(_limited, _work),
     "run-with-output": Story(_queued("; head -c 20000 /dev/zero | tr '\\0' x"), _work),
     "fail-once": Story(_queued("; exit 3", max_retries=2), _work, (("dead", 2),), (2, 3)),
     "fail-for-good": Story(_queued("; exit 3", max_retries=1), _work, (("dead", 1),)),

@@ -235,13 +235,15 @@ class Limits:
         return True
 
     def can_start(self, row: Row) -> bool:
-        """Return whether there is a permit for a claimed job; if not, its lane is closed, and the job must be put back.
+        """Return whether there is a permit for a claimed job, and its queue is not paused; if not, it must be put back.
 
         Raises:
             OSError, SpoolError: a lock file cannot be made or opened.
         """
         queue, needs = lanes.parts_of(row.lane)
         settings = self._queues.get(queue)
+        if self._queues.is_closed(queue):
+            return False
         if settings.rate is not None and row.id not in self._starts and not self._note_start(row):
             return False
         if settings.limit is None and not needs:

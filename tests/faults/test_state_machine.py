@@ -71,6 +71,7 @@ TURNS = [
         "kill_worker": 2, "recover": 2, "stop_worker": 1, "sync": 1, "move_by_hand": 3, "delete_by_hand": 1,
         "edit_by_hand": 2, "move_odd_back": 1, "requeue": 2, "cancel": 1, "forget": 1, "reindex": 1, "clock_jumps": 2,
         "index_breaks": 2, "index_goes_back": 2, "reboot": 1, "look_away": 2, "hold": 2, "set_field": 2, "pause": 1,
+        "pause_queue": 1,
     }.items()
     for _ in range(often)
 ]  # fmt: skip
@@ -162,6 +163,7 @@ class Known:
     held: bool = False
     limited: bool = False
     """Whether it has a timeout of its own. A run that ends at the built-in one is not repeated."""
+    queue: str | None = None
     void: str | None = None
     """The worker's folder in which a crash in mid-settle has left a copy that no longer holds."""
 
@@ -298,6 +300,7 @@ class Machine(RuleBasedStateMachine):
         known.runs = len(record.get("history", []))
         known.priority, known.held = record["priority"], record.get("hold", False)
         known.retry = _moment(record.get("next_retry_at"))
+        known.queue = record.get("queue")
 
     def _resolve(self, touched: set[str], *, dead: str = "", may_vanish: bool = False) -> None:
         """After a death: what it was about may have happened or not, but not half; nothing else may have changed."""
@@ -411,6 +414,8 @@ class Machine(RuleBasedStateMachine):
             fields["run_at"] = self.clock + delay
         if limited := self.draw.random() < 0.5:
             fields["timeout"] = 9
+        if queue := self.draw.choice([None, None, "mail"]):
+            fields["queue"] = queue
         known = Known(
             tag,
             job_id,
@@ -421,6 +426,7 @@ class Machine(RuleBasedStateMachine):
             retries,
             due=fields.get("run_at"),
             limited=limited,
+            queue=queue,
         )
         taken = self._owner_of(job_id) or next((one for one in self.odd.values() if one == job_id), None)
         try:
@@ -487,6 +493,8 @@ class Machine(RuleBasedStateMachine):
         }
         if limited := self.draw.random() < 0.5:
             record["timeout"] = 9
+        if queue := self.draw.choice([None, None, "mail"]):
+            record["queue"] = queue
         taken = self._owner_of(job_id) is not None or job_id in self.odd.values()
         name = f"{tag}.json" if taken or n % 3 == 0 else f"{job_id}.json"
         if says_id or name != f"{job_id}.json":
@@ -495,7 +503,9 @@ class Machine(RuleBasedStateMachine):
         if taken:
             self.odd[tag] = job_id
         else:
-            self.jobs[tag] = Known(tag, job_id, "pending", name, command, priority, retries, limited=limited)
+            self.jobs[tag] = Known(
+                tag, job_id, "pending", name, command, priority, retries, limited=limited, queue=queue
+            )
 
     def _put(self, name: str, data: bytes) -> None:
         scratch = self.root / "scratch"
@@ -607,14 +617,16 @@ class Machine(RuleBasedStateMachine):
 
     def set_field(self, n: int, fuse: int | None) -> None:
         """`queuectl set` of a waiting or dead job."""
-        priority = self.draw.randint(1, 10)
+        priority, queue = self.draw.randint(1, 10), self.draw.choice([None, "mail"])
         known = self._pick(n, "pending", "dead", "done")
         if known is None:
             return
-        answer = self._command(n, fuse, known, lambda door: door.set(known.id, priority=priority), ("done",))
+        answer = self._command(
+            n, fuse, known, lambda door: door.set(known.id, priority=priority, queue=queue), ("done",)
+        )
         if isinstance(answer, CommandEnd):
             return
-        known.priority = priority
+        known.priority, known.queue = priority, queue
         if known.place == "dead":
             known.state = "dead"
         else:
@@ -630,6 +642,16 @@ class Machine(RuleBasedStateMachine):
     @property
     def _is_paused(self) -> bool:
         return (self.spool / "paused").exists()
+
+    def pause_queue(self, n: int, fuse: int | None) -> None:  # noqa: ARG002 (all turns are called alike)
+        """`touch queues/mail.paused`, or `rm` of it."""
+        if self._is_closed("mail"):
+            (self.spool / "queues" / "mail.paused").unlink()
+        else:
+            (self.spool / "queues" / "mail.paused").touch()
+
+    def _is_closed(self, queue: str | None) -> bool:
+        return queue is not None and (self.spool / "queues" / f"{queue}.paused").exists()
 
     def forget(self, n: int, fuse: int | None) -> None:
         """`queuectl clear` of one job."""
@@ -684,6 +706,8 @@ class Machine(RuleBasedStateMachine):
     def _claims_one(self, name: str) -> bool:
         worker = self.workers[name]
         worker._readiness.look(0)
+        worker._limits._queues._folder = None  # two changes within one tick of the clock leave one time
+        worker._limits.look()
         if self._is_paused:
             assert worker._prefetch.ready or worker._claiming.next() is None
             self._put_away(name)
@@ -703,10 +727,12 @@ class Machine(RuleBasedStateMachine):
                 known
                 for known in self.jobs.values()
                 if known.place == "pending" and known.waits_until <= self.clock and not known.held
+                if not self._is_closed(known.queue)
             ]
             assert not late, f"due, and not to be had: {late}"
             return False
         self._claimed(name, claim)
+        assert not self._is_closed(self.jobs[tag_of(claim)].queue), "it begins in a paused queue"
         self.claims.setdefault(name, []).append(claim)
         self.noted.discard(tag_of(claim))
         self._in_hand(name)
@@ -971,6 +997,7 @@ class Machine(RuleBasedStateMachine):
             record = copies[0].record
             assert (record["command"], record["priority"]) == (known.command, known.priority)
             assert record.get("attempts", 0) == known.attempts, known
+            assert record.get("queue") == known.queue
             assert len(record.get("history", [])) == known.runs, known
             if known.shown == "failed":
                 assert abs((_moment(record.get("next_retry_at")) or 0) - (known.retry or 0)) < 1e-3
