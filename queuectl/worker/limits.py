@@ -13,8 +13,10 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from queuectl.config.queues import Queues
 from queuectl.control.permits import Permit, Permits
 from queuectl.control.start_rate import StartRate
 from queuectl.index import lanes
@@ -24,7 +26,7 @@ from queuectl.job.times import micros
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from queuectl.config.queues import QueueChoice, Queues
+    from queuectl.config.queues import QueueChoice
     from queuectl.config.settings import Settings
     from queuectl.index.row import Row
     from queuectl.storage.transitions import Storage
@@ -45,22 +47,22 @@ class Limits:
 
     Args:
         storage: its index knows the waiting jobs.
-        queues: the settings of the queues.
         settings: returns the current settings of the spool.
         choice: which queues the worker serves.
+        say: takes a line for the log.
         clock: a monotonic one, in seconds.
     """
 
     def __init__(
         self,
         storage: Storage,
-        queues: Queues,
         settings: Callable[[], Settings],
         choice: QueueChoice,
+        say: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._storage, self._index = storage, storage.index
-        self._queues, self._settings, self._choice, self._clock = queues, settings, choice, clock
+        self._settings, self._choice, self._say, self._clock = settings, choice, say, clock
         self._permits = Permits(storage.layout.permits)
         self._spare: dict[str | None, list[Permit]] = {}
         self._starts: dict[str, tuple[StartRate, int]] = {}
@@ -70,6 +72,11 @@ class Limits:
         self._served: dict[str, int] = {}
         self._number = 0
         self._resources: Mapping[str, int] = {}
+
+    @cached_property
+    def _queues(self) -> Queues:
+        """The settings of the queues. Read at the first question, when the spool has been checked."""
+        return Queues(self._storage.layout, self._say)
 
     # -- which come next -------------------------------------------------------------------------------------------
 

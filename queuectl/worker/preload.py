@@ -13,6 +13,7 @@ from contextlib import suppress
 from importlib import import_module
 
 MODULES = (
+    "queuectl.config.change",
     "queuectl.config.file",
     "queuectl.config.plain_yaml",
     "queuectl.index.sorting",

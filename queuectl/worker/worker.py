@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from queuectl.config.queues import QueueChoice, Queues
+from queuectl.config.queues import QueueChoice
 from queuectl.config.reload import CurrentSettings
 from queuectl.control import commands, mounts, permissions, run_lock
 from queuectl.control.launch import Launch
@@ -69,6 +69,8 @@ class Worker:
         flags: what the worker has been asked to do.
     """
 
+    _no_claim_before = 0.0
+
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -124,15 +126,10 @@ class Worker:
             self._upkeep.snapshot,
         )
         self._concurrency = checked_concurrency(concurrency)
-        self._limits = Limits(
-            self._storage,
-            Queues(self.layout, self._say),
-            lambda: self._settings,
-            QueueChoice(frozenset(queues), frozenset(not_queues)),
-        )
+        choice = QueueChoice(frozenset(queues), frozenset(not_queues))
+        self._limits = Limits(self._storage, lambda: self._settings, choice, self._say)
         self._permit_watch = PermitWatch(self.layout.permits, self._watch, self._limits)
         self._slots = Slots(self._wake_up, self._index, self._limits.ready)
-        self._no_claim_before = 0.0
         self._set_registration(None)
 
     def _set_registration(self, registration: Registration | None) -> None:
