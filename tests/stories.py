@@ -56,13 +56,15 @@ _MAYBE = {"", "done"}, {"done"}
 _INLINE = {"how": {"inline": True}}
 STORIES = {
     "enqueue": Story(
-        *_job(), f"{_ASK} fsync link unlink", before=(("look", {}),), ends=_MAYBE, runs=range(3)
+        *_job(), f"{_ASK} fsync linkat unlink", before=(("look", {}),), ends=_MAYBE, runs=range(3)
     ),
-    "first enqueue": Story(*_job(), f"{_ASK} mkdir fdatasync unlink fsync link", ends=_MAYBE, runs=range(3)),
+    "first enqueue": Story(
+        *_job(), f"{_ASK} mkdir fdatasync unlink fsync linkat", ends=_MAYBE, runs=range(3)
+    ),
     "enqueue many": Story(
         "enqueue_many",
         {"jobs": [{"id": name, "command": LINE} for name in "abc"]},
-        f"{_ASK} syncfs link fsync unlink",
+        f"{_ASK} syncfs linkat fsync unlink",
         before=(("look", {}),),
         ends=_MAYBE,
         runs=range(5),

@@ -199,7 +199,8 @@ def publish(scratch: str, target: str, *, keep: bool = False) -> None:
         FileExistsError: the target exists; nothing changed.
     """
     try:
-        os.link(scratch, target)
+        # Said explicitly: without it Python 3.14 follows a link, and earlier ones do not.
+        os.link(scratch, target, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise

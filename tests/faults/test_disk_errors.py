@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(7200 if faults.FULL else 240)
 
 ERRORS = {"ENOSPC": 4, "EDQUOT": 4, "EIO": 3, "EROFS": 3, "EACCES": 3, "EMFILE": 3}
 """What the kernel says, and the exit code that it must become."""
-CALLS = ("openat", "write", "pwrite64", "ftruncate", "fsync", "link", "unlink", "mkdir")
+CALLS = ("openat", "write", "pwrite64", "ftruncate", "fsync", "linkat", "unlink", "mkdir")
 STRIDES = {"pwrite64": 7, "openat": 2}
 WORKER_STRIDES = {"openat": 9, "read": 9, "unlink": 2}
 

@@ -28,11 +28,11 @@ pytestmark = pytest.mark.timeout(900)
 SIZES = {"ext4": 64, "xfs": 300}
 STEPS = dict.fromkeys(
     SIZES,
-    ("write", "ftruncate", "fsync", "syncfs", "rename", "renameat2", "link", "unlink", "mkdir", "rmdir"),
+    ("write", "ftruncate", "fsync", "syncfs", "rename", "renameat2", "linkat", "unlink", "mkdir", "rmdir"),
 )
 SOME = {
-    "ext4": ("fsync", "syncfs", "rename", "renameat2", "link", "unlink"),
-    "xfs": ("fsync", "syncfs", "renameat2", "link"),
+    "ext4": ("fsync", "syncfs", "rename", "renameat2", "linkat", "unlink"),
+    "xfs": ("fsync", "syncfs", "renameat2", "linkat"),
 }
 CUTS = 300 if faults.FULL else 40
 SEED = int(os.environ.get("QUEUECTL_SEED") or random.randrange(1 << 30))
