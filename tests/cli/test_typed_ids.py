@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,7 +111,7 @@ def test_a_beginning_is_found_by_the_index_of_the_ids(spool: Spool, spool_dir: P
     assert spool.ids(COMMON, limit=6) == [ONE, TWO]
     [query] = [text for text in asked if "ORDER BY id" in text]
     spool._index.db.set_trace_callback(None)
-    with sqlite3.connect(spool.layout.index) as db:
+    with closing(sqlite3.connect(spool.layout.index)) as db:
         plan = " ".join(str(step[-1]) for step in db.execute(f"EXPLAIN QUERY PLAN {query}"))
     assert "SEARCH" in plan
     assert "id>? AND id<?" in plan
