@@ -13,6 +13,7 @@ from terminal import on_terminal
 
 from queuectl import Filter, Spool
 from queuectl.api import stats
+from queuectl.cli.commands.stats import _percent
 from queuectl.job import times
 
 from support import drain, drop, drop_bytes
@@ -194,6 +195,13 @@ def test_throughput_is_measured_while_jobs_ran(spool_dir: Path) -> None:
 
     assert (found.first_start, found.last_end) == (NOON + 399.75, NOON + 414.75)
     assert found.per_hour == 60 / 15 * 3600
+
+
+def test_shares_are_rounded_but_nearly_all_is_not_all() -> None:
+    """Two of three are 66.7 % and were 66.6. One failure in 100,000 must not look like none."""
+    shares = [_percent(2, 3), _percent(1, 3), _percent(99_999, 100_000), _percent(1, 100_000)]
+    assert shares == ["66.7", "33.3", "99.9", "0.1"]
+    assert [_percent(3, 3), _percent(0, 3), _percent(1, 2)] == ["100.0", "0.0", "50.0"]
 
 
 def test_plain_lines_and_groups(cli: Cli, spool_dir: Path) -> None:

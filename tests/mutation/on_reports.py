@@ -240,9 +240,9 @@ SEEING = (
     Mutant(
         "stats: nearly all is all",
         "cli/commands/stats.py",
-        "    return int(share * 1000) / 10\n",
-        "    return round(share * 100)\n",
-        (f"{_STATS}plain_lines_and_groups",),
+        "        tenths = min(max(tenths, 1), 999)\n",
+        "        tenths = max(tenths, 1)\n",
+        (f"{_STATS}shares_are_rounded_but_nearly_all_is_not_all",),
     ),
     Mutant(
         "metrics: the oldest job is the most urgent one",

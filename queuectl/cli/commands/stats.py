@@ -111,12 +111,15 @@ def _sorted(found: Stats, by: str | None) -> list[tuple[str | None, Tally]]:
 
 
 def _share(tally: Tally) -> str:
-    return "-" if tally.success is None else f"{_floored(tally.success):.1f}%"
+    return "-" if tally.success is None else f"{_percent(tally.completed, tally.ended)}%"
 
 
-def _floored(share: float) -> float:
-    """In percent, rounded down: 100.0% means that no job failed."""
-    return int(share * 1000) / 10
+def _percent(part: int, whole: int) -> str:
+    """In percent, rounded. Only a whole share is 100.0 and only an empty one 0.0: a single job that failed shows."""
+    tenths = round(1000 * part / whole)
+    if 0 < part < whole:
+        tenths = min(max(tenths, 1), 999)
+    return f"{tenths / 10:.1f}"
 
 
 def _rate(per_hour: float) -> str:
@@ -194,7 +197,7 @@ def _histogram(one: Times) -> Iterator[tuple[str, int, str]]:
     for number in range(filled[0], filled[-1] + 1) if filled else ():
         jobs = one.steps[number]
         label = f"< {render.span(BOUNDS[number])}" if number < len(BOUNDS) else f"> {render.span(BOUNDS[-1])}"
-        yield label.replace(".0s", "s"), jobs, f"{jobs / one.count:.1%}" if jobs else ""
+        yield label.replace(".0s", "s"), jobs, f"{_percent(jobs, one.count)}%" if jobs else ""
 
 
 def _plot(title: str, bars: list[tuple[str, int, str]]) -> None:
