@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _CLOSED = -1
-"""The descriptor of a lock in a forked child, which does not have it."""
+"""The descriptor of a lock that was given back, and in a forked child, which does not have it."""
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _READ = os.O_RDONLY | files.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
@@ -139,15 +139,20 @@ class Lock:
             return
         from filelock import unlock_descriptor
 
-        _held.discard(self)
-        unlock_descriptor(self.fd)
-        os.close(self.fd)
+        fd = self._forget()
+        unlock_descriptor(fd)
+        os.close(fd)
 
     def detach(self) -> None:
         """Close this process's descriptor; the lock lasts as long as any process that inherited a copy of it."""
         if self.fd != _CLOSED:
-            _held.discard(self)
-            os.close(self.fd)
+            os.close(self._forget())
+
+    def _forget(self) -> int:
+        """Return the descriptor, for the last time: its number may soon belong to another file of this process."""
+        fd, self.fd = self.fd, _CLOSED
+        _held.discard(self)
+        return fd
 
 
 _held: WeakSet[Lock] = WeakSet()

@@ -144,9 +144,16 @@ LOCKS = (
     Mutant(
         "lock: let go of by closing only",
         "system/locks.py",
-        "        unlock_descriptor(self.fd)\n        os.close(self.fd)\n",
-        "        os.close(self.fd)\n",
+        "        unlock_descriptor(fd)\n        os.close(fd)\n",
+        "        os.close(fd)\n",
         ("tests/control/test_identity.py",),
+    ),
+    Mutant(
+        "lock: a number is closed twice",
+        "system/locks.py",
+        "        fd, self.fd = self.fd, _CLOSED\n",
+        "        fd = self.fd\n",
+        ("tests/system/test_locks.py",),
     ),
     Mutant(
         "lock: all restore at once",
