@@ -69,14 +69,24 @@ def requested_stop(registration: Registration) -> str | None:
     return None
 
 
-def request_stop_of_all(layout: Layout) -> None:
+def request_stop_of_all(layout: Layout, asked_at: float | None = None) -> None:
     """Ask all workers to stop that have been started and cannot be found yet. They read the note when they have a name.
 
     A note that cannot be written is left out: those that can be found are asked one by one.
+
+    Args:
+        asked_at: when the command that stops them was started, on the clock of process.start_time; None: just now.
     """
     import orjson
 
-    note = {"before": clock_of_starts(), "boot_id": boot_id(), "ancestors": ancestors()}
+    before = clock_of_starts()
+    note = {
+        "before": before,
+        "asked_at": before if asked_at is None else asked_at,
+        "pid": os.getpid(),
+        "boot_id": boot_id(),
+        "ancestors": ancestors(),
+    }
     with suppress(OSError):
         files.replace(os.path.join(layout.workers, _STOP_ALL), orjson.dumps(note))
 
@@ -85,14 +95,25 @@ def start_asked_at(layout: Layout) -> float:
     """Return when this process was asked to start workers, on the clock of process.start_time.
 
     A script may stop all workers and then become this process, by `exec`: then it is older than the stop, and what it
-    was asked to start is not.
+    was asked to start is not. A start that was typed while Python was loading for `worker stop` is the later one, too.
     """
     note = registry.read_json(os.path.join(layout.workers, _STOP_ALL))
     before_us = note.get("ancestors")
     is_by_script = isinstance(before_us, list) and os.getpid() in before_us
     with suppress(OSError):
-        return clock_of_starts() if is_by_script else ProcessIdentity.mine().started
+        started = ProcessIdentity.mine().started
+        return clock_of_starts() if is_by_script or _came_after(note, started) else started
     return clock_of_starts()
+
+
+def _came_after(note: Mapping[str, Any], started: float) -> bool:
+    """Whether this process was started after the command that wrote a note to stop all workers, and not by it.
+
+    A script may start workers and then become `worker stop`, by `exec`: that was begun earlier, but asked for later.
+    """
+    asked_at = note.get("asked_at")
+    is_later = isinstance(asked_at, int | float) and asked_at < started and note.get("boot_id") == boot_id()
+    return is_later and note.get("pid") not in ancestors()
 
 
 def is_stop_of_all_after(layout: Layout, since: float) -> bool:

@@ -114,6 +114,14 @@ def _is_proc_ours() -> bool:
         return True
 
 
+def started_at() -> float | None:
+    """Return when this process started, on the clock of `start_time`; None when the system does not say."""
+    try:
+        return ProcessIdentity.mine().started
+    except OSError:
+        return None
+
+
 def clock_of_starts() -> float:
     """Return the present moment on the clock of `start_time`: a process that starts later has no smaller value."""
     if sys.platform == "linux":

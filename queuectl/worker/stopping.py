@@ -74,6 +74,7 @@ def stop(
     timeout: float,
     report: Callable[[list[WorkerInfo]], None],
     names: Sequence[str] = (),
+    asked_at: float | None = None,
 ) -> Stopped:
     """Stop workers, and wait for them.
 
@@ -83,6 +84,7 @@ def stop(
         timeout: seconds to wait.
         report: called every two seconds with the workers that are still running a job.
         names: which workers; none for all of the spool, including those that are just starting.
+        asked_at: when the command was started, see commands.request_stop_of_all.
 
     Raises:
         WorkerError: a name is no worker's, or the stop would end the job that this command belongs to.
@@ -97,7 +99,7 @@ def stop(
             f"this command belongs to job {own.job_id}, which --force would end, so nothing was stopped",
             hint="queuectl worker stop lets the job finish",
         )
-    asked = _ask(layout, names, force=force)
+    asked = _ask(layout, names, force=force, asked_at=asked_at)
     waited = [one for one in asked if own is None or one.info.name != own.worker]
     left = _wait(
         layout, waited, force=force, timeout=timeout, report=report, is_all=not names and own is None
@@ -111,14 +113,14 @@ def patience(layout: Layout) -> float:
     return FORCE_PATIENCE + UNKILLABLE + _settings(layout).kill_grace
 
 
-def _ask(layout: Layout, names: Sequence[str], *, force: bool) -> list[_Asked]:
+def _ask(layout: Layout, names: Sequence[str], *, force: bool, asked_at: float | None) -> list[_Asked]:
     alive = registry.live_workers(layout)
     unknown = [name for name in names if name not in {info.name for info in alive}]
     if unknown:
         raise WorkerError(f"no worker {unknown[0]!r} is running", hint="queuectl worker list")
     if not names:
         # First the note, then the look: whoever takes a name after this look reads the note.
-        commands.request_stop_of_all(layout)
+        commands.request_stop_of_all(layout, asked_at)
         alive = registry.live_workers(layout)
     asked = []
     for info in alive:

@@ -29,9 +29,23 @@ WORKERS = (
     Mutant(
         "start: a script that has stopped workers is older than the stop",
         "control/commands.py",
-        "return clock_of_starts() if is_by_script else ProcessIdentity.mine().started",
-        "return ProcessIdentity.mine().started",
+        "if is_by_script or _came_after(note, started) else started",
+        "if _came_after(note, started) else started",
         (f"{_SUPERVISOR}script_that_stops_workers_and_becomes_one_works",),
+    ),
+    Mutant(
+        "start: what was typed after a stop is older than it",
+        "control/commands.py",
+        "if is_by_script or _came_after(note, started) else started",
+        "if is_by_script else started",
+        (f"{_SUPERVISOR}the_command_that_was_typed_last_holds",),
+    ),
+    Mutant(
+        "start: a script that becomes the stop was asked for first",
+        "control/commands.py",
+        'return is_later and note.get("pid") not in ancestors()',
+        "return is_later",
+        (f"{_SUPERVISOR}a_script_that_starts_workers_and_becomes_the_stop_stops_them",),
     ),
     Mutant(
         "start: a child without its parent works",

@@ -18,7 +18,7 @@ from queuectl import Spool
 from queuectl.control import commands, registry
 from queuectl.control.launch import Launch
 from queuectl.layout import Layout
-from queuectl.system.process import ProcessIdentity, clock_of_starts
+from queuectl.system.process import ProcessIdentity, clock_of_starts, start_time
 from queuectl.worker import stopping
 
 from support import finished, processes_of, run_cli, wait_until, where_is
@@ -112,6 +112,42 @@ def test_script_that_stops_workers_and_becomes_one_works(spool_dir: Path) -> Non
     subprocess.run(["sh", "-c", script], check=True, timeout=30)
 
     assert where_is(spool_dir, "job") == ["done"]
+
+
+def held(*words: str) -> str:
+    """Python code that is a command of queuectl whose Python still loads, until it gets a line."""
+    return f"import sys; sys.stdin.readline(); from queuectl import cli; sys.exit(cli.main({list(words)!r}))"
+
+
+TYPED = {"stop": held("worker", "stop"), "start": held("worker", "start", "--foreground", "--drain")}
+
+
+@pytest.mark.parametrize(("first", "state"), [("stop", "done"), ("start", "pending")])
+def test_the_command_that_was_typed_last_holds(spool_dir: Path, first: str, state: str) -> None:
+    """`worker stop` loads Python for a third of a second. A start that was typed meanwhile was refused as an older one."""
+    Spool(spool_dir).enqueue("true", id="job")
+    processes: dict[str, subprocess.Popen[str]] = {}
+    for name in sorted(TYPED, key=lambda name: name != first):
+        made = subprocess.Popen([sys.executable, "-c", TYPED[name]], stdin=subprocess.PIPE, text=True)
+        wait_until(lambda pid=made.pid: clock_of_starts() > (start_time(pid) or 0.0))  # type: ignore[misc]
+        processes[name] = made
+
+    for name in ("stop", "start"):  # in this order they begin to act
+        processes[name].communicate("\n", timeout=20)
+
+    assert where_is(spool_dir, "job") == [state]
+
+
+def test_a_script_that_starts_workers_and_becomes_the_stop_stops_them(spool_dir: Path) -> None:
+    """By `exec` the stop is the older process, although it was asked for later."""
+    Spool(spool_dir).enqueue("true", id="job")
+    script = 'exec 3<&0; "$0" -c "$1" <&3 & exec "$0" -m queuectl worker stop < /dev/null'
+    words = ["sh", "-c", script, sys.executable, TYPED["start"]]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        process.wait(20)
+        process.communicate("\n", timeout=20)
+
+    assert where_is(spool_dir, "job") == ["pending"]
 
 
 def test_child_without_its_parent_takes_no_job(spool_dir: Path) -> None:

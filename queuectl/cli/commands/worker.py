@@ -186,10 +186,18 @@ def stop_command(session: Session, names: tuple[str, ...], force: bool, timeout:
     With --force, a worker that does not answer is killed, and its job goes back. A job may call this command: the
     worker of that job is not waited for, and stops when the job ends.
     """
+    from queuectl.system import process
     from queuectl.worker import stopping
 
     limit = stop_timeout(session) if timeout is None else timeout
-    done = stopping.stop(session.spool.layout, force=force, timeout=limit, report=report_busy, names=names)
+    done = stopping.stop(
+        session.spool.layout,
+        force=force,
+        timeout=limit,
+        report=report_busy,
+        names=names,
+        asked_at=process.started_at(),
+    )
     show_stopped(session, done)
 
 
