@@ -96,7 +96,8 @@ def _run(worker: Worker, log: _Log) -> int:
     signals.ignore_all()
     log.say(f"stopped after {worker.jobs_run} attempt(s)")
     log.close()
-    return 0
+    # A supervisor, or the service manager, replaces what has failed: the next one finds the new installation.
+    return SpoolError.exit_code if worker.flags.lacks_modules else 0
 
 
 def _end_of(process: int) -> int | None:

@@ -36,11 +36,12 @@ class StopFlags:
         forced: end the running job, put it back, then leave.
         look_requested: do the periodic duties now instead of at the next second.
         registration: where the worker's stop note is looked for; None before it has a name.
+        lacks_modules: it leaves because a part of queuectl cannot be loaded.
         handles_wake_signal: SIGUSR1 is handled. It would kill a process that does not handle it.
     """
 
     def __init__(self, wake_up: WakeUp) -> None:
-        self.stopping = self.forced = self.look_requested = False
+        self.stopping = self.forced = self.look_requested = self.lacks_modules = False
         self.handles_wake_signal = False
         self.registration: Registration | None = None
         self.wake_up = wake_up

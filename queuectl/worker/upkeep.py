@@ -162,6 +162,7 @@ class Upkeep:
             preload.load_all()
         except ImportError as missing:
             self._say(f"a part of queuectl cannot be loaded ({missing}); this worker leaves: start it again")
+            self._flags.lacks_modules = True
             self._flags.stop(force=False)
         except OSError:
             return  # no descriptors left: tried again at the next wait, as they come back

@@ -189,3 +189,23 @@ def test_a_worker_that_cannot_load_everything_leaves_in_order(
 
     assert (support.where_is(spool_dir, "a"), support.where_is(spool_dir, "b")) == (["done"], ["pending"])
     assert any("cannot be loaded" in line and "gone_with_an_upgrade" in line for line in said)
+
+
+LACKING = """
+import sys
+from queuectl import cli
+from queuectl.worker import preload
+
+preload.MODULES = ("gone_with_an_upgrade",)
+sys.exit(cli.main(["worker", "start", "--foreground"]))
+"""
+
+
+def test_a_worker_that_cannot_load_everything_tells_who_watches_over_it(spool_dir: Path) -> None:
+    """It left with exit code 0, as one that was stopped: neither the supervisor nor systemd started another one."""
+    done = subprocess.run(
+        [sys.executable, "-c", LACKING], capture_output=True, text=True, check=False, timeout=30
+    )
+
+    assert done.returncode == 3, done
+    assert "gone_with_an_upgrade" in done.stdout
