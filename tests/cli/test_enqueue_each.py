@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +12,6 @@ import pytest
 from support import load
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -182,10 +183,47 @@ def test_no_lines_are_no_error(cli: Cli) -> None:
 
 def test_name_that_is_no_utf8_is_refused(cli: Cli, spool_dir: Path, music: Path) -> None:
     """A name that is not UTF-8 is refused: a job file cannot contain it, and a changed name would be another file."""
+    (music / "a.bin").touch()
     with open(bytes(music) + b"/\xff.bin", "w"):
         done = cli("enqueue", "--each", "*.bin", "x {}", cwd=music, expect=1)
 
     assert "is not UTF-8, so no job file can contain it" in done.stderr
+    assert (
+        list((spool_dir / "pending").glob("*.json")) == []
+    )  # the names before it, too: known before the first job
+
+
+def test_a_line_that_is_no_utf8_loses_no_other(spool_dir: Path) -> None:
+    """It ended the stream: the lines before it were queued, those behind it were not. With --all-or-nothing none is."""
+
+    def enqueue(*words: str) -> subprocess.CompletedProcess[bytes]:
+        command = [
+            sys.executable,
+            "-m",
+            "queuectl",
+            "enqueue",
+            "-q",
+            *words,
+            "--id",
+            "job-{n}",
+            "--each",
+            "-",
+            "echo {}",
+        ]
+        return subprocess.run(command, input=b"one\n\xff\xfe\ntwo\n", capture_output=True, check=False)
+
+    all_of_them = enqueue("--all-or-nothing")
+    assert (all_of_them.returncode, all_of_them.stdout) == (1, b"")
+    assert b"is not UTF-8" in all_of_them.stderr
+
+    done = enqueue()
+    assert (done.returncode, done.stdout) == (1, b"job-1\njob-2\n")
+    assert rb"left out: '\udcff\udcfe' is not UTF-8" in done.stderr
+    assert b"error: 1 value on stdin not queued" in done.stderr
+    assert [load(spool_dir / "pending" / f"job-{n}.json")["command"] for n in (1, 2)] == [
+        "echo one",
+        "echo two",
+    ]
 
 
 def test_quiet_prints_ids_only(cli: Cli, spool_dir: Path) -> None:

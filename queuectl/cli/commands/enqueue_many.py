@@ -67,9 +67,12 @@ def enqueue_each(
     end: bytes,
 ) -> None:
     """Queue one job for each value of the patterns; see `TemplateJobs`. Fields override those of each job."""
-    source = TemplateJobs(patterns, command, fields, end)
+    source = TemplateJobs(patterns, command, fields, end, skips_unreadable=not mode.all_or_nothing)
     others = {name: value for name, value in fields.items() if name not in TEMPLATE_FLAGS}
     enqueue_from(session, source, others, mode)
+    if source.left_out:
+        left_out = render.count(source.left_out, "value")
+        raise QueuectlError(f"{left_out} on stdin not queued, as no job file can contain what is not UTF-8")
 
 
 class TemplateJobs:
@@ -80,6 +83,11 @@ class TemplateJobs:
         command: a shell command, or a list of words.
         fields: the flags. Globs are relative to the folder in which the jobs will run.
         end: the byte that ends a value on stdin: a line end, or NUL.
+        skips_unreadable: leave out a value of stdin that is not UTF-8, and say so; else it ends the stream. File names
+            are all known before the first job, so such a name refuses all of them.
+
+    Attributes:
+        left_out: how many values of stdin were not UTF-8.
 
     Raises:
         Usage: the template is not valid.
@@ -91,11 +99,19 @@ class TemplateJobs:
     is_typed = False
 
     def __init__(
-        self, patterns: Sequence[str], command: str | list[str], fields: Mapping[str, Any], end: bytes
+        self,
+        patterns: Sequence[str],
+        command: str | list[str],
+        fields: Mapping[str, Any],
+        end: bytes,
+        *,
+        skips_unreadable: bool,
     ) -> None:
         from queuectl.job.template import Template
 
         self.place = ""
+        self.left_out = 0
+        self._skips_unreadable = skips_unreadable
         self._end = end
         self._patterns = patterns
         self._folder = os.path.expanduser(fields.get("cwd") or os.curdir)
@@ -114,7 +130,7 @@ class TemplateJobs:
         """Yield the jobs.
 
         Raises:
-            QueuectlError: a pattern matches nothing, or a name is not UTF-8.
+            QueuectlError: a pattern matches nothing, or a name or value is not UTF-8.
         """
         for number, value in enumerate(self._values(), 1):
             if number > 1 and self._for_one_job:
@@ -122,19 +138,26 @@ class TemplateJobs:
                 hint = f"number them, as in --{name} job-{{n}}"
                 raise Usage(f"--{name} is for one job, and there are several", hint=hint)
             self.place = repr(value)
-            try:
-                options.utf8_text(value)
-            except ValueError:
-                raise QueuectlError(f"{value!r} is not UTF-8, so no job file can contain it") from None
             yield self._template.job(value, number)
 
     def _values(self) -> Iterator[str]:
         # Resolve all patterns before the first job: an error in the last one is reported before any job is queued.
         matches = [
-            _values_of_stdin(self._end) if pattern == "-" else self._matching(pattern)
+            self._readable(_values_of_stdin(self._end)) if pattern == "-" else self._matching(pattern)
             for pattern in self._patterns
         ]
         yield from chain.from_iterable(matches)
+
+    def _readable(self, values: Iterable[str]) -> Iterator[str]:
+        """Yield the values that a job file can contain. The last of a million must not lose those behind it."""
+        for value in values:
+            try:
+                yield _checked(value)
+            except QueuectlError as error:
+                if not self._skips_unreadable:
+                    raise
+                render.note(f"left out: {error}")
+                self.left_out += 1
 
     def _matching(self, pattern: str) -> list[str]:
         import glob
@@ -143,7 +166,20 @@ class TemplateJobs:
         if not found:
             raise QueuectlError(f"nothing matches {pattern!r} in {os.path.abspath(self._folder)}")
         # The command would take a name that starts with a dash for an option.
-        return [f"./{path}" if path.startswith("-") else path for path in found]
+        return [f"./{path}" if path.startswith("-") else path for path in map(_checked, found)]
+
+
+def _checked(value: str) -> str:
+    """Return a value that a job file can contain.
+
+    Raises:
+        QueuectlError: it is not UTF-8.
+    """
+    try:
+        options.utf8_text(value)
+    except ValueError:
+        raise QueuectlError(f"{value!r} is not UTF-8, so no job file can contain it") from None
+    return value
 
 
 def _values_of_stdin(end: bytes) -> Iterator[str]:
