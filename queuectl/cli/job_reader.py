@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from queuectl.errors import InvalidJob, QueuectlError
 from queuectl.job import times
-from queuectl.job.record import SIZE_LIMIT
+from queuectl.job.record import READ_LIMIT
 from queuectl.job.strict_json import load_object, load_simple
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class _Scan:
             raise self.error("a comma is missing")
 
     def value(self) -> dict[str, Any]:
-        """Return the object that starts here. Read more of the file as needed, up to the size limit of a job."""
+        """Return the object that starts here. Read more of the file as needed, up to the limit."""
         if value := self._line_value():
             return value
         end = self._end()
@@ -270,9 +270,12 @@ class _Scan:
                     self._refuse(error, inside)
 
     def _grow(self) -> bool:
-        """Double the text that was read. False: the file has ended, or a job may not be so long."""
+        """Double the text that was read. False: the file has ended, or a job may not be so long.
+
+        The text may be as long as that of a dropped file. What queuectl writes of it is measured later, as for that.
+        """
         have = len(self._text) - self._at
-        if have > SIZE_LIMIT:
+        if have > READ_LIMIT:
             return False
         parts = [self._drop_consumed()]
         read = 0
@@ -287,9 +290,9 @@ class _Scan:
         if not isinstance(error, json.JSONDecodeError):
             raise InvalidJob("a number with too many digits") from None
         # For a string that is not closed the error has the position of its start; for others that of the error.
-        far = error.msg.startswith("Unterminated") or inside >= SIZE_LIMIT
-        if far and len(self._text) - self._at > SIZE_LIMIT:
-            raise InvalidJob(f"too large: a job may have {SIZE_LIMIT} bytes") from None
+        far = error.msg.startswith("Unterminated") or inside >= READ_LIMIT
+        if far and len(self._text) - self._at > READ_LIMIT:
+            raise InvalidJob(f"too large: the text of a job may have {READ_LIMIT} bytes") from None
         wrong = self._at + inside
         line = self.line + self._text.count("\n", self._at, wrong)
         self._at = wrong

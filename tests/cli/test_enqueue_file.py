@@ -97,7 +97,7 @@ def test_yaml_keeps_times_as_written() -> None:
         ("command: !!binary aGk=\n", "bytes is not a JSON value"),
         (b"\xff\xfe{\x00", "the file is UTF-16; save it as UTF-8"),
         (b'{"command": "\xff"}', "the file is not UTF-8 (byte 13)"),
-        ('{"command": "' + "x" * (MIB + 1), f"too large: a job may have {MIB} bytes"),
+        ('{"command": "' + "x" * (8 * MIB + 1), f"too large: the text of a job may have {8 * MIB} bytes"),
         ('{"a":' * 100_000, "nested too deeply"),
         (("a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n"
           "d: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e]\n"
