@@ -213,6 +213,10 @@ def test_demo_shows_every_job_of_the_example(cli: Cli, spool_dir: Path, tmp_path
     for name, lesson in demo.LESSONS.items():
         assert f"\n{name}: {lesson}\n" in done.stdout
     assert "a job\n    in " not in done.stdout
+    others = "disk-report (completed), fetch-rates (completed), half-written (dead), send-invoice (dead)"
+    told = next(line for line in done.stdout.splitlines() if "had ended before: " in line)
+    assert ", ".join(sorted(told.partition("before: ")[2].split(", "))) == others
+    assert told.startswith("The example came with 4 more jobs")
     assert finished(root, *(name for name in demo.LESSONS if name != "new-year"))
     assert f"queuectl --spool {root} show too-slow" in done.stdout
     assert not spool_dir.exists()

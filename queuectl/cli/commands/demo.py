@@ -44,7 +44,9 @@ def demo_command(session: Session) -> None:
 
     root = _copy_example()
     spool = Spool(root)
-    ids = [row.id for row in spool.list("pending")]
+    before = spool.list()
+    ids = [row.id for row in before if row.state == "pending"]
+    others = [row for row in before if row.state != "pending"]
     if not session.json:
         render.line(f"A copy of the example spool is in {root}")
         render.line(f"{len(ids)} jobs wait in its folder pending/. Two workers run them:")
@@ -57,6 +59,8 @@ def demo_command(session: Session) -> None:
         return
     _show(jobs)
     render.line()
+    ended = ", ".join(f"{row.id} ({row.state})" for row in others)
+    render.line(f"The example came with {len(others)} more jobs, which had ended before: {ended}")
     render.line(f"jobs: {spool.counts()}")
     render.line()
     render.line("Look into the folders: they hold everything. Or try:")
