@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl.cli import render
 from queuectl.errors import QueuectlError
-from queuectl.job import times
+from queuectl.job import times, zone
 from queuectl.job.record import KNOWN
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def note_start(run_at: float | None) -> None:
         render.note(
             f"note: it starts {'at once: the time is past,' if past else 'at'} {times.with_zone(run_at)}"
         )
+        if (wrong := zone.fault_of_variable()) is not None:
+            render.note(f"note: TZ is {wrong!r}, which is no time zone of this machine, so UTC was meant")
 
 
 def note_obstacle(spool: Spool, job_id: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from queuectl.control import mounts, pause, permissions
 from queuectl.doctor.finding import Finding
 from queuectl.errors import SpoolError
-from queuectl.job import times
+from queuectl.job import times, zone
 from queuectl.layout import DEAD, DONE, FOLDERS, PENDING, PERMITS, PROCESSING, QUEUES
 from queuectl.system import safe_open
 from queuectl.system.host import disk_shortage, mount_of
@@ -49,6 +49,7 @@ def examine(case: Case) -> Iterator[Finding]:
     yield from _pause(case)
     yield from _free_space(case)
     yield from _clock(case)
+    yield from _zone()
     yield from _watch(case)
 
 
@@ -159,6 +160,13 @@ def _clock(case: Case) -> Iterator[Finding]:
     if behind > CLOCK_SLACK:
         fact = f"the clock is {behind:.0f} s behind {name}/, which was changed at {times.iso(newest)}"
         yield Finding("clock", "clock", fact, "set the clock; scheduled jobs and retries depend on it")
+
+
+def _zone() -> Iterator[Finding]:
+    text = zone.fault_of_variable()
+    if text is not None:
+        fact = f"the variable TZ is {text!r}, which is no time zone of this machine, so times are read and shown in UTC"
+        yield Finding("zone", "TZ", fact, "correct TZ, or unset it: timedatectl list-timezones")
 
 
 def _watch(case: Case) -> Iterator[Finding]:

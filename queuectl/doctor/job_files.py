@@ -151,9 +151,13 @@ class JobFiles:
     def _other_file(self, place: str, name: str) -> Iterator[Finding]:
         with suppress(OSError):
             status = os.lstat(self._case.path(place, name))
-            # A temporary file is reported when it is stale, a file in pending/ with a wrong name at once.
+            # A temporary file is reported when it is stale. At once: a file in pending/ with a wrong name, and a link
+            # among the workers' folders, which nobody makes there for a moment.
             age = self._case.now() - _last_change(status)
-            if name in _PLACEHOLDERS or (age < STALE and not (place == PENDING and is_misnamed(name))):
+            at_once = (place == PENDING and is_misnamed(name)) or (
+                place == PROCESSING and stat.S_ISLNK(status.st_mode)
+            )
+            if name in _PLACEHOLDERS or (age < STALE and not at_once):
                 return
             kind = "a file" if stat.S_ISREG(status.st_mode) else safe_open.file_type(status.st_mode)
             yield Finding(

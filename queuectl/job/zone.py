@@ -17,6 +17,14 @@ LOCALTIME = "/etc/localtime"
 HAS_FILE = os.name != "nt"
 """Whether the machine's zone is in that file. Windows has its own way, which no variable like TZ changes."""
 
+_ZONES = ("/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo")
+"""Where systems have the time zone database."""
+
+_NAME = r"(<[A-Za-z0-9+-]{3,}>|[A-Za-z]{3,})"
+_OFFSET = r"[+-]?\d{1,2}(:\d{1,2}){0,2}"
+_POSIX = f"{_NAME}{_OFFSET}({_NAME}({_OFFSET})?(,.*)?)?"
+"""A zone that is written out, as in CET-1CEST,M3.5.0,M10.5.0/3."""
+
 
 def timestamp(when: datetime) -> float:
     """Return the epoch seconds of a time without a zone, by the clock on the machine's wall.
@@ -26,6 +34,21 @@ def timestamp(when: datetime) -> float:
     if when.tzinfo is not None or not HAS_FILE:
         return when.timestamp()
     return when.replace(tzinfo=of_machine()).timestamp()
+
+
+def fault_of_variable() -> str | None:
+    """Return the value of TZ if it names no zone: the C library then means UTC and says nothing. None if all is well."""
+    text = os.environ.get("TZ", "")
+    name = text.removeprefix(":")
+    if not (name and HAS_FILE):
+        return None
+    import re
+
+    if re.fullmatch(_POSIX, name):
+        return None
+    folders = [os.environ.get("TZDIR", ""), *_ZONES]
+    known = any(os.path.isfile(os.path.join(folder, name)) for folder in folders if folder)
+    return None if known else text
 
 
 def of_machine() -> tzinfo:

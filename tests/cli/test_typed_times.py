@@ -40,6 +40,13 @@ def test_the_answer_says_when_it_starts(cli: Cli, spool_dir: Path) -> None:
     assert cli("enqueue", "true", expect=0).stderr == ""
 
 
+def test_a_wrong_time_zone_is_said(cli: Cli, spool_dir: Path) -> None:
+    """A mistyped TZ means UTC, in silence: the job would start hours away from what was meant."""
+    wrong = cli("enqueue", "--run-at", "2031-07-01 12:00", "true", expect=0, env={"TZ": "Europe/Berln"})
+    told = "note: TZ is 'Europe/Berln', which is no time zone of this machine, so UTC was meant\n"
+    assert wrong.stderr.endswith(told)
+
+
 @pytest.mark.parametrize("typed", ["tomorrow 02:00", "+1h", "1h30m", "18:00", "friday 9am"])
 def test_flags_and_fields_read_times_as_people_say_them(cli: Cli, spool_dir: Path, typed: str) -> None:
     """`--run-at`, a job in JSON that is typed, and `set` agree."""

@@ -244,6 +244,32 @@ def test_repair_follows_the_rule(spool: Path, fault: str, job_id: str, states: l
     assert Spool(spool).get(job_id).state == folders[states[0]]
 
 
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_a_link_among_the_workers_folders_is_reported_at_once(spool: Path, target: str) -> None:
+    """Nothing was said of it for a day and a half. A worker whose name it has would put its jobs there."""
+    (spool.parent / "elsewhere").mkdir()
+    (spool / "processing" / "link").symlink_to(spool.parent / target)
+
+    for found in (doctor.examine(Layout(spool)), doctor.repair(Layout(spool))):
+        assert [(one.kind, one.where, one.harmless) for one in found] == [
+            ("foreign", "processing/link", True)
+        ]
+        assert "processing/link is a symbolic link" in found[0].fact
+
+
+def test_a_wrong_time_zone_is_no_secret(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C library means UTC when it does not know TZ, and says nothing: jobs start hours away from what was meant."""
+    for text in ("UTC0", "CET-1CEST,M3.5.0,M10.5.0/3", "<+03>-3", ""):
+        monkeypatch.setenv("TZ", text)
+        assert doctor.examine(Layout(spool)) == []
+    monkeypatch.setenv("TZ", "Europe/Berln")
+
+    (found,) = doctor.examine(Layout(spool))
+
+    assert (found.kind, found.harmless) == ("zone", False)
+    assert "'Europe/Berln', which is no time zone of this machine" in found.fact
+
+
 def test_a_file_in_aside_has_a_note(spool: Path) -> None:
     """Each file in data/aside/ is unchanged and has a note that says where it was and why, also two with one name."""
     put(spool, "done", "copy.json", id="good", n=1)

@@ -24,7 +24,7 @@ def doctor_command(session: Session, repair: bool) -> int:
 
     It finds: a job in two places, an index that differs from the folders, jobs of workers that have died, files that
     are not valid jobs, logs and reasons without a job, leftover files, wrong permissions, a filesystem that is remote,
-    read-only or full, and a clock that was set back. A repair deletes nothing: it moves files that cannot stay to
+    read-only or full, a clock that was set back, and a TZ that names no zone. A repair deletes nothing: it moves files that cannot stay to
     data/aside/, each with a note that says why.
     """
     from queuectl.doctor import doctor
