@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from typing import Any
 
+    from queuectl.api.queues import Queue
     from queuectl.api.spool import Spool
     from queuectl.api.waiting import Ended
     from queuectl.control.pause import Pause
@@ -154,6 +155,8 @@ def worker(info: WorkerInfo) -> dict[str, Any]:
         "job_since": _iso(info.job_since),
         "concurrency": info.concurrency,
         "jobs": [{"id": one.id, "since": _iso(one.since)} for one in info.jobs],
+        "queues": list(info.queues),
+        "not_queues": list(info.not_queues),
         "stopping": info.stopping,
         "paused": info.paused,
         "elsewhere": info.elsewhere,
@@ -161,8 +164,26 @@ def worker(info: WorkerInfo) -> dict[str, Any]:
 
 
 def pause(found: Pause | None) -> dict[str, Any] | None:
-    """Return what is shown of a pause; None while the spool is not paused."""
+    """Return what is shown of a pause; None while the spool, or the queue, is not paused."""
     return None if found is None else {"since": _iso(found.since), "reason": found.reason}
+
+
+def queue(one: Queue) -> dict[str, Any]:
+    """Return what is shown of a queue. Times are in seconds."""
+    return {
+        "name": one.name,
+        "waiting": one.waiting,
+        "running": one.running,
+        "dead": one.dead,
+        "limit": one.limit,
+        "rate": one.rate,
+        "starts": one.starts,
+        "paused": pause(one.paused),
+        "oldest": None if one.oldest is None else round(one.oldest, 3),
+        "defaults": dict(one.defaults),
+        "fault": one.fault,
+        "served": one.served,
+    }
 
 
 def _iso(moment: float | None) -> str | None:

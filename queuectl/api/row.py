@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from queuectl._dataclasses import dataclass, field
-from queuectl.job.fields import WAITING
+from queuectl.index.lanes import parts_of
+from queuectl.job.fields import DEFAULT_QUEUE, WAITING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class Row:
         due_at: the time before which a waiting job does not start; None if there is none.
         started_at, finished_at, duration, exit_code: of the last run; while the job runs, only `started_at`, of this run.
         last_error: its beginning, at most 200 characters.
+        queue: the queue that it is in; "default" if it names none.
+        needs: how much it takes of each resource while it runs.
     """
 
     id: str
@@ -51,6 +54,8 @@ class Row:
     exit_code: int | None = None
     last_error: str | None = None
     worker: str | None = None
+    queue: str = DEFAULT_QUEUE
+    needs: dict[str, int] = field(default_factory=dict)
 
     @property
     def held(self) -> bool:
@@ -73,6 +78,7 @@ def made_of(row: IndexRow, now: int) -> Row:
         now: the present, in microseconds.
     """
     waited = row.waited(now)
+    queue, needs = parts_of(row.lane)
     return Row(
         id=row.id,
         state=row.state,
@@ -97,6 +103,8 @@ def made_of(row: IndexRow, now: int) -> Row:
         exit_code=row.exit_code,
         last_error=row.last_error,
         worker=row.worker,
+        queue=queue,
+        needs={**needs},
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from queuectl.api.spool_change import ChangePart
 from queuectl.api.spool_enqueue import EnqueuePart
 from queuectl.api.spool_pause import PausePart
+from queuectl.api.spool_queue import QueuePart
 from queuectl.api.spool_read import ReadPart
 from queuectl.api.spool_remove import RemovePart
 from queuectl.api.spool_report import ReportPart
 from queuectl.api.spool_result import ResultPart
 
 
-class Spool(EnqueuePart, ReadPart, ResultPart, ChangePart, RemovePart, PausePart, ReportPart):
+class Spool(EnqueuePart, ReadPart, ResultPart, ChangePart, RemovePart, PausePart, QueuePart, ReportPart):
     """A spool of jobs in a folder, which is created when it is first written to.
 
     Each part has the methods for one purpose, and no part knows another. All of them stand on `SpoolBase`.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl._dataclasses import dataclass, field
 from queuectl.index import statistics as kept
+from queuectl.index.queue_counts import QUEUE
 from queuectl.index.statistics import ENDED_AT, HAS_ENDED, IS_COUNTED, QUARTER, QUARTER_OF, WAITED
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ _KEYS = {
     "command": "substr(command, 1, instr(command || ' ', ' ') - 1)",
     "worker": "worker",
     "exit-code": "exit_code",
+    "queue": QUEUE,
 }
 _BY_TIME = (None, "day", "hour")
 """Groups that consist of whole quarters of an hour."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from queuectl.cli import render
 from queuectl.errors import QueuectlError
 from queuectl.job import times, zone
+from queuectl.job.fields import DEFAULT_QUEUE, is_queue
 from queuectl.job.record import KNOWN
 
 if TYPE_CHECKING:
@@ -32,6 +33,24 @@ def of_job(job: Job, record: Mapping[str, Any]) -> list[str]:
 def of_waiting(job: Job) -> list[str]:
     """Return the lines with which `enqueue --wait` begins: the id, and the ids of the jobs that it has replaced."""
     return [f"enqueued job {job.id}", *(f"replaced job {job_id}" for job_id in job.replaced)]
+
+
+def has_limit(spool: Spool, record: Mapping[str, Any]) -> bool:
+    """Return whether the settings of the spool, or those of the job's queue, have a timeout.
+
+    Raises:
+        ConfigError: they are not valid.
+    """
+    from queuectl.config import settings
+
+    queue = record.get("queue") or DEFAULT_QUEUE
+    if settings.is_given(spool.layout, "timeout"):
+        return True
+    return (
+        isinstance(queue, str)
+        and is_queue(queue)
+        and settings.is_given_by_queue(spool.layout, queue, "timeout")
+    )
 
 
 def note_start(run_at: float | None) -> None:

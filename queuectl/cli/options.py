@@ -11,7 +11,7 @@ import click
 from queuectl.cli import render
 from queuectl.cli.base import Session, Usage
 from queuectl.errors import QueuectlError
-from queuectl.job.changes import integer, number, read_changes
+from queuectl.job.changes import integer, number, read_changes, read_needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ __all__ = [
     "changes",
     "checked",
     "complete_ids",
+    "complete_queues",
     "complete_tags",
     "complete_words",
     "complete_workers",
@@ -38,6 +39,7 @@ __all__ = [
     "job_field",
     "limit",
     "moment",
+    "note_unknown_queues",
     "number",
     "policy_options",
     "settle_expiry",
@@ -202,6 +204,18 @@ def complete_tags(ctx: click.Context, _param: click.Parameter, incomplete: str) 
     return [tag for tag in ask_spool(ctx, lambda spool: spool.tags()) if tag.startswith(incomplete)]
 
 
+def complete_queues(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a queue that has jobs, a file or a pause."""
+    names = ask_spool(ctx, lambda spool: [queue.name for queue in spool.queues()])
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def note_unknown_queues(session: Session, names: tuple[str, ...]) -> None:
+    """Say on stderr which of these queues no job and no file has: they may be mistyped."""
+    for sentence in session.spool._unknown_queues(names) if names else ():
+        render.note(f"note: {sentence}")
+
+
 def complete_workers(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of a worker, including workers that have stopped."""
     from queuectl.control import registry
@@ -241,7 +255,25 @@ def _tags(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
     return job_field("tags", lambda _: list(values))(ctx, param, "".join(values)) if values else None
 
 
+def _needs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, int] | None:
+    return job_field("needs", read_needs)(ctx, param, " ".join(values)) if values else None
+
+
 _POLICY = (
+    click.option(
+        "--queue",
+        metavar="NAME",
+        callback=job_field("queue"),
+        shell_complete=complete_queues,
+        help="Put it into this queue, whose limits it keeps.",
+    ),
+    click.option(
+        "--needs",
+        metavar="NAME=N",
+        multiple=True,
+        callback=_needs,
+        help="It takes so much of a resource while it runs: gpu=1. May be repeated.",
+    ),
     click.option(
         "--tag",
         "tags",

@@ -66,7 +66,6 @@ root = Group(
         "prune": "purge",
         "push": "enqueue",
         "put": "enqueue",
-        "queue": "list",
         "recover": "doctor --repair",
         "repair": "doctor --repair",
         "replay": "retry",
@@ -154,6 +153,7 @@ root = Group(
             "pause": ("pause", "Stop workers from starting jobs."),
             "resume": ("pause", "Let workers start jobs again."),
             "drain": ("pause", "Pause, and wait until no job is running."),
+            "queue": ("queue", "Limits of queues: list, show, set, unset."),
         },
         "Job files": {
             "check": ("check", "Check job files without queueing them."),

@@ -13,7 +13,7 @@ from queuectl.cli.base import Option, Session, Usage
 from queuectl.cli.lost_output import report_done
 from queuectl.errors import MoveError, QueuectlError
 from queuectl.index.filter import SORTS, Filter
-from queuectl.job.fields import STATES, is_tag
+from queuectl.job.fields import STATES, check_field, is_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,6 +68,10 @@ def _read_tag(text: str) -> str:
     return text
 
 
+def _read_queue(text: str) -> str:
+    return str(check_field("queue", text))
+
+
 def _read_sort(text: str) -> str:
     if text.removeprefix("-") not in SORTS:
         raise ValueError(f"{render.clip(repr(text), 60)} is not one of {', '.join(SORTS)}")
@@ -111,6 +115,15 @@ def _filters() -> list[click.Option]:
             multiple=True,
             shell_complete=options.complete_tags,
             help="Jobs with this tag. If repeated: with all these tags.",
+        ),
+        _option(
+            "--queue",
+            "queues",
+            read=_read_queue,
+            metavar="NAME",
+            multiple=True,
+            shell_complete=options.complete_queues,
+            help="Jobs in this queue. May be repeated.",
         ),
         _option(
             "--since",

@@ -11,6 +11,7 @@ from queuectl.config.queue_file import QueueSettings, Rate, parse_rate
 from queuectl.errors import ConfigError
 from queuectl.job.fields import DEFAULT_QUEUE, is_queue
 from queuectl.layout import QUEUE_FILE, QUEUE_PAUSED
+from queuectl.system import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +73,7 @@ class Queues:
         self._folder: Stamp | None = None
         self._files: dict[str, _File] = {}
         self._paused: frozenset[str] = frozenset()
+        self._marks: list[str] = []
         self._is_new = True
         self._say = say
         self.refresh()
@@ -108,6 +110,13 @@ class Queues:
 
         return as_reason(safe_open.read_text(self._layout.queue_paused(name)))
 
+    def pauses_seen(self) -> str | None:
+        """Return the marks of the pauses that were there at the last look, in order; None if there were none.
+
+        A worker reports them, so that others know that it has noticed.
+        """
+        return " ".join(self._marks) or None
+
     def faults(self) -> dict[str, str]:
         """Return what is wrong with files: file, line and reason, by the name of the queue."""
         return {name: one.fault for name, one in sorted(self._files.items()) if one.fault}
@@ -115,6 +124,7 @@ class Queues:
     def refresh(self) -> bool:
         """Look whether files have changed, and read those again; return True if something is different now."""
         changed = self._list()
+        self._marks = [mark for name in self.paused() if (mark := _mark(self._layout.queue_paused(name)))]
         for name in list(self._files):
             changed |= self._read(name)
         return changed
@@ -191,6 +201,13 @@ def _paused_in(names: list[str]) -> frozenset[str]:
     """Return the queues that are paused, from the names in the folder of queues."""
     paused = (name.removesuffix(QUEUE_PAUSED) for name in names if name.endswith(QUEUE_PAUSED))
     return frozenset(filter(is_queue, paused))
+
+
+def _mark(path: str) -> str | None:
+    try:
+        return files.identity(os.lstat(path))
+    except OSError:
+        return None  # it has just been deleted
 
 
 def _differences(before: QueueSettings | None, now: QueueSettings) -> str:

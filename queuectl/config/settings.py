@@ -172,6 +172,17 @@ def _with(settings: Settings, defaults: Mapping[str, Any]) -> Settings:
     return Settings(**{**given, **defaults})
 
 
+def is_given_by_queue(layout: Layout, queue: str, name: str) -> bool:
+    """Return True if the file of a queue has this default for its jobs.
+
+    Raises:
+        ConfigError: the file is not valid.
+    """
+    from queuectl.config import queue_file
+
+    return os.path.lexists(layout.queue_file(queue)) and name in queue_file.load(layout, queue).defaults
+
+
 def is_given(layout: Layout, name: str) -> bool:
     """Return True if the settings file of the spool has this setting; False if the built-in value applies.
 

@@ -1,7 +1,8 @@
-"""Pausing a spool, and knowing that every worker has noticed it.
+"""Pausing a spool or one of its queues, and knowing that every worker has noticed it.
 
-A spool is paused while a file called `paused` exists in its root: no worker starts a job then. Anybody may make and
-delete it, with `touch` and `rm` as well; its text is the reason.
+A spool is paused while a file called `paused` exists in its root: no worker starts a job then. A queue is paused while
+`queues/NAME.paused` exists: no worker starts a job of this queue. Anybody may make and delete these files, with `touch`
+and `rm` as well; the text of the file is the reason.
 """
 
 from __future__ import annotations
@@ -32,17 +33,19 @@ _TELL_EVERY = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The pause of a spool.
+    """The pause of a spool, or of a queue.
 
     Attributes:
         since: epoch seconds.
         reason: the text of the file, on one line; may be empty.
         mark: differs from the mark of every earlier pause.
+        queue: the queue that is paused; None: the spool.
     """
 
     since: float
     reason: str
     mark: str = ""
+    queue: str | None = None
 
     @property
     def report(self) -> str:
@@ -52,22 +55,30 @@ class Pause:
     @property
     def sentence(self) -> str:
         """The pause as a person is told of it."""
-        text = f"the spool is paused since {times.local(self.since)}"
+        what = "the spool" if self.queue is None else f"queue {self.queue}"
+        text = f"{what} is paused since {times.local(self.since)}"
         return f"{text}: {self.reason}" if self.reason else text
 
 
-def read(layout: Layout) -> Pause | None:
-    """Return the pause of a spool; None when it is not paused. A folder or a broken link of that name counts, too.
+def read(layout: Layout, queue: str | None = None) -> Pause | None:
+    """Return the pause of a spool, or of one queue; None when it is not paused.
+
+    A folder or a broken link of that name counts, too.
 
     Raises:
         OSError: the spool cannot be read.
     """
+    path = _file(layout, queue)
     try:
-        status = os.lstat(layout.paused)
+        status = os.lstat(path)
     except FileNotFoundError:
         return None
-    reason = as_reason(safe_open.read_text(layout.paused))
-    return Pause(status.st_mtime, reason, f"{status.st_ino}.{status.st_ctime_ns}")
+    reason = as_reason(safe_open.read_text(path))
+    return Pause(status.st_mtime, reason, files.identity(status), queue)
+
+
+def _file(layout: Layout, queue: str | None) -> str:
+    return layout.paused if queue is None else layout.queue_paused(queue)
 
 
 class PauseCheck:
@@ -88,40 +99,42 @@ class PauseCheck:
         return found.report if found else None
 
 
-def begin(layout: Layout, reason: str = "") -> Pause:
-    """Write the file. A spool that is paused already keeps its reason, unless a new one is given.
+def begin(layout: Layout, reason: str = "", queue: str | None = None) -> Pause:
+    """Write the file. What is paused already keeps its reason, unless a new one is given.
 
     Raises:
         SpoolError: the file cannot be written.
     """
+    path = _file(layout, queue)
     try:
-        found = read(layout)
+        found = read(layout, queue)
         if found is None or reason:
-            files.replace(layout.paused, f"{reason}\n".encode() if reason else b"")
-            found = read(layout)
+            files.replace(path, f"{reason}\n".encode() if reason else b"")
+            found = read(layout, queue)
     except OSError as error:
-        raise SpoolError.from_os("write", layout.paused, error) from None
-    return found or Pause(0.0, reason)
+        raise SpoolError.from_os("write", path, error) from None
+    return found or Pause(0.0, reason, queue=queue)
 
 
-def end(layout: Layout) -> bool:
-    """Delete the file; False when the spool was not paused.
+def end(layout: Layout, queue: str | None = None) -> bool:
+    """Delete the file; False when there was none.
 
     Raises:
         SpoolError: the file cannot be removed.
     """
+    path = _file(layout, queue)
     try:
-        files.delete(layout.paused)
-        files.sync_folder(layout.root)
+        files.delete(path)
+        files.sync_folder(os.path.dirname(path))
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise SpoolError.from_os("remove", layout.paused, error) from None
+        raise SpoolError.from_os("remove", path, error) from None
     return True
 
 
-def pause(layout: Layout, reason: str, *, patience: float) -> list[str]:
-    """Pause a spool, and wait until each worker has noticed. A worker that starts later checks before its first job.
+def pause(layout: Layout, reason: str, *, patience: float, queue: str | None = None) -> list[str]:
+    """Pause a spool, or one queue, and wait until each worker has noticed. A worker that starts later checks before its first job.
 
     Args:
         patience: seconds to wait.
@@ -132,65 +145,86 @@ def pause(layout: Layout, reason: str, *, patience: float) -> list[str]:
     Raises:
         SpoolError: the file cannot be written.
     """
-    begin(layout, reason)
+    begin(layout, reason, queue)
     commands.wake(layout)
     end_at = time.monotonic() + patience
     unaware = [worker.name for worker in registry.live_workers(layout)]
-    while (unaware := [name for name in unaware if _may_start(layout, name)]) and time.monotonic() < end_at:
+    while (unaware := _unaware(layout, unaware, queue)) and time.monotonic() < end_at:
         time.sleep(_POLL)
     return unaware
 
 
-def resume(layout: Layout) -> bool:
-    """Let the workers go on; False when the spool was not paused.
+def resume(layout: Layout, queue: str | None = None) -> bool:
+    """Let the workers go on; False when the spool, or the queue, was not paused.
 
     Raises:
         SpoolError: the file cannot be removed.
     """
-    was_paused = end(layout)
+    was_paused = end(layout, queue)
     if was_paused:
         commands.wake(layout)
     return was_paused
 
 
-def _may_start(layout: Layout, name: str) -> bool:
+def _unaware(layout: Layout, names: list[str], queue: str | None) -> list[str]:
+    return [name for name in names if _may_start(layout, name, queue)]
+
+
+def _may_start(layout: Layout, name: str, queue: str | None) -> bool:
     """Whether a worker lives and has not noticed this pause. That it noticed an earlier one means nothing."""
     found = None
     with suppress(OSError):
-        found = read(layout)
-    if found is not None and registry.worker_info(layout, name).pause_seen == found.mark:
-        return False
+        found = read(layout, queue)
+    if found is not None:
+        seen = registry.worker_info(layout, name)
+        marks = (seen.pause_seen or "") if queue is None else (seen.queues_seen or "")
+        if found.mark in marks.split():
+            return False
     # A worker that was asked to stop counts as well: it may not have read that note yet.
     return any(worker.name == name for worker in registry.live_workers(layout))
 
 
-def drain(layout: Layout, reason: str, *, timeout: float | None, tell: Callable[[list[str]], None]) -> None:
-    """Pause a spool, and wait until no job runs.
+def drain(
+    layout: Layout,
+    reason: str,
+    *,
+    timeout: float | None,
+    tell: Callable[[list[str]], None],
+    queue: str | None = None,
+    running: Callable[[], list[str]] | None = None,
+) -> None:
+    """Pause a spool, or one queue, and wait until none of its jobs runs.
 
     Args:
         timeout: seconds to wait; None waits without end.
         tell: called every few seconds with the ids of the jobs that still run.
+        running: returns the ids of the jobs of the queue that run; None: all that run are waited for.
 
     Raises:
         StillUnderWay: some jobs still run after that time.
         QueuectlError: this process belongs to a running job, whose end it would wait for; nothing is paused.
         SpoolError: the file cannot be written.
     """
-    own_job.refuse_to_wait(layout, "and drain would wait until that job ends", hint="queuectl pause")
+    running = running or (lambda: running_jobs(layout))
+    own = own_job.find(layout)
+    if own is not None and (queue is None or own.job_id in running()):
+        words = "queuectl pause" if queue is None else f"queuectl pause --queue {queue}"
+        own_job.refuse_to_wait(layout, "and drain would wait until that job ends", hint=words)
     began = time.monotonic()
     end_at = None if timeout is None else began + timeout
-    begin(layout, reason)
+    begin(layout, reason, queue)
     commands.wake(layout)
     tell_at = began + _TELL_EVERY
     while True:
         # In this order: a worker that has noticed the pause cannot have started a job between the two lines.
-        unaware = [worker.name for worker in registry.live_workers(layout) if _may_start(layout, worker.name)]
-        jobs = running_jobs(layout)
+        unaware = _unaware(layout, [worker.name for worker in registry.live_workers(layout)], queue)
+        jobs = running()
         if not unaware and not jobs:
             return
         now = time.monotonic()
         if end_at is not None and now >= end_at:
-            raise StillUnderWay(_remaining(jobs, unaware), jobs, hint="queuectl worker list")
+            what = "the spool" if queue is None else f"queue {queue}"
+            raise StillUnderWay(_remaining(jobs, unaware, what), jobs, hint="queuectl worker list")
         if now >= tell_at:
             tell_at = now + _TELL_EVERY
             tell(jobs)
@@ -203,8 +237,8 @@ def running_jobs(layout: Layout) -> list[str]:
     return [*jobs, *(job_id for _, job_id in registry.orphaned_runs(layout))]
 
 
-def _remaining(jobs: list[str], unaware: list[str]) -> str:
+def _remaining(jobs: list[str], unaware: list[str], what: str) -> str:
     if jobs:
         more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
-        return f"still running: {', '.join(jobs[:3])}{more}; the spool stays paused"
-    return f"{', '.join(unaware)} may still start a job; the spool stays paused"
+        return f"still running: {', '.join(jobs[:3])}{more}; {what} stays paused"
+    return f"{', '.join(unaware)} may still start a job; {what} stays paused"

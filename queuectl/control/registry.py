@@ -68,6 +68,8 @@ class WorkerInfo:
         stopping: somebody has asked it to stop.
         polling, paused, settings: why it gets no events, starts no job, or keeps old settings; None when all is well.
         pause_seen: the mark of the pause that it has noticed.
+        queues_seen: the marks of the pauses of queues that it has noticed.
+        queues, not_queues: the queues that it serves, if not all, and those that it does not serve.
         elsewhere: it runs in another container, where its pid is another one than here.
     """
 
@@ -83,6 +85,13 @@ class WorkerInfo:
     pause_seen: str | None = None
     elsewhere: bool = False
     concurrency: int = 1
+    queues_seen: str | None = None
+    queues: tuple[str, ...] = ()
+    not_queues: tuple[str, ...] = ()
+
+    def serves(self, queue: str) -> bool:
+        """Return whether it runs jobs of this queue."""
+        return queue not in self.not_queues and (not self.queues or queue in self.queues)
 
     @property
     def job_id(self) -> str | None:
@@ -232,6 +241,9 @@ def worker_info(layout: Layout, name: str) -> WorkerInfo:
         settings=_text(record.get("settings")),
         paused=_text(record.get("paused")) or _text(record.get("lingering")),
         pause_seen=_text(record.get("pause_seen")),
+        queues_seen=_text(record.get("queues_seen")),
+        queues=tuple((_text(record.get("queues")) or "").split()),
+        not_queues=tuple((_text(record.get("not_queues")) or "").split()),
         elsewhere=identity is not None and not identity.is_visible,
         concurrency=concurrency if type(concurrency := record.get("concurrency")) is int else 1,
     )

@@ -6,7 +6,7 @@ import time
 
 from queuectl._dataclasses import dataclass
 from queuectl.index.row import SHOWN
-from queuectl.job.fields import state_of
+from queuectl.job.fields import DEFAULT_QUEUE, state_of
 from queuectl.job.times import parse_duration, parse_moment
 
 TYPE_CHECKING = False
@@ -54,6 +54,7 @@ class Filter:
         worker: the worker that runs the job, or ran it last.
         held: True for jobs that wait for a release, False for all others.
         reason: part of the last error, compared like `command`: why a job is dead, or why it failed.
+        queues: the job is in one of these queues; jobs that name none are in "default".
         sort: one of SORTS, with a leading - for descending order; default: in the order of arrival.
         limit: select at most so many.
     """
@@ -69,6 +70,7 @@ class Filter:
     reason: str | None = None
     sort: str = "arrived"
     limit: int | None = None
+    queues: tuple[str, ...] = ()
 
     if TYPE_CHECKING:
 
@@ -85,12 +87,14 @@ class Filter:
             reason: str | None = None,
             sort: str = "arrived",
             limit: int | None = None,
+            queues: Collection[str] = (),
         ) -> None: ...
 
     def __post_init__(self) -> None:
         for name, value in (
             ("states", _states(self.states)),
             ("tags", _several(self.tags, str)),
+            ("queues", _several(self.queues, str)),
             ("exit_codes", _several(self.exit_codes, int)),
             ("since", _moment(self.since)),
             ("until", _moment(self.until)),
@@ -172,6 +176,11 @@ class Filter:
             add(f"exit_code IN ({_marks(self.exit_codes)})", *self.exit_codes)
         if self.worker is not None:
             add("worker = ?", self.worker)
+        if self.queues:
+            add(
+                f"({' OR '.join(map(_in_queue, self.queues))})",
+                *(value for name in self.queues for value in _lanes(name)),
+            )
         if self.held is not None:
             held = "state IN ('pending', 'failed') AND coalesce(ready_key, due, behind) IS NULL"
             add(held if self.held else f"NOT ({held})")
@@ -192,6 +201,17 @@ class Filter:
         way = " DESC" if self.sort.startswith("-") else ""
         mark = "+" if without_index else ""
         return ", ".join([*(f"{mark}{key}{way}" for key in SORTS[name]), "seq"])
+
+
+def _in_queue(queue: str) -> str:
+    # The lane of the jobs that name neither a queue nor a resource is NULL.
+    plain = " OR lane IS NULL" if queue == DEFAULT_QUEUE else ""
+    return f"(lane = ? OR (lane > ? AND lane < ?){plain})"
+
+
+def _lanes(queue: str) -> tuple[str, str, str]:
+    """Return the lane of a queue without needs, and bounds between which its others are: "mail gpu=1"."""
+    return queue, f"{queue} ", f"{queue}!"
 
 
 def _several(value: Any, kind: type) -> tuple[Any, ...]:

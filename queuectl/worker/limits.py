@@ -142,6 +142,16 @@ class Limits:
             self._full.clear()
             self._too_fast.clear()
 
+    def report(self, note: Callable[[str, str | None], None]) -> None:
+        """Report for others which queues are served, and which of their pauses have been noticed.
+
+        Args:
+            note: puts a text into the worker's record.
+        """
+        note("queues", " ".join(sorted(self._choice.only)) or None)
+        note("not_queues", " ".join(sorted(self._choice.without)) or None)
+        note("queues_seen", self._queues.pauses_seen())
+
     def _is_served(self, lane: str | None) -> bool:
         queue = lanes.queue_of(lane)
         return self._choice.serves(queue) and not self._queues.is_closed(queue)

@@ -51,6 +51,8 @@ def be_worker(layout: Layout, mode: str, options: WorkerOptions, launch: Launch 
         drain=options.drain,
         wait_retries=options.wait_retries,
         concurrency=options.concurrency,
+        queues=options.queues,
+        not_queues=options.not_queues,
         say=log.say,
         mode=mode,
         runner=LocalRunner(may_chdir=True),

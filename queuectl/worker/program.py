@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from queuectl.config.keys import KEYS
+from queuectl.job.fields import check_field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def words() -> list[str]:
@@ -30,16 +35,36 @@ class WorkerOptions:
         drain: leave when nothing is left to do now.
         wait_retries: with drain, wait for retries and scheduled jobs too.
         concurrency: how many jobs may run at once; None: as the setting says.
+        queues: serve only these queues; none: all.
+        not_queues: do not serve these.
     """
 
     drain: bool = False
     wait_retries: bool = False
     concurrency: int | None = None
+    queues: tuple[str, ...] = ()
+    not_queues: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
         """Return them as words of the command line of `worker run`."""
         several = [] if self.concurrency is None else ["--concurrency", str(self.concurrency)]
+        several += queue_words(self.queues, self.not_queues)
         return ["--drain"] * self.drain + ["--wait-retries"] * self.wait_retries + several
+
+
+def queue_words(queues: Iterable[str], not_queues: Iterable[str]) -> list[str]:
+    """Return the words with which a command line binds workers to queues."""
+    only = [word for name in queues for word in ("--queue", name)]
+    return only + [word for name in not_queues for word in ("--not-queue", name)]
+
+
+def checked_queues(names: Iterable[str]) -> frozenset[str]:
+    """Return the names of queues that a program gives; one need not be in a list.
+
+    Raises:
+        ValueError: no queue can have such a name.
+    """
+    return frozenset(check_field("queue", name) for name in ([names] if isinstance(names, str) else names))
 
 
 def checked_concurrency(value: int | None) -> int | None:

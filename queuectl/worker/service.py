@@ -52,6 +52,8 @@ def describe(
     count: int | None = None,
     user: str | None = None,
     stop_timeout: float = 900,
+    queues: tuple[str, ...] = (),
+    not_queues: tuple[str, ...] = (),
 ) -> Service:
     """Describe the service of a spool, run with this program, environment and spool.
 
@@ -60,6 +62,8 @@ def describe(
         count: how many workers; None leaves it to the setting worker_count.
         user: who runs a service of the system; None for a service of the user's own.
         stop_timeout: seconds that running jobs get when the service is stopped.
+        queues: the queues that the workers serve; none: all.
+        not_queues: queues that they do not serve.
 
     Raises:
         QueuectlError: a unit cannot express it.
@@ -72,6 +76,8 @@ def describe(
         user=user,
         path=service_units.search_path(os.environ.get("PATH", os.defpath)),
         stop_timeout=max(1, round(stop_timeout)),
+        queues=queues,
+        not_queues=not_queues,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from queuectl.errors import QueuectlError
+from queuectl.worker.program import queue_words
 
 _PLAIN = re.compile(r"[A-Za-z0-9/_.,:=+-][A-Za-z0-9/_.,:=+@-]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -26,6 +27,8 @@ class Service:
         user: who runs a service of the system; None for a service of the user's own.
         path: the PATH of the workers and of their jobs.
         stop_timeout: seconds that running jobs get to end when the service is stopped.
+        queues: the queues that the workers serve; none: all.
+        not_queues: queues that they do not serve.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Service:
     user: str | None
     path: str
     stop_timeout: int
+    queues: tuple[str, ...] = ()
+    not_queues: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what a unit cannot express.
@@ -57,7 +62,8 @@ class Service:
     def words(self) -> list[str]:
         """The command that runs the workers."""
         count = ["--count", str(self.count)] if self.count else []
-        return [*self.program, "--spool", self.root, "worker", "start", "--foreground", *count]
+        bound = queue_words(self.queues, self.not_queues)
+        return [*self.program, "--spool", self.root, "worker", "start", "--foreground", *count, *bound]
 
 
 def systemd_unit(service: Service) -> str:

@@ -34,7 +34,7 @@ from queuectl.worker.limits import Limits
 from queuectl.worker.maintenance import tell_what_waits
 from queuectl.worker.permit_watch import PermitWatch
 from queuectl.worker.prefetch import Prefetch
-from queuectl.worker.program import checked_concurrency
+from queuectl.worker.program import checked_concurrency, checked_queues
 from queuectl.worker.scan_scheduler import ScanScheduler
 from queuectl.worker.settle_batch import SettleBatch
 from queuectl.worker.signals import StopFlags, interrupts_as_stop
@@ -126,7 +126,7 @@ class Worker:
             self._upkeep.snapshot,
         )
         self._concurrency = checked_concurrency(concurrency)
-        choice = QueueChoice(frozenset(queues), frozenset(not_queues))
+        choice = QueueChoice(checked_queues(queues), checked_queues(not_queues))
         self._limits = Limits(self._storage, lambda: self._settings, choice, self._say)
         self._permit_watch = PermitWatch(self.layout.permits, self._watch, self._limits)
         self._slots = Slots(self._wake_up, self._index, self._limits.ready)
@@ -297,6 +297,7 @@ class Worker:
             if self._upkeep.run(busy=bool(self._slots)) and not self._upkeep.spool_lost:
                 with self._barrier:
                     self._limits.look()
+                    self._limits.report(self._upkeep.note)
                 self._slots.attend(self._concurrency or self._settings.concurrency)
             elif self.flags.stopping and not self.flags.forced:
                 self.flags.look()

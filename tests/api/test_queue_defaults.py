@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -173,10 +172,10 @@ def test_a_field_that_is_removed_gets_the_default_of_the_queue(
 
 
 def test_a_name_of_a_queue_leads_to_no_other_file(spool: Spool, spool_dir: Path) -> None:
-    """`../config` is no queue, and its file is not looked at."""
-    os.mkfifo(spool_dir / "queues" / "x.yaml")
+    """`../other` is no queue, and the file of that name is not read."""
+    (spool_dir / "other.yaml").write_text("not the file of a queue: 1\n")
 
-    for wrong in ("../config", "a/b", "", "x" * 31, 5, ["mail"]):
+    for wrong in ("../other", "a/b", "", "x" * 31, 5, ["mail"]):
         with pytest.raises(InvalidJob, match="queue"):
             spool.enqueue({"command": "true", "queue": wrong})
 

@@ -24,7 +24,16 @@ def test_every_file_that_the_map_names_exists() -> None:
 
 def test_every_folder_that_the_map_names_exists() -> None:
     """Each folder that the map names is there, apart from the folders of a spool."""
-    of_a_spool = {"pending/", "processing/", "processing/w/", "done/", "dead/", "tmp/", "data/aside/"}
+    of_a_spool = {
+        "pending/",
+        "processing/",
+        "processing/w/",
+        "done/",
+        "dead/",
+        "tmp/",
+        "queues/",
+        "data/aside/",
+    }
     named = set(re.findall(r"`([\w/]+/)`", MAP)) - of_a_spool
 
     assert [name for name in sorted(named) if not ((PACKAGE / name).is_dir() or (TOP / name).is_dir())] == []

@@ -71,8 +71,8 @@ LATE = (
     _mutant(
         "any pause that a worker knows of will do",
         "control/pause.py",
-        "registry.worker_info(layout, name).pause_seen == found.mark:",
-        "registry.worker_info(layout, name).pause_seen:",
+        "if found.mark in marks.split():",
+        "if marks:",
         "a_worker_that_knows_of_an_earlier_pause_is_waited_for",
     ),
     _mutant(

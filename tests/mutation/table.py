@@ -14,6 +14,7 @@ from .on_policy import KEPT, KEYS, RETRIES, TIMES
 from .on_prefetch import PREFETCH
 from .on_processes import ENDS, IDENTITY, LOCKS
 from .on_python import PYTHON
+from .on_queues import QUEUES
 from .on_reports import LETTERS, SEEING
 from .on_shell import BULK, SERVICE
 from .on_slots import SLOTS
@@ -46,4 +47,5 @@ MUTANTS = (
     *WORKERS,
     *SLOTS,
     *LIMITS,
+    *QUEUES,
 )

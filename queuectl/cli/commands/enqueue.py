@@ -13,7 +13,6 @@ from queuectl.cli import enqueue_answer, fast_path, options, render, typed_jobs
 from queuectl.cli.base import Command, Session, Usage, command
 from queuectl.cli.lost_output import keep_working, report_done
 from queuectl.cli.typed_jobs import TypedJobs
-from queuectl.config import settings
 from queuectl.errors import WRONG_USAGE, InvalidJob, KeyTaken, WorkerError
 from queuectl.job import redact
 from queuectl.job.fields import check_field
@@ -101,7 +100,7 @@ def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 
 HEADINGS = {
     "What to run": ("command_text", "file", "each", "nul", "cwd", "env"),
-    "The job": ("job_id", "priority", "tags", "unique", "if_exists", "hold"),
+    "The job": ("job_id", "priority", "queue", "needs", "tags", "unique", "if_exists", "hold"),
     "When": ("run_at", "delay", "expires_at", "expires_in"),
     "Attempts and time limits": (
         "timeout",
@@ -127,6 +126,7 @@ HEADINGS = {
     queuectl enqueue --run-at 2026-12-31T18:00 --max-retries 1 "date >> party.txt"
     queuectl enqueue --give-up-on 100 --retry-on 111 --max-backoff 10m --timeout 10m "./send.sh"
     queuectl enqueue --expires-in 2h --tag news --timeout 10m "./post.sh"
+    queuectl enqueue --queue gpu --needs gpu=1 --timeout 8h "./train.sh"
     queuectl enqueue --unique backup --timeout 2h "./backup.sh"   queue nothing if one waits or runs
     queuectl enqueue '{"id": "job1", "command": "echo hello", "priority": 8}'
     queuectl enqueue --wait "make test"                 print its output, exit with its exit code
@@ -309,7 +309,7 @@ def _enqueue_typed(
 
 
 def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait: bool) -> int:
-    if wait and record.get("timeout") is None and not settings.is_given(session.spool.layout, "timeout"):
+    if wait and record.get("timeout") is None and not enqueue_answer.has_limit(session.spool, record):
         record["timeout"] = 0  # whoever waits can press Ctrl+C, and sees how long it takes
     if wait:
         _refuse_endless_wait(session)

@@ -11,6 +11,7 @@ from queuectl.api import json_view, listing
 from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Session, command
 from queuectl.cli.selection import filter_options
+from queuectl.index import lanes
 from queuectl.job import times
 from queuectl.job.fields import WAITING
 
@@ -94,6 +95,8 @@ COLUMNS: dict[str, Cell] = {
     "worker": _attribute("worker"),
     "held": lambda _spool, row, _now: "held" if row.held else "",
     "unique": _attribute("unique_key"),
+    "queue": lambda _spool, row, _now: lanes.queue_of(row.lane),
+    "needs": lambda _spool, row, _now: (row.lane or "").partition(" ")[2],
     "command": _full_text(0),
     "error": _full_text(1),
 }

@@ -9,7 +9,7 @@ import click
 
 from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
-from queuectl.cli.commands.worker import MAX_WORKERS
+from queuectl.cli.commands.worker import MAX_WORKERS, check_queues, queue_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +70,7 @@ def _identity_options(function: FC) -> FC:
 
 def _worker_options(function: FC) -> FC:
     """The options for the workers of the service."""
+    function = queue_options(function)
     function = click.option(
         "--stop-timeout",
         metavar="TIME",
@@ -93,6 +94,7 @@ def _installer(
             "Windows has neither systemd nor launchd",
             hint="use Task Scheduler to run: queuectl worker start",
         )
+    check_queues(attrs.get("queues", ()), attrs.get("not_queues", ()))
     from queuectl.worker import service
 
     layout = session.spool.layout
@@ -128,6 +130,7 @@ def print_command(session: Session, /, **attrs: Any) -> None:
     examples="""
     queuectl service install --count 4
     queuectl service install --spool /srv/jobs --name thumbnails
+    queuectl service install --name queuectl-gpu --queue gpu
     sudo queuectl service install --spool /srv/jobs --system --run-as jobs
     """,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,8 +15,12 @@ from queuectl.config.settings import Settings
 from queuectl.errors import ConfigError, WorkerError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from queuectl.control.registry import WorkerInfo
     from queuectl.worker.stopping import Stopped
+
+FC = TypeVar("FC", bound="Callable[..., Any] | click.Command")
 
 MAX_WORKERS = 1000
 """A larger --count is most likely a typing error, and would overload the machine."""
@@ -83,6 +87,47 @@ concurrency_option = click.option(
 )
 
 
+def _names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    one = options.job_field("queue")
+    return tuple(dict.fromkeys(one(ctx, param, value) for value in values))
+
+
+def queue_options(function: FC) -> FC:
+    """The options --queue and --not-queue of what starts workers."""
+    for option in (
+        click.option(
+            "--not-queue",
+            "not_queues",
+            metavar="NAME",
+            multiple=True,
+            callback=_names,
+            shell_complete=options.complete_queues,
+            help="Run no jobs of this queue. May be repeated.",
+        ),
+        click.option(
+            "--queue",
+            "queues",
+            metavar="NAME",
+            multiple=True,
+            callback=_names,
+            shell_complete=options.complete_queues,
+            help="Run only jobs of this queue; `default` has those that name none. May be repeated.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def check_queues(queues: tuple[str, ...], not_queues: tuple[str, ...]) -> None:
+    """Refuse two options that contradict each other.
+
+    Raises:
+        Usage: they do.
+    """
+    if both := sorted({*queues} & {*not_queues}):
+        raise Usage(f"--queue {both[0]} and --not-queue {both[0]} contradict each other")
+
+
 @command(
     "start",
     examples="""
@@ -91,6 +136,8 @@ concurrency_option = click.option(
     queuectl worker start -j 32                      one that runs up to 32 jobs at once
     queuectl worker start --foreground --count 2     live, in this terminal
     queuectl worker start --foreground --drain --wait-retries
+    queuectl worker start --queue mail --queue default
+    queuectl worker start --count 2 --not-queue gpu
     """,
 )
 @click.option(
@@ -102,6 +149,7 @@ concurrency_option = click.option(
 )
 @click.option("--drain", is_flag=True, help="Exit when no job is left to run.")
 @click.option("--wait-retries", is_flag=True, help="With --drain: wait for retries and scheduled jobs too.")
+@queue_options
 @click.pass_obj
 def start_command(
     session: Session,
@@ -110,23 +158,29 @@ def start_command(
     foreground: bool,
     drain: bool,
     wait_retries: bool,
+    queues: tuple[str, ...],
+    not_queues: tuple[str, ...],
 ) -> int:
     """Start workers, in the background or in this terminal.
 
     Without --foreground they run in the background and continue when the terminal is closed. The command returns when
     each of them is ready, or says why one is not. Without --count it starts as many as the setting worker_count says,
     or one.
+
+    With --queue or --not-queue they serve some queues only. With --drain they exit when no job of these is left.
     """
     if wait_retries and not drain:
         raise Usage("--wait-retries works only with --drain")
     if foreground and session.json:
         raise Usage("--json does not work with --foreground: the output of such a worker is text for people")
+    check_queues(queues, not_queues)
     from queuectl.worker import pool, supervisor
     from queuectl.worker.program import WorkerOptions
 
     spool = session.spool
     number = count or spool.settings().worker_count or 1
-    wanted = WorkerOptions(drain, wait_retries, concurrency)
+    wanted = WorkerOptions(drain, wait_retries, concurrency, queues, not_queues)
+    options.note_unknown_queues(session, (*queues, *not_queues))
     if foreground:
         return supervisor.foreground(spool.layout, number, wanted)
     show_started(session, pool.start(spool.layout, number, wanted))
@@ -296,6 +350,8 @@ def _activity(worker: WorkerInfo) -> str:
 @click.option("--drain", is_flag=True)
 @click.option("--wait-retries", is_flag=True)
 @click.option("--concurrency", type=int, default=None)
+@click.option("--queue", "queues", multiple=True)
+@click.option("--not-queue", "not_queues", multiple=True)
 @click.option("--launch", metavar="JSON", default=None)
 @click.pass_obj
 def run_command(
@@ -304,6 +360,8 @@ def run_command(
     drain: bool,
     wait_retries: bool,
     concurrency: int | None,
+    queues: tuple[str, ...],
+    not_queues: tuple[str, ...],
     launch: str | None,
 ) -> int:
     """Be a worker. `worker start` executes this."""
@@ -315,5 +373,5 @@ def run_command(
         known = None if launch is None else Launch.of_text(launch)
     except ValueError as error:
         raise Usage(f"--launch: {error}") from None
-    wanted = WorkerOptions(drain, wait_retries, concurrency)
+    wanted = WorkerOptions(drain, wait_retries, concurrency, queues, not_queues)
     return process.be_worker(session.spool.layout, mode, wanted, known)

@@ -1,0 +1,80 @@
+"""How many jobs of each queue wait, run or are dead, and how long the first one has waited; from the index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from queuectl._dataclasses import dataclass, field
+from queuectl.index.lanes import parts_of
+
+if TYPE_CHECKING:
+    from queuectl.index.queries import Queries
+
+COUNTED = ("pending", "failed", "processing", "dead")
+"""The states that are counted. Completed jobs are many, and belong to no queue any more."""
+
+QUEUE = "substr(coalesce(lane, 'default'), 1, instr(coalesce(lane, 'default') || ' ', ' ') - 1)"
+"""In SQL: the queue of a job."""
+
+_SINCE = """min(CASE WHEN ready_key IS NOT NULL THEN ready_key + 60000000 * coalesce(priority, 5)
+ WHEN due <= ? THEN due END)"""
+_QUERY = f"SELECT lane, state, count(*), {_SINCE} FROM jobs WHERE state IN (?, ?, ?, ?) GROUP BY 1, 2"
+
+
+@dataclass(slots=True)
+class LaneCount:
+    """The jobs of one lane.
+
+    Attributes:
+        states: how many there are, by state; only those of COUNTED.
+        since: since when the first of those that could run has waited, in microseconds; None if none could.
+    """
+
+    states: dict[str, int] = field(default_factory=dict)
+    since: int | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many wait, for whatever."""
+        return self.states.get("pending", 0) + self.states.get("failed", 0)
+
+    @property
+    def running(self) -> int:
+        """How many run, or are claimed."""
+        return self.states.get("processing", 0)
+
+    def add(self, other: LaneCount) -> None:
+        """Add the jobs of another lane."""
+        for state, number in other.states.items():
+            self.states[state] = self.states.get(state, 0) + number
+        moments = [one for one in (self.since, other.since) if one is not None]
+        self.since = min(moments, default=None)
+
+
+def by_lane(index: Queries, now: int) -> dict[str | None, LaneCount]:
+    """Return the counts of each lane that has such jobs.
+
+    Args:
+        now: microseconds since the epoch.
+    """
+    found: dict[str | None, LaneCount] = {}
+    for lane, state, number, since in index.db.execute(_QUERY, (now, *COUNTED)):
+        count = found.setdefault(lane, LaneCount())
+        count.states[state] = number
+        if state in ("pending", "failed") and since is not None:
+            count.since = since if count.since is None else min(count.since, since)
+    return found
+
+
+def by_queue(lanes: dict[str | None, LaneCount]) -> dict[str, LaneCount]:
+    """Return the counts of each queue."""
+    found: dict[str, LaneCount] = {}
+    for lane, count in lanes.items():
+        found.setdefault(parts_of(lane)[0], LaneCount()).add(count)
+    return found
+
+
+def has_jobs_of(index: Queries, queue: str) -> bool:
+    """Return whether any job has this queue, also one that has ended."""
+    query = f"SELECT EXISTS (SELECT 1 FROM jobs WHERE {QUEUE} = ?)"
+    return bool(index.db.execute(query, (queue,)).fetchone()[0])
