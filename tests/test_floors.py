@@ -39,7 +39,7 @@ FLOORS = {
 ONLY_IN = {
     "watchdog": {"system/watcher"},
     "filelock": {"system/locks"},
-    "ctypes": {"system/libc"},
+    "ctypes": {"system/libc", "system/posix_spawn"},
     "fcntl": {"system/files", "system/safe_open"},
     "psutil": {"system/host", "system/process", "system/process_table", "system/process_tree"},
     "click": {"cli"},

@@ -54,11 +54,6 @@ class Permit:
         for lock in locks.values():
             lock.detach()
 
-    def hide(self) -> None:
-        """Let no job that starts from now on inherit these locks: it would hold them after their own job has ended."""
-        for lock in self._locks.values():
-            os.set_inheritable(lock.fd, False)
-
 
 class Permits:
     """The lock files of one spool.

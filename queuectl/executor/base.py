@@ -48,6 +48,7 @@ class Attempt:
         permit_fds: further ones (the locks of its permit).
         marks: the variables in env by which this run's processes are recognized.
         log_limit: bytes that are kept of each output file; 0 = no limit.
+        slot: the number of the worker's slot in which it runs; unless it is 0, others run beside it.
     """
 
     command: str | list[str]
@@ -61,6 +62,7 @@ class Attempt:
     marks: Mapping[str, str]
     log_limit: int
     permit_fds: tuple[int, ...] = ()
+    slot: int = 0
 
     @property
     def inherited(self) -> tuple[int, ...]:
@@ -70,6 +72,9 @@ class Attempt:
 
 class Running(Protocol):
     """An attempt under way. Not for use by more than one thread."""
+
+    def has_begun(self) -> bool:
+        """Whether its start is over. Until then it has no session, and nobody but the caller holds its run lock."""
 
     def session(self) -> Session | None:
         """Return the session of its processes, by which another worker finds them; None where there is none."""
@@ -87,6 +92,7 @@ class Running(Protocol):
         """Do what is due (timeout, TERM, KILL), without blocking. Returns the outcome once the attempt is over.
 
         Raises:
+            StartRefused: it turns out that this machine cannot start a process now, whichever.
             SpoolError: the attempt cannot be followed any more, and none of its processes is alive. The job is put back.
         """
 
@@ -186,6 +192,7 @@ def prepare(
         marks=mine,
         log_limit=settings.log_limit,
         permit_fds=permit.descriptors if permit else (),
+        slot=slot,
     )
 
 

@@ -9,14 +9,16 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from queuectl.errors import StartRefused
 from queuectl.executor.capture import OutputFiles, cut, open_for_job
+from queuectl.executor.explain import could_not_enter, exit_code, judge, why_not
+from queuectl.executor.launcher import Launch, Launcher
 from queuectl.executor.spawn import (
     CAN_SPAWN_FAST,
     CANNOT_ENTER,
-    SHELL,
     Child,
     entering,
     fast_spawn,
@@ -33,6 +35,8 @@ from queuectl.system.process_table import SharedLook
 from queuectl.system.process_tree import TreeTermination, find_tree, group_exists, is_alive, open_pidfd
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from queuectl.executor.base import Attempt, Running
 
 _LONGEST_WAIT = 86400.0
@@ -41,8 +45,6 @@ _SHORTEST_OUTPUT_CHECK = 0.05  # seconds between two checks of the size of the o
 _LONGEST_OUTPUT_CHECK = 0.5
 _REFUSALS = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 """Why the system starts no process at all. Every other reason is about the one command."""
-
-_CRASHES = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE")
 
 
 class LocalRunner:
@@ -57,6 +59,7 @@ class LocalRunner:
         self._outputs: dict[str, OutputFiles] = {}
         self._mounts = HangingMounts()
         self._look = SharedLook()
+        self._launcher: Launcher | None = None
         keep_exit_codes()
 
     def start(self, attempt: Attempt) -> Running | Outcome:
@@ -69,20 +72,36 @@ class LocalRunner:
         outputs = self._outputs_of(attempt)
         outputs.prepare()
         began = time.monotonic()
-        child: Child | Outcome | None = None
+        child: Child | Launch | Outcome | None
         may_hang = sys.platform == "linux" and any(map(self._mounts.hold, touched(attempt)))
         resets = CAN_SPAWN_FAST and not self._fast and hands_signals_down()
         enters = may_hang or resets
-        started = entering(attempt) if enters else attempt
-        if self._fast or resets:
-            try:
-                child = fast_spawn(started) if self._fast else spawn_entering(started)
-            except (OSError, ValueError):
-                child = None  # spawn() starts it, or knows the reason
-        child = child or _spawn_or_explain(started, began)
+        start = partial(self._start, entering(attempt) if enters else attempt, began, resets=resets)
+        child = self._launch(attempt) if self._fast and attempt.slot and not enters else None
+        child = child or start()
         if isinstance(child, Outcome):
             return child
-        return _LocalRun(attempt, child, began, outputs, self._look, enters_itself=enters)
+        return _LocalRun(attempt, child, began, outputs, self._look, start, enters_itself=enters)
+
+    def _launch(self, attempt: Attempt) -> Launch | None:
+        """Let a thread start an attempt; None: that is not possible."""
+        self._launcher = self._launcher or Launcher()
+        try:
+            return self._launcher.start(attempt)
+        except (OSError, ValueError):
+            return None
+
+    def _start(self, attempt: Attempt, began: float, *, resets: bool) -> Child | Outcome:
+        """Start an attempt here.
+
+        Raises:
+            StartRefused: this machine cannot start a process now, whichever.
+        """
+        if self._fast or resets:
+            # What this refuses spawn() starts, or it knows the reason.
+            with suppress(OSError, ValueError):
+                return fast_spawn(attempt) if self._fast else spawn_entering(attempt)
+        return _spawn_or_explain(attempt, began)
 
     def forget_output(self, stdout: str) -> None:
         """Close the output files of runs that write into this file. A run under way keeps its own until its end."""
@@ -120,7 +139,7 @@ def _spawn_or_explain(attempt: Attempt, began: float) -> Child | Outcome:
         if isinstance(error, OSError) and error.errno in _REFUSALS:
             # Charged to the jobs, a crowded machine would use up the attempts of all of them.
             raise StartRefused(f"cannot start a process: {(error.strerror or str(error)).lower()}") from None
-        reason = f"Cannot start: {_why_not(attempt, error)}"
+        reason = f"Cannot start: {why_not(attempt, error)}"
         return Outcome(Ending.NOT_STARTED, None, reason, time.monotonic() - began)
     finally:
         os.close(out)
@@ -138,31 +157,34 @@ class _LocalRun:
         "_enters_itself",
         "_ignores_term",
         "_is_reaped",
+        "_launch",
         "_look",
         "_outcome",
         "_output_check_at",
         "_output_interval",
         "_outputs",
         "_pidfd",
+        "_start",
         "_tree",
+        "_wanted",
         "pid",
     )
 
     def __init__(
         self,
         attempt: Attempt,
-        child: Child,
+        child: Child | Launch,
         began: float,
         outputs: OutputFiles,
         look: SharedLook,
+        start: Callable[[], Child | Outcome],
         *,
         enters_itself: bool = False,
     ) -> None:
         self._look = look
+        self._start = start
         self._enters_itself = enters_itself
-        self.pid = child.pid
         self._attempt = attempt
-        self._child = child
         self._began = began
         self._outputs = outputs
         self._deadline = began + attempt.timeout if attempt.timeout else None
@@ -173,18 +195,51 @@ class _LocalRun:
         self._code: int | None = None
         self._tree: TreeTermination | None = None
         self._outcome: Outcome | None = None
+        self._wanted: tuple[Ending, bool] | None = None
+        self._launch: Launch | None = None
+        self._pidfd: int | None = None
+        self.pid = 0
+        if isinstance(child, Child):
+            self._take_over(child)
+        else:
+            self._launch = child
+
+    def _take_over(self, child: Child) -> None:
+        self._child, self.pid = child, child.pid
         self._pidfd = open_pidfd(child.pid)
+
+    def has_begun(self) -> bool:
+        return self._launch is None
+
+    def _begins(self) -> bool:
+        """Take over the child if a thread was to start it; False: it has not done so yet, or there is none."""
+        launch = self._launch
+        if launch is None or not launch.is_over:
+            return launch is None
+        self._launch = None
+        child = Child(launch.pid) if launch.pid else self._start()
+        if isinstance(child, Outcome):
+            self._outcome = child
+            return False
+        self._take_over(child)
+        if self._wanted is not None:
+            self.cancel(self._wanted[0], now=self._wanted[1])
+        return True
 
     def session(self) -> Session | None:
         return Session.of_child(self.pid)
 
     def wait_fd(self) -> int | None:
+        if self._launch is not None:
+            return self._launch.fd
         # While the tree is being ended the dead leader stays a zombie, and its pidfd would be readable all the time.
         return self._pidfd if self._tree is None else None
 
     def next_poll(self) -> float | None:
         if self._outcome is not None:
             return time.monotonic()
+        if self._launch is not None:
+            return None
         if self._tree is not None:
             return self._tree.next_step
         check, deadline = self._output_check_at, self._deadline
@@ -199,7 +254,7 @@ class _LocalRun:
         return check
 
     def poll(self) -> Outcome | None:
-        if self._outcome is not None:
+        if self._outcome is not None or not self._begins():
             return self._outcome
         if self._tree is None and self._has_ended_itself():
             return self._outcome
@@ -215,6 +270,10 @@ class _LocalRun:
         return self._outcome
 
     def cancel(self, ending: Ending, *, now: bool = False) -> None:
+        if self._launch is not None:
+            first, at_once = self._wanted or (ending, False)
+            self._wanted = first, now or at_once
+            return
         if self._outcome is not None or (self._tree is None and self._has_ended_itself()):
             return
         if self._tree is None:
@@ -264,11 +323,11 @@ class _LocalRun:
         duration = time.monotonic() - self._began
         leftovers = self._count_leftovers()
         printed = self._printed()
-        ending, error = _judge(code, isinstance(self._attempt.command, str))
-        if code == CANNOT_ENTER and self._enters_itself and _could_not_enter(self._attempt):
+        ending, error = judge(code, isinstance(self._attempt.command, str))
+        if code == CANNOT_ENTER and self._enters_itself and could_not_enter(self._attempt):
             ending, code = Ending.NOT_STARTED, None
             error = f"Cannot start: the folder {self._attempt.cwd} cannot be entered"
-        self._outcome = Outcome(ending, _exit_code(code), error, duration, leftovers, printed)
+        self._outcome = Outcome(ending, exit_code(code), error, duration, leftovers, printed)
         if leftovers:
             self._outputs.forget()
         return True
@@ -297,7 +356,7 @@ class _LocalRun:
             Ending.STOPPED: "Stopped with its worker",
             Ending.CANCELLED: "Cancelled",
         }.get(self._ending, f"Ended: {self._ending}")
-        return Outcome(self._ending, _exit_code(code), error, duration)
+        return Outcome(self._ending, exit_code(code), error, duration)
 
     def _count_leftovers(self) -> int:
         """Count the background children that still run. Two cheap checks come first, as nearly always there are none."""
@@ -326,68 +385,3 @@ class _LocalRun:
             # Not after an interval, but at the next multiple of it: five hundred silent jobs would wake the worker each
             # at its own moment.
             self._output_check_at = (now // self._output_interval + 1) * self._output_interval
-
-
-def _why_not(attempt: Attempt, error: OSError | ValueError) -> str:
-    """Why a command cannot start, in words for its author."""
-    if isinstance(error, ValueError):
-        return f"the command or its environment cannot be passed on ({error})"
-    if not os.path.isdir(attempt.cwd):
-        exists = os.path.lexists(attempt.cwd)
-        return f"{attempt.cwd} is not a folder" if exists else f"the folder {attempt.cwd} does not exist"
-    if error.errno == errno.EACCES and not os.access(attempt.cwd, os.X_OK):
-        return f"no permission to enter the folder {attempt.cwd}"
-    program = SHELL if isinstance(attempt.command, str) else attempt.command[0]
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        if os.path.dirname(program) and os.path.exists(os.path.join(attempt.cwd, program)):
-            return f"the interpreter that {program!r} names in its first line does not exist"
-        return f"no program {program!r} found"
-    if error.errno == errno.EACCES:
-        return f"{program!r} is not executable"
-    if error.errno == errno.ENOEXEC:
-        return f"{program!r} is not a program this system can run"
-    if error.errno == errno.E2BIG:
-        return "the command and its environment are too long for this system"
-    return (error.strerror or str(error)).lower()
-
-
-def _could_not_enter(attempt: Attempt) -> bool:
-    """Whether the shell of `entering` has said so, and not the command that has the same exit code."""
-    with suppress(OSError), open(attempt.stderr, "rb") as file:
-        return file.read().endswith(
-            f"queuectl: cannot enter {attempt.cwd}\n".encode(errors="surrogateescape")
-        )
-    return False
-
-
-def _exit_code(code: int | None) -> int | None:
-    return 128 - code if code is not None and code < 0 and sys.platform != "win32" else code
-
-
-def _judge(code: int | None, in_shell: bool) -> tuple[Ending, str | None]:
-    """How a process ended that this module did not end, and the error in words."""
-    if code == 0:
-        return Ending.SUCCEEDED, None
-    if code is None:
-        return Ending.FAILED, "Exit code unknown: the system did not keep it"
-    if code < 0 and sys.platform != "win32":
-        name = _signal_name(-code)
-        return Ending.SIGNALLED, f"Killed by signal {-code}" + (f" ({name})" if name else "")
-    return Ending.FAILED, f"Exit code {code}" + (_shell_hint(code) if in_shell else "")
-
-
-def _shell_hint(code: int) -> str:
-    """The meaning of the exit codes that a shell sets itself."""
-    if code == 127:
-        return " (command not found)"
-    if code == 126:
-        return " (not executable)"
-    name = _signal_name(code - 128)
-    return f" (128 + {code - 128}: {name})" if name in _CRASHES else ""
-
-
-def _signal_name(number: int) -> str | None:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return None

@@ -16,12 +16,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import lru_cache
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from queuectl.executor.capture import APPEND
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from queuectl.executor.base import Attempt
 
@@ -29,10 +30,11 @@ CAN_SPAWN_FAST = sys.platform == "linux"
 
 SHELL = "/bin/sh"
 
-_RESETTABLE = tuple(
+RESETTABLE = tuple(
     signal.valid_signals()
     - {getattr(signal, name, None) for name in ("SIGKILL", "SIGSTOP")}  # these cannot be set
 )
+"""The signals that a child gets back with what they do by default."""
 
 _SIMPLE_WORDS = re.compile(
     r"[ \t]*[A-Za-z0-9_./+-]+(?:[ \t]+[A-Za-z0-9_./+:@%,-][A-Za-z0-9_./+:@%,=-]*)*[ \t]*", re.ASCII
@@ -128,6 +130,9 @@ _BUILT_IN = frozenset(
 PROGRAMS = {"true": "/bin/true", "false": "/bin/false"}
 """Built-in commands that, without arguments, do the same as these programs. No other file on PATH would be run."""
 
+_SMALL = 10
+"""Numbers of descriptors below this one are those that scripts use."""
+
 _CHANGES_BASH = ("BASH_FUNC_", "BASHOPTS", "SHELLOPTS")
 """Prefixes of variables that change how bash reads a command."""
 
@@ -195,34 +200,52 @@ def fast_spawn(attempt: Attempt) -> Child:
     """
     os.chdir(attempt.cwd)
     try:
-        command = attempt.command
-        words = simple_words(command, attempt.env) if isinstance(command, str) else command
-        built_in = PROGRAMS.get(words[0]) if words and isinstance(command, str) else None
-        program = built_in or (words and find_program(words[0], attempt.env))
-        if words and program:
-            try:
-                return _posix_spawn(program, words, attempt, _with_pwd(attempt))
-            except OSError:
-                # A script without a "#!" line is run by the shell. A list of words never gets a shell.
-                if not isinstance(command, str):
-                    raise
-        if not isinstance(command, str):
-            raise FileNotFoundError(errno.ENOENT, "no such program", command[0])
-        return _posix_spawn(SHELL, [SHELL, "-c", command], attempt, attempt.env)
+        program, words, environment = planned(attempt, lambda _: os.getcwd())
+        try:
+            return _posix_spawn(program, words, attempt, environment)
+        except OSError:
+            # A script without a "#!" line is run by the shell. A list of words never gets a shell.
+            if program == SHELL or not isinstance(attempt.command, str):
+                raise
+            return _posix_spawn(SHELL, [SHELL, "-c", attempt.command], attempt, attempt.env)
     finally:
         os.chdir("/")
 
 
-def _with_pwd(attempt: Attempt) -> Mapping[str, str]:
-    """The environment with PWD set as a shell sets it: some programs take their folder from it."""
-    if attempt.env.get("PWD") == attempt.cwd:
-        return attempt.env
-    return {**attempt.env, "PWD": os.getcwd()}
+def planned(attempt: Attempt, real_path: Callable[[str], str]) -> tuple[str, list[str], Mapping[str, str]]:
+    """Return the program that is started for an attempt, its words, and its environment.
+
+    Args:
+        real_path: returns the path of the attempt's folder without links.
+
+    Raises:
+        FileNotFoundError: there is no such program.
+    """
+    command = attempt.command
+    words = simple_words(command, attempt.env) if isinstance(command, str) else command
+    built_in = PROGRAMS.get(words[0]) if words and isinstance(command, str) else None
+    program = built_in or (words and find_program(words[0], attempt.env))
+    if words and program:
+        if attempt.env.get("PWD") == attempt.cwd:
+            return program, words, attempt.env
+        # As a shell sets it: some programs take their folder from it.
+        return program, words, {**attempt.env, "PWD": real_path(attempt.cwd)}
+    if not isinstance(command, str):
+        raise FileNotFoundError(errno.ENOENT, "no such program", command[0])
+    return SHELL, [SHELL, "-c", command], attempt.env
+
+
+def copies(descriptors: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return the numbers of locks, and those under which a child gets them.
+
+    They are others than in the worker, where nothing that is started at the same time may inherit the locks. And they
+    are no small ones, as scripts use those for their own files.
+    """
+    free = (number for number in count(_SMALL) if number not in descriptors)
+    return list(zip(descriptors, free, strict=False))
 
 
 def _posix_spawn(program: str, words: list[str], attempt: Attempt, environment: Mapping[str, str]) -> Child:
-    for descriptor in attempt.inherited:
-        os.set_inheritable(descriptor, True)
     pid = os.posix_spawn(
         program,
         words,
@@ -231,12 +254,13 @@ def _posix_spawn(program: str, words: list[str], attempt: Attempt, environment: 
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, attempt.stdout, APPEND, 0o600),
             (os.POSIX_SPAWN_OPEN, 2, attempt.stderr, APPEND, 0o600),
+            *((os.POSIX_SPAWN_DUP2, *one) for one in copies(attempt.inherited)),
         ),
         setsid=True,
         # A child inherits which signals are blocked and ignored: Python ignores two, and a script's `&`, nohup, or a
         # program that starts a worker others. A command with TERM blocked cannot clean up when its time is over.
         setsigmask=(),
-        setsigdef=_RESETTABLE,
+        setsigdef=RESETTABLE,
     )
     return Child(pid)
 
@@ -264,7 +288,7 @@ def hands_signals_down() -> bool:
         return False
     by_python = {signal.SIGPIPE, signal.SIGXFSZ}
     return bool(signal.pthread_sigmask(signal.SIG_BLOCK, ())) or any(
-        signal.getsignal(number) is signal.SIG_IGN for number in _RESETTABLE if number not in by_python
+        signal.getsignal(number) is signal.SIG_IGN for number in RESETTABLE if number not in by_python
     )
 
 

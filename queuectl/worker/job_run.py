@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -154,13 +153,8 @@ class JobRun:
             if job.on_crash == "dead":
                 sync_claim(storage, claim)
             started = self._start_command()
-        except StartRefused as error:
-            context.start_fault.note(str(error))
-            context.flags.request_look()  # no other job is tried before the worker has paused
-            self.refused = error
-            return False
         except SpoolError as error:
-            self.refused = error
+            self._refuse(error)
             return False
         if isinstance(started, Outcome):
             claim.outcome = started
@@ -174,6 +168,13 @@ class JobRun:
             self._long_at = now + prefetch.LONG_JOB
         context.events.started(job, context.name)  # last: it may be interrupted
         return True
+
+    def _refuse(self, error: SpoolError) -> None:
+        """Have the job put back. If this machine starts no process, no other job is tried before the worker has paused."""
+        self.refused = error
+        if isinstance(error, StartRefused):
+            self._context.start_fault.note(str(error))
+            self._context.flags.request_look()
 
     def _start_command(self) -> Running | Outcome:
         """Start the command, whose processes inherit the run lock.
@@ -197,11 +198,7 @@ class JobRun:
         self._lock = lock
         settings, environment, permit = context.current.settings, context.environment, self._permit
         attempt = prepare(layout, job, marks, settings, environment, lock.fd, self.slot, permit)
-        try:
-            return context.runner.start(attempt)
-        finally:
-            if permit is not None:
-                permit.hide()
+        return context.runner.start(attempt)
 
     @property
     def _slot_name(self) -> str:
@@ -228,15 +225,17 @@ class JobRun:
             try:
                 self._claim.outcome = running.poll()
             except SpoolError as error:
-                self.refused = error
+                self._refuse(error)
         if self.is_over:
             # Now, and not when its turn comes to be recorded: of many that end together the order would be lost.
             self._claim.ended_at = self._context.storage.now()
             return True
         now = time.monotonic()
         if now >= self._session_at:
-            self._session_at = math.inf
-            self._note_session()
+            has_begun = running is None or running.has_begun()
+            self._session_at = math.inf if has_begun else now + SESSION_AFTER
+            if has_begun:
+                self._note_session()
         if now >= self._long_at:
             self._long_at = math.inf
             self._batch.end(keep=free)
@@ -248,11 +247,6 @@ class JobRun:
         if self.running is not None and self._lock is not None:
             run_lock.note_session(self._lock, self._claim.run, self.running.session())
         self._leave_lock()
-
-    def hide_lock(self) -> None:
-        """Let no job that starts from now on inherit the run lock: it tells whether this run is alive, and no other one."""
-        if self._lock is not None:
-            os.set_inheritable(self._lock.fd, False)
 
     def _leave_lock(self) -> None:
         if self._lock is not None:
@@ -351,12 +345,12 @@ class JobRun:
         """
         context, claim = self._context, self._claim
         context.flags.stop(force=True)
-        self._leave_lock()
         if self.running is not None:
             self.running.cancel(Ending.STOPPED, now=True)
             while (outcome := self.running.poll()) is None:
                 time.sleep(max(0.0, min(self.next_poll() - time.monotonic(), _BREAK_OFF_PAUSE)))
             claim.outcome = outcome
+        self._leave_lock()
         if claim.outcome is not None:
             self.finish()
             self._batch.add([claim])

@@ -82,7 +82,6 @@ class Slots:
         self._freed: list[int] = []
         self._left_out: dict[int, float] = {}
         self._refusals = 0
-        self._newest: JobRun | None = None
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -144,9 +143,7 @@ class Slots:
 
     def start(self, claim: Claim) -> None:
         """Start a claimed job in the lowest free slot: what a slot keeps (its files) serves the next run in it."""
-        if self._newest is not None:
-            self._newest.hide_lock()
-        self._newest = run = JobRun(self._context, self._batch, claim, self._take_number())
+        run = JobRun(self._context, self._batch, claim, self._take_number())
         self._runs[run.slot] = run
         self.suspects.note_start(run)
         if len(self._runs) == 1:

@@ -125,17 +125,3 @@ def test_what_a_job_leaves_in_the_background_holds_nothing_up(permits: Permits) 
             assert taken(permits, 1).place == 0
         finally:
             daemon.kill()
-
-
-def test_a_job_of_another_permit_does_not_inherit_it(permits: Permits) -> None:
-    """Otherwise the permit of a short job would be held until a long one has ended that was started beside it."""
-    permit = taken(permits, 1)
-    for descriptor in permit.descriptors:
-        os.set_inheritable(descriptor, True)
-    permit.hide()
-    with subprocess.Popen(["sleep", "60"], close_fds=False) as other:
-        try:
-            permit.leave()
-            assert taken(permits, 1).place == 0
-        finally:
-            other.kill()

@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 import pytest
 
 from queuectl.errors import SpoolError, StartRefused
+from queuectl.executor import launcher
 from queuectl.executor.base import Attempt, Running
 from queuectl.executor.local import LocalRunner
 from queuectl.job.outcome import Ending, Outcome
@@ -35,8 +36,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are wr
 class Bench:
     """Starts attempts in a temporary folder, with marks of their own."""
 
-    def __init__(self, folder: Path, runner: LocalRunner) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, runner: LocalRunner, slot: int = 0) -> None:
+        self.folder, self.slot = folder, slot
         self.runner = runner
         self.marks = {"QUEUECTL_RUN": token(), "QUEUECTL_JOB_ID": "job1"}
         self.out = folder / "job.out"
@@ -55,6 +56,7 @@ class Bench:
             "lock_fd": None,
             "marks": self.marks,
             "log_limit": 0,
+            "slot": self.slot,
         }
         return Attempt(command, **{**fields, **changes})
 
@@ -63,6 +65,11 @@ class Bench:
         running = self.runner.start(self.attempt(command, **changes))
         assert not isinstance(running, Outcome), running
         self._started.append(running)
+        while not running.has_begun():
+            fd = running.wait_fd()
+            assert fd is not None
+            assert select.select([fd], [], [], 20)[0]
+            running._begins()  # type: ignore[attr-defined]  # poll() would also collect its exit code
         return running
 
     def run(self, command: str | list[str], **changes: Any) -> Outcome:
@@ -71,8 +78,8 @@ class Bench:
 
     def refuse(self, command: str | list[str], **changes: Any) -> str:
         """The reason why a command cannot start; it must not start."""
-        outcome = self.runner.start(self.attempt(command, **changes))
-        assert isinstance(outcome, Outcome)
+        found = self.runner.start(self.attempt(command, **changes))
+        outcome = found if isinstance(found, Outcome) else wait_for(found)
         assert (outcome.ending, outcome.exit_code) == (Ending.NOT_STARTED, None)
         assert outcome.error
         return outcome.error
@@ -116,11 +123,12 @@ def lives(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-@pytest.fixture(params=["by posix_spawn", "by Popen"])
+@pytest.fixture(params=["by posix_spawn", "by Popen", "in a thread"])
 def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """A bench whose processes are gone at the end, for either way to start them."""
+    """A bench whose processes are gone at the end, for each way to start them."""
     here = os.getcwd()
-    made = Bench(tmp_path, LocalRunner(may_chdir=request.param == "by posix_spawn"))
+    runner = LocalRunner(may_chdir=request.param != "by Popen")
+    made = Bench(tmp_path, runner, slot=int(request.param == "in a thread"))
     yield made
     made.close()
     os.chdir(here)
@@ -231,9 +239,10 @@ def test_a_machine_that_starts_nothing_is_no_failure_of_the_job(
 
     monkeypatch.setattr(os, "posix_spawn", refuse)
     monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(launcher, "posix_spawn", refuse)
 
     with pytest.raises(StartRefused, match="cannot start a process"):
-        bench.runner.start(bench.attempt("true"))
+        wait_for(cast("Running", bench.runner.start(bench.attempt("true"))))
 
 
 def test_stdin_is_empty(bench: Bench) -> None:
@@ -248,19 +257,21 @@ def test_a_job_is_a_session_of_its_own(bench: Bench) -> None:
     assert os.getsid(pid_of(running)) == os.getpgid(pid_of(running)) == pid_of(running) != os.getsid(0)
 
 
-def test_the_lock_is_inherited_and_nothing_else(bench: Bench) -> None:
-    """The run lock lives as long as the job; no other descriptor of the worker leaks into it."""
-    lock = os.open(bench.folder / "run.lock", os.O_RDWR | os.O_CREAT)
+def test_the_locks_are_inherited_and_nothing_else(bench: Bench) -> None:
+    """They are held as long as the job lives; no other descriptor of the worker leaks into it, nor does another job's."""
+    names = ("run.lock", *(f"permit{number}" for number in range(15)))
+    lock, *permits = (os.open(bench.folder / name, os.O_RDWR | os.O_CREAT) for name in names)
     other = os.open(bench.folder / "secret", os.O_RDWR | os.O_CREAT)
     os.set_inheritable(other, True)
     try:
         keep_descriptors_private()
-        bench.run("for fd in /proc/self/fd/*; do readlink $fd; done", lock_fd=lock)
+        bench.run("for fd in /proc/self/fd/*; do readlink $fd; done", lock_fd=lock, permit_fds=tuple(permits))
+        assert not any(map(os.get_inheritable, (lock, *permits)))
     finally:
-        os.close(lock)
-        os.close(other)
+        for fd in (lock, *permits, other):
+            os.close(fd)
 
-    expected = ["/dev/null", bench.out, bench.err, bench.folder / "run.lock"]
+    expected = ["/dev/null", bench.out, bench.err, *(bench.folder / name for name in names)]
     assert sorted(bench.text().split()) == sorted(str(path) for path in expected)
 
 
@@ -276,7 +287,7 @@ def test_a_job_does_not_cost_descriptors(bench: Bench) -> None:
         running.close()
         bench.refuse(["no-such-xyz"])
 
-    assert psutil.Process().num_fds() == before
+    wait_until(lambda: psutil.Process().num_fds() == before)
 
 
 def test_a_background_child_does_not_hold_the_job_up(bench: Bench) -> None:
@@ -675,14 +686,14 @@ def _signal_sets(text: str) -> dict[str, int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the signals are read from /proc")
-@pytest.mark.parametrize("may_chdir", [True, False])
+@pytest.mark.parametrize(("may_chdir", "slot"), [(True, 0), (True, 1), (False, 0)])
 @pytest.mark.parametrize("command", ["cat /proc/self/status", "cat /proc/self/status; true"])
 def test_a_command_starts_with_no_signal_blocked_or_ignored(
-    tmp_path: Path, command: str, may_chdir: bool
+    tmp_path: Path, command: str, may_chdir: bool, slot: int
 ) -> None:
     """A web server blocks signals in its threads, a script's `&` ignores INT and QUIT; neither reaches the command."""
     ignored = (signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR2)
-    bench = Bench(tmp_path, LocalRunner(may_chdir=may_chdir))
+    bench = Bench(tmp_path, LocalRunner(may_chdir=may_chdir), slot)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1})
     try:

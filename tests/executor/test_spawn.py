@@ -140,7 +140,7 @@ def test_the_search_gives_up_where_a_shell_might_find_something_else(tmp_path: P
 
 
 def _run(
-    folder: Path, command: str | list[str], *, fast: bool, environment: dict[str, str]
+    folder: Path, command: str | list[str], *, fast: bool, environment: dict[str, str], slot: int = 0
 ) -> tuple[Ending, int | None, str, str]:
     out, err = folder / "run.out", folder / "run.err"
     here = os.getcwd()
@@ -157,6 +157,7 @@ def _run(
                 lock_fd=None,
                 marks={"QUEUECTL_RUN": "x"},
                 log_limit=0,
+                slot=slot,
             )
         )
     finally:
@@ -193,8 +194,9 @@ def test_nobody_can_tell(tmp_path: Path, command: str) -> None:
 
     with_shell = _run(tmp_path, command, fast=False, environment=environment)
     without = _run(tmp_path, command, fast=True, environment=environment)
+    in_thread = _run(tmp_path, command, fast=True, environment=environment, slot=1)
 
-    assert _sorted(without) == _sorted(with_shell)
+    assert _sorted(without) == _sorted(with_shell) == _sorted(in_thread)
 
 
 def _sorted(result: tuple[object, ...]) -> tuple[object, ...]:

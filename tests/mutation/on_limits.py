@@ -53,13 +53,6 @@ LIMITS = (
         (f"{_LIMITS}the_next_job_waits_for_the_processes_of_a_killed_worker",),
     ),
     Mutant(
-        "permits: the next job inherits those of the one before",
-        "control/permits.py",
-        "            os.set_inheritable(lock.fd, False)\n",
-        "            pass\n",
-        (f"{_PERMITS}a_job_of_another_permit_does_not_inherit_it",),
-    ),
-    Mutant(
         "permits: a daemon keeps the place of its job",
         "worker/job_run.py",
         "reuse = outcome is None or not outcome.leftovers",

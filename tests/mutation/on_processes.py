@@ -74,8 +74,8 @@ LOCKS = (
     Mutant(
         "lock: a job does not hold the run lock",
         "executor/spawn.py",
-        "        os.set_inheritable(descriptor, True)\n",
-        "        pass\n",
+        "            *((os.POSIX_SPAWN_DUP2, *one) for one in copies(attempt.inherited)),\n",
+        "",
         ("tests/faults/test_processes.py::test_a_run_that_cannot_be_found_is_waited_for",),
     ),
     Mutant(
@@ -83,7 +83,7 @@ LOCKS = (
         "executor/spawn.py",
         'options["pass_fds"] = attempt.inherited',
         'options["pass_fds"] = ()',
-        (f"{_RUNNER}the_lock_is_inherited_and_nothing_else",),
+        (f"{_RUNNER}the_locks_are_inherited_and_nothing_else",),
     ),
     Mutant(
         "lock: the old run is not ended",
@@ -427,7 +427,7 @@ ENDS = (
     Mutant(
         "start: no pause after a refusal",
         "worker/job_run.py",
-        "            context.start_fault.note(str(error))\n",
+        "            self._context.start_fault.note(str(error))\n",
         "",
         ("tests/worker/test_job_run.py::test_a_machine_that_starts_nothing_pauses_the_worker_uncharged",),
     ),

@@ -9,6 +9,7 @@ _SLOTS = "tests/worker/test_concurrency.py::test_"
 _FILES = "tests/worker/test_slot_files.py::test_"
 _LINGER = "tests/worker/test_slots_and_runs.py::test_"
 _TROUBLE = "tests/worker/test_slots_in_trouble.py::test_"
+_LAUNCHER = "tests/executor/test_launcher.py::test_"
 _SUSPECTS = "tests/worker/test_suspects.py::test_"
 
 SLOTS = (
@@ -210,10 +211,45 @@ SLOTS = (
     ),
     Mutant(
         "many: a job holds the run lock of the one before",
-        "worker/slots.py",
-        "            self._newest.hide_lock()\n",
-        "            pass\n",
+        "executor/launcher.py",
+        "        copies(attempt.inherited),\n",
+        "        [os.set_inheritable(one, True) for one in attempt.inherited][:0],\n",
         (f"{_MANY}a_run_that_lingers_holds_up_no_other_of_its_worker",),
+    ),
+    Mutant(
+        "launcher: a start holds up the worker",
+        "executor/launcher.py",
+        "        self._waiting.put(launch)\n",
+        "        launch.run()\n",
+        (f"{_LAUNCHER}a_start_that_takes_long_holds_up_nothing_else",),
+    ),
+    Mutant(
+        "launcher: a run gives up its lock before its process has it",
+        "worker/job_run.py",
+        "            has_begun = running is None or running.has_begun()\n",
+        "            has_begun = True\n",
+        (f"{_LAUNCHER}a_start_that_takes_long_holds_up_nothing_else",),
+    ),
+    Mutant(
+        "launcher: what is wanted during a start is forgotten",
+        "executor/local.py",
+        "        if self._wanted is not None:\n",
+        "        if False:\n",
+        (f"{_LAUNCHER}an_end_that_is_wanted_during_a_start_needs_no_second_wish",),
+    ),
+    Mutant(
+        "launcher: signals stay blocked",
+        "system/posix_spawn.py",
+        "0x04 | 0x08 | 0x80",
+        "0x04 | 0x80",
+        ("tests/executor/test_local.py::test_a_command_starts_with_no_signal_blocked_or_ignored",),
+    ),
+    Mutant(
+        "launcher: a machine that starts nothing is tried all the time",
+        "worker/job_run.py",
+        "                self._refuse(error)\n        if self.is_over:",
+        "                self.refused = error\n        if self.is_over:",
+        (f"{_LAUNCHER}a_machine_that_starts_nothing_pauses_the_worker_uncharged",),
     ),
     Mutant(
         "many: runs of a dead worker end one after the other",

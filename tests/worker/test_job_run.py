@@ -504,6 +504,9 @@ class _LosesTheFirst(LocalRunner):
 
 
 class _Lost:
+    def has_begun(self) -> bool:
+        return True
+
     def session(self) -> None:
         return None
 

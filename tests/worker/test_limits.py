@@ -120,6 +120,9 @@ def test_the_next_job_waits_for_the_processes_of_a_killed_worker(spool_dir: Path
         pid = int((home / "pid").read_text())
         process.kill()
         process.wait(10)
+        assert Permits(Layout(spool_dir).permits).take("mail", 1, {}, {}) == "", (
+            "the job has not inherited it"
+        )
         support.drop(spool_dir, "second", command='echo "second" >> "$HOME/log"', queue="mail")
         with worker_in_thread(spool_dir):
             wait_until(is_over, 30)

@@ -33,6 +33,9 @@ class _Lingering:
     def __init__(self, job_id: str, ended: set[str]) -> None:
         self._job_id, self._ended = job_id, ended
 
+    def has_begun(self) -> bool:
+        return True
+
     def wait_fd(self) -> None:
         return None
 
