@@ -35,6 +35,13 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def command_server() -> Iterator[None]:
+    """What runs the commands of the tests ends with them."""
+    yield
+    support.COMMANDS.close()
+
+
 @pytest.fixture(autouse=True)
 def nothing_outlives_the_test(request: pytest.FixtureRequest) -> Iterator[None]:
     """A process that a test leaves behind fails that test, and is ended."""

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from command_server import CommandServer
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from queuectl.storage.transitions import Claim, Storage
 
 T = TypeVar("T")
+COMMANDS = CommandServer()
 JOB_FOLDERS = ("pending", "processing", "done", "dead")
 
 
@@ -82,7 +85,7 @@ def run_cli(
     cwd: str | os.PathLike[str] | None = None,
     timeout: float = 40,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `queuectl ARGS` as a process of its own, as a user would.
+    """Run `queuectl ARGS` as a process of its own, as a user would; command_server.py says how it is started.
 
     Args:
         expect: the exit code to insist on; None: whatever comes.
@@ -90,17 +93,20 @@ def run_cli(
         timeout: seconds.
     """
     words = [str(arg) for arg in args]
-    done = subprocess.run(
-        [sys.executable, "-m", "queuectl", *words],
-        input="" if stdin is None else stdin,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        env={**os.environ, **(env or {})},
-        cwd=cwd,
-        timeout=timeout,
-    )
+    environment = {**os.environ, **(env or {})}
+    done = COMMANDS.run(words, stdin or "", environment, os.path.abspath(cwd or ""), timeout)
+    if done is None:
+        done = subprocess.run(
+            [sys.executable, "-m", "queuectl", *words],
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+            env=environment,
+            cwd=cwd,
+            timeout=timeout,
+        )
     if expect is not None and done.returncode != expect:
         raise AssertionError(
             f"queuectl {' '.join(words)}: exit {done.returncode}, not {expect}\n"

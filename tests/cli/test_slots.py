@@ -80,7 +80,8 @@ def test_scale_starts_workers_with_slots(cli: Cli, spool_dir: Path, workers: Cal
     workers(1, "-j", "6")
     cli("worker", "scale", "2", "-j", "6", expect=0)
 
-    assert [worker.concurrency for worker in Spool(spool_dir).workers()] == [6, 6]
+    # A worker says so when it begins to work, which is a moment after it is ready.
+    wait_until(lambda: [worker.concurrency for worker in Spool(spool_dir).workers()] == [6, 6])
 
 
 @pytest.mark.parametrize("wrong", [0, -5, "abc", 1.5, True, MAX_CONCURRENCY + 1])
