@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 DIED = 77
 MOST = 400
+STRIDE = int(os.environ.get("QUEUECTL_STRIDE") or 1)
+"""Die at every n-th of those steps only, see faults.STRIDE."""
+
 _answer = 2
 _CHANGES = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "subprocess.Popen"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -66,7 +69,7 @@ class Story:
 def main(name: str, folder: Path) -> None:
     """Tell a story again and again."""
     story = STORIES[name]
-    for number in range(1, MOST, story.stride):
+    for number in range(1, MOST, story.stride * STRIDE):
         spool = folder / str(number)
         story.prepare(spool)
         code, said = in_child(partial(_die_at, number, spool, story.act))

@@ -39,7 +39,7 @@ def points(call: str, strides: dict[str, int]) -> Iterator[int]:
     number = 1
     while True:
         yield number
-        number += 1 if faults.FULL else strides.get(call, 1)
+        number += 1 if faults.FULL else strides.get(call, 1) * faults.STRIDE
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -317,11 +317,12 @@ def test_a_disk_read_only_for_a_moment_stops_nothing_for_good(
     tmp_path: Path, spool_dir: Path, cli: Callable[..., Any]
 ) -> None:
     """Read-only under a running job: enqueue is refused with exit 3, and the outcome is recorded when that is over."""
-    go = tmp_path / "go"
+    go, began = tmp_path / "go", tmp_path / "began"
     spool = Spool(spool_dir)
-    spool.enqueue(f"while [ ! -e {go} ]; do sleep 0.02; done; echo ran >> {tmp_path}/ran", id="a", timeout=60)
+    command = f"touch {began}; while [ ! -e {go} ]; do sleep 0.02; done; echo ran >> {tmp_path}/ran"
+    spool.enqueue(command, id="a", timeout=60)
     with at_work(spool_dir) as said:
-        support.wait_until(lambda: support.where_is(spool_dir, "a") == ["processing/worker-0"])
+        support.wait_until(began.exists)
         with support.read_only(spool_dir):
             refused = cli("enqueue", "true", expect=3)
             assert refused.stderr.count("\n") == 1, refused.stderr
