@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from typing import Any
 
-    from queuectl.api.queues import Queue
     from queuectl.api.spool import Spool
     from queuectl.api.waiting import Ended
     from queuectl.control.pause import Pause
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from queuectl.errors import KeyTaken
     from queuectl.index.row import Row
     from queuectl.job.record import Job
+    from queuectl.storage.queue_state import Queue
 
 
 def enqueued(spool: Spool, job: Job) -> dict[str, Any]:

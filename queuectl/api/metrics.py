@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, generate_latest, write_to_textfile
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 
+from queuectl.api import queues
 from queuectl.control import pause, registry
 from queuectl.errors import SpoolError
+from queuectl.index import queue_counts
+from queuectl.index.queue_counts import COUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from queuectl.api.spool_base import SpoolBase
     from queuectl.control.registry import WorkerInfo
     from queuectl.index.index import Index
+    from queuectl.storage.queue_state import QueueView
 
 _EARLIEST = """SELECT min(moment) FROM (
  SELECT min(ready_key + 60000000 * priority) AS moment FROM jobs WHERE ready_key IS NOT NULL
@@ -65,11 +69,12 @@ def _registry(families: Iterable[Metric]) -> CollectorRegistry:
     return registry
 
 
-def of_jobs(index: Index, now: float) -> Iterator[Metric]:
+def of_jobs(index: Index, now: float, closed: int = 0) -> Iterator[Metric]:
     """Yield the metrics of jobs, from the index.
 
     Args:
         now: epoch seconds.
+        closed: how many ready jobs a limit of their queue, or its pause, keeps from starting.
     """
     db, counts = index.db, index.counts()
 
@@ -85,15 +90,16 @@ def of_jobs(index: Index, now: float) -> Iterator[Metric]:
     behind = one("SELECT count(*) FROM jobs WHERE behind IS NOT NULL")
     held = counts["pending"] + counts["failed"] - ready - scheduled - retried - behind
     waits = {
-        "worker": ready,
+        "worker": max(0, ready - closed),
+        "queue": closed,
         "run_at": scheduled,
         "retry": retried,
         "unique": behind,
         "release": max(0, held),
     }
     words = (
-        "Waiting jobs, by what they wait for: a worker, their run_at, their next retry, the end of the job that has"
-        " their unique key, a release from hold."
+        "Waiting jobs, by what they wait for: a worker, a limit of their queue or its pause, their run_at, their next"
+        " retry, the end of the job that has their unique key, a release from hold."
     )
     yield _labelled("queuectl_jobs_waiting", words, "for", waits)
     waited = now - one(_EARLIEST) / 1e6 if ready else 0.0
@@ -118,6 +124,22 @@ def _last_end(index: Index) -> int:
         ended = [index.db.execute("SELECT max(finished_at) FROM jobs NOT INDEXED").fetchone()[0]]
     running = index.db.execute("SELECT max(finished_at) FROM jobs WHERE state = 'processing'").fetchone()
     return max((moment for moment in (*ended, *running) if moment is not None), default=0)
+
+
+def of_queues(view: QueueView) -> Iterator[Metric]:
+    """Yield the metrics of queues. A queue without a limit has none in queuectl_queue_limit."""
+    queues = view.all()
+    words = "Jobs that are in a queue now, by state; completed jobs are not counted."
+    jobs = GaugeMetricFamily("queuectl_queue_jobs", words, labels=["queue", "state"])
+    for queue in queues:
+        count = view.counts.get(queue.name)
+        for state in COUNTED:
+            jobs.add_metric([queue.name, state], count.states.get(state, 0) if count else 0)
+    yield jobs
+    limits = {queue.name: queue.limit for queue in queues if queue.limit is not None}
+    yield _labelled("queuectl_queue_limit", "How many jobs of a queue run at a time.", "queue", limits)
+    paused = {queue.name: int(queue.paused is not None) for queue in queues}
+    yield _labelled("queuectl_queue_paused", "1 while a queue is paused, else 0.", "queue", paused)
 
 
 def of_workers(workers: Sequence[WorkerInfo], now: float) -> Iterator[Metric]:
@@ -185,11 +207,20 @@ def samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
             yield sample.name, dict(sample.labels), sample.value
 
 
+def _of_jobs_and_queues(spool: SpoolBase, now: float) -> list[Metric]:
+    if not queues.are_used(spool):
+        return [*of_jobs(spool._index, now)]
+    view = queues.view_of(spool)
+    ready = queue_counts.ready(spool._index)
+    closed = sum(number for lane, number in ready.items() if view.why_closed(lane))
+    return [*of_jobs(spool._index, now, closed), *of_queues(view)]
+
+
 def report(spool: SpoolBase, textfile: str | os.PathLike[str] | None) -> str:
     """Return the state of a spool as text, and write it to a file if one is given; see `Spool.metrics`."""
     now = time.time()
     spool._look()
-    families = spool._ask(lambda: [*of_jobs(spool._index, now)])
+    families = spool._ask(lambda: _of_jobs_and_queues(spool, now))
     families += of_workers(registry.live_workers(spool.layout), now)
     families += of_place(spool.layout.root, spool.layout.index, paused=pause.read(spool.layout) is not None)
     if textfile is not None:

@@ -8,6 +8,8 @@ from queuectl.job.fields import DEFAULT_QUEUE, WAITING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from queuectl.index.row import Row as IndexRow
 
 
@@ -22,8 +24,8 @@ class Row:
         created_at: when it was created; if its file does not say so, when it arrived.
         updated_at: when it was last changed; if its file does not say so, when it arrived.
         waited: for how long the job could have run already; None if it cannot run now.
-        waits_for: "worker", "run_at", "retry", "unique" (another job has its unique key) or "release" (it is held);
-            None if it does not wait.
+        waits_for: "worker", "run_at", "retry", "unique" (another job has its unique key), "release" (it is held) or
+            "queue" (a limit of its queue or of a resource is used up, or its queue is paused); None if it does not wait.
         due_at: the time before which a waiting job does not start; None if there is none.
         started_at, finished_at, duration, exit_code: of the last run; while the job runs, only `started_at`, of this run.
         last_error: its beginning, at most 200 characters.
@@ -71,11 +73,12 @@ class Row:
         return f"Row({', '.join(f'{name}={value!r}' for name, value in fields.items() if value not in (None, []))})"
 
 
-def made_of(row: IndexRow, now: int) -> Row:
+def made_of(row: IndexRow, now: int, closed: Container[str | None] = ()) -> Row:
     """Return what a program is told of a row of the index.
 
     Args:
         now: the present, in microseconds.
+        closed: the lanes of which no job may start now.
     """
     waited = row.waited(now)
     queue, needs = parts_of(row.lane)
@@ -95,7 +98,7 @@ def made_of(row: IndexRow, now: int) -> Row:
         next_retry_at=_seconds(row.next_retry_at),
         expires_at=_seconds(row.expires),
         due_at=_seconds(row.due),
-        waits_for=_waits_for(row, waited),
+        waits_for=_waits_for(row, waited, closed),
         waited=_seconds(waited),
         started_at=_seconds(row.started_at),
         finished_at=_seconds(row.finished_at),
@@ -112,7 +115,7 @@ def _seconds(micros: int | None) -> float | None:
     return None if micros is None else micros / 1e6
 
 
-def _waits_for(row: IndexRow, waited: int | None) -> str | None:
+def _waits_for(row: IndexRow, waited: int | None, closed: Container[str | None]) -> str | None:
     """What keeps a waiting job from running, in the words of `Spool.metrics`."""
     if row.state not in WAITING:
         return None
@@ -121,5 +124,5 @@ def _waits_for(row: IndexRow, waited: int | None) -> str | None:
     if row.behind is not None:
         return "unique"
     if waited is not None:
-        return "worker"
+        return "queue" if row.lane in closed else "worker"
     return "retry" if row.state == "failed" else "run_at"

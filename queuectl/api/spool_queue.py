@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from queuectl.api.queues import Queue, QueueView
+    from queuectl.storage.queue_state import Queue, QueueView
 
 
 class QueuePart(SpoolBase):
@@ -22,7 +22,7 @@ class QueuePart(SpoolBase):
         Raises:
             ConfigError: the settings are not valid.
         """
-        return self._queue_view().all()
+        return self._ask(lambda: self._queue_view().all())
 
     @locked
     def queue(self, name: str) -> Queue:
@@ -34,7 +34,8 @@ class QueuePart(SpoolBase):
         """
         from queuectl.job.fields import check_field
 
-        return self._queue_view().one(check_field("queue", name))
+        queue = check_field("queue", name)
+        return self._ask(lambda: self._queue_view().one(queue))
 
     @locked
     def set_queue(self, name: str, **fields: Any) -> Queue:
@@ -58,14 +59,14 @@ class QueuePart(SpoolBase):
         queue = check_field("queue", name)
         access.make(self.layout, "queue set …")
         queue_file.change(self.layout, queue, fields)
-        return self._queue_view().one(queue)
+        return self._ask(lambda: self._queue_view().one(queue))
 
     @locked
     def _queue_view(self) -> QueueView:
-        from queuectl.api.queues import QueueView
+        from queuectl.api.queues import view_of
 
         self._look()
-        return QueueView(self, self.settings())
+        return view_of(self)
 
     @locked
     def _unknown_queues(self, names: tuple[str, ...]) -> list[str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 from queuectl.api.spool_base import SpoolBase, locked
+from queuectl.errors import ConfigError
 from queuectl.job.times import micros
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from queuectl.api.row import Row
     from queuectl.index.filter import Filter
@@ -61,13 +63,13 @@ class ReadPart(SpoolBase):
         """
         from queuectl.api import listing
 
-        [row] = _public([listing.one(self, job_id)])
+        [row] = self._public([listing.one(self, job_id)])
         return row
 
     @locked
     def rows(self, ids: Iterable[str]) -> dict[str, Row]:
         """Return these jobs as a list has them, by id; unknown ones are left out."""
-        return {row.id: row for row in _public(self._rows(ids).values())}
+        return {row.id: row for row in self._public(self._rows(ids).values())}
 
     @locked
     def running_with(self, key: str) -> builtins.list[str]:
@@ -91,7 +93,7 @@ class ReadPart(SpoolBase):
         """
         from queuectl.api import listing
 
-        return _public(listing.select(self, state, limit, where=where))
+        return self._public(listing.select(self, state, limit, where=where))
 
     @locked
     def ids(self, beginning: str = "", *states: str, limit: int = 200) -> builtins.list[str]:
@@ -110,19 +112,23 @@ class ReadPart(SpoolBase):
         """Return the waiting jobs in the order in which they will run; those that are not due yet come last, by time."""
         from queuectl.api import listing
 
-        return _public(listing.next_up(self, limit))
+        return self._public(listing.next_up(self, limit))
 
     @locked
     def last_ended(self, limit: int) -> builtins.list[Row]:
         """Return the jobs whose last attempt ended most recently, the latest first."""
         from queuectl.api import listing
 
-        return _public(listing.last_ended(self, limit))
+        return self._public(listing.last_ended(self, limit))
 
+    def _public(self, rows: Iterable[IndexRow]) -> builtins.list[Row]:
+        """Return rows of the index as programs get them."""
+        from queuectl.api import queues
+        from queuectl.api.row import made_of
 
-def _public(rows: Iterable[IndexRow]) -> list[Row]:
-    """Return rows of the index as programs get them."""
-    from queuectl.api.row import made_of
-
-    now = micros(time.time())
-    return [made_of(row, now) for row in rows]
+        now, found = micros(time.time()), [*rows]
+        ready = {row.lane for row in found if row.ready_key is not None}
+        closed: Container[str | None] = ()
+        with suppress(ConfigError):  # `settings_fault` tells of it
+            closed = queues.closed_lanes(self, ready)
+        return [made_of(row, now, closed) for row in found]

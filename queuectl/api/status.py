@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from itertools import islice
 
-from queuectl.api import access
+from queuectl.api import access, queues
 from queuectl.config.settings import Settings
 from queuectl.control import mounts, pause, permissions, registry
 from queuectl.errors import ConfigError
@@ -32,6 +32,7 @@ def notes(spool: SpoolBase) -> list[str]:
     settings, found = _settings(spool, workers)
     if paused := pause.read(spool.layout):
         found.append(f"{paused.sentence}; workers start nothing until: queuectl resume")
+    found += _queues(spool, settings)
     found += _files_not_taken(spool)
     found += spool._ask(lambda: retention.growth(spool.layout, spool._index, settings))
     if spool._index.path == ":memory:":
@@ -46,6 +47,20 @@ def notes(spool: SpoolBase) -> list[str]:
         found.append(f"workers start nothing: {blocked}")
     found += [f"{w.name} polls, as no events come: {w.polling}" for w in workers if w.polling]
     return found
+
+
+def _queues(spool: SpoolBase, settings: Settings) -> list[str]:
+    """Return the notes about queues. Where none is used, nothing is loaded and nothing is counted."""
+    if not queues.are_used(spool):
+        return []
+    from queuectl.storage import queue_state
+
+    try:
+        return spool._ask(
+            lambda: queue_state.notes(queue_state.QueueView(spool.layout, spool._index, settings.resources))
+        )
+    except ConfigError as error:
+        return [str(error)]
 
 
 def _orphaned(layout: Layout) -> list[str]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl._dataclasses import dataclass
 from queuectl.control import own_job, pause, registry
-from queuectl.errors import StillUnderWay
+from queuectl.errors import ConfigError, StillUnderWay
 from queuectl.storage import locate
 from queuectl.system import file_times
 
@@ -236,4 +237,10 @@ def find_obstacle(spool: SpoolBase, ids: list[str]) -> str | None:
             if len(ids) == 1
             else "all are held: queuectl release"
         )
+    if len(ids) > len(rows):
+        return None
+    from queuectl.api import queues
+
+    with suppress(ConfigError), spool._lock:
+        return queues.obstacle(spool, {row.lane for row in rows if row is not None})
     return None

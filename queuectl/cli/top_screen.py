@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from queuectl._dataclasses import dataclass
+from queuectl._dataclasses import dataclass, field
 from queuectl.cli import render
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _GAP = "  "
 
 @dataclass(slots=True)
 class Snapshot:
-    """The state of a spool at one time. `now` is in epoch seconds."""
+    """The state of a spool at one time. `now` is in epoch seconds; `closed` says why no job of a lane starts."""
 
     root: str
     now: float
@@ -53,6 +53,7 @@ class Snapshot:
     next_up: list[Row]
     last: list[Row]
     paused: Pause | None = None
+    closed: dict[str | None, str] = field(default_factory=dict)
 
     @property
     def jobs(self) -> list[Row]:
@@ -203,6 +204,8 @@ def _next(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:
             line.append(f"= {row.effective(micros) or 0:<6.1f}", style="bold")
             line.append(render.ago((waited or 0) / 1e6).rjust(7), style="dim")
         line.append(f"{_GAP}{render.visible(row.command)}")
+        if row.ready_key is not None and (why := snapshot.closed.get(row.lane)):
+            line.append(f"{_GAP}{render.visible(why)}", style="yellow")
         if row.state == "failed":
             line.append(f"{_GAP}({row.attempts} failed)", style="yellow")
         found.append((row, line))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from queuectl.control import permissions
-from queuectl.doctor import environment, index_check, worker_remains
+from queuectl.doctor import environment, index_check, queues, worker_remains
 from queuectl.doctor.finding import Case, Finding
 from queuectl.doctor.job_files import JobFiles
 from queuectl.errors import QueuectlError
@@ -86,6 +86,7 @@ def _examine_once(case: Case) -> list[Finding]:
     if any(one.kind == "no folder" for one in found):
         return found
     try:
+        found += queues.examine(case)
         damage = list(index_check.open_index(case))
         found += damage
         found += worker_remains.examine(case)
@@ -94,9 +95,18 @@ def _examine_once(case: Case) -> list[Finding]:
         found += worker_remains.processes(case)
         if not damage:
             found += [one for one in index_check.compare(case) if one.where not in job_files.disputed]
+            found += _of_queues(case)
     finally:
         case.index.close()
     return [_left_alone(case, one) for one in found]
+
+
+def _of_queues(case: Case) -> list[Finding]:
+    if not case.index.usable:
+        return []
+    with suppress(sqlite3.Error):
+        return list(queues.compare(case))
+    return []
 
 
 def _left_alone(case: Case, one: Finding) -> Finding:

@@ -50,6 +50,8 @@ FULL: dict[str, Any] = {
 def spool(spool_dir: Path) -> Spool:
     """Jobs in five states: with every field, held, done, failed, dead, and a file that is no job."""
     made = Spool(spool_dir)
+    made.layout.create()
+    (spool_dir / "config.yaml").write_text("resources: gpu=1\n")
     made.enqueue({**FULL, "id": "full"})
     made.enqueue("true", id="held", hold=True)
     made.enqueue("echo " + "x" * 300, id="done")

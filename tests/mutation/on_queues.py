@@ -9,6 +9,8 @@ _DEFAULTS = "tests/api/test_queue_defaults.py::test_"
 _PAUSE = "tests/control/test_queue_pause.py::test_"
 _TYPED = "tests/cli/test_queue.py::test_"
 
+_STATE = "tests/api/test_queue_state.py::test_"
+
 QUEUES = (
     Mutant(
         "queues: a mistyped key is passed over",
@@ -107,6 +109,27 @@ QUEUES = (
         "running = None if queue is None else",
         "running = None if True else",
         (f"{_PAUSE}drain_of_a_queue_waits_for_its_jobs_only",),
+    ),
+    Mutant(
+        "queues: jobs that wait for a queue are said to wait for a worker",
+        "api/row.py",
+        'return "queue" if row.lane in closed else "worker"',
+        'return "worker"',
+        (f"{_STATE}each_view_says_why_a_job_does_not_start",),
+    ),
+    Mutant(
+        "queues: a queue that is full for a moment is reported",
+        "storage/queue_state.py",
+        "queue.oldest >= LONG_FULL",
+        "queue.oldest >= 0",
+        (f"{_STATE}status_tells_of_pauses_of_queues_nobody_serves_and_of_needs",),
+    ),
+    Mutant(
+        "queues: status counts where no queue is used",
+        "api/status.py",
+        "    if not queues.are_used(spool):\n        return []\n",
+        "",
+        (f"{_STATE}where_no_queue_is_used_nothing_is_loaded_for_them",),
     ),
     Mutant(
         "queues: a name that begins alike is selected too",

@@ -14,7 +14,7 @@ from queuectl.config.queue_file import KEYS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from queuectl.api.queues import Queue
+    from queuectl.storage.queue_state import Queue
 
 queue_command = Group(
     name="queue",

@@ -11,7 +11,7 @@ import click
 from queuectl.api import json_view, listing
 from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Session, command
-from queuectl.errors import JobNotFound
+from queuectl.errors import ConfigError, JobNotFound
 from queuectl.job import redact, times
 from queuectl.job.fields import WAITING
 from queuectl.job.outcome import is_suspect
@@ -47,7 +47,10 @@ def show_command(session: Session, job_id: str) -> None:
     title = f"Job Details: {render.visible(job.id or job_id)}"
     repeated = _repeated(job) if render.is_terminal() else set()
     effective, waits_for = _effective(session.spool, job), _waits_for(session.spool, job)
-    print_fields(title, (field for field in _fields(job, effective, waits_for) if field[0] not in repeated))
+    queue = _queue(session.spool, job)
+    print_fields(
+        title, (field for field in _fields(job, effective, waits_for, queue) if field[0] not in repeated)
+    )
 
 
 def _repeated(job: Job) -> set[str]:
@@ -68,6 +71,19 @@ def _waits_for(spool: Spool, job: Job) -> str:
     """The running job whose unique key keeps this job from starting."""
     others = spool.running_with(job.unique) if job.unique and job.state in WAITING else []
     return f", waits for {others[0]}" if others else ""
+
+
+def _queue(spool: Spool, job: Job) -> str:
+    """Why the limits of its queue, or a pause, keep a job from starting."""
+    if job.state not in WAITING:
+        return ""
+    from queuectl.api import queues
+
+    with suppress(JobNotFound, ConfigError):
+        row = listing.one(spool, job.id or "")
+        if row.ready_key is not None:
+            return "".join(f", {why}" for why in queues.closed_lanes(spool, {row.lane}).values())
+    return ""
 
 
 def _effective(spool: Spool, job: Job) -> str:
@@ -98,7 +114,7 @@ def print_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
             render.line(" " * width + text)
 
 
-def _fields(job: Job, effective: str, waits_for: str) -> Iterator[tuple[str, str]]:
+def _fields(job: Job, effective: str, waits_for: str, queue: str) -> Iterator[tuple[str, str]]:
     """The fields for people: what was asked for, what happened, the runs, the output."""
     yield "ID", job.id or ""
     yield "Command", job.shown_command
@@ -118,6 +134,8 @@ def _fields(job: Job, effective: str, waits_for: str) -> Iterator[tuple[str, str
         "\n".join(f"{name}={value}" for name, value in redact.masked_env(job.env or {}).items()),
     )
     yield "Tags", " ".join(job.tags or ())
+    yield "Queue", f"{job.queue or ''}{queue}".removeprefix(", ")
+    yield "Needs", " ".join(f"{name}={number}" for name, number in sorted((job.needs or {}).items()))
     yield "Unique", f"{job.unique} ({job.if_exists or 'skip'}){waits_for}" if job.unique else ""
     yield "Held", "until it is released" if job.hold else ""
     yield "Run At", _ahead(job.run_at)

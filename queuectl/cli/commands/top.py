@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.api import listing
+from queuectl.api import listing, queues
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, Usage, command
-from queuectl.errors import QueuectlError
+from queuectl.errors import ConfigError, QueuectlError
+from queuectl.index import lanes
 from queuectl.index.filter import Filter
 
 if TYPE_CHECKING:
@@ -93,16 +94,25 @@ class _SnapshotReader:
         claimed = {row.id: row for row in listing.select(spool, "processing")}
         with_worker = [row for one in workers for job in one.jobs if (row := claimed.pop(job.id, None))]
         self._run_slow_queries(counts)
+        next_up = listing.next_up(spool, _MAX_ROWS)
         return Snapshot(
             root=spool.layout.root,
             now=time.time(),
             counts=counts,
             workers=workers,
             running=[*with_worker, *claimed.values()],
-            next_up=listing.next_up(spool, _MAX_ROWS) + self._held,
+            next_up=next_up + self._held,
             last=self._last,
             paused=spool.paused(),
+            closed=self._closed(next_up),
         )
+
+    def _closed(self, rows: Sequence[Row]) -> dict[str | None, str]:
+        """Why the limits of their queues, or a pause, keep jobs from starting, by lane."""
+        try:
+            return queues.closed_lanes(self._spool, {row.lane for row in rows if row.ready_key is not None})
+        except ConfigError:
+            return {}  # `status` says what is wrong
 
     def expect_change(self) -> None:
         """Run the slow queries in the next read: the user has just changed something."""
@@ -132,6 +142,8 @@ def _as_json(snapshot: Snapshot) -> dict[str, Any]:
             "priority": row.priority,
             "effective_priority": row.effective(now),
             "waited": None if (waited := row.waited(now)) is None else waited / 1e6,
+            "queue": lanes.queue_of(row.lane),
+            "closed": snapshot.closed.get(row.lane) if row.ready_key is not None else None,
             "worker": row.worker,
             "duration": None if row.duration is None else row.duration / 1e6,
             "last_error": row.last_error,
