@@ -207,6 +207,7 @@ class _LocalRun:
     def _take_over(self, child: Child) -> None:
         self._child, self.pid = child, child.pid
         self._pidfd = open_pidfd(child.pid)
+        self._look.leaders.add(child.pid)
 
     def has_begun(self) -> bool:
         return self._launch is None
@@ -314,6 +315,8 @@ class _LocalRun:
         """Collect the leader's exit code if it has ended; returns whether it has."""
         if not self._is_reaped:
             self._is_reaped, self._code = self._child.reap()
+            if self._is_reaped:
+                self._look.leaders.discard(self.pid)
         return self._is_reaped
 
     def _has_ended_itself(self) -> bool:

@@ -62,7 +62,7 @@ def find_tree(
     found = table.with_marks(marks) if marks else set()
     if leader is not None:
         session = table.in_session(leader)
-        if is_child or session & found:
+        if is_child or leader in table.leaders or session & found:
             found |= session
         if is_child:
             found.add(leader)

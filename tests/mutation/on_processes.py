@@ -269,7 +269,7 @@ IDENTITY = (
     Mutant(
         "marks: a leader's number is trusted",
         "system/process_tree.py",
-        "        if is_child or session & found:\n",
+        "        if is_child or leader in table.leaders or session & found:\n",
         "        if True:\n",
         (f"{_RUNNER}a_number_that_belongs_to_somebody_else_is_left_in_peace",),
     ),

@@ -9,6 +9,7 @@ _SLOTS = "tests/worker/test_concurrency.py::test_"
 _FILES = "tests/worker/test_slot_files.py::test_"
 _LINGER = "tests/worker/test_slots_and_runs.py::test_"
 _TROUBLE = "tests/worker/test_slots_in_trouble.py::test_"
+_TABLE = "tests/system/test_process_table.py::test_"
 _LAUNCHER = "tests/executor/test_launcher.py::test_"
 _SUSPECTS = "tests/worker/test_suspects.py::test_"
 
@@ -159,6 +160,34 @@ SLOTS = (
         "        if self.running is not None and job.id in cancels and cancels[job.id] == job.next_run:\n",
         "        if self.running is not None and cancels:\n",
         (f"{_SLOTS}a_timeout_and_a_cancel_among_many_hit_only_their_job",),
+    ),
+    Mutant(
+        "many: each look reads what is in other runs",
+        "system/process_table.py",
+        "self._put_off(pids) if self.leaders else pids",
+        "pids",
+        (f"{_TABLE}the_sessions_of_known_children_are_read_only_when_asked_for",),
+    ),
+    Mutant(
+        "many: a session that was put off is not read",
+        "system/process_table.py",
+        "        self._add(_read_proc(self._unread.pop(leader, ()), with_environment=False))\n",
+        "",
+        (f"{_TABLE}the_sessions_of_known_children_are_read_only_when_asked_for",),
+    ),
+    Mutant(
+        "many: a known session counts only if a mark is in it",
+        "system/process_tree.py",
+        "        if is_child or leader in table.leaders or session & found:\n",
+        "        if is_child or session & found:\n",
+        (f"{_TABLE}the_sessions_of_known_children_are_read_only_when_asked_for",),
+    ),
+    Mutant(
+        "many: the number of a reaped child stays known",
+        "executor/local.py",
+        "                self._look.leaders.discard(self.pid)\n",
+        "                pass\n",
+        ("tests/executor/test_local.py::test_a_child_that_was_reaped_is_not_known_any_more",),
     ),
     Mutant(
         "many: each tree has a look at all processes of its own",

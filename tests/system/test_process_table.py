@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from queuectl.system import process_table
-from queuectl.system.process import start_time
+from queuectl.system.process import proc_stat, start_time
 from queuectl.system.process_table import ProcessTable
+from queuectl.system.process_tree import find_tree
 
 from support import wait_until
 
@@ -54,6 +55,36 @@ def test_marks_sessions_and_descendants_are_found(
         [shell.pid, child.pid]
     )
     assert set(table.pids()) >= {shell.pid, child.pid, os.getpid()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each look reads all processes")
+def test_the_sessions_of_known_children_are_read_only_when_asked_for(
+    shell: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five hundred runs made a look five times as long. What has left the session of its run is found all the same."""
+    read: list[int] = []
+    real = proc_stat
+
+    def noted(pid: int) -> object:
+        read.append(pid)
+        return real(pid)
+
+    monkeypatch.setattr(process_table, "proc_stat", noted)
+    marks = {MARK: "run"}
+    command = "setsid sleep 60 & sleep 60 & exec sleep 60"
+    with subprocess.Popen(["sh", "-c", command], env={**os.environ, **marks}, start_new_session=True) as run:
+        try:
+            wait_until(lambda: len(find_tree(marks)) == 3)
+            read.clear()
+            table = ProcessTable(leaders=[run.pid, shell.pid])
+            assert not {run.pid, shell.pid} & set(read)
+            assert len(find_tree(marks, run.pid, table=table)) == 3
+            assert run.pid in read
+            assert shell.pid not in read
+            assert set(table.pids()) >= {shell.pid, run.pid}
+        finally:
+            for one in find_tree(marks):
+                one.kill()
 
 
 def test_the_dead_are_not_living() -> None:
