@@ -11,7 +11,7 @@ from queuectl.cli import render
 from queuectl.cli.base import Session, Usage, command
 
 TOPICS = {
-    "cookbook": "Ten tasks, each with the commands to type.",
+    "cookbook": "A dozen tasks, each with the commands to type.",
     "commands": "Every command, with the same call from Python.",
     "fields": "Every field of a job file: type, default, meaning.",
     "rules": "How jobs are ordered, retried, timed out, held and stopped.",
