@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,13 @@ class InlineRunner:
 
 
 def work(
-    root: str, *, inline: bool = False, ahead: float = 0.0, recycle: bool = True, at_once: int = 0
+    root: str,
+    *,
+    inline: bool = False,
+    ahead: float = 0.0,
+    recycle: bool = True,
+    at_once: int = 0,
+    slots: int = 1,
 ) -> list[str]:
     """Run a worker until nothing is left to do; returns what it said.
 
@@ -67,10 +74,12 @@ def work(
         ahead: seconds that its clock is ahead, so that retries are due.
         recycle: False makes it settle without recycled files.
         at_once: so many jobs are claimed, and put away, at a time.
+        slots: so many run at once, started as by a worker of its own: in threads, except for the first one.
     """
     said: list[str] = []
-    runner: Any = InlineRunner() if inline else LocalRunner()
-    worker = Worker(root, drain=True, say=said.append, runner=runner, now=lambda: time.time() + ahead)
+    runner: Any = InlineRunner() if inline else LocalRunner(may_chdir=slots > 1)
+    clock = partial(_clock, ahead)
+    worker = Worker(root, drain=True, say=said.append, runner=runner, now=clock, concurrency=slots)
     if not recycle:
         settle_batch.settle_all = _settle_without(settle_all)  # type: ignore[attr-defined]
     if at_once:
@@ -80,6 +89,10 @@ def work(
         prefetch.Prefetch._next_size = lambda self: at_once  # type: ignore[method-assign]  # noqa: ARG005
     worker.run()
     return said
+
+
+def _clock(ahead: float) -> float:
+    return time.time() + ahead
 
 
 def _settle_without(settle: Any) -> Any:

@@ -83,6 +83,13 @@ STORIES = {
         all_runs=6,
         threads=True,
     ),
+    "several at once": Story(
+        "work",
+        {"how": {"slots": 2}},
+        _WORK,
+        before=tuple(_job(f"echo {name} >> {{runs}}", id=name) for name in "ba"),
+        all_runs=4,
+    ),
     "done, on_crash dead": Story(
         "work",
         _INLINE,
