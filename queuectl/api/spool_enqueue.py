@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from queuectl.api.enqueue_many import Batch
     from queuectl.api.job_fields import Command, JobFields
+    from queuectl.config.settings import Settings
     from queuectl.job.record import Job
     from queuectl.storage.transitions import Prepared
 
@@ -59,7 +60,7 @@ class EnqueuePart(SpoolBase):
             self._is_ready = True
         for _ in range(_ID_ATTEMPTS):
             settings = self.settings()
-            made = self._prepare(record)
+            made = self._prepare(record, settings)
             self._open_index()
             try:
                 enqueue(self._storage, made, durable=settings.durability == "full")
@@ -79,8 +80,7 @@ class EnqueuePart(SpoolBase):
             return made.job
         raise SpoolError(f"cannot find a free id in {self.layout.root}")
 
-    def _prepare(self, record: Mapping[str, Any]) -> Prepared:
-        settings = self.settings()
+    def _prepare(self, record: Mapping[str, Any], settings: Settings) -> Prepared:
         if self._defaults is None or self._defaults.settings is not settings:
             self._defaults = self._job_defaults()
         defaults = self._defaults
