@@ -22,6 +22,8 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a note": lambda spool: (spool / "data" / "workers" / "worker-7.stop").touch(),
     "settings": lambda spool: (spool / "config.yaml").write_text("timeout: 5\n"),
     "paused": lambda spool: (spool / "paused").touch(),
+    "a queue paused": lambda spool: (spool / "queues" / "mail.paused").touch(),
+    "a queue limited": lambda spool: (spool / "queues" / "mail.yaml").write_text("limit: 1\n"),
     "opened": lambda spool: (spool / "done").chmod(0o770),
     "opened above": lambda spool: spool.parent.chmod(0o777),
     "another index": lambda spool: os.replace(spool / "data" / "copy", spool / "data" / "queuectl.db"),

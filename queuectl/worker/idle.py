@@ -75,6 +75,11 @@ class Snapshot:
             self._since = time.monotonic()
 
     @property
+    def links(self) -> list[str]:
+        """The files of queues that are links: the watch of their folder does not report changes of what they lead to."""
+        return [path for path in self._queues if os.path.islink(path)]
+
+    @property
     def unchanged_for(self) -> float:
         """Seconds since the first of the equal snapshots in a row."""
         return time.monotonic() - self._since
@@ -192,7 +197,8 @@ class IdleWait:
     def _sleep(self, seconds: float, has_request: Callable[[], bool]) -> bool | None:
         """Sleep until the kernel reports a change. Returns what `wait` does; None where it cannot report all."""
         watch = self._watch
-        if not watch.add(self._paths):
+        links = [(path, watcher.CONTENT) for path in self._snapshot.links]
+        if not watch.add([*self._paths, *links]):
             return None
         try:
             # Watch first, then look: from here on each change is reported.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from queuectl import layout
-from queuectl.config import settings
+from queuectl.config import queue_file, settings
 from queuectl.config.keys import KEYS
 from queuectl.errors import InvalidJob
 from queuectl.job import record
@@ -92,6 +92,18 @@ def test_config_of_the_example_names_every_key_with_a_comment() -> None:
 def test_config_of_the_example_changes_nothing() -> None:
     """Its values are the built-in ones, and it loads without a warning."""
     assert settings.load(layout.Layout(EXAMPLE)) == (settings.Settings(), [])
+
+
+def test_the_queue_of_the_example_can_be_used() -> None:
+    """Its file is valid as it is, and with each line that is commented out; each line has a comment."""
+    path = EXAMPLE / "queues" / "mail.yaml"
+    text = path.read_text(encoding="utf-8")
+    found = queue_file.load(layout.Layout(EXAMPLE), "mail")
+
+    assert (found.limit, str(found.rate), found.defaults) == (2, "100/1h", {"timeout": 300})
+    for key, value in re.findall(r"^# ([a-z_]+): (\S+)$", text, flags=re.MULTILINE):
+        assert queue_file.check("mail", key, int(value)) == int(value)
+    assert f"`queues/{path.name}`" in README
 
 
 def test_readme_of_the_example_names_every_file() -> None:

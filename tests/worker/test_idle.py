@@ -172,6 +172,21 @@ def test_settings_that_are_edited_are_followed(
     sleeper.has_said("timeout = 7")
 
 
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("how", EDITS)
+def test_queues_that_are_edited_are_followed(sleeper: Sleeper, patient: Path, how: str, linked: bool) -> None:
+    """The file of a queue may be a link as well, into a folder that is kept with other settings."""
+    file = patient / "queues" / "mail.yaml"
+    if linked:
+        file.symlink_to(patient.parent / "mail")
+        file = patient.parent / "mail"
+    file.write_text("timeout: 5\n")
+    sleeper.thread.start()
+    sleeper.sleep()
+    EDITS[how](file)
+    sleeper.has_said("queue mail: timeout = 7")
+
+
 def test_a_change_while_the_watch_is_extended_is_seen(
     patient: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,21 @@ def test_whatever_a_full_check_would_find_shows(
         spool.parent.chmod(mode)
 
 
+def test_a_queue_that_is_edited_in_place_shows(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of its folder stays the same then."""
+    monkeypatch.setattr(idle, "CLOCK_STEP", -(10**18))
+    file = spool / "queues" / "mail.yaml"
+    file.write_text("limit: 1\n")
+    seen = snapshot_of(spool)
+    seen.take()
+    assert seen.is_current()
+
+    with file.open("r+") as opened:
+        opened.write("limit: 2\n")
+
+    assert not seen.is_current()
+
+
 def test_a_very_recent_change_is_not_trusted(spool: Path) -> None:
     """A second change within one step of the filesystem's clock would leave the same time."""
     seen = snapshot_of(spool)
