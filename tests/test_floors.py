@@ -40,7 +40,7 @@ ONLY_IN = {
     "watchdog": {"system/watcher"},
     "filelock": {"system/locks"},
     "ctypes": {"system/libc", "system/posix_spawn"},
-    "fcntl": {"system/files", "system/safe_open"},
+    "fcntl": {"system/files", "system/locks", "system/safe_open"},
     "psutil": {"system/host", "system/process", "system/process_table", "system/process_tree"},
     "click": {"cli"},
     "rich": {"cli"},

@@ -12,11 +12,14 @@ import os
 from contextlib import suppress
 
 from queuectl._dataclasses import dataclass, field
-from queuectl.system.locks import Lock, is_locked
+from queuectl.system.locks import Lock, is_held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+
+_TRIES = 10
+"""How often to look for what is free, when others take it in the instant between the look and the lock."""
 
 
 @dataclass(slots=True)
@@ -73,6 +76,9 @@ class Permits:
         Every worker takes in the same order (the queue, then the resources by name) and gives back what it has if a part
         is missing. So no two workers can wait for each other.
 
+        It looks before it takes. A try in vain would open files for writing and close them, or give a part back. Both wake
+        all workers that wait for a permit, this one as well: each would try again at once, and wake the others, for ever.
+
         Args:
             limit: of the queue; None: it has none.
             needs: of each resource, how many units.
@@ -84,23 +90,18 @@ class Permits:
         Raises:
             OSError: a lock file cannot be made or opened.
         """
-        permit = Permit()
         wanted = [("", queue, 1, limit)] if limit is not None else []
         wanted += [(name, f"+{name}", needs[name], resources.get(name, 0)) for name in sorted(needs)]
-        try:
+        for _ in range(_TRIES):
+            found: list[tuple[str, str, Sequence[int], int]] = []
             for name, files, amount, most in wanted:
-                numbers = self._take(permit._locks, files, amount, most)
-                if len(numbers) < amount or self._exceeds(files, most):
-                    permit.release()
+                free = self._free(files, amount, most)
+                if len(free) < amount:
                     return name
-                if name:
-                    permit.units[name] = numbers
-                else:
-                    [permit.place] = numbers
-        except BaseException:
-            permit.release()
-            raise
-        return permit
+                found.append((name, files, free, most))
+            if (permit := self._lock(found)) is not None:
+                return permit
+        return wanted[0][0]
 
     def may_keep(self, permit: Permit, queue: str, limit: int | None, resources: Mapping[str, int]) -> bool:
         """Return whether another job of the same lane may have this permit: no limit was lowered below what is taken.
@@ -113,31 +114,52 @@ class Permits:
             held.append((queue, (permit.place,), limit or 0))
         held += [(f"+{name}", units, resources.get(name, 0)) for name, units in permit.units.items()]
         return (permit.place is not None) == (limit is not None) and not any(
-            max(numbers) >= most or self._exceeds(files, most) for files, numbers, most in held
+            max(numbers) >= most or self._exceeds(files, most, most) for files, numbers, most in held
         )
 
-    def _take(self, taken: dict[str, Lock], files: str, amount: int, most: int) -> tuple[int, ...]:
-        """Take so many locks of those below `most`, the lowest that are free; return the numbers of those it got."""
-        numbers: list[int] = []
+    def _free(self, files: str, amount: int, most: int) -> list[int]:
+        """Return the lowest numbers below `most` that are free, `amount` of them; fewer if not so many may be taken."""
+        free: list[int] = []
         for number in range(most if amount <= most else 0):
-            if len(numbers) == amount:
+            if len(free) == amount:
                 break
-            path = self._path(files, number)
-            if (lock := self._acquire(path)) is not None:
-                taken[path] = lock
-                numbers.append(number)
-        return tuple(numbers)
+            if not is_held(self._path(files, number)):
+                free.append(number)
+        return [] if self._exceeds(files, most - amount, most) else free
 
-    def _exceeds(self, files: str, most: int) -> bool:
-        """Whether more than `most` are taken, because the limit was lowered.
+    def _lock(self, found: Sequence[tuple[str, str, Sequence[int], int]]) -> Permit | None:
+        """Lock what was found to be free; None if somebody was faster, or took another one while the limit is exceeded."""
+        permit = Permit()
+        try:
+            for name, files, numbers, most in found:
+                for number in numbers:
+                    path = self._path(files, number)
+                    if (lock := self._acquire(path)) is None:
+                        permit.release()
+                        return None
+                    permit._locks[path] = lock
+                if self._exceeds(files, most, most):
+                    permit.release()
+                    return None
+                if name:
+                    permit.units[name] = tuple(numbers)
+                else:
+                    [permit.place] = numbers
+        except BaseException:
+            permit.release()
+            raise
+        return permit
+
+    def _exceeds(self, files: str, allowed: int, most: int) -> bool:
+        """Whether more than `allowed` are taken, and some of them at or above `most`, because the limit was lowered.
 
         Call it after taking. Of two workers that take and then look, at least one sees the other. If they looked first,
         both would find the last place free.
         """
-        above = sum(is_locked(self._path(files, number)) for number in self._numbers_from(files, most))
+        above = sum(is_held(self._path(files, number)) for number in self._numbers_from(files, most))
         if not above:
             return False
-        return above + sum(is_locked(self._path(files, number)) for number in range(most)) > most
+        return above + sum(is_held(self._path(files, number)) for number in range(most)) > allowed
 
     def _numbers_from(self, files: str, first: int) -> Iterator[int]:
         """Yield the numbers, from this one on, that have a file. They have no gap: the lowest free one is taken first."""

@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from queuectl.control.permits import Permit, Permits
+from queuectl.system.locks import Lock
 
 import support
 
@@ -94,6 +95,38 @@ def test_after_a_lower_limit_none_is_given_until_few_are_left(permits: Permits) 
     assert permits.take("mail", 2, {}, {}) == ""
     four.pop(0).release()
     assert taken(permits, 2).place == 0
+
+
+def test_one_that_was_taken_between_look_and_lock_counts(
+    permits: Permits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is now 2, and the fourth place is still taken: there is room for one. Two workers see that at once."""
+    four = [taken(permits, 4) for _ in range(4)]
+    for permit in four[:3]:
+        permit.release()
+    lock = permits._lock
+    others: list[Lock | None] = []
+
+    def late(found: Any) -> Permit | None:
+        if not others:
+            others.append(Lock.acquire(str(tmp_path / "data" / "queues" / "mail.1")))
+        return lock(found)
+
+    monkeypatch.setattr(permits, "_lock", late)
+    assert permits.take("mail", 2, {}, {}) == ""
+    assert others[0] is not None
+
+
+def test_nothing_is_kept_if_a_part_is_taken_between_look_and_lock(
+    permits: Permits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look said that all of it is free."""
+    other = taken(permits, memory=8)
+    with monkeypatch.context() as patch:
+        patch.setattr("queuectl.control.permits.is_held", lambda _: False)
+        assert isinstance(permits.take("q", 1, {"gpu": 2, "memory": 1}, {"gpu": 2, "memory": 8}), str)
+    assert taken(permits, 1, gpu=2).units == {"gpu": (0, 1)}
+    other.release()
 
 
 def test_a_killed_holder_gives_back_and_its_job_does_not(permits: Permits, tmp_path: Path) -> None:
