@@ -57,6 +57,7 @@ class Slots:
         wake_up: ends the worker's wait when a run has ended.
         index: knows the waiting jobs.
         ready: returns the first of them that may start as far as their limits go, at most so many.
+        is_open: whether jobs of a lane may start as far as their limits go.
 
     Attributes:
         attempts: how many attempts have been made.
@@ -68,14 +69,20 @@ class Slots:
     _context: WorkerContext
     _batch: SettleBatch
 
-    def __init__(self, wake_up: WakeUp, index: Index, ready: Callable[[int], list[Row]]) -> None:
+    def __init__(
+        self,
+        wake_up: WakeUp,
+        index: Index,
+        ready: Callable[[int], list[Row]],
+        is_open: Callable[[str | None], bool],
+    ) -> None:
         self.attempts = self.opened = 0
         self.no_start_before = self._looked_at = 0.0
         self._wake_up = wake_up
         self._size, self._wanted = 1, 0
         self._ended: list[JobRun] = []
         self._runs: dict[int, JobRun] = {}
-        self.suspects = Suspects(self._runs, index, ready)
+        self.suspects = Suspects(self._runs, index, ready, is_open)
         self._by_fd: dict[int, JobRun] = {}
         self._deadlines: list[tuple[float, int, JobRun]] = []
         self._entries = self._numbers = 0

@@ -32,6 +32,7 @@ class Suspects:
         runs: what the worker runs.
         index: knows where the suspects wait.
         ready: returns the first jobs that may start as far as their limits go, at most so many.
+        is_open: whether jobs of a lane may start. No other job is kept waiting for a suspect of a paused or full queue.
         clock: a monotonic one, in seconds.
     """
 
@@ -40,9 +41,11 @@ class Suspects:
         runs: Mapping[int, JobRun],
         index: Index,
         ready: Callable[[int], list[Row]],
+        is_open: Callable[[str | None], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runs, self._index, self._first, self._clock = runs, index, ready, clock
+        self._is_open = is_open
         self._waiting: set[str] = set()
         self._pass_until = 0.0
         self._newest: JobRun | None = None
@@ -88,11 +91,15 @@ class Suspects:
         return others[:limit] if first is None else [first]
 
     def forget_gone(self) -> None:
-        """Forget those that another worker has taken, or somebody has moved: no job is kept from starting for them."""
+        """Forget those that another worker has taken, or somebody has moved, or that their queue keeps from starting.
+
+        No job is kept from starting for them.
+        """
         self._waiting = {row.id for row in self._ready()}
 
     def _ready(self) -> list[Row]:
-        return [row for row in self._index.rows_of([*self._waiting]).values() if row.ready_key is not None]
+        rows = self._index.rows_of([*self._waiting]).values()
+        return [row for row in rows if row.ready_key is not None and self._is_open(row.lane)]
 
     @property
     def _is_their_turn(self) -> bool:

@@ -129,7 +129,7 @@ class Worker:
         choice = QueueChoice(checked_queues(queues), checked_queues(not_queues))
         self._limits = Limits(self._storage, lambda: self._settings, choice, self._say)
         self._permit_watch = PermitWatch(self.layout.permits, self._watch, self._limits)
-        self._slots = Slots(self._wake_up, self._index, self._limits.ready)
+        self._slots = Slots(self._wake_up, self._index, self._limits.ready, self._limits.is_open)
         self._set_registration(None)
 
     def _set_registration(self, registration: Registration | None) -> None:
