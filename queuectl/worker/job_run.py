@@ -156,6 +156,7 @@ class JobRun:
         except SpoolError as error:
             self._refuse(error)
             return False
+        context.limits.started(claim.row)
         if isinstance(started, Outcome):
             claim.outcome = started
             context.events.started(job, context.name)

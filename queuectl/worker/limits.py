@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 from queuectl.config.queues import Queues
 from queuectl.control.permits import Permit, Permits
 from queuectl.control.start_rate import StartRate
+from queuectl.errors import SpoolError
 from queuectl.index import lanes
 from queuectl.index.queries import order_of
 from queuectl.job.times import micros
+from queuectl.system import open_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN = 1.0
 """Seconds after which a closed lane is tried again at the latest. Mostly an event comes first: see `Permit.release`."""
+
+RATE_AGAIN = 10.0
+"""Seconds after which a queue whose rate is used up is tried again at the latest, although its next start is hours away.
+Another worker may give a start back, and the clock may be set."""
 
 PASSED_OVER = 300.0
 """Seconds for which a job that lacks a resource is passed by jobs behind it. Then that resource is kept for it.
@@ -70,6 +76,7 @@ class Limits:
         self._too_fast: dict[str, float] = {}
         self._passed: dict[str | None, tuple[int, float]] = {}
         self._served: dict[str, int] = {}
+        self._faults: dict[str | None, str] = {}
         self._number = 0
         self._resources: Mapping[str, int] = {}
 
@@ -107,11 +114,13 @@ class Limits:
 
         Args:
             later: count jobs, too, that run, that will run by themselves, or that wait for a permit; not those of paused
-                queues, which wait for a person.
+                queues, nor those that need more than there is: they wait for a person.
         """
         if not later:
             return self.has_ready()
-        return self._index.has_work(later=True) and any(map(self._is_served, self._index.lanes_with_work()))
+        return self._index.has_work(later=True) and any(
+            self._is_served(lane) and self._has_enough_for(lane) for lane in self._index.lanes_with_work()
+        )
 
     def opens_at(self) -> float:
         """The monotonic moment at which a closed lane has to be tried again although no event comes."""
@@ -156,21 +165,22 @@ class Limits:
         queue = lanes.queue_of(lane)
         return self._choice.serves(queue) and not self._queues.is_closed(queue)
 
+    def _has_enough_for(self, lane: str | None) -> bool:
+        """Whether there is as much of each resource as a job of a lane needs, free or not."""
+        there = self._settings().resources
+        return all(number <= there.get(name, 0) for name, number in lanes.parts_of(lane)[1].items())
+
     def _keep_for_passed(self, rows: list[list[Row]]) -> list[list[Row]]:
         """Leave out jobs that need what is kept for a job before them, which was passed over for long enough."""
         kept: list[tuple[Row, frozenset[str]]] = []
-        there = self._settings().resources
         for lane, (seq, since) in list(self._passed.items()):
             first = next(iter(self._index.ready_in(lane, 1)), None)
-            needs = lanes.parts_of(lane)[1]
             if first is None or first.seq != seq:
                 del self._passed[lane]
             elif (
-                self._clock() - since >= PASSED_OVER
-                and self._is_served(lane)
-                and all(number <= there.get(name, 0) for name, number in needs.items())
+                self._clock() - since >= PASSED_OVER and self._is_served(lane) and self._has_enough_for(lane)
             ):
-                kept.append((first, frozenset(needs)))
+                kept.append((first, frozenset(lanes.parts_of(lane)[1])))
         if not kept:
             return rows
         keeper, names = min(kept, key=lambda one: order_of(one[0]))
@@ -194,14 +204,11 @@ class Limits:
         Args:
             room: so many of them start at once, each with a permit of its own. Those behind them start when others have
                 ended, and take over their permits.
-
-        Raises:
-            OSError, SpoolError: a lock file cannot be made or opened.
         """
         admitted: list[Row] = []
         used: dict[str | None, int] = {}
         for row in rows:
-            if row.lane in self._full:
+            if not self.is_open(row.lane):
                 continue
             queue, needs = lanes.parts_of(row.lane)
             settings = self._queues.get(queue)
@@ -213,25 +220,43 @@ class Limits:
             spare = len(self._spare.get(row.lane, ()))
             taken = used.get(row.lane, 0)
             may_follow = len(admitted) >= room and taken > 0
-            if not (may_follow or taken < spare or self._take_spare(row)):
+            if not (may_follow or taken < spare or self._take_spare(row, used)):
                 continue
             if settings.rate is not None and not self._note_start(row):
                 continue
             used[row.lane] = taken + 1
+            self._faults.pop(row.lane, None)
             admitted.append(row)
             if settings.rate is not None:
                 break
         return admitted
 
-    def _take_spare(self, row: Row) -> bool:
-        """Take a permit that is no job's yet, or close the lane."""
+    def _take_spare(self, row: Row, used: Mapping[str | None, int] | None = None) -> bool:
+        """Take a permit that is no job's yet, or close the lane.
+
+        Args:
+            used: of the spare permits, how many are wanted by lane; the others are given back if that may help. They are
+                those of jobs that have just ended: one of another lane would keep the first job in order waiting.
+        """
         queue, needs = lanes.parts_of(row.lane)
-        permit = self._permits.take(queue, self._queues.get(queue).limit, needs, self._settings().resources)
+        wanted = queue, self._queues.get(queue).limit, needs, self._settings().resources
+        try:
+            if needs:  # else the job would get its units, and then no file for its output, again and again
+                open_files.require_free(sum(needs.values()) + open_files.FOR_A_WORKER)
+            permit = self._permits.take(*wanted)
+            if not isinstance(permit, Permit) and used is not None and self._release_spare(used):
+                permit = self._permits.take(*wanted)
+        except OSError as error:
+            self._note_fault(row.lane, str(SpoolError.from_os("lock", str(error.filename), error)))
+            return False
+        except SpoolError as error:
+            self._note_fault(row.lane, f"cannot take what a job of the lane {row.lane} needs: {error}")
+            return False
+        now = self._clock()
         if isinstance(permit, Permit):
             self._spare.setdefault(row.lane, []).append(permit)
             self._passed.pop(row.lane, None)
             return True
-        now = self._clock()
         self._full[row.lane] = now + LOOK_AGAIN
         if permit and self._passed.get(row.lane, (None, 0.0))[0] != row.seq:
             self._passed[row.lane] = row.seq or 0, now
@@ -245,18 +270,19 @@ class Limits:
             return True
         now = micros(self._storage.now())
         starts = StartRate(self._storage.layout.start_times(queue), rate.starts, rate.span)
-        if next_at := starts.take(now):
-            self._too_fast[queue] = self._clock() + (next_at - now) / 1e6
+        try:
+            next_at = starts.take(now)
+        except SpoolError as error:
+            self._note_fault(row.lane, str(error))
+            return False
+        if next_at:
+            self._too_fast[queue] = self._clock() + min((next_at - now) / 1e6, RATE_AGAIN)
             return False
         self._starts[row.id] = starts, now
         return True
 
     def can_start(self, row: Row) -> bool:
-        """Return whether there is a permit for a claimed job, and its queue is not paused; if not, it must be put back.
-
-        Raises:
-            OSError, SpoolError: a lock file cannot be made or opened.
-        """
+        """Return whether there is a permit for a claimed job, and its queue is not paused; if not, it must be put back."""
         queue, needs = lanes.parts_of(row.lane)
         settings = self._queues.get(queue)
         if self._queues.is_closed(queue):
@@ -268,9 +294,8 @@ class Limits:
         return bool(self._spare.get(row.lane)) or self._take_spare(row)
 
     def start(self, row: Row) -> Permit | None:
-        """Return the permit of a job that starts; None if it needs none. Call it after `can_start`."""
+        """Return the permit of a job that starts; None if it needs none. Call it after `can_start`, and `started` after it."""
         lane = row.lane
-        self._starts.pop(row.id, None)
         queue = lanes.queue_of(lane)
         self._number += 1
         self._served[queue] = self._number
@@ -282,6 +307,10 @@ class Limits:
             del self._spare[lane]
         return permit
 
+    def started(self, row: Row) -> None:
+        """Note that a job has started. One that could not be started, or has expired, costs its queue no start."""
+        self._starts.pop(row.id, None)
+
     def end(self, lane: str | None, permit: Permit, *, reuse: bool) -> None:
         """Take back the permit of a job that has ended, for the next one of its lane.
 
@@ -291,7 +320,11 @@ class Limits:
         self._full.clear()
         queue = lanes.queue_of(lane)
         limit = self._queues.get(queue).limit
-        if reuse and self._permits.may_keep(permit, queue, limit, self._settings().resources):
+        try:
+            keep = reuse and self._permits.may_keep(permit, queue, limit, self._settings().resources)
+        except OSError:
+            keep = False
+        if keep:
             self._spare.setdefault(lane, []).append(permit)
         else:
             permit.release()
@@ -305,15 +338,29 @@ class Limits:
         Raises:
             SpoolError: the starts of a queue cannot be written.
         """
-        if self._spare:
-            waiting = Counter(row.lane for row in claimed)
-            for lane, spare in list(self._spare.items()):
-                while len(spare) > waiting[lane]:
-                    spare.pop().release()
-                if not spare:
-                    del self._spare[lane]
+        if self._spare and self._release_spare(Counter(row.lane for row in claimed)):
+            self._full.clear()
         if self._starts:
             ids = {row.id for row in claimed}
             for job_id in [job_id for job_id in self._starts if job_id not in ids]:
                 starts, moment = self._starts.pop(job_id)
+                self._too_fast.clear()
                 starts.give_back(moment)
+
+    def _release_spare(self, wanted: Mapping[str | None, int]) -> bool:
+        """Give back the permits of ended jobs but so many of each lane; returns whether there was one."""
+        released = False
+        for lane, spare in list(self._spare.items()):
+            while len(spare) > wanted.get(lane, 0):
+                spare.pop().release()
+                released = True
+            if not spare:
+                del self._spare[lane]
+        return released
+
+    def _note_fault(self, lane: str | None, fault: str) -> None:
+        """Close a lane, as its files cannot be used. That must keep no job of another lane waiting, nor end the worker."""
+        self._full[lane] = self._clock() + LOOK_AGAIN
+        if self._faults.get(lane) != fault:
+            self._faults[lane] = fault
+            self._say(fault)

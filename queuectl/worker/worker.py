@@ -380,10 +380,11 @@ class Worker:
         with self._barrier:
             # The watch was started before this look: a file that arrives after it wakes the worker.
             timeout = self._scheduler.wait_limit(timeout)
+            # Asked before the lanes: one that opens between the two questions is found open, and not forgotten.
+            opens_in = self._limits.opens_at() - time.monotonic()
             ready, due = self._claiming.ready_and_due()
             if self._permit_watch.begin():
                 return
-            opens_in = self._limits.opens_at() - time.monotonic()
             timeout = min(timeout, max(0.0, opens_in))
             if due is not None:
                 timeout = min(timeout, max(0.0, due / 1e6 - self._now()))
@@ -417,8 +418,9 @@ class Worker:
         self._scheduler.note_events()
         now = time.monotonic()
         at = now + self._scheduler.wait_limit(max(0.0, latest - now))
+        opens_at = self._limits.opens_at()
         ready, due = self._claiming.ready_and_due()
-        at = now if self._permit_watch.begin() else min(at, self._limits.opens_at())
+        at = now if self._permit_watch.begin() else min(at, opens_at)
         if due is not None:
             at = min(at, now + max(0.0, due / 1e6 - self._now()))
         return max(now if ready else at, self._no_start_before)

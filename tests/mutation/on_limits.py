@@ -8,6 +8,7 @@ _LANES = "tests/index/test_lanes.py::test_"
 _PERMITS = "tests/control/test_permits.py::test_"
 _RATE = "tests/control/test_start_rate.py::test_"
 _LIMITS = "tests/worker/test_limits.py::test_"
+_CLOSED = "tests/worker/test_closed_lanes.py::test_"
 
 LIMITS = (
     Mutant(
@@ -27,23 +28,53 @@ LIMITS = (
     Mutant(
         "permits: a lowered limit is not seen",
         "control/permits.py",
-        "                if len(numbers) < amount or self._exceeds(files, most):\n",
-        "                if len(numbers) < amount:\n",
+        "        above = sum(is_held(self._path(files, number)) for number in self._numbers_from(files, most))\n",
+        "        above = 0\n",
         (f"{_PERMITS}after_a_lower_limit_none_is_given_until_few_are_left",),
+    ),
+    Mutant(
+        "permits: nobody looks after taking",
+        "control/permits.py",
+        "                if self._exceeds(files, most, most):\n",
+        "                if False:\n",
+        (f"{_PERMITS}one_that_was_taken_between_look_and_lock_counts",),
+    ),
+    Mutant(
+        "permits: a lowered limit is seen only after taking",
+        "control/permits.py",
+        "        return [] if self._exceeds(files, most - amount, most) else free\n",
+        "        return free\n",
+        (f"{_CLOSED}a_worker_that_waits_for_a_permit_does_not_wake_itself[a lower limit]",),
+    ),
+    Mutant(
+        "permits: a try in vain wakes all who wait",
+        "control/permits.py",
+        "            if not is_held(self._path(files, number)):\n",
+        "            if number >= 0:\n",
+        (f"{_CLOSED}a_worker_that_waits_for_a_permit_does_not_wake_itself[a place]",),
+    ),
+    Mutant(
+        "locks: who asks is taken for a holder",
+        "system/locks.py",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        (
+            "tests/system/test_locks.py::test_who_asks_whether_a_lock_is_held_keeps_nobody_else_from_the_answer",
+        ),
     ),
     Mutant(
         "permits: the next job keeps a place that is gone",
         "worker/limits.py",
-        "        if reuse and self._permits.may_keep(permit, queue, limit, self._settings().resources):\n",
-        "        if reuse:\n",
+        "            keep = reuse and self._permits.may_keep(permit, queue, limit, self._settings().resources)\n",
+        "            keep = reuse\n",
         (f"{_LIMITS}a_changed_limit_takes_effect_on_living_workers",),
     ),
     Mutant(
         "permits: what was taken is kept when a part is missing",
         "control/permits.py",
-        "                    permit.release()\n                    return name\n",
-        "                    return name\n",
-        (f"{_PERMITS}all_that_is_needed_is_taken_or_nothing",),
+        "                    if (lock := self._acquire(path)) is None:\n                        permit.release()\n",
+        "                    if (lock := self._acquire(path)) is None:\n",
+        (f"{_PERMITS}nothing_is_kept_if_a_part_is_taken_between_look_and_lock",),
     ),
     Mutant(
         "permits: a job does not inherit them",
@@ -57,7 +88,7 @@ LIMITS = (
         "worker/job_run.py",
         "reuse = outcome is None or not outcome.leftovers",
         "reuse = True",
-        (f"{_LIMITS}the_place_of_a_job_with_a_daemon_is_not_handed_on",),
+        (f"{_LIMITS}only_a_job_without_a_daemon_hands_its_place_on",),
     ),
     Mutant(
         "permits: nobody is told that one was given back",
@@ -76,8 +107,8 @@ LIMITS = (
     Mutant(
         "permits: unused ones are kept",
         "worker/limits.py",
-        "                while len(spare) > waiting[lane]:\n",
-        "                while False:\n",
+        "            while len(spare) > wanted.get(lane, 0):\n",
+        "            while False:\n",
         (f"{_LIMITS}a_stopped_worker_gives_back_all_places",),
     ),
     Mutant(
@@ -85,7 +116,7 @@ LIMITS = (
         "worker/limits.py",
         "            may_follow = len(admitted) >= room and taken > 0\n",
         "            may_follow = taken > 0\n",
-        (f"{_LIMITS}jobs_that_could_not_start_are_not_claimed",),
+        (f"{_CLOSED}each_job_that_starts_at_once_has_a_permit_and_those_behind_it_none",),
     ),
     Mutant(
         "limits: short jobs are claimed one by one",
@@ -99,13 +130,13 @@ LIMITS = (
         "worker/limits.py",
         "        if self._passed and rows:\n",
         "        if False:\n",
-        (f"{_LIMITS}a_large_job_is_passed_over_for_a_while_and_then_what_it_needs_is_kept",),
+        (f"{_CLOSED}after_five_minutes_what_a_large_job_needs_is_kept_for_it",),
     ),
     Mutant(
         "limits: what can never start keeps what it needs",
         "worker/limits.py",
-        "                and all(number <= there.get(name, 0) for name, number in needs.items())\n",
-        "",
+        "and self._is_served(lane) and self._has_enough_for(lane)\n",
+        "and self._is_served(lane)\n",
         (f"{_LIMITS}a_job_that_needs_more_than_there_is_keeps_nothing_from_others",),
     ),
     Mutant(
@@ -127,7 +158,84 @@ LIMITS = (
         "worker/limits.py",
         "            if settings.rate is not None:\n                break\n",
         "",
-        (f"{_LIMITS}no_span_has_more_starts_than_its_rate",),
+        (f"{_CLOSED}a_job_of_a_queue_with_a_rate_is_claimed_alone",),
+    ),
+    Mutant(
+        "rates: a start that was refused counts",
+        "worker/job_run.py",
+        "        self._permit = context.limits.start(claim.row)\n",
+        "        self._permit = context.limits.start(claim.row)\n        context.limits.started(claim.row)\n",
+        (f"{_CLOSED}a_job_that_was_not_started_costs_no_start",),
+    ),
+    Mutant(
+        "rates: a start that another worker gives back is not seen",
+        "worker/limits.py",
+        "min((next_at - now) / 1e6, RATE_AGAIN)",
+        "(next_at - now) / 1e6",
+        (f"{_CLOSED}a_start_that_another_worker_gives_back_is_seen",),
+    ),
+    Mutant(
+        "rates: a start that is given back leaves the queue closed",
+        "worker/limits.py",
+        "                self._too_fast.clear()\n                starts.give_back(moment)\n",
+        "                starts.give_back(moment)\n",
+        (f"{_CLOSED}a_start_that_is_given_back_opens_its_queue",),
+    ),
+    Mutant(
+        "limits: a permit stays with the lane of an ended job",
+        "worker/limits.py",
+        "and used is not None and self._release_spare(used):\n",
+        "and False:\n",
+        (f"{_CLOSED}the_permit_of_an_ended_job_goes_to_the_first_in_order",),
+    ),
+    Mutant(
+        "limits: a lane stays closed by a permit that was given back",
+        "worker/limits.py",
+        "        if self._spare and self._release_spare(Counter(row.lane for row in claimed)):\n            self._full.clear()\n",
+        "        self._release_spare(Counter(row.lane for row in claimed))\n",
+        (f"{_CLOSED}a_lane_opens_when_the_worker_gives_back_what_closed_it",),
+    ),
+    Mutant(
+        "limits: a closed lane is not tried again by a busy worker",
+        "worker/limits.py",
+        "            if not self.is_open(row.lane):\n                continue\n            queue, needs",
+        "            if row.lane in self._full:\n                continue\n            queue, needs",
+        (f"{_CLOSED}a_closed_lane_is_tried_again_when_its_time_is_over",),
+    ),
+    Mutant(
+        "limits: a worker waits for what can never start",
+        "worker/limits.py",
+        "            self._is_served(lane) and self._has_enough_for(lane) for lane",
+        "            self._is_served(lane) for lane",
+        (f"{_CLOSED}a_draining_worker_does_not_wait_for_what_can_never_start",),
+    ),
+    Mutant(
+        "limits: a lock file that cannot be opened stops all queues",
+        "worker/limits.py",
+        "        except OSError as error:\n            self",
+        "        except ZeroDivisionError as error:\n            self",
+        (f"{_CLOSED}files_of_a_queue_that_cannot_be_used_stop_that_queue_alone",),
+    ),
+    Mutant(
+        "limits: a job takes more units than it can have files",
+        "worker/limits.py",
+        "                open_files.require_free(sum(needs.values()) + open_files.FOR_A_WORKER)\n",
+        "                pass\n",
+        (f"{_CLOSED}a_job_that_needs_more_files_than_a_process_may_open_stops_no_other",),
+    ),
+    Mutant(
+        "rates: a file that cannot be opened ends the worker",
+        "worker/limits.py",
+        "        except SpoolError as error:\n            self._note_fault(row.lane, str(error))\n",
+        "        except ZeroDivisionError as error:\n            self._note_fault(row.lane, str(error))\n",
+        (f"{_CLOSED}files_of_a_queue_that_cannot_be_used_stop_that_queue_alone",),
+    ),
+    Mutant(
+        "limits: all jobs wait for a suspect of a closed queue",
+        "worker/suspects.py",
+        " and self._is_open(row.lane)]",
+        "]",
+        (f"{_CLOSED}no_job_waits_for_a_suspect_whose_queue_is_closed",),
     ),
     Mutant(
         "rates: a clock that was set back stops the queue",

@@ -176,8 +176,9 @@ def test_a_worker_that_waits_for_a_place_starts_when_another_gives_one_back(
     monkeypatch.setattr(limits, "LOOK_AGAIN", 600.0)
     queue(spool_dir, "mail", "limit: 1\n")
     drop_blocked(spool_dir, "first", queue="mail")
-    with worker_process(spool_dir, "--drain"):
+    with worker_process(spool_dir) as process:
         wait_until(lambda: started(home) == {"first": 1})
+        process.terminate()  # it leaves after the job, and takes no other one
         drop_blocked(spool_dir, "second", queue="mail")
         with worker_in_thread(spool_dir) as worker:
             wait_until(lambda: worker._limits.is_full)
@@ -267,6 +268,26 @@ def test_the_place_of_a_job_with_a_daemon_is_not_handed_on(spool_dir: Path, home
     support.end_all(support.processes_of(spool_dir))
 
 
+def test_only_a_job_without_a_daemon_hands_its_place_on(
+    spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, as the worker sees it: whether the next job is claimed at once depends on what else it has to do."""
+    ends = []
+    end = limits.Limits.end
+
+    def noted(mine: limits.Limits, lane: Any, permit: Any, *, reuse: bool) -> None:
+        ends.append(reuse)
+        end(mine, lane, permit, reuse=reuse)
+
+    monkeypatch.setattr(limits.Limits, "end", noted)
+    queue(spool_dir, "mail", "limit: 1\n")
+    support.drop(spool_dir, "daemon", command="sleep 60 & echo x", queue="mail", priority=9)
+    support.drop(spool_dir, "plain", command="true", queue="mail")
+    support.drain(spool_dir)
+    assert ends == [False, True]
+    support.end_all(support.processes_of(spool_dir))
+
+
 def test_a_worker_that_waits_for_a_place_is_told_although_a_daemon_has_the_file_open(
     spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,11 +295,13 @@ def test_a_worker_that_waits_for_a_place_is_told_although_a_daemon_has_the_file_
     monkeypatch.setattr(limits, "LOOK_AGAIN", 600.0)
     queue(spool_dir, "mail", "limit: 1\n")
     support.drop(spool_dir, "first", command=f"{gate.BLOCKED}; sleep 60 & echo x", queue="mail", timeout=0)
-    with worker_process(spool_dir, "--drain"):
+    with worker_process(spool_dir) as process:
         wait_until(lambda: started(home) == {"first": 1})
+        process.terminate()  # it leaves after the job, and takes no other one
         drop_blocked(spool_dir, "second", queue="mail")
         with worker_in_thread(spool_dir) as worker:
             wait_until(lambda: worker._limits.is_full and worker._permit_watch._is_on)
+            wait_until(lambda: not worker._watch.is_lost)
             release(home, lambda: finished(spool_dir, "first"))
             release(home, lambda: finished(spool_dir, "second"))
     support.end_all(support.processes_of(spool_dir))
@@ -290,7 +313,6 @@ def test_a_place_that_becomes_free_just_before_the_watch_is_seen(
     """Its event has come before anybody listened."""
     monkeypatch.setattr(limits, "LOOK_AGAIN", 600.0)
     queue(spool_dir, "mail", "limit: 1\n")
-    support.drop(spool_dir, "job", command="true", queue="mail")
     other = Permits(Layout(spool_dir).permits).take("mail", 1, {}, {})
     assert isinstance(other, Permit)
     begin = PermitWatch.begin
@@ -301,7 +323,10 @@ def test_a_place_that_becomes_free_just_before_the_watch_is_seen(
         return begin(mine)
 
     monkeypatch.setattr(PermitWatch, "begin", late)
-    with worker_in_thread(spool_dir):
+    with worker_in_thread(spool_dir) as worker:
+        # At its start it looks at everything again, as it may have missed something.
+        wait_until(lambda: worker._watch._inotify is not None and not worker._watch.is_lost)
+        support.drop(spool_dir, "job", command="true", queue="mail")
         wait_until(lambda: finished(spool_dir, "job"))
 
 
@@ -311,6 +336,7 @@ def test_a_queue_written_into_a_waiting_file_counts_at_the_claim(spool_dir: Path
     spool = Spool(spool_dir)
     spool.enqueue("true", id="job")
     storage = spool._storage
+    (spool_dir / "processing" / "worker-0").mkdir(parents=True)
     row = spool._ask(lambda: storage.index.get("job"))
     assert row is not None
     support.drop(spool_dir, "job", command="true", queue="mail")
