@@ -237,17 +237,19 @@ def is_suspect(job: Job) -> bool:
     return job.crashes - sum(bool(entry.get("restarted")) for entry in runs) >= SUSPECT_AFTER
 
 
-def record_crash(job: Job, worker: str, *, now: float, limit: int, restarted: bool = False) -> str:
+def record_crash(
+    job: Job, worker: str, error: str, *, now: float, limit: int, restarted: bool = False
+) -> str:
     """Record that a worker died while it ran the job, and return the job's new state.
 
     This does not count as an attempt. But a job that kills its workers must not go on for ever: after `limit` deaths in
     a row it is dead.
 
     Args:
+        error: says in words what has died.
         restarted: the machine has been restarted since the run began, so the job need not be the cause.
     """
     job.crashes += 1
-    error = f"{worker} died while running it"
     _add_interrupted(job, worker, now, error, restarted=restarted)
     job.worker = worker
     if job.on_crash == "dead":

@@ -154,12 +154,13 @@ def recover_worker(storage: Storage, settings: Settings, worker: str, say: Calla
     if found:
         known = run_lock.read_all(layout, worker)
         lingering = orphaned_runs.end_runs(layout, [one.job for one in found], worker, known)
+        others = sum(_was_running(storage, known, one) for one in found) - 1
         for one, reason in zip(found, lingering, strict=True):
             if reason is not None:
                 say(f"cannot take back {one.job.id}: {reason}")
                 continue
             with _one_that_is_refused(say, one.path, worker):
-                _free(storage, settings, worker, one, known, say)
+                _free(storage, settings, worker, one, known, say, others)
                 freed += 1
     if not claimed_by(layout, worker):
         commands.delete_cancel(layout, worker)
@@ -223,8 +224,13 @@ def _free(
     one: _Abandoned,
     known: run_lock.WorkerRuns | None,
     say: Callable[[str], None],
+    others: int,
 ) -> None:
-    """Free a job of a dead worker; none of the processes of its run is alive."""
+    """Free a job of a dead worker; none of the processes of its run is alive.
+
+    Args:
+        others: if it was running, how many other jobs its worker ran.
+    """
     layout, index, job = storage.layout, storage.index, one.job
     claim = Claim(job, one.path, _row_of_claim(storage, job, worker, one.path))
     never_began = bool(known and known.never_began(job, index.boot))
@@ -241,9 +247,18 @@ def _free(
         say(f"put back {job.id}: {worker} had not begun it")
         return
     JobDefaults(layout, settings).fill_in(job)
-    state, line = _record(storage, settings, worker, job, over, known)
+    state, line = _record(storage, settings, worker, job, over, known, others)
     settle(storage, claim, state)
     say(line)
+
+
+def _was_running(storage: Storage, known: run_lock.WorkerRuns | None, one: _Abandoned) -> bool:
+    """Whether a job of a dead worker was running when it died; False if nobody knows."""
+    if known is None or known.never_began(one.job, storage.index.boot):
+        return False
+    with suppress(OSError):
+        return not _run_over(known, one.job, one.path, is_dated=one.is_dated)
+    return False  # somebody has moved its file
 
 
 def _row_of_claim(storage: Storage, job: Job, worker: str, path: str) -> Row:
@@ -295,6 +310,7 @@ def _record(
     job: Job,
     over: run_lock.EndedRun | None,
     known: run_lock.WorkerRuns | None,
+    others: int,
 ) -> tuple[str, str]:
     """Record in a job what became of its run; return the job's new state, and a line for the log."""
     layout = storage.layout
@@ -307,7 +323,8 @@ def _record(
     job_logs.keep_output(layout, job, _slot_of(known, job, worker), None, limit=settings.output_limit)
     boots = [one.boot for one in known.records if one.is_last(job.id, job.next_run)] if known else []
     restarted = any(boot not in ("", storage.index.boot) for boot in boots)
-    state = outcomes.record_crash(
-        job, worker, now=storage.now(), limit=settings.crash_limit, restarted=restarted
-    )
+    more = f" and {others} other job{'s' if others > 1 else ''}" if others > 0 else ""
+    error = f"{worker} died while running it{more}"
+    limit = settings.crash_limit
+    state = outcomes.record_crash(job, worker, error, now=storage.now(), limit=limit, restarted=restarted)
     return state, f"took back {job.id}: {job.last_error}"

@@ -256,6 +256,9 @@ def test_after_the_workers_death_each_job_runs_once_more_alone(spool_dir: Path, 
         assert started(home)[name] == 1 + (name in first)
         assert record["attempts"] == 1
         assert [entry["outcome"] for entry in record["history"]][:-1] == ["interrupted"] * (name in first)
+        assert name not in first or record["history"][0]["error"] == (
+            "worker-0 died while running it and 8 other jobs"
+        )
 
 
 def test_a_job_that_kills_its_worker_takes_no_innocent_job_with_it(spool_dir: Path) -> None:

@@ -155,8 +155,8 @@ def test_jobs_of_a_machine_that_was_restarted_start_together(spool_dir: Path, ho
 
 def test_the_crashes_of_a_job_still_count_after_a_restart() -> None:
     job = Job(id="x", command="true", crashes=1)
-    assert outcome.record_crash(job, "worker-0", now=1.0, limit=3, restarted=True) == "pending"
+    assert outcome.record_crash(job, "worker-0", "died", now=1.0, limit=3, restarted=True) == "pending"
     assert (job.crashes, outcome.is_suspect(job)) == (2, False)
-    assert outcome.record_crash(job, "worker-0", now=2.0, limit=4) == "pending"
+    assert outcome.record_crash(job, "worker-0", "died", now=2.0, limit=4) == "pending"
     assert (job.crashes, outcome.is_suspect(job)) == (3, True)
-    assert outcome.record_crash(job, "worker-0", now=3.0, limit=4, restarted=True) == "dead"
+    assert outcome.record_crash(job, "worker-0", "died", now=3.0, limit=4, restarted=True) == "dead"
