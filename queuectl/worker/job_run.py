@@ -17,6 +17,7 @@ from queuectl.job.redact import one_line
 from queuectl.layout import slot_name
 from queuectl.storage import job_logs, orphaned_runs
 from queuectl.storage.claim import note_running, sync_claim
+from queuectl.system.locks import is_held
 from queuectl.worker import maintenance, prefetch
 
 if TYPE_CHECKING:
@@ -331,12 +332,20 @@ class JobRun:
             if self.running is not None and not self.is_over:
                 permit.leave()
             else:
-                outcome = self._claim.outcome
-                reuse = outcome is None or not outcome.leftovers
-                self._context.limits.end(self._claim.row.lane, permit, reuse=reuse)
+                self._context.limits.end(self._claim.row.lane, permit, reuse=not self._has_left_processes())
         if self.running is not None:
             self.running.close()
             self.running = None
+
+    def _has_left_processes(self) -> bool:
+        """Whether processes of the run may go on although it is over. A daemon in a session of its own still has the run lock."""
+        outcome = self._claim.outcome
+        if outcome is not None and outcome.leftovers:
+            return True
+        try:
+            return is_held(self._context.storage.layout.worker_file(self._slot_name, "run"))
+        except OSError:
+            return True
 
     def break_off(self) -> None:
         """End the command at once because an exception ends the worker, and put the job back uncharged.

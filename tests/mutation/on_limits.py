@@ -86,8 +86,15 @@ LIMITS = (
     Mutant(
         "permits: a daemon keeps the place of its job",
         "worker/job_run.py",
-        "reuse = outcome is None or not outcome.leftovers",
-        "reuse = True",
+        "        if outcome is not None and outcome.leftovers:\n            return True\n        try:\n            return is_held",
+        "        return False\n        try:\n            return is_held",
+        (f"{_LIMITS}only_a_job_without_a_daemon_hands_its_place_on",),
+    ),
+    Mutant(
+        "permits: a daemon in a session of its own keeps the place of its job",
+        "worker/job_run.py",
+        '            return is_held(self._context.storage.layout.worker_file(self._slot_name, "run"))\n',
+        "            return False\n",
         (f"{_LIMITS}only_a_job_without_a_daemon_hands_its_place_on",),
     ),
     Mutant(

@@ -281,10 +281,12 @@ def test_only_a_job_without_a_daemon_hands_its_place_on(
 
     monkeypatch.setattr(limits.Limits, "end", noted)
     queue(spool_dir, "mail", "limit: 1\n")
-    support.drop(spool_dir, "daemon", command="sleep 60 & echo x", queue="mail", priority=9)
-    support.drop(spool_dir, "plain", command="true", queue="mail")
+    for number, command in enumerate(
+        ("sleep 60 & echo x", "sleep 0.2; setsid -f sleep 60", "sleep 0.2", "true")
+    ):
+        support.drop(spool_dir, f"job{number}", command=command, queue="mail", priority=9 - number)
     support.drain(spool_dir)
-    assert ends == [False, True]
+    assert ends == [False, False, True, True]
     support.end_all(support.processes_of(spool_dir))
 
 
