@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         MoveError,
         QueuectlError,
         QueuedUnsafely,
+        Shortage,
         SpoolError,
         SpoolFull,
         StartRefused,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from queuectl.index.filter import Filter
     from queuectl.job.record import Job
     from queuectl.job.template import Template
+    from queuectl.storage.queue_state import Queue
     from queuectl.storage.retention import Purged
     from queuectl.worker.events import JobEvent
     from queuectl.worker.worker import Worker
@@ -61,10 +63,12 @@ __all__ = [
     "KeyTaken",
     "MoveError",
     "Purged",
+    "Queue",
     "QueuectlError",
     "QueuedUnsafely",
     "Row",
     "Settings",
+    "Shortage",
     "Spool",
     "SpoolError",
     "SpoolFull",
@@ -87,6 +91,7 @@ _MODULES = {
     "JobEvent": "worker.events",
     "JobFields": "api.job_fields",
     "Purged": "storage.retention",
+    "Queue": "storage.queue_state",
     "Row": "api.row",
     "Settings": "config.settings",
     "Spool": "api.spool",

@@ -4,6 +4,7 @@ QueuectlError (1)
 ├── JobError (1)          one job: JobNotFound, DuplicateId, KeyTaken, InvalidJob, UnknownField
 ├── MoveError (1)         a transition that the table of transitions forbids
 ├── ConfigError (1)       an unknown setting, a bad value, or an unreadable settings file
+│   └── Shortage (1)      a job needs more of a resource than the setting `resources` says there is
 ├── WorkerError (1)       a worker that did not start, or is not allowed to
 ├── StillUnderWay (75)    a wait that has timed out
 └── SpoolError (3)        the folders or the disk: unreadable, read-only, not a spool
@@ -126,6 +127,10 @@ class MoveError(QueuectlError):
 
 class ConfigError(QueuectlError):
     """An unknown setting, a bad value, or a settings file that cannot be read."""
+
+
+class Shortage(ConfigError):
+    """A job needs more of a resource than the setting `resources` says there is: it could never start."""
 
 
 class WorkerError(QueuectlError):

@@ -30,6 +30,7 @@ EXAMPLES: tuple[errors.QueuectlError, ...] = (
     errors.UnknownField("enqueue() got an unexpected keyword argument 'prio'"),
     errors.MoveError("job 'job1' is dead", hint="queuectl show job1"),
     errors.ConfigError("unknown setting 'x'"),
+    errors.Shortage("it needs 4 gpu, and there are 2", hint="queuectl config set resources gpu=4"),
     errors.WorkerError("no worker started"),
     errors.StillUnderWay("job1 has not ended", ["job1"], hint="queuectl list"),
     errors.SpoolError.from_os("read", "/spool", OSError(5, "Input/output error")),

@@ -36,7 +36,8 @@ def prepare(record: Mapping[str, Any], defaults: JobDefaults, end: str = "") -> 
 
     Raises:
         InvalidJob: a field is wrong; the message says why.
-        ConfigError: the file of its queue is not valid, or there is not so much of a resource as it needs.
+        ConfigError: the file of its queue is not valid.
+        Shortage: there is not so much of a resource as it needs.
     """
     fields = {name: value for name, value in record.items() if name not in _NOT_FOR_PRODUCERS}
     delay, expires_in = fields.pop("delay", None), fields.pop("expires_in", None)

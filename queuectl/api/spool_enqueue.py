@@ -48,8 +48,8 @@ class EnqueuePart(SpoolBase):
         Raises:
             InvalidJob: a field is wrong; the message names it.
             UnknownField: no field has this name; it is a TypeError, too.
-            ConfigError: the settings or the file of its queue are not valid, or the job needs more of a resource than
-                there is.
+            ConfigError: the settings or the file of its queue are not valid.
+            Shortage: it needs more of a resource than there is.
             DuplicateId: the id is taken.
             SpoolFull: the disk is full.
             SpoolError: the spool cannot be written.

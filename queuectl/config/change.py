@@ -13,7 +13,7 @@ from queuectl.system import files
 from queuectl.system.locks import Lock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from queuectl.layout import Layout
 
@@ -83,8 +83,13 @@ def _change(layout: Layout, changes: Mapping[str, object]) -> None:
     change_file(layout, layout.settings_file() or layout.config_yaml, changes)
 
 
-def change_file(layout: Layout, path: str, changes: Mapping[str, object]) -> None:
+def change_file(
+    layout: Layout, path: str, changes: Mapping[str, object], check: Callable[[str], object] = lambda _: None
+) -> None:
     """Write values into a file of settings, and remove those that are None. A lock keeps others from losing a change.
+
+    Args:
+        check: called with the new text before it is written; it raises an error if the text is not valid.
 
     Raises:
         ConfigError: the file cannot be read, or not be changed safely.
@@ -101,6 +106,7 @@ def change_file(layout: Layout, path: str, changes: Mapping[str, object]) -> Non
         text = file.read(path) if os.path.lexists(path) else ""
         for name, value in changes.items():
             text = file.changed(path, text, name, value)
+        check(text)
         # realpath: if the file is a symbolic link, its target is replaced, and the link stays.
         files.replace(os.path.realpath(path), text.encode())
     except OSError as error:

@@ -142,8 +142,12 @@ def load(layout: Layout, queue: str) -> QueueSettings:
         ConfigError: the file cannot be read or parsed, or something in it is wrong; with the file, the line and the reason.
     """
     path = layout.queue_file(queue)
+    return _parsed(path, file.read(path), queue)
+
+
+def _parsed(path: str, text: str, queue: str) -> QueueSettings:
     found: dict[str, Any] = {}
-    for entry in file.entries(path, file.read(path)):
+    for entry in file.entries(path, text):
         where = file.place(path, entry.line)
         try:
             key = key_named(entry.name)
@@ -163,6 +167,8 @@ def load(layout: Layout, queue: str) -> QueueSettings:
 
 def change(layout: Layout, queue: str, changes: Mapping[str, object]) -> QueueSettings:
     """Change keys in the file of a queue; comments and the order of lines are kept. Without a file, one is made.
+
+    Nothing is written if the file would not be valid then.
 
     Args:
         changes: the new value of each key, as typed or as in a file; None removes the key.
@@ -192,5 +198,6 @@ def change(layout: Layout, queue: str, changes: Mapping[str, object]) -> QueueSe
             made if made is None else str(made) if isinstance(made, Rate) else as_written(typed, made)
         )
     layout.create()
-    change_file(layout, layout.queue_file(queue), written)
+    path = layout.queue_file(queue)
+    change_file(layout, path, written, lambda text: _parsed(path, text, queue))
     return load(layout, queue)

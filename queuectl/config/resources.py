@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from queuectl.config.keys import as_text
-from queuectl.errors import ConfigError
+from queuectl.errors import Shortage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,10 +29,10 @@ def refuse_shortage(needs: Mapping[str, int], resources: Mapping[str, int]) -> N
     """Refuse a job that could never start.
 
     Raises:
-        ConfigError: there is not so much; the hint is the setting with which there would be.
+        Shortage: there is not so much; the hint is the setting with which there would be.
     """
     fact = shortage(needs, resources)
     if fact:
         raised = {name: max(amount, resources.get(name, 0)) for name, amount in needs.items()}
         wanted = shlex.quote(as_text({**resources, **raised}))
-        raise ConfigError(fact, hint=f"queuectl config set resources {wanted}")
+        raise Shortage(fact, hint=f"queuectl config set resources {wanted}")

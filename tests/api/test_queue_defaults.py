@@ -9,7 +9,7 @@ import pytest
 
 from queuectl import Spool
 from queuectl.api.enqueue import FEW
-from queuectl.errors import ConfigError, InvalidJob
+from queuectl.errors import ConfigError, InvalidJob, Shortage
 
 from support import drain, drop, load, where_is
 
@@ -198,7 +198,7 @@ def test_a_job_that_needs_more_than_there_is_is_refused(
     told = cli("enqueue", json.dumps(record), expect=1).stderr
 
     assert told == f"error: {fact}\nhint: queuectl config set resources {hint}\n"
-    with pytest.raises(ConfigError, match=fact.replace("?", r"\?")):
+    with pytest.raises(Shortage, match=fact.replace("?", r"\?")):
         spool.enqueue_many([record])
     spool.enqueue({"command": "true", "needs": {"gpu": 2, "memory": 64}})
     drop(spool_dir, "dropped", **record)

@@ -181,6 +181,16 @@ def test_enqueue_takes_a_queue_and_needs(spool_dir: Path, cli: Cli) -> None:
     )
 
 
+def test_a_job_of_a_list_that_needs_too_much_is_named(spool_dir: Path, cli: Cli) -> None:
+    """By file and line, as any other job that is refused."""
+    path = spool_dir.parent / "jobs.jsonl"
+    path.write_text('{"command": "a"}\n{"command": "b", "needs": {"gpu": 1}}\n')
+
+    told = cli("enqueue", "--file", path, expect=1).stderr
+
+    assert told.startswith(f"error: {path} line 2: no resource is called gpu; 1 job before it was queued\n")
+
+
 def test_wait_gives_no_time_limit_unless_the_queue_has_one(spool_dir: Path, cli: Cli, workers: Cli) -> None:
     """`enqueue --wait` lifts the built-in limit, not one that somebody has set for the queue."""
     set_up(spool_dir)

@@ -212,6 +212,17 @@ def test_a_change_that_is_wrong_changes_nothing(
     assert path.read_text() == "limit: 2\n"
 
 
+def test_a_change_mends_a_bad_file_or_is_refused(layout: Layout) -> None:
+    """Who changes another key must learn that the file has no effect as it is."""
+    path = write(layout, "mail", "limit: two  # of the provider\n")
+
+    with pytest.raises(ConfigError, match="line 1: limit: must be a whole number"):
+        queue_file.change(layout, "mail", {"timeout": "5m"})
+    assert path.read_text() == "limit: two  # of the provider\n"
+    assert queue_file.change(layout, "mail", {"limit": 2, "timeout": "5m"}).limit == 2
+    assert path.read_text() == "limit: 2  # of the provider\ntimeout: 5m\n"
+
+
 def test_files_are_followed(layout: Layout) -> None:
     """New, changed in place, replaced and deleted: each is known at the next look, and told."""
     said: list[str] = []

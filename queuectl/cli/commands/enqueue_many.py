@@ -15,7 +15,15 @@ from queuectl.api import json_view
 from queuectl.cli import enqueue_answer, fast_path, job_reader, options, render
 from queuectl.cli.base import Usage
 from queuectl.cli.lost_output import report_done
-from queuectl.errors import WRONG_USAGE, DuplicateId, InvalidJob, KeyTaken, QueuectlError, QueuedUnsafely
+from queuectl.errors import (
+    WRONG_USAGE,
+    DuplicateId,
+    InvalidJob,
+    KeyTaken,
+    QueuectlError,
+    QueuedUnsafely,
+    Shortage,
+)
 from queuectl.job.record import KNOWN
 
 if TYPE_CHECKING:
@@ -328,7 +336,7 @@ class _Feed:
             same = [place for place, record in self._in_progress if str(record.get("id", "")) == error.job_id]
             if same:
                 return same[-1]
-        return self.source.place if isinstance(error, InvalidJob) else ""
+        return self.source.place if isinstance(error, InvalidJob | Shortage) else ""
 
 
 def _placed(error: QueuectlError, place: str, feed: _Feed) -> QueuectlError:
