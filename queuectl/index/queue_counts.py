@@ -16,9 +16,18 @@ COUNTED = ("pending", "failed", "processing", "dead")
 QUEUE = "substr(coalesce(lane, 'default'), 1, instr(coalesce(lane, 'default') || ' ', ' ') - 1)"
 """In SQL: the queue of a job."""
 
-_SINCE = """min(CASE WHEN ready_key IS NOT NULL THEN ready_key + 60000000 * coalesce(priority, 5)
- WHEN due <= ? THEN due END)"""
-_QUERY = f"SELECT lane, state, count(*), {_SINCE} FROM jobs WHERE state IN (?, ?, ?, ?) GROUP BY 1, 2"
+_READY = "SELECT lane, count(*) FROM jobs WHERE ready_key IS NOT NULL GROUP BY 1"
+"""Answered from the SQL index of ready jobs alone: 10 ms for 100,000."""
+
+_LATER = (
+    "SELECT lane, count(*), min(due) FROM jobs INDEXED BY jobs_due WHERE due IS NOT NULL GROUP BY 1",
+    "SELECT lane, count(*), NULL FROM jobs INDEXED BY jobs_behind WHERE behind IS NOT NULL GROUP BY 1",
+)
+_HELD = """SELECT lane, count(*) FROM jobs
+ WHERE state IN ('pending', 'failed') AND coalesce(ready_key, due, behind) IS NULL GROUP BY 1"""
+_OTHERS = (
+    "SELECT lane, state, count(*) FROM jobs WHERE state IN ('failed', 'processing', 'dead') GROUP BY 1, 2"
+)
 
 
 @dataclass(slots=True)
@@ -27,7 +36,7 @@ class LaneCount:
 
     Attributes:
         states: how many there are, by state; only those of COUNTED.
-        since: since when the first of those that could run has waited, in microseconds; None if none could.
+        since: since when the first in line of those that could run has waited, in microseconds; None if none could.
     """
 
     states: dict[str, int] = field(default_factory=dict)
@@ -54,15 +63,32 @@ class LaneCount:
 def by_lane(index: Queries, now: int) -> dict[str | None, LaneCount]:
     """Return the counts of each lane that has such jobs.
 
+    The many jobs that could run now are not read one by one: `status` asks this of a queue with a million.
+
     Args:
         now: microseconds since the epoch.
     """
-    found: dict[str | None, LaneCount] = {}
-    for lane, state, number, since in index.db.execute(_QUERY, (now, *COUNTED)):
+    waiting: dict[str | None, int] = ready(index)
+    due: dict[str | None, int] = {}
+    for query in _LATER:
+        for lane, number, moment in index.db.execute(query):
+            waiting[lane] = waiting.get(lane, 0) + number
+            if moment is not None and moment <= now:
+                due[lane] = moment
+    counts = index.counts()
+    if sum(waiting.values()) < counts["pending"] + counts["failed"]:
+        for lane, number in index.db.execute(_HELD):
+            waiting[lane] = waiting.get(lane, 0) + number
+    found = {lane: LaneCount({"pending": number}, due.get(lane)) for lane, number in waiting.items()}
+    for lane, state, number in index.db.execute(_OTHERS):
         count = found.setdefault(lane, LaneCount())
         count.states[state] = number
-        if state in ("pending", "failed") and since is not None:
-            count.since = since if count.since is None else min(count.since, since)
+        if state == "failed":
+            count.states["pending"] = max(0, count.states.get("pending", 0) - number)
+    for lane in index.ready_lanes():
+        first = next(iter(index.ready_in(lane, 1)), None)
+        if first is not None and lane in found:
+            found[lane].add(LaneCount(since=first.ready_since(now)))
     return found
 
 
@@ -74,8 +100,7 @@ def running(index: Queries) -> dict[str | None, int]:
 
 def ready(index: Queries) -> dict[str | None, int]:
     """Return how many jobs of each lane could run now but for their limits."""
-    query = "SELECT lane, count(*) FROM jobs WHERE ready_key IS NOT NULL GROUP BY 1"
-    return dict(index.db.execute(query).fetchall())
+    return dict(index.db.execute(_READY).fetchall())
 
 
 def by_queue(lanes: dict[str | None, LaneCount]) -> dict[str, LaneCount]:

@@ -89,7 +89,7 @@ class QueueView:
 
     @cached_property
     def lanes(self) -> dict[str | None, LaneCount]:
-        """How many jobs each lane has. All waiting jobs are counted: 50 ms for 100,000."""
+        """How many jobs each lane has."""
         return queue_counts.by_lane(self._index, self.now)
 
     @cached_property

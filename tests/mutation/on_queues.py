@@ -132,6 +132,13 @@ QUEUES = (
         (f"{_STATE}where_no_queue_is_used_nothing_is_loaded_for_them",),
     ),
     Mutant(
+        "queues: held jobs are not counted",
+        "index/queue_counts.py",
+        '    if sum(waiting.values()) < counts["pending"] + counts["failed"]:\n',
+        "    if False:\n",
+        ("tests/index/test_queue_counts.py::test_each_way_to_wait_is_counted",),
+    ),
+    Mutant(
         "queues: a name that begins alike is selected too",
         "index/filter.py",
         'return queue, f"{queue} ", f"{queue}!"',
