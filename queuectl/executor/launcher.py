@@ -64,6 +64,11 @@ class Launcher:
         self._waiting: queue.SimpleQueue[Launch | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the threads are behind. Jobs whose start waits here count as running: if the worker dies, as crashed."""
+        return self._waiting.qsize() >= THREADS
+
     def start(self, attempt: Attempt) -> Launch:
         """Let an attempt be started soon.
 

@@ -84,8 +84,10 @@ class LocalRunner:
         return _LocalRun(attempt, child, began, outputs, self._look, start, enters_itself=enters)
 
     def _launch(self, attempt: Attempt) -> Launch | None:
-        """Let a thread start an attempt; None: that is not possible."""
+        """Let a thread start an attempt; None: that is not possible, or the threads are behind."""
         self._launcher = self._launcher or Launcher()
+        if self._launcher.is_busy:
+            return None
         try:
             return self._launcher.start(attempt)
         except (OSError, ValueError):

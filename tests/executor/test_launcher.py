@@ -89,6 +89,18 @@ def test_a_start_that_takes_long_holds_up_nothing_else(
     assert set(started(home).values()) == {1}
 
 
+def test_few_starts_wait_for_a_thread(spool_dir: Path, home: Path, system: SlowSystem) -> None:
+    """Those that wait count as running already: their timeouts go on, and after the worker's death as crashed."""
+    drop_blocked(spool_dir, *names(9))
+    with worker_in_thread(spool_dir, 9, runner=LocalRunner(may_chdir=True)):
+        wait_until(lambda: len(started(home)) == 9 - 2 * launcher.THREADS)
+        assert system.begun == launcher.THREADS
+        system.go_on()
+        wait_until(lambda: len(started(home)) == 9)
+        release(home, lambda: finished(spool_dir, *names(9)))
+    assert set(started(home).values()) == {1}
+
+
 @pytest.mark.parametrize("how", ["cancel", "timeout", "stop"])
 def test_what_is_wanted_during_a_start_is_done_after_it(
     spool_dir: Path, home: Path, system: SlowSystem, how: str

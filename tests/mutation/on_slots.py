@@ -267,6 +267,13 @@ SLOTS = (
         (f"{_LAUNCHER}an_end_that_is_wanted_during_a_start_needs_no_second_wish",),
     ),
     Mutant(
+        "launcher: hundreds wait for a thread",
+        "executor/local.py",
+        "        if self._launcher.is_busy:\n",
+        "        if False:\n",
+        (f"{_LAUNCHER}few_starts_wait_for_a_thread",),
+    ),
+    Mutant(
         "launcher: signals stay blocked",
         "system/posix_spawn.py",
         "0x04 | 0x08 | 0x80",
