@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from queuectl.index.row import Row
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def parts_of(lane: str | None) -> tuple[str, dict[str, int]]:
     """Return the queue of a lane, and how many units of each resource each of its jobs needs."""
     if lane is None:
@@ -30,6 +30,30 @@ def parts_of(lane: str | None) -> tuple[str, dict[str, int]]:
 def queue_of(lane: str | None) -> str:
     """Return the queue of a lane."""
     return parts_of(lane)[0]
+
+
+def with_first(
+    heads: Sequence[tuple[str | None, int]], limit: int, served: Mapping[str, int] | None = None
+) -> list[str | None]:
+    """Return the lanes that the first jobs of all lanes belong to. Of a hundred lanes most need not be read.
+
+    Args:
+        heads: the lanes, each with the `ready_key` of its first job.
+        limit: how many jobs.
+        served: if queues take turns: as for `by_turns`.
+    """
+    if len(heads) <= limit:
+        return [lane for lane, _ in heads]
+    if served is None:
+        last = sorted(key for _, key in heads)[limit - 1]
+        return [lane for lane, key in heads if key <= last]
+    ranks: dict[str, tuple[int, int]] = {}
+    for lane, key in heads:
+        queue = queue_of(lane)
+        rank = served.get(queue, -1), key
+        ranks[queue] = min(ranks.get(queue, rank), rank)
+    worst = sorted(ranks.values())[:limit][-1]
+    return [lane for lane, _ in heads if ranks[queue_of(lane)] <= worst]
 
 
 def by_age(lanes: Sequence[Sequence[Row]], limit: int) -> list[Row]:

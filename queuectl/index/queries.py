@@ -38,12 +38,16 @@ _NEVER_EMPTY = frozenset({"id", "state", "place", "name", "seq", "arrived"})
 _AT_ONCE = 500
 """Ids asked for in one statement; SQLite limits the number of its parameters."""
 
-_LANES = """WITH RECURSIVE found(lane) AS (
+_FOUND = """WITH RECURSIVE found(lane) AS (
     SELECT min(lane) FROM jobs WHERE ready_key IS NOT NULL AND lane > ''
     UNION ALL SELECT (SELECT min(lane) FROM jobs WHERE ready_key IS NOT NULL AND lane > found.lane) FROM found
-    WHERE found.lane IS NOT NULL)
- SELECT lane FROM found WHERE lane IS NOT NULL"""
+    WHERE found.lane IS NOT NULL)"""
 """The lanes of ready jobs but the plain one. Each is found by one step in the SQL index, however many jobs it has."""
+
+_LANES = f"{_FOUND} SELECT lane FROM found WHERE lane IS NOT NULL"
+_HEAD_OF = "SELECT min(ready_key) FROM jobs WHERE lane IS {} AND ready_key IS NOT NULL"
+_PLAIN_HEAD = _HEAD_OF.format("NULL")
+_HEADS = f"{_FOUND} SELECT lane, ({_HEAD_OF.format('found.lane')}) FROM found WHERE lane IS NOT NULL"
 
 order_of = attrgetter("ready_key", "seq")
 """The key by which ready rows are sorted in the order in which they run."""
@@ -326,6 +330,13 @@ class Queries(Freshness):
         plain = "SELECT 1 FROM jobs WHERE lane IS NULL AND ready_key IS NOT NULL LIMIT 1"
         found: builtins.list[str | None] = [None] if self.db.execute(plain).fetchone() else []
         found += (_text(lane) for (lane,) in self.db.execute(_LANES))
+        return found
+
+    def ready_heads(self) -> builtins.list[tuple[str | None, int]]:
+        """Return the lanes with a job that could run now, each with the `ready_key` of its first job."""
+        plain = self._one(_PLAIN_HEAD)
+        found: builtins.list[tuple[str | None, int]] = [] if plain is None else [(None, _number(plain))]
+        found += ((_text(lane), _number(key)) for lane, key in self.db.execute(_HEADS))
         return found
 
     def lanes_with_work(self) -> builtins.list[str | None]:

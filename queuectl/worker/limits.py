@@ -89,10 +89,15 @@ class Limits:
 
     def ready(self, limit: int) -> list[Row]:
         """Return the jobs of open lanes that can run now, in the order in which they start, at most `limit`."""
-        rows = [self._index.ready_in(lane, limit) for lane in self._index.ready_lanes() if self.is_open(lane)]
+        heads = [head for head in self._index.ready_heads() if self.is_open(head[0])]
+        in_turns = len(heads) > 1 and self._settings().between_queues == "turns"
+        # What is kept for a job may leave out those that came first.
+        wanted = len(heads) if self._passed else limit
+        names = lanes.with_first(heads, wanted, self._served if in_turns else None)
+        rows = [self._index.ready_in(lane, limit) for lane in names]
         if self._passed and rows:
             rows = self._keep_for_passed(rows)
-        if len(rows) > 1 and self._settings().between_queues == "turns":
+        if in_turns and len(rows) > 1:
             return lanes.by_turns(rows, limit, self._served)
         return lanes.by_age(rows, limit) if rows else []
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 from typing import Any
 
 import pytest
 
+from queuectl.index import lanes
 from queuectl.index.index import Index
 from queuectl.index.row import lane_of, row_of
 from queuectl.job.record import Job
@@ -83,6 +85,30 @@ def test_lanes_without_a_job_that_can_run_are_not_named(index: Index) -> None:
     assert index.ready_lanes() == []
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_the_first_jobs_are_found_without_reading_all_lanes(index: Index, seed: int) -> None:
+    """A customer each, a hundred queues: each claim would read the first jobs of all of them. The order is the same."""
+    draw = random.Random(seed)
+    for number in range(60):
+        put(
+            index,
+            number,
+            draw.randrange(30),
+            queue=draw.choice([None, *"abcdefgh"]),
+            needs=draw.choice([None, {"gpu": 1}]),
+        )
+    served = {queue: draw.randrange(9) for queue in "abcd"}
+    every, heads = index.ready_lanes(), index.ready_heads()
+    assert [lane for lane, _ in heads] == every
+    for limit in (1, 2, 5, 16, 70):
+        all_rows = [index.ready_in(lane, limit) for lane in every]
+        some = [index.ready_in(lane, limit) for lane in lanes.with_first(heads, limit)]
+        assert lanes.by_age(some, limit) == lanes.by_age(all_rows, limit)
+        some = [index.ready_in(lane, limit) for lane in lanes.with_first(heads, limit, served)]
+        assert lanes.by_turns(some, limit, served) == lanes.by_turns(all_rows, limit, served)
+    assert len(lanes.with_first(heads, 1)) < len(every) / 2
+
+
 def test_finding_the_lanes_does_not_read_their_jobs(index: Index) -> None:
     """A hundred thousand jobs of a full queue must cost the claims of other queues nothing."""
 
@@ -96,6 +122,7 @@ def test_finding_the_lanes_does_not_read_their_jobs(index: Index) -> None:
 
         index.db.set_progress_handler(step, 1)
         index.ready_lanes()
+        index.ready_heads()
         index.db.set_progress_handler(None, 1)
         return count
 
