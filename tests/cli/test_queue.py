@@ -272,6 +272,7 @@ def test_workers_serve_the_queues_that_they_are_bound_to(spool_dir: Path, cli: C
     wait_until(lambda: spool.counts()["completed"] == 3)
     [info] = json.loads(cli("worker", "list", "--json", expect=0).stdout)
     assert (info["queues"], info["not_queues"]) == ([], ["default"])
+    assert cli("worker", "list", expect=0).stdout.endswith(" - idle (not default)\n")
     assert where_is(spool_dir, "plain") == ["pending"]
     assert "contradict" in cli("worker", "start", "--queue", "a", "--not-queue", "a", expect=2).stderr
 

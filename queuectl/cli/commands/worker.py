@@ -316,7 +316,7 @@ def list_command(session: Session) -> None:
                 w.name,
                 f"{w.pid} (elsewhere)" if w.elsewhere else str(w.pid),
                 _since(w.started_at),
-                _activity(w),
+                _activity(w) + _bound(w),
             )
             for w in found
         ]
@@ -324,11 +324,19 @@ def list_command(session: Session) -> None:
     else:
         for worker in found:
             where = " in another container" if worker.elsewhere else ""
-            render.line(f"{worker.name} - PID={worker.pid or '-'}{where} - {_activity(worker)}")
+            render.line(
+                f"{worker.name} - PID={worker.pid or '-'}{where} - {_activity(worker)}{_bound(worker)}"
+            )
 
 
 def _since(moment: float | None) -> str:
     return "?" if moment is None else render.ago(time.time() - moment)
+
+
+def _bound(worker: WorkerInfo) -> str:
+    """Which queues a worker serves, if not all."""
+    only = f" (only {', '.join(worker.queues)})" if worker.queues else ""
+    return only + (f" (not {', '.join(worker.not_queues)})" if worker.not_queues else "")
 
 
 def _activity(worker: WorkerInfo) -> str:
