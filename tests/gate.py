@@ -58,6 +58,7 @@ def worker_process(spool_dir: Path, *words: str) -> Iterator[psutil.Popen]:
     finally:
         support.end_workers(spool_dir)
         process.wait(20)
+        process.poll()  # end_workers may have taken its exit code; else its deletion warns that it runs
 
 
 def started(home: Path) -> dict[str, int]:

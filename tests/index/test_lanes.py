@@ -132,4 +132,4 @@ def test_finding_the_lanes_does_not_read_their_jobs(index: Index) -> None:
     for number in range(10, 500):
         put(index, number, number, queue=f"q{number % 3}")
 
-    assert steps() == few
+    assert steps() <= few
