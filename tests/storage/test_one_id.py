@@ -168,7 +168,6 @@ def test_a_job_taken_back_is_no_duplicate_of_its_own_claim(
         return found
 
     monkeypatch.setattr(locate, "state_of", settled_meanwhile)
-    (spool_dir / "data" / "queuectl.db").unlink(missing_ok=True)
 
     [row] = listing.select(spool)
     assert (row.id, row.state, row.place) == ("job1", "pending", "pending")
