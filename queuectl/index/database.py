@@ -209,7 +209,7 @@ class Database:
             db.execute("BEGIN IMMEDIATE")
             schema.drop(db)
             db.execute("COMMIT")
-        db.executescript("BEGIN IMMEDIATE;" + schema.TABLES + schema.UNIQUE + schema.INDEXES + "COMMIT;")
+        db.executescript("BEGIN IMMEDIATE;" + schema.tables() + schema.UNIQUE + schema.indexes() + "COMMIT;")
 
     def _start_over(self) -> None:
         """Replace a damaged file by a new one. Processes that have the old one open notice by its inode."""

@@ -182,7 +182,7 @@ class Filter:
                 *(value for name in self.queues for value in _lanes(name)),
             )
         if self.held is not None:
-            held = "state IN ('pending', 'failed') AND coalesce(ready_key, due, behind) IS NULL"
+            held = "state IN ('pending', 'failed') AND hold"
             add(held if self.held else f"NOT ({held})")
         return " AND ".join(parts) or "1", values
 

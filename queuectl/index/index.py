@@ -42,6 +42,10 @@ _KEPT_AT_END = frozenset(
         "behind",
         "expires",
         "lane",
+        "hold",
+        "conditions",
+        "batch",
+        "member",
     }
 )
 _SET_AT_END = tuple(name for name in COLUMNS if name not in _KEPT_AT_END)

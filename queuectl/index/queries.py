@@ -32,6 +32,9 @@ _TEXTS = frozenset(
         "tags",
         "unique_key",
         "lane",
+        "conditions",
+        "batch",
+        "member",
     }
 )
 _NEVER_EMPTY = frozenset({"id", "state", "place", "name", "seq", "arrived"})

@@ -73,12 +73,15 @@ class Row:
     behind: int | None = None
     expires: int | None = None
     lane: str | None = None
+    hold: int = 0
+    conditions: str | None = None
+    batch: str | None = None
+    member: str | None = None
 
     @property
     def held(self) -> bool:
         """Whether the job waits until somebody releases it."""
-        places = self.ready_key, self.due, self.behind
-        return self.state in WAITING and places == (None, None, None)
+        return self.state in WAITING and bool(self.hold)
 
     def waited(self, now: int) -> int | None:
         """Return for how many microseconds the job could have run; None if it cannot run yet, or does not wait."""
@@ -138,6 +141,17 @@ def lane_of(job: Job) -> str | None:
     return " ".join((job.queue or DEFAULT_QUEUE, *needs))
 
 
+def _set_conditions(row: Row, job: Job) -> None:
+    """Put what a job waits for into its row. In a batch for which it waits itself it does not count."""
+    from queuectl.index import dependencies
+    from queuectl.job import conditions
+
+    found = [*conditions.of_job(job)]
+    row.conditions = dependencies.as_text(found)
+    if any(one.batch == job.batch for one in found if one.batch):
+        row.member = None
+
+
 def row_of(
     job: Job, place: str, name: str, status: os.stat_result | FileStat, *, state: str, arrived: int, now: int
 ) -> Row:
@@ -175,7 +189,12 @@ def row_of(
         duration=None if job.duration is None else round(job.duration * 1e6),
         expires=None if job.expires_at is None else micros(job.expires_at),
         lane=lane_of(job),
+        hold=int(job.hold),
+        batch=job.batch,
+        member=job.batch,
     )
+    if job.after or job.after_any or job.after_failure:
+        _set_conditions(row, job)
     if job.tags:
         row.tags = f" {' '.join(job.tags)} "
     if state == "dead" and not row.last_error:

@@ -6,9 +6,9 @@ import sqlite3
 
 from queuectl.job.fields import STATES
 
-SCHEMA = 7
+SCHEMA = 8
 
-TABLES = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS folders(
     place TEXT PRIMARY KEY, mtime INTEGER, inode INTEGER, stamped INTEGER, scan TEXT, whole INTEGER) WITHOUT ROWID;
@@ -19,7 +19,8 @@ CREATE TABLE IF NOT EXISTS jobs(
     command TEXT, worker TEXT, exit_code INTEGER, last_error TEXT,
     inode INTEGER, mtime INTEGER, size INTEGER DEFAULT 0, settings TEXT, ours INTEGER,
     tags TEXT, unique_key TEXT, started_at INTEGER, finished_at INTEGER, duration INTEGER,
-    behind INTEGER, expires INTEGER, lane TEXT);
+    behind INTEGER, expires INTEGER, lane TEXT,
+    hold INTEGER NOT NULL DEFAULT 0, conditions TEXT, batch TEXT, member TEXT);
 """
 UNIQUE = """
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_id ON jobs(id);
@@ -38,7 +39,7 @@ RELEASE_NEXT = f"""UPDATE jobs SET ready_key = behind, behind = NULL
 attempt, or else the first of the others."""
 
 _RELEASE_NEXT = RELEASE_NEXT.replace(":key", "OLD.unique_key")
-INDEXES = f"""
+_INDEXES = f"""
 CREATE INDEX IF NOT EXISTS jobs_ready ON jobs(lane, ready_key, seq) WHERE ready_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs(due) WHERE due IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_unique ON jobs(unique_key, state, behind, seq) WHERE unique_key IS NOT NULL;
@@ -63,9 +64,25 @@ CREATE TRIGGER IF NOT EXISTS jobs_gone AFTER DELETE ON jobs WHEN OLD.unique_key 
 """The SQL indexes, the counts by state, and the triggers that keep both the counts and the unique keys right."""
 
 
+def tables() -> str:
+    """Return the statements that make all tables."""
+    from queuectl.index import dependencies
+
+    return _TABLES + dependencies.TABLES
+
+
+def indexes() -> str:
+    """Return the statements that make all SQL indexes and triggers."""
+    from queuectl.index import dependencies
+
+    return _INDEXES + dependencies.TRIGGERS
+
+
 def drop(db: sqlite3.Connection) -> None:
     """Drop all tables, also those of another version, and with them their SQL indexes and triggers."""
-    for table in ("jobs", "counts", "ends", "folders", "meta"):
+    from queuectl.index import dependencies
+
+    for table in ("jobs", "counts", "ends", "folders", "meta", *dependencies.NAMES):
         db.execute(f"DROP TABLE IF EXISTS {table}")
 
 
@@ -75,7 +92,7 @@ def start_anew(db: sqlite3.Connection) -> None:
     Even two rows with one id are possible until `make_unique`.
     """
     drop(db)
-    run(db, TABLES)
+    run(db, tables())
 
 
 def make_unique(db: sqlite3.Connection) -> None:
@@ -93,7 +110,10 @@ def make_unique(db: sqlite3.Connection) -> None:
 
 def finish(db: sqlite3.Connection) -> None:
     """Create the SQL indexes and triggers once the rows are inserted, and count the rows."""
-    run(db, INDEXES)
+    from queuectl.index import dependencies
+
+    run(db, dependencies.FINISH)
+    run(db, indexes())
     db.execute("INSERT OR REPLACE INTO counts SELECT state, count(*), sum(size) FROM jobs GROUP BY state")
 
 

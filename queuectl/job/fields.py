@@ -246,6 +246,41 @@ def _tags(value: object) -> list[str]:
     return tags
 
 
+BATCH = "batch:"
+"""The beginning of what a job waits for, if it is a batch and not a job."""
+
+
+def is_batch(text: str) -> bool:
+    """Return True if text can be a batch: 1 to 64 of A-Z a-z 0-9 . _ : / @ + -."""
+    return is_tag(text) and "=" not in text
+
+
+def _batch(value: object) -> str:
+    text = _text(value)
+    if not is_batch(text):
+        shown = text if len(text) <= 70 else text[:70] + "…"
+        raise ValueError(f"{shown!r} cannot be a batch: 1 to 64 of A-Z a-z 0-9 . _ : / @ + -")
+    return text
+
+
+def _parents(value: object) -> list[str]:
+    """Check what a job waits for: ids, and batches like batch:parts or batch:parts=100. One text is a list of one."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ValueError(f"must be a list of ids, not {_type_name(value)}")
+    if not value:
+        raise ValueError("is an empty list")
+    for one in value:
+        name, equals, count = one.removeprefix(BATCH).partition("=")
+        shown = one if len(one) <= 70 else one[:70] + "…"
+        if not (is_batch(name) if one.startswith(BATCH) else is_id(one)):
+            raise ValueError(f"{shown!r} is no id and no {BATCH}NAME")
+        if equals and not (count.isascii() and count.isdigit() and len(count) < 10):
+            raise ValueError(f"the count of {BATCH}{name} must be a whole number")
+    return list(dict.fromkeys(value))
+
+
 def is_queue(text: str) -> bool:
     """Return True if text can be a queue: 1 to 30 of A-Z a-z 0-9 _ -, the first a letter or digit, no device name."""
     return is_id(text) and len(text) <= 30 and "." not in text
@@ -344,6 +379,11 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "if_exists": _one_of("skip", "replace", "queue"),
     "queue": _queue,
     "needs": _needs,
+    "after": _parents,
+    "after_any": _parents,
+    "after_failure": _parents,
+    "if_blocked": _one_of("wait", "dead"),
+    "batch": _batch,
     "state": _state,
     "attempts": _integer(0, _MANY),
     "default_timeout": _number,

@@ -63,6 +63,11 @@ class Job:
     if_exists: str | None = None
     queue: str | None = None
     needs: dict[str, int] | None = None
+    after: list[str] | None = None
+    after_any: list[str] | None = None
+    after_failure: list[str] | None = None
+    if_blocked: str | None = None
+    batch: str | None = None
 
     state: str = "pending"
     attempts: int = 0
