@@ -9,9 +9,11 @@ A trigger costs more than the same in Python: 124 instead of 57 µs for each job
 
 from __future__ import annotations
 
+from queuectl.job.conditions import of_job
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.job.conditions import Condition
+    from queuectl.job.record import Job
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS waits(
@@ -59,7 +61,7 @@ _FILL = """INSERT INTO waits(seq, parent, kind, least, dies, verdict)
 _COUNT = """INSERT OR REPLACE INTO children
     SELECT seq, sum(verdict = 0), sum(verdict = 2) FROM waits {where} GROUP BY seq"""
 
-_ENDED = """(SELECT max(coalesce(finished_at, updated_at, 0)) FROM jobs WHERE id IN (
+_ENDED = """(SELECT max(coalesce(ended.finished_at, ended.updated_at, 0)) FROM jobs AS ended WHERE ended.id IN (
     SELECT parent FROM waits WHERE waits.seq = {seq}))"""
 _FREE = "unmet = 0 OR decided > 0"
 _LET_GO = f"""UPDATE jobs SET ready_key = NULL, behind = NULL,
@@ -168,10 +170,13 @@ UPDATE waits SET verdict = {_VERDICT};
 """What makes the tables anew from rows that were inserted without the triggers."""
 
 
-def as_text(conditions: list[Condition]) -> str | None:
-    """Return conditions as the index stores them; None for none."""
-    if not conditions:
-        return None
+def text_of(job: Job) -> str:
+    """Return the conditions of a job as the index stores them."""
     import json
 
-    return json.dumps([(one.parent, one.kind, one.least, int(one.dies)) for one in conditions])
+    return json.dumps([(one.parent, one.kind, one.least, int(one.dies)) for one in of_job(job)])
+
+
+def waits_for_batch(job: Job, batch: str) -> bool:
+    """Return whether a job waits for this batch."""
+    return any(one.batch == batch for one in of_job(job))

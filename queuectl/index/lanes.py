@@ -6,11 +6,11 @@ See `row.lane_of` for how a job gets its lane.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from queuectl.index.queries import order_of
 from queuectl.job.fields import DEFAULT_QUEUE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

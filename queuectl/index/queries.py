@@ -342,6 +342,26 @@ class Queries(Freshness):
         found += ((_text(lane), _number(key)) for lane, key in self.db.execute(_HEADS))
         return found
 
+    def batch_counts(self, batch: str) -> tuple[int, int, int]:
+        """Return how many jobs of a batch wait or run, are completed, and are dead, but for those that wait for it."""
+        query = "SELECT waiting, done, dead FROM batches WHERE batch = ?"
+        found = self.db.execute(query, (batch,)).fetchone() or (0, 0, 0)
+        return _number(found[0]), _number(found[1]), _number(found[2])
+
+    def has_waits(self) -> bool:
+        """Return whether a job waits for another."""
+        return self.db.execute("SELECT 1 FROM waits LIMIT 1").fetchone() is not None
+
+    def is_waited_for(self, job_id: str) -> bool:
+        """Return whether a job that waits or runs names this one among its conditions."""
+        query = "SELECT 1 FROM waits WHERE parent = ? LIMIT 1"
+        return self.db.execute(query, (job_id,)).fetchone() is not None
+
+    def waits_of(self, job_id: str) -> builtins.list[str]:
+        """Return what a job that waits or runs has waited for: ids, and batches like batch:parts."""
+        query = "SELECT parent FROM waits WHERE seq = (SELECT seq FROM jobs WHERE id = ?)"
+        return [_text(parent) for (parent,) in self.db.execute(query, (job_id,))]
+
     def lanes_with_work(self) -> builtins.list[str | None]:
         """Return the lanes with a job that runs, or that will run by itself."""
         some = "SELECT DISTINCT lane FROM jobs WHERE"

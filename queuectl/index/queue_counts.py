@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from queuectl._dataclasses import dataclass, field
 from queuectl.index.lanes import parts_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.index.queries import Queries
 

@@ -141,15 +141,22 @@ def lane_of(job: Job) -> str | None:
     return " ".join((job.queue or DEFAULT_QUEUE, *needs))
 
 
-def _set_conditions(row: Row, job: Job) -> None:
-    """Put what a job waits for into its row. In a batch for which it waits itself it does not count."""
+def conditions_of(job: Job) -> str | None:
+    """Return what a job waits for as the index stores it; None if it waits for no job."""
+    if not (job.after or job.after_any or job.after_failure):
+        return None
     from queuectl.index import dependencies
-    from queuectl.job import conditions
 
-    found = [*conditions.of_job(job)]
-    row.conditions = dependencies.as_text(found)
-    if any(one.batch == job.batch for one in found if one.batch):
-        row.member = None
+    return dependencies.text_of(job)
+
+
+def _counts_in(job: Job, conditions: str | None) -> str | None:
+    """Return the batch in which a job counts. It does not in one for which it waits itself: that would never be over."""
+    if job.batch is None or conditions is None:
+        return job.batch
+    from queuectl.index import dependencies
+
+    return None if dependencies.waits_for_batch(job, job.batch) else job.batch
 
 
 def row_of(
@@ -190,11 +197,10 @@ def row_of(
         expires=None if job.expires_at is None else micros(job.expires_at),
         lane=lane_of(job),
         hold=int(job.hold),
+        conditions=conditions_of(job),
         batch=job.batch,
-        member=job.batch,
     )
-    if job.after or job.after_any or job.after_failure:
-        _set_conditions(row, job)
+    row.member = _counts_in(job, row.conditions)
     if job.tags:
         row.tags = f" {' '.join(job.tags)} "
     if state == "dead" and not row.last_error:

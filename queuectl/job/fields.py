@@ -398,6 +398,7 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "output": _text,
     "worker": _text,
     "crashes": _integer(0, _MANY),
+    "not_run": _text,
     "history_left_out": _integer(0, _MANY),
     "history": _history,
 }

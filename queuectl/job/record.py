@@ -83,6 +83,7 @@ class Job:
     output: str | None = None
     worker: str | None = None
     crashes: int = 0
+    not_run: str | None = None
     history_left_out: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 

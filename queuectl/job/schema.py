@@ -105,6 +105,15 @@ _NEEDS = {
     "propertyNames": {"pattern": r"^[a-z][a-z0-9_]{0,29}" + _END},
     "additionalProperties": {"type": "integer", "minimum": 1, "maximum": fields.MOST_NEEDED},
 }
+_BATCH_NAME = r"[A-Za-z0-9._:/@+-]{1,64}"
+_BATCH = {"type": "string", "pattern": f"^{_BATCH_NAME}{_END}"}
+_PARENT = {
+    "anyOf": [
+        {"type": "string", "pattern": f"^batch:{_BATCH_NAME}(?:=[0-9]{{1,9}})?{_END}"},
+        cast("list[dict[str, Any]]", _ID["anyOf"])[0],
+    ]
+}
+_PARENTS = {"anyOf": [_PARENT, {"type": "array", "minItems": 1, "items": _PARENT}]}
 _TAG = {"type": "string", "pattern": r"^[A-Za-z0-9._:/@+=-]{1,64}" + _END}
 _NUMBER = {"type": "number"}
 
@@ -162,6 +171,14 @@ _FIELDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     ),
     "queue": ("The queue whose limits the job keeps.", _QUEUE),
     "needs": ("What the job takes of the spool's resources while it runs: names and whole numbers.", _NEEDS),
+    "after": (
+        "The job starts only once all of these are completed: ids, and batches like batch:NAME.",
+        _PARENTS,
+    ),
+    "after_any": ("The job starts only once all of these are completed or dead.", _PARENTS),
+    "after_failure": ("The job starts only once all of these are dead.", _PARENTS),
+    "if_blocked": ("What happens to the job when a job of `after` is dead.", {"enum": ["wait", "dead"]}),
+    "batch": ("The batch to which the job belongs.", _BATCH),
     "state": ("The state; it follows from the folder of the file.", {"enum": [*fields.STATES, "done"]}),
     "attempts": ("How many attempts have been made since the job was put into the queue.", _integer(0)),
     "default_timeout": ("The timeout, if the job was given none and got that of the settings.", _NUMBER),
@@ -176,6 +193,7 @@ _FIELDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "output": ("The end of the output of the last attempt.", _TEXT),
     "worker": ("The worker that ran the job last.", _TEXT),
     "crashes": ("How many times in a row the worker or the machine died while the job ran.", _integer(0)),
+    "not_run": ("Why the job is completed without a run.", _TEXT),
     "history_left_out": ("How many runs are left out in the middle of the history.", _integer(0)),
     "history": ("One entry for each run.", {"type": "array", "items": {"type": "object"}}),
 }

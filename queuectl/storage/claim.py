@@ -7,11 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.errors import InvalidJob, SpoolError
-from queuectl.index.row import Row, accept_as_indexed, lane_of, row_of
+from queuectl.index.row import Row, accept_as_indexed, conditions_of, lane_of, row_of
 from queuectl.job import record as jobs
+from queuectl.job.conditions import Verdict
 from queuectl.job.times import micros
 from queuectl.layout import PENDING, PROCESSING
-from queuectl.storage import unique_keys
+from queuectl.storage import dependencies, unique_keys
 from queuectl.storage.transitions import Claim, Storage
 from queuectl.system import files, safe_open
 
@@ -78,12 +79,16 @@ def read_claim(storage: Storage, row: Row, path: str) -> Claim | None:
             job.renew(row.arrived / 1e6)
         accept_as_indexed(job, row)
         if job.id == row.id and not job.hold and job.is_due(storage.now()):
-            if (job.unique, lane_of(job)) != (row.unique_key, row.lane):
+            if (job.unique, lane_of(job), conditions_of(job)) != (row.unique_key, row.lane, row.conditions):
+                release(storage, Claim(job, path, row))
+                return None
+            verdict = dependencies.judge(storage, job) if row.conditions is not None else Verdict.MET
+            if verdict is Verdict.WAIT:
                 release(storage, Claim(job, path, row))
                 return None
             if (job.priority, job.max_retries) != (row.priority, row.max_retries):
                 _index_as_read(storage, job, row, path)
-            return Claim(job, path, row, ours, inode, digest=digest)
+            return Claim(job, path, row, ours, inode, digest=digest, decided=verdict is Verdict.DECIDED)
     # Edited since the index saw it: put it back, so that the intake reads it again.
     _put_back(storage, path, row)
     return None

@@ -143,6 +143,10 @@ class JobRun:
         self._permit = context.limits.start(claim.row)
         if job.needs_settings:
             JobDefaults(storage.layout, context.current.settings).fill_in(job)
+        if claim.decided:
+            with context.barrier:
+                maintenance.settle_decided(storage, claim, context.say)
+            return False
         if job.expired(storage.now()):
             with context.barrier:
                 maintenance.give_up_expired(storage, claim, context.say)

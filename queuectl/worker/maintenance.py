@@ -19,9 +19,10 @@ from queuectl.index.index import Index
 from queuectl.index.row import accept_as_indexed
 from queuectl.job import times
 from queuectl.layout import PENDING
-from queuectl.storage import dead_letters, locate, recovery, scratch, unique_keys
+from queuectl.storage import dead_letters, dependencies, locate, recovery, scratch, unique_keys
 from queuectl.storage.claim import release
 from queuectl.storage.retention import Retention
+from queuectl.storage.settle import settle
 from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
@@ -302,6 +303,23 @@ def give_up_expired(storage: Storage, claim: Claim, say: Callable[[str], None]) 
     reason = _reason(claim.job.expires_at or 0)
     dead_letters.bury(storage, release(storage, claim), reason)
     say(f"dead {claim.job.id}: {reason}")
+
+
+def settle_decided(storage: Storage, claim: Claim, say: Callable[[str], None]) -> None:
+    """Record a claimed job without a run, as the jobs for which it waited have decided.
+
+    Raises:
+        QueuectlError, OSError: the disk refused, or somebody has taken the job meanwhile.
+    """
+    job = claim.job
+    state, why = dependencies.what_follows(storage, job)
+    if state == "dead":
+        dead_letters.bury(storage, release(storage, claim), why)
+        say(f"dead {job.id}: {why}")
+        return
+    job.not_run, job.finished_at, job.next_retry_at = why, storage.now(), None
+    settle(storage, claim, state)
+    say(f"completed {job.id} without a run: {why}")
 
 
 def _reason(expires_at: float) -> str:

@@ -16,6 +16,7 @@ MODULES = (
     "queuectl.config.change",
     "queuectl.config.file",
     "queuectl.config.plain_yaml",
+    "queuectl.index.dependencies",
     "queuectl.index.sorting",
     "queuectl.index.statistics",
     "queuectl.job.changes",

@@ -15,6 +15,7 @@ from queuectl.intake.drop_folder import DropFolder
 from queuectl.worker import idle, preload
 from queuectl.worker.health import Readiness, StartFault
 from queuectl.worker.maintenance import Maintenance
+from queuectl.worker.parent_scan import ParentScan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,7 @@ class Upkeep:
         self.start_fault = StartFault(can_start)
         looks = mounts.danger(storage.layout, safe), self._pause.look, self.start_fault.look
         self.readiness = Readiness(storage.layout.root, self._tell_readiness, *looks)
+        self._parents = ParentScan(storage.index, intake)
         self.maintenance = Maintenance(storage, say, barrier.say_once)
         self.snapshot = idle.Snapshot(storage.layout, safe.above, safe.within)
         self.due_at = 0.0
@@ -102,6 +104,8 @@ class Upkeep:
                 self._registration.restore(idle=has_no_job)
         with self._barrier:
             self._look_for_work(self._batch, busy=busy)
+        with self._barrier:
+            self._parents.look()
         with self._barrier:
             self.maintenance.take_back(current.settings, name, has_no_job=has_no_job)
         with self._barrier:

@@ -127,11 +127,11 @@ def test_whatever_happens_to_rows_the_index_knows_who_may_start(index: Index, se
 def test_a_job_waits_since_its_last_parent_ended(index: Index) -> None:
     """Its place in the order counts from then: otherwise the last step of a long chain would pass all other jobs."""
     put(index, Job(id="child", command="true", priority=5, after=["one", "two"]), "pending")
-    put(index, Job(id="one", command="true", priority=5), "completed", at=NOW + 5)
-    put(index, Job(id="two", command="true", priority=5), "completed", at=NOW + 9)
+    put(index, Job(id="one", command="true", priority=5), "completed", at=NOW + 5_000_000)
+    put(index, Job(id="two", command="true", priority=5), "completed", at=NOW + 9_000_000)
     row = index.get("child")
     assert row is not None
-    assert (row.due, row.ready_key) == (NOW + 9, None)
+    assert (row.due, row.ready_key) == (NOW + 9_000_000, None)
 
 
 def test_the_end_of_a_parent_does_not_read_its_siblings(index: Index) -> None:

@@ -151,7 +151,7 @@ def of_the_version_before(path: Path, _: Path) -> None:
         "DROP TABLE counts",
         "CREATE TABLE counts(state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID",
         "DROP TABLE jobs",
-        *(part for part in schema.TABLES.split(";") if "jobs" in part),
+        *(part for part in schema.tables().split(";") if "jobs" in part),
         "UPDATE meta SET value = 5 WHERE key = 'schema'",
     )
 

@@ -195,6 +195,27 @@ WRONG: dict[str, list[Any]] = {
     "unique": ["", " ", 5, True, ["x"], "x" * 201],
     "if_exists": ["", "wait", True, 5, ["skip"]],
     "queue": ["", "a b", "-a", "_a", "a.b", "ä", "x" * 31, "con", "mail\n", 5, True, ["mail"]],
+    "after": (
+        _PARENTS := [
+            "",
+            [],
+            ["a b"],
+            ["batch:"],
+            ["batch:x=-1"],
+            ["batch:x=x"],
+            ["batch:x="],
+            [1],
+            {"a": 1},
+            5,
+            True,
+            "a b",
+        ]
+    ),
+    "after_any": _PARENTS,
+    "after_failure": _PARENTS,
+    "if_blocked": ["", "skip", True, 1, ["dead"]],
+    "batch": ["", "a b", "a=b", "x" * 65, "ä", 5, True, ["x"]],
+    "not_run": [5, True, ["x"]],
     "needs": [
         {},
         [],

@@ -1,0 +1,100 @@
+"""Jobs that wait for jobs, by the folders: whether a claimed job may start, or what its parents have decided.
+
+The index lets a job go when it thinks that its conditions are met. The folders decide: after the claim the file of each parent
+is looked for. So a job never starts because an index was wrong or old.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from queuectl.job import conditions
+from queuectl.job.conditions import Verdict
+from queuectl.layout import DEAD, DONE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from queuectl.job.conditions import Condition
+    from queuectl.job.record import Job
+    from queuectl.storage.transitions import Storage
+
+RING_STEPS = 1000
+"""Jobs that are looked at when a ring is searched for. What is not found so, `queuectl doctor` finds."""
+
+
+def judge(storage: Storage, job: Job) -> Verdict:
+    """Judge all conditions of a claimed job by the folders, and mend the index where it was wrong.
+
+    Returns:
+        MET: it may start. DECIDED: it must not run, see `what_follows`. WAIT: it must be put back.
+    """
+    verdicts = [_judge(storage, one) for one in conditions.of_job(job)]
+    if Verdict.DECIDED in verdicts:
+        return Verdict.DECIDED
+    return Verdict.WAIT if Verdict.WAIT in verdicts else Verdict.MET
+
+
+def _judge(storage: Storage, one: Condition) -> Verdict:
+    if one.batch is not None:
+        return one.judge_batch(*storage.index.batch_counts(one.batch))
+    return one.judge(_end_of(storage, one.parent))
+
+
+def _end_of(storage: Storage, job_id: str) -> str | None:
+    """Return completed or dead if a job is over, by its file; else None, and then the index is told so."""
+    layout = storage.layout
+    for state, folder in (("completed", layout.done), ("dead", layout.dead)):
+        if os.path.lexists(f"{folder}{os.sep}{job_id}.json"):
+            return state
+    row = storage.index.get(job_id)
+    if row is None or row.place not in (DONE, DEAD):
+        return None
+    if os.path.lexists(os.path.join(layout.root, row.place, row.name)):
+        return row.state
+    storage.index.drop_if_at(job_id, row.place, row.name)
+    return None
+
+
+def what_follows(storage: Storage, job: Job) -> tuple[str, str]:
+    """Return what its parents have decided about a job that must not run: its state, and why."""
+    for one in conditions.of_job(job):
+        if _judge(storage, one) is Verdict.DECIDED:
+            if one.kind == "after":
+                return "dead", f"Parent {_name(one)} is dead"
+            return "completed", f"{_name(one)} succeeded"
+    raise RuntimeError(f"nothing is decided about {job.id}")
+
+
+def _name(one: Condition) -> str:
+    return f"job {one.parent}" if one.batch is None else f"batch {one.batch}"
+
+
+def find_ring(storage: Storage, job: Job) -> list[str]:
+    """Return the jobs through which a job would wait for itself, from the job to the job; empty if there are none.
+
+    Only a job that others wait for can close a ring.
+    """
+    if not storage.index.is_waited_for(job.id):
+        return []
+    came_from: dict[str, str] = {}
+    line = [one.parent for one in conditions.of_job(job)]
+    came_from.update(dict.fromkeys(line, job.id))
+    for parent in line:
+        if parent == job.id:
+            return [*_way(came_from, parent, job.id)]
+        if len(came_from) > RING_STEPS:
+            return []
+        for above in storage.index.waits_of(parent):
+            if above not in came_from:
+                came_from[above] = parent
+                line.append(above)
+    return []
+
+
+def _way(came_from: dict[str, str], at: str, start: str) -> Iterator[str]:
+    way = [at]
+    while (at := came_from[at]) != start:
+        way.append(at)
+    yield from (start, *reversed(way[1:]), start)

@@ -1,0 +1,182 @@
+"""Jobs that wait for jobs, as workers run them: by real files, moved by workers and by hand."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import gate
+import pytest
+from gate import drop_blocked, release, started, worker_in_thread
+
+import support
+from support import finished, load, wait_until, where_is
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
+
+NOTED = 'printf "$QUEUECTL_JOB_ID " >> "$HOME/order"'
+
+
+@pytest.fixture
+def home(spool_dir: Path) -> Path:
+    return gate.home_with_gate(spool_dir)
+
+
+def order(home: Path) -> list[str]:
+    """The jobs that have run, in order."""
+    path = home / "order"
+    return path.read_text().split() if path.exists() else []
+
+
+def drop(spool_dir: Path, job_id: str, **fields: object) -> None:
+    support.drop(spool_dir, job_id, **{"command": NOTED, "max_retries": 1} | fields)
+
+
+def move(spool_dir: Path, job_id: str, place: str, to: str) -> None:
+    (spool_dir / place / f"{job_id}.json").rename(spool_dir / to / f"{job_id}.json")
+
+
+def test_files_of_a_chain_run_in_its_order_however_they_were_dropped(spool_dir: Path, home: Path) -> None:
+    """Trap 6. A child whose parent has not come yet waits for it, and is not taken for one without a parent."""
+    drop(spool_dir, "mail", after_any=["load"], priority=10)
+    drop(spool_dir, "load", after=["extract", "fetch"], priority=9)
+    drop(spool_dir, "fetch")
+    with worker_in_thread(spool_dir, 4):
+        wait_until(lambda: finished(spool_dir, "fetch"))
+        assert where_is(spool_dir, "load") == ["pending"]
+        drop(spool_dir, "extract")
+        wait_until(lambda: finished(spool_dir, "mail", "load", "extract"))
+    assert order(home) == ["fetch", "extract", "load", "mail"]
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "ran", "places"),
+    [
+        (0, ["ok", "tidy"], {"ok": "done", "tidy": "done", "alarm": "done"}),
+        (1, ["tidy", "alarm"], {"ok": "pending", "tidy": "done", "alarm": "done"}),
+    ],
+)
+def test_each_kind_of_condition_follows_the_end_of_its_parent(
+    spool_dir: Path, home: Path, exit_code: int, ran: list[str], places: dict[str, str]
+) -> None:
+    """After success, after any end, after failure. What is not needed ends without a run, and says why."""
+    drop(spool_dir, "parent", command=f"exit {exit_code}")
+    drop(spool_dir, "ok", after=["parent"])
+    drop(spool_dir, "tidy", after_any="parent")
+    drop(spool_dir, "alarm", after_failure=["parent"])
+    support.drain(spool_dir)
+    assert sorted(order(home)) == sorted(ran)
+    assert {job_id: where_is(spool_dir, job_id) for job_id in places} == {
+        job_id: [place] for job_id, place in places.items()
+    }
+    alarm = load(spool_dir / "done" / "alarm.json")
+    assert alarm.get("not_run") == (None if exit_code else "job parent succeeded")
+    assert bool(alarm.get("history")) == bool(exit_code)
+
+
+def test_a_dead_parent_that_is_mended_lets_its_children_go(spool_dir: Path, home: Path) -> None:
+    """Trap 1. Nobody has to touch the children."""
+    drop(spool_dir, "parent", command='[ -e "$HOME/mended" ]')
+    drop(spool_dir, "child", after=["parent"])
+    drop(spool_dir, "grandchild", after=["child"])
+    support.drain(spool_dir)
+    assert [where_is(spool_dir, job_id) for job_id in ("parent", "child")] == [["dead"], ["pending"]]
+    (home / "mended").touch()
+    move(spool_dir, "parent", "dead", "pending")
+    support.drain(spool_dir)
+    assert order(home) == ["child", "grandchild"]
+
+
+def test_a_parent_put_back_before_the_child_began_is_waited_for_again(spool_dir: Path, home: Path) -> None:
+    """Trap 2. The index still thinks that the parent is done."""
+    drop(spool_dir, "parent")
+    support.drain(spool_dir)
+    drop(spool_dir, "child", after=["parent"])
+    move(spool_dir, "parent", "done", "pending")
+    drop(spool_dir, "first", priority=10)
+    support.drain(spool_dir)
+    assert order(home) == ["parent", "first", "parent", "child"]
+
+
+def test_a_parent_that_is_gone_is_never_taken_for_a_finished_one(spool_dir: Path, home: Path) -> None:
+    """Trap 5. Its record was deleted, and the index as well: nobody knows that it succeeded."""
+    drop(spool_dir, "parent")
+    support.drain(spool_dir)
+    (spool_dir / "done" / "parent.json").unlink()
+    drop(spool_dir, "child", after=["parent"])
+    support.drain(spool_dir)
+    (spool_dir / "data" / "queuectl.db").unlink()
+    support.drain(spool_dir)
+    assert order(home) == ["parent"]
+    assert where_is(spool_dir, "child") == ["pending"]
+
+
+def test_a_parent_given_up_by_hand_is_noticed_by_a_working_worker(spool_dir: Path, home: Path) -> None:
+    """Trap 13. A file manager moves it from pending/ to dead/. No worker did it, and no worker looks there otherwise."""
+    drop(spool_dir, "parent", hold=True)
+    drop(spool_dir, "alarm", after_failure=["parent"])
+    drop_blocked(spool_dir, "busy")
+    with worker_in_thread(spool_dir, 2):
+        wait_until(lambda: started(home) == {"busy": 1})
+        move(spool_dir, "parent", "pending", "dead")
+        wait_until(lambda: finished(spool_dir, "alarm"))
+        release(home, lambda: finished(spool_dir, "busy"))
+    assert order(home) == ["alarm"]
+
+
+def test_if_blocked_sends_a_chain_to_dead(spool_dir: Path, home: Path) -> None:
+    """Each says which parent is dead, and none is charged an attempt."""
+    drop(spool_dir, "parent", command="exit 1")
+    drop(spool_dir, "child", after=["parent"], if_blocked="dead")
+    drop(spool_dir, "grandchild", after=["child"], if_blocked="dead")
+    support.drain(spool_dir)
+    found = {job_id: load(spool_dir / "dead" / f"{job_id}.json") for job_id in ("child", "grandchild")}
+    assert [one["last_error"] for one in found.values()] == [
+        "Parent job parent is dead",
+        "Parent job child is dead",
+    ]
+    assert [one.get("attempts", 0) for one in found.values()] == [0, 0]
+    assert order(home) == []
+
+
+def test_a_join_waits_for_all_of_its_batch_and_is_no_part_of_it(spool_dir: Path, home: Path) -> None:
+    """Traps 10 and 12. It came first, and its batch is empty when it comes."""
+    drop(spool_dir, "join", after=["batch:x=20"], batch="x", priority=10)
+    with worker_in_thread(spool_dir, 4):
+        for number in range(20):
+            drop(spool_dir, f"part{number}", batch="x")
+        wait_until(lambda: finished(spool_dir, "join"))
+    assert order(home)[-1] == "join"
+    assert len(order(home)) == 21
+
+
+def test_a_dead_member_keeps_the_join_waiting_until_it_is_mended(spool_dir: Path, home: Path) -> None:
+    """Half of a batch is no batch. after_any would take it."""
+    drop(spool_dir, "part", batch="x")
+    drop(spool_dir, "broken", batch="x", command='[ -e "$HOME/mended" ]')
+    drop(spool_dir, "join", after=["batch:x"])
+    drop(spool_dir, "any", after_any=["batch:x"])
+    drop(spool_dir, "none", after=["batch:y"])
+    drop(spool_dir, "empty", after=["batch:y=0"])
+    support.drain(spool_dir)
+    assert sorted(order(home)) == ["any", "empty", "part"]
+    (home / "mended").touch()
+    move(spool_dir, "broken", "dead", "pending")
+    support.drain(spool_dir)
+    assert "join" in order(home)
+    assert where_is(spool_dir, "none") == ["pending"]
+
+
+def test_an_index_deleted_between_the_parents_end_and_the_childs_start_changes_nothing(
+    spool_dir: Path, home: Path
+) -> None:
+    """Trap 14."""
+    drop(spool_dir, "parent")
+    drop(spool_dir, "child", after=["parent"], run_at="2031-01-01T00:00:00Z")
+    support.drain(spool_dir)
+    (spool_dir / "data" / "queuectl.db").unlink()
+    support.drain(spool_dir, now=lambda: 1_925_000_000.0)
+    assert order(home) == ["parent", "child"]
