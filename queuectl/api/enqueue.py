@@ -51,6 +51,10 @@ def prepare(record: Mapping[str, Any], defaults: JobDefaults, end: str = "") -> 
     if expires_in is not None:
         job.expires_at = _from_now(now, expires_in, job.expires_at, "expires_in", "expires_at")
     job.check_expiry()
+    if job.after or job.after_any or job.after_failure:
+        from queuectl.job import conditions
+
+        conditions.check(job)  # a job without an id cannot be its own parent
     job.cwd = _absolute_cached(job.cwd) if job.cwd and os.path.isabs(job.cwd) else _absolute(job.cwd or "")
     job.fill_in(defaults.of(job.queue))
     if job.needs is not None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _SHARED = frozenset(jobs.PRODUCER_FIELDS) - {
     *("id", "command"),
     *("run_at", "expires_at", "hold", "unique", "if_exists"),
+    *("after", "after_any", "after_failure", "if_blocked"),
 }
 """Fields whose effect is the same for every job, whatever the time and the jobs before it."""
 

@@ -122,6 +122,8 @@ class Removal:
                 for row, runs in part:
                     if row.id in claimed:
                         holders.add(claimed[row.id])
+                    elif index.is_needed(row):
+                        self._refuse_needed(row)
                     elif self._delete_one(row, ours[row.place]):
                         deleted.append((row.id, runs))
                 for own_changes in ours.values():
@@ -129,6 +131,13 @@ class Removal:
             for job_id, runs in deleted:
                 self._delete_logs(job_id, runs)
         return holders
+
+    def _refuse_needed(self, row: Row) -> None:
+        """Keep a job for which another one waits: without its record that one would never start."""
+        index = self._storage.index
+        waiting = index.children_of(row.id, 1) or index.children_of(f"batch:{row.batch}", 1)
+        error = f"job {row.id!r} cannot be deleted: job {waiting[0]!r} waits for it"
+        self._end(row.id, MoveError(error, hint=f"queuectl set {waiting[0]} after="))
 
     def _runs_of(self, row: Row) -> int:
         with suppress(QueuectlError, safe_open.NotReadable, OSError):

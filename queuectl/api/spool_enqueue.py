@@ -62,6 +62,10 @@ class EnqueuePart(SpoolBase):
             settings = self.settings()
             made = self._prepare(record, settings)
             self._open_index()
+            if made.made is not None and (made.made.after or made.made.after_any or made.made.after_failure):
+                from queuectl.api import enqueue_dependent
+
+                enqueue_dependent.admit(self._storage, made.made)
             try:
                 enqueue(self._storage, made, durable=settings.durability == "full")
             except DuplicateId:
@@ -192,8 +196,11 @@ class EnqueuePart(SpoolBase):
     ) -> Iterator[str]:
         with self._lock:
             self._make_ready()
+        from queuectl.api import enqueue_dependent
+
         queued = 0
-        for batch, many in (self._as_one if whole else self._in_batches)(records, common):
+        checked = enqueue_dependent.checked(records, common, self._exists)
+        for batch, many in (self._as_one if whole else self._in_batches)(checked, common):
             queued += many
             if progress:
                 progress(queued)
@@ -206,6 +213,12 @@ class EnqueuePart(SpoolBase):
                 if enqueued:
                     enqueued(batch.job(place))
                 yield one
+
+    def _exists(self, job_id: str) -> bool:
+        from queuectl.storage import locate
+
+        with self._lock:
+            return locate.state_of(self._storage, job_id) is not None
 
     def _as_one(
         self, source: Iterator[Mapping[str, Any]], common: Mapping[str, Any]

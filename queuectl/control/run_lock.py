@@ -311,7 +311,7 @@ def forget_slots(layout: Layout, worker: str) -> None:
     Otherwise a file from before the last restart would for ever say that nobody knows which jobs have begun.
     """
     for slot in slots(layout, worker):
-        for kind in ("run", "out", "err") if slot != worker else ():
+        for kind in ("run", "out", "err", "after") if slot != worker else ():
             with suppress(OSError):
                 os.unlink(layout.worker_file(slot, kind))
 

@@ -28,6 +28,9 @@ _JOB_VARIABLES = (
     "QUEUECTL_SLOT",
     "QUEUECTL_QUEUE",
     "QUEUECTL_PLACE",
+    "QUEUECTL_BATCH",
+    "QUEUECTL_AFTER",
+    "QUEUECTL_AFTER_OUT",
 )
 _NEEDS = "QUEUECTL_NEEDS_"
 """The beginning of the variables with the numbers of a job's units."""
@@ -158,6 +161,7 @@ def prepare(
     lock_fd: int | None,
     slot: int = 0,
     permit: Permit | None = None,
+    parents: Mapping[str, str] | None = None,
 ) -> Attempt:
     """Build the attempt of a claimed job.
 
@@ -167,6 +171,7 @@ def prepare(
         base: the worker's environment; the job's own variables override it, queuectl's override both.
         lock_fd: the descriptor of the run lock, which the job's processes inherit.
         permit: what it holds of limits, which they inherit as well.
+        parents: the variables by which it finds the jobs for which it has waited.
     """
     files = slot_name(mine["QUEUECTL_WORKER"], slot)
     numbers = {
@@ -183,6 +188,7 @@ def prepare(
             **mine,
             **numbers,
             **_queue_variables(job, permit),
+            **(parents or {}),
         },
         timeout=job.timeout or 0,
         grace=settings.kill_grace,
@@ -199,6 +205,8 @@ def prepare(
 def _queue_variables(job: Job, permit: Permit | None) -> dict[str, str]:
     """Return what a job learns of its queue: its name, the job's number in it, and which units are its own."""
     found = {} if job.queue is None else {"QUEUECTL_QUEUE": job.queue}
+    if job.batch is not None:
+        found["QUEUECTL_BATCH"] = job.batch
     if permit is not None:
         if permit.place is not None:
             found["QUEUECTL_PLACE"] = str(permit.place)

@@ -357,6 +357,22 @@ class Queries(Freshness):
         query = "SELECT 1 FROM waits WHERE parent = ? LIMIT 1"
         return self.db.execute(query, (job_id,)).fetchone() is not None
 
+    def is_needed(self, row: Row) -> bool:
+        """Return whether a job that waits or runs names this one, or its batch."""
+        return self.is_waited_for(row.id) or (
+            row.batch is not None and self.is_waited_for(f"batch:{row.batch}")
+        )
+
+    def members_of(self, batch: str) -> builtins.list[str]:
+        """Return the ids of the jobs of a batch, but for those that wait for it themselves."""
+        query = "SELECT id FROM jobs WHERE batch = ? AND member IS NOT NULL ORDER BY seq"
+        return [_text(job_id) for (job_id,) in self.db.execute(query, (batch,))]
+
+    def children_of(self, job_id: str, limit: int) -> builtins.list[str]:
+        """Return the ids of jobs that wait for this one, or have waited for it and run."""
+        query = "SELECT id FROM waits JOIN jobs USING (seq) WHERE parent = ? ORDER BY seq LIMIT ?"
+        return [_text(child) for (child,) in self.db.execute(query, (job_id, limit))]
+
     def waits_of(self, job_id: str) -> builtins.list[str]:
         """Return what a job that waits or runs has waited for: ids, and batches like batch:parts."""
         query = "SELECT parent FROM waits WHERE seq = (SELECT seq FROM jobs WHERE id = ?)"

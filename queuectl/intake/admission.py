@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from queuectl.errors import ConfigError
+from queuectl.errors import ConfigError, InvalidJob
 from queuectl.index.row import RENEWED, accept_as_indexed, invalid_row, is_file_of
 from queuectl.intake.dropped_file import reason_beside
+from queuectl.job import conditions
 from queuectl.job.fields import is_id, new_id
 from queuectl.layout import DEAD, PENDING
-from queuectl.storage import dead_letters, locate, unique_keys
+from queuectl.storage import dead_letters, dependencies, locate, unique_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class Admission:
         )
         if place == PENDING and (job.state in ("completed", "dead") or was_given_up):
             job.renew(found.arrived / 1e6)
+        if place == PENDING and (reason := self._never_starts(job)):
+            return reason
         if place == PENDING and old is dead_row is None and _is_new_with_key(job):
             reason, found.arrived = unique_keys.judge_drop(self.storage, job, found.arrived)
             if reason:
@@ -103,6 +106,17 @@ class Admission:
                 self.delete_reason(old.name)
         self.index.put(row)
         return None
+
+    def _never_starts(self, job: Job) -> str | None:
+        """Return a reason if a job waits for itself, alone or through others; it is the last of those that came."""
+        if not (job.after or job.after_any or job.after_failure):
+            return None
+        try:
+            conditions.check(job)
+        except InvalidJob as error:
+            return error.message
+        ring = dependencies.find_ring(self.storage, job)
+        return f"{job.id} waits for itself: {', '.join(ring)}" if ring else None
 
     def _assign_id(self, job: Job, place: str, name: str) -> str | None:
         """Give the job its id; returns a reason if its id belongs to another job."""

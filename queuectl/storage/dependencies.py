@@ -7,11 +7,15 @@ is looked for. So a job never starts because an index was wrong or old.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from queuectl.errors import InvalidJob, SpoolError
 from queuectl.job import conditions
+from queuectl.job import record as jobs
 from queuectl.job.conditions import Verdict
 from queuectl.layout import DEAD, DONE
+from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +73,47 @@ def what_follows(storage: Storage, job: Job) -> tuple[str, str]:
 
 def _name(one: Condition) -> str:
     return f"job {one.parent}" if one.batch is None else f"batch {one.batch}"
+
+
+def describe(storage: Storage, job: Job, path: str) -> dict[str, str]:
+    """Write the list of a job's parents into a file, and return the variables by which the job finds it.
+
+    A line has the id, the state, the path of the record, and that of the stdout or nothing, with tabs between. Ten thousand ids
+    would be too long for a variable.
+
+    Raises:
+        SpoolError: the file cannot be written.
+    """
+    parents = [*_parents(storage, job)]
+    lines = ["\t".join(_described(storage, parent)) for parent in parents]
+    try:
+        files.replace(path, "".join(f"{line}\n" for line in lines).encode())
+    except OSError as error:
+        raise SpoolError.from_os("write", path, error) from None
+    found = {"QUEUECTL_AFTER": path}
+    if len(lines) == 1:
+        found["QUEUECTL_AFTER_OUT"] = lines[0].rpartition("\t")[2]
+    return found
+
+
+def _parents(storage: Storage, job: Job) -> Iterator[str]:
+    for one in conditions.of_job(job):
+        if one.batch is None:
+            yield one.parent
+        else:
+            yield from storage.index.members_of(one.batch)
+
+
+def _described(storage: Storage, job_id: str) -> tuple[str, str, str, str]:
+    layout, state = storage.layout, _end_of(storage, job_id) or ""
+    row = storage.index.get(job_id)
+    record = os.path.join(layout.root, row.place, row.name) if row else ""
+    out = ""
+    with suppress(safe_open.NotReadable, InvalidJob, OSError):
+        parent = jobs.parse(safe_open.read_regular(record, jobs.READ_LIMIT)[0])
+        path = layout.log_file(job_id, parent.runs, "out")
+        out = path if os.path.exists(path) else ""
+    return job_id, state, record, out
 
 
 def find_ring(storage: Storage, job: Job) -> list[str]:

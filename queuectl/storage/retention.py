@@ -166,11 +166,13 @@ def _count(
 def _discardable(storage: Storage, state: str, page: Sequence[int]) -> Iterator[Row]:
     """Yield the rows of jobs that are still in this state, and of which no worker has a file.
 
-    If a worker that still has a file of the job died, recovery would put that file back once the outcome is gone.
+    If a worker that still has a file of the job died, recovery would put that file back once the outcome is gone. A job
+    for which another one waits must stay: without its record nobody knows how it ended.
     """
     claimed = {name for names in locate.claimed_by_worker(storage.layout).values() for name in names}
     for row in storage.index.by_seq(page):
-        if row.state == state and f"{row.id}.json" not in claimed:
+        is_free = f"{row.id}.json" not in claimed and not storage.index.is_needed(row)
+        if row.state == state and is_free:
             yield row
 
 
@@ -229,7 +231,7 @@ def discard(
         OSError: a file cannot be deleted.
     """
     runs = _runs(storage.layout, row)
-    if runs is None:
+    if runs is None or storage.index.is_needed(row):
         return False
     logs = size = 0
     for path in storage.layout.log_files(row.id, runs):

@@ -15,7 +15,7 @@ from queuectl.job import times
 from queuectl.job.outcome import Ending, Outcome, record
 from queuectl.job.redact import one_line
 from queuectl.layout import slot_name
-from queuectl.storage import job_logs, orphaned_runs
+from queuectl.storage import dependencies, job_logs, orphaned_runs
 from queuectl.storage.claim import note_running, sync_claim
 from queuectl.system.locks import is_held
 from queuectl.worker import maintenance, prefetch
@@ -203,7 +203,12 @@ class JobRun:
         )
         self._lock = lock
         settings, environment, permit = context.current.settings, context.environment, self._permit
-        attempt = prepare(layout, job, marks, settings, environment, lock.fd, self.slot, permit)
+        parents = None
+        if claim.row.conditions is not None:
+            parents = dependencies.describe(
+                context.storage, job, layout.worker_file(self._slot_name, "after")
+            )
+        attempt = prepare(layout, job, marks, settings, environment, lock.fd, self.slot, permit, parents)
         return context.runner.start(attempt)
 
     @property

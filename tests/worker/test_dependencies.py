@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import gate
 import pytest
 from gate import drop_blocked, release, started, worker_in_thread
 
+from queuectl import Spool
+from queuectl.errors import InvalidJob, MoveError
+
 import support
 from support import finished, load, wait_until, where_is
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
 
@@ -31,7 +33,7 @@ def order(home: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def drop(spool_dir: Path, job_id: str, **fields: object) -> None:
+def drop(spool_dir: Path, job_id: str, **fields: Any) -> None:
     support.drop(spool_dir, job_id, **{"command": NOTED, "max_retries": 1} | fields)
 
 
@@ -180,3 +182,95 @@ def test_an_index_deleted_between_the_parents_end_and_the_childs_start_changes_n
     (spool_dir / "data" / "queuectl.db").unlink()
     support.drain(spool_dir, now=lambda: 1_925_000_000.0)
     assert order(home) == ["parent", "child"]
+
+
+def test_a_command_finds_what_its_parents_have_left(spool_dir: Path, home: Path) -> None:
+    """The output of one parent by a variable; those of many by a file, as no variable can hold ten thousand ids."""
+    for number in range(3):
+        drop(spool_dir, f"part{number}", batch="x", command=f"echo out{number}")
+    drop(spool_dir, "one", after=["part1"], command='cat "$QUEUECTL_AFTER_OUT" > "$HOME/one"')
+    drop(spool_dir, "all", after=["batch:x"], command='cp "$QUEUECTL_AFTER" "$HOME/all"')
+    support.drain(spool_dir)
+    assert (home / "one").read_text() == "out1\n"
+    lines = [line.split("\t") for line in (home / "all").read_text().splitlines()]
+    assert [line[:2] for line in lines] == [[f"part{number}", "completed"] for number in range(3)]
+    assert [load(Path(line[2]))["id"] for line in lines] == ["part0", "part1", "part2"]
+    assert [Path(line[3]).read_text() for line in lines] == ["out0\n", "out1\n", "out2\n"]
+
+
+def test_a_parent_is_kept_while_a_child_waits(spool_dir: Path, home: Path) -> None:
+    """Trap 4. Its record would be deleted at once, and the child would be blocked for ever."""
+    drop(spool_dir, "parent", batch="x")
+    support.drain(spool_dir)
+    spool = Spool(spool_dir)
+    drop(spool_dir, "child", after=["parent"], hold=True)
+    drop(spool_dir, "join", after=["batch:x"], hold=True)
+    spool.refresh()
+    assert spool.purge(keep=0).jobs == 0
+    with pytest.raises(MoveError, match="waits for it"):
+        spool.forget("parent")
+    assert where_is(spool_dir, "parent") == ["done"]
+    assert set(spool.forget_many(["parent", "join", "child"])) == {"parent", "join", "child"}
+    assert where_is(spool_dir, "parent") == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"after": ["typo"]}, "after: no job is called typo, so this could never start"),
+        ({"id": "me", "after_any": ["me"]}, "after_any: it cannot wait for itself"),
+        (
+            {"after": ["there"], "after_failure": ["there"]},
+            "after_failure: could never start: there is in after, too",
+        ),
+        ({"after": ["a b"]}, "after: 'a b' is no id and no batch:NAME"),
+        ({"after": ["batch:x=-1"]}, "after: the count of batch:x must be a whole number"),
+    ],
+)
+def test_what_could_never_start_is_refused(spool_dir: Path, fields: dict[str, object], words: str) -> None:
+    """The producer learns of it at once, and nothing is queued."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="there")
+    for call in (
+        lambda: spool.enqueue("true", **fields),
+        lambda: spool.enqueue_many([{"command": "true", **fields}]),
+    ):  # type: ignore[arg-type]
+        with pytest.raises(InvalidJob, match=re.escape(words)):
+            call()
+    assert spool.counts()["pending"] == 1
+
+
+def test_a_ring_in_a_list_is_refused_whole(spool_dir: Path) -> None:
+    """Each waits for the next. The way is told, or nobody finds the mistake among a thousand jobs."""
+    spool = Spool(spool_dir)
+    jobs: list[dict[str, Any]] = [
+        {"id": "extract", "command": "true", "after": ["load"]},
+        {"id": "load", "command": "true", "after": ["extract"]},
+        {"id": "other", "command": "true"},
+    ]
+    with pytest.raises(InvalidJob, match=r"waits for itself: (extract, load, extract|load, extract, load)"):
+        spool.enqueue_many(jobs)
+    assert spool.counts()["pending"] == 0
+
+
+def test_a_ring_of_dropped_files_ends_in_dead_with_its_last_file(spool_dir: Path, home: Path) -> None:
+    """Trap 17. The others are blocked, and wait for somebody to mend the one."""
+    for job_id, parent in (("a", "b"), ("b", "c")):
+        drop(spool_dir, job_id, after=[parent])
+    support.drain(spool_dir)
+    drop(spool_dir, "c", after=["a"])
+    support.drain(spool_dir)
+    assert [where_is(spool_dir, job_id) for job_id in "abc"] == [["pending"], ["pending"], ["dead"]]
+    reason = (spool_dir / "dead" / "c.json.reason").read_text()
+    assert "c waits for itself: c, a, b, c" in reason
+
+
+def test_a_list_may_name_its_jobs_in_any_order(spool_dir: Path, home: Path) -> None:
+    """Trap 16. A job of a list may wait for one that comes later in it."""
+    spool = Spool(spool_dir)
+    jobs: list[dict[str, Any]] = [
+        {"id": f"j{number}", "command": NOTED, "after": [f"j{number + 1}"]} for number in range(30)
+    ]
+    spool.enqueue_many([*jobs, {"id": "j30", "command": NOTED}])
+    support.drain(spool_dir)
+    assert order(home) == [f"j{number}" for number in range(30, -1, -1)]
