@@ -21,7 +21,7 @@ def admit(storage: Storage, job: Job) -> None:
     """Check that a job which waits for others could start one day.
 
     Raises:
-        InvalidJob: a job that it names does not exist, or it would wait for itself.
+        InvalidJob: a job that it names does not exist, or it would wait for itself, alone or through others.
     """
     from queuectl.storage import dependencies, locate
 
@@ -29,20 +29,7 @@ def admit(storage: Storage, job: Job) -> None:
     for one in conditions.of_job(job):
         if one.batch is None and locate.state_of(storage, one.parent) is None:
             raise _unknown(one.parent, one.kind)
-    refuse_ring(dependencies.find_ring(storage, job))
-
-
-def refuse_ring(ring: list[str]) -> None:
-    """Refuse jobs that would wait for each other.
-
-    Args:
-        ring: from a job through those for which it waits to itself; empty: there is none.
-
-    Raises:
-        InvalidJob: there is one.
-    """
-    if ring:
-        raise InvalidJob(f"{ring[0]} waits for itself: {', '.join(ring)}")
+    dependencies.refuse_ring(storage, job)
 
 
 def _unknown(parent: str, kind: str) -> InvalidJob:
@@ -90,7 +77,8 @@ def _check(
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        refuse_ring(error.args[1][::-1])
+        ring = error.args[1][::-1]
+        raise InvalidJob(f"{ring[0]} waits for itself: {', '.join(ring)}") from None
 
 
 def _parents(record: Mapping[str, Any]) -> dict[str, str]:

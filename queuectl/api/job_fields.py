@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from queuectl.errors import UnknownField
 from queuectl.job.changes import CHANGEABLE
 from queuectl.job.near_names import ENQUEUE_ONLY, near_field
-from queuectl.job.record import KNOWN, PRODUCER_FIELDS
+from queuectl.job.record import KNOWN, PRODUCER_FIELDS, Job
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Command: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     Moment: TypeAlias = str | float | date
     Span: TypeAlias = str | float | timedelta
+    Parents: TypeAlias = str | Job | Iterable[str | Job]
 
 NAMES = frozenset({*PRODUCER_FIELDS, *ENQUEUE_ONLY} - {"command"})
 """The keywords of `enqueue` and `check`."""
@@ -28,6 +29,7 @@ NAMES = frozenset({*PRODUCER_FIELDS, *ENQUEUE_ONLY} - {"command"})
 _MOMENTS = ("run_at", "expires_at")
 _SPANS = ("timeout", "max_backoff", *ENQUEUE_ONLY)
 _LISTS = ("tags", "retry_on", "give_up_on")
+_PARENTS = ("after", "after_any", "after_failure")
 
 
 class JobFields(TypedDict, total=False):
@@ -57,6 +59,11 @@ class JobFields(TypedDict, total=False):
     if_exists: str | None
     queue: str | None
     needs: Mapping[str, int] | None
+    after: Parents | None
+    after_any: Parents | None
+    after_failure: Parents | None
+    if_blocked: str | None
+    batch: str | None
     delay: Span | None
     expires_in: Span | None
 
@@ -84,6 +91,11 @@ class JobChanges(TypedDict, total=False):
     if_exists: str | None
     queue: str | None
     needs: Mapping[str, int] | None
+    after: Parents | None
+    after_any: Parents | None
+    after_failure: Parents | None
+    if_blocked: str | None
+    batch: str | None
 
 
 def refuse_unknown(call: str, names: Iterable[str], known: Collection[str]) -> None:
@@ -99,7 +111,9 @@ def refuse_unknown(call: str, names: Iterable[str], known: Collection[str]) -> N
             raise UnknownField(f"{call}() got an unexpected keyword argument {name!r}{meant}")
 
 
-CHANGES = frozenset({*CHANGEABLE, *KNOWN, "tags+", "tags-"})
+CHANGES = frozenset(
+    {*CHANGEABLE, *KNOWN, "tags+", "tags-", *(f"{name}{sign}" for name in _PARENTS for sign in "+-")}
+)
 """The keywords of `set` and `retry`, and the fields that cannot be changed: an error of their own says so."""
 
 
@@ -122,6 +136,9 @@ def _plain(name: str, value: Any) -> Any:
         return sorted(value) if len({type(one) for one in value}) == 1 else list(value)
     if name in _LISTS and isinstance(value, tuple):
         return list(value)
+    if name in _PARENTS and value is not None:
+        parents = (value,) if isinstance(value, str | Job) or not hasattr(value, "__iter__") else value
+        return [one.id if isinstance(one, Job) else one for one in parents]
     if name == "env" and hasattr(value, "items"):
         return {key: _path_text(text) for key, text in value.items()}
     return _path_text(value) if name == "cwd" else value

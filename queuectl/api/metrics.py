@@ -88,18 +88,22 @@ def of_jobs(index: Index, now: float, closed: int = 0) -> Iterator[Metric]:
     later = f"SELECT count(*) FROM jobs WHERE due > {now * 1e6:.0f} AND state ="
     scheduled, retried = one(f"{later} 'pending'"), one(f"{later} 'failed'")
     behind = one("SELECT count(*) FROM jobs WHERE behind IS NOT NULL")
-    held = counts["pending"] + counts["failed"] - ready - scheduled - retried - behind
+    children, blocked = index.count_children(), index.count_blocked()
+    held = counts["pending"] + counts["failed"] - ready - scheduled - retried - behind - children
     waits = {
         "worker": max(0, ready - closed),
         "queue": closed,
         "run_at": scheduled,
         "retry": retried,
         "unique": behind,
+        "jobs": max(0, children - blocked),
+        "repair": blocked,
         "release": max(0, held),
     }
     words = (
         "Waiting jobs, by what they wait for: a worker, a limit of their queue or its pause, their run_at, their next"
-        " retry, the end of the job that has their unique key, a release from hold."
+        " retry, the end of the job that has their unique key, the end of other jobs, the repair of a dead job for which"
+        " they wait, a release from hold."
     )
     yield _labelled("queuectl_jobs_waiting", words, "for", waits)
     waited = now - one(_EARLIEST) / 1e6 if ready else 0.0

@@ -24,8 +24,9 @@ class Row:
         created_at: when it was created; if its file does not say so, when it arrived.
         updated_at: when it was last changed; if its file does not say so, when it arrived.
         waited: for how long the job could have run already; None if it cannot run now.
-        waits_for: "worker", "run_at", "retry", "unique" (another job has its unique key), "release" (it is held) or
-            "queue" (a limit of its queue or of a resource is used up, or its queue is paused); None if it does not wait.
+        waits_for: "worker", "run_at", "retry", "unique" (another job has its unique key), "jobs" (those of `after` and
+            the like are not over), "release" (it is held) or "queue" (a limit of its queue or of a resource is used up,
+            or its queue is paused); None if it does not wait.
         due_at: the time before which a waiting job does not start; None if there is none.
         started_at, finished_at, duration, exit_code: of the last run; while the job runs, only `started_at`, of this run.
         last_error: its beginning, at most 200 characters.
@@ -123,6 +124,8 @@ def _waits_for(row: IndexRow, waited: int | None, closed: Container[str | None])
         return "release"
     if row.behind is not None:
         return "unique"
+    if row.conditions is not None and row.ready_key is None and row.due is None:
+        return "jobs"
     if waited is not None:
         return "queue" if row.lane in closed else "worker"
     return "retry" if row.state == "failed" else "run_at"

@@ -43,6 +43,9 @@ def notes(spool: SpoolBase) -> list[str]:
 
         found += drop_folder.problems(folder, spool.layout)
     found += _orphaned(spool.layout)
+    if number := spool._ask(spool._index.count_blocked):
+        jobs = "1 job is" if number == 1 else f"{number} jobs are"
+        found.append(f"{jobs} blocked by dead or missing jobs: queuectl list --blocked")
     if blocked := _blocked(spool.layout, settings):
         found.append(f"workers start nothing: {blocked}")
     found += [f"{w.name} polls, as no events come: {w.polling}" for w in workers if w.polling]

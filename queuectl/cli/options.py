@@ -259,7 +259,41 @@ def _needs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     return job_field("needs", read_needs)(ctx, param, " ".join(values)) if values else None
 
 
+def _parents(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
+    name = (param.name or "").removesuffix("_ids")
+    words = [word for value in values for word in value.replace(",", " ").split()]
+    return job_field(name, lambda _: words)(ctx, param, " ".join(words)) if words else None
+
+
+def _after(field: str, when: str) -> Callable[[FC], FC]:
+    return click.option(
+        f"--{field.replace('_', '-')}",
+        field,
+        metavar="ID",
+        multiple=True,
+        callback=_parents,
+        shell_complete=complete_ids(),
+        help=f"Start it only once this job {when}; or batch:NAME for all jobs of a batch. May be repeated.",
+    )
+
+
 _POLICY = (
+    _after("after", "is completed"),
+    _after("after_any", "is completed or dead"),
+    _after("after_failure", "is dead"),
+    click.option(
+        "--if-blocked",
+        metavar="wait|dead",
+        shell_complete=complete_words("wait", "dead"),
+        callback=job_field("if_blocked"),
+        help="If a job of --after is dead: wait until it is mended (wait, the default), or be dead, too.",
+    ),
+    click.option(
+        "--batch",
+        metavar="NAME",
+        callback=job_field("batch"),
+        help="Put it into this batch, for which other jobs can wait.",
+    ),
     click.option(
         "--queue",
         metavar="NAME",

@@ -166,6 +166,13 @@ def _filters_by_content() -> list[click.Option]:
             default=None,
             help="Jobs that are held (see queuectl hold), or that are not.",
         ),
+        _option("--batch", read=text, metavar="NAME", help="Jobs of this batch."),
+        _option(
+            "--blocked/--not-blocked",
+            read=None,
+            default=None,
+            help="Jobs that wait for a job that is dead, or that does not exist; or those that do not.",
+        ),
         _option(
             "--reason",
             read=text,

@@ -170,6 +170,21 @@ UPDATE waits SET verdict = {_VERDICT};
 """What makes the tables anew from rows that were inserted without the triggers."""
 
 
+BLOCKED = f"""SELECT seq FROM (WITH RECURSIVE
+    stopped(seq) AS (
+        SELECT waits.seq FROM waits JOIN children USING (seq)
+            LEFT JOIN jobs AS parents ON parents.id = waits.parent
+            LEFT JOIN batches ON waits.parent GLOB 'batch:*' AND batches.batch = substr(waits.parent, 7)
+            WHERE verdict = 0 AND decided = 0 AND CASE WHEN waits.parent GLOB 'batch:*'
+                THEN coalesce(waiting, 0) = 0 ELSE coalesce(parents.state, 'dead') = 'dead' END
+        UNION SELECT waits.seq FROM stopped JOIN jobs AS blocked ON blocked.seq = stopped.seq
+            JOIN waits ON waits.parent = blocked.id JOIN children ON children.seq = waits.seq
+            WHERE verdict = 0 AND decided = 0)
+    SELECT stopped.seq FROM stopped JOIN jobs AS child USING (seq) WHERE child.state IN {_WAITING})"""
+"""The waiting jobs that start only once somebody does something: a job for which they wait is dead, or is nowhere, or is itself
+such a job."""
+
+
 def text_of(job: Job) -> str:
     """Return the conditions of a job as the index stores them."""
     import json

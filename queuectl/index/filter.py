@@ -54,6 +54,8 @@ class Filter:
         worker: the worker that runs the job, or ran it last.
         held: True for jobs that wait for a release, False for all others.
         reason: part of the last error, compared like `command`: why a job is dead, or why it failed.
+        batch: the job belongs to this batch.
+        blocked: whether the job starts only once somebody has mended a job for which it waits.
         queues: the job is in one of these queues; jobs that name none are in "default".
         sort: one of SORTS, with a leading - for descending order; default: in the order of arrival.
         limit: select at most so many.
@@ -71,6 +73,8 @@ class Filter:
     sort: str = "arrived"
     limit: int | None = None
     queues: tuple[str, ...] = ()
+    batch: str | None = None
+    blocked: bool | None = None
 
     if TYPE_CHECKING:
 
@@ -88,6 +92,8 @@ class Filter:
             sort: str = "arrived",
             limit: int | None = None,
             queues: Collection[str] = (),
+            batch: str | None = None,
+            blocked: bool | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -181,6 +187,12 @@ class Filter:
                 f"({' OR '.join(map(_in_queue, self.queues))})",
                 *(value for name in self.queues for value in _lanes(name)),
             )
+        if self.batch is not None:
+            add("batch = ?", self.batch)
+        if self.blocked is not None:
+            from queuectl.index.dependencies import BLOCKED
+
+            add(f"{'' if self.blocked else 'NOT '}seq IN ({BLOCKED})")
         if self.held is not None:
             held = "state IN ('pending', 'failed') AND hold"
             add(held if self.held else f"NOT ({held})")

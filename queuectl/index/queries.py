@@ -363,6 +363,27 @@ class Queries(Freshness):
             row.batch is not None and self.is_waited_for(f"batch:{row.batch}")
         )
 
+    def count_blocked(self) -> int:
+        """Return how many waiting jobs start only once somebody has mended a job for which they wait."""
+        from queuectl.index.dependencies import BLOCKED
+
+        return _number(self._one(f"SELECT count(*) FROM ({BLOCKED})")) if self.has_waits() else 0
+
+    def blocked(self, ids: Sequence[str]) -> set[str]:
+        """Return those of these jobs that are blocked, see `count_blocked`."""
+        from queuectl.index.dependencies import BLOCKED
+
+        if not self.has_waits():
+            return set()
+        marks = ", ".join("?" * len(ids))
+        query = f"SELECT id FROM jobs WHERE id IN ({marks}) AND seq IN ({BLOCKED})"
+        return {_text(job_id) for (job_id,) in self.db.execute(query, tuple(ids))}
+
+    def count_children(self) -> int:
+        """Return how many waiting jobs wait for others."""
+        query = "SELECT count(*) FROM children JOIN jobs USING (seq) WHERE unmet > 0 AND decided = 0 AND state IN ('pending', 'failed')"
+        return _number(self._one(query))
+
     def members_of(self, batch: str) -> builtins.list[str]:
         """Return the ids of the jobs of a batch, but for those that wait for it themselves."""
         query = "SELECT id FROM jobs WHERE batch = ? AND member IS NOT NULL ORDER BY seq"

@@ -113,10 +113,10 @@ class Admission:
             return None
         try:
             conditions.check(job)
+            dependencies.refuse_ring(self.storage, job)
         except InvalidJob as error:
             return error.message
-        ring = dependencies.find_ring(self.storage, job)
-        return f"{job.id} waits for itself: {', '.join(ring)}" if ring else None
+        return None
 
     def _assign_id(self, job: Job, place: str, name: str) -> str | None:
         """Give the job its id; returns a reason if its id belongs to another job."""

@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from queuectl.errors import InvalidJob
+from queuectl.job import conditions, spoken_times
 from queuectl.job import record as jobs
-from queuectl.job import spoken_times
 from queuectl.job.fields import check_field
 
 if TYPE_CHECKING:
@@ -91,6 +91,9 @@ def _flag(text: str) -> bool:
     return words[text.lower()]
 
 
+_SIGNED = frozenset({"tags", "after", "after_any", "after_failure"})
+"""The fields of which a change can add a part with += and remove one with -=."""
+
 _READ: dict[str, Callable[[str], object]] = {
     "command": _command,
     "priority": integer,
@@ -103,6 +106,9 @@ _READ: dict[str, Callable[[str], object]] = {
     "give_up_on": lambda text: [integer(word) for word in _listed(text)],
     "expires_at": _moment,
     "tags": _listed,
+    "after": _listed,
+    "after_any": _listed,
+    "after_failure": _listed,
     "hold": _flag,
     "needs": read_needs,
 }
@@ -114,7 +120,7 @@ def read_changes(words: Iterable[str]) -> dict[str, Any]:
 
     Args:
         words: FIELD=VALUE each. A list is `a,b`, a map is JSON, a time may be `+1h`. An empty value removes the field,
-            so that the setting applies. `tags+=a` and `tags-=a` add and remove tags.
+            so that the setting applies. `tags+=a` and `tags-=a` add and remove tags; `after` works like them.
 
     Returns:
         the typed values by field; None removes a field. `tags+` and `tags-` are names too.
@@ -177,6 +183,7 @@ def _with_changes(record: dict[str, Any], changes: Mapping[str, Any]) -> Job:
         # Somebody has chosen the limit, even if it is that of the settings.
         record.pop("default_timeout", None)
     job = jobs.from_mapping(record)
+    conditions.check(job)
     if "cwd" in changes and job.cwd:
         job.cwd = _absolute(job.cwd)
     return job
@@ -209,8 +216,8 @@ def _changeable(name: str, sign: str = "") -> str:
         ValueError: it cannot be changed, or not with this sign, or there is no such field.
     """
     if name in CHANGEABLE:
-        if sign and name != "tags":
-            raise ValueError(f"{name}{sign}= is for tags only; write {name}=VALUE")
+        if sign and name not in _SIGNED:
+            raise ValueError(f"{name}{sign}= is for lists of names only; write {name}=VALUE")
         return name
     if name == "id":
         raise ValueError("the id of a job cannot be changed: it names its files")

@@ -225,6 +225,31 @@ def job_schema(defaults: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_SHOWN: Mapping[str, Any] = {
+    "waits_for": {
+        "description": "What the job still waits for; of very many the first ones. Only in `show`.",
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["id", "want", "state"],
+            "properties": {
+                "id": {"type": "string"},
+                "want": {"enum": ["after", "after_any", "after_failure"]},
+                "state": {"type": ["string", "null"]},
+            },
+        },
+    },
+    "waits_for_count": {
+        "description": "How many jobs and batches it still waits for. Only in `show`.",
+        "type": "integer",
+    },
+    "blocked": {
+        "description": "Whether it starts only once somebody has mended one of them. Only in `show`.",
+        "type": "boolean",
+    },
+}
+
+
 def record_schema() -> dict[str, Any]:
     """Return the schema of what `show --json` prints of a job, and `list --json` without the long fields.
 
@@ -242,12 +267,14 @@ def record_schema() -> dict[str, Any]:
         "description": "The priority with what waiting has added; null if the job does not wait.",
         **_or_null(_NUMBER),
     }
+    required = [name for name in properties if name not in ("output", "history", "history_left_out")]
+    properties |= _SHOWN
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "The record of a job of queuectl",
         "description": "What `queuectl show --json` and `queuectl enqueue --json` print. `queuectl list --json` leaves output and history out.",
         "type": "object",
-        "required": [name for name in properties if name not in ("output", "history", "history_left_out")],
+        "required": required,
         "properties": properties,
     }
 

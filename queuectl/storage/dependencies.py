@@ -116,6 +116,16 @@ def _described(storage: Storage, job_id: str) -> tuple[str, str, str, str]:
     return job_id, state, record, out
 
 
+def refuse_ring(storage: Storage, job: Job) -> None:
+    """Refuse a job that would wait for itself through others.
+
+    Raises:
+        InvalidJob: with the jobs on the way.
+    """
+    if ring := find_ring(storage, job):
+        raise InvalidJob(f"{job.id} waits for itself: {', '.join(ring)}")
+
+
 def find_ring(storage: Storage, job: Job) -> list[str]:
     """Return the jobs through which a job would wait for itself, from the job to the job; empty if there are none.
 

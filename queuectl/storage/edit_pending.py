@@ -131,6 +131,10 @@ def set_all(
         wanted = changed_job(job, changes)
         if not changes.keys().isdisjoint(("run_at", "expires_at")):
             wanted.check_expiry()
+        if any(name.startswith("after") for name in changes):
+            from queuectl.storage import dependencies
+
+            dependencies.refuse_ring(storage, wanted)
         if "run_at" in changes and job.next_retry_at is not None:
             wanted.next_retry_at = wanted.run_at or storage.now()  # a failed job waits for this moment
         return _accepted(wanted, defaults)

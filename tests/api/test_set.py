@@ -65,7 +65,7 @@ def test_tags_are_added_and_removed(cli: Cli, spool_dir: Path) -> None:
 
     assert [one.get("tags") for one in told] == [["x"], None]
     assert "tags" not in load(spool_dir / "pending" / "b.json")
-    assert "priority+= is for tags only" in cli("set", "a", "priority+=1", expect=2).stderr
+    assert "priority+= is for lists of names only" in cli("set", "a", "priority+=1", expect=2).stderr
     assert "cannot be a tag" in cli("set", "a", "tags+=a b!", expect=2).stderr
 
 

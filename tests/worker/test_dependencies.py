@@ -231,10 +231,8 @@ def test_what_could_never_start_is_refused(spool_dir: Path, fields: dict[str, ob
     """The producer learns of it at once, and nothing is queued."""
     spool = Spool(spool_dir)
     spool.enqueue("true", id="there")
-    for call in (
-        lambda: spool.enqueue("true", **fields),
-        lambda: spool.enqueue_many([{"command": "true", **fields}]),
-    ):  # type: ignore[arg-type]
+    job: dict[str, Any] = {"command": "true", **fields}
+    for call in (lambda: spool.enqueue(job), lambda: spool.enqueue_many([job])):
         with pytest.raises(InvalidJob, match=re.escape(words)):
             call()
     assert spool.counts()["pending"] == 1

@@ -102,6 +102,7 @@ HEADINGS = {
     "What to run": ("command_text", "file", "each", "nul", "cwd", "env"),
     "The job": ("job_id", "priority", "queue", "needs", "tags", "unique", "if_exists", "hold"),
     "When": ("run_at", "delay", "expires_at", "expires_in"),
+    "After other jobs": ("after", "after_any", "after_failure", "if_blocked", "batch"),
     "Attempts and time limits": (
         "timeout",
         "max_retries",

@@ -227,6 +227,8 @@ def _remark(row: Row, now: float) -> str:
         return "held"
     if row.behind is not None:
         return "waits for its unique key"
+    if row.state in WAITING and row.conditions is not None and row.ready_key is None and row.due is None:
+        return "waits for other jobs"
     if row.state == "processing":
         return row.worker or ""
     return (row.last_error or "") if row.state in {"failed", "dead"} else ""

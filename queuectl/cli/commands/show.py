@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.api import json_view, listing
+from queuectl.api import dependencies, json_view, listing
 from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Session, command
 from queuectl.errors import ConfigError, JobNotFound
@@ -42,15 +42,15 @@ def show_command(session: Session, job_id: str) -> None:
     """
     job = session.spool.get(typed_ids.to_show(session, job_id))
     if session.json:
-        render.json_value(json_view.record(job, json_view.effective(session.spool, job)))
+        waiting = dependencies.as_json(dependencies.waits_for(session.spool, job))
+        render.json_value(json_view.record(job, json_view.effective(session.spool, job)) | waiting)
         return
     title = f"Job Details: {render.visible(job.id or job_id)}"
     repeated = _repeated(job) if render.is_terminal() else set()
     effective, waits_for = _effective(session.spool, job), _waits_for(session.spool, job)
     queue = _queue(session.spool, job)
-    print_fields(
-        title, (field for field in _fields(job, effective, waits_for, queue) if field[0] not in repeated)
-    )
+    fields = (*_fields(job, effective, waits_for, queue), *_parents(session.spool, job))
+    print_fields(title, (field for field in fields if field[0] not in repeated))
 
 
 def _repeated(job: Job) -> set[str]:
@@ -84,6 +84,24 @@ def _queue(spool: Spool, job: Job) -> str:
         if row.ready_key is not None:
             return "".join(f", {why}" for why in queues.closed_lanes(spool, {row.lane}).values())
     return ""
+
+
+def _parents(spool: Spool, job: Job) -> Iterator[tuple[str, str]]:
+    """What a job has to wait for, and what it still waits for."""
+    for name, parents in (
+        ("After", job.after),
+        ("After Any", job.after_any),
+        ("After Failure", job.after_failure),
+    ):
+        shown = (parents or [])[: dependencies.SHOWN]
+        more = len(parents or ()) - len(shown)
+        yield name, ", ".join(shown) + (f" and {more} more" if more else "")
+    yield "Batch", job.batch or ""
+    waiting = dependencies.waits_for(spool, job)
+    more = len(waiting) - dependencies.SHOWN
+    shown_waiting = ", ".join(map(str, waiting[: dependencies.SHOWN]))
+    yield "Waits For", shown_waiting + (f" and {more} more" if more > 0 else "")
+    yield "Not Run", job.not_run or ""
 
 
 def _effective(spool: Spool, job: Job) -> str:

@@ -1,0 +1,104 @@
+"""The commands about jobs that wait for others: enqueue, show, list, set, status, metrics."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from queuectl import Filter, Spool
+
+import support
+from support import load, where_is
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def chain(spool_dir: Path, cli: Cli) -> Spool:
+    """`load` waits for `extract`, which is dead, and `tidy` for `load`."""
+    cli("enqueue", "--id", "extract", "--max-retries", "1", "exit 1", expect=0)
+    cli("enqueue", "--id", "load", "--after", "extract", "true", expect=0)
+    cli("enqueue", "--id", "tidy", "--after", "load", "--batch", "night", "true", expect=0)
+    support.drain(spool_dir)
+    return Spool(spool_dir)
+
+
+def test_flags_become_fields(spool_dir: Path, cli: Cli) -> None:
+    """Each may be repeated, or have several ids."""
+    for job_id in "abcd":
+        cli("enqueue", "--id", job_id, "true", expect=0)
+    flags = ["--after", "a,b", "--after", "c", "--after-any", "d", "--if-blocked", "dead", "--batch", "x"]
+    cli("enqueue", "--id", "e", *flags, "true", expect=0)
+    found = load(spool_dir / "pending" / "e.json")
+    assert (found["after"], found["after_any"]) == (["a", "b", "c"], ["d"])
+    assert (found["if_blocked"], found["batch"]) == ("dead", "x")
+
+
+def test_an_unknown_parent_is_refused(spool_dir: Path, cli: Cli) -> None:
+    """A mistyped id would keep the job waiting for ever."""
+    refused = cli("enqueue", "--after", "typo", "true", expect=1).stderr
+    assert refused.splitlines()[0].endswith("after: no job is called typo, so this could never start")
+    jobs = '[{"id": "a", "command": "true", "after": ["b"]}, {"id": "b", "command": "true", "after": ["a"]}]'
+    ring = cli("enqueue", "--file", "-", input=jobs, expect=1).stderr
+    assert "waits for itself: a, b, a" in ring or "waits for itself: b, a, b" in ring
+    assert Spool(spool_dir).counts()["pending"] == 0
+
+
+def test_a_blocked_job_says_what_helps(chain: Spool, cli: Cli) -> None:
+    """The first question about a job that does not start is why, and the second what to do."""
+    shown = cli("show", "load", expect=0).stdout
+    assert "Waits For     extract (dead; queuectl retry extract)" in shown
+    assert "Waits For     load (pending, blocked)" in cli("show", "tidy", expect=0).stdout
+    told = json.loads(cli("show", "load", "--json", expect=0).stdout)
+    assert told["waits_for"] == [{"id": "extract", "want": "after", "state": "dead"}]
+    assert (told["waits_for_count"], told["blocked"]) == (1, True)
+    assert cli("list", "--blocked", expect=0).stdout.splitlines() == [
+        "load - pending - true",
+        "tidy - pending - true",
+    ]
+    assert cli("list", "--not-blocked", expect=0).stdout.splitlines() == ["extract - dead - exit 1"]
+    assert cli("list", "--batch", "night", expect=0).stdout.splitlines() == ["tidy - pending - true"]
+    assert (
+        "2 jobs are blocked by dead or missing jobs: queuectl list --blocked"
+        in cli("status", expect=0).stdout + cli("status", expect=0).stderr
+    )
+    metrics = cli("metrics", expect=0).stdout
+    assert 'queuectl_jobs_waiting{for="repair"} 2.0' in metrics
+    assert 'queuectl_jobs_waiting{for="release"} 0.0' in metrics
+    assert [row.id for row in chain.list(where=Filter(blocked=True))] == ["load", "tidy"]
+    assert [row.waits_for for row in chain.list(where=Filter(batch="night"))] == ["jobs"]
+
+
+def test_set_changes_what_a_job_waits_for(chain: Spool, spool_dir: Path, cli: Cli) -> None:
+    """A person decides that the job shall run regardless; and cannot make a ring by mistake."""
+    refused = cli("set", "load", "after+=tidy", expect=1).stderr
+    assert "waits for itself: load, tidy, load" in refused
+    cli("set", "load", "after-=extract", expect=0)
+    support.drain(spool_dir)
+    assert [where_is(spool_dir, job_id) for job_id in ("load", "tidy")] == [["done"], ["done"]]
+
+
+def test_a_parent_that_is_waited_for_is_not_deleted(chain: Spool, spool_dir: Path, cli: Cli) -> None:
+    """Without its record nobody knows how it ended."""
+    refused = cli("remove", "extract", expect=1).stderr
+    assert "job 'extract' cannot be deleted: job 'load' waits for it" in refused
+    cli("remove", "tidy", "load", "extract", expect=0)
+    assert Spool(spool_dir).counts() == dict.fromkeys(chain.counts(), 0)
+
+
+def test_python_takes_jobs_for_parents(spool_dir: Path) -> None:
+    """A program has the job that enqueue returned, and need not know its id."""
+    spool = Spool(spool_dir)
+    first = spool.enqueue("true")
+    second = spool.enqueue("true", after=first)
+    third = spool.enqueue("true", after_any=[first, second.id])
+    assert (second.after, third.after_any) == ([first.id], [first.id, second.id])
+    fields: dict[str, Any] = load(spool_dir / "pending" / f"{second.id}.json")
+    assert fields["after"] == [first.id]
