@@ -56,7 +56,7 @@ def waits_for(spool: SpoolBase, job: Job) -> list[Waiting]:
 
 
 def _of_job(one: Condition, state: str | None, blocked: set[str]) -> Waiting | None:
-    if one.judge(state) is not Verdict.WAIT:
+    if one.judge(state) != Verdict.WAIT:
         return None
     if state == "dead":
         return Waiting(one.parent, one.kind, state, blocked=True, hint=f"queuectl retry {one.parent}")
@@ -68,7 +68,7 @@ def _of_job(one: Condition, state: str | None, blocked: set[str]) -> Waiting | N
 
 def _of_batch(spool: SpoolBase, one: Condition) -> Waiting | None:
     waiting, done, dead = spool._ask(lambda: spool._index.batch_counts(one.batch or ""))
-    if one.judge_batch(waiting, done, dead) is not Verdict.WAIT:
+    if one.judge_batch(waiting, done, dead) != Verdict.WAIT:
         return None
     told = ", ".join(
         f"{number} {word}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 from queuectl.errors import InvalidJob
@@ -65,6 +64,8 @@ def _check(
     seen: set[str],
     exists: Callable[[str], bool],
 ) -> None:
+    from graphlib import CycleError, TopologicalSorter
+
     known = seen | {str(record.get("id", "")) for record in records}
     graph: dict[str, list[str]] = {}
     for record in records:

@@ -9,8 +9,6 @@ A trigger costs more than the same in Python: 124 instead of 57 µs for each job
 
 from __future__ import annotations
 
-from queuectl.job.conditions import of_job
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.job.record import Job
@@ -189,9 +187,13 @@ def text_of(job: Job) -> str:
     """Return the conditions of a job as the index stores them."""
     import json
 
+    from queuectl.job.conditions import of_job
+
     return json.dumps([(one.parent, one.kind, one.least, int(one.dies)) for one in of_job(job)])
 
 
 def waits_for_batch(job: Job, batch: str) -> bool:
     """Return whether a job waits for this batch."""
+    from queuectl.job.conditions import of_job
+
     return any(one.batch == batch for one in of_job(job))

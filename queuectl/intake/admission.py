@@ -8,10 +8,9 @@ from contextlib import suppress
 from queuectl.errors import ConfigError, InvalidJob
 from queuectl.index.row import RENEWED, accept_as_indexed, invalid_row, is_file_of
 from queuectl.intake.dropped_file import reason_beside
-from queuectl.job import conditions
 from queuectl.job.fields import is_id, new_id
 from queuectl.layout import DEAD, PENDING
-from queuectl.storage import dead_letters, dependencies, locate, unique_keys
+from queuectl.storage import dead_letters, locate, unique_keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,6 +110,9 @@ class Admission:
         """Return a reason if a job waits for itself, alone or through others; it is the last of those that came."""
         if not (job.after or job.after_any or job.after_failure):
             return None
+        from queuectl.job import conditions
+        from queuectl.storage import dependencies
+
         try:
             conditions.check(job)
             dependencies.refuse_ring(self.storage, job)

@@ -6,8 +6,6 @@ that can never be met any more decides what becomes of the job (see `Verdict`).
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from queuectl._dataclasses import dataclass
 from queuectl.errors import InvalidJob
 from queuectl.job.fields import BATCH
@@ -22,12 +20,10 @@ FIELDS = ("after", "after_any", "after_failure")
 """The fields with conditions. The place of each in this tuple is the number of its kind in the index."""
 
 
-class Verdict(IntEnum):
-    """What a condition says at a moment."""
+class Verdict:
+    """What a condition says at a moment, as the index stores it. Not an enum: `enqueue` would have to load that module."""
 
-    WAIT = 0
-    MET = 1
-    DECIDED = 2
+    WAIT, MET, DECIDED = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +47,7 @@ class Condition:
         """The batch, if it is about one."""
         return self.parent.removeprefix(BATCH) if self.parent.startswith(BATCH) else None
 
-    def judge(self, state: str | None) -> Verdict:
+    def judge(self, state: str | None) -> int:
         """Judge by the state of the parent, which is a job; None: there is no such job, which is never taken for its end."""
         if self.kind == "after_any":
             return Verdict.MET if state in ("completed", "dead") else Verdict.WAIT
@@ -60,7 +56,7 @@ class Condition:
             return Verdict.MET
         return Verdict.DECIDED if state == other and (self.kind != "after" or self.dies) else Verdict.WAIT
 
-    def judge_batch(self, waiting: int, done: int, dead: int) -> Verdict:
+    def judge_batch(self, waiting: int, done: int, dead: int) -> int:
         """Judge by the members of the batch that do not wait for it themselves.
 
         Args:

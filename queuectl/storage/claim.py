@@ -83,12 +83,12 @@ def read_claim(storage: Storage, row: Row, path: str) -> Claim | None:
                 release(storage, Claim(job, path, row))
                 return None
             verdict = dependencies.judge(storage, job) if row.conditions is not None else Verdict.MET
-            if verdict is Verdict.WAIT:
+            if verdict == Verdict.WAIT:
                 release(storage, Claim(job, path, row))
                 return None
             if (job.priority, job.max_retries) != (row.priority, row.max_retries):
                 _index_as_read(storage, job, row, path)
-            return Claim(job, path, row, ours, inode, digest=digest, decided=verdict is Verdict.DECIDED)
+            return Claim(job, path, row, ours, inode, digest=digest, decided=verdict == Verdict.DECIDED)
     # Edited since the index saw it: put it back, so that the intake reads it again.
     _put_back(storage, path, row)
     return None

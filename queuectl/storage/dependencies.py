@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from queuectl.errors import InvalidJob, SpoolError
 from queuectl.job import conditions
@@ -17,6 +16,7 @@ from queuectl.job.conditions import Verdict
 from queuectl.layout import DEAD, DONE
 from queuectl.system import files, safe_open
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ RING_STEPS = 1000
 """Jobs that are looked at when a ring is searched for. What is not found so, `queuectl doctor` finds."""
 
 
-def judge(storage: Storage, job: Job) -> Verdict:
+def judge(storage: Storage, job: Job) -> int:
     """Judge all conditions of a claimed job by the folders, and mend the index where it was wrong.
 
     Returns:
@@ -40,7 +40,7 @@ def judge(storage: Storage, job: Job) -> Verdict:
     return Verdict.WAIT if Verdict.WAIT in verdicts else Verdict.MET
 
 
-def _judge(storage: Storage, one: Condition) -> Verdict:
+def _judge(storage: Storage, one: Condition) -> int:
     if one.batch is not None:
         return one.judge_batch(*storage.index.batch_counts(one.batch))
     return one.judge(_end_of(storage, one.parent))
@@ -64,7 +64,7 @@ def _end_of(storage: Storage, job_id: str) -> str | None:
 def what_follows(storage: Storage, job: Job) -> tuple[str, str]:
     """Return what its parents have decided about a job that must not run: its state, and why."""
     for one in conditions.of_job(job):
-        if _judge(storage, one) is Verdict.DECIDED:
+        if _judge(storage, one) == Verdict.DECIDED:
             if one.kind == "after":
                 return "dead", f"Parent {_name(one)} is dead"
             return "completed", f"{_name(one)} succeeded"

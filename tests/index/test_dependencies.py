@@ -40,7 +40,7 @@ def put(index: Index, job: Job, state: str, *, at: int = NOW) -> None:
     assert index.broken is None
 
 
-def judge(jobs: dict[str, tuple[Job, str]], job: Job) -> list[Verdict]:
+def judge(jobs: dict[str, tuple[Job, str]], job: Job) -> list[int]:
     """The verdicts on a job's conditions, worked out from nothing but the states of all jobs."""
     found = []
     for one in conditions.of_job(job):
