@@ -91,6 +91,10 @@ class KeyTaken(JobError):
         self.state = state
 
 
+class NeverStarts(JobError):
+    """A job could never start: it waits for a job that does not exist, or for itself through others."""
+
+
 class InvalidJob(JobError):
     """A file, or a set of fields, that is not a valid job.
 

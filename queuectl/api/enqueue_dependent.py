@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from queuectl.errors import InvalidJob
+from queuectl.errors import NeverStarts
 from queuectl.job import conditions
 from queuectl.job.fields import is_id
 
@@ -20,19 +20,18 @@ def admit(storage: Storage, job: Job) -> None:
     """Check that a job which waits for others could start one day.
 
     Raises:
-        InvalidJob: a job that it names does not exist, or it would wait for itself, alone or through others.
+        NeverStarts: a job that it names does not exist, or it would wait for itself through others.
     """
     from queuectl.storage import dependencies, locate
 
-    conditions.check(job)
     for one in conditions.of_job(job):
         if one.batch is None and locate.state_of(storage, one.parent) is None:
-            raise _unknown(one.parent, one.kind)
+            raise _unknown(one.parent)
     dependencies.refuse_ring(storage, job)
 
 
-def _unknown(parent: str, kind: str) -> InvalidJob:
-    return InvalidJob(f"no job is called {parent}, so this could never start", field=kind)
+def _unknown(parent: str) -> NeverStarts:
+    return NeverStarts(f"no job is called {parent}, so this could never start", hint="queuectl list")
 
 
 def checked(
@@ -45,7 +44,7 @@ def checked(
         exists: whether the spool has a job with this id.
 
     Raises:
-        InvalidJob: one of them waits for a job that does not exist, or for itself.
+        NeverStarts: one of them waits for a job that does not exist, or for itself.
     """
     seen: set[str] = set()
     for record in records:
@@ -70,24 +69,24 @@ def _check(
     graph: dict[str, list[str]] = {}
     for record in records:
         parents = _parents({**record, **common})
-        for parent, kind in parents.items():
+        for parent in parents:
             if parent not in known and not exists(parent):
-                raise _unknown(parent, kind)
+                raise _unknown(parent)
         job_id = str(record.get("id", ""))
         graph[job_id] = [parent for parent in parents if parent != job_id]  # that is refused by itself
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         ring = error.args[1][::-1]
-        raise InvalidJob(f"{ring[0]} waits for itself: {', '.join(ring)}") from None
+        raise NeverStarts(f"{ring[0]} waits for itself: {', '.join(ring)}") from None
 
 
-def _parents(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the jobs for which a job waits, each with the field that names it. A wrong value is refused later."""
-    found: dict[str, str] = {}
+def _parents(record: Mapping[str, Any]) -> list[str]:
+    """Return the jobs for which a job waits. A wrong value is refused later."""
+    found: dict[str, None] = {}
     for kind in conditions.FIELDS:
         value = record.get(kind) or ()
         for one in (value,) if isinstance(value, str) else value if isinstance(value, list) else ():
             if isinstance(one, str) and is_id(one):
-                found.setdefault(one, kind)
-    return found
+                found[one] = None
+    return [*found]

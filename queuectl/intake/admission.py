@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from queuectl.errors import ConfigError, InvalidJob
+from queuectl.errors import ConfigError, InvalidJob, NeverStarts
 from queuectl.index.row import RENEWED, accept_as_indexed, invalid_row, is_file_of
 from queuectl.intake.dropped_file import reason_beside
 from queuectl.job.fields import is_id, new_id
@@ -116,7 +116,7 @@ class Admission:
         try:
             conditions.check(job)
             dependencies.refuse_ring(self.storage, job)
-        except InvalidJob as error:
+        except (InvalidJob, NeverStarts) as error:
             return error.message
         return None
 

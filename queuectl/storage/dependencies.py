@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from queuectl.errors import InvalidJob, SpoolError
+from queuectl.errors import InvalidJob, NeverStarts, SpoolError
 from queuectl.job import conditions
 from queuectl.job import record as jobs
 from queuectl.job.conditions import Verdict
@@ -120,10 +120,10 @@ def refuse_ring(storage: Storage, job: Job) -> None:
     """Refuse a job that would wait for itself through others.
 
     Raises:
-        InvalidJob: with the jobs on the way.
+        NeverStarts: with the jobs on the way.
     """
     if ring := find_ring(storage, job):
-        raise InvalidJob(f"{job.id} waits for itself: {', '.join(ring)}")
+        raise NeverStarts(f"{job.id} waits for itself: {', '.join(ring)}")
 
 
 def find_ring(storage: Storage, job: Job) -> list[str]:

@@ -171,8 +171,7 @@ def _discardable(storage: Storage, state: str, page: Sequence[int]) -> Iterator[
     """
     claimed = {name for names in locate.claimed_by_worker(storage.layout).values() for name in names}
     for row in storage.index.by_seq(page):
-        is_free = f"{row.id}.json" not in claimed and not storage.index.is_needed(row)
-        if row.state == state and is_free:
+        if row.state == state and f"{row.id}.json" not in claimed and not storage.index.is_needed(row):
             yield row
 
 

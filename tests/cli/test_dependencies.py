@@ -44,9 +44,9 @@ def test_flags_become_fields(spool_dir: Path, cli: Cli) -> None:
 def test_an_unknown_parent_is_refused(spool_dir: Path, cli: Cli) -> None:
     """A mistyped id would keep the job waiting for ever."""
     refused = cli("enqueue", "--after", "typo", "true", expect=1).stderr
-    assert refused.splitlines()[0].endswith("after: no job is called typo, so this could never start")
+    assert refused.splitlines()[0].endswith("error: no job is called typo, so this could never start")
     jobs = '[{"id": "a", "command": "true", "after": ["b"]}, {"id": "b", "command": "true", "after": ["a"]}]'
-    ring = cli("enqueue", "--file", "-", input=jobs, expect=1).stderr
+    ring = cli("enqueue", "--file", "-", stdin=jobs, expect=1).stderr
     assert "waits for itself: a, b, a" in ring or "waits for itself: b, a, b" in ring
     assert Spool(spool_dir).counts()["pending"] == 0
 

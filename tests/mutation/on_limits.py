@@ -21,8 +21,8 @@ LIMITS = (
     Mutant(
         "lanes: a job that is edited keeps its lane",
         "storage/claim.py",
-        "(job.unique, lane_of(job)) != (row.unique_key, row.lane)",
-        "job.unique != row.unique_key",
+        "(job.unique, lane_of(job), conditions_of(job)) != (row.unique_key, row.lane, row.conditions)",
+        "(job.unique, conditions_of(job)) != (row.unique_key, row.conditions)",
         ("tests/worker/test_limits.py::test_a_queue_written_into_a_waiting_file_counts_at_the_claim",),
     ),
     Mutant(

@@ -249,7 +249,7 @@ KEYS = (
     Mutant(
         "unique: a key written in later is not seen",
         "storage/claim.py",
-        "            if (job.unique, lane_of(job)) != (row.unique_key, row.lane):\n",
+        "            if (job.unique, lane_of(job), conditions_of(job)) != (row.unique_key, row.lane, row.conditions):\n",
         "            if False:\n",
         (f"{_UNIQUE}a_key_written_into_a_waiting_file_counts_at_the_claim",),
     ),

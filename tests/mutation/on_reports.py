@@ -72,8 +72,8 @@ SEEING = (
     Mutant(
         "metrics: who waits for a unique key counts as held",
         "api/metrics.py",
-        " - scheduled - retried - behind\n",
-        " - scheduled - retried\n",
+        " - scheduled - retried - behind - children\n",
+        " - scheduled - retried - children\n",
         ("tests/api/test_metrics.py::test_a_job_that_waits_for_its_unique_key_is_not_held",),
     ),
     Mutant(

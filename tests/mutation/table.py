@@ -5,6 +5,7 @@ from __future__ import annotations
 from .on_bulk_verbs import MANY
 from .on_content import INTAKE, MIRROR
 from .on_control import CONTROL
+from .on_dependencies import DEPENDENCIES
 from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_idle import IDLE
 from .on_leftovers import LATE
@@ -47,5 +48,6 @@ MUTANTS = (
     *WORKERS,
     *SLOTS,
     *LIMITS,
+    *DEPENDENCIES,
     *QUEUES,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from gate import drop_blocked, release, started, worker_in_thread
 
 from queuectl import Spool
-from queuectl.errors import InvalidJob, MoveError
+from queuectl.errors import InvalidJob, MoveError, NeverStarts
 
 import support
 from support import finished, load, wait_until, where_is
@@ -217,7 +218,7 @@ def test_a_parent_is_kept_while_a_child_waits(spool_dir: Path, home: Path) -> No
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"after": ["typo"]}, "after: no job is called typo, so this could never start"),
+        ({"after": ["typo"]}, "no job is called typo, so this could never start"),
         ({"id": "me", "after_any": ["me"]}, "after_any: it cannot wait for itself"),
         (
             {"after": ["there"], "after_failure": ["there"]},
@@ -233,7 +234,7 @@ def test_what_could_never_start_is_refused(spool_dir: Path, fields: dict[str, ob
     spool.enqueue("true", id="there")
     job: dict[str, Any] = {"command": "true", **fields}
     for call in (lambda: spool.enqueue(job), lambda: spool.enqueue_many([job])):
-        with pytest.raises(InvalidJob, match=re.escape(words)):
+        with pytest.raises((InvalidJob, NeverStarts), match=re.escape(words)):
             call()
     assert spool.counts()["pending"] == 1
 
@@ -246,7 +247,7 @@ def test_a_ring_in_a_list_is_refused_whole(spool_dir: Path) -> None:
         {"id": "load", "command": "true", "after": ["extract"]},
         {"id": "other", "command": "true"},
     ]
-    with pytest.raises(InvalidJob, match=r"waits for itself: (extract, load, extract|load, extract, load)"):
+    with pytest.raises(NeverStarts, match=r"waits for itself: (extract, load, extract|load, extract, load)"):
         spool.enqueue_many(jobs)
     assert spool.counts()["pending"] == 0
 
@@ -272,3 +273,23 @@ def test_a_list_may_name_its_jobs_in_any_order(spool_dir: Path, home: Path) -> N
     spool.enqueue_many([*jobs, {"id": "j30", "command": NOTED}])
     support.drain(spool_dir)
     assert order(home) == [f"j{number}" for number in range(30, -1, -1)]
+
+
+def test_old_records_are_kept_while_a_child_waits(spool_dir: Path, home: Path) -> None:
+    """Trap 4. Nothing is to be kept, and the child starts an hour after its parent: it finds the parent's output."""
+    (spool_dir / "pending").mkdir(parents=True, mode=0o700)
+    spool_dir.chmod(0o700)
+    (spool_dir / "config.yaml").write_text("keep_done: 0\n")
+    drop(spool_dir, "parent", command="echo hello")
+    drop(spool_dir, "child", after=["parent"], command='cat "$QUEUECTL_AFTER_OUT" > "$HOME/found"', hold=True)
+    support.drain(spool_dir)
+    Spool(spool_dir).refresh()
+    now = time.time() + 3600
+    support.drain(spool_dir, now=lambda: now)
+    assert where_is(spool_dir, "parent") == ["done"]
+    Spool(spool_dir).release("child")
+    support.drain(spool_dir, now=lambda: now)
+    assert (home / "found").read_text() == "hello\n"
+    support.drain(spool_dir, now=lambda: now + 3600)
+    support.drain(spool_dir, now=lambda: now + 7200)
+    wait_until(lambda: not where_is(spool_dir, "parent"), 5)

@@ -1,0 +1,84 @@
+"""Jobs that wait for jobs: what keeps them waiting, and what lets them go."""
+
+from __future__ import annotations
+
+from .run import Mutant
+
+_INDEX = "tests/index/test_dependencies.py::test_"
+_RUN = "tests/worker/test_dependencies.py::test_"
+
+DEPENDENCIES = (
+    Mutant(
+        "after: the index decides alone",
+        "storage/claim.py",
+        "            verdict = dependencies.judge(storage, job) if row.conditions is not None else Verdict.MET\n",
+        "            verdict = Verdict.MET\n",
+        (
+            f"{_RUN}a_parent_put_back_before_the_child_began_is_waited_for_again",
+            f"{_RUN}each_kind_of_condition_follows_the_end_of_its_parent",
+        ),
+    ),
+    Mutant(
+        "after: a parent that is gone counts as done",
+        "job/conditions.py",
+        "        if state == wanted:\n",
+        "        if state in (wanted, None):\n",
+        (f"{_INDEX}whatever_happens_to_rows_the_index_knows_who_may_start",),
+    ),
+    Mutant(
+        "after: a parent that is moved by hand is not seen",
+        "worker/upkeep.py",
+        "            self._parents.look()\n",
+        "            pass\n",
+        (f"{_RUN}a_parent_given_up_by_hand_is_noticed_by_a_working_worker",),
+    ),
+    Mutant(
+        "after: a job that is changed gets its place at once",
+        "index/dependencies.py",
+        "CREATE TRIGGER IF NOT EXISTS child_placed AFTER UPDATE OF ready_key, due, behind ON jobs\n    WHEN ",
+        "CREATE TRIGGER IF NOT EXISTS child_placed AFTER UPDATE OF ready_key, due, behind ON jobs\n    WHEN 0 AND ",
+        (f"{_INDEX}whatever_happens_to_rows_the_index_knows_who_may_start",),
+    ),
+    Mutant(
+        "after: a child waits since it arrived",
+        "index/dependencies.py",
+        "coalesce(next_retry_at, run_at, 0), arrived, coalesce(",
+        "coalesce(next_retry_at, run_at, 0), arrived, 0 * coalesce(",
+        (f"{_INDEX}a_job_waits_since_its_last_parent_ended",),
+    ),
+    Mutant(
+        "after: a parent is deleted while a child waits",
+        "storage/retention.py",
+        "    if runs is None or storage.index.is_needed(row):\n",
+        "    if runs is None:\n",
+        (f"{_RUN}old_records_are_kept_while_a_child_waits",),
+    ),
+    Mutant(
+        "after: a parent is removed while a child waits",
+        "api/removal.py",
+        "                    elif index.is_needed(row):\n",
+        "                    elif False:\n",
+        (f"{_RUN}a_parent_is_kept_while_a_child_waits",),
+    ),
+    Mutant(
+        "after: a dropped file closes a ring",
+        "intake/loader.py",
+        "        if place == PENDING and (job.after or job.after_any or job.after_failure):\n            return None",
+        "        if False:\n            return None",
+        (f"{_RUN}a_ring_of_dropped_files_ends_in_dead_with_its_last_file",),
+    ),
+    Mutant(
+        "batch: the join counts as its own part",
+        "index/row.py",
+        "    return None if dependencies.waits_for_batch(job, job.batch) else job.batch\n",
+        "    return job.batch\n",
+        (f"{_RUN}a_join_waits_for_all_of_its_batch_and_is_no_part_of_it",),
+    ),
+    Mutant(
+        "batch: a dead part is as good as a completed one",
+        "index/dependencies.py",
+        "        WHEN kind = 'after' THEN {dead} = 0 AND {done} >= least\n",
+        "        WHEN kind = 'after' THEN {done} + {dead} >= least\n",
+        (f"{_INDEX}whatever_happens_to_rows_the_index_knows_who_may_start",),
+    ),
+)
