@@ -84,6 +84,7 @@ def drop(db: sqlite3.Connection) -> None:
 
     for table in ("jobs", "counts", "ends", "folders", "meta", *dependencies.NAMES):
         db.execute(f"DROP TABLE IF EXISTS {table}")
+    db.execute(f"DROP VIEW IF EXISTS {dependencies.VIEW}")
 
 
 def start_anew(db: sqlite3.Connection) -> None:
