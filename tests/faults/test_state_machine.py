@@ -10,6 +10,7 @@ QUEUECTL_STATE_EXAMPLES and QUEUECTL_STATE_STEPS make it as long as one likes.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sqlite3
@@ -160,6 +161,8 @@ class Known:
     runs: int = 0
     due: float | None = None
     retry: float | None = None
+    by_shorter_wait: float = math.inf
+    """When it may be tried again after the clock was set back: no retry waits longer than its own wait from then."""
     held: bool = False
     limited: bool = False
     """Whether it has a timeout of its own. A run that ends at the built-in one is not repeated."""
@@ -754,7 +757,7 @@ class Machine(RuleBasedStateMachine):
         known = self.jobs[tag_of(claim)]
         if known.place != f"processing/{name}":
             assert known.place == "pending"
-            assert known.waits_until <= self.clock
+            assert min(known.waits_until, known.by_shorter_wait) <= self.clock
             assert not known.held
         assert (claim.job.id, claim.job.priority, claim.job.command) == (
             known.id,
@@ -853,7 +856,7 @@ class Machine(RuleBasedStateMachine):
             known.state, known.place = "dead", "dead"
         else:
             known.state, known.place = "failed", "pending"
-            known.retry = self.clock + 2**known.attempts
+            known.retry, known.by_shorter_wait = self.clock + 2**known.attempts, math.inf
 
     def sync(self, n: int, fuse: int | None) -> None:  # noqa: ARG002 (all turns are called alike)
         """An idle worker has what it settled synced, and its held files become spare ones."""
@@ -934,6 +937,10 @@ class Machine(RuleBasedStateMachine):
         """Forward and back, by a second or a year."""
         seconds = self.draw.choice(JUMPS)
         self.clock = min(max(self.clock + seconds, 1.5e9), 2.2e9)
+        for known in self.jobs.values():
+            wait = 2**known.attempts
+            if known.retry is not None and self.clock < known.retry - wait:
+                known.by_shorter_wait = min(known.by_shorter_wait, self.clock + wait)
 
     def index_breaks(self, n: int, fuse: int | None) -> None:  # noqa: ARG002 (all turns are called alike)
         """Somebody cleans up, or the disk goes bad."""
