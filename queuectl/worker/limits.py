@@ -263,7 +263,10 @@ class Limits:
             self._passed.pop(row.lane, None)
             return True
         self._full[row.lane] = now + LOOK_AGAIN
-        if permit and self._passed.get(row.lane, (None, 0.0))[0] != row.seq:
+        if not permit:
+            # What it needs is of no use to it while its queue is full, and of use to others.
+            self._passed.pop(row.lane, None)
+        elif self._passed.get(row.lane, (None, 0.0))[0] != row.seq:
             self._passed[row.lane] = row.seq or 0, now
         return False
 

@@ -464,6 +464,28 @@ def test_a_job_that_needs_more_than_there_is_keeps_nothing_from_others(
     assert finished(spool_dir, *ids)
 
 
+def test_a_large_job_of_a_full_queue_keeps_nothing_from_others(
+    spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has waited for long enough, but its own queue is full: both units would be idle until that has room."""
+    monkeypatch.setattr(limits, "PASSED_OVER", 0.0)
+    monkeypatch.setattr(limits, "LOOK_AGAIN", 0.1)
+    settings(spool_dir, "resources: gpu=2\n")
+    queue(spool_dir, "train", "limit: 1\n")
+    drop_blocked(spool_dir, "unit", needs={"gpu": 1}, priority=10)
+    with worker_in_thread(spool_dir, 4) as worker:
+        wait_until(lambda: started(home) == {"unit": 1})
+        support.drop(spool_dir, "large", command="true", queue="train", needs={"gpu": 2}, priority=9)
+        wait_until(lambda: bool(worker._limits._passed))
+        drop_blocked(spool_dir, "other", queue="train", priority=10)
+        wait_until(lambda: started(home) == {"unit": 1, "other": 1})
+        wait_until(lambda: not worker._limits._passed)
+        ids = drop_many(spool_dir, 3, needs={"gpu": 1}, command="true")
+        wait_until(lambda: finished(spool_dir, *ids))
+        assert where_is(spool_dir, "large") == ["pending"]
+        release(home, lambda: finished(spool_dir, "unit", "other", "large"))
+
+
 # -- queues of a worker, pauses, turns ---------------------------------------------------------------------------------
 
 
