@@ -129,6 +129,10 @@ class MoveError(QueuectlError):
     """A transition that the table of transitions does not allow, such as a retry of a running job."""
 
 
+class StillNeeded(MoveError):
+    """A job cannot be deleted, as another one waits for it."""
+
+
 class ConfigError(QueuectlError):
     """An unknown setting, a bad value, or a settings file that cannot be read."""
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.api.cancel import Cancellation
-from queuectl.errors import JobNotFound, MoveError, QueuectlError, SpoolError, StillUnderWay
+from queuectl.errors import JobNotFound, MoveError, QueuectlError, SpoolError, StillNeeded, StillUnderWay
 from queuectl.index.row import last_in_line_first
 from queuectl.job import record as jobs
 from queuectl.job.fields import WAITING
@@ -41,6 +41,7 @@ class Removal:
     Args:
         ids: the jobs.
         cancel: end running jobs first; otherwise they are refused.
+        needed_too: delete jobs as well for which others wait.
         timeout: how long a cancelled job may take to end, in seconds; None: as for a cancel.
         tell: called with the id of each job, and None if it is deleted, else the error that says why not.
     """
@@ -52,11 +53,12 @@ class Removal:
         *,
         cancel: bool,
         timeout: float | None = None,
+        needed_too: bool = False,
         tell: Callable[[str, QueuectlError | None], None],
     ) -> None:
         self._spool, self._storage, self._layout = spool, spool._storage, spool.layout
         self._left = dict.fromkeys(ids)
-        self._cancel, self._timeout = cancel, timeout
+        self._cancel, self._timeout, self._needed_too = cancel, timeout, needed_too
         self._tell = tell
         self._known: set[str] = set()
 
@@ -122,8 +124,8 @@ class Removal:
                 for row, runs in part:
                     if row.id in claimed:
                         holders.add(claimed[row.id])
-                    elif index.is_needed(row):
-                        self._refuse_needed(row)
+                    elif not self._needed_too and (child := self._child_of(row)):
+                        self._refuse_needed(row.id, child)
                     elif self._delete_one(row, ours[row.place]):
                         deleted.append((row.id, runs))
                 for own_changes in ours.values():
@@ -132,12 +134,21 @@ class Removal:
                 self._delete_logs(job_id, runs)
         return holders
 
-    def _refuse_needed(self, row: Row) -> None:
-        """Keep a job for which another one waits: without its record that one would never start."""
+    def _child_of(self, row: Row) -> str | None:
+        """Return a job that waits for this one, or for its batch, and is not to be deleted as well."""
         index = self._storage.index
-        waiting = index.children_of(row.id, 1) or index.children_of(f"batch:{row.batch}", 1)
-        error = f"job {row.id!r} cannot be deleted: job {waiting[0]!r} waits for it"
-        self._end(row.id, MoveError(error, hint=f"queuectl set {waiting[0]} after="))
+        if not index.is_needed(row):
+            return None
+        most = len(self._left) + 1
+        waiting = index.children_of(row.id, most)
+        if row.batch is not None:
+            waiting += index.children_of(f"batch:{row.batch}", most)
+        return next((child for child in waiting if child not in self._left), None)
+
+    def _refuse_needed(self, job_id: str, child: str) -> None:
+        """Keep a job for which another one waits: without its record that one would never start."""
+        error = f"job {job_id!r} cannot be deleted: job {child!r} waits for it"
+        self._end(job_id, StillNeeded(error, hint=f"queuectl set {child} after="))
 
     def _runs_of(self, row: Row) -> int:
         with suppress(QueuectlError, safe_open.NotReadable, OSError):

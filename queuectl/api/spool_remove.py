@@ -108,8 +108,11 @@ class RemovePart(SpoolBase):
             if error is not None and not isinstance(error, MoveError | JobNotFound):
                 raise error
 
+        from queuectl.api.removal import Removal
+
+        everything = state is None and where is None
         for ids in self._pages(state) if where is None else [self._selected(where)]:
-            self.forget_many(ids, tell=told)
+            Removal(self, ids, cancel=False, tell=told, needed_too=everything).run()
             if progress:
                 progress(deleted)
         self.sync_deletions()

@@ -102,3 +102,12 @@ def test_python_takes_jobs_for_parents(spool_dir: Path) -> None:
     assert (second.after, third.after_any) == ([first.id], [first.id, second.id])
     fields: dict[str, Any] = load(spool_dir / "pending" / f"{second.id}.json")
     assert fields["after"] == [first.id]
+
+
+def test_clear_keeps_what_is_waited_for_unless_all_goes(chain: Spool, spool_dir: Path, cli: Cli) -> None:
+    """`clear --state dead` must not block a pipeline for ever. Whoever clears everything means everything."""
+    told = cli("clear", "--state", "dead", "--yes", expect=0)
+    assert told.stderr.splitlines()[-1] == "note: 1 job not deleted, as other jobs wait for them"
+    assert where_is(spool_dir, "extract") == ["dead"]
+    assert cli("clear", "--yes", expect=0).stdout == "Deleted 3 job(s)\n"
+    assert sum(chain.counts().values()) == 0

@@ -56,8 +56,8 @@ DEPENDENCIES = (
     Mutant(
         "after: a parent is removed while a child waits",
         "api/removal.py",
-        "                    elif index.is_needed(row):\n",
-        "                    elif False:\n",
+        "        if not index.is_needed(row):\n",
+        "        if True:\n",
         (f"{_RUN}a_parent_is_kept_while_a_child_waits",),
     ),
     Mutant(

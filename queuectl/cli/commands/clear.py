@@ -72,4 +72,6 @@ def delete(session: Session, where: Filter, *, yes: bool, dry_run: bool, nothing
     render.line(f"Deleted {deleted} job(s)" if deleted else nothing)
     if running:
         render.note(f"note: {render.count(running, 'running job')} not deleted")
+    if (needed := matching - deleted - running) > 0:
+        render.note(f"note: {render.count(needed, 'job')} not deleted, as other jobs wait for them")
     return 0
