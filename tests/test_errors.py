@@ -35,6 +35,8 @@ EXAMPLES: tuple[errors.QueuectlError, ...] = (
     errors.StillUnderWay("job1 has not ended", ["job1"], hint="queuectl list"),
     errors.SpoolError.from_os("read", "/spool", OSError(5, "Input/output error")),
     errors.SpoolError.from_os("write", "/spool", OSError(28, "No space left on device")),
+    errors.NeverStarts("no job is called typo, so this could never start", hint="queuectl list"),
+    errors.StillNeeded("job 'a' cannot be deleted: job 'b' waits for it", hint="queuectl set b after="),
     errors.StartRefused("no process can be started: resource temporarily unavailable"),
     errors.QueuedUnsafely(["job1", "job2"], OSError(5, "Input/output error")),
 )

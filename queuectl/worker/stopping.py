@@ -118,22 +118,30 @@ def _ask(layout: Layout, names: Sequence[str], *, force: bool, asked_at: float |
     unknown = [name for name in names if name not in {info.name for info in alive}]
     if unknown:
         raise WorkerError(f"no worker {unknown[0]!r} is running", hint="queuectl worker list")
+    asked = []
     if not names:
+        before = [(info, *_processes(layout, info)) for info in alive]
         # First the note, then the look: whoever takes a name after this look reads the note.
         commands.request_stop_of_all(layout, asked_at)
         alive = registry.live_workers(layout)
-    asked = []
+        # Some that were just starting have read the note and left by now: they were stopped as well.
+        there = {info.name for info in alive}
+        asked += [_Asked(*one, None) for one in before if one[0].name not in there]
     for info in alive:
         if names and info.name not in names:
             continue
-        # Read now: the record is deleted when the worker leaves.
-        process, parent = registry.identity_of(layout, info.name), registry.parent_of(layout, info.name)
+        process, parent = _processes(layout, info)
         if info.mode == registry.STARTING or commands.request_stop(layout, info.name, force=force):
             one = _Asked(info, process, parent, None)
             if force:
                 _force(layout, one)
             asked.append(one)
     return asked
+
+
+def _processes(layout: Layout, info: WorkerInfo) -> tuple[ProcessIdentity | None, ProcessIdentity | None]:
+    """Return the process of a worker and the one that watches over it. The record is deleted when the worker leaves."""
+    return registry.identity_of(layout, info.name), registry.parent_of(layout, info.name)
 
 
 def _force(layout: Layout, asked: _Asked) -> None:

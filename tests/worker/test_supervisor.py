@@ -90,6 +90,26 @@ def test_stop_ends_and_counts_workers_that_are_still_starting(
     assert processes_of(spool_dir) == []
 
 
+def test_a_worker_that_leaves_as_soon_as_it_reads_the_note_counts_as_stopped(
+    spool_dir: Path, foreground: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has just started, and is gone before it is asked by its name. `Stopped 2` of four leaves the question of the rest."""
+    Spool(spool_dir)
+    foreground("--count", "2")
+    wait_until(lambda: len(names(spool_dir)) == 2)
+    request = commands.request_stop_of_all
+
+    def slowly(layout: Layout, asked_at: float | None = None) -> None:
+        request(layout, asked_at)
+        for name in list(names(spool_dir)):
+            commands.request_stop(layout, name, force=False)
+        wait_until(lambda: not registry.live_workers(layout))
+
+    monkeypatch.setattr(commands, "request_stop_of_all", slowly)
+    done = stopping.stop(Layout(spool_dir), force=False, timeout=20, report=lambda _: None)
+    assert done.ended == 2
+
+
 def test_worker_whose_start_was_asked_for_before_a_stop_takes_no_job(spool_dir: Path) -> None:
     """Python may still be loading when `worker stop` looks: nothing of that worker can be seen then."""
     Spool(spool_dir).enqueue("true", id="job")
