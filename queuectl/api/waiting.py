@@ -227,7 +227,10 @@ def find_obstacle(spool: SpoolBase, ids: list[str]) -> str | None:
     workers = registry.live_workers(spool.layout)
     if not workers:
         return "no worker runs: queuectl worker start"
-    if (own := own_job.find(spool.layout)) and not any(one.free for one in workers):
+    # A worker that has just taken one of these jobs into its last slot is not free, and all is well.
+    taken = {job.id for one in workers for job in one.jobs}
+    is_helpless = not any(one.free for one in workers) and taken.isdisjoint(ids)
+    if (own := own_job.find(spool.layout)) and is_helpless:
         return f"no worker is free while {own.worker} runs job {own.job_id}, which waits here: queuectl worker start"
     with spool._lock:
         rows = [spool._index.get(job_id) for job_id in ids[:100]]

@@ -135,6 +135,7 @@ def test_a_crontab_that_scales_starts_no_worker_beside_busy_ones_and_all_leave(
     gate.touch()
     wait_until(lambda: finished(spool_dir, "a", "b", "c"))
     wait_until(lambda: json.loads(cli("worker", "list", "--json").stdout) == [])
+    wait_until(lambda: not processes_of(spool_dir))  # they end a moment after they have left the list
 
 
 def test_drained_worker_says_how_many_wait_for_another_attempt(cli: Cli, spool_dir: Path) -> None:

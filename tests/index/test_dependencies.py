@@ -154,4 +154,5 @@ def test_the_end_of_a_parent_does_not_read_its_siblings(index: Index) -> None:
         index.db.set_progress_handler(None, 1)
         return count
 
-    assert abs(steps(1000) - steps(10)) < 20
+    # Not the same: a search in a larger table takes some steps more, and versions of SQLite differ.
+    assert steps(1000) < 2 * steps(10)
