@@ -51,7 +51,7 @@ def prepare(record: Mapping[str, Any], defaults: JobDefaults, end: str = "") -> 
     if expires_in is not None:
         job.expires_at = _from_now(now, expires_in, job.expires_at, "expires_in", "expires_at")
     job.check_expiry()
-    if job.after or job.after_any or job.after_failure:
+    if job.has_conditions:
         from queuectl.job import conditions
 
         conditions.check(job)  # a job without an id cannot be its own parent

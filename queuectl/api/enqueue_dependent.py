@@ -48,7 +48,7 @@ def checked(
     """
     seen: set[str] = set()
     for record in records:
-        if _parents({**record, **common}):
+        if _parents({**record, **common} if common else record):
             rest = [record, *records]
             _check(rest, common, seen, exists)
             yield from rest

@@ -62,7 +62,7 @@ class EnqueuePart(SpoolBase):
             settings = self.settings()
             made = self._prepare(record, settings)
             self._open_index()
-            if made.made is not None and (made.made.after or made.made.after_any or made.made.after_failure):
+            if made.made is not None and made.made.has_conditions:
                 from queuectl.api import enqueue_dependent
 
                 enqueue_dependent.admit(self._storage, made.made)

@@ -143,7 +143,7 @@ def lane_of(job: Job) -> str | None:
 
 def conditions_of(job: Job) -> str | None:
     """Return what a job waits for as the index stores it; None if it waits for no job."""
-    if not (job.after or job.after_any or job.after_failure):
+    if not job.has_conditions:
         return None
     from queuectl.index import dependencies
 

@@ -108,7 +108,7 @@ class Admission:
 
     def _never_starts(self, job: Job) -> str | None:
         """Return a reason if a job waits for itself, alone or through others; it is the last of those that came."""
-        if not (job.after or job.after_any or job.after_failure):
+        if not job.has_conditions:
             return None
         from queuectl.job import conditions
         from queuectl.storage import dependencies

@@ -120,7 +120,7 @@ class Loader:
             return None
         if place == PENDING and job.unique is not None and job.created_at is job.updated_at is None:
             return None  # its unique key may be taken
-        if place == PENDING and (job.after or job.after_any or job.after_failure):
+        if place == PENDING and job.has_conditions:
             return None  # it may wait for itself
         if job_id != name[: -len(".json")] and holds_id(
             f"{self._root}{os.sep}{place}{os.sep}{job_id}.json", job_id

@@ -110,6 +110,11 @@ class Job:
         return shlex.join(self.command)
 
     @property
+    def has_conditions(self) -> bool:
+        """Whether it waits for the ends of other jobs."""
+        return bool(self.after or self.after_any or self.after_failure)
+
+    @property
     def runs_allowed(self) -> int:
         """How many times the command may run in total: max_retries, where 0 means 1."""
         return max(1, self.max_retries or 0)

@@ -82,13 +82,15 @@ def read_claim(storage: Storage, row: Row, path: str) -> Claim | None:
             if (job.unique, lane_of(job), conditions_of(job)) != (row.unique_key, row.lane, row.conditions):
                 release(storage, Claim(job, path, row))
                 return None
-            verdict = dependencies.judge(storage, job) if row.conditions is not None else Verdict.MET
+            verdict, decides = Verdict.MET, None
+            if row.conditions is not None:
+                verdict, decides = dependencies.judge(storage, job)
             if verdict == Verdict.WAIT:
                 release(storage, Claim(job, path, row))
                 return None
             if (job.priority, job.max_retries) != (row.priority, row.max_retries):
                 _index_as_read(storage, job, row, path)
-            return Claim(job, path, row, ours, inode, digest=digest, decided=verdict == Verdict.DECIDED)
+            return Claim(job, path, row, ours, inode, digest=digest, decides=decides)
     # Edited since the index saw it: put it back, so that the intake reads it again.
     _put_back(storage, path, row)
     return None

@@ -25,19 +25,24 @@ if TYPE_CHECKING:
     from queuectl.storage.transitions import Storage
 
 RING_STEPS = 1000
-"""Jobs that are looked at when a ring is searched for. What is not found so, `queuectl doctor` finds."""
+"""Jobs that are looked at when a ring is searched for: whoever enqueues must not wait for a search of a hundred thousand."""
 
 
-def judge(storage: Storage, job: Job) -> int:
+def judge(storage: Storage, job: Job) -> tuple[int, Condition | None]:
     """Judge all conditions of a claimed job by the folders, and mend the index where it was wrong.
 
     Returns:
-        MET: it may start. DECIDED: it must not run, see `what_follows`. WAIT: it must be put back.
+        the verdict, and the condition that decides. MET: the job may start. WAIT: it must be put back. DECIDED: it must not
+        run, see `what_follows`.
     """
-    verdicts = [_judge(storage, one) for one in conditions.of_job(job)]
-    if Verdict.DECIDED in verdicts:
-        return Verdict.DECIDED
-    return Verdict.WAIT if Verdict.WAIT in verdicts else Verdict.MET
+    verdict = Verdict.MET
+    for one in conditions.of_job(job):
+        found = _judge(storage, one)
+        if found == Verdict.DECIDED:
+            return found, one
+        if found == Verdict.WAIT:
+            verdict = found
+    return verdict, None
 
 
 def _judge(storage: Storage, one: Condition) -> int:
@@ -61,14 +66,11 @@ def _end_of(storage: Storage, job_id: str) -> str | None:
     return None
 
 
-def what_follows(storage: Storage, job: Job) -> tuple[str, str]:
-    """Return what its parents have decided about a job that must not run: its state, and why."""
-    for one in conditions.of_job(job):
-        if _judge(storage, one) == Verdict.DECIDED:
-            if one.kind == "after":
-                return "dead", f"Parent {_name(one)} is dead"
-            return "completed", f"{_name(one)} succeeded"
-    raise RuntimeError(f"nothing is decided about {job.id}")
+def what_follows(one: Condition) -> tuple[str, str]:
+    """Return what a condition has decided about a job that must not run: its state, and why."""
+    if one.kind == "after":
+        return "dead", f"Parent {_name(one)} is dead"
+    return "completed", f"{_name(one)} succeeded"
 
 
 def _name(one: Condition) -> str:

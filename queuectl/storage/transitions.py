@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from queuectl.index.index import Index
     from queuectl.index.row import Row
+    from queuectl.job.conditions import Condition
     from queuectl.job.outcome import Outcome
     from queuectl.job.record import Job
     from queuectl.layout import Layout
@@ -128,7 +129,7 @@ class Claim:
         inode: the file's inode.
         replaced_by: the inode of what lies under the file's name at the end, if that is not a file; else 0.
         settled: the outcome is in its folder.
-        decided: its parents have decided what becomes of it, and it does not run (see `dependencies`).
+        decides: the condition that has decided what becomes of it, so that it does not run (see `dependencies`).
         digest: SHA-256 in hex of the bytes that were read, if somebody else wrote or changed the file.
         run: the mark of its run.
         outcome, ended_at: how the run ended, and when, in epoch seconds.
@@ -145,7 +146,7 @@ class Claim:
     replaced_by: int = 0
     settled: bool = False
     digest: str | None = None
-    decided: bool = False
+    decides: Condition | None = None
     run: str = ""
     outcome: Outcome | None = None
     ended_at: float = 0.0

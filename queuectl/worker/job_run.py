@@ -143,9 +143,9 @@ class JobRun:
         self._permit = context.limits.start(claim.row)
         if job.needs_settings:
             JobDefaults(storage.layout, context.current.settings).fill_in(job)
-        if claim.decided:
+        if claim.decides is not None:
             with context.barrier:
-                maintenance.settle_decided(storage, claim, context.say)
+                maintenance.settle_decided(storage, claim, claim.decides, context.say)
             return False
         if job.expired(storage.now()):
             with context.barrier:

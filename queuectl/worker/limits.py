@@ -103,11 +103,11 @@ class Limits:
 
     def is_open(self, lane: str | None) -> bool:
         """Return whether jobs of a lane may start now, as far as is known."""
-        queue = lanes.queue_of(lane)
-        if not self._choice.serves(queue) or self._queues.is_closed(queue):
+        if not self._is_served(lane):
             return False
         if self._full or self._too_fast:
-            return max(self._full.get(lane, 0.0), self._too_fast.get(queue, 0.0)) <= self._clock()
+            rate_until = self._too_fast.get(lanes.queue_of(lane), 0.0)
+            return max(self._full.get(lane, 0.0), rate_until) <= self._clock()
         return True
 
     def has_ready(self) -> bool:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from queuectl.config.settings import Settings
     from queuectl.index.row import Row
+    from queuectl.job.conditions import Condition
     from queuectl.job.record import Job
     from queuectl.layout import Layout
     from queuectl.storage.transitions import Claim, Storage
@@ -305,14 +306,14 @@ def give_up_expired(storage: Storage, claim: Claim, say: Callable[[str], None]) 
     say(f"dead {claim.job.id}: {reason}")
 
 
-def settle_decided(storage: Storage, claim: Claim, say: Callable[[str], None]) -> None:
-    """Record a claimed job without a run, as the jobs for which it waited have decided.
+def settle_decided(storage: Storage, claim: Claim, decides: Condition, say: Callable[[str], None]) -> None:
+    """Record a claimed job without a run, as one of its conditions has decided.
 
     Raises:
         QueuectlError, OSError: the disk refused, or somebody has taken the job meanwhile.
     """
     job = claim.job
-    state, why = dependencies.what_follows(storage, job)
+    state, why = dependencies.what_follows(decides)
     if state == "dead":
         dead_letters.bury(storage, release(storage, claim), why)
         say(f"dead {job.id}: {why}")

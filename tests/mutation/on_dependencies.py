@@ -11,8 +11,8 @@ DEPENDENCIES = (
     Mutant(
         "after: the index decides alone",
         "storage/claim.py",
-        "            verdict = dependencies.judge(storage, job) if row.conditions is not None else Verdict.MET\n",
-        "            verdict = Verdict.MET\n",
+        "                verdict, decides = dependencies.judge(storage, job)\n",
+        "                pass\n",
         (
             f"{_RUN}a_parent_put_back_before_the_child_began_is_waited_for_again",
             f"{_RUN}each_kind_of_condition_follows_the_end_of_its_parent",
@@ -63,7 +63,7 @@ DEPENDENCIES = (
     Mutant(
         "after: a dropped file closes a ring",
         "intake/loader.py",
-        "        if place == PENDING and (job.after or job.after_any or job.after_failure):\n            return None",
+        "        if place == PENDING and job.has_conditions:\n            return None",
         "        if False:\n            return None",
         (f"{_RUN}a_ring_of_dropped_files_ends_in_dead_with_its_last_file",),
     ),

@@ -14,6 +14,7 @@ from gate import drop_blocked, release, started, worker_in_thread
 
 from queuectl import Spool
 from queuectl.errors import InvalidJob, MoveError, NeverStarts
+from queuectl.worker import maintenance
 
 import support
 from support import finished, load, wait_until, where_is
@@ -293,3 +294,22 @@ def test_old_records_are_kept_while_a_child_waits(spool_dir: Path, home: Path) -
     support.drain(spool_dir, now=lambda: now + 3600)
     support.drain(spool_dir, now=lambda: now + 7200)
     wait_until(lambda: not where_is(spool_dir, "parent"), 5)
+
+
+def test_a_parent_that_is_moved_after_the_claim_ends_no_worker(spool_dir: Path, home: Path) -> None:
+    """The decision is made once, at the claim. Made again at the start, it would not be there any more."""
+    drop(spool_dir, "parent", command="exit 1")
+    drop(spool_dir, "child", after=["parent"], if_blocked="dead", hold=True)
+    support.drain(spool_dir)
+    spool = Spool(spool_dir)
+    spool.release("child")
+    (spool_dir / "processing" / "worker-0").mkdir(mode=0o700, exist_ok=True)
+    row = spool._ask(lambda: spool._index.get("child"))
+    assert row is not None
+    claim = support.claim_job(spool._storage, row, "worker-0")
+    assert claim is not None
+    assert claim.decides is not None
+
+    move(spool_dir, "parent", "dead", "pending")
+    maintenance.settle_decided(spool._storage, claim, claim.decides, lambda _: None)
+    assert where_is(spool_dir, "child") == ["dead"]
