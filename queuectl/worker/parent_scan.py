@@ -40,17 +40,16 @@ class ParentScan:
             SpoolError, sqlite3.Error: the folder cannot be read, or the index refused.
         """
         until = time.monotonic() + SLICE
-        if self._scan is None:
-            self._scan = self._begin()
-        scan, self._scan = self._scan, None
-        while scan is not None and next(scan, self) is not self:
+        # Forgotten before it goes on: one that has failed begins anew.
+        scan, self._scan = self._scan or self._begin(), None
+        for _ in scan:
             if time.monotonic() > until:
                 self._scan = scan
                 return
 
-    def _begin(self) -> Iterator[None] | None:
+    def _begin(self) -> Iterator[None]:
         if self._index.usable and self._index.has_waits():
             for place in (DONE, DEAD):
                 if not self._index.agrees(place, time.time_ns()):
                     return self._intake.scan(place)
-        return None
+        return iter(())
