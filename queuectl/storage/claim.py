@@ -148,11 +148,18 @@ def sync_claim(storage: Storage, claim: Claim) -> None:
         raise SpoolError.from_os("sync", claim.path, error) from None
 
 
-def note_running(storage: Storage, claim: Claim) -> None:
-    """Write the state, the worker and the start into a claimed file, for people who open it while it runs."""
-    claim.job.state = "processing"
-    claim.job.begin_run(claim.job.started_at, claim.job.worker or "")
-    claim.job.updated_at = storage.now()
-    if os.path.lexists(claim.path):
-        files.replace(claim.path, claim.job.to_bytes())
-        claim.ours, claim.inode = True, os.lstat(claim.path).st_ino
+def note_running(storage: Storage, claims: Sequence[Claim]) -> None:
+    """Write the state, the worker and the start into claimed files of a worker, for people who open them meanwhile."""
+    contents = {}
+    for claim in claims:
+        claim.job.state = "processing"
+        claim.job.begin_run(claim.job.started_at, claim.job.worker or "")
+        claim.job.updated_at = storage.now()
+        contents[os.path.basename(claim.path)] = claim.job.to_bytes()
+    if not contents:
+        return
+    folder = os.path.dirname(claims[0].path)
+    replaced = files.replace_existing(folder, contents)
+    for claim in claims:
+        if os.path.basename(claim.path) in replaced:
+            claim.ours, claim.inode = True, os.lstat(claim.path).st_ino

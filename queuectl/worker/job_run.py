@@ -16,7 +16,7 @@ from queuectl.job.outcome import Ending, Outcome, record
 from queuectl.job.redact import one_line
 from queuectl.layout import slot_name
 from queuectl.storage import dependencies, job_logs, orphaned_runs
-from queuectl.storage.claim import note_running, sync_claim
+from queuectl.storage.claim import sync_claim
 from queuectl.system.locks import is_held
 from queuectl.worker import maintenance, prefetch
 
@@ -278,17 +278,19 @@ class JobRun:
         """Do what is due to end a stopped command; True: nothing of it is alive."""
         return self.running is None or self.running.poll() is not None
 
+    def take_note(self) -> Claim | None:
+        """Return the claim if its file is to say from now on that the job runs; None before that, and afterwards."""
+        if time.monotonic() < self._note_at:
+            return None
+        self._note_at = math.inf
+        return self._claim
+
     def periodic_duties(self, cancels: Mapping[str, int]) -> None:
-        """Do what is due once a second: note in the job's file that it runs, and obey a cancel.
+        """Do what is due once a second: obey a cancel.
 
         Args:
             cancels: the runs of this worker that somebody wants ended, by job id.
         """
-        context, claim = self._context, self._claim
-        if time.monotonic() >= self._note_at:
-            self._note_at = math.inf
-            with context.barrier:
-                note_running(context.storage, claim)
         job = self._claim.job
         if self.running is not None and job.id in cancels and cancels[job.id] == job.next_run:
             self.running.cancel(Ending.CANCELLED)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.control import commands
 from queuectl.errors import StartRefused
+from queuectl.storage.claim import note_running
 from queuectl.system import open_files
 from queuectl.worker.health import FAULT_PAUSE
 from queuectl.worker.job_run import JobRun
@@ -126,6 +127,10 @@ class Slots:
         for run in self:
             run.periodic_duties(cancels)
             self._follow(run)
+        # Together: with two waits for the disk for each, three hundred jobs would hold up their worker for a second.
+        notes = [claim for run in self if (claim := run.take_note()) is not None]
+        with context.barrier:
+            note_running(context.storage, notes)
         self._report_what_goes_on()
 
     def _resize(self, wanted: int) -> None:

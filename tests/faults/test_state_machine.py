@@ -777,7 +777,7 @@ class Machine(RuleBasedStateMachine):
         known = self.jobs[tag_of(claim)]
         try:
             with self._fuse.burning(fuse):
-                note_running(self.workers[name]._storage, claim)
+                note_running(self.workers[name]._storage, [claim])
         except DiedError:
             self._kill(name)
             self._resolve({known.tag})

@@ -166,6 +166,29 @@ SYNCS = (
         (_STARTED,),
     ),
     Mutant(
+        "sync: files of running jobs are replaced by unsynced ones",
+        "system/files.py",
+        "        sync_files(folder, list(scratch.values()))\n",
+        "",
+        ("tests/system/test_files.py::test_files_that_cannot_be_synced_are_not_replaced",),
+    ),
+    Mutant(
+        "running: a file that was deleted meanwhile is made again",
+        "system/files.py",
+        "            if os.path.lexists(target):\n                rename_over(",
+        "            if True:\n                rename_over(",
+        ("tests/system/test_files.py::test_many_files_are_replaced_with_two_waits",),
+    ),
+    Mutant(
+        "running: each file is noted by itself",
+        "worker/slots.py",
+        "            note_running(context.storage, notes)\n",
+        "            for claim in notes:\n                note_running(context.storage, [claim])\n",
+        (
+            "tests/worker/test_many_at_once.py::test_files_of_many_running_jobs_are_noted_with_two_waits_for_the_disk",
+        ),
+    ),
+    Mutant(
         "sync: held files become spares unsynced",
         "storage/file_pool.py",
         "            files.sync_filesystem(batch.folder)\n",

@@ -403,7 +403,7 @@ def test_a_running_job_is_noted_as_a_whole(spool: Spool, recorder: Recorder) -> 
     claim = claimed(spool, "a")
     recorder.take()
 
-    note_running(spool._storage, claim)
+    note_running(spool._storage, [claim])
 
     place = "processing/worker-0"
     assert recorder.take() == [f"sync {place}/SCRATCH", f"{place}/SCRATCH -> {place}/a.json", f"sync {place}"]
@@ -457,5 +457,5 @@ def test_a_sync_of_all_that_fails_is_an_error(spool: Spool, monkeypatch: pytest.
     monkeypatch.setattr(files, "_syncfs", refuse)
 
     with pytest.raises(SpoolError, match="input/output error"):
-        spool.enqueue_many([{"id": "a", "command": "true"}])
+        spool.enqueue_many([{"id": "a", "command": "true"}, {"id": "b", "command": "true"}])
     assert not list((spool_of(spool) / "pending").iterdir())

@@ -249,17 +249,74 @@ def test_readers_see_the_old_or_the_new_file_never_half(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
+def noted(calls: list[str], name: str, function: Callable[..., None]) -> Callable[..., None]:
+    """Note each call of a function by a name."""
+
+    def call(*arguments: Any) -> None:
+        calls.append(name)
+        function(*arguments)
+
+    return call
+
+
+@pytest.mark.parametrize("many", [1, 2], ids=["single", "several"])
 @pytest.mark.parametrize("here", [True, False], ids=["syncfs", "one by one"])
-def test_many_files_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: bool) -> None:
-    """With one call on Linux, one by one elsewhere; a missing folder is an error in both ways."""
+def test_files_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: bool, many: int) -> None:
+    """Several with one call on Linux, else one by one: a call for all waits for other programs' files too."""
+    calls: list[str] = []
+    monkeypatch.setattr(files, "sync_file", noted(calls, "one", files.sync_file))
+    monkeypatch.setattr(files, "sync_filesystem", noted(calls, "all", files.sync_filesystem))
     if not here:
         monkeypatch.setattr(files, "HAS_SYNCFS", False)
-    paths = [str(tmp_path / str(number)) for number in range(3)]
+    paths = [str(tmp_path / str(number)) for number in range(many)]
     for path in paths:
         files.write_new(path, b"abc", sync=False)
     files.sync_files(str(tmp_path), paths)
+    assert calls == (["all"] if here and many > 1 else ["one"] * many)
     with pytest.raises(FileNotFoundError):
-        files.sync_files(str(tmp_path / "gone"), [str(tmp_path / "gone" / "x")])
+        files.sync_files(str(tmp_path / "gone"), [str(tmp_path / "gone" / "x")] * many)
+
+
+def test_many_files_are_replaced_with_two_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is gone is not made again, also if it is deleted during the wait; no scratch file is left."""
+    names = [f"{number}.json" for number in range(20)]
+    for name in names[1:]:
+        (tmp_path / name).write_bytes(b"old")
+    calls: list[str] = []
+    sync_all = files.sync_filesystem
+
+    def sync_and_delete(folder: str) -> None:
+        calls.append("bytes")
+        sync_all(folder)
+        (tmp_path / names[1]).unlink()
+
+    monkeypatch.setattr(files, "sync_filesystem", sync_and_delete)
+    monkeypatch.setattr(files, "sync_folder", noted(calls, "names", files.sync_folder))
+
+    replaced = files.replace_existing(str(tmp_path), dict.fromkeys(names, b"new"))
+
+    assert replaced == set(names[2:])
+    assert calls == ["bytes", "names"]
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == dict.fromkeys(
+        names[2:], b"new"
+    )
+
+
+def test_files_that_cannot_be_synced_are_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed sync nobody knows which of the new bytes are on the disk."""
+    names = [f"{number}.json" for number in range(5)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"old")
+
+    def refuse(_folder: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sync_filesystem", refuse)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        files.replace_existing(str(tmp_path), dict.fromkeys(names, b"new"))
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == dict.fromkeys(names, b"old")
 
 
 def test_tokens_differ_and_are_plain_letters() -> None:

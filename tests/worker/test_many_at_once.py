@@ -28,7 +28,7 @@ from queuectl.job import times
 from queuectl.layout import Layout
 from queuectl.storage import recovery
 from queuectl.storage import settle as settling
-from queuectl.system import process_table, process_tree, wake_up
+from queuectl.system import files, process_table, process_tree, wake_up
 from queuectl.worker import settle_batch, slots
 
 import support
@@ -196,6 +196,30 @@ def test_a_timeout_comes_in_time_while_many_are_started(spool_dir: Path, home: P
 
 
 # -- while they run ----------------------------------------------------------------------------------------------------
+
+
+def test_files_of_many_running_jobs_are_noted_with_two_waits_for_the_disk(
+    spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two waits for each, three hundred jobs held up their worker for a second in which nothing else was done."""
+    many, waits = 60, 0
+    place = spool_dir / "processing" / "worker-0"
+    sync_folder = files.sync_folder
+
+    def count(path: str) -> None:
+        nonlocal waits
+        waits += path == str(place)
+        sync_folder(path)
+
+    monkeypatch.setattr(files, "sync_folder", count)
+    drop_blocked(spool_dir, *names(many))
+    with worker_in_thread(spool_dir, many):
+        wait_until(lambda: len(started(home)) == many, 30)
+        wait_until(lambda: {load(path).get("state") for path in place.glob("*.json")} == {"processing"}, 30)
+        release(home, lambda: finished(spool_dir, *names(many)))
+    # They begin one after the other, and the files of those that have run for a quarter of a second are written each second.
+    assert 0 < waits < 10
+    assert {tuple(outcomes(spool_dir, "done", name)) for name in names(many)} == {("succeeded",)}
 
 
 def test_sleeping_jobs_wake_their_worker_together(
