@@ -91,15 +91,14 @@ class Removal:
         running = [row.id for row in rows.values() if row.state == "processing"]
         waiting = last_in_line_first(row for row in rows.values() if row.state in WAITING)
         ended = [row for row in rows.values() if row.state not in (*WAITING, "processing")]
+        # Before the others: a job whose child runs on is kept for that child.
+        for job_id in [] if self._cancel else running:
+            hint = f"queuectl cancel {job_id}"
+            self._end(job_id, MoveError(f"job {job_id!r} is running and cannot be deleted", hint=hint))
         held_by = self._delete([*waiting, *ended])
         if held_by:
             recovery.recover_claims(self._storage, self._spool.settings(), lambda _: None, busy=held_by)
-        if self._cancel:
-            return running
-        for job_id in running:
-            hint = f"queuectl cancel {job_id}"
-            self._end(job_id, MoveError(f"job {job_id!r} is running and cannot be deleted", hint=hint))
-        return []
+        return running if self._cancel else []
 
     def _missing(self, job_id: str) -> None:
         if job_id not in self._known:

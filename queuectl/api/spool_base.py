@@ -227,6 +227,16 @@ def only(results: Mapping[str, T | QueuectlError]) -> T:
     return result
 
 
+def all_of(results: Mapping[str, T | QueuectlError]) -> dict[str, T]:
+    """Return the results of all jobs, or raise the error of the first one that has one."""
+    found: dict[str, T] = {}
+    for job_id, result in results.items():
+        if isinstance(result, QueuectlError):
+            raise result
+        found[job_id] = result
+    return found
+
+
 _spools: dict[int, ref[SpoolBase]] = {}
 """All objects of this process, for a process that is forked from it."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl.api.spool_base import SpoolBase, locked, only
+from queuectl.api.spool_base import SpoolBase, all_of, locked, only
 from queuectl.job.fields import WAITING
 
 TYPE_CHECKING = False
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 class ChangePart(SpoolBase):
     """Changes jobs."""
 
-    def retry(self, job_id: str, **fields: Unpack[JobChanges]) -> Job:
+    def retry(self, job_id: str, *, downstream: bool = False, **fields: Unpack[JobChanges]) -> Job:
         """Run a job again. A dead or completed job goes back to pending/: its attempts are counted from 0 again, and its
         history is kept. A failed job, which waits for its next attempt, is tried now; its attempts still count.
 
         Args:
+            downstream: run the dead jobs that wait for it again as well, and those that wait for these, see `retry_many`.
             fields: new values for fields of the job file, as in timeout=60 or priority=9; None removes a field, so that
                 the setting applies. This can also correct a wrong value in a rejected file.
+
+        Returns:
+            the job as it waits now; with `downstream` and nothing to be done to the job itself, the job as it is.
 
         Raises:
             JobNotFound, MoveError: there is no such job, or it runs, is held, or has not run yet.
@@ -33,7 +37,12 @@ class ChangePart(SpoolBase):
             DuplicateId: a rejected file is valid now, but another job has its id.
             UnknownField: no field has this name; it is a TypeError, too.
         """
-        return only(self.retry_many([job_id], **fields))
+        results = self.retry_many([job_id], downstream=downstream, **fields)
+        if not downstream:
+            return only(results)
+        from queuectl.api import job_files
+
+        return all_of(results).get(job_id) or job_files.current(self, job_id)
 
     @locked
     def retry_many(
@@ -41,6 +50,7 @@ class ChangePart(SpoolBase):
         ids: Iterable[str] | Filter = (),
         *,
         where: Filter | None = None,
+        downstream: bool = False,
         tell: Callable[[str, Job | QueuectlError], None] = lambda *_: None,
         **fields: Unpack[JobChanges],
     ) -> dict[str, Job | QueuectlError]:
@@ -50,8 +60,11 @@ class ChangePart(SpoolBase):
             ids: the jobs, by id or by a filter, which may also be given as `where`. A filter without states selects dead
                 and failed jobs. Unless it has a `reason`, it leaves out held jobs and those that somebody has given up:
                 cancelled, replaced by a newer one, or moved to dead/ by hand.
+            downstream: as well the dead jobs that wait for these, in turn: those that `if_blocked: dead` has given up, and
+                those that have failed. One that somebody has given up is left out, with what waits for it, unless one of
+                these jobs was given up in the same way. A job that cannot be retried is passed over if others are.
             tell: called with the id of each job and its result, as soon as that is known.
-            fields: as for `retry`, for all of them.
+            fields: as for `retry`, for all of them, but not for those that `downstream` adds.
 
         Returns:
             for each id the job as it waits now, or the error that kept it from being retried, as for `retry`.
@@ -61,6 +74,8 @@ class ChangePart(SpoolBase):
             ValueError: jobs in a state of the filter cannot be retried.
             TypeError: both ids and a filter are given, or one id that is not in a list.
         """
+        from queuectl.api.downstream import parts_of, to_retry
+        from queuectl.api.listing import RETRIED
         from queuectl.api.retry import chosen, retry_all
 
         results: dict[str, Job | QueuectlError] = {}
@@ -71,7 +86,10 @@ class ChangePart(SpoolBase):
 
         changes = _changes("retry", fields)
         self._begin_change("retry …")
-        retry_all(self, chosen(self, ids, where), changes, told)
+        which = chosen(self, ids, where)
+        every = to_retry(self, which, RETRIED)[0] if downstream else which
+        for part, fields_of_part in parts_of(every, set(which), changes):
+            retry_all(self, part, fields_of_part, told)
         return results
 
     @locked
@@ -148,10 +166,12 @@ class ChangePart(SpoolBase):
         results: dict[str, Job | QueuectlError] = {**edited, **refused, **mended, **kept}
         return {job_id: results.get(job_id) or self._unknown(job_id) for job_id in which}
 
-    def cancel(self, job_id: str, *, timeout: float | None = None) -> str:
+    def cancel(self, job_id: str, *, downstream: bool = False, timeout: float | None = None) -> str:
         """Cancel a job: a waiting one is moved to dead/; a running one is ended by its worker, and then moved there.
 
         Args:
+            downstream: cancel the jobs that wait for it as well, and those that wait for these; the job itself may be over
+                already.
             timeout: how long to wait for the end of a running job, in seconds; None: kill_grace and two seconds more.
 
         Returns:
@@ -162,13 +182,15 @@ class ChangePart(SpoolBase):
             JobNotFound, MoveError: there is no such job, or it has ended by itself.
             StillUnderWay: in that time it could not be made sure that it will end.
         """
-        return only(self.cancel_many([job_id], timeout=timeout))
+        results = self.cancel_many([job_id], downstream=downstream, timeout=timeout)
+        return "ending" if "ending" in all_of(results).values() else "cancelled"
 
     def cancel_many(
         self,
         ids: Iterable[str] | Filter = (),
         *,
         where: Filter | None = None,
+        downstream: bool = False,
         timeout: float | None = None,
         tell: Callable[[str, str | QueuectlError], None] = lambda *_: None,
     ) -> dict[str, str | QueuectlError]:
@@ -177,6 +199,8 @@ class ChangePart(SpoolBase):
         Args:
             ids: the jobs, by id or by a filter, which may also be given as `where`. A filter without states selects
                 waiting and running jobs.
+            downstream: the jobs that wait for these as well, in turn. A job that is over is passed over if others wait
+                for it.
             timeout: as for `cancel`, for all of them together.
             tell: called with the id of each job and its result, as soon as that is known.
 
@@ -198,6 +222,10 @@ class ChangePart(SpoolBase):
 
         self._begin_change("cancel …")
         which = listing.chosen(self, ids, where, "cancelled", listing.CANCELLED)
+        if downstream:
+            from queuectl.api.downstream import to_cancel
+
+            which = to_cancel(self, which)
         Cancellation(self, which, timeout=timeout, tell=told).run()
         return results
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from queuectl.api.spool_base import SpoolBase, locked, only
+from queuectl.api.spool_base import SpoolBase, all_of, locked
 from queuectl.errors import JobNotFound, MoveError, QueuectlError, SpoolError
 from queuectl.job.fields import STATES, state_of
 from queuectl.job.times import micros
@@ -25,10 +25,14 @@ PAGE = 20_000
 class RemovePart(SpoolBase):
     """Deletes jobs."""
 
-    def forget(self, job_id: str, *, cancel: bool = False, durable: bool = True) -> None:
+    def forget(
+        self, job_id: str, *, downstream: bool = False, cancel: bool = False, durable: bool = True
+    ) -> None:
         """Delete a job and its output. When this returns, the job is nowhere in the spool.
 
         Args:
+            downstream: delete the jobs that name it in `after` and the like as well, and those that name these, unless
+                they are completed.
             cancel: end it first if it runs; this may take as long as the setting kill_grace.
             durable: with False, a power cut may bring the job back until `sync_deletions`: faster for many jobs.
 
@@ -36,7 +40,7 @@ class RemovePart(SpoolBase):
             JobNotFound, MoveError: there is no such job, or it runs.
             StillUnderWay: it was cancelled, but has not ended in time; or a worker still has its file.
         """
-        only(self.forget_many([job_id], cancel=cancel))
+        all_of(self.forget_many([job_id], downstream=downstream, cancel=cancel))
         if durable:
             self.sync_deletions()
 
@@ -45,6 +49,7 @@ class RemovePart(SpoolBase):
         ids: Iterable[str] | Filter = (),
         *,
         where: Filter | None = None,
+        downstream: bool = False,
         cancel: bool = False,
         tell: Callable[[str, QueuectlError | None], None] = lambda *_: None,
     ) -> dict[str, QueuectlError | None]:
@@ -55,6 +60,7 @@ class RemovePart(SpoolBase):
         Args:
             ids: the jobs, by id or by a filter, which may also be given as `where`. A filter without states selects all
                 but running jobs; with `cancel`, those too.
+            downstream: as well the jobs that wait for these, in turn, see `forget`.
             cancel: end running jobs first.
             tell: called with the id of each job and its result, as soon as that is known.
 
@@ -77,7 +83,12 @@ class RemovePart(SpoolBase):
 
         self._begin_change("remove …")
         states = STATES if cancel else listing.REMOVED
-        Removal(self, listing.chosen(self, ids, where, "deleted", states), cancel=cancel, tell=told).run()
+        which = listing.chosen(self, ids, where, "deleted", states)
+        if downstream:
+            from queuectl.api.downstream import to_remove
+
+            which = to_remove(self, which)
+        Removal(self, which, cancel=cancel, tell=told).run()
         return results
 
     def clear(

@@ -226,6 +226,16 @@ def dry_run_option(function: FC) -> FC:
     return click.option("--dry-run", is_flag=True, help="Only show what would be done.")(function)
 
 
+def downstream_option(what: str) -> Callable[[FC], FC]:
+    """The --downstream option.
+
+    Args:
+        what: what is done to the other jobs, as in "Cancel as well".
+    """
+    text = f"{what} the jobs that wait for these, and those that wait for them in turn."
+    return click.option("--downstream", is_flag=True, help=text)
+
+
 # -- doing something to each selected job --------------------------------------------------------------------------
 
 

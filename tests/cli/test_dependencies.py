@@ -111,3 +111,42 @@ def test_clear_keeps_what_is_waited_for_unless_all_goes(chain: Spool, spool_dir:
     assert where_is(spool_dir, "extract") == ["dead"]
     assert cli("clear", "--yes", expect=0).stdout == "Deleted 3 job(s)\n"
     assert sum(chain.counts().values()) == 0
+
+
+def test_downstream_says_what_it_would_do_and_does_that(chain: Spool, spool_dir: Path, cli: Cli) -> None:
+    """A person sees which jobs hang on one before they are gone."""
+    would = cli("cancel", "extract", "--downstream", "--dry-run", expect=0).stdout.splitlines()
+    assert would == ["would cancel load - pending - true", "would cancel tidy - pending - true"]
+    assert cli("cancel", "extract", "--downstream", expect=0).stdout.splitlines() == [
+        "load: cancelled",
+        "tidy: cancelled",
+    ]
+    told = cli("dlq", "retry", "extract", "--downstream", expect=0)
+    assert told.stdout.splitlines() == ["requeued job extract"]
+    assert told.stderr.startswith("note: 1 job not retried, because somebody cancelled them")
+    assert [where_is(spool_dir, job_id) for job_id in ("load", "tidy")] == [["dead"], ["dead"]]
+
+
+def test_dlq_retry_takes_what_it_can_of_a_chain(chain: Spool, spool_dir: Path, cli: Cli) -> None:
+    """Only the dead ones; the values are for the job that was named, and not for those behind it."""
+    cli("set", "load", "if_blocked=dead", expect=0)
+    support.drain(spool_dir)
+    assert where_is(spool_dir, "load") == ["dead"]
+    words = ["dlq", "retry", "extract", "--downstream", "--timeout", "7"]
+    assert cli(*words, "--dry-run", expect=0).stdout.splitlines() == [
+        "would retry extract - dead - exit 1",
+        "would retry load - dead - true",
+    ]
+    assert cli(*words, expect=0).stdout.splitlines() == ["requeued job extract", "requeued job load"]
+    timeouts = [load(spool_dir / "pending" / f"{name}.json")["timeout"] for name in ("extract", "load")]
+    assert timeouts == [7, 20]
+
+
+def test_a_removal_asks_before_it_takes_more_than_was_named(chain: Spool, spool_dir: Path, cli: Cli) -> None:
+    """Deleted jobs do not come back, and a chain may have thousands."""
+    refused = cli("remove", "extract", "--downstream", expect=1).stderr
+    assert "there is no terminal to ask on" in refused
+    assert where_is(spool_dir, "tidy") == ["pending"]
+    cli("remove", "tidy", "--downstream", expect=0)  # nothing but what was named
+    told = cli("remove", "extract", "--downstream", "--yes", expect=0).stdout
+    assert told.splitlines() == ["extract: removed", "load: removed"]

@@ -6,6 +6,7 @@ from .run import Mutant
 
 _INDEX = "tests/index/test_dependencies.py::test_"
 _RUN = "tests/worker/test_dependencies.py::test_"
+_DOWN = "tests/api/test_downstream.py::test_"
 
 DEPENDENCIES = (
     Mutant(
@@ -80,5 +81,40 @@ DEPENDENCIES = (
         "        WHEN kind = 'after' THEN {dead} = 0 AND {done} >= least\n",
         "        WHEN kind = 'after' THEN {done} + {dead} >= least\n",
         (f"{_INDEX}whatever_happens_to_rows_the_index_knows_who_may_start",),
+    ),
+    Mutant(
+        "downstream: the index forgets what dead jobs have waited for",
+        "index/descendants.py",
+        "        of_dead = _conditions_of_dead(index) if self.dead else {}\n",
+        "        of_dead: dict[str, list[str]] = {}\n",
+        (f"{_DOWN}all_that_a_dead_job_has_taken_with_it_come_back_in_order",),
+    ),
+    Mutant(
+        "downstream: a job comes back before the one for which it waits",
+        "index/descendants.py",
+        "                    order.add(child, name)\n",
+        "                    pass\n",
+        ("tests/index/test_descendants.py::test_all_that_wait_for_a_job_are_found_and_come_after_it",),
+    ),
+    Mutant(
+        "downstream: a job that somebody gave up runs again",
+        "api/downstream.py",
+        """        if row.state == "dead" and given_up([row]).keys() - undone:\n""",
+        "        if False:\n",
+        (f"{_DOWN}a_retry_undoes_a_cancel_of_the_same_jobs_and_no_other",),
+    ),
+    Mutant(
+        "downstream: a cancel ends what may run whatever becomes of the parent",
+        "index/descendants.py",
+        """        only = f"AND verdict != 1 AND state IN {WAITING}" if self.waiting_only else ""\n""",
+        """        only = ""\n""",
+        ("tests/index/test_descendants.py::test_who_waits_no_more_is_not_behind_the_job",),
+    ),
+    Mutant(
+        "downstream: a removal does not ask",
+        "cli/commands/remove.py",
+        "    if selected and not dry_run and not (ids and len(selected) == named):\n",
+        "    if selected and not dry_run and not ids:\n",
+        ("tests/cli/test_dependencies.py::test_a_removal_asks_before_it_takes_more_than_was_named",),
     ),
 )

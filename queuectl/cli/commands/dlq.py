@@ -14,7 +14,7 @@ from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Group, Session, Usage, command
 from queuectl.cli.commands.clear import delete
 from queuectl.cli.commands.retry import change_options, retry
-from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
+from queuectl.cli.selection import BulkAction, downstream_option, dry_run_option, filter_options
 from queuectl.errors import InvalidJob, MoveError
 from queuectl.job.fault_location import find_fault
 from queuectl.job.record import KNOWN, READ_LIMIT
@@ -303,6 +303,7 @@ def edit_command(session: Session, job_id: str, retry: bool) -> None:
     queuectl dlq retry --tag import --exit-code 75 --set priority=9
     queuectl dlq retry --reason Timeout --timeout 10m
     queuectl dlq retry --all --dry-run
+    queuectl dlq retry extract --downstream   and the dead jobs that wait for it
     """,
     changes=True,
 )
@@ -310,6 +311,7 @@ def edit_command(session: Session, job_id: str, retry: bool) -> None:
 @filter_options()
 @click.option("--all", "everything", is_flag=True, help="All dead jobs.")
 @change_options
+@downstream_option("Retry as well")
 @dry_run_option
 @click.pass_obj
 def retry_command(
@@ -318,6 +320,7 @@ def retry_command(
     where: Filter,
     everything: bool,
     changes: dict[str, Any],
+    downstream: bool,
     dry_run: bool,
 ) -> int:
     """Send dead jobs back to pending. Their attempts start again at 0; their history is kept.
@@ -326,9 +329,21 @@ def retry_command(
     it is fixed; --set can fix a single wrong field. Filters and --all leave out jobs that a person has cancelled or
     given up, and jobs that were replaced by a newer job with the same unique key. Those are retried if you name them, or
     select them with --reason. With several jobs each result is reported; the exit code is 1 if any was refused.
+
+    With --downstream, dead jobs that wait for these are retried too, like those that `if_blocked: dead` has given up. The
+    values of --timeout and --set are not for them. A job that is not dead is then passed over, if others are retried.
     """
     action = BulkAction(session, "retry", "retried", ("dead",))
-    return retry(action, session.spool, ids, where, everything=everything, changes=changes, dry_run=dry_run)
+    return retry(
+        action,
+        session.spool,
+        ids,
+        where,
+        everything=everything,
+        changes=changes,
+        downstream=downstream,
+        dry_run=dry_run,
+    )
 
 
 @command(

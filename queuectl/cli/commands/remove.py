@@ -8,7 +8,7 @@ import click
 
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
-from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
+from queuectl.cli.selection import BulkAction, downstream_option, dry_run_option, filter_options
 from queuectl.job.fields import STATES
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     queuectl remove --tag import --dry-run    show which jobs would be removed
     queuectl remove --state done --until 30d --yes
     queuectl remove --cancel job3             end it first if it is running
+    queuectl remove extract --downstream      and all jobs that wait for it
     """,
     changes=True,
 )
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--cancel", is_flag=True, help="End running jobs first. Without it, running jobs are not removed."
 )
+@downstream_option("Delete as well")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @dry_run_option
 @click.pass_obj
@@ -44,19 +46,26 @@ def remove_command(
     where: Filter,
     everything: bool,
     cancel: bool,
+    downstream: bool,
     yes: bool,
     dry_run: bool,
 ) -> int:
     """Delete jobs permanently, with their output. Deleting a job's file and its logs with `rm` does the same.
 
-    It asks first when jobs are selected with filters, but not when they are named. A running job is refused unless
-    --cancel is given. With several jobs each result is reported; the exit code is 1 if any was refused.
+    It asks first when jobs are selected with filters or --downstream, but not when all are named. A running job is refused
+    unless --cancel is given, and so is a job for which another one waits that is not deleted as well. --downstream deletes
+    those, too, and dead jobs that would wait for it if they were retried; completed ones are kept. With several jobs each result is reported; the exit code is 1 if any was refused.
     """
     spool = session.spool
     states = STATES if cancel else tuple(state for state in STATES if state != "processing")
     action = BulkAction(session, "remove", "removed", states)
     selected = action.select(ids, where, everything=everything)
-    if selected and not ids and not dry_run:
+    named = len(selected)
+    if downstream:
+        from queuectl.api.downstream import to_remove
+
+        selected = to_remove(spool, selected)
+    if selected and not dry_run and not (ids and len(selected) == named):
         options.confirm(f"Remove {render.count(len(selected), 'job')} permanently", yes=yes)
 
     def remove(chosen: Sequence[str], tell: Tell) -> None:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from queuectl.api import listing
+from queuectl.api.downstream import parts_of, to_retry
 from queuectl.api.listing import RETRIED
-from queuectl.api.retry import LEFT_OUT, given_up
+from queuectl.api.retry import LEFT_OUT, check_retry, given_up
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
-from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
+from queuectl.cli.selection import BulkAction, downstream_option, dry_run_option, filter_options
 from queuectl.errors import MoveError, QueuectlError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from queuectl.api.spool import Spool
     from queuectl.cli.selection import Tell
@@ -59,6 +60,7 @@ def change_options(function: Callable[..., Any]) -> Callable[..., Any]:
     queuectl retry --reason "Exit code 75" --set priority=9
     queuectl retry --state done --tag report  completed jobs, once more
     queuectl retry --all --dry-run
+    queuectl retry extract --downstream       and the dead jobs that wait for it
     """,
     changes=True,
 )
@@ -66,6 +68,7 @@ def change_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @filter_options()
 @click.option("--all", "everything", is_flag=True, help="All dead and failed jobs.")
 @change_options
+@downstream_option("Retry as well")
 @dry_run_option
 @click.pass_obj
 def retry_command(
@@ -74,6 +77,7 @@ def retry_command(
     where: Filter,
     everything: bool,
     changes: dict[str, Any],
+    downstream: bool,
     dry_run: bool,
 ) -> int:
     """Run jobs again.
@@ -86,9 +90,21 @@ def retry_command(
     that a person has cancelled or given up, held ones, and jobs that were replaced by a newer job with the same unique
     key. Those are retried if you name them, or select them with --reason. With several jobs each result is reported; the
     exit code is 1 if any was refused.
+
+    With --downstream, dead jobs that wait for these are retried too, like those that `if_blocked: dead` has given up. The
+    values of --timeout and --set are not for them.
     """
     action = BulkAction(session, "retry", "retried", RETRIED, chosen=("failed", "dead"))
-    return retry(action, session.spool, ids, where, everything=everything, changes=changes, dry_run=dry_run)
+    return retry(
+        action,
+        session.spool,
+        ids,
+        where,
+        everything=everything,
+        changes=changes,
+        downstream=downstream,
+        dry_run=dry_run,
+    )
 
 
 def retry(
@@ -99,6 +115,7 @@ def retry(
     *,
     everything: bool,
     changes: dict[str, Any],
+    downstream: bool,
     dry_run: bool,
 ) -> int:
     """Retry the selected jobs, and report each result.
@@ -109,7 +126,6 @@ def retry(
     Returns:
         the exit code.
     """
-    from queuectl.api.retry import check_retry
 
     def do(chosen: Sequence[str], tell: Tell) -> None:
         def told(job_id: str, result: Job | QueuectlError) -> None:
@@ -123,18 +139,24 @@ def retry(
         }
         for job_id, error in refused.items():
             tell(job_id, error)
-        spool.retry_many([job_id for job_id in chosen if job_id not in refused], tell=told, **changes)
+        left = [job_id for job_id in chosen if job_id not in refused]
+        for part, fields in parts_of(left, named, changes):
+            spool.retry_many(part, tell=told, **fields)
 
     def would(job_id: str) -> tuple[str, dict[str, Any]]:
         row = listing.one(spool, job_id)
         if error := _refusal(action, row):
             raise error
-        job = check_retry(spool, job_id, changes)
+        job = check_retry(spool, job_id, changes if job_id in named else {})
         return action.shown(job_id, row.state, job.shown_command)
 
     selected = action.select(ids, where, everything=everything)
     if not ids and where.reason is None:
         selected = _without_given_up(spool, selected)
+    named = {*selected}
+    if downstream:
+        selected, left_out = to_retry(spool, selected, action.states)
+        _tell_given_up(left_out)
     return action.together(selected, do, dry_run=dry_run, would=would)
 
 
@@ -154,10 +176,15 @@ def _refusal(action: BulkAction, row: Row) -> MoveError | None:
 
 def _without_given_up(spool: Spool, ids: list[str]) -> list[str]:
     """Leave out jobs that a person does not want to run, and say so."""
-    found = given_up(spool._rows(ids).values())
+    left_out = _tell_given_up(spool._rows(ids).values())
+    return [job_id for job_id in ids if job_id not in left_out]
+
+
+def _tell_given_up(rows: Iterable[Row]) -> set[str]:
+    """Say which of these jobs are not retried, as a person does not want them to run; return their ids."""
+    found = given_up(rows)
     if held := found.pop("held", None):
         render.note(f"note: {render.count(len(held), 'held job')} not retried: queuectl release")
     for key, jobs in found.items():
         render.note(f"note: {render.count(len(jobs), 'job')} not retried, because {LEFT_OUT[key]}")
-    left_out = set().union(held or (), *found.values())
-    return [job_id for job_id in ids if job_id not in left_out]
+    return set().union(held or (), *found.values())
