@@ -34,6 +34,8 @@ class QueuectlError(Exception):
     exit_code = 1
     queued: Sequence[str] = ()
     """The ids of the jobs that `enqueue_many` had queued before the error."""
+    position: int | None = None
+    """Which job of the list that `enqueue_many` got caused the error, from 0; None if no single job did."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

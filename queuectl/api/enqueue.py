@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.config.settings import JobDefaults
+    from queuectl.job.record import Job
 
 FEW = 20
 """Jobs at the beginning of a list, or of a program, that are prepared one by one: so few gain nothing from templates."""
@@ -39,22 +40,8 @@ def prepare(record: Mapping[str, Any], defaults: JobDefaults, end: str = "") -> 
         ConfigError: the file of its queue is not valid.
         Shortage: there is not so much of a resource as it needs.
     """
-    fields = {name: value for name, value in record.items() if name not in _NOT_FOR_PRODUCERS}
-    delay, expires_in = fields.pop("delay", None), fields.pop("expires_in", None)
-    for name in ("run_at", "expires_at"):
-        if isinstance(fields.get(name), str):
-            fields[name] = _local_moment(name, fields[name])
-    job = jobs.from_mapping(fields)
     now = time.time()
-    if delay is not None:
-        job.run_at = _from_now(now, delay, job.run_at, "delay", "run_at")
-    if expires_in is not None:
-        job.expires_at = _from_now(now, expires_in, job.expires_at, "expires_in", "expires_at")
-    job.check_expiry()
-    if job.has_conditions:
-        from queuectl.job import conditions
-
-        conditions.check(job)  # a job without an id cannot be its own parent
+    job = read(record, now)
     job.cwd = _absolute_cached(job.cwd) if job.cwd and os.path.isabs(job.cwd) else _absolute(job.cwd or "")
     job.fill_in(defaults.of(job.queue))
     if job.needs is not None:
@@ -71,6 +58,34 @@ def prepare(record: Mapping[str, Any], defaults: JobDefaults, end: str = "") -> 
         raise InvalidJob(f"a job file cannot hold it: {error}") from None
     jobs.check_size(job, len(data))
     return Prepared(job.id, data, chosen, job)
+
+
+def read(record: Mapping[str, Any], now: float) -> Job:
+    """Read the fields of a job, and check them as far as they say it themselves: without settings, and without the spool.
+
+    Args:
+        record: as for `prepare`.
+        now: from when `delay` and `expires_in` count.
+
+    Raises:
+        InvalidJob: a field is wrong; the message says why.
+    """
+    fields = {name: value for name, value in record.items() if name not in _NOT_FOR_PRODUCERS}
+    delay, expires_in = fields.pop("delay", None), fields.pop("expires_in", None)
+    for name in ("run_at", "expires_at"):
+        if isinstance(fields.get(name), str):
+            fields[name] = _local_moment(name, fields[name])
+    job = jobs.from_mapping(fields)
+    if delay is not None:
+        job.run_at = _from_now(now, delay, job.run_at, "delay", "run_at")
+    if expires_in is not None:
+        job.expires_at = _from_now(now, expires_in, job.expires_at, "expires_in", "expires_at")
+    job.check_expiry()
+    if job.has_conditions:
+        from queuectl.job import conditions
+
+        conditions.check(job)  # a job without an id cannot be its own parent
+    return job
 
 
 def _from_now(now: float, span: object, moment: float | None, name: str, other: str) -> float:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import time
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from queuectl.errors import NeverStarts
+from queuectl.api.enqueue import prepare, read
+from queuectl.errors import DuplicateId, NeverStarts, QueuectlError
 from queuectl.job import conditions
-from queuectl.job.fields import is_id
+from queuectl.job.fields import BATCH
+from queuectl.storage.dependencies import RING_STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
+    from queuectl.api.spool_base import SpoolBase
     from queuectl.job.record import Job
     from queuectl.storage.transitions import Storage
+
+    Record = Mapping[str, Any]
 
 
 def admit(storage: Storage, job: Job) -> None:
@@ -35,58 +42,132 @@ def _unknown(parent: str) -> NeverStarts:
 
 
 def checked(
-    records: Iterator[Mapping[str, Any]], common: Mapping[str, Any], exists: Callable[[str], bool]
-) -> Iterator[Mapping[str, Any]]:
-    """Yield the jobs of a list. From the first one on that waits for another, all are read and checked before that.
+    spool: SpoolBase, records: Iterator[Record], common: Record, size: int | None
+) -> Iterator[Record]:
+    """Yield the jobs of a list, unchanged. If one of them waits for another, all are checked before they are yielded.
+
+    Half of a pipeline would be worse than none: it cannot be enqueued again, as its ids are taken.
 
     Args:
         common: fields that every job gets.
-        exists: whether the spool has a job with this id.
+        size: how many jobs the caller enqueues together. A stream may never end: so many are read, and if one of them waits,
+            all that follow. Jobs that came before these are enqueued already. None: read all.
 
     Raises:
+        InvalidJob, DuplicateId: one of them is wrong.
         NeverStarts: one of them waits for a job that does not exist, or for itself.
     """
     seen: set[str] = set()
-    for record in records:
-        if _parents({**record, **common} if common else record):
-            rest = [record, *records]
-            _check(rest, common, seen, exists)
-            yield from rest
+    before = 0
+    while True:
+        found: list[Record] = []
+        failure: QueuectlError | None = None
+        try:
+            found.extend(islice(records, size))
+        except QueuectlError as error:
+            failure = error
+        if any(_waits(record, common) for record in found):
+            if failure is not None:
+                raise failure
+            found.extend(records)
+            _Check(spool, common, seen, before).of(found)
+            size = None
+        yield from found
+        if failure is not None:
+            raise failure
+        if size is None or len(found) < size:
             return
-        seen.add(str(record.get("id", "")))
-        yield record
+        before += size
+        seen.update(str(record.get("id", "")) for record in found)
 
 
-def _check(
-    records: list[Mapping[str, Any]],
-    common: Mapping[str, Any],
-    seen: set[str],
-    exists: Callable[[str], bool],
-) -> None:
-    from graphlib import CycleError, TopologicalSorter
+def _waits(record: Record, common: Record) -> bool:
+    return any(common.get(kind) or record.get(kind) for kind in conditions.FIELDS)
 
-    known = seen | {str(record.get("id", "")) for record in records}
-    graph: dict[str, list[str]] = {}
-    for record in records:
-        parents = _parents({**record, **common})
-        for parent in parents:
-            if parent not in known and not exists(parent):
+
+class _Check:
+    """The check of jobs that are enqueued together.
+
+    Args:
+        seen: the ids of jobs of the same list that have no conditions and need no check.
+        before: how many those are.
+    """
+
+    def __init__(self, spool: SpoolBase, common: Record, seen: set[str], before: int = 0) -> None:
+        self._spool, self._common = spool, common
+        self._seen, self._before = seen, before
+        self._now = time.time()
+        self._defaults = spool._job_defaults()
+        self._graph: dict[str, list[str]] = {}
+        self._batches: dict[str, list[str]] = {}
+
+    def of(self, records: list[Record]) -> None:
+        """Check them.
+
+        Raises:
+            InvalidJob, DuplicateId, NeverStarts: see `checked`.
+        """
+        for number, record in enumerate(records):
+            try:
+                self._add(record, number)
+            except QueuectlError as error:
+                error.position = self._before + number
+                raise
+        self._refuse_unknown()
+        self._graph.update(self._batches)
+        self._refuse_ring()
+
+    def _add(self, record: Record, number: int) -> None:
+        full = {**record, **self._common} if self._common else record
+        # The whole preparation takes four times as long, and is done again for the file. Only it knows the resources.
+        job = prepare(full, self._defaults).job if full.get("needs") else read(full, self._now)
+        given = full.get("id")
+        if given is not None and (given in self._graph or given in self._seen):
+            error = DuplicateId(given, "earlier in the same list")
+            error.hint = None  # none of them is queued
+            raise error
+        name = given or f"job {number}"  # no id has a space
+        found = [*conditions.of_job(job)] if job.has_conditions else []
+        self._graph[name] = [one.parent for one in found]
+        if job.batch is not None and job.batch not in {one.batch for one in found}:
+            self._batches.setdefault(f"{BATCH}{job.batch}", []).append(name)
+
+    def _refuse_unknown(self) -> None:
+        """Refuse a parent that is nowhere. A parent in the spool may wait for jobs of the list, through others."""
+        known = self._graph.keys() | self._seen
+        line = [
+            parent
+            for parent in dict.fromkeys(chain.from_iterable(self._graph.values()))
+            if parent not in known and not parent.startswith(BATCH)
+        ]
+        for parent in line:
+            if not self._exists(parent):
                 raise _unknown(parent)
-        job_id = str(record.get("id", ""))
-        graph[job_id] = [parent for parent in parents if parent != job_id]  # that is refused by itself
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        ring = error.args[1][::-1]
-        raise NeverStarts(f"{ring[0]} waits for itself: {', '.join(ring)}") from None
+        for number, job_id in enumerate(line):
+            if number >= RING_STEPS:
+                break  # doctor finds the rest
+            if job_id not in self._graph:
+                self._graph[job_id] = self._waits_of(job_id)
+                line.extend(self._graph[job_id])
 
+    def _exists(self, job_id: str) -> bool:
+        from queuectl.storage import locate
 
-def _parents(record: Mapping[str, Any]) -> list[str]:
-    """Return the jobs for which a job waits. A wrong value is refused later."""
-    found: dict[str, None] = {}
-    for kind in conditions.FIELDS:
-        value = record.get(kind) or ()
-        for one in (value,) if isinstance(value, str) else value if isinstance(value, list) else ():
-            if isinstance(one, str) and is_id(one):
-                found[one] = None
-    return [*found]
+        with self._spool._lock:
+            return locate.state_of(self._spool._storage, job_id) is not None
+
+    def _waits_of(self, job_id: str) -> list[str]:
+        with self._spool._lock:
+            return self._spool._index.waits_of(job_id) if self._spool._index.usable else []
+
+    def _refuse_ring(self) -> None:
+        from graphlib import CycleError, TopologicalSorter
+
+        try:
+            TopologicalSorter(self._graph).prepare()
+        except CycleError as error:
+            [*ring] = error.args[1][-1:0:-1]
+            places = {name: place for place, name in enumerate(self._graph)}
+            first = min(range(len(ring)), key=lambda at: places[ring[at]])
+            ring = [*ring[first:], *ring[:first]]
+            raise NeverStarts(f"{ring[0]} waits for itself: {', '.join([*ring, ring[0]])}") from None

@@ -36,7 +36,7 @@ def prepare_batch(
     common: Mapping[str, Any],
     defaults: JobDefaults,
     size: int,
-) -> tuple[list[Prepared], Exception | None]:
+) -> tuple[list[Prepared], QueuectlError | None]:
     """Prepare the next jobs of a long list.
 
     Args:
@@ -238,6 +238,8 @@ def prepare_all(
         error = DuplicateId(error.job_id, "earlier in the same list")
         error.hint = None  # none of them is queued
     if error:
+        if error.position is None:
+            error.position = len(batch)
         raise error
     if len(batch) > MOST_AT_ONCE:
         raise InvalidJob(f"more than {MOST_AT_ONCE} jobs cannot be queued all or nothing")

@@ -125,7 +125,7 @@ class EnqueuePart(SpoolBase):
             progress: called with the number queued so far.
             common: fields for all jobs; they replace the jobs' own.
             all_or_nothing: queue all jobs or none, at most 50,000; see `enqueue_all`. Otherwise the jobs before a wrong
-                one are queued.
+                one are queued, unless one of them waits for another: then all are checked before the first is queued.
             skipped: called for a job that is not queued because another one has its unique key.
             replaced: called with the id of a job that has replaced others, and with their ids.
 
@@ -133,8 +133,8 @@ class EnqueuePart(SpoolBase):
             the ids of the queued jobs, in order.
 
         Raises:
-            InvalidJob, DuplicateId, SpoolFull, SpoolError: as for enqueue. The attribute `queued` of the error has the
-                ids of the jobs that are queued.
+            InvalidJob, DuplicateId, NeverStarts, SpoolFull, SpoolError: as for enqueue. The attribute `queued` of the
+                error has the ids of the jobs that are queued, and `position` says which job is wrong, counted from 0.
             TypeError: `jobs` is one job and not several.
         """
         stream = self.enqueue_stream(
@@ -179,9 +179,12 @@ class EnqueuePart(SpoolBase):
             TypeError: `jobs` is one job and not several.
         """
         records = _records(jobs)
-        return self._stream(
-            records, _plain(common or {}), progress, skipped, replaced, enqueued, whole=all_or_nothing
-        )
+        from queuectl.api import enqueue_dependent
+
+        shared = _plain(common or {})
+        size = None if isinstance(jobs, list | tuple) else BATCH
+        checked = enqueue_dependent.checked(self, records, shared, size)
+        return self._stream(checked, shared, progress, skipped, replaced, enqueued, whole=all_or_nothing)
 
     def _stream(
         self,
@@ -196,11 +199,8 @@ class EnqueuePart(SpoolBase):
     ) -> Iterator[str]:
         with self._lock:
             self._make_ready()
-        from queuectl.api import enqueue_dependent
-
         queued = 0
-        checked = enqueue_dependent.checked(records, common, self._exists)
-        for batch, many in (self._as_one if whole else self._in_batches)(checked, common):
+        for batch, many in (self._as_one if whole else self._in_batches)(records, common):
             queued += many
             if progress:
                 progress(queued)
@@ -213,12 +213,6 @@ class EnqueuePart(SpoolBase):
                 if enqueued:
                     enqueued(batch.job(place))
                 yield one
-
-    def _exists(self, job_id: str) -> bool:
-        from queuectl.storage import locate
-
-        with self._lock:
-            return locate.state_of(self._storage, job_id) is not None
 
     def _as_one(
         self, source: Iterator[Mapping[str, Any]], common: Mapping[str, Any]
@@ -249,11 +243,15 @@ class EnqueuePart(SpoolBase):
         begun: list[Batch] = []
         litter: list[str] = []
         try:
-            failure: Exception | None = None
+            failure: QueuectlError | None = None
             last = False
+            prepared = finished = 0
             while not last:
                 since = time.monotonic()
                 jobs, failure = prepare_batch(source, common, self._job_defaults(), BATCH)
+                if failure and failure.position is None:
+                    failure.position = prepared + len(jobs)
+                prepared += len(jobs)
                 last = len(jobs) < BATCH or failure is not None
                 begun.append(Batch(self._storage, jobs, durable=durable, litter=litter))
                 # Jobs of a slow producer must not wait until the next batch is complete.
@@ -263,8 +261,10 @@ class EnqueuePart(SpoolBase):
                     with self._lock:
                         self._open_index()
                         many, taken = batch.finish()
+                    finished += many
                     yield batch, many
                     if taken:
+                        taken.position = finished
                         raise taken
             if failure:
                 raise failure

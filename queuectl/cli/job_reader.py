@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
@@ -24,6 +25,9 @@ CHUNK = 1 << 16
 _BLANK = " \t\r\n"
 _JSON_NAMES = (".json", ".jsonl", ".ndjson")
 _YAML_NAMES = (".yaml", ".yml")
+_CONDITIONS = re.compile(rb"\bafter(_any|_failure)?[\"']?\s*:")
+_LONGEST_NAME = 64
+"""Bytes of a chunk that are looked at again together with the next one, as the name of a field may be in both."""
 
 
 class JobFile:
@@ -60,6 +64,25 @@ class JobFile:
         except (OSError, ValueError):
             return None
         return status.st_size or None
+
+    def may_have_conditions(self) -> bool:
+        """Return whether a job of the file may wait for others; False for a pipe, which cannot be read twice."""
+        try:
+            start = self._stream.tell()
+            self._stream.seek(start)
+        except (OSError, ValueError):
+            return False
+        text = b""
+        try:
+            while data := self._stream.read(CHUNK):
+                text = text[-_LONGEST_NAME:] + data
+                if _CONDITIONS.search(text):
+                    return True
+            return False
+        except OSError:
+            return False  # it is told when the jobs are read
+        finally:
+            self._stream.seek(start)
 
     def place_of(self, field: str | None) -> tuple[int, int] | None:
         """The line and column of a field of the last job; of the job itself if it does not have the field."""

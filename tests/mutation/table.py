@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .on_batches import BATCHES
 from .on_bulk_verbs import MANY
 from .on_content import INTAKE, MIRROR
 from .on_control import CONTROL
@@ -48,6 +49,7 @@ MUTANTS = (
     *WORKERS,
     *SLOTS,
     *LIMITS,
+    *BATCHES,
     *DEPENDENCIES,
     *QUEUES,
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from queuectl.api import json_view
-from queuectl.cli import enqueue_answer, fast_path, options, render, typed_jobs
+from queuectl.cli import enqueue_answer, enqueue_sources, fast_path, options, render
 from queuectl.cli.base import Command, Session, Usage, command
 from queuectl.cli.lost_output import keep_working, report_done
 from queuectl.cli.typed_jobs import TypedJobs
@@ -99,7 +99,7 @@ def _variable(_ctx: click.Context, param: click.Parameter, values: tuple[str, ..
 
 
 HEADINGS = {
-    "What to run": ("command_text", "file", "each", "nul", "cwd", "env"),
+    "What to run": ("command_text", "file", "prefix", "each", "nul", "cwd", "env"),
     "The job": ("job_id", "priority", "queue", "needs", "tags", "unique", "if_exists", "hold"),
     "When": ("run_at", "delay", "expires_at", "expires_in"),
     "After other jobs": ("after", "after_any", "after_failure", "if_blocked", "batch"),
@@ -133,6 +133,7 @@ HEADINGS = {
     queuectl enqueue --wait "make test"                 print its output, exit with its exit code
     queuectl enqueue --file jobs.json                  one job, a list, or one job on each line
     make-jobs | queuectl enqueue --file -              the same, from another program
+    queuectl enqueue --file dag.yaml --prefix mon- --batch mon   a pipeline, under new ids each day
     queuectl enqueue --timeout 0 --each '*.wav' -- ffmpeg -i {} {stem}.mp3
     find . -name '*.log' -print0 | queuectl enqueue --timeout 0 --each - --null "gzip -9 {}"
     """,
@@ -153,6 +154,13 @@ HEADINGS = {
     metavar="PATH",
     type=click.Path(),
     help="A file of jobs in JSON or YAML: one job, a list, or one JSON job on each line. - is stdin.",
+)
+@click.option(
+    "--prefix",
+    metavar="TEXT",
+    callback=options.checked(enqueue_sources.read_prefix),
+    help="With --file: put this before each id of the file, and before each of these ids in after, after_any and "
+    "after_failure.",
 )
 @click.option(
     "--each",
@@ -241,6 +249,7 @@ def enqueue_command(
     words: tuple[str, ...],
     command_text: str | None,
     file: str | None,
+    prefix: str | None,
     each: tuple[str, ...],
     nul: bool,
     all_or_nothing: bool,
@@ -265,16 +274,11 @@ def enqueue_command(
     argv = ctx.meta.get(_AFTER_DASHES)
     if quiet and session.json:
         raise Usage("give only one of --quiet and --json")
-    if all_or_nothing and file is None and not each:
-        raise Usage("--all-or-nothing works only with --file or --each")
-    if nul and "-" not in each:
-        raise Usage(
-            "--null works only with --each -", hint="find . -print0 | queuectl enqueue --each - --null …"
-        )
+    _refuse_flags(file, each, all_or_nothing=all_or_nothing, prefix=prefix, nul=nul)
     if each:
-        _one_template(words, argv, command_text, file)
+        enqueue_sources.one_template(words, argv, command_text, file)
     else:
-        _one_source(words, argv, command_text, file)
+        enqueue_sources.one_source(words, argv, command_text, file)
     fields = _fields(flags)
     if wait and (each or file is not None):
         raise Usage("--wait works only with one job", hint="queuectl wait --help")
@@ -283,16 +287,36 @@ def enqueue_command(
     if file is not None or each:
         from queuectl.cli.commands import enqueue_many
 
-        mode = enqueue_many.Mode(all_or_nothing=all_or_nothing, quiet=quiet)
+        mode = enqueue_many.Mode(all_or_nothing=all_or_nothing, quiet=quiet, prefix=prefix or "")
         if file is not None:
             enqueue_many.enqueue_file(session, file, fields, mode)
         else:
-            template = _template(words, argv, command_text)
+            template = enqueue_sources.template(words, argv, command_text)
             enqueue_many.enqueue_each(session, each, template, fields, mode, end=b"\0" if nul else b"\n")
         if not (quiet or session.json):
             enqueue_answer.note_start(fields.get("run_at"))
         return 0
-    return _enqueue_typed(session, _record(words, argv, command_text), fields, quiet=quiet, wait=wait)
+    return _enqueue_typed(
+        session, enqueue_sources.record(words, argv, command_text), fields, quiet=quiet, wait=wait
+    )
+
+
+def _refuse_flags(
+    file: str | None, each: tuple[str, ...], *, all_or_nothing: bool, prefix: str | None, nul: bool
+) -> None:
+    """Refuse flags that do not go with the source of the jobs.
+
+    Raises:
+        Usage: one of them does not.
+    """
+    if all_or_nothing and file is None and not each:
+        raise Usage("--all-or-nothing works only with --file or --each")
+    if prefix is not None and file is None:
+        raise Usage("--prefix works only with --file", hint="queuectl enqueue --file dag.yaml --prefix mon-")
+    if nul and "-" not in each:
+        raise Usage(
+            "--null works only with --each -", hint="find . -print0 | queuectl enqueue --each - --null …"
+        )
 
 
 def _enqueue_typed(
@@ -358,75 +382,6 @@ def _refuse_endless_wait(session: Session) -> None:
             f"{own.worker} is the only worker, and it runs job {own.job_id}, which would wait here for ever",
             hint="queuectl worker start, or enqueue without --wait",
         )
-
-
-def _one_template(
-    words: tuple[str, ...], argv: list[str] | None, command_text: str | None, file: str | None
-) -> None:
-    """Check that there is exactly one template. More texts most often come from a GLOB without quotes."""
-    if file is not None:
-        raise Usage("give only one of --each and --file")
-    given = len(words) + (argv is not None) + (command_text is not None)
-    if given > 1:
-        raise Usage(
-            f"{given} commands instead of one", hint="put the pattern in quotes, as in --each '*.wav'"
-        )
-    if not given or argv in ([], [""]):
-        raise Usage(
-            "no command for --each",
-            hint="queuectl enqueue --timeout 0 --each '*.wav' -- ffmpeg -i {} {stem}.mp3",
-        )
-
-
-def _template(words: tuple[str, ...], argv: list[str] | None, command_text: str | None) -> str | list[str]:
-    if argv is not None:
-        return [_utf8(word) for word in argv]
-    return command_text if command_text is not None else _utf8(words[0])
-
-
-def _one_source(
-    words: tuple[str, ...], argv: list[str] | None, command_text: str | None, file: str | None
-) -> None:
-    """Check that exactly one source of the command is given."""
-    given = [
-        name
-        for name, there in (
-            ("TEXT", words),
-            ("--command", command_text is not None),
-            ("--file", file is not None),
-            ("a command after --", argv is not None),
-        )
-        if there
-    ]
-    if not given:
-        raise Usage("nothing to enqueue", hint='queuectl enqueue "echo hello"; more: queuectl enqueue --help')
-    if len(given) > 1:
-        raise Usage(f"give only one of {' and '.join(given)}")
-    if len(words) > 1:
-        raise Usage(
-            f"{len(words)} texts instead of one command",
-            hint=f"queuectl enqueue -- {shlex.join(words)}",
-        )
-    if argv is not None and (not argv or not argv[0]):
-        raise Usage("no command after --", hint="queuectl enqueue -- ls -l")
-
-
-def _record(
-    words: tuple[str, ...], argv: list[str] | None, command_text: str | None
-) -> dict[str, Any] | TypedJobs:
-    """The job as a dict, from the source that was given; or the jobs of a list."""
-    if command_text is not None:
-        return {"command": command_text}
-    if argv is not None:
-        return {"command": [_utf8(word) for word in argv]}
-    return typed_jobs.read(_utf8(words[0]))
-
-
-def _utf8(text: str) -> str:
-    try:
-        return options.utf8_text(text)
-    except ValueError:
-        raise Usage("the command is not UTF-8", hint="a job file is UTF-8 text") from None
 
 
 def _fields(flags: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from queuectl.api import json_view
-from queuectl.cli import enqueue_answer, fast_path, job_reader, options, render
+from queuectl.cli import enqueue_answer, enqueue_sources, fast_path, job_reader, options, render
 from queuectl.cli.base import Usage
 from queuectl.cli.lost_output import report_done
 from queuectl.errors import (
@@ -20,10 +20,12 @@ from queuectl.errors import (
     DuplicateId,
     InvalidJob,
     KeyTaken,
+    NeverStarts,
     QueuectlError,
     QueuedUnsafely,
     Shortage,
 )
+from queuectl.job.conditions import FIELDS
 from queuectl.job.record import KNOWN
 
 if TYPE_CHECKING:
@@ -49,10 +51,12 @@ class Mode(NamedTuple):
     Attributes:
         all_or_nothing: queue all of them, or none.
         quiet: print only the ids.
+        prefix: put before the ids of the jobs, see `enqueue_sources.put_prefix`.
     """
 
     all_or_nothing: bool = False
     quiet: bool = False
+    prefix: str = ""
 
 
 def enqueue_file(session: Session, path: str, fields: Mapping[str, Any], mode: Mode) -> None:
@@ -62,7 +66,7 @@ def enqueue_file(session: Session, path: str, fields: Mapping[str, Any], mode: M
         QueuectlError: why it stopped, at which line, and how many jobs were queued before.
     """
     with job_reader.opened(path) as source:
-        enqueue_from(session, source, fields, mode)
+        enqueue_from(session, source, fields, mode, is_whole=source.may_have_conditions())
 
 
 def enqueue_each(
@@ -216,14 +220,19 @@ def _texts(values: Iterable[bytes], end: bytes) -> Iterator[str]:
             yield text
 
 
-def enqueue_from(session: Session, source: Source, fields: Mapping[str, Any], mode: Mode) -> None:
+def enqueue_from(
+    session: Session, source: Source, fields: Mapping[str, Any], mode: Mode, *, is_whole: bool = False
+) -> None:
     """Queue the jobs of a source, and report each; fields override those of each job.
+
+    Args:
+        is_whole: read all jobs before the first is queued, as one of them may wait for another.
 
     Raises:
         QueuectlError: as for `enqueue_file`.
     """
     gc.disable()  # job records contain no reference cycles, and searching for some takes a tenth of the time
-    feed = _Feed(source, fields, mode)
+    feed = _Feed(source, fields, mode, is_whole=is_whole)
     with _Bar(source, mode) as bar, render.JsonArray() if session.json else nullcontext() as array:
         _queue(session, feed, bar, array)
     if feed.takes_default and not (mode.quiet or session.json) and render.is_terminal():
@@ -246,14 +255,14 @@ def _queue(session: Session, feed: _Feed, bar: _Bar, array: render.JsonArray | N
             render.line(f"skipped: {render.visible(str(taken))}")
 
     replaced: dict[str, list[str]] = {}
-    stream = session.spool.enqueue_stream(
-        feed,
-        all_or_nothing=mode.all_or_nothing,
-        skipped=skipped,
-        replaced=replaced.__setitem__,
-        enqueued=None if array is None else lambda job: array.add(json_view.enqueued(session.spool, job)),
-    )
     try:
+        stream = session.spool.enqueue_stream(
+            feed.jobs(),
+            all_or_nothing=mode.all_or_nothing,
+            skipped=skipped,
+            replaced=replaced.__setitem__,
+            enqueued=None if array is None else lambda job: array.add(json_view.enqueued(session.spool, job)),
+        )
         for job_id in stream:
             feed.count_queued()
             report_done(f"enqueued {render.count(feed.queued, 'job')}")
@@ -276,24 +285,36 @@ class _Feed:
     """Hands the jobs of a source to the spool.
 
     An error in the source ends the stream and is kept in `error`, so that the jobs before it are queued in complete
-    batches first. With all_or_nothing it is raised.
+    batches first. If all jobs are to be checked before the first is queued, it is raised.
+
+    Args:
+        is_whole: all jobs are read before the first is queued.
+
+    Attributes:
+        is_checked_first: an error in one of the jobs keeps all from being queued.
     """
 
-    def __init__(self, source: Source, fields: Mapping[str, Any], mode: Mode) -> None:
+    def __init__(self, source: Source, fields: Mapping[str, Any], mode: Mode, *, is_whole: bool) -> None:
         self.source = source
         self.mode = mode
         self.error: QueuectlError | None = None
         self.queued = self.skipped = 0
         self.takes_default = False
+        self.is_checked_first = mode.all_or_nothing or is_whole or bool(mode.prefix)
+        self._is_whole = is_whole
         self._fields = fields
         self._in_progress: deque[tuple[str, dict[str, Any]]] = deque()
         self._names: set[str] = set(KNOWN)
+
+    def jobs(self) -> Iterable[dict[str, Any]]:
+        """Return the jobs of the source, as one list if they are to be read before the first is queued."""
+        return [*self] if self._is_whole else self
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         number = 0
         shared = fast_path.merged({}, self._fields)
         try:
-            for record in self.source:
+            for place, record in self._read():
                 number += 1
                 if not record.keys() <= self._names:
                     self._note_new_names(record)
@@ -305,12 +326,24 @@ class _Feed:
                 own = not record.keys().isdisjoint(("cwd", "env", "tags"))
                 made = fast_path.merged(record, self._fields) if own else {**record, **shared}
                 self.takes_default |= made.get("timeout") is None
-                self._in_progress.append((self.source.place, made))
+                self.is_checked_first |= not made.keys().isdisjoint(FIELDS)
+                self._in_progress.append((place, made))
                 yield made
         except QueuectlError as error:
-            if self.mode.all_or_nothing:
+            if self.is_checked_first:
+                error.position = number  # it is behind the jobs that were read
                 raise
             self.error = error
+
+    def _read(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the jobs of the source, each with its place."""
+        read = ((self.source.place, record) for record in self.source)
+        if self.mode.prefix:
+            found = [*read]
+            enqueue_sources.put_prefix(self.mode.prefix, (record for _, record in found))
+            yield from found
+        else:
+            yield from read
 
     def _note_new_names(self, record: Mapping[str, Any]) -> None:
         """Say once which unknown names are most likely mistyped fields."""
@@ -332,18 +365,22 @@ class _Feed:
 
     def place_of(self, error: QueuectlError) -> str:
         """The place in the source of the job that caused this error."""
+        if not isinstance(error, InvalidJob | Shortage | DuplicateId):
+            return ""
+        at = None if error.position is None else error.position - self.queued - self.skipped
+        if at is not None and at < len(self._in_progress):
+            return self._in_progress[at][0]
         if isinstance(error, DuplicateId):
             same = [place for place, record in self._in_progress if str(record.get("id", "")) == error.job_id]
-            if same:
-                return same[-1]
-        return self.source.place if isinstance(error, InvalidJob | Shortage) else ""
+            return same[-1] if same else ""
+        return self.source.place
 
 
 def _placed(error: QueuectlError, place: str, feed: _Feed) -> QueuectlError:
     """The same error with the file, the line, and the number of queued jobs."""
     text = f"{feed.source.name} {place}: {error}" if place else str(error)
     code = WRONG_USAGE if feed.source.is_typed and isinstance(error, InvalidJob) else error.exit_code
-    return _stopped(text, feed, code, error.hint, some=isinstance(error, QueuedUnsafely))
+    return _stopped(text, feed, code, error.hint, some=isinstance(error, QueuedUnsafely | NeverStarts))
 
 
 def _stopped(
@@ -353,7 +390,7 @@ def _stopped(
     if feed.queued:
         were = "was" if feed.queued == 1 else "were"
         before = f"; {render.count(feed.queued, 'job')} before it {were} queued"
-    elif feed.mode.all_or_nothing and not some:
+    elif feed.is_checked_first and not some:
         before = "; none was queued"
     stopped = QueuectlError(f"{text}{before}", hint=hint)
     stopped.exit_code = exit_code
