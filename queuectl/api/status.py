@@ -11,7 +11,7 @@ from queuectl.control import mounts, pause, permissions, registry
 from queuectl.errors import ConfigError
 from queuectl.job.redact import one_line
 from queuectl.layout import is_misnamed
-from queuectl.storage import retention
+from queuectl.storage import growth
 from queuectl.system import files, host
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ def notes(spool: SpoolBase) -> list[str]:
         found.append(f"{paused.sentence}; workers start nothing until: queuectl resume")
     found += _queues(spool, settings)
     found += _files_not_taken(spool)
-    found += spool._ask(lambda: retention.growth(spool.layout, spool._index, settings))
+    found += spool._ask(lambda: growth.notes(spool.layout, spool._index, settings))
     if spool._index.path == ":memory:":
         found.append("the index cannot be written here, so every look reads all folders")
     # Asking about that folder makes it, and the settings of another user may name any path.

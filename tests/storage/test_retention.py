@@ -15,7 +15,7 @@ from queuectl.config import settings as config
 from queuectl.index.index import Index
 from queuectl.job import times
 from queuectl.layout import Layout
-from queuectl.storage import dead_letters, retention
+from queuectl.storage import dead_letters, growth, retention
 from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
 from queuectl.worker import maintenance
@@ -365,15 +365,15 @@ def test_status_says_what_has_grown_large(filled: Spool, cli: Cli, monkeypatch: 
     """Only what nothing deletes, and how to have it deleted; by number or by bytes."""
     assert not [note for note in filled.notes() if "holds" in note]
 
-    monkeypatch.setattr(retention, "LARGE", 9)
+    monkeypatch.setattr(growth, "LARGE", 9)
     notes = [note for note in filled.notes() if "holds" in note]
     assert [note.split("/")[0] for note in notes] == ["done", "dead", "logs"]
     assert notes[0].startswith("done/ holds 10 jobs, about ")
     assert notes[0].endswith("nothing is ever deleted there: queuectl config set keep_done 30d")
     cli("config", "set", "keep_done", "30d", expect=0)
     assert len([note for note in filled.notes() if "holds" in note]) == 2
-    monkeypatch.setattr(retention, "LARGE", 10**6)
-    monkeypatch.setattr(retention, "LARGE_BYTES", 30)
+    monkeypatch.setattr(growth, "LARGE", 10**6)
+    monkeypatch.setattr(growth, "LARGE_BYTES", 30)
     assert [note.split("/")[0] for note in filled.notes() if "holds" in note] == ["dead", "logs"]
 
 
