@@ -97,8 +97,15 @@ class RemovePart(SpoolBase):
         progress: Callable[[int], None] | None = None,
         *,
         where: Filter | None = None,
+        tell: Callable[[str, QueuectlError | None], None] = lambda *_: None,
     ) -> tuple[int, int]:
         """Delete all jobs, those of one state, or those that a filter selects; running jobs are kept.
+
+        Unless all are deleted, a job for which another one waits is kept, too.
+
+        Args:
+            progress: called with the number of jobs deleted so far.
+            tell: called with the id of each job, and None or the error that kept it: StillNeeded if another waits for it.
 
         Returns:
             how many were deleted, and how many were kept because they run.
@@ -112,8 +119,9 @@ class RemovePart(SpoolBase):
         self._begin_change("clear")
         deleted = kept = 0
 
-        def told(_: str, error: QueuectlError | None) -> None:
+        def told(job_id: str, error: QueuectlError | None) -> None:
             nonlocal deleted, kept
+            tell(job_id, error)
             deleted += error is None
             kept += type(error) is MoveError
             if error is not None and not isinstance(error, MoveError | JobNotFound):

@@ -236,6 +236,12 @@ def downstream_option(what: str) -> Callable[[FC], FC]:
     return click.option("--downstream", is_flag=True, help=text)
 
 
+def note_needed(number: int) -> None:
+    """Say how many jobs were not deleted because other jobs wait for them."""
+    if number:
+        render.note(f"note: {render.count(number, 'job')} not deleted, as other jobs wait for them")
+
+
 # -- doing something to each selected job --------------------------------------------------------------------------
 
 

@@ -254,7 +254,7 @@ class Job:
         self.state = "pending"
         self.attempts = self.crashes = 0
         self.next_retry_at = self.last_error = self.exit_code = None
-        self.started_at = self.finished_at = self.duration = self.output = self.worker = None
+        self.started_at = self.finished_at = self.duration = self.output = self.worker = self.not_run = None
 
     def begin_run(self, started_at: float | None, worker: str) -> None:
         """Describe the run that is under way, and nothing of the end of the run before, which is in the history.

@@ -63,12 +63,17 @@ def limits(keep: int | str | None) -> tuple[float | None, int | None]:
 
 @dataclass(slots=True)
 class Purged:
-    """What was deleted, or would be: jobs by state, log files, and the bytes of both."""
+    """What was deleted, or would be: jobs by state, log files, and the bytes of both.
+
+    Attributes:
+        kept: jobs that `purge` has kept because a job that waits or runs names them, or their batch.
+    """
 
     completed: int = 0
     dead: int = 0
     logs: int = 0
     bytes: int = 0
+    kept: int = 0
 
     @property
     def jobs(self) -> int:
@@ -132,7 +137,7 @@ def _discard_all(
     """Delete some jobs in one transaction. With one for each job this takes twice as long."""
     ours = storage.index.own_changes(FOLDER_OF[state])
     with storage.index.moving():
-        for row in _discardable(storage, state, page):
+        for row in _discardable(storage, state, page, found):
             discard(storage, row, found, logs_only=logs_only, own_changes=ours)
         ours.note()
 
@@ -151,14 +156,14 @@ def _count(
     Args:
         printed: the log files of each job, and their bytes.
     """
-    for row in _discardable(storage, state, page):
+    for row in _discardable(storage, state, page, found):
         if _runs(storage.layout, row) is not None:
             logs, size = printed.get(row.id, (0, 0))
             if logs or not logs_only:
                 found.add(row, logs, size + (0 if logs_only else row.size), record=not logs_only)
 
 
-def _discardable(storage: Storage, state: str, page: Sequence[int]) -> Iterator[Row]:
+def _discardable(storage: Storage, state: str, page: Sequence[int], found: Purged) -> Iterator[Row]:
     """Yield the rows of jobs that are still in this state, and of which no worker has a file.
 
     If a worker that still has a file of the job died, recovery would put that file back once the outcome is gone. A job
@@ -166,8 +171,11 @@ def _discardable(storage: Storage, state: str, page: Sequence[int]) -> Iterator[
     """
     claimed = {name for names in locate.claimed_by_worker(storage.layout).values() for name in names}
     for row in storage.index.by_seq(page):
-        if row.state == state and f"{row.id}.json" not in claimed and not storage.index.is_needed(row):
-            yield row
+        if row.state == state and f"{row.id}.json" not in claimed:
+            if storage.index.is_needed(row):
+                found.kept += 1
+            else:
+                yield row
 
 
 def _chosen(

@@ -318,7 +318,8 @@ def settle_decided(storage: Storage, claim: Claim, decides: Condition, say: Call
         dead_letters.bury(storage, release(storage, claim), why)
         say(f"dead {job.id}: {why}")
         return
-    job.not_run, job.finished_at, job.next_retry_at = why, storage.now(), None
+    # Statistics count the jobs that have finished a run, and this one has not.
+    job.not_run, job.finished_at, job.next_retry_at = why, None, None
     settle(storage, claim, state)
     say(f"completed {job.id} without a run: {why}")
 

@@ -106,8 +106,14 @@ def test_python_takes_jobs_for_parents(spool_dir: Path) -> None:
 
 def test_clear_keeps_what_is_waited_for_unless_all_goes(chain: Spool, spool_dir: Path, cli: Cli) -> None:
     """`clear --state dead` must not block a pipeline for ever. Whoever clears everything means everything."""
+    note = "note: 1 job not deleted, as other jobs wait for them"
+    assert cli("purge", "--keep", "0", "--dry-run", expect=0).stderr.splitlines() == [note]
+    assert json.loads(cli("purge", "--keep", "0", "--yes", "--json", expect=0).stdout)["kept"] == 1
+    cli("enqueue", "--id", "idle", "--hold", "true", expect=0)
+    assert cli("remove", "extract", "idle", expect=1).stderr.splitlines()[-1] == note
+    assert json.loads(cli("clear", "--state", "dead", "--yes", "--json", expect=0).stdout)["needed"] == 1
     told = cli("clear", "--state", "dead", "--yes", expect=0)
-    assert told.stderr.splitlines()[-1] == "note: 1 job not deleted, as other jobs wait for them"
+    assert told.stderr.splitlines()[-1] == note
     assert where_is(spool_dir, "extract") == ["dead"]
     assert cli("clear", "--yes", expect=0).stdout == "Deleted 3 job(s)\n"
     assert sum(chain.counts().values()) == 0

@@ -178,8 +178,8 @@ MANY = (
     Mutant(
         "purge: what a worker has of a job comes back",
         "storage/retention.py",
-        ' and f"{row.id}.json" not in claimed and',
-        " and",
+        ' and f"{row.id}.json" not in claimed:',
+        ":",
         ("tests/storage/test_retention.py::test_a_job_of_which_a_worker_has_a_file_is_not_purged",),
     ),
     Mutant(

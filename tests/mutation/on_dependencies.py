@@ -117,4 +117,18 @@ DEPENDENCIES = (
         "    if selected and not dry_run and not ids:\n",
         ("tests/cli/test_dependencies.py::test_a_removal_asks_before_it_takes_more_than_was_named",),
     ),
+    Mutant(
+        "stats: a job that was not run counts",
+        "worker/maintenance.py",
+        "    job.not_run, job.finished_at, job.next_retry_at = why, None, None\n",
+        "    job.not_run, job.finished_at, job.next_retry_at = why, storage.now(), None\n",
+        (f"{_RUN}a_job_that_was_not_run_counts_in_no_statistics",),
+    ),
+    Mutant(
+        "after: a job that runs after all says that it was not run",
+        "job/record.py",
+        "self.output = self.worker = self.not_run = None\n",
+        "self.output = self.worker = None\n",
+        (f"{_RUN}a_job_that_was_not_run_counts_in_no_statistics",),
+    ),
 )

@@ -62,8 +62,8 @@ LETTERS = (
     Mutant(
         "clear: the filters are for the question only",
         "cli/commands/clear.py",
-        "spool.clear(state, where=described)",
-        "spool.clear(state)",
+        "spool.clear(state, where=described, tell=told)",
+        "spool.clear(state, tell=told)",
         (f"{_DLQ}clear_takes_the_filters", f"{_DLQ}dlq_takes_the_filters"),
     ),
 )

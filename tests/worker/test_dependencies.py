@@ -208,7 +208,8 @@ def test_a_parent_is_kept_while_a_child_waits(spool_dir: Path, home: Path) -> No
     drop(spool_dir, "child", after=["parent"], hold=True)
     drop(spool_dir, "join", after=["batch:x"], hold=True)
     spool.refresh()
-    assert spool.purge(keep=0).jobs == 0
+    kept = spool.purge(keep=0)
+    assert (kept.jobs, kept.kept) == (0, 1)
     with pytest.raises(MoveError, match="waits for it"):
         spool.forget("parent")
     assert where_is(spool_dir, "parent") == ["done"]
@@ -313,3 +314,18 @@ def test_a_parent_that_is_moved_after_the_claim_ends_no_worker(spool_dir: Path, 
     move(spool_dir, "parent", "dead", "pending")
     maintenance.settle_decided(spool._storage, claim, claim.decides, lambda _: None)
     assert where_is(spool_dir, "child") == ["dead"]
+
+
+def test_a_job_that_was_not_run_counts_in_no_statistics(spool_dir: Path, home: Path) -> None:
+    """An alarm that was not needed is no job that ended well after 0 s; and once it has run it does count."""
+    drop(spool_dir, "parent")
+    drop(spool_dir, "alarm", after_failure=["parent"])
+    support.drain(spool_dir)
+    spool = Spool(spool_dir)
+    assert spool.counts()["completed"] == 2
+    assert spool.stats().all.ended == 1
+    assert spool.get("alarm").not_run == "job parent succeeded"
+    spool.retry("alarm", after_failure=None)
+    support.drain(spool_dir)
+    assert spool.get("alarm").not_run is None
+    assert spool.stats().all.ended == 2

@@ -8,9 +8,11 @@ import click
 
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, Usage, command
-from queuectl.cli.selection import BulkAction, dry_run_option, filter_options
+from queuectl.cli.selection import BulkAction, dry_run_option, filter_options, note_needed
+from queuectl.errors import StillNeeded
 
 if TYPE_CHECKING:
+    from queuectl.errors import QueuectlError
     from queuectl.index.filter import Filter
 
 
@@ -33,7 +35,7 @@ _STATES = ("pending", "completed", "failed", "dead")
 def clear_command(session: Session, where: Filter, yes: bool, dry_run: bool) -> int:
     """Delete jobs permanently, with their output: all jobs, or those that match the filters. Asks first.
 
-    Running jobs are not deleted.
+    Running jobs are not deleted, nor are jobs for which another one waits that is not deleted as well.
     """
     if "processing" in where.states:
         raise Usage("a running job cannot be deleted", hint="queuectl cancel JOB")
@@ -63,15 +65,20 @@ def delete(session: Session, where: Filter, *, yes: bool, dry_run: bool, nothing
     if matching:
         noun = f"{state} job" if state else "job"
         options.confirm(f"Delete {render.count(matching, noun)} permanently", yes=yes)
-    deleted, running = spool.clear(state, where=described)
+    needed = 0
+
+    def told(_: str, error: QueuectlError | None) -> None:
+        nonlocal needed
+        needed += isinstance(error, StillNeeded)
+
+    deleted, running = spool.clear(state, where=described, tell=told)
     if session.json:
-        render.json_value({"deleted": deleted, "running": running})
+        render.json_value({"deleted": deleted, "running": running, "needed": needed})
         return 0
     if not deleted and described is not None and (counts[state] if state else any(counts.values())):
         nothing = "No jobs match"
     render.line(f"Deleted {deleted} job(s)" if deleted else nothing)
     if running:
         render.note(f"note: {render.count(running, 'running job')} not deleted")
-    if (needed := matching - deleted - running) > 0:
-        render.note(f"note: {render.count(needed, 'job')} not deleted, as other jobs wait for them")
+    note_needed(needed)
     return 0

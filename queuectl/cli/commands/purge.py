@@ -8,7 +8,7 @@ import click
 
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, Usage, command
-from queuectl.cli.selection import dry_run_option, filter_options, read_limit
+from queuectl.cli.selection import dry_run_option, filter_options, note_needed, read_limit
 
 if TYPE_CHECKING:
     from queuectl.index.filter import Filter
@@ -54,7 +54,7 @@ def purge_command(
     """Delete old jobs that are completed or dead, with their output. Shows what would be deleted, and asks first.
 
     Workers do this automatically if the settings keep_done, keep_dead and keep_logs are set. Waiting and running jobs
-    are never deleted. Files in dead/ that are not valid jobs are kept too; `queuectl dlq clear` deletes them.
+    are never deleted, nor are jobs for which another job waits. Files in dead/ that are not valid jobs are kept too; `queuectl dlq clear` deletes them.
     """
     if older_than is None and keep is None:
         raise Usage(
@@ -73,6 +73,7 @@ def purge_command(
             render.json_value({**_record(found), "dry_run": dry_run})
         else:
             render.line("Nothing to delete" if nothing else f"Would delete {summary(found)}")
+        note_needed(found.kept)
         return
     if not session.json:
         render.note(f"to be deleted: {summary(found)}")
@@ -82,7 +83,14 @@ def purge_command(
         render.json_value({**_record(gone), "dry_run": False})
     else:
         render.line(f"Deleted {summary(gone)}")
+    note_needed(gone.kept)
 
 
 def _record(found: Purged) -> dict[str, int]:
-    return {"done": found.completed, "dead": found.dead, "logs": found.logs, "bytes": found.bytes}
+    return {
+        "done": found.completed,
+        "dead": found.dead,
+        "logs": found.logs,
+        "bytes": found.bytes,
+        "kept": found.kept,
+    }

@@ -8,7 +8,8 @@ import click
 
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
-from queuectl.cli.selection import BulkAction, downstream_option, dry_run_option, filter_options
+from queuectl.cli.selection import BulkAction, downstream_option, dry_run_option, filter_options, note_needed
+from queuectl.errors import StillNeeded
 from queuectl.job.fields import STATES
 
 if TYPE_CHECKING:
@@ -68,8 +69,12 @@ def remove_command(
     if selected and not dry_run and not (ids and len(selected) == named):
         options.confirm(f"Remove {render.count(len(selected), 'job')} permanently", yes=yes)
 
+    needed = 0
+
     def remove(chosen: Sequence[str], tell: Tell) -> None:
         def told(job_id: str, error: QueuectlError | None) -> None:
+            nonlocal needed
+            needed += isinstance(error, StillNeeded)
             tell(job_id, error or (f"{job_id}: removed", {"id": job_id, "removed": True}))
 
         try:
@@ -77,4 +82,7 @@ def remove_command(
         finally:
             spool.sync_deletions()
 
-    return action.together(selected, remove, dry_run=dry_run)
+    exit_code = action.together(selected, remove, dry_run=dry_run)
+    if len(selected) > 1:
+        note_needed(needed)
+    return exit_code
