@@ -5,9 +5,10 @@ See `row.lane_of` for how a job gets its lane.
 
 from __future__ import annotations
 
+import sqlite3
 from functools import lru_cache
 
-from queuectl.index.queries import order_of
+from queuectl.index.row import order_of
 from queuectl.job.fields import DEFAULT_QUEUE
 
 TYPE_CHECKING = False
@@ -19,12 +20,19 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=8192)
 def parts_of(lane: str | None) -> tuple[str, dict[str, int]]:
-    """Return the queue of a lane, and how many units of each resource each of its jobs needs."""
+    """Return the queue of a lane, and how many units of each resource each of its jobs needs.
+
+    Raises:
+        sqlite3.DatabaseError: it is no lane. An overwritten index may say so; it is made anew then.
+    """
     if lane is None:
         return DEFAULT_QUEUE, {}
     queue, *needs = lane.split(" ")
     pairs = (part.partition("=") for part in needs)
-    return queue, {name: int(number) for name, _, number in pairs}
+    try:
+        return queue, {name: int(number) for name, _, number in pairs}
+    except ValueError:
+        raise sqlite3.DatabaseError(f"malformed: the lane {lane!r}") from None
 
 
 def queue_of(lane: str | None) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from operator import attrgetter
 
 from queuectl.index.freshness import Freshness
-from queuectl.index.row import COLUMNS, Row
+from queuectl.index.row import COLUMNS, Row, order_of
 from queuectl.job.fields import STATES
 
 TYPE_CHECKING = False
@@ -52,8 +51,6 @@ _HEAD_OF = "SELECT min(ready_key) FROM jobs WHERE lane IS {} AND ready_key IS NO
 _PLAIN_HEAD = _HEAD_OF.format("NULL")
 _HEADS = f"{_FOUND} SELECT lane, ({_HEAD_OF.format('found.lane')}) FROM found WHERE lane IS NOT NULL"
 
-order_of = attrgetter("ready_key", "seq")
-"""The key by which ready rows are sorted in the order in which they run."""
 
 _shapes: set[tuple[type, ...]] = set()
 """Types of the columns of rows that were found valid."""
@@ -63,7 +60,7 @@ def _row(found: Sequence[Any]) -> Row:
     """Make a row of what SQLite found.
 
     Raises:
-        sqlite3.DatabaseError: a column has the wrong type. SQLite reports no error for text in place of a number, which
+        sqlite3.DatabaseError: a column has the wrong type, or the lane is none. SQLite reports no error for text in place of a number, which
             an overwritten file may hold.
     """
     shape = tuple(map(type, found))
@@ -73,7 +70,12 @@ def _row(found: Sequence[Any]) -> Row:
             if kind is not wanted and (kind is not type(None) or name in _NEVER_EMPTY):
                 raise sqlite3.DatabaseError(f"malformed: {name} is {kind.__name__}")
         _shapes.add(shape)
-    return Row(*found)
+    row = Row(*found)
+    if row.lane is not None:
+        from queuectl.index.lanes import parts_of
+
+        parts_of(row.lane)
+    return row
 
 
 def _number(value: object) -> int:

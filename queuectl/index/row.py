@@ -129,6 +129,10 @@ def ready_key(eligible: int, priority: int) -> int:
     return eligible - _PER_PRIORITY * priority
 
 
+order_of = attrgetter("ready_key", "seq")
+"""The key by which ready rows are sorted in the order in which they run."""
+
+
 def lane_of(job: Job) -> str | None:
     """Return a job's lane: its queue, and what it needs of each resource in the order of names, like "train gpu=1".
 

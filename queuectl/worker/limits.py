@@ -21,7 +21,7 @@ from queuectl.control.permits import Permit, Permits
 from queuectl.control.start_rate import StartRate
 from queuectl.errors import SpoolError
 from queuectl.index import lanes
-from queuectl.index.queries import order_of
+from queuectl.index.row import order_of
 from queuectl.job.times import micros
 from queuectl.system import open_files
 

@@ -623,6 +623,7 @@ NO_ROWS = [
     "UPDATE jobs SET arrived = 'never' WHERE id = 'job'",
     "UPDATE jobs SET priority = 'high' WHERE id = 'job'",
     "UPDATE counts SET n = 'many' WHERE state = 'pending'",
+    "UPDATE jobs SET lane = 'mail gpu=two' WHERE id = 'job'",
 ]
 
 
