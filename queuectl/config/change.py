@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl.config import file
 from queuectl.config.keys import KEYS, TEXTS, as_text, is_unset, mistyped, normalise
-from queuectl.errors import ConfigError, SpoolError
+from queuectl.errors import SpoolError
 from queuectl.system import files
-from queuectl.system.locks import Lock
+from queuectl.system.locks import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,23 +93,16 @@ def change_file(
 
     Raises:
         ConfigError: the file cannot be read, or not be changed safely.
-        SpoolError: the disk refused.
+        SpoolError: the disk refused, or others keep the lock.
     """
     lock_path = os.path.join(layout.data, "config.lock")
-    try:
-        lock = Lock.acquire(lock_path, patience=_LOCK_TIMEOUT)
-    except OSError as error:
-        raise SpoolError.from_os("lock", lock_path, error) from None
-    if lock is None:
-        raise ConfigError(f"another process has had the lock of the settings for {_LOCK_TIMEOUT:g} s")
-    try:
+    with held(lock_path, patience=_LOCK_TIMEOUT, busy="other processes have been changing settings"):
         text = file.read(path) if os.path.lexists(path) else ""
         for name, value in changes.items():
             text = file.changed(path, text, name, value)
         check(text)
-        # realpath: if the file is a symbolic link, its target is replaced, and the link stays.
-        files.replace(os.path.realpath(path), text.encode())
-    except OSError as error:
-        raise SpoolError.from_os("write", path, error) from None
-    finally:
-        lock.release()
+        try:
+            # realpath: if the file is a symbolic link, its target is replaced, and the link stays.
+            files.replace(os.path.realpath(path), text.encode())
+        except OSError as error:
+            raise SpoolError.from_os("write", path, error) from None

@@ -14,7 +14,7 @@ from queuectl.control import registry
 from queuectl.errors import SpoolError
 from queuectl.system import files
 from queuectl.system.host import boot_id
-from queuectl.system.locks import Lock, is_locked
+from queuectl.system.locks import held, is_locked
 from queuectl.system.process import ProcessIdentity, ancestors, clock_of_starts
 
 TYPE_CHECKING = False
@@ -139,13 +139,7 @@ def request_cancel(layout: Layout, name: str, runs: Mapping[str, int]) -> None:
         SpoolError: the note cannot be written.
     """
     path = os.path.join(layout.data, "cancel.lock")
-    try:
-        lock = Lock.acquire(path, patience=_PATIENCE)
-    except OSError as error:
-        raise SpoolError.from_os("lock", path, error) from None
-    if lock is None:
-        raise SpoolError(f"other processes have been cancelling jobs for {_PATIENCE:g} s")
-    try:
+    with held(path, patience=_PATIENCE, busy="other processes have been cancelling jobs"):
         claims = layout.claims(name)
         before = {
             job_id: run
@@ -153,8 +147,6 @@ def request_cancel(layout: Layout, name: str, runs: Mapping[str, int]) -> None:
             if os.path.lexists(os.path.join(claims, f"{job_id}.json"))
         }
         _write_note(layout, name, "cancel", {"runs": {**before, **runs}})
-    finally:
-        lock.release()
     wake(layout, name)
 
 

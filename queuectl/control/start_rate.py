@@ -12,11 +12,13 @@ from contextlib import contextmanager
 
 from queuectl.errors import SpoolError
 from queuectl.system import files
-from queuectl.system.locks import Lock
+from queuectl.system.locks import held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from queuectl.system.locks import Lock
 
 _PATIENCE = 5.0
 """Seconds to wait for other workers. Each holds the lock for less than a millisecond, or for one wait for the disk."""
@@ -93,22 +95,13 @@ class StartRate:
 
     @contextmanager
     def _open(self) -> Iterator[Lock]:
+        busy = f"other processes have been writing {self._path}"
         try:
-            try:
-                lock = Lock.acquire(self._path, patience=_PATIENCE)
-            except FileNotFoundError:
-                os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-                lock = Lock.acquire(self._path, patience=_PATIENCE)
-        except OSError as error:
-            raise SpoolError.from_os("open", self._path, error) from None
-        if lock is None:
-            raise SpoolError(f"other processes have held {self._path} for {_PATIENCE:g} s")
-        try:
-            yield lock
+            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            with held(self._path, patience=_PATIENCE, busy=busy) as lock:
+                yield lock
         except OSError as error:
             raise SpoolError.from_os("write", self._path, error) from None
-        finally:
-            lock.release()
 
     def _write(self, lock: Lock, known: array[int]) -> None:
         """Write the last starts; those before them never count again."""

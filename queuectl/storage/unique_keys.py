@@ -14,7 +14,7 @@ import os
 import time
 from contextlib import contextmanager, suppress
 
-from queuectl.errors import InvalidJob, KeyTaken, QueuectlError, SpoolError
+from queuectl.errors import InvalidJob, KeyTaken, QueuectlError
 from queuectl.index.row import is_file_of
 from queuectl.job import record as jobs
 from queuectl.job.fields import WAITING
@@ -52,24 +52,18 @@ def locked(storage: Storage) -> Iterator[None]:
     if storage.holds_key_lock:
         yield
         return
-    from queuectl.system.locks import Lock
+    from queuectl.system.locks import held
 
     storage.refresh()  # also before the lock: this may take long, and others wait for the lock
     path = os.path.join(storage.layout.data, "unique.lock")
-    try:
-        lock = Lock.acquire(path, patience=_PATIENCE)
-    except OSError as error:
-        raise SpoolError.from_os("lock", path, error) from None
-    if lock is None:
-        raise SpoolError(f"other processes have been deciding about unique keys for {_PATIENCE:g} s")
-    storage.holds_key_lock = True
-    try:
-        storage.refresh()
-        yield
-    finally:
-        storage.holds_key_lock = False
-        _touch_pending(storage)
-        lock.release()
+    with held(path, patience=_PATIENCE, busy="other processes have been deciding about unique keys"):
+        storage.holds_key_lock = True
+        try:
+            storage.refresh()
+            yield
+        finally:
+            storage.holds_key_lock = False
+            _touch_pending(storage)
 
 
 def _touch_pending(storage: Storage) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from weakref import WeakSet
 
+from queuectl.errors import SpoolError
 from queuectl.system import files
 
 TYPE_CHECKING = False
@@ -186,6 +187,29 @@ def _lock_descriptor() -> Any:
     from filelock import lock_descriptor
 
     return lock_descriptor
+
+
+@contextmanager
+def held(path: str, *, patience: float, busy: str) -> Iterator[Lock]:
+    """Hold the lock on a file for a block.
+
+    Args:
+        patience: seconds to wait for others who have it.
+        busy: what they do meanwhile, for the message, as in "other processes have been cancelling jobs".
+
+    Raises:
+        SpoolError: others have not given it back in that time, or the lock file cannot be opened.
+    """
+    try:
+        lock = Lock.acquire(path, patience=patience)
+    except OSError as error:
+        raise SpoolError.from_os("lock", path, error) from None
+    if lock is None:
+        raise SpoolError(f"{busy} for {patience:g} s")
+    try:
+        yield lock
+    finally:
+        lock.release()
 
 
 def is_locked(path: str) -> bool:

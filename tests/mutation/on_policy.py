@@ -151,15 +151,15 @@ KEYS = (
     Mutant(
         "unique: producers decide all at once",
         "storage/unique_keys.py",
-        "        lock = Lock.acquire(path, patience=_PATIENCE)",
-        '        lock = Lock.acquire(f"{path}{id(storage)}", patience=_PATIENCE)',
+        "    with held(path, patience",
+        '    with held(f"{path}{id(storage)}", patience',
         (f"{_UNIQUE}who_comes_second_waits_for_the_first_to_decide",),
     ),
     Mutant(
         "unique: what was seen before the lock counts",
         "storage/unique_keys.py",
-        "        storage.refresh()\n        yield\n",
-        "        yield\n",
+        "            storage.refresh()\n            yield\n",
+        "            yield\n",
         (f"{_UNIQUE}of_eight_producers_at_once_one_wins",),
     ),
     Mutant(

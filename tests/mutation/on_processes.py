@@ -137,8 +137,8 @@ LOCKS = (
     Mutant(
         "lock: settings are changed without one",
         "config/change.py",
-        "        lock = Lock.acquire(lock_path, patience=_LOCK_TIMEOUT)\n",
-        "        lock = Lock.acquire(lock_path + str(os.getpid()), patience=_LOCK_TIMEOUT)\n",
+        "    with held(lock_path, patience",
+        "    with held(lock_path + str(os.getpid()), patience",
         ("tests/config/test_settings.py::test_twenty_sets_at_once_all_take_effect",),
     ),
     Mutant(
