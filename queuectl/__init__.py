@@ -13,6 +13,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from queuectl.api.batches import Batch
     from queuectl.api.job_fields import JobChanges, JobFields
     from queuectl.api.row import Row
     from queuectl.api.spool import Spool
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Batch",
     "ConfigError",
     "DuplicateId",
     "Ended",
@@ -88,6 +90,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Batch": "api.batches",
     "Ended": "api.waiting",
     "Filter": "index.filter",
     "Job": "job.record",

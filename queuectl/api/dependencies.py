@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from queuectl._dataclasses import dataclass
+from queuectl.index import batches
 from queuectl.job import conditions
 from queuectl.job.conditions import Verdict
 from queuectl.job.fields import WAITING
@@ -77,7 +78,8 @@ def _of_batch(spool: SpoolBase, one: Condition) -> Waiting | None:
     )
     more = "" if done + dead + waiting >= one.least else f" of {one.least}"
     hint = f"queuectl retry --batch {one.batch}" if dead and not waiting else ""
-    return Waiting(one.parent, one.kind, (told or "no job") + more, blocked=not waiting, hint=hint)
+    blocked = not waiting or spool._ask(lambda: batches.has_blocked(spool._index, one.batch or ""))
+    return Waiting(one.parent, one.kind, (told or "no job") + more, blocked=blocked, hint=hint)
 
 
 def as_json(waiting: list[Waiting]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from typing import Any
 
+    from queuectl.api.batches import Batch
     from queuectl.api.spool import Spool
     from queuectl.api.waiting import Ended
     from queuectl.control.pause import Pause
@@ -183,6 +184,21 @@ def queue(one: Queue) -> dict[str, Any]:
         "defaults": dict(one.defaults),
         "fault": one.fault,
         "served": one.served,
+    }
+
+
+def batch(one: Batch) -> dict[str, Any]:
+    """Return what is shown of a batch."""
+    return {
+        "name": one.name,
+        "jobs": one.jobs,
+        "pending": one.pending,
+        "processing": one.processing,
+        "completed": one.completed,
+        "failed": one.failed,
+        "dead": one.dead,
+        "blocked": one.blocked,
+        "over": one.is_over,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from queuectl.api.spool_batch import BatchPart
 from queuectl.api.spool_change import ChangePart
 from queuectl.api.spool_enqueue import EnqueuePart
 from queuectl.api.spool_pause import PausePart
@@ -12,7 +13,9 @@ from queuectl.api.spool_report import ReportPart
 from queuectl.api.spool_result import ResultPart
 
 
-class Spool(EnqueuePart, ReadPart, ResultPart, ChangePart, RemovePart, PausePart, QueuePart, ReportPart):
+class Spool(
+    EnqueuePart, ReadPart, ResultPart, ChangePart, RemovePart, PausePart, QueuePart, BatchPart, ReportPart
+):
     """A spool of jobs in a folder, which is created when it is first written to.
 
     Each part has the methods for one purpose, and no part knows another. All of them stand on `SpoolBase`.

@@ -210,6 +210,11 @@ def complete_queues(ctx: click.Context, _param: click.Parameter, incomplete: str
     return [name for name in names if name.startswith(incomplete)]
 
 
+def complete_batches(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a batch that some job has."""
+    return ask_spool(ctx, lambda spool: spool._batch_names(incomplete, 200))
+
+
 def note_unknown_queues(session: Session, names: tuple[str, ...]) -> None:
     """Say on stderr which of these queues no job and no file has: they may be mistyped."""
     for sentence in session.spool._unknown_queues(names) if names else ():
@@ -292,6 +297,7 @@ _POLICY = (
         "--batch",
         metavar="NAME",
         callback=job_field("batch"),
+        shell_complete=complete_batches,
         help="Put it into this batch, for which other jobs can wait.",
     ),
     click.option(

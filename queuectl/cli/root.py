@@ -141,6 +141,7 @@ root = Group(
             "retry": ("retry", "Run dead, failed or completed jobs again."),
             "cancel": ("cancel", "Cancel waiting and running jobs."),
             "remove": ("remove", "Delete jobs and their output permanently."),
+            "batch": ("batch", "Batches of jobs: list, show."),
             "dlq": ("dlq", "The dead letter queue: list, show, edit, retry, clear."),
         },
         "Workers": {

@@ -166,7 +166,13 @@ def _filters_by_content() -> list[click.Option]:
             default=None,
             help="Jobs that are held (see queuectl hold), or that are not.",
         ),
-        _option("--batch", read=text, metavar="NAME", help="Jobs of this batch."),
+        _option(
+            "--batch",
+            read=text,
+            metavar="NAME",
+            shell_complete=options.complete_batches,
+            help="Jobs of this batch.",
+        ),
         _option(
             "--blocked/--not-blocked",
             read=None,

@@ -180,11 +180,11 @@ BLOCKED = f"""SELECT seq FROM (WITH RECURSIVE
             WHERE verdict = 0 AND decided = 0 AND CASE WHEN waits.parent GLOB 'batch:*'
                 THEN coalesce(waiting, 0) = 0 ELSE coalesce(parents.state, 'dead') = 'dead' END
         UNION SELECT waits.seq FROM stopped JOIN jobs AS blocked ON blocked.seq = stopped.seq
-            JOIN waits ON waits.parent = blocked.id JOIN children ON children.seq = waits.seq
+            JOIN waits ON waits.parent IN (blocked.id, 'batch:' || blocked.member) JOIN children ON children.seq = waits.seq
             WHERE verdict = 0 AND decided = 0)
     SELECT stopped.seq FROM stopped JOIN jobs AS child USING (seq) WHERE child.state IN {_WAITING})"""
 """The waiting jobs that start only once somebody does something: a job for which they wait is dead, or is nowhere, or is itself
-such a job."""
+such a job, or a batch for which they wait has such a job."""
 
 
 def text_of(job: Job) -> str:

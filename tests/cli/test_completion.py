@@ -35,11 +35,11 @@ def offered(line: str, env: dict[str, str] | None = None) -> list[str]:
 def jobs(spool_dir: Path) -> Spool:
     """Jobs in several states with tags, and a worker that has stopped."""
     spool = Spool(spool_dir)
-    spool.enqueue("true", id="alpha", tags=["night", "media/video"])
+    spool.enqueue("true", id="alpha", tags=["night", "media/video"], batch="night")
     spool.enqueue("exit 1", id="beta", max_retries=1, tags=["night"])
     spool.enqueue("true", id="gamma")
     drain(spool_dir)
-    spool.enqueue("true", id="another", tags=["mail"])
+    spool.enqueue("true", id="another", tags=["mail"], batch="noon")
     return spool
 
 
@@ -59,6 +59,9 @@ def jobs(spool_dir: Path) -> Spool:
         ("queuectl list --tag ", ["mail", "media/video", "night"]),
         ("queuectl list --tag me", ["media/video"]),
         ("queuectl enqueue --tag n", ["night"]),
+        ("queuectl batch show ", ["night", "noon"]),
+        ("queuectl wait --batch no", ["noon"]),
+        ("queuectl enqueue --batch ni", ["night"]),
         ("queuectl enqueue --if-exists s", ["skip"]),
         ("queuectl list --worker ", ["worker-0"]),
         ("queuectl config get max-r", ["max_retries"]),

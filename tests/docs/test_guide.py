@@ -112,7 +112,7 @@ def test_every_command_is_on_its_page(spool_dir: Path) -> None:
     """Each command of the help pages is on the page `commands`."""
     del spool_dir
     missing = []
-    for group in ([], ["worker"], ["dlq"], ["config"], ["service"]):
+    for group in ([], ["worker"], ["batch"], ["dlq"], ["config"], ["service"]):
         page = support.run_cli(*group, "--help", expect=0).stdout.partition("Options:")[0]
         for name in re.findall(r"^  ([a-z]+)  +\S", page, flags=re.MULTILINE):
             command = " ".join(["queuectl", *group, name])

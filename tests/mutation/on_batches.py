@@ -5,6 +5,7 @@ from __future__ import annotations
 from .run import Mutant
 
 _INPUT = "tests/cli/test_pipelines.py::test_"
+_SHOWN = "tests/cli/test_batch.py::test_"
 
 BATCHES = (
     Mutant(
@@ -48,5 +49,33 @@ BATCHES = (
         "[new.get(one, one) if isinstance(one, str) else one for one in value]",
         "value",
         (f"{_INPUT}a_pipeline_is_queued_under_new_ids_each_day",),
+    ),
+    Mutant(
+        "batch: a job behind a blocked part is not blocked",
+        "index/dependencies.py",
+        "JOIN waits ON waits.parent IN (blocked.id, 'batch:' || blocked.member)",
+        "JOIN waits ON waits.parent = blocked.id",
+        (f"{_SHOWN}a_job_behind_a_batch_with_a_blocked_part_is_blocked",),
+    ),
+    Mutant(
+        "batch: show says of a batch with a blocked part that all is well",
+        "api/dependencies.py",
+        "    blocked = not waiting or ",
+        "    blocked = not waiting and ",
+        (f"{_SHOWN}a_job_behind_a_batch_with_a_blocked_part_is_blocked",),
+    ),
+    Mutant(
+        "batch: a mistyped name is an empty batch",
+        "cli/commands/batch.py",
+        "    if not batch.jobs:\n",
+        "    if False:\n",
+        (f"{_SHOWN}a_batch_that_nobody_has_is_an_error",),
+    ),
+    Mutant(
+        "batch: names are sought in the column of file names",
+        "index/batches.py",
+        "AND batch > one) FROM found",
+        "AND batch > name) FROM found",
+        (f"{_SHOWN}numbers_come_from_the_sql_index_alone",),
     ),
 )
