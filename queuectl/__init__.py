@@ -14,6 +14,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.api.batches import Batch
+    from queuectl.api.dependencies import Waiting
     from queuectl.api.job_fields import JobChanges, JobFields
     from queuectl.api.row import Row
     from queuectl.api.spool import Spool
@@ -83,6 +84,7 @@ __all__ = [
     "StillUnderWay",
     "Template",
     "UnknownField",
+    "Waiting",
     "Worker",
     "WorkerError",
     "WorkerInfo",
@@ -104,6 +106,7 @@ _MODULES = {
     "Spool": "api.spool",
     "Stats": "api.stats",
     "Template": "job.template",
+    "Waiting": "api.dependencies",
     "Worker": "worker.worker",
     "WorkerInfo": "control.registry",
 }

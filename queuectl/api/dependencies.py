@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from queuectl._dataclasses import dataclass
-from queuectl.index import batches
+from queuectl.index import batches, waits
 from queuectl.job import conditions
 from queuectl.job.conditions import Verdict
-from queuectl.job.fields import WAITING
+from queuectl.job.fields import BATCH, WAITING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from queuectl.api.spool_base import SpoolBase
+    from queuectl.index.row import Row
     from queuectl.job.conditions import Condition
     from queuectl.job.record import Job
 
@@ -50,13 +53,71 @@ def waits_for(spool: SpoolBase, job: Job) -> list[Waiting]:
     states = spool._ask(lambda: spool._index.states([one.parent for one in found if one.batch is None]))
     blocked = spool._ask(lambda: spool._index.blocked([*states])) if states else set()
     told = (
-        _of_batch(spool, one) if one.batch is not None else _of_job(one, states.get(one.parent), blocked)
+        _of_job(one, states.get(one.parent), blocked)
+        if one.batch is None
+        else _of_batch(spool, one, lambda batch: _has_blocked(spool, batch))
         for one in found
     )
     return [one for one in told if one is not None]
 
 
-def _of_job(one: Condition, state: str | None, blocked: set[str]) -> Waiting | None:
+def waited_for_by(spool: SpoolBase, row: Row) -> list[str]:
+    """Return the ids of the jobs that still wait for this one, or for its batch, in the order of their arrival."""
+    names = [row.id] if row.member is None else [row.id, BATCH + row.member]
+    return spool._ask(lambda: waits.waiting_for(spool._index, names))
+
+
+class OfRows:
+    """What the jobs of a list wait for. Which ones are blocked is asked once, and only if a job waits for another."""
+
+    def __init__(self, spool: SpoolBase) -> None:
+        self._spool = spool
+        self._blocked: set[str] | None = None
+        self._batches: dict[str, bool] = {}
+
+    def words(self, row: Row) -> str:
+        """Return what a job waits for, as a column of a list: `extract (dead), batch:parts`."""
+        waiting, number = self._waits_for(row, ())
+        told = [
+            one.id if one.state and one.state != "dead" else f"{one.id} ({one.state or 'missing'})"
+            for one in waiting
+        ]
+        return ", ".join(told) + (f" and {number - len(told)} more" if number > len(told) else "")
+
+    def as_json(self, row: Row) -> dict[str, Any]:
+        """Return what `list --json` adds for a job."""
+        blocked = self._all_blocked() if row.conditions is not None else ()
+        waiting, number = self._waits_for(row, blocked)
+        shown = [{"id": one.id, "want": one.kind, "state": one.state} for one in waiting]
+        return {"waits_for": shown, "waits_for_count": number, "blocked": row.id in blocked}
+
+    def _all_blocked(self) -> set[str]:
+        if self._blocked is None:
+            self._blocked = self._spool._ask(lambda: waits.all_blocked(self._spool._index))
+        return self._blocked
+
+    def _has_blocked(self, batch: str) -> bool:
+        if batch not in self._batches:
+            self._batches[batch] = _has_blocked(self._spool, batch)
+        return self._batches[batch]
+
+    def _waits_for(self, row: Row, blocked: Collection[str]) -> tuple[list[Waiting], int]:
+        if row.conditions is None or row.state not in WAITING:
+            return [], 0
+        spool = self._spool
+        found = spool._ask(lambda: waits.unmet(spool._index, row))
+        shown = found[:SHOWN]
+        states = spool._ask(lambda: spool._index.states([one.parent for one in shown]))
+        told = (
+            _of_job(one, states.get(one.parent), blocked)
+            if one.batch is None
+            else _of_batch(spool, one, self._has_blocked if blocked else lambda _: False)
+            for one in shown
+        )
+        return [one for one in told if one is not None], len(found)
+
+
+def _of_job(one: Condition, state: str | None, blocked: Collection[str]) -> Waiting | None:
     if one.judge(state) != Verdict.WAIT:
         return None
     if state == "dead":
@@ -67,8 +128,13 @@ def _of_job(one: Condition, state: str | None, blocked: set[str]) -> Waiting | N
     )
 
 
-def _of_batch(spool: SpoolBase, one: Condition) -> Waiting | None:
-    waiting, done, dead = spool._ask(lambda: spool._index.batch_counts(one.batch or ""))
+def _has_blocked(spool: SpoolBase, batch: str) -> bool:
+    return spool._ask(lambda: batches.has_blocked(spool._index, batch))
+
+
+def _of_batch(spool: SpoolBase, one: Condition, has_blocked: Callable[[str], bool]) -> Waiting | None:
+    batch = one.batch or ""
+    waiting, done, dead = spool._ask(lambda: spool._index.batch_counts(batch))
     if one.judge_batch(waiting, done, dead) != Verdict.WAIT:
         return None
     told = ", ".join(
@@ -78,7 +144,7 @@ def _of_batch(spool: SpoolBase, one: Condition) -> Waiting | None:
     )
     more = "" if done + dead + waiting >= one.least else f" of {one.least}"
     hint = f"queuectl retry --batch {one.batch}" if dead and not waiting else ""
-    blocked = not waiting or spool._ask(lambda: batches.has_blocked(spool._index, one.batch or ""))
+    blocked = not waiting or has_blocked(batch)
     return Waiting(one.parent, one.kind, (told or "no job") + more, blocked=blocked, hint=hint)
 
 

@@ -86,8 +86,12 @@ def of_rows(spool: Spool, rows: Iterable[Row], states: Collection[str]) -> Itera
         rows: the list, as the index had it.
         states: those that were asked for; empty means all.
     """
+    from queuectl.api.dependencies import OfRows
+
+    waiting = OfRows(spool)
     for row in rows:
         found = listed(spool, row)
+        found |= waiting.as_json(row)
         if not states or found["state"] in states:
             yield found
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Container, Iterable
 
+    from queuectl.api.dependencies import Waiting
     from queuectl.api.row import Row
     from queuectl.index.filter import Filter
     from queuectl.index.row import Row as IndexRow
@@ -70,6 +71,28 @@ class ReadPart(SpoolBase):
     def rows(self, ids: Iterable[str]) -> dict[str, Row]:
         """Return these jobs as a list has them, by id; unknown ones are left out."""
         return {row.id: row for row in self._public(self._rows(ids).values())}
+
+    @locked
+    def waits_for(self, job_id: str) -> builtins.list[Waiting]:
+        """Return what a waiting job still waits for: jobs and batches that it names in `after` and the like.
+
+        Raises:
+            JobNotFound: there is no job with that id.
+        """
+        from queuectl.api import dependencies
+
+        return dependencies.waits_for(self, self.get(job_id))
+
+    @locked
+    def waited_for_by(self, job_id: str) -> builtins.list[str]:
+        """Return the ids of the jobs that still wait for this one, or for its batch, in the order of their arrival.
+
+        Raises:
+            JobNotFound: there is no job with that id.
+        """
+        from queuectl.api import dependencies, listing
+
+        return dependencies.waited_for_by(self, listing.one(self, job_id))
 
     @locked
     def running_with(self, key: str) -> builtins.list[str]:

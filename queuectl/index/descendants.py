@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 500
 """Names asked for in one statement; SQLite limits the number of its parameters."""
 
-_OF_DEAD = """SELECT json_extract(value, '$[0]'), jobs.id FROM jobs, json_each(conditions)
+_OF_DEAD = """SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), jobs.id FROM jobs, json_each(conditions)
     WHERE state = 'dead' AND conditions IS NOT NULL"""
 
 
@@ -46,7 +46,7 @@ class Descent:
 
         Jobs that wait for each other in a ring come last.
         """
-        of_dead = _conditions_of_dead(index) if self.dead else {}
+        of_dead = conditions_of_dead(index) if self.dead else {}
         order: TopologicalSorter[str] = TopologicalSorter()
         found = index.rows_of([*ids])
         batches: set[str] = set()
@@ -63,7 +63,7 @@ class Descent:
                         names.append(batch)
             pairs = [
                 *self._waiting_for(index, names),
-                *((name, child) for name in names for child in of_dead.get(name, ())),
+                *((name, child) for name in names for _, child in of_dead.get(name, ())),
             ]
             unknown = index.rows_of([*dict.fromkeys(child for _, child in pairs if child not in found)])
             accepted = {child: row for child, row in unknown.items() if self.accepts(row)}
@@ -84,11 +84,11 @@ class Descent:
             yield from index.db.execute(query, part)
 
 
-def _conditions_of_dead(index: Index) -> dict[str, list[str]]:
-    """Return the dead jobs that name a job, or a batch."""
-    found: dict[str, list[str]] = {}
-    for parent, child in index.db.execute(_OF_DEAD):
-        found.setdefault(parent, []).append(child)
+def conditions_of_dead(index: Index) -> dict[str, list[tuple[str, str]]]:
+    """Return which dead jobs name which jobs and batches: the kind of the condition, and the id, by what is named."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for parent, kind, child in index.db.execute(_OF_DEAD):
+        found.setdefault(parent, []).append((kind, child))
     return found
 
 

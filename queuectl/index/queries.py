@@ -377,6 +377,9 @@ class Queries(Freshness):
 
         if not self.has_waits():
             return set()
+        if len(ids) > _AT_ONCE:
+            every = self.db.execute(f"SELECT id FROM jobs WHERE seq IN ({BLOCKED})")
+            return {_text(job_id) for (job_id,) in every}.intersection(ids)
         marks = ", ".join("?" * len(ids))
         query = f"SELECT id FROM jobs WHERE id IN ({marks}) AND seq IN ({BLOCKED})"
         return {_text(job_id) for (job_id,) in self.db.execute(query, tuple(ids))}

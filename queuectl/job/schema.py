@@ -225,9 +225,9 @@ def job_schema(defaults: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_SHOWN: Mapping[str, Any] = {
+_SHOWN: Mapping[str, Any] = {  # by `show` and `list`, and not by `enqueue`
     "waits_for": {
-        "description": "What the job still waits for; of very many the first ones. Only in `show`.",
+        "description": "What the job still waits for; of very many the first ones.",
         "type": "array",
         "items": {
             "type": "object",
@@ -240,11 +240,11 @@ _SHOWN: Mapping[str, Any] = {
         },
     },
     "waits_for_count": {
-        "description": "How many jobs and batches it still waits for. Only in `show`.",
+        "description": "How many jobs and batches it still waits for.",
         "type": "integer",
     },
     "blocked": {
-        "description": "Whether it starts only once somebody has mended one of them. Only in `show`.",
+        "description": "Whether it starts only once somebody has mended one of them.",
         "type": "boolean",
     },
 }

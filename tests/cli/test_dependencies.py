@@ -156,3 +156,33 @@ def test_a_removal_asks_before_it_takes_more_than_was_named(chain: Spool, spool_
     cli("remove", "tidy", "--downstream", expect=0)  # nothing but what was named
     told = cli("remove", "extract", "--downstream", "--yes", expect=0).stdout
     assert told.splitlines() == ["extract: removed", "load: removed"]
+
+
+def test_a_tree_shows_both_directions(chain: Spool, cli: Cli) -> None:
+    """What does this job wait for, and what hangs on it?"""
+    assert cli("show", "load", "--tree", expect=0).stdout.splitlines() == [
+        "load - pending, blocked - true",
+        "waits for:",
+        "  after extract - dead - exit 1",
+        "waited for by:",
+        "  after tidy - pending, blocked - true",
+    ]
+    found = json.loads(cli("show", "extract", "--tree", "--json", expect=0).stdout)
+    assert (found["id"], found["state"], found["waits_for"]) == ("extract", "dead", [])
+    [below] = found["waited_for_by"]
+    assert (below["id"], below["want"], below["blocked"]) == ("load", "after", True)
+    assert [one["id"] for one in below["waited_for_by"]] == ["tidy"]
+    assert found["more"] == {"waits_for": 0, "waited_for_by": 0}
+
+
+def test_a_list_says_what_its_jobs_wait_for(chain: Spool, spool_dir: Path, cli: Cli) -> None:
+    """A column for people, and the same as `show` for programs. It is asked for those jobs only that wait for others."""
+    support.drop(spool_dir, "early", command="true", after=[f"gone{number}" for number in range(25)])
+    lines = cli("list", "--columns", "id,waits-for", expect=0).stdout.splitlines()
+    named = ", ".join(f"gone{number} (missing)" for number in range(20))
+    assert lines == ["extract\t", "load\textract (dead)", "tidy\tload", f"early\t{named} and 5 more"]
+    listed = {one["id"]: one for one in json.loads(cli("list", "--json", expect=0).stdout)}
+    for job_id in ("extract", "load", "tidy", "early"):
+        shown = json.loads(cli("show", job_id, "--json", expect=0).stdout)
+        for name in ("waits_for", "waits_for_count", "blocked"):
+            assert listed[job_id][name] == shown[name], (job_id, name)

@@ -6,6 +6,7 @@ from .run import Mutant
 
 _INDEX = "tests/index/test_dependencies.py::test_"
 _RUN = "tests/worker/test_dependencies.py::test_"
+_TREE = "tests/api/test_dependency_tree.py::test_"
 _DOWN = "tests/api/test_downstream.py::test_"
 
 DEPENDENCIES = (
@@ -85,8 +86,8 @@ DEPENDENCIES = (
     Mutant(
         "downstream: the index forgets what dead jobs have waited for",
         "index/descendants.py",
-        "        of_dead = _conditions_of_dead(index) if self.dead else {}\n",
-        "        of_dead: dict[str, list[str]] = {}\n",
+        "        of_dead = conditions_of_dead(index) if self.dead else {}\n",
+        "        of_dead: dict[str, list[tuple[str, str]]] = {}\n",
         (f"{_DOWN}all_that_a_dead_job_has_taken_with_it_come_back_in_order",),
     ),
     Mutant(
@@ -130,5 +131,26 @@ DEPENDENCIES = (
         "self.output = self.worker = self.not_run = None\n",
         "self.output = self.worker = None\n",
         (f"{_RUN}a_job_that_was_not_run_counts_in_no_statistics",),
+    ),
+    Mutant(
+        "tree: a job that is reached twice is opened twice",
+        "api/dependency_tree.py",
+        "                if name in seen:\n",
+        "                if False:\n",
+        (f"{_TREE}both_trees_go_all_the_way",),
+    ),
+    Mutant(
+        "tree: it has no bottom",
+        "api/dependency_tree.py",
+        "found[: 0 if depth >= DEEP else min(SIDE_BY_SIDE, left)]",
+        "found[: min(SIDE_BY_SIDE, left)]",
+        (f"{_TREE}a_chain_is_cut_where_it_gets_too_deep",),
+    ),
+    Mutant(
+        "tree: what keeps a job waiting is among those that are left out",
+        "api/dependency_tree.py",
+        "        order = sorted(range(len(every)), key=is_met)\n",
+        "        order = range(len(every))\n",
+        (f"{_TREE}a_tree_of_ten_thousand_parents_fits_on_a_screen",),
     ),
 )

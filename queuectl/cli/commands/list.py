@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from queuectl.api import json_view, listing
+from queuectl.api import dependencies, json_view, listing
 from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Session, command
 from queuectl.cli.selection import filter_options
@@ -97,6 +97,7 @@ COLUMNS: dict[str, Cell] = {
     "unique": _attribute("unique_key"),
     "queue": lambda _spool, row, _now: lanes.queue_of(row.lane),
     "needs": lambda _spool, row, _now: (row.lane or "").partition(" ")[2],
+    "waits-for": lambda spool, row, _now: dependencies.OfRows(spool).words(row),
     "command": _full_text(0),
     "error": _full_text(1),
 }
@@ -129,6 +130,7 @@ def _complete_columns(_ctx: click.Context, _param: click.Parameter, incomplete: 
     queuectl list --tag nightly --state dead --since 7d
     queuectl list --command ffmpeg --sort -duration --limit 10
     queuectl list --columns id,effective,age,tags --state pending --sort next
+    queuectl list --blocked --columns id,waits-for        for which dead or missing jobs they wait
     queuectl list --columns duration,command | sort -n | tail
     queuectl list --state dead --json | jq -r '.[].last_error'
     """,
@@ -174,7 +176,11 @@ def _print_columns(spool: Spool, rows: Sequence[Row], names: Sequence[str], *, t
         render.lines_of_cells(cells)
         return
     heads = ["ID" if name == "id" else name.replace("-", " ").title() for name in names]
-    cut = [head for head, name in zip(heads, names, strict=True) if name in {"command", "error", "tags"}]
+    cut = [
+        head
+        for head, name in zip(heads, names, strict=True)
+        if name in {"command", "error", "tags", "waits-for"}
+    ]
     visible = ([render.visible(cell) for cell in row] for row in cells)
     render.table(f"Jobs ({len(rows)})", heads, visible, cut=cut)
 

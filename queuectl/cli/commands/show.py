@@ -29,18 +29,29 @@ if TYPE_CHECKING:
     examples="""
     queuectl show job1
     queuectl show job1 --json | jq .history
+    queuectl show load --tree                 for which jobs it waits, and which wait for it
     """,
 )
 @options.job_argument()
+@click.option("--tree", is_flag=True, help="Show the jobs for which it waits, and those that wait for it.")
 @click.pass_obj
-def show_command(session: Session, job_id: str) -> None:
+def show_command(session: Session, job_id: str, tree: bool) -> None:
     """Show every field of a job, its times, its attempts, and the end of its output.
 
     Times are in your time zone; --json prints the fields under the names of the job's file, in UTC: `queuectl schema
     --record` describes them. The value of a variable whose
     name looks secret, such as API_TOKEN, is shown as ***; the job's file has the real value.
+
+    --tree shows two trees: the jobs that this one names in `after` and the like, with those that these name, and so on; and
+    the jobs that name this one, except for completed ones. Of very many the first are shown, and the others counted.
     """
-    job = session.spool.get(typed_ids.to_show(session, job_id))
+    job_id = typed_ids.to_show(session, job_id)
+    if tree:
+        from queuectl.cli.job_tree import show_tree
+
+        show_tree(session, job_id)
+        return
+    job = session.spool.get(job_id)
     if session.json:
         waiting = dependencies.as_json(dependencies.waits_for(session.spool, job))
         render.json_value(json_view.record(job, json_view.effective(session.spool, job)) | waiting)
