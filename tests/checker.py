@@ -159,7 +159,11 @@ def _differences(used: Row, anew: Row) -> Iterator[str]:
         if here != there and not (name in ("created_at", "updated_at") and used.state != "completed"):
             yield f"{used.place}/{used.name}: the index says {name} {here!r}, the folders {there!r}"
     orders = [place for place in (used.ready_key, used.due, used.behind) if place is not None]
-    if used.state in ("pending", "failed") and len(orders) != (not anew.held):
+    # A job that waits for others has a place once they are over, as the index made anew says.
+    wanted = any(place is not None for place in (anew.ready_key, anew.due, anew.behind))
+    if used.state in ("pending", "failed") and len(orders) != (
+        not anew.held if used.conditions is None else wanted
+    ):
         yield f"{used.place}/{used.name} waits for nothing: it would never start"
     if used.state not in STATE_OF[used.place.partition("/")[0]]:
         yield f"{used.place}/{used.name} is listed as {used.state}"

@@ -130,23 +130,36 @@ def _wrong_fields(case: Case, place: str, row: Row, real: Row) -> list[str]:
     # The settings of the time when the job was accepted hold. They may differ from those of today.
     expected = {name: settings.get(name, getattr(real, name)) for name in _COMPARED if name not in skipped}
     wrong = [name for name, value in expected.items() if getattr(row, name) != value]
-    if row.state in WAITING and not _has_right_order(row):
+    if row.state in WAITING and not _has_right_order(row, real):
         wrong.append("order")
     if row.id != real.id and _id_in_file(case, place, row.name) not in (None, row.id):
         wrong.append("id")
     return wrong
 
 
-def _has_right_order(row: Row) -> bool:
-    """Return whether a waiting job's place in the order follows from its priority and times."""
+def _has_right_order(row: Row, real: Row) -> bool:
+    """Return whether a waiting job's place in the order follows from its priority and times, and from what it waits for."""
     due = row.run_at if row.next_retry_at is None else row.next_retry_at
     # After the clock was set back, the wait for a retry is shortened in the index alone.
     shortened = row.next_retry_at is not None
+    wanted = ready_key(max(row.arrived, due or 0), row.priority or 5)
+    if row.conditions is not None and not row.held:
+        # Whether it has a place depends on other jobs, and since when it waits on the last of them to end.
+        place, other = _place_of(row), _place_of(real)
+        if place is None or other is None:
+            return place == other
+        return place in (wanted, other) or (shortened and place < max(wanted, other))
     if row.due is not None:
         return row.ready_key is None and (row.due == due or (shortened and row.due < (due or 0)))
     place = row.ready_key if row.behind is None else row.behind
-    wanted = ready_key(max(row.arrived, due or 0), row.priority or 5)
     return row.held or place == wanted or (shortened and place is not None and place < wanted)
+
+
+def _place_of(row: Row) -> int | None:
+    """Return the place in the order that a waiting job has, or will have when it is due; None if it has none."""
+    if row.due is not None:
+        return ready_key(row.due, row.priority or 5)
+    return row.behind if row.ready_key is None else row.ready_key
 
 
 def _id_in_file(case: Case, place: str, name: str) -> str | None:

@@ -7,6 +7,7 @@ from .run import Mutant
 _INDEX = "tests/index/test_dependencies.py::test_"
 _RUN = "tests/worker/test_dependencies.py::test_"
 _TREE = "tests/api/test_dependency_tree.py::test_"
+_DOCTOR = "tests/doctor/test_dependencies.py::test_"
 _DOWN = "tests/api/test_downstream.py::test_"
 
 DEPENDENCIES = (
@@ -152,5 +153,19 @@ DEPENDENCIES = (
         "        order = sorted(range(len(every)), key=is_met)\n",
         "        order = range(len(every))\n",
         (f"{_TREE}a_tree_of_ten_thousand_parents_fits_on_a_screen",),
+    ),
+    Mutant(
+        "doctor: a job that waits for others is taken for drift",
+        "doctor/index_check.py",
+        "    if row.conditions is not None and not row.held:\n",
+        "    if False:\n",
+        (f"{_DOCTOR}a_job_that_waits_for_others_is_no_fault",),
+    ),
+    Mutant(
+        "doctor: an index that lets a job go too early is right",
+        "doctor/index_check.py",
+        "            return place == other\n",
+        "            return True\n",
+        (f"{_DOCTOR}an_index_that_lets_the_wrong_jobs_go_is_noticed",),
     ),
 )
