@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from queuectl.api.spool_base import SpoolBase
 
 TYPE_CHECKING = False
@@ -16,8 +18,9 @@ class ResultPart(SpoolBase):
 
     def wait(
         self,
-        ids: str | Iterable[str],
+        ids: str | Iterable[str] = (),
         *,
+        batch: str | None = None,
         timeout: float | None = None,
         success: bool = False,
         tell: Callable[[Ended], None] = lambda _: None,
@@ -26,8 +29,10 @@ class ResultPart(SpoolBase):
 
         Args:
             ids: one id or several.
+            batch: instead of ids, all jobs of this batch, also those that come meanwhile.
             timeout: in seconds; None means no limit.
-            success: return as soon as one of the jobs has ended without success.
+            success: return as soon as one of the jobs has ended without success, or waits for a job that is dead: then its
+                `state` is "blocked".
             tell: called with each job when it ends.
 
         Returns:
@@ -35,12 +40,20 @@ class ResultPart(SpoolBase):
 
         Raises:
             JobNotFound: one of the jobs does not exist at the beginning.
+            JobError: no job has this batch.
             StillUnderWay: some jobs have not ended in that time.
+            TypeError: ids and a batch are given.
         """
-        from queuectl.api.waiting import Waiting
+        from queuectl.api import waiting
 
-        several = [ids] if isinstance(ids, str) else ids
-        return Waiting(self, several, success=success, tell=tell).run(timeout)
+        several = [ids] if isinstance(ids, str) else [*ids]
+        if batch is None:
+            return waiting.Waiting(self, several, success=success, tell=tell).run(timeout)
+        if several:
+            raise TypeError("takes ids or a batch, not both")
+        jobs = waiting.of_batch(self, batch)
+        more = functools.partial(waiting.left_of_batch, self, batch)
+        return waiting.Waiting(self, jobs, success=success, tell=tell, more=more).run(timeout)
 
     def output(self, job_id: str, *, run: int | None = None, stream: str = "out") -> str | None:
         """Return the path of the output of a run, or None if there is none; an old one may be compressed (.gz).

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from queuectl._dataclasses import dataclass
 from queuectl.control import own_job, pause, registry
-from queuectl.errors import ConfigError, StillUnderWay
+from queuectl.errors import ConfigError, JobError, StillUnderWay
+from queuectl.job.fields import STATES, WAITING
 from queuectl.storage import locate
 from queuectl.system import file_times
 
@@ -53,9 +54,10 @@ class Ended:
     """How a job ended.
 
     Attributes:
-        state: completed, dead, or removed: somebody deleted it.
+        state: completed, dead, or removed: somebody deleted it. In a wait for success also blocked: it has not ended,
+            but a job for which it waits is dead.
         exit_code: of its last run; None if that had none.
-        last_error: why it is dead.
+        last_error: why it is dead, or what blocks it.
     """
 
     id: str
@@ -82,7 +84,8 @@ class Waiting:
 
     Args:
         ids: the jobs.
-        success: end the wait as soon as one of them cannot succeed any more.
+        success: end the wait as soon as one of them cannot succeed any more, or not before somebody has mended a dead job.
+        more: called when all of them have ended; returns further jobs to wait for.
         tell: called with each job when it has ended.
         obstacle: called with a line about what keeps them from running, once each.
         beat: called after each poll.
@@ -96,6 +99,7 @@ class Waiting:
         ids: Iterable[str],
         *,
         success: bool = False,
+        more: Callable[[], Iterable[str]] = list,
         tell: Callable[[Ended], None] = lambda _: None,
         obstacle: Callable[[str], None] = lambda _: None,
         beat: Callable[[], None] = lambda: None,
@@ -104,7 +108,7 @@ class Waiting:
     ) -> None:
         self._spool = spool
         self._left = dict.fromkeys(ids)
-        self._success = success
+        self._success, self._more = success, more
         self._tell, self._obstacle, self._beat = tell, obstacle, beat
         self._clock, self._sleep = clock, sleep
         self._ended: list[Ended] = []
@@ -118,6 +122,11 @@ class Waiting:
     def ended(self) -> list[Ended]:
         """The jobs that have ended, in the order of their ends."""
         return self._ended
+
+    @property
+    def left(self) -> list[str]:
+        """The jobs that have not ended."""
+        return [*self._left]
 
     def run(self, timeout: float | None = None) -> list[Ended]:
         """Wait for all of them.
@@ -162,7 +171,11 @@ class Waiting:
             self._last_times = times
             self._read_index_at = 0.0 if self._missing else now + _INDEX_PERIOD
             self._cost = self._clock() - now
-        over = not self._left or (self._success and any(one.state != "completed" for one in self._ended))
+        failed = self._success and any(one.state != "completed" for one in self._ended)
+        if not self._left and not failed:
+            known = {one.id for one in self._ended}
+            self._left = dict.fromkeys(job_id for job_id in self._more() if job_id not in known)
+        over = failed or not self._left
         if not over and now >= self._obstacle_check_at:
             self._obstacle_check_at = now + _OBSTACLE_PERIOD
             self._check_obstacle()
@@ -200,6 +213,17 @@ class Waiting:
                 self._missing.pop(job_id, None)
             elif now - self._missing.setdefault(job_id, now) >= _REMOVED_AFTER:
                 yield Ended(job_id, "removed")
+        if self._success:
+            yield from self._blocked({job_id for job_id in self._left if rows.get(job_id) in WAITING})
+
+    def _blocked(self, waiting: set[str]) -> Iterator[Ended]:
+        """Yield the jobs that cannot succeed unless somebody mends a dead one. One that is missing may still come."""
+        from queuectl.api import blocked
+        from queuectl.index import unmet
+
+        spool = self._spool
+        for job_id in spool._ask(lambda: unmet.failed(spool._index, waiting)):
+            yield Ended(job_id, "blocked", None, blocked.cause(spool, job_id, dead_only=True))
 
     def _end(self, one: Ended) -> None:
         del self._left[one.id]
@@ -212,6 +236,30 @@ class Waiting:
         if found and found not in self._reported:
             self._reported.add(found)
             self._obstacle(found)
+
+
+def of_batch(spool: SpoolBase, batch: str) -> list[str]:
+    """Return the ids of all jobs of a batch.
+
+    Raises:
+        JobError: there are none. Whoever waits for a mistyped name would think that all is done.
+    """
+    from queuectl.api import listing
+    from queuectl.index.filter import Filter
+
+    found = [row.id for row in listing.select(spool, where=Filter(batch=batch))]
+    if not found:
+        raise JobError(f"no job has the batch {batch}", hint="queuectl batch list")
+    return found
+
+
+def left_of_batch(spool: SpoolBase, batch: str) -> list[str]:
+    """Return the ids of the jobs of a batch that have not ended."""
+    from queuectl.api import listing
+    from queuectl.index.filter import Filter
+
+    where = Filter(batch=batch, states=[state for state in STATES if state not in OVER])
+    return [row.id for row in listing.select(spool, where=where)]
 
 
 def _ended(job_id: str, row: Row | None) -> Ended:
@@ -240,6 +288,8 @@ def find_obstacle(spool: SpoolBase, ids: list[str]) -> str | None:
             if len(ids) == 1
             else "all are held: queuectl release"
         )
+    if found_cause := _blocked(spool, ids):
+        return found_cause
     if len(ids) > len(rows):
         return None
     from queuectl.api import queues
@@ -247,3 +297,15 @@ def find_obstacle(spool: SpoolBase, ids: list[str]) -> str | None:
     with suppress(ConfigError), spool._lock:
         return queues.obstacle(spool, {row.lane for row in rows if row is not None})
     return None
+
+
+def _blocked(spool: SpoolBase, ids: list[str]) -> str | None:
+    """Return what blocks the first of these jobs, if all of them are blocked."""
+    from queuectl.api import blocked
+    from queuectl.index import unmet
+
+    with spool._lock:
+        if spool._ask(lambda: unmet.count_blocked(spool._index, {*ids})) < len(ids):
+            return None
+        found = blocked.cause(spool, ids[0])
+        return None if found is None else f"{ids[0]} cannot start, as {found}"

@@ -172,19 +172,27 @@ UPDATE waits SET verdict = {_VERDICT};
 """What makes the tables anew from rows that were inserted without the triggers."""
 
 
-BLOCKED = f"""SELECT seq FROM (WITH RECURSIVE
+def _stopped(first: str) -> str:
+    """Return the SQL for the waiting jobs with a condition that is not met and stops them, and for those that wait for these."""
+    return f"""SELECT seq FROM (WITH RECURSIVE
     stopped(seq) AS (
         SELECT waits.seq FROM waits JOIN children USING (seq)
             LEFT JOIN jobs AS parents ON parents.id = waits.parent
             LEFT JOIN batches ON waits.parent GLOB 'batch:*' AND batches.batch = substr(waits.parent, 7)
-            WHERE verdict = 0 AND decided = 0 AND CASE WHEN waits.parent GLOB 'batch:*'
-                THEN coalesce(waiting, 0) = 0 ELSE coalesce(parents.state, 'dead') = 'dead' END
+            WHERE verdict = 0 AND decided = 0 AND {first}
         UNION SELECT waits.seq FROM stopped JOIN jobs AS blocked ON blocked.seq = stopped.seq
             JOIN waits ON waits.parent IN (blocked.id, 'batch:' || blocked.member) JOIN children ON children.seq = waits.seq
             WHERE verdict = 0 AND decided = 0)
     SELECT stopped.seq FROM stopped JOIN jobs AS child USING (seq) WHERE child.state IN {_WAITING})"""
+
+
+BLOCKED = _stopped("""CASE WHEN waits.parent GLOB 'batch:*'
+    THEN coalesce(waiting, 0) = 0 ELSE coalesce(parents.state, 'dead') = 'dead' END""")
 """The waiting jobs that start only once somebody does something: a job for which they wait is dead, or is nowhere, or is itself
 such a job, or a batch for which they wait has such a job."""
+
+FAILED = _stopped("kind = 'after' AND (parents.state = 'dead' OR batches.dead > 0)")
+"""Those of them that wait for a success which a dead job prevents, also while others of its batch still run."""
 
 
 def text_of(job: Job) -> str:

@@ -6,6 +6,7 @@ from .run import Mutant
 
 _INPUT = "tests/cli/test_pipelines.py::test_"
 _SHOWN = "tests/cli/test_batch.py::test_"
+_WAIT = "tests/cli/test_wait_for_others.py::test_"
 
 BATCHES = (
     Mutant(
@@ -77,5 +78,40 @@ BATCHES = (
         "AND batch > one) FROM found",
         "AND batch > name) FROM found",
         (f"{_SHOWN}numbers_come_from_the_sql_index_alone",),
+    ),
+    Mutant(
+        "wait: a dead parent does not end a wait for success",
+        "api/waiting.py",
+        "        if self._success:\n            yield",
+        "        if False:\n            yield",
+        (f"{_WAIT}a_wait_for_success_ends_when_a_parent_is_dead",),
+    ),
+    Mutant(
+        "wait: nobody is told what blocks the job",
+        "api/waiting.py",
+        "    if found_cause := _blocked(spool, ids):\n",
+        "    if found_cause := None:\n",
+        (f"{_WAIT}a_missing_parent_may_still_come",),
+    ),
+    Mutant(
+        "wait: a missing parent ends a wait for success",
+        "index/dependencies.py",
+        "AND (parents.state = 'dead' OR",
+        "AND (coalesce(parents.state, 'dead') = 'dead' OR",
+        (f"{_WAIT}a_missing_parent_may_still_come",),
+    ),
+    Mutant(
+        "wait: a batch is over when the jobs of its beginning are",
+        "api/spool_result.py",
+        "tell=tell, more=more)",
+        "tell=tell)",
+        (f"{_WAIT}a_wait_for_a_batch_ends_with_its_last_job",),
+    ),
+    Mutant(
+        "wait: a mistyped batch is over at once",
+        "api/waiting.py",
+        "    if not found:\n        raise JobError",
+        "    if False:\n        raise JobError",
+        (f"{_WAIT}a_wait_for_a_mistyped_batch_is_refused",),
     ),
 )

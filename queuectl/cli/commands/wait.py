@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import click
 
 from queuectl.api import json_view
-from queuectl.api.waiting import OVER, Ended, Waiting
+from queuectl.api.waiting import OVER, Ended, Waiting, left_of_batch, of_batch
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
 from queuectl.cli.selection import BulkAction, filter_options
@@ -32,6 +33,7 @@ _REDRAW_INTERVAL = 0.5
     queuectl wait job1 job2 --timeout 10m
     queuectl wait --tag import --since 1h     jobs that have already ended count too
     queuectl wait --tag import --for success  stop waiting when one is dead
+    queuectl wait --batch nightly             all jobs of a batch
     queuectl wait --all                       all jobs that wait or run now
     """,
 )
@@ -49,7 +51,8 @@ _REDRAW_INTERVAL = 0.5
     "goal",
     type=click.Choice(["end", "success"]),
     default="end",
-    help="end: wait until each job is completed or dead. success: stop waiting as soon as one is dead.",
+    help="end: wait until each job is completed or dead. success: stop waiting as soon as one is dead, or waits for a dead "
+    "one.",
 )
 @click.pass_obj
 def wait_command(
@@ -63,16 +66,24 @@ def wait_command(
     """Wait until jobs are completed or dead. A failed job that will be tried again has not ended yet.
 
     When a job ends, a line is printed: ID - STATE - LAST ERROR. A terminal shows a progress bar instead, and lines
-    only for jobs that are not completed. Filters select jobs once, at the start.
+    only for jobs that are not completed. Filters select jobs once, at the start; only with --batch alone the jobs that
+    come into the batch meanwhile are waited for, too.
+
+    A note says what keeps the jobs from running until somebody acts, such as a dead job for which one waits. With --for
+    success the wait ends then. A job that is missing may still come.
 
     If you name one job, the exit code is that of its command; 124 if its time limit ended it, 127 if it could not be
     started, 1 if it has no exit code. For several jobs, or filters: 0 if all are completed, 1 if some are dead or were
-    removed. In all cases: 75 if the time is over, 130 after Ctrl+C; the jobs continue.
+    removed or blocked. In all cases: 75 if the time is over, 130 after Ctrl+C; the jobs continue.
     """
     action = BulkAction(session, "wait for", "waited for", STATES)
     if everything and not ids and where.is_open:
         where, everything = Filter(states=_NOT_ENDED), False
-    selected = action.select(ids, where, everything=everything)
+    batch = None if ids or where != Filter(batch=where.batch) else where.batch
+    if batch is not None:
+        selected = of_batch(session.spool, batch)
+    else:
+        selected = action.select(ids, where, everything=everything)
     if not ids and (own := own_job.find(session.spool.layout)):
         # A job that waits for "all" means all others.
         selected = [job_id for job_id in selected if job_id != own.job_id]
@@ -81,6 +92,7 @@ def wait_command(
         session.spool,
         selected,
         success=goal == "success",
+        more=list if batch is None else partial(_more, session, batch),
         tell=progress.report,
         obstacle=print_note,
         beat=progress.redraw,
@@ -90,11 +102,16 @@ def wait_command(
             ended = waiting.run(timeout)
     finally:
         if session.json:
-            ids_ended = {one.id for one in waiting.ended}
-            left = [{"id": job_id, "state": "not ended"} for job_id in selected if job_id not in ids_ended]
+            left = [{"id": job_id, "state": "not ended"} for job_id in waiting.left]
             render.json_array([*map(json_view.ended, waiting.ended), *left])
     progress.summarize(ended)
     return ended[0].code if len(ids) == 1 else int(any(one.state != "completed" for one in ended))
+
+
+def _more(session: Session, batch: str) -> list[str]:
+    """Return the jobs that have come into a batch meanwhile; a job of the batch that waits here is not one of them."""
+    own = own_job.find(session.spool.layout)
+    return [job_id for job_id in left_of_batch(session.spool, batch) if own is None or job_id != own.job_id]
 
 
 def print_note(text: str) -> None:
@@ -103,7 +120,7 @@ def print_note(text: str) -> None:
 
 
 def _line(one: Ended) -> str:
-    error = f" - {one.last_error}" if one.state == "dead" and one.last_error else ""
+    error = f" - {one.last_error}" if one.state in ("dead", "blocked") and one.last_error else ""
     return f"{one.id} - {one.state}{error}"
 
 
@@ -142,7 +159,8 @@ class _Progress:
         if self._bar is None:
             self._start()
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._ended, refresh=True)
+            total = max(self._total, self._ended)  # of a batch more may have come
+            self._bar.update(self._task, completed=self._ended, total=total, refresh=True)
 
     def _start(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -169,5 +187,5 @@ class _Progress:
             if ended[0].state == "completed":
                 render.line(_line(ended[0]))
             return
-        counted = {state: sum(one.state == state for one in ended) for state in (*OVER, "removed")}
+        counted = {state: sum(one.state == state for one in ended) for state in (*OVER, "blocked", "removed")}
         render.line(", ".join(f"{number} {state}" for state, number in counted.items() if number))
