@@ -67,6 +67,18 @@ def waited_for_by(spool: SpoolBase, row: Row) -> list[str]:
     return spool._ask(lambda: waits.waiting_for(spool._index, names))
 
 
+def waiting(spool: SpoolBase, limit: int) -> tuple[list[Row], dict[str, str], set[str]]:
+    """Return the jobs that wait for others, blocked ones first, what each still waits for, and the ids of all blocked jobs.
+
+    Args:
+        limit: at most so many jobs.
+    """
+    with spool._lock:
+        rows, blocked = spool._ask(lambda: waits.waiting(spool._index, limit))
+        told = OfRows(spool)
+        return rows, {row.id: told.words(row) for row in rows}, blocked
+
+
 class OfRows:
     """What the jobs of a list wait for. Which ones are blocked is asked once, and only if a job waits for another."""
 

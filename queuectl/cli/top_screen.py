@@ -43,7 +43,14 @@ _GAP = "  "
 
 @dataclass(slots=True)
 class Snapshot:
-    """The state of a spool at one time. `now` is in epoch seconds; `closed` says why no job of a lane starts."""
+    """The state of a spool at one time.
+
+    Attributes:
+        now: in epoch seconds.
+        closed: why no job of a lane starts.
+        waits: of jobs that wait for others, for which.
+        blocked: the ids of the jobs that start only once somebody has mended or brought another one.
+    """
 
     root: str
     now: float
@@ -54,6 +61,8 @@ class Snapshot:
     last: list[Row]
     paused: Pause | None = None
     closed: dict[str | None, str] = field(default_factory=dict)
+    waits: dict[str, str] = field(default_factory=dict)
+    blocked: set[str] = field(default_factory=set)
 
     @property
     def jobs(self) -> list[Row]:
@@ -132,12 +141,16 @@ def _states(snapshot: Snapshot) -> Text:
 
 
 def _notes(snapshot: Snapshot) -> list[Text]:
-    if snapshot.paused is None:
-        return []
-    reason = f": {render.visible(snapshot.paused.reason)}" if snapshot.paused.reason else ""
-    return [
-        Text(f"PAUSED for {render.ago(snapshot.now - snapshot.paused.since)}{reason}", style="bold yellow")
-    ]
+    found = []
+    if snapshot.paused is not None:
+        reason = f": {render.visible(snapshot.paused.reason)}" if snapshot.paused.reason else ""
+        since = render.ago(snapshot.now - snapshot.paused.since)
+        found.append(Text(f"PAUSED for {since}{reason}", style="bold yellow"))
+    if number := len(snapshot.blocked):
+        are = "1 job is" if number == 1 else f"{number:,} jobs are"
+        told = f"{are} blocked by dead or missing jobs: queuectl list --blocked"
+        found.append(Text(told, style="yellow"))
+    return found
 
 
 def _id_width(rows: Sequence[Row]) -> int:
@@ -196,20 +209,31 @@ def _next(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:
         line = Text(f" {_cut(row.id, ids):<{ids}}{_GAP}{render.priority(row, snapshot.now):<9}")
         waited = row.waited(micros)
         if waited is None:
-            when = "held" if row.held else "unique key"
-            if row.due is not None:
-                when = f"in {render.ago(row.due / 1e6 - snapshot.now)}"
-            line.append(when.rjust(15), style="yellow" if row.held else "dim")
+            when = _when(row, snapshot)
+            line.append(when.rjust(15), style="yellow" if when in ("held", "blocked") else "dim")
         else:
             line.append(f"= {row.effective(micros) or 0:<6.1f}", style="bold")
             line.append(render.ago((waited or 0) / 1e6).rjust(7), style="dim")
         line.append(f"{_GAP}{render.visible(row.command)}")
         if row.ready_key is not None and (why := snapshot.closed.get(row.lane)):
             line.append(f"{_GAP}{render.visible(why)}", style="yellow")
+        if parents := snapshot.waits.get(row.id):
+            line.append(f"{_GAP}after {render.visible(parents)}", style="dim")
         if row.state == "failed":
             line.append(f"{_GAP}({row.attempts} failed)", style="yellow")
         found.append((row, line))
     return found or [(None, Text(" nothing waits", style="dim"))]
+
+
+def _when(row: Row, snapshot: Snapshot) -> str:
+    """When a job that cannot run yet can run, or what keeps it from it."""
+    if row.due is not None:
+        return f"in {render.ago(row.due / 1e6 - snapshot.now)}"
+    if row.held:
+        return "held"
+    if row.id in snapshot.waits:
+        return "blocked" if row.id in snapshot.blocked else "other jobs"
+    return "unique key"
 
 
 def _last(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:

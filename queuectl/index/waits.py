@@ -66,3 +66,23 @@ def members(index: Index, batch: str, limit: int) -> list[str]:
     order = "CASE state WHEN 'dead' THEN 0 WHEN 'completed' THEN 2 ELSE 1 END, seq"
     query = f"SELECT id FROM jobs WHERE batch = ? AND member IS NOT NULL ORDER BY {order} LIMIT ?"
     return [job_id for (job_id,) in index.db.execute(query, (batch, limit))]
+
+
+def waiting(index: Index, limit: int) -> tuple[list[Row], set[str]]:
+    """Return the jobs that wait for others and are not held, blocked ones first, each group in the order of arrival.
+
+    Returns:
+        the first ones, and the ids of all blocked jobs.
+    """
+    if not index.has_waits():
+        return [], set()
+    blocked = all_blocked(index)
+    query = """SELECT id FROM children JOIN jobs USING (seq) WHERE unmet > 0 AND decided = 0 AND NOT hold
+        AND state IN ('pending', 'failed') ORDER BY seq"""
+    first: list[str] = []
+    others: list[str] = []
+    for (job_id,) in index.db.execute(query):
+        (first if job_id in blocked else others).append(job_id)
+    shown = (first + others)[:limit]
+    rows = index.rows_of(shown)
+    return [rows[job_id] for job_id in shown], blocked

@@ -459,3 +459,33 @@ def test_jobs_that_end_while_nobody_looks_are_no_cost_each_second(mixed: Path) -
     reader.expect_change()
     assert next(row.id for row in reader.read().last) == "new"
     assert finished(mixed, "new")
+
+
+def test_it_shows_what_keeps_jobs_waiting(spool_dir: Path, cli: Cli) -> None:
+    """Jobs behind others were in no list of top, and nobody saw that they could never start."""
+    spool = Spool(spool_dir)
+    spool.enqueue("exit 1", id="extract", max_retries=1)
+    drain(spool_dir)
+    spool.set_queue("mail", limit=1)
+    spool.enqueue("true", id="post", queue="mail")
+    spool.pause("a test", queue="mail")
+    spool.enqueue("true", id="first", hold=True)
+    spool.enqueue("true", id="second", after="first")
+    spool.enqueue("true", id="load", after="extract")
+    text = cli("top", expect=0).stdout
+    assert "1 job is blocked by dead or missing jobs: queuectl list --blocked" in text.splitlines()
+    after = text.partition("Next (4 waiting)")[2].partition("Last")[0]
+    assert [" ".join(line.split()) for line in after.splitlines()[2:]] == [
+        "load 5 blocked true after extract (dead)",
+        "second 5 other jobs true after first",
+        "first 5 held true",
+    ]
+    assert after.splitlines()[1].endswith("true  mail is paused")
+    told = json.loads(cli("top", "--json", expect=0).stdout)
+    assert told["blocked"] == 1
+    assert [(one["id"], one["waits_for"], one["blocked"]) for one in told["next"]] == [
+        ("post", None, False),
+        ("load", "extract (dead)", True),
+        ("second", "first", False),
+        ("first", None, False),
+    ]

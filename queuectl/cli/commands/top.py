@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.api import listing, queues
+from queuectl.api import dependencies, listing, queues
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, Usage, command
 from queuectl.errors import ConfigError, QueuectlError
@@ -81,6 +81,9 @@ class _SnapshotReader:
         self._spool = spool
         self._last: list[Row] = []
         self._held: list[Row] = []
+        self._children: list[Row] = []
+        self._waits: dict[str, str] = {}
+        self._blocked: set[str] = set()
         self._counts: dict[str, int] = {}
         self._slow_queries_at = 0.0
 
@@ -101,10 +104,12 @@ class _SnapshotReader:
             counts=counts,
             workers=workers,
             running=[*with_worker, *claimed.values()],
-            next_up=next_up + self._held,
+            next_up=next_up + self._children + self._held,
             last=self._last,
             paused=spool.paused(),
             closed=self._closed(next_up),
+            waits=self._waits,
+            blocked=self._blocked,
         )
 
     def _closed(self, rows: Sequence[Row]) -> dict[str | None, str]:
@@ -119,13 +124,14 @@ class _SnapshotReader:
         self._slow_queries_at, self._counts = 0.0, {}
 
     def _run_slow_queries(self, counts: dict[str, int]) -> None:
-        """Read the ended and the held jobs. No index of the database covers these queries."""
+        """Read the ended and the held jobs, and those that wait for others. No SQL index covers these queries."""
         began = time.monotonic()
         if began < self._slow_queries_at:
             return
         if counts != self._counts:
             self._last, self._counts = listing.last_ended(self._spool, _MAX_ROWS), counts
         self._held = listing.select(self._spool, where=Filter(held=True, limit=_MAX_ROWS))
+        self._children, self._waits, self._blocked = dependencies.waiting(self._spool, _MAX_ROWS)
         ended = time.monotonic()
         self._slow_queries_at = ended + _SLOW_INTERVAL * (ended - began)
 
@@ -144,6 +150,8 @@ def _as_json(snapshot: Snapshot) -> dict[str, Any]:
             "waited": None if (waited := row.waited(now)) is None else waited / 1e6,
             "queue": lanes.queue_of(row.lane),
             "closed": snapshot.closed.get(row.lane) if row.ready_key is not None else None,
+            "waits_for": snapshot.waits.get(row.id),
+            "blocked": row.id in snapshot.blocked,
             "worker": row.worker,
             "duration": None if row.duration is None else row.duration / 1e6,
             "last_error": row.last_error,
@@ -154,6 +162,7 @@ def _as_json(snapshot: Snapshot) -> dict[str, Any]:
         "spool": snapshot.root,
         "jobs": snapshot.counts,
         "paused": None if snapshot.paused is None else snapshot.paused.reason,
+        "blocked": len(snapshot.blocked),
         "workers": [
             {"name": one.name, "pid": one.pid, "job_id": one.job_id, "jobs": [job.id for job in one.jobs]}
             for one in snapshot.workers
