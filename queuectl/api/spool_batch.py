@@ -40,3 +40,13 @@ class BatchPart(SpoolBase):
 
         self._look()
         return self._ask(lambda: batches.names(self._index, beginning, limit))
+
+    @locked
+    def _ended_before(self, name: str, moment: float) -> list[str]:
+        """Return jobs of a batch that ended before a moment; none if the index does not know. It is not refreshed."""
+        from queuectl.index import batches
+        from queuectl.job.times import micros
+
+        if not self._index.usable:
+            return []
+        return self._ask(lambda: batches.ended_before(self._index, name, micros(moment)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from queuectl.cli import render
@@ -12,10 +13,16 @@ from queuectl.job.fields import DEFAULT_QUEUE, is_queue
 from queuectl.job.record import KNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from queuectl.api.spool import Spool
     from queuectl.job.record import Job
+
+_LONG_AGO = 3600.0
+"""Seconds after its end for which a job may belong to the run of which more jobs are queued."""
+
+_OLD_SHOWN, _BATCHES_NOTED = 3, 10
+"""How many of these jobs are named, and for how many batches."""
 
 
 def of_job(job: Job, record: Mapping[str, Any]) -> list[str]:
@@ -62,6 +69,21 @@ def note_start(run_at: float | None) -> None:
         )
         if (wrong := zone.fault_of_variable()) is not None:
             render.note(f"note: TZ is {wrong!r}, which is no time zone of this machine, so UTC was meant")
+
+
+def note_old_members(spool: Spool, batches: Iterable[str], now: float) -> None:
+    """Say on stderr which jobs of these batches ended long ago: the name was used for an earlier run, whose jobs count, too.
+
+    Whoever waits for the batch would start too soon, or be blocked by a job that died yesterday.
+    """
+    for name in islice(dict.fromkeys(batches), _BATCHES_NOTED):
+        old = spool._ended_before(name, now - _LONG_AGO)
+        if old:
+            shown = ", ".join(old[:_OLD_SHOWN]) + (" and more" if len(old) > _OLD_SHOWN else "")
+            render.note(
+                f"note: batch {name} has jobs that ended over an hour ago, and they count, too: {shown}; "
+                "give each run a name of its own"
+            )
 
 
 def note_obstacle(spool: Spool, job_id: str) -> None:

@@ -122,3 +122,35 @@ def test_numbers_come_from_the_sql_index_alone(night: Spool) -> None:
     told = [row[3] for query in asked for row in db.execute(f"EXPLAIN QUERY PLAN {query}")]
     assert len(asked) == 3
     assert [line for line in told if "jobs" in line and "jobs_batch" not in line] == []
+
+
+def test_a_batch_that_was_used_yesterday_is_told(spool_dir: Path, cli: Cli) -> None:
+    """Trap 20. Its jobs count, too: a join would start at once, or be blocked by a job that died long ago."""
+    old = {"batch": "night", "command": "true", "state": "completed", "finished_at": "2026-01-01T00:00:00Z"}
+    for number in range(4):
+        path = support.drop(spool_dir, f"part{number}", **old)
+        done = spool_dir / "done"
+        done.mkdir(exist_ok=True, mode=0o700)
+        path.rename(done / path.name)
+    spool = Spool(spool_dir)
+    spool.refresh()
+    told = (
+        "note: batch night has jobs that ended over an hour ago, and they count, too: part0, part1, part2 and more; "
+        "give each run a name of its own\n"
+    )
+    assert cli("enqueue", "--batch", "night", "true", expect=0).stderr == told
+    assert cli("enqueue", "--after", "batch:night=2", "true", expect=0).stderr == told
+    assert (
+        cli("enqueue", "--file", "-", "--batch", "night", stdin='{"command": "true"}', expect=0).stderr
+        == told
+    )
+    assert cli("enqueue", "--quiet", "--batch", "night", "true", expect=0).stderr == ""
+    assert cli("enqueue", "--batch", "new", "true", expect=0).stderr == ""
+
+
+def test_a_batch_that_is_under_way_is_not_told(spool_dir: Path, cli: Cli) -> None:
+    """One job after another is put into it, and the first have ended already."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", batch="night")
+    support.drain(spool_dir)
+    assert cli("enqueue", "--batch", "night", "true", expect=0).stderr == ""

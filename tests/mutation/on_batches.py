@@ -114,4 +114,18 @@ BATCHES = (
         "    if False:\n        raise JobError",
         (f"{_WAIT}a_wait_for_a_mistyped_batch_is_refused",),
     ),
+    Mutant(
+        "batch: nobody is told that a name was used before",
+        "index/batches.py",
+        "        if (finished or updated or moment) < moment\n",
+        "        if False\n",
+        (f"{_SHOWN}a_batch_that_was_used_yesterday_is_told",),
+    ),
+    Mutant(
+        "batch: a run that is under way is taken for an earlier one",
+        "cli/enqueue_answer.py",
+        "now - _LONG_AGO",
+        "now + _LONG_AGO",
+        (f"{_SHOWN}a_batch_that_is_under_way_is_not_told",),
+    ),
 )

@@ -14,11 +14,13 @@ from queuectl.cli.base import Command, Session, Usage, command
 from queuectl.cli.lost_output import keep_working, report_done
 from queuectl.cli.typed_jobs import TypedJobs
 from queuectl.errors import WRONG_USAGE, InvalidJob, KeyTaken, WorkerError
-from queuectl.job import redact
+from queuectl.job import conditions, redact
 from queuectl.job.fields import check_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from queuectl.job.record import Job
 
 _AFTER_DASHES = "queuectl.after_dashes"
 
@@ -362,8 +364,15 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
         render.lines([job.id or ""] if quiet else enqueue_answer.of_job(job, record))
         if not quiet:
             enqueue_answer.note_start(job.run_at)
+            enqueue_answer.note_old_members(session.spool, _batches(job), time.time())
             enqueue_answer.note_obstacle(session.spool, job.id or "")
     return 0
+
+
+def _batches(job: Job) -> list[str]:
+    """Return the batch of a job, and those for which it waits."""
+    own = [] if job.batch is None else [job.batch]
+    return [*own, *(one.batch for one in conditions.of_job(job) if one.batch is not None)]
 
 
 def _refuse_endless_wait(session: Session) -> None:

@@ -6,6 +6,7 @@ import codecs
 import gc
 import os
 import sys
+import time
 from collections import deque
 from contextlib import nullcontext
 from itertools import chain
@@ -238,6 +239,8 @@ def enqueue_from(
     if feed.takes_default and not (mode.quiet or session.json) and render.is_terminal():
         settings = session.spool.settings()
         render.line(enqueue_answer.limits(settings.timeout, max(1, settings.max_retries), is_default=True))
+    if not mode.quiet:
+        enqueue_answer.note_old_members(session.spool, feed.batches, time.time())
     if feed.queued == feed.skipped == 0:
         render.note(f"no jobs in {source.name}")
     elif bar.replaces_lines and array is None:
@@ -300,6 +303,7 @@ class _Feed:
         self.error: QueuectlError | None = None
         self.queued = self.skipped = 0
         self.takes_default = False
+        self.batches: dict[str, None] = {}
         self.is_checked_first = mode.all_or_nothing or is_whole or bool(mode.prefix)
         self._is_whole = is_whole
         self._fields = fields
@@ -327,6 +331,8 @@ class _Feed:
                 made = fast_path.merged(record, self._fields) if own else {**record, **shared}
                 self.takes_default |= made.get("timeout") is None
                 self.is_checked_first |= not made.keys().isdisjoint(FIELDS)
+                if isinstance(batch := made.get("batch"), str):
+                    self.batches[batch] = None
                 self._in_progress.append((place, made))
                 yield made
         except QueuectlError as error:
