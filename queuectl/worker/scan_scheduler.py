@@ -84,6 +84,7 @@ class ScanScheduler:
         self._lock_path = os.path.join(layout.data, "intake.lock")
         self._lock: Lock | None = None
         self._scan: Iterator[None] | None = None
+        self._scanned_at: tuple[int, int] | None = None
         self._is_safety_scan = False
         self._scan_paused_until = 0.0
         self._cost = 0.0
@@ -246,6 +247,7 @@ class ScanScheduler:
             return False
         self.may_have_missed = self._watch.is_lost = False
         self._check_at = None
+        self._scanned_at = self._intake.index.folder_time(PENDING)
         self._is_safety_scan = (agrees or tells_all) and self._busy
         note_time = not (agrees and self._busy)
         self._scan = self._intake.scan(PENDING, find_missing=not self._busy, note_time=note_time)
@@ -329,7 +331,13 @@ class ScanScheduler:
             return True
         if self._scan is not None or self._watch.names or self._burst.is_joined or self._is_on_standby():
             return True
-        if self._intake.unfinished or self._intake.pending_agrees():
+        if self._intake.unfinished:
+            # While one file is not complete, the index does not note that it agrees with the folder.
+            if leaving and self._intake.index.folder_time(PENDING) != self._scanned_at:
+                self.look_again()
+                return True
+            return False
+        if self._intake.pending_agrees():
             return False
         now = time.monotonic()
         if leaving:
@@ -338,12 +346,18 @@ class ScanScheduler:
             self._check_at = min(self._check_at, now + LATER)
         return not self._watch.names_all or self._is_check_due(now)
 
+    def look_again(self) -> None:
+        """Have the next call of `take_in` begin a scan, whatever events and the folder's time say."""
+        self._busy, self.may_have_missed = False, True
+        self._not_before = self._safety_at = 0.0
+
     def wait_limit(self, longest: float) -> float:
         """Seconds that an idle worker may wait, at most `longest`."""
-        if self.has_work():
-            is_ours = self._lock is not None or self._burst.is_joined
-            return _STANDBY_PAUSE if not is_ours and is_locked(self._lock_path) else 0.0
-        return min(longest, self.next_scan_in())
+        seconds = 0.0 if self.has_work() else min(longest, self.next_scan_in())
+        is_ours = self._lock is not None or self._burst.is_joined
+        if seconds == 0.0 and not is_ours and is_locked(self._lock_path):
+            return _STANDBY_PAUSE
+        return seconds
 
     def next_scan_in(self) -> float:
         """Seconds until the next safety scan or check scan; infinite if none is needed."""

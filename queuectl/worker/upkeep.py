@@ -13,7 +13,7 @@ from queuectl.control import mounts, pause, permissions
 from queuectl.executor.spawn import can_start
 from queuectl.intake.drop_folder import DropFolder
 from queuectl.worker import idle, preload
-from queuectl.worker.health import Readiness, StartFault
+from queuectl.worker.health import FaultBarrier, Readiness, StartFault
 from queuectl.worker.maintenance import Maintenance
 from queuectl.worker.parent_scan import ParentScan
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from queuectl.control.registration import Registration
     from queuectl.intake.reconcile import Intake
     from queuectl.storage.transitions import Storage
-    from queuectl.worker.health import FaultBarrier
     from queuectl.worker.scan_scheduler import ScanScheduler
     from queuectl.worker.settle_batch import SettleBatch
     from queuectl.worker.signals import StopFlags
@@ -39,6 +38,7 @@ class Upkeep:
 
     Attributes:
         due_at: when the next round is due, by the monotonic clock.
+        barrier: reports the faults of rounds. It is not the one for claims: a lasting fault here must delay no job.
         spool_lost: whether another folder lies at the path of the spool now.
         snapshot: of the time of the last round.
         maintenance, readiness, start_fault: what a round looks at.
@@ -55,20 +55,20 @@ class Upkeep:
         intake: Intake,
         scheduler: ScanScheduler,
         flags: StopFlags,
-        barrier: FaultBarrier,
         safe: permissions.PermissionCheck,
         say: Callable[[str], None],
     ) -> None:
         self._current, self._intake, self._scheduler = current, intake, scheduler
-        self._flags, self._barrier, self._say = flags, barrier, say
+        self._flags, self._say = flags, say
+        self.barrier = FaultBarrier(say, storage.index)
         self._layout, self._index = storage.layout, storage.index
         self._pause = pause.PauseCheck(storage.layout)
-        self._drops = DropFolder(storage, barrier.say_once)
+        self._drops = DropFolder(storage, self.barrier.say_once)
         self.start_fault = StartFault(can_start)
         looks = mounts.danger(storage.layout, safe), self._pause.look, self.start_fault.look
         self.readiness = Readiness(storage.layout.root, self._tell_readiness, *looks)
         self._parents = ParentScan(storage.index, intake)
-        self.maintenance = Maintenance(storage, say, barrier.say_once)
+        self.maintenance = Maintenance(storage, say, self.barrier.say_once)
         self.snapshot = idle.Snapshot(storage.layout, safe.above, safe.within)
         self.due_at = 0.0
         self.spool_lost = self._is_loaded = False
@@ -88,6 +88,9 @@ class Upkeep:
             return False
         self.due_at = now + idle.TICK
         self._flags.look_requested = False
+        if not self.barrier.tripped:
+            self.barrier.reset()
+        self.barrier.tripped = False
         if self.has_lost_spool():
             return True
         if not busy:
@@ -97,23 +100,23 @@ class Upkeep:
         has_no_job = not (busy or self._batch.is_open)
         self._batch.try_again()
         # Each has a barrier of its own: a fault of one must not keep the others from being done.
-        with self._barrier:
+        with self.barrier:
             self._look_at_spool()
-        with self._barrier:
+        with self.barrier:
             if self._registration:
                 self._registration.restore(idle=has_no_job)
-        with self._barrier:
+        with self.barrier:
             self._look_for_work(self._batch, busy=busy)
-        with self._barrier:
+        with self.barrier:
             self._parents.look()
-        with self._barrier:
+        with self.barrier:
             self.maintenance.take_back(current.settings, name, has_no_job=has_no_job)
-        with self._barrier:
+        with self.barrier:
             self.maintenance.look(current.settings, name)
-        with self._barrier:
+        with self.barrier:
             self.readiness.look(current.settings.min_free_space)
             self.note("pause_seen", self._pause.seen)
-        with self._barrier:
+        with self.barrier:
             if not self.readiness.blocked:
                 self._scheduler.take_from_drop_folder(self._drops, current.settings, busy=busy)
         return True

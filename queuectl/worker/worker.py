@@ -30,6 +30,7 @@ from queuectl.worker.claiming import Claiming
 from queuectl.worker.events import JobEvents
 from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, never_raising
 from queuectl.worker.job_run import WorkerContext
+from queuectl.worker.leaving import LastLook
 from queuectl.worker.limits import Limits
 from queuectl.worker.maintenance import tell_what_waits
 from queuectl.worker.permit_watch import PermitWatch
@@ -110,10 +111,10 @@ class Worker:
             self._intake,
             self._scheduler,
             self.flags,
-            self._barrier,
             safe,
             self._say,
         )
+        self._last_look = LastLook(self._scheduler, self._upkeep)
         self._readiness, self._maintenance = self._upkeep.readiness, self._upkeep.maintenance
         self._idle = idle.IdleWait(
             self.layout,
@@ -309,7 +310,11 @@ class Worker:
                 return
             if self._start_jobs():
                 continue
-            if self._is_over():
+            if not self._is_over():
+                self._last_look.forget()
+            elif self._last_look.begin():
+                continue
+            elif self._last_look.is_over():
                 tell_what_waits(self._index, self._say, self._barrier)
                 return
             if self._slots or self._batch.refused:
@@ -360,7 +365,7 @@ class Worker:
             self._intake.refresh()
             self._maintenance.begin(self._registration.predecessor_started_at if self._registration else None)
             self._intake.refresh()  # again, as maintenance may have found the index damaged
-            recovery.recover_worker(self._storage, self._settings, self.name, self._barrier.say_once)
+            recovery.recover_worker(self._storage, self._settings, self.name, self._upkeep.barrier.say_once)
             power_loss.sweep(self.layout, self.name, self._index.boot)
             os.makedirs(self.layout.claims(self.name), mode=0o700, exist_ok=True)
             # Once more, if the disk refused a part of it before.

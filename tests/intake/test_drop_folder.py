@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queuectl import Spool
+from queuectl import Spool, Worker
 from queuectl.config.change import set_value, unset_value
 from queuectl.config.settings import load as load_settings
 from queuectl.errors import ConfigError
 from queuectl.intake import drop_folder, dropped_file
 from queuectl.layout import Layout
+from queuectl.worker import idle
 
 from support import drain, drop, end_workers, finished, load, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from queuectl.worker.events import JobEvent
 
 NOBODY, WORKER, OTHER = 65534, 12345, 12346
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
@@ -228,6 +231,22 @@ def test_a_running_worker_takes_them_within_moments(
         hand_in(box, f"job{turn}", command="sleep 0.2")
         wait_until(lambda turn=turn: where_is(spool_dir, f"job{turn}") != [], 5)  # type: ignore[misc]
     wait_until(lambda: finished(spool_dir, "job0", "job1", "job2"))
+
+
+def test_a_draining_worker_looks_into_the_drop_folder_before_it_leaves(
+    box: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked once a second only, and left a job behind that had come in the second before."""
+    monkeypatch.setattr(idle, "TICK", 60.0)  # the next look is far away
+    drop(spool_dir, "first", command="true")
+
+    def hand_in_another(event: JobEvent) -> None:
+        if (event.kind, event.job.id) == ("ended", "first"):
+            hand_in(box, "second", command="true")
+
+    Worker(spool_dir, drain=True, on_event=hand_in_another).run()
+
+    assert [where_is(spool_dir, name) for name in ("first", "second")] == [["done"], ["done"]]
 
 
 @pytest.mark.parametrize("users", ["", "root daemon"])

@@ -382,6 +382,50 @@ MIRROR = (
         "is_overdue = False",
         ("tests/worker/test_scan_scheduler.py::test_a_worker_that_moves_looks_again_though_nothing_shows",),
     ),
+    Mutant(
+        "drain: a worker leaves without a last look into the folder",
+        "worker/leaving.py",
+        "        self._scheduler.look_again()\n        return True\n",
+        "        return True\n",
+        (
+            "tests/worker/test_leaving.py::test_a_file_that_came_beside_the_last_claim_is_not_left_behind",
+            "tests/worker/test_leaving.py::test_a_file_that_came_beside_a_move_of_another_program_is_not_left_behind",
+        ),
+    ),
+    Mutant(
+        "drain: a worker leaves without a last look into the drop folder",
+        "worker/leaving.py",
+        "        self._upkeep.due_at = 0.0\n",
+        "",
+        (
+            "tests/intake/test_drop_folder.py::test_a_draining_worker_looks_into_the_drop_folder_before_it_leaves",
+        ),
+    ),
+    Mutant(
+        "upkeep: a fault that lasts is told in each round",
+        "worker/upkeep.py",
+        "        if not self.barrier.tripped:\n            self.barrier.reset()\n",
+        "        self.barrier.reset()\n",
+        (
+            "tests/worker/test_leaving.py::test_a_fault_that_lasts_neither_keeps_a_worker_that_wants_to_leave_nor_is_told_twice",
+        ),
+    ),
+    Mutant(
+        "drain: a worker leaves while another one scans",
+        "worker/leaving.py",
+        "if self._has_begun and not self._scheduler.may_have_missed:",
+        "if self._has_begun:",
+        ("tests/worker/test_leaving.py::test_a_worker_that_wants_to_leave_waits_for_its_turn_to_look",),
+    ),
+    Mutant(
+        "drain: a file that is not complete hides those that came after it",
+        "worker/scan_scheduler.py",
+        "if leaving and self._intake.index.folder_time(PENDING) != self._scanned_at:",
+        "if False:",
+        (
+            "tests/worker/test_leaving.py::test_a_file_that_comes_after_the_scan_is_not_left_behind_beside_one_that_is_not_complete",
+        ),
+    ),
 )
 """When the index may be believed."""
 

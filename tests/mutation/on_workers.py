@@ -211,8 +211,8 @@ WORKERS = (
     Mutant(
         "upkeep: a record that cannot be written ends the round",
         "worker/upkeep.py",
-        "        with self._barrier:\n            self.maintenance.take_back(",
-        "        with self._barrier:\n            self._registration and self._registration.restore()\n            self.maintenance.take_back(",
+        "        with self.barrier:\n            self.maintenance.take_back(",
+        "        with self.barrier:\n            self._registration and self._registration.restore()\n            self.maintenance.take_back(",
         ("tests/control/test_odd_files.py::test_a_worker_whose_record_cannot_be_written_does_all_the_rest",),
     ),
     Mutant(
