@@ -7,6 +7,8 @@ QueuectlError (1)
 │   └── Shortage (1)      a job needs more of a resource than the setting `resources` says there is
 ├── WorkerError (1)       a worker that did not start, or is not allowed to
 ├── StillUnderWay (75)    a wait that has timed out
+├── NotSent (100)         a notification that will never be sent as it is
+│   └── NotSentNow (111)  a notification that may be sent later
 └── SpoolError (3)        the folders or the disk: unreadable, read-only, not a spool
     ├── SpoolFull (4)     no space on the disk, or no quota left
     └── QueuedUnsafely (3)   jobs are queued and may run, but may not survive a power cut
@@ -159,6 +161,18 @@ class StillUnderWay(QueuectlError):
     def __init__(self, message: str, left: list[str], *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.left = left
+
+
+class NotSent(QueuectlError):
+    """A notification was refused, and would be refused again. The exit codes are those of qmail's programs."""
+
+    exit_code = 100
+
+
+class NotSentNow(NotSent):
+    """A notification could not be sent now: the network, or the other side, may be in order later."""
+
+    exit_code = 111
 
 
 class SpoolError(QueuectlError):

@@ -31,8 +31,9 @@ FLOORS = {
     "worker": 6,
     "api": 6,
     "doctor": 6,
-    "cli": 7,
-    "__main__": 8,
+    "notify": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 """Package, or module of the top level, to its floor. It may import what stands lower, and nothing beside it."""
 

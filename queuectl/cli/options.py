@@ -108,6 +108,16 @@ def checked(check: Callable[[str], Any]) -> Callback:
     return callback
 
 
+def each_checked(check: Callable[[str], Any]) -> Callback:
+    """Make the callback of an option that may be repeated: each of its texts is read with check, see `checked`."""
+    one = checked(check)
+
+    def callback(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[Any, ...]:
+        return tuple(one(ctx, param, value) for value in values)
+
+    return callback
+
+
 def job_field(name: str, convert: Callable[[str], Any] = str) -> Callback:
     """Make the callback of an option that sets a field of the job file; the rules of that field apply."""
 

@@ -143,6 +143,7 @@ root = Group(
             "remove": ("remove", "Delete jobs and their output permanently."),
             "batch": ("batch", "Batches of jobs: list, show."),
             "dlq": ("dlq", "The dead letter queue: list, show, edit, retry, clear."),
+            "notify": ("notify", "Tell people or a program how jobs have ended: mail, webhook."),
         },
         "Workers": {
             "worker": ("worker", "Start, stop and watch the processes that run jobs."),

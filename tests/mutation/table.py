@@ -11,6 +11,7 @@ from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_idle import IDLE
 from .on_leftovers import LATE
 from .on_limits import LIMITS
+from .on_notify import NOTIFY
 from .on_permissions import TRUST
 from .on_policy import KEPT, KEYS, RETRIES, TIMES
 from .on_prefetch import PREFETCH
@@ -52,4 +53,5 @@ MUTANTS = (
     *BATCHES,
     *DEPENDENCIES,
     *QUEUES,
+    *NOTIFY,
 )

@@ -1,0 +1,60 @@
+"""Mutants of notifications: each takes away one protection of `queuectl notify`."""
+
+from __future__ import annotations
+
+from .run import Mutant
+
+_MAIL = "tests/notify/test_mail.py::test_"
+_WEB = "tests/notify/test_webhook.py::test_"
+
+NOTIFY = [
+    Mutant(
+        "notify: a password goes over the network unencrypted",
+        "notify/mail.py",
+        "    elif server.user is not None:\n",
+        "    elif False:\n",
+        (f"{_MAIL}no_password_is_sent_readable_for_others",),
+    ),
+    Mutant(
+        "notify: offered encryption is not used",
+        "notify/mail.py",
+        '    if smtp.has_extn("starttls"):\n',
+        '    if smtp.has_extn("starttls2"):\n',
+        (f"{_MAIL}encryption_is_used_where_it_is_offered",),
+    ),
+    Mutant(
+        "notify: a redirect is followed",
+        "notify/webhook.py",
+        "        _NoRedirect,\n",
+        "        urllib.request.HTTPRedirectHandler,\n",
+        (f"{_WEB}a_redirect_is_told_and_not_followed",),
+    ),
+    Mutant(
+        "notify: a refusal for now is one for ever",
+        "notify/mail.py",
+        "    return (NotSentNow if code < 500 else NotSent)(",
+        "    return (NotSentNow if code < 400 else NotSent)(",
+        (f"{_MAIL}a_refusal_says_whether_another_try_makes_sense",),
+    ),
+    Mutant(
+        "notify: an answer that asks for a pause is one for ever",
+        "notify/webhook.py",
+        "    later = error.code >= 500 or error.code in _LATER\n",
+        "    later = error.code >= 500\n",
+        (f"{_WEB}an_answer_says_whether_another_try_makes_sense",),
+    ),
+    Mutant(
+        "notify: a second copy cannot be told",
+        "notify/delivery.py",
+        "    return f\"{job_id}.{spool or 'spool'}@{host}\" if job_id else None\n",
+        "    return f\"{job_id}.{spool or 'spool'}{threading.get_ident()}{__import__('time').time_ns()}@{host}\" if job_id else None\n",
+        (f"{_WEB}a_job_that_sends_again_says_so",),
+    ),
+    Mutant(
+        "notify: passwords in addresses are sent",
+        "notify/message.py",
+        '    shown = masked({"command": job.shown_command, "last_error": job.last_error, "lines": lines})\n',
+        '    shown = {"command": job.shown_command, "last_error": job.last_error, "lines": lines}\n',
+        ("tests/notify/test_message.py::test_passwords_in_addresses_are_masked",),
+    ),
+]

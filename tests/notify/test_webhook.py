@@ -1,0 +1,144 @@
+"""A notification to a web address: the facts arrive once, and the exit code says whether another try makes sense."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import servers
+
+from queuectl import Spool
+from queuectl.errors import NotSentNow
+from queuectl.notify import delivery, webhook
+from queuectl.notify.message import TRIAL, Message
+
+from support import drain, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
+
+
+@pytest.fixture
+def posts(monkeypatch: pytest.MonkeyPatch) -> Iterator[servers.Posts]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with servers.web_server() as found:
+        yield found
+
+
+def test_a_program_gets_the_facts(spool_dir: Path, cli: Callable[..., Any], posts: servers.Posts) -> None:
+    """Without having to take a text apart; chat programs show the text."""
+    Spool(spool_dir).enqueue("echo 'disk full' >&2; exit 3", id="load", max_retries=0)
+    drain(spool_dir)
+    cli(
+        "notify",
+        "webhook",
+        posts.url + "/hook",
+        "--about",
+        "load",
+        "--header",
+        "Authorization: Bearer abc",
+        expect=0,
+    )
+
+    [facts], [headers] = posts.facts, posts.headers
+    [job] = facts["jobs"]
+    assert posts.paths == ["POST /hook"]
+    assert (facts["event"], facts["count"], facts["spool"]) == ("dead", 1, str(spool_dir))
+    assert (job["id"], job["exit_code"], job["last_error"], job["lines"]) == (
+        "load",
+        3,
+        "Exit code 3",
+        ["disk full"],
+    )
+    assert "disk full" in facts["text"]
+    assert headers["authorization"] == "Bearer abc"
+    assert headers["content-type"] == "application/json"
+
+
+def test_a_job_that_sends_again_says_so(spool_dir: Path, posts: servers.Posts) -> None:
+    """What arrived although the answer was lost can be told from another message."""
+    posts.answers = [503]
+    words = [sys.executable, "-m", "queuectl", "notify", "webhook", posts.url]
+    Spool(spool_dir).enqueue(shlex.join(words), id="alarm", max_retries=2, backoff_base=1, timeout=60)
+    drain(spool_dir, wait_retries=True)
+
+    assert [one["exit_code"] for one in load(spool_dir / "done" / "alarm.json")["history"]] == [111, 0]
+    first, second = (headers["idempotency-key"] for headers in posts.headers)
+    assert first == second
+    assert first.startswith("alarm.")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [(200, 0), (204, 0), (400, 100), (401, 100), (404, 100), (408, 111), (429, 111), (500, 111), (503, 111)],
+)
+def test_an_answer_says_whether_another_try_makes_sense(
+    cli: Callable[..., Any], posts: servers.Posts, answer: int, code: int
+) -> None:
+    """A job with `give_up_on: [100]` repeats what may succeed, and nothing else."""
+    posts.answers = [answer]
+    found = cli("notify", "webhook", posts.url, expect=code)
+    assert len(posts.facts) == 1
+    assert (f"answers {answer}: no such hook" in found.stderr) == bool(code)
+
+
+@pytest.mark.parametrize("answer", [301, 302, 307, 308])
+def test_a_redirect_is_told_and_not_followed(
+    cli: Callable[..., Any], posts: servers.Posts, answer: int
+) -> None:
+    """Python makes it a GET: the facts would be lost, and the answer would say that all is well."""
+    posts.answers = [answer]
+    assert f"{posts.url}/elsewhere" in cli("notify", "webhook", posts.url, expect=100).stderr
+    assert [path.split()[0] for path in posts.paths] == ["POST"]
+
+
+@pytest.mark.parametrize(
+    "answers", [(), (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",)], ids=["no answer", "no end"]
+)
+def test_a_silent_server_does_not_hold_the_job_up(
+    answers: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is one for all of it, and not one for each read."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(delivery, "LONGEST", 0.3)
+    message = Message(TRIAL, [], 0, "/srv/spool", "here")
+    with servers.talker(*answers, wait=True) as (port, _), pytest.raises(NotSentNow):
+        webhook.post(message, f"http://127.0.0.1:{port}/", {}, None)
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH\r\n"], ids=["nobody", "another protocol"])
+def test_a_server_that_does_not_speak_http_is_tried_again(
+    cli: Callable[..., Any], answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be started later, and another program may have its port meanwhile."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with servers.talker(answer) as (port, _):
+        url = f"http://127.0.0.1:{port if answer else servers.free_port()}"
+        assert cli("notify", "webhook", url, expect=111).stderr.startswith("error: ")
+        if not answer:
+            cli("notify", "webhook", f"http://127.0.0.1:{port}", expect=111)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ftp://example.org",),
+        ("file:///etc/passwd",),
+        ("example.org",),
+        ("http://",),
+        ("http://example.org:99999/",),
+        ("http://example.org/a b",),
+        ("http://example.org", "--header", "Authorization"),
+        ("http://example.org", "--header", "A: b\r\nC: d"),
+        ("http://example.org", "--header", "A: ä"),
+        (),
+    ],
+)
+def test_what_was_mistyped_is_refused(cli: Callable[..., Any], words: tuple[str, ...]) -> None:
+    """A header field must not bring others, and no file of this machine is an address."""
+    assert cli("notify", "webhook", *words, expect=2).stderr.startswith("error: ")
