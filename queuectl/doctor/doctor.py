@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from queuectl.control import permissions
-from queuectl.doctor import environment, index_check, queues, worker_remains
+from queuectl.doctor import dependencies, environment, index_check, queues, worker_remains
 from queuectl.doctor.finding import Case, Finding
 from queuectl.doctor.job_files import JobFiles
 from queuectl.errors import QueuectlError
@@ -95,17 +95,18 @@ def _examine_once(case: Case) -> list[Finding]:
         found += worker_remains.processes(case)
         if not damage:
             found += [one for one in index_check.compare(case) if one.where not in job_files.disputed]
-            found += _of_queues(case)
+            found += _of_waiting_jobs(case)
     finally:
         case.index.close()
     return [_left_alone(case, one) for one in found]
 
 
-def _of_queues(case: Case) -> list[Finding]:
+def _of_waiting_jobs(case: Case) -> list[Finding]:
+    """Return what keeps jobs from starting: limits and pauses of queues, and other jobs."""
     if not case.index.usable:
         return []
     with suppress(sqlite3.Error):
-        return list(queues.compare(case))
+        return [*queues.compare(case), *dependencies.compare(case)]
     return []
 
 

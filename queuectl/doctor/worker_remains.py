@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import stat
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from queuectl.control import registry, run_lock
 from queuectl.doctor.finding import Finding
-from queuectl.layout import PROCESSING
+from queuectl.layout import PERMITS, PROCESSING
 from queuectl.storage import locate, power_loss, quarantine, recovery
 from queuectl.system import process_tree, safe_open
 from queuectl.system.host import boot_id
@@ -27,6 +28,9 @@ _LOCK_TIMEOUT = 0.3
 """Seconds to wait for the lock of a worker's name: a new worker may be checking whether it is free."""
 
 _WORKER = re.compile(r"worker-[0-9]{1,6}(?=\.|$)", re.ASCII)
+_DELETED = " (deleted)"
+"""What Linux puts behind the path of a file that has none any more."""
+
 _FILE_POOL = re.compile(r"(worker-[0-9]+)\.(?:held\.[0-9a-f]+|spare)\.[0-9]+", re.ASCII)
 
 
@@ -102,7 +106,8 @@ def _odd_record(case: Case, worker: str) -> Iterator[Finding]:
 
 
 def processes(case: Case) -> Iterator[Finding]:
-    """Look for processes of runs that have ended: a job left them in the background, on purpose or not."""
+    """Look for processes of runs that have ended, which a job left in the background, and for runs that no limit counts."""
+    uncounted: set[str] = set()
     for one in process_tree.find_tree({run_lock.SPOOL_ID: case.layout.identity}):
         environ = process_tree.environment_of(one)
         job_id, worker = environ.get("QUEUECTL_JOB_ID"), environ.get("QUEUECTL_WORKER")
@@ -112,6 +117,23 @@ def processes(case: Case) -> Iterator[Finding]:
             fact = f"process {one.pid} of job {job_id} is running, though that run has ended"
             cure = f"if it was not meant to stay: kill {one.pid}"
             yield Finding("process", f"process {one.pid}", fact, cure, harmless=True)
+        elif job_id not in uncounted and (deleted := _deleted_permit(case, one.pid)):
+            uncounted.add(job_id)
+            fact = f"job {job_id} runs, and no limit counts it, as the lock file {deleted} was deleted"
+            cure = "until it has ended, one job more than its limit may run; delete nothing in data/ while workers run"
+            yield Finding("permit", job_id, fact, cure)
+
+
+def _deleted_permit(case: Case, pid: int) -> str | None:
+    """Return a deleted lock file of a limit that a process has open; None also where the system does not tell."""
+    begin, fds = os.path.realpath(case.layout.permits) + os.sep, f"/proc/{pid}/fd"
+    with suppress(OSError):
+        for fd in os.listdir(fds):
+            with suppress(OSError):  # closed just now
+                link = os.readlink(f"{fds}/{fd}")
+                if link.startswith(begin) and link.endswith(_DELETED):
+                    return f"{PERMITS}/{link.removeprefix(begin).removesuffix(_DELETED)}"
+    return None
 
 
 def _take_back(case: Case) -> None:

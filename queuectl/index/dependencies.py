@@ -172,22 +172,28 @@ UPDATE waits SET verdict = {_VERDICT};
 """What makes the tables anew from rows that were inserted without the triggers."""
 
 
+OBSTACLES = """FROM waits JOIN children USING (seq)
+    LEFT JOIN jobs AS parents ON parents.id = waits.parent
+    LEFT JOIN batches ON waits.parent GLOB 'batch:*' AND batches.batch = substr(waits.parent, 7)"""
+"""The conditions of jobs, each with the row of the job that it is about, or of the batch."""
+
+
 def _stopped(first: str) -> str:
     """Return the SQL for the waiting jobs with a condition that is not met and stops them, and for those that wait for these."""
     return f"""SELECT seq FROM (WITH RECURSIVE
     stopped(seq) AS (
-        SELECT waits.seq FROM waits JOIN children USING (seq)
-            LEFT JOIN jobs AS parents ON parents.id = waits.parent
-            LEFT JOIN batches ON waits.parent GLOB 'batch:*' AND batches.batch = substr(waits.parent, 7)
-            WHERE verdict = 0 AND decided = 0 AND {first}
+        SELECT waits.seq {OBSTACLES} WHERE verdict = 0 AND decided = 0 AND {first}
         UNION SELECT waits.seq FROM stopped JOIN jobs AS blocked ON blocked.seq = stopped.seq
             JOIN waits ON waits.parent IN (blocked.id, 'batch:' || blocked.member) JOIN children ON children.seq = waits.seq
             WHERE verdict = 0 AND decided = 0)
     SELECT stopped.seq FROM stopped JOIN jobs AS child USING (seq) WHERE child.state IN {_WAITING})"""
 
 
-BLOCKED = _stopped("""CASE WHEN waits.parent GLOB 'batch:*'
-    THEN coalesce(waiting, 0) = 0 ELSE coalesce(parents.state, 'dead') = 'dead' END""")
+IS_STOPPED = """CASE WHEN waits.parent GLOB 'batch:*'
+    THEN coalesce(waiting, 0) = 0 ELSE coalesce(parents.state, 'dead') = 'dead' END"""
+"""Whether a condition that is not met waits for a job that is dead or nowhere, or for a batch of which no job is left."""
+
+BLOCKED = _stopped(IS_STOPPED)
 """The waiting jobs that start only once somebody does something: a job for which they wait is dead, or is nowhere, or is itself
 such a job, or a batch for which they wait has such a job."""
 

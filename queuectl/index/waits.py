@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from queuectl.index.dependencies import BLOCKED
+from queuectl.index.dependencies import BLOCKED, IS_STOPPED, OBSTACLES
 from queuectl.job.conditions import Condition, Verdict
+from queuectl.job.fields import BATCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,3 +87,54 @@ def waiting(index: Index, limit: int) -> tuple[list[Row], set[str]]:
     shown = (first + others)[:limit]
     rows = index.rows_of(shown)
     return [rows[job_id] for job_id in shown], blocked
+
+
+def obstacles(index: Index, limit: int) -> list[tuple[str, str | None, str, str, int]]:
+    """Return what blocks jobs and is no blocked job itself: dead and missing jobs, and batches of which no job is left.
+
+    Returns:
+        for each, those with the most jobs first: its name, the state of the job (None: there is none), a job that waits for
+        it, by which field, and how many there are.
+    """
+    query = f"""SELECT waits.parent, parents.state, min(child.id), kind, count(*) {OBSTACLES}
+        JOIN jobs AS child ON child.seq = waits.seq AND child.state IN ('pending', 'failed')
+        WHERE verdict = 0 AND decided = 0 AND {IS_STOPPED} GROUP BY waits.parent ORDER BY count(*) DESC, waits.parent LIMIT ?"""
+    return index.db.execute(query, (limit,)).fetchall()
+
+
+def rings(index: Index, most: int) -> list[list[tuple[str, str]]]:
+    """Return rings of jobs that wait for each other, at most so many of those that have no job in common.
+
+    Returns:
+        for each ring the jobs and batches in it, each with the field by which it names the next one; the last one names the
+        first. A batch has no field.
+    """
+    from graphlib import CycleError, TopologicalSorter
+
+    named: dict[str, dict[str, str]] = {}
+    unmet = """SELECT child.id, waits.parent, kind FROM waits JOIN jobs AS child USING (seq)
+        WHERE verdict = 0 AND child.state IN ('pending', 'failed')"""
+    for child, parent, kind in index.db.execute(unmet):
+        named.setdefault(child, {})[parent] = kind
+    batches = {parent for parents in named.values() for parent in parents if parent.startswith(BATCH)}
+    for batch in batches:
+        parts = (
+            "SELECT id FROM jobs WHERE batch = ? AND member IS NOT NULL AND state IN ('pending', 'failed')"
+        )
+        for (job_id,) in index.db.execute(parts, (batch.removeprefix(BATCH),)):
+            named.setdefault(batch, {})[job_id] = ""
+    found: list[list[tuple[str, str]]] = []
+    while len(found) < most:
+        try:
+            TopologicalSorter(named).prepare()
+        except CycleError as error:
+            # Each is waited for by the next one; the last one is the first again.
+            ring = error.args[1][:0:-1]
+            found.append(
+                [(one, named[one][other]) for one, other in zip(ring, (*ring[1:], ring[0]), strict=True)]
+            )
+            for one in ring:
+                del named[one]
+        else:
+            break
+    return found

@@ -6,14 +6,16 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import gate
 import pytest
 
 from queuectl import Spool
 from queuectl.doctor import doctor
 from queuectl.layout import Layout
+from queuectl.storage import dependencies
 
 import support
-from support import drop
+from support import drop, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,3 +79,74 @@ def test_an_index_that_lets_the_wrong_jobs_go_is_noticed(spool_dir: Path, damage
             spool._index.db.execute(damage)
     [fault] = faults(spool_dir)
     assert fault.startswith("the index has another order than pending/")
+
+
+def test_a_ring_that_no_claim_has_found_is_told(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The intake looks at a thousand jobs at the most. Nothing else would ever say why these wait."""
+    monkeypatch.setattr(dependencies, "RING_STEPS", 0)
+    for job_id, parents in (("a", ["b"]), ("b", ["c", "d"]), ("c", ["a"]), ("d", ["b"]), ("out", ["c"])):
+        drop(spool_dir, job_id, command="true", after=parents)
+    drop(spool_dir, "join", command="true", after_any=["batch:x"])
+    drop(spool_dir, "part", command="true", after=["join"], batch="x")
+    with closing(Spool(spool_dir)) as spool:
+        spool.refresh()
+        assert spool.counts()["pending"] == 7
+    found = [one for one in doctor.examine(Layout(spool_dir)) if one.kind == "ring"]
+    told = sorted((one.fact, one.cure, one.harmless) for one in found)
+    assert told[-1] == (
+        "job join waits for itself: join, batch:x, part, join",
+        "let one of them go: queuectl set join after_any=",
+        False,
+    )
+    # Of two rings with a job in common one is told, and the other once that one is mended.
+    assert told[0][0] in ("job a waits for itself: a, b, c, a", "job b waits for itself: b, d, b")
+    assert len(told) == 2
+
+
+def test_each_obstacle_is_told_with_what_helps(spool_dir: Path) -> None:
+    """Once for each dead or missing job, however many wait for it, and it is no fault of the spool."""
+    with closing(Spool(spool_dir)) as spool:
+        spool.enqueue("exit 1", id="dead", max_retries=1, batch="x")
+        support.drain(spool_dir)
+        for number in range(3):
+            spool.enqueue("true", id=f"child{number}", after="dead")
+        spool.enqueue("true", id="behind", after="child0")
+        spool.enqueue("true", id="join", after="batch:x=2")
+        spool.enqueue("true", id="fine", after_failure="dead")
+        for number in range(25):
+            drop(spool_dir, f"early{number:02}", command="true", after_any=[f"gone{number:02}"])
+        spool.refresh()
+    found = [one for one in doctor.examine(Layout(spool_dir)) if one.kind == "blocked"]
+    assert [(one.fact, one.cure) for one in found[:3]] == [
+        ("3 jobs wait, like child0, for job dead, which is dead", "queuectl retry dead"),
+        (
+            "job join waits for batch x, of which no job is left (0 completed, 1 dead)",
+            "queuectl retry --batch x",
+        ),
+        (
+            "job early00 waits for job gone00, and there is no such job",
+            "queuectl set early00 after_any-=gone00",
+        ),
+    ]
+    assert (len(found), found[-1].cure) == (21, "queuectl list --blocked")
+    assert all(one.harmless for one in found)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which files of a process were deleted")
+def test_a_run_that_no_limit_counts_any_more_is_told(spool_dir: Path) -> None:
+    """Somebody has deleted data/: the places are made anew, and until this job has ended one more may run."""
+    home = gate.home_with_gate(spool_dir)
+    (spool_dir / "queues").mkdir(parents=True, mode=0o700)
+    spool_dir.chmod(0o700)
+    (spool_dir / "queues" / "mail.yaml").write_text("limit: 1\n")
+    gate.drop_blocked(spool_dir, "free")
+    gate.drop_blocked(spool_dir, "limited", queue="mail")
+    with gate.worker_in_thread(spool_dir, 2):
+        wait_until(lambda: gate.started(home) == {"free": 1, "limited": 1})
+        assert faults(spool_dir) == []
+        (spool_dir / "data" / "queues" / "mail.0").unlink()
+        assert faults(spool_dir) == [
+            "job limited runs, and no limit counts it, as the lock file data/queues/mail.0 was deleted"
+        ]
+        gate.release(home, lambda: support.finished(spool_dir, "free", "limited"))
+        assert faults(spool_dir) == []

@@ -168,4 +168,25 @@ DEPENDENCIES = (
         "            return True\n",
         (f"{_DOCTOR}an_index_that_lets_the_wrong_jobs_go_is_noticed",),
     ),
+    Mutant(
+        "doctor: a ring is not found",
+        "doctor/dependencies.py",
+        "    yield from _rings(case)\n",
+        "",
+        (f"{_DOCTOR}a_ring_that_no_claim_has_found_is_told",),
+    ),
+    Mutant(
+        "doctor: a ring through a batch is not found",
+        "index/waits.py",
+        """            named.setdefault(batch, {})[job_id] = ""\n""",
+        "            pass\n",
+        (f"{_DOCTOR}a_ring_that_no_claim_has_found_is_told",),
+    ),
+    Mutant(
+        "doctor: a lock file that was deleted counts",
+        "doctor/worker_remains.py",
+        "                if link.startswith(begin) and link.endswith(_DELETED):\n",
+        "                if False:\n",
+        (f"{_DOCTOR}a_run_that_no_limit_counts_any_more_is_told",),
+    ),
 )
