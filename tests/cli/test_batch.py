@@ -53,11 +53,12 @@ def test_a_batch_says_what_failed_and_what_helps(night: Spool, cli: Cli) -> None
     assert shown.stdout.splitlines() == [
         "batch:      night",
         "jobs:       3",
-        "pending:    1, 1 of the waiting ones blocked",
+        "pending:    1",
         "processing: 0",
         "completed:  1",
         "failed:     0",
         "dead:       1",
+        "blocked:    1 of those that wait",
         "extract - dead - Exit code 3",
     ]
     assert shown.stderr == "hint: queuectl retry --batch night; queuectl dlq list --batch night\n"

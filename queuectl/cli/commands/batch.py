@@ -11,6 +11,7 @@ from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, command
 from queuectl.errors import JobError
 from queuectl.index.filter import Filter
+from queuectl.job.fields import STATES
 
 if TYPE_CHECKING:
     from queuectl.api.batches import Batch
@@ -111,9 +112,10 @@ def show_command(session: Session, name: str) -> None:
     facts = {
         "batch": name,
         "jobs": str(batch.jobs),
-        "pending": f"{batch.pending}{f', {batch.blocked} of the waiting ones blocked' if batch.blocked else ''}",
-        **{state: str(getattr(batch, state)) for state in ("processing", "completed", "failed", "dead")},
+        **{state: str(getattr(batch, state)) for state in STATES},
     }
+    if batch.blocked:
+        facts["blocked"] = f"{batch.blocked} of those that wait"
     width = max(map(len, facts)) + 2
     render.lines(f"{label + ':':<{width}}{text}" for label, text in facts.items())
     render.lines(render.visible(f"{row.id} - dead - {row.last_error or 'no reason known'}") for row in dead)
