@@ -130,9 +130,13 @@ def _last_end(index: Index) -> int:
     return max((moment for moment in (*ended, *running) if moment is not None), default=0)
 
 
-def of_queues(view: QueueView) -> Iterator[Metric]:
-    """Yield the metrics of queues. A queue without a limit has none in queuectl_queue_limit."""
-    queues = view.all()
+def of_queues(view: QueueView, names: Sequence[str] = ()) -> Iterator[Metric]:
+    """Yield the metrics of queues. A queue without a limit has none in queuectl_queue_limit.
+
+    Args:
+        names: only of these queues, also of one that has no jobs; none: of all that are known.
+    """
+    queues = [view.one(name) for name in names] or view.all()
     words = "Jobs that are in a queue now, by state; completed jobs are not counted."
     jobs = GaugeMetricFamily("queuectl_queue_jobs", words, labels=["queue", "state"])
     for queue in queues:
@@ -220,13 +224,18 @@ def _of_jobs_and_queues(spool: SpoolBase, now: float) -> list[Metric]:
     return [*of_jobs(spool._index, now, closed), *of_queues(view)]
 
 
-def report(spool: SpoolBase, textfile: str | os.PathLike[str] | None) -> str:
+def report(spool: SpoolBase, textfile: str | os.PathLike[str] | None, queues_only: Sequence[str] = ()) -> str:
     """Return the state of a spool as text, and write it to a file if one is given; see `Spool.metrics`."""
     now = time.time()
     spool._look()
-    families = spool._ask(lambda: _of_jobs_and_queues(spool, now))
-    families += of_workers(registry.live_workers(spool.layout), now)
-    families += of_place(spool.layout.root, spool.layout.index, paused=pause.read(spool.layout) is not None)
+    families: list[Metric]
+    if queues_only:
+        families = spool._ask(lambda: [*of_queues(queues.view_of(spool), queues_only)])
+    else:
+        families = spool._ask(lambda: _of_jobs_and_queues(spool, now))
+        families += of_workers(registry.live_workers(spool.layout), now)
+        is_paused = pause.read(spool.layout) is not None
+        families += of_place(spool.layout.root, spool.layout.index, paused=is_paused)
     if textfile is not None:
         write(families, os.fspath(textfile))
     return text(families)

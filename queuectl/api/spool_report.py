@@ -9,6 +9,7 @@ from queuectl.api.spool_base import SpoolBase, locked
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from queuectl.api.stats import Stats
     from queuectl.control.registry import WorkerInfo
@@ -50,15 +51,16 @@ class ReportPart(SpoolBase):
         return self._ask(lambda: stats.gather(self._index, where or Filter(), by, time.time()))
 
     @locked
-    def metrics(self, textfile: str | os.PathLike[str] | None = None) -> str:
+    def metrics(self, textfile: str | os.PathLike[str] | None = None, *, queues: Sequence[str] = ()) -> str:
         """Return the current state of the spool in the text format of Prometheus.
 
         Args:
             textfile: also write it to this file, atomically, for the textfile collector of node_exporter.
+            queues: only the metrics of these queues; none: all metrics.
 
         Raises:
             SpoolError: the file cannot be written.
         """
         from queuectl.api import metrics
 
-        return metrics.report(self, textfile)
+        return metrics.report(self, textfile, queues)

@@ -225,6 +225,12 @@ def complete_batches(ctx: click.Context, _param: click.Parameter, incomplete: st
     return ask_spool(ctx, lambda spool: spool._batch_names(incomplete, 200))
 
 
+def queue_names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The callback of an option that takes names of queues, and may be repeated."""
+    one = job_field("queue")
+    return tuple(dict.fromkeys(one(ctx, param, value) for value in values))
+
+
 def note_unknown_queues(session: Session, names: tuple[str, ...]) -> None:
     """Say on stderr which of these queues no job and no file has: they may be mistyped."""
     for sentence in session.spool._unknown_queues(names) if names else ():

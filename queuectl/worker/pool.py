@@ -131,7 +131,15 @@ def start(layout: Layout, count: int, options: WorkerOptions) -> list[WorkerInfo
     now = time.time()
     return [
         registry.WorkerInfo(
-            str(a["name"]), int(a["pid"]), now, "background", (), stopping=False, polling=None
+            str(a["name"]),
+            int(a["pid"]),
+            now,
+            "background",
+            (),
+            stopping=False,
+            polling=None,
+            queues=options.queues,
+            not_queues=options.not_queues,
         )
         for a in answers
     ]

@@ -119,6 +119,16 @@ def test_metrics_count_queues(spool: Spool) -> None:
     assert waits == {"worker": 1, "queue": 4, "run_at": 1}
 
 
+def test_metrics_of_some_queues_are_of_no_other(spool: Spool, cli: Cli) -> None:
+    """Also of one that nobody uses: a graph must not vanish because a queue is empty."""
+    text = cli("metrics", "--queue", "mail", "--queue", "none", expect=0)
+    found = [(name, labels["queue"], value) for name, labels, value in metrics.samples(text.stdout)]
+    assert {queue for _, queue, _ in found} == {"mail", "none"}
+    assert ("queuectl_queue_limit", "mail", 1.0) in found
+    assert ("queuectl_queue_paused", "none", 0.0) in found
+    assert "no job and no file of queues/ has the queue none" in text.stderr
+
+
 def test_a_wait_says_what_it_waits_for(spool: Spool) -> None:
     """`wait` and `enqueue --wait` would be silent for ever."""
     assert (find_obstacle(spool, ["s1"]) or "").endswith(": no credit: queuectl resume --queue sms")

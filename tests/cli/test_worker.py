@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from queuectl import Spool
 from queuectl.cli.commands import demo
 
 from support import drop, finished, processes_of, wait_until, where_is
@@ -119,6 +120,24 @@ def test_scale_starts_and_stops_as_many_as_needed(
     assert (told["started"], told["stopped"], told["busy"]) == ([], 2, [])
     assert [one["name"] for one in json.loads(cli("worker", "list", "--json").stdout)] == ["worker-0"]
     assert "must be 0 to" in cli("worker", "scale", "5000", expect=2).stderr
+
+
+def test_workers_of_a_queue_are_scaled_apart_from_the_others(
+    cli: Cli, spool_dir: Path, workers: Callable[..., Any]
+) -> None:
+    """Or the workers of one queue would be stopped, or not be started, because of those of another."""
+    Spool(spool_dir).set_queue("mail", limit=5)
+    workers(1)
+    told = json.loads(cli("worker", "scale", "2", "--queue", "mail", "--json", expect=0).stdout)
+    assert [one["queues"] for one in told["started"]] == [["mail"], ["mail"]]
+    assert cli("worker", "scale", "2", "--queue", "mail", expect=0).stdout.startswith(
+        "2 worker(s) are running"
+    )
+    assert "Started 1 worker(s)\n" in cli("worker", "scale", "1", "--not-queue", "mail", expect=0).stdout
+    cli("worker", "scale", "0", "--queue", "mail", expect=0)
+    left = json.loads(cli("worker", "list", "--json", expect=0).stdout)
+    assert [(one["queues"], one["not_queues"]) for one in left] == [([], []), ([], ["mail"])]
+    assert "contradict" in cli("worker", "scale", "1", "--queue", "a", "--not-queue", "a", expect=2).stderr
 
 
 def test_a_crontab_that_scales_starts_no_worker_beside_busy_ones_and_all_leave(

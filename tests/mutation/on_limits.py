@@ -258,4 +258,11 @@ LIMITS = (
         "            if not is_full:\n",
         (f"{_RATE}a_clock_set_back_costs_one_span_and_no_more",),
     ),
+    Mutant(
+        "worker scale: the workers of other queues are stopped as well",
+        "cli/commands/worker_scale.py",
+        "    if queues or not_queues:\n",
+        "    if False:\n",
+        ("tests/cli/test_worker.py::test_workers_of_a_queue_are_scaled_apart_from_the_others",),
+    ),
 )

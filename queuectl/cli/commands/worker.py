@@ -87,11 +87,6 @@ concurrency_option = click.option(
 )
 
 
-def _names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    one = options.job_field("queue")
-    return tuple(dict.fromkeys(one(ctx, param, value) for value in values))
-
-
 def queue_options(function: FC) -> FC:
     """The options --queue and --not-queue of what starts workers."""
     for option in (
@@ -100,7 +95,7 @@ def queue_options(function: FC) -> FC:
             "not_queues",
             metavar="NAME",
             multiple=True,
-            callback=_names,
+            callback=options.queue_names,
             shell_complete=options.complete_queues,
             help="Run no jobs of this queue. May be repeated.",
         ),
@@ -109,7 +104,7 @@ def queue_options(function: FC) -> FC:
             "queues",
             metavar="NAME",
             multiple=True,
-            callback=_names,
+            callback=options.queue_names,
             shell_complete=options.complete_queues,
             help="Run only jobs of this queue; `default` has those that name none. May be repeated.",
         ),

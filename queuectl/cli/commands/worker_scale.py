@@ -11,7 +11,9 @@ from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
 from queuectl.cli.commands.worker import (
     MAX_WORKERS,
+    check_queues,
     concurrency_option,
+    queue_options,
     report_busy,
     show_started,
     show_stopped,
@@ -28,27 +30,43 @@ if TYPE_CHECKING:
     queuectl worker scale 4                   have four workers
     queuectl worker scale 0                   the same as: queuectl worker stop
     queuectl worker scale 2 --drain           for cron: at most two, which exit after the last job
+    queuectl worker scale 3 --queue mail      three for this queue; all others stay
     """,
 )
 @click.argument("number", metavar="N", callback=options.between(0, MAX_WORKERS))
 @concurrency_option
 @click.option("--drain", is_flag=True, help="Those that it starts exit when no job is left to run.")
+@queue_options
 @click.pass_obj
-def scale_command(session: Session, number: int, concurrency: int | None, drain: bool) -> None:
+def scale_command(
+    session: Session,
+    number: int,
+    concurrency: int | None,
+    drain: bool,
+    queues: tuple[str, ...],
+    not_queues: tuple[str, ...],
+) -> None:
     """Have N workers: start as many background workers as are missing, or stop as many as there are too many.
 
-    --concurrency is for those that it starts. Workers that have been asked to stop do not count. Idle workers are stopped first; others finish their jobs, and the
-    command waits for that as `worker stop` does.
+    --concurrency is for those that it starts. Workers that have been asked to stop do not count. Idle workers are stopped
+    first; others finish their jobs, and the command waits for that as `worker stop` does.
+
+    With --queue or --not-queue only those workers count that serve the same queues, and only they are stopped. Without, all
+    workers count.
     """
+    check_queues(queues, not_queues)
     from queuectl.worker import pool, stopping
     from queuectl.worker.program import WorkerOptions
 
     layout = session.spool.layout
+    options.note_unknown_queues(session, (*queues, *not_queues))
     present = [worker for worker in session.spool.workers() if not worker.stopping]
+    if queues or not_queues:
+        bound = ({*queues}, {*not_queues})
+        present = [worker for worker in present if ({*worker.queues}, {*worker.not_queues}) == bound]
     if len(present) < number:
-        started = pool.start(
-            layout, number - len(present), WorkerOptions(drain=drain, concurrency=concurrency)
-        )
+        wanted = WorkerOptions(drain, False, concurrency, queues, not_queues)
+        started = pool.start(layout, number - len(present), wanted)
         if session.json:
             render.json_value(
                 {"started": [json_view.worker(one) for one in started], "stopped": 0, "busy": []}
