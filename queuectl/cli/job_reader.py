@@ -87,9 +87,9 @@ class JobFile:
     def place_of(self, field: str | None) -> tuple[int, int] | None:
         """The line and column of a field of the last job; of the job itself if it does not have the field."""
         if self.node is not None:
-            from queuectl.cli import job_reader_yaml
+            from queuectl.config import yaml_documents
 
-            return job_reader_yaml.place_of(self.node, field, self._lines_before)
+            return yaml_documents.place_of(self.node, field, self._lines_before)
         from queuectl.job.fault_location import find_field
 
         inside = find_field(self.raw, field) if field and self.raw else None
@@ -178,20 +178,19 @@ class JobFile:
     def _yaml(self, text: str) -> Iterator[dict[str, Any]]:
         import yaml
 
-        from queuectl.cli import job_reader_yaml
-        from queuectl.config import plain_yaml
+        from queuectl.config import plain_yaml, yaml_documents
 
         number = 0
         self.form = "yaml"
         try:
-            for value, node in job_reader_yaml.documents(_RemainingText(self, text), self._lines_before):
+            for value, node in yaml_documents.documents(_RemainingText(self, text), self._lines_before):
                 listed = isinstance(value, list)
                 for one, self.node in zip(value, node.value, strict=True) if listed else [(value, node)]:
                     number += 1
                     self.place = f"job {number}"
                     if not isinstance(one, dict):
                         raise InvalidJob("a job must be a mapping with `command`, or JSON")
-                    yield job_reader_yaml.as_json(one)
+                    yield yaml_documents.as_json(one)
         except plain_yaml.Unclear as error:
             at = error.line + self._lines_before, error.column
             raise InvalidJob(f"{error.reason} (line {at[0]}, column {at[1]})", at=at) from None

@@ -29,6 +29,8 @@ _JOB_VARIABLES = (
     "QUEUECTL_QUEUE",
     "QUEUECTL_PLACE",
     "QUEUECTL_BATCH",
+    "QUEUECTL_RULE",
+    "QUEUECTL_SCHEDULED_FOR",
     "QUEUECTL_AFTER",
     "QUEUECTL_AFTER_OUT",
 )
@@ -203,10 +205,14 @@ def prepare(
 
 
 def _queue_variables(job: Job, permit: Permit | None) -> dict[str, str]:
-    """Return what a job learns of its queue: its name, the job's number in it, and which units are its own."""
+    """Return what a job learns of its queue, its number in it, which units are its own, its batch, and its rule."""
     found = {} if job.queue is None else {"QUEUECTL_QUEUE": job.queue}
     if job.batch is not None:
         found["QUEUECTL_BATCH"] = job.batch
+    if job.rule is not None:
+        found["QUEUECTL_RULE"] = job.rule
+    if job.scheduled_for is not None:
+        found["QUEUECTL_SCHEDULED_FOR"] = job.scheduled_for
     if permit is not None:
         if permit.place is not None:
             found["QUEUECTL_PLACE"] = str(permit.place)

@@ -296,6 +296,23 @@ def _queue(value: object) -> str:
     return text
 
 
+def _rule(value: object) -> str:
+    text = _text(value)
+    if not is_queue(text):
+        shown = text if len(text) <= 40 else text[:40] + "…"
+        raise ValueError(
+            f"{shown!r} cannot be a rule: 1 to 30 of a-z A-Z 0-9 _ -, the first a letter or digit"
+        )
+    return text
+
+
+def _scheduled_for(value: object) -> str:
+    """Check a moment and leave it as it is written: its offset tells the zone of the rule."""
+    text = _text(value)
+    _moment(text)
+    return text
+
+
 def is_resource(text: str) -> bool:
     """Return True if text can be a resource: 1 to 30 of a-z 0-9 _, the first a letter. Jobs find it in a variable."""
     return 0 < len(text) <= 30 and not text.strip(_RESOURCE) and text[0].isalpha()
@@ -399,6 +416,8 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "worker": _text,
     "crashes": _integer(0, _MANY),
     "not_run": _text,
+    "rule": _rule,
+    "scheduled_for": _scheduled_for,
     "history_left_out": _integer(0, _MANY),
     "history": _history,
 }

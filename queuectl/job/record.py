@@ -84,6 +84,8 @@ class Job:
     worker: str | None = None
     crashes: int = 0
     not_run: str | None = None
+    rule: str | None = None
+    scheduled_for: str | None = None
     history_left_out: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 

@@ -194,6 +194,11 @@ _FIELDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "worker": ("The worker that ran the job last.", _TEXT),
     "crashes": ("How many times in a row the worker or the machine died while the job ran.", _integer(0)),
     "not_run": ("Why the job is completed without a run.", _TEXT),
+    "rule": ("The rule that has made the job.", _QUEUE),
+    "scheduled_for": (
+        "The moment for which a rule has made the job, with the offset of the rule's zone.",
+        _MOMENT_TEXT,
+    ),
     "history_left_out": ("How many runs are left out in the middle of the history.", _integer(0)),
     "history": ("One entry for each run.", {"type": "array", "items": {"type": "object"}}),
 }

@@ -216,6 +216,8 @@ WRONG: dict[str, list[Any]] = {
     "if_blocked": ["", "skip", True, 1, ["dead"]],
     "batch": ["", "a b", "a=b", "x" * 65, "ä", 5, True, ["x"]],
     "not_run": [5, True, ["x"]],
+    "rule": ["", "a b", "-a", "a.b", "x" * 31, "con", 5, True, ["nightly"]],
+    "scheduled_for": ["", "soon", "1830", 5, True, ["2031-01-01T02:00:00+01:00"]],
     "needs": [
         {},
         [],

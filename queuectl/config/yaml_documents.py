@@ -1,4 +1,4 @@
-"""Read jobs in YAML. A separate module, because importing yaml takes as long as queueing a job."""
+"""Reads jobs and rules in YAML, with the place of each value. A module of its own: importing yaml takes as long as queueing a job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from queuectl.job.record import SIZE_LIMIT
 from queuectl.job.strict_json import load_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _Base: Any = plain_yaml.loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
@@ -51,6 +51,25 @@ def documents(stream: Any, lines_before: int) -> Iterator[tuple[Any, Any]]:
                 yield value, node
     finally:
         loader.dispose()
+
+
+def place_at(node: Any, path: Sequence[str | int]) -> tuple[int, int]:
+    """Return line and column, both from 1, of a value in a document; of what is around it if it is not there.
+
+    Args:
+        path: the keys and numbers that lead to it.
+    """
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            found = [value for key, value in node.value if key.value == step]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            found = node.value[step : step + 1]
+        else:
+            found = []
+        if not found:
+            break
+        node = found[-1]
+    return node.start_mark.line + 1, node.start_mark.column + 1
 
 
 def place_of(node: Any, field: str | None, lines_before: int) -> tuple[int, int]:
