@@ -15,11 +15,17 @@ FOLDERS = (PENDING, PROCESSING, DONE, DEAD, "logs", "tmp", "data", "data/workers
 QUEUES, PERMITS = "queues", "data/queues"
 """The folder of the settings of queues, and that of the locks which hold their limits. No job file moves there."""
 
-_MADE_FIRST = (*FOLDERS[:6], "data/workers", QUEUES, PERMITS)
+RULES, RULE_NOTES = "rules", "data/rules"
+"""The folder of rules, and that of the notes about what they have queued."""
+
+_MADE_FIRST = (*FOLDERS[:6], "data/workers", QUEUES, PERMITS, RULES)
 """If these are there, nothing needs to be made."""
 
 QUEUE_FILE, QUEUE_PAUSED = ".yaml", ".paused"
 """The endings of the files of a queue: its settings, and the file that pauses it."""
+
+RULE_FILES = (".yaml", ".yml", ".json")
+"""The endings of the file of a rule. Of several files of one rule, the first of these counts."""
 
 COMPRESSED = ".gz"
 """The last part of the name of a compressed log."""
@@ -53,6 +59,11 @@ def is_misnamed(name: str) -> bool:
     if is_job_name(name) or name.startswith(_TEMPORARY_PREFIXES):
         return False
     return not name.lower().endswith(_TEMPORARY_SUFFIXES)
+
+
+def is_rule_file(name: str) -> bool:
+    """Whether a file of this name in the folder of rules is meant as a rule: it has the right ending, and is not a temporary one."""
+    return name.endswith(RULE_FILES) and not name.startswith(_TEMPORARY_PREFIXES) and is_utf8(name)
 
 
 def name_in_dead(name: str) -> str:
@@ -142,6 +153,8 @@ class Layout:
         self.paused = self._path("paused")
         self.queues = self._path(QUEUES)
         self.permits = self._path("data", "queues")
+        self.rules = self._path(RULES)
+        self.rule_notes = self._path("data", "rules")
 
     def _path(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
@@ -206,6 +219,19 @@ class Layout:
         """Return the path of the file that pauses a queue while it is there; its text is the reason."""
         return f"{self.queues}{os.sep}{queue}{QUEUE_PAUSED}"
 
+    def rule_paused(self, rule: str) -> str:
+        """Return the path of the file that pauses a rule while it is there; its text is the reason."""
+        return f"{self.rules}{os.sep}{rule}{QUEUE_PAUSED}"
+
+    def rule_note(self, rule: str) -> str:
+        """Return the path of the note about what a rule has queued."""
+        return f"{self.rule_notes}{os.sep}{rule}.json"
+
+    @property
+    def rules_lock(self) -> str:
+        """The file whose lock the worker has that queues the jobs of rules."""
+        return f"{self.data}{os.sep}rules.lock"
+
     def log_file(self, job_id: str, run: int, stream: str) -> str:
         """Return the path of the full output of one run of a job; stream is "out" or "err"."""
         return os.path.join(self.logs, f"{job_id}.{run}.{stream}")
@@ -236,7 +262,7 @@ class Layout:
         try:
             if not os.path.isdir(self.root):
                 _make_folders(self.root)
-            for name in (*FOLDERS, QUEUES, PERMITS):
+            for name in (*FOLDERS, QUEUES, PERMITS, RULES, RULE_NOTES):
                 try:
                     os.mkdir(self._path(name), 0o700)
                 except FileExistsError:

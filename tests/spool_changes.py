@@ -23,6 +23,8 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "settings": lambda spool: (spool / "config.yaml").write_text("timeout: 5\n"),
     "paused": lambda spool: (spool / "paused").touch(),
     "a queue paused": lambda spool: (spool / "queues" / "mail.paused").touch(),
+    "a rule dropped": lambda spool: (spool / "rules" / "tick.yaml").write_text("when: {every: 1d}\n"),
+    "a rule paused": lambda spool: (spool / "rules" / "tick.paused").touch(),
     "a queue limited": lambda spool: (spool / "queues" / "mail.yaml").write_text("limit: 1\n"),
     "opened": lambda spool: (spool / "done").chmod(0o770),
     "opened above": lambda spool: spool.parent.chmod(0o777),

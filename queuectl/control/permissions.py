@@ -80,7 +80,7 @@ def refuse_links(layout: Layout) -> None:
     Raises:
         SpoolError: a folder is a link, or something else than a folder.
     """
-    for path in (*_folders(layout), layout.queues, layout.permits):
+    for path in (*_folders(layout), layout.queues, layout.permits, layout.rules, layout.rule_notes):
         if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
             raise SpoolError(f"{path} is a link or a file in the spool of another user, and is not followed")
 
@@ -155,7 +155,8 @@ def unsafe(layout: Layout) -> Iterator[tuple[str, str, str]]:
     """
     for path in (layout.root, *_folders(layout)):
         yield from _check(path, _stat(path))
-    for path in (*_folders_in(layout.processing), layout.permits, *_contents(layout)):
+    folders = layout.permits, layout.rule_notes
+    for path in (*_folders_in(layout.processing), *folders, *_contents(layout)):
         with suppress(FileNotFoundError):
             yield from _check(path, os.stat(path))
     yield from unsafe_parents(layout.root)
@@ -201,7 +202,7 @@ def _contents(layout: Layout) -> tuple[str, ...]:
 
     Each may be missing: a spool of an earlier version has no folder for queues before its owner uses it.
     """
-    return layout.queues, layout.config_yaml, layout.config_json, layout.index
+    return layout.queues, layout.rules, layout.config_yaml, layout.config_json, layout.index
 
 
 def _ancestors(path: str) -> Iterator[str]:

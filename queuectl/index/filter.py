@@ -55,6 +55,7 @@ class Filter:
         held: True for jobs that wait for a release, False for all others.
         reason: part of the last error, compared like `command`: why a job is dead, or why it failed.
         batch: the job belongs to this batch.
+        rule: a rule has made the job: its id is NAME. and more.
         blocked: whether the job starts only once somebody has mended a job for which it waits.
         queues: the job is in one of these queues; jobs that name none are in "default".
         sort: one of SORTS, with a leading - for descending order; default: in the order of arrival.
@@ -75,6 +76,7 @@ class Filter:
     queues: tuple[str, ...] = ()
     batch: str | None = None
     blocked: bool | None = None
+    rule: str | None = None
 
     if TYPE_CHECKING:
 
@@ -94,6 +96,7 @@ class Filter:
             queues: Collection[str] = (),
             batch: str | None = None,
             blocked: bool | None = None,
+            rule: str | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -189,6 +192,9 @@ class Filter:
             )
         if self.batch is not None:
             add("batch = ?", self.batch)
+        if self.rule is not None:
+            # No name of a rule has a dot in it, and / is the character after the dot.
+            add("id > ? AND id < ?", f"{self.rule}.", f"{self.rule}/")
         if self.blocked is not None:
             from queuectl.index.dependencies import BLOCKED
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from queuectl.control.permissions import PermissionCheck
     from queuectl.layout import Layout
+    from queuectl.rules.scheduler import RuleScheduler
     from queuectl.system.wake_up import WakeUp
     from queuectl.system.watcher import FolderWatch
     from queuectl.worker.health import Readiness
@@ -69,14 +70,14 @@ class Snapshot:
             names = os.listdir(self._layout.processing)
             self._claims = tuple(self._layout.claims(name) for name in sorted(names))
             # The time of their folder does not show that a file was edited in place.
-            self._queues = tuple(_files_in(self._layout.queues))
+            self._queues = (*_files_in(self._layout.queues), *_files_in(self._layout.rules))
             self._known = self._read()
         if self._known is None or self._known != before:
             self._since = time.monotonic()
 
     @property
     def links(self) -> list[str]:
-        """The files of queues that are links: the watch of their folder does not report changes of what they lead to."""
+        """The files of queues and rules that are links: the watch of their folder does not report changes of what they lead to."""
         return [path for path in self._queues if os.path.islink(path)]
 
     @property
@@ -129,7 +130,7 @@ class IdleWait:
         safe: names the folders above the spool, and what belongs to it.
         wake_up: ends a wait.
         watch: reports changes.
-        scans, maintenance, readiness: tell whether they have anything to check.
+        scans, maintenance, readiness, rules: tell whether they have anything to check.
 
         snapshot: of the time of the last check of everything.
 
@@ -147,6 +148,7 @@ class IdleWait:
         scans: ScanScheduler,
         maintenance: Maintenance,
         readiness: Readiness,
+        rules: RuleScheduler,
         snapshot: Snapshot,
     ) -> None:
         self._snapshot = snapshot
@@ -154,6 +156,7 @@ class IdleWait:
         self.leave_fd: int | None = None
         self._root, self._wake_up, self._watch = layout.root, wake_up, watch
         self._scans, self._maintenance, self._readiness = scans, maintenance, readiness
+        self._rules = rules
         self._paths = _watched_paths(layout, safe)
         self._no_sleep_until = 0.0
 
@@ -179,7 +182,7 @@ class IdleWait:
 
     def _is_unchanged(self, has_request: Callable[[], bool]) -> bool:
         quiet = self._scans.nothing_due and self._maintenance.nothing_due and self._readiness.nothing_due
-        return quiet and self._snapshot.is_current() and not has_request()
+        return quiet and self._rules.nothing_due and self._snapshot.is_current() and not has_request()
 
     def _max_sleep(self) -> float:
         """Seconds that a sleep may last; 0 where the worker must look every second."""

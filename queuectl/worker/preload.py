@@ -49,12 +49,18 @@ MODULES = (
 )
 """Modules that functions import when they need them. A test looks for others in the packages that a worker uses."""
 
+FOR_RULES = ("queuectl.rules.plans", "graphlib")
+"""The same, for a spool that has rules: cronsim alone takes 35 ms."""
+
 _WHERE_THERE_ARE = ("fcntl", "pwd", "watchdog.observers.inotify_c")
 """Modules that only some systems have."""
 
 
-def load_all() -> None:
+def load_all(*, with_rules: bool = True) -> None:
     """Import all of them.
+
+    Args:
+        with_rules: also those of FOR_RULES.
 
     Raises:
         ImportError: a part of the installation is missing.
@@ -62,7 +68,7 @@ def load_all() -> None:
     """
     before = set(sys.modules)
     try:
-        for name in MODULES:
+        for name in (*MODULES, *(FOR_RULES if with_rules else ())):
             import_module(name)
     except Exception as error:
         # Of a package that is half loaded, some modules stay. With these, the next try would fail in another way.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from queuectl.control import mounts, pause, permissions
 from queuectl.executor.spawn import can_start
 from queuectl.intake.drop_folder import DropFolder
+from queuectl.rules.scheduler import RuleScheduler
 from queuectl.worker import idle, preload
 from queuectl.worker.health import FaultBarrier, Readiness, StartFault
 from queuectl.worker.maintenance import Maintenance
@@ -41,7 +42,7 @@ class Upkeep:
         barrier: reports the faults of rounds. It is not the one for claims: a lasting fault here must delay no job.
         spool_lost: whether another folder lies at the path of the spool now.
         snapshot: of the time of the last round.
-        maintenance, readiness, start_fault: what a round looks at.
+        maintenance, readiness, start_fault, rules: what a round looks at.
     """
 
     _name: str
@@ -65,9 +66,12 @@ class Upkeep:
         self._pause = pause.PauseCheck(storage.layout)
         self._drops = DropFolder(storage, self.barrier.say_once)
         self.start_fault = StartFault(can_start)
-        looks = mounts.danger(storage.layout, safe), self._pause.look, self.start_fault.look
+        danger = mounts.danger(storage.layout, safe)
+        looks = danger, self._pause.look, self.start_fault.look
         self.readiness = Readiness(storage.layout.root, self._tell_readiness, *looks)
         self._parents = ParentScan(storage.index, intake)
+        storage.refresh = intake.refresh  # the keys of jobs that rules queue are decided by it
+        self.rules = RuleScheduler(storage, lambda: current.settings, danger, say)
         self.maintenance = Maintenance(storage, say, self.barrier.say_once)
         self.snapshot = idle.Snapshot(storage.layout, safe.above, safe.within)
         self.due_at = 0.0
@@ -119,7 +123,14 @@ class Upkeep:
         with self.barrier:
             if not self.readiness.blocked:
                 self._scheduler.take_from_drop_folder(self._drops, current.settings, busy=busy)
+        with self.barrier:
+            self.rules.look()
+        self.due_at = min(self.due_at, time.monotonic() + self.rules.due_in())
         return True
+
+    def put_off(self) -> None:
+        """Do the next round in a second, or when a rule is due."""
+        self.due_at = time.monotonic() + min(idle.TICK, self.rules.due_in())
 
     def _look_at_spool(self) -> None:
         pool = self._batch.file_pool
@@ -166,7 +177,7 @@ class Upkeep:
         if self._is_loaded:
             return
         try:
-            preload.load_all()
+            preload.load_all(with_rules=self.rules.are_there)
         except ImportError as missing:
             self._say(f"a part of queuectl cannot be loaded ({missing}); this worker leaves: start it again")
             self._flags.lacks_modules = True

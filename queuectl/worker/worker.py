@@ -114,18 +114,11 @@ class Worker:
             safe,
             self._say,
         )
-        self._last_look = LastLook(self._scheduler, self._upkeep)
-        self._readiness, self._maintenance = self._upkeep.readiness, self._upkeep.maintenance
-        self._idle = idle.IdleWait(
-            self.layout,
-            safe,
-            self._wake_up,
-            self._watch,
-            self._scheduler,
-            self._maintenance,
-            self._readiness,
-            self._upkeep.snapshot,
-        )
+        upkeep = self._upkeep
+        self._last_look = LastLook(self._scheduler, upkeep)
+        self._readiness, self._maintenance = upkeep.readiness, upkeep.maintenance
+        looks = self._scheduler, self._maintenance, self._readiness, upkeep.rules
+        self._idle = idle.IdleWait(self.layout, safe, self._wake_up, self._watch, *looks, upkeep.snapshot)
         self._concurrency = checked_concurrency(concurrency)
         choice = QueueChoice(checked_queues(queues), checked_queues(not_queues))
         self._limits = Limits(self._storage, lambda: self._settings, choice, self._say)
@@ -277,6 +270,7 @@ class Worker:
     def _leave(self) -> None:
         """Give back everything; files are left alone if the spool's folder is another one now."""
         self._scheduler.close()
+        self._upkeep.rules.close()
         if self._batch.file_pool is not None and not self._upkeep.spool_lost:
             with self._barrier:
                 self._batch.file_pool.close()
@@ -396,6 +390,7 @@ class Worker:
             if ready and not self._readiness.blocked:
                 timeout = 0.0
             if not self._wake_up.wait(timeout) and not (ready or self._limits.is_full):
+                opens_in = min(opens_in, self._upkeep.rules.due_in())
                 self._sleep_on(min(math.inf if due is None else due / 1e6, self._now() + opens_in))
             self._permit_watch.note_events()
 
@@ -433,11 +428,15 @@ class Worker:
     def _sleep_on(self, due: float) -> None:
         """Sleep as long as nothing has changed that the periodic duties would find."""
         rang = self._idle.wait(lambda: due - self._now(), lambda: self.flags.any_set)
-        if rang is not None:
-            self._upkeep.due_at = time.monotonic() + idle.TICK if rang else 0.0
+        if rang:
+            self._upkeep.put_off()
+        elif rang is not None:
+            self._upkeep.due_at = 0.0
 
     def _is_drained(self) -> bool:
         """Whether no job is waiting; with wait_retries, also none that will be due later or may come back."""
+        if self._upkeep.rules.has_work:
+            return False
         with self._barrier:
             later = self._wait_retries
             return not (self._scheduler.has_work(leaving=True) or self._limits.has_work(later=later))

@@ -455,7 +455,7 @@ ENDS = (
     Mutant(
         "preload: nothing is loaded beforehand",
         "worker/upkeep.py",
-        "            preload.load_all()\n",
+        "            preload.load_all(with_rules=self.rules.are_there)\n",
         "            pass\n",
         ("tests/worker/test_preload.py::test_a_worker_outlives_its_installation",),
     ),

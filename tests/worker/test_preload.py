@@ -62,8 +62,8 @@ from queuectl import Worker
 from queuectl.worker import preload, worker
 
 load = preload.load_all
-def load_and_watch():
-    load()
+def load_and_watch(**words):
+    load(**words)
     sys.addaudithook(lambda event, words: print("late", words[0], flush=True) if event == "import" else None)
 preload.load_all = load_and_watch
 worker.Worker(sys.argv[1], drain=True, wait_retries=True, say=lambda line: print(line, flush=True)).run()

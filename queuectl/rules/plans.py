@@ -1,0 +1,296 @@
+"""What is due of the rules with a time, and what was missed: queued first, and noted behind.
+
+Only the worker with the lock of the rules has plans, see `scheduler`. The clock is passed in.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from queuectl._dataclasses import dataclass
+from queuectl.config.settings import JobDefaults
+from queuectl.errors import QueuectlError
+from queuectl.layout import RULE_FILES
+from queuectl.rules import occurrences, queueing, rule_note
+from queuectl.rules.rule_book import RuleBook
+from queuectl.rules.rule_note import Note
+from queuectl.storage import unique_keys
+from queuectl.system import files, safe_open
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.config.settings import Settings
+    from queuectl.rules.rule import Rule
+    from queuectl.rules.time_trigger import TimeTrigger
+    from queuectl.storage.transitions import Storage
+
+ON_TIME = 3.0
+"""Seconds. What is no later than this was not missed: a worker looks once a second, also while a job runs."""
+
+SET_BACK = 3 * 3600
+"""Seconds. Was the clock set back by no more, then nothing is due until it has passed the last moment again."""
+
+DOUBT = 600.0
+"""Seconds, by the monotonic clock, for which a clock that was set back by more is not trusted. Machines without a clock
+of their own begin in 1970, and have the right time some minutes later."""
+
+_REASON = ".reason"
+
+
+@dataclass(slots=True)
+class Plan:
+    """A rule, what is known of it, and when it is due next, in whole epoch seconds; None: never again."""
+
+    rule: Rule
+    note: Note
+    next: int | None = None
+
+
+def choose(due: list[int], trigger: TimeTrigger, now: float) -> list[int]:
+    """Return those of the moments up to now for which jobs are queued.
+
+    Args:
+        due: in order; all that are not done.
+    """
+    if trigger.missed == "all" or not due:
+        return due
+    on_time = [moment for moment in due if now - moment <= ON_TIME]
+    if on_time or trigger.missed == "once":
+        return on_time or due[-1:]
+    return due[-1:] if now - due[-1] <= trigger.grace else []
+
+
+class Plans:
+    """The plans of one worker.
+
+    Args:
+        settings: returns the settings of the spool.
+        say: takes a line for the log.
+        monotonic: the monotonic clock.
+
+    Attributes:
+        next_at: when the next rule is due, in epoch seconds; None: none is.
+        is_complete: all files were read, and all that is due was queued.
+        failed: something that is due could not be queued.
+        must_look: the next look is due in a second although no file changes.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        settings: Callable[[], Settings],
+        say: Callable[[str], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._storage, self._settings, self._say, self._monotonic = storage, settings, say, monotonic
+        self._layout = storage.layout
+        self._book = RuleBook(storage.layout, lambda: settings().settle_time, monotonic)
+        self._defaults = JobDefaults(storage.layout, settings())
+        self._plans: dict[str, Plan] = {}
+        self._doubted: dict[str, float] = {}
+        self._zone: object = None
+        self._told: dict[str, str] = {}
+        self._again: set[str] = set()
+        self._is_new = True
+        self.next_at: int | None = None
+        self.is_complete, self.failed = False, False
+
+    @property
+    def must_look(self) -> bool:
+        """Whether something goes on that no change of a file reports."""
+        return bool(self._doubted or self._again) or any(
+            known.unfinished for known in self._book.files.values()
+        )
+
+    def look(self, until: float) -> None:
+        """Follow changed files, and doubt a clock that was set back by hours.
+
+        Args:
+            until: the monotonic moment at which to stop, and to go on at the next look.
+
+        Raises:
+            OSError: the reason why a file cannot be used cannot be written beside it.
+        """
+        changed = self._book.refresh(until)
+        zone = occurrences.of_machine()
+        if zone is not self._zone:
+            self._zone = zone
+            changed |= {name for name, plan in self._plans.items() if plan.rule.trigger.follows_machine}
+        changed |= self._again
+        self._again = set()
+        for name in changed:
+            try:
+                self._plan(name)
+            except OSError as error:
+                self._again.add(name)  # its note cannot be written now; without a plan it would never be due
+                self._tell(name, f"rule {name}: {error}")
+        if changed:
+            self._tell_faults()
+        self.is_complete = self._book.is_complete
+        if self._is_new and self.is_complete:
+            self._is_new = False
+            self._rest_without_files()
+        self._doubt_clock()
+        if changed:
+            self._find_next()
+
+    # -- plans -----------------------------------------------------------------------------------------------------
+
+    def _plan(self, name: str) -> None:
+        known = self._book.files.get(name)
+        plan = self._plans.get(name)
+        if known is None or known.rule is None:
+            if plan is not None and known is None:
+                self._rest(name, plan.note)
+            self._plans.pop(name, None)
+            return
+        rule, is_paused = known.rule, name in self._book.paused
+        note = plan.note if plan else rule_note.read(self._layout, name)
+        before = None if note is None else (note.mark, note.done, note.rests)
+        note = note or Note(done=known.arrived)
+        if note.mark != rule.mark:
+            # Another `when`: nothing from before the change is due by it.
+            note.mark, note.done = rule.mark, known.arrived
+        if note.rests and not is_paused:
+            # Whoever ended the rest changed the folder. What passed until then was not missed.
+            note.done = max(note.done, min(int(self._storage.now()), self._book.changed_at))
+        note.rests = is_paused
+        if before != (note.mark, note.done, note.rests):
+            rule_note.write(self._layout, name, note)
+        self._plans[name] = Plan(rule, note, occurrences.first(rule.trigger.schedule.after(note.done)))
+
+    def _rest(self, name: str, note: Note) -> None:
+        if not note.rests:
+            note.rests = True
+            rule_note.write(self._layout, name, note)
+
+    def _rest_without_files(self) -> None:
+        """Note that rules rest whose files were taken away while no worker looked."""
+        try:
+            names = os.listdir(self._layout.rule_notes)
+        except FileNotFoundError:
+            return
+        for file in names:
+            name = file.removesuffix(".json")
+            if name == file or name in self._book.files or file.startswith("."):
+                continue
+            if (note := rule_note.read(self._layout, name)) is not None:
+                self._rest(name, note)
+
+    def _find_next(self) -> None:
+        self.next_at = min(
+            (plan.next for plan in self._plans.values() if plan.next is not None), default=None
+        )
+
+    def _doubt_clock(self) -> None:
+        """Begin anew after the clock was set back by hours, but only when it has stayed so for ten minutes."""
+        now = self._storage.now()
+        ahead = [name for name, plan in self._plans.items() if plan.note.done > now + SET_BACK]
+        self._doubted = {name: self._doubted.get(name, self._monotonic()) for name in ahead}
+        for name in ahead:
+            if self._monotonic() - self._doubted[name] >= DOUBT:
+                plan = self._plans[name]
+                plan.note.done = int(now)
+                self._finish(plan)
+                del self._doubted[name]
+        if ahead:
+            self._find_next()
+
+    # -- what is due -----------------------------------------------------------------------------------------------
+
+    def is_due(self) -> bool:
+        """Return whether a rule is due now."""
+        return self.next_at is not None and self.next_at <= self._storage.now()
+
+    def queue_due(self, until: float) -> None:
+        """Queue the jobs of what is due, the earliest first.
+
+        Args:
+            until: the monotonic moment at which to stop, and to go on at the next call.
+
+        Raises:
+            sqlite3.Error: the index refused.
+        """
+        self._defaults.refresh(self._settings())
+        self.failed = False
+        now = self._storage.now()
+        due = [plan for plan in self._plans.values() if plan.next is not None and plan.next <= now]
+        due.sort(key=lambda plan: plan.next or 0)
+        with unique_keys.locked(self._storage):  # once for all: each taking of the lock looks at all folders
+            for number, plan in enumerate(due, 1):
+                try:
+                    self._queue(plan, now, until)
+                except (QueuectlError, OSError) as error:
+                    self.failed = True
+                    self._tell(plan.rule.name, f"rule {plan.rule.name}: {error}")
+                # Only after one was queued: however long the lock took, each call goes on.
+                if self._monotonic() > until:
+                    self.is_complete = self.is_complete and number == len(due)
+                    break
+        self._find_next()
+
+    def _queue(self, plan: Plan, now: float, until: float) -> None:
+        rule, note = plan.rule, plan.note
+        if rule.name in self._book.paused:
+            note.done, note.rests = int(now), True
+            self._finish(plan)
+            return
+        due = occurrences.between(rule.trigger.schedule, note.done, int(now))
+        chosen = choose(due, rule.trigger, now)
+        wanted = set(chosen)
+        if passed := [moment for moment in due if moment not in wanted]:
+            note.note_skipped(passed[-1], "missed", len(passed))
+            note.done = max(note.done, chosen[0] - 1 if chosen else due[-1])
+        try:
+            for moment in chosen:
+                if moment in note.queued:
+                    reason = None  # under a clock that was ahead
+                else:
+                    reason = queueing.queue(self._storage, self._defaults, rule, moment)
+                if reason is None:
+                    note.note_queued(moment)
+                else:
+                    note.note_skipped(moment, reason)
+                note.done = moment
+                self._told.pop(rule.name, None)
+                if self._monotonic() > until:
+                    break
+        finally:
+            self._finish(plan)
+
+    def _finish(self, plan: Plan) -> None:
+        """Find out when a rule is due next, and write its note. If the disk refuses that, the ids tell what was queued."""
+        plan.next = occurrences.first(plan.rule.trigger.schedule.after(plan.note.done))
+        rule_note.write(self._layout, plan.rule.name, plan.note)
+
+    # -- what is wrong ---------------------------------------------------------------------------------------------
+
+    def _tell(self, about: str, line: str) -> None:
+        """Log a line, unless the last one about this was the same."""
+        if self._told.get(about) != line:
+            self._told[about] = line
+            self._say(line)
+
+    def _tell_faults(self) -> None:
+        """Write the reason beside each file that cannot be used, and delete those that are over."""
+        faults = self._book.faults()
+        for file, fault in faults.items():
+            self._tell(file, str(fault))
+            path = os.path.join(self._layout.rules, f"{file}{_REASON}")
+            if safe_open.read_text(path).strip() != fault.fault_with_place:
+                files.replace(path, f"{fault.fault_with_place}\n".encode())
+        for file in list(self._told):
+            if file not in faults and file not in self._plans:
+                del self._told[file]
+        try:
+            names = os.listdir(self._layout.rules)
+        except OSError:
+            return
+        open_cases = {*faults, *(known.name for known in self._book.files.values() if known.stamp is None)}
+        for name in names:
+            of = name.removesuffix(_REASON)
+            if of != name and of.endswith(RULE_FILES) and of not in open_cases:
+                files.delete(os.path.join(self._layout.rules, name))

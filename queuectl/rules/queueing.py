@@ -1,0 +1,98 @@
+"""Queues the jobs of one occurrence of a rule. Who does it does not matter: the ids are made from the occurrence.
+
+So a job that a crash left queued without a note is found by its id, and is not queued twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from queuectl.errors import DuplicateId, KeyTaken
+from queuectl.index.filter import Filter
+from queuectl.job import record as jobs
+from queuectl.job.fields import new_id
+from queuectl.rules import job_template, occurrences
+from queuectl.storage import enqueue, locate, unique_keys
+from queuectl.storage.transitions import Prepared
+
+if TYPE_CHECKING:
+    from queuectl.config.settings import JobDefaults
+    from queuectl.rules.rule import Rule
+    from queuectl.storage.transitions import Storage
+
+RUN = "run-"
+"""The beginning of what stands for the occurrence in the id of a job that a person had a rule queue."""
+
+
+def queue(storage: Storage, defaults: JobDefaults, rule: Rule, moment: int) -> str | None:
+    """Queue the jobs of an occurrence, as durably as `enqueue`. Those that are queued already are left alone.
+
+    Args:
+        moment: in epoch seconds.
+
+    Returns:
+        why nothing was queued; None if the jobs are there.
+
+    Raises:
+        QueuectlError: the disk refused, or the settings or the file of a queue are not valid.
+    """
+    now = storage.now()
+    occurrence = occurrences.text_of(moment)
+    records = list(job_template.made(rule, occurrence, moment, now))
+    missing = [record for record in records if locate.state_of(storage, record["id"]) is None]
+    if not missing:
+        return None
+    if all(record.get("expires_at", now) < now for record in missing):
+        return "expires_in was over"
+    is_begun = len(missing) < len(records)
+    must_be_alone = rule.is_list and rule.trigger.overlap == "skip" and not is_begun
+    if must_be_alone and (other := under_way(storage, rule.name)):
+        return f"job {other} is not over"
+    for record in missing:
+        try:
+            _enqueue(storage, defaults, record, now)
+        except DuplicateId:
+            continue
+        except KeyTaken as error:
+            return f"job {error.job_id} is not over"
+    return None
+
+
+def queue_now(storage: Storage, defaults: JobDefaults, rule: Rule) -> list[str]:
+    """Queue the jobs of a rule because a person wants it; no occurrence is used up.
+
+    Returns:
+        their ids.
+
+    Raises:
+        KeyTaken: an earlier job of the rule is not over, and it asks to be skipped then.
+        QueuectlError: the disk refused, or the settings or the file of a queue are not valid.
+    """
+    now = storage.now()
+    made = list(job_template.made(rule, f"{RUN}{new_id(now).rpartition('-')[2]}", None, now))
+    for record in made:
+        _enqueue(storage, defaults, record, now)
+    return [str(record["id"]) for record in made]
+
+
+def under_way(storage: Storage, rule: str) -> str | None:
+    """Return the id of a job of a rule that waits, runs, or is between two attempts; None if there is none.
+
+    Blocked jobs do not count: one dead step would else end the rule for ever.
+    """
+    with unique_keys.locked(storage):  # the index agrees with the folders then
+        found = storage.index.select(
+            Filter(states=("pending", "processing", "failed"), rule=rule, blocked=False, limit=1)
+        )
+    return found[0].id if found else None
+
+
+def _enqueue(storage: Storage, defaults: JobDefaults, record: dict[str, Any], now: float) -> None:
+    job = jobs.from_mapping(record)
+    job.check_expiry()
+    job.fill_in(defaults.of(job.queue))
+    job.created_at = job.updated_at = now
+    data = job.to_bytes()
+    jobs.check_size(job, len(data))
+    made = Prepared(job.id, data, chosen=True, made=job)
+    enqueue.enqueue(storage, made, durable=defaults.settings.durability == "full")

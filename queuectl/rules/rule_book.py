@@ -1,0 +1,207 @@
+"""The rules of a spool, which follow the files in `rules/`: which there are, which are paused, what is wrong with others."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from queuectl._dataclasses import dataclass
+from queuectl.config import stamp
+from queuectl.job.fields import is_queue
+from queuectl.layout import QUEUE_PAUSED, RULE_FILES, RULES, is_rule_file
+from queuectl.rules import rule_file
+from queuectl.rules.rule import InvalidRule
+from queuectl.system import files, safe_open
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.config.stamp import Stamp
+    from queuectl.layout import Layout
+    from queuectl.rules.rule import Rule
+
+
+@dataclass(slots=True)
+class RuleFile:
+    """What is known of one file.
+
+    Attributes:
+        name: the name of the file.
+        stamp: of the file when it was read; None: read it again.
+        rule: what it says; while a new version is being written, what it said before.
+        arrived: when it came to where it is, or was changed, in whole epoch seconds.
+        fault: why it cannot be used.
+        unfinished: somebody is still writing it.
+    """
+
+    name: str
+    stamp: Stamp | None = None
+    rule: Rule | None = None
+    arrived: int = 0
+    fault: InvalidRule | None = None
+    unfinished: bool = False
+
+
+class RuleBook:
+    """The files of rules as one process knows them.
+
+    Args:
+        settle_time: returns for how many seconds an invalid file must be unchanged before it counts as complete.
+        monotonic: the monotonic clock.
+
+    Attributes:
+        files: by the name of the rule; a file that no rule can be called after is under its own name.
+        paused: the rules that are paused.
+        changed_at: when the folder last changed, in whole epoch seconds.
+        is_complete: every file has been read.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        settle_time: Callable[[], float] = lambda: 2.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._layout, self._monotonic = layout, monotonic
+        self._settle_time = settle_time
+        self._folder: Stamp | None = None
+        self.files: dict[str, RuleFile] = {}
+        self.paused: frozenset[str] = frozenset()
+        self.changed_at = 0
+        self.is_complete = True
+
+    def refresh(self, until: float | None = None) -> set[str]:
+        """Look whether files have changed, and read those again.
+
+        Args:
+            until: the monotonic moment at which to stop reading and to go on at the next call; None: read all.
+
+        Returns:
+            the names of the rules that are different now.
+        """
+        before = self.paused
+        changed = self._list() | (before ^ self.paused)
+        self.is_complete = True
+        for name, known in self.files.items():
+            before_stamp = known.stamp
+            if self._read(name, known):
+                changed.add(name)
+            # Only after a file was read: however slow the disk, each call reads one more.
+            if until is not None and known.stamp != before_stamp and self._monotonic() > until:
+                self.is_complete = False
+                break
+        return changed
+
+    def _list(self) -> set[str]:
+        """Read the names in the folder again if its time has changed; returns the rules that are gone."""
+        seen = stamp.of(self._layout.rules)
+        if seen == self._folder:
+            return set()
+        try:
+            names = [] if seen is None else os.listdir(self._layout.rules)
+        except OSError:
+            return set()  # it was there: what it said stays in force until it can be read again
+        self._folder = seen
+        self.changed_at = 0 if seen is None else seen[1] // 1_000_000_000
+        paused = (name.removesuffix(QUEUE_PAUSED) for name in names if name.endswith(QUEUE_PAUSED))
+        self.paused = frozenset(filter(is_queue, paused))
+        there = _by_rule(names)
+        gone = {name for name, known in self.files.items() if there.get(name) != known.name}
+        self.files = {
+            name: self.files[name] if name in self.files and name not in gone else RuleFile(file)
+            for name, file in there.items()
+        }
+        return gone
+
+    def _read(self, name: str, known: RuleFile) -> bool:
+        """Read one file again if it has changed; returns whether something is different now."""
+        path = os.path.join(self._layout.rules, known.name)
+        seen = stamp.of(path)
+        if seen == known.stamp and seen is not None:
+            return False
+        if seen is None:
+            self._folder = None  # deleted since the folder was read: read that again
+            return False
+        before = known.rule, str(known.fault)
+        known.unfinished = False
+        try:
+            status, rule = _load(name, path, known.name)
+        except InvalidRule as error:
+            if self._is_being_written(path):
+                known.stamp, known.unfinished = None, True
+                return False
+            known.stamp, known.rule, known.fault = seen, None, error
+        except OSError as error:
+            known.stamp = None  # a passing fault of the disk: try again
+            known.fault = InvalidRule(
+                f"cannot be read: {(error.strerror or str(error)).lower()}", _shown(known.name)
+            )
+        else:
+            if safe_open.is_open_for_writing(path):
+                known.stamp, known.unfinished = None, True
+                return False
+            known.stamp, known.rule, known.fault = seen, rule, None
+            known.arrived = int(_change_time(status))
+        return before != (known.rule, str(known.fault))
+
+    def _is_being_written(self, path: str) -> bool:
+        try:
+            return bool(safe_open.is_open_for_writing(path)) or (
+                abs(time.time() - _change_time(os.lstat(path))) < self._settle_time()
+            )
+        except OSError:
+            return True
+
+    def rules(self) -> dict[str, Rule]:
+        """Return the rules that can be used, by name."""
+        return {name: known.rule for name, known in self.files.items() if known.rule is not None}
+
+    def faults(self) -> dict[str, InvalidRule]:
+        """Return what is wrong with files, by the name of the file."""
+        return {known.name: known.fault for known in self.files.values() if known.fault is not None}
+
+
+def _by_rule(names: list[str]) -> dict[str, str]:
+    """Return the file of each rule. A second file of a rule, and one with a name that no rule can have, are under their own names."""
+    found: dict[str, str] = {}
+    for ending in RULE_FILES:
+        for name in sorted(names):
+            if name.endswith(ending) and is_rule_file(name):
+                stem = name.removesuffix(ending)
+                found[name if stem in found or not is_queue(stem) else stem] = name
+    return found
+
+
+def _load(name: str, path: str, file: str) -> tuple[os.stat_result, Rule]:
+    """Read the file of a rule, as carefully as that of a job: what it says is run.
+
+    Raises:
+        InvalidRule: it cannot be used.
+        OSError: it cannot be read now.
+    """
+    shown = _shown(file)
+    stem, ending = os.path.splitext(file)
+    try:
+        data, status = safe_open.read_regular(path, rule_file.LIMIT)
+        safe_open.refuse_untrusted(path, status)
+    except safe_open.NotReadable as error:
+        raise InvalidRule(str(error), shown) from None
+    except PermissionError:
+        raise InvalidRule("the worker's user may not read it", shown) from None
+    if not is_queue(stem):
+        reason = "cannot be a rule: its name must be 1 to 30 of a-z A-Z 0-9 _ -, first a letter or digit"
+        raise InvalidRule(f"{reason}, and then {ending}", shown)
+    if name != stem:
+        raise InvalidRule(f"the rule {stem} has another file beside it, which counts", shown)
+    return status, rule_file.parse(stem, data, shown)
+
+
+def _shown(file: str) -> str:
+    return f"{RULES}/{files.printable_name(file)}"
+
+
+def _change_time(status: os.stat_result) -> float:
+    """When a file was moved here or changed. On Windows st_ctime is the time of creation."""
+    return status.st_mtime if sys.platform == "win32" else status.st_ctime

@@ -1,0 +1,93 @@
+"""The note about a rule, `data/rules/NAME.json`: up to which moment it is done, and what came of the last ones.
+
+It needs no sync. After a power cut it may be an older one: then the ids of the jobs show that they were queued.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from queuectl._dataclasses import dataclass, field
+from queuectl.system import files, safe_open
+
+if TYPE_CHECKING:
+    from queuectl.layout import Layout
+
+SHOWN = 10
+"""How many of the last jobs, and of the last moments without a job, are kept."""
+
+_LIMIT = 1 << 16
+
+
+@dataclass(slots=True)
+class Note:
+    """What is known of a rule. Moments are whole epoch seconds.
+
+    Attributes:
+        mark: of the `when` to which the note belongs, see Rule.
+        done: nothing at this moment or before it is queued any more.
+        queued: the last moments for which jobs were queued, the newest last.
+        skipped: how many moments passed without a job.
+        skips: the last of them, each with a reason.
+        rests: the rule was paused, or its file away, when it was looked at last.
+    """
+
+    mark: str = ""
+    done: int = 0
+    queued: list[int] = field(default_factory=list)
+    skipped: int = 0
+    skips: list[tuple[int, str]] = field(default_factory=list)
+    rests: bool = False
+
+    def note_queued(self, moment: int) -> None:
+        """Note that the jobs of a moment are queued."""
+        self.queued = [*self.queued, moment][-SHOWN:]
+
+    def note_skipped(self, moment: int, reason: str, number: int = 1) -> None:
+        """Note that a moment, or several up to this one, passed without a job."""
+        self.skipped += number
+        self.skips = [*self.skips, (moment, reason)][-SHOWN:]
+
+
+def read(layout: Layout, rule: str) -> Note | None:
+    """Return the note about a rule; None if there is none that can be read. Then the rule counts as new."""
+    import orjson
+
+    try:
+        found = orjson.loads(safe_open.read_regular(layout.rule_note(rule), _LIMIT)[0])
+        return _checked(found)
+    except (safe_open.NotReadable, OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _checked(found: Any) -> Note:
+    return Note(
+        mark=str(found["mark"]),
+        done=int(found["done"]),
+        queued=[int(one) for one in found["queued"]],
+        skipped=int(found["skipped"]),
+        skips=[(int(at), str(why)) for at, why in found["skips"]],
+        rests=bool(found["rests"]),
+    )
+
+
+def write(layout: Layout, rule: str, note: Note) -> None:
+    """Write the note about a rule.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    import orjson
+
+    fields = {name: getattr(note, name) for name in Note.__match_args__}
+    os.makedirs(layout.rule_notes, mode=0o700, exist_ok=True)
+    scratch = os.path.join(layout.rule_notes, files.temporary_name())
+    files.write_new(scratch, orjson.dumps(fields), sync=False)
+    try:
+        files.rename_over(scratch, layout.rule_note(rule))
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(scratch)
+        raise

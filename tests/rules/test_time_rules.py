@@ -1,0 +1,462 @@
+"""Rules with a time, under a clock that the tests set: each moment once, whatever was missed, paused, edited or set back."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import pytest
+from rules.clock import World, at
+
+from queuectl.rules import occurrences, rule_note
+from queuectl.rules.plans import choose
+
+from support import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from queuectl.layout import Layout
+
+NIGHTLY = '{cron: "0 2 * * *", timezone: Europe/Berlin}'
+UTC_NIGHTLY = '{cron: "0 2 * * *", timezone: UTC, %s}'
+
+
+@pytest.fixture
+def world(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], World]:
+    """Make a spool at a moment."""
+    return lambda now: World(spool_dir, now, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("day", "job", "moment"),
+    [
+        ("2031-03-29", "backup.20310330T010000Z", "2031-03-30T03:00:00+02:00"),
+        ("2031-10-25", "backup.20311026T003000Z", "2031-10-26T02:30:00+02:00"),
+    ],
+)
+def test_in_the_nights_in_which_the_clock_changes_it_runs_once(
+    world: Callable[[str], World], spool_dir: Path, day: str, job: str, moment: str
+) -> None:
+    one = world(f"{day}T12:00Z")
+    one.write("backup", '{cron: "30 2 * * *", timezone: Europe/Berlin}')
+    one.look()
+
+    for _ in range(24 * 4):
+        one.go(15 * 60)
+    assert one.ids() == [job]
+    assert load(spool_dir / "pending" / f"{job}.json")["scheduled_for"] == moment
+
+
+def test_after_a_week_without_workers_the_last_moment_is_run_once(world: Callable[[str], World]) -> None:
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", NIGHTLY)
+    one.look()
+
+    one.anew()
+    assert one.go("2031-01-08T12:00Z") == ["backup.20310108T010000Z"]
+    assert (one.note("backup").skipped, one.note("backup").skips[-1][1]) == (6, "missed")
+    assert one.go(3600) == ["backup.20310108T010000Z"]
+
+
+def test_with_all_each_night_of_the_week_is_run_the_oldest_first(world: Callable[[str], World]) -> None:
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", UTC_NIGHTLY % "missed: all, overlap: allow")
+    one.look()
+
+    assert one.go("2031-01-08T12:00Z") == [f"backup.2031010{day}T020000Z" for day in range(2, 9)]
+    assert one.note("backup").skipped == 0
+    assert one.note("backup").queued[-1] == at("2031-01-08T02:00Z")
+
+
+@pytest.mark.parametrize(("late", "expected"), [(9, ["backup.20310102T020000Z"]), (11, [])])
+def test_with_skip_only_what_is_not_late_yet_is_run(
+    world: Callable[[str], World], late: int, expected: list[str]
+) -> None:
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", UTC_NIGHTLY % "missed: skip, grace: 10m")
+    one.look()
+
+    assert one.go(f"2031-01-02T02:{late:02}Z") == expected
+    assert one.note("backup").skipped == (not expected)
+
+
+def test_moments_that_one_busy_second_brings_are_not_missed(world: Callable[[str], World]) -> None:
+    """A worker with a job looks once a second; each second's job would else lose one now and then."""
+    one = world("2031-01-01T12:00Z")
+    one.write("tick", "{every: 1s, overlap: allow}")
+    one.look()
+
+    assert len(one.go(2.0)) == 2
+    assert choose([1, 2, 3], one.scheduler._plans._plans["tick"].rule.trigger, 3.9) == [1, 2, 3]  # type: ignore[union-attr]
+
+
+def test_a_job_whose_record_was_purged_is_not_run_again(
+    world: Callable[[str], World], spool_dir: Path
+) -> None:
+    """The index is deleted, too: the note alone knows that the night was done."""
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", NIGHTLY)
+    one.look()
+    one.go("2031-01-02T02:00Z")
+
+    (spool_dir / "pending" / "backup.20310102T010000Z.json").unlink()
+    one.anew()
+    assert one.go(60) == []
+    assert one.go("2031-01-03T01:00Z") == ["backup.20310103T010000Z"]
+
+
+def test_a_job_that_was_queued_but_not_noted_is_not_queued_twice(world: Callable[[str], World]) -> None:
+    """The worker was killed between the two. Done meanwhile, the job is found in done/."""
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", NIGHTLY)
+    one.look()
+    before = (one.spool.layout.rule_note("backup"), one.note("backup"))
+    one.go("2031-01-02T01:00Z")
+    one.end("backup.20310102T010000Z")
+
+    rule_note.write(one.spool.layout, "backup", before[1])
+    one.anew()
+    assert one.go(60) == ["backup.20310102T010000Z"]
+    assert one.note("backup").queued == [at("2031-01-02T01:00Z")]
+    assert one.note("backup").skipped == 0
+
+
+def test_it_is_queued_before_it_is_noted(
+    world: Callable[[str], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noted first, a crash between the two loses the night."""
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", NIGHTLY)
+    one.look()
+    there: list[list[str]] = []
+    write = rule_note.write
+
+    def watched(layout: Layout, rule: str, note: rule_note.Note) -> None:
+        there.append(one.ids())
+        write(layout, rule, note)
+
+    monkeypatch.setattr(rule_note, "write", watched)
+
+    one.go("2031-01-02T01:00Z")
+    assert there == [["backup.20310102T010000Z"]]
+
+
+def test_what_was_dropped_before_its_moment_runs_although_no_worker_lived_then(
+    world: Callable[[str], World],
+) -> None:
+    one = world("2031-01-01T01:00Z")
+    one.write("backup", UTC_NIGHTLY % "missed: once")
+
+    assert one.go("2031-01-01T03:00Z") == ["backup.20310101T020000Z"]
+
+
+def test_nothing_from_before_a_rule_came_is_run(world: Callable[[str], World]) -> None:
+    one = world("2031-01-01T01:00Z")
+    one.write("backup", UTC_NIGHTLY % "missed: all, from: 2030-01-01")
+    one.look()
+
+    assert one.ids() == []
+    assert one.note("backup").skipped == 0
+
+
+def test_a_hundred_missed_minutes_end_no_rule(world: Callable[[str], World]) -> None:
+    """Kubernetes stopped for good after 100."""
+    one = world("2031-01-01T12:00:30Z")
+    one.write("tick", '{cron: "* * * * *"}')
+    one.look()
+    one.go(101 * 60)
+    one.end_all()
+
+    assert len(one.go(60)) == 2
+    assert one.note("tick").skipped == 100
+
+
+def test_of_a_month_in_a_pause_nothing_is_caught_up(world: Callable[[str], World]) -> None:
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", NIGHTLY)
+    one.look()
+    one.pause("backup")
+    one.look()
+    one.go("2031-01-10T12:00Z")
+    one.anew()
+    one.go("2031-02-01T12:00Z", look=False)
+    one.resume("backup")
+
+    assert one.go(60) == []
+    assert one.go("2031-02-02T01:00Z") == ["backup.20310202T010000Z"]
+    assert one.note("backup").skipped == 0
+
+
+def test_a_file_that_was_away_is_as_a_pause(world: Callable[[str], World]) -> None:
+    """Renamed to NAME.yaml.off and back: the same `when`, so the note alone would catch up."""
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", NIGHTLY)
+    one.look()
+    os.rename(one.folder / "backup.yaml", one.folder / "backup.yaml.off")
+    one._stamp()
+    one.anew().look()
+    one.write("other", NIGHTLY)
+    one.look()
+    one.go("2031-01-09T12:00Z", look=False)
+    os.rename(one.folder / "backup.yaml.off", one.folder / "backup.yaml")
+    one._stamp()
+
+    assert [job for job in one.go(60) if job.startswith("backup")] == []
+
+
+def test_of_a_job_that_takes_longer_than_the_span_there_is_never_a_second_one(
+    world: Callable[[str], World],
+) -> None:
+    one = world("2031-01-01T12:00:30Z")
+    one.write("tick", '{cron: "* * * * *"}')
+    one.look()
+    first = one.go(60)
+
+    assert one.go(60) == one.go(60) == first
+    note = one.note("tick")
+    assert note.skipped == 2
+    assert note.skips[-1][1] == f"job {first[0]} is not over"
+    one.end_all()
+    assert len(one.go(60)) == 2
+
+
+def test_a_job_that_waits_for_its_retry_is_not_over(world: Callable[[str], World], spool_dir: Path) -> None:
+    one = world("2031-01-01T12:00:30Z")
+    one.write("tick", '{cron: "* * * * *"}')
+    one.look()
+    [job] = one.go(60)
+    path = spool_dir / "pending" / f"{job}.json"
+    record = load(path) | {"state": "failed", "attempts": 1, "next_retry_at": "2031-02-01T00:00:00.000000Z"}
+    path.write_text(json.dumps(record))
+
+    assert one.go(60) == [job]
+
+
+def test_with_queue_they_line_up_and_with_replace_the_newest_waits(world: Callable[[str], World]) -> None:
+    one = world("2031-01-01T12:00:30Z")
+    one.write("line", '{cron: "* * * * *", overlap: queue}')
+    one.write("last", '{cron: "* * * * *", overlap: replace}')
+    one.look()
+    one.go(60)
+    found = one.go(60)
+
+    assert [job[:4] for job in found] == ["last", "line", "line"]
+    assert found[0] == "last.20310101T120200Z"
+
+
+def test_an_hour_that_is_edited_from_nine_to_eight_at_half_past_eight_waits_for_tomorrow(
+    world: Callable[[str], World],
+) -> None:
+    one = world("2031-01-01T07:00Z")
+    one.write("backup", '{cron: "0 9 * * *", timezone: UTC}')
+    one.look()
+    one.go("2031-01-01T08:30Z")
+    one.write("backup", '{cron: "0 8 * * *", timezone: UTC}')
+
+    assert one.go("2031-01-01T20:00Z") == []
+    assert one.go("2031-01-02T08:00Z") == ["backup.20310102T080000Z"]
+
+
+def test_an_edited_command_changes_no_moment(world: Callable[[str], World], spool_dir: Path) -> None:
+    one = world("2031-01-01T01:00Z")
+    one.write("backup", UTC_NIGHTLY % "missed: once")
+    one.look()
+    one.go("2031-01-01T02:30Z", look=False)
+    one.write("backup", UTC_NIGHTLY % "missed: once", "job: {command: other}")
+
+    [job] = one.go(60)
+    assert load(spool_dir / "pending" / f"{job}.json")["command"] == "other"
+
+
+def test_a_clock_that_was_a_day_ahead_is_doubted_for_ten_minutes_and_repeats_nothing(
+    world: Callable[[str], World],
+) -> None:
+    one = world("2031-01-01T12:00Z")
+    one.write("hourly", '{cron: "0 * * * *", timezone: UTC, overlap: allow}')
+    one.look()
+    ahead = one.go("2031-01-02T12:00Z")
+    one.end_all()
+
+    one.now = float(at("2031-01-01T12:59Z"))
+    for _ in range(9):
+        one.go(60)
+    assert one.ids() == ahead == ["hourly.20310102T120000Z"]
+    one.ticks += 120
+    one.look()
+    assert one.go("2031-01-01T14:00Z") == ["hourly.20310101T140000Z", *ahead]
+    for hour in range(15, 24):
+        one.go(f"2031-01-01T{hour}:00Z")
+    for hour in range(13):
+        one.go(f"2031-01-02T{hour:02}:00Z")
+    assert len(one.ids()) == len(set(one.ids())) == 24 - 1
+
+
+def test_a_clock_that_is_set_back_by_an_hour_repeats_nothing_and_waits(world: Callable[[str], World]) -> None:
+    one = world("2031-01-01T12:30Z")
+    one.write("hourly", '{cron: "0 * * * *", timezone: UTC, overlap: allow}')
+    one.look()
+    first = one.go("2031-01-01T13:00Z")
+
+    one.now = float(at("2031-01-01T11:59Z"))
+    for _ in range(61):
+        assert one.go(60) == first
+    assert len(one.go("2031-01-01T14:00Z")) == 2
+
+
+def test_a_machine_that_boots_in_1970_queues_nothing_until_it_has_the_time(
+    world: Callable[[str], World],
+) -> None:
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", NIGHTLY)
+    one.look()
+    one.anew()
+    one.now = 60.0
+
+    for _ in range(8):
+        assert one.go(60) == []
+    assert one.go("2031-01-02T12:00Z") == ["backup.20310102T010000Z"]
+
+
+def test_a_new_zone_of_the_machine_moves_the_next_moments_and_repeats_none(
+    world: Callable[[str], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    berlin, new_york = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
+    monkeypatch.setattr(occurrences, "of_machine", lambda: berlin)
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", '{cron: "0 2 * * *", overlap: allow}')
+    one.look()
+    one.go("2031-01-02T01:00Z")
+    monkeypatch.setattr(occurrences, "of_machine", lambda: new_york)
+    one.go(60)
+
+    assert one.scheduler.due_in() == at("2031-01-02T02:00-05:00") - one.now
+    one.go("2031-01-02T02:00-05:00")
+    assert one.go("2031-01-03T02:00+01:00") == ["backup.20310102T010000Z", "backup.20310102T070000Z"]
+
+
+def test_a_restart_does_not_put_a_delayed_job_off(world: Callable[[str], World], spool_dir: Path) -> None:
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", UTC_NIGHTLY % "jitter: 5m")
+    one.look()
+    [job] = one.go("2031-01-02T02:00Z")
+
+    run_at = load(spool_dir / "pending" / f"{job}.json")["run_at"]
+    assert "2031-01-02T02:00:00" <= run_at < "2031-01-02T02:05:00"
+    one.anew()
+    assert one.go(60) == [job]
+    assert load(spool_dir / "pending" / f"{job}.json")["run_at"] == run_at
+
+
+def test_a_night_in_which_a_step_died_does_not_end_the_pipeline(world: Callable[[str], World]) -> None:
+    """`load` is blocked by it. The next night runs all the same, and the first one can still be mended."""
+    one = world("2031-01-01T12:00Z")
+    pipeline = "jobs:\n- {id: extract, command: a}\n- {id: load, command: b, after: [extract]}"
+    one.write("nightly", UTC_NIGHTLY % "missed: once", pipeline)
+    one.look()
+    one.go("2031-01-02T02:00Z")
+    one.go("2031-01-03T02:00Z")
+    assert len(one.ids()) == 2
+    assert "is not over" in one.note("nightly").skips[-1][1]
+
+    one.end("nightly.20310102T020000Z.extract", "dead")
+    found = one.go("2031-01-04T02:00Z")
+    assert found[2:] == ["nightly.20310104T020000Z.extract", "nightly.20310104T020000Z.load"]
+    assert {one.spool.get(job).batch for job in one.ids()} == {
+        "nightly.20310102T020000Z",
+        "nightly.20310104T020000Z",
+    }
+
+
+def test_of_a_list_that_was_half_queued_the_rest_is_queued(
+    world: Callable[[str], World], spool_dir: Path
+) -> None:
+    one = world("2031-01-01T12:00Z")
+    one.write("nightly", UTC_NIGHTLY % "missed: once", "jobs: [{id: a, command: a}, {id: b, command: b}]")
+    one.look()
+    before = one.note("nightly")
+    one.go("2031-01-02T02:00Z")
+    (spool_dir / "pending" / "nightly.20310102T020000Z.b.json").unlink()
+
+    rule_note.write(one.spool.layout, "nightly", before)
+    one.anew()
+    assert one.go(60) == ["nightly.20310102T020000Z.a", "nightly.20310102T020000Z.b"]
+
+
+def test_a_moment_whose_time_is_over_makes_no_dead_job(world: Callable[[str], World]) -> None:
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", UTC_NIGHTLY % "missed: once", "job: {command: a, expires_in: 1h}")
+    one.look()
+
+    assert one.go("2031-01-02T12:00Z") == []
+    assert one.note("backup").skips == [(at("2031-01-02T02:00Z"), "expires_in was over")]
+
+
+def test_a_thousand_rules_at_one_moment_are_all_queued_in_slices(world: Callable[[str], World]) -> None:
+    """In small: the clock of the slices stands still, and then has passed after each job."""
+    one = world("2031-01-01T12:00Z")
+    for number in range(30):
+        one.write(f"rule-{number}", UTC_NIGHTLY % "missed: once")
+    one.look()
+    one.now = float(at("2031-01-02T02:00Z"))
+    ticking = one.scheduler
+    ticking._monotonic = ticking._plans._monotonic = one_tick(one)  # type: ignore[union-attr]
+
+    rounds = 0
+    while ticking.has_work or not rounds:
+        ticking.look()
+        rounds += 1
+    assert len(one.ids()) == 30
+    assert 1 < rounds <= 31
+
+
+def one_tick(one: World) -> Callable[[], float]:
+    """A clock on which time passes with each look at it."""
+
+    def tick() -> float:
+        one.ticks += 0.02
+        return one.ticks
+
+    return tick
+
+
+def test_while_others_may_write_into_the_spool_nothing_is_queued(world: Callable[[str], World]) -> None:
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", NIGHTLY)
+    one.look()
+    one.danger = "rules/ can be written by others"
+
+    assert one.go("2031-01-02T01:00Z") == []
+    assert one.scheduler.due_in() > 0
+    one.danger = None
+    assert one.go(60) == ["backup.20310102T010000Z"]
+
+
+def test_of_two_workers_one_works_and_the_other_goes_on_when_it_leaves(world: Callable[[str], World]) -> None:
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", NIGHTLY)
+    one.look()
+    first = one.scheduler
+    del one.scheduler
+    second = one.anew()
+    second.look()
+
+    assert (first.due_in() < 10**6, second._plans, second.nothing_due) == (True, None, True)
+    first.close()
+    assert not second.nothing_due
+    assert one.go("2031-01-02T01:00Z") == ["backup.20310102T010000Z"]
+
+
+def test_without_data_every_rule_begins_now(world: Callable[[str], World], spool_dir: Path) -> None:
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", NIGHTLY)
+    one.look()
+    one.go("2031-01-02T01:00Z")
+    one.end_all()
+    (spool_dir / "data" / "rules" / "backup.json").write_bytes(b"\0\0")
+    one.anew()
+
+    assert one.go(60) == ["backup.20310102T010000Z"]
