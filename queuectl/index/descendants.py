@@ -80,7 +80,10 @@ class Descent:
         for start in range(0, len(names), _AT_ONCE):
             part = names[start : start + _AT_ONCE]
             marks = ", ".join("?" * len(part))
-            query = f"SELECT parent, id FROM waits JOIN jobs USING (seq) WHERE parent IN ({marks}) {only}"
+            # CROSS JOIN: else SQLite begins with all jobs that wait, for each part again.
+            query = (
+                f"SELECT parent, id FROM waits CROSS JOIN jobs USING (seq) WHERE parent IN ({marks}) {only}"
+            )
             yield from index.db.execute(query, part)
 
 

@@ -57,7 +57,8 @@ def children(index: Index, name: str, limit: int) -> tuple[list[tuple[str, str]]
 def waiting_for(index: Index, names: Sequence[str]) -> list[str]:
     """Return the ids of the jobs that still wait for one of these jobs or batches, each once, in the order of arrival."""
     marks = ", ".join("?" * len(names))
-    query = f"""SELECT DISTINCT id FROM waits JOIN jobs USING (seq) WHERE parent IN ({marks})
+    # CROSS JOIN: else SQLite begins with all jobs that wait.
+    query = f"""SELECT DISTINCT id FROM waits CROSS JOIN jobs USING (seq) WHERE parent IN ({marks})
         AND verdict = ? AND state IN ('pending', 'failed') ORDER BY jobs.seq"""
     return [job_id for (job_id,) in index.db.execute(query, (*names, Verdict.WAIT))]
 

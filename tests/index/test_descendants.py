@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from queuectl.index import waits
 from queuectl.index.descendants import Descent
 from queuectl.index.index import Index
 from queuectl.index.row import row_of
@@ -102,3 +103,20 @@ def test_a_job_that_does_not_count_hides_those_behind_it(index: Index) -> None:
     put(index, "c", "dead", after=["b"])
     put(index, "d", "dead", after=["a"])
     assert ids(index, Descent(dead=True, accepts=lambda row: row.id != "b"), "a") == ["a", "d"]
+
+
+def test_the_search_reads_no_job_that_waits_for_something_else(index: Index) -> None:
+    """SQLite would read all waiting jobs for each five hundred that were found: 15 s instead of 2 for 100,000."""
+    names = [f"a{number}" for number in range(300)]
+    for name in names:
+        put(index, name)
+    put(index, "b", after=["a7"])
+    asked: list[str] = []
+    index.db.set_trace_callback(asked.append)
+    assert ids(index, Descent(waiting_only=True), *names) == [*names, "b"]
+    assert waits.waiting_for(index, names) == ["b"]
+    index.db.set_trace_callback(None)
+    plans = [index.db.execute(f"EXPLAIN QUERY PLAN {text}").fetchall() for text in asked if " waits " in text]
+    first = [plan[0][3] for plan in plans]
+    assert len(first) == 3
+    assert all("waits USING INDEX waits_parent" in step for step in first), first

@@ -189,4 +189,11 @@ DEPENDENCIES = (
         "                if False:\n",
         (f"{_DOCTOR}a_run_that_no_limit_counts_any_more_is_told",),
     ),
+    Mutant(
+        "downstream: all waiting jobs are read again and again",
+        "index/descendants.py",
+        "FROM waits CROSS JOIN jobs",
+        "FROM waits JOIN jobs",
+        ("tests/index/test_descendants.py::test_the_search_reads_no_job_that_waits_for_something_else",),
+    ),
 )
