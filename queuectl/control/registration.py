@@ -16,8 +16,9 @@ import orjson
 
 from queuectl.control import registry
 from queuectl.control.registry import PROBE_PATIENCE
-from queuectl.errors import SpoolError
+from queuectl.errors import SpoolError, WorkerError
 from queuectl.job import times
+from queuectl.layout import INDEX_SCHEMA
 from queuectl.system import files
 from queuectl.system.locks import Lock
 from queuectl.system.process import ProcessIdentity
@@ -188,6 +189,7 @@ class Registration:
 
         Raises:
             SpoolError: the record or the folder cannot be written.
+            WorkerError: a worker of another version is there; then the name has been given back.
         """
         is_first = registry.read_record(self.layout, self.name).get("is_first") is True
         if not is_first and os.path.exists(self.layout.worker_file(self.name, "json")):
@@ -202,6 +204,7 @@ class Registration:
             "started_at": times.iso(time.time()),
             "mode": mode,
             "hurries": handles_wake_signal,
+            registry.SCHEMA: INDEX_SCHEMA,
         }
         try:
             # Not the cancel note: recovery needs it for the job that the earlier owner left.
@@ -210,6 +213,11 @@ class Registration:
             self._write()
         except OSError as error:
             raise SpoolError.from_os("write", self.layout.worker_file(self.name, "json"), error) from None
+        try:
+            registry.refuse_another_version(self.layout)  # of two that start together, each sees the other
+        except WorkerError:
+            self.release()
+            raise
 
     def _lock_folder(self) -> None:
         """Lock the folder of the claims as well: deleting data/ must not make a running job look abandoned."""

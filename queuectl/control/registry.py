@@ -22,8 +22,9 @@ from contextlib import suppress
 
 from queuectl._dataclasses import dataclass
 from queuectl.control import run_lock
+from queuectl.errors import WorkerError
 from queuectl.job import times
-from queuectl.layout import number_in
+from queuectl.layout import INDEX_SCHEMA, number_in
 from queuectl.system import safe_open
 from queuectl.system.locks import is_folder_locked, is_locked
 from queuectl.system.process import ProcessIdentity, is_surely_gone
@@ -43,6 +44,9 @@ PROBE_PATIENCE = 0.15
 
 STARTING = "starting"
 """The mode of a worker that has a name and no record of its own yet."""
+
+SCHEMA = "index_schema"
+"""The key of a record that says which tables the worker's index has. Versions before 0.1.0 do not write it."""
 
 PROGRAM = "program"
 """The mode of a worker inside somebody's own program."""
@@ -143,6 +147,36 @@ def orphaned_runs(layout: Layout) -> list[tuple[str, str]]:
         if is_in_use(layout, name) and not _is_process_running(layout, name)
         for job in _claimed_jobs(layout, name) or [ClaimedJob("", None)]
     ]
+
+
+def of_another_version(layout: Layout) -> list[str]:
+    """Return the names of living workers whose index has other tables than ours.
+
+    Both versions would make the index anew in turn, and an older worker starts jobs before those for which they wait.
+    """
+    return [
+        name
+        for name in worker_names(layout)
+        if (record := read_record(layout, name)).get(SCHEMA) != INDEX_SCHEMA
+        and record.get("mode", STARTING) != STARTING
+        and _is_lock_held(layout, name)
+        and _is_process_running(layout, name)
+    ]
+
+
+def refuse_another_version(layout: Layout) -> None:
+    """Make sure that no worker of another version is there.
+
+    Raises:
+        WorkerError: there is one.
+    """
+    others = of_another_version(layout)
+    if others:
+        names = " ".join(others)
+        raise WorkerError(
+            f"cannot work beside {names}, of another version of queuectl: both would make the index anew in turn",
+            hint=f"queuectl worker stop {names}",
+        )
 
 
 def _is_process_running(layout: Layout, name: str) -> bool:

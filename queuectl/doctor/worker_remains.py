@@ -44,6 +44,10 @@ def examine(case: Case) -> Iterator[Finding]:
                     "abandoned", where, f"{where} is claimed by {worker}, which is not alive",
                     "end what is left of its run and put it back, as any worker does", partial(_take_back, case),
                 )  # fmt: skip
+    for worker in registry.of_another_version(case.layout):
+        fact = f"{worker} is of another version of queuectl; it makes the index anew whenever this version has done so"
+        cure = f"queuectl worker stop {worker}, then start it again"
+        yield Finding("other version", f"data/workers/{worker}.json", fact, cure)
     yield from _kept_locks(case)
     yield from _odd_files(case)
     for name in sorted(os.listdir(case.layout.workers)):

@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager, suppress
 
 from queuectl.index import schema
-from queuectl.index.schema import SCHEMA
+from queuectl.layout import INDEX_SCHEMA
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class Database:
     def _create(self) -> None:
         """Create the tables, dropping those of another version."""
         db = self.db
-        if self.meta("schema") not in (None, SCHEMA):
+        if self.meta("schema") not in (None, INDEX_SCHEMA):
             db.execute("BEGIN IMMEDIATE")
             schema.drop(db)
             db.execute("COMMIT")
@@ -272,7 +272,7 @@ class Database:
             if "no such table" in str(error):
                 return False
             raise
-        return dict(found) == {"boot": self.boot, "schema": SCHEMA}
+        return dict(found) == {"boot": self.boot, "schema": INDEX_SCHEMA}
 
     def _file_inode(self) -> int:
         """Return the file's inode: 0 for memory, -1 if the file is gone, is a link, or does not end at a page.

@@ -16,8 +16,7 @@ from operator import attrgetter, itemgetter
 from queuectl.index import schema
 from queuectl.index.queries import Queries
 from queuectl.index.row import COLUMNS, READY_KEY, values_of
-from queuectl.index.schema import SCHEMA
-from queuectl.layout import DEAD, DONE, PENDING
+from queuectl.layout import DEAD, DONE, INDEX_SCHEMA, PENDING
 from queuectl.system import files
 
 TYPE_CHECKING = False
@@ -250,7 +249,7 @@ class Index(Queries):
         schema.finish(self.db)
         self.db.execute(
             "INSERT OR REPLACE INTO meta VALUES ('schema', ?), ('boot', ?), ('inode', ?), ('made', ?)",
-            (SCHEMA, self.boot, self._file_inode(), time.time()),
+            (INDEX_SCHEMA, self.boot, self._file_inode(), time.time()),
         )
 
     def begin_new_spool(self, layout: Layout) -> None:

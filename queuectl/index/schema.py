@@ -1,12 +1,10 @@
-"""The tables of the index. A change here needs a new SCHEMA number, so that every existing index is rebuilt."""
+"""The tables of the index. A change here needs a new number, so that every existing index is rebuilt: layout.INDEX_SCHEMA."""
 
 from __future__ import annotations
 
 import sqlite3
 
 from queuectl.job.fields import STATES
-
-SCHEMA = 8
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;

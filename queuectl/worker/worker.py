@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.config.queues import QueueChoice
 from queuectl.config.reload import CurrentSettings
-from queuectl.control import commands, mounts, permissions, run_lock
+from queuectl.control import commands, mounts, permissions, registry, run_lock
 from queuectl.control.launch import Launch
 from queuectl.control.registration import Registration
 from queuectl.errors import SpoolError
@@ -219,6 +219,7 @@ class Worker:
             QueuectlError: they may not, and why.
         """
         mounts.make_ready(self.layout)
+        registry.refuse_another_version(self.layout)
         setting = self._current.read().concurrency
         wanted = self._concurrency or setting
         # Once, and before the first run: later it would count the files of the runs as well.
@@ -238,8 +239,9 @@ class Worker:
         launch = launch or Launch.now()
         self.check()
         open_files.require_free(open_files.FOR_A_WORKER)
-        self._set_registration(registration := Registration.of_launch(self.layout, launch))
+        registration = Registration.of_launch(self.layout, launch)
         registration.announce(self._mode, self.flags.handles_wake_signal, launch.parent)
+        self._set_registration(registration)
         # Only now: whoever stops all workers finds the record, or has written the note before.
         self.flags.stopping |= commands.is_stop_of_all_after(self.layout, launch.since)
 

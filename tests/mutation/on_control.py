@@ -6,6 +6,7 @@ from .run import Mutant
 
 _HOLD = "tests/api/test_hold.py::test_"
 _ORDERS = "tests/control/test_signals.py::test_"
+_VERSIONS = "tests/worker/test_other_versions.py::test_"
 _PAUSE = "tests/control/test_pause.py::test_"
 _SET = "tests/api/test_set.py::test_"
 _EDIT = "tests/cli/test_edit.py::test_"
@@ -90,6 +91,20 @@ CONTROL = (
         "(self.flags.stopping or self._readiness.blocked)",
         "self.flags.stopping",
         (f"{_PAUSE}job_claimed_ahead_is_put_back",),
+    ),
+    Mutant(
+        "start: a worker starts beside one of another version",
+        "control/registry.py",
+        "    if others:\n        names",
+        "    if False:\n        names",
+        (f"{_VERSIONS}a_worker_does_not_start_beside_one_of_another_version",),
+    ),
+    Mutant(
+        "start: of two versions that start together none sees the other",
+        "control/registration.py",
+        "            registry.refuse_another_version(self.layout)",
+        "            pass",
+        (f"{_VERSIONS}of_two_versions_that_start_together_one_sees_the_other",),
     ),
     Mutant(
         "worker: a draining worker stays in a paused spool",

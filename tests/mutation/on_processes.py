@@ -192,8 +192,8 @@ IDENTITY = (
     Mutant(
         "boot: the index of another boot is believed",
         "index/database.py",
-        'return dict(found) == {"boot": self.boot, "schema": SCHEMA}',
-        'return dict(found).get("schema") == SCHEMA',
+        'return dict(found) == {"boot": self.boot, "schema": INDEX_SCHEMA}',
+        'return dict(found).get("schema") == INDEX_SCHEMA',
         (f"{_INDEX}an_index_from_before_the_boot_is_rebuilt",),
     ),
     Mutant(
