@@ -216,6 +216,27 @@ def _limited(spool: Path) -> None:
     _queued(queue="mail", needs={"gpu": 1})(spool)
 
 
+def _family(spool: Path) -> None:
+    """A parent, a child that runs after it, and one that is for the case that it fails; all in a queue with one place.
+
+    A child that began too early leaves so many lines that it ran too often.
+    """
+    layout = Layout(spool)
+    layout.create()
+    Path(layout.queue_file("mail")).write_text("limit: 1\n")
+    early = f"; [ -e {shlex.quote(f'{spool}/done/job1.json')} ] || echo 1 2 3 4 5 6 7 8 9 >> {{ran}}"
+    jobs: list[dict[str, Any]] = [
+        {
+            "id": "job3",
+            "command": _command(spool, early + "; echo 1 2 3 >> {ran}"),
+            "after_failure": ["job1"],
+        },
+        {"id": "job2", "command": _command(spool, early), "after": ["job1"]},
+        {"id": "job1", "command": _command(spool)},
+    ]
+    Spool(spool).enqueue_many([{**job, "queue": "mail"} for job in jobs])
+
+
 def _dropped(spool: Path) -> None:
     _put(spool, "pending", {"command": _command(spool)})
 
@@ -345,6 +366,9 @@ STORIES = {
     "run": Story(_queued(), _work),
     "run-dropped": Story(_dropped, _work),
     "run-limited": Story(_limited, _work),
+    "run-family": Story(
+        _family, _work, (("done", 1), ("done", 0)), (2, 3), ids=["job1", "job2", "job3"], stride=4
+    ),
     "run-with-output": Story(_queued("; head -c 20000 /dev/zero | tr '\\0' x"), _work),
     "fail-once": Story(_queued("; exit 3", max_retries=2), _work, (("dead", 2),), (2, 3)),
     "fail-for-good": Story(_queued("; exit 3", max_retries=1), _work, (("dead", 1),)),

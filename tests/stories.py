@@ -43,10 +43,22 @@ class Story:
     runs: range = range(1, 3)
     all_runs: int = 1000
     threads: bool = False
+    others: dict[str, str] = field(default_factory=dict)
+    """Where other jobs have to lie in the end."""
+
+
+NEVER = ("early", "both", "needless")
+"""What a command writes that began before its parent was over, beside another one of its queue, or for nothing."""
 
 
 def _job(command: str = LINE, **fields: Any) -> tuple[str, dict[str, Any]]:
     return "enqueue", {"command": command, "fields": {"id": "a", "backoff_base": 1, **fields}}
+
+
+def _of_queue(job_id: str, command: str, **fields: Any) -> tuple[str, dict[str, Any]]:
+    """A job of a queue with one place: it writes down when another one of that queue runs beside it."""
+    alone = "exec 9>>{runs}.lock; flock -n 9 || echo both >> {runs}; "
+    return _job(alone + command, id=job_id, queue="mail", **fields)
 
 
 _DEAD: tuple[tuple[str, dict[str, Any]], ...] = (_job(FAILING, max_retries=1), ("work", {}))
@@ -89,6 +101,22 @@ STORIES = {
         _WORK,
         before=tuple(_job(f"echo {name} >> {{runs}}", id=name) for name in "ba"),
         all_runs=4,
+    ),
+    "done, with children, in a queue with a limit": Story(
+        "work",
+        {"how": {"slots": 2}},
+        _WORK,
+        before=(
+            _of_queue("a", LINE),
+            _of_queue(
+                "b",
+                "[ -e $QUEUECTL_SPOOL/done/a.json ] || echo early >> {runs}; echo b >> {runs}",
+                after=["a"],
+            ),
+            _of_queue("c", "echo needless >> {runs}", after_failure=["a"]),
+        ),
+        files={"queues/mail.yaml": "limit: 1\n"},
+        others={"b": "done", "c": "done"},
     ),
     "done, on_crash dead": Story(
         "work",
@@ -211,5 +239,9 @@ def judge(story: Story, server: faults.Server, spool: Path, runs: Path, *, acked
     assert not list(spool.glob("processing/*/*.json"))
     end = after.get("a", [""])[0]
     assert end in story.ends[acked], (end, acked)
+    assert {job_id: after.get(job_id) for job_id in story.others} == {
+        job_id: [place] for job_id, place in story.others.items()
+    }
+    assert not [word for word in NEVER if faults.runs(runs)[word]]
     ran = faults.runs(runs)["a"]
     assert ran in story.runs or (end == "" and ran <= max(story.runs)), ran

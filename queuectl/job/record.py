@@ -209,10 +209,12 @@ class Job:
     def continues(self, earlier: Job) -> bool:
         """Return True if this is a later copy of the same job: its history has all runs of the earlier one, and more.
 
+        A job that was completed without a run has no more of them: then `not_run` tells.
+
         A backup, or another job that has the same id by chance, is not. A job whose command was edited since then is:
         the creation time identifies a job better than its command.
         """
-        if self.runs <= earlier.runs:
+        if self.runs <= earlier.runs and not self._was_left_out_after(earlier):
             return False
         known = dict(self.numbered_history())
         if any(known.get(run, entry) != entry for run, entry in earlier.numbered_history()):
@@ -221,6 +223,12 @@ class Job:
         if made is None:
             return self.command == earlier.command
         return self.created_at is not None and abs(self.created_at - made) < 1e-3
+
+    def _was_left_out_after(self, earlier: Job) -> bool:
+        """Return True if this one was completed without a run since the earlier copy was written."""
+        if self.not_run is None or self.runs != earlier.runs:
+            return False
+        return earlier.not_run is None or (self.updated_at or 0) >= (earlier.updated_at or 0)
 
     def has_ended_like(self, other: Job) -> bool:
         """Return True if this is another copy of the same ended job: the same outcome of the same run."""

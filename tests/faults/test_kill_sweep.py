@@ -66,9 +66,8 @@ def test_a_kill_before_any_call_loses_nothing(
 def _stride(name: str, call: str) -> int:
     if call == "openat" and name.startswith("recovered"):
         return 30 if faults.FULL else 300  # a look at every process of the machine
-    slowly = (
-        3 if name == "several at once" else 1
-    )  # real processes, and most points are those of a single one
+    # Real processes, and most points are those of a single one.
+    slowly = {"several at once": 3, "done, with children, in a queue with a limit": 6}.get(name, 1)
     return 1 if faults.FULL else MANY.get(call, 1) * faults.STRIDE * slowly
 
 

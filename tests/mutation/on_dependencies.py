@@ -155,6 +155,16 @@ DEPENDENCIES = (
         (f"{_TREE}a_tree_of_ten_thousand_parents_fits_on_a_screen",),
     ),
     Mutant(
+        "after: a job that was completed without a run is put back beside itself",
+        "job/record.py",
+        " and not self._was_left_out_after(earlier)",
+        "",
+        (
+            "tests/storage/test_recovery.py::test_a_copy_of_a_job_that_was_completed_without_a_run_is_void",
+            "tests/faults/test_crash_points.py::test_dying_at_any_step_loses_and_doubles_nothing[run-family]",
+        ),
+    ),
+    Mutant(
         "doctor: a job that waits for others is taken for drift",
         "doctor/index_check.py",
         "    if row.conditions is not None and not row.held:\n",

@@ -285,6 +285,29 @@ def test_a_copy_left_by_a_crash_is_void(spool_dir: Path, place: str) -> None:
     assert Spool(spool_dir).counts() == counts
 
 
+@pytest.mark.parametrize("was_left_out", [False, True])
+def test_a_copy_of_a_job_that_was_completed_without_a_run_is_void(
+    spool_dir: Path, was_left_out: bool
+) -> None:
+    """Both copies have the same runs. It was put back, and completed once more, beside itself."""
+    fields = {"command": "false", "created_at": 1700000000, "after_failure": ["good"]}
+    over = {"state": "completed", "not_run": "job good succeeded", "updated_at": 1700000100}
+    drop_bytes(spool_dir, "good.json", b'{"command": "true", "state": "completed"}', "done")
+    drop_bytes(spool_dir, "job1.json", json.dumps({"id": "job1", **fields, **over}).encode(), "done")
+    abandon(
+        spool_dir,
+        "worker-0",
+        "job1",
+        **fields,
+        **({**over, "updated_at": 1700000050} if was_left_out else {}),
+    )
+
+    Worker(spool_dir, drain=True).run()
+
+    assert where_is(spool_dir, "job1") == ["done"]
+    assert [path.name for path in spool_dir.rglob("job1*.json")] == ["job1.json"]
+
+
 @pytest.mark.parametrize("place", ["done", "dead", "pending"])
 @pytest.mark.parametrize("knows", ["nothing", "another past"])
 def test_a_foreign_file_of_the_same_id_frees_nothing(spool_dir: Path, place: str, knows: str) -> None:
