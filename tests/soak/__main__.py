@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import killer
 from .checks import Checker
-from .producers import producers
+from .producers import QUEUE_LIMIT, producers
 from .world import Violation, World
 
 SETTINGS = {
@@ -71,6 +71,8 @@ def main() -> int:
 def _soak(world: World, duration: float, workers: int, pause: float) -> None:
     for key, value in SETTINGS.items():
         world.cli("config", "set", key, value, may_fail=False)
+    world.cli("config", "set", "resources", "gpu=2", may_fail=False)
+    world.cli("queue", "set", "mail", f"limit={QUEUE_LIMIT}", may_fail=False)
     world.cli("worker", "start", "--count", str(workers), may_fail=False)
     harm = killer.Killer(world, pause, workers)
     checker = Checker(world, harm)

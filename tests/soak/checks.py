@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from checker import assert_spool_sane
 
-from queuectl import Spool
+from queuectl import Filter, Spool
 
 import support
 from .world import Violation
@@ -46,6 +46,7 @@ class Checker:
             self._killer.calm()
             self._no_overlap()
             self._none_again()
+            self._after_parents()
             self._worker_logs()
             self._lasting(self._lost, "lost")
             self._lasting(self._doubled, "in two places")
@@ -91,11 +92,13 @@ class Checker:
                 end, least = time.monotonic() + patience, left
             if time.monotonic() > end:
                 raise Violation(f"jobs that nobody runs to their end: {spool.counts()}")
+            self._give_up_blocked(spool)
             if not spool.workers():
                 self._world.cli("worker", "start", "--count", "2", may_fail=False)
             time.sleep(0.3)
         self._stop()
         self._no_overlap()
+        self._after_parents()
         self._worker_logs()
         self._sane()
         self._ended_well()
@@ -125,6 +128,25 @@ class Checker:
         for job_id, number in self._reported.items():
             if begun[job_id] > number and job_id not in self._world.again:
                 raise Violation(f"{job_id} had been reported as completed and was run again")
+
+    def _after_parents(self) -> None:
+        """No job has begun before all its parents had succeeded, unless a person has moved one of them."""
+        succeeded: set[str] = set()
+        for stamp in self._world.stamps():
+            if stamp.what == "end-0":
+                succeeded.add(stamp.job_id)
+            elif stamp.what == "start":
+                early = {*self._world.parents.get(stamp.job_id, ())} - succeeded - self._world.again
+                if early:
+                    raise Violation(f"{stamp.job_id} has begun before its parents {sorted(early)}")
+
+    def _give_up_blocked(self, spool: Spool) -> None:
+        """Cancel what waits for a parent that failed, or that somebody has deleted: nobody will mend it."""
+        blocked = [job.id for job in spool.list(where=Filter(blocked=True))]
+        if blocked:
+            self._world.again |= {*blocked}
+            self._world.cli("cancel", *blocked)
+            self._world.counts["given up, as a parent failed or was deleted"] += len(blocked)
 
     def _lost(self) -> list[str]:
         there = self._world.places()

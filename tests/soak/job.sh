@@ -1,9 +1,10 @@
 #!/bin/sh
-# What a job of the soak does: job.sh OUTSIDE KIND SECONDS [KEY]
+# What a job of the soak does: job.sh OUTSIDE KIND SECONDS [KEY [PLACES]]
 #
+# With a KEY, no more jobs of that key may run at once than there are PLACES; one without.
 # It holds a lock of its id for as long as any process of the run lives, background children excepted, so a second run
 # beside it shows even where the first one was killed and left no end.
-outside=$1 kind=$2 seconds=$3 key=$4
+outside=$1 kind=$2 seconds=$3 key=$4 places=${5:-1}
 id=$QUEUECTL_JOB_ID run=${QUEUECTL_RUN%%.*}
 stamp() {
     read -r now _ </proc/uptime
@@ -12,8 +13,12 @@ stamp() {
 exec 9>>"$outside/locks/$id"
 flock -n 9 || stamp overlap
 if [ -n "$key" ]; then
-    exec 8>>"$outside/locks/$key"
-    flock -n 8 || stamp overlap
+    while :; do
+        exec 8>>"$outside/locks/$key.$places"
+        flock -n 8 && break
+        places=$((places - 1))
+        [ "$places" -gt 0 ] || { stamp overlap && break; }
+    done
 fi
 stamp start
 case $kind in

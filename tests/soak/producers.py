@@ -28,6 +28,10 @@ ENOUGH = 150
 """Waiting jobs beyond which nobody adds more: a backlog hides how long a job waits."""
 
 
+QUEUE_LIMIT = 3
+"""How many jobs of the queue `mail` may run at once."""
+
+
 class Producer(threading.Thread):
     """Queues jobs in one of the ways until the soak is over."""
 
@@ -125,6 +129,49 @@ class Producer(threading.Thread):
         elif done.returncode == 0:
             self._world.counts["skipped, as one had the key"] += 1
 
+    def _by_chain(self) -> None:
+        """Parents and a job that waits for them, which is queued first, last or between them, or dropped."""
+        parents = [self._quick_job() for _ in range(self._dice.randint(1, 3))]
+        self._number += 1
+        child: dict[str, Any] = {
+            "id": f"{self._way}-{self._number}-child",
+            "command": f"exec sh {self._world.outside}/job.sh {self._world.outside} ok {self._length():.2f}",
+            self._dice.choice(("after", "after", "after_any")): [job["id"] for _, job in parents],
+            "if_blocked": self._dice.choice(("wait", "dead")),
+        }
+        if "after" in child:
+            self._world.parents[child["id"]] = child["after"]
+        jobs = [*parents, ("child", child)]
+        self._dice.shuffle(jobs)
+        try:
+            self._spool.enqueue_many([job for _, job in jobs])
+        except QueuectlError as error:
+            self._refused(child["id"], error)
+            jobs = [one for one in jobs if one[1]["id"] in error.queued]
+        for kind, job in jobs:
+            self._world.promised(job["id"], kind)
+
+    def _by_queue(self) -> None:
+        """Jobs of a queue with three places, some of which need one of two units as well."""
+        for _ in range(self._dice.randint(1, 6)):
+            kind, job = self._quick_job()
+            job |= {"queue": "mail", "command": f"{' '.join(_words(job))} mail {QUEUE_LIMIT}"}
+            if self._dice.random() < 0.4:
+                job["needs"] = {"gpu": 1}
+            try:
+                self._spool.enqueue(job)
+            except QueuectlError as error:
+                self._refused(job["id"], error)
+            else:
+                self._world.promised(job["id"], kind)
+
+    def _quick_job(self) -> tuple[str, dict[str, Any]]:
+        """A job whose end leaves no process behind."""
+        while True:
+            kind, job = self._job()
+            if kind in ("ok", "fail", "flaky"):
+                return kind, job
+
     def _by_bulk(self) -> None:
         """Many through a pipe, by a command that may be killed on the way: what it has told of is promised."""
         jobs = [self._job() for _ in range(self._dice.randint(5, 60))]
@@ -206,6 +253,11 @@ class Producer(threading.Thread):
             self._world.counts["rubbish dropped"] += 1
 
 
+def _words(job: dict[str, Any]) -> list[str]:
+    command = job["command"]
+    return command if isinstance(command, list) else command.split()
+
+
 def producers(world: World) -> list[Producer]:
     """One for each way, with the mean seconds between what each does."""
     pauses = {
@@ -216,6 +268,8 @@ def producers(world: World) -> list[Producer]:
         "mv": 0.5,
         "hand": 1.0,
         "key": 1.5,
+        "chain": 2.0,
+        "queue": 2.0,
         "rubbish": 6.0,
     }
     return [Producer(world, way, pause) for way, pause in pauses.items()]

@@ -51,6 +51,8 @@ class World:
         self.began = time.monotonic()
         self.acked: dict[str, str] = {}
         self.again: set[str] = set()
+        self.parents: dict[str, list[str]] = {}
+        """The jobs that must have succeeded before a job begins."""
         self._deleted: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
