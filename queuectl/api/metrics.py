@@ -17,7 +17,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from queuectl.api import queues
 from queuectl.control import pause, registry
 from queuectl.errors import SpoolError
-from queuectl.index import queue_counts
+from queuectl.index import queue_counts, waits
 from queuectl.index.queue_counts import COUNTED
 
 if TYPE_CHECKING:
@@ -88,15 +88,15 @@ def of_jobs(index: Index, now: float, closed: int = 0) -> Iterator[Metric]:
     later = f"SELECT count(*) FROM jobs WHERE due > {now * 1e6:.0f} AND state ="
     scheduled, retried = one(f"{later} 'pending'"), one(f"{later} 'failed'")
     behind = one("SELECT count(*) FROM jobs WHERE behind IS NOT NULL")
-    children, blocked = index.count_children(), index.count_blocked()
+    children, blocked = waits.count(index)
     held = counts["pending"] + counts["failed"] - ready - scheduled - retried - behind - children
-    waits = {
+    by_cause = {
         "worker": max(0, ready - closed),
         "queue": closed,
         "run_at": scheduled,
         "retry": retried,
         "unique": behind,
-        "jobs": max(0, children - blocked),
+        "jobs": children - blocked,
         "repair": blocked,
         "release": max(0, held),
     }
@@ -105,7 +105,7 @@ def of_jobs(index: Index, now: float, closed: int = 0) -> Iterator[Metric]:
         " retry, the end of the job that has their unique key, the end of other jobs, the repair of a dead job for which"
         " they wait, a release from hold."
     )
-    yield _labelled("queuectl_jobs_waiting", words, "for", waits)
+    yield _labelled("queuectl_jobs_waiting", words, "for", by_cause)
     waited = now - one(_EARLIEST) / 1e6 if ready else 0.0
     words = "For how long the job that could run now and has waited longest has waited; 0 if none does."
     yield _single("queuectl_jobs_oldest_waiting_seconds", words, max(0.0, waited))

@@ -384,11 +384,6 @@ class Queries(Freshness):
         query = f"SELECT id FROM jobs WHERE id IN ({marks}) AND seq IN ({BLOCKED})"
         return {_text(job_id) for (job_id,) in self.db.execute(query, tuple(ids))}
 
-    def count_children(self) -> int:
-        """Return how many waiting jobs wait for others."""
-        query = "SELECT count(*) FROM children JOIN jobs USING (seq) WHERE unmet > 0 AND decided = 0 AND state IN ('pending', 'failed')"
-        return _number(self._one(query))
-
     def members_of(self, batch: str) -> builtins.list[str]:
         """Return the ids of the jobs of a batch, but for those that wait for it themselves."""
         query = "SELECT id FROM jobs WHERE batch = ? AND member IS NOT NULL ORDER BY seq"

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.index.index import Index
+    from queuectl.index.queries import Queries
     from queuectl.index.row import Row
+
+
+_WAITS = "unmet > 0 AND decided = 0 AND NOT hold AND state IN ('pending', 'failed')"
 
 
 def condition(entry: Sequence[Any]) -> Condition:
@@ -70,6 +74,15 @@ def members(index: Index, batch: str, limit: int) -> list[str]:
     return [job_id for (job_id,) in index.db.execute(query, (batch, limit))]
 
 
+def count(index: Queries) -> tuple[int, int]:
+    """Return how many jobs wait for others, and how many of these are blocked. A held job waits for its release instead."""
+    if not index.has_waits():
+        return 0, 0
+    every = f"SELECT count(*) FROM children JOIN jobs USING (seq) WHERE {_WAITS}"
+    blocked = f"SELECT count(*) FROM jobs WHERE NOT hold AND seq IN ({BLOCKED})"
+    return index.db.execute(every).fetchone()[0], index.db.execute(blocked).fetchone()[0]
+
+
 def waiting(index: Index, limit: int) -> tuple[list[Row], set[str]]:
     """Return the jobs that wait for others and are not held, blocked ones first, each group in the order of arrival.
 
@@ -79,8 +92,7 @@ def waiting(index: Index, limit: int) -> tuple[list[Row], set[str]]:
     if not index.has_waits():
         return [], set()
     blocked = all_blocked(index)
-    query = """SELECT id FROM children JOIN jobs USING (seq) WHERE unmet > 0 AND decided = 0 AND NOT hold
-        AND state IN ('pending', 'failed') ORDER BY seq"""
+    query = f"SELECT id FROM children JOIN jobs USING (seq) WHERE {_WAITS} ORDER BY seq"
     first: list[str] = []
     others: list[str] = []
     for (job_id,) in index.db.execute(query):

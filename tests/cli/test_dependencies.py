@@ -72,6 +72,13 @@ def test_a_blocked_job_says_what_helps(chain: Spool, cli: Cli) -> None:
     metrics = cli("metrics", expect=0).stdout
     assert 'queuectl_jobs_waiting{for="repair"} 2.0' in metrics
     assert 'queuectl_jobs_waiting{for="release"} 0.0' in metrics
+    chain.enqueue("true", id="idle", after="tidy", hold=True)
+    chain.enqueue("true", id="free", hold=True)
+    chain.enqueue("true", id="either", after_any="free")
+    metrics = cli("metrics", expect=0).stdout
+    for cause, number in (("repair", 2), ("release", 2), ("jobs", 1), ("worker", 0)):
+        assert f'queuectl_jobs_waiting{{for="{cause}"}} {number}.0' in metrics, cause
+    cli("remove", "either", "idle", "free", expect=0)
     assert [row.id for row in chain.list(where=Filter(blocked=True))] == ["load", "tidy"]
     assert [row.waits_for for row in chain.list(where=Filter(batch="night"))] == ["jobs"]
 
