@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from . import (
     commands,
     concurrency,
+    dependencies,
     drain,
     flood,
     growth,
@@ -41,6 +42,7 @@ BENCHES: Mapping[str, Callable[[Scale, Path], None]] = {
     "idle": idle.idle,
     "peers": peers,
     "queues": queues.queues,
+    "dependencies": dependencies.dependencies,
     "bulk": handing.bulk,
     "verbs": verbs.verbs,
     "dropped": commands.dropped,

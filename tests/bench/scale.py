@@ -24,6 +24,8 @@ class Scale:
         slots: jobs that one worker runs at once.
         crowd: the same, as many as anybody would.
         lanes: numbers of queues with work at which a claim is compared with that of one.
+        graph: jobs that wait for some others each.
+        siblings: jobs for which one job waits, and jobs that wait for one.
         backlogs: numbers of waiting jobs at which the cost of one is compared, least first.
         probe: jobs that are worked off, and handed over again, at each of these.
         peers: jobs handed to each of the other programs.
@@ -43,6 +45,8 @@ class Scale:
     slots: int = 64
     crowd: int = 500
     lanes: tuple[int, ...] = (5, 20, 100)
+    graph: int = 20_000
+    siblings: int = 10_000
     backlogs: tuple[int, ...] = (1000, 10_000, 100_000, 1_000_000)
     probe: int = 400
     peers: int = 500
@@ -63,6 +67,8 @@ TINY = Scale(
     slots=3,
     crowd=4,
     lanes=(2,),
+    graph=30,
+    siblings=20,
     backlogs=(20, 40),
     probe=8,
     peers=8,

@@ -27,6 +27,7 @@ ROWS = {
     "bulk": 5,
     "verbs": 9,
     "queues": 4,
+    "dependencies": 6,
     "growth": 12,
     "reports": 9,
 }
