@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.api.batches import Batch
+    from queuectl.api.rules import Rule
     from queuectl.api.spool import Spool
     from queuectl.api.waiting import Ended
     from queuectl.control.pause import Pause
@@ -169,7 +170,7 @@ def worker(info: WorkerInfo) -> dict[str, Any]:
 
 
 def pause(found: Pause | None) -> dict[str, Any] | None:
-    """Return what is shown of a pause; None while the spool, or the queue, is not paused."""
+    """Return what is shown of a pause; None while the spool, the queue or the rule is not paused."""
     return None if found is None else {"since": _iso(found.since), "reason": found.reason}
 
 
@@ -188,6 +189,23 @@ def queue(one: Queue) -> dict[str, Any]:
         "defaults": dict(one.defaults),
         "fault": one.fault,
         "served": one.served,
+    }
+
+
+def rule(one: Rule) -> dict[str, Any]:
+    """Return what is shown of a rule. Moments are in UTC."""
+    return {
+        "name": one.name,
+        "kind": one.kind,
+        "when": one.when,
+        "file": one.file,
+        "paused": pause(one.paused),
+        "problem": one.problem,
+        "next": [_iso(moment) for moment in one.next(5)],
+        "last": None if one.last is None else {"id": one.last.id, "state": one.last.state},
+        "queued": [_iso(moment) for moment in one.queued],
+        "skipped": one.skipped,
+        "skips": [{"moment": _iso(moment), "reason": reason} for moment, reason in one.skips],
     }
 
 

@@ -11,10 +11,20 @@ from queuectl.api.spool_read import ReadPart
 from queuectl.api.spool_remove import RemovePart
 from queuectl.api.spool_report import ReportPart
 from queuectl.api.spool_result import ResultPart
+from queuectl.api.spool_rule import RulePart
 
 
 class Spool(
-    EnqueuePart, ReadPart, ResultPart, ChangePart, RemovePart, PausePart, QueuePart, BatchPart, ReportPart
+    EnqueuePart,
+    ReadPart,
+    ResultPart,
+    ChangePart,
+    RemovePart,
+    PausePart,
+    QueuePart,
+    BatchPart,
+    RulePart,
+    ReportPart,
 ):
     """A spool of jobs in a folder, which is created when it is first written to.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from itertools import islice
 
-from queuectl.api import access, queues
+from queuectl.api import access, queues, spool_rule
 from queuectl.config.settings import Settings
 from queuectl.control import mounts, pause, permissions, registry
 from queuectl.errors import ConfigError
@@ -33,6 +33,7 @@ def notes(spool: SpoolBase) -> list[str]:
     if paused := pause.read(spool.layout):
         found.append(f"{paused.sentence}; workers start nothing until: queuectl resume")
     found += _queues(spool, settings)
+    found += _rules(spool)
     found += _files_not_taken(spool)
     found += spool._ask(lambda: growth.notes(spool.layout, spool._index, settings))
     if spool._index.path == ":memory:":
@@ -64,6 +65,15 @@ def _queues(spool: SpoolBase, settings: Settings) -> list[str]:
         )
     except ConfigError as error:
         return [str(error)]
+
+
+def _rules(spool: SpoolBase) -> list[str]:
+    """Return the notes about rules. Where there are none, nothing is loaded."""
+    if not spool_rule.are_there(spool.layout):
+        return []
+    from queuectl.api import rules
+
+    return rules.notes(spool.layout)
 
 
 def _orphaned(layout: Layout) -> list[str]:

@@ -29,6 +29,7 @@ __all__ = [
     "checked",
     "complete_ids",
     "complete_queues",
+    "complete_rules",
     "complete_tags",
     "complete_words",
     "complete_workers",
@@ -223,6 +224,12 @@ def complete_queues(ctx: click.Context, _param: click.Parameter, incomplete: str
 def complete_batches(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of a batch that some job has."""
     return ask_spool(ctx, lambda spool: spool._batch_names(incomplete, 200))
+
+
+def complete_rules(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a rule."""
+    names = ask_spool(ctx, lambda spool: [rule.name for rule in spool.rules()])
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def queue_names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

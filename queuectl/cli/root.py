@@ -73,6 +73,8 @@ root = Group(
         "rerun": "retry",
         "rm": "remove",
         "run": "worker start",
+        "cron": "rule",
+        "crontab": "rule",
         "schedule": "enqueue --run-at",
         "send": "enqueue",
         "settings": "config",
@@ -156,6 +158,10 @@ root = Group(
             "resume": ("pause", "Let workers start jobs again."),
             "drain": ("pause", "Pause, and wait until no job is running."),
             "queue": ("queue", "Limits of queues: list, show, set, unset."),
+            "rule": (
+                "rule",
+                "Rules that queue jobs at certain times: list, show, check, add, run, pause, resume, remove.",
+            ),
         },
         "Job files": {
             "check": ("check", "Check job files without queueing them."),

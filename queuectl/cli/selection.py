@@ -174,6 +174,13 @@ def _filters_by_content() -> list[click.Option]:
             help="Jobs of this batch.",
         ),
         _option(
+            "--rule",
+            read=text,
+            metavar="NAME",
+            shell_complete=options.complete_rules,
+            help="Jobs that this rule has queued.",
+        ),
+        _option(
             "--blocked/--not-blocked",
             read=None,
             default=None,

@@ -39,13 +39,15 @@ class Pause:
         since: epoch seconds.
         reason: the text of the file, on one line; may be empty.
         mark: differs from the mark of every earlier pause.
-        queue: the queue that is paused; None: the spool.
+        queue: the queue that is paused; None: the spool, or a rule.
+        rule: the rule that is paused.
     """
 
     since: float
     reason: str
     mark: str = ""
     queue: str | None = None
+    rule: str | None = None
 
     @property
     def report(self) -> str:
@@ -55,29 +57,31 @@ class Pause:
     @property
     def sentence(self) -> str:
         """The pause as a person is told of it."""
-        what = "the spool" if self.queue is None else f"queue {self.queue}"
+        what = f"queue {self.queue}" if self.queue else f"rule {self.rule}" if self.rule else "the spool"
         text = f"{what} is paused since {times.local(self.since)}"
         return f"{text}: {self.reason}" if self.reason else text
 
 
-def read(layout: Layout, queue: str | None = None) -> Pause | None:
-    """Return the pause of a spool, or of one queue; None when it is not paused.
+def read(layout: Layout, queue: str | None = None, rule: str | None = None) -> Pause | None:
+    """Return the pause of a spool, of one queue, or of one rule; None when it is not paused.
 
     A folder or a broken link of that name counts, too.
 
     Raises:
         OSError: the spool cannot be read.
     """
-    path = _file(layout, queue)
+    path = _file(layout, queue, rule)
     try:
         status = os.lstat(path)
     except FileNotFoundError:
         return None
     reason = as_reason(safe_open.read_text(path))
-    return Pause(status.st_mtime, reason, files.identity(status), queue)
+    return Pause(status.st_mtime, reason, files.identity(status), queue, rule)
 
 
-def _file(layout: Layout, queue: str | None) -> str:
+def _file(layout: Layout, queue: str | None, rule: str | None = None) -> str:
+    if rule is not None:
+        return layout.rule_paused(rule)
     return layout.paused if queue is None else layout.queue_paused(queue)
 
 
@@ -99,30 +103,30 @@ class PauseCheck:
         return found.report if found else None
 
 
-def begin(layout: Layout, reason: str = "", queue: str | None = None) -> Pause:
+def begin(layout: Layout, reason: str = "", queue: str | None = None, rule: str | None = None) -> Pause:
     """Write the file. What is paused already keeps its reason, unless a new one is given.
 
     Raises:
         SpoolError: the file cannot be written.
     """
-    path = _file(layout, queue)
+    path = _file(layout, queue, rule)
     try:
-        found = read(layout, queue)
+        found = read(layout, queue, rule)
         if found is None or reason:
             files.replace(path, f"{reason}\n".encode() if reason else b"")
-            found = read(layout, queue)
+            found = read(layout, queue, rule)
     except OSError as error:
         raise SpoolError.from_os("write", path, error) from None
-    return found or Pause(0.0, reason, queue=queue)
+    return found or Pause(0.0, reason, queue=queue, rule=rule)
 
 
-def end(layout: Layout, queue: str | None = None) -> bool:
+def end(layout: Layout, queue: str | None = None, rule: str | None = None) -> bool:
     """Delete the file; False when there was none.
 
     Raises:
         SpoolError: the file cannot be removed.
     """
-    path = _file(layout, queue)
+    path = _file(layout, queue, rule)
     try:
         files.delete(path)
         files.sync_folder(os.path.dirname(path))

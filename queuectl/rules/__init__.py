@@ -1,1 +1,1 @@
-"""Rules: files in `rules/` that say when a job is queued. One room for each kind of `when`; the others are shared."""
+"""Rule files, the moments at which rules are due, and queueing their jobs. A kind of rule is a room of its own."""

@@ -16,6 +16,7 @@ from queuectl.config import queue_file, settings
 from queuectl.config.keys import KEYS
 from queuectl.errors import InvalidJob
 from queuectl.job import record
+from queuectl.rules import rule_file
 
 EXAMPLE = Path(__file__).parents[2] / "spool_example"
 NO_JOB = EXAMPLE / "dead" / "half-written.json"
@@ -141,3 +142,14 @@ def test_what_the_readme_tells_producers_to_type_works(
     assert [path.name for path in (spool / "pending").iterdir()] == [f"{name}.json"]
     assert record.parse((spool / "pending" / f"{name}.json").read_bytes()).command
     assert list((spool / "tmp").iterdir()) == []
+
+
+RULES = sorted((EXAMPLE / "rules").iterdir())
+
+
+@pytest.mark.parametrize("path", RULES, ids=names(RULES))
+def test_every_rule_of_the_example_is_off_and_could_be_used(path: Path) -> None:
+    """`queuectl demo` copies the example: a rule that is on would queue jobs at night."""
+    assert path.suffix == ".off"
+    assert rule_file.parse(path.name.partition(".")[0], path.read_bytes(), path.stem).jobs
+    assert f"`rules/{path.name}`" in README

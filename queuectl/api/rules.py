@@ -1,0 +1,222 @@
+"""What people ask about rules: what one says, when it is due next, what came of it; and what they do with one."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from queuectl._dataclasses import dataclass, field
+from queuectl.control import commands, pause, registry
+from queuectl.errors import ConfigError, SpoolError
+from queuectl.index.filter import Filter
+from queuectl.layout import RULE_FILES
+from queuectl.rules import rule_file, rule_note
+from queuectl.rules.plans import SET_BACK
+from queuectl.rules.rule_book import RuleBook
+from queuectl.system import files
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from queuectl.api.spool_rule import RulePart
+    from queuectl.control.pause import Pause
+    from queuectl.index.row import Row
+    from queuectl.layout import Layout
+    from queuectl.rules.rule import Rule as RuleInFile
+
+_LATE = 5.0
+"""Seconds after which a moment for which nothing was queued is told, while workers live."""
+
+
+@dataclass(slots=True)
+class Rule:
+    """One rule of a spool, as it was when it was read.
+
+    Attributes:
+        name: of the rule; if its file can be no rule, the name of that file.
+        kind: cron, every or at; empty if the file cannot be used.
+        when: what its `when` says, in words.
+        file: the path of its file.
+        paused: since when it is paused, and why; None if it is not.
+        problem: why it cannot be used, or does not queue what is due; None if nothing is wrong.
+        last: the job that it queued last and that is still there.
+        queued: the last moments for which jobs were queued, in epoch seconds.
+        skipped: how many moments passed without a job.
+        skips: the last of them, each with the reason.
+    """
+
+    name: str
+    kind: str = ""
+    when: str = ""
+    file: str = ""
+    paused: Pause | None = None
+    problem: str | None = None
+    last: Row | None = None
+    queued: list[int] = field(default_factory=list)
+    skipped: int = 0
+    skips: list[tuple[int, str]] = field(default_factory=list)
+    _rule: RuleInFile | None = None
+    _done: int = 0
+    _spool: RulePart | None = None
+
+    def next(self, count: int = 1) -> list[int]:
+        """Return the next moments at which it is due, in epoch seconds; fewer if there are no more. A pause does not count."""
+        if self._rule is None:
+            return []
+        after = max(self._done, int(time.time()))
+        return list(islice(self._rule.trigger.schedule.after(after), count))
+
+    def run(self) -> list[str]:
+        """Queue its jobs now; no moment is used up. Returns their ids; see `Spool.run_rule` for what it raises."""
+        return self._of_spool.run_rule(self.name)
+
+    def pause(self, reason: str = "") -> None:
+        """Pause it; see `Spool.pause_rule`."""
+        self._of_spool.pause_rule(self.name, reason)
+
+    def resume(self) -> bool:
+        """End the pause; see `Spool.resume_rule`."""
+        return self._of_spool.resume_rule(self.name)
+
+    @property
+    def _of_spool(self) -> RulePart:
+        if self._spool is None:
+            raise ConfigError("this rule was read from a file that is in no spool")
+        return self._spool
+
+
+def checked(path: str) -> Rule:
+    """Read a file that is not in place yet.
+
+    Raises:
+        ConfigError: it cannot be used as a rule; with the line and the reason.
+    """
+    from queuectl.system import safe_open
+
+    stem = os.path.splitext(os.path.basename(path))[0]
+    try:
+        data, _ = safe_open.read_regular(path, rule_file.LIMIT)
+    except safe_open.NotReadable as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+    found = rule_file.parse(stem[:30] or "rule", data, path)
+    return Rule(stem, found.kind, found.trigger.words, path, _rule=found)
+
+
+def hints(one: Rule) -> list[str]:
+    """Return a sentence for each field of its jobs that is most likely mistyped."""
+    from queuectl.job.near_names import near_misses
+
+    return [] if one._rule is None else [line for job in one._rule.jobs for line in near_misses(job)]
+
+
+def all_of(layout: Layout, spool: RulePart | None = None) -> list[Rule]:
+    """Return all rules of a spool by name, also files that cannot be used.
+
+    Args:
+        spool: what the rules are run and paused by.
+    """
+    book = RuleBook(layout)
+    book.refresh()
+    found = []
+    for name, known in sorted(book.files.items()):
+        one = Rule(name, file=os.path.join(layout.rules, known.name), _spool=spool, _rule=known.rule)
+        if known.rule is not None:
+            one.kind, one.when = known.rule.kind, known.rule.trigger.words
+        if known.fault is not None:
+            one.problem = known.fault.fault_with_place
+        elif known.unfinished:
+            one.problem = "it is still being written"
+        one.paused = pause.read(layout, rule=name) if name in book.paused else None
+        if (note := rule_note.read(layout, name)) is not None:
+            one.queued, one.skipped, one.skips, one._done = note.queued, note.skipped, note.skips, note.done
+        found.append(one)
+    return found
+
+
+def last_job(spool: RulePart, name: str) -> Row | None:
+    """Return the job that a rule queued last and that is still there."""
+    rows = spool._ask(lambda: spool._index.select(Filter(rule=name, sort="-arrived", limit=1)))
+    return rows[0] if rows else None
+
+
+def trouble(one: Rule, now: float, *, has_workers: bool) -> str | None:
+    """Return why a rule does not queue what is due, as far as it can be told from its note; None: nothing is known."""
+    if one._rule is None or one.paused is not None:
+        return None
+    if one._done > now + SET_BACK:
+        return "the clock was set back, so nothing is queued for ten minutes"
+    if has_workers and one._done:
+        due = next(one._rule.trigger.schedule.after(one._done), None)
+        if due is not None and due < now - _LATE:
+            return f"it is due since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(due))}, and no job was queued: queuectl worker logs"
+    return None
+
+
+def notes(layout: Layout) -> list[str]:
+    """Return the notes about rules for `status`, one line each."""
+    has_workers = bool(registry.live_workers(layout))
+    found = []
+    for one in all_of(layout):
+        shown = files.printable_name(os.path.basename(one.file))
+        if one.problem is not None:
+            found.append(f"rules/{shown} cannot be used: {one.problem}")
+        elif one.paused is not None:
+            found.append(f"{one.paused.sentence}; it goes on after: queuectl rule resume {one.name}")
+        elif reason := trouble(one, time.time(), has_workers=has_workers):
+            found.append(f"rule {one.name}: {reason}")
+    return found
+
+
+def add(layout: Layout, name: str, when: Mapping[str, Any], job: Mapping[str, Any]) -> str:
+    """Write the file of a new rule, and return its path.
+
+    Raises:
+        ConfigError: what it would say is not valid, or there is a rule of this name.
+        SpoolError: the disk refused.
+    """
+    path = os.path.join(layout.rules, f"{name}.yaml")
+    text = _block("when", when) + _block("job", job)
+    rule_file.parse(name, text.encode(), f"rules/{name}.yaml")
+    if any(os.path.lexists(os.path.join(layout.rules, f"{name}{ending}")) for ending in RULE_FILES):
+        raise ConfigError(f"there is a rule {name} already", hint=f"queuectl rule show {name}")
+    scratch = os.path.join(layout.rules, files.temporary_name())
+    try:
+        files.write_new(scratch, text.encode(), sync=True)
+        files.publish(scratch, path)
+        files.sync_folder(layout.rules)
+    except OSError as error:
+        raise SpoolError.from_os("write", path, error) from None
+    commands.wake(layout)
+    return path
+
+
+def _block(head: str, values: Mapping[str, Any]) -> str:
+    # A value in JSON is the same value in YAML.
+    lines = (f"  {key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    return f"{head}:\n{''.join(lines)}"
+
+
+def remove(layout: Layout, one: Rule) -> None:
+    """Delete the file of a rule, and what lies beside it and is about it. Its jobs stay.
+
+    Raises:
+        SpoolError: the disk refused.
+    """
+    try:
+        for path in (
+            one.file,
+            f"{one.file}.reason",
+            layout.rule_paused(one.name),
+            layout.rule_note(one.name),
+        ):
+            if os.path.lexists(path):
+                files.delete(path)
+        files.sync_folder(layout.rules)
+    except OSError as error:
+        raise SpoolError.from_os("delete", one.file, error) from None
+    commands.wake(layout)
