@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     Record = Mapping[str, Any]
 
+_RING_SHOWN = 20
+"""Jobs of a ring that are named: it may be a list of a hundred thousand, each after the next."""
+
 
 def admit(storage: Storage, job: Job) -> None:
     """Check that a job which waits for others could start one day.
@@ -169,5 +172,7 @@ class _Check:
             [*ring] = error.args[1][-1:0:-1]
             places = {name: place for place, name in enumerate(self._graph)}
             first = min(range(len(ring)), key=lambda at: places[ring[at]])
-            ring = [*ring[first:], *ring[:first]]
-            raise NeverStarts(f"{ring[0]} waits for itself: {', '.join([*ring, ring[0]])}") from None
+            way = [*ring[first:], *ring[:first], ring[first]]
+            if len(way) > _RING_SHOWN:
+                way[_RING_SHOWN // 2 : -_RING_SHOWN // 2] = [f"{len(way) - _RING_SHOWN} more"]
+            raise NeverStarts(f"{way[0]} waits for itself: {', '.join(way)}") from None

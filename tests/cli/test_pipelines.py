@@ -108,6 +108,17 @@ def test_a_ring_is_told_from_its_first_job_on(spool_dir: Path, cli: Cli) -> None
     assert not list((spool_dir / "pending").glob("*.json"))
 
 
+def test_a_ring_of_very_many_jobs_is_told_in_one_line(spool_dir: Path) -> None:
+    """Each waits for the next one, and the last for the first: the whole list would fill the screen for minutes."""
+    jobs = [
+        {"id": f"j{number}", "command": "true", "after": [f"j{(number + 1) % 500}"]} for number in range(500)
+    ]
+    with pytest.raises(NeverStarts) as caught:
+        Spool(spool_dir).enqueue_many(jobs)
+    way = str(caught.value).partition("j0 waits for itself: ")[2].split(", ")
+    assert (way[:2], way[10], way[-2:], len(way)) == (["j0", "j1"], "481 more", ["j499", "j0"], 21)
+
+
 def test_a_ring_through_a_batch_is_refused(spool_dir: Path) -> None:
     """A part that waits for the join of its own batch would wait for ever, and nobody would be told."""
     jobs: list[dict[str, Any]] = [
