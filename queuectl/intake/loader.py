@@ -118,10 +118,13 @@ class Loader:
             return None
         if place == PENDING and (job.state in ("completed", "dead") or job_id in left_dead):
             return None
-        if place == PENDING and job.unique is not None and job.created_at is job.updated_at is None:
-            return None  # its unique key may be taken
-        if place == PENDING and job.has_conditions:
-            return None  # it may wait for itself
+        if (
+            place == PENDING and job.created_at is job.updated_at is None
+        ):  # it was dropped, and not written by queuectl
+            if job.unique is not None:
+                return None  # its unique key may be taken
+            if job.has_conditions:
+                return None  # it may wait for itself
         if job_id != name[: -len(".json")] and holds_id(
             f"{self._root}{os.sep}{place}{os.sep}{job_id}.json", job_id
         ):

@@ -66,8 +66,8 @@ DEPENDENCIES = (
     Mutant(
         "after: a dropped file closes a ring",
         "intake/loader.py",
-        "        if place == PENDING and job.has_conditions:\n            return None",
-        "        if False:\n            return None",
+        "            if job.has_conditions:\n                return None",
+        "            if False:\n                return None",
         (f"{_RUN}a_ring_of_dropped_files_ends_in_dead_with_its_last_file",),
     ),
     Mutant(
