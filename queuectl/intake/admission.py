@@ -32,12 +32,15 @@ class Admission:
     Attributes:
         left_dead: by id, the rows of files that have left dead/. They may appear in another folder.
         fault: the error that kept a file from being read, or None.
+        unchecked: during a rebuild, the ids of jobs of dropped files that wait for others, in the order of arrival. Whether
+            they wait for themselves is asked when the index is complete, see `rings`. None at all other times.
     """
 
     def __init__(self, layout: Layout, index: Index, storage: Storage, loader: Loader) -> None:
         self.layout, self.index, self.storage = layout, index, storage
         self._loader = loader
         self.left_dead: dict[str, Row] = {}
+        self.unchecked: list[str] | None = None
         self.fault: OSError | None = None
 
     def admit(self, place: str, name: str, found: DroppedFile) -> object:
@@ -115,7 +118,10 @@ class Admission:
 
         try:
             conditions.check(job)
-            dependencies.refuse_ring(self.storage, job)
+            if self.unchecked is not None:
+                self.unchecked.append(job.id or "")
+            else:
+                dependencies.refuse_ring(self.storage, job)
         except (InvalidJob, NeverStarts) as error:
             return error.message
         return None

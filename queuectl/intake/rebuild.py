@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from operator import itemgetter
 
+from queuectl.intake import rings
 from queuectl.intake.claims import mirror_claims
 from queuectl.job.times import micros
 from queuectl.layout import DEAD, DONE, PENDING
@@ -81,11 +82,17 @@ def _rebuild(intake: Intake, *, trusted: bool) -> int:
             if ahead:
                 intake.report = None  # it was told of these files
             mirror_claims(intake.layout, intake.index, intake.storage.now(), intake.storage.owner)
+            dropped = intake.admission.unchecked = []
             for place in PLACES:
                 intake.scan_all(place, closely=ahead)
             intake.index.finish_rebuild()
-            return sum(intake.index.counts().values())
+            intake.admission.unchecked = None
+            in_rings = rings.take_out(intake.index, dropped)
+            number = sum(intake.index.counts().values())
+        rings.bury(intake.admission, in_rings)
+        return number + len(in_rings)
     finally:
+        intake.admission.unchecked = None
         intake.report = report
         if ahead:
             intake.index.end_ahead()

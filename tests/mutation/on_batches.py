@@ -128,4 +128,11 @@ BATCHES = (
         "now + _LONG_AGO",
         (f"{_SHOWN}a_batch_that_is_under_way_is_not_told",),
     ),
+    Mutant(
+        "after: a rebuild takes in a ring of dropped files",
+        "intake/admission.py",
+        '                self.unchecked.append(job.id or "")\n',
+        "                pass\n",
+        ("tests/worker/test_parents_in_trouble.py::test_a_ring_is_found_whatever_becomes_of_the_index",),
+    ),
 )

@@ -142,3 +142,23 @@ def test_a_retry_waits_for_a_parent_that_was_put_back(spool_dir: Path, home: Pat
     Spool(spool_dir).release("parent")
     support.drain(spool_dir, now=lambda: 2_000_000_000.0)
     assert order(home) == ["parent", "child", "parent", "child"]
+
+
+@pytest.mark.parametrize("index", ["new", "lost", "good"])
+def test_a_ring_is_found_whatever_becomes_of_the_index(spool_dir: Path, home: Path, index: str) -> None:
+    """Trap 17. Nobody looked while the files came, and who waits for whom is known only when all of them were read."""
+    if index != "new":
+        Spool(spool_dir).enqueue("true", id="first")
+        support.drain(spool_dir)
+    if index == "lost":
+        (spool_dir / "data" / "queuectl.db").unlink()
+    for job_id, parent in ("ab", "bc", "ca", "xb"):
+        drop(spool_dir, job_id, after=[parent])
+    support.drain(spool_dir)
+    places = {"a": ["pending"], "b": ["pending"], "c": ["dead"], "x": ["pending"]}
+    assert {job_id: where_is(spool_dir, job_id) for job_id in places} == places
+    assert (spool_dir / "dead" / "c.json.reason").read_text().startswith("c waits for itself: c, a, b, c")
+    (spool_dir / "data" / "queuectl.db").unlink()
+    support.drain(spool_dir)
+    assert {job_id: where_is(spool_dir, job_id) for job_id in places} == places
+    assert sorted(blocked(spool_dir)) == ["a", "b", "x"]
