@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from queuectl.index import unmet
+from queuectl.index import waits
 from queuectl.storage.dependencies import RING_STEPS
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def _causes(spool: SpoolBase, job_id: str, *, dead_only: bool) -> Iterator[str]:
     line = {job_id: None}
     todo = [job_id]
     for waiting in todo:
-        for one in unmet.conditions_of(spool._index, waiting):
+        row = spool._index.get(waiting)
+        for one in waits.unmet(spool._index, row) if row is not None else ():
             dead, missing, above = _look(spool, one, waiting)
             if dead or (missing and not dead_only):
                 yield dead or missing
@@ -52,5 +53,5 @@ def _look(spool: SpoolBase, one: Condition, waiting: str) -> tuple[str, str, lis
         jobs = f"{dead} dead job{'s' * (dead > 1)}"
         return f"batch {one.batch} has {jobs}: queuectl retry --batch {one.batch}", "", []
     if left:
-        return "", "", unmet.waiting_parts(index, one.batch, RING_STEPS)
+        return "", "", waits.parts_with_parents(index, one.batch, RING_STEPS)
     return "", f"batch {one.batch} has {done + dead} of {one.least} jobs: queuectl show {waiting}", []

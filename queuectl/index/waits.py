@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl.index.dependencies import BLOCKED, IS_STOPPED, OBSTACLES
+from queuectl.index.dependencies import BLOCKED, FAILED, IS_STOPPED, OBSTACLES
 from queuectl.job.conditions import Condition, Verdict
 from queuectl.job.fields import BATCH
 
@@ -43,6 +43,20 @@ def all_blocked(index: Index) -> set[str]:
     if not index.has_waits():
         return set()
     return {job_id for (job_id,) in index.db.execute(f"SELECT id FROM jobs WHERE seq IN ({BLOCKED})")}
+
+
+def all_failed(index: Index) -> set[str]:
+    """Return the ids of all jobs that wait for the success of a dead job, or of a batch with one, be it through others."""
+    if not index.has_waits():
+        return set()
+    return {job_id for (job_id,) in index.db.execute(f"SELECT id FROM jobs WHERE seq IN ({FAILED})")}
+
+
+def parts_with_parents(index: Index, batch: str, limit: int) -> list[str]:
+    """Return the ids of jobs of a batch that wait for others, but not for the batch itself."""
+    query = """SELECT id FROM jobs JOIN children USING (seq)
+        WHERE batch = ? AND member IS NOT NULL AND state IN ('pending', 'failed') LIMIT ?"""
+    return [job_id for (job_id,) in index.db.execute(query, (batch, limit))]
 
 
 def children(index: Index, name: str, limit: int) -> tuple[list[tuple[str, str]], int]:
