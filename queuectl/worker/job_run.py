@@ -145,7 +145,7 @@ class JobRun:
             JobDefaults(storage.layout, context.current.settings).fill_in(job)
         if claim.decides is not None:
             with context.barrier:
-                maintenance.settle_decided(storage, claim, claim.decides, context.say)
+                maintenance.settle_decided(storage, claim, claim.decides, self._batch.file_pool, context.say)
             return False
         if job.expired(storage.now()):
             with context.barrier:

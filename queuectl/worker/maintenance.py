@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from queuectl.job.conditions import Condition
     from queuectl.job.record import Job
     from queuectl.layout import Layout
+    from queuectl.storage.file_pool import FilePool
     from queuectl.storage.transitions import Claim, Storage
 
 EVERY = 5.0
@@ -306,22 +307,29 @@ def give_up_expired(storage: Storage, claim: Claim, say: Callable[[str], None]) 
     say(f"dead {claim.job.id}: {reason}")
 
 
-def settle_decided(storage: Storage, claim: Claim, decides: Condition, say: Callable[[str], None]) -> None:
+def settle_decided(
+    storage: Storage, claim: Claim, decides: Condition, pool: FilePool | None, say: Callable[[str], None]
+) -> None:
     """Record a claimed job without a run, as one of its conditions has decided.
 
+    Ten thousand jobs may wait for one. With two waits for the disk for each, their worker did nothing else for a minute.
+
+    Args:
+        pool: the worker's recycled files, see `settle`.
+
     Raises:
-        QueuectlError, OSError: the disk refused, or somebody has taken the job meanwhile.
+        QueuectlError, OSError: the disk refused.
     """
     job = claim.job
     state, why = dependencies.what_follows(decides)
     if state == "dead":
-        dead_letters.bury(storage, release(storage, claim), why)
-        say(f"dead {job.id}: {why}")
-        return
+        job.last_error = why
+    else:
+        job.not_run = why
     # Statistics count the jobs that have finished a run, and this one has not.
-    job.not_run, job.finished_at, job.next_retry_at = why, None, None
-    settle(storage, claim, state)
-    say(f"completed {job.id} without a run: {why}")
+    job.finished_at, job.next_retry_at = None, None
+    if settle(storage, claim, state, pool):
+        say(f"dead {job.id}: {why}" if state == "dead" else f"completed {job.id} without a run: {why}")
 
 
 def _reason(expires_at: float) -> str:

@@ -122,9 +122,16 @@ DEPENDENCIES = (
     Mutant(
         "stats: a job that was not run counts",
         "worker/maintenance.py",
-        "    job.not_run, job.finished_at, job.next_retry_at = why, None, None\n",
-        "    job.not_run, job.finished_at, job.next_retry_at = why, storage.now(), None\n",
+        "    job.finished_at, job.next_retry_at = None, None\n",
+        "    job.finished_at, job.next_retry_at = storage.now(), None\n",
         (f"{_RUN}a_job_that_was_not_run_counts_in_no_statistics",),
+    ),
+    Mutant(
+        "after: each job that does not run waits for the disk",
+        "worker/maintenance.py",
+        "    if settle(storage, claim, state, pool):\n",
+        "    if settle(storage, claim, state):\n",
+        (f"{_RUN}jobs_that_do_not_run_share_their_waits_for_the_disk",),
     ),
     Mutant(
         "after: a job that runs after all says that it was not run",

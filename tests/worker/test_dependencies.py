@@ -14,6 +14,7 @@ from gate import drop_blocked, release, started, worker_in_thread
 
 from queuectl import Spool
 from queuectl.errors import InvalidJob, MoveError, NeverStarts
+from queuectl.system import files
 from queuectl.worker import maintenance
 
 import support
@@ -312,8 +313,30 @@ def test_a_parent_that_is_moved_after_the_claim_ends_no_worker(spool_dir: Path, 
     assert claim.decides is not None
 
     move(spool_dir, "parent", "dead", "pending")
-    maintenance.settle_decided(spool._storage, claim, claim.decides, lambda _: None)
+    maintenance.settle_decided(spool._storage, claim, claim.decides, None, lambda _: None)
     assert where_is(spool_dir, "child") == ["dead"]
+
+
+def test_jobs_that_do_not_run_share_their_waits_for_the_disk(
+    spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each job may have an alarm that is not needed, and ten thousand may give up with one parent."""
+    drop(spool_dir, "parent", command="exit 1")
+    drop(spool_dir, "good")
+    spool = Spool(spool_dir)
+    spool.enqueue_many(
+        {"id": f"child{n}", "command": "true", "after": ["parent"], "if_blocked": "dead"} for n in range(40)
+    )
+    spool.enqueue_many({"id": f"alarm{n}", "command": "true", "after_failure": ["good"]} for n in range(40))
+    waits: list[str] = []
+    monkeypatch.setattr(files, "sync_file", lambda _: waits.append("file"))
+    monkeypatch.setattr(files, "sync_folder", waits.append)
+    support.drain(spool_dir)
+
+    assert spool.counts() == {"pending": 0, "processing": 0, "completed": 41, "failed": 0, "dead": 41}
+    assert len(waits) < 30
+    assert spool.get("child7").last_error == "Parent job parent is dead"
+    assert spool.get("child7").attempts == 0
 
 
 def test_a_job_that_was_not_run_counts_in_no_statistics(spool_dir: Path, home: Path) -> None:
