@@ -84,6 +84,13 @@ def checked(
         seen.update(str(record.get("id", "")) for record in found)
 
 
+def is_pipeline(jobs: object, common: Record) -> bool:
+    """Return whether the caller has all of the jobs in memory, and one of them waits for others."""
+    return isinstance(jobs, list | tuple) and any(
+        isinstance(job, dict) and _waits(job, common) for job in jobs
+    )
+
+
 def _waits(record: Record, common: Record) -> bool:
     return any(common.get(kind) or record.get(kind) for kind in conditions.FIELDS)
 

@@ -182,7 +182,7 @@ class EnqueuePart(SpoolBase):
         from queuectl.api import enqueue_dependent
 
         shared = _plain(common or {})
-        size = None if isinstance(jobs, list | tuple) else BATCH
+        size = None if enqueue_dependent.is_pipeline(jobs, shared) else BATCH
         checked = enqueue_dependent.checked(self, records, shared, size)
         return self._stream(checked, shared, progress, skipped, replaced, enqueued, whole=all_or_nothing)
 

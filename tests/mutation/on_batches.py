@@ -26,7 +26,7 @@ BATCHES = (
     Mutant(
         "after: a list is queued in batches before it is checked",
         "api/spool_enqueue.py",
-        "size = None if isinstance(jobs, list | tuple) else BATCH",
+        "size = None if enqueue_dependent.is_pipeline(jobs, shared) else BATCH",
         "size = BATCH",
         (f"{_INPUT}a_long_list_is_checked_to_its_end",),
     ),
