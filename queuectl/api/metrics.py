@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, generate_latest, write_to_textfile
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 
-from queuectl.api import queues
+from queuectl.api import queues, spool_rule
 from queuectl.control import pause, registry
 from queuectl.errors import SpoolError
 from queuectl.index import queue_counts, waits
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from queuectl.api.rules import Rule
     from queuectl.api.spool_base import SpoolBase
     from queuectl.control.registry import WorkerInfo
     from queuectl.index.index import Index
@@ -150,6 +151,23 @@ def of_queues(view: QueueView, names: Sequence[str] = ()) -> Iterator[Metric]:
     yield _labelled("queuectl_queue_paused", "1 while a queue is paused, else 0.", "queue", paused)
 
 
+def of_rules(rules: Sequence[Rule]) -> Iterator[Metric]:
+    """Yield the metrics of rules. One that is never due again has no next moment, and a new one no last one."""
+    coming = {rule.name: moments[0] for rule in rules if (moments := rule.next())}
+    words = "When a rule is due next."
+    yield _labelled("queuectl_rule_next_timestamp_seconds", words, "rule", coming)
+    last = {rule.name: rule.queued[-1] for rule in rules if rule.queued}
+    words = "The last moment for which a rule has queued jobs."
+    yield _labelled("queuectl_rule_last_timestamp_seconds", words, "rule", last)
+    broken = {rule.name: int(rule.problem is not None) for rule in rules}
+    yield _labelled(
+        "queuectl_rule_broken", "1 while the file of a rule cannot be used, else 0.", "rule", broken
+    )
+    skipped = {rule.name: rule.skipped for rule in rules}
+    words = "Moments of a rule that passed without a job: missed, or in the way of an earlier job."
+    yield _labelled("queuectl_rule_skipped", words, "rule", skipped)
+
+
 def of_workers(workers: Sequence[WorkerInfo], now: float) -> Iterator[Metric]:
     """Yield the metrics of living workers.
 
@@ -234,6 +252,10 @@ def report(spool: SpoolBase, textfile: str | os.PathLike[str] | None, queues_onl
     else:
         families = spool._ask(lambda: _of_jobs_and_queues(spool, now))
         families += of_workers(registry.live_workers(spool.layout), now)
+        if spool_rule.are_there(spool.layout):
+            from queuectl.api import rules
+
+            families += of_rules(rules.all_of(spool.layout))
         is_paused = pause.read(spool.layout) is not None
         families += of_place(spool.layout.root, spool.layout.index, paused=is_paused)
     if textfile is not None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from queuectl.control import permissions
-from queuectl.doctor import dependencies, environment, index_check, queues, worker_remains
+from queuectl.doctor import dependencies, environment, index_check, queues, rules, worker_remains
 from queuectl.doctor.finding import Case, Finding
 from queuectl.doctor.job_files import JobFiles
 from queuectl.errors import QueuectlError
@@ -87,6 +87,7 @@ def _examine_once(case: Case) -> list[Finding]:
         return found
     try:
         found += queues.examine(case)
+        found += rules.examine(case)
         damage = list(index_check.open_index(case))
         found += damage
         found += worker_remains.examine(case)

@@ -350,6 +350,8 @@ class Worker:
         """Whether a draining worker has nothing left to do."""
         if not self._drain or self._slots or self.flags.stopping or self._batch.is_open:
             return False
+        if self._upkeep.rules.has_work:
+            return False  # also while the spool is paused: that pauses no rule
         return self._readiness.is_paused or self._is_drained()
 
     # -- recover ---------------------------------------------------------------------------------------------------
@@ -437,8 +439,6 @@ class Worker:
 
     def _is_drained(self) -> bool:
         """Whether no job is waiting; with wait_retries, also none that will be due later or may come back."""
-        if self._upkeep.rules.has_work:
-            return False
         with self._barrier:
             later = self._wait_retries
             return not (self._scheduler.has_work(leaving=True) or self._limits.has_work(later=later))

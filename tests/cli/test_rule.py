@@ -12,10 +12,13 @@ import pytest
 from queuectl import Filter, Spool
 from queuectl.api import rules
 from queuectl.control import registry
+from queuectl.doctor import doctor
+from queuectl.doctor import rules as doctor_rules
+from queuectl.doctor.finding import Case
 from queuectl.errors import ConfigError, KeyTaken
 from queuectl.rules import rule_book, rule_note
 
-from support import load
+from support import load, wait_until
 
 if TYPE_CHECKING:
     import subprocess
@@ -193,3 +196,38 @@ def test_a_producer_cannot_claim_that_a_rule_has_made_its_job(cli: Cli, spool_di
     cli("enqueue", "--file", "-", stdin=text, expect=0)
 
     assert not {"rule", "scheduled_for"} & load(spool_dir / "pending" / "a.json").keys()
+
+
+def test_doctor_tells_of_wrong_files_lonely_notes_and_notes_ahead_of_the_clock(
+    spool: Spool, spool_dir: Path
+) -> None:
+    now = int(time.time())
+    (spool_dir / "rules" / "broken.yaml").write_text(WRONG)
+    rule_note.write(spool.layout, "gone", rule_note.Note(mark="x", done=now))
+    rule_note.write(spool.layout, "backup", rule_note.Note(mark="x", done=now + 86400))
+
+    case = Case(spool.layout, lambda: now + 10.0, lambda _: None)
+    wait_until(lambda: any(one.kind == "rule file" for one in doctor_rules.examine(case)), timeout=10)
+    found = {one.where: one for one in doctor_rules.examine(case)}
+    assert "line 1, column 14: when.cron: bad hour" in found["rules/broken.yaml"].fact
+    assert found["data/rules/gone.json"].harmless
+    assert "lies ahead of the clock" in found["data/rules/backup.json"].fact
+    assert {"rules/broken.yaml", "data/rules/gone.json"} <= {
+        one.where for one in doctor.examine(spool.layout)
+    }
+
+
+def test_metrics_have_the_next_and_the_last_moment_what_is_broken_and_what_was_skipped(
+    spool: Spool, spool_dir: Path
+) -> None:
+    note = rule_note.Note(mark="x", done=1, queued=[1924995600], skipped=2)
+    rule_note.write(spool.layout, "backup", note)
+
+    lines = spool.metrics().splitlines()
+    assert 'queuectl_rule_last_timestamp_seconds{rule="backup"} 1.9249956e+09' in lines
+    assert 'queuectl_rule_skipped{rule="backup"} 2.0' in lines
+    assert 'queuectl_rule_broken{rule="backup"} 0.0' in lines
+    [following] = [line for line in lines if line.startswith("queuectl_rule_next_timestamp_seconds{")]
+    assert float(following.split()[-1]) > time.time()
+    (spool_dir / "rules" / "backup.yaml").unlink()
+    assert "queuectl_rule" not in spool.metrics()

@@ -19,6 +19,7 @@ from .on_processes import ENDS, IDENTITY, LOCKS
 from .on_python import PYTHON
 from .on_queues import QUEUES
 from .on_reports import LETTERS, SEEING
+from .on_rules import RULES
 from .on_shell import BULK, SERVICE
 from .on_slots import SLOTS
 from .on_workers import WORKERS
@@ -54,4 +55,5 @@ MUTANTS = (
     *DEPENDENCIES,
     *QUEUES,
     *NOTIFY,
+    *RULES,
 )

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from queuectl import Spool, Worker
+from queuectl.rules import scheduler
 from queuectl.rules.rule_book import RuleBook
 
 from support import drain, load, wait_until
@@ -173,6 +174,36 @@ def test_an_idle_worker_wakes_at_the_moment(
             queued, due = (datetime.fromisoformat(record[one]) for one in ("created_at", "scheduled_for"))
             late.append((queued - due).total_seconds())
     assert 0 <= min(late) < 0.1
+
+
+def test_an_idle_worker_wakes_within_a_fraction_of_its_look(rules: Path) -> None:
+    """The next round is due at the moment of the rule, 0.4 s from now, and not in a second."""
+    (rules / "tick.yaml").write_text(EVERY_SECOND)
+    moment = int((rules / "tick.yaml").stat().st_ctime) + 0.6
+    worker = Worker(rules.parent, now=lambda: moment)
+    upkeep = worker._upkeep
+    upkeep.rules.look()
+    upkeep.work_for("worker", None, worker._batch)
+    upkeep.run()
+
+    assert 0 < upkeep.due_at - time.monotonic() <= 0.41
+    upkeep.put_off()
+    assert 0 < upkeep.due_at - time.monotonic() <= 0.41
+    upkeep.rules.close()
+
+
+def test_a_draining_worker_queues_all_that_is_due_however_slow(
+    rules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice is over after the first file that was read, and after the first job that was queued."""
+    monkeypatch.setattr(scheduler, "SLICE", 0.0)
+    for number in range(5):
+        (rules / f"hourly-{number}.yaml").write_text("when: {every: 1h}\njob: {command: 'true'}\n")
+    (rules.parent / "paused").touch()
+    late = ((rules / "hourly-4.yaml").stat().st_ctime // 3600 + 1) * 3600 + 60
+
+    drain(rules.parent, now=lambda: late)
+    assert len(list((rules.parent / "pending").iterdir())) == 5
 
 
 def test_a_draining_worker_queues_what_is_due_before_it_leaves(rules: Path) -> None:
