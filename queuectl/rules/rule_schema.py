@@ -1,0 +1,115 @@
+"""The JSON Schema of a rule file: the same checks as `rule_file`, in a form that editors understand.
+
+What only the program can check: whether a cron expression names a day, a zone that exists, rings of `after`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from queuectl.job import conditions
+from queuectl.job.schema import job_schema
+from queuectl.rules import job_template, time_trigger
+
+_TEXT = {"type": "string"}
+_TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
+
+
+def rule_schema(defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of one rule file, as JSON Schema draft 2020-12.
+
+    Args:
+        defaults: the value of each field of a job that is used where a file does not give one.
+    """
+    job = _job(defaults)
+    item = {**job, "required": ["command", "id"], "properties": {**job["properties"], "id": _ID}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A rule of queuectl",
+        "description": "When jobs are queued, and which.",
+        "type": "object",
+        "required": ["when"],
+        "oneOf": [{"required": ["job"]}, {"required": ["jobs"]}],
+        "additionalProperties": False,
+        "properties": {
+            "when": _when(defaults),
+            "job": job,
+            "jobs": {
+                "description": "Several jobs. They may wait for each other, by their ids.",
+                "type": "array",
+                "minItems": 1,
+                "maxItems": job_template.MOST_JOBS,
+                "items": item,
+            },
+        },
+        "examples": [{"when": {"cron": "0 2 * * *"}, "job": {"command": "./backup.sh"}}],
+    }
+
+
+_ID = {
+    "description": "By which the other jobs of the list name it.",
+    "type": "string",
+    "maxLength": job_template.LONGEST_ID,
+    "pattern": "^[A-Za-z0-9]",
+}
+
+
+def _job(defaults: dict[str, Any]) -> dict[str, Any]:
+    found = job_schema(defaults)
+    refused = {"id", "run_at", "expires_at", "delay"}
+    properties: dict[str, Any] = {
+        name: rule
+        for name, rule in found["properties"].items()
+        if name not in refused and not rule.get("readOnly")
+    }
+    for name in refused | {name for name, rule in found["properties"].items() if rule.get("readOnly")}:
+        properties[name] = False  # else it would count as a field of the user's own
+    words = "How long after the moment of the rule the job may still start."
+    properties["expires_in"] = {**_span(found), "description": words}
+    properties["batch"] = {**_TEXT, "description": "Its batch; {slot} stands for the moment."}
+    for kind in conditions.FIELDS:
+        properties[kind] = {**_TEXTS, "description": found["properties"][kind]["description"]}
+    return {"type": "object", "required": ["command"], "properties": properties}
+
+
+def _span(job: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in job["properties"]["max_backoff"].items() if key == "anyOf"}
+
+
+def _when(defaults: dict[str, Any]) -> dict[str, Any]:
+    job = job_schema(defaults)
+    moment = {key: value for key, value in job["properties"]["run_at"].items() if key == "anyOf"}
+    span = _span(job)
+    own: dict[str, Any] = {
+        "cron": {
+            **_TEXTS,
+            "description": "Minute hour day month weekday, or @daily; or a list of such texts.",
+        },
+        "every": {**span, "description": "At equal distances of whole seconds, like 10m."},
+        "at": {
+            "anyOf": [*moment["anyOf"], {"type": "array", "items": moment, "minItems": 1}],
+            "description": "A moment, or a list of them.",
+        },
+        "timezone": {**_TEXT, "description": "A zone like Europe/Berlin. Default: the machine's."},
+        "missed": {
+            "enum": [*time_trigger.MISSED],
+            "default": "once",
+            "description": "What is done with moments at which no worker lived.",
+        },
+        "grace": {**span, "description": "With missed: skip, how late is not missed yet.", "default": "1m"},
+        "overlap": {
+            "enum": [*time_trigger.OVERLAP],
+            "default": "skip",
+            "description": "What is done while an earlier job of the rule is not over.",
+        },
+        "jitter": {**span, "description": "Start up to so much later, always the same for the same moment."},
+        "from": {**moment, "description": "Not before this moment."},
+        "until": {**moment, "description": "Not after this moment."},
+    }
+    return {
+        "description": "When jobs are queued: exactly one of cron, every and at, and what goes with it.",
+        "type": "object",
+        "oneOf": [{"required": [kind]} for kind in time_trigger.KINDS],
+        "additionalProperties": False,
+        "properties": own,
+    }

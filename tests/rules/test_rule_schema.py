@@ -1,0 +1,79 @@
+"""The JSON Schema of a rule file agrees with the program about what editors can check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+import yaml
+
+from queuectl.rules import rule_file
+from queuectl.rules.rule import InvalidRule
+from queuectl.rules.rule_schema import rule_schema
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "spool_example" / "rules").iterdir())
+DAILY: dict[str, Any] = {"cron": "0 2 * * *"}
+JOB = {"command": "a"}
+
+GOOD: list[Any] = [
+    {"when": DAILY, "job": JOB},
+    {"when": {"every": 10}, "job": {**JOB, "expires_in": "5m", "batch": "x-{slot}", "after": "batch:y-{slot}"}},
+    {"when": {"at": ["2031-01-01T03:00"], "missed": "all", "jitter": "5m"}, "jobs": [{"id": "a", "command": "a"}]},
+]  # fmt: skip
+BAD: list[Any] = [
+    {"job": JOB},
+    {"when": DAILY},
+    {"when": DAILY, "job": JOB, "jobs": [{"id": "a", "command": "a"}]},
+    {"when": {}, "job": JOB},
+    {"when": {**DAILY, "every": "1h"}, "job": JOB},
+    {"when": {**DAILY, "missed": "run"}, "job": JOB},
+    {"when": {**DAILY, "overlp": "skip"}, "job": JOB},
+    {"when": {"every": "soon"}, "job": JOB},
+    {"when": DAILY, "job": {}},
+    {"when": DAILY, "job": {**JOB, "id": "a"}},
+    {"when": DAILY, "job": {**JOB, "run_at": "2031-01-01"}},
+    {"when": DAILY, "job": {**JOB, "state": "dead"}},
+    {"when": DAILY, "job": {**JOB, "priority": 11}},
+    {"when": DAILY, "jobs": []},
+    {"when": DAILY, "jobs": [JOB]},
+    {"when": DAILY, "jobs": [{"id": "x" * 13, "command": "a"}]},
+    {"when": DAILY, "job": JOB, "name": "x"},
+]
+
+
+def says(record: Any) -> bool:
+    """Whether the program takes it."""
+    try:
+        rule_file.parse("x", json.dumps(record).encode(), "x.json")
+    except InvalidRule:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("record", "good"), [*((one, True) for one in GOOD), *((one, False) for one in BAD)])
+def test_the_schema_and_the_program_say_the_same(record: Any, good: bool) -> None:
+    fits = jsonschema.Draft202012Validator(rule_schema({})).is_valid(record)
+
+    assert (fits, says(record)) == (good, good)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_the_example_rules_fit(path: Path) -> None:
+    record = yaml.safe_load(path.read_text())
+
+    jsonschema.Draft202012Validator(rule_schema({})).validate(record)
+
+
+def test_schema_prints_it(cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    printed = json.loads(cli("schema", "--rule", expect=0).stdout)
+
+    jsonschema.Draft202012Validator.check_schema(printed)
+    assert printed["title"] == "A rule of queuectl"
+    assert "two schemas" in cli("schema", "--rule", "--record", expect=2).stderr
