@@ -52,7 +52,7 @@ class ResultPart(SpoolBase):
         if several:
             raise TypeError("takes ids or a batch, not both")
         jobs = waiting.of_batch(self, batch)
-        more = functools.partial(waiting.left_of_batch, self, batch)
+        more = functools.partial(waiting.now_in_batch, self, batch)
         return waiting.Waiting(self, jobs, success=success, tell=tell, more=more).run(timeout)
 
     def output(self, job_id: str, *, run: int | None = None, stream: str = "out") -> str | None:

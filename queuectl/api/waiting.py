@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from queuectl._dataclasses import dataclass
 from queuectl.control import own_job, pause, registry
 from queuectl.errors import ConfigError, JobError, StillUnderWay
-from queuectl.job.fields import STATES, WAITING
+from queuectl.job.fields import WAITING
 from queuectl.storage import locate
 from queuectl.system import file_times
 
@@ -85,7 +85,7 @@ class Waiting:
     Args:
         ids: the jobs.
         success: end the wait as soon as one of them cannot succeed any more, or not before somebody has mended a dead job.
-        more: called when all of them have ended; returns further jobs to wait for.
+        more: called when all of them have ended; returns the jobs to wait for, those that are known and further ones.
         tell: called with each job when it has ended.
         obstacle: called with a line about what keeps them from running, once each.
         beat: called after each poll.
@@ -175,6 +175,7 @@ class Waiting:
         if not self._left and not failed:
             known = {one.id for one in self._ended}
             self._left = dict.fromkeys(job_id for job_id in self._more() if job_id not in known)
+            self._read_index_at = 0.0  # one that is over already changes no folder
         over = failed or not self._left
         if not over and now >= self._obstacle_check_at:
             self._obstacle_check_at = now + _OBSTACLE_PERIOD
@@ -244,22 +245,18 @@ def of_batch(spool: SpoolBase, batch: str) -> list[str]:
     Raises:
         JobError: there are none. Whoever waits for a mistyped name would think that all is done.
     """
-    from queuectl.api import listing
-    from queuectl.index.filter import Filter
-
-    found = [row.id for row in listing.select(spool, where=Filter(batch=batch))]
+    found = now_in_batch(spool, batch)
     if not found:
         raise JobError(f"no job has the batch {batch}", hint="queuectl batch list")
     return found
 
 
-def left_of_batch(spool: SpoolBase, batch: str) -> list[str]:
-    """Return the ids of the jobs of a batch that have not ended."""
+def now_in_batch(spool: SpoolBase, batch: str) -> list[str]:
+    """Return the ids of all jobs that a batch has now: also of one that came and died while others ran."""
     from queuectl.api import listing
     from queuectl.index.filter import Filter
 
-    where = Filter(batch=batch, states=[state for state in STATES if state not in OVER])
-    return [row.id for row in listing.select(spool, where=where)]
+    return [row.id for row in listing.select(spool, where=Filter(batch=batch))]
 
 
 def _ended(job_id: str, row: Row | None) -> Ended:

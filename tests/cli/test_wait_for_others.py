@@ -10,7 +10,7 @@ import pytest
 
 from queuectl import Ended, JobError, Spool, StillUnderWay
 from queuectl.api import blocked
-from queuectl.api.waiting import Waiting, find_obstacle
+from queuectl.api.waiting import Waiting, find_obstacle, now_in_batch
 
 import support
 
@@ -122,6 +122,21 @@ def test_a_wait_for_a_batch_ends_with_its_last_job(spool_dir: Path, cli: Cli) ->
     ]
     assert cli("wait", "--batch", "x", expect=1).stdout == "first - completed\nsecond - dead - Exit code 1\n"
     cli("wait", "--batch", "x", "--for", "success", expect=1)
+
+
+def test_a_job_that_came_into_a_batch_and_died_meanwhile_is_told(spool_dir: Path) -> None:
+    """A part may queue further parts. `wait --batch x && deploy` must not deploy as the others have succeeded."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="slow", batch="x")
+
+    def beat() -> None:
+        with Spool(spool_dir) as other:
+            if other.counts()["dead"] == 0:
+                other.enqueue("exit 1", id="late", batch="x", max_retries=1, priority=10)
+                support.drain(spool_dir)
+
+    waiting = Waiting(spool, ["slow"], more=lambda: now_in_batch(spool, "x"), beat=beat)
+    assert {one.id: one.state for one in waiting.run(10)} == {"slow": "completed", "late": "dead"}
 
 
 def test_a_wait_for_a_mistyped_batch_is_refused(chain: Spool, cli: Cli) -> None:

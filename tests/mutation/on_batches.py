@@ -108,6 +108,13 @@ BATCHES = (
         (f"{_WAIT}a_wait_for_a_batch_ends_with_its_last_job",),
     ),
     Mutant(
+        "wait: a job that came into a batch and died meanwhile is not told",
+        "api/waiting.py",
+        "where=Filter(batch=batch))]",
+        'where=Filter(batch=batch, states="pending"))]',
+        (f"{_WAIT}a_job_that_came_into_a_batch_and_died_meanwhile_is_told",),
+    ),
+    Mutant(
         "wait: a mistyped batch is over at once",
         "api/waiting.py",
         "    if not found:\n        raise JobError",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from queuectl.api import json_view
-from queuectl.api.waiting import OVER, Ended, Waiting, left_of_batch, of_batch
+from queuectl.api.waiting import OVER, Ended, Waiting, now_in_batch, of_batch
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, command
 from queuectl.cli.selection import BulkAction, filter_options
@@ -109,9 +109,9 @@ def wait_command(
 
 
 def _more(session: Session, batch: str) -> list[str]:
-    """Return the jobs that have come into a batch meanwhile; a job of the batch that waits here is not one of them."""
+    """Return the jobs that a batch has now; a job of the batch that waits here is not one of them."""
     own = own_job.find(session.spool.layout)
-    return [job_id for job_id in left_of_batch(session.spool, batch) if own is None or job_id != own.job_id]
+    return [job_id for job_id in now_in_batch(session.spool, batch) if own is None or job_id != own.job_id]
 
 
 def print_note(text: str) -> None:
