@@ -289,7 +289,8 @@ def _needs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 
 def _parents(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
     name = (param.name or "").removesuffix("_ids")
-    words = [word for value in values for word in value.replace(",", " ").split()]
+    # A text without a word is kept, and refused: of `--after "$first"`, when $first is empty, the job would start at once.
+    words = [word for value in values for word in value.replace(",", " ").split() or [value]]
     return job_field(name, lambda _: words)(ctx, param, " ".join(words)) if words else None
 
 

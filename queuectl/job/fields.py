@@ -267,8 +267,10 @@ def _parents(value: object) -> list[str]:
     """Check what a job waits for: ids, and batches like batch:parts or batch:parts=100. One text is a list of one."""
     if isinstance(value, str):
         value = [value]
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list):
         raise ValueError(f"must be a list of ids, not {_type_name(value)}")
+    if wrong := [one for one in value if not isinstance(one, str)]:
+        raise ValueError(f"must be a list of ids, and has {_type_name(wrong[0])} in it")
     if not value:
         raise ValueError("is an empty list")
     for one in value:

@@ -51,6 +51,15 @@ def test_an_unknown_parent_is_refused(spool_dir: Path, cli: Cli) -> None:
     assert Spool(spool_dir).counts()["pending"] == 0
 
 
+@pytest.mark.parametrize(
+    "words", [("--after", ""), ("--after", "extract", "--after", " "), ("--after-any", ",")]
+)
+def test_an_empty_parent_is_refused(chain: Spool, cli: Cli, words: tuple[str, ...]) -> None:
+    """`--after "$first"` with an empty variable must not start the job at once, as if it waited for nothing."""
+    assert "is no id and no batch:NAME" in cli("enqueue", *words, "true", expect=2).stderr
+    assert chain.counts()["pending"] == 2
+
+
 def test_a_blocked_job_says_what_helps(chain: Spool, cli: Cli) -> None:
     """The first question about a job that does not start is why, and the second what to do."""
     shown = cli("show", "load", expect=0).stdout

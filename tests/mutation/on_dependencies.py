@@ -213,4 +213,11 @@ DEPENDENCIES = (
         "FROM waits JOIN jobs",
         ("tests/index/test_descendants.py::test_the_search_reads_no_job_that_waits_for_something_else",),
     ),
+    Mutant(
+        "after: an option with an empty text is no option",
+        "cli/options.py",
+        "split() or [value]]",
+        "split() or []]",
+        ("tests/cli/test_dependencies.py::test_an_empty_parent_is_refused",),
+    ),
 )

@@ -228,6 +228,7 @@ def test_a_parent_is_kept_while_a_child_waits(spool_dir: Path, home: Path) -> No
             "after_failure: could never start: there is in after, too",
         ),
         ({"after": ["a b"]}, "after: 'a b' is no id and no batch:NAME"),
+        ({"after": ["a", 1]}, "after: must be a list of ids, and has a number in it"),
         ({"after": ["batch:x=-1"]}, "after: the count of batch:x must be a whole number"),
     ],
 )
