@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import smtplib
 import ssl
@@ -28,7 +29,7 @@ _LATER = frozenset({69, 71, 74, 75})
 _SMTPS = 465
 """The port of connections that are encrypted from their first byte, RFC 8314."""
 
-_LOOPBACK = ("localhost", "127.", "::1")
+_LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1", re.IGNORECASE)
 
 
 class Server(NamedTuple):
@@ -47,14 +48,14 @@ class Server(NamedTuple):
     @property
     def is_here(self) -> bool:
         """Whether it runs on this machine, so that nobody can read what is sent."""
-        return self.host.startswith(_LOOPBACK)
+        return _LOOPBACK.fullmatch(self.host) is not None
 
 
 def as_mail(message: Message, to: Sequence[str], sender: str | None, key: str | None) -> EmailMessage:
     """Return a notification as a mail.
 
     Args:
-        sender: its From; None leaves it to sendmail.
+        sender: its From; None leaves it to what sends the mail.
         key: makes its Message-ID, so that a second copy can be known.
     """
     mail = EmailMessage()
@@ -101,22 +102,28 @@ def through_sendmail(mail: EmailMessage) -> None:
 
 
 def to_server(mail: EmailMessage, server: Server) -> list[str]:
-    """Send a mail to an SMTP server, encrypted if the server offers that.
+    """Send a mail to an SMTP server, encrypted if the server offers that. One without a sender is from this user.
 
     Returns:
         the receivers that the server refuses, although it takes the mail for others.
 
     Raises:
-        NotSent: the server refuses the mail, or a password would be sent readable for others.
+        NotSent: no host can have this name, the server refuses the mail, or a password would be sent readable for others.
         NotSentNow: the server cannot be reached, or may take the mail later.
     """
     whom = f"the mail server {server.host}:{server.port}"
+    try:
+        server.host.encode("idna")
+    except UnicodeError:
+        raise NotSent(f"no host can be called {one_line(server.host)}") from None
     refused: list[str] = []
     delivery.within(delivery.LONGEST, lambda: refused.extend(_send(mail, server, whom)), whom)
     return refused
 
 
 def _send(mail: EmailMessage, server: Server, whom: str) -> list[str]:
+    if "From" not in mail:
+        mail["From"] = _default_sender()
     try:
         with _connected(server) as smtp:
             _secure(smtp, server, whom)
@@ -159,8 +166,11 @@ def _refusal(whom: str, code: int, said: bytes | str) -> NotSent:
     return (NotSentNow if code < 500 else NotSent)(f"{whom} refuses the mail: {code} {one_line(text)}")
 
 
-def default_sender() -> str:
-    """Return who a mail to a server is from if nobody says so: this user on this machine."""
+def _default_sender() -> str:
+    """Return who a mail to a server is from if nobody says so: this user on this machine.
+
+    The whole name of the machine may have to be asked for, and a name server that is down holds that up for long.
+    """
     import getpass
     import socket
 

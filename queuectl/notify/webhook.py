@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import string
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
 from queuectl.errors import NotSent, NotSentNow
 from queuectl.job.redact import one_line
@@ -49,23 +51,43 @@ def post(message: Message, url: str, headers: Mapping[str, str], key: str | None
         key: the value of the header field Idempotency-Key.
 
     Raises:
-        NotSent: the server refuses it, as the address or a header field is wrong.
+        NotSent: no host can have this name, or the server refuses it, as the address or a header field is wrong.
         NotSentNow: the server cannot be reached, or may take it later.
     """
     import orjson
 
     import queuectl
 
-    host = urlsplit(url).netloc.rpartition("@")[2]
+    url, host, login = _taken_apart(url)
     fields = {
         "Content-Type": "application/json",
         "User-Agent": f"queuectl/{queuectl.__version__}",
         **({"Idempotency-Key": key} if key is not None else {}),
+        **({"Authorization": login} if login is not None else {}),
         **headers,
     }
     content = orjson.dumps(_without_surrogates(message.as_json()))
     request = urllib.request.Request(url, content, fields, method="POST")  # noqa: S310 (see _opener)
     delivery.within(delivery.LONGEST, lambda: _send(request, host), host)
+
+
+def _taken_apart(url: str) -> tuple[str, str, str | None]:
+    """Return an address as it can be asked for, its host and port, and the header field for a name and password in it.
+
+    HTTP knows ASCII only. A name of a host is written in Punycode then, and other characters as percent signs with numbers.
+
+    Raises:
+        NotSent: no host can have this name.
+    """
+    parts = urlsplit(url)
+    login, is_given, typed = parts.netloc.rpartition("@")
+    try:
+        host = typed.encode("idna").decode()
+    except UnicodeError:
+        raise NotSent(f"no host can be called {one_line(typed)}") from None
+    path, query = (quote(part, safe=string.punctuation) for part in (parts.path, parts.query))
+    given = f"Basic {b64encode(unquote_to_bytes(login)).decode()}" if is_given else None
+    return urlunsplit((parts.scheme, host, path, query, "")), host, given
 
 
 def _send(request: urllib.request.Request, host: str) -> None:

@@ -57,4 +57,25 @@ NOTIFY = [
         '    shown = {"command": job.shown_command, "last_error": job.last_error, "lines": lines}\n',
         ("tests/notify/test_message.py::test_passwords_in_addresses_are_masked",),
     ),
+    Mutant(
+        "notify: a host whose name begins with localhost is this machine",
+        "notify/mail.py",
+        "_LOOPBACK.fullmatch(",
+        "_LOOPBACK.match(",
+        (f"{_MAIL}a_server_elsewhere_is_not_taken_for_this_machine",),
+    ),
+    Mutant(
+        "notify: a name that no mail server can have is a bug",
+        "notify/mail.py",
+        "    except UnicodeError:\n",
+        "    except ZeroDivisionError:\n",
+        (f"{_WEB}a_name_that_no_host_can_have_is_refused_for_ever",),
+    ),
+    Mutant(
+        "notify: an address with an umlaut is a bug",
+        "notify/webhook.py",
+        "(quote(part, safe=string.punctuation) for part in (parts.path, parts.query))",
+        "(parts.path, parts.query)",
+        (f"{_WEB}an_address_may_have_other_characters_than_ascii",),
+    ),
 ]

@@ -6,10 +6,13 @@ import email
 import email.policy
 import json
 import os
+import re
 import shlex
 import shutil
+import socket
 import stat
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -59,13 +62,11 @@ def dead_job(
     drain(spool_dir)
 
 
-def letter() -> EmailMessage:
+def letter(sender: str | None = "me@example.org") -> EmailMessage:
     """A trial."""
     from queuectl.notify.message import TRIAL, Message
 
-    return mail.as_mail(
-        Message(TRIAL, [], 0, "/srv/spool", "here"), ["ops@example.org"], "me@example.org", None
-    )
+    return mail.as_mail(Message(TRIAL, [], 0, "/srv/spool", "here"), ["ops@example.org"], sender, None)
 
 
 def test_a_mail_says_why_a_job_is_dead_and_what_to_type(
@@ -150,6 +151,36 @@ def test_a_silent_server_does_not_hold_the_job_up(
         mail.to_server(letter(), Server("127.0.0.1", port))
 
 
+def test_a_name_server_that_is_down_does_not_hold_the_job_up(
+    mailbox: servers.Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for the name of this machine, for the sender. The limit holds for that, too."""
+    is_over = threading.Event()
+    monkeypatch.setattr(delivery, "LONGEST", 0.3)
+    monkeypatch.setattr(socket, "getfqdn", lambda: is_over.wait(10) and "here")
+    try:
+        with pytest.raises(NotSentNow, match="has not answered"):
+            mail.to_server(letter(sender=None), Server("127.0.0.1", mailbox.port))
+    finally:
+        is_over.set()
+
+
+@pytest.mark.parametrize(
+    ("host", "is_here"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost.example.org", False),
+        ("127.example.org", False),
+        ("::1234", False),
+    ],
+)
+def test_a_server_elsewhere_is_not_taken_for_this_machine(host: str, is_here: bool) -> None:
+    """Its name may begin like that of this one, and a password would be sent readable for others."""
+    assert Server(host).is_here == is_here
+
+
 def test_a_password_is_used(cli: Callable[..., Any]) -> None:
     """The right one is let in; a wrong one is wrong at the next try as well."""
     from aiosmtpd.smtp import AuthResult
@@ -168,14 +199,14 @@ def test_a_password_is_used(cli: Callable[..., Any]) -> None:
 
 def test_no_password_is_sent_readable_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server elsewhere that offers no encryption gets none."""
-    monkeypatch.setattr(mail, "_LOOPBACK", ("nowhere",))
+    monkeypatch.setattr(mail, "_LOOPBACK", re.compile("nowhere"))
     with servers.mail_server() as box, pytest.raises(NotSent, match="no encryption"):
         mail.to_server(letter(), Server("127.0.0.1", box.port, "me", "secret"))
 
 
 def test_encryption_is_used_where_it_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but the greeting is said before."""
-    monkeypatch.setattr(mail, "_LOOPBACK", ("nowhere",))
+    monkeypatch.setattr(mail, "_LOOPBACK", re.compile("nowhere"))
     answers = b"220 here\r\n", b"250-here\r\n250 STARTTLS\r\n", b"454 not now\r\n"
     with servers.talker(*answers) as (port, got), pytest.raises(NotSentNow, match="454 not now"):
         mail.to_server(letter(), Server("127.0.0.1", port, "me", "secret"))

@@ -124,6 +124,28 @@ def test_a_server_that_does_not_speak_http_is_tried_again(
             cli("notify", "webhook", f"http://127.0.0.1:{port}", expect=111)
 
 
+def test_an_address_may_have_other_characters_than_ascii(
+    cli: Callable[..., Any], posts: servers.Posts
+) -> None:
+    """It is asked for as a browser would do it, and what is written as a number already stays so."""
+    cli("notify", "webhook", f"{posts.url}/hök/a%2Fb?über=%20&a=b+c#top", expect=0)
+    assert posts.paths == ["POST /h%C3%B6k/a%2Fb?%C3%BCber=%20&a=b+c"]
+
+
+def test_a_name_and_a_password_in_the_address_are_used(cli: Callable[..., Any], posts: servers.Posts) -> None:
+    """They were taken for a part of the host's name, and the job tried again for ever."""
+    cli("notify", "webhook", posts.url.replace("//", "//me:p%40ss@"), expect=0)
+    assert posts.headers[0]["authorization"] == "Basic bWU6cEBzcw=="
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".invalid", "a..invalid", "ä" * 64 + ".invalid"])
+def test_a_name_that_no_host_can_have_is_refused_for_ever(cli: Callable[..., Any], host: str) -> None:
+    """It ended as a bug of queuectl, and each try of the job would end so."""
+    told = cli("notify", "webhook", f"http://{host}/", expect=100).stderr
+    assert told == f"error: no host can be called {host}\n"
+    assert cli("notify", "mail", "--to", "ops@example.org", "--smtp", host, expect=100).stderr == told
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -147,8 +147,6 @@ def mail_command(
 
     server = _with_password(smtp, user)
     found = message.compose(session.spool, _meant(session, about), os.environ)
-    if server is not None:
-        sender = sender or mail.default_sender()
     letter = mail.as_mail(found, to, sender, delivery.key_of(os.environ, found.host))
     refused: list[str] = []
     if server is None:
