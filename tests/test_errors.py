@@ -36,6 +36,8 @@ EXAMPLES: tuple[errors.QueuectlError, ...] = (
     errors.SpoolError.from_os("read", "/spool", OSError(5, "Input/output error")),
     errors.SpoolError.from_os("write", "/spool", OSError(28, "No space left on device")),
     errors.NeverStarts("no job is called typo, so this could never start", hint="queuectl list"),
+    errors.NotSent("there is no sendmail here", hint="queuectl notify mail --smtp HOST …"),
+    errors.NotSentNow("hooks.example.org: connection refused"),
     errors.StillNeeded("job 'a' cannot be deleted: job 'b' waits for it", hint="queuectl set b after="),
     errors.StartRefused("no process can be started: resource temporarily unavailable"),
     errors.QueuedUnsafely(["job1", "job2"], OSError(5, "Input/output error")),
