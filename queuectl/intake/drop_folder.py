@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import time
 from contextlib import suppress
@@ -74,6 +75,10 @@ def problems(path: str, layout: Layout) -> list[str]:
     except SpoolError as error:
         return [f"{error}; {error.hint}" if error.hint else str(error)]
     return []
+
+
+_OF_A_RULE = re.compile(r"[^.]+\.[0-9]{8}T[0-9]{6}Z(?:\..*)?")
+"""Ids that rules give: backup.20310101T010000Z."""
 
 
 class DropFolder:
@@ -148,8 +153,12 @@ class DropFolder:
             )
             # The id is derived from the file: after a crash between queueing and deleting, it is not queued twice.
             job.id = stem if free else f"in-{fingerprint[:20]}"
+        if _OF_A_RULE.fullmatch(job.id):
+            # Under this id a rule is about to queue a job. It would take this one for its own.
+            job.id = f"in-{fingerprint[:20]}"
         job.renew(0)
         job.history, job.history_left_out = [], 0
+        job.rule = job.scheduled_for = None
         job.fill_in(defaults)
         job.created_at = job.updated_at = storage.now()
         job.extra["submitted_by"] = owner

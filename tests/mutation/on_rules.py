@@ -232,4 +232,18 @@ RULES = (
         '(*_NAMES[: _NAMES.index("state")], "rule", "scheduled_for")\n',
         (f"{_TYPED}a_producer_cannot_claim_that_a_rule_has_made_its_job",),
     ),
+    Mutant(
+        "rules: another user takes the id of a rule's next job",
+        "intake/drop_folder.py",
+        "        if _OF_A_RULE.fullmatch(job.id):\n",
+        "        if False:\n",
+        ("tests/intake/test_drop_folder.py::test_another_user_cannot_take_the_place_of_a_rule",),
+    ),
+    Mutant(
+        "rules: another user says which rule has made a job",
+        "intake/drop_folder.py",
+        "        job.rule = job.scheduled_for = None\n",
+        "",
+        ("tests/intake/test_drop_folder.py::test_another_user_cannot_take_the_place_of_a_rule",),
+    ),
 )
