@@ -55,7 +55,6 @@ class RuleBook:
         files: by the name of the rule; a file that no rule can be called after is under its own name.
         paused: the rules that are paused.
         changed_at: when the folder last changed, in whole epoch seconds.
-        is_complete: every file has been read.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class RuleBook:
         self.files: dict[str, RuleFile] = {}
         self.paused: frozenset[str] = frozenset()
         self.changed_at = 0
-        self.is_complete = True
+        self._left: list[str] = []
 
     def refresh(self, until: float | None = None) -> set[str]:
         """Look whether files have changed, and read those again.
@@ -81,18 +80,26 @@ class RuleBook:
         Returns:
             the names of the rules that are different now.
         """
-        before = self.paused
-        changed = self._list() | (before ^ self.paused)
-        self.is_complete = True
-        for name, known in self.files.items():
+        changed: set[str] = set()
+        if self.is_complete:
+            before = self.paused
+            changed = self._list() | (before ^ self.paused)
+            self._left = [*self.files][::-1]
+        while self._left:
+            name = self._left.pop()
+            known = self.files[name]
             before_stamp = known.stamp
             if self._read(name, known):
                 changed.add(name)
             # Only after a file was read: however slow the disk, each call reads one more.
             if until is not None and known.stamp != before_stamp and self._monotonic() > until:
-                self.is_complete = False
                 break
         return changed
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every file has been looked at since the names were read."""
+        return not self._left
 
     def _list(self) -> set[str]:
         """Read the names in the folder again if its time has changed; returns the rules that are gone."""

@@ -42,7 +42,7 @@ class TimeTrigger:
         grace: seconds that a moment may be late with `skip`.
         overlap: what is done while an earlier job of the rule is not over: skip, queue, replace or allow.
         jitter: the longest delay in seconds.
-        words: what it says, as an English sentence without its end.
+        tell: returns what it says. Working that out takes as long as all the rest, and workers never ask.
     """
 
     schedule: Schedule
@@ -51,7 +51,13 @@ class TimeTrigger:
     grace: float
     overlap: str
     jitter: float
-    words: str
+    tell: Callable[[], str]
+
+    @property
+    def words(self) -> str:
+        """What it says, as an English sentence without its end."""
+        told = self.tell()
+        return told if self.timezone is None else f"{told} ({self.timezone})"
 
     @property
     def follows_machine(self) -> bool:
@@ -80,7 +86,7 @@ def read(when: Mapping[str, Any], kind: str) -> TimeTrigger:
     )
     if first is not None and last is not None and last < first:
         raise Wrong(("when", "until"), "lies before from")
-    schedule, words = _schedule(when, kind, zone, first)
+    schedule, tell = _schedule(when, kind, zone, first)
     if first is not None or last is not None:
         schedule = Within(schedule, first, last)
     return TimeTrigger(
@@ -90,7 +96,7 @@ def read(when: Mapping[str, Any], kind: str) -> TimeTrigger:
         grace=_of(when, "grace", times.parse_duration, default=GRACE),
         overlap=_of(when, "overlap", _one_of(OVERLAP), default="skip"),
         jitter=_of(when, "jitter", times.parse_duration, default=0.0),
-        words=words if zone is None else f"{words} ({zone})",
+        tell=tell,
     )
 
 
@@ -147,17 +153,16 @@ def _moment(value: object, zone: tzinfo | None) -> int:
 
 def _schedule(
     when: Mapping[str, Any], kind: str, zone: tzinfo | None, first: int | None
-) -> tuple[Schedule, str]:
+) -> tuple[Schedule, Callable[[], str]]:
     value = when[kind]
     if kind == "every":
         span = _of(when, kind, _span)
-        return Every(span, first or 0), f"every {_in_words(span)}"
+        return Every(span, first or 0), lambda: f"every {_in_words(span)}"
     if kind == "at":
         moments = sorted({_element("at", number, one, zone) for number, one in _listed("at", value)})
-        return At(tuple(moments)), f"at {len(moments)} moment{'s' if len(moments) > 1 else ''}"
+        return At(tuple(moments)), lambda: f"at {len(moments)} moment{'s' if len(moments) > 1 else ''}"
     expressions = [_expression(number, one) for number, one in _listed("cron", value)]
-    words = " and ".join(map(occurrences.cron_in_words, expressions))
-    return Cron(tuple(expressions), zone), words
+    return Cron(tuple(expressions), zone), lambda: " and ".join(map(occurrences.cron_in_words, expressions))
 
 
 def _listed(kind: str, value: object) -> list[tuple[int | None, object]]:

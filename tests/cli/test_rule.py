@@ -125,6 +125,7 @@ def test_run_queues_now_and_list_shows_the_jobs_of_the_rule(cli: Cli, spool: Spo
 
     assert job.startswith("backup.run-")
     assert spool.get(job).rule == "backup"
+    assert "Rule backup" in " ".join(cli("show", job, expect=0).stdout.split())
     assert cli("list", "--rule", "backup", "--columns", "id", expect=0).stdout.split() == [job]
     assert [row.id for row in spool.list(where=Filter(rule="backup"))] == [job]
     refused = cli("rule", "run", "backup", expect=1).stderr

@@ -108,6 +108,8 @@ def _parents(spool: Spool, job: Job) -> Iterator[tuple[str, str]]:
         more = len(parents or ()) - len(shown)
         yield name, ", ".join(shown) + (f" and {more} more" if more else "")
     yield "Batch", job.batch or ""
+    yield "Rule", job.rule or ""
+    yield "Scheduled For", job.scheduled_for or ""
     waiting = dependencies.waits_for(spool, job)
     more = len(waiting) - dependencies.SHOWN
     shown_waiting = ", ".join(map(str, waiting[: dependencies.SHOWN]))
