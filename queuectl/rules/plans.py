@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl._dataclasses import dataclass
@@ -182,10 +183,13 @@ class Plans:
             return
         for file in names:
             name = file.removesuffix(".json")
-            if name == file or name in self._book.files or file.startswith("."):
-                continue
-            if (note := rule_note.read(self._layout, name)) is not None:
-                self._rest(name, note)
+            if files.is_temporary_name(file):  # its writer was killed; only we write here
+                with suppress(OSError):
+                    os.unlink(os.path.join(self._layout.rule_notes, file))
+            elif name != file and name not in self._book.files:
+                note = rule_note.read(self._layout, name)
+                if note is not None:
+                    self._rest(name, note)
 
     def _find_next(self) -> None:
         self.next_at = min(

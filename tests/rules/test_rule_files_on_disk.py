@@ -12,13 +12,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+import gate
 import pytest
 
 from queuectl import Spool, Worker
 from queuectl.rules import scheduler
 from queuectl.rules.rule_book import RuleBook
 
-from support import drain, load, wait_until
+from support import drain, load, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -204,6 +205,18 @@ def test_a_draining_worker_queues_all_that_is_due_however_slow(
 
     drain(rules.parent, now=lambda: late)
     assert len(list((rules.parent / "pending").iterdir())) == 5
+
+
+def test_a_worker_that_runs_a_long_job_queues_what_is_due(rules: Path) -> None:
+    spool = rules.parent
+    home = gate.home_with_gate(spool)
+    gate.drop_blocked(spool, "long")
+
+    with gate.worker_in_thread(spool):
+        wait_until(lambda: gate.started(home), timeout=30)
+        (rules / "tick.yaml").write_text(EVERY_SECOND)
+        wait_until(lambda: [*(spool / "pending").glob("tick.*.json")], timeout=30)
+        assert where_is(spool, "long")[0].startswith("processing")
 
 
 def test_a_draining_worker_queues_what_is_due_before_it_leaves(rules: Path) -> None:

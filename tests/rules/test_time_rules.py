@@ -10,8 +10,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from rules.clock import World, at
 
+from queuectl.errors import SpoolFull
 from queuectl.rules import occurrences, rule_note
 from queuectl.rules.plans import choose
+from queuectl.storage import enqueue
+from queuectl.system import files
 
 from support import load
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from queuectl.layout import Layout
+    from queuectl.storage.transitions import Prepared, Storage
 
 NIGHTLY = '{cron: "0 2 * * *", timezone: Europe/Berlin}'
 UTC_NIGHTLY = '{cron: "0 2 * * *", timezone: UTC, %s}'
@@ -426,6 +430,41 @@ def one_tick(one: World) -> Callable[[], float]:
         return one.ticks
 
     return tick
+
+
+def test_what_the_disk_refuses_is_told_and_tried_again_and_keeps_no_other_rule(
+    world: Callable[[str], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = world("2031-01-01T12:00Z")
+    for name in ("backup", "other"):
+        one.write(name, NIGHTLY)
+    one.look()
+    real = enqueue.enqueue
+
+    def full(storage: Storage, made: Prepared, *, durable: bool = True) -> None:
+        if made.id.startswith("backup."):
+            raise SpoolFull("no space")
+        real(storage, made, durable=durable)
+
+    monkeypatch.setattr(enqueue, "enqueue", full)
+    assert one.go("2031-01-02T01:00Z") == ["other.20310102T010000Z"]
+    assert one.said == ["rule backup: no space"]
+    assert one.scheduler.due_in() == 1.0
+    assert one.note("backup").queued == []
+    monkeypatch.setattr(enqueue, "enqueue", real)
+    assert one.go(1) == ["backup.20310102T010000Z", "other.20310102T010000Z"]
+
+
+def test_a_note_that_a_killed_worker_left_half_written_is_deleted(
+    world: Callable[[str], World], spool_dir: Path
+) -> None:
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", NIGHTLY)
+    left = spool_dir / "data" / "rules" / files.temporary_name()
+    left.write_bytes(b"{")
+    one.look()
+
+    assert not left.exists()
 
 
 def test_while_others_may_write_into_the_spool_nothing_is_queued(world: Callable[[str], World]) -> None:
