@@ -17,6 +17,10 @@ Stamp = tuple[int, int, int, int]
 
 _WRITTEN_WITHIN = 1e9  # nanoseconds
 
+_AHEAD = 60e9
+"""Nanoseconds. A time that lies further ahead is no present of this clock, or of a server's that is somewhat fast: no
+change leaves it once more. It lasts for hours after a clock was set back; all files would be read again each second."""
+
 
 def stamps(layout: Layout) -> tuple[Stamp | None, Stamp | None]:
     """Return a value that changes whenever a settings file does; None for a file that is not there."""
@@ -51,7 +55,8 @@ def _unknown() -> Stamp:
 
 def _made(status: os.stat_result) -> Stamp:
     now = time.time_ns()
-    young = now if file_times.may_hide_changes(status.st_mtime_ns, now) else 0
+    may_hide = file_times.may_hide_changes(status.st_mtime_ns, now) and status.st_mtime_ns - now < _AHEAD
+    young = now if may_hide else 0
     return status.st_ino, status.st_mtime_ns, status.st_size, young
 
 

@@ -5,6 +5,7 @@ Only the worker with the lock of the rules has plans, see `scheduler`. The clock
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import suppress
@@ -21,7 +22,7 @@ from queuectl.storage import unique_keys
 from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from queuectl.config.settings import Settings
     from queuectl.rules.rule import Rule
@@ -42,6 +43,9 @@ LOOK = 1.0
 """Seconds between looks at the files while very much is due: with 1,000 rules a look takes 7 ms."""
 
 _REASON = ".reason"
+
+_REASONS_AGAIN = 60.0
+"""Seconds until a reason is written again that the disk refused. Each attempt changes the folder, which wakes workers."""
 
 
 @dataclass(slots=True)
@@ -97,7 +101,8 @@ class Plans:
         self._doubted: dict[str, float] = {}
         self._zone: object = None
         self._told: dict[str, str] = {}
-        self._again: set[str] = set()
+        self._unwritten: dict[str, Note] = {}
+        self._reasons_at = math.inf
         self._is_new, self._is_behind, self._looked_at = True, False, 0.0
         self.next_at: int | None = None
         self.is_complete, self.failed = False, False
@@ -105,18 +110,17 @@ class Plans:
     @property
     def must_look(self) -> bool:
         """Whether something goes on that no change of a file reports."""
-        return bool(self._doubted or self._again) or any(
+        return bool(self._doubted or self._unwritten) or any(
             known.unfinished for known in self._book.files.values()
         )
 
     def look(self, until: float) -> None:
         """Follow changed files, and doubt a clock that was set back by hours.
 
+        What the disk refuses to write here is tried again at the next look. It keeps no rule from its moment.
+
         Args:
             until: the monotonic moment at which to stop, and to go on at the next look.
-
-        Raises:
-            OSError: the reason why a file cannot be used cannot be written beside it.
         """
         if self._is_behind and self._monotonic() - self._looked_at < LOOK:
             self.is_complete = True  # go on queueing: the files were looked at a moment ago
@@ -127,23 +131,18 @@ class Plans:
         if zone is not self._zone:
             self._zone = zone
             changed |= {name for name, plan in self._plans.items() if plan.rule.trigger.follows_machine}
-        changed |= self._again
-        self._again = set()
         for name in changed:
-            try:
-                self._plan(name)
-            except OSError as error:
-                self._again.add(name)  # its note cannot be written now; without a plan it would never be due
-                self._tell(name, f"rule {name}: {error}")
-        if changed:
-            self._tell_faults()
+            self._plan(name)
         self.is_complete = self._book.is_complete
-        if self._is_new and self.is_complete:
-            self._is_new = False
-            self._rest_without_files()
-        self._doubt_clock()
         if changed:
             self._find_next()
+        self._doubt_clock()
+        for name, note in list(self._unwritten.items()):
+            self._write(name, note)
+        if changed or self._monotonic() >= self._reasons_at:
+            self._tell_faults()
+        if self._is_new and self.is_complete:
+            self._rest_without_files()
 
     # -- plans -----------------------------------------------------------------------------------------------------
 
@@ -156,7 +155,7 @@ class Plans:
             self._plans.pop(name, None)
             return
         rule, is_paused = known.rule, name in self._book.paused
-        note = plan.note if plan else rule_note.read(self._layout, name)
+        note = plan.note if plan else self._unwritten.get(name) or rule_note.read(self._layout, name)
         before = None if note is None else (note.mark, note.done, note.rests)
         note = note or Note(done=known.arrived)
         if note.mark != rule.mark:
@@ -167,20 +166,34 @@ class Plans:
             note.done = max(note.done, min(int(self._storage.now()), self._book.changed_at))
         note.rests = is_paused
         if before != (note.mark, note.done, note.rests):
-            rule_note.write(self._layout, name, note)
+            self._write(name, note)
         self._plans[name] = Plan(rule, note, occurrences.first(rule.trigger.schedule.after(note.done)))
 
     def _rest(self, name: str, note: Note) -> None:
         if not note.rests:
             note.rests = True
+            self._write(name, note)
+
+    def _write(self, name: str, note: Note) -> None:
+        """Write a note now, or at a later look: were it left out, the moment would be run again without its record."""
+        try:
             rule_note.write(self._layout, name, note)
+        except OSError as error:
+            self._unwritten[name] = note
+            self._tell(name, f"rule {name}: its note cannot be written: {error}")
+        else:
+            if self._unwritten.pop(name, None) is not None:
+                self._told.pop(name, None)
 
     def _rest_without_files(self) -> None:
         """Note that rules rest whose files were taken away while no worker looked."""
         try:
             names = os.listdir(self._layout.rule_notes)
         except FileNotFoundError:
-            return
+            names = []
+        except OSError:
+            return  # tried again at the next look
+        self._is_new = False
         for file in names:
             name = file.removesuffix(".json")
             if files.is_temporary_name(file):  # its writer was killed; only we write here
@@ -274,9 +287,9 @@ class Plans:
             self._finish(plan)
 
     def _finish(self, plan: Plan) -> None:
-        """Find out when a rule is due next, and write its note. If the disk refuses that, the ids tell what was queued."""
+        """Find out when a rule is due next, and write its note. Until the disk takes that, the ids tell what was queued."""
         plan.next = occurrences.first(plan.rule.trigger.schedule.after(plan.note.done))
-        rule_note.write(self._layout, plan.rule.name, plan.note)
+        self._write(plan.rule.name, plan.note)
 
     # -- what is wrong ---------------------------------------------------------------------------------------------
 
@@ -289,20 +302,35 @@ class Plans:
     def _tell_faults(self) -> None:
         """Write the reason beside each file that cannot be used, and delete those that are over."""
         faults = self._book.faults()
+        refused = False
         for file, fault in faults.items():
             self._tell(file, str(fault))
             path = os.path.join(self._layout.rules, f"{file}{_REASON}")
             if safe_open.read_text(path).strip() != fault.fault_with_place:
-                files.replace(path, f"{fault.fault_with_place}\n".encode())
+                # The log and `status` tell the fault, also on a full disk, or of a name that is too long.
+                try:
+                    files.replace(path, f"{fault.fault_with_place}\n".encode())
+                except OSError:
+                    refused = True
         for file in list(self._told):
             if file not in faults and file not in self._plans:
                 del self._told[file]
+        for path in self._reasons_that_are_over(faults):
+            try:
+                files.delete(path)
+            except OSError:
+                refused = True
+        self._reasons_at = self._monotonic() + _REASONS_AGAIN if refused else math.inf
+
+    def _reasons_that_are_over(self, faults: Mapping[str, object]) -> list[str]:
         try:
             names = os.listdir(self._layout.rules)
         except OSError:
-            return
-        open_cases = {*faults, *(known.name for known in self._book.files.values() if known.stamp is None)}
-        for name in names:
-            of = name.removesuffix(_REASON)
-            if of != name and of.endswith(RULE_FILES) and of not in open_cases:
-                files.delete(os.path.join(self._layout.rules, name))
+            return []
+        unjudged = {known.name for known in self._book.files.values() if known.stamp is None}
+        reasons = {name: name.removesuffix(_REASON) for name in names if name.endswith(_REASON)}
+        return [
+            os.path.join(self._layout.rules, name)
+            for name, of in reasons.items()
+            if of.endswith(RULE_FILES) and of not in faults and of not in unjudged
+        ]

@@ -44,6 +44,13 @@ class RuleFile:
     unfinished: bool = False
 
 
+class Refused(InvalidRule):
+    """A file that is not a plain one, or that its mode or owner keeps from being used.
+
+    No time of the file shows when that is mended, and the mode of a folder above may be what is wrong.
+    """
+
+
 class RuleBook:
     """The files of rules as one process knows them.
 
@@ -126,7 +133,7 @@ class RuleBook:
         """Read one file again if it has changed; returns whether something is different now."""
         path = os.path.join(self._layout.rules, known.name)
         seen = stamp.of(path)
-        if seen == known.stamp and seen is not None:
+        if seen == known.stamp and seen is not None and not isinstance(known.fault, Refused):
             return False
         if seen is None:
             self._folder = None  # deleted since the folder was read: read that again
@@ -194,9 +201,9 @@ def _load(name: str, path: str, file: str) -> tuple[os.stat_result, Rule]:
         data, status = safe_open.read_regular(path, rule_file.LIMIT)
         safe_open.refuse_untrusted(path, status)
     except safe_open.NotReadable as error:
-        raise InvalidRule(str(error), shown) from None
+        raise Refused(str(error), shown) from None
     except PermissionError:
-        raise InvalidRule("the worker's user may not read it", shown) from None
+        raise Refused("the worker's user may not read it", shown) from None
     if not is_queue(stem):
         reason = "cannot be a rule: its name must be 1 to 30 of a-z A-Z 0-9 _ -, first a letter or digit"
         raise InvalidRule(f"{reason}, and then {ending}", shown)

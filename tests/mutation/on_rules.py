@@ -7,6 +7,7 @@ from .run import Mutant
 _MOMENTS = "tests/rules/test_occurrences.py::test_"
 _TIME = "tests/rules/test_time_rules.py::test_"
 _DISK = "tests/rules/test_rule_files_on_disk.py::test_"
+_TROUBLE = "tests/rules/test_rules_in_trouble.py::test_"
 _FILE = "tests/rules/test_rule_file.py::test_"
 _TYPED = "tests/cli/test_rule.py::test_"
 
@@ -203,6 +204,41 @@ RULES = (
         "        safe_open.refuse_untrusted(path, status)\n",
         "",
         (f"{_DISK}a_link_and_a_file_that_others_may_write_are_no_rules",),
+    ),
+    Mutant(
+        "rules: a reason that cannot be written ends all rules",
+        "rules/plans.py",
+        "                except OSError:\n                    refused = True\n",
+        "                except ZeroDivisionError:\n                    refused = True\n",
+        (f"{_TROUBLE}a_wrong_file_whose_reason_cannot_be_written_ends_no_other_rule",),
+    ),
+    Mutant(
+        "rules: a reason that the disk refused is tried at each look",
+        "rules/plans.py",
+        "        self._reasons_at = self._monotonic() + _REASONS_AGAIN if refused",
+        "        self._reasons_at = self._monotonic() if refused",
+        (f"{_TROUBLE}a_reason_that_the_disk_refused_is_written_a_minute_later",),
+    ),
+    Mutant(
+        "rules: a note that the disk refused is never written",
+        "rules/plans.py",
+        "            self._unwritten[name] = note\n",
+        "            pass\n",
+        (f"{_TROUBLE}a_note_that_the_disk_refuses_delays_no_job_and_is_written_as_soon_as_it_can_be",),
+    ),
+    Mutant(
+        "rules: a file that was refused for its mode stays refused",
+        "rules/rule_book.py",
+        " and not isinstance(known.fault, Refused):",
+        ":",
+        (f"{_TROUBLE}a_file_that_others_could_write_counts_as_soon_as_its_mode_is_mended",),
+    ),
+    Mutant(
+        "rules: files with a time from the future are read at each look",
+        "config/stamp.py",
+        " and status.st_mtime_ns - now < _AHEAD\n",
+        "\n",
+        (f"{_TROUBLE}rules_with_a_time_ahead_of_the_clock_are_read_once",),
     ),
     Mutant(
         "rules: the folder of rules is not guarded",

@@ -12,6 +12,7 @@ from queuectl.rules import rule_book, rule_note
 from queuectl.rules.scheduler import RuleScheduler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import pytest
@@ -113,3 +114,13 @@ class World:
         found = rule_note.read(self.spool.layout, name)
         assert found is not None
         return found
+
+
+def one_tick(one: World) -> Callable[[], float]:
+    """A clock on which time passes with each look at it."""
+
+    def tick() -> float:
+        one.ticks += 0.02
+        return one.ticks
+
+    return tick

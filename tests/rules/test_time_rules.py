@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
-from rules.clock import World, at
+from rules.clock import World, at, one_tick
 
 from queuectl.errors import SpoolFull
 from queuectl.rules import occurrences, rule_note
@@ -420,16 +420,6 @@ def test_a_thousand_rules_at_one_moment_are_all_queued_in_slices(world: Callable
         rounds += 1
     assert len(one.ids()) == 30
     assert 1 < rounds <= 31
-
-
-def one_tick(one: World) -> Callable[[], float]:
-    """A clock on which time passes with each look at it."""
-
-    def tick() -> float:
-        one.ticks += 0.02
-        return one.ticks
-
-    return tick
 
 
 def test_what_the_disk_refuses_is_told_and_tried_again_and_keeps_no_other_rule(
