@@ -48,8 +48,11 @@ class ParentScan:
                 return
 
     def _begin(self) -> Iterator[None]:
-        if self._index.usable and self._index.has_waits():
-            for place in (DONE, DEAD):
-                if not self._index.agrees(place, time.time_ns()):
-                    return self._intake.scan(place)
-        return iter(())
+        # Both, one after the other: somebody may change the first one all the time.
+        for place in (DONE, DEAD):
+            if self._is_in_doubt(place):
+                yield from self._intake.scan(place)
+
+    def _is_in_doubt(self, place: str) -> bool:
+        index = self._index
+        return index.usable and index.has_waits() and not index.agrees(place, time.time_ns())

@@ -220,4 +220,11 @@ DEPENDENCIES = (
         "split() or []]",
         ("tests/cli/test_dependencies.py::test_an_empty_parent_is_refused",),
     ),
+    Mutant(
+        "after: dead/ is not looked at while somebody changes done/",
+        "worker/parent_scan.py",
+        "                yield from self._intake.scan(place)\n",
+        "                yield from self._intake.scan(place)\n                break\n",
+        ("tests/worker/test_parent_scan.py::test_a_parent_in_dead_is_found_while_somebody_changes_done",),
+    ),
 )
