@@ -13,7 +13,7 @@ from queuectl.job.fields import DEFAULT_QUEUE, is_queue
 from queuectl.job.record import KNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from queuectl.api.spool import Spool
     from queuectl.job.record import Job
@@ -84,6 +84,13 @@ def note_old_members(spool: Spool, batches: Iterable[str], now: float) -> None:
                 f"note: batch {name} has jobs that ended over an hour ago, and they count, too: {shown}; "
                 "give each run a name of its own"
             )
+
+
+def note_skipped_parents(ids: Sequence[str]) -> None:
+    """Say on stderr that jobs were queued which wait for jobs that were skipped: they would be blocked, and nobody knew."""
+    if ids:
+        shown = ", ".join(ids[:_OLD_SHOWN]) + (" and more" if len(ids) > _OLD_SHOWN else "")
+        render.note(f"note: others of these jobs wait for skipped ones: {shown}; queuectl list --blocked")
 
 
 def note_obstacle(spool: Spool, job_id: str) -> None:

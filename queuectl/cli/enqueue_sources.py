@@ -11,7 +11,7 @@ from queuectl.job.conditions import FIELDS
 from queuectl.job.fields import check_field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
     from queuectl.cli.typed_jobs import TypedJobs
 
@@ -99,6 +99,15 @@ def read_prefix(text: str) -> str:
     """
     check_field("id", f"{text}a")
     return text
+
+
+def parents_of(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a job waits for. Values of a wrong type are left for the check of the job."""
+    for kind in FIELDS:
+        value = record.get(kind)
+        for one in [value] if isinstance(value, str) else value if isinstance(value, list) else ():
+            if isinstance(one, str):
+                yield one
 
 
 def put_prefix(prefix: str, records: Iterable[dict[str, Any]]) -> None:

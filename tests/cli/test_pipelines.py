@@ -100,6 +100,15 @@ def test_a_file_that_breaks_off_queues_no_half_of_a_pipeline(
     assert not list((spool_dir / "pending").glob("*.json"))
 
 
+def test_a_pipeline_that_waits_for_a_skipped_job_says_so(cli: Cli) -> None:
+    """The rest of it is queued, and blocked for ever: a unique key is taken by a job of yesterday."""
+    cli("enqueue", "--unique", "k", "true", expect=0)
+    jobs = lines({"id": "c", "after": "b"}, {"id": "b", "unique": "k"}, {"id": "a", "unique": "k"})
+    told = cli("enqueue", "--file", "-", stdin=jobs, expect=0)
+    assert told.stdout.splitlines()[0] == "enqueued job c"
+    assert told.stderr == "note: others of these jobs wait for skipped ones: b; queuectl list --blocked\n"
+
+
 def test_a_ring_is_told_from_its_first_job_on(spool_dir: Path, cli: Cli) -> None:
     """The order of the file is the order in which its author looks for the mistake."""
     jobs = lines({"id": "extract", "after": ["load"]}, {"id": "load", "after": ["extract"]}, {"id": "other"})

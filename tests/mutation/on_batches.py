@@ -142,4 +142,11 @@ BATCHES = (
         "                pass\n",
         ("tests/worker/test_parents_in_trouble.py::test_a_ring_is_found_whatever_becomes_of_the_index",),
     ),
+    Mutant(
+        "enqueue: nobody is told that a pipeline waits for a skipped job",
+        "cli/commands/enqueue_many.py",
+        "[job_id for job_id in self._skipped_ids if job_id in self._parents]",
+        "[]",
+        ("tests/cli/test_pipelines.py::test_a_pipeline_that_waits_for_a_skipped_job_says_so",),
+    ),
 )

@@ -103,6 +103,7 @@ def enqueue_from(
         render.line(enqueue_answer.limits(settings.timeout, max(1, settings.max_retries), is_default=True))
     if not mode.quiet:
         enqueue_answer.note_old_members(session.spool, feed.batches, time.time())
+        enqueue_answer.note_skipped_parents(feed.skipped_parents)
     if feed.queued == feed.skipped == 0:
         render.note(f"no jobs in {source.name}")
     elif bar.replaces_lines and array is None:
@@ -171,6 +172,13 @@ class _Feed:
         self._fields = fields
         self._in_progress: deque[tuple[str, dict[str, Any]]] = deque()
         self._names: set[str] = set(KNOWN)
+        self._parents: set[str] = set()
+        self._skipped_ids: list[str] = []
+
+    @property
+    def skipped_parents(self) -> list[str]:
+        """The ids of skipped jobs for which other jobs of the source wait."""
+        return [job_id for job_id in self._skipped_ids if job_id in self._parents]
 
     def jobs(self) -> Iterable[dict[str, Any]]:
         """Return the jobs of the source, as one list if they are to be read before the first is queued."""
@@ -192,7 +200,9 @@ class _Feed:
                 own = not record.keys().isdisjoint(("cwd", "env", "tags"))
                 made = fast_path.merged(record, self._fields) if own else {**record, **shared}
                 self.takes_default |= made.get("timeout") is None
-                self.is_checked_first |= not made.keys().isdisjoint(FIELDS)
+                if not made.keys().isdisjoint(FIELDS):
+                    self.is_checked_first = True
+                    self._parents.update(enqueue_sources.parents_of(made))
                 if isinstance(batch := made.get("batch"), str):
                     self.batches[batch] = None
                 self._in_progress.append((place, made))
@@ -229,7 +239,9 @@ class _Feed:
     def skip(self) -> None:
         """Count one more job that was not queued because another job has its unique key."""
         self.skipped += 1
-        self._in_progress.popleft()
+        _, record = self._in_progress.popleft()
+        if "id" in record:  # others of a stream cannot be named, and there may be millions
+            self._skipped_ids.append(str(record["id"]))
 
     def place_of(self, error: QueuectlError) -> str:
         """The place in the source of the job that caused this error."""
