@@ -15,7 +15,7 @@ from queuectl.index.filter import Filter
 from queuectl.layout import RULE_FILES
 from queuectl.rules import rule_file, rule_note
 from queuectl.rules.plans import SET_BACK
-from queuectl.rules.rule_book import RuleBook
+from queuectl.rules.rule_book import RuleBook, check_name
 from queuectl.system import files
 
 if TYPE_CHECKING:
@@ -96,22 +96,27 @@ def checked(path: str) -> Rule:
     """
     from queuectl.system import safe_open
 
-    stem = os.path.splitext(os.path.basename(path))[0]
+    stem, ending = os.path.splitext(os.path.basename(path))
     try:
         data, _ = safe_open.read_regular(path, rule_file.LIMIT)
     except safe_open.NotReadable as error:
         raise ConfigError(f"cannot read {path}: {error}") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+    if ending in RULE_FILES:
+        check_name(stem, ending, path)  # else it may get its name when it is moved into place
     found = rule_file.parse(stem[:30] or "rule", data, path)
     return Rule(stem, found.kind, found.trigger.words, path, _rule=found)
 
 
 def hints(one: Rule) -> list[str]:
-    """Return a sentence for each field of its jobs that is most likely mistyped."""
+    """Return a sentence for each field of its jobs that is most likely mistyped, and one if it is never due again."""
     from queuectl.job.near_names import near_misses
 
-    return [] if one._rule is None else [line for job in one._rule.jobs for line in near_misses(job)]
+    if one._rule is None:
+        return []
+    found = [line for job in one._rule.jobs for line in near_misses(job)]
+    return found if one.next() else [*found, "it is never due: all its moments have passed"]
 
 
 def all_of(layout: Layout, spool: RulePart | None = None) -> list[Rule]:

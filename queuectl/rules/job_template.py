@@ -173,8 +173,13 @@ def made(rule: Rule, occurrence: str, moment: int | None, now: float) -> Iterato
             if trigger.jitter:
                 fields["run_at"] = moment + _share(f"{rule.name}.{occurrence}") * trigger.jitter
         if trigger.overlap != "allow" and not rule.is_list and "unique" not in fields:
-            fields |= {"unique": f"rule/{rule.name}", "if_exists": trigger.overlap}
+            fields |= {"unique": key_of(rule.name), "if_exists": trigger.overlap}
         yield fields
+
+
+def key_of(rule: str) -> str:
+    """Return the unique key of the jobs of a rule, unless they have one of their own."""
+    return f"rule/{rule}"
 
 
 def _share(text: str) -> float:

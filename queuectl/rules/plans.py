@@ -264,6 +264,8 @@ class Plans:
             self._finish(plan)
             return
         due = occurrences.between(rule.trigger.schedule, note.done, int(now))
+        if rule.trigger.missed == "all" and len(due) == occurrences.MOST:
+            self._count_older(rule, note, due[0])
         chosen = choose(due, rule.trigger, now)
         wanted = set(chosen)
         if passed := [moment for moment in due if moment not in wanted]:
@@ -285,6 +287,12 @@ class Plans:
                     break
         finally:
             self._finish(plan)
+
+    def _count_older(self, rule: Rule, note: Note, oldest: int) -> None:
+        """Note moments that are too many to be caught up, though no more than another MOST of them."""
+        if older := occurrences.between(rule.trigger.schedule, note.done, oldest - 1):
+            note.note_skipped(older[-1], "more moments were missed than are caught up", len(older))
+            note.done = older[-1]
 
     def _finish(self, plan: Plan) -> None:
         """Find out when a rule is due next, and write its note. Until the disk takes that, the ids tell what was queued."""

@@ -71,7 +71,15 @@ def queue_now(storage: Storage, defaults: JobDefaults, rule: Rule) -> list[str]:
     now = storage.now()
     made = list(job_template.made(rule, f"{RUN}{new_id(now).rpartition('-')[2]}", None, now))
     for record in made:
-        _enqueue(storage, defaults, record, now)
+        try:
+            _enqueue(storage, defaults, record, now)
+        except KeyTaken as taken:
+            if taken.key == job_template.key_of(rule.name):  # nobody who wrote `overlap` knows this key
+                taken.message = (
+                    f"job {taken.job_id} of rule {rule.name} is not over ({taken.state}), "
+                    f"and overlap is {rule.trigger.overlap}"
+                )
+            raise
     return [str(record["id"]) for record in made]
 
 

@@ -204,12 +204,21 @@ def _load(name: str, path: str, file: str) -> tuple[os.stat_result, Rule]:
         raise Refused(str(error), shown) from None
     except PermissionError:
         raise Refused("the worker's user may not read it", shown) from None
-    if not is_queue(stem):
-        reason = "cannot be a rule: its name must be 1 to 30 of a-z A-Z 0-9 _ -, first a letter or digit"
-        raise InvalidRule(f"{reason}, and then {ending}", shown)
+    check_name(stem, ending, shown)
     if name != stem:
         raise InvalidRule(f"the rule {stem} has another file beside it, which counts", shown)
     return status, rule_file.parse(stem, data, shown)
+
+
+def check_name(stem: str, ending: str, shown: str) -> None:
+    """Refuse a name that no rule can have.
+
+    Raises:
+        InvalidRule: it is one.
+    """
+    if not is_queue(stem):
+        reason = "cannot be a rule: its name must be 1 to 30 of a-z A-Z 0-9 _ -, first a letter or digit"
+        raise InvalidRule(f"{reason}, and then {ending}", shown)
 
 
 def _shown(file: str) -> str:

@@ -95,6 +95,21 @@ def test_check_shows_what_a_file_says_and_refuses_a_wrong_one_with_its_place(
     )
 
 
+def test_check_refuses_a_name_that_no_rule_can_have(cli: Cli, tmp_path: Path) -> None:
+    """Moved into place it would be refused. A file with another ending may get its name then."""
+    for name, code in (("my backup.yaml", 1), ("my backup.txt", 0), ("backup.yaml.off", 0)):
+        (tmp_path / name).write_text("when: {every: 1d}\njob: {command: a}\n")
+        told = cli("rule", "check", tmp_path / name, expect=code).stderr
+        assert ("cannot be a rule: its name must be 1 to 30 of" in told) == bool(code)
+
+
+def test_a_rule_whose_moments_have_all_passed_is_told(cli: Cli, spool_dir: Path) -> None:
+    told = cli("rule", "add", "party", "--at", "2021-01-01T00:00", "true", expect=0).stderr
+    assert "note: it is never due: all its moments have passed\n" in told
+    told = cli("rule", "check", spool_dir / "rules" / "party.yaml", expect=0).stderr
+    assert "note: it is never due: all its moments have passed\n" in told
+
+
 def test_list_and_show_tell_what_is_wrong_and_what_came_of_it(
     cli: Cli, spool: Spool, spool_dir: Path
 ) -> None:
@@ -129,7 +144,7 @@ def test_run_queues_now_and_list_shows_the_jobs_of_the_rule(cli: Cli, spool: Spo
     assert cli("list", "--rule", "backup", "--columns", "id", expect=0).stdout.split() == [job]
     assert [row.id for row in spool.list(where=Filter(rule="backup"))] == [job]
     refused = cli("rule", "run", "backup", expect=1).stderr
-    assert "has the unique key 'rule/backup'" in refused
+    assert refused.startswith(f"error: job {job} of rule backup is not over (pending), and overlap is skip\n")
     with pytest.raises(KeyTaken):
         spool.rule("backup").run()
 

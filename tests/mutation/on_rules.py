@@ -241,6 +241,20 @@ RULES = (
         (f"{_TROUBLE}rules_with_a_time_ahead_of_the_clock_are_read_once",),
     ),
     Mutant(
+        "rules: what is too much to be caught up passes without a trace",
+        "rules/plans.py",
+        "            self._count_older(rule, note, due[0])\n",
+        "            pass\n",
+        (f"{_TIME}what_is_too_much_to_be_caught_up_is_counted",),
+    ),
+    Mutant(
+        "rules: check finds a name good that no rule can have",
+        "api/rules.py",
+        "    if ending in RULE_FILES:\n",
+        "    if False:\n",
+        (f"{_TYPED}check_refuses_a_name_that_no_rule_can_have",),
+    ),
+    Mutant(
         "rules: the folder of rules is not guarded",
         "control/permissions.py",
         "    return layout.queues, layout.rules, layout.config_yaml",

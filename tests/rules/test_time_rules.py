@@ -76,6 +76,19 @@ def test_with_all_each_night_of_the_week_is_run_the_oldest_first(world: Callable
     assert one.note("backup").queued[-1] == at("2031-01-08T02:00Z")
 
 
+def test_what_is_too_much_to_be_caught_up_is_counted(
+    world: Callable[[str], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(occurrences, "MOST", 3)
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", UTC_NIGHTLY % "missed: all, overlap: allow")
+    one.look()
+
+    assert one.go("2031-01-07T12:00Z") == [f"backup.2031010{day}T020000Z" for day in (5, 6, 7)]
+    note = one.note("backup")
+    assert (note.skipped, note.skips[-1][0]) == (3, at("2031-01-04T02:00Z"))
+
+
 @pytest.mark.parametrize(("late", "expected"), [(9, ["backup.20310102T020000Z"]), (11, [])])
 def test_with_skip_only_what_is_not_late_yet_is_run(
     world: Callable[[str], World], late: int, expected: list[str]

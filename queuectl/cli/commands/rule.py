@@ -233,6 +233,8 @@ def add_command(
 
     One word is a text for the shell; several words are a program and its arguments. For everything else edit the file.
     """
+    from queuectl.api import rules
+
     when: dict[str, Any] = {key: value for key, value in words.items() if value is not None}
     for key, values in (("cron", cron), ("at", at)):
         if values:
@@ -246,6 +248,8 @@ def add_command(
         return
     coming = rule.next()
     render.line(f"{rule.name}: {rule.when}")
+    for hint in rules.hints(rule):
+        render.note(f"note: {hint}")
     if coming and render.is_terminal():
         render.note(f"next: {times.with_zone(coming[0])}, in {render.ago(coming[0] - time.time())}")
 
