@@ -84,6 +84,8 @@ def test_an_index_that_lets_the_wrong_jobs_go_is_noticed(spool_dir: Path, damage
 def test_a_ring_that_no_claim_has_found_is_told(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The intake looks at a thousand jobs at the most. Nothing else would ever say why these wait."""
     monkeypatch.setattr(dependencies, "RING_STEPS", 0)
+    with closing(Spool(spool_dir)) as spool:
+        spool.refresh()  # an index that is made anew has its own look for rings
     for job_id, parents in (("a", ["b"]), ("b", ["c", "d"]), ("c", ["a"]), ("d", ["b"]), ("out", ["c"])):
         drop(spool_dir, job_id, command="true", after=parents)
     drop(spool_dir, "join", command="true", after_any=["batch:x"])
