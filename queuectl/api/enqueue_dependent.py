@@ -10,7 +10,7 @@ from queuectl.api.enqueue import prepare, read
 from queuectl.errors import DuplicateId, NeverStarts, QueuectlError
 from queuectl.job import conditions
 from queuectl.job.fields import BATCH
-from queuectl.storage.dependencies import RING_STEPS
+from queuectl.storage.dependencies import RING_STEPS, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,16 +32,10 @@ def admit(storage: Storage, job: Job) -> None:
     Raises:
         NeverStarts: a job that it names does not exist, or it would wait for itself through others.
     """
-    from queuectl.storage import dependencies, locate
+    from queuectl.storage import dependencies
 
-    for one in conditions.of_job(job):
-        if one.batch is None and locate.state_of(storage, one.parent) is None:
-            raise _unknown(one.parent)
+    dependencies.refuse_unknown(storage, job)
     dependencies.refuse_ring(storage, job)
-
-
-def _unknown(parent: str) -> NeverStarts:
-    return NeverStarts(f"no job is called {parent}, so this could never start", hint="queuectl list")
 
 
 def checked(
@@ -152,7 +146,7 @@ class _Check:
         ]
         for parent in line:
             if not self._exists(parent):
-                raise _unknown(parent)
+                raise unknown(parent)
         for number, job_id in enumerate(line):
             if number >= RING_STEPS:
                 break  # doctor finds the rest

@@ -14,6 +14,7 @@ from queuectl.job import conditions
 from queuectl.job import record as jobs
 from queuectl.job.conditions import Verdict
 from queuectl.layout import DEAD, DONE
+from queuectl.storage import locate
 from queuectl.system import files, safe_open
 
 TYPE_CHECKING = False
@@ -116,6 +117,26 @@ def _described(storage: Storage, job_id: str) -> tuple[str, str, str, str]:
         path = layout.log_file(job_id, parent.runs, "out")
         out = path if os.path.exists(path) else ""
     return job_id, state, record, out
+
+
+def refuse_unknown(storage: Storage, job: Job, before: Job | None = None) -> None:
+    """Refuse a job that names another one which does not exist.
+
+    Args:
+        before: the job as it was. What it named already may be missing: a dropped file may name a job that has not come yet.
+
+    Raises:
+        NeverStarts: with the name.
+    """
+    known = set() if before is None else {one.parent for one in conditions.of_job(before)}
+    for one in conditions.of_job(job):
+        if one.batch is None and one.parent not in known and locate.state_of(storage, one.parent) is None:
+            raise unknown(one.parent)
+
+
+def unknown(parent: str) -> NeverStarts:
+    """Return the error for a job that is named and does not exist."""
+    return NeverStarts(f"no job is called {parent}, so this could never start", hint="queuectl list")
 
 
 def refuse_ring(storage: Storage, job: Job) -> None:

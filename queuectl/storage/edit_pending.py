@@ -134,6 +134,7 @@ def set_all(
         if any(name.startswith("after") for name in changes):
             from queuectl.storage import dependencies
 
+            dependencies.refuse_unknown(storage, wanted, before=job)
             dependencies.refuse_ring(storage, wanted)
         if "run_at" in changes and job.next_retry_at is not None:
             wanted.next_retry_at = wanted.run_at or storage.now()  # a failed job waits for this moment

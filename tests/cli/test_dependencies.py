@@ -96,6 +96,11 @@ def test_set_changes_what_a_job_waits_for(chain: Spool, spool_dir: Path, cli: Cl
     """A person decides that the job shall run regardless; and cannot make a ring by mistake."""
     refused = cli("set", "load", "after+=tidy", expect=1).stderr
     assert "waits for itself: load, tidy, load" in refused
+    typo = cli("set", "load", "after+=typo", expect=1).stderr
+    assert typo == "error: no job is called typo, so this could never start\nhint: queuectl list\n"
+    support.drop(spool_dir, "early", command="true", after=["late"])
+    cli("set", "early", "after+=extract", expect=0)
+    assert load(spool_dir / "pending" / "early.json")["after"] == ["late", "extract"]
     cli("set", "load", "after-=extract", expect=0)
     support.drain(spool_dir)
     assert [where_is(spool_dir, job_id) for job_id in ("load", "tidy")] == [["done"], ["done"]]

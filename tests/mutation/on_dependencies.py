@@ -227,4 +227,11 @@ DEPENDENCIES = (
         "                yield from self._intake.scan(place)\n                break\n",
         ("tests/worker/test_parent_scan.py::test_a_parent_in_dead_is_found_while_somebody_changes_done",),
     ),
+    Mutant(
+        "after: set lets a job wait for one that does not exist",
+        "storage/edit_pending.py",
+        "            dependencies.refuse_unknown(storage, wanted, before=job)\n",
+        "",
+        ("tests/cli/test_dependencies.py::test_set_changes_what_a_job_waits_for",),
+    ),
 )
