@@ -243,19 +243,25 @@ class Plans:
         now = self._storage.now()
         due = [plan for plan in self._plans.values() if plan.next is not None and plan.next <= now]
         due.sort(key=lambda plan: plan.next or 0)
+        if unique_keys.is_locked(self._storage):
+            self.failed = True  # a worker waits for no producer, as meanwhile it would start no job
+            return
         with unique_keys.locked(self._storage):  # once for all: each taking of the lock looks at all folders
-            for number, plan in enumerate(due, 1):
-                try:
-                    self._queue(plan, now, until)
-                except (QueuectlError, OSError) as error:
-                    self.failed = True
-                    self._tell(plan.rule.name, f"rule {plan.rule.name}: {error}")
-                # Only after one was queued: however long the lock took, each call goes on.
-                if self._monotonic() > until:
-                    self._is_behind = number < len(due)
-                    self.is_complete = self.is_complete and not self._is_behind
-                    break
+            self._queue_each(due, now, until)
         self._find_next()
+
+    def _queue_each(self, due: list[Plan], now: float, until: float) -> None:
+        for number, plan in enumerate(due, 1):
+            try:
+                self._queue(plan, now, until)
+            except (QueuectlError, OSError) as error:
+                self.failed = True
+                self._tell(plan.rule.name, f"rule {plan.rule.name}: {error}")
+            # Only after one was queued: however long the lock took, each call goes on.
+            if self._monotonic() > until:
+                self._is_behind = number < len(due)
+                self.is_complete = self.is_complete and not self._is_behind
+                break
 
     def _queue(self, plan: Plan, now: float, until: float) -> None:
         rule, note = plan.rule, plan.note

@@ -55,7 +55,7 @@ def locked(storage: Storage) -> Iterator[None]:
     from queuectl.system.locks import held
 
     storage.refresh()  # also before the lock: this may take long, and others wait for the lock
-    path = os.path.join(storage.layout.data, "unique.lock")
+    path = _lock_file(storage)
     with held(path, patience=_PATIENCE, busy="other processes have been deciding about unique keys"):
         storage.holds_key_lock = True
         try:
@@ -64,6 +64,21 @@ def locked(storage: Storage) -> Iterator[None]:
         finally:
             storage.holds_key_lock = False
             _touch_pending(storage)
+
+
+def is_locked(storage: Storage) -> bool:
+    """Return whether other producers are deciding about unique keys now.
+
+    Raises:
+        OSError: the lock cannot be asked.
+    """
+    from queuectl.system.locks import is_held
+
+    return not storage.holds_key_lock and is_held(_lock_file(storage))
+
+
+def _lock_file(storage: Storage) -> str:
+    return os.path.join(storage.layout.data, "unique.lock")
 
 
 def _touch_pending(storage: Storage) -> None:

@@ -174,11 +174,11 @@ RULES = (
     Mutant(
         "rules: a slice that has passed leaves everything for the next one",
         "rules/plans.py",
-        "            for number, plan in enumerate(due, 1):\n",
-        "            for number, plan in enumerate(due, 1):\n"
-        "                if self._monotonic() > until:\n"
-        "                    self.is_complete = False\n"
-        "                    break\n",
+        "        for number, plan in enumerate(due, 1):\n",
+        "        for number, plan in enumerate(due, 1):\n"
+        "            if self._monotonic() > until:\n"
+        "                self.is_complete = False\n"
+        "                break\n",
         (f"{_TIME}a_thousand_rules_at_one_moment_are_all_queued_in_slices",),
     ),
     Mutant(

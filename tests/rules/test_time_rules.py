@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ from queuectl.rules import occurrences, rule_note
 from queuectl.rules.plans import choose
 from queuectl.storage import enqueue
 from queuectl.system import files
+from queuectl.system.locks import Lock
 
 from support import load
 
@@ -428,7 +430,7 @@ def test_a_thousand_rules_at_one_moment_are_all_queued_in_slices(world: Callable
     ticking._monotonic = ticking._plans._monotonic = one_tick(one)  # type: ignore[union-attr]
 
     rounds = 0
-    while ticking.has_work or not rounds:
+    while (ticking.has_work or not rounds) and rounds < 60:
         ticking.look()
         rounds += 1
     assert len(one.ids()) == 30
@@ -456,6 +458,24 @@ def test_what_the_disk_refuses_is_told_and_tried_again_and_keeps_no_other_rule(
     assert one.note("backup").queued == []
     monkeypatch.setattr(enqueue, "enqueue", real)
     assert one.go(1) == ["backup.20310102T010000Z", "other.20310102T010000Z"]
+
+
+def test_a_producer_that_decides_about_keys_holds_no_worker_up(
+    world: Callable[[str], World], spool_dir: Path
+) -> None:
+    """The lock may be held for a minute: until then the worker would start no job."""
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", NIGHTLY)
+    one.look()
+    lock = Lock.acquire(str(spool_dir / "data" / "unique.lock"))
+    assert lock is not None
+
+    began = time.monotonic()
+    assert one.go("2031-01-02T01:00Z") == []
+    assert time.monotonic() - began < 20
+    assert one.scheduler.due_in() == 1.0
+    lock.release()
+    assert one.go(1) == ["backup.20310102T010000Z"]
 
 
 def test_a_note_that_a_killed_worker_left_half_written_is_deleted(
