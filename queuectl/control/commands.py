@@ -109,11 +109,13 @@ def start_asked_at(layout: Layout) -> float:
 def _came_after(note: Mapping[str, Any], started: float) -> bool:
     """Whether this process was started after the command that wrote a note to stop all workers, and not by it.
 
-    A script may start workers and then become `worker stop`, by `exec`: that was begun earlier, but asked for later.
+    A script may start workers and then become `worker stop`, by `exec`: that was begun earlier, but asked for later. When
+    it has ended meanwhile, it is no ancestor any more; a script that was typed still gives its number to its group.
     """
     asked_at = note.get("asked_at")
     is_later = isinstance(asked_at, int | float) and asked_at < started and note.get("boot_id") == boot_id()
-    return is_later and note.get("pid") not in ancestors()
+    by = [*ancestors(), os.getpgrp()] if hasattr(os, "getpgrp") else ancestors()
+    return is_later and note.get("pid") not in by
 
 
 def is_stop_of_all_after(layout: Layout, since: float) -> bool:

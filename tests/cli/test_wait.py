@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -298,8 +299,13 @@ def test_terminal_gets_a_bar_and_a_sum(spool_dir: Path, workers: Callable[..., A
     workers(1)
     wait_until(lambda: finished(spool_dir, "bad"))
 
+    def is_asked(one: psutil.Process) -> bool:
+        with suppress(psutil.Error):  # a process of a job, which has just ended
+            return one.cmdline()[-2:] == ["--tag", "t"]
+        return False
+
     def open_later() -> None:
-        wait_until(lambda: [one for one in processes_of(spool_dir) if one.cmdline()[-2:] == ["--tag", "t"]])
+        wait_until(lambda: any(map(is_asked, processes_of(spool_dir))))
         time.sleep(1.5)  # not a wait: so long it shows the bar
         gate.touch()
 

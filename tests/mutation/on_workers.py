@@ -43,7 +43,7 @@ WORKERS = (
     Mutant(
         "start: a script that becomes the stop was asked for first",
         "control/commands.py",
-        'return is_later and note.get("pid") not in ancestors()',
+        'return is_later and note.get("pid") not in by',
         "return is_later",
         (f"{_SUPERVISOR}a_script_that_starts_workers_and_becomes_the_stop_stops_them",),
     ),

@@ -161,9 +161,11 @@ def test_the_command_that_was_typed_last_holds(spool_dir: Path, first: str, stat
 def test_a_script_that_starts_workers_and_becomes_the_stop_stops_them(spool_dir: Path) -> None:
     """By `exec` the stop is the older process, although it was asked for later."""
     Spool(spool_dir).enqueue("true", id="job")
-    script = 'exec 3<&0; "$0" -c "$1" <&3 & exec "$0" -m queuectl worker stop < /dev/null'
+    script = 'exec 3<&0; sleep 0.05; "$0" -c "$1" <&3 & exec "$0" -m queuectl worker stop < /dev/null'
     words = ["sh", "-c", script, sys.executable, TYPED["start"]]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
+    ) as process:
         process.wait(20)
         process.communicate("\n", timeout=20)
 
