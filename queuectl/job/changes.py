@@ -203,10 +203,11 @@ def _split_sign(name: str) -> tuple[str, str]:
 
 
 def _combined(present: Any, sign: str, value: Any) -> Any:
-    tags = present if isinstance(present, list) else []
+    # A job file may have a text instead of a list of one: after: extract.
+    found = present if isinstance(present, list) else [present] if isinstance(present, str) else []
     if sign == "+":
-        return [*tags, *(value or ())]
-    return [tag for tag in tags if tag not in (value or ())] or None
+        return [*found, *(value or ())]
+    return [one for one in found if one not in (value or ())] or None
 
 
 def _changeable(name: str, sign: str = "") -> str:

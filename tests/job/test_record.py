@@ -17,6 +17,7 @@ from queuectl.config.settings import Settings
 from queuectl.errors import InvalidJob
 from queuectl.job import record as jobs
 from queuectl.job import strict_json, times, zone
+from queuectl.job.changes import changed
 from queuectl.job.fields import is_id, is_queue, new_id
 
 WRITTEN = st.dictionaries(
@@ -645,3 +646,10 @@ def test_a_field_without_a_name_is_left_to_the_library() -> None:
 def test_plain_jobs_need_no_library() -> None:
     """What most people enqueue is written without it."""
     assert jobs._simple_json({"command": "python -c 'print(\"ü\")' > out.txt", "priority": 5}) is not None
+
+
+def test_a_change_adds_to_what_a_person_wrote_as_one_text() -> None:
+    """`after: extract` in a dropped file is a list of one. It was lost when another was added."""
+    data = b'{"command": "true", "after": "extract"}'
+    assert changed(data, {"after+": ["fetch"]}).after == ["extract", "fetch"]
+    assert changed(data, {"after-": ["extract"]}).after is None
