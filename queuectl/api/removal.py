@@ -124,7 +124,7 @@ class Removal:
                     if row.id in claimed:
                         holders.add(claimed[row.id])
                     elif not self._needed_too and (child := self._child_of(row)):
-                        self._refuse_needed(row.id, child)
+                        self._refuse_needed(row.id, *child)
                     elif self._delete_one(row, ours[row.place]):
                         deleted.append((row.id, runs))
                 for own_changes in ours.values():
@@ -133,8 +133,8 @@ class Removal:
                 self._delete_logs(job_id, runs)
         return holders
 
-    def _child_of(self, row: Row) -> str | None:
-        """Return a job that waits for this one, or for its batch, and is not to be deleted as well."""
+    def _child_of(self, row: Row) -> tuple[str, str, str] | None:
+        """Return a job that names this one, or its batch, and is not to be deleted as well: id, field and state."""
         index = self._storage.index
         if not index.is_needed(row):
             return None
@@ -142,12 +142,14 @@ class Removal:
         waiting = index.children_of(row.id, most)
         if row.batch is not None:
             waiting += index.children_of(f"batch:{row.batch}", most)
-        return next((child for child in waiting if child not in self._left), None)
+        return next((child for child in waiting if child[0] not in self._left), None)
 
-    def _refuse_needed(self, job_id: str, child: str) -> None:
+    def _refuse_needed(self, job_id: str, child: str, field: str, state: str) -> None:
         """Keep a job for which another one waits: without its record that one would never start."""
-        error = f"job {job_id!r} cannot be deleted: job {child!r} waits for it"
-        self._end(job_id, StillNeeded(error, hint=f"queuectl set {child} after="))
+        runs = state == "processing"
+        why = f"job {child!r} has waited for it, and runs" if runs else f"job {child!r} waits for it"
+        hint = f"queuectl wait {child}" if runs else f"queuectl set {child} {field}="
+        self._end(job_id, StillNeeded(f"job {job_id!r} cannot be deleted: {why}", hint=hint))
 
     def _runs_of(self, row: Row) -> int:
         with suppress(QueuectlError, safe_open.NotReadable, OSError):

@@ -389,10 +389,12 @@ class Queries(Freshness):
         query = "SELECT id FROM jobs WHERE batch = ? AND member IS NOT NULL ORDER BY seq"
         return [_text(job_id) for (job_id,) in self.db.execute(query, (batch,))]
 
-    def children_of(self, job_id: str, limit: int) -> builtins.list[str]:
-        """Return the ids of jobs that wait for this one, or have waited for it and run."""
-        query = "SELECT id FROM waits JOIN jobs USING (seq) WHERE parent = ? ORDER BY seq LIMIT ?"
-        return [_text(child) for (child,) in self.db.execute(query, (job_id, limit))]
+    def children_of(self, job_id: str, limit: int) -> builtins.list[tuple[str, str, str]]:
+        """Return the jobs that wait for this one, or have waited for it and run: id, field that names it, and state."""
+        query = (
+            "SELECT id, kind, state FROM waits JOIN jobs USING (seq) WHERE parent = ? ORDER BY seq LIMIT ?"
+        )
+        return self.db.execute(query, (job_id, limit)).fetchall()
 
     def waits_of(self, job_id: str) -> builtins.list[str]:
         """Return what a job that waits or runs has waited for: ids, and batches like batch:parts."""

@@ -114,6 +114,17 @@ def test_a_parent_that_is_waited_for_is_not_deleted(chain: Spool, spool_dir: Pat
     assert Spool(spool_dir).counts() == dict.fromkeys(chain.counts(), 0)
 
 
+def test_the_hint_at_what_keeps_a_parent_lets_it_go(spool_dir: Path, cli: Cli) -> None:
+    """It names the field in which the child has the parent. `after=` would change nothing."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="extract", hold=True)
+    spool.enqueue("true", id="tidy", after_any="extract")
+    told = cli("remove", "extract", expect=1).stderr
+    hint = told.splitlines()[-1].removeprefix("hint: queuectl ")
+    cli(*hint.split(), expect=0)
+    cli("remove", "extract", expect=0)
+
+
 def test_python_takes_jobs_for_parents(spool_dir: Path) -> None:
     """A program has the job that enqueue returned, and need not know its id."""
     spool = Spool(spool_dir)

@@ -234,4 +234,11 @@ DEPENDENCIES = (
         "",
         ("tests/cli/test_dependencies.py::test_set_changes_what_a_job_waits_for",),
     ),
+    Mutant(
+        "after: the hint at a child names a field that it does not have",
+        "api/removal.py",
+        'f"queuectl set {child} {field}="',
+        'f"queuectl set {child} after="',
+        ("tests/cli/test_dependencies.py::test_the_hint_at_what_keeps_a_parent_lets_it_go",),
+    ),
 )

@@ -13,7 +13,7 @@ import pytest
 from gate import drop_blocked, release, started, worker_in_thread
 
 from queuectl import Spool
-from queuectl.errors import InvalidJob, MoveError, NeverStarts
+from queuectl.errors import InvalidJob, MoveError, NeverStarts, StillNeeded
 from queuectl.system import files
 from queuectl.worker import maintenance
 
@@ -353,3 +353,19 @@ def test_a_job_that_was_not_run_counts_in_no_statistics(spool_dir: Path, home: P
     support.drain(spool_dir)
     assert spool.get("alarm").not_run is None
     assert spool.stats().all.ended == 2
+
+
+def test_a_running_child_that_keeps_its_parent_is_told_as_one(spool_dir: Path, home: Path) -> None:
+    """It cannot be changed any more, so a hint to change it would not help."""
+    drop(spool_dir, "parent")
+    support.drain(spool_dir)
+    drop_blocked(spool_dir, "child", after=["parent"])
+    with worker_in_thread(spool_dir):
+        wait_until(lambda: started(home) == {"child": 1})
+        with (
+            Spool(spool_dir) as spool,
+            pytest.raises(StillNeeded, match="has waited for it, and runs") as told,
+        ):
+            spool.forget("parent")
+        release(home, lambda: finished(spool_dir, "child"))
+    assert told.value.hint == "queuectl wait child"
