@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from queuectl.errors import NotSentNow
@@ -10,6 +11,8 @@ from queuectl.job.redact import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from queuectl.notify.message import Message
 
 LONGEST = 10.0
 """Seconds for all of it: the name of the server, the connection and the answer."""
@@ -51,10 +54,13 @@ def reason_of(error: Exception) -> str:
     return one_line(text).lower() or type(error).__name__
 
 
-def key_of(environ: Mapping[str, str], host: str) -> str | None:
-    """Return a key that is the same each time one job sends its notification; None outside of a job.
+def key_of(environ: Mapping[str, str], message: Message) -> str | None:
+    """Return a key that is the same each time one job sends this notification; None outside of a job.
 
-    What was delivered and not acknowledged is sent again. The receiver can tell by the key that it has had it.
+    What was delivered and not acknowledged is sent again. The receiver can tell by the key that it has had it. The next death
+    of the same job is another thing to tell: with the same key its notification would be thrown away as a second copy.
     """
     job_id, spool = environ.get("QUEUECTL_JOB_ID"), environ.get("QUEUECTL_SPOOL_ID", "")
-    return f"{job_id}.{spool or 'spool'}@{host}" if job_id else None
+    ends = repr([(job.id, job.state, job.finished_at) for job in message.jobs])
+    about = sha256(ends.encode()).hexdigest()[:16]
+    return f"{job_id}.{about}.{spool or 'spool'}@{message.host}" if job_id else None

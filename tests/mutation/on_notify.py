@@ -46,8 +46,8 @@ NOTIFY = [
     Mutant(
         "notify: a second copy cannot be told",
         "notify/delivery.py",
-        "    return f\"{job_id}.{spool or 'spool'}@{host}\" if job_id else None\n",
-        "    return f\"{job_id}.{spool or 'spool'}{threading.get_ident()}{__import__('time').time_ns()}@{host}\" if job_id else None\n",
+        'return f"{job_id}.{about}.',
+        "return f\"{job_id}.{about}.{threading.get_ident()}{__import__('time').time_ns()}.",
         (f"{_WEB}a_job_that_sends_again_says_so",),
     ),
     Mutant(
@@ -77,5 +77,12 @@ NOTIFY = [
         "(quote(part, safe=string.punctuation) for part in (parts.path, parts.query))",
         "(parts.path, parts.query)",
         (f"{_WEB}an_address_may_have_other_characters_than_ascii",),
+    ),
+    Mutant(
+        "notify: the next death of a job looks like a second copy",
+        "notify/delivery.py",
+        "(job.id, job.state, job.finished_at) for",
+        "(job.id, job.state) for",
+        (f"{_WEB}the_next_death_of_a_job_is_no_second_copy",),
     ),
 ]

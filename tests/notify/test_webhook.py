@@ -73,6 +73,22 @@ def test_a_job_that_sends_again_says_so(spool_dir: Path, posts: servers.Posts) -
     assert first.startswith("alarm.")
 
 
+def test_the_next_death_of_a_job_is_no_second_copy(spool_dir: Path, posts: servers.Posts) -> None:
+    """The same pipeline is run again, and its alarm has the same id. A receiver must not throw it away."""
+    words = [sys.executable, "-m", "queuectl", "notify", "webhook", posts.url]
+    with Spool(spool_dir) as spool:
+        spool.enqueue("exit 3", id="load", max_retries=1)
+        spool.enqueue(shlex.join(words), id="alarm", after_failure="load", timeout=60)
+        drain(spool_dir)
+        spool.retry("load")
+        spool.retry("alarm")
+        drain(spool_dir)
+
+    assert [facts["jobs"][0]["id"] for facts in posts.facts] == ["load", "load"]
+    first, second = (headers["idempotency-key"] for headers in posts.headers)
+    assert first != second
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [(200, 0), (204, 0), (400, 100), (401, 100), (404, 100), (408, 111), (429, 111), (500, 111), (503, 111)],

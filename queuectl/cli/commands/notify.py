@@ -147,7 +147,7 @@ def mail_command(
 
     server = _with_password(smtp, user)
     found = message.compose(session.spool, _meant(session, about), os.environ)
-    letter = mail.as_mail(found, to, sender, delivery.key_of(os.environ, found.host))
+    letter = mail.as_mail(found, to, sender, delivery.key_of(os.environ, found))
     refused: list[str] = []
     if server is None:
         mail.through_sendmail(letter)
@@ -202,6 +202,6 @@ def webhook_command(
     from queuectl.notify import delivery, message, webhook
 
     found = message.compose(session.spool, _meant(session, about), os.environ)
-    webhook.post(found, url, dict(headers), delivery.key_of(os.environ, found.host))
+    webhook.post(found, url, dict(headers), delivery.key_of(os.environ, found))
     if session.json:
         render.json_value({"sent": True})
