@@ -122,6 +122,11 @@ class RuleScheduler:
         return self._plans.is_complete and not self._plans.must_look
 
     @property
+    def lock_of_another(self) -> str | None:
+        """The path of the lock, if this worker waits for it; None: it has it, or there are no rules."""
+        return self._layout.rules_lock if self.are_there and self._lock is None else None
+
+    @property
     def has_work(self) -> bool:
         """Whether this worker must queue something before it may leave for want of work."""
         plans = self._plans

@@ -200,8 +200,11 @@ class IdleWait:
     def _sleep(self, seconds: float, has_request: Callable[[], bool]) -> bool | None:
         """Sleep until the kernel reports a change. Returns what `wait` does; None where it cannot report all."""
         watch = self._watch
-        links = [(path, watcher.CONTENT) for path in self._snapshot.links]
-        if not watch.add([*self._paths, *links]):
+        more = [(path, watcher.CONTENT) for path in self._snapshot.links]
+        # Nothing else tells that the worker which follows the rules has died. Nobody queues their jobs then.
+        if (lock := self._rules.lock_of_another) is not None:
+            more.append((lock, watcher.CLOSE_WRITE))
+        if not watch.add([*self._paths, *more]):
             return None
         try:
             # Watch first, then look: from here on each change is reported.

@@ -27,6 +27,13 @@ IDLE = (
         "every_change_ends_the_sleep[opened above]",
     ),
     _mutant(
+        "the death of the worker that follows the rules wakes nobody",
+        "worker/idle.py",
+        "            more.append((lock, watcher.CLOSE_WRITE))",
+        "            more.append((lock, watcher.SELF))",
+        "a_worker_that_sleeps_follows_the_rules_as_soon_as_the_one_that_did_is_dead",
+    ),
+    _mutant(
         "a link on the way is followed",
         "worker/idle.py",
         "watcher.SELF | watcher.DONT_FOLLOW",

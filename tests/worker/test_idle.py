@@ -24,7 +24,7 @@ from watchdog.observers import inotify_c
 
 from queuectl import Spool, Worker
 from queuectl.control import permissions
-from queuectl.system import watcher
+from queuectl.system import locks, watcher
 from queuectl.system.host import Mount
 from queuectl.worker import health, idle
 
@@ -219,6 +219,20 @@ def test_a_link_on_the_way_that_leads_elsewhere_is_noticed(patient: Path) -> Non
     finally:
         sleeper.worker.stop()
         sleeper.thread.join()
+
+
+def test_a_worker_that_sleeps_follows_the_rules_as_soon_as_the_one_that_did_is_dead(
+    patient: Path, sleeper: Sleeper
+) -> None:
+    """At its next check of everything half a minute may have passed, and with it moments of rules."""
+    (patient / "rules" / "backup.yaml").write_text("when: {cron: '@yearly'}\njob: {command: 'true'}\n")
+    held = locks.Lock.acquire(str(patient / "data" / "rules.lock"))
+    assert held is not None
+    sleeper.thread.start()
+    sleeper.sleep()
+
+    held.detach()  # as the kernel does at its death: it closes the file
+    wait_until(lambda: sleeper.worker._upkeep.rules._plans is not None)
 
 
 def test_a_drop_starts_at_once(patient: Path, asleep: Sleeper) -> None:
