@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from queuectl.api.spool_base import SpoolBase
     from queuectl.job.record import Job
-    from queuectl.storage.transitions import Storage
 
     Record = Mapping[str, Any]
 
@@ -26,7 +25,7 @@ _RING_SHOWN = 20
 """Jobs of a ring that are named: it may be a list of a hundred thousand, each after the next."""
 
 
-def admit(storage: Storage, job: Job) -> None:
+def admit(spool: SpoolBase, job: Job) -> None:
     """Check that a job which waits for others could start one day.
 
     Raises:
@@ -34,8 +33,12 @@ def admit(storage: Storage, job: Job) -> None:
     """
     from queuectl.storage import dependencies
 
-    dependencies.refuse_unknown(storage, job)
-    dependencies.refuse_ring(storage, job)
+    try:
+        dependencies.refuse_unknown(spool._storage, job)
+    except NeverStarts:
+        spool._mirror()  # where a file has another name than its job, only a scan finds it
+        dependencies.refuse_unknown(spool._storage, job)
+    dependencies.refuse_ring(spool._storage, job)
 
 
 def checked(
@@ -158,6 +161,9 @@ class _Check:
         from queuectl.storage import locate
 
         with self._spool._lock:
+            if locate.state_of(self._spool._storage, job_id) is not None:
+                return True
+            self._spool._mirror()
             return locate.state_of(self._spool._storage, job_id) is not None
 
     def _waits_of(self, job_id: str) -> list[str]:

@@ -65,7 +65,7 @@ class EnqueuePart(SpoolBase):
             if made.made is not None and made.made.has_conditions:
                 from queuectl.api import enqueue_dependent
 
-                enqueue_dependent.admit(self._storage, made.made)
+                enqueue_dependent.admit(self, made.made)
             try:
                 enqueue(self._storage, made, durable=settings.durability == "full")
             except DuplicateId:

@@ -218,3 +218,18 @@ def test_a_list_says_what_its_jobs_wait_for(chain: Spool, spool_dir: Path, cli: 
         shown = json.loads(cli("show", job_id, "--json", expect=0).stdout)
         for name in ("waits_for", "waits_for_count", "blocked"):
             assert listed[job_id][name] == shown[name], (job_id, name)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_parent_whose_file_has_another_name_is_found(spool_dir: Path, together: bool) -> None:
+    """It was dropped a moment ago, and nobody has looked into the folder since: it was said not to be there."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="earlier")
+    support.drop(spool_dir, "some-name", id="parent", command="true")
+
+    if together:
+        spool.enqueue_many([{"command": "true", "id": "child", "after": ["parent"]}])
+    else:
+        spool.enqueue("true", id="child", after=["parent"])
+
+    assert where_is(spool_dir, "child") == ["pending"]

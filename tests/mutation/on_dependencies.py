@@ -172,6 +172,13 @@ DEPENDENCIES = (
         ),
     ),
     Mutant(
+        "enqueue: a parent whose file has another name is not there",
+        "api/enqueue_dependent.py",
+        "        spool._mirror()  # where",
+        "        pass  # where",
+        ("tests/cli/test_dependencies.py::test_a_parent_whose_file_has_another_name_is_found",),
+    ),
+    Mutant(
         "doctor: a job that waits for others is taken for drift",
         "doctor/index_check.py",
         "    if row.conditions is not None and not row.held:\n",
