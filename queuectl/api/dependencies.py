@@ -155,7 +155,9 @@ def _of_batch(spool: SpoolBase, one: Condition, has_blocked: Callable[[str], boo
         if number
     )
     more = "" if done + dead + waiting >= one.least else f" of {one.least}"
-    hint = f"queuectl retry --batch {one.batch}" if dead and not waiting else ""
+    # For the other fields a dead job counts, and more jobs are missing.
+    helps = one.kind == "after" and dead and not waiting
+    hint = f"queuectl retry --batch {one.batch}" if helps else ""
     blocked = not waiting or has_blocked(batch)
     return Waiting(one.parent, one.kind, (told or "no job") + more, blocked=blocked, hint=hint)
 

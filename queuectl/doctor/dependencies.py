@@ -59,7 +59,8 @@ def _explained(case: Case, name: str, state: str | None, child: str, field: str)
         batch = name.removeprefix(BATCH)
         _, done, dead = case.index.batch_counts(batch)
         fact = f"batch {batch}, of which no job is left ({done:,} completed, {dead:,} dead)"
-        return fact, f"queuectl retry --batch {batch}" if dead else f"queuectl show {child}"
+        helps = dead and field == "after"  # for the other fields a dead job counts, and more jobs are missing
+        return fact, f"queuectl retry --batch {batch}" if helps else f"queuectl show {child}"
     if state is None:
         return f"job {name}, and there is no such job", f"queuectl set {child} {field}-={name}"
     return f"job {name}, which is dead", f"queuectl retry {name}"

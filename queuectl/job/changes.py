@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from queuectl.errors import InvalidJob
 from queuectl.job import conditions, spoken_times
 from queuectl.job import record as jobs
-from queuectl.job.fields import check_field
+from queuectl.job.fields import BATCH, check_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -207,7 +207,13 @@ def _combined(present: Any, sign: str, value: Any) -> Any:
     found = present if isinstance(present, list) else [present] if isinstance(present, str) else []
     if sign == "+":
         return [*found, *(value or ())]
-    return [one for one in found if one not in (value or ())] or None
+    gone = {*(value or ())}
+    return [one for one in found if one not in gone and _without_count(one) not in gone] or None
+
+
+def _without_count(name: Any) -> Any:
+    """Return `batch:parts` for `batch:parts=100`: who takes it away need not know the number."""
+    return name.partition("=")[0] if isinstance(name, str) and name.startswith(BATCH) else name
 
 
 def _changeable(name: str, sign: str = "") -> str:

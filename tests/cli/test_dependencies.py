@@ -92,6 +92,17 @@ def test_a_blocked_job_says_what_helps(chain: Spool, cli: Cli) -> None:
     assert [row.waits_for for row in chain.list(where=Filter(batch="night"))] == ["jobs"]
 
 
+def test_no_retry_is_hinted_at_where_more_jobs_are_missing(chain: Spool, spool_dir: Path, cli: Cli) -> None:
+    """A dead job counts for after_any. To run it again brings no further one."""
+    support.drop(spool_dir, "bad", command="exit 1", batch="x", max_retries=1)
+    support.drain(spool_dir)
+    chain.enqueue("true", id="any", after_any="batch:x=2")
+    assert "Waits For     batch:x (1 dead of 2)\n" in cli("show", "any", expect=0).stdout
+    assert "queuectl show any" in cli("doctor").stdout
+    chain.enqueue("true", id="all", after="batch:x=2")
+    assert "batch:x (1 dead of 2; queuectl retry --batch x)" in cli("show", "all", expect=0).stdout
+
+
 def test_set_changes_what_a_job_waits_for(chain: Spool, spool_dir: Path, cli: Cli) -> None:
     """A person decides that the job shall run regardless; and cannot make a ring by mistake."""
     refused = cli("set", "load", "after+=tidy", expect=1).stderr

@@ -653,3 +653,10 @@ def test_a_change_adds_to_what_a_person_wrote_as_one_text() -> None:
     data = b'{"command": "true", "after": "extract"}'
     assert changed(data, {"after+": ["fetch"]}).after == ["extract", "fetch"]
     assert changed(data, {"after-": ["extract"]}).after is None
+
+
+def test_a_batch_is_taken_away_whatever_its_count() -> None:
+    """`after-=batch:parts` was answered with `changed`, and changed nothing."""
+    data = b'{"command": "true", "after": ["batch:parts=3", "batch:parts2"], "tags": ["a=b"]}'
+    assert changed(data, {"after-": ["batch:parts"], "tags-": ["a"]}).after == ["batch:parts2"]
+    assert changed(data, {"tags-": ["a"]}).tags == ["a=b"]

@@ -248,4 +248,18 @@ DEPENDENCIES = (
         'f"queuectl set {child} after="',
         ("tests/cli/test_dependencies.py::test_the_hint_at_what_keeps_a_parent_lets_it_go",),
     ),
+    Mutant(
+        "after: a batch with a count cannot be taken away by its name",
+        "job/changes.py",
+        " and _without_count(one) not in gone]",
+        "]",
+        ("tests/job/test_record.py::test_a_batch_is_taken_away_whatever_its_count",),
+    ),
+    Mutant(
+        "after: a retry is hinted at where more jobs are missing",
+        "api/dependencies.py",
+        'one.kind == "after" and dead and not waiting',
+        "dead and not waiting",
+        ("tests/cli/test_dependencies.py::test_no_retry_is_hinted_at_where_more_jobs_are_missing",),
+    ),
 )
