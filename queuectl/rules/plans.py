@@ -57,6 +57,18 @@ class Plan:
     next: int | None = None
 
 
+def _since_when(data: str) -> int:
+    """Return when data/ was made, in epoch seconds: nobody writes or deletes the lock files in it.
+
+    If it was deleted, it is not known what was queued before. The records of these jobs may have been purged.
+    """
+    try:
+        with os.scandir(data) as entries:
+            return int(min((one.stat().st_mtime for one in entries if one.name.endswith(".lock")), default=0))
+    except OSError:
+        return 0
+
+
 def choose(due: list[int], trigger: TimeTrigger, now: float) -> list[int]:
     """Return those of the moments up to now for which jobs are queued.
 
@@ -102,6 +114,7 @@ class Plans:
         self._zone: object = None
         self._told: dict[str, str] = {}
         self._unwritten: dict[str, Note] = {}
+        self._data_since = _since_when(storage.layout.data)
         self._reasons_at = math.inf
         self._is_new, self._is_behind, self._looked_at = True, False, 0.0
         self.next_at: int | None = None
@@ -157,7 +170,7 @@ class Plans:
         rule, is_paused = known.rule, name in self._book.paused
         note = plan.note if plan else self._unwritten.get(name) or rule_note.read(self._layout, name)
         before = None if note is None else (note.mark, note.done, note.rests)
-        note = note or Note(done=known.arrived)
+        note = note or Note(mark=rule.mark, done=max(known.arrived, self._data_since))
         if note.mark != rule.mark:
             # Another `when`: nothing from before the change is due by it.
             note.mark, note.done = rule.mark, known.arrived

@@ -73,9 +73,16 @@ RULES = (
     Mutant(
         "rules: a new rule runs what was before it",
         "rules/plans.py",
-        "        note = note or Note(done=known.arrived)\n",
+        "        note = note or Note(mark=rule.mark, done=max(known.arrived, self._data_since))\n",
         "        note = note or Note(mark=rule.mark)\n",
         (f"{_TIME}nothing_from_before_a_rule_came_is_run",),
+    ),
+    Mutant(
+        "rules: without data/ all is run again",
+        "rules/plans.py",
+        "Note(mark=rule.mark, done=max(known.arrived, self._data_since))",
+        "Note(mark=rule.mark, done=known.arrived)",
+        (f"{_TIME}without_data_every_rule_begins_now",),
     ),
     Mutant(
         "rules: a changed time is due for what has passed",

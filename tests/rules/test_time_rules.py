@@ -518,6 +518,25 @@ def test_of_two_workers_one_works_and_the_other_goes_on_when_it_leaves(world: Ca
 
 
 def test_without_data_every_rule_begins_now(world: Callable[[str], World], spool_dir: Path) -> None:
+    """The records are purged, too: from the arrival of its file on, all would be run again."""
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", UTC_NIGHTLY % "missed: all, overlap: allow")
+    one.look()
+    for job in one.go("2031-01-03T12:00Z"):
+        (spool_dir / "pending" / f"{job}.json").unlink()
+    one.scheduler.close()
+    (spool_dir / "data" / "rules" / "backup.json").unlink()
+    for lock in (spool_dir / "data").glob("*.lock"):
+        os.utime(lock, (one.now, one.now))  # all of data/ is made anew
+
+    one.anew()
+    assert one.go(60) == []
+    assert one.go("2031-01-04T02:00Z") == ["backup.20310104T020000Z"]
+
+
+def test_a_damaged_note_repeats_nothing_whose_record_is_there(
+    world: Callable[[str], World], spool_dir: Path
+) -> None:
     one = world("2031-01-01T12:00Z")
     one.write("backup", NIGHTLY)
     one.look()
