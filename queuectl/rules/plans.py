@@ -170,7 +170,9 @@ class Plans:
         rule, is_paused = known.rule, name in self._book.paused
         note = plan.note if plan else self._unwritten.get(name) or rule_note.read(self._layout, name)
         before = None if note is None else (note.mark, note.done, note.rests)
-        note = note or Note(mark=rule.mark, done=max(known.arrived, self._data_since))
+        if note is None:
+            written = rule_note.written_at(self._layout, name)
+            note = Note(mark=rule.mark, done=max(known.arrived, self._data_since, written))
         if note.mark != rule.mark:
             # Another `when`: nothing from before the change is due by it.
             note.mark, note.done = rule.mark, known.arrived

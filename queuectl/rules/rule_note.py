@@ -1,6 +1,7 @@
 """The note about a rule, `data/rules/NAME.json`: up to which moment it is done, and what came of the last ones.
 
-It needs no sync. After a power cut it may be an older one: then the ids of the jobs show that they were queued.
+It needs no sync. After a power cut it may be an older one: then the ids of the jobs show that they were queued. On some
+file systems it may be empty: then its time shows up to when the rule was followed.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Note:
 
 
 def read(layout: Layout, rule: str) -> Note | None:
-    """Return the note about a rule; None if there is none that can be read. Then the rule counts as new."""
+    """Return the note about a rule; None if there is none that can be read."""
     import orjson
 
     try:
@@ -60,6 +61,14 @@ def read(layout: Layout, rule: str) -> Note | None:
         return _checked(found)
     except (safe_open.NotReadable, OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def written_at(layout: Layout, rule: str) -> int:
+    """Return when the note about a rule was written, in epoch seconds, also of one that cannot be read; 0: there is none."""
+    try:
+        return int(os.lstat(layout.rule_note(rule)).st_mtime)
+    except OSError:
+        return 0
 
 
 def _checked(found: Any) -> Note:

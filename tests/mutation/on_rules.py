@@ -73,16 +73,23 @@ RULES = (
     Mutant(
         "rules: a new rule runs what was before it",
         "rules/plans.py",
-        "        note = note or Note(mark=rule.mark, done=max(known.arrived, self._data_since))\n",
-        "        note = note or Note(mark=rule.mark)\n",
+        "            note = Note(mark=rule.mark, done=max(known.arrived, self._data_since, written))\n",
+        "            note = Note(mark=rule.mark)\n",
         (f"{_TIME}nothing_from_before_a_rule_came_is_run",),
     ),
     Mutant(
         "rules: without data/ all is run again",
         "rules/plans.py",
-        "Note(mark=rule.mark, done=max(known.arrived, self._data_since))",
-        "Note(mark=rule.mark, done=known.arrived)",
+        "done=max(known.arrived, self._data_since, written)",
+        "done=max(known.arrived, written)",
         (f"{_TIME}without_data_every_rule_begins_now",),
+    ),
+    Mutant(
+        "rules: a note that cannot be read counts as none",
+        "rules/plans.py",
+        "done=max(known.arrived, self._data_since, written)",
+        "done=max(known.arrived, self._data_since)",
+        (f"{_TIME}a_note_that_a_power_cut_left_empty_repeats_nothing",),
     ),
     Mutant(
         "rules: a changed time is due for what has passed",
