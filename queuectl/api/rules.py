@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +199,17 @@ def add(layout: Layout, name: str, when: Mapping[str, Any], job: Mapping[str, An
         raise SpoolError.from_os("write", path, error) from None
     commands.wake(layout)
     return path
+
+
+def let_rest(layout: Layout, name: str) -> None:
+    """Note that a rule is paused: if it goes on before a worker looks, nothing would else tell of the pause."""
+    note = rule_note.read(layout, name)
+    if note is not None and not note.rests:
+        note.rests = True
+        with suppress(
+            OSError
+        ):  # the file that pauses it is there, and a worker that looks meanwhile notes it, too
+            rule_note.write(layout, name, note)
 
 
 def _block(head: str, values: Mapping[str, Any]) -> str:

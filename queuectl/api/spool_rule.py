@@ -112,11 +112,13 @@ class RulePart(SpoolBase):
             ConfigError: there is no such rule.
             SpoolError: the file cannot be written.
         """
+        from queuectl.api import rules
         from queuectl.control import commands, pause
 
         self.rule(name)
         access.make(self.layout, "rule pause …")
         pause.begin(self.layout, reason, rule=name)
+        rules.let_rest(self.layout, name)
         commands.wake(self.layout)
 
     @locked

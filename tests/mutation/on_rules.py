@@ -92,6 +92,13 @@ RULES = (
         (f"{_TIME}a_note_that_a_power_cut_left_empty_repeats_nothing",),
     ),
     Mutant(
+        "rules: a pause that no worker saw is caught up",
+        "api/spool_rule.py",
+        "        rules.let_rest(self.layout, name)\n",
+        "",
+        (f"{_TIME}a_pause_that_ended_before_a_worker_looked_is_not_caught_up",),
+    ),
+    Mutant(
         "rules: a changed time is due for what has passed",
         "rules/plans.py",
         "            note.mark, note.done = rule.mark, known.arrived\n",

@@ -210,6 +210,22 @@ def test_of_a_month_in_a_pause_nothing_is_caught_up(world: Callable[[str], World
     assert one.note("backup").skipped == 0
 
 
+def test_a_pause_that_ended_before_a_worker_looked_is_not_caught_up(world: Callable[[str], World]) -> None:
+    """All workers were stopped meanwhile, as for an upgrade."""
+    one = world("2031-01-01T12:00Z")
+    one.write("backup", UTC_NIGHTLY % "missed: all")
+    one.look()
+    one.scheduler.close()
+    one.spool.pause_rule("backup")
+    one.go("2031-01-04T12:00Z", look=False)
+    one.spool.resume_rule("backup")
+    one._stamp()
+    one.anew()
+
+    assert one.go(60) == []
+    assert one.go("2031-01-05T02:00Z") == ["backup.20310105T020000Z"]
+
+
 def test_a_file_that_was_away_is_as_a_pause(world: Callable[[str], World]) -> None:
     """Renamed to NAME.yaml.off and back: the same `when`, so the note alone would catch up."""
     one = world("2031-01-01T12:00Z")
