@@ -91,6 +91,7 @@ def _check_ids(many: list[dict[str, Any]]) -> None:
 
 def _check_fields(templates: tuple[Mapping[str, Any], ...], trigger: TimeTrigger, *, is_list: bool) -> None:
     graph: dict[str, list[str]] = {}
+    keys: set[str | None] = set()
     sample = occurrences.text_of(_SAMPLE)
     for number, template in enumerate(templates):
         path: Path = ("jobs", number) if is_list else ("job",)
@@ -107,6 +108,12 @@ def _check_fields(templates: tuple[Mapping[str, Any], ...], trigger: TimeTrigger
             raise Wrong((*path, "expires_in"), str(error)) from None
         if is_too_short:
             raise Wrong((*path, "expires_in"), "must be longer than jitter, or it could never start")
+        if job.unique in keys and job.if_exists in (None, "skip"):
+            raise Wrong(
+                (*path, "unique"),
+                "is the key of an earlier job of the list, which keeps this one out; if_exists: queue lines it up",
+            )
+        keys |= {job.unique} - {None}
         graph[job.id] = [one.parent for one in conditions.of_job(job)]
     _refuse_ring(graph)
 

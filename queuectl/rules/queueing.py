@@ -48,6 +48,8 @@ def queue(storage: Storage, defaults: JobDefaults, rule: Rule, moment: int) -> s
     must_be_alone = rule.is_list and rule.trigger.overlap == "skip" and not is_begun
     if must_be_alone and (other := under_way(storage, rule.name)):
         return f"job {other} is not over"
+    if rule.is_list and not is_begun and (other := _in_the_way(storage, missing)):
+        return f"job {other} is not over"
     for record in missing:
         try:
             _enqueue(storage, defaults, record, now)
@@ -56,6 +58,17 @@ def queue(storage: Storage, defaults: JobDefaults, rule: Rule, moment: int) -> s
         except KeyTaken as error:
             return f"job {error.job_id} is not over"
     return None
+
+
+def _in_the_way(storage: Storage, records: list[dict[str, Any]]) -> str | None:
+    """Return the id of a job that has the key of one of these. Half a list would wait for the other half for ever."""
+    keys = [
+        record["unique"]
+        for record in records
+        if "unique" in record and record.get("if_exists", "skip") == "skip"
+    ]
+    with unique_keys.locked(storage):
+        return next((row.id for key in keys for row in unique_keys.jobs_with(storage, key)), None)
 
 
 def queue_now(storage: Storage, defaults: JobDefaults, rule: Rule) -> list[str]:

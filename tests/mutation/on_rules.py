@@ -99,6 +99,13 @@ RULES = (
         (f"{_TIME}a_pause_that_ended_before_a_worker_looked_is_not_caught_up",),
     ),
     Mutant(
+        "rules: half a list is queued",
+        "rules/queueing.py",
+        "    if rule.is_list and not is_begun and (other := _in_the_way",
+        "    if False and (other := _in_the_way",
+        (f"{_TIME}a_list_of_which_one_job_is_kept_out_by_its_key_is_passed_over_as_a_whole",),
+    ),
+    Mutant(
         "rules: a changed time is due for what has passed",
         "rules/plans.py",
         "            note.mark, note.done = rule.mark, known.arrived\n",

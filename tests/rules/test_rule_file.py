@@ -82,6 +82,16 @@ def test_a_wrong_job_is_told_with_its_place(rest: str, reason: str) -> None:
     assert fault(f"when: {{every: 10m}}\n{rest}\n") == f"rules/backup.yaml, {reason}"
 
 
+def test_a_job_that_an_earlier_one_of_its_list_would_keep_out_is_refused() -> None:
+    when, two = (
+        "when: {every: 1d}",
+        "jobs: [{id: a, command: a, unique: k}, {id: b, command: b, unique: k%s}]",
+    )
+
+    assert "jobs[2].unique: is the key of an earlier job of the list" in fault(f"{when}\n{two % ''}")
+    assert len(parse(f"{when}\n{two % ', if_exists: queue'}").jobs) == 2
+
+
 def test_jobs_that_wait_for_each_other_in_a_ring_are_refused() -> None:
     ring = "jobs: [{id: a, command: a, after: b}, {id: b, command: b, after: a}]"
 

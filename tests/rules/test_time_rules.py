@@ -411,6 +411,22 @@ def test_a_night_in_which_a_step_died_does_not_end_the_pipeline(world: Callable[
     }
 
 
+def test_a_list_of_which_one_job_is_kept_out_by_its_key_is_passed_over_as_a_whole(
+    world: Callable[[str], World],
+) -> None:
+    """Half of it would be queued, and the jobs after the one that is missing would wait for ever."""
+    one = world("2031-01-01T12:00Z")
+    jobs = "jobs: [{id: a, command: a}, {id: b, command: b, unique: key}, {id: c, command: c, after: b}]"
+    one.write("nightly", UTC_NIGHTLY % "overlap: allow", jobs)
+    one.look()
+    one.spool.enqueue("true", id="other", unique="key")
+
+    assert one.go("2031-01-02T02:00Z") == ["other"]
+    assert one.note("nightly").skips == [(at("2031-01-02T02:00Z"), "job other is not over")]
+    one.end("other")
+    assert [job[-1] for job in one.go("2031-01-03T02:00Z")] == ["a", "b", "c", "r"]
+
+
 def test_of_a_list_that_was_half_queued_the_rest_is_queued(
     world: Callable[[str], World], spool_dir: Path
 ) -> None:
