@@ -7,12 +7,14 @@ import os
 from queuectl.index.row import row_of
 from queuectl.intake.dropped_file import read_dropped
 from queuectl.job.times import micros
-from queuectl.layout import PROCESSING
+from queuectl.layout import PENDING, PROCESSING
 from queuectl.storage import locate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from queuectl.index.index import Index
+    from queuectl.index.row import Row
+    from queuectl.job.record import Job
     from queuectl.layout import Layout
 
 _ALL = 1 << 30
@@ -54,6 +56,21 @@ def _add_claim(layout: Layout, index: Index, place: str, name: str, now: float, 
     )
     with index.write():
         old = index.get(row.id)
-        # A crash while settling leaves a copy in processing/. It must not hide the settled job.
-        if old is None or not os.path.lexists(os.path.join(layout.root, old.place, old.name)):
-            index.put(row)
+        if old is not None and _is_later(layout, old, found.job, now, owner):
+            return
+        if old is not None and old.place == PENDING:
+            index.mark_stale(PENDING)  # its file is looked at anew: it has the id of a job that runs
+        index.put(row)
+
+
+def _is_later(layout: Layout, old: Row, claimed: Job, now: float, owner: int | None) -> bool:
+    """Whether the job of a row is a later copy of a claimed one: a crash while settling leaves the claimed file.
+
+    A file in pending/ may also be another job, which somebody has given the same id. It must not hide the one that runs: a
+    worker would take it, and write it over the file of that one.
+    """
+    path = os.path.join(layout.root, old.place, old.name)
+    if old.place != PENDING:
+        return os.path.lexists(path)
+    waiting = read_dropped(path, micros(now), 0, owner=owner).job
+    return waiting is not None and waiting.continues(claimed)

@@ -338,6 +338,30 @@ def test_job_json_ten_times_on_idle_workers_is_ten_jobs(spool_dir: Path, workers
     check_ten(spool_dir)
 
 
+@pytest.mark.parametrize("how", ["reindex", "deleted", "none"])
+def test_a_file_with_the_id_of_a_running_job_is_refused_also_without_an_index(
+    spool_dir: Path, how: str
+) -> None:
+    """A new index took it for the job: a worker ran both, and one was written over the file of the other."""
+    drop(spool_dir, "first", id="same", command="echo first")
+    spool = Spool(spool_dir)
+    spool.refresh()
+    row = spool._index.get("same")
+    assert row is not None
+    (spool_dir / "processing" / "worker-0").mkdir(mode=0o700)
+    assert support.claim_job(spool._storage, row, "worker-0") is not None
+    drop(spool_dir, "second", id="same", command="echo second")
+
+    if how == "reindex":
+        spool.reindex()
+    elif how == "deleted":
+        (spool_dir / "data" / "queuectl.db").unlink()
+
+    told = {(row.id, row.state, row.command) for row in Spool(spool_dir).list()}
+    assert told == {("same", "processing", "echo first"), ("second", "dead", "")}
+    assert "duplicate id: 'same'" in (spool_dir / "dead" / "second.json.reason").read_text()
+
+
 def test_the_same_id_ten_times_is_one_job_and_nine_refusals(spool_dir: Path) -> None:
     """An id chosen by the producer is unique; the other files go to dead/ unchanged, with the reason."""
     for number in range(10):

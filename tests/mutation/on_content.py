@@ -12,6 +12,15 @@ _BOUNDS = "tests/worker/test_bounds.py::test_"
 
 MIRROR = (
     Mutant(
+        "rebuild: a waiting file hides the running job of its id",
+        "intake/claims.py",
+        "    if old.place != PENDING:\n        return",
+        "    if True:\n        return",
+        (
+            "tests/intake/test_reconcile.py::test_a_file_with_the_id_of_a_running_job_is_refused_also_without_an_index",
+        ),
+    ),
+    Mutant(
         "mirror: a job deleted by hand hides a new one with its id",
         "storage/locate.py",
         "    storage.index.drop(job_id)\n",
