@@ -65,7 +65,9 @@ _COUNT = """INSERT OR REPLACE INTO children
 
 _ENDED = """(SELECT max(coalesce(ended.finished_at, ended.updated_at, 0)) FROM jobs AS ended WHERE ended.id IN (
     SELECT parent FROM waits WHERE waits.seq = {seq}))"""
-_FREE = "unmet = 0 OR decided > 0"
+FREE = "unmet = 0 OR decided > 0"
+"""Of a row of `children`: nothing keeps the job any more."""
+
 _LET_GO = f"""UPDATE jobs SET ready_key = NULL, behind = NULL,
     due = max(coalesce(next_retry_at, run_at, 0), arrived, coalesce({_ENDED.format(seq="jobs.seq")}, 0))
     WHERE hold = 0 AND state IN {_WAITING}"""
@@ -152,7 +154,7 @@ CREATE TRIGGER IF NOT EXISTS child_held_up AFTER UPDATE ON children
     {_PUT_OFF} AND seq = NEW.seq; END;
 CREATE TRIGGER IF NOT EXISTS child_placed AFTER UPDATE OF ready_key, due, behind ON jobs
     WHEN NEW.conditions IS NOT NULL AND coalesce(NEW.ready_key, NEW.due, NEW.behind) IS NOT NULL
-    AND EXISTS (SELECT 1 FROM children WHERE seq = NEW.seq AND NOT ({_FREE})) BEGIN
+    AND EXISTS (SELECT 1 FROM children WHERE seq = NEW.seq AND NOT ({FREE})) BEGIN
     {_PUT_OFF} AND seq = NEW.seq; END;
 """
 
@@ -167,7 +169,7 @@ CREATE INDEX IF NOT EXISTS waits_child ON waits(seq);
 UPDATE waits SET verdict = {_VERDICT};
 {_COUNT.format(where="")};
 {_PUT_OFF} AND seq IN (SELECT seq FROM children);
-{_LET_GO} AND seq IN (SELECT seq FROM children WHERE {_FREE});
+{_LET_GO} AND seq IN (SELECT seq FROM children WHERE {FREE});
 """
 """What makes the tables anew from rows that were inserted without the triggers."""
 

@@ -194,6 +194,20 @@ class Index(Queries):
             (now, now, now),
         )
 
+    def shorten_waits_for_parents(self, now: int) -> None:
+        """Let a job start now whose last parent ended later than now: the clock was set back after that end.
+
+        A moment that somebody has set with `run_at`, and the wait for a retry, stay as they are.
+        """
+        if not self.has_waits():
+            return
+        from queuectl.index import dependencies
+
+        late = f"""due > ? AND coalesce(next_retry_at, run_at, 0) <= ?
+            AND seq IN (SELECT seq FROM children WHERE {dependencies.FREE})"""
+        if self.db.execute(f"SELECT 1 FROM jobs WHERE {late} LIMIT 1", (now, now)).fetchone():
+            self._execute(f"UPDATE jobs SET due = ? WHERE {late}", (now, now, now))
+
     def put_behind(self, key: str, *, pending_only: bool = False) -> None:
         """Take the waiting jobs of a unique key out of the order, until the job that has the key now has ended.
 

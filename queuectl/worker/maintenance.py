@@ -197,11 +197,16 @@ class Maintenance:
                 self._next_round = now
 
     def _look_at_clock(self) -> None:
-        """Shorten the waits for retries if the wall clock was set back, or may have been before we started."""
-        offset = self._now() - time.monotonic()
+        """Shorten the waits for retries if the wall clock was set back, or may have been before we started.
+
+        A job may come later than that, and its parents may have ended before. So this is looked for each time.
+        """
+        now = self._now()
+        offset = now - time.monotonic()
         if offset < self._clock_offset - CLOCK_STEP:
-            self._index.shorten_waits(times.micros(self._now()))
+            self._index.shorten_waits(times.micros(now))
         self._clock_offset = offset
+        self._index.shorten_waits_for_parents(times.micros(now))
 
     def _return_to_file(self, now: float) -> None:
         """Go back from an index in memory to the one in its file, once that can be written again."""

@@ -125,9 +125,16 @@ TIMES = (
     Mutant(
         "retry: after the clock was set back a job waits for years",
         "worker/maintenance.py",
-        "            self._index.shorten_waits(times.micros(self._now()))",
+        "            self._index.shorten_waits(times.micros(now))",
         "            pass",
         ("tests/worker/test_clock_set_back.py::test_clock_that_is_set_back_under_a_worker_is_noticed",),
+    ),
+    Mutant(
+        "after: a job waits until the clock has passed the end of its parent",
+        "worker/maintenance.py",
+        "        self._index.shorten_waits_for_parents(times.micros(now))\n",
+        "",
+        ("tests/worker/test_clock_set_back.py::test_a_job_whose_parent_ended_ahead_of_the_clock_starts",),
     ),
     Mutant(
         "job: a command that no kernel starts is accepted",

@@ -81,6 +81,27 @@ def test_clock_that_is_set_back_under_a_worker_is_noticed(
     assert where_is(spool_dir, "a") == ["done"]
 
 
+@pytest.mark.parametrize("comes", ["before", "after"])
+def test_a_job_whose_parent_ended_ahead_of_the_clock_starts(spool_dir: Path, comes: str) -> None:
+    """It counts its waiting from that end: it would wait until the clock has passed it, an hour later, or years."""
+    ahead = Clock()
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="parent")
+    if comes == "before":
+        spool.enqueue("true", id="child", after="parent", hold=True)
+    Worker(spool_dir, drain=True, say=lambda _: None, now=ahead).run()
+    if comes == "before":
+        spool.release("child")
+    else:
+        spool.enqueue("true", id="child", after="parent")
+    spool.enqueue("true", id="tomorrow", after="parent", run_at=time.time() + 86400)
+
+    Worker(spool_dir, drain=True, say=lambda _: None).run()
+
+    assert where_is(spool_dir, "child") == ["done"]
+    assert where_is(spool_dir, "tomorrow") == ["pending"]
+
+
 def test_waits_that_are_right_stay_as_they_are(spool_dir: Path, cli: Cli) -> None:
     """The wait begins once, however often it is looked at; and what a person has set is kept."""
     failed_ahead(spool_dir, max_backoff=500, backoff_base=400)
