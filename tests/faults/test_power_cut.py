@@ -71,6 +71,9 @@ def test_a_power_cut_at_any_step_loses_nothing(
             disk.restart()
             server.boot("boot-1")
             acked = "value" in answer
+            if list((spool / "data" / "workers").glob("*.held.*")):
+                # Outcomes that were not synced may be empty; the first command puts back what they were made of.
+                server.do(spool, "look")
             try:
                 judge(story, server, spool, runs, acked=acked, known=known)
             except AssertionError as error:
