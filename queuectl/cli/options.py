@@ -232,10 +232,22 @@ def complete_rules(ctx: click.Context, _param: click.Parameter, incomplete: str)
     return [name for name in names if name.startswith(incomplete)]
 
 
-def queue_names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """The callback of an option that takes names of queues, and may be repeated."""
+def _queue_names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     one = job_field("queue")
     return tuple(dict.fromkeys(one(ctx, param, value) for value in values))
+
+
+def queues_option(flag: str, name: str, meaning: str) -> Callable[[FC], FC]:
+    """Make an option that takes the name of a queue, and may be repeated."""
+    return click.option(
+        flag,
+        name,
+        metavar="NAME",
+        multiple=True,
+        callback=_queue_names,
+        shell_complete=complete_queues,
+        help=f"{meaning} May be repeated.",
+    )
 
 
 def note_unknown_queues(session: Session, names: tuple[str, ...]) -> None:

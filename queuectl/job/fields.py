@@ -288,24 +288,18 @@ def is_queue(text: str) -> bool:
     return is_id(text) and len(text) <= 30 and "." not in text
 
 
-def _queue(value: object) -> str:
+def _queue(value: object, what: str = "queue") -> str:
     text = _text(value)
     if not is_queue(text):
         shown = text if len(text) <= 40 else text[:40] + "…"
         raise ValueError(
-            f"{shown!r} cannot be a queue: 1 to 30 of a-z A-Z 0-9 _ -, the first a letter or digit"
+            f"{shown!r} cannot be a {what}: 1 to 30 of a-z A-Z 0-9 _ -, the first a letter or digit"
         )
     return text
 
 
 def _rule(value: object) -> str:
-    text = _text(value)
-    if not is_queue(text):
-        shown = text if len(text) <= 40 else text[:40] + "…"
-        raise ValueError(
-            f"{shown!r} cannot be a rule: 1 to 30 of a-z A-Z 0-9 _ -, the first a letter or digit"
-        )
-    return text
+    return _queue(value, "rule")
 
 
 def _scheduled_for(value: object) -> str:

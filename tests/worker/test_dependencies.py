@@ -11,6 +11,7 @@ from typing import Any
 import gate
 import pytest
 from gate import drop_blocked, release, started, worker_in_thread
+from noted import NOTED, drop, order
 
 from queuectl import Spool
 from queuectl.errors import InvalidJob, MoveError, NeverStarts, StillNeeded
@@ -22,22 +23,10 @@ from support import finished, load, wait_until, where_is
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
 
-NOTED = 'printf "$QUEUECTL_JOB_ID " >> "$HOME/order"'
-
 
 @pytest.fixture
 def home(spool_dir: Path) -> Path:
     return gate.home_with_gate(spool_dir)
-
-
-def order(home: Path) -> list[str]:
-    """The jobs that have run, in order."""
-    path = home / "order"
-    return path.read_text().split() if path.exists() else []
-
-
-def drop(spool_dir: Path, job_id: str, **fields: Any) -> None:
-    support.drop(spool_dir, job_id, **{"command": NOTED, "max_retries": 1} | fields)
 
 
 def move(spool_dir: Path, job_id: str, place: str, to: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gate
 import pytest
 from gate import BLOCKED, started, worker_in_thread, worker_process
+from noted import NOTED, drop, order
 
 from queuectl import Filter, Spool
 from queuectl.errors import NeverStarts
@@ -20,22 +21,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
 
-NOTED = 'printf "$QUEUECTL_JOB_ID " >> "$HOME/order"'
-
 
 @pytest.fixture
 def home(spool_dir: Path) -> Path:
     return gate.home_with_gate(spool_dir)
-
-
-def order(home: Path) -> list[str]:
-    """The jobs that have run, in order."""
-    path = home / "order"
-    return path.read_text().split() if path.exists() else []
-
-
-def drop(spool_dir: Path, job_id: str, **fields: Any) -> None:
-    support.drop(spool_dir, job_id, **{"command": NOTED, "max_retries": 1} | fields)
 
 
 def blocked(spool_dir: Path) -> list[str]:

@@ -25,15 +25,7 @@ from queuectl.cli.base import Session, Usage, command
     type=click.Path(),
     help="Write to this file, atomically, for the textfile collector of node_exporter. The name must end in .prom.",
 )
-@click.option(
-    "--queue",
-    "queues",
-    metavar="NAME",
-    multiple=True,
-    callback=options.queue_names,
-    shell_complete=options.complete_queues,
-    help="Only the metrics of this queue: its jobs, its limit, its pause. May be repeated.",
-)
+@options.queues_option("--queue", "queues", "Only the metrics of this queue: its jobs, its limit, its pause.")
 @click.pass_obj
 def metrics_command(session: Session, textfile: str | None, queues: tuple[str, ...]) -> None:
     """Print the state of the spool in the text format of Prometheus.

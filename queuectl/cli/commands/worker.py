@@ -90,23 +90,9 @@ concurrency_option = click.option(
 def queue_options(function: FC) -> FC:
     """The options --queue and --not-queue of what starts workers."""
     for option in (
-        click.option(
-            "--not-queue",
-            "not_queues",
-            metavar="NAME",
-            multiple=True,
-            callback=options.queue_names,
-            shell_complete=options.complete_queues,
-            help="Run no jobs of this queue. May be repeated.",
-        ),
-        click.option(
-            "--queue",
-            "queues",
-            metavar="NAME",
-            multiple=True,
-            callback=options.queue_names,
-            shell_complete=options.complete_queues,
-            help="Run only jobs of this queue; `default` has those that name none. May be repeated.",
+        options.queues_option("--not-queue", "not_queues", "Run no jobs of this queue."),
+        options.queues_option(
+            "--queue", "queues", "Run only jobs of this queue; `default` has those that name none."
         ),
     ):
         function = option(function)
