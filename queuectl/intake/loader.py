@@ -236,7 +236,7 @@ class _RowCache:
                 updated = None
             else:
                 updated = created if updated_at == created_at else micros_of(updated_at)
-        except (ValueError, TypeError):
+        except ValueError:
             return None
         values = tuple(record.values())
         # The types are part of the key: 1 == True, but only 1 is a valid priority.

@@ -110,6 +110,16 @@ def test_the_cache_gives_the_same_rows(turns: list[int], records_of: list[dict[s
         assert rows(Path(folder), names, cached=True, settings=settings) == expected
 
 
+@pytest.mark.parametrize("moment", [{}, {"a": 1}, [], 5, True, "", "2031"])
+@pytest.mark.parametrize("field", ["created_at", "updated_at"])
+def test_a_moment_that_is_no_text_ends_no_scan(tmp_path: Path, field: str, moment: object) -> None:
+    """Since Python 3.12 a part of a mapping is a KeyError, which nobody expected: the worker ended at such a file."""
+    content = [{"command": "true"}, {"command": "true", field: moment}]
+    names = put(tmp_path, [json.dumps(record).encode() for record in content])
+    expected = rows(tmp_path, names, cached=False, settings=[Settings()])
+    assert rows(tmp_path, names, cached=True, settings=[Settings()]) == expected
+
+
 def test_similar_files_are_loaded_from_the_cache(tmp_path: Path) -> None:
     """Only the first of them is checked field by field."""
     names = put(tmp_path, [b'{"command": "echo %d", "priority": 7}' % turn for turn in range(20)])
