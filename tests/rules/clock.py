@@ -61,6 +61,8 @@ class World:
         self.arrives = self.now
         scratch = self.folder / ".new"
         scratch.write_text(f"when: {when}\n{job}\n")
+        # Not just now: a young file is read at each look, and so follows whatever else has changed.
+        os.utime(scratch, ns=(0, 10**18 + self._changes))
         os.rename(scratch, self.folder / f"{name}.yaml")
         self._stamp()
 
