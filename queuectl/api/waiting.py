@@ -219,12 +219,12 @@ class Waiting:
 
     def _blocked(self, waiting: set[str]) -> Iterator[Ended]:
         """Yield the jobs that cannot succeed unless somebody mends a dead one. One that is missing may still come."""
-        from queuectl.api import blocked
+        from queuectl.api import dependencies
         from queuectl.index import waits
 
         spool = self._spool
         for job_id in sorted(spool._ask(lambda: waits.all_failed(spool._index)) & waiting):
-            yield Ended(job_id, "blocked", None, blocked.cause(spool, job_id, dead_only=True))
+            yield Ended(job_id, "blocked", None, dependencies.cause(spool, job_id, dead_only=True))
 
     def _end(self, one: Ended) -> None:
         del self._left[one.id]
@@ -298,11 +298,11 @@ def find_obstacle(spool: SpoolBase, ids: list[str]) -> str | None:
 
 def _blocked(spool: SpoolBase, ids: list[str]) -> str | None:
     """Return what blocks the first of these jobs, if all of them are blocked."""
-    from queuectl.api import blocked
+    from queuectl.api import dependencies
     from queuectl.index import waits
 
     with spool._lock:
         if not spool._ask(lambda: waits.all_blocked(spool._index)).issuperset(ids):
             return None
-        found = blocked.cause(spool, ids[0])
+        found = dependencies.cause(spool, ids[0])
         return None if found is None else f"{ids[0]} cannot start, as {found}"

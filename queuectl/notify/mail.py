@@ -137,7 +137,7 @@ def _send(mail: EmailMessage, server: Server, whom: str) -> list[str]:
         raise _refusal(whom, error.smtp_code, error.smtp_error) from None
     except smtplib.SMTPNotSupportedError as error:
         raise NotSent(f"{whom}: {one_line(str(error))}") from None
-    except (OSError, smtplib.SMTPException) as error:  # an SMTPException is an OSError since Python 3.4
+    except OSError as error:  # every other SMTPException is one
         raise NotSentNow(f"{whom}: {delivery.reason_of(error)}") from None
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl import Ended, JobError, Spool, StillUnderWay
-from queuectl.api import blocked
+from queuectl.api import dependencies
 from queuectl.api.waiting import Waiting, find_obstacle, now_in_batch
 
 import support
@@ -77,7 +77,7 @@ def test_a_missing_parent_may_still_come(spool_dir: Path, monkeypatch: pytest.Mo
         "child cannot start, as there is no job late: queuectl set child after-=late"
     )
     spool.enqueue("true", id="late", hold=True)
-    assert blocked.cause(spool, "child") == "batch x has 0 of 2 jobs: queuectl show child"
+    assert dependencies.cause(spool, "child") == "batch x has 0 of 2 jobs: queuectl show child"
 
 
 def test_a_dead_part_ends_the_wait_for_its_join(spool_dir: Path) -> None:
