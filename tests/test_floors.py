@@ -19,6 +19,7 @@ PACKAGE = Path(queuectl.__file__).parent
 FLOORS = {
     "_dataclasses": 0,
     "errors": 0,
+    "fast_json": 0,
     "system": 1,
     "job": 1,
     "layout": 1,
@@ -45,6 +46,7 @@ ONLY_IN = {
     "fcntl": {"system/files", "system/locks", "system/safe_open"},
     "psutil": {"system/host", "system/process", "system/process_table", "system/process_tree"},
     "click": {"cli"},
+    "orjson": {"fast_json"},
     "cronsim": {"rules/occurrences"},
     "rich": {"cli"},
     "yaml": {

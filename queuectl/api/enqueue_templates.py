@@ -12,8 +12,7 @@ import os
 import time
 from contextlib import suppress
 
-import orjson
-
+from queuectl import fast_json
 from queuectl.api.enqueue import prepare
 from queuectl.index.row import row_of, values_like, values_of
 from queuectl.job import record as jobs
@@ -156,4 +155,4 @@ def _tail(moment: float) -> bytes:
 
 def _head(job_id: str, command: object) -> bytes:
     """Return the beginning of the file of a job with more fields than these."""
-    return orjson.dumps({"id": job_id, "command": command}, option=orjson.OPT_INDENT_2)[:-2] + b",\n"
+    return fast_json.dumps({"id": job_id, "command": command}, option=fast_json.OPT_INDENT_2)[:-2] + b",\n"

@@ -46,7 +46,18 @@ def main(args: Sequence[str] | None = None) -> int:
     code = _guarded(lambda: _run(words))
     code = _guarded(_flush) or code
     _guarded(_say_what_was_done)
+    if code == _INTERRUPTED:
+        _forget_interrupt()
     return code
+
+
+def _forget_interrupt() -> None:
+    """Let `python -m queuectl` end with our exit code, and not die of SIGINT once more.
+
+    Python notes that a Ctrl+C ended an `exec` of text, as dataclasses and namedtuple use it, also when the error is
+    caught later. Its end looks at that note. The next text that runs clears it (run_eval_code_obj in pythonrun.c).
+    """
+    exec("")  # noqa: S102 - nothing is run
 
 
 def _use_utf8() -> None:

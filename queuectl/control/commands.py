@@ -10,6 +10,7 @@ import signal
 import sys
 from contextlib import suppress
 
+from queuectl import fast_json
 from queuectl.control import registry
 from queuectl.errors import SpoolError
 from queuectl.system import files
@@ -77,8 +78,6 @@ def request_stop_of_all(layout: Layout, asked_at: float | None = None) -> None:
     Args:
         asked_at: when the command that stops them was started, on the clock of process.start_time; None: just now.
     """
-    import orjson
-
     before = clock_of_starts()
     note = {
         "before": before,
@@ -88,7 +87,7 @@ def request_stop_of_all(layout: Layout, asked_at: float | None = None) -> None:
         "ancestors": ancestors(),
     }
     with suppress(OSError):
-        files.replace(os.path.join(layout.workers, _STOP_ALL), orjson.dumps(note))
+        files.replace(os.path.join(layout.workers, _STOP_ALL), fast_json.dumps(note))
 
 
 def start_asked_at(layout: Layout) -> float:
@@ -193,10 +192,8 @@ def wake(layout: Layout, *names: str) -> None:
 
 
 def _write_note(layout: Layout, name: str, kind: str, note: dict[str, Any]) -> None:
-    import orjson
-
     path = layout.worker_file(name, kind)
     try:
-        files.replace(path, orjson.dumps(note))
+        files.replace(path, fast_json.dumps(note))
     except OSError as error:
         raise SpoolError.from_os("write", path, error) from None

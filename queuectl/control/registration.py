@@ -12,8 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from queuectl import fast_json
 from queuectl.control import registry
 from queuectl.control.registry import PROBE_PATIENCE
 from queuectl.errors import SpoolError, WorkerError
@@ -58,7 +57,7 @@ class Reservation:
             "is_first": not before or before.get("is_first", False),
         }
         try:
-            files.replace(path, orjson.dumps(record, option=orjson.OPT_INDENT_2))
+            files.replace(path, fast_json.dumps(record, option=fast_json.OPT_INDENT_2))
         except OSError as error:
             self._lock.release()
             raise SpoolError.from_os("write", path, error) from None
@@ -286,7 +285,8 @@ class Registration:
 
     def _write(self) -> None:
         files.replace(
-            self.layout.worker_file(self.name, "json"), orjson.dumps(self._record, option=orjson.OPT_INDENT_2)
+            self.layout.worker_file(self.name, "json"),
+            fast_json.dumps(self._record, option=fast_json.OPT_INDENT_2),
         )
         self._written = self._stamp()
 

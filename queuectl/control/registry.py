@@ -20,6 +20,7 @@ import stat
 import time
 from contextlib import suppress
 
+from queuectl import fast_json
 from queuectl._dataclasses import dataclass
 from queuectl.control import run_lock
 from queuectl.errors import WorkerError
@@ -211,11 +212,9 @@ def parent_of(layout: Layout, name: str) -> ProcessIdentity | None:
 
 def read_json(path: str) -> dict[str, Any]:
     """Return the JSON object in a file; {} when there is none. Whatever has that name is read with care."""
-    import orjson
-
     try:
-        found = orjson.loads(safe_open.read_regular(path, READ_LIMIT)[0])
-    except (OSError, safe_open.NotReadable, orjson.JSONDecodeError):
+        found = fast_json.loads(safe_open.read_regular(path, READ_LIMIT)[0])
+    except (OSError, safe_open.NotReadable, fast_json.JSONDecodeError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -8,8 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import orjson
-
+from queuectl import fast_json
 from queuectl.control import registry
 from queuectl.doctor.finding import Finding
 from queuectl.errors import InvalidJob
@@ -124,7 +123,7 @@ def _wrong_fields(case: Case, place: str, row: Row, real: Row) -> list[str]:
     """Return the fields in which a row differs from its file; none if the file has changed since the row was made."""
     if (row.inode, row.mtime, row.size) != (real.inode, real.mtime, real.size):
         return []
-    settings = orjson.loads(row.settings or "{}")
+    settings = fast_json.loads(row.settings or "{}")
     # A job that was given up and put back by hand has begun anew. Only the index knows that.
     skipped = _CHANGED_BY_RENEWAL if RENEWED in settings else frozenset()
     # The settings of the time when the job was accepted hold. They may differ from those of today.

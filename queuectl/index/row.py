@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+from queuectl import fast_json
 from queuectl._dataclasses import dataclass
 from queuectl.job.fields import DEFAULT_QUEUE, WAITING
 from queuectl.job.times import micros
@@ -258,10 +259,8 @@ def accept_as_indexed(job: Job, row: Row) -> None:
     if row.settings:
         import sqlite3
 
-        import orjson
-
         try:
-            settings = orjson.loads(row.settings)
+            settings = fast_json.loads(row.settings)
             if settings.pop(RENEWED, None) == job.runs:
                 job.renew(row.arrived / 1e6)
             for name, value in settings.items():

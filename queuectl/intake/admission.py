@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from queuectl import fast_json
 from queuectl.errors import ConfigError, InvalidJob, NeverStarts
 from queuectl.index.row import RENEWED, accept_as_indexed, invalid_row, is_file_of
 from queuectl.intake.dropped_file import reason_beside
@@ -96,10 +97,8 @@ class Admission:
         except ConfigError:
             return INCOMPLETE  # it is looked at again: the file of its queue may be valid then
         if place == PENDING and was_given_up:
-            import orjson
-
-            settings = {**orjson.loads(row.settings or "{}"), RENEWED: job.runs}
-            row.settings = orjson.dumps(settings).decode()
+            settings = {**fast_json.loads(row.settings or "{}"), RENEWED: job.runs}
+            row.settings = fast_json.dumps(settings).decode()
         if old is not None and edited:
             row.settings = old.settings or row.settings
         elif old is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from operator import attrgetter
 
+from queuectl import fast_json
 from queuectl.config.settings import JobDefaults, Settings
 from queuectl.errors import ConfigError
 from queuectl.index.row import COLUMNS, Row, row_of, set_file, state_in, values_like, values_of
@@ -168,10 +169,8 @@ class Loader:
             job.accept(name, getattr(settings, name))
         key = job.queue, missing
         if key not in self._accepted:
-            import orjson
-
             values = {name: value for name in missing if (value := getattr(settings, name)) is not None}
-            self._accepted[key] = orjson.dumps(values).decode() if values else None
+            self._accepted[key] = fast_json.dumps(values).decode() if values else None
         return self._accepted[key]
 
 

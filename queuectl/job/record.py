@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from operator import attrgetter
 
+from queuectl import fast_json
 from queuectl._dataclasses import dataclass, field
 from queuectl.errors import InvalidJob
 from queuectl.job import times
@@ -291,9 +292,7 @@ class Job:
         record = self.to_dict()
         if "orjson" not in sys.modules and (text := _simple_json(record)):
             return text.encode()
-        import orjson
-
-        return orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return fast_json.dumps(record, option=fast_json.OPT_INDENT_2 | fast_json.OPT_APPEND_NEWLINE)
 
 
 def _simple_json(record: Mapping[Any, Any]) -> str | None:
@@ -355,10 +354,8 @@ def check_size(job: Job, written: int | None = None) -> None:
     """
     if written is not None and written <= SIZE_LIMIT:
         return
-    import orjson
-
     fields = {name: value for name, value in job.to_dict().items() if name not in _NOT_MEASURED}
-    size = len(orjson.dumps(fields, option=orjson.OPT_INDENT_2))
+    size = len(fast_json.dumps(fields, option=fast_json.OPT_INDENT_2))
     if size > SIZE_LIMIT:
         raise InvalidJob(f"too large: {size} bytes, and the limit is {SIZE_LIMIT}")
 
@@ -380,10 +377,8 @@ def parse_own(data: bytes) -> Job:
     Raises:
         InvalidJob: it is not a job.
     """
-    import orjson
-
     try:
-        record = orjson.loads(data)
+        record = fast_json.loads(data)
         job = Job()
         for name, value in record.items():
             if name in _MOMENTS:

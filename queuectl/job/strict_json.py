@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from queuectl import fast_json
 from queuectl.errors import InvalidJob
 
 TYPE_CHECKING = False
@@ -34,16 +35,14 @@ def load_simple(data: bytes) -> dict[str, Any] | None:
     """
     if data[:1] != b"{" or b"\\u" in data or data.count(b"{") + data.count(b"[") > DEPTH_LIMIT:
         return None
-    import orjson
-
     try:
-        record = orjson.loads(data)
+        record = fast_json.loads(data)
         # Written by queuectl, and nothing is lost in reading it: no duplicate keys.
         ours = (
             data[1:2] == b"\n"
-            and orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE) == data
+            and fast_json.dumps(record, option=fast_json.OPT_INDENT_2 | fast_json.OPT_APPEND_NEWLINE) == data
         )
-    except (orjson.JSONDecodeError, TypeError):
+    except (fast_json.JSONDecodeError, TypeError):
         return None
     if not isinstance(record, dict):
         return None

@@ -10,6 +10,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
+from queuectl import fast_json
 from queuectl.errors import NotSent, NotSentNow
 from queuectl.job.redact import one_line
 from queuectl.notify import delivery
@@ -54,8 +55,6 @@ def post(message: Message, url: str, headers: Mapping[str, str], key: str | None
         NotSent: no host can have this name, or the server refuses it, as the address or a header field is wrong.
         NotSentNow: the server cannot be reached, or may take it later.
     """
-    import orjson
-
     import queuectl
 
     url, host, login = _taken_apart(url)
@@ -66,7 +65,7 @@ def post(message: Message, url: str, headers: Mapping[str, str], key: str | None
         **({"Authorization": login} if login is not None else {}),
         **headers,
     }
-    content = orjson.dumps(_without_surrogates(message.as_json()))
+    content = fast_json.dumps(_without_surrogates(message.as_json()))
     request = urllib.request.Request(url, content, fields, method="POST")  # noqa: S310 (see _opener)
     delivery.within(delivery.LONGEST, lambda: _send(request, host), host)
 

@@ -10,6 +10,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from queuectl import fast_json
 from queuectl._dataclasses import dataclass, field
 from queuectl.system import files, safe_open
 
@@ -54,10 +55,8 @@ class Note:
 
 def read(layout: Layout, rule: str) -> Note | None:
     """Return the note about a rule; None if there is none that can be read."""
-    import orjson
-
     try:
-        found = orjson.loads(safe_open.read_regular(layout.rule_note(rule), _LIMIT)[0])
+        found = fast_json.loads(safe_open.read_regular(layout.rule_note(rule), _LIMIT)[0])
         return _checked(found)
     except (safe_open.NotReadable, OSError, ValueError, TypeError, KeyError):
         return None
@@ -88,12 +87,10 @@ def write(layout: Layout, rule: str, note: Note) -> None:
     Raises:
         OSError: the disk refused.
     """
-    import orjson
-
     fields = {name: getattr(note, name) for name in Note.__match_args__}
     os.makedirs(layout.rule_notes, mode=0o700, exist_ok=True)
     scratch = os.path.join(layout.rule_notes, files.temporary_name())
-    files.write_new(scratch, orjson.dumps(fields), sync=False)
+    files.write_new(scratch, fast_json.dumps(fields), sync=False)
     try:
         files.rename_over(scratch, layout.rule_note(rule))
     except BaseException:

@@ -12,6 +12,8 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 
+from queuectl import fast_json
+
 MODULES = (
     "queuectl.config.change",
     "queuectl.config.file",
@@ -35,7 +37,6 @@ MODULES = (
     "hashlib",
     "json",
     "logging",
-    "orjson",
     "re",
     "shlex",
     "shutil",
@@ -70,13 +71,13 @@ def load_all(*, with_rules: bool = True) -> None:
     try:
         for name in (*MODULES, *(FOR_RULES if with_rules else ())):
             import_module(name)
+        fast_json.import_whole()
     except Exception as error:
         # Of a package that is half loaded, some modules stay. With these, the next try would fail in another way.
-        ours = {name.partition(".")[0] for name in MODULES}
+        ours = {"orjson", *(name.partition(".")[0] for name in MODULES)}
         for name in set(sys.modules) - before:
-            if (
-                name.partition(".")[0] in ours
-            ):  # and none that another thread of the program has loaded meanwhile
+            # and none that another thread of the program has loaded meanwhile
+            if name.partition(".")[0] in ours:
                 del sys.modules[name]
         if _is_shortage(error):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from error

@@ -237,6 +237,29 @@ def test_terminal_without_unicode_still_gets_its_lines(cli: Cli, spool_dir: Path
     assert done.stdout == "a - pending - echo gr\\xfc\\xdfe\n"
 
 
+INTERRUPTED_IN_A_TEXT = """
+import sys
+from queuectl import cli
+
+def interrupted(words):
+    exec("raise KeyboardInterrupt")  # what dataclasses and namedtuple do
+
+cli._run = interrupted
+sys.exit(cli.main([]))
+"""
+
+
+def test_an_interrupt_in_the_middle_of_an_import_is_130_too(tmp_path: Path) -> None:
+    """Python ends with a second SIGINT after `python -m` if a text that it ran was interrupted: then nobody sees 130."""
+    (tmp_path / "program.py").write_text(INTERRUPTED_IN_A_TEXT)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "program"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
 def test_interrupt_is_130_and_quiet(cli: Cli, spool_dir: Path) -> None:
     """Ctrl+C ends --follow without a traceback, and with at most one line."""
     drop_bytes(spool_dir, "a.json", b'{"command": "x"}')

@@ -460,6 +460,20 @@ ENDS = (
         ("tests/worker/test_preload.py::test_a_worker_outlives_its_installation",),
     ),
     Mutant(
+        "import: a signal may interrupt that of orjson",
+        "fast_json.py",
+        "(signal.SIG_BLOCK, {signal.SIGINT})",
+        "(signal.SIG_BLOCK, ())",
+        ("tests/test_fast_json.py::test_an_interrupt_in_the_middle_of_the_import_is_no_segmentation_fault",),
+    ),
+    Mutant(
+        "interrupt: Python's own note of it is kept",
+        "cli/__init__.py",
+        '    exec("")  #',
+        "    #",
+        ("tests/cli/test_errors.py::test_an_interrupt_in_the_middle_of_an_import_is_130_too",),
+    ),
+    Mutant(
         "preload: of a package that was half loaded some modules stay",
         "worker/preload.py",
         "                del sys.modules[name]\n",

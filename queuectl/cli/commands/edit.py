@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import click
-import orjson
 
+from queuectl import fast_json
 from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Session, command
 from queuectl.cli.commands.check import remarks
@@ -55,10 +55,10 @@ def edit_command(session: Session, job_id: str) -> None:
         for name in wanted:
             if not _is_editable(name):
                 raise InvalidJob("is written by queuectl and cannot be changed", field=name)
-        return spool.amend(job_id, before, orjson.dumps({**internal, **wanted}))
+        return spool.amend(job_id, before, fast_json.dumps({**internal, **wanted}))
 
     saved = edited(
-        orjson.dumps(editable, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE), job_id, save
+        fast_json.dumps(editable, option=fast_json.OPT_INDENT_2 | fast_json.OPT_APPEND_NEWLINE), job_id, save
     )
     if session.json:
         render.json_value({"id": job_id, "changed": saved is not None})
