@@ -31,6 +31,9 @@ INDEX_SCHEMA = 8
 """The number of the tables of the index. It is here, as workers note it in their records: a worker of another number would
 take this one's index for an old one, and make it anew."""
 
+ENGINES = ("slurm",)
+"""The engines that run jobs elsewhere. A dispatcher has the name of its engine, and its claims are in `processing/` under it."""
+
 COMPRESSED = ".gz"
 """The last part of the name of a compressed log."""
 
@@ -86,6 +89,15 @@ def number_in(name: str, begin: str, end: str) -> int | None:
         return None
     digits = name[len(begin) : -len(end)]
     return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= _MOST_DIGITS else None
+
+
+def is_engine(worker: str) -> bool:
+    """Whether a folder in `processing/` is that of a dispatcher.
+
+    Its jobs run elsewhere and outlive it, so its death tells nothing of them. Only the next dispatcher may touch them:
+    whoever takes them back as those of a dead worker has them run twice.
+    """
+    return worker in ENGINES
 
 
 def slot_name(worker: str, number: int) -> str:

@@ -21,7 +21,7 @@ from queuectl.intake.dropped_file import read_dropped, reason_beside
 from queuectl.job import record as jobs
 from queuectl.job.fields import new_id
 from queuectl.job.times import micros
-from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_job_name, is_misnamed, name_in_dead
+from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_engine, is_job_name, is_misnamed, name_in_dead
 from queuectl.storage import dead_letters, quarantine
 from queuectl.system import files, safe_open
 
@@ -214,7 +214,7 @@ class JobFiles:
             if copy is winner:
                 continue
             worker = copy.place.partition("/")[2]
-            running = copy.place.startswith(PROCESSING) and self._case.is_alive(worker)
+            running = copy.place.startswith(PROCESSING) and (is_engine(worker) or self._case.is_alive(worker))
             yield Finding(
                 "twin", copy.shown, f"job {job_id} is in {winner.shown} and in {copy.shown}: the first is valid",
                 f"wait until {worker} has ended it" if running else f"move {copy.shown} to data/aside/",

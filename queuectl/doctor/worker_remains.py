@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.control import registry, run_lock
 from queuectl.doctor.finding import Finding
-from queuectl.layout import PERMITS, PROCESSING
+from queuectl.layout import PERMITS, PROCESSING, is_engine
 from queuectl.storage import locate, power_loss, quarantine, recovery
 from queuectl.system import process_tree, safe_open
 from queuectl.system.host import boot_id
@@ -37,7 +37,14 @@ _FILE_POOL = re.compile(r"(worker-[0-9]+)\.(?:held\.[0-9a-f]+|spare)\.[0-9]+", r
 def examine(case: Case) -> Iterator[Finding]:
     """Look for the claims and the recycled files of dead workers."""
     for worker, names in locate.claimed_by_worker(case.layout).items():
-        if not case.is_alive(worker):
+        if case.is_alive(worker):
+            continue
+        if is_engine(worker):
+            where = f"{PROCESSING}/{worker}"
+            fact = f"{where} holds {len(names)} job{'s' if len(names) > 1 else ''}, and no dispatcher runs that collects them"
+            cure = f"no worker touches them, as they may be running there; if none is: mv {where}/*.json pending/"
+            yield Finding("no dispatcher", where, fact, cure)
+        else:
             for name in names:
                 where = f"{PROCESSING}/{worker}/{name}"
                 yield Finding(

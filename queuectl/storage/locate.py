@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from itertools import filterfalse
 
 from queuectl.errors import DuplicateId, InvalidJob
 from queuectl.job import record as jobs
-from queuectl.layout import is_job_name, is_utf8
+from queuectl.layout import is_engine, is_job_name, is_utf8
 from queuectl.system import safe_open
 
 TYPE_CHECKING = False
@@ -85,7 +86,10 @@ def _workers(layout: Layout) -> list[str]:
 
 
 class BusyWorkers:
-    """Finds the workers that may have claimed a job. Every worker asks every second: an empty folder costs one stat."""
+    """Finds the workers that may have claimed a job. Every worker asks every second: an empty folder costs one stat.
+
+    Dispatchers are none of them: nobody takes their jobs back, and their folders hold up to 100,000 for days.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -99,7 +103,7 @@ class BusyWorkers:
         """
         known, self._empty = self._empty, {}
         busy = []
-        for worker in _workers(self._layout):
+        for worker in filterfalse(is_engine, _workers(self._layout)):
             with suppress(OSError):
                 status = os.stat(self._layout.claims(worker))
                 seen = status.st_mtime_ns, status.st_ino

@@ -21,7 +21,7 @@ from queuectl.job import outcome as outcomes
 from queuectl.job import record as jobs
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.job.times import micros
-from queuectl.layout import DEAD, DONE, PENDING, PROCESSING
+from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_engine
 from queuectl.storage import dead_letters, job_logs, orphaned_runs
 from queuectl.storage.claim import release
 from queuectl.storage.locate import claimed_by, claimed_by_worker, is_settled
@@ -50,6 +50,8 @@ def recover_claims(
 ) -> int:
     """Take back the claims of workers that are gone; return the number of jobs that were freed.
 
+    Those of a dispatcher are left alone, see `layout.is_engine`.
+
     Args:
         say: takes a line for each job, and for each worker whose lock cannot be asked for.
         busy: the workers that may have claimed a job, if they are known.
@@ -57,6 +59,8 @@ def recover_claims(
     freed = 0
     layout = storage.layout
     for worker in claimed_by_worker(layout) if busy is None else busy:
+        if is_engine(worker):
+            continue
         lock = _lock_of_the_dead(layout, worker, say)
         if lock is not None:
             try:

@@ -375,6 +375,20 @@ ORDERS = (
         (f"{_RECOVER}a_copy_left_by_a_crash_is_void",),
     ),
     Mutant(
+        "recover: the jobs of an engine are taken back as those of a dead worker",
+        "storage/recovery.py",
+        "        if is_engine(worker):\n            continue\n",
+        "",
+        (f"{_RECOVER}nobody_takes_back_the_jobs_of_an_engine",),
+    ),
+    Mutant(
+        "doctor: the claim of an engine is moved away under its job",
+        "doctor/job_files.py",
+        "(is_engine(worker) or self._case.is_alive(worker))",
+        "self._case.is_alive(worker)",
+        (f"{_RECOVER}nobody_takes_back_the_jobs_of_an_engine",),
+    ),
+    Mutant(
         "order: any file of the same id settles a job",
         "storage/locate.py",
         "            if is_outcome or other.continues(claimed):\n",

@@ -16,6 +16,9 @@ import psutil
 import pytest
 
 from queuectl import Spool, Worker
+from queuectl.api import removal
+from queuectl.doctor import doctor
+from queuectl.errors import StillUnderWay
 from queuectl.layout import Layout
 from queuectl.storage.locate import BusyWorkers
 
@@ -236,6 +239,44 @@ def test_an_unreadable_claim_does_not_stop_the_sweep(spool_dir: Path) -> None:
         "failed": 0,
         "dead": 6,
     }
+
+
+@pytest.mark.parametrize("by", ["a worker", "doctor", "cancel", "forget"])
+def test_nobody_takes_back_the_jobs_of_an_engine(
+    spool_dir: Path, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dispatcher is dead, its jobs run on the cluster: whoever put them back would have them run twice."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="mine")
+    abandon(spool_dir, "slurm", "there", command="true", created_at=1700000000)
+    abandon(spool_dir, "worker-3", "here", command="true", created_at=1700000000)
+    settled = {"command": "true", "created_at": 1700000000, "state": "completed", "exit_code": 0}
+    run = [{"run": 1, "attempt": 1, "worker": "slurm/n1", "outcome": "succeeded"}]
+    drop_bytes(spool_dir, "over.json", json.dumps({"id": "over", **settled, "history": run}).encode(), "done")
+    abandon(spool_dir, "slurm", "over", command="true", created_at=1700000000)
+    before = {path: path.read_bytes() for path in (spool_dir / "processing" / "slurm").iterdir()}
+
+    if by == "a worker":
+        Worker(spool_dir, drain=True).run()
+        assert finished(spool_dir, "mine", "here")
+    elif by == "doctor":
+        left = doctor.repair(Layout(spool_dir))
+        found = {one.kind: one for one in left}
+        assert set(found) == {"no dispatcher", "twin"}
+        assert "processing/slurm holds 2 jobs" in found["no dispatcher"].fact
+        assert found["twin"].cure == "wait until slurm has ended it"
+        assert where_is(spool_dir, "here") == ["pending"]
+    elif by == "cancel":
+        answers = spool.cancel_many(["there", "here"], timeout=0.6)
+        assert answers["here"] == "cancelled"
+        assert answers["there"] != "cancelled"
+    else:
+        monkeypatch.setattr(removal, "_PATIENCE", 0.2)
+        with pytest.raises(StillUnderWay, match="over"):
+            spool.forget("over")
+
+    assert {path: path.read_bytes() for path in (spool_dir / "processing" / "slurm").iterdir()} == before
+    assert "slurm" not in BusyWorkers(Layout(spool_dir)).names(time.time() + 60)
 
 
 LATER: dict[str, dict[str, Any]] = {
