@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import faults
@@ -130,6 +131,19 @@ STORIES = {
     "dropped": Story(
         "work", {}, f"{_WORK} fdatasync", files={"pending/a.json": json.dumps({"id": "a", "command": LINE})}
     ),
+    "queued by a rule": Story(
+        "work",
+        {"how": {"inline": True, "ahead": 1200.0}},
+        f"{_WORK} fdatasync linkat syncfs",
+        files={
+            "rules/a.yaml": f"when: {{at: '{{soon}}'}}\njob: {{command: '{LINE}'}}\n",
+            "rules/b.yaml": "when: {at: '{soon}'}\njobs: [{id: first, command: 'echo b >> {runs}'},"
+            " {id: then, after: [first], command: 'echo then >> {runs}'}]\n",
+        },
+        others={"first": "done", "then": "done"},
+        all_runs=4,
+        threads=True,
+    ),
     "failed": Story(
         "work", {}, _WORK, before=(_job(FAILING, max_retries=2),), ends=({"dead"}, {"dead"}), runs=range(2, 4)
     ),
@@ -195,10 +209,12 @@ def set_up(story: Story, server: faults.Server, spool: Path, runs: Path) -> dict
     filled = json.loads(json.dumps([story.before, story.request]).replace("{runs}", str(runs)))
     for move, request in filled[0]:
         server.do(spool, move, **request)
+    soon = datetime.fromtimestamp(time.time() + 600, UTC).isoformat(timespec="seconds")
     for name, text in story.files.items():
         (spool / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         spool.chmod(0o700)
-        (spool / name).write_text(text.replace("{runs}", str(runs)), encoding="utf-8")
+        filled_text = text.replace("{runs}", str(runs)).replace("{soon}", soon)
+        (spool / name).write_text(filled_text, encoding="utf-8")
     request = filled[1]
     assert isinstance(request, dict)
     # A time too young to be told from the next one decides whether a move asks the disk how fine its times are.
@@ -219,6 +235,20 @@ def finish(server: faults.Server, spool: Path) -> None:
     raise AssertionError(f"still waiting: {list((spool / 'pending').iterdir())}")
 
 
+def _places(spool: Path) -> dict[str, list[str]]:
+    """Where the jobs lie, by the names that the stories give them."""
+    found: dict[str, list[str]] = {}
+    for job_id, folders in faults.places(spool).items():
+        found[_name(job_id)] = found.get(_name(job_id), []) + folders
+    return found
+
+
+def _name(job_id: str) -> str:
+    """The job of a rule has its moment in its id, after the name of the rule, and before its own id in a list."""
+    rule, *_, last = job_id.split(".")
+    return last if job_id.count(".") == 2 else rule
+
+
 def judge(story: Story, server: faults.Server, spool: Path, runs: Path, *, acked: bool, known: bool) -> None:
     """See that nothing is lost, doubled or half.
 
@@ -226,15 +256,15 @@ def judge(story: Story, server: faults.Server, spool: Path, runs: Path, *, acked
         acked: the move came back and said that it was done.
         known: the job was in the spool before.
     """
-    before = faults.places(spool)
+    before = _places(spool)
     if known or acked:
         assert "a" in before or story.move == "clear", "an acknowledged job is gone"
-    seen = [state for job_id, state in server.do(spool, "look") if job_id in {"a", "broken"}]
+    seen = [state for job_id, state in server.do(spool, "look") if _name(job_id) in {"a", "broken"}]
     assert len(seen) <= 1, seen
     assert bool(seen) or "a" not in before, (seen, before)
     if spool.joinpath("pending").exists():
         finish(server, spool)
-    after = faults.places(spool)
+    after = _places(spool)
     assert all(len(found) == 1 for found in after.values()), after
     assert not list(spool.glob("processing/*/*.json"))
     end = after.get("a", [""])[0]

@@ -67,7 +67,11 @@ def _stride(name: str, call: str) -> int:
     if call == "openat" and name.startswith("recovered"):
         return 30 if faults.FULL else 300  # a look at every process of the machine
     # Real processes, and most points are those of a single one.
-    slowly = {"several at once": 3, "done, with children, in a queue with a limit": 6}.get(name, 1)
+    slowly = {
+        "several at once": 3,
+        "done, with children, in a queue with a limit": 6,
+        "queued by a rule": 12,
+    }.get(name, 1)
     return 1 if faults.FULL else MANY.get(call, 1) * faults.STRIDE * slowly
 
 
