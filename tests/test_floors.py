@@ -26,6 +26,7 @@ FLOORS = {
     "config": 2,
     "index": 2,
     "control": 2,
+    "engine": 4,
     "executor": 4,
     "storage": 4,
     "intake": 5,

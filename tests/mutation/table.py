@@ -8,6 +8,7 @@ from .on_content import INTAKE, MIRROR
 from .on_control import CONTROL
 from .on_dependencies import DEPENDENCIES
 from .on_disk import CLOBBER, ORDERS, SYNCS
+from .on_engine import ENGINE
 from .on_idle import IDLE
 from .on_leftovers import LATE
 from .on_limits import LIMITS
@@ -56,4 +57,5 @@ MUTANTS = (
     *QUEUES,
     *NOTIFY,
     *RULES,
+    *ENGINE,
 )
