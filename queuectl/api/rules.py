@@ -38,7 +38,7 @@ class Rule:
 
     Attributes:
         name: of the rule; if its file can be no rule, the name of that file.
-        kind: cron, every or at; empty if the file cannot be used.
+        kind: cron, every, at or file; empty if the file cannot be used.
         when: what its `when` says, in words.
         file: the path of its file.
         paused: since when it is paused, and why; None if it is not.
@@ -65,7 +65,7 @@ class Rule:
 
     def next(self, count: int = 1) -> list[int]:
         """Return the next moments at which it is due, in epoch seconds; fewer if there are no more. A pause does not count."""
-        if self._rule is None:
+        if self._rule is None or self._rule.trigger.schedule is None:
             return []
         after = max(self._done, int(time.time()))
         return list(islice(self._rule.trigger.schedule.after(after), count))
@@ -89,8 +89,11 @@ class Rule:
         return self._spool
 
 
-def checked(path: str) -> Rule:
+def checked(path: str, layout: Layout | None = None) -> Rule:
     """Read a file that is not in place yet.
+
+    Args:
+        layout: of the spool for which it is.
 
     Raises:
         ConfigError: it cannot be used as a rule; with the line and the reason.
@@ -106,7 +109,7 @@ def checked(path: str) -> Rule:
         raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
     if ending in RULE_FILES:
         check_name(stem, ending, path)  # else it may get its name when it is moved into place
-    found = rule_file.parse(stem[:30] or "rule", data, path)
+    found = rule_file.parse(stem[:30] or "rule", data, path, layout)
     return Rule(stem, found.kind, found.trigger.words, path, _rule=found)
 
 
@@ -117,7 +120,11 @@ def hints(one: Rule) -> list[str]:
     if one._rule is None:
         return []
     found = [line for job in one._rule.jobs for line in near_misses(job)]
-    return found if one.next() else [*found, "it is never due: all its moments have passed"]
+    return (
+        found
+        if one.next() or one._rule.trigger.schedule is None
+        else [*found, "it is never due: all its moments have passed"]
+    )
 
 
 def all_of(layout: Layout, spool: RulePart | None = None) -> list[Rule]:
@@ -156,7 +163,7 @@ def trouble(one: Rule, now: float, *, has_workers: bool) -> str | None:
         return None
     if one._done > now + SET_BACK:
         return "the clock was set back, so nothing is queued for ten minutes"
-    if has_workers and one._done:
+    if has_workers and one._done and one._rule.trigger.schedule is not None:
         due = next(one._rule.trigger.schedule.after(one._done), None)
         if due is not None and due < now - _LATE:
             return f"it is due since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(due))}, and no job was queued: queuectl worker logs"
@@ -187,7 +194,7 @@ def add(layout: Layout, name: str, when: Mapping[str, Any], job: Mapping[str, An
     """
     path = os.path.join(layout.rules, f"{name}.yaml")
     text = _block("when", when) + _block("job", job)
-    rule_file.parse(name, text.encode(), f"rules/{name}.yaml")
+    rule_file.parse(name, text.encode(), f"rules/{name}.yaml", layout)
     if any(os.path.lexists(os.path.join(layout.rules, f"{name}{ending}")) for ending in RULE_FILES):
         raise ConfigError(f"there is a rule {name} already", hint=f"queuectl rule show {name}")
     scratch = os.path.join(layout.rules, files.temporary_name())

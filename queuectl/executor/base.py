@@ -31,6 +31,7 @@ _JOB_VARIABLES = (
     "QUEUECTL_BATCH",
     "QUEUECTL_RULE",
     "QUEUECTL_SCHEDULED_FOR",
+    "QUEUECTL_SOURCE",
     "QUEUECTL_AFTER",
     "QUEUECTL_AFTER_OUT",
 )
@@ -213,6 +214,8 @@ def _queue_variables(job: Job, permit: Permit | None) -> dict[str, str]:
         found["QUEUECTL_RULE"] = job.rule
     if job.scheduled_for is not None:
         found["QUEUECTL_SCHEDULED_FOR"] = job.scheduled_for
+    if job.source is not None:
+        found["QUEUECTL_SOURCE"] = _native(job.source)
     if permit is not None:
         if permit.place is not None:
             found["QUEUECTL_PLACE"] = str(permit.place)

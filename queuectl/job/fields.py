@@ -414,6 +414,7 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "not_run": _text,
     "rule": _rule,
     "scheduled_for": _scheduled_for,
+    "source": _text,
     "history_left_out": _integer(0, _MANY),
     "history": _history,
 }

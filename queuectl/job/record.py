@@ -87,6 +87,7 @@ class Job:
     not_run: str | None = None
     rule: str | None = None
     scheduled_for: str | None = None
+    source: str | None = None
     history_left_out: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 

@@ -199,6 +199,7 @@ _FIELDS: Mapping[str, tuple[str, dict[str, Any]]] = {
         "The moment for which a rule has made the job, with the offset of the rule's zone.",
         _MOMENT_TEXT,
     ),
+    "source": ("The file for which a rule has made the job.", _TEXT),
     "history_left_out": ("How many runs are left out in the middle of the history.", _integer(0)),
     "history": ("One entry for each run.", {"type": "array", "items": {"type": "object"}}),
 }

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 PLACEHOLDERS = {
     "": "the value itself",
@@ -40,16 +40,21 @@ class Template:
 
     Raises:
         ValueError: a placeholder is unknown, there is none, or one is in a place where quoting would not be safe.
+
+    Attributes:
+        placeholders: what may be between the braces, and what it stands for.
     """
+
+    placeholders: Mapping[str, str] = PLACEHOLDERS
 
     def __init__(self, command: str | list[str], **fields: Any) -> None:
         self._shell = isinstance(command, str)
         self._parts = [command] if isinstance(command, str) else list(command)
         self._fields = fields
         for text in [*self._parts, *(fields.get(name) or "" for name in _NAMING)]:
-            _refuse_unknown(text)
+            _refuse_unknown(text, self.placeholders)
         if not any(mark[0] != "{{" for part in self._parts for mark in _MARK.finditer(part)):
-            raise ValueError("the command has no placeholder: {} stands for each value")
+            self._refuse_plain()
         if isinstance(command, str):
             _refuse_unsafe(command)
 
@@ -59,7 +64,18 @@ class Template:
         Args:
             number: the value of {n}.
         """
-        found = _meanings(value, number)
+        return self._filled(meanings(value, number))
+
+    def _refuse_plain(self) -> None:
+        """Refuse a command without a placeholder: each of its jobs would do the same."""
+        raise ValueError("the command has no placeholder: {} stands for each value")
+
+    def _filled(self, found: dict[str, str]) -> dict[str, Any]:
+        """Return the fields of a job.
+
+        Args:
+            found: what each of the placeholders stands for.
+        """
         parts = [_filled(part, found, shlex.quote if self._shell else str) for part in self._parts]
         made = {**self._fields, "command": parts[0] if self._shell else parts}
         for name in _NAMING:
@@ -73,7 +89,8 @@ class Template:
             yield self.job(value, number)
 
 
-def _meanings(value: str, number: int) -> dict[str, str]:
+def meanings(value: str, number: int) -> dict[str, str]:
+    """Return what each placeholder stands for."""
     folder, name = os.path.split(value)
     stem, dot_ext = os.path.splitext(name)
     return {
@@ -90,10 +107,10 @@ def _filled(text: str, meanings: dict[str, str], quoted: Callable[[str], str]) -
     return _MARK.sub(lambda mark: "{" if mark[0] == "{{" else quoted(meanings[mark[1]]), text)
 
 
-def _refuse_unknown(text: str) -> None:
+def _refuse_unknown(text: str, known: Mapping[str, str]) -> None:
     for mark in _MARK.finditer(text):
-        if mark[0] != "{{" and mark[1] not in PLACEHOLDERS:
-            near = get_close_matches(mark[1], PLACEHOLDERS, n=1)
+        if mark[0] != "{{" and mark[1] not in known:
+            near = get_close_matches(mark[1], known, n=1)
             meant = f"; is {{{near[0]}}} meant?" if near else ""
             raise ValueError(f"no placeholder is called {mark[0]}{meant} ({{{mark[0]} is that text itself)")
 

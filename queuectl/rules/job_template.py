@@ -9,7 +9,8 @@ from queuectl.errors import InvalidJob
 from queuectl.job import conditions, times
 from queuectl.job import record as jobs
 from queuectl.job.fields import BATCH, is_id
-from queuectl.rules import occurrences
+from queuectl.rules import file_jobs, occurrences
+from queuectl.rules.file_trigger import FileTrigger
 from queuectl.rules.rule import Wrong
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ _SHAPE = "must be a map with `command`, as a job file"
 _SAMPLE = 1924995600  # 2031-01-01T01:00:00Z
 
 
-def read(record: Mapping[str, Any], trigger: TimeTrigger) -> tuple[tuple[Mapping[str, Any], ...], bool]:
+def read(
+    record: Mapping[str, Any], trigger: TimeTrigger | FileTrigger
+) -> tuple[tuple[Mapping[str, Any], ...], bool]:
     """Return the jobs of a rule file, and whether they are a list. They are checked as they will be queued.
 
     Raises:
@@ -62,7 +65,13 @@ def read(record: Mapping[str, Any], trigger: TimeTrigger) -> tuple[tuple[Mapping
         if trigger.overlap in ("queue", "replace"):
             raise Wrong(("when", "overlap"), "must be skip or allow with jobs")
         found = tuple(many)
-    _check_fields(found, trigger, is_list=many is not None)
+    if isinstance(trigger, FileTrigger):
+        if many is not None and trigger.moves:
+            raise Wrong(("when", "source"), "must be leave with jobs")
+        sample = file_jobs.sample(found, trigger, is_list=many is not None)
+        _check_fields(sample, trigger, is_list=many is not None)
+    else:
+        _check_fields(found, trigger, is_list=many is not None)
     return found, many is not None
 
 
@@ -89,7 +98,9 @@ def _check_ids(many: list[dict[str, Any]]) -> None:
         seen.add(name)
 
 
-def _check_fields(templates: tuple[Mapping[str, Any], ...], trigger: TimeTrigger, *, is_list: bool) -> None:
+def _check_fields(
+    templates: tuple[Mapping[str, Any], ...], trigger: TimeTrigger | FileTrigger, *, is_list: bool
+) -> None:
     graph: dict[str, list[str]] = {}
     keys: set[str | None] = set()
     sample = occurrences.text_of(_SAMPLE)

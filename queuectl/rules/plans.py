@@ -18,6 +18,7 @@ from queuectl.layout import RULE_FILES
 from queuectl.rules import occurrences, queueing, rule_note
 from queuectl.rules.rule_book import RuleBook
 from queuectl.rules.rule_note import Note
+from queuectl.rules.time_trigger import TimeTrigger
 from queuectl.storage import unique_keys
 from queuectl.system import files, safe_open
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from queuectl.config.settings import Settings
     from queuectl.rules.rule import Rule
-    from queuectl.rules.time_trigger import TimeTrigger
     from queuectl.storage.transitions import Storage
 
 ON_TIME = 3.0
@@ -53,6 +53,7 @@ class Plan:
     """A rule, what is known of it, and when it is due next, in whole epoch seconds; None: never again."""
 
     rule: Rule
+    trigger: TimeTrigger
     note: Note
     next: int | None = None
 
@@ -143,7 +144,7 @@ class Plans:
         zone = occurrences.of_machine()
         if zone is not self._zone:
             self._zone = zone
-            changed |= {name for name, plan in self._plans.items() if plan.rule.trigger.follows_machine}
+            changed |= {name for name, plan in self._plans.items() if plan.trigger.follows_machine}
         for name in changed:
             self._plan(name)
         self.is_complete = self._book.is_complete
@@ -162,7 +163,8 @@ class Plans:
     def _plan(self, name: str) -> None:
         known = self._book.files.get(name)
         plan = self._plans.get(name)
-        if known is None or known.rule is None:
+        trigger = known.rule.trigger if known and known.rule else None
+        if known is None or known.rule is None or not isinstance(trigger, TimeTrigger):
             if plan is not None and known is None:
                 self._rest(name, plan.note)
             self._plans.pop(name, None)
@@ -182,7 +184,7 @@ class Plans:
         note.rests = is_paused
         if before != (note.mark, note.done, note.rests):
             self._write(name, note)
-        self._plans[name] = Plan(rule, note, occurrences.first(rule.trigger.schedule.after(note.done)))
+        self._plans[name] = Plan(rule, trigger, note, occurrences.first(trigger.schedule.after(note.done)))
 
     def _rest(self, name: str, note: Note) -> None:
         if not note.rests:
@@ -279,15 +281,15 @@ class Plans:
                 break
 
     def _queue(self, plan: Plan, now: float, until: float) -> None:
-        rule, note = plan.rule, plan.note
+        rule, trigger, note = plan.rule, plan.trigger, plan.note
         if rule.name in self._book.paused:
             note.done, note.rests = int(now), True
             self._finish(plan)
             return
-        due = occurrences.between(rule.trigger.schedule, note.done, int(now))
-        if rule.trigger.missed == "all" and len(due) == occurrences.MOST:
-            self._count_older(rule, note, due[0])
-        chosen = choose(due, rule.trigger, now)
+        due = occurrences.between(trigger.schedule, note.done, int(now))
+        if trigger.missed == "all" and len(due) == occurrences.MOST:
+            self._count_older(trigger, note, due[0])
+        chosen = choose(due, trigger, now)
         wanted = set(chosen)
         if passed := [moment for moment in due if moment not in wanted]:
             note.note_skipped(passed[-1], "missed", len(passed))
@@ -309,15 +311,15 @@ class Plans:
         finally:
             self._finish(plan)
 
-    def _count_older(self, rule: Rule, note: Note, oldest: int) -> None:
+    def _count_older(self, trigger: TimeTrigger, note: Note, oldest: int) -> None:
         """Note moments that are too many to be caught up, though no more than another MOST of them."""
-        if older := occurrences.between(rule.trigger.schedule, note.done, oldest - 1):
+        if older := occurrences.between(trigger.schedule, note.done, oldest - 1):
             note.note_skipped(older[-1], "more moments were missed than are caught up", len(older))
             note.done = older[-1]
 
     def _finish(self, plan: Plan) -> None:
         """Find out when a rule is due next, and write its note. Until the disk takes that, the ids tell what was queued."""
-        plan.next = occurrences.first(plan.rule.trigger.schedule.after(plan.note.done))
+        plan.next = occurrences.first(plan.trigger.schedule.after(plan.note.done))
         self._write(plan.rule.name, plan.note)
 
     # -- what is wrong ---------------------------------------------------------------------------------------------

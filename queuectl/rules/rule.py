@@ -10,6 +10,7 @@ from queuectl.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from queuectl.rules.file_trigger import FileTrigger
     from queuectl.rules.time_trigger import TimeTrigger
 
     Path = tuple[str | int, ...]
@@ -63,7 +64,7 @@ class Rule:
     """One rule.
 
     Attributes:
-        kind: cron, every or at.
+        kind: cron, every, at or file.
         trigger: when it is due.
         mark: differs when `when` does.
         jobs: the fields of each job; with `jobs:` each has an id of its own.
@@ -72,7 +73,7 @@ class Rule:
 
     name: str
     kind: str
-    trigger: TimeTrigger
+    trigger: TimeTrigger | FileTrigger
     mark: str
     jobs: tuple[Mapping[str, Any], ...]
     is_list: bool = False

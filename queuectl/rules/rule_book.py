@@ -141,7 +141,7 @@ class RuleBook:
         before = known.rule, str(known.fault)
         known.unfinished = False
         try:
-            status, rule = _load(name, path, known.name)
+            status, rule = _load(self._layout, name, path, known.name)
         except InvalidRule as error:
             if self._is_being_written(path):
                 known.stamp, known.unfinished = None, True
@@ -188,7 +188,7 @@ def _by_rule(names: list[str]) -> dict[str, str]:
     return found
 
 
-def _load(name: str, path: str, file: str) -> tuple[os.stat_result, Rule]:
+def _load(layout: Layout, name: str, path: str, file: str) -> tuple[os.stat_result, Rule]:
     """Read the file of a rule, as carefully as that of a job: what it says is run.
 
     Raises:
@@ -207,7 +207,7 @@ def _load(name: str, path: str, file: str) -> tuple[os.stat_result, Rule]:
     check_name(stem, ending, shown)
     if name != stem:
         raise InvalidRule(f"the rule {stem} has another file beside it, which counts", shown)
-    return status, rule_file.parse(stem, data, shown)
+    return status, rule_file.parse(stem, data, shown, layout)
 
 
 def check_name(stem: str, ending: str, shown: str) -> None:

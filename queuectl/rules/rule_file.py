@@ -11,27 +11,35 @@ import yaml
 from queuectl.config import plain_yaml, yaml_documents
 from queuectl.errors import InvalidJob
 from queuectl.job import strict_json
-from queuectl.rules import job_template, time_trigger
+from queuectl.rules import file_trigger, job_template, time_trigger
+from queuectl.rules.file_trigger import FileTrigger
 from queuectl.rules.rule import InvalidRule, Rule, Wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from queuectl.layout import Layout
+    from queuectl.rules.time_trigger import TimeTrigger
 
 LIMIT = 1 << 20
 """Bytes that a rule file may have."""
 
-KINDS = dict.fromkeys(time_trigger.KINDS, time_trigger.read)
+KINDS: dict[str, Callable[[Mapping[str, Any], str], TimeTrigger | FileTrigger]] = {
+    **dict.fromkeys(time_trigger.KINDS, time_trigger.read),
+    file_trigger.KIND: file_trigger.read,
+}
 """Each kind of rule, by the key of `when` that makes a rule one of this kind, and what reads it."""
 
 _PARTS = ("when", "job", "jobs")
 
 
-def parse(name: str, data: bytes, path: str) -> Rule:
+def parse(name: str, data: bytes, path: str, layout: Layout | None = None) -> Rule:
     """Read a rule.
 
     Args:
         name: of the rule.
         path: of the file, for messages; if it ends in .json, it is JSON.
+        layout: of the spool, in which no rule may watch for files.
 
     Raises:
         InvalidRule: it cannot be used, and why.
@@ -45,7 +53,7 @@ def parse(name: str, data: bytes, path: str) -> Rule:
     except InvalidJob as error:
         raise InvalidRule(error.message.replace("a job must", "a rule must"), path, error.at) from None
     try:
-        return _rule(name, record)
+        return _rule(name, record, layout)
     except Wrong as error:
         at = None if node is None else yaml_documents.place_at(node, error.path)
         raise InvalidRule(error.sentence, path, at) from None
@@ -79,7 +87,7 @@ def _yaml(text: str) -> tuple[Any, Any]:
     return (yaml_documents.as_json(value) if isinstance(value, dict) else value), node
 
 
-def _rule(name: str, record: Any) -> Rule:
+def _rule(name: str, record: Any, layout: Layout | None) -> Rule:
     if not isinstance(record, dict):
         raise Wrong((), "must have when: and job:")
     for key in record:
@@ -90,6 +98,8 @@ def _rule(name: str, record: Any) -> Rule:
         raise Wrong(("when",) if "when" in record else (), "when: must say when, like {cron: '0 2 * * *'}")
     kind = _kind(when)
     trigger = KINDS[kind](when, kind)
+    if layout is not None and isinstance(trigger, FileTrigger) and trigger.overlaps(layout):
+        raise Wrong(("when", kind), "is a folder of the spool itself")
     found, is_list = job_template.read(record, trigger)
     return Rule(name, kind, trigger, _mark(when), found, is_list)
 

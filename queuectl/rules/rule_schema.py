@@ -9,7 +9,7 @@ from typing import Any
 
 from queuectl.job import conditions
 from queuectl.job.schema import job_schema
-from queuectl.rules import job_template, time_trigger
+from queuectl.rules import file_trigger, job_template, time_trigger
 
 _TEXT = {"type": "string"}
 _TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
@@ -106,10 +106,49 @@ def _when(defaults: dict[str, Any]) -> dict[str, Any]:
         "from": {**moment, "description": "Not before this moment."},
         "until": {**moment, "description": "Not after this moment."},
     }
+    beside = {**dict.fromkeys(time_trigger.KINDS, time_trigger.KEYS), file_trigger.KIND: file_trigger.KEYS}
+    own |= _of_files(span)
     return {
-        "description": "When jobs are queued: exactly one of cron, every and at, and what goes with it.",
+        "description": "When jobs are queued: exactly one of cron, every, at and file, and what goes with it.",
         "type": "object",
-        "oneOf": [{"required": [kind]} for kind in time_trigger.KINDS],
+        "oneOf": [
+            {"required": [kind], "propertyNames": {"enum": [kind, *keys]}} for kind, keys in beside.items()
+        ],
         "additionalProperties": False,
         "properties": own,
+    }
+
+
+def _of_files(span: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "file": {
+            **_TEXT,
+            "pattern": "^([/\\\\]|[A-Za-z]:)",
+            "description": "For each file that appears in this folder, an absolute path. {} in the command stands for it.",
+        },
+        "match": {**_TEXTS, "description": "Patterns for names like *.pdf, one of which must match."},
+        "recursive": {"type": "boolean", "default": False, "description": "Also in the folders below."},
+        "settle": {**span, "default": "2s", "description": "How long a file must be unchanged."},
+        "companion": {
+            **_TEXT,
+            "pattern": r"\{(name|stem)\}",
+            "description": "The file that must lie beside it, like {name}.done.",
+        },
+        "source": {
+            "enum": [*file_trigger.SOURCE],
+            "default": "leave",
+            "description": "What becomes of the file: it stays, moves to done/ or failed/, or is deleted when its job is done.",
+        },
+        "at_most": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": file_trigger.MOST_WAITING,
+            "default": file_trigger.AT_MOST,
+            "description": "So many jobs of the rule wait at once; the other files wait where they are.",
+        },
+        "poll": {
+            **span,
+            "default": "10s",
+            "description": "How often the folder is looked at where the system does not tell of changes.",
+        },
     }

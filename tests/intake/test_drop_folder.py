@@ -391,16 +391,21 @@ def test_what_cannot_be_copied_stays_and_is_reported_once(box: Path, spool_dir: 
     )
 
 
-@pytest.mark.parametrize("end", ["", ".load"])
+@pytest.mark.parametrize("end", ["20310101T010000Z", "20310101T010000Z.load", "file-mzxw6ytboi4do"])
 def test_another_user_cannot_take_the_place_of_a_rule(box: Path, spool_dir: Path, end: str) -> None:
     """A job with the id of tomorrow night would be taken for the one that the rule has queued."""
-    name = f"backup.20310101T010000Z{end}"
-    hand_in(box, name, id=name, command="true", rule="backup", scheduled_for="2031-01-01T01:00:00Z")
+    name = f"backup.{end}"
+    of_rule: dict[str, Any] = {
+        "rule": "backup",
+        "scheduled_for": "2031-01-01T01:00:00Z",
+        "source": "/srv/scans/a.pdf",
+    }
+    hand_in(box, name, id=name, command="true", **of_rule)
     drain(spool_dir)
 
     [job] = (load(path) for path in (spool_dir / "done").iterdir())
     assert job["id"].startswith("in-")
-    assert not {"rule", "scheduled_for"} & job.keys()
+    assert not of_rule.keys() & job.keys()
 
 
 def test_a_file_being_written_is_left_until_it_is_complete(box: Path, spool_dir: Path) -> None:

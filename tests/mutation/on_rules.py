@@ -271,7 +271,7 @@ RULES = (
     Mutant(
         "rules: what is too much to be caught up passes without a trace",
         "rules/plans.py",
-        "            self._count_older(rule, note, due[0])\n",
+        "            self._count_older(trigger, note, due[0])\n",
         "            pass\n",
         (f"{_TIME}what_is_too_much_to_be_caught_up_is_counted",),
     ),
@@ -320,7 +320,7 @@ RULES = (
     Mutant(
         "rules: another user says which rule has made a job",
         "intake/drop_folder.py",
-        "        job.rule = job.scheduled_for = None\n",
+        "        job.rule = job.scheduled_for = job.source = None\n",
         "",
         ("tests/intake/test_drop_folder.py::test_another_user_cannot_take_the_place_of_a_rule",),
     ),

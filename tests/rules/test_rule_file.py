@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from queuectl.rules import job_template, rule_file
 from queuectl.rules.rule import InvalidRule, Rule
+
+if TYPE_CHECKING:
+    from queuectl.rules.occurrences import Schedule
 
 JOB = "job: {command: 'true'}"
 
@@ -24,6 +27,12 @@ def fault(text: str, path: str = "rules/backup.yaml") -> str:
     with pytest.raises(InvalidRule) as found:
         parse(text, path)
     return str(found.value)
+
+
+def schedule(text: str) -> Schedule:
+    found = parse(text).trigger.schedule
+    assert found is not None
+    return found
 
 
 def made(
@@ -52,7 +61,7 @@ def made(
         ("{every: 10m, overlap: run}", "line 2, column 25: when.overlap: must be skip, queue, replace or allow"),
         ("{every: 10m, jiter: 5m}", "line 2, column 23: when.jiter: is not known beside every; is jitter meant?"),
         ("{cron: '0 2 * * *', every: 10m}", "line 2, column 3: when: has cron and every; one of them is wanted"),
-        ("{timezone: UTC}", "line 2, column 3: when: has none of cron, every, at; one of them is wanted"),
+        ("{timezone: UTC}", "line 2, column 3: when: has none of cron, every, at, file; one of them is wanted"),
         ("at: soon", "line 2, column 7: when.at: 'soon' is not a time: write it like 2026-12-31T18:00:00Z, or as epoch seconds"),
         ("{every: 10m, from: 2031-01-02, until: 2031-01-01}", "line 2, column 41: when.until: lies before from"),
     ],
@@ -116,13 +125,13 @@ def test_overlap_that_a_list_cannot_have_and_a_life_shorter_than_the_delay_are_r
 
 
 def test_a_number_without_a_unit_means_seconds() -> None:
-    assert list(islice(parse(f"when: {{every: 10}}\n{JOB}").trigger.schedule.after(0), 2)) == [10, 20]
+    assert list(islice(schedule(f"when: {{every: 10}}\n{JOB}").after(0), 2)) == [10, 20]
 
 
 def test_times_without_an_offset_are_those_of_the_rules_zone() -> None:
     text = "when: {at: [2031-07-01T03:00, 2031-01-01T03:00], timezone: Europe/Berlin, from: 2031-02-01}"
 
-    found = list(parse(f"{text}\n{JOB}").trigger.schedule.after(0))
+    found = list(schedule(f"{text}\n{JOB}").after(0))
     assert found == [datetime(2031, 7, 1, 3, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()]
 
 

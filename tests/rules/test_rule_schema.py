@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 EXAMPLES = sorted((Path(__file__).parents[2] / "spool_example" / "rules").iterdir())
 DAILY: dict[str, Any] = {"cron": "0 2 * * *"}
 JOB = {"command": "a"}
+EACH = {"command": "a {}"}
 
 GOOD: list[Any] = [
     {"when": DAILY, "job": JOB},
     {"when": {"every": 10}, "job": {**JOB, "expires_in": "5m", "batch": "x-{slot}", "after": "batch:y-{slot}"}},
     {"when": {"at": ["2031-01-01T03:00"], "missed": "all", "jitter": "5m"}, "jobs": [{"id": "a", "command": "a"}]},
+    {"when": {"file": "/srv/scans"}, "job": EACH},
+    {"when": {"file": "/srv/scans", "match": ["*.pdf", "*.tif"], "recursive": True, "settle": 2, "companion": "{stem}.ok",
+              "source": "move", "at_most": 10, "poll": "10s"}, "job": {**EACH, "unique": "{name}"}},
+    {"when": {"file": "/srv/scans"}, "jobs": [{"id": "a", "command": ["a", "{rel}"]}, {"id": "b", "command": "b", "after": "a"}]},
 ]  # fmt: skip
 BAD: list[Any] = [
     {"job": JOB},
@@ -45,6 +50,15 @@ BAD: list[Any] = [
     {"when": DAILY, "jobs": [JOB]},
     {"when": DAILY, "jobs": [{"id": "x" * 13, "command": "a"}]},
     {"when": DAILY, "job": JOB, "name": "x"},
+    {"when": {**DAILY, "file": "/srv/scans"}, "job": EACH},
+    {"when": {"file": "scans"}, "job": EACH},
+    {"when": {"file": "/srv/scans", "missed": "all"}, "job": EACH},
+    {"when": {**DAILY, "settle": 2}, "job": JOB},
+    {"when": {"file": "/srv/scans", "source": "keep"}, "job": EACH},
+    {"when": {"file": "/srv/scans", "match": []}, "job": EACH},
+    {"when": {"file": "/srv/scans", "at_most": 0}, "job": EACH},
+    {"when": {"file": "/srv/scans", "companion": "done"}, "job": EACH},
+    {"when": {"file": "/srv/scans", "recursive": "yes"}, "job": EACH},
 ]
 
 

@@ -110,7 +110,7 @@ def test_moments_that_one_busy_second_brings_are_not_missed(world: Callable[[str
     one.look()
 
     assert len(one.go(2.0)) == 2
-    assert choose([1, 2, 3], one.scheduler._plans._plans["tick"].rule.trigger, 3.9) == [1, 2, 3]  # type: ignore[union-attr]
+    assert choose([1, 2, 3], one.scheduler._plans._plans["tick"].trigger, 3.9) == [1, 2, 3]  # type: ignore[union-attr]
 
 
 def test_a_job_whose_record_was_purged_is_not_run_again(

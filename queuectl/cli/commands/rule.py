@@ -167,7 +167,7 @@ def check_command(session: Session, files: tuple[str, ...]) -> int:
     code = 0
     for path in files:
         try:
-            rule = rules.checked(path)
+            rule = rules.checked(path, session.spool.layout)
         except ConfigError as error:
             code = 1
             answers.append({"file": path, "problem": error.message})

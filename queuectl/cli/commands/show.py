@@ -110,6 +110,7 @@ def _parents(spool: Spool, job: Job) -> Iterator[tuple[str, str]]:
     yield "Batch", job.batch or ""
     yield "Rule", job.rule or ""
     yield "Scheduled For", job.scheduled_for or ""
+    yield "Source", job.source or ""
     waiting = dependencies.waits_for(spool, job)
     more = len(waiting) - dependencies.SHOWN
     shown_waiting = ", ".join(map(str, waiting[: dependencies.SHOWN]))
