@@ -13,6 +13,7 @@ from checker import assert_spool_sane
 from queuectl import Filter, Spool
 
 import support
+from . import rules
 from .world import Violation
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Checker:
             Violation: a promise is broken.
         """
         self._killer.calm()
+        rules.end(self._world)
         self._world.cli("worker", "start", "--count", "2", may_fail=False)
         end, least = time.monotonic() + patience, -1
         spool = Spool(self._world.spool)
@@ -100,6 +102,7 @@ class Checker:
         self._no_overlap()
         self._after_parents()
         self._worker_logs()
+        rules.check(self._world)
         self._sane()
         self._ended_well()
         self._nothing_alive()

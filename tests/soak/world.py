@@ -53,7 +53,8 @@ class World:
         self.again: set[str] = set()
         self.parents: dict[str, list[str]] = {}
         """The jobs that must have succeeded before a job begins."""
-        self._deleted: set[str] = set()
+        self.deleted: set[str] = set()
+        """Jobs that a person has deleted, or is deleting."""
         self.counts: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.violations: list[str] = []
@@ -113,13 +114,13 @@ class World:
         """A job was acknowledged: from now on it may not be lost."""
         with self._gate:
             self.counts["acknowledged"] += 1
-            if job_id not in self._deleted:  # it may be gone before its producer gets to say this
+            if job_id not in self.deleted:  # it may be gone before its producer gets to say this
                 self.acked[job_id] = kind
 
     def forgotten(self, job_id: str) -> None:
         """A person deletes it, or will in a moment."""
         with self._gate:
-            self._deleted.add(job_id)
+            self.deleted.add(job_id)
             if self.acked.pop(job_id, None):
                 self.counts["deleted"] += 1
 
