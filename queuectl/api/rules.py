@@ -39,7 +39,6 @@ class Rule:
     Attributes:
         name: of the rule; if its file can be no rule, the name of that file.
         kind: cron, every, at or file; empty if the file cannot be used.
-        when: what its `when` says, in words.
         file: the path of its file.
         paused: since when it is paused, and why; None if it is not.
         problem: why it cannot be used, or does not queue what is due; None if nothing is wrong.
@@ -51,7 +50,6 @@ class Rule:
 
     name: str
     kind: str = ""
-    when: str = ""
     file: str = ""
     paused: Pause | None = None
     problem: str | None = None
@@ -62,6 +60,11 @@ class Rule:
     _rule: RuleInFile | None = None
     _done: int = 0
     _spool: RulePart | None = None
+
+    @property
+    def when(self) -> str:
+        """What its `when` says, in words; empty if the file cannot be used. Working that out takes as long as reading the file."""
+        return "" if self._rule is None else self._rule.trigger.words
 
     def next(self, count: int = 1) -> list[int]:
         """Return the next moments at which it is due, in epoch seconds; fewer if there are no more. A pause does not count."""
@@ -110,7 +113,7 @@ def checked(path: str, layout: Layout | None = None) -> Rule:
     if ending in RULE_FILES:
         check_name(stem, ending, path)  # else it may get its name when it is moved into place
     found = rule_file.parse(stem[:30] or "rule", data, path, layout)
-    return Rule(stem, found.kind, found.trigger.words, path, _rule=found)
+    return Rule(stem, found.kind, path, _rule=found)
 
 
 def hints(one: Rule) -> list[str]:
@@ -127,19 +130,20 @@ def hints(one: Rule) -> list[str]:
     )
 
 
-def all_of(layout: Layout, spool: RulePart | None = None) -> list[Rule]:
+def all_of(layout: Layout, spool: RulePart | None = None, book: RuleBook | None = None) -> list[Rule]:
     """Return all rules of a spool by name, also files that cannot be used.
 
     Args:
         spool: what the rules are run and paused by.
+        book: what is known of the files from an earlier call.
     """
-    book = RuleBook(layout)
+    book = book or RuleBook(layout)
     book.refresh()
     found = []
     for name, known in sorted(book.files.items()):
         one = Rule(name, file=os.path.join(layout.rules, known.name), _spool=spool, _rule=known.rule)
         if known.rule is not None:
-            one.kind, one.when = known.rule.kind, known.rule.trigger.words
+            one.kind = known.rule.kind
         if known.fault is not None:
             one.problem = known.fault.fault_with_place
         elif known.unfinished:

@@ -14,6 +14,7 @@ from queuectl.cli import render
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from queuectl.api.rules import Rule
     from queuectl.control.pause import Pause
     from queuectl.control.registry import WorkerInfo
     from queuectl.index.row import Row
@@ -38,6 +39,9 @@ The job with the largest sum is next.
 Press any key to go back."""
 _STYLES = {**render.STATE_STYLES, "pending": ""}
 _MAX_ID_WIDTH = 26
+_MOST_RULES = 100
+"""More than a screen has lines. What a rule says is put into words for each."""
+
 _GAP = "  "
 
 
@@ -50,6 +54,7 @@ class Snapshot:
         closed: why no job of a lane starts.
         waits: of jobs that wait for others, for which.
         blocked: the ids of the jobs that start only once somebody has mended or brought another one.
+        rules: in the order of the screen.
     """
 
     root: str
@@ -63,6 +68,7 @@ class Snapshot:
     closed: dict[str | None, str] = field(default_factory=dict)
     waits: dict[str, str] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)
+    rules: list[Rule] = field(default_factory=list)
 
     @property
     def jobs(self) -> list[Row]:
@@ -96,6 +102,8 @@ def draw(snapshot: Snapshot, selected: int, width: int, height: int, footer: Tex
         _next_title(snapshot): _next(snapshot),
         "Last": _last(snapshot),
     }
+    if snapshot.rules:
+        parts[f"Rules ({len(snapshot.rules):,})"] = _rules(snapshot)
     sizes = shares(height - len(lines) - 1 - len(parts), [len(body) for body in parts.values()])
     places = {id(row): place for place, row in enumerate(snapshot.jobs)}
     for (title, body), size in zip(parts.items(), sizes, strict=True):
@@ -253,6 +261,27 @@ def _last(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:
         line.append(render.visible(row.command))
         found.append((row, line))
     return found or [(None, Text(" nothing has ended", style="dim"))]
+
+
+def _rules(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:
+    """Each rule, when it is due next, and what keeps it from queueing anything. Those that a screen has no line for are left out."""
+    shown = snapshot.rules[:_MOST_RULES]
+    width = min(_MAX_ID_WIDTH, max(len(one.name) for one in shown))
+    found: list[tuple[Row | None, Text]] = []
+    for one in shown:
+        line = Text(f" {_cut(render.visible(one.name), width):<{width}}{_GAP}")
+        moments = one.next()
+        when = f"in {render.ago(moments[0] - snapshot.now)}" if moments else ""
+        if one.problem is not None:
+            line.append(render.visible(one.problem), style="yellow")
+        elif one.paused is not None:
+            reason = f": {render.visible(one.paused.reason)}" if one.paused.reason else ""
+            line.append(f"{'paused' + reason:>12}", style="yellow")
+        else:
+            line.append(when.rjust(12))
+            line.append(f"{_GAP}{render.visible(one.when)}", style="dim")
+        found.append((None, line))
+    return found
 
 
 def draw_log(title: str, text: str, width: int, height: int, footer: Text) -> list[Text]:

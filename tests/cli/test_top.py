@@ -489,3 +489,25 @@ def test_it_shows_what_keeps_jobs_waiting(spool_dir: Path, cli: Cli) -> None:
         ("second", "first", False),
         ("first", None, False),
     ]
+
+
+def test_rules_are_shown_with_what_keeps_them_from_their_moment(spool_dir: Path, cli: Cli) -> None:
+    """A file that cannot be used comes first, then what is due next; a spool without rules has no such part."""
+    assert "Rules" not in cli("top", expect=0).stdout
+    cli("rule", "add", "yearly", "--cron", "0 0 1 1 *", "--", "true", expect=0)
+    cli("rule", "add", "often", "--every", "1h", "--", "true", expect=0)
+    cli("rule", "add", "resting", "--every", "1m", "--", "true", expect=0)
+    cli("rule", "pause", "resting", "--reason", "holidays", expect=0)
+    (spool_dir / "rules" / "broken.json").write_text('{"when": {"every": "0"}, "job": {"command": "true"}}')
+
+    [heading, *lines] = cli("top", expect=0).stdout.partition("Rules ")[2].splitlines()
+    told = json.loads(cli("top", "--json", expect=0).stdout)["rules"]
+
+    assert heading.startswith("(4)")
+    assert [line.split()[0] for line in lines] == ["broken", "often", "yearly", "resting"]
+    assert "it is still being written" in lines[0] or "when.every" in lines[0]
+    assert re.search(r"often +in [1-6]?\d[ms].*  every hour", lines[1])
+    assert "holidays" in lines[3]
+    assert [(one["name"], one["next"] is None, one["paused"]) for one in told] == [
+        ("broken", True, False), ("often", False, False), ("yearly", False, False), ("resting", False, True)
+    ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.api import dependencies, listing, queues
+from queuectl.api import dependencies, listing, queues, spool_rule
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, Usage, command
 from queuectl.errors import ConfigError, QueuectlError
@@ -23,16 +23,21 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
+    from queuectl.api.rules import Rule
     from queuectl.api.spool import Spool
     from queuectl.cli.keyboard import Keys
     from queuectl.cli.top_screen import Snapshot
     from queuectl.index.row import Row
+    from queuectl.rules.rule_book import RuleBook
 
 _MAX_ROWS = 100
 """Jobs that are read for each list: more than a screen has lines."""
 
 _SLOW_INTERVAL = 50
 """The slow queries run again after this many times their own duration, so they use at most 2 % of the time."""
+
+_NEVER = 1 << 62
+"""Later than any moment."""
 
 _MESSAGE_SECONDS = 6.0
 """How long a message is shown."""
@@ -54,7 +59,7 @@ _MESSAGE_SECONDS = 6.0
 )
 @click.pass_obj
 def top_command(session: Session, interval: float | None) -> int:
-    """Watch the spool live: the workers and their jobs, the next jobs, and the jobs that ended last.
+    """Watch the spool live: the workers and their jobs, the next jobs, the jobs that ended last, and the rules, if there are any.
 
     Keys: arrows select a job, l shows its log live, c cancels it, r retries it, h holds or releases it, p pauses or
     resumes the spool, ? shows all keys, q quits. A priority of 5 +3.2 means priority 5, plus 3.2 for 3.2 minutes of
@@ -84,6 +89,8 @@ class _SnapshotReader:
         self._children: list[Row] = []
         self._waits: dict[str, str] = {}
         self._blocked: set[str] = set()
+        self._rules: list[Rule] = []
+        self._rule_book: RuleBook | None = None
         self._counts: dict[str, int] = {}
         self._slow_queries_at = 0.0
 
@@ -110,6 +117,7 @@ class _SnapshotReader:
             closed=self._closed(next_up),
             waits=self._waits,
             blocked=self._blocked,
+            rules=self._rules,
         )
 
     def _closed(self, rows: Sequence[Row]) -> dict[str | None, str]:
@@ -124,7 +132,7 @@ class _SnapshotReader:
         self._slow_queries_at, self._counts = 0.0, {}
 
     def _run_slow_queries(self, counts: dict[str, int]) -> None:
-        """Read the ended and the held jobs, and those that wait for others. No SQL index covers these queries."""
+        """Read the ended and the held jobs, those that wait for others, and the rules. No SQL index covers these queries."""
         began = time.monotonic()
         if began < self._slow_queries_at:
             return
@@ -132,8 +140,22 @@ class _SnapshotReader:
             self._last, self._counts = listing.last_ended(self._spool, _MAX_ROWS), counts
         self._held = listing.select(self._spool, where=Filter(held=True, limit=_MAX_ROWS))
         self._children, self._waits, self._blocked = dependencies.waiting(self._spool, _MAX_ROWS)
+        self._rules = self._read_rules()
         ended = time.monotonic()
         self._slow_queries_at = ended + _SLOW_INTERVAL * (ended - began)
+
+    def _read_rules(self) -> list[Rule]:
+        """Read the rules: files that cannot be used first, then by the next moment. Where there are none, nothing is loaded."""
+        if not spool_rule.are_there(self._spool.layout):
+            return []
+        from queuectl.api import rules
+        from queuectl.rules.rule_book import RuleBook
+
+        self._rule_book = self._rule_book or RuleBook(self._spool.layout)
+        found = rules.all_of(self._spool.layout, book=self._rule_book)
+        return sorted(
+            found, key=lambda rule: (rule.problem is None, rule.paused is not None, rule.next() or [_NEVER])
+        )
 
 
 def _as_json(snapshot: Snapshot) -> dict[str, Any]:
@@ -170,6 +192,15 @@ def _as_json(snapshot: Snapshot) -> dict[str, Any]:
         "running": [job(row) for row in snapshot.running],
         "next": [job(row) for row in snapshot.next_up],
         "last": [job(row) for row in snapshot.last],
+        "rules": [
+            {
+                "name": rule.name,
+                "next": times.iso(moments[0]) if (moments := rule.next()) else None,
+                "paused": rule.paused is not None,
+                "problem": rule.problem,
+            }
+            for rule in snapshot.rules
+        ],
     }
 
 
@@ -186,6 +217,7 @@ def _print_once(spool: Spool) -> None:
         + len(snapshot.running)
         + len(snapshot.next_up)
         + len(snapshot.last)
+        + (len(snapshot.rules) + 1 if snapshot.rules else 0)
     )
     text = "\n".join(line.plain.rstrip() for line in draw(snapshot, -1, width, height, Text()))
     render.lines(text.rstrip("\n").split("\n"))
