@@ -276,7 +276,7 @@ class Plans:
                 self._tell(plan.rule.name, f"rule {plan.rule.name}: {error}")
             # Only after one was queued: however long the lock took, each call goes on.
             if self._monotonic() > until:
-                self._is_behind = number < len(due)
+                self._is_behind = self._is_behind or number < len(due)
                 self.is_complete = self.is_complete and not self._is_behind
                 break
 
@@ -299,7 +299,9 @@ class Plans:
                 if moment in note.queued:
                     reason = None  # under a clock that was ahead
                 else:
-                    reason = queueing.queue(self._storage, self._defaults, rule, moment)
+                    reason = queueing.queue(
+                        self._storage, self._defaults, rule, moment, lambda: self._monotonic() > until
+                    )
                 if reason is None:
                     note.note_queued(moment)
                 else:
@@ -308,6 +310,8 @@ class Plans:
                 self._told.pop(rule.name, None)
                 if self._monotonic() > until:
                     break
+        except queueing.Unfinished:
+            self._is_behind = True
         finally:
             self._finish(plan)
 

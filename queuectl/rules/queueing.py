@@ -16,6 +16,8 @@ from queuectl.storage import enqueue, locate, unique_keys
 from queuectl.storage.transitions import Prepared
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from queuectl.config.settings import JobDefaults
     from queuectl.rules.rule import Rule
     from queuectl.storage.transitions import Storage
@@ -24,16 +26,28 @@ RUN = "run-"
 """The beginning of what stands for the occurrence in the id of a job that a person had a rule queue."""
 
 
-def queue(storage: Storage, defaults: JobDefaults, rule: Rule, moment: int) -> str | None:
+class Unfinished(Exception):
+    """The time was up before all jobs of a list were queued. The next call goes on with the others."""
+
+
+def queue(
+    storage: Storage,
+    defaults: JobDefaults,
+    rule: Rule,
+    moment: int,
+    is_time_up: Callable[[], bool] = lambda: False,
+) -> str | None:
     """Queue the jobs of an occurrence, as durably as `enqueue`. Those that are queued already are left alone.
 
     Args:
         moment: in epoch seconds.
+        is_time_up: asked after each job of a list.
 
     Returns:
         why nothing was queued; None if the jobs are there.
 
     Raises:
+        Unfinished: the time was up.
         QueuectlError: the disk refused, or the settings or the file of a queue are not valid.
     """
     now = storage.now()
@@ -57,6 +71,8 @@ def queue(storage: Storage, defaults: JobDefaults, rule: Rule, moment: int) -> s
             continue
         except KeyTaken as error:
             return f"job {error.job_id} is not over"
+        if record is not missing[-1] and is_time_up():
+            raise Unfinished
     return None
 
 

@@ -324,4 +324,11 @@ RULES = (
         "",
         ("tests/intake/test_drop_folder.py::test_another_user_cannot_take_the_place_of_a_rule",),
     ),
+    Mutant(
+        "rules: a long list is queued in one go",
+        "rules/queueing.py",
+        "        if record is not missing[-1] and is_time_up():\n",
+        "        if False:\n",
+        ("tests/rules/test_time_rules.py::test_a_long_list_holds_no_worker_up_and_is_queued_once",),
+    ),
 )

@@ -469,6 +469,27 @@ def test_a_thousand_rules_at_one_moment_are_all_queued_in_slices(world: Callable
     assert 1 < rounds <= 31
 
 
+def test_a_long_list_holds_no_worker_up_and_is_queued_once(world: Callable[[str], World]) -> None:
+    """A thousand jobs take three seconds. Between slices of them the worker starts jobs, and another worker may go on."""
+    one = world("2031-01-01T12:00Z")
+    jobs = ", ".join(f"{{id: j{number}, command: 'true'}}" for number in range(20))
+    one.write("night", UTC_NIGHTLY % "missed: once", f"jobs: [{jobs}]")
+    one.look()
+    one.now = float(at("2031-01-02T02:00Z"))
+
+    sizes: set[int] = set()
+    for number in range(60):
+        ticking = one.anew() if number == 5 else one.scheduler
+        ticking._monotonic = one_tick(one)
+        if ticking._plans is not None:
+            ticking._plans._monotonic = ticking._monotonic
+        ticking.look()
+        sizes.add(len(one.ids()))
+    assert len(sizes) > 5
+    assert one.ids() == sorted(f"night.20310102T020000Z.j{number}" for number in range(20))
+    assert (one.note("night").queued, one.note("night").skipped) == ([at("2031-01-02T02:00Z")], 0)
+
+
 def test_what_the_disk_refuses_is_told_and_tried_again_and_keeps_no_other_rule(
     world: Callable[[str], World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
