@@ -77,7 +77,7 @@ def problems(path: str, layout: Layout) -> list[str]:
     return []
 
 
-_OF_A_RULE = re.compile(r"[^.]+\.(?:[0-9]{8}T[0-9]{6}Z|file-[a-z2-7]{13})(?:\..*)?")
+_OF_A_RULE = re.compile(r"[^.]+\.(?:[0-9]{8}T[0-9]{6}Z|[a-z]+-[a-z2-7]{13})(?:\..*)?")
 """Ids that rules give: backup.20310101T010000Z, scans.file-mzxw6ytboi4do."""
 
 
@@ -158,7 +158,7 @@ class DropFolder:
             job.id = f"in-{fingerprint[:20]}"
         job.renew(0)
         job.history, job.history_left_out = [], 0
-        job.rule = job.scheduled_for = job.source = None
+        job.rule = job.scheduled_for = job.source = job.event = job.about = None
         job.fill_in(defaults)
         job.created_at = job.updated_at = storage.now()
         job.extra["submitted_by"] = owner

@@ -31,6 +31,9 @@ MAX_NEEDS = 8
 MOST_NEEDED = 1024
 """How much of one resource a job may need."""
 
+EVENTS = ("dead", "done", "recovered", "empty", "trial")
+"""What a job that a rule about jobs has queued tells: what became of a job, that nothing is left to run, or that it is tried."""
+
 DEFAULT_QUEUE = "default"
 """The queue of a job that names none."""
 
@@ -415,6 +418,8 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "rule": _rule,
     "scheduled_for": _scheduled_for,
     "source": _text,
+    "event": _one_of(*EVENTS),
+    "about": _text,
     "history_left_out": _integer(0, _MANY),
     "history": _history,
 }

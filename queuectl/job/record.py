@@ -88,6 +88,8 @@ class Job:
     rule: str | None = None
     scheduled_for: str | None = None
     source: str | None = None
+    event: str | None = None
+    about: str | None = None
     history_left_out: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 

@@ -200,6 +200,8 @@ _FIELDS: Mapping[str, tuple[str, dict[str, Any]]] = {
         _MOMENT_TEXT,
     ),
     "source": ("The file for which a rule has made the job.", _TEXT),
+    "event": ("What has happened, of which this job tells.", {"enum": [*fields.EVENTS]}),
+    "about": ("The job of which it tells, or the period, or the queue or batch.", _TEXT),
     "history_left_out": ("How many runs are left out in the middle of the history.", _integer(0)),
     "history": ("One entry for each run.", {"type": "array", "items": {"type": "object"}}),
 }

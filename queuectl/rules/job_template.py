@@ -11,13 +11,13 @@ from queuectl.job import record as jobs
 from queuectl.job.fields import BATCH, is_id
 from queuectl.rules import file_jobs, occurrences
 from queuectl.rules.file_trigger import FileTrigger
+from queuectl.rules.job_trigger import JobTrigger
 from queuectl.rules.rule import Wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from queuectl.rules.rule import Path, Rule
-    from queuectl.rules.time_trigger import TimeTrigger
+    from queuectl.rules.rule import Path, Rule, Trigger
 
 LONGEST_ID = 12
 """Characters of an id within `jobs:`. The name of the rule and the moment stand before it in the id of the job."""
@@ -38,9 +38,7 @@ _SHAPE = "must be a map with `command`, as a job file"
 _SAMPLE = 1924995600  # 2031-01-01T01:00:00Z
 
 
-def read(
-    record: Mapping[str, Any], trigger: TimeTrigger | FileTrigger
-) -> tuple[tuple[Mapping[str, Any], ...], bool]:
+def read(record: Mapping[str, Any], trigger: Trigger) -> tuple[tuple[Mapping[str, Any], ...], bool]:
     """Return the jobs of a rule file, and whether they are a list. They are checked as they will be queued.
 
     Raises:
@@ -52,7 +50,7 @@ def read(
         raise Wrong((), f"has {'job and jobs' if both else 'neither job nor jobs'}; one of them is wanted")
     found: tuple[Mapping[str, Any], ...]
     if isinstance(one, dict):
-        _check_shape(("job",), one)
+        _check_shape(("job",), one, trigger)
         found = (one,)
     elif many is None:
         raise Wrong(("job",), _SHAPE)
@@ -60,7 +58,7 @@ def read(
         if not isinstance(many, list) or not 0 < len(many) <= MOST_JOBS:
             raise Wrong(("jobs",), f"must be a list of 1 to {MOST_JOBS} jobs")
         for number, each in enumerate(many):
-            _check_shape(("jobs", number), each)
+            _check_shape(("jobs", number), each, trigger)
         _check_ids(many)
         if trigger.overlap in ("queue", "replace"):
             raise Wrong(("when", "overlap"), "must be skip or allow with jobs")
@@ -75,10 +73,11 @@ def read(
     return found, many is not None
 
 
-def _check_shape(path: Path, job: Any) -> None:
+def _check_shape(path: Path, job: Any, trigger: Trigger) -> None:
     if not isinstance(job, dict):
         raise Wrong(path, _SHAPE)
-    for name, reason in _REFUSED.items():
+    refused = {**_REFUSED, **trigger.refused(job)} if isinstance(trigger, JobTrigger) else _REFUSED
+    for name, reason in refused.items():
         if name in job and not (name == "id" and path[0] == "jobs"):
             raise Wrong((*path, name), reason)
     for name in job:
@@ -98,9 +97,7 @@ def _check_ids(many: list[dict[str, Any]]) -> None:
         seen.add(name)
 
 
-def _check_fields(
-    templates: tuple[Mapping[str, Any], ...], trigger: TimeTrigger | FileTrigger, *, is_list: bool
-) -> None:
+def _check_fields(templates: tuple[Mapping[str, Any], ...], trigger: Trigger, *, is_list: bool) -> None:
     graph: dict[str, list[str]] = {}
     keys: set[str | None] = set()
     sample = occurrences.text_of(_SAMPLE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from queuectl._dataclasses import dataclass
 from queuectl.errors import ConfigError
@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from queuectl.rules.file_trigger import FileTrigger
+    from queuectl.rules.job_trigger import JobTrigger
     from queuectl.rules.time_trigger import TimeTrigger
 
     Path = tuple[str | int, ...]
+    Trigger: TypeAlias = TimeTrigger | FileTrigger | JobTrigger
 
 
 class Wrong(Exception):
@@ -64,7 +66,7 @@ class Rule:
     """One rule.
 
     Attributes:
-        kind: cron, every, at or file.
+        kind: cron, every, at, file or job.
         trigger: when it is due.
         mark: differs when `when` does.
         jobs: the fields of each job; with `jobs:` each has an id of its own.
@@ -73,7 +75,7 @@ class Rule:
 
     name: str
     kind: str
-    trigger: TimeTrigger | FileTrigger
+    trigger: Trigger
     mark: str
     jobs: tuple[Mapping[str, Any], ...]
     is_list: bool = False

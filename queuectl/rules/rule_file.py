@@ -11,7 +11,7 @@ import yaml
 from queuectl.config import plain_yaml, yaml_documents
 from queuectl.errors import InvalidJob
 from queuectl.job import strict_json
-from queuectl.rules import file_trigger, job_template, time_trigger
+from queuectl.rules import file_trigger, job_template, job_trigger, time_trigger
 from queuectl.rules.file_trigger import FileTrigger
 from queuectl.rules.rule import InvalidRule, Rule, Wrong
 
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from queuectl.layout import Layout
-    from queuectl.rules.time_trigger import TimeTrigger
+    from queuectl.rules.rule import Trigger
 
 LIMIT = 1 << 20
 """Bytes that a rule file may have."""
 
-KINDS: dict[str, Callable[[Mapping[str, Any], str], TimeTrigger | FileTrigger]] = {
+KINDS: dict[str, Callable[[Mapping[str, Any], str], Trigger]] = {
     **dict.fromkeys(time_trigger.KINDS, time_trigger.read),
     file_trigger.KIND: file_trigger.read,
+    job_trigger.KIND: job_trigger.read,
 }
 """Each kind of rule, by the key of `when` that makes a rule one of this kind, and what reads it."""
 
 _PARTS = ("when", "job", "jobs")
+_MARKED = (*time_trigger.KINDS, "timezone", "from", "until", job_trigger.KIND, *job_trigger.KEYS)
+"""The keys of `when` that say for what jobs are queued."""
 
 
 def parse(name: str, data: bytes, path: str, layout: Layout | None = None) -> Rule:
@@ -115,7 +118,5 @@ def _kind(when: Mapping[str, Any]) -> str:
 
 def _mark(when: Mapping[str, Any]) -> str:
     """Return a text that differs when the moments may differ."""
-    told = {
-        key: value for key, value in when.items() if key in (*time_trigger.KINDS, "timezone", "from", "until")
-    }
+    told = {key: value for key, value in when.items() if key in _MARKED}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

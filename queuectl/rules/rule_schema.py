@@ -5,11 +5,14 @@ What only the program can check: whether a cron expression names a day, a zone t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from queuectl.job import conditions
 from queuectl.job.schema import job_schema
-from queuectl.rules import file_trigger, job_template, time_trigger
+from queuectl.rules import file_trigger, job_template, job_trigger, time_trigger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _TEXT = {"type": "string"}
 _TEXTS = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
@@ -42,7 +45,11 @@ def rule_schema(defaults: dict[str, Any]) -> dict[str, Any]:
                 "items": item,
             },
         },
-        "examples": [{"when": {"cron": "0 2 * * *"}, "job": {"command": "./backup.sh"}}],
+        "allOf": [_ABOUT_JOBS],
+        "examples": [
+            {"when": {"cron": "0 2 * * *"}, "job": {"command": "./backup.sh"}},
+            {"when": {"job": "dead"}, "job": {"command": "queuectl notify mail --to ops@example.org"}},
+        ],
     }
 
 
@@ -52,6 +59,13 @@ _ID = {
     "maxLength": job_template.LONGEST_ID,
     "pattern": "^[A-Za-z0-9]",
 }
+
+
+_ABOUT_JOBS = {
+    "if": {"properties": {"when": {"required": [job_trigger.KIND]}}},
+    "then": {"properties": {"job": {"properties": dict.fromkeys(conditions.FIELDS, False)}}},
+}
+"""For what a rule about jobs waits, it says itself."""
 
 
 def _job(defaults: dict[str, Any]) -> dict[str, Any]:
@@ -106,16 +120,26 @@ def _when(defaults: dict[str, Any]) -> dict[str, Any]:
         "from": {**moment, "description": "Not before this moment."},
         "until": {**moment, "description": "Not after this moment."},
     }
-    beside = {**dict.fromkeys(time_trigger.KINDS, time_trigger.KEYS), file_trigger.KIND: file_trigger.KEYS}
-    own |= _of_files(span)
+    beside: dict[str, tuple[str, ...]] = {
+        **dict.fromkeys(time_trigger.KINDS, time_trigger.KEYS),
+        file_trigger.KIND: file_trigger.KEYS,
+        job_trigger.KIND: job_trigger.KEYS,
+    }
+    own |= _of_files(span) | _about_jobs(job, span)
     return {
-        "description": "When jobs are queued: exactly one of cron, every, at and file, and what goes with it.",
+        "description": "When jobs are queued: exactly one of cron, every, at, file and job, and what goes with it.",
         "type": "object",
         "oneOf": [
             {"required": [kind], "propertyNames": {"enum": [kind, *keys]}} for kind, keys in beside.items()
         ],
         "additionalProperties": False,
         "properties": own,
+        "if": {
+            "properties": {job_trigger.KIND: {"const": job_trigger.EMPTY}},
+            "required": [job_trigger.KIND],
+        },
+        "then": {"properties": {"tag": False, "rule": False, "at_least": False}},
+        "else": {"dependentRequired": {"at_least": ["within"]}},
     }
 
 
@@ -150,5 +174,30 @@ def _of_files(span: dict[str, Any]) -> dict[str, Any]:
             **span,
             "default": "10s",
             "description": "How often the folder is looked at where the system does not tell of changes.",
+        },
+    }
+
+
+def _about_jobs(job: Mapping[str, Any], span: dict[str, Any]) -> dict[str, Any]:
+    def names(of: Mapping[str, Any], words: str) -> dict[str, Any]:
+        one = {key: value for key, value in of.items() if key != "description"} | {"type": "string"}
+        several = {"type": "array", "items": one, "minItems": 1, "maxItems": job_trigger.MOST_NAMES}
+        return {"description": words, "anyOf": [one, several]}
+
+    fields = job["properties"]
+    return {
+        job_trigger.KIND: {
+            "enum": [*job_trigger.EVENTS],
+            "description": "A job was given up; it ended well; it ended well after a run had failed; nothing is left to run.",
+        },
+        "tag": names(fields["tags"]["items"], "Only jobs with this tag, or one of these."),
+        "queue": names(fields["queue"], "Only jobs of this queue, or one of these."),
+        "batch": names(fields["batch"], "Only jobs of this batch, or one of these."),
+        "rule": names(fields["rule"], "Only jobs that this rule has made, or one of these."),
+        "within": {**span, "description": "At most once in each such span, about all of them."},
+        "at_least": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "Only if it happens so often within that span.",
         },
     }

@@ -157,7 +157,7 @@ def _schedule(
     value = when[kind]
     if kind == "every":
         span = _of(when, kind, _span)
-        return Every(span, first or 0), lambda: f"every {_in_words(span)}"
+        return Every(span, first or 0), lambda: f"every {in_words(span)}"
     if kind == "at":
         moments = sorted({_element("at", number, one, zone) for number, one in _listed("at", value)})
         return At(tuple(moments)), lambda: f"at {len(moments)} moment{'s' if len(moments) > 1 else ''}"
@@ -203,7 +203,8 @@ def _span(value: object) -> int:
     return int(seconds)
 
 
-def _in_words(span: int) -> str:
+def in_words(span: int) -> str:
+    """Return a span of whole seconds in words: minute, 90 seconds."""
     for unit, size in (("week", 604800), ("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
         if span % size == 0:
             number = span // size

@@ -391,7 +391,7 @@ def test_what_cannot_be_copied_stays_and_is_reported_once(box: Path, spool_dir: 
     )
 
 
-@pytest.mark.parametrize("end", ["20310101T010000Z", "20310101T010000Z.load", "file-mzxw6ytboi4do"])
+@pytest.mark.parametrize("end", ["20310101T010000Z", "20310101T010000Z.load", "job-mzxw6ytboi4do"])
 def test_another_user_cannot_take_the_place_of_a_rule(box: Path, spool_dir: Path, end: str) -> None:
     """A job with the id of tomorrow night would be taken for the one that the rule has queued."""
     name = f"backup.{end}"
@@ -399,6 +399,8 @@ def test_another_user_cannot_take_the_place_of_a_rule(box: Path, spool_dir: Path
         "rule": "backup",
         "scheduled_for": "2031-01-01T01:00:00Z",
         "source": "/srv/scans/a.pdf",
+        "event": "dead",
+        "about": "job1",
     }
     hand_in(box, name, id=name, command="true", **of_rule)
     drain(spool_dir)

@@ -220,6 +220,8 @@ WRONG: dict[str, list[Any]] = {
     "rule": ["", "a b", "-a", "a.b", "x" * 31, "con", 5, True, ["nightly"]],
     "scheduled_for": ["", "soon", "1830", 5, True, ["2031-01-01T02:00:00+01:00"]],
     "source": [5, True, ["/srv/scans/a.pdf"]],
+    "event": ["", "failed", "completed", 5, True, ["dead"]],
+    "about": [5, True, ["job1"]],
     "needs": [
         {},
         [],

@@ -320,7 +320,7 @@ RULES = (
     Mutant(
         "rules: another user says which rule has made a job",
         "intake/drop_folder.py",
-        "        job.rule = job.scheduled_for = job.source = None\n",
+        "        job.rule = job.scheduled_for = job.source = job.event = job.about = None\n",
         "",
         ("tests/intake/test_drop_folder.py::test_another_user_cannot_take_the_place_of_a_rule",),
     ),

@@ -61,9 +61,17 @@ def made(
         ("{every: 10m, overlap: run}", "line 2, column 25: when.overlap: must be skip, queue, replace or allow"),
         ("{every: 10m, jiter: 5m}", "line 2, column 23: when.jiter: is not known beside every; is jitter meant?"),
         ("{cron: '0 2 * * *', every: 10m}", "line 2, column 3: when: has cron and every; one of them is wanted"),
-        ("{timezone: UTC}", "line 2, column 3: when: has none of cron, every, at, file; one of them is wanted"),
+        ("{timezone: UTC}", "line 2, column 3: when: has none of cron, every, at, file, job; one of them is wanted"),
         ("at: soon", "line 2, column 7: when.at: 'soon' is not a time: write it like 2026-12-31T18:00:00Z, or as epoch seconds"),
         ("{every: 10m, from: 2031-01-02, until: 2031-01-01}", "line 2, column 41: when.until: lies before from"),
+        ("job: failed", "line 2, column 8: when.job: must be dead, done, recovered or empty; each failed attempt is not told, as it is tried again"),
+        ("{job: dead, at_least: 5}", "line 2, column 25: when.at_least: within must say in which span"),
+        ("{job: dead, within: 0}", "line 2, column 23: when.within: must be at least 1s"),
+        ("{job: dead, within: 1h, at_least: 0}", "line 2, column 37: when.at_least: must be 1 or more"),
+        ("{job: empty, tag: a}", "line 2, column 21: when.tag: empty is told for the spool, a queue or a batch"),
+        ("{job: dead, queue: [a, 'b c']}", "line 2, column 26: when.queue[2]: 'b c' cannot be a queue: 1 to 30 of a-z A-Z 0-9 _ -, the first a letter or digit"),
+        ("{job: dead, missed: once}", "line 2, column 23: when.missed: is not known beside job"),
+        ("{job: dead, every: 1h}", "line 2, column 3: when: has every and job; one of them is wanted"),
     ],
 )  # fmt: skip
 def test_a_wrong_when_is_told_with_its_place(when: str, reason: str) -> None:
@@ -89,6 +97,38 @@ def test_a_wrong_when_is_told_with_its_place(when: str, reason: str) -> None:
 )  # fmt: skip
 def test_a_wrong_job_is_told_with_its_place(rest: str, reason: str) -> None:
     assert fault(f"when: {{every: 10m}}\n{rest}\n") == f"rules/backup.yaml, {reason}"
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        ("job: {command: a, after: b}", "line 2, column 26: job.after: a job rule sets it"),
+        ("job: {command: a, run_at: 2031-01-01}", "line 2, column 27: job.run_at: what has happened says when"),
+        ("job: {command: a, unique: k}", "line 2, column 27: job.unique: needs if_exists: queue, as nothing that happens is left out; for one job about many: when.within"),
+    ],
+)  # fmt: skip
+def test_what_a_rule_about_jobs_says_itself_its_job_must_not_say(rest: str, reason: str) -> None:
+    assert fault(f"when: {{job: dead}}\n{rest}\n") == f"rules/backup.yaml, {reason}"
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ("{job: dead}", "a job is dead"),
+        ("{job: dead, tag: [a, b], queue: q}", "a job with the tag a or b of the queue q is dead"),
+        ("{job: done, batch: x}", "a job of the batch x is done"),
+        ("{job: recovered, rule: r}", "a job of the rule r is done after a failed run"),
+        ("{job: dead, within: 1h}", "a job is dead, at most once every hour"),
+        ("{job: dead, within: 10m, at_least: 5}", "5 jobs or more are dead within 10 minutes"),
+        ("{job: empty}", "nothing of the spool is left to run"),
+        ("{job: empty, queue: [a, b]}", "nothing of the queues a and b is left to run"),
+    ],
+)
+def test_a_rule_about_jobs_says_in_words_what_it_is_about(when: str, words: str) -> None:
+    found = parse(f"when: {when}\n{JOB}")
+
+    assert (found.kind, found.trigger.words) == ("job", words)
+    assert found.trigger.schedule is None
 
 
 def test_a_job_that_an_earlier_one_of_its_list_would_keep_out_is_refused() -> None:

@@ -31,6 +31,9 @@ GOOD: list[Any] = [
     {"when": {"file": "/srv/scans", "match": ["*.pdf", "*.tif"], "recursive": True, "settle": 2, "companion": "{stem}.ok",
               "source": "move", "at_most": 10, "poll": "10s"}, "job": {**EACH, "unique": "{name}"}},
     {"when": {"file": "/srv/scans"}, "jobs": [{"id": "a", "command": ["a", "{rel}"]}, {"id": "b", "command": "b", "after": "a"}]},
+    {"when": {"job": "dead", "tag": ["a", "b"], "queue": "q", "batch": "b", "rule": "r", "within": "1h", "at_least": 5}, "job": JOB},
+    {"when": {"job": "done"}, "job": {**JOB, "unique": "k", "if_exists": "queue"}},
+    {"when": {"job": "empty", "queue": "gpu", "within": 60}, "jobs": [{"id": "a", "command": "a"}, {"id": "b", "command": "b", "after": "a"}]},
 ]  # fmt: skip
 BAD: list[Any] = [
     {"job": JOB},
@@ -59,6 +62,15 @@ BAD: list[Any] = [
     {"when": {"file": "/srv/scans", "at_most": 0}, "job": EACH},
     {"when": {"file": "/srv/scans", "companion": "done"}, "job": EACH},
     {"when": {"file": "/srv/scans", "recursive": "yes"}, "job": EACH},
+    {"when": {"job": "failed"}, "job": JOB},
+    {"when": {"job": "dead", "missed": "once"}, "job": JOB},
+    {"when": {"job": "dead", "at_least": 2}, "job": JOB},
+    {"when": {"job": "dead", "within": "1h", "at_least": 0}, "job": JOB},
+    {"when": {"job": "dead", "queue": []}, "job": JOB},
+    {"when": {"job": "dead", "queue": "a b"}, "job": JOB},
+    {"when": {"job": "empty", "tag": "a"}, "job": JOB},
+    {"when": {"job": "dead"}, "job": {**JOB, "after": "a"}},
+    {"when": {"job": "dead"}, "job": {**JOB, "run_at": "2031-01-01"}},
 ]
 
 
