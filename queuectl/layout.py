@@ -87,7 +87,7 @@ def number_in(name: str, begin: str, end: str) -> int | None:
     """Return the number between these two parts of a name, as in worker-3.lock; None if there is something else."""
     if not (name.startswith(begin) and name.endswith(end)):
         return None
-    digits = name[len(begin) : -len(end)]
+    digits = name[len(begin) : len(name) - len(end)]
     return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= _MOST_DIGITS else None
 
 

@@ -64,8 +64,8 @@ ONLY_IN = {
         *("doctor/doctor", "doctor/index_check", "cli/options"),
     },
 }
-MOVERS = {"system/files", "storage/claim", "storage/file_pool"}
-"""The only modules that rename, link or replace by calls of os; all others go through them."""
+MOVERS = {"system/files", "storage/claim", "storage/file_pool", "engine/node", "engine/packs"}
+"""The only modules that rename, link or replace by calls of os; all others go through them. Those of engine link claims."""
 MOVING = {"rename", "renames", "replace", "link"}
 HEAVY = {
     "rich",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from .run import Mutant
 
 _VERDICT = "tests/engine/test_verdict.py::test_"
+_NODE = "tests/engine/test_node.py::test_"
+_PACKS = "tests/engine/test_packs.py::test_"
 
 ENGINE = (
     Mutant(
@@ -27,5 +29,64 @@ ENGINE = (
         "            self.seconds += max(0.0, min(now - self._looked_at, self._gap))\n",
         "            self.seconds += now - self._looked_at\n",
         (f"{_VERDICT}silence_does_not_count_while_the_share_is_away",),
+    ),
+    Mutant(
+        "engine: whoever comes has the claim",
+        "engine/node.py",
+        "        return (status.st_dev, status.st_ino) == self._identity\n",
+        "        return True\n",
+        (
+            f"{_NODE}what_is_revoked_never_begins",
+            f"{_NODE}several_runners_share_a_pack_and_no_attempt_runs_twice",
+        ),
+    ),
+    Mutant(
+        "engine: a claim is the dispatcher's whoever has made it",
+        "engine/packs.py",
+        "            return os.path.samestat(os.lstat(claim), os.lstat(by))\n",
+        "            return os.path.lexists(claim)\n",
+        (f"{_NODE}what_is_revoked_never_begins", f"{_PACKS}who_has_what_is_told_by_inodes"),
+    ),
+    Mutant(
+        "engine: the answer of link decides about a claim",
+        "engine/packs.py",
+        "            refusal = error\n",
+        "            return False\n",
+        (f"{_NODE}a_claim_counts_although_link_says_that_it_is_there",),
+    ),
+    Mutant(
+        "engine: a command outlives its killed runner",
+        "engine/guard.py",
+        "                if group:\n                    end_group(group, grace)\n                return\n",
+        "                return\n",
+        (f"{_NODE}a_command_does_not_outlive_its_killed_runner",),
+    ),
+    Mutant(
+        "engine: a command goes on while its runner hangs",
+        "engine/guard.py",
+        "        if group and clock() - beaten > fence:\n",
+        "        if False:\n",
+        (f"{_NODE}a_runner_that_cannot_beat_ends_its_command[stopped]",),
+    ),
+    Mutant(
+        "engine: Slurm's TERM is taken for the command's own end",
+        "engine/node.py",
+        "        if code and self._signals.term and not reason:\n",
+        "        if False:\n",
+        (f"{_NODE}what_slurm_ends_says_so_and_nothing_more_is_begun[all]",),
+    ),
+    Mutant(
+        "engine: a runner begins more without a guard",
+        "engine/node.py",
+        " and self._guard.is_alive()\n",
+        "\n",
+        (f"{_NODE}a_runner_begins_nothing_when_its_guard_is_gone",),
+    ),
+    Mutant(
+        "engine: any runner's word about an attempt counts",
+        "engine/packs.py",
+        " and self._has(runner, record, found)",
+        "",
+        (f"{_PACKS}a_record_counts_only_from_the_runner_that_has_the_claim",),
     ),
 )
