@@ -23,6 +23,7 @@ from . import (
     place,
     queues,
     reports,
+    rules,
     verbs,
 )
 from .image import mounted
@@ -43,6 +44,7 @@ BENCHES: Mapping[str, Callable[[Scale, Path], None]] = {
     "peers": peers,
     "queues": queues.queues,
     "dependencies": dependencies.dependencies,
+    "rules": rules.rules,
     "bulk": handing.bulk,
     "verbs": verbs.verbs,
     "dropped": commands.dropped,

@@ -26,6 +26,8 @@ class Scale:
         lanes: numbers of queues with work at which a claim is compared with that of one.
         graph: jobs that wait for some others each.
         siblings: jobs for which one job waits, and jobs that wait for one.
+        rules: rules with a time.
+        ticks: moments of a rule whose lateness is measured.
         backlogs: numbers of waiting jobs at which the cost of one is compared, least first.
         probe: jobs that are worked off, and handed over again, at each of these.
         peers: jobs handed to each of the other programs.
@@ -47,6 +49,8 @@ class Scale:
     lanes: tuple[int, ...] = (5, 20, 100)
     graph: int = 20_000
     siblings: int = 10_000
+    rules: int = 1000
+    ticks: int = 20
     backlogs: tuple[int, ...] = (1000, 10_000, 100_000, 1_000_000)
     probe: int = 400
     peers: int = 500
@@ -69,6 +73,8 @@ TINY = Scale(
     lanes=(2,),
     graph=30,
     siblings=20,
+    rules=20,
+    ticks=2,
     backlogs=(20, 40),
     probe=8,
     peers=8,

@@ -28,6 +28,7 @@ ROWS = {
     "verbs": 9,
     "queues": 4,
     "dependencies": 6,
+    "rules": 6,
     "growth": 12,
     "reports": 9,
 }
