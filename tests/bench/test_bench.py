@@ -13,6 +13,9 @@ import pytest
 
 import support
 
+pytestmark = pytest.mark.slow
+"""They take a minute of two processors, and change only with the measurements themselves."""
+
 TOP = Path(__file__).parents[2]
 ROWS = {
     "drain": 12,
