@@ -9,6 +9,12 @@ from contextlib import suppress
 _BOOTTIME = 7
 """The number of CLOCK_BOOTTIME, which Python has a name for since 3.7. Time in which a machine sleeps counts in it."""
 
+STARTING = -1
+"""The group of a command that is being started: only when that is over it has a number."""
+
+_STARTS_WITHIN = 1.0
+"""Seconds in which a command whose runner was killed meanwhile becomes visible, if it was started at all."""
+
 
 def clock() -> float:
     """Return the seconds by a clock that never goes back, and that goes on while the machine sleeps."""
@@ -49,21 +55,25 @@ class Guard:
     A runner may be killed alone, or be stopped, or hang in a write while the share is away. Its command would go on
     beside the next run of its job. The guard learns by a pipe which group runs and when the last beat began. It ends the
     group when the runner is gone, and when the fence is over.
+
+    Args:
+        mark: what the environment of all commands of this runner has, and that of no other process.
     """
 
-    def __init__(self, fence: float, grace: float) -> None:
+    def __init__(self, mark: bytes, fence: float, grace: float) -> None:
         reader, self._writer = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             try:
                 os.close(self._writer)
-                _guard(reader, fence, grace)
+                _guard(reader, mark, fence, grace)
             finally:
                 os._exit(0)
         os.close(reader)
 
     def tell(self, word: str, value: float) -> None:
-        """Tell it "beat" and when it began, or "run" and the group that runs; 0: none. Short lines never mix in a pipe.
+        """Tell it "beat" and when it began, or "run" and the group that runs: 0 for none, STARTING for one that has no
+        number yet. Short lines never mix in a pipe.
 
         A runner whose guard was killed goes on with its command, and begins no other one.
         """
@@ -83,7 +93,29 @@ class Guard:
             os.waitpid(self._pid, 0)
 
 
-def _guard(reader: int, fence: float, grace: float) -> None:
+def _groups_of(mark: bytes) -> "list[int]":
+    """Return the groups of the processes that have a mark in their environment."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
+                if mark in file.read().split(b"\0"):
+                    found.add(os.getpgid(int(name)))
+    return sorted(found)
+
+
+def _end_started(mark: bytes, grace: float) -> None:
+    """End the command that a runner was starting when it was killed. It may take a moment to become visible."""
+    end = clock() + _STARTS_WITHIN
+    groups = _groups_of(mark)
+    while clock() < end and not groups:
+        time.sleep(0.05)
+        groups = _groups_of(mark)
+    for group in groups:
+        end_group(group, grace)
+
+
+def _guard(reader: int, mark: bytes, fence: float, grace: float) -> None:
     """Be the guard, until the runner is gone."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
@@ -92,7 +124,9 @@ def _guard(reader: int, fence: float, grace: float) -> None:
         if select.select([reader], [], [], min(1.0, fence / 4))[0]:
             data = os.read(reader, 1 << 16)
             if not data:
-                if group:
+                if group == STARTING:
+                    _end_started(mark, grace)
+                elif group:
                     end_group(group, grace)
                 return
             lines = (rest + data).split(b"\n")
@@ -103,6 +137,6 @@ def _guard(reader: int, fence: float, grace: float) -> None:
                     beaten = float(value)
                 else:
                     group = int(value)
-        if group and clock() - beaten > fence:
+        if group > 0 and clock() - beaten > fence:
             end_group(group, grace)
             group = 0

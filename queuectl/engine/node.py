@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from queuectl.engine.guard import Guard, clock, signal_group, write_all
+from queuectl.engine.guard import STARTING, Guard, clock, signal_group, write_all
 
 VERSION = 1
 """Of pack.json. A runner of another version leaves a pack alone."""
@@ -225,7 +225,8 @@ class Runner:
         number = os.environ.get("SLURM_JOB_ID", "0")
         self.name = f"{self._node}.{number}.{os.getpid()}"
         # The guard is forked before any thread, and before any signal has a handler of ours.
-        self._guard = Guard(self._fence, self._grace)
+        self._mark = (b"QUEUECTL_RUNNER", f"{self.name}.{time.time()}".encode())
+        self._guard = Guard(b"=".join(self._mark), self._fence, self._grace)
         self._signals = Signals()
         self._beat = Beat(self._path("beat." + self.name), self._every, self._guard)
         self._records = Records(self._path("exits." + self.name))
@@ -315,8 +316,8 @@ class Runner:
                 how, why = "not_started", why_not(job, error, self._node)
             else:
                 ran, how = True, self._follow(number, job, child, output)
-                self._guard.tell("run", 0)
                 code, sizes = child.returncode, output.cut()
+            self._guard.tell("run", 0)
         self._records.add({
             "n": number, "key": job["key"], "how": how, "code": code, "why": why, "ran": ran, "node": self._node,
             "started": started, "ended": time.time(), "seconds": clock() - self._began,
@@ -328,19 +329,24 @@ class Runner:
         command, env = job["command"], dict(os.environb)
         words = ["/bin/sh", "-c", command] if isinstance(command, str) else command
         env.update((name.encode(), text.encode()) for name, text in job["env"].items())
+        env.update([self._mark])
         files = output.open()
         try:
+            # The guard must know of the command also if this process is killed before it knows its number.
+            self._guard.tell("run", STARTING)
             if self._silence() > self._fence:
                 raise NotBegun("this node slept: the job may have been given to another one")
-            return subprocess.Popen(
+            child = subprocess.Popen(
                 [word.encode() for word in words],
                 cwd=job["cwd"].encode(),
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=files[0],
                 stderr=files[1],
-                preexec_fn=self._introduce,
+                start_new_session=True,
             )
+            self._guard.tell("run", child.pid)
+            return child
         except OSError as error:
             if error.errno in _REFUSALS:
                 raise NotBegun(f"cannot start a process: {error.strerror}") from None
@@ -348,11 +354,6 @@ class Runner:
         finally:
             for fd in files:
                 os.close(fd)
-
-    def _introduce(self) -> None:
-        """Run in the child: it tells the guard of itself. Told by the runner, a kill just before that left it alone."""
-        os.setsid()
-        self._guard.tell("run", os.getpid())
 
     def _follow(
         self, number: int, job: "dict[str, Any]", child: "subprocess.Popen[bytes]", output: Output

@@ -290,6 +290,21 @@ def test_a_command_does_not_outlive_its_killed_runner(node: Node) -> None:
     assert pack.look().claims.keys() == {0, 1}
 
 
+def test_a_command_that_was_being_started_ends_with_its_runner(node: Node) -> None:
+    """A kill between its start and the moment at which the runner knows its number: the guard looks for it."""
+    begin = (
+        "import os, signal, subprocess, sys; from queuectl.engine.guard import Guard, STARTING;"
+        "guard = Guard(b'QUEUECTL_RUNNER=me', 30, 0.2); guard.tell('run', STARTING);"
+        "subprocess.Popen(['sh', '-c', 'echo $$ > pid; exec sleep 60'], env={**os.environ, 'QUEUECTL_RUNNER': 'me'}, start_new_session=True);"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.run([sys.executable, "-c", begin], cwd=node.share, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    wait_until(lambda: (node.share / "pid").exists() and bool((node.share / "pid").read_text()))
+    wait_until(lambda: gone(node.share / "pid"))
+
+
 @pytest.mark.parametrize("frozen", ["with its share", "stopped"])
 def test_a_runner_that_cannot_beat_ends_its_command(node: Node, frozen: str) -> None:
     """Before the dispatcher gives it up: the fence is kept by the node, also while the runner itself hangs."""

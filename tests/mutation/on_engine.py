@@ -57,14 +57,21 @@ ENGINE = (
     Mutant(
         "engine: a command outlives its killed runner",
         "engine/guard.py",
-        "                if group:\n                    end_group(group, grace)\n                return\n",
+        "                elif group:\n                    end_group(group, grace)\n                return\n",
         "                return\n",
         (f"{_NODE}a_command_does_not_outlive_its_killed_runner",),
     ),
     Mutant(
+        "engine: a command outlives a runner that is killed while it starts it",
+        "engine/guard.py",
+        "                    _end_started(mark, grace)\n",
+        "                    pass\n",
+        (f"{_NODE}a_command_that_was_being_started_ends_with_its_runner",),
+    ),
+    Mutant(
         "engine: a command goes on while its runner hangs",
         "engine/guard.py",
-        "        if group and clock() - beaten > fence:\n",
+        "        if group > 0 and clock() - beaten > fence:\n",
         "        if False:\n",
         (f"{_NODE}a_runner_that_cannot_beat_ends_its_command[stopped]",),
     ),
