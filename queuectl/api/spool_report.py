@@ -39,7 +39,7 @@ class ReportPart(SpoolBase):
         Args:
             where: only these jobs; `since` and `until` mean the time of their end, and text is searched only in the
                 beginning of a command.
-            by: "tag", "day", "hour", "command", "worker", "exit-code" or "queue": also count each group.
+            by: "tag", "day", "hour", "command", "worker", "exit-code", "reason" or "queue": also count each group.
 
         Raises:
             ValueError: there is no such group.

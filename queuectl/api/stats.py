@@ -44,13 +44,15 @@ _KEYS = {
     "command": "substr(command, 1, instr(command || ' ', ' ') - 1)",
     "worker": "worker",
     "exit-code": "exit_code",
+    "reason": "CASE WHEN state = 'dead' THEN last_error END",
     "queue": QUEUE,
 }
 _BY_TIME = (None, "day", "hour")
 """Groups that consist of whole quarters of an hour."""
 
 GROUPS = tuple(_KEYS)
-"""What jobs can be grouped by. Of a command the first word counts; a job with two tags is counted for both."""
+"""What jobs can be grouped by. Of a command the first word counts; a job with two tags is counted for both. The reason is
+why a job is dead, its first 200 characters; completed jobs have none."""
 
 
 @dataclass(slots=True)

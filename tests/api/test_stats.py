@@ -133,6 +133,7 @@ def test_groups(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert groups("command") == {"rsync": (1, 1), "true": (1, 0)}
         assert groups("worker") == {"worker-3": (1, 0), None: (1, 1)}
         assert groups("exit-code") == {"0": (2, 0), "1": (0, 1)}
+        assert groups("reason") == {"Given up by hand": (0, 1), None: (2, 0)}
         with pytest.raises(ValueError, match="not one of tag"):
             spool.stats(by="colour")
     finally:

@@ -45,6 +45,7 @@ def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
     queuectl stats --since 1d --by tag
     queuectl stats --by day --tag nightly
     queuectl stats --by command --since 7d
+    queuectl stats --by reason --state dead    what went wrong, and how often
     queuectl stats --json | jq .running.p99
     """,
 )
