@@ -243,6 +243,10 @@ class Layout:
         """Return the path of the note about what a rule has queued."""
         return f"{self.rule_notes}{os.sep}{rule}.json"
 
+    def rule_seen(self, rule: str) -> str:
+        """Return the path of the list of the files that a rule has taken."""
+        return f"{self.rule_notes}{os.sep}{rule}.seen"
+
     @property
     def rules_lock(self) -> str:
         """The file whose lock the worker has that queues the jobs of rules."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from queuectl.errors import KeyTaken
     from queuectl.index.row import Row
     from queuectl.job.record import Job
+    from queuectl.rules.folder_survey import Survey
     from queuectl.storage.queue_state import Queue
 
 
@@ -206,6 +207,18 @@ def rule(one: Rule) -> dict[str, Any]:
         "queued": [_iso(moment) for moment in one.queued],
         "skipped": one.skipped,
         "skips": [{"moment": _iso(moment), "reason": reason} for moment, reason in one.skips],
+    }
+
+
+def survey(found: Survey) -> dict[str, Any]:
+    """Return what is shown of the folder that a rule watches."""
+    return {
+        "takes": found.takes,
+        "waits": [{"file": name, "reason": reason} for name, reason in found.waits],
+        "taken": found.taken,
+        "not_utf8": found.not_utf8,
+        "problem": found.problem,
+        "notes": found.notes,
     }
 
 

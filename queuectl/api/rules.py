@@ -15,6 +15,7 @@ from queuectl.errors import ConfigError, SpoolError
 from queuectl.index.filter import Filter
 from queuectl.layout import RULE_FILES
 from queuectl.rules import rule_file, rule_note
+from queuectl.rules.file_trigger import FileTrigger
 from queuectl.rules.plans import SET_BACK
 from queuectl.rules.rule_book import RuleBook, check_name
 from queuectl.system import files
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from queuectl.control.pause import Pause
     from queuectl.index.row import Row
     from queuectl.layout import Layout
+    from queuectl.rules.folder_survey import Survey
     from queuectl.rules.rule import Rule as RuleInFile
 
 _LATE = 5.0
@@ -60,6 +62,7 @@ class Rule:
     _rule: RuleInFile | None = None
     _done: int = 0
     _spool: RulePart | None = None
+    _layout: Layout | None = None
 
     @property
     def when(self) -> str:
@@ -72,6 +75,18 @@ class Rule:
             return []
         after = max(self._done, int(time.time()))
         return list(islice(self._rule.trigger.schedule.after(after), count))
+
+    def look(self) -> Survey | None:
+        """Look at the folder that it watches: which files it would take now, and what the others wait for.
+
+        Returns:
+            None: it watches no folder.
+        """
+        from queuectl.rules.folder_survey import survey
+
+        if self._rule is None or not isinstance(self._rule.trigger, FileTrigger):
+            return None
+        return survey(self._rule.trigger, self._layout, self.name)
 
     def run(self) -> list[str]:
         """Queue its jobs now; no moment is used up. Returns their ids; see `Spool.run_rule` for what it raises."""
@@ -116,18 +131,35 @@ def checked(path: str, layout: Layout | None = None) -> Rule:
     return Rule(stem, found.kind, path, _rule=found)
 
 
-def hints(one: Rule) -> list[str]:
-    """Return a sentence for each field of its jobs that is most likely mistyped, and one if it is never due again."""
+def hints(one: Rule, layout: Layout | None = None) -> list[str]:
+    """Return a sentence for each field of its jobs that is most likely mistyped, and one if it is never due again.
+
+    Args:
+        layout: of the spool whose other rules may watch the same folder.
+    """
     from queuectl.job.near_names import near_misses
 
     if one._rule is None:
         return []
     found = [line for job in one._rule.jobs for line in near_misses(job)]
+    if isinstance(one._rule.trigger, FileTrigger):
+        return [*found, *_hints_about_folder(one._rule.trigger, one.name, layout)]
     return (
         found
         if one.next() or one._rule.trigger.schedule is None
         else [*found, "it is never due: all its moments have passed"]
     )
+
+
+def _hints_about_folder(trigger: FileTrigger, name: str, layout: Layout | None) -> list[str]:
+    from queuectl.rules.folder_survey import movers
+
+    others = RuleBook(layout).others(name) if layout is not None else {}
+    watching = {
+        other: rule.trigger for other, rule in others.items() if isinstance(rule.trigger, FileTrigger)
+    }
+    rivals = movers(trigger, watching)
+    return [f"rule {other} watches the same folder: the first of the two takes a file" for other in rivals]
 
 
 def all_of(layout: Layout, spool: RulePart | None = None, book: RuleBook | None = None) -> list[Rule]:
@@ -142,6 +174,7 @@ def all_of(layout: Layout, spool: RulePart | None = None, book: RuleBook | None 
     found = []
     for name, known in sorted(book.files.items()):
         one = Rule(name, file=os.path.join(layout.rules, known.name), _spool=spool, _rule=known.rule)
+        one._layout = layout
         if known.rule is not None:
             one.kind = known.rule.kind
         if known.fault is not None:
@@ -165,6 +198,10 @@ def trouble(one: Rule, now: float, *, has_workers: bool) -> str | None:
     """Return why a rule does not queue what is due, as far as it can be told from its note; None: nothing is known."""
     if one._rule is None or one.paused is not None:
         return None
+    if isinstance(one._rule.trigger, FileTrigger):
+        from queuectl.rules.folder_survey import problem_of
+
+        return problem_of(one._rule.trigger)
     if one._done > now + SET_BACK:
         return "the clock was set back, so nothing is queued for ten minutes"
     if has_workers and one._done and one._rule.trigger.schedule is not None:
@@ -186,6 +223,11 @@ def notes(layout: Layout) -> list[str]:
             found.append(f"{one.paused.sentence}; it goes on after: queuectl rule resume {one.name}")
         elif reason := trouble(one, time.time(), has_workers=has_workers):
             found.append(f"rule {one.name}: {reason}")
+        elif one._rule is not None and isinstance(one._rule.trigger, FileTrigger):
+            from queuectl.rules.folder_survey import is_polled, remote_note
+
+            if is_polled(one._rule.trigger):
+                found.append(f"rule {one.name}: {remote_note(one._rule.trigger)}")
     return found
 
 
@@ -241,6 +283,7 @@ def remove(layout: Layout, one: Rule) -> None:
             f"{one.file}.reason",
             layout.rule_paused(one.name),
             layout.rule_note(one.name),
+            layout.rule_seen(one.name),
         ):
             if os.path.lexists(path):
                 files.delete(path)

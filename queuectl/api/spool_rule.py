@@ -102,6 +102,11 @@ class RulePart(SpoolBase):
                 f"rule {name} cannot be used: {one.problem}", hint=f"queuectl rule check {one.file}"
             )
         self._mirror()
+        if one.kind == "file":
+            raise ConfigError(
+                f"rule {name} takes files: its jobs are queued when one appears",
+                hint=f"queuectl rule show {name}",
+            )
         return queueing.queue_now(self._storage, self._job_defaults(), one._rule)
 
     @locked

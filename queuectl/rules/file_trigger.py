@@ -106,16 +106,21 @@ class FileTrigger:
     def chooser(self) -> Callable[[str], bool]:
         """Return a function that says whether the rule means a file of this name. Case counts, also on macOS."""
         wanted = re.compile("|".join(map(translate, self.patterns))) if self.patterns else None
-        beside = None
-        if self.companion is not None:
-            beside = re.compile("(?s:.+)".join(map(re.escape, _COMPANION.split(self.companion)[::2])))
+        is_companion = self.companion_finder()
 
         def is_meant(name: str) -> bool:
             if is_unfinished(name) or (wanted is not None and wanted.match(name) is None):
                 return False
-            return beside is None or beside.fullmatch(name) is None
+            return not is_companion(name)
 
         return is_meant
+
+    def companion_finder(self) -> Callable[[str], bool]:
+        """Return a function that says whether a file of this name can be a companion: it is never taken for itself."""
+        if self.companion is None:
+            return lambda _: False
+        form = re.compile("(?s:.+)".join(map(re.escape, _COMPANION.split(self.companion)[::2])))
+        return lambda name: form.fullmatch(name) is not None
 
 
 def read(when: Mapping[str, Any], kind: str) -> FileTrigger:

@@ -93,6 +93,7 @@ class Plans:
         monotonic: the monotonic clock.
 
     Attributes:
+        changes: how often rules have changed.
         next_at: when the next rule is due, in epoch seconds; None: none is.
         is_complete: all files were read, and all that is due was queued.
         failed: something that is due could not be queued.
@@ -118,8 +119,19 @@ class Plans:
         self._data_since = _since_when(storage.layout.data)
         self._reasons_at = math.inf
         self._is_new, self._is_behind, self._looked_at = True, False, 0.0
+        self.changes = 0
         self.next_at: int | None = None
         self.is_complete, self.failed = False, False
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """All rules that can be used, by name."""
+        return self._book.rules()
+
+    @property
+    def paused(self) -> frozenset[str]:
+        """The names of the rules that are paused."""
+        return self._book.paused
 
     @property
     def must_look(self) -> bool:
@@ -149,6 +161,7 @@ class Plans:
             self._plan(name)
         self.is_complete = self._book.is_complete
         if changed:
+            self.changes += 1
             self._find_next()
         self._doubt_clock()
         for name, note in list(self._unwritten.items()):

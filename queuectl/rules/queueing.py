@@ -66,7 +66,7 @@ def queue(
         return f"job {other} is not over"
     for record in missing:
         try:
-            _enqueue(storage, defaults, record, now)
+            enqueue_one(storage, defaults, record, now)
         except DuplicateId:
             continue
         except KeyTaken as error:
@@ -101,7 +101,7 @@ def queue_now(storage: Storage, defaults: JobDefaults, rule: Rule) -> list[str]:
     made = list(job_template.made(rule, f"{RUN}{new_id(now).rpartition('-')[2]}", None, now))
     for record in made:
         try:
-            _enqueue(storage, defaults, record, now)
+            enqueue_one(storage, defaults, record, now)
         except KeyTaken as taken:
             if taken.key == job_template.key_of(rule.name):  # nobody who wrote `overlap` knows this key
                 taken.message = (
@@ -124,7 +124,20 @@ def under_way(storage: Storage, rule: str) -> str | None:
     return found[0].id if found else None
 
 
-def _enqueue(storage: Storage, defaults: JobDefaults, record: dict[str, Any], now: float) -> None:
+def enqueue_one(
+    storage: Storage, defaults: JobDefaults, record: dict[str, Any], now: float, *, durable: bool = True
+) -> None:
+    """Queue one job.
+
+    Args:
+        record: its fields, as a rule has made them.
+        now: epoch seconds.
+        durable: wait for the disk, if the settings want that; else the caller does.
+
+    Raises:
+        DuplicateId, KeyTaken: nothing was queued, as a job has its id, or its unique key.
+        QueuectlError: the disk refused, or the settings or the file of a queue are not valid.
+    """
     job = jobs.from_mapping(record)
     job.check_expiry()
     job.fill_in(defaults.of(job.queue))
@@ -132,4 +145,4 @@ def _enqueue(storage: Storage, defaults: JobDefaults, record: dict[str, Any], no
     data = job.to_bytes()
     jobs.check_size(job, len(data))
     made = Prepared(job.id, data, chosen=True, made=job)
-    enqueue.enqueue(storage, made, durable=defaults.settings.durability == "full")
+    enqueue.enqueue(storage, made, durable=durable and defaults.settings.durability == "full")

@@ -172,6 +172,11 @@ class RuleBook:
         """Return the rules that can be used, by name."""
         return {name: known.rule for name, known in self.files.items() if known.rule is not None}
 
+    def others(self, name: str) -> dict[str, Rule]:
+        """Read all files, and return the rules that can be used, by name, without one."""
+        self.refresh()
+        return {other: rule for other, rule in self.rules().items() if other != name}
+
     def faults(self) -> dict[str, InvalidRule]:
         """Return what is wrong with files, by the name of the file."""
         return {known.name: known.fault for known in self.files.values() if known.fault is not None}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from queuectl.config.settings import Settings
     from queuectl.config.stamp import Stamp
+    from queuectl.rules.file_rules import FileRules
     from queuectl.rules.plans import Plans
     from queuectl.storage.transitions import Storage
 
@@ -59,6 +60,8 @@ class RuleScheduler:
         self.are_there = False
         self._lock: locks.Lock | None = None
         self._plans: Plans | None = None
+        self._files: FileRules | None = None
+        self._files_since = -1
         self._not_before = -math.inf
 
     def look(self) -> None:
@@ -72,15 +75,33 @@ class RuleScheduler:
         until = self._monotonic() + SLICE
         plans = self._plans = self._plans or self._begin()
         plans.look(until)
-        if not plans.is_due() or self._monotonic() < self._not_before:
+        files = self._follow_files(plans)
+        files_are_due = files is not None and files.is_due()
+        if not (plans.is_due() or files_are_due) or self._monotonic() < self._not_before:
             return
         if self._find_danger() is not None:
             self._not_before = self._monotonic() + PAUSE  # the worker has said why it starts nothing
             return
         self._not_before = self._monotonic() + PAUSE
-        plans.queue_due(until)
+        if plans.is_due():
+            plans.queue_due(until)
+        if files is not None and files_are_due:
+            files.look(until)
         if not plans.failed:
             self._not_before = -math.inf
+
+    def _follow_files(self, plans: Plans) -> FileRules | None:
+        """Have the rules that watch folders followed; None: there are none, and nothing is loaded."""
+        if plans.changes != self._files_since:
+            rules = plans.rules
+            if self._files is None and any(rule.kind == "file" for rule in rules.values()):
+                from queuectl.rules.file_rules import FileRules
+
+                self._files = FileRules(self._storage, self._settings, self._say, self._monotonic)
+            if self._files is not None:
+                self._files.follow(rules, plans.paused)
+            self._files_since = plans.changes
+        return self._files
 
     def _begin(self) -> Plans:
         try:
@@ -119,7 +140,8 @@ class RuleScheduler:
             return True
         if self._plans is None:
             return self._lock is None and locks.is_held(self._layout.rules_lock)
-        return self._plans.is_complete and not self._plans.must_look
+        is_quiet = self._plans.is_complete and not self._plans.must_look
+        return is_quiet and (self._files is None or not self._files.is_due())
 
     @property
     def lock_of_another(self) -> str | None:
@@ -129,10 +151,13 @@ class RuleScheduler:
     @property
     def has_work(self) -> bool:
         """Whether this worker must queue something before it may leave for want of work."""
-        plans = self._plans
-        return plans is not None and (
-            not plans.is_complete or (plans.is_due() and self._monotonic() >= self._not_before)
-        )
+        plans, files = self._plans, self._files
+        if plans is None:
+            return False
+        if not plans.is_complete:
+            return True
+        is_due = plans.is_due() or (files is not None and files.has_work)
+        return is_due and self._monotonic() >= self._not_before
 
     def due_in(self) -> float:
         """Return the seconds until the next look finds something to do; infinite: no moment is known."""
@@ -142,10 +167,27 @@ class RuleScheduler:
         wait = max(0.0, self._not_before - self._monotonic())
         if not plans.is_complete:
             return wait
-        return math.inf if plans.next_at is None else max(wait, plans.next_at - self._storage.now())
+        at = math.inf if plans.next_at is None else plans.next_at - self._storage.now()
+        return max(wait, at if self._files is None else min(at, self._files.due_in()))
+
+    def look_again(self) -> None:
+        """Look at all watched folders at the next round: something may have happened in one of them."""
+        if self._files is not None:
+            self._files.look_again()
+
+    @property
+    def watched(self) -> list[str]:
+        """The watched folders in which an event ends the sleep of an idle worker."""
+        return [] if self._files is None else self._files.watched
+
+    @property
+    def must_ask(self) -> bool:
+        """Whether something that is waited for causes no event."""
+        return self._files is not None and self._files.must_ask
 
     def close(self) -> None:
         """Let another worker go on."""
         lock, self._lock, self._plans = self._lock, None, None
+        self._files, self._files_since = None, -1
         if lock is not None:
             lock.release()

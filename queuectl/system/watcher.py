@@ -55,6 +55,9 @@ MASK_ADD = 0x20000000
 APPEARED = CLOSE_WRITE | MOVED_TO | CREATE
 """A file has appeared in a folder, or was rewritten. Not files that leave: every claim is such a move."""
 
+FOR_RULES = APPEARED | ATTRIB | DELETE_SELF | MOVE_SELF
+"""The same, and changes of the folder itself and of the files' modes, for folders whose files are jobs' input."""
+
 GONE = DELETE_SELF | MOVE_SELF | UNMOUNT
 """The folder itself was deleted, moved or unmounted; no more events follow."""
 

@@ -189,6 +189,7 @@ class IdleWait:
         if (
             self.must_ask
             or self._snapshot.unchanged_for < SLEEP_AFTER
+            or self._rules.must_ask
             or time.monotonic() < self._no_sleep_until
         ):
             return 0.0
@@ -201,6 +202,7 @@ class IdleWait:
         """Sleep until the kernel reports a change. Returns what `wait` does; None where it cannot report all."""
         watch = self._watch
         more = [(path, watcher.CONTENT) for path in self._snapshot.links]
+        more += [(path, watcher.FOR_RULES) for path in self._rules.watched]
         # Nothing else tells that the worker which follows the rules has died. Nobody queues their jobs then.
         if (lock := self._rules.lock_of_another) is not None:
             more.append((lock, watcher.CLOSE_WRITE))
@@ -214,6 +216,8 @@ class IdleWait:
                 if not self._snapshot.is_current():
                     self._no_sleep_until = time.monotonic() + NO_SLEEP_FOR
                 return False
+            if watch.has_other_events:
+                self._rules.look_again()
             # Only a new file can be started without a check of everything. Nothing has reported a full disk.
             return bool(watch.names) and not watch.has_other_events and self._readiness.nothing_due
         finally:

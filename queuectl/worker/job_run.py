@@ -18,7 +18,7 @@ from queuectl.layout import slot_name
 from queuectl.storage import dependencies, job_logs, orphaned_runs
 from queuectl.storage.claim import sync_claim
 from queuectl.system.locks import is_held
-from queuectl.worker import maintenance, prefetch
+from queuectl.worker import maintenance, prefetch, source_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -157,6 +157,8 @@ class JobRun:
         try:
             if job.on_crash == "dead":
                 sync_claim(storage, claim)
+            if job.source is not None:
+                source_files.fetch(job, context.say)
             started = self._start_command()
         except SpoolError as error:
             self._refuse(error)

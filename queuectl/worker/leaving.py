@@ -27,6 +27,7 @@ class LastLook:
             return False
         self._has_begun = True
         self._upkeep.due_at = 0.0
+        self._upkeep.rules.look_again()
         self._scheduler.look_again()
         return True
 

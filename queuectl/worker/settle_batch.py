@@ -22,6 +22,7 @@ from queuectl.job import outcome as outcomes
 from queuectl.job.outcome import Ending
 from queuectl.storage import dead_letters
 from queuectl.storage.settle import settle, settle_all
+from queuectl.worker import source_files
 from queuectl.worker.health import FAULT_PAUSE
 from queuectl.worker.job_run import record_outcome
 
@@ -322,4 +323,6 @@ class SettleBatch:
             self._context.say("\n".join(lines))
         for claim in claims:
             if claim.settled:
+                if claim.job.source is not None:
+                    source_files.follow(claim.job, claim.state, self._context.say)
                 self._context.events.ended(claim.job, claim.state, self._context.name)

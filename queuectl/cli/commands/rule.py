@@ -12,16 +12,21 @@ from queuectl.api import json_view
 from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
 from queuectl.job import times
+from queuectl.system import files
 
 if TYPE_CHECKING:
     from queuectl.api.rules import Rule
+    from queuectl.rules.folder_survey import Survey
 
 SHOWN = 5
 """How many of the next moments are shown."""
 
+MOST_FILES = 10
+"""How many files of a watched folder are shown."""
+
 rule_command = Group(
     name="rule",
-    short_help="Rules that queue jobs at certain times.",
+    short_help="Rules that queue jobs at certain times, or for files that appear.",
     help="""A rule is a file rules/NAME.yaml of the spool. It says when a job is queued, and which.
 
     Drop the file, and the rule is on; delete it, or rename it to NAME.yaml.off, and it is off. Workers follow a change
@@ -120,12 +125,20 @@ def _note(rule: Rule) -> str:
 @_name
 @click.pass_obj
 def show_command(session: Session, name: str) -> None:
-    """Show everything about a rule: when it is due in words, the next moments, the last ones, and what was skipped and why."""
+    """Show everything about a rule: when it is due in words, the next moments, the last ones, and what was skipped and why.
+
+    Of a rule that watches a folder: which files it would take now, and what the others wait for.
+    """
     rule = session.spool.rule(name)
     if session.json:
-        render.json_value(json_view.rule(rule))
+        render.json_value(_as_json(rule))
         return
     _print(rule)
+
+
+def _as_json(rule: Rule) -> dict[str, Any]:
+    found = rule.look()
+    return json_view.rule(rule) | ({} if found is None else {"files": json_view.survey(found)})
 
 
 def _print(rule: Rule) -> None:
@@ -141,9 +154,27 @@ def _print(rule: Rule) -> None:
         ("skipped", str(rule.skipped) if rule.skipped else ""),
         *(("not for", f"{times.with_zone(moment)}: {reason}") for moment, reason in reversed(rule.skips)),
     ]
+    facts += _of_folder(rule.look())
     shown = [(label, text) for label, text in facts if text]
     width = max(len(label) for label, _ in shown) + 2
     render.lines(f"{label + ':':<{width}}{text}" for label, text in shown)
+
+
+def _of_folder(found: Survey | None) -> list[tuple[str, str]]:
+    """Return what is told of the folder that a rule watches. Names of files may contain anything."""
+    if found is None:
+        return []
+    facts = [("trouble", found.problem or ""), *(("note", note) for note in found.notes)]
+    for label, names in (
+        ("would take", [files.printable_name(name) for name in found.takes]),
+        ("waits", [f"{files.printable_name(name)}: {reason}" for name, reason in found.waits]),
+    ):
+        facts += [(label, name) for name in names[:MOST_FILES]]
+        if len(names) > MOST_FILES:
+            facts.append((label, f"and {len(names) - MOST_FILES} more"))
+    facts.append(("taken before", str(found.taken) if found.taken else ""))
+    left = f"{found.not_utf8} files, whose names are not UTF-8" if found.not_utf8 else ""
+    return [*facts, ("left alone", left)]
 
 
 @command(
@@ -157,6 +188,8 @@ def _print(rule: Rule) -> None:
 @click.pass_obj
 def check_command(session: Session, files: tuple[str, ...]) -> int:
     """Check files that may become rules: what they say, and when they would be due. Nothing is queued.
+
+    Of a rule that watches a folder: which files it would take now, and which not and why.
 
     The exit code is 1 if one of them cannot be used. The message has the line and the column.
     """
@@ -174,10 +207,10 @@ def check_command(session: Session, files: tuple[str, ...]) -> int:
             if not session.json:
                 render.note(f"error: {error.message}")
             continue
-        answers.append(json_view.rule(rule) | {"hints": rules.hints(rule)})
+        answers.append(_as_json(rule) | {"hints": rules.hints(rule, session.spool.layout)})
         if not session.json:
             _print(rule)
-            for hint in rules.hints(rule):
+            for hint in rules.hints(rule, session.spool.layout):
                 render.note(f"note: {hint}")
     if session.json:
         render.json_array(answers)
@@ -191,6 +224,7 @@ def check_command(session: Session, files: tuple[str, ...]) -> int:
     queuectl rule add report --cron "0 7 * * MON" --timezone Europe/Berlin ./report.sh
     queuectl rule add poll --every 10m --overlap skip ./poll.sh
     queuectl rule add party --at 2031-01-01T00:00 ./fireworks.sh
+    queuectl rule add scans --file /srv/scans -- ocrmypdf {} /srv/ocr/{stem}.pdf
     """,
     changes=True,
 )
@@ -204,6 +238,16 @@ def check_command(session: Session, files: tuple[str, ...]) -> int:
 )
 @click.option("--every", metavar="SPAN", help="At equal distances: 10m, 2h.")
 @click.option("--at", "at", metavar="MOMENT", multiple=True, help="At this moment. May be repeated.")
+@click.option(
+    "--file",
+    "file",
+    metavar="FOLDER",
+    help="For each file that appears in this folder; {} in the command stands for it.",
+)
+@click.option(
+    "--match", "match", metavar="PATTERN", multiple=True, help="Only files like this. May be repeated."
+)
+@click.option("--source", metavar="WORD", help="What becomes of the file: leave, move, delete.")
 @click.option(
     "--timezone", metavar="ZONE", help="The zone of these times, like Europe/Berlin. Default: the machine's."
 )
@@ -226,6 +270,7 @@ def add_command(
     name: str,
     cron: tuple[str, ...],
     at: tuple[str, ...],
+    match: tuple[str, ...],
     command: tuple[str, ...],
     **words: str | None,
 ) -> None:
@@ -236,10 +281,12 @@ def add_command(
     from queuectl.api import rules
 
     when: dict[str, Any] = {key: value for key, value in words.items() if value is not None}
-    for key, values in (("cron", cron), ("at", at)):
+    for key, values in (("match", match), ("cron", cron), ("at", at)):
         if values:
             when = {key: values[0] if len(values) == 1 else list(values), **when}
-    if not {"cron", "every", "at"} & when.keys():
+    if when.get("file"):
+        when["file"] = os.path.abspath(when["file"])
+    if not {"cron", "every", "at", "file"} & when.keys():
         raise Usage("it is not said when", hint=f'queuectl rule add {name} --cron "0 2 * * *" …')
     job = {"command": command[0] if len(command) == 1 else list(command), "cwd": os.getcwd()}
     rule = session.spool.add_rule(name, when, job)
@@ -248,7 +295,7 @@ def add_command(
         return
     coming = rule.next()
     render.line(f"{rule.name}: {rule.when}")
-    for hint in rules.hints(rule):
+    for hint in rules.hints(rule, session.spool.layout):
         render.note(f"note: {hint}")
     if coming and render.is_terminal():
         render.note(f"next: {times.with_zone(coming[0])}, in {render.ago(coming[0] - time.time())}")

@@ -1,0 +1,215 @@
+"""Files that a rule has taken out of its folder, with `source: move` or `delete`: they follow the state of their job.
+
+Each lies in a folder of its job's id, so that the path of the file tells all that a worker has to know, also when the
+rule is gone: in `taken/` or `delete-when-done/` while the job waits or runs, in `failed/` when it is dead. When it is done,
+the file goes to `done/`, or is deleted. Each step is one rename, and none lands on an existing name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from contextlib import suppress
+
+from queuectl._dataclasses import dataclass
+from queuectl.system import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queuectl.job.record import Job
+
+TAKEN, TO_DELETE, FAILED, DONE = "taken", "delete-when-done", "failed", "done"
+
+FOLDERS = frozenset({TAKEN, TO_DELETE, FAILED, DONE})
+"""The folders that are made in a folder whose files are moved. No file in them is new."""
+
+_HOME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.file-[a-z2-7]{13}")
+
+FOLDER_OF = {"move": TAKEN, "delete": TO_DELETE}
+"""Where files are taken to, by `source` of the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedFile:
+    """One file that was taken.
+
+    Attributes:
+        root: the folder that the rule watches.
+        kind: TAKEN or TO_DELETE.
+        job_id: of its job.
+        below: its path below the root, from where it was taken.
+    """
+
+    root: str
+    kind: str
+    job_id: str
+    below: str
+
+    @property
+    def home(self) -> str:
+        """The folder that it has for itself, and its companion."""
+        return os.path.join(self.root, self.kind, self.job_id)
+
+    @property
+    def path(self) -> str:
+        """Where it lies while its job waits or runs."""
+        return os.path.join(self.home, self.below)
+
+    @property
+    def failed_home(self) -> str:
+        """Its folder while its job is dead."""
+        return os.path.join(self.root, FAILED, self.job_id)
+
+
+def is_home(name: str) -> bool:
+    """Whether a folder of this name is that of a claimed file: a rule with `source: leave` may watch the same folder."""
+    return _HOME.fullmatch(name) is not None
+
+
+def of(job: Job) -> ClaimedFile | None:
+    """Return the file that was taken for a job; None: its file was left where it was, or it has none."""
+    for kind in (TAKEN, TO_DELETE):
+        mark = f"{os.sep}{kind}{os.sep}{job.id}{os.sep}"
+        root, found, below = (job.source or "").partition(mark)
+        if found and root and below:
+            return ClaimedFile(root, kind, job.id or "", below)
+    return None
+
+
+def take(one: ClaimedFile, companion: str | None) -> None:
+    """Take a file, and then its companion. The rename of the file is the commit point.
+
+    Args:
+        companion: the path of the companion below the root.
+
+    Raises:
+        FileNotFoundError: the file is gone.
+        OSError: it cannot be moved; nothing has happened.
+    """
+    _make_folder(os.path.join(one.root, one.kind))
+    try:
+        os.makedirs(os.path.dirname(one.path), exist_ok=True)
+        files.move(os.path.join(one.root, one.below), one.path)
+    except OSError:
+        remove_empty(one.home)
+        raise
+    take_companion(one, companion)
+
+
+def take_companion(one: ClaimedFile, companion: str | None) -> None:
+    """Move the companion of a file beside it, if it is still where it was."""
+    if companion is not None:
+        with suppress(FileNotFoundError, FileExistsError):
+            files.move(os.path.join(one.root, companion), os.path.join(one.home, companion))
+
+
+def sync(claimed: list[ClaimedFile]) -> None:
+    """Have the disk keep where these files are, so that a job that survives a power cut finds its file.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    for folder in dict.fromkeys(
+        path
+        for one in claimed
+        for path in (os.path.dirname(one.path), one.home, os.path.dirname(one.home), one.root)
+    ):
+        files.sync_folder(folder)
+    for folder in dict.fromkeys(os.path.dirname(os.path.join(one.root, one.below)) for one in claimed):
+        files.sync_folder(folder)
+
+
+def put_back(one: ClaimedFile) -> None:
+    """Put a file back that is another one than the one that was judged, so that it is judged itself.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    folder = os.path.join(one.root, os.path.dirname(one.below))
+    for path in _files_in(one.home):
+        files.move_to_free_name(path, folder, os.path.basename(path))
+    remove_empty(one.home)
+
+
+def finish(one: ClaimedFile, state: str) -> None:
+    """Let a file follow the end of its job.
+
+    Args:
+        state: of the job, or `gone` if somebody has deleted its record.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    if state == "completed":
+        for path in _files_in(one.home):
+            if one.kind == TO_DELETE:
+                os.unlink(path)
+            else:
+                below = os.path.relpath(path, one.home)
+                folder = os.path.join(one.root, DONE, os.path.dirname(below))
+                _make_folder(os.path.join(one.root, DONE))
+                os.makedirs(folder, exist_ok=True)
+                files.move_to_free_name(path, folder, os.path.basename(path))
+        remove_empty(one.home)
+    elif state in ("dead", "gone") and os.path.lexists(one.home):
+        _make_folder(os.path.join(one.root, FAILED))
+        files.move(one.home, one.failed_home)
+
+
+def restore(one: ClaimedFile) -> None:
+    """Fetch a file back from `failed/`, as its job runs again.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    if os.path.lexists(one.path) or not os.path.lexists(one.failed_home):
+        return
+    _make_folder(os.path.join(one.root, one.kind))
+    remove_empty(one.home)
+    files.move(one.failed_home, one.home)
+
+
+def claims(root: str, kind: str, beginning: str) -> list[ClaimedFile]:
+    """Return the files that lie in folders of jobs whose ids begin like this. Folders without a file are deleted.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    found = []
+    home = os.path.join(root, kind)
+    with suppress(FileNotFoundError):
+        for name in os.listdir(home):
+            if name.startswith(beginning):
+                paths = _files_in(os.path.join(home, name))
+                if not paths:
+                    remove_empty(os.path.join(home, name))
+                found += [
+                    ClaimedFile(root, kind, name, os.path.relpath(path, os.path.join(home, name)))
+                    for path in paths
+                ]
+    return found
+
+
+def _make_folder(path: str) -> None:
+    """Make a folder of queuectl's own. A link of this name would lead the files elsewhere.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with suppress(FileExistsError):
+        os.mkdir(path)
+        return
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise NotADirectoryError(20, "no folder", path)
+
+
+def _files_in(folder: str) -> list[str]:
+    return [os.path.join(path, name) for path, _, names in os.walk(folder) for name in sorted(names)]
+
+
+def remove_empty(folder: str) -> None:
+    """Delete a folder and those in it, as far as they are empty."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):
+            os.rmdir(path)

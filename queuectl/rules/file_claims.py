@@ -1,0 +1,145 @@
+"""Takes files out of a watched folder, with `source: move` or `delete`, and lets them follow their jobs.
+
+A file is taken by a rename into a folder of its job's id, and then the job is queued, and then that is noted. After a crash
+between these the next look finds the file there, and goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from queuectl.errors import KeyTaken
+from queuectl.rules import claimed_files, file_queueing, folder_look, seen_files
+from queuectl.rules.claimed_files import ClaimedFile
+from queuectl.rules.file_jobs import FILE
+from queuectl.storage import locate
+from queuectl.system import files
+
+if TYPE_CHECKING:
+    from queuectl.config.settings import JobDefaults
+    from queuectl.rules.file_trigger import FileTrigger
+    from queuectl.rules.folder_look import Found
+    from queuectl.rules.rule import Rule
+    from queuectl.rules.seen_files import SeenFiles
+    from queuectl.storage.transitions import Storage
+
+
+class FileClaims:
+    """The files that one rule has taken out of its folder.
+
+    Attributes:
+        problem: why a file could not be moved.
+        refused: how many in a row could not.
+        gone: the jobs with a file that were not found at the last look. They may have been just between two folders.
+    """
+
+    def __init__(
+        self, rule: Rule, trigger: FileTrigger, storage: Storage, defaults: JobDefaults, seen: SeenFiles
+    ) -> None:
+        self._rule, self._trigger, self._storage = rule, trigger, storage
+        self._defaults, self._seen = defaults, seen
+        self.problem: str | None = None
+        self.refused = 0
+        self.gone: set[str] = set()
+
+    def claim(self, one: Found) -> ClaimedFile | None:
+        """Take a file out of the folder; None: it is gone, or another one lies there now.
+
+        Raises:
+            OSError: it cannot be moved. It makes no job then: it would make one again and again.
+        """
+        job_id = f"{self._rule.name}.{FILE}{files.token()[:13]}"
+        kind = claimed_files.FOLDER_OF[self._trigger.source]
+        moved = ClaimedFile(self._trigger.folder, kind, job_id, one.below)
+        try:
+            claimed_files.take(moved, self._companion_of(one.below))
+        except FileNotFoundError:
+            return None
+        self.refused, self.problem = 0, None
+        found = folder_look.find(self._trigger, os.path.join(kind, job_id, one.below))
+        if found is None or (found.inode, found.size, found.modified) != (one.inode, one.size, one.modified):
+            claimed_files.put_back(moved)  # somebody has replaced it just now: it is judged itself
+            return None
+        return moved
+
+    def note_problem(self, below: str, error: OSError) -> None:
+        """Note that a file cannot be moved."""
+        self.refused += 1
+        reason = (error.strerror or str(error)).lower()
+        shown = files.printable_name(below)
+        self.problem = (
+            f"{shown} cannot be moved in {self._trigger.folder}: {reason}; source: leave lets it stay"
+        )
+
+    def _companion_of(self, below: str) -> str | None:
+        folder, name = os.path.split(below)
+        companion = self._trigger.companion_of(name)
+        return None if companion is None else os.path.join(folder, companion)
+
+    def queue(self, batch: file_queueing.Batch, claimed: list[ClaimedFile]) -> list[list[str]]:
+        """Queue the jobs of files that were taken; returns the lines about them.
+
+        Raises:
+            QueuectlError, OSError: the disk refused; the next look goes on.
+        """
+        if claimed and self._defaults.settings.durability == "full":
+            claimed_files.sync(claimed)
+        lines = []
+        for one in claimed:
+            try:
+                batch.add(one.path, one.below, one.job_id.partition(".")[2])
+            except KeyTaken:
+                continue  # it is tried again at the next look
+            lines.append(seen_files.claim(one.job_id))
+        return lines
+
+    def follow(self) -> list[str]:
+        """Let files follow their jobs, where the worker of the job could not do it, and queue what has no job yet.
+
+        Returns:
+            the ids of the jobs whose files lie in a folder of theirs.
+
+        Raises:
+            QueuectlError, OSError: the disk refused; the next look goes on.
+        """
+        beginning = f"{self._rule.name}.{FILE}"
+        found = [
+            one
+            for kind in claimed_files.FOLDER_OF.values()
+            for one in claimed_files.claims(self._trigger.folder, kind, beginning)
+        ]
+        unqueued: list[ClaimedFile] = []
+        lines: list[list[str]] = []
+        before, self.gone = self.gone, set()
+        for one in found:
+            state = locate.state_of(self._storage, one.job_id)
+            is_noted = one.job_id in self._seen.claims
+            if state in ("completed", "dead") or (state is None and is_noted and one.job_id in before):
+                self._finish(one, state or "gone")
+            elif state is None and is_noted:
+                self.gone.add(one.job_id)
+            elif state is None and self._is_main(one):
+                claimed_files.take_companion(one, self._companion_of(one.below))
+                unqueued.append(one)
+            elif state is not None and not is_noted:
+                lines.append(seen_files.claim(one.job_id))
+        batch = file_queueing.Batch(self._storage, self._defaults, self._rule)
+        lines += self.queue(batch, unqueued)
+        batch.sync()
+        if lines:
+            self._seen.add(lines)
+        return [one.job_id for one in found]
+
+    def _is_main(self, one: ClaimedFile) -> bool:
+        """Whether this is the file itself, and not its companion."""
+        return not self._trigger.companion_finder()(os.path.basename(one.below))
+
+    def _finish(self, one: ClaimedFile, state: str) -> None:
+        try:
+            claimed_files.finish(one, state)
+            if locate.state_of(self._storage, one.job_id) in ("pending", "failed", "processing"):
+                claimed_files.restore(one)  # somebody has put the job back meanwhile
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            self.problem = f"the file of job {one.job_id} cannot be moved: {reason}"

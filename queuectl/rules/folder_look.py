@@ -1,0 +1,198 @@
+"""Looks at a folder that a rule watches: which files it means, and which of these are complete.
+
+A look is done in slices, so that a folder with very many files holds no job up. A file that is not complete is no fault:
+it is looked at again, however long that takes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from queuectl._dataclasses import dataclass
+from queuectl.config import stamp
+from queuectl.layout import is_utf8
+from queuectl.rules import claimed_files
+from queuectl.rules.file_trigger import is_unfinished
+from queuectl.system import safe_open
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from queuectl.config.stamp import Stamp
+    from queuectl.rules.file_trigger import FileTrigger
+
+_AT_ONCE = 64
+"""Files between two looks at the clock."""
+
+QUIET = "it has changed just now"
+"""Why a file is not taken that nobody has open, and that only has to stay as it is for a while."""
+
+
+@dataclass(slots=True)
+class Found:
+    """A file that a rule means.
+
+    Attributes:
+        below: its path below the folder.
+        folder: device and inode of the folder in which it lies.
+        inode, size, modified, changed: the times in nanoseconds.
+        kind: the word for what it is, if it is no file.
+    """
+
+    below: str
+    folder: tuple[int, int]
+    inode: int
+    size: int
+    modified: int
+    changed: int
+    kind: str | None = None
+
+    @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """What changes when the file does."""
+        return self.inode, self.size, self.modified, self.changed
+
+
+class FolderLook:
+    """One look at a folder.
+
+    Args:
+        is_known: whether a file has been taken already.
+
+    Attributes:
+        found: the files that the rule means and that are not known, in the order of the folder.
+        known: those that are known.
+        folders: the folders that were read, each with its stamp from before that.
+        identities: device and inode of each of them.
+        nameless: how many names are not UTF-8.
+        problem: why the folder cannot be looked at.
+    """
+
+    def __init__(self, trigger: FileTrigger, is_known: Callable[[Found], bool]) -> None:
+        self._trigger, self._is_known = trigger, is_known
+        self._is_meant = trigger.chooser()
+        self.found: list[Found] = []
+        self.known: list[Found] = []
+        self.folders: list[tuple[str, Stamp | None]] = []
+        self.identities: set[tuple[int, int]] = set()
+        self.nameless = 0
+        self.problem: str | None = None
+        self._steps = self._walk()
+
+    def go_on(self, is_late: Callable[[], bool]) -> bool:
+        """Look on; returns whether that is all. Each call does something, however late it is."""
+        return all(not is_late() for _ in self._steps)
+
+    def _walk(self) -> Iterator[None]:
+        left = [""]
+        while left:
+            below = left.pop()
+            path = os.path.join(self._trigger.folder, below) if below else self._trigger.folder
+            self.folders.append((path, stamp.of(path)))
+            try:
+                status = os.stat(path)
+                identity = status.st_dev, status.st_ino
+                self.identities.add(identity)
+                with os.scandir(path) as entries:
+                    yield from self._read(entries, below, identity, left)
+            except OSError as error:
+                if not below:
+                    self.problem = _problem(path, error)
+
+    def _read(
+        self, entries: Iterator[os.DirEntry[str]], below: str, folder: tuple[int, int], left: list[str]
+    ) -> Iterator[None]:
+        for number, entry in enumerate(entries, 1):
+            if number % _AT_ONCE == 0:
+                yield
+            name = entry.name
+            if not is_utf8(name):
+                self.nameless += 1
+                continue
+            inner = os.path.join(below, name)
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    own = self._trigger.moves and not below and name in claimed_files.FOLDERS
+                    if self._trigger.recursive and not (
+                        own or is_unfinished(name) or claimed_files.is_home(name)
+                    ):
+                        left.append(inner)
+                elif self._is_meant(name):
+                    self._note(_of(inner, folder, entry.stat(follow_symlinks=False)))
+            except FileNotFoundError:
+                continue  # gone since the folder was read
+        yield
+
+    def _note(self, one: Found) -> None:
+        (self.known if one.kind is None and self._is_known(one) else self.found).append(one)
+
+
+def find(trigger: FileTrigger, below: str) -> Found | None:
+    """Look at one file again; None: it is gone.
+
+    Raises:
+        OSError: it cannot be looked at now.
+    """
+    path = os.path.join(trigger.folder, below)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        folder = os.stat(os.path.dirname(path))
+        return _of(below, (folder.st_dev, folder.st_ino), os.lstat(path))
+    return None
+
+
+def _of(below: str, folder: tuple[int, int], status: os.stat_result) -> Found:
+    kind = None if stat.S_ISREG(status.st_mode) else safe_open.file_type(status.st_mode)
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    return Found(below, folder, status.st_ino, status.st_size, status.st_mtime_ns, changed, kind)
+
+
+def _problem(path: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{path} is not there"
+    if isinstance(error, NotADirectoryError):
+        return f"{path} is no folder"
+    return f"{path} cannot be read: {(error.strerror or str(error)).lower()}"
+
+
+def what_is_missing(one: Found, trigger: FileTrigger, unchanged_for: float | None) -> str | None:
+    """Return why a file is not complete, in plain words; None: it is.
+
+    Args:
+        unchanged_for: seconds for which it is known to be as it is; None: it is seen for the first time.
+    """
+    path = os.path.join(trigger.folder, one.below)
+    if one.kind is not None:
+        return f"{one.kind}, not a file"
+    if one.size == 0:
+        return "it is empty"
+    if trigger.settle and (unchanged_for is None or unchanged_for < trigger.settle):
+        return _open_elsewhere(path) or QUIET
+    companion = trigger.companion_of(os.path.basename(path))
+    if companion is not None and not _is_file(os.path.join(os.path.dirname(path), companion)):
+        return f"{companion} is not there"
+    return _open_elsewhere(path)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _open_elsewhere(path: str) -> str | None:
+    """Return that somebody is writing a file, or that it cannot be read. Not every system can tell that it is written."""
+    try:
+        fd = os.open(path, safe_open.SAFE_READ)
+    except PermissionError:
+        return "the worker's user may not read it"
+    except OSError as error:
+        return f"it cannot be read: {(error.strerror or str(error)).lower()}"
+    try:
+        safe_open.make_lease_signal_harmless(fd)
+        return "a program has it open for writing" if safe_open.any_open_for_writing((fd,)) else None
+    finally:
+        os.close(fd)
