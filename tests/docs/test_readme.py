@@ -183,7 +183,7 @@ def test_commands_in_text_exist(home: Path) -> None:
 
 
 def _command_path(words: list[str]) -> Iterator[str]:
-    groups = {"worker", "dlq", "config", "service"}
+    groups = {"worker", "dlq", "config", "service", "rule"}
     plain = [word for word in words if not word.startswith("-")]
     for word in plain[:1]:
         yield word
