@@ -116,12 +116,21 @@ class Intake:
         if not self.index.open():
             self.rebuild()
             return
-        if self.index.broken is not None:
-            raise sqlite3.OperationalError(self.index.broken)
+        self._refuse_broken()
         mirror_claims(self.layout, self.index, self.storage.now(), self.storage.owner)
         for place in PLACES:
             if not self.index.agrees(place, time.time_ns()):
                 self.scan_all(place)
+        self._refuse_broken()
+
+    def _refuse_broken(self) -> None:
+        """Let nobody ask an index in which a write has failed: a file that was just moved to dead/ may have no row.
+
+        Raises:
+            sqlite3.DatabaseError: a write has failed, and was only noted.
+        """
+        if self.index.broken is not None:
+            raise sqlite3.DatabaseError(self.index.broken)
 
     def scan_all(self, place: str, *, closely: bool = False) -> None:
         """Scan a folder in one go."""
@@ -296,6 +305,7 @@ class Intake:
             present += len(self.index.fingerprints_of(place, looked_at))
         for name, reason, status in rejected:
             self.admission.move_to_dead(f"{folder}{os.sep}{name}", reason, status)
+        self._refuse_broken()
         self.taken += present - known_before + len(rejected)
         return present, unfinished
 

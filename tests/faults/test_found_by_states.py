@@ -115,3 +115,24 @@ def test_an_index_cut_between_pages_is_made_anew_when_it_is_asked(spool_dir: Pat
                 os.truncate(path, kept * 4096)
             assert ask(Spool(spool_dir)) in {30, "job7", "job0"}
     assert_spool_sane(spool_dir)
+
+
+def test_a_file_that_is_buried_while_the_index_turns_out_damaged_is_listed(spool_dir: Path) -> None:
+    """The look-up of its id failed, so its row was not written, and the list that followed was believed."""
+    spool_dir.mkdir(mode=0o700, exist_ok=True)
+    (spool_dir / "config.yaml").write_text("settle_time: 0\n")
+    spool = Spool(spool_dir)
+    spool.enqueue("echo right", id="report")
+    path = spool_dir / "data" / "queuectl.db"
+    for number, part in enumerate(("jobs_id", "counts", "waits_parent"), 1):
+        spool.list()
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            [page] = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (part,)).fetchone()
+        with path.open("r+b") as file:
+            file.seek(4096 * (page - 1))
+            file.write(bytes(4096))
+        drop_bytes(spool_dir, f"rubbish{number}.json", b'"rubbish"')
+
+        assert len(Spool(spool_dir).list()) == 1 + number
+    assert_spool_sane(spool_dir, acknowledged=["report"])

@@ -189,6 +189,16 @@ MIRROR = (
         ("tests/intake/test_reconcile.py::test_a_half_written_file_is_never_taken",),
     ),
     Mutant(
+        "index: a scan in which a write failed is believed",
+        "intake/reconcile.py",
+        "        if self.index.broken is not None:\n            raise sqlite3.DatabaseError",
+        "        if False:\n            raise sqlite3.DatabaseError",
+        (
+            "tests/faults/test_found_by_states.py"
+            "::test_a_file_that_is_buried_while_the_index_turns_out_damaged_is_listed",
+        ),
+    ),
+    Mutant(
         "index: who writes it for long without a WAL loses it",
         "index/database.py",
         "            if self._is_without_wal():\n",
