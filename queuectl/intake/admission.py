@@ -35,6 +35,8 @@ class Admission:
         fault: the error that kept a file from being read, or None.
         unchecked: during a rebuild, the ids of jobs of dropped files that wait for others, in the order of arrival. Whether
             they wait for themselves is asked when the index is complete, see `rings`. None at all other times.
+        first_new: the number from which on rows were made of files that are taken in just now.
+        displaced: names of files of such rows, each of which must give its id to a file that came before it.
     """
 
     def __init__(self, layout: Layout, index: Index, storage: Storage, loader: Loader) -> None:
@@ -42,6 +44,8 @@ class Admission:
         self._loader = loader
         self.left_dead: dict[str, Row] = {}
         self.unchecked: list[str] | None = None
+        self.first_new = 0
+        self.displaced: list[str] = []
         self.fault: OSError | None = None
 
     def admit(self, place: str, name: str, found: DroppedFile) -> object:
@@ -61,7 +65,7 @@ class Admission:
                 self._put_invalid(name, found, reason or found.reason)
             return None
         job = found.job
-        reason = self._assign_id(job, place, name)
+        reason = self._assign_id(job, place, name, found.arrived)
         if reason:
             if place == PENDING:
                 return reason
@@ -125,7 +129,7 @@ class Admission:
             return error.message
         return None
 
-    def _assign_id(self, job: Job, place: str, name: str) -> str | None:
+    def _assign_id(self, job: Job, place: str, name: str, arrived: int) -> str | None:
         """Give the job its id; returns a reason if its id belongs to another job."""
         path = os.path.join(self.layout.root, place, name)
         if not job.id:
@@ -138,7 +142,28 @@ class Admission:
                 return None
             # If the claim was that of its own earlier copy, it may have been settled meanwhile, and the id is free.
             taken = locate.state_of(self.storage, job.id, but=path)
+        if taken == "pending" == place and self._displaces(job.id, name, arrived):
+            return None
         return f"duplicate id: {job.id!r} is the id of another job, which is {taken}" if taken else None
+
+    def _displaces(self, job_id: str, name: str, arrived: int) -> bool:
+        """Whether a file comes before the one that has its id, where both are taken in just now; then that one must go.
+
+        Most files become rows at once, and those that need a closer look after them. Without this a job that waits for
+        others would lose its id to a copy that was dropped later, when the index is made anew.
+        """
+        row = self.index.get(job_id)
+        if row is None or row.place != PENDING or row.ours or row.name == f"{job_id}.json":
+            return False
+        if (row.seq or 0) < self.first_new or (row.arrived, len(row.name), row.name) < (
+            arrived,
+            len(name),
+            name,
+        ):
+            return False
+        self.index.drop(job_id)
+        self.displaced.append(row.name)
+        return True
 
     def _put_invalid(self, name: str, found: DroppedFile, reason: str) -> None:
         status = found.known_status

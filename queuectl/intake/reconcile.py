@@ -290,13 +290,18 @@ class Intake:
         with self.index.write():
             rows = [values for *_, values in loaded if values]
             unclear: list[str] = []
+            self.admission.first_new = 0 if self.admission.unchecked is not None else self.index.next_seq()
             if self.index.insert_new(rows) < len(new):
                 there = self.index.fingerprints_of(place, new)
                 unclear = [name for *_, name, values in loaded if values is None or name not in there]
             present += len(new) - len(unclear)
-            for name in changed + unclear:
+            line = changed + unclear
+            for name in line:
                 found = self.loader.read(place, f"{folder}{os.sep}{name}")
                 verdict = self.admission.admit(place, name, found)
+                line += self.admission.displaced
+                present -= len(self.admission.displaced)
+                self.admission.displaced.clear()
                 if isinstance(verdict, str):
                     rejected.append((name, verdict, found.status))
                     continue

@@ -7,6 +7,7 @@ from .run import Mutant
 _INDEX = "tests/index/test_index.py::test_"
 _HOSTILE = "tests/intake/test_hostile_files.py::test_"
 _HAND = "tests/faults/test_by_hand.py::test_"
+_STATES = "tests/faults/test_found_by_states.py::test_"
 _GUARD = "tests/control/test_permissions.py::test_"
 _BOUNDS = "tests/worker/test_bounds.py::test_"
 
@@ -193,10 +194,14 @@ MIRROR = (
         "intake/reconcile.py",
         "        if self.index.broken is not None:\n            raise sqlite3.DatabaseError",
         "        if False:\n            raise sqlite3.DatabaseError",
-        (
-            "tests/faults/test_found_by_states.py"
-            "::test_a_file_that_is_buried_while_the_index_turns_out_damaged_is_listed",
-        ),
+        (f"{_STATES}a_file_that_is_buried_while_the_index_turns_out_damaged_is_listed",),
+    ),
+    Mutant(
+        "rebuild: a later copy gets the id of a job that is read with care",
+        "intake/admission.py",
+        'if taken == "pending" == place and self._displaces',
+        "if False and self._displaces",
+        (f"{_STATES}a_copy_that_came_later_never_gets_the_id_of_a_job_that_is_read_with_care",),
     ),
     Mutant(
         "index: who writes it for long without a WAL loses it",
