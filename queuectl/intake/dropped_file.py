@@ -104,7 +104,7 @@ def read_dropped(
 def holds_id(path: str, job_id: str) -> bool:
     """Return whether a file that is named after this id holds a job with this id, or without one."""
     try:
-        return jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).id in (None, job_id)
+        return jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]).id in ("", job_id)
     except (safe_open.NotReadable, InvalidJob, OSError):
         return False
 

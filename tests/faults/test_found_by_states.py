@@ -139,13 +139,21 @@ def test_a_file_that_is_buried_while_the_index_turns_out_damaged_is_listed(spool
     assert_spool_sane(spool_dir, acknowledged=["report"])
 
 
-@pytest.mark.parametrize("field", [{"after_any": ["parent"]}, {"unique": "key"}])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("a", {"id": "report", "after_any": ["parent"]}),
+        ("a", {"id": "report", "unique": "key"}),
+        ("report", {"after_any": ["parent"]}),
+        ("report", {"unique": "key"}),
+    ],
+)
 def test_a_copy_that_came_later_never_gets_the_id_of_a_job_that_is_read_with_care(
-    spool_dir: Path, field: dict[str, object]
+    spool_dir: Path, name: str, fields: dict[str, object]
 ) -> None:
     """An index made anew reads plain files first. The job that was there before has the id all the same."""
     Spool(spool_dir).enqueue("true", id="parent")
-    drop(spool_dir, "a", command="echo right", id="report", **field)
+    drop(spool_dir, name, command="echo right", **fields)
     assert Spool(spool_dir).get("report").command == "echo right"
     time.sleep(0.02)  # beyond one tick of the file system's clock
     drop(spool_dir, "b", command="echo wrong", id="report")

@@ -472,15 +472,15 @@ CLOBBER = (
     Mutant(
         "clobber: an id of a dropped file may be taken",
         "intake/admission.py",
-        "        taken = locate.state_of(self.storage, job.id, but=path)\n        if taken",
-        "        taken = None\n        if taken",
+        '        taken = locate.state_of(self.storage, job.id, but=path)\n        if taken == "processing',
+        '        taken = None\n        if taken == "processing',
         ("tests/intake/test_reconcile.py::test_the_same_id_ten_times_is_one_job_and_nine_refusals",),
     ),
     Mutant(
         "clobber: a claim that goes while it is looked at is another job",
         "intake/admission.py",
-        "            taken = locate.state_of(self.storage, job.id, but=path)\n        return",
-        "        return",
+        '            taken = locate.state_of(self.storage, job.id, but=path)\n        if taken == "pending',
+        '        if taken == "pending',
         ("tests/storage/test_one_id.py::test_a_job_taken_back_is_no_duplicate_of_its_own_claim",),
     ),
 )
