@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from queuectl.api.batches import Batch
     from queuectl.api.dependencies import Waiting
     from queuectl.api.job_fields import JobChanges, JobFields
+    from queuectl.api.paging import Page
     from queuectl.api.row import Row
     from queuectl.api.spool import Spool
     from queuectl.api.stats import Stats
@@ -72,6 +73,7 @@ __all__ = [
     "NeverStarts",
     "NotSent",
     "NotSentNow",
+    "Page",
     "Purged",
     "Queue",
     "QueuectlError",
@@ -103,6 +105,7 @@ _MODULES = {
     "JobChanges": "api.job_fields",
     "JobEvent": "worker.events",
     "JobFields": "api.job_fields",
+    "Page": "api.paging",
     "Purged": "storage.retention",
     "Queue": "storage.queue_state",
     "Row": "api.row",

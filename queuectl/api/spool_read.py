@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
     from queuectl.api.dependencies import Waiting
+    from queuectl.api.paging import Page
     from queuectl.api.row import Row
     from queuectl.index.filter import Filter
     from queuectl.index.row import Row as IndexRow
@@ -117,6 +118,42 @@ class ReadPart(SpoolBase):
         from queuectl.api import listing
 
         return self._public(listing.select(self, state, limit, where=where))
+
+    @locked
+    def page(
+        self,
+        where: Filter | None = None,
+        *,
+        after: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
+        patience: float = 1.0,
+    ) -> Page:
+        """Return a part of a list. A late part of a million jobs takes as long as the first, and jobs that come move none.
+
+        Args:
+            where: which jobs, and in which order: arrived, finished or next, or one of them with a leading -.
+            after: `last` of a page: the jobs that follow it.
+            before: `first` of a page: the jobs that come before it.
+            limit: at most so many jobs.
+            patience: seconds after which the search ends although the page is not full.
+
+        Raises:
+            ValueError: a list in this order has no pages, both `after` and `before` are given, or one of them is no place
+                in such a list.
+        """
+        from queuectl.api import paging
+        from queuectl.index.filter import Filter
+
+        if after is not None and before is not None:
+            raise ValueError("give after or before, not both")
+        if limit < 1:
+            raise ValueError(f"limit must be 1 or more, not {limit}")
+        chosen = (where or Filter()).without_limit
+        start, backwards = (after, False) if before is None else (before, True)
+        self._look()
+        found = self._ask(lambda: paging.read(self, chosen, start, limit, patience, backwards=backwards))
+        return paging.page_of(found, self._public(found.rows), backwards=backwards)
 
     @locked
     def ids(self, beginning: str = "", *states: str, limit: int = 200) -> builtins.list[str]:

@@ -98,4 +98,20 @@ PYTHON = (
         "        shown = fields\n",
         ("tests/api/test_python_values.py::test_what_a_program_prints_of_a_job_has_no_secrets",),
     ),
+    Mutant(
+        "pages: of jobs that ended in one moment, some are left out",
+        "index/paging.py",
+        '    "finished": _Order(("finished_at", "seq"), ',
+        '    "finished": _Order(("finished_at",), ',
+        ("tests/api/test_paging.py::test_pages_make_up_the_list",),
+    ),
+    Mutant(
+        "pages: a search goes on however long it takes",
+        "api/paging.py",
+        "        if part.reached is not None and is_time_up():\n",
+        "        if False:\n",
+        (
+            "tests/api/test_paging.py::test_a_search_that_finds_nothing_ends_when_the_patience_does_and_goes_on",
+        ),
+    ),
 )
