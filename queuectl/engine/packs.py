@@ -22,7 +22,7 @@ from queuectl.layout import number_in
 from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 DISPATCHER = "dispatcher"
 """The name under which the dispatcher makes claims. A runner's name has dots."""
@@ -31,6 +31,9 @@ HOWS = frozenset(
     ("exited", "signalled", "timed_out", "cancelled", "terminated", "fenced", "not_started", "not_begun")
 )
 """How an attempt can end, in the words of runners."""
+
+GONE = ".gone."
+"""The beginning of the name of a pack that is being deleted."""
 
 _LONGEST_LINE = 4096
 _AT_ONCE = 1 << 20
@@ -130,6 +133,18 @@ def write_script(folder: str) -> str:
     return path
 
 
+def remove(folder: str) -> None:
+    """Delete a folder and the files in it, if it is there.
+
+    Raises:
+        OSError: the share refuses.
+    """
+    with suppress(FileNotFoundError):
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+
+
 class Pack:
     """One pack.
 
@@ -139,33 +154,49 @@ class Pack:
     Attributes:
         keys: the keys of its attempts, in order.
         limits: the times that its runners keep.
+        sent_as: what is needed to send it again, as JSON.
     """
 
-    def __init__(self, folder: str, keys: Sequence[tuple[str, str]], limits: Limits) -> None:
-        self.folder, self.keys, self.limits = folder, tuple(keys), limits
+    def __init__(
+        self,
+        folder: str,
+        keys: Sequence[tuple[str, str]],
+        limits: Limits,
+        sent_as: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder, self.keys, self.limits, self.sent_as = folder, tuple(keys), limits, sent_as or {}
         self._read: dict[str, int] = {}
         self._recorded: set[int] = set()
 
     @classmethod
-    def make(cls, folder: str, orders: Sequence[Order], limits: Limits, log_limit: int) -> Pack:
+    def make(
+        cls,
+        folder: str,
+        orders: Sequence[Order],
+        limits: Limits,
+        log_limit: int,
+        sent_as: Mapping[str, Any] | None = None,
+    ) -> Pack:
         """Make a pack that can be sent. Its bytes and names are on the disk when this returns.
 
         Raises:
             FileExistsError: the folder is there already.
             OSError: the share refuses.
         """
+        jobs = [asdict(one) for one in orders]
         plan = {
             "v": VERSION,
             **asdict(limits),
             "log_limit": log_limit,
-            "jobs": [asdict(one) for one in orders],
+            "sent_as": sent_as or {},
+            "jobs": jobs,
         }
         os.mkdir(folder, 0o700)
         files.write_new(os.path.join(folder, f"by.{DISPATCHER}"), b"{}", sync=True)
         files.write_new(os.path.join(folder, "pack.json"), json.dumps(plan).encode(), sync=True)
         files.sync_folder(folder)
         files.sync_folder(os.path.dirname(folder))
-        return cls(folder, [one.key for one in orders], limits)
+        return cls(folder, [one.key for one in orders], limits, sent_as)
 
     @classmethod
     def found(cls, folder: str) -> Pack | None:
@@ -183,7 +214,7 @@ class Pack:
             raise ValueError(f"pack.json of {folder} is {error}") from None
         try:
             plan = json.loads(data)
-            version = plan["v"]
+            version, sent_as = plan["v"], dict(plan["sent_as"])
             keys = [(str(job["key"][0]), str(job["key"][1])) for job in plan["jobs"]]
             limits = Limits(*(float(plan[name]) for name in ("beat", "fence", "grace")))
         except (ValueError, TypeError, LookupError):
@@ -192,7 +223,7 @@ class Pack:
             raise ValueError(
                 f"pack.json of {folder} has version {version}, and this queuectl knows {VERSION}"
             )
-        return cls(folder, keys, limits)
+        return cls(folder, keys, limits, sent_as)
 
     def path(self, name: str) -> str:
         """Return the path of one of its files."""
@@ -219,6 +250,13 @@ class Pack:
         except FileNotFoundError:
             raise refusal or FileNotFoundError(claim) from None
 
+    def is_revoked(self, number: int) -> bool:
+        """Whether we have the claim of an attempt. Raises OSError: the share refuses."""
+        with suppress(FileNotFoundError):
+            claim, by = os.lstat(self.path(f"claim.{number}")), os.lstat(self.path(f"by.{DISPATCHER}"))
+            return os.path.samestat(claim, by)
+        return False
+
     def cancel(self, number: int | None = None) -> None:
         """Ask the runners to end an attempt, or all of them. They look for it at each beat, and when they get USR1.
 
@@ -235,11 +273,13 @@ class Pack:
         Raises:
             OSError: the share refuses.
         """
+        above, name = os.path.split(self.folder)
+        gone = os.path.join(above, f"{GONE}{name}")
+        # First it loses its name, at once and as a whole. A runner that came late could make a claim anew that is already
+        # deleted, and run its attempt a second time.
         with suppress(FileNotFoundError):
-            # pack.json last: without it, the rest would be taken for a pack that was never sent.
-            for name in sorted(os.listdir(self.folder), key=lambda name: name == "pack.json"):
-                os.unlink(self.path(name))
-            os.rmdir(self.folder)
+            os.rename(self.folder, gone)
+        remove(gone)
 
     # -- look ------------------------------------------------------------------------------------------------------
 

@@ -219,7 +219,7 @@ def test_a_huge_file_of_records_costs_one_piece_a_look(pack: Pack) -> None:
 
 
 def test_a_deleted_pack_is_gone_and_may_be_deleted_again(pack: Pack) -> None:
-    """Its plan goes last: without it, the rest would be taken for a pack that was never sent."""
+    """A dispatcher may have died in the middle."""
     runner(pack, 0, 1)
     pack.cancel()
     pack.cancel(1)
@@ -229,6 +229,23 @@ def test_a_deleted_pack_is_gone_and_may_be_deleted_again(pack: Pack) -> None:
     pack.delete()
     with pytest.raises(FileNotFoundError):
         pack.look()
+
+
+def test_a_pack_loses_its_name_before_any_claim_is_deleted(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runner that comes late would make the claim anew, and run its attempt a second time."""
+    runner(pack, 0, 1)
+    there, unlink = list[bool](), os.unlink
+
+    def look_and_unlink(path: str) -> None:
+        there.append(os.path.exists(pack.folder))
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", look_and_unlink)
+    pack.delete()
+    assert len(there) > 2
+    assert not any(there)
 
 
 def test_the_script_is_written_whole_and_once(tmp_path: Path) -> None:

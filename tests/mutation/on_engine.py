@@ -6,6 +6,7 @@ from .run import Mutant
 
 _VERDICT = "tests/engine/test_verdict.py::test_"
 _NODE = "tests/engine/test_node.py::test_"
+_TRACKER = "tests/engine/test_tracker.py::test_"
 _PACKS = "tests/engine/test_packs.py::test_"
 
 ENGINE = (
@@ -95,5 +96,43 @@ ENGINE = (
         " and self._has(runner, record, found)",
         "",
         (f"{_PACKS}a_record_counts_only_from_the_runner_that_has_the_claim",),
+    ),
+    Mutant(
+        "engine: a claim is deleted while a late runner can make it anew",
+        "engine/packs.py",
+        "            os.rename(self.folder, gone)\n        remove(gone)\n",
+        "            remove(self.folder)\n",
+        (f"{_PACKS}a_pack_loses_its_name_before_any_claim_is_deleted",),
+    ),
+    Mutant(
+        "engine: a run that goes on is sent once more",
+        "engine/tracker.py",
+        "        known[0].reopen(known[1])\n        return True\n",
+        "        return False\n",
+        (
+            f"{_TRACKER}a_job_that_somebody_moves_back_by_hand_is_not_sent_twice",
+            f"{_TRACKER}the_next_dispatcher_does_not_send_it_twice_either",
+        ),
+    ),
+    Mutant(
+        "engine: the end of an earlier pack is told of a new one",
+        "engine/tracker.py",
+        "            known[0].close(known[1])  # that",
+        "            pass  # that",
+        (f"{_TRACKER}what_was_taken_back_is_told_of_once_although_it_was_sent_anew",),
+    ),
+    Mutant(
+        "engine: a full engine buries jobs",
+        "engine/tracker.py",
+        "            handed.sends -= 1  # it",
+        "            pass  # it",
+        (f"{_TRACKER}an_engine_that_is_full_for_long_buries_nothing",),
+    ),
+    Mutant(
+        "engine: an answer from before a send counts for it",
+        "engine/handed.py",
+        "        if poll.asked_at <= self.sent_at:\n            return\n",
+        "",
+        (f"{_TRACKER}an_answer_from_before_a_send_says_nothing_of_it",),
     ),
 )

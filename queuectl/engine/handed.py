@@ -1,0 +1,185 @@
+"""One pack that is handed over, what is known of it, and the events that tell the ends of its attempts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from queuectl.engine.verdict import Rows, Silence
+
+if TYPE_CHECKING:
+    from queuectl.engine.base import Parcel, Poll, Row
+    from queuectl.engine.packs import Look, Pack, Record
+
+Key = tuple[str, str]
+"""The id of a job and the mark of its run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The attempt is over, and its runner has written how.
+
+    Attributes:
+        output: the paths of what it has printed, stdout and stderr.
+        row: what the engine says of its runner; None: nothing.
+    """
+
+    key: Key
+    record: Record
+    output: tuple[str, str]
+    row: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The attempt has begun, and neither it nor its runner is alive."""
+
+    key: Key
+    runner: str
+    silence: float
+    row: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """The attempt has not begun and never will: the job goes back as it was; to dead/ if somebody has cancelled it."""
+
+    key: Key
+    is_cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The engine takes the job never; it has not begun and never will."""
+
+    key: Key
+    reason: str
+
+
+Event = Ended | Lost | Back | Refused
+
+
+class Handed:
+    """One pack, and what is known of it.
+
+    Attributes:
+        open: the attempts of which an end is still to be told.
+        strays: attempts that run although nobody waits for them any more; their end is waited for all the same.
+        unsettled: those that keep the pack.
+        records: what runners have written.
+        sends, sent_at: how often it was sent, and when the last time.
+        rows: the engine's, as far as they tell of the last send; None: it has not been asked since.
+        refused: why the engine never takes it.
+        gone, strange: for how long its folder is gone, and for how long a claim is there that is nobody's.
+        cancelled: the attempts that somebody wants ended.
+    """
+
+    __slots__ = (
+        "cancelled",
+        "gone",
+        "none_from",
+        "none_to",
+        "open",
+        "pack",
+        "parcel",
+        "records",
+        "refused",
+        "rows",
+        "sends",
+        "sent_at",
+        "silences",
+        "strange",
+        "strays",
+        "unsettled",
+    )
+
+    def __init__(self, pack: Pack, parcel: Parcel, now: float, *, sends: int) -> None:
+        self.pack, self.parcel = pack, parcel
+        self.open = set(range(len(pack.keys)))  # of which no end was told yet
+        self.unsettled = set(self.open)
+        self.strays: set[int] = set()
+        self.records: dict[int, Record] = {}
+        self.silences: dict[str, Silence] = {}
+        self.sends, self.sent_at = sends, now
+        self.rows: list[Row] | None = None
+        self.none_from = self.none_to = 0.0
+        self.refused = ""
+        self.gone: Silence | None = None
+        self.strange: Silence | None = None
+        self.cancelled: set[int] = set()
+
+    def take(self, poll: Poll) -> None:
+        """Take what the engine says of the pack. What was asked before it was sent tells nothing of it."""
+        if poll.asked_at <= self.sent_at:
+            return
+        rows = list(poll.rows.get(self.parcel.name, ()))
+        if any(row.is_live for row in rows) or self.rows is None or self.is_live:
+            self.none_from = poll.asked_at
+        self.rows, self.none_to = rows, poll.asked_at
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the engine says that a runner of it waits or runs."""
+        return any(row.is_live for row in self.rows or ())
+
+    @property
+    def last_row(self) -> Row | None:
+        """The row that explains best what has happened."""
+        return max(self.rows or (), key=lambda row: (row.is_live, row.number.zfill(12)), default=None)
+
+    def word_of_the_engine(self) -> tuple[Rows, float]:
+        """What it says of the pack, and the seconds for which it has said so each time it was asked."""
+        if self.rows is None:
+            return Rows.UNKNOWN, 0.0
+        return (Rows.LIVE, 0.0) if self.is_live else (Rows.NONE, self.none_to - self.none_from)
+
+    def look(self) -> Look:
+        """Look into the pack, and keep the records that are new.
+
+        Raises:
+            OSError: the share refuses, or the folder is gone.
+        """
+        look = self.pack.look()
+        for record in look.records:
+            self.records[record.number] = record
+        return look
+
+    def listen(self, look: Look, now: float) -> None:
+        """Take the beats of all runners. Of a claim that is nobody's it is only known how long it is there."""
+        for runner, beat in look.beats.items():
+            self.silences.setdefault(runner, Silence(now)).look(beat, now)
+        if "" in look.claims.values():
+            self.strange = self.strange or Silence(now)
+            self.strange.look(None, now)
+
+    def silence_of(self, who: str | None) -> float | None:
+        """The silence of whoever has a claim; of the runner that was heard last if nobody has it; None: none has come."""
+        if who == "":
+            return self.strange.seconds if self.strange else None
+        if who:
+            return self.silences[who].seconds if who in self.silences else None
+        return min((one.seconds for one in self.silences.values()), default=None)
+
+    def close(self, number: int) -> None:
+        """Wait for this attempt no more."""
+        for numbers in (self.open, self.strays, self.unsettled):
+            numbers.discard(number)
+
+    def reopen(self, number: int) -> None:
+        """Tell the end of this attempt (again)."""
+        self.strays.discard(number)
+        self.open.add(number)
+        self.unsettled.add(number)
+
+    def let_go(self, number: int) -> None:
+        """Nobody waits for this attempt any more: it never begins, or it is ended and only its end is waited for.
+
+        Raises:
+            OSError: the share refuses.
+        """
+        self.open.discard(number)
+        if number in self.records or self.pack.revoke(number):
+            self.close(number)
+        else:
+            self.pack.cancel(number)
+            self.strays.add(number)

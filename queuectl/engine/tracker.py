@@ -1,0 +1,349 @@
+"""All attempts that a dispatcher has handed to its engine: it follows each to one end, and tells that end once.
+
+It knows no job files. The dispatcher gives it orders and gets events; it records them, says so (`settled`), and has
+the packs cleared when its outcomes are on the disk. Everything here reads and writes the shared folder, which may hang:
+it belongs into a thread of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from queuectl.engine.base import Answer, Parcel, Shape
+from queuectl.engine.handed import Back, Ended, Handed, Lost, Refused
+from queuectl.engine.packs import GONE, Pack, remove
+from queuectl.engine.verdict import Seen, Silence, Verdict, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from queuectl.engine.base import Engine, News
+    from queuectl.engine.handed import Event, Key
+    from queuectl.engine.packs import Look, Order
+    from queuectl.engine.verdict import Limits
+
+
+class Tracker:
+    """The attempts that are handed over.
+
+    Args:
+        root: the folder of the packs.
+        script: the path of the script for nodes.
+        limits: for new packs.
+        log_limit: bytes that are kept of each output; 0: no limit.
+
+    Attributes:
+        full: what the engine has said when it took no more the last time; whoever has read it empties it.
+    """
+
+    def __init__(self, root: str, script: str, engine: Engine, limits: Limits, log_limit: int) -> None:
+        self._root, self._script, self._engine = root, script, engine
+        self._limits, self._log_limit = limits, log_limit
+        self.full = ""
+        self._packs: dict[str, Handed] = {}
+        self._at: dict[Key, tuple[Handed, int]] = {}
+
+    @property
+    def packs(self) -> int:
+        """How many packs are out."""
+        return len(self._packs)
+
+    # -- in --------------------------------------------------------------------------------------------------------
+
+    def adopt(self, claims: Iterable[Key], now: float) -> tuple[list[Key], list[str]]:
+        """Find what an earlier dispatcher has handed over. It must be called before anything is handed over anew.
+
+        Args:
+            claims: the keys of the jobs that this spool has claimed for the engine.
+
+        Returns:
+            the keys that are in no pack, so that nobody can ever have begun them; and why packs are left alone.
+
+        Raises:
+            OSError: the share refuses.
+        """
+        wanted, odd = set(claims), list[str]()
+        for name in sorted(os.listdir(self._root)):
+            folder = os.path.join(self._root, name)
+            if name.startswith(GONE):
+                remove(folder)
+            elif os.path.isdir(folder) and not os.path.islink(folder):
+                self._adopt(name, folder, wanted, odd, now)
+        return sorted(wanted - self._at.keys()), odd
+
+    def _adopt(self, name: str, folder: str, wanted: set[Key], odd: list[str], now: float) -> None:
+        try:
+            pack = Pack.found(folder)
+            if pack is None:
+                remove(folder)  # it was not made whole, so it was not sent
+                return
+            hints = dict(pack.sent_as)
+            shape = hints.pop("shape", {})
+            shape["options"] = tuple(shape.get("options", ()))
+            parcel = Parcel(name, folder, self._script, Shape(**shape), **hints)
+        except (ValueError, TypeError, AttributeError) as error:
+            odd.append(str(error))
+            return
+        handed = self._packs[name] = Handed(pack, parcel, now, sends=1)
+        handed.look()
+        for number, key in enumerate(pack.keys):
+            # A job that was taken back may have been handed over again, in another pack. That one counts.
+            if not self._gives_way(self._at.get(key)) and pack.revoke(number):
+                handed.close(number)
+                continue
+            if key in self._at:
+                self._at[key][0].let_go(self._at[key][1])
+            self._at[key] = handed, number
+            if key not in wanted:
+                handed.let_go(number)
+
+    @staticmethod
+    def _gives_way(known: tuple[Handed, int] | None) -> bool:
+        """Whether an attempt in a pack was taken back, so that another pack may have it."""
+        return known is None or known[0].pack.is_revoked(known[1])
+
+    def hand(self, name: str, orders: Sequence[Order], shape: Shape, now: float, **hints: int) -> None:
+        """Hand attempts over, in a new pack. One that is out already, by its key, is followed there.
+
+        Args:
+            hints: minutes and priority, see `Parcel`.
+
+        Raises:
+            OSError: the share refuses. What of these attempts it has taken is followed.
+        """
+        new = [one for one in orders if not self._is_out(one.key)]
+        if not new:
+            return
+        parcel = Parcel(name, os.path.join(self._root, name), self._script, shape, **hints)
+        sent_as = {"shape": asdict(shape), **hints}
+        pack = Pack.make(parcel.folder, new, self._limits, self._log_limit, sent_as)
+        handed = self._packs[name] = Handed(pack, parcel, now, sends=1)
+        for number, key in enumerate(pack.keys):
+            self._at[key] = handed, number
+        self._engine.send(parcel)
+
+    def _is_out(self, key: Key) -> bool:
+        """Whether a pack has this very run and has not taken it back: somebody has moved its job by hand, or a power cut.
+
+        Sent a second time, in another pack, it would run twice.
+        """
+        known = self._at.get(key)
+        if known is None:
+            return False
+        if known[0].pack.is_revoked(known[1]):
+            known[0].close(known[1])  # that it was taken back must not be told of the attempt in the new pack
+            return False
+        known[0].reopen(known[1])
+        return True
+
+    # -- out -------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> list[Event]:
+        """Look at everything, and return what has come to an end since the last call.
+
+        Args:
+            now: the monotonic clock.
+        """
+        events: list[Event] = []
+        news = self._engine.news()
+        for handed in list(self._packs.values()):
+            self._take(handed, news)
+            if handed.open or handed.strays:
+                events += self._follow(handed, now)
+        return events
+
+    def _take(self, handed: Handed, news: News) -> None:
+        answer, text = news.answers.get(handed.parcel.name, (Answer.UNKNOWN, ""))
+        if answer is Answer.REFUSED:
+            handed.refused = text
+        elif answer is Answer.FULL:
+            self.full = text
+            handed.sends -= 1  # it is no reason to give up, however often it is said
+        if news.poll is not None:
+            handed.take(news.poll)
+
+    def _follow(self, handed: Handed, now: float) -> list[Event]:
+        try:
+            look = handed.look()
+        except FileNotFoundError:
+            return self._follow_deleted(handed, now)
+        except OSError:
+            for silence in (*handed.silences.values(), handed.strange, handed.gone):
+                if silence is not None:
+                    silence.miss(now)
+            return []
+        handed.gone = None
+        handed.listen(look, now)
+        events, sends = [], False
+        for number in sorted(handed.strays):
+            if self._judge(handed, look, number) in (Verdict.COLLECT, Verdict.LOST):
+                handed.close(number)
+        for number in sorted(handed.open):
+            verdict = (
+                Verdict.GIVE_UP
+                if self._is_refused(handed, look, number)
+                else self._judge(handed, look, number)
+            )
+            sends |= verdict is Verdict.SEND
+            event = self._event(handed, look, number, verdict)
+            if event is not None:
+                handed.open.discard(number)
+                events.append(event)
+        if sends:
+            self._send_again(handed, now)
+        return events
+
+    def _judge(self, handed: Handed, look: Look, number: int) -> Verdict:
+        silence = handed.silence_of(look.claims.get(number))
+        rows, since = handed.word_of_the_engine()
+        has_left = bool(look.beats) and look.beats.keys() <= look.left
+        seen = Seen(
+            number in handed.records, look.claim(number), silence, has_left, rows, since, handed.sends
+        )
+        return judge(seen, handed.pack.limits)
+
+    @staticmethod
+    def _is_refused(handed: Handed, look: Look, number: int) -> bool:
+        return bool(handed.refused) and number not in look.claims and not look.beats
+
+    def _event(self, handed: Handed, look: Look, number: int, verdict: Verdict) -> Event | None:
+        key = handed.pack.keys[number]
+        if verdict is Verdict.COLLECT:
+            output = handed.pack.path(f"{number}.out"), handed.pack.path(f"{number}.err")
+            return Ended(key, handed.records[number], output, handed.last_row)
+        if verdict is Verdict.LOST:
+            who = look.claims.get(number, "")
+            return Lost(key, who, handed.silence_of(who) or 0.0, handed.last_row)
+        if verdict is Verdict.PUT_BACK:
+            return Back(key, number in handed.cancelled)
+        if verdict in (Verdict.REVOKE, Verdict.GIVE_UP) and self._revoke(handed, number):
+            if verdict is Verdict.GIVE_UP:
+                return Refused(key, handed.refused or _explain(handed))
+            return Back(key, number in handed.cancelled)
+        return None
+
+    def _follow_deleted(self, handed: Handed, now: float) -> list[Event]:
+        """Somebody has deleted the pack: its runners can write no beat, and end what they run within the fence."""
+        if handed.gone is None:
+            handed.gone = Silence(now)
+        if handed.gone.look(None, now) <= handed.pack.limits.give_up:
+            return []
+        lost: list[Event] = [
+            Lost(handed.pack.keys[number], "", handed.gone.seconds, handed.last_row)
+            for number in sorted(handed.open)
+        ]
+        for number in handed.strays:
+            handed.unsettled.discard(number)
+        handed.strays.clear()
+        handed.open.clear()
+        return lost
+
+    @staticmethod
+    def _revoke(handed: Handed, number: int) -> bool:
+        """Take a claim, if the share lets us; False: somebody has it, or nobody knows."""
+        with suppress(OSError):
+            return handed.pack.revoke(number)
+        return False
+
+    def _send_again(self, handed: Handed, now: float) -> None:
+        handed.sends, handed.sent_at, handed.rows = handed.sends + 1, now, None
+        self._engine.send(handed.parcel)
+
+    # -- orders ----------------------------------------------------------------------------------------------------
+
+    def cancel(self, keys: Iterable[Key]) -> list[Event]:
+        """Have attempts ended; return those that will never begin. For the others an event follows.
+
+        Raises:
+            OSError: the share refuses.
+        """
+        events: list[Event] = []
+        nudged = set()
+        for key in keys:
+            handed, number = self._at.get(key, (None, 0))
+            if handed is None or number not in handed.open:
+                continue
+            handed.cancelled.add(number)
+            handed.pack.cancel(number)
+            if handed.pack.revoke(number):
+                handed.open.discard(number)
+                events.append(Back(key, is_cancelled=True))
+            else:
+                nudged.add(handed.parcel.name)
+        if nudged:
+            self._engine.nudge(sorted(nudged))
+        return events
+
+    def drop(self, keys: Iterable[Key]) -> None:
+        """Somebody has taken these jobs away: nothing more is told of them. What runs is ended.
+
+        Raises:
+            OSError: the share refuses.
+        """
+        for key in keys:
+            handed, number = self._at.get(key, (None, 0))
+            if handed is not None and number in handed.open:
+                handed.let_go(number)
+                self._engine.nudge([handed.parcel.name])
+
+    def take_back(self) -> list[Event]:
+        """Take back whatever has not begun, for a pause or a stop. When this returns, none of it can begin any more.
+
+        Raises:
+            OSError: the share refuses, and what was not taken back may begin.
+        """
+        events: list[Event] = []
+        idle = []
+        for handed in self._packs.values():
+            try:
+                look = handed.look()
+            except FileNotFoundError:
+                continue  # somebody has deleted it, so nothing can begin there
+            for number in sorted(handed.open - look.claims.keys()):
+                if handed.pack.revoke(number):
+                    handed.open.discard(number)
+                    events.append(Back(handed.pack.keys[number], number in handed.cancelled))
+            if not look.beats and not handed.open:
+                idle.append(handed.parcel.name)
+        if idle:
+            self._engine.cancel(idle)  # they would take a place on the cluster each, to find nothing
+        return events
+
+    # -- clear -----------------------------------------------------------------------------------------------------
+
+    def settled(self, key: Key) -> None:
+        """The dispatcher has recorded what became of an attempt. It must be on the disk before the pack is cleared."""
+        known = self._at.get(key)
+        if known is not None:
+            known[0].close(known[1])
+
+    def over(self) -> list[str]:
+        """Return the names of the packs of which all outcomes are recorded. Sync the spool, then `clear` them."""
+        return [name for name, handed in self._packs.items() if not handed.unsettled]
+
+    def clear(self, names: Iterable[str]) -> None:
+        """Delete packs. What the share refuses stays for another call."""
+        gone = []
+        for name in names:
+            handed = self._packs[name]
+            with suppress(OSError):
+                handed.pack.delete()
+                del self._packs[name]
+                gone.append(handed)
+        live = [handed.parcel.name for handed in gone if handed.is_live]
+        if live:
+            self._engine.cancel(live)
+        for handed in gone:
+            for key in handed.pack.keys:
+                if self._at.get(key, (None, 0))[0] is handed:
+                    del self._at[key]
+
+
+def _explain(handed: Handed) -> str:
+    """Why no runner came for a pack, by what the engine has said."""
+    row = handed.last_row
+    said = f": {row.state}" + (f" ({row.reason})" if row.reason else "") if row else ""
+    return f"no node has begun it, although it was sent {handed.sends} times{said}"

@@ -1,0 +1,420 @@
+"""The dispatcher's attempts under an engine that lies and deaths at any moment: each runs once and ends once."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lying_engine import Cluster
+
+from queuectl.engine.base import Answer, News, Parcel, Poll, Row, Shape
+from queuectl.engine.handed import Back, Ended, Lost, Refused
+from queuectl.engine.packs import Look, Order, Pack
+from queuectl.engine.tracker import Tracker
+from queuectl.engine.verdict import Limits
+from queuectl.system import files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from queuectl.engine.handed import Event, Key
+
+LIMITS = Limits(beat=10, fence=60, grace=5)
+JOBS = 8
+
+
+class Dispatcher:
+    """What the real one does with events, in memory: jobs that wait, are claimed, or have ended."""
+
+    def __init__(self, root: Path, cluster: Cluster, jobs: int) -> None:
+        self.root, self.cluster = root, cluster
+        self.runs = {f"job{n}": 1 for n in range(jobs)}
+        self.waiting = sorted(self.runs)
+        self.claimed: dict[Key, str] = {}
+        self.ends: dict[str, str] = {}
+        self.kinds: set[type] = set()
+        self.packs = 0
+        self.dead = False
+        self.start()
+
+    def start(self) -> None:
+        """A new process begins: all that it knows is in files."""
+        self.tracker = Tracker(str(self.root), "node.py", self.cluster, LIMITS, 0)
+        unknown, odd = self.tracker.adopt(self.claimed, self.cluster.now)
+        assert odd == []
+        for key in unknown:
+            self.put_back(key)
+
+    def put_back(self, key: Key) -> None:
+        """The job waits again, as it was."""
+        self.waiting.append(self.claimed.pop(key))
+
+    def feed(self, most: int) -> None:
+        """Claim some jobs and hand them over. With malice the process may die before, in, or after it."""
+        part, self.waiting = self.waiting[:most], self.waiting[most:]
+        keys: list[Key] = [(job, f"{self.runs[job]}.1") for job in part]
+        self.claimed.update(zip(keys, part, strict=True))
+        if not part or self.dies():
+            return
+        self.packs += 1
+        orders = [Order(key, "true", "/", {}, 1) for key in keys]
+        self.tracker.hand(f"p{self.packs}", orders, Shape(), self.cluster.now)
+
+    def dies(self) -> bool:
+        """Whether the process dies just now."""
+        self.dead = self.dead or (self.cluster.malice > 0 and self.cluster.draw.random() < 0.02)
+        return self.dead
+
+    def settle(self, events: list[Event]) -> None:
+        """Record what the events say."""
+        for event in events:
+            self.kinds.add(type(event))
+            if self.dies():
+                return
+            job = self.claimed.pop(event.key, "")
+            if not job:  # taken away meanwhile: there is nothing to record it in
+                self.tracker.settled(event.key)
+                continue
+            if isinstance(event, Ended):
+                if event.record.code:
+                    self.again(job)
+                else:
+                    assert job not in self.ends
+                    self.ends[job] = "done"
+            elif isinstance(event, Refused) or (isinstance(event, Back) and event.is_cancelled):
+                assert job not in self.ends
+                self.ends[job] = "dead"
+            elif isinstance(event, Lost):
+                self.again(job)
+            else:
+                self.waiting.append(job)
+            if self.dies():
+                return  # recorded, and the pack does not know it
+            self.tracker.settled(event.key)
+
+    def again(self, job: str) -> None:
+        """A run is recorded, and the job waits for the next one."""
+        self.runs[job] += 1
+        self.waiting.append(job)
+
+    def step(self) -> None:
+        """One round of its loop."""
+        draw = self.cluster.draw
+        if self.cluster.malice and draw.random() < 0.05:
+            self.settle(self.tracker.take_back())
+        if not self.dead and self.cluster.malice and draw.random() < 0.05 and self.claimed:
+            self.settle(self.tracker.cancel([draw.choice(sorted(self.claimed))]))
+        if not self.dead and self.cluster.malice and draw.random() < 0.03 and self.claimed:
+            key = draw.choice(sorted(self.claimed))
+            self.cluster.moved.add(key)  # somebody moves its file back to pending/ by hand
+            self.put_back(key)
+            if draw.random() < 0.5:
+                self.tracker.drop([key])
+        if not self.dead:
+            self.feed(draw.choice((0, 1, 3)))
+        if not self.dead:
+            self.settle(self.tracker.tick(self.cluster.now))
+        if not self.dead:
+            self.tracker.clear(self.tracker.over())
+        if self.dead:
+            self.dead = False
+            self.start()
+
+
+@pytest.fixture
+def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is synced: no power cut is tried here, and thousands of syncs take minutes."""
+    monkeypatch.setattr(files, "sync_file", lambda _: None)
+    monkeypatch.setattr(files, "sync_folder", lambda _: None)
+
+
+def play(root: Path, seed: int, rounds: int) -> tuple[Dispatcher, Cluster]:
+    """Let an engine lie for some rounds, and then become honest: everything must come to its end."""
+    root.mkdir()
+    cluster = Cluster(random.Random(seed), LIMITS)
+    dispatcher = Dispatcher(root, cluster, JOBS)
+    for _ in range(rounds):
+        cluster.step(cluster.draw.choice((1, 4, 4, 12)))
+        dispatcher.step()
+    cluster.malice = 0
+    for _ in range(400):
+        if len(dispatcher.ends) == JOBS and not list(root.iterdir()):
+            break
+        cluster.step(4)
+        dispatcher.step()
+    return dispatcher, cluster
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(min_value=0))
+def test_each_job_runs_once_at_a_time_and_ends_once(
+    no_disk: None, tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    """Accepted and denied, run twice, forgotten, resent, cancelled, taken back; nodes freeze; dispatchers die."""
+    root = tmp_path_factory.mktemp("share") / "spool"
+    dispatcher, _ = play(root, seed, 120)
+    assert set(dispatcher.ends) == set(dispatcher.runs)
+    assert list(root.iterdir()) == []
+    assert dispatcher.claimed == {}
+
+
+def test_the_schedules_come_to_each_kind_of_end(no_disk: None, tmp_path: Path) -> None:
+    """Otherwise the test above would prove little."""
+    kinds: set[type] = set()
+    for seed in range(8):
+        kinds |= play(tmp_path / str(seed), seed, 120)[0].kinds
+    assert kinds == {Ended, Lost, Back, Refused}
+
+
+# -- one case after the other ------------------------------------------------------------------------------------------
+
+
+class Told:
+    """An engine that does nothing and says what a test puts into its mouth."""
+
+    def __init__(self) -> None:
+        self.sent: list[Parcel] = []
+        self.cancelled: list[str] = []
+        self.nudged: list[str] = []
+        self.says = News()
+
+    def send(self, parcel: Parcel) -> None:
+        """Take note."""
+        self.sent.append(parcel)
+
+    def news(self) -> News:
+        """Say it once."""
+        said, self.says = self.says, News()
+        return said
+
+    def cancel(self, packs: Iterable[str]) -> None:
+        """Take note."""
+        self.cancelled += packs
+
+    def nudge(self, packs: Iterable[str]) -> None:
+        """Take note."""
+        self.nudged += packs
+
+
+A, B = ("a", "1.7"), ("b", "1.8")
+WIDE = Shape(cpus=4, memory=512, gpus="a100:2", partition="gpu", options=("--qos=low",))
+
+
+def orders(*keys: Key) -> list[Order]:
+    return [Order(key, "true", "/", {}, 60) for key in keys]
+
+
+@pytest.fixture
+def engine(no_disk: None) -> Told:
+    return Told()
+
+
+@pytest.fixture
+def tracker(tmp_path: Path, engine: Told) -> Tracker:
+    return again(tmp_path, engine)
+
+
+def again(share: Path, engine: Told) -> Tracker:
+    """A new process: it knows what the share tells it."""
+    return Tracker(str(share), "node.py", engine, LIMITS, 0)
+
+
+def runner(folder: Path, *numbers: int, beat: str = "1", name: str = "n1.7.8") -> None:
+    """A runner is there, and has begun these attempts."""
+    by = folder / f"by.{name}"
+    by.touch()
+    (folder / f"beat.{name}").write_text(beat)
+    for number in numbers:
+        os.link(by, folder / f"claim.{number}")
+
+
+def test_a_pack_goes_to_the_engine_as_its_jobs_want_it(
+    tracker: Tracker, engine: Told, tmp_path: Path
+) -> None:
+    """And once more with the same wishes, also by the next dispatcher."""
+    tracker.hand("p1", orders(A, B), WIDE, 0, minutes=5, priority=3)
+    assert engine.sent == [Parcel("p1", str(tmp_path / "p1"), "node.py", WIDE, 5, 3)]
+
+    tracker = again(tmp_path, engine)
+    assert tracker.adopt([A, B], 100) == ([], [])
+    for moment in (101, 131):
+        engine.says = News(poll=Poll(moment, {}))
+        assert tracker.tick(moment) == []
+    assert engine.sent == [Parcel("p1", str(tmp_path / "p1"), "node.py", WIDE, 5, 3)] * 2
+
+
+def test_what_nobody_was_told_of_goes_back(tracker: Tracker, engine: Told, tmp_path: Path) -> None:
+    """A dispatcher died after its claims, or while it made the pack: nobody can have begun them."""
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / "by.dispatcher").touch()
+    assert tracker.adopt([A, B], 0) == ([A, B], [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_that_somebody_moves_back_by_hand_is_not_sent_twice(
+    tracker: Tracker, engine: Told, tmp_path: Path
+) -> None:
+    """Its run goes on there: it is followed to its end, and not begun beside itself."""
+    tracker.hand("p1", orders(A), Shape(), 0)
+    runner(tmp_path / "p1", 0)
+    tracker.drop([A])
+    assert (tmp_path / "p1" / "cancel.0").exists()
+    assert engine.nudged == ["p1"]
+    assert tracker.over() == []
+
+    tracker.hand("p2", orders(A, B), Shape(), 1)
+
+    assert [
+        len(json.loads((tmp_path / one.name / "pack.json").read_text())["jobs"]) for one in engine.sent
+    ] == [1, 1]
+    assert tracker.tick(1) == []
+    assert [type(event) for moment in range(2, 120) for event in tracker.tick(moment)] == [Lost]
+
+
+def test_the_next_dispatcher_does_not_send_it_twice_either(
+    tracker: Tracker, engine: Told, tmp_path: Path
+) -> None:
+    """The job is not among the claims, and its run is: the pack stays until that is over."""
+    tracker.hand("p1", orders(A), Shape(), 0)
+    runner(tmp_path / "p1", 0)
+    tracker = again(tmp_path, engine)
+    assert tracker.adopt([], 0) == ([], [])
+    tracker.tick(1)
+    assert tracker.over() == []
+    tracker.hand("p2", orders(A), Shape(), 1)
+    assert len(engine.sent) == 1
+
+
+def test_what_was_taken_back_is_told_of_once_although_it_was_sent_anew(
+    tracker: Tracker, engine: Told, tmp_path: Path
+) -> None:
+    """Told again of the new pack, it would put a job back that is just being run."""
+    tracker.hand("p1", orders(A), Shape(), 0)
+    assert tracker.take_back() == [Back(A)]
+    assert engine.cancelled == ["p1"]
+    tracker = again(tmp_path, engine)
+    assert tracker.adopt([A], 0) == ([], [])
+    tracker.hand("p2", orders(A), Shape(), 1)
+    assert tracker.tick(1) == []
+
+    tracker = again(tmp_path, engine)
+    assert tracker.adopt([A], 0) == ([], [])
+    runner(tmp_path / "p2", 0)
+    assert tracker.tick(1) == []
+    assert tracker.over() == ["p1"]
+
+
+def test_a_refusal_buries_what_has_not_begun(tracker: Tracker, engine: Told, tmp_path: Path) -> None:
+    """With the engine's words. What a runner has begun goes on, whatever the engine says."""
+    tracker.hand("p1", orders(A, B), Shape(), 0)
+    tracker.hand("p2", orders(("c", "1.9")), Shape(), 0)
+    runner(tmp_path / "p2", 0)
+    refused = Answer.REFUSED, "Invalid partition name specified"
+    engine.says = News({"p1": refused, "p2": refused})
+    assert tracker.tick(1) == [Refused(A, refused[1]), Refused(B, refused[1])]
+    assert tracker.tick(2) == []
+
+
+def test_an_engine_that_is_full_for_long_buries_nothing(tracker: Tracker, engine: Told) -> None:
+    """It is asked again and again."""
+    tracker.hand("p1", orders(A), Shape(), 0)
+    for moment in range(1, 1200, 10):
+        full = {"p1": (Answer.FULL, "temporarily unable")} if engine.sent else {}
+        engine.sent.clear()
+        engine.says = News(full, Poll(moment, {}))
+        assert tracker.tick(moment) == []
+    assert tracker.full == "temporarily unable"
+
+
+def test_what_no_node_ever_begins_is_given_up_with_a_reason(tracker: Tracker, engine: Told) -> None:
+    """After five sends, each followed by half a minute in which the engine knew nothing of it."""
+    tracker.hand("p1", orders(A), Shape(), 0)
+    events = []
+    for moment in range(1, 400, 5):
+        engine.says = News(poll=Poll(moment, {"p1": [Row("7", "FAILED", "NonZeroExitCode", is_live=False)]}))
+        events += tracker.tick(moment)
+    assert events == [
+        Refused(A, "no node has begun it, although it was sent 5 times: FAILED (NonZeroExitCode)")
+    ]
+    assert len(engine.sent) == 5
+
+
+def test_an_answer_from_before_a_send_says_nothing_of_it(tracker: Tracker, engine: Told) -> None:
+    """A slow answer, asked for when the engine could not know the pack yet, must not have it sent again."""
+    tracker.hand("p1", orders(A), Shape(), 100)
+    for asked_at in (40, 99, 100, 110, 139):
+        engine.says = News(poll=Poll(asked_at, {}))
+        assert tracker.tick(150) == []
+    assert len(engine.sent) == 1
+    engine.says = News(poll=Poll(140, {}))
+    tracker.tick(151)
+    assert len(engine.sent) == 2
+
+
+def test_an_engine_that_is_away_gives_nothing_up(tracker: Tracker, engine: Told) -> None:
+    """The time between two answers counts only when both say the same."""
+    tracker.hand("p1", orders(A), Shape(), 0)
+    engine.says = News(poll=Poll(1, {}))
+    assert [event for moment in range(1, 5000, 10) for event in tracker.tick(moment)] == []
+    assert len(engine.sent) == 1
+
+
+def is_away(pack: Pack) -> Look:
+    raise OSError(errno.EIO, "Input/output error", pack.folder)
+
+
+def test_a_share_that_is_away_gives_nothing_up(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For an hour nothing is read; after it the runner is as alive as before."""
+    tracker.hand("p1", orders(A), Shape(), 0)
+    runner(tmp_path / "p1", 0)
+    tracker.tick(0)
+    with monkeypatch.context() as away:
+        away.setattr(Pack, "look", is_away)
+        assert [event for moment in range(1, 3600) for event in tracker.tick(moment)] == []
+    assert [event for moment in range(3600, 3650) for event in tracker.tick(moment)] == []
+    assert [type(event) for moment in range(3650, 3800) for event in tracker.tick(moment)] == [Lost]
+
+
+def test_a_deleted_pack_is_lost_after_the_fence(tracker: Tracker, engine: Told, tmp_path: Path) -> None:
+    """Its runners can write no beat there, so they end what they run; and a pause does not wait for it."""
+    tracker.hand("p1", orders(A), Shape(), 0)
+    shutil.rmtree(tmp_path / "p1")
+    assert [event for moment in range(1, int(LIMITS.give_up)) for event in tracker.tick(moment)] == []
+    assert tracker.take_back() == []
+    [event] = [event for moment in range(int(LIMITS.give_up), 130) for event in tracker.tick(moment)]
+    assert isinstance(event, Lost)
+    tracker.settled(A)
+    tracker.clear(tracker.over())
+    assert tracker.packs == 0
+
+
+def test_a_claim_of_nobody_is_given_up_after_the_fence(tracker: Tracker, tmp_path: Path) -> None:
+    """A file with the name of a claim keeps all runners from beginning it, and no beat tells of it."""
+    tracker.hand("p1", orders(A), Shape(), 0)
+    (tmp_path / "p1" / "claim.0").touch()
+    assert [event for moment in range(1, int(LIMITS.give_up)) for event in tracker.tick(moment)] == []
+    assert [type(event) for moment in range(int(LIMITS.give_up), 130) for event in tracker.tick(moment)] == [
+        Lost
+    ]
+
+
+def test_a_pack_of_another_version_is_left_alone(tracker: Tracker, tmp_path: Path) -> None:
+    """It is named, and what lies in it is not touched."""
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / "pack.json").write_text(
+        '{"v": 2, "sent_as": {}, "jobs": [], "beat": 1, "fence": 1, "grace": 1}'
+    )
+    unknown, odd = tracker.adopt([A], 0)
+    assert unknown == [A]
+    assert "has version 2" in odd[0]
+    assert (tmp_path / "p1" / "pack.json").exists()
