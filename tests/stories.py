@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -46,6 +47,8 @@ class Story:
     threads: bool = False
     others: dict[str, str] = field(default_factory=dict)
     """Where other jobs have to lie in the end."""
+    stay: tuple[str, ...] = ()
+    """What has to be there in the end, behind the path of the file of runs."""
 
 
 NEVER = ("early", "both", "needless")
@@ -144,6 +147,24 @@ STORIES = {
         all_runs=4,
         threads=True,
     ),
+    "taken from a folder": Story(
+        "work",
+        _INLINE,
+        f"{_WORK} fdatasync linkat syncfs",
+        files={
+            "config.yaml": "settle_time: 0\n",
+            "rules/a.yaml": f"when: {{file: '{{runs}}.left', settle: 0}}\njob: {{command: '{LINE}; : {{}}'}}\n",
+            "rules/b.yaml": "when: {file: '{runs}.moved', settle: 0, source: move, companion: '{name}.ok'}\n"
+            "job: {command: '[ -s {} ] && echo b >> {runs}'}\n",
+            "{runs}.left/one": "x",
+            "{runs}.moved/two": "x",
+            "{runs}.moved/two.ok": "",
+        },
+        others={"b": "done"},
+        stay=(".left/one", ".moved/done/two", ".moved/done/two.ok"),
+        all_runs=3,
+        threads=True,
+    ),
     "failed": Story(
         "work", {}, _WORK, before=(_job(FAILING, max_retries=2),), ends=({"dead"}, {"dead"}), runs=range(2, 4)
     ),
@@ -210,7 +231,8 @@ def set_up(story: Story, server: faults.Server, spool: Path, runs: Path) -> dict
     for move, request in filled[0]:
         server.do(spool, move, **request)
     soon = datetime.fromtimestamp(time.time() + 600, UTC).isoformat(timespec="seconds")
-    for name, text in story.files.items():
+    for form, text in story.files.items():
+        name = form.replace("{runs}", str(runs))
         (spool / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         spool.chmod(0o700)
         filled_text = text.replace("{runs}", str(runs)).replace("{soon}", soon)
@@ -272,6 +294,7 @@ def judge(story: Story, server: faults.Server, spool: Path, runs: Path, *, acked
     assert {job_id: after.get(job_id) for job_id in story.others} == {
         job_id: [place] for job_id, place in story.others.items()
     }
+    assert [end for end in story.stay if not os.path.exists(f"{runs}{end}")] == []
     assert not [word for word in NEVER if faults.runs(runs)[word]]
     ran = faults.runs(runs)["a"]
     assert ran in story.runs or (end == "" and ran <= max(story.runs)), ran

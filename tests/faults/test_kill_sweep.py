@@ -71,6 +71,7 @@ def _stride(name: str, call: str) -> int:
         "several at once": 3,
         "done, with children, in a queue with a limit": 6,
         "queued by a rule": 12,
+        "taken from a folder": 12,
     }.get(name, 1)
     return 1 if faults.FULL else MANY.get(call, 1) * faults.STRIDE * slowly
 
