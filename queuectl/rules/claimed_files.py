@@ -170,24 +170,26 @@ def restore(one: ClaimedFile) -> None:
     files.move(one.failed_home, one.home)
 
 
-def claims(root: str, kind: str, beginning: str) -> list[ClaimedFile]:
-    """Return the files that lie in folders of jobs whose ids begin like this. Folders without a file are deleted.
+def homes(root: str, beginning: str) -> list[tuple[str, str]]:
+    """Return the kind and the job of each folder of claimed files whose job's id begins like this.
 
     Raises:
-        OSError: the folder cannot be read.
+        OSError: a folder cannot be read.
     """
     found = []
-    home = os.path.join(root, kind)
-    with suppress(FileNotFoundError):
-        for name in os.listdir(home):
-            if name.startswith(beginning):
-                paths = _files_in(os.path.join(home, name))
-                if not paths:
-                    remove_empty(os.path.join(home, name))
-                found += [
-                    ClaimedFile(root, kind, name, os.path.relpath(path, os.path.join(home, name)))
-                    for path in paths
-                ]
+    for kind in (TAKEN, TO_DELETE):
+        with suppress(FileNotFoundError):
+            names = os.listdir(os.path.join(root, kind))
+            found += [(kind, name) for name in names if name.startswith(beginning)]
+    return found
+
+
+def claims(root: str, kind: str, job_id: str) -> list[ClaimedFile]:
+    """Return the files in the folder of a job. A folder without one is deleted."""
+    home = os.path.join(root, kind, job_id)
+    found = [ClaimedFile(root, kind, job_id, os.path.relpath(path, home)) for path in _files_in(home)]
+    if not found:
+        remove_empty(home)
     return found
 
 

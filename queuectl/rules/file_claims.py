@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from queuectl.errors import KeyTaken
+from queuectl.index.filter import Filter
 from queuectl.rules import claimed_files, file_queueing, folder_look, seen_files
 from queuectl.rules.claimed_files import ClaimedFile
 from queuectl.rules.file_jobs import FILE
@@ -17,12 +18,17 @@ from queuectl.storage import locate
 from queuectl.system import files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from queuectl.config.settings import JobDefaults
     from queuectl.rules.file_trigger import FileTrigger
     from queuectl.rules.folder_look import Found
     from queuectl.rules.rule import Rule
     from queuectl.rules.seen_files import SeenFiles
     from queuectl.storage.transitions import Storage
+
+_AT_ONCE = 16
+"""Jobs whose state is looked for between two looks at the clock."""
 
 
 class FileClaims:
@@ -31,6 +37,7 @@ class FileClaims:
     Attributes:
         problem: why a file could not be moved.
         refused: how many in a row could not.
+        claimed: the jobs that had a file at the last look.
         gone: the jobs with a file that were not found at the last look. They may have been just between two folders.
     """
 
@@ -42,6 +49,7 @@ class FileClaims:
         self.problem: str | None = None
         self.refused = 0
         self.gone: set[str] = set()
+        self.claimed: list[str] = []
 
     def claim(self, one: Found) -> ClaimedFile | None:
         """Take a file out of the folder; None: it is gone, or another one lies there now.
@@ -94,48 +102,61 @@ class FileClaims:
             lines.append(seen_files.claim(one.job_id))
         return lines
 
-    def follow(self) -> list[str]:
+    def follow(self) -> Iterator[None]:
         """Let files follow their jobs, where the worker of the job could not do it, and queue what has no job yet.
 
-        Returns:
-            the ids of the jobs whose files lie in a folder of theirs.
+        It yields after each few files.
 
         Raises:
-            QueuectlError, OSError: the disk refused; the next look goes on.
+            QueuectlError, OSError, sqlite3.Error: the disk or the index refused; the next look goes on.
         """
-        beginning = f"{self._rule.name}.{FILE}"
-        found = [
-            one
-            for kind in claimed_files.FOLDER_OF.values()
-            for one in claimed_files.claims(self._trigger.folder, kind, beginning)
-        ]
+        homes = claimed_files.homes(self._trigger.folder, f"{self._rule.name}.{FILE}")
+        self.claimed = [job_id for _, job_id in homes]
         unqueued: list[ClaimedFile] = []
         lines: list[list[str]] = []
         before, self.gone = self.gone, set()
-        for one in found:
-            state = locate.state_of(self._storage, one.job_id)
-            is_noted = one.job_id in self._seen.claims
-            if state in ("completed", "dead") or (state is None and is_noted and one.job_id in before):
-                self._finish(one, state or "gone")
+        waiting = self._waiting() if homes else set()
+        for number, (kind, job_id) in enumerate(homes, 1):
+            is_noted = job_id in self._seen.claims
+            if is_noted and job_id in waiting:
+                continue
+            if number % _AT_ONCE == 0:
+                yield
+            state = locate.state_of(self._storage, job_id)
+            found = claimed_files.claims(self._trigger.folder, kind, job_id)
+            if state in ("completed", "dead") or (state is None and is_noted and job_id in before):
+                self._finish(found, state or "gone")
             elif state is None and is_noted:
-                self.gone.add(one.job_id)
-            elif state is None and self._is_main(one):
-                claimed_files.take_companion(one, self._companion_of(one.below))
-                unqueued.append(one)
-            elif state is not None and not is_noted:
-                lines.append(seen_files.claim(one.job_id))
+                self.gone.add(job_id)
+            elif state is None:
+                unqueued += filter(self._is_main, found)
+            elif not is_noted:
+                lines.append(seen_files.claim(job_id))
+        for one in unqueued:
+            claimed_files.take_companion(one, self._companion_of(one.below))
         batch = file_queueing.Batch(self._storage, self._defaults, self._rule)
         lines += self.queue(batch, unqueued)
         batch.sync()
         if lines:
             self._seen.add(lines)
-        return [one.job_id for one in found]
+
+    def _waiting(self) -> set[str]:
+        """Return the jobs of the rule that are not over. Their files are where they belong."""
+        index = self._storage.index
+        if not index.usable:
+            return set()
+        states, root = ("pending", "failed", "processing"), self._storage.layout.root
+        rows = index.select(Filter(states=states, rule=self._rule.name))
+        return {row.id for row in rows if os.path.lexists(os.path.join(root, row.place, row.name))}
 
     def _is_main(self, one: ClaimedFile) -> bool:
         """Whether this is the file itself, and not its companion."""
         return not self._trigger.companion_finder()(os.path.basename(one.below))
 
-    def _finish(self, one: ClaimedFile, state: str) -> None:
+    def _finish(self, found: list[ClaimedFile], state: str) -> None:
+        if not found:
+            return
+        one = found[0]  # the others are in the same folder
         try:
             claimed_files.finish(one, state)
             if locate.state_of(self._storage, one.job_id) in ("pending", "failed", "processing"):

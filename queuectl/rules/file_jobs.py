@@ -47,9 +47,15 @@ class FileTemplate(template.Template):
         return {name: value for name, value in found.items() if value is not None}
 
 
-def filled(jobs: tuple[Mapping[str, Any], ...], path: str, below: str) -> tuple[dict[str, Any], ...]:
-    """Return the jobs of a rule for one file; see `FileTemplate.filled`."""
-    return tuple({**job, **FileTemplate(job).filled(path, below)} for job in jobs)
+class Templates:
+    """The jobs of a rule, to be filled in for one file after the other."""
+
+    def __init__(self, jobs: tuple[Mapping[str, Any], ...]) -> None:
+        self._made = [(job, FileTemplate(job)) for job in jobs]
+
+    def filled(self, path: str, below: str) -> tuple[dict[str, Any], ...]:
+        """Return the jobs for one file; see `FileTemplate.filled`."""
+        return tuple({**job, **template.filled(path, below)} for job, template in self._made)
 
 
 def sample(

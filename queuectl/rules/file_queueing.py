@@ -21,6 +21,7 @@ class Batch:
 
     def __init__(self, storage: Storage, defaults: JobDefaults, rule: Rule) -> None:
         self._storage, self._defaults, self._rule = storage, defaults, rule
+        self._templates = file_jobs.Templates(rule.jobs)
         self._queued: list[str] = []
 
     def add(self, path: str, below: str, occurrence: str) -> None:
@@ -36,7 +37,7 @@ class Batch:
             QueuectlError: the disk refused, or the settings or the file of a queue are not valid.
         """
         rule, now = self._rule, self._storage.now()
-        jobs = file_jobs.filled(rule.jobs, path, below)
+        jobs = self._templates.filled(path, below)
         filled = Rule(rule.name, rule.kind, rule.trigger, rule.mark, jobs, rule.is_list)
         for record in job_template.made(filled, occurrence, None, now):
             record["source"] = path

@@ -80,13 +80,9 @@ class FolderLook:
         self.identities: set[tuple[int, int]] = set()
         self.nameless = 0
         self.problem: str | None = None
-        self._steps = self._walk()
 
-    def go_on(self, is_late: Callable[[], bool]) -> bool:
-        """Look on; returns whether that is all. Each call does something, however late it is."""
-        return all(not is_late() for _ in self._steps)
-
-    def _walk(self) -> Iterator[None]:
+    def steps(self) -> Iterator[None]:
+        """Look, and yield after each few files."""
         left = [""]
         while left:
             below = left.pop()

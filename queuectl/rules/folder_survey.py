@@ -47,7 +47,8 @@ def survey(trigger: FileTrigger, layout: Layout | None, rule: str) -> Survey:
     """
     seen = SeenFiles(layout.rule_seen(rule)) if layout is not None else None
     look = FolderLook(trigger, seen.knows if seen is not None else lambda _: False)
-    look.go_on(lambda: False)
+    for _ in look.steps():
+        pass
     found = Survey(taken=len(look.known), not_utf8=look.nameless, problem=look.problem)
     found.problem = found.problem or problem_of(trigger)
     is_remote = is_polled(trigger)

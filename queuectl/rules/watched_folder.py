@@ -21,7 +21,7 @@ from queuectl.rules.seen_files import SeenFiles
 from queuectl.system import host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from queuectl.config.settings import JobDefaults
     from queuectl.rules.claimed_files import ClaimedFile
@@ -58,7 +58,9 @@ _REFUSED_IN_A_ROW = 3
 _MOST_FOLDERS = 200
 """Folders whose times are compared each second. With more of them, the whole is looked at from time to time."""
 
-_AT_ONCE = 64
+_JUDGED_AT_ONCE = 16
+
+_AT_ONCE = 32
 """Files that are taken together, with one wait for the disk."""
 
 
@@ -103,8 +105,8 @@ class WatchedFolder:
         self._storage, self._defaults, self._monotonic = storage, defaults, monotonic
         self._seen = SeenFiles(storage.layout.rule_seen(rule.name))
         self._claims = FileClaims(rule, trigger, storage, defaults, self._seen)
-        self._look: FolderLook | None = None
-        self._began = 0.0
+        self._look: Iterator[None] | None = None
+        self._spent = 0.0
         self._times: list[tuple[str, stamp.Stamp | None]] = []
         self._incomplete: dict[str, Incomplete] = {}
         self._complete: list[Found] = []
@@ -129,7 +131,7 @@ class WatchedFolder:
         now = self._monotonic()
         if self._look is not None or self._may_take(now) or self._next_incomplete() <= now:
             return True
-        return now >= self._not_before and (self._is_hinted or now >= self._next or self._has_changed())
+        return now >= self._not_before and self._is_look_due(now)
 
     def due_in(self) -> float:
         """Return the seconds until something is due although the folder does not change."""
@@ -186,42 +188,47 @@ class WatchedFolder:
             OSError: the folder of claimed files cannot be read.
         """
         now = self._monotonic()
-        if (
-            self._look is None
-            and now >= self._not_before
-            and (self._is_hinted or now >= self._next or self._has_changed())
-        ):
-            self._begin(now)
-        if self._look is not None:
-            if self._look.go_on(lambda: self._monotonic() > until):
-                look, self._look = self._look, None
-                self._conclude(look)
-        else:
+        if self._look is None and now >= self._not_before and self._is_look_due(now):
+            self._seen.refresh()
+            self._is_hinted, self._spent = False, 0.0
+            self._look = self._steps()
+        if self._look is None:
             self._look_at_incomplete(now)
-
-    def _begin(self, now: float) -> None:
-        self._seen.refresh()
-        self._is_hinted, self._began = False, now
-        mount = host.mount_of(self.trigger.folder)
-        self._is_remote = mount is not None and mount.is_remote
-        self._look = FolderLook(self.trigger, self._seen.knows)
-
-    def _conclude(self, look: FolderLook) -> None:
-        now = self._monotonic()
-        took = now - self._began
-        self._times = look.folders
-        self._not_before = now + REST * took
-        self._next = now + max(self.trigger.poll if self._is_remote else LOOK_AGAIN, REST_QUIET * took)
-        self._unreadable = look.problem
-        before, self._incomplete, self._complete = self._incomplete, {}, []
-        for one in look.found:
-            self._judge(one, before.get(one.below), now)
-        self._complete.sort(key=lambda one: (one.modified, one.below), reverse=True)
-        if look.problem is None:
-            claimed = self._claims.follow()
+            return
+        try:
+            is_over = all(self._monotonic() <= until for _ in self._look)
+        except BaseException:
+            self._look, self._next = None, now + LOOK_AGAIN
+            raise
+        self._spent += self._monotonic() - now
+        if is_over:
+            self._look = None
+            self._not_before = self._monotonic() + REST * self._spent
+            wait = self.trigger.poll if self._is_remote else LOOK_AGAIN
+            self._next = self._monotonic() + max(wait, REST_QUIET * self._spent)
             if self._claims.gone:
                 self._next = min(self._next, now + _EACH_SECOND)
-            self._seen.forget_gone(look.known, look.identities, claimed)
+
+    def _is_look_due(self, now: float) -> bool:
+        # Each file that is taken out of the folder changes it: no look for each, while others are left to be taken.
+        return self._is_hinted or now >= self._next or (not self._complete and self._has_changed())
+
+    def _steps(self) -> Iterator[None]:
+        """Look at the whole folder, and yield after each few files."""
+        mount = host.mount_of(self.trigger.folder)
+        self._is_remote = mount is not None and mount.is_remote
+        look = FolderLook(self.trigger, self._seen.knows)
+        yield from look.steps()
+        self._times, self._unreadable = look.folders, look.problem
+        before, self._incomplete, self._complete = self._incomplete, {}, []
+        for number, one in enumerate(look.found, 1):
+            self._judge(one, before.get(one.below), self._monotonic())
+            if number % _JUDGED_AT_ONCE == 0:
+                yield
+        self._complete.sort(key=lambda one: (one.modified, one.below), reverse=True)
+        if look.problem is None:
+            yield from self._claims.follow()
+            self._seen.forget_gone(look.known, look.identities, self._claims.claimed)
 
     def _judge(self, one: Found, before: Incomplete | None, now: float) -> None:
         """Put a file among those that are complete, or that are not yet."""
@@ -261,9 +268,8 @@ class WatchedFolder:
         now = self._monotonic()
         if self._look is not None or not self._may_take(now):
             return False
-        return (
-            not self._storage.index.usable or self._room() > 0
-        )  # what the index says is made right before `take`
+        # Else it is counted by `take`, for which the index is made to agree with the folders.
+        return not (self._is_full and self._storage.index.usable) or self._room() > 0
 
     def _room(self) -> int:
         which = Filter(states=("pending", "failed"), rule=self.rule.name, limit=self.trigger.at_most)

@@ -116,12 +116,12 @@ def test_whatever_a_name_contains_is_one_argument() -> None:
     hostile = "-x '$(touch pwned)\" `id`\n;.pdf"
     job = parse("when: {file: /srv/scans}\njob: {command: 'printf %s.%s {} {rel}', unique: 'k-{name}'}").jobs
 
-    [made] = file_jobs.filled(job, f"/srv/scans/{hostile}", hostile)
+    [made] = file_jobs.Templates(job).filled(f"/srv/scans/{hostile}", hostile)
     assert (
         subprocess.check_output(made["command"], shell=True, text=True) == f"/srv/scans/{hostile}../{hostile}"
     )
     assert made["unique"] == f"k-{hostile}"
     words = parse("when: {file: /srv/scans}\njob: {command: [ocr, '{}', '/out/{stem}.txt', '{{']}").jobs
-    assert file_jobs.filled(words, "/srv/scans/a b.pdf", "a b.pdf")[0]["command"] == [
+    assert file_jobs.Templates(words).filled("/srv/scans/a b.pdf", "a b.pdf")[0]["command"] == [
         *("ocr", "/srv/scans/a b.pdf", "/out/a b.txt", "{")
     ]
