@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import filelock  #  loaded before the first fork, as are the others
 import psutil
 
-from queuectl import Job, Spool, Worker
+from queuectl import Job, Spool, Worker, fast_json
 from queuectl.control import registry
 from queuectl.index import freshness
 from queuectl.layout import Layout
@@ -68,6 +68,7 @@ class Story:
 
 def main(name: str, folder: Path) -> None:
     """Tell a story again and again."""
+    fast_json.import_whole()  # not once in each child
     story = STORIES[name]
     for number in range(1, MOST, story.stride * STRIDE):
         spool = folder / str(number)
@@ -147,6 +148,8 @@ def _finish(spool: Path) -> None:
     Path(f"{spool}.ran.calm").touch()
     for hours in range(1, 5):
         Worker(spool, drain=True, now=lambda hours=hours: time.time() + 3600 * hours).run()  # type: ignore[misc]
+        if not os.listdir(spool / "pending") and not any(spool.glob("processing/*/*")):
+            return
 
 
 def look(story: Story, spool: Path) -> dict[str, Any]:
