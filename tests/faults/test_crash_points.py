@@ -16,13 +16,15 @@ if sys.platform == "win32":
 
 import crash_points
 
+pytestmark = pytest.mark.timeout(180)
+
 
 def tell(story: str, folder: Path) -> list[dict[str, Any]]:
     """Let the story die at each of its steps; what was found after each death."""
     folder.mkdir()
     program = Path(crash_points.__file__)
     told = subprocess.run(
-        [sys.executable, program, story, folder], capture_output=True, text=True, check=False, timeout=50
+        [sys.executable, program, story, folder], capture_output=True, text=True, check=False, timeout=170
     )
     assert told.returncode == 0, told.stderr
     return [json.loads(line) for line in told.stdout.splitlines()]
