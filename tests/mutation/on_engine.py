@@ -6,6 +6,7 @@ from .run import Mutant
 
 _VERDICT = "tests/engine/test_verdict.py::test_"
 _NODE = "tests/engine/test_node.py::test_"
+_SLURM = "tests/engine/test_slurm.py::test_"
 _TRACKER = "tests/engine/test_tracker.py::test_"
 _PACKS = "tests/engine/test_packs.py::test_"
 
@@ -134,5 +135,26 @@ ENGINE = (
         "        if poll.asked_at <= self.sent_at:\n            return\n",
         "",
         (f"{_TRACKER}an_answer_from_before_a_send_says_nothing_of_it",),
+    ),
+    Mutant(
+        "engine: Slurm runs a pack again after it has lost a node",
+        "engine/slurm.py",
+        '        "--no-requeue",',
+        '        "--requeue",',
+        (f"{_SLURM}nothing_of_a_job_is_on_the_command_line_but_its_wishes",),
+    ),
+    Mutant(
+        "engine: a failed sbatch has refused, whatever it says",
+        "engine/slurm.py",
+        "    return Answer.UNKNOWN, text  # it",
+        "    return Answer.REFUSED, text  # it",
+        (f"{_SLURM}a_failed_sbatch_has_refused_only_when_it_says_so",),
+    ),
+    Mutant(
+        "engine: an answer counts from when it came",
+        "engine/slurm.py",
+        "                    self._poll = Poll(asked_at, rows)\n",
+        "                    self._poll = Poll(now, rows)\n",
+        (f"{_SLURM}a_poll_tells_when_it_was_asked",),
     ),
 )
