@@ -161,7 +161,10 @@ def of_rules(rules: Sequence[Rule]) -> Iterator[Metric]:
     yield _labelled("queuectl_rule_last_timestamp_seconds", words, "rule", last)
     broken = {rule.name: int(rule.problem is not None) for rule in rules}
     yield _labelled(
-        "queuectl_rule_broken", "1 while the file of a rule cannot be used, else 0.", "rule", broken
+        "queuectl_rule_broken",
+        "1 while a rule, or the folder that it watches, cannot be used, else 0.",
+        "rule",
+        broken,
     )
     skipped = {rule.name: rule.skipped for rule in rules}
     words = "Moments of a rule that passed without a job: missed, or in the way of an earlier job."

@@ -14,7 +14,7 @@ from queuectl.control import commands, pause, registry
 from queuectl.errors import ConfigError, SpoolError
 from queuectl.index.filter import Filter
 from queuectl.layout import RULE_FILES
-from queuectl.rules import rule_file, rule_note
+from queuectl.rules import folder_survey, rule_file, rule_note
 from queuectl.rules.file_trigger import FileTrigger
 from queuectl.rules.plans import SET_BACK
 from queuectl.rules.rule_book import RuleBook, check_name
@@ -82,11 +82,14 @@ class Rule:
         Returns:
             None: it watches no folder.
         """
-        from queuectl.rules.folder_survey import survey
+        trigger = self.trigger_of_files
+        return None if trigger is None else folder_survey.survey(trigger, self._layout, self.name)
 
-        if self._rule is None or not isinstance(self._rule.trigger, FileTrigger):
-            return None
-        return survey(self._rule.trigger, self._layout, self.name)
+    @property
+    def trigger_of_files(self) -> FileTrigger | None:
+        """Which files it takes; None: it watches no folder."""
+        trigger = None if self._rule is None else self._rule.trigger
+        return trigger if isinstance(trigger, FileTrigger) else None
 
     def run(self) -> list[str]:
         """Queue its jobs now; no moment is used up. Returns their ids; see `Spool.run_rule` for what it raises."""
@@ -152,13 +155,11 @@ def hints(one: Rule, layout: Layout | None = None) -> list[str]:
 
 
 def _hints_about_folder(trigger: FileTrigger, name: str, layout: Layout | None) -> list[str]:
-    from queuectl.rules.folder_survey import movers
-
     others = RuleBook(layout).others(name) if layout is not None else {}
     watching = {
         other: rule.trigger for other, rule in others.items() if isinstance(rule.trigger, FileTrigger)
     }
-    rivals = movers(trigger, watching)
+    rivals = folder_survey.movers(trigger, watching)
     return [f"rule {other} watches the same folder: the first of the two takes a file" for other in rivals]
 
 
@@ -181,6 +182,8 @@ def all_of(layout: Layout, spool: RulePart | None = None, book: RuleBook | None 
             one.problem = known.fault.fault_with_place
         elif known.unfinished:
             one.problem = "it is still being written"
+        elif known.rule is not None and isinstance(known.rule.trigger, FileTrigger):
+            one.problem = folder_survey.problem_of(known.rule.trigger)
         one.paused = pause.read(layout, rule=name) if name in book.paused else None
         if (note := rule_note.read(layout, name)) is not None:
             one.queued, one.skipped, one.skips, one._done = note.queued, note.skipped, note.skips, note.done
@@ -198,10 +201,6 @@ def trouble(one: Rule, now: float, *, has_workers: bool) -> str | None:
     """Return why a rule does not queue what is due, as far as it can be told from its note; None: nothing is known."""
     if one._rule is None or one.paused is not None:
         return None
-    if isinstance(one._rule.trigger, FileTrigger):
-        from queuectl.rules.folder_survey import problem_of
-
-        return problem_of(one._rule.trigger)
     if one._done > now + SET_BACK:
         return "the clock was set back, so nothing is queued for ten minutes"
     if has_workers and one._done and one._rule.trigger.schedule is not None:
@@ -217,17 +216,14 @@ def notes(layout: Layout) -> list[str]:
     found = []
     for one in all_of(layout):
         shown = files.printable_name(os.path.basename(one.file))
-        if one.problem is not None:
+        if one.problem is not None and one._rule is None:
             found.append(f"rules/{shown} cannot be used: {one.problem}")
         elif one.paused is not None:
             found.append(f"{one.paused.sentence}; it goes on after: queuectl rule resume {one.name}")
-        elif reason := trouble(one, time.time(), has_workers=has_workers):
+        elif reason := one.problem or trouble(one, time.time(), has_workers=has_workers):
             found.append(f"rule {one.name}: {reason}")
-        elif one._rule is not None and isinstance(one._rule.trigger, FileTrigger):
-            from queuectl.rules.folder_survey import is_polled, remote_note
-
-            if is_polled(one._rule.trigger):
-                found.append(f"rule {one.name}: {remote_note(one._rule.trigger)}")
+        elif (trigger := one.trigger_of_files) is not None and folder_survey.is_polled(trigger):
+            found.append(f"rule {one.name}: {folder_survey.remote_note(trigger)}")
     return found
 
 

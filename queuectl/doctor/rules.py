@@ -29,6 +29,13 @@ def examine(case: Case) -> Iterator[Finding]:
         shown = files.printable_name(file)
         yield Finding("rule file", f"{RULES}/{shown}", str(fault), f"queuectl rule check {RULES}/{shown}")
     rules = {name for name in book.files if name in book.rules()}
+    for name in notes:
+        rule, is_list, _ = name.rpartition(".seen")
+        if is_list and rule not in rules:
+            where = f"{RULE_NOTES}/{files.printable_name(name)}"
+            fact = f"{where} is the list of files of a rule that is not there"
+            hint = "delete it, if the rule will not come back"
+            yield Finding("rule note", where, fact, hint, harmless=True)
     yield from _of_notes(
         case, [name.removesuffix(".json") for name in notes if name.endswith(".json")], rules
     )

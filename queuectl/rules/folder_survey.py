@@ -10,7 +10,7 @@ from queuectl._dataclasses import dataclass, field
 from queuectl.rules import folder_look
 from queuectl.rules.folder_look import FolderLook
 from queuectl.rules.seen_files import SeenFiles
-from queuectl.system import host
+from queuectl.system import mounts
 
 if TYPE_CHECKING:
     from queuectl.layout import Layout
@@ -66,8 +66,10 @@ def survey(trigger: FileTrigger, layout: Layout | None, rule: str) -> Survey:
 
 
 def problem_of(trigger: FileTrigger) -> str | None:
-    """Return why no file of a folder can be taken, as far as a short look tells; None: nothing is wrong."""
+    """Return why no file of a folder can be taken, as far as a short look tells; None: nothing is known to be wrong."""
     folder = trigger.folder
+    if is_polled(trigger):
+        return None  # a server that does not answer would hold `status` up
     try:
         with os.scandir(folder):
             pass
@@ -83,9 +85,8 @@ def problem_of(trigger: FileTrigger) -> str | None:
 
 
 def is_polled(trigger: FileTrigger) -> bool:
-    """Whether the folder lies where the system tells of no changes."""
-    mount = host.mount_of(trigger.folder)
-    return mount is not None and mount.is_remote
+    """Whether the folder lies where the system tells of no changes. The folder itself is not touched, as that may hang."""
+    return mounts.leads_into(trigger.folder, mounts.hanging_points())
 
 
 def remote_note(trigger: FileTrigger) -> str:

@@ -18,7 +18,7 @@ from queuectl.rules.file_claims import FileClaims
 from queuectl.rules.file_jobs import FILE
 from queuectl.rules.folder_look import FolderLook
 from queuectl.rules.seen_files import SeenFiles
-from queuectl.system import host
+from queuectl.system import mounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -215,8 +215,7 @@ class WatchedFolder:
 
     def _steps(self) -> Iterator[None]:
         """Look at the whole folder, and yield after each few files."""
-        mount = host.mount_of(self.trigger.folder)
-        self._is_remote = mount is not None and mount.is_remote
+        self._is_remote = mounts.leads_into(self.trigger.folder, mounts.hanging_points())
         look = FolderLook(self.trigger, self._seen.knows)
         yield from look.steps()
         self._times, self._unreadable = look.folders, look.problem

@@ -9,6 +9,7 @@ from .on_control import CONTROL
 from .on_dependencies import DEPENDENCIES
 from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_engine import ENGINE
+from .on_file_rules import FILE_RULES
 from .on_idle import IDLE
 from .on_leftovers import LATE
 from .on_limits import LIMITS
@@ -56,6 +57,7 @@ MUTANTS = (
     *DEPENDENCIES,
     *QUEUES,
     *NOTIFY,
+    *FILE_RULES,
     *RULES,
     *ENGINE,
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rules.folder_world import Watched
 
-from queuectl.system import host
+from queuectl.system import mounts
 
 from support import load
 
@@ -242,7 +242,7 @@ def test_a_look_at_a_huge_folder_is_done_in_slices(one: Watched) -> None:
 def test_a_remote_folder_is_looked_at_at_each_poll_and_decided_by_two_looks(
     one: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host, "mount_of", lambda _: host.Mount("nfs4", "/srv"))
+    monkeypatch.setattr(mounts, "hanging_points", lambda: {str(one.scans)})
     one.rule("poll: 10s")
     one.go(1)
     one.drop("a.pdf")

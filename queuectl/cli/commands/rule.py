@@ -164,7 +164,7 @@ def _of_folder(found: Survey | None) -> list[tuple[str, str]]:
     """Return what is told of the folder that a rule watches. Names of files may contain anything."""
     if found is None:
         return []
-    facts = [("trouble", found.problem or ""), *(("note", note) for note in found.notes)]
+    facts = [*(("note", note) for note in found.notes)]
     for label, names in (
         ("would take", [files.printable_name(name) for name in found.takes]),
         ("waits", [f"{files.printable_name(name)}: {reason}" for name, reason in found.waits]),
