@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any, Unpack
 
-    from queuectl.api.enqueue_many import Batch
     from queuectl.api.job_fields import Command, JobFields
     from queuectl.config.settings import Settings
     from queuectl.job.record import Job
+    from queuectl.storage.enqueue_batch import Batch
     from queuectl.storage.transitions import Prepared
 
 BATCH = 2000
@@ -236,7 +236,8 @@ class EnqueuePart(SpoolBase):
         Returns:
             each batch, and how many of its jobs are queued or skipped.
         """
-        from queuectl.api.enqueue_many import Batch, prepare_batch
+        from queuectl.api.enqueue_many import prepare_batch
+        from queuectl.storage.enqueue_batch import Batch
         from queuectl.storage.scratch import delete_folder
 
         durable = self.settings().durability == "full"

@@ -12,6 +12,7 @@ import pytest
 from queuectl import Spool
 from queuectl.api import enqueue_many
 from queuectl.errors import DuplicateId, InvalidJob, SpoolError, SpoolFull
+from queuectl.storage import enqueue_batch
 from queuectl.system import files
 
 import support
@@ -200,7 +201,7 @@ def test_nobody_waits_while_the_files_are_written(spool_dir: Path, monkeypatch: 
 
         return call
 
-    monkeypatch.setattr(enqueue_many.Batch, "_write", watched("write", enqueue_many.Batch._write))
+    monkeypatch.setattr(enqueue_batch.Batch, "_write", watched("write", enqueue_batch.Batch._write))
     monkeypatch.setattr(files, "publish", watched("publish", files.publish))
     list(spool.enqueue_many([{"command": "true", "unique": "k"}], all_or_nothing=True))
 

@@ -85,7 +85,7 @@ MANY = (
     ),
     Mutant(
         "a list: no batch deletes the temporary names of those before it",
-        "api/enqueue_many.py",
+        "storage/enqueue_batch.py",
         "        for folder in self._to_delete:\n",
         "        for folder in ():\n",
         ("tests/api/test_enqueue_many.py::test_the_temporary_names_of_a_batch_are_gone_soon_after_it",),

@@ -104,7 +104,7 @@ SYNCS = (
     ),
     Mutant(
         "sync: a batch's bytes are not",
-        "api/enqueue_many.py",
+        "storage/enqueue_batch.py",
         "            files.sync_files(self._scratch.folder, [scratch for scratch, _ in named])\n",
         "            pass\n",
         (_MANY,),
