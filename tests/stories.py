@@ -267,8 +267,8 @@ def _places(spool: Path) -> dict[str, list[str]]:
 
 def _name(job_id: str) -> str:
     """The job of a rule has its moment in its id, after the name of the rule, and before its own id in a list."""
-    rule, *_, last = job_id.split(".")
-    return last if job_id.count(".") == 2 else rule
+    parts = job_id.split(".")
+    return parts[2] if len(parts) == 3 else parts[0]
 
 
 def judge(story: Story, server: faults.Server, spool: Path, runs: Path, *, acked: bool, known: bool) -> None:
