@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from queuectl.errors import KeyTaken
 from queuectl.index.filter import Filter
 from queuectl.rules import claimed_files, file_queueing, folder_look, seen_files
 from queuectl.rules.claimed_files import ClaimedFile
@@ -18,7 +17,7 @@ from queuectl.storage import locate
 from queuectl.system import files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from queuectl.config.settings import JobDefaults
     from queuectl.rules.file_trigger import FileTrigger
@@ -85,22 +84,24 @@ class FileClaims:
         companion = self._trigger.companion_of(name)
         return None if companion is None else os.path.join(folder, companion)
 
-    def queue(self, batch: file_queueing.Batch, claimed: list[ClaimedFile]) -> list[list[str]]:
-        """Queue the jobs of files that were taken; returns the lines about them.
+    def add_to(self, batch: file_queueing.Batch, claimed: list[ClaimedFile]) -> dict[str, list[str]]:
+        """Add the jobs of files that were taken to those that will be queued; returns the ids of the jobs of each claim.
 
         Raises:
             QueuectlError, OSError: the disk refused; the next look goes on.
         """
         if claimed and self._defaults.settings.durability == "full":
             claimed_files.sync(claimed)
-        lines = []
-        for one in claimed:
-            try:
-                batch.add(one.path, one.below, one.job_id.partition(".")[2])
-            except KeyTaken:
-                continue  # it is tried again at the next look
-            lines.append(seen_files.claim(one.job_id))
-        return lines
+        return {one.job_id: batch.add(one.path, one.below, one.job_id.partition(".")[2]) for one in claimed}
+
+    @staticmethod
+    def lines(claims: dict[str, list[str]], skipped: Container[str]) -> list[list[str]]:
+        """Return the lines about the files whose jobs are queued. The others are tried again at the next look."""
+        return [
+            seen_files.claim(job_id)
+            for job_id, ids in claims.items()
+            if not any(one in skipped for one in ids)
+        ]
 
     def follow(self) -> Iterator[None]:
         """Let files follow their jobs, where the worker of the job could not do it, and queue what has no job yet.
@@ -135,8 +136,8 @@ class FileClaims:
         for one in unqueued:
             claimed_files.take_companion(one, self._companion_of(one.below))
         batch = file_queueing.Batch(self._storage, self._defaults, self._rule)
-        lines += self.queue(batch, unqueued)
-        batch.sync()
+        claims = self.add_to(batch, unqueued)
+        lines += self.lines(claims, batch.finish())
         if lines:
             self._seen.add(lines)
 

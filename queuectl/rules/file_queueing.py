@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl.errors import DuplicateId
 from queuectl.rules import file_jobs, job_template, queueing
 from queuectl.rules.rule import Rule
-from queuectl.system import files
 
 if TYPE_CHECKING:
     from queuectl.config.settings import JobDefaults
-    from queuectl.storage.transitions import Storage
+    from queuectl.errors import KeyTaken
+    from queuectl.storage.transitions import Prepared, Storage
 
 
 class Batch:
-    """The jobs of some files of one rule. They are surely on the disk only after `sync`."""
+    """The jobs of some files of one rule. They are queued by `finish`."""
 
     def __init__(self, storage: Storage, defaults: JobDefaults, rule: Rule) -> None:
         self._storage, self._defaults, self._rule = storage, defaults, rule
         self._templates = file_jobs.Templates(rule.jobs)
-        self._queued: list[str] = []
+        self._jobs: list[Prepared] = []
 
-    def add(self, path: str, below: str, occurrence: str) -> None:
-        """Queue the jobs for a file. Those that are queued already are left alone.
+    def add(self, path: str, below: str, occurrence: str) -> list[str]:
+        """Add the jobs for a file, and return their ids.
 
         Args:
             path: where it lies now.
@@ -33,32 +30,32 @@ class Batch:
             occurrence: as it stands in the ids.
 
         Raises:
-            KeyTaken: an earlier job has the unique key, and the rule asks to be skipped then.
-            QueuectlError: the disk refused, or the settings or the file of a queue are not valid.
+            QueuectlError: a field, the settings or the file of a queue are not valid.
         """
         rule, now = self._rule, self._storage.now()
-        jobs = self._templates.filled(path, below)
-        filled = Rule(rule.name, rule.kind, rule.trigger, rule.mark, jobs, rule.is_list)
+        filled = Rule(
+            rule.name, rule.kind, rule.trigger, rule.mark, self._templates.filled(path, below), rule.is_list
+        )
+        made = []
         for record in job_template.made(filled, occurrence, None, now):
             record["source"] = path
             record.setdefault("cwd", getattr(rule.trigger, "folder", None))
-            with suppress(DuplicateId):  # before a crash
-                queueing.enqueue_one(self._storage, self._defaults, record, now, durable=False)
-            self._queued.append(str(record["id"]))
+            made.append(queueing.prepared(self._defaults, record, now))
+        self._jobs += made
+        return [one.id for one in made]
 
-    def sync(self) -> None:
-        """Have the disk keep the jobs, as `enqueue` does.
+    def finish(self) -> dict[str, KeyTaken]:
+        """Queue them, as durably as `enqueue` does. Those that are queued already are left alone.
+
+        A file of a job gets its name in pending/ only once the disk has its content. After a power cut an empty file
+        would lie there else, and its name would say that the job is queued.
+
+        Returns:
+            by their ids, the jobs that were not queued: an earlier job has the unique key, and they ask to be skipped then.
 
         Raises:
-            OSError: the disk refused.
+            QueuectlError: the disk refused.
         """
-        queued, self._queued = self._queued, []
-        if not queued or self._defaults.settings.durability != "full":
-            return
-        folder = self._storage.layout.pending
-        paths = [os.path.join(folder, f"{name}.json") for name in queued]
-        try:
-            files.sync_files(folder, [path for path in paths if os.path.lexists(path)])
-        except FileNotFoundError:
-            files.sync_filesystem(folder)  # a worker has claimed one meanwhile
-        files.sync_folder(folder)
+        wanted, self._jobs = self._jobs, []
+        durable = self._defaults.settings.durability == "full"
+        return queueing.enqueue_several(self._storage, wanted, durable=durable)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from queuectl._dataclasses import dataclass
 from queuectl.config import stamp
-from queuectl.errors import KeyTaken, SpoolError
+from queuectl.errors import SpoolError
 from queuectl.index.filter import Filter
 from queuectl.rules import file_queueing, folder_look, seen_files
 from queuectl.rules.file_claims import FileClaims
@@ -308,7 +308,8 @@ class WatchedFolder:
 
     def _take(self, part: list[Found]) -> None:
         queue = file_queueing.Batch(self._storage, self._defaults, self.rule)
-        lines, claimed = [], []
+        claimed: list[ClaimedFile] = []
+        left: list[tuple[Found, list[str]]] = []
         inodes: set[int] = set()
         for one in part:
             now = self._monotonic()
@@ -322,16 +323,18 @@ class WatchedFolder:
                 if (moved := self._claim(one)) is not None:
                     claimed.append(moved)
                 continue
-            try:
-                queue.add(os.path.join(self.trigger.folder, one.below), one.below, occurrence_of(one))
-            except KeyTaken as taken:
-                reason = f"job {taken.job_id} has its unique key"
-                self._incomplete[one.below] = self._later(one, reason, now + _EACH_SECOND)
-                continue
+            path = os.path.join(self.trigger.folder, one.below)
+            left.append((one, queue.add(path, one.below, occurrence_of(one))))
             inodes.add(one.inode)
-            lines.append(seen_files.line(one))
-        lines += self._claims.queue(queue, claimed)
-        queue.sync()
+        claims = self._claims.add_to(queue, claimed)
+        skipped = queue.finish()
+        lines = self._claims.lines(claims, skipped)
+        for one, ids in left:
+            if taken := next((skipped[job_id] for job_id in ids if job_id in skipped), None):
+                reason = f"job {taken.job_id} has its unique key"
+                self._incomplete[one.below] = self._later(one, reason, self._monotonic() + _EACH_SECOND)
+            else:
+                lines.append(seen_files.line(one))
         self._seen.add(lines)
 
     def _later(self, one: Found, reason: str, due: float) -> Incomplete:

@@ -78,10 +78,17 @@ FILE_RULES = (
         f"{_RULES}a_job_that_was_queued_and_not_noted_is_found_by_its_id",
     ),
     _mutant(
+        "a file that its unique key keeps out is noted as taken",
+        "rules/watched_folder.py",
+        "            if taken := next((skipped[job_id] for job_id in ids if job_id in skipped), None):\n",
+        "            if taken := None:\n",
+        f"{_RULES}files_of_one_unique_key_are_taken_one_after_the_other",
+    ),
+    _mutant(
         "what was taken is not noted",
         "rules/watched_folder.py",
-        "            lines.append(seen_files.line(one))\n",
-        "            pass\n",
+        "                lines.append(seen_files.line(one))\n",
+        "                pass\n",
         f"{_RULES}a_file_whose_job_was_purged_is_not_taken_again_before_the_list_is_deleted",
     ),
     _mutant(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rules.folder_world import Watched
 
-from queuectl.system import mounts
+from queuectl.system import files, mounts
 
 from support import load
 
@@ -44,6 +44,47 @@ def test_a_job_that_was_queued_and_not_noted_is_found_by_its_id(one: Watched, sp
 
     one.anew()
     assert one.go(60) == before
+
+
+def test_jobs_are_on_the_disk_before_they_have_a_name_in_pending(
+    one: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut an empty file under the id of a job would say for ever that the file has been taken."""
+    order: list[str] = []
+
+    def watched(name: str) -> None:
+        original = getattr(files, name)
+
+        def call(*args: Any, **how: Any) -> Any:
+            order.append(name)
+            return original(*args, **how)
+
+        monkeypatch.setattr(files, name, call)
+
+    for name in ("sync_files", "sync_filesystem", "publish", "sync_folder"):
+        watched(name)
+    one.rule()
+    for name in "abc":
+        one.drop(name)
+    assert len(one.go(1)) == 3
+
+    assert [name for name in order if name != "sync_filesystem"] == [
+        "sync_files", "publish", "publish", "publish", "sync_folder"
+    ]  # fmt: skip
+
+
+def test_files_of_one_unique_key_are_taken_one_after_the_other(one: Watched) -> None:
+    one.rule(job="job: {command: 'cat {}', unique: one}")
+    for name in ("a", "b", "c"):
+        one.drop(name)
+    taken = []
+    for _ in range(3):
+        [job_id] = one.go(60)
+        taken += one.names()
+        one.end(job_id)
+        (one.folder.parent / "done" / f"{job_id}.json").unlink()
+    assert sorted(taken) == ["a", "b", "c"]
+    assert one.go(60) == []
 
 
 def test_a_file_whose_job_was_purged_is_not_taken_again_before_the_list_is_deleted(
