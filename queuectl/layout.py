@@ -27,7 +27,7 @@ QUEUE_FILE, QUEUE_PAUSED = ".yaml", ".paused"
 RULE_FILES = (".yaml", ".yml", ".json")
 """The endings of the file of a rule. Of several files of one rule, the first of these counts."""
 
-INDEX_SCHEMA = 8
+INDEX_SCHEMA = 9
 """The number of the tables of the index. It is here, as workers note it in their records: a worker of another number would
 take this one's index for an old one, and make it anew."""
 

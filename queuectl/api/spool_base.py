@@ -17,13 +17,14 @@ from queuectl.system.host import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Self, TypeVar
 
     from queuectl.api.enqueue_templates import Templates
     from queuectl.config.settings import JobDefaults, Settings
     from queuectl.index.row import Row
     from queuectl.intake.reconcile import Intake
+    from queuectl.job.record import Job
 
     T = TypeVar("T")
     Method = TypeVar("Method", bound=Callable[..., Any])
@@ -68,6 +69,7 @@ class SpoolBase:
         self._index = Index(self.layout.index, self.layout.root, boot)
         self._storage = Storage(self.layout, self._index)
         self._storage.refresh = _weakly(self, SpoolBase._mirror)
+        self._storage.before_end = _before_end(self)
         self._taking_in: Intake | None = None
         # Random ends of ids that were drawn already must not be used in two processes.
         self._templates: Templates | None = None
@@ -252,6 +254,19 @@ def _weakly(spool: SpoolBase, method: Callable[[SpoolBase], T]) -> Callable[[], 
         return method(alive)
 
     return call
+
+
+def _before_end(spool: SpoolBase) -> Callable[[Sequence[tuple[Job, str]]], None]:
+    """Return what queues the jobs of rules that tell of an end; nothing is loaded before one comes."""
+    settings, found = _weakly(spool, SpoolBase.settings), ref(spool)
+
+    def tell(ended: Sequence[tuple[Job, str]]) -> None:
+        from queuectl.rules.job_rules import JobRules
+
+        if (alive := found()) is not None:
+            JobRules(alive._storage, settings).before_end(ended)
+
+    return tell
 
 
 def _after_fork() -> None:

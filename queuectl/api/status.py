@@ -50,6 +50,7 @@ def notes(spool: SpoolBase) -> list[str]:
     if blocked := _blocked(spool.layout, settings):
         found.append(f"workers start nothing: {blocked}")
     found += [f"{w.name} polls, as no events come: {w.polling}" for w in workers if w.polling]
+    found += [f"{w.name} could not queue a job of a rule yet: {w.rules}" for w in workers if w.rules]
     return found
 
 

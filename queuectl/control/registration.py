@@ -268,7 +268,7 @@ class Registration:
             return True  # a share that does not answer now
 
     def report(self, key: str, value: str | int | None) -> None:
-        """Put a reason into the record for `status` ("polling", "paused", "lingering", "settings"), a mark or a number.
+        """Put a reason into the record for `status` ("polling", "paused", "lingering", "settings", "rules"), a mark or a number.
 
         Args:
             key: one of those, "pause_seen", or "concurrency".

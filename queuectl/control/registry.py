@@ -74,6 +74,7 @@ class WorkerInfo:
         polling, paused, settings: why it gets no events, starts no job, or keeps old settings; None when all is well.
         pause_seen: the mark of the pause that it has noticed.
         queues_seen: the marks of the pauses of queues that it has noticed.
+        rules: why it could not queue a job of a rule yet; None when all is well.
         queues, not_queues: the queues that it serves, if not all, and those that it does not serve.
         elsewhere: it runs in another container, where its pid is another one than here.
     """
@@ -93,6 +94,7 @@ class WorkerInfo:
     queues_seen: str | None = None
     queues: tuple[str, ...] = ()
     not_queues: tuple[str, ...] = ()
+    rules: str | None = None
 
     def serves(self, queue: str) -> bool:
         """Return whether it runs jobs of this queue."""
@@ -272,6 +274,7 @@ def worker_info(layout: Layout, name: str) -> WorkerInfo:
         stopping=os.path.exists(layout.worker_file(name, "stop")),
         polling=_text(record.get("polling")),
         settings=_text(record.get("settings")),
+        rules=_text(record.get("rules")),
         paused=_text(record.get("paused")) or _text(record.get("lingering")),
         pause_seen=_text(record.get("pause_seen")),
         queues_seen=_text(record.get("queues_seen")),

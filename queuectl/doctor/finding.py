@@ -14,6 +14,7 @@ from queuectl.errors import ConfigError
 from queuectl.index.index import Index
 from queuectl.index.peek import Peek
 from queuectl.intake.reconcile import Intake
+from queuectl.rules.job_rules import JobRules
 from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
 from queuectl.system.locks import is_folder_locked, is_locked
@@ -91,6 +92,7 @@ class Case:
         index = Index(layout.index, layout.root, boot_id())
         self.storage = Storage(layout, index, now)
         self.storage.owner = permissions.owner_id(layout)
+        self.storage.before_end = JobRules(self.storage, lambda: self.settings).before_end
         self.intake = Intake(layout, index, self.storage, lambda: self.settings)
 
     def path(self, *parts: str) -> str:

@@ -34,6 +34,16 @@ _JOB_VARIABLES = (
     "QUEUECTL_SOURCE",
     "QUEUECTL_AFTER",
     "QUEUECTL_AFTER_OUT",
+    "QUEUECTL_EVENT",
+    "QUEUECTL_ABOUT",
+    "QUEUECTL_ABOUT_STATE",
+    "QUEUECTL_ABOUT_ERROR",
+    "QUEUECTL_ABOUT_EXIT_CODE",
+    "QUEUECTL_ABOUT_FILE",
+    "QUEUECTL_ABOUT_OUT",
+    "QUEUECTL_SINCE",
+    "QUEUECTL_UNTIL",
+    "QUEUECTL_COUNT",
 )
 _NEEDS = "QUEUECTL_NEEDS_"
 """The beginning of the variables with the numbers of a job's units."""
@@ -174,7 +184,7 @@ def prepare(
         base: the worker's environment; the job's own variables override it, queuectl's override both.
         lock_fd: the descriptor of the run lock, which the job's processes inherit.
         permit: what it holds of limits, which they inherit as well.
-        parents: the variables by which it finds the jobs for which it has waited.
+        parents: the variables by which it finds the jobs for which it has waited, or of which it tells.
     """
     files = slot_name(mine["QUEUECTL_WORKER"], slot)
     numbers = {
@@ -191,7 +201,7 @@ def prepare(
             **mine,
             **numbers,
             **_queue_variables(job, permit),
-            **(parents or {}),
+            **{name: _native(text) for name, text in (parents or {}).items()},
         },
         timeout=job.timeout or 0,
         grace=settings.kill_grace,

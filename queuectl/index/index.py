@@ -45,6 +45,7 @@ _KEPT_AT_END = frozenset(
         "conditions",
         "batch",
         "member",
+        "about",
     }
 )
 _SET_AT_END = tuple(name for name in COLUMNS if name not in _KEPT_AT_END)

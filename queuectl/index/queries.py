@@ -34,6 +34,7 @@ _TEXTS = frozenset(
         "conditions",
         "batch",
         "member",
+        "about",
     }
 )
 _NEVER_EMPTY = frozenset({"id", "state", "place", "name", "seq", "arrived"})

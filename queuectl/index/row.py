@@ -78,6 +78,8 @@ class Row:
     conditions: str | None = None
     batch: str | None = None
     member: str | None = None
+    about: str | None = None
+    recovered: int | None = None
 
     @property
     def held(self) -> bool:
@@ -89,14 +91,18 @@ class Row:
         if self.ready_key is None:
             # A due job gets its ready_key from a worker, and none may be running.
             return now - self.due if self.due is not None and self.due <= now else None
-        return max(0, now - self.ready_key - _PER_PRIORITY * (self.priority or 5))
+        return max(0, now - self._eligible(self.ready_key))
 
     def ready_since(self, now: int) -> int | None:
         """Return since when the job could run but for its unique key, in microseconds; None if it could not yet."""
         key = self.behind if self.ready_key is None else self.ready_key
         if key is not None:
-            return key + _PER_PRIORITY * (self.priority or 5)
+            return self._eligible(key)
         return self.due if self.due is not None and self.due <= now else None
+
+    def _eligible(self, key: int) -> int:
+        """Return since when it can run, by its place in the order."""
+        return key + _PER_PRIORITY * (self.priority or 5) + (0 if self.about is None else _FIRST)
 
     def effective(self, now: int) -> float | None:
         """Return its priority plus a point for each minute of waiting (SPEC 4); None if it does not wait."""
@@ -108,7 +114,11 @@ class Row:
 _PER_PRIORITY = 60_000_000
 """Microseconds of waiting that count as one point of priority."""
 
-READY_KEY = f"due - {_PER_PRIORITY} * priority"
+_FIRST = 10**16
+"""Microseconds (300 years) by which a job that tells of others goes before all other jobs: an alarm behind an aged backlog would
+come too late."""
+
+READY_KEY = f"due - {_PER_PRIORITY} * priority - {_FIRST} * (about IS NOT NULL)"
 """In SQL: the `ready_key` of a job that becomes ready at its due moment."""
 
 COLUMNS = Row.__match_args__
@@ -118,7 +128,7 @@ values_of = attrgetter(*COLUMNS)
 """Returns a row as the tuple of its columns."""
 
 
-def ready_key(eligible: int, priority: int) -> int:
+def ready_key(eligible: int, priority: int, about: str | None = None) -> int:
     """Return a waiting job's place in the order; the smallest goes first.
 
     Effective priority is priority + waiting / 60 s (SPEC 4). Two waiting jobs age at the same rate, so their order
@@ -126,8 +136,9 @@ def ready_key(eligible: int, priority: int) -> int:
 
     Args:
         eligible: since when the job can run, in microseconds.
+        about: of what it tells; None: it is an ordinary job.
     """
-    return eligible - _PER_PRIORITY * priority
+    return eligible - _PER_PRIORITY * priority - (0 if about is None else _FIRST)
 
 
 order_of = attrgetter("ready_key", "seq")
@@ -204,6 +215,8 @@ def row_of(
         hold=int(job.hold),
         conditions=conditions_of(job),
         batch=job.batch,
+        about=job.about,
+        recovered=1 if state == "completed" and job.has_recovered else None,
     )
     row.member = _counts_in(job, row.conditions)
     if job.tags:
@@ -216,7 +229,7 @@ def row_of(
         if due is not None and due > now:
             row.due = due
         else:
-            row.ready_key = ready_key(max(arrived, due or 0), job.priority or 5)
+            row.ready_key = ready_key(max(arrived, due or 0), job.priority or 5, job.about)
     return row
 
 

@@ -18,7 +18,8 @@ CREATE TABLE IF NOT EXISTS jobs(
     inode INTEGER, mtime INTEGER, size INTEGER DEFAULT 0, settings TEXT, ours INTEGER,
     tags TEXT, unique_key TEXT, started_at INTEGER, finished_at INTEGER, duration INTEGER,
     behind INTEGER, expires INTEGER, lane TEXT,
-    hold INTEGER NOT NULL DEFAULT 0, conditions TEXT, batch TEXT, member TEXT);
+    hold INTEGER NOT NULL DEFAULT 0, conditions TEXT, batch TEXT, member TEXT,
+    about TEXT, recovered INTEGER);
 """
 UNIQUE = """
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_id ON jobs(id);

@@ -159,6 +159,29 @@ class Job:
         ]
 
     @property
+    def has_recovered(self) -> bool:
+        """Whether the last run ended well, and the one before had failed.
+
+        A run that a stop of its worker ended has not failed. Nor has one whose worker died, unless the next one died, too.
+        """
+        if (
+            len(self.history) < 2
+            or self.not_run is not None
+            or self.history[-1].get("outcome") != "succeeded"
+        ):
+            return False
+        interrupted = 0
+        for run in reversed(self.history[:-1]):
+            end = run.get("outcome")
+            if end == "interrupted":
+                interrupted += 1
+                if interrupted > 1:
+                    return True
+            elif end != "stopped":
+                return end not in ("succeeded", "cancelled")
+        return False
+
+    @property
     def due_at(self) -> float | None:
         """The time before which it must not start: next_retry_at after a failed attempt, else run_at."""
         return self.next_retry_at if self.next_retry_at is not None else self.run_at

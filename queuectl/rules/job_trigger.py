@@ -96,12 +96,14 @@ class JobTrigger:
             counted = f"{self.at_least} jobs{self._which()} or more are {state}{after}"
             return f"{counted} within {span if span[0].isdigit() else f'1 {span}'}"
         if self.event == EMPTY:
-            told = f"nothing of {self._whole()} is left to run"
+            told = f"nothing of {self.whole} is left to run"
         else:
             told = f"a job{self._which()} is {state}{after}"
         return f"{told}, at most once every {in_words(self.within)}" if self.within else told
 
-    def _whole(self) -> str:
+    @property
+    def whole(self) -> str:
+        """What must be empty, in words."""
         kinds = (("queue", self.queues), ("batch", self.batches))
         told = [
             f"the {kind}{'s' if len(names) > 1 else ''} {' and '.join(names)}"

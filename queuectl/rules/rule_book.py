@@ -16,6 +16,7 @@ from queuectl.rules.rule import InvalidRule
 from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable
 
     from queuectl.config.stamp import Stamp
@@ -57,6 +58,7 @@ class RuleBook:
     Args:
         settle_time: returns for how many seconds an invalid file must be unchanged before it counts as complete.
         monotonic: the monotonic clock.
+        wanted: a file in which this is not found is not read further, and has no rule; None: read all.
 
     Attributes:
         files: by the name of the rule; a file that no rule can be called after is under its own name.
@@ -69,9 +71,10 @@ class RuleBook:
         layout: Layout,
         settle_time: Callable[[], float] = lambda: 2.0,
         monotonic: Callable[[], float] = time.monotonic,
+        wanted: re.Pattern[bytes] | None = None,
     ) -> None:
         self._layout, self._monotonic = layout, monotonic
-        self._settle_time = settle_time
+        self._settle_time, self._wanted = settle_time, wanted
         self._folder: Stamp | None = None
         self.files: dict[str, RuleFile] = {}
         self.paused: frozenset[str] = frozenset()
@@ -141,7 +144,7 @@ class RuleBook:
         before = known.rule, str(known.fault)
         known.unfinished = False
         try:
-            status, rule = _load(self._layout, name, path, known.name)
+            status, rule = _load(self._layout, name, path, known.name, self._wanted)
         except InvalidRule as error:
             if self._is_being_written(path):
                 known.stamp, known.unfinished = None, True
@@ -193,8 +196,10 @@ def _by_rule(names: list[str]) -> dict[str, str]:
     return found
 
 
-def _load(layout: Layout, name: str, path: str, file: str) -> tuple[os.stat_result, Rule]:
-    """Read the file of a rule, as carefully as that of a job: what it says is run.
+def _load(
+    layout: Layout, name: str, path: str, file: str, wanted: re.Pattern[bytes] | None
+) -> tuple[os.stat_result, Rule | None]:
+    """Read the file of a rule, as carefully as that of a job: what it says is run. None: it is not wanted.
 
     Raises:
         InvalidRule: it cannot be used.
@@ -212,6 +217,8 @@ def _load(layout: Layout, name: str, path: str, file: str) -> tuple[os.stat_resu
     check_name(stem, ending, shown)
     if name != stem:
         raise InvalidRule(f"the rule {stem} has another file beside it, which counts", shown)
+    if wanted is not None and not wanted.search(data):
+        return status, None
     return status, rule_file.parse(stem, data, shown, layout)
 
 

@@ -34,6 +34,7 @@ class Note:
         skipped: how many moments passed without a job.
         skips: the last of them, each with a reason.
         rests: the rule was paused, or its file away, when it was looked at last.
+        told: of a rule about jobs: what ended before this is not told any more, in microseconds.
     """
 
     mark: str = ""
@@ -42,6 +43,7 @@ class Note:
     skipped: int = 0
     skips: list[tuple[int, str]] = field(default_factory=list)
     rests: bool = False
+    told: int = 0
 
     def note_queued(self, moment: int) -> None:
         """Note that the jobs of a moment are queued."""
@@ -78,6 +80,7 @@ def _checked(found: Any) -> Note:
         skipped=int(found["skipped"]),
         skips=[(int(at), str(why)) for at, why in found["skips"]],
         rests=bool(found["rests"]),
+        told=int(found.get("told", 0)),
     )
 
 

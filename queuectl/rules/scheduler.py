@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from queuectl.config import stamp
 from queuectl.errors import WorkerError
 from queuectl.layout import is_rule_file
+from queuectl.rules.job_rules import JobRules
 from queuectl.system import locks
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class RuleScheduler:
 
     Attributes:
         are_there: the spool has rules, or has had some since this worker looks after them.
+        about_jobs: the rules about jobs, in which every worker has a part.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class RuleScheduler:
         self._files: FileRules | None = None
         self._files_since = -1
         self._not_before = -math.inf
+        self.about_jobs = JobRules(storage, settings, find_danger, say, monotonic)
 
     def look(self) -> None:
         """Do what is due: once a second, and at the moment that `due_in` has named.
@@ -134,10 +137,17 @@ class RuleScheduler:
         return self._lock is not None
 
     @property
+    def has_lock(self) -> bool:
+        """Whether this worker is the one that queues the jobs of rules."""
+        return self._lock is not None
+
+    @property
     def nothing_due(self) -> bool:
         """Whether a look would find nothing, as long as no file changes and the moment of `due_in` has not come."""
         if not self.are_there:
             return True
+        if not self.about_jobs.nothing_due:
+            return False
         if self._plans is None:
             return self._lock is None and locks.is_held(self._layout.rules_lock)
         is_quiet = self._plans.is_complete and not self._plans.must_look
@@ -151,6 +161,8 @@ class RuleScheduler:
     @property
     def has_work(self) -> bool:
         """Whether this worker must queue something before it may leave for want of work."""
+        if self.about_jobs.has_work:
+            return True
         plans, files = self._plans, self._files
         if plans is None:
             return False

@@ -58,6 +58,8 @@ def settle_all(
     """
     for claim in claims:
         check("settle", claim.job.id or "", "processing", claim.state)
+    if storage.before_end is not None:
+        storage.before_end([(one.job, one.state) for one in claims if _ends_now(one)])
     # A claim that already passed its commit point is left out, or a second attempt would make a second file.
     gone = _commit(storage, [claim for claim in claims if not claim.settled], pool, then, put_back)
     for claim in claims:
@@ -68,6 +70,10 @@ def settle_all(
                 if not (pool and not at_once and pool.keep(claim.path, claim.job.id or "", ours=claim.ours)):
                     _delete_claimed(storage, claim, all_synced=pool is not None)
     return gone
+
+
+def _ends_now(claim: Claim) -> bool:
+    return claim.state in ("completed", "dead") and not claim.settled
 
 
 def _delete_claimed(storage: Storage, claim: Claim, *, all_synced: bool) -> None:

@@ -25,7 +25,7 @@ from queuectl.job import record as jobs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from queuectl.index.index import Index
@@ -71,6 +71,8 @@ class Storage:
     Attributes:
         owner: the uid whose files are jobs, if somebody else only looks at that user's spool; None: this user.
         refresh: makes the index agree with the folders; set by a program that does not keep it so all the time.
+        before_end: called with jobs and the state in which each is about to end, not by a person's order: rules may queue other
+            jobs about that first. None: nobody wants to know.
         holds_key_lock: this process has the lock of the unique keys, see unique_keys.
         deleted_in: the folders in which job files were deleted, and that was not synced.
     """
@@ -84,6 +86,7 @@ class Storage:
         self.read_only = read_only
         self.owner: int | None = None
         self.refresh: Callable[[], None] = lambda: None
+        self.before_end: Callable[[Sequence[tuple[Job, str]]], None] | None = None
         self.holds_key_lock = False
         self.deleted_in: set[str] = set()
 

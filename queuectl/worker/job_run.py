@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from queuectl.control.registration import Registration
     from queuectl.executor.base import Runner, Running
     from queuectl.job.record import Job
+    from queuectl.rules.job_rules import JobRules
     from queuectl.storage.transitions import Claim, Storage
     from queuectl.system.locks import Lock
     from queuectl.worker.events import JobEvents
@@ -59,6 +60,7 @@ class WorkerContext:
         say: takes lines for the log.
         events: takes the start and the end of each run.
         limits: has the permits of jobs.
+        rules: knows the rules about jobs.
     """
 
     name: str
@@ -73,6 +75,7 @@ class WorkerContext:
     say: Callable[[str], None]
     events: JobEvents
     limits: Limits
+    rules: JobRules
 
     def output_of(self, slot: int) -> str:
         """Return the path of the file for the stdout of the runs in a slot."""
@@ -147,6 +150,10 @@ class JobRun:
             with context.barrier:
                 maintenance.settle_decided(storage, claim, claim.decides, self._batch.file_pool, context.say)
             return False
+        if job.about is not None and (why := self._why_not_needed()):
+            with context.barrier:
+                maintenance.settle_without_run(storage, claim, why, self._batch.file_pool, context.say)
+            return False
         if job.expired(storage.now()):
             with context.barrier:
                 maintenance.give_up_expired(storage, claim, context.say)
@@ -177,6 +184,11 @@ class JobRun:
         context.events.started(job, context.name)  # last: it may be interrupted
         return True
 
+    def _why_not_needed(self) -> str | None:
+        from queuectl.rules import hook_facts
+
+        return hook_facts.why_not_needed(self._context.storage, self._context.rules, self._claim.job)
+
     def _refuse(self, error: SpoolError) -> None:
         """Have the job put back. If this machine starts no process, no other job is tried before the worker has paused."""
         self.refused = error
@@ -205,11 +217,14 @@ class JobRun:
         )
         self._lock = lock
         settings, environment, permit = context.current.settings, context.environment, self._permit
-        parents = None
+        parents: dict[str, str] = {}
+        list_file = layout.worker_file(self._slot_name, "after")
         if claim.row.conditions is not None:
-            parents = dependencies.describe(
-                context.storage, job, layout.worker_file(self._slot_name, "after")
-            )
+            parents |= dependencies.describe(context.storage, job, list_file)
+        if job.about is not None:
+            from queuectl.rules import hook_facts
+
+            parents |= hook_facts.variables(context.storage, context.rules, job, list_file)
         attempt = prepare(layout, job, marks, settings, environment, lock.fd, self.slot, permit, parents)
         return context.runner.start(attempt)
 

@@ -308,6 +308,8 @@ def give_up_expired(storage: Storage, claim: Claim, say: Callable[[str], None]) 
         QueuectlError, OSError: the disk refused, or somebody has taken the job meanwhile.
     """
     reason = _reason(claim.job.expires_at or 0)
+    if storage.before_end is not None:
+        storage.before_end([(claim.job, "dead")])
     dead_letters.bury(storage, release(storage, claim), reason)
     say(f"dead {claim.job.id}: {reason}")
 
@@ -325,11 +327,28 @@ def settle_decided(
     Raises:
         QueuectlError, OSError: the disk refused.
     """
-    job = claim.job
     state, why = dependencies.what_follows(decides)
     if state == "dead":
-        job.last_error = why
-    else:
+        claim.job.last_error = why
+    settle_without_run(storage, claim, why, pool, say, state=state)
+
+
+def settle_without_run(
+    storage: Storage,
+    claim: Claim,
+    why: str,
+    pool: FilePool | None,
+    say: Callable[[str], None],
+    *,
+    state: str = "completed",
+) -> None:
+    """Record a claimed job without a run.
+
+    Raises:
+        QueuectlError, OSError: the disk refused.
+    """
+    job = claim.job
+    if state != "dead":
         job.not_run = why
     # Statistics count the jobs that have finished a run, and this one has not.
     job.finished_at, job.next_retry_at = None, None
@@ -358,7 +377,7 @@ def give_up_all_expired(storage: Storage, say: Callable[[str], None]) -> bool:
             return False
         reason = _reason((row.expires or 0) / 1e6)
         try:
-            dead_letters.bury(storage, row, reason, if_still=partial(_is_expired, row, now))
+            dead_letters.bury(storage, row, reason, if_still=partial(_gives_up, storage, row, now))
         except (MoveError, InvalidJob):
             # Claimed or edited meanwhile. If the row stayed, its file would be moved to and fro in every round.
             with storage.index.write():
@@ -369,8 +388,14 @@ def give_up_all_expired(storage: Storage, say: Callable[[str], None]) -> bool:
     return True
 
 
-def _is_expired(row: Row, now: float, job: Job) -> bool:
+def _gives_up(storage: Storage, row: Row, now: float, job: Job) -> bool:
+    """Whether a job has expired, by its file. Then rules tell of it before it is moved."""
     if job.state in ("completed", "dead"):
         job.renew(row.arrived / 1e6)
     accept_as_indexed(job, row)
-    return job.expired(now)
+    if not job.expired(now):
+        return False
+    if storage.before_end is not None:
+        job.id = row.id
+        storage.before_end([(job, "dead")])
+    return True

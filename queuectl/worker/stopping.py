@@ -14,6 +14,7 @@ from queuectl.control import commands, own_job, permissions, registry
 from queuectl.errors import ConfigError, WorkerError
 from queuectl.index.index import Index
 from queuectl.intake.reconcile import Intake
+from queuectl.rules.job_rules import JobRules
 from queuectl.storage import recovery
 from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
@@ -225,6 +226,7 @@ def _take_back(layout: Layout, workers: Iterable[str]) -> None:
     storage = Storage(layout, index, time.time)
     try:
         Intake(layout, index, storage, lambda: known).refresh()
+        storage.before_end = JobRules(storage, lambda: known).before_end
         recovery.recover_claims(storage, known, lambda _: None, busy=names)
     finally:
         index.close()

@@ -72,6 +72,7 @@ class Upkeep:
         self._parents = ParentScan(storage.index, intake)
         storage.refresh = intake.refresh  # the keys of jobs that rules queue are decided by it
         self.rules = RuleScheduler(storage, lambda: current.settings, danger, say)
+        storage.before_end = self.rules.about_jobs.before_end
         self.maintenance = Maintenance(storage, say, self.barrier.say_once)
         self.snapshot = idle.Snapshot(storage.layout, safe.above, safe.within)
         self.due_at = 0.0
@@ -125,12 +126,21 @@ class Upkeep:
                 self._scheduler.take_from_drop_folder(self._drops, current.settings, busy=busy)
         with self.barrier:
             self.rules.look()
+        with self.barrier:
+            self.rules.about_jobs.look(is_keeper=self.rules.has_lock)
+            self.note("rules", self.rules.about_jobs.trouble)
         self.due_at = min(self.due_at, time.monotonic() + self.rules.due_in())
         return True
 
     def put_off(self) -> None:
         """Do the next round in a second, or when a rule is due."""
         self.due_at = time.monotonic() + min(idle.TICK, self.rules.due_in())
+
+    def owes_rules(self) -> bool:
+        """Whether rules want something queued before this worker may leave. What has just happened they are told at once."""
+        if self.rules.about_jobs.has_news:
+            self.due_at = 0.0
+        return self.rules.has_work
 
     def _look_at_spool(self) -> None:
         pool = self._batch.file_pool

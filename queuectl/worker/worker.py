@@ -142,6 +142,7 @@ class Worker:
             say=self._say,
             events=self._events,
             limits=self._limits,
+            rules=self._upkeep.rules.about_jobs,
         )
         self._prefetch = Prefetch(
             self._storage,
@@ -350,7 +351,7 @@ class Worker:
         """Whether a draining worker has nothing left to do."""
         if not self._drain or self._slots or self.flags.stopping or self._batch.is_open:
             return False
-        if self._upkeep.rules.has_work:
+        if self._upkeep.owes_rules():
             return False  # also while the spool is paused: that pauses no rule
         return self._readiness.is_paused or self._is_drained()
 

@@ -67,7 +67,7 @@ RETRIES = (
     Mutant(
         "expiry: what the index said is believed",
         "worker/maintenance.py",
-        "            dead_letters.bury(storage, row, reason, if_still=partial(_is_expired, row, now))",
+        "            dead_letters.bury(storage, row, reason, if_still=partial(_gives_up, storage, row, now))",
         "            dead_letters.bury(storage, row, reason)",
         (f"{_EXPIRY}a_moment_that_was_moved_in_the_file_counts",),
     ),

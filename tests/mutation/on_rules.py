@@ -299,7 +299,7 @@ RULES = (
     Mutant(
         "rules: a draining worker leaves before all is queued",
         "worker/worker.py",
-        "        if self._upkeep.rules.has_work:\n",
+        "        if self._upkeep.owes_rules():\n",
         "        if False:\n",
         (f"{_DISK}a_draining_worker_queues_all_that_is_due_however_slow",),
     ),

@@ -1,0 +1,104 @@
+"""The jobs that have ended in some way within a period, for those who tell of them; and whether anything is left to run."""
+
+from __future__ import annotations
+
+from queuectl.index.filter import Filter
+from queuectl.index.row import BY_HAND
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from queuectl.index.index import Index
+
+_MAKE = """CREATE INDEX IF NOT EXISTS jobs_ends ON jobs(state, coalesce(updated_at, arrived))
+    WHERE state IN ('completed', 'dead') AND about IS NULL;"""
+_CHANGED = "coalesce(updated_at, arrived)"
+_BY_PERSON = f"(last_error = 'Cancelled' OR last_error = '{BY_HAND}' OR last_error LIKE 'Replaced by job %')"
+
+_WHAT = {
+    "dead": f"state = 'dead' AND NOT coalesce({_BY_PERSON}, 0)",
+    "done": "state = 'completed' AND finished_at IS NOT NULL",
+    "recovered": "state = 'completed' AND recovered IS NOT NULL",
+}
+"""Each event, and of what jobs it is told. What a person has done is not told, nor what was completed without a run."""
+
+
+class Ends:
+    """Which ends are meant.
+
+    Args:
+        event: dead, done or recovered.
+        tags, queues, batches, rules: the job has one of these; none: whatever it has.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        event: str,
+        *,
+        tags: Sequence[str] = (),
+        queues: Sequence[str] = (),
+        batches: Sequence[str] = (),
+        rules: Sequence[str] = (),
+    ) -> None:
+        self._index = index
+        condition, values = Filter(queues=queues).conditions()
+        parts: list[str] = [_WHAT[event], "about IS NULL", condition]
+        self._values: list[Any] = values
+        for part, names in (
+            ("instr(tags, ' ' || ? || ' ') > 0", tags),
+            ("batch = ?", batches),
+            ("(id > ? || '.' AND id < ? || '/')", [both for name in rules for both in (name, name)]),
+        ):
+            if names:
+                parts.append(f"({' OR '.join([part] * (len(names) // part.count('?')))})")
+                self._values += names
+        self._where = " AND ".join(parts)
+
+    def first(self, since: int) -> int | None:
+        """Return when the first of them has ended at this moment or later, both in microseconds; None: none has."""
+        self._index.has("jobs_ends", _MAKE)
+        query = f"SELECT min({_CHANGED}) FROM jobs WHERE {self._where} AND {_CHANGED} >= ?"
+        [found] = self._index.db.execute(query, (*self._values, since)).fetchone()
+        return None if found is None else int(found)
+
+    def of_period(self, since: int, until: int, limit: int = -1) -> list[tuple[str, str, str]]:
+        """Return id, state, and path within the spool of those that ended in a period, in the order of their ends.
+
+        Args:
+            since, until: in microseconds; `until` does not belong to it.
+        """
+        self._index.has("jobs_ends", _MAKE)
+        query = f"""SELECT id, state, place || '/' || name FROM jobs WHERE {self._where}
+            AND {_CHANGED} >= ? AND {_CHANGED} < ? ORDER BY {_CHANGED}, seq LIMIT ?"""
+        found = self._index.db.execute(query, (*self._values, since, until, limit))
+        return [(str(job_id), str(state), str(path)) for job_id, state, path in found]
+
+
+def _within(queues: Sequence[str], batches: Sequence[str]) -> tuple[str, list[Any]]:
+    condition, values = Filter(queues=queues).conditions()
+    of_batch = f" AND batch IN ({', '.join('?' * len(batches))})" if batches else ""
+    return f"about IS NULL AND {condition}{of_batch}", [*values, *batches]
+
+
+def last_run(index: Index, queues: Sequence[str], batches: Sequence[str]) -> tuple[int, str] | None:
+    """Return when the run that ended last has ended, in microseconds, and its job; None: none has."""
+    from queuectl.index import statistics
+
+    index.has("jobs_ended", statistics.MAKE_ENDED)
+    where, values = _within(queues, batches)
+    query = f"""SELECT {statistics.ENDED_AT}, id FROM jobs WHERE {statistics.HAS_ENDED} AND finished_at IS NOT NULL AND {where}
+        ORDER BY {statistics.ENDED_AT} DESC, seq DESC LIMIT 1"""
+    found = index.db.execute(query, values).fetchone()
+    return None if found is None else (int(found[0]), str(found[1]))
+
+
+def is_any_left(index: Index, queues: Sequence[str], batches: Sequence[str]) -> bool:
+    """Return whether a job runs, or will run without anybody doing something for it."""
+    where, values = _within(queues, batches)
+    going = Filter(states=("pending", "processing", "failed"), held=False, blocked=False)
+    condition, more = going.conditions()
+    query = f"SELECT 1 FROM jobs WHERE {where} AND {condition} LIMIT 1"
+    return index.db.execute(query, (*values, *more)).fetchone() is not None

@@ -1,0 +1,254 @@
+"""Rules that tell of many ends by one job, and of the moment at which nothing is left to run. One worker of all follows them.
+
+The records of the jobs say what has ended, so no crash of a worker loses anything. The id of the job that tells is made from the
+period, or from the run that ended last, and the note says up to when ends are told: so nothing is told twice either.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from queuectl._dataclasses import dataclass
+from queuectl.config.settings import JobDefaults
+from queuectl.errors import QueuectlError
+from queuectl.index import ends
+from queuectl.job.times import iso, micros, parse_moment
+from queuectl.rules import hooks, occurrences, rule_note
+from queuectl.rules.job_trigger import EMPTY, JobTrigger
+from queuectl.rules.rule_note import Note
+from queuectl.storage import enqueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from queuectl.config.settings import Settings
+    from queuectl.rules.rule import Rule
+    from queuectl.rules.rule_book import RuleBook, RuleFile
+    from queuectl.storage.transitions import Storage
+
+AFTER_END = 2.0
+"""Seconds after the end of a period at which the job about it starts: what was recorded at its very end is in the index then."""
+
+_YOUNG = 2_000_000_000
+"""Nanoseconds within which a folder may have changed twice and have one time."""
+
+
+@dataclass(slots=True)
+class _Digest:
+    """A rule, and what is known of it."""
+
+    rule: Rule
+    trigger: JobTrigger
+    note: Note
+
+
+def meant(storage: Storage, trigger: JobTrigger) -> ends.Ends:
+    """Return the ends that a rule is about."""
+    return ends.Ends(
+        storage.index,
+        trigger.event,
+        tags=trigger.tags,
+        queues=trigger.queues,
+        batches=trigger.batches,
+        rules=trigger.rules,
+    )
+
+
+def period_text(since: int, until: int) -> str:
+    """Return a period in microseconds as it stands in the field `about`: two moments in ISO 8601 with / between."""
+    return f"{iso(since / 1e6)}/{iso(until / 1e6)}"
+
+
+def period_of(about: str) -> tuple[float, float] | None:
+    """Return the period that `about` names, in epoch seconds; None: it names something else."""
+    first, slash, last = about.partition("/")
+    try:
+        return (parse_moment(first), parse_moment(last)) if slash else None
+    except ValueError:
+        return None
+
+
+class Digests:
+    """The rules of one spool that tell of several ends at once, or of an empty spool, queue or batch.
+
+    Args:
+        settings: returns the settings of the spool.
+        say: takes a line for the log.
+
+    Attributes:
+        refused: why one of them could not tell something yet; None if nothing is left.
+    """
+
+    def __init__(
+        self, storage: Storage, settings: Callable[[], Settings], say: Callable[[str], None]
+    ) -> None:
+        self._storage, self._settings, self._say = storage, settings, say
+        self._layout = storage.layout
+        self._followed: dict[str, _Digest] = {}
+        self._defaults = JobDefaults(storage.layout, settings())
+        self._since = micros(_made_at(storage.layout.data))
+        self._seen: list[int] | None = None
+        self.refused: str | None = None
+
+    @property
+    def are_there(self) -> bool:
+        """Whether there are such rules."""
+        return bool(self._followed)
+
+    def follow(self, book: RuleBook) -> None:
+        """Follow the rules as they are in the book now."""
+        before, self._followed = self._followed, {}
+        self._seen = None
+        for name, known in book.files.items():
+            rule, old = known.rule, before.get(name)
+            if rule is None or not isinstance(trigger := rule.trigger, JobTrigger) or trigger.is_told_at_once:
+                continue
+            note = self._note_of(name, rule, known, old)
+            is_paused = name in book.paused
+            if note.rests != is_paused:
+                note.rests = is_paused
+                if not is_paused:
+                    # Whoever ended the rest changed the folder. What happened until then is not told.
+                    note.told = max(note.told, min(self._now(), micros(book.changed_at)))
+                self._write(name, note)
+            self._followed[name] = _Digest(rule, trigger, note)
+
+    def _note_of(self, name: str, rule: Rule, known: RuleFile, old: _Digest | None) -> Note:
+        note = old.note if old else rule_note.read(self._layout, name)
+        arrived = micros(known.arrived)
+        if note is None:
+            note = Note(mark=rule.mark, told=max(arrived, self._since))
+            self._write(name, note)
+        elif note.mark != rule.mark:
+            if old is not None and not note.rests:
+                self._judge(
+                    old, self._now()
+                )  # what happened before the change is told by what the rule said then
+            note.mark, note.told = rule.mark, max(note.told, arrived)
+            self._write(name, note)
+        return note
+
+    def look(self) -> None:
+        """Tell what is to be told.
+
+        Raises:
+            sqlite3.Error: the index refused.
+        """
+        if not self._followed or (self._is_unchanged() and self.refused is None):
+            return
+        now, self.refused = self._now(), None
+        self._defaults.refresh(self._settings())
+        for one in self._followed.values():
+            self._judge(one, now)
+
+    def _is_unchanged(self) -> bool:
+        """Whether no job has come, gone, or ended since the last look."""
+        seen, before = self._stamps(), self._seen
+        self._seen = seen
+        return seen == before and max(seen, default=0) + _YOUNG < time.time_ns()
+
+    def has_news(self) -> bool:
+        """Return whether a job has come, gone, or ended since the last look."""
+        return self.are_there and self._stamps() != self._seen
+
+    def _stamps(self) -> list[int]:
+        layout = self._layout
+        try:
+            return [os.stat(path).st_mtime_ns for path in (layout.pending, layout.done, layout.dead)]
+        except OSError:
+            return []
+
+    def _judge(self, one: _Digest, now: int) -> None:
+        if one.note.rests:
+            one.note.told = now
+            return
+        if one.note.told > now + micros(max(one.trigger.within, 1)):
+            one.note.told = now  # the clock was set back
+        try:
+            if one.trigger.event == EMPTY:
+                self._judge_empty(one, now)
+            elif one.trigger.at_least > 1:
+                self._judge_number(one, now)
+            else:
+                self._judge_periods(one, now)
+        except (QueuectlError, OSError) as error:
+            if self.refused is None:
+                self._say(f"rule {one.rule.name}: {error}")
+            self.refused = f"rule {one.rule.name}: {error}"
+
+    def _judge_periods(self, one: _Digest, now: int) -> None:
+        """Queue a job for each period in which something has ended; it starts when the period is over."""
+        found, span = meant(self._storage, one.trigger), micros(one.trigger.within)
+        while (first := found.first(one.note.told)) is not None and first <= now:
+            start = first // span * span
+            end = start + span
+            wait = {"run_at": end / 1e6 + AFTER_END} if end + micros(AFTER_END) > now else {}
+            self._tell(one, start, period_text(max(start, one.note.told), end), wait)
+            self._note(one, end, start)
+
+    def _judge_number(self, one: _Digest, now: int) -> None:
+        """Queue a job as soon as so many have ended within the span, but only one in each period."""
+        span = micros(one.trigger.within)
+        since = max(one.note.told, now - span)
+        if len(meant(self._storage, one.trigger).of_period(since, now + 1, one.trigger.at_least)) < (
+            one.trigger.at_least
+        ):
+            return
+        start = now // span * span
+        if start // 1_000_000 in one.note.queued:
+            return
+        self._tell(one, start, period_text(since, now + 1), {})
+        self._note(one, now + 1, start)
+
+    def _judge_empty(self, one: _Digest, now: int) -> None:
+        trigger = one.trigger
+        last = ends.last_run(self._storage.index, trigger.queues, trigger.batches)
+        if last is None or last[0] < one.note.told:
+            return
+        if ends.is_any_left(self._storage.index, trigger.queues, trigger.batches):
+            return
+        span = micros(trigger.within)
+        start = now // span * span if span else None
+        if start is None or start // 1_000_000 not in one.note.queued:
+            self._tell(one, start, trigger.whole, {}, *last)
+        self._note(one, last[0] + 1, now if start is None else start)
+
+    def _tell(
+        self, one: _Digest, start: int | None, about: str, wait: Mapping[str, Any], *facts: object
+    ) -> None:
+        """Queue the jobs of a rule; they are there already if a crash came before the note."""
+        event = one.trigger.event
+        occurrence = (
+            hooks.occurrence_of(event, *facts) if start is None else occurrences.text_of(start // 1_000_000)
+        )
+        now = self._storage.now()
+        records = hooks.records_of(one.rule, occurrence, event, about, now, wait)
+        batch = [hooks.prepared(self._defaults, record, now) for record in records]
+        durable = self._defaults.settings.durability == "full"
+        enqueue.enqueue_all(self._storage, batch, durable=durable)
+
+    def _note(self, one: _Digest, told: int, moment: int) -> None:
+        one.note.told = told
+        one.note.note_queued(moment // 1_000_000)
+        self._write(one.rule.name, one.note)
+
+    def _write(self, name: str, note: Note) -> None:
+        try:
+            rule_note.write(self._layout, name, note)
+        except OSError as error:
+            # Until it is written, the ids tell what was queued.
+            self._say(f"rule {name}: its note cannot be written: {error}")
+
+    def _now(self) -> int:
+        return micros(self._storage.now())
+
+
+def _made_at(folder: str) -> float:
+    """Return when data/ was made: nobody writes or deletes the lock files in it. What was told before that is not known."""
+    try:
+        with os.scandir(folder) as entries:
+            return min((one.stat().st_mtime for one in entries if one.name.endswith(".lock")), default=0.0)
+    except OSError:
+        return 0.0

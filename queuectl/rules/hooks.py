@@ -1,0 +1,180 @@
+"""The jobs that rules about jobs queue: before an end is recorded, so that no crash in between loses one.
+
+Such a job waits for that end by `after` or `after_failure`. If the worker dies before it has recorded the end, the job runs
+again: either it ends in the same way, and the id shows that its hook is queued, or it ends in another, and the hook is not
+needed. No hook is ever told of: that could go on for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b32encode
+from typing import TYPE_CHECKING, Any
+
+from queuectl.config.settings import JobDefaults
+from queuectl.errors import QueuectlError
+from queuectl.job import record as jobs
+from queuectl.job.conditions import FIELDS
+from queuectl.job.outcome import CANCELLED
+from queuectl.rules import job_template
+from queuectl.rules.job_trigger import DEAD, DONE, RECOVERED, JobTrigger
+from queuectl.storage import enqueue, locate
+from queuectl.storage.transitions import Prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from queuectl.config.settings import Settings
+    from queuectl.job.record import Job
+    from queuectl.rules.rule import Rule
+    from queuectl.storage.transitions import Storage
+
+GIVE_UP_ON, MAX_RETRIES, TIMEOUT = [100], 8, 30.0
+"""What a hook gets for the fields that its rule leaves out: as `queuectl notify` wants it."""
+
+MOST_LEFT = 10_000
+"""Hooks that are kept in memory while the disk takes none."""
+
+_MOST_TIMES = 10_000
+
+
+def occurrence_of(*facts: object) -> str:
+    """Return what stands for something that has happened in the ids of its jobs, like job-mzxw6ytboi4do."""
+    digest = hashlib.sha256("\0".join(map(str, facts)).encode()).digest()
+    return f"job-{b32encode(digest).decode()[:13].lower()}"
+
+
+def has_happened(event: str, job: Job, state: str) -> bool:
+    """Return whether this has become of a job that ends in this state, and not by a person's order."""
+    if event == DEAD:
+        return state == "dead" and job.last_error != CANCELLED
+    if state != "completed" or job.not_run is not None:
+        return False
+    return event == DONE or (event == RECOVERED and job.has_recovered)
+
+
+def records_of(
+    rule: Rule, occurrence: str, event: str, about: str, now: float, wait: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the fields of the jobs that tell of something.
+
+    Args:
+        about: of what they tell, for the field `about`.
+        now: epoch seconds.
+        wait: the fields by which those of them wait that wait for nothing else.
+    """
+    found = []
+    for fields in job_template.made(rule, occurrence, None, now):
+        record = {"give_up_on": GIVE_UP_ON, "max_retries": MAX_RETRIES, "timeout": TIMEOUT} | fields
+        if not any(record.get(kind) for kind in FIELDS):
+            record |= wait
+        found.append(record | {"event": event, "about": about})
+    return found
+
+
+def prepared(defaults: JobDefaults, record: Mapping[str, Any], now: float) -> Prepared:
+    """Return a job of a rule as it is enqueued.
+
+    Raises:
+        QueuectlError: it is too large, or the file of its queue is not valid.
+    """
+    job = jobs.from_mapping(record)
+    job.fill_in(defaults.of(job.queue))
+    job.created_at = job.updated_at = now
+    data = job.to_bytes()
+    jobs.check_size(job, len(data))
+    return Prepared(job.id, data, chosen=True, made=job)
+
+
+class Hooks:
+    """The rules of one spool that tell of each end by itself, and what one process has to queue for them.
+
+    Args:
+        settings: returns the settings of the spool.
+        find_danger: returns why nothing may be queued, as others can write into the spool; None: it may.
+        say: takes a line for the log.
+
+    Attributes:
+        refused: why something could not be queued yet; None if nothing is left.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        settings: Callable[[], Settings],
+        find_danger: Callable[[], str | None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._storage, self._settings = storage, settings
+        self._find_danger, self._say = find_danger, say
+        self._defaults: JobDefaults | None = None
+        self._rules: list[tuple[Rule, JobTrigger]] = []
+        self._left: dict[str, dict[str, Any]] = {}
+        self.refused: str | None = None
+
+    def follow(self, rules: Iterable[Rule]) -> None:
+        """Follow these rules from now on; those of another kind are left out."""
+        self._rules = [
+            (rule, trigger)
+            for rule in rules
+            if isinstance(trigger := rule.trigger, JobTrigger) and trigger.is_told_at_once
+        ]
+
+    def before_end(self, ended: Sequence[tuple[Job, str]]) -> None:
+        """Queue what tells of these ends. See `Storage.before_end`.
+
+        What the disk refuses is kept, and tried again: an end is recorded all the same.
+
+        Raises:
+            sqlite3.Error: the index refused.
+        """
+        if not self._rules:
+            return
+        now = self._storage.now()
+        for job, state in ended:
+            for rule, trigger in self._rules:
+                if trigger.is_about(job) and has_happened(trigger.event, job, state):
+                    self._left |= {record["id"]: record for record in self._of_end(rule, trigger, job, now)}
+        self.try_again()
+
+    def _of_end(self, rule: Rule, trigger: JobTrigger, job: Job, now: float) -> list[dict[str, Any]]:
+        """Return the jobs that tell of an end; none if they are queued already.
+
+        A hook that waits was queued before a crash, or its rule could not tell of the end before: in both cases it tells of this
+        one. One that has begun has told of an earlier end.
+        """
+        for time in range(_MOST_TIMES):
+            occurrence = occurrence_of(trigger.event, job.id, time)
+            wait = {"after_failure" if trigger.event == DEAD else "after": [job.id]}
+            records = records_of(rule, occurrence, trigger.event, job.id, now, wait)
+            states = [locate.state_of(self._storage, record["id"]) for record in records]
+            if states[0] in (None, "pending", "failed"):
+                return [record for record, state in zip(records, states, strict=True) if state is None]
+        return []
+
+    def try_again(self) -> None:
+        """Queue what is left. A worker calls this once a second while the disk refuses."""
+        if not self._left:
+            return
+        try:
+            danger = self._find_danger()
+            if danger is None:
+                self._queue()
+        except (QueuectlError, OSError) as error:
+            danger = str(error)
+        if danger is None:
+            self.refused = None
+            self._left.clear()
+            return
+        for surplus in list(self._left)[:-MOST_LEFT]:
+            del self._left[surplus]
+        if self.refused != danger:
+            self._say(f"cannot queue {next(iter(self._left))} yet: {danger}")
+        self.refused = danger
+
+    def _queue(self) -> None:
+        settings, now = self._settings(), self._storage.now()
+        self._defaults = self._defaults or JobDefaults(self._storage.layout, settings)
+        self._defaults.refresh(settings)
+        batch = [prepared(self._defaults, record, now) for record in self._left.values()]
+        enqueue.enqueue_all(self._storage, batch, durable=settings.durability == "full")

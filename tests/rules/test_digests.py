@@ -1,0 +1,292 @@
+"""Rules that tell of many ends by one job, and of the moment at which nothing is left to run, under a clock that the tests set."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from rules.test_hooks import hooks_of, told, write_rule
+
+from queuectl import Spool
+from queuectl.rules import rule_note
+
+from support import drain, drop, load, where_is
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
+
+COUNT = 'echo "$QUEUECTL_EVENT $QUEUECTL_COUNT $(cut -f1 "$QUEUECTL_AFTER" | sort | tr "\\n" " ")" >> told'
+EMPTY = 'echo "$QUEUECTL_EVENT $QUEUECTL_ABOUT" >> told'
+SPAN = 3600
+
+
+class Clock:
+    """A clock that starts in the middle of a period, and goes on with each look at it."""
+
+    def __init__(self) -> None:
+        self.now = (time.time() // SPAN + 2) * SPAN + SPAN / 2
+
+    def __call__(self) -> float:
+        """Epoch seconds."""
+        self.now += 0.001
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def fail(spool_dir: Path, *names: str) -> None:
+    for name in names:
+        drop(spool_dir, name, command="false", max_retries=1)
+
+
+def test_a_storm_makes_one_job_with_all_of_them_at_the_end_of_the_period(
+    spool_dir: Path, clock: Clock
+) -> None:
+    """Trap 3. Ten thousand mails would hide the first one, and block the mail server."""
+    write_rule(spool_dir, "alarm", "{job: dead, within: 1h}", command=COUNT)
+    fail(spool_dir, "a", "b")
+    drain(spool_dir, now=clock)
+    [hook] = hooks_of(spool_dir)
+    record = load(spool_dir / "pending" / f"{hook}.json")
+    fail(spool_dir, "c")
+    drain(spool_dir, now=clock)
+
+    assert told(spool_dir) == []
+    assert hooks_of(spool_dir) == [hook]
+    clock.now += SPAN
+    drain(spool_dir, now=clock)
+    drain(spool_dir, now=clock)
+    assert told(spool_dir) == ["dead 3 a b c "]
+    start = hook.removeprefix("alarm.")
+    assert record["run_at"].startswith(time.strftime("%Y-%m-%dT%H:00:02", time.gmtime(clock.now)))
+    assert start == time.strftime("%Y%m%dT%H0000Z", time.gmtime(clock.now - SPAN))
+
+
+def test_each_end_is_told_in_one_period_only(spool_dir: Path, clock: Clock) -> None:
+    write_rule(spool_dir, "alarm", "{job: dead, within: 1h}", command=COUNT)
+    for name in "abc":
+        fail(spool_dir, name)
+        drain(spool_dir, now=clock)
+        clock.now += SPAN
+    drain(spool_dir, now=clock)
+
+    assert told(spool_dir) == ["dead 1 a ", "dead 1 b ", "dead 1 c "]
+
+
+def test_what_is_mended_before_the_end_of_the_period_is_not_told(spool_dir: Path, clock: Clock) -> None:
+    write_rule(spool_dir, "alarm", "{job: dead, within: 1h}", command=COUNT)
+    fail(spool_dir, "a")
+    drain(spool_dir, now=clock)
+    Spool(spool_dir).retry("a")
+    Spool(spool_dir).hold("a")
+    clock.now += SPAN
+    drain(spool_dir, now=clock)
+
+    [hook] = hooks_of(spool_dir)
+    assert told(spool_dir) == []
+    assert load(spool_dir / "done" / f"{hook}.json")["not_run"] == "nothing of that period is left to tell"
+
+
+def test_the_filter_the_person_and_the_hooks_do_not_count(spool_dir: Path, clock: Clock) -> None:
+    write_rule(spool_dir, "alarm", "{job: dead, tag: [x, y], within: 1h}", command=COUNT)
+    write_rule(spool_dir, "other", "{job: dead}", command="false", max_retries=1, tags=["x"])
+    for name, tags in (("a", ["x"]), ("b", ["z"]), ("c", ["w", "y"])):
+        drop(spool_dir, name, command="false", max_retries=1, tags=tags)
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="cancelled", tags=["x"])
+    spool.cancel("cancelled")
+    drain(spool_dir, now=clock)
+    clock.now += SPAN
+    drain(spool_dir, now=clock)
+
+    assert told(spool_dir) == ["dead 2 a c "]
+    assert len(spool.list("dead")) == 7
+
+
+def test_recovered_jobs_are_told_together(spool_dir: Path, clock: Clock) -> None:
+    write_rule(spool_dir, "alarm", "{job: recovered, within: 1h}", command=COUNT)
+    drop(spool_dir, "good", command="true")
+    for name in ("a", "b"):
+        command = f"test -e {name}.once || {{ : > {name}.once; exit 1; }}"
+        drop(spool_dir, name, command=command, cwd=str(spool_dir.parent), max_retries=1)
+    drain(spool_dir, now=clock)
+    for name in ("a", "b"):
+        Spool(spool_dir).retry(name)
+    drain(spool_dir, now=clock)
+    clock.now += SPAN
+    drain(spool_dir, now=clock)
+
+    assert told(spool_dir) == ["recovered 2 a b "]
+
+
+def test_at_least_waits_for_that_many_within_the_span_and_then_tells_at_once(
+    spool_dir: Path, clock: Clock
+) -> None:
+    write_rule(spool_dir, "alarm", "{job: dead, within: 10m, at_least: 3}", command=COUNT)
+    fail(spool_dir, "a", "b")
+    drain(spool_dir, now=clock)
+    clock.now += 700
+    fail(spool_dir, "c", "d")
+    drain(spool_dir, now=clock)
+    assert told(spool_dir) == []
+
+    fail(spool_dir, "e")
+    drain(spool_dir, now=clock)
+    drain(spool_dir, now=clock)
+    assert told(spool_dir) == ["dead 3 c d e "]
+
+
+def test_a_new_rule_tells_nothing_of_before_and_a_deleted_note_nothing_twice(
+    spool_dir: Path, clock: Clock
+) -> None:
+    Spool(spool_dir).refresh()
+    fail(spool_dir, "a")
+    drain(spool_dir, now=lambda: time.time() - 60)
+    write_rule(spool_dir, "alarm", "{job: dead, within: 1h}", command=COUNT)
+    write_rule(spool_dir, "bare", "{job: empty}", command=EMPTY)
+    drain(spool_dir, now=clock)
+    clock.now += SPAN
+    drain(spool_dir, now=clock)
+    assert told(spool_dir) == []
+
+    fail(spool_dir, "b")
+    drain(spool_dir, now=clock)
+    (spool_dir / "data" / "rules" / "alarm.json").unlink()
+    (spool_dir / "data" / "rules" / "bare.json").unlink()
+    drain(spool_dir, now=clock)
+    clock.now += SPAN
+    drain(spool_dir, now=clock)
+    assert sorted(told(spool_dir)) == ["dead 1 b ", "empty the spool"]
+
+
+def test_an_empty_spool_is_told_once_after_the_last_run(spool_dir: Path, clock: Clock) -> None:
+    """Trap 10: a held and a blocked job will not run by themselves. The hook itself does not count, or it would go on for ever."""
+    write_rule(spool_dir, "alarm", "{job: empty}", command=EMPTY)
+    drop(spool_dir, "a", command="true")
+    drop(spool_dir, "held", command="true", hold=True)
+    drop(spool_dir, "blocked", command="true", after=["nobody"])
+    drain(spool_dir, now=clock)
+    drain(spool_dir, now=clock)
+    assert told(spool_dir) == ["empty the spool"]
+
+    drop(spool_dir, "b", command="true")
+    drain(spool_dir, now=clock)
+    assert told(spool_dir) == ["empty the spool"] * 2
+
+
+def test_a_job_for_tomorrow_or_between_two_attempts_is_left_to_run(spool_dir: Path, clock: Clock) -> None:
+    write_rule(spool_dir, "alarm", "{job: empty}", command=EMPTY)
+    drop(spool_dir, "a", command="true")
+    drop(spool_dir, "tomorrow", command="true", run_at=clock.now + 86400)
+    drain(spool_dir, now=clock)
+    assert told(spool_dir) == []
+
+    clock.now += 86401
+    drain(spool_dir, now=clock)
+    assert told(spool_dir) == ["empty the spool"]
+
+
+def test_an_empty_queue_and_an_empty_batch_are_told_while_others_go_on(spool_dir: Path, clock: Clock) -> None:
+    write_rule(spool_dir, "queue", "{job: empty, queue: gpu}", command=EMPTY)
+    write_rule(spool_dir, "batch", "{job: empty, batch: nightly}", command=EMPTY)
+    drop(spool_dir, "a", command="true", queue="gpu")
+    drop(spool_dir, "b", command="true", batch="nightly")
+    drop(spool_dir, "later", command="true", run_at=clock.now + 86400)
+    drain(spool_dir, now=clock)
+
+    assert sorted(told(spool_dir)) == ["empty the batch nightly", "empty the queue gpu"]
+
+
+def test_a_queue_that_is_empty_again_and_again_is_told_once_in_a_span(spool_dir: Path, clock: Clock) -> None:
+    write_rule(spool_dir, "alarm", "{job: empty, within: 1h}", command=EMPTY)
+    for name in "abc":
+        drop(spool_dir, name, command="true")
+        drain(spool_dir, now=clock)
+    assert told(spool_dir) == ["empty the spool"]
+
+    clock.now += SPAN
+    drop(spool_dir, "d", command="true")
+    drain(spool_dir, now=clock)
+    assert told(spool_dir) == ["empty the spool"] * 2
+
+
+def test_what_happens_during_a_pause_of_the_rule_is_not_told(spool_dir: Path, clock: Clock) -> None:
+    write_rule(spool_dir, "alarm", "{job: dead}")
+    write_rule(spool_dir, "digest", "{job: dead, within: 1h}", command=COUNT)
+    drain(spool_dir, now=clock)
+    for name in ("alarm", "digest"):
+        Spool(spool_dir).pause_rule(name)
+    fail(spool_dir, "a")
+    drain(spool_dir, now=clock)
+    clock.now += 5
+    for name in ("alarm", "digest"):
+        Spool(spool_dir).resume_rule(name)
+    stamp = int(clock.now * 1e9)
+    os.utime(spool_dir / "rules", ns=(stamp, stamp))
+    fail(spool_dir, "b")
+    drain(spool_dir, now=clock)
+    clock.now += SPAN
+    drain(spool_dir, now=clock)
+
+    assert sorted(told(spool_dir)) == ["dead 1 b ", "dead b dead"]
+
+
+def test_a_rule_that_is_edited_has_told_what_was_before(spool_dir: Path, clock: Clock) -> None:
+    """Trap 13. What ended before the change is told by what the rule said then."""
+    write_rule(spool_dir, "alarm", "{job: dead, within: 1h}", command=COUNT)
+    fail(spool_dir, "a")
+    drain(spool_dir, now=clock)
+    write_rule(spool_dir, "alarm", "{job: dead, within: 1h, tag: x}", command=COUNT)
+    drop(spool_dir, "b", command="false", max_retries=1, tags=["x"])
+    drain(spool_dir, now=clock)
+    clock.now += SPAN
+    drain(spool_dir, now=clock)
+
+    assert len(told(spool_dir)) >= 1
+    assert "b" in told(spool_dir)[-1]
+
+
+def test_a_clock_that_was_set_back_makes_no_rule_silent(spool_dir: Path, clock: Clock) -> None:
+    write_rule(spool_dir, "alarm", "{job: dead, within: 1h}", command=COUNT)
+    fail(spool_dir, "a")
+    drain(spool_dir, now=clock)
+    clock.now += 30 * 86400
+    fail(spool_dir, "b")
+    drain(spool_dir, now=clock)
+    clock.now -= 29 * 86400
+    drain(spool_dir, now=clock)
+    fail(spool_dir, "c")
+    drain(spool_dir, now=clock)
+    clock.now += SPAN
+    drain(spool_dir, now=clock)
+
+    assert told(spool_dir) == ["dead 1 a ", "dead 1 c "]
+
+
+def test_a_crash_between_the_job_and_the_note_tells_nothing_twice(spool_dir: Path, clock: Clock) -> None:
+    write_rule(spool_dir, "alarm", "{job: empty}", command=EMPTY)
+    write_rule(spool_dir, "digest", "{job: dead, within: 1h}", command=COUNT)
+    drain(spool_dir, now=clock)
+    shutil.copytree(spool_dir / "data" / "rules", spool_dir / "notes")
+    fail(spool_dir, "a")
+    drain(spool_dir, now=clock)
+    clock.now += SPAN
+    drain(spool_dir, now=clock)
+    shutil.rmtree(spool_dir / "data" / "rules")
+    shutil.move(spool_dir / "notes", spool_dir / "data" / "rules")
+    drain(spool_dir, now=clock)
+
+    assert sorted(told(spool_dir)) == ["dead 1 a ", "empty the spool"]
+    note = rule_note.read(Spool(spool_dir).layout, "digest")
+    assert note is not None
+    assert note.told > 0
+    assert where_is(spool_dir, "a") == ["dead"]

@@ -1,0 +1,247 @@
+"""Rules about jobs: each end that they are about is told once, whoever dies when, and no hook is told of."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from queuectl import Spool
+from queuectl.rules import hooks
+from queuectl.storage import enqueue
+
+from support import drain, drop, drop_bytes, load, where_is
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
+
+TELL = 'echo "$QUEUECTL_EVENT $QUEUECTL_ABOUT $QUEUECTL_ABOUT_STATE" >> told'
+
+
+def write_rule(spool_dir: Path, name: str, when: str, job: str = "", **fields: Any) -> None:
+    """A rule whose job notes in the file `told` what it finds."""
+    Spool(spool_dir).refresh()
+    record = {"command": TELL, "cwd": str(spool_dir.parent), **fields}
+    text = f"when: {when}\n{job or f'job: {json.dumps(record)}'}\n"
+    (spool_dir / "rules" / f"{name}.yaml").write_text(text)
+
+
+def told(spool_dir: Path) -> list[str]:
+    """What the hooks have noted."""
+    path = spool_dir.parent / "told"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def hooks_of(spool_dir: Path, rule: str = "alarm") -> list[str]:
+    """The ids of the jobs that a rule has queued."""
+    return [row.id for row in Spool(spool_dir).list() if row.id.startswith(f"{rule}.")]
+
+
+def test_a_dead_job_is_told_with_its_facts(spool_dir: Path) -> None:
+    """Trap 12, too: the text of the error arrives as text, whatever is in it."""
+    tell = 'env | grep -a "^QUEUECTL_\\(ABOUT\\|EVENT\\|RULE\\)" | sort > told; cat "$QUEUECTL_ABOUT_OUT" >> told'
+    write_rule(spool_dir, "alarm", "{job: dead}", command=tell)
+    job_id = "x" * 64
+    drop(spool_dir, job_id, command="echo out; exit 7", max_retries=1, id=job_id)
+    drain(spool_dir)
+
+    facts = dict(line.split("=", 1) for line in told(spool_dir)[:-1])
+    assert told(spool_dir)[-1] == "out"
+    assert facts == {
+        "QUEUECTL_EVENT": "dead",
+        "QUEUECTL_RULE": "alarm",
+        "QUEUECTL_ABOUT": job_id,
+        "QUEUECTL_ABOUT_STATE": "dead",
+        "QUEUECTL_ABOUT_ERROR": load(spool_dir / "dead" / f"{job_id}.json")["last_error"],
+        "QUEUECTL_ABOUT_EXIT_CODE": "7",
+        "QUEUECTL_ABOUT_FILE": str(spool_dir / "dead" / f"{job_id}.json"),
+        "QUEUECTL_ABOUT_OUT": facts["QUEUECTL_ABOUT_OUT"],
+    }
+    [hook] = hooks_of(spool_dir)
+    record = load(spool_dir / "done" / f"{hook}.json")
+    assert (record["event"], record["about"], record["rule"]) == ("dead", job_id, "alarm")
+    assert (record["give_up_on"], record["max_retries"], record["timeout"]) == ([100], 8, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        ("{job: dead}", ["dead bad dead"]),
+        ("{job: done}", ["done good done", "done late done"]),
+        ("{job: recovered}", ["recovered late done"]),
+        ("{job: done, tag: [a, b]}", ["done good done"]),
+        ("{job: done, queue: q}", ["done late done"]),
+        ("{job: done, batch: nightly}", ["done good done"]),
+        ("{job: dead, rule: other}", []),
+    ],
+)
+def test_a_rule_tells_what_it_is_about_and_nothing_else(
+    spool_dir: Path, when: str, expected: list[str]
+) -> None:
+    """Trap 8: what fails and is tried again is not told; when it succeeds it has recovered."""
+    write_rule(spool_dir, "alarm", when)
+    drop(spool_dir, "good", command="true", tags=["b", "c"], batch="nightly")
+    drop(spool_dir, "bad", command="false", max_retries=1)
+    drop(
+        spool_dir,
+        "late",
+        command="test -e once || { : > once; exit 1; }",
+        max_retries=2,
+        max_backoff=0.01,
+        queue="q",
+        cwd=str(spool_dir.parent),
+    )
+    drain(spool_dir, wait_retries=True)
+
+    assert sorted(told(spool_dir)) == expected
+
+
+def test_what_a_person_does_is_not_told(spool_dir: Path) -> None:
+    """Trap 6: a cancel, a file moved by hand, a cleared spool."""
+    write_rule(spool_dir, "alarm", "{job: dead}")
+    spool = Spool(spool_dir)
+    for name in ("cancelled", "moved"):
+        spool.enqueue("true", id=name)
+    spool.cancel("cancelled")
+    (spool_dir / "pending" / "moved.json").rename(spool_dir / "dead" / "moved.json")
+    drain(spool_dir)
+
+    assert told(spool_dir) == hooks_of(spool_dir) == []
+
+
+def test_a_file_that_is_no_job_and_one_that_expired_and_one_without_its_parent_are_told(
+    spool_dir: Path,
+) -> None:
+    """Trap 7. Nothing of them has run, but somebody waits for them."""
+    write_rule(
+        spool_dir, "alarm", "{job: dead}", command='echo "$QUEUECTL_ABOUT: $QUEUECTL_ABOUT_ERROR" >> told'
+    )
+    drop_bytes(spool_dir, "rubbish.json", b'{"command": 5}')
+    drop(spool_dir, "old", command="true", expires_at="2001-01-01T00:00:00Z")
+    drop(spool_dir, "parent", command="exit 3", max_retries=1)
+    drop(spool_dir, "child", command="true", after=["parent"], if_blocked="dead")
+    (spool_dir / "config.yaml").write_text("settle_time: 0\n")
+    drain(spool_dir)
+
+    found = dict(line.split(": ", 1) for line in told(spool_dir))
+    assert found.keys() == {"rubbish", "old", "parent", "child"}
+    assert "command" in found["rubbish"]
+    assert found["old"].startswith("Expired")
+    assert found["child"] == "Parent job parent is dead"
+
+
+def test_a_hook_is_never_told_of(spool_dir: Path) -> None:
+    """Trap 2: one that dies would else make the next one, and so on for ever."""
+    write_rule(spool_dir, "alarm", "{job: dead}", command=f"{TELL}; exit 100")
+    write_rule(spool_dir, "success", "{job: done}")
+    drop(spool_dir, "bad", command="false", max_retries=1)
+    drain(spool_dir)
+    drain(spool_dir)
+
+    [hook] = hooks_of(spool_dir)
+    assert where_is(spool_dir, hook) == ["dead"]
+    assert told(spool_dir) == ["dead bad dead"]
+    assert hooks_of(spool_dir, "success") == []
+
+
+def test_a_hook_goes_before_a_backlog_that_has_waited_for_hours(spool_dir: Path) -> None:
+    """Trap 5: behind an aged backlog of a hundred thousand jobs an alarm would come the next day."""
+    write_rule(spool_dir, "alarm", "{job: dead}")
+    drop(spool_dir, "bad", command="false", max_retries=1, priority=10)
+    for number in range(30):
+        drop(
+            spool_dir,
+            f"old{number}",
+            command=f'echo "{number}" >> told',
+            cwd=str(spool_dir.parent),
+            priority=10,
+        )
+    Spool(spool_dir).refresh()
+    day = time.time() + 86400
+    drain(spool_dir, now=lambda: day)
+
+    assert "dead bad dead" in told(spool_dir)[:20]
+
+
+def test_each_death_of_a_job_is_told(spool_dir: Path) -> None:
+    write_rule(spool_dir, "alarm", "{job: dead}")
+    write_rule(spool_dir, "well", "{job: recovered}")
+    drop(spool_dir, "bad", command="test -e mended", max_retries=1, cwd=str(spool_dir.parent))
+    drain(spool_dir)
+    Spool(spool_dir).retry("bad")
+    drain(spool_dir)
+    (spool_dir.parent / "mended").touch()
+    Spool(spool_dir).retry("bad")
+    drain(spool_dir)
+
+    assert told(spool_dir) == ["dead bad dead", "dead bad dead", "recovered bad done"]
+
+
+def test_a_hook_whose_job_has_ended_well_after_all_is_not_needed(spool_dir: Path) -> None:
+    """The worker died between the queueing of the hook and the record of the death, and the next run succeeded."""
+    write_rule(spool_dir, "alarm", "{job: dead}")
+    spool = Spool(spool_dir)
+    name = f"alarm.{hooks.occurrence_of('dead', 'job1', 0)}"
+    drop(
+        spool_dir,
+        name,
+        id=name,
+        command=TELL,
+        rule="alarm",
+        event="dead",
+        about="job1",
+        after_failure=["job1"],
+        cwd=str(spool_dir.parent),
+    )
+    spool.enqueue("true", id="job1")
+    drain(spool_dir)
+
+    assert told(spool_dir) == []
+    assert load(spool_dir / "done" / f"{name}.json")["not_run"] == "job job1 succeeded"
+
+
+def test_a_full_disk_does_not_keep_the_outcome_from_being_recorded(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap 11: the hook comes when there is room, and a draining worker waits for that."""
+    write_rule(spool_dir, "alarm", "{job: dead}")
+    drop(spool_dir, "bad", command="false", max_retries=1)
+    real: Callable[..., Any] = enqueue.enqueue_all
+    seen: list[list[str]] = []
+
+    def refuse_once(*args: Any, **named: Any) -> Any:
+        seen.append(where_is(spool_dir, "bad"))
+        if len(seen) == 1:
+            raise OSError(28, "No space left on device")
+        return real(*args, **named)
+
+    monkeypatch.setattr(enqueue, "enqueue_all", refuse_once)
+    said = drain(spool_dir)
+
+    assert seen == [["processing/worker-0"], ["dead"]]
+    assert told(spool_dir) == ["dead bad dead"]
+    assert any(line.startswith("cannot queue alarm.job-") for line in said)
+
+
+def test_without_such_rules_nothing_is_loaded_and_nothing_asked(spool_dir: Path) -> None:
+    Spool(spool_dir).refresh()
+    drop(spool_dir, "a", command="true")
+    drain(spool_dir)
+
+    assert hooks_of(spool_dir) == []
+
+
+def test_the_jobs_of_a_list_follow_each_other(spool_dir: Path) -> None:
+    text = "jobs: [{id: first, command: 'echo first >> told', cwd: %s}, {id: second, command: 'echo second >> told', cwd: %s, after: first}]"
+    write_rule(spool_dir, "alarm", "{job: dead}", text % (spool_dir.parent, spool_dir.parent))
+    drop(spool_dir, "bad", command="false", max_retries=1)
+    drain(spool_dir)
+
+    assert told(spool_dir) == ["first", "second"]
+    assert [name.rpartition(".")[2] for name in hooks_of(spool_dir)] == ["first", "second"]
