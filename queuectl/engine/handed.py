@@ -22,12 +22,14 @@ class Ended:
     Attributes:
         output: the paths of what it has printed, stdout and stderr.
         row: what the engine says of its runner; None: nothing.
+        no_memory: it was killed, and the engine's log of the pack speaks of memory.
     """
 
     key: Key
     record: Record
     output: tuple[str, str]
     row: Row | None
+    no_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Handed:
         refused: why the engine never takes it.
         gone, strange: for how long its folder is gone, and for how long a claim is there that is nobody's.
         cancelled: the attempts that somebody wants ended.
+        unexplained: since when the engine was asked why it has ended the runner of an attempt.
     """
 
     __slots__ = (
@@ -90,6 +93,7 @@ class Handed:
         "silences",
         "strange",
         "strays",
+        "unexplained",
         "unsettled",
     )
 
@@ -105,6 +109,7 @@ class Handed:
         self.none_from = self.none_to = 0.0
         self.refused = ""
         self.gone: Silence | None = None
+        self.unexplained: dict[int, float] = {}
         self.strange: Silence | None = None
         self.cancelled: set[int] = set()
 
@@ -121,6 +126,11 @@ class Handed:
     def is_live(self) -> bool:
         """Whether the engine says that a runner of it waits or runs."""
         return any(row.is_live for row in self.rows or ())
+
+    def row_of(self, runner: str) -> Row | None:
+        """The row of a runner; the one that explains best if it has none. A runner's name has the number of its job."""
+        number = (runner.split(".")[-2:-1] or [""])[0]
+        return next((row for row in self.rows or () if row.number == number), self.last_row)
 
     @property
     def last_row(self) -> Row | None:

@@ -77,6 +77,7 @@ class Record:
         started, ended: epoch seconds by the node's clock.
         seconds: how long it took.
         out, err: bytes that it printed.
+        runner: the name of the runner that has written this.
     """
 
     number: int
@@ -90,6 +91,7 @@ class Record:
     seconds: float
     out: int
     err: int
+    runner: str
 
 
 @dataclass(slots=True)
@@ -250,6 +252,13 @@ class Pack:
         except FileNotFoundError:
             raise refusal or FileNotFoundError(claim) from None
 
+    def says_out_of_memory(self) -> bool:
+        """Whether the engine's own log of the pack has words about memory at its end."""
+        with suppress(OSError, safe_open.NotReadable):
+            data = safe_open.read_regular(self.path("slurm.log"), _AT_ONCE)[0][-_SMALL * 16 :].lower()
+            return any(word in data for word in (b"oom_kill", b"oom-kill", b"out of memory"))
+        return False
+
     def is_revoked(self, number: int) -> bool:
         """Whether we have the claim of an attempt. Raises OSError: the share refuses."""
         with suppress(FileNotFoundError):
@@ -320,7 +329,7 @@ class Pack:
             end = len(data)  # no line at all
         self._read[runner] = begin + end
         for line in data[:end].splitlines():
-            record = parse(line, self.keys) if len(line) <= _LONGEST_LINE else None
+            record = parse(line, self.keys, runner) if len(line) <= _LONGEST_LINE else None
             if (
                 record is not None
                 and record.number not in self._recorded
@@ -361,7 +370,7 @@ def _read_from(path: str, begin: int) -> bytes:
         os.close(fd)
 
 
-def parse(line: bytes, keys: Sequence[tuple[str, str]]) -> Record | None:
+def parse(line: bytes, keys: Sequence[tuple[str, str]], runner: str = "") -> Record | None:
     """Read a line about an attempt; None if it is about none of these keys, or damaged."""
     try:
         given = json.loads(line)
@@ -373,7 +382,7 @@ def parse(line: bytes, keys: Sequence[tuple[str, str]]) -> Record | None:
         return Record(
             number, how, code, one_line(str(given["why"])), given["ran"] is True, one_line(str(given["node"])),
             _amount(given["started"]), _amount(given["ended"]), _amount(given["seconds"]),
-            int(_amount(given["out"])), int(_amount(given["err"])),
+            int(_amount(given["out"])), int(_amount(given["err"])), one_line(runner),
         )  # fmt: skip
     except (ValueError, TypeError, LookupError, RecursionError):
         return None

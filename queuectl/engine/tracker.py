@@ -8,6 +8,7 @@ it belongs into a thread of its own.
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from queuectl.engine.handed import Event, Key
     from queuectl.engine.packs import Look, Order
     from queuectl.engine.verdict import Limits
+
+EXPLAINED_WITHIN = 60.0
+"""Seconds in which the engine should say why it has ended a runner. After that the run counts as interrupted."""
 
 
 class Tracker:
@@ -188,7 +192,7 @@ class Tracker:
                 else self._judge(handed, look, number)
             )
             sends |= verdict is Verdict.SEND
-            event = self._event(handed, look, number, verdict)
+            event = self._event(handed, look, number, verdict, now)
             if event is not None:
                 handed.open.discard(number)
                 events.append(event)
@@ -209,11 +213,10 @@ class Tracker:
     def _is_refused(handed: Handed, look: Look, number: int) -> bool:
         return bool(handed.refused) and number not in look.claims and not look.beats
 
-    def _event(self, handed: Handed, look: Look, number: int, verdict: Verdict) -> Event | None:
+    def _event(self, handed: Handed, look: Look, number: int, verdict: Verdict, now: float) -> Event | None:
         key = handed.pack.keys[number]
         if verdict is Verdict.COLLECT:
-            output = handed.pack.path(f"{number}.out"), handed.pack.path(f"{number}.err")
-            return Ended(key, handed.records[number], output, handed.last_row)
+            return self._ended(handed, number, now)
         if verdict is Verdict.LOST:
             who = look.claims.get(number, "")
             return Lost(key, who, handed.silence_of(who) or 0.0, handed.last_row)
@@ -224,6 +227,21 @@ class Tracker:
                 return Refused(key, handed.refused or _explain(handed))
             return Back(key, number in handed.cancelled)
         return None
+
+    @staticmethod
+    def _ended(handed: Handed, number: int, now: float) -> Ended | None:
+        """The end of an attempt. If the engine has ended its runner, it is waited for the word why: the limit of time, or
+        a job that goes before?
+        """
+        record = handed.records[number]
+        row = handed.row_of(record.runner)
+        if record.how == "terminated" and (row is None or row.is_live):
+            since = handed.unexplained.setdefault(number, now)
+            if now - since < EXPLAINED_WITHIN:
+                return None
+        output = handed.pack.path(f"{number}.out"), handed.pack.path(f"{number}.err")
+        no_memory = record.code == -signal.SIGKILL and handed.pack.says_out_of_memory()
+        return Ended(handed.pack.keys[number], record, output, row, no_memory)
 
     def _follow_deleted(self, handed: Handed, now: float) -> list[Event]:
         """Somebody has deleted the pack: its runners can write no beat, and end what they run within the fence."""

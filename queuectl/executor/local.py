@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.errors import StartRefused
 from queuectl.executor.capture import OutputFiles, cut, open_for_job
-from queuectl.executor.explain import could_not_enter, exit_code, judge, why_not
+from queuectl.executor.explain import could_not_enter, why_not
 from queuectl.executor.launcher import Launch, Launcher
 from queuectl.executor.spawn import (
     CAN_SPAWN_FAST,
@@ -28,6 +28,7 @@ from queuectl.executor.spawn import (
     touched,
 )
 from queuectl.job import times
+from queuectl.job.exit_codes import exit_code, judge
 from queuectl.job.outcome import Ending, Outcome
 from queuectl.system.mounts import HangingMounts
 from queuectl.system.process import Session, ignores_signal

@@ -44,6 +44,11 @@ class Ending(enum.StrEnum):
     NOT_STARTED = "not_started"
     STOPPED = "stopped"
     CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+
+
+_UNCHARGED = (Ending.STOPPED, Ending.PREEMPTED)
+"""Ended for somebody else's sake: by a stop of the worker, by a cluster for a job that goes before."""
 
 
 @dataclass(slots=True)
@@ -154,7 +159,7 @@ def record(
             changed since, and the history says which content ran.
         draw: returns a random number from 0 to 1, for the jitter of the next wait.
     """
-    uncharged = outcome.ending == Ending.STOPPED
+    uncharged = outcome.ending in _UNCHARGED
     if not uncharged:
         job.attempts += 1
         job.crashes = 0

@@ -408,6 +408,63 @@ def test_a_claim_of_nobody_is_given_up_after_the_fence(tracker: Tracker, tmp_pat
     ]
 
 
+@pytest.mark.parametrize("word", ["PREEMPTED", ""])
+def test_the_engine_is_asked_why_it_has_ended_a_runner(
+    tracker: Tracker, engine: Told, tmp_path: Path, word: str
+) -> None:
+    """Its limit of time is a failure, and a job that goes before is none: so its word is waited for, but not for ever."""
+    tracker.hand("p1", orders(A), Shape(), 0)
+    runner(tmp_path / "p1", 0)
+    record = {
+        "n": 0,
+        "key": A,
+        "how": "terminated",
+        "code": -15,
+        "why": "",
+        "ran": True,
+        "node": "n1",
+        "started": 1,
+    }
+    record |= {"ended": 2, "seconds": 1, "out": 0, "err": 0}
+    (tmp_path / "p1" / "exits.n1.7.8").write_text(json.dumps(record) + "\n")
+    engine.says = News(
+        poll=Poll(1, {"p1": [Row("7", "RUNNING", "", is_live=True), Row("8", "PENDING", "", is_live=True)]})
+    )
+    assert tracker.tick(1) == tracker.tick(59) == []
+    rows = [Row("7", word, "", is_live=False), Row("8", "PENDING", "", is_live=True)] if word else []
+    engine.says = News(poll=Poll(60, {"p1": rows}))
+    events = tracker.tick(60)
+    assert events == tracker.tick(60) == [] or word
+    [event] = events or tracker.tick(62)
+    assert isinstance(event, Ended)
+    assert (event.row.state if event.row else "") == word
+
+
+@pytest.mark.parametrize(
+    "said", ["slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch.", "all is well"]
+)
+def test_a_kill_for_memory_is_told_from_another_one(tracker: Tracker, tmp_path: Path, said: str) -> None:
+    """Slurm's own log of the pack has it while the runner goes on."""
+    tracker.hand("p1", orders(A), Shape(), 0)
+    runner(tmp_path / "p1", 0)
+    record = {
+        "n": 0,
+        "key": A,
+        "how": "signalled",
+        "code": -9,
+        "why": "",
+        "ran": True,
+        "node": "n1",
+        "started": 1,
+    }
+    record |= {"ended": 2, "seconds": 1, "out": 0, "err": 0}
+    (tmp_path / "p1" / "exits.n1.7.8").write_text(json.dumps(record) + "\n")
+    (tmp_path / "p1" / "slurm.log").write_text(said)
+    [event] = tracker.tick(1)
+    assert isinstance(event, Ended)
+    assert event.no_memory == ("oom_kill" in said)
+
+
 def test_a_pack_of_another_version_is_left_alone(tracker: Tracker, tmp_path: Path) -> None:
     """It is named, and what lies in it is not touched."""
     (tmp_path / "p1").mkdir()

@@ -6,6 +6,7 @@ from .run import Mutant
 
 _VERDICT = "tests/engine/test_verdict.py::test_"
 _NODE = "tests/engine/test_node.py::test_"
+_ENDINGS = "tests/engine/test_endings.py::test_"
 _SLURM = "tests/engine/test_slurm.py::test_"
 _TRACKER = "tests/engine/test_tracker.py::test_"
 _PACKS = "tests/engine/test_packs.py::test_"
@@ -156,5 +157,19 @@ ENGINE = (
         "                    self._poll = Poll(asked_at, rows)\n",
         "                    self._poll = Poll(now, rows)\n",
         (f"{_SLURM}a_poll_tells_when_it_was_asked",),
+    ),
+    Mutant(
+        "engine: a preempted job pays for it",
+        "job/outcome.py",
+        "_UNCHARGED = (Ending.STOPPED, Ending.PREEMPTED)\n",
+        "_UNCHARGED = (Ending.STOPPED,)\n",
+        (f"{_ENDINGS}a_preempted_job_waits_again_at_once_and_pays_nothing",),
+    ),
+    Mutant(
+        "engine: nobody is asked why a runner was ended",
+        "engine/tracker.py",
+        '        if record.how == "terminated" and (row is None or row.is_live):\n',
+        "        if False:\n",
+        (f"{_TRACKER}the_engine_is_asked_why_it_has_ended_a_runner",),
     ),
 )

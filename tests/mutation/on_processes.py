@@ -413,7 +413,7 @@ ENDS = (
     Mutant(
         "stop: force is an attempt",
         "job/outcome.py",
-        "    uncharged = outcome.ending == Ending.STOPPED\n",
+        "    uncharged = outcome.ending in _UNCHARGED\n",
         "    uncharged = False\n",
         (f"{_POOL}force_ends_the_tree_and_puts_the_job_back_uncharged",),
     ),

@@ -128,7 +128,7 @@ class _Attempts:
 
 
 def _ended_text(job: Job, entry: dict[str, Any]) -> str:
-    if entry.get("outcome") in (Ending.STOPPED, INTERRUPTED_RUN):
+    if entry.get("outcome") in (Ending.STOPPED, Ending.PREEMPTED, INTERRUPTED_RUN):
         return f"attempt {entry.get('attempt')} was interrupted and does not count"
     error = entry.get("error") or "failed"
     return f"attempt {entry.get('attempt')} of {job.runs_allowed} failed: {error}"
