@@ -131,7 +131,7 @@ def checked(path: str, layout: Layout | None = None) -> Rule:
     if ending in RULE_FILES:
         check_name(stem, ending, path)  # else it may get its name when it is moved into place
     found = rule_file.parse(stem[:30] or "rule", data, path, layout)
-    return Rule(stem, found.kind, path, _rule=found)
+    return Rule(stem, found.kind, path, _rule=found, _layout=layout)
 
 
 def hints(one: Rule, layout: Layout | None = None) -> list[str]:

@@ -90,7 +90,8 @@ def take(one: ClaimedFile, companion: str | None) -> None:
     _make_folder(os.path.join(one.root, one.kind))
     try:
         os.makedirs(os.path.dirname(one.path), exist_ok=True)
-        files.move(os.path.join(one.root, one.below), one.path)
+        # In one step everywhere. The folder is new and its name was drawn, so nothing can lie at the target.
+        files.rename_over(os.path.join(one.root, one.below), one.path)
     except OSError:
         remove_empty(one.home)
         raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from queuectl.errors import InvalidJob
 from queuectl.index.filter import Filter
 from queuectl.rules import claimed_files, file_queueing, folder_look, seen_files
 from queuectl.rules.claimed_files import ClaimedFile
@@ -36,6 +37,7 @@ class FileClaims:
     Attributes:
         problem: why a file could not be moved.
         refused: how many in a row could not.
+        has_unqueued: the disk or the settings have refused jobs of files that were taken. No others are taken before these.
         claimed: the jobs that had a file at the last look.
         gone: the jobs with a file that were not found at the last look. They may have been just between two folders.
     """
@@ -47,6 +49,7 @@ class FileClaims:
         self._defaults, self._seen = defaults, seen
         self.problem: str | None = None
         self.refused = 0
+        self.has_unqueued = False
         self.gone: set[str] = set()
         self.claimed: list[str] = []
 
@@ -90,13 +93,21 @@ class FileClaims:
         Raises:
             QueuectlError, OSError: the disk refused; the next look goes on.
         """
+        self.has_unqueued = bool(claimed)
         if claimed and self._defaults.settings.durability == "full":
             claimed_files.sync(claimed)
-        return {one.job_id: batch.add(one.path, one.below, one.job_id.partition(".")[2]) for one in claimed}
+        claims = {}
+        for one in claimed:
+            try:
+                claims[one.job_id] = batch.add(one.path, one.below, one.job_id.partition(".")[2])
+            except InvalidJob as error:  # as of a name that is too long for the unique key
+                self._finish([one], "gone")
+                self.problem = f"{files.printable_name(one.below)} makes no valid job: {error.message}"
+        return claims
 
-    @staticmethod
-    def lines(claims: dict[str, list[str]], skipped: Container[str]) -> list[list[str]]:
+    def lines(self, claims: dict[str, list[str]], skipped: Container[str]) -> list[list[str]]:
         """Return the lines about the files whose jobs are queued. The others are tried again at the next look."""
+        self.has_unqueued = False
         return [
             seen_files.claim(job_id)
             for job_id, ids in claims.items()

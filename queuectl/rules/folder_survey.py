@@ -49,7 +49,7 @@ def survey(trigger: FileTrigger, layout: Layout | None, rule: str) -> Survey:
     look = FolderLook(trigger, seen.knows if seen is not None else lambda _: False)
     for _ in look.steps():
         pass
-    found = Survey(taken=len(look.known), not_utf8=look.nameless, problem=look.problem)
+    found = Survey(taken=look.number_known, not_utf8=look.nameless, problem=look.problem)
     found.problem = found.problem or problem_of(trigger)
     is_remote = is_polled(trigger)
     now = time.time()

@@ -92,6 +92,14 @@ class SeenFiles:
         self._known.add(hash((size, modified, inode)))
         self._known.add(hash((size, modified, below)))
 
+    def may_forget(self, present: int | None) -> bool:
+        """Whether half of the lines are about files that are gone.
+
+        Args:
+            present: how many were there at the last look; None: there was none.
+        """
+        return present is not None and self._lines >= _FEW and self._lines >= 2 * present
+
     def forget_gone(
         self, present: Sequence[Found], folders: set[tuple[int, int]], claims: Iterable[str]
     ) -> None:
@@ -108,8 +116,6 @@ class SeenFiles:
             OSError: the disk refused; the old file is still there.
         """
         claimed = self.claims & set(claims)
-        if self._lines < _FEW or self._lines < 2 * (len(present) + len(claimed)):
-            return
         kept = [one for one in _lines(self.path) if len(one) > 1 and (one[4], one[5]) not in folders]
         kept += [[one] for one in claimed]
         kept += [line(one) for one in present]

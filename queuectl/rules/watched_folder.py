@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from queuectl._dataclasses import dataclass
 from queuectl.config import stamp
-from queuectl.errors import SpoolError
+from queuectl.errors import InvalidJob, SpoolError
 from queuectl.index.filter import Filter
 from queuectl.rules import file_queueing, folder_look, seen_files
 from queuectl.rules.file_claims import FileClaims
@@ -42,6 +42,9 @@ REST_QUIET = 100.0
 SOON = 60.0
 """Seconds since its last change for which a file that is not complete is looked at each second by itself; later with the
 whole folder."""
+
+_WAITED_FOR = 10.0
+"""Seconds for which a draining worker waits at most until a file has been unchanged for long enough."""
 
 _EACH_SECOND = 1.0
 _ROOM_AGAIN = 0.5
@@ -107,6 +110,7 @@ class WatchedFolder:
         self._claims = FileClaims(rule, trigger, storage, defaults, self._seen)
         self._look: Iterator[None] | None = None
         self._spent = 0.0
+        self._known: int | None = None
         self._times: list[tuple[str, stamp.Stamp | None]] = []
         self._incomplete: dict[str, Incomplete] = {}
         self._complete: list[Found] = []
@@ -150,7 +154,7 @@ class WatchedFolder:
             return True
         if self._is_hinted and now >= self._not_before:
             return True
-        limit = self.trigger.settle + _EACH_SECOND
+        limit = min(self.trigger.settle, _WAITED_FOR) + _EACH_SECOND
         return any(
             one.reason == folder_look.QUIET and now - one.first <= limit for one in self._incomplete.values()
         )
@@ -166,7 +170,7 @@ class WatchedFolder:
         return [path for path, _ in self._times] if few else []
 
     def _may_take(self, now: float) -> bool:
-        return bool(self._complete) and now >= self._room_at
+        return bool(self._complete) and now >= self._room_at and not self._claims.has_unqueued
 
     def _next_incomplete(self) -> float:
         return min((one.due for one in self._incomplete.values()), default=math.inf)
@@ -193,7 +197,7 @@ class WatchedFolder:
             self._is_hinted, self._spent = False, 0.0
             self._look = self._steps()
         if self._look is None:
-            self._look_at_incomplete(now)
+            self._look_at_incomplete(now, until)
             return
         try:
             is_over = all(self._monotonic() <= until for _ in self._look)
@@ -216,7 +220,8 @@ class WatchedFolder:
     def _steps(self) -> Iterator[None]:
         """Look at the whole folder, and yield after each few files."""
         self._is_remote = mounts.leads_into(self.trigger.folder, mounts.hanging_points())
-        look = FolderLook(self.trigger, self._seen.knows)
+        may_forget = self._seen.may_forget(self._known)
+        look = FolderLook(self.trigger, self._seen.knows, keeps_known=may_forget)
         yield from look.steps()
         self._times, self._unreadable = look.folders, look.problem
         before, self._incomplete, self._complete = self._incomplete, {}, []
@@ -227,7 +232,9 @@ class WatchedFolder:
         self._complete.sort(key=lambda one: (one.modified, one.below), reverse=True)
         if look.problem is None:
             yield from self._claims.follow()
-            self._seen.forget_gone(look.known, look.identities, self._claims.claimed)
+            if may_forget:
+                self._seen.forget_gone(look.known, look.identities, self._claims.claimed)
+            self._known = look.number_known + len(self._claims.claimed)
 
     def _judge(self, one: Found, before: Incomplete | None, now: float) -> None:
         """Put a file among those that are complete, or that are not yet."""
@@ -251,8 +258,10 @@ class WatchedFolder:
             return age
         return now - since if is_same else None
 
-    def _look_at_incomplete(self, now: float) -> None:
-        for below, known in list(self._incomplete.items()):
+    def _look_at_incomplete(self, now: float, until: float) -> None:
+        for number, (below, known) in enumerate(list(self._incomplete.items()), 1):
+            if number % _JUDGED_AT_ONCE == 0 and self._monotonic() > until:
+                return
             if known.due <= now:
                 one = folder_look.find(self.trigger, below)
                 if one is None:
@@ -324,7 +333,11 @@ class WatchedFolder:
                     claimed.append(moved)
                 continue
             path = os.path.join(self.trigger.folder, one.below)
-            left.append((one, queue.add(path, one.below, occurrence_of(one))))
+            try:
+                left.append((one, queue.add(path, one.below, occurrence_of(one))))
+            except InvalidJob as error:  # as of a name that is too long for the unique key; the others go on
+                self._incomplete[one.below] = self._later(one, f"no valid job: {error.message}", math.inf)
+                continue
             inodes.add(one.inode)
         claims = self._claims.add_to(queue, claimed)
         skipped = queue.finish()

@@ -155,6 +155,20 @@ FILE_RULES = (
         f"{_RULES}a_file_whose_job_somebody_deleted_goes_to_failed_and_makes_no_new_job",
     ),
     _mutant(
+        "while jobs are refused more and more files are taken",
+        "rules/watched_folder.py",
+        " and now >= self._room_at and not self._claims.has_unqueued\n",
+        " and now >= self._room_at\n",
+        f"{_RULES}while_jobs_are_refused_no_more_files_are_taken_out_of_the_folder",
+    ),
+    _mutant(
+        "a file of which no job can be made keeps all others waiting",
+        "rules/watched_folder.py",
+        "            except InvalidJob as error:",
+        "            except PermissionError as error:",
+        f"{_RULES}a_file_of_which_no_job_can_be_made_keeps_no_other_one_waiting",
+    ),
+    _mutant(
         "the worker leaves the file of its job where it is",
         "worker/settle_batch.py",
         "                if claim.job.source is not None:\n",

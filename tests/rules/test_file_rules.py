@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rules.folder_world import Watched
 
+from queuectl.errors import KeyTaken, SpoolFull
+from queuectl.rules import file_queueing, watched_folder
 from queuectl.system import files, mounts
 
 from support import load
@@ -152,11 +154,13 @@ def test_the_list_of_files_forgets_what_is_gone_but_not_what_is_not_mounted(
     one.scans.rename(tmp_path / "away")
     one.scans.mkdir()
     one.go(60)
+    one.go(60)
     assert seen.read_text().count(".pdf") == 8
     one.scans.rmdir()
     (tmp_path / "away").rename(one.scans)
     for path in paths[:6]:
         path.unlink()
+    one.go(60)
     one.go(60)
     assert seen.read_text().count(".pdf") == 2
     one.anew()
@@ -435,3 +439,42 @@ def test_a_file_that_is_replaced_while_it_is_taken_is_judged_itself(
     files[0].write("new")
     files[0].close()
     assert len(one.go(2)) == 1
+
+
+@pytest.mark.parametrize("source", ["leave", "move"])
+def test_a_file_of_which_no_job_can_be_made_keeps_no_other_one_waiting(one: Watched, source: str) -> None:
+    one.rule(f"source: {source}", "job: {command: 'cat {}', unique: '{name}'}")
+    one.drop("x" * 240)
+    one.drop("b.pdf")
+    for _ in range(3):
+        one.go(60)
+    assert one.names() == ["b.pdf"]
+    assert (
+        one.tree() == [["b.pdf", "x" * 240], ["failed/ID/" + "x" * 240, "taken/ID/b.pdf"]][source == "move"]
+    )
+
+
+def test_while_jobs_are_refused_no_more_files_are_taken_out_of_the_folder(
+    one: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_folder, "_AT_ONCE", 2)
+    one.rule("source: move")
+    finish = file_queueing.Batch.finish
+
+    def refuse(batch: file_queueing.Batch) -> dict[str, KeyTaken]:
+        if batch._jobs:
+            raise SpoolFull("the disk is full")
+        return {}
+
+    monkeypatch.setattr(file_queueing.Batch, "finish", refuse)
+    for number in range(6):
+        one.drop(f"{number}.pdf")
+    for _ in range(12):
+        one.go(2, look=False)
+        one.scheduler.look()
+    assert len([name for name in one.tree() if name.startswith("taken")]) == 2
+    assert [line for line in one.said if "full" in line] == ["rule scans: the disk is full"]
+    monkeypatch.setattr(file_queueing.Batch, "finish", finish)
+    for _ in range(4):
+        one.go(31)
+    assert one.names() == [f"{number}.pdf" for number in range(6)]
