@@ -6,6 +6,7 @@ from .run import Mutant
 
 _VERDICT = "tests/engine/test_verdict.py::test_"
 _NODE = "tests/engine/test_node.py::test_"
+_WISHES = "tests/engine/test_wishes.py::test_"
 _ENDINGS = "tests/engine/test_endings.py::test_"
 _SLURM = "tests/engine/test_slurm.py::test_"
 _TRACKER = "tests/engine/test_tracker.py::test_"
@@ -171,5 +172,19 @@ ENGINE = (
         '        if record.how == "terminated" and (row is None or row.is_live):\n',
         "        if False:\n",
         (f"{_TRACKER}the_engine_is_asked_why_it_has_ended_a_runner",),
+    ),
+    Mutant(
+        "engine: any option of sbatch may be given",
+        "engine/wishes.py",
+        "        if name not in ALLOWED:\n",
+        "        if not name:\n",
+        (f"{_WISHES}options_of_the_dispatcher_are_refused",),
+    ),
+    Mutant(
+        "engine: what must not run twice shares a pack",
+        "engine/wishes.py",
+        "        if one.alone or not 0 < one.timeout <= short:\n",
+        "        if not 0 < one.timeout <= short:\n",
+        (f"{_WISHES}only_short_jobs_of_one_shape_share_a_pack",),
     ),
 )
