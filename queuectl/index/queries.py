@@ -185,6 +185,14 @@ class Queries(Freshness):
                 rows += self._rows(f"{tail} LIMIT ?", (*values, limit - len(rows) if follow else limit))
         return rows
 
+    def count(self, which: Filter) -> int:
+        """Return how many rows match a filter, but at most its limit. No row is read for that."""
+        condition, values = which.conditions()
+        found = f"SELECT 1 FROM jobs WHERE {condition} LIMIT ?"
+        return _number(
+            self._one(f"SELECT count(*) FROM ({found})", *values, -1 if which.limit is None else which.limit)
+        )
+
     def _has_order(self, which: Filter) -> bool:
         from queuectl.index import sorting
 

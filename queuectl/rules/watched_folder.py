@@ -281,7 +281,7 @@ class WatchedFolder:
 
     def _room(self) -> int:
         which = Filter(states=("pending", "failed"), rule=self.rule.name, limit=self.trigger.at_most)
-        waiting = -(-len(self._storage.index.select(which)) // len(self.rule.jobs))
+        waiting = -(-self._storage.index.count(which) // len(self.rule.jobs))
         self._is_full = waiting >= self.trigger.at_most
         if self._is_full:
             self._room_at = self._monotonic() + _ROOM_AGAIN
