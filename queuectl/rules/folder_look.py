@@ -163,7 +163,7 @@ def _problem(path: str, error: OSError) -> str:
 
 
 def what_is_missing(one: Found, trigger: FileTrigger, unchanged_for: float | None) -> str | None:
-    """Return why a file is not complete, in plain words; None: it is.
+    """Return why a file is not complete, in plain words; None: it is, unless somebody has it open, see `in_use`.
 
     Args:
         unchanged_for: seconds for which it is known to be as it is; None: it is seen for the first time.
@@ -174,11 +174,11 @@ def what_is_missing(one: Found, trigger: FileTrigger, unchanged_for: float | Non
     if one.size == 0:
         return "it is empty"
     if trigger.settle and (unchanged_for is None or unchanged_for < trigger.settle):
-        return _open_elsewhere(path) or QUIET
+        return in_use(path) or QUIET
     companion = trigger.companion_of(os.path.basename(path))
     if companion is not None and not _is_file(os.path.join(os.path.dirname(path), companion)):
         return f"{companion} is not there"
-    return _open_elsewhere(path)
+    return None
 
 
 def _is_file(path: str) -> bool:
@@ -188,8 +188,11 @@ def _is_file(path: str) -> bool:
         return False
 
 
-def _open_elsewhere(path: str) -> str | None:
-    """Return that somebody is writing a file, or that it cannot be read. Not every system can tell that it is written."""
+def in_use(path: str) -> str | None:
+    """Return that somebody is writing a file, or that it cannot be read; None: it can be taken now.
+
+    Ask right before it is taken. Not every system can tell that a file is written.
+    """
     try:
         fd = os.open(path, safe_open.SAFE_READ)
     except PermissionError:

@@ -241,6 +241,10 @@ class WatchedFolder:
         is_same = before is not None and before.one.identity == one.identity
         since = before.since if before is not None and is_same else now
         reason = folder_look.what_is_missing(one, self.trigger, self._unchanged_for(one, since, now, is_same))
+        if (
+            reason is None and before is not None
+        ):  # else it is asked when the file is taken: that costs most of a look
+            reason = folder_look.in_use(os.path.join(self.trigger.folder, one.below))
         if reason is None:
             self._complete.append(one)
             self._incomplete.pop(one.below, None)
@@ -328,11 +332,14 @@ class WatchedFolder:
             if again.identity != one.identity:
                 self._judge(again, None, now)
                 continue
+            path = os.path.join(self.trigger.folder, one.below)
+            if reason := folder_look.in_use(path):
+                self._incomplete[one.below] = self._later(one, reason, now + _EACH_SECOND)
+                continue
             if self.trigger.moves:
                 if (moved := self._claim(one)) is not None:
                     claimed.append(moved)
                 continue
-            path = os.path.join(self.trigger.folder, one.below)
             try:
                 left.append((one, queue.add(path, one.below, occurrence_of(one))))
             except InvalidJob as error:  # as of a name that is too long for the unique key; the others go on

@@ -51,9 +51,9 @@ FILE_RULES = (
     ),
     _mutant(
         "a file that somebody writes is complete",
-        "rules/folder_look.py",
-        "    return _open_elsewhere(path)\n",
-        "    return None\n",
+        "rules/watched_folder.py",
+        "            if reason := folder_look.in_use(path):\n",
+        "            if reason := None:\n",
         f"{_RULES}a_file_that_is_open_for_writing_is_not_taken_however_long_its_writer_pauses",
     ),
     _mutant(
