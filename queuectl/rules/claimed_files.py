@@ -3,6 +3,9 @@
 Each lies in a folder of its job's id, so that the path of the file tells all that a worker has to know, also when the
 rule is gone: in `taken/` or `delete-when-done/` while the job waits or runs, in `failed/` when it is dead. When it is done,
 the file goes to `done/`, or is deleted. Each step is one rename, and none lands on an existing name.
+
+Others may write into the watched folder. So all folders in it are opened without following links: else a link in place
+of one of them would have a worker delete or move files that its user has elsewhere.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from contextlib import suppress
 
 from queuectl._dataclasses import dataclass
 from queuectl.system import files
+from queuectl.system.held_folder import held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,9 +95,10 @@ def take(one: ClaimedFile, companion: str | None) -> None:
     try:
         os.makedirs(os.path.dirname(one.path), exist_ok=True)
         # In one step everywhere. The folder is new and its name was drawn, so nothing can lie at the target.
-        files.rename_over(os.path.join(one.root, one.below), one.path)
+        with held(one.root, *_folders_of(one.below)) as source:
+            files.rename_over(os.path.join(source, os.path.basename(one.below)), one.path)
     except OSError:
-        remove_empty(one.home)
+        remove_empty(one)
         raise
     take_companion(one, companion)
 
@@ -127,14 +132,15 @@ def put_back(one: ClaimedFile) -> None:
     Raises:
         OSError: it cannot be moved.
     """
-    folder = os.path.join(one.root, os.path.dirname(one.below))
-    for path in _files_in(one.home):
-        files.move_to_free_name(path, folder, os.path.basename(path))
-    remove_empty(one.home)
+    parents = _folders_of(one.below)
+    with held(one.root, one.kind, one.job_id, *parents) as source, held(one.root, *parents) as target:
+        for name in sorted(os.listdir(source)):
+            files.move_to_free_name(os.path.join(source, name), target, name)
+    remove_empty(one)
 
 
 def finish(one: ClaimedFile, state: str) -> None:
-    """Let a file follow the end of its job.
+    """Let a file follow the end of its job. Of a file that is to be deleted, what lies beside it stays, see `clear`.
 
     Args:
         state: of the job, or `gone` if somebody has deleted its record.
@@ -142,20 +148,50 @@ def finish(one: ClaimedFile, state: str) -> None:
     Raises:
         OSError: it cannot be moved.
     """
+    if not os.path.lexists(one.home):
+        return
     if state == "completed":
-        for path in _files_in(one.home):
-            if one.kind == TO_DELETE:
-                os.unlink(path)
-            else:
-                below = os.path.relpath(path, one.home)
-                folder = os.path.join(one.root, DONE, os.path.dirname(below))
-                _make_folder(os.path.join(one.root, DONE))
-                os.makedirs(folder, exist_ok=True)
-                files.move_to_free_name(path, folder, os.path.basename(path))
-        remove_empty(one.home)
-    elif state in ("dead", "gone") and os.path.lexists(one.home):
-        _make_folder(os.path.join(one.root, FAILED))
-        files.move(one.home, one.failed_home)
+        if one.kind == TO_DELETE:
+            _delete(one, one.below)
+        else:
+            _move_to_done(one)
+        remove_empty(one)
+    elif state in ("dead", "gone"):
+        with held(one.root, one.kind) as source, held(one.root, FAILED, make=True) as target:
+            files.move(os.path.join(source, one.job_id), os.path.join(target, one.job_id))
+
+
+def clear(one: ClaimedFile, companion: str | None) -> None:
+    """Delete the companion of a file that was deleted. What the command has written beside them goes to `done/`.
+
+    Args:
+        companion: its path below the root, from where it was taken.
+
+    Raises:
+        OSError: something cannot be moved.
+    """
+    if companion is not None:
+        _delete(one, companion)
+    _move_to_done(one)
+    remove_empty(one)
+
+
+def _delete(one: ClaimedFile, below: str) -> None:
+    with (
+        suppress(FileNotFoundError),
+        held(one.root, one.kind, one.job_id, *_folders_of(below)) as folder,
+    ):
+        os.unlink(os.path.join(folder, os.path.basename(below)))
+
+
+def _move_to_done(one: ClaimedFile) -> None:
+    for below in _files_of(one):
+        parents, name = _folders_of(below), os.path.basename(below)
+        with (
+            held(one.root, one.kind, one.job_id, *parents) as source,
+            held(one.root, DONE, *parents, make=True) as target,
+        ):
+            files.move_to_free_name(os.path.join(source, name), target, name)
 
 
 def restore(one: ClaimedFile) -> None:
@@ -166,9 +202,9 @@ def restore(one: ClaimedFile) -> None:
     """
     if os.path.lexists(one.path) or not os.path.lexists(one.failed_home):
         return
-    _make_folder(os.path.join(one.root, one.kind))
-    remove_empty(one.home)
-    files.move(one.failed_home, one.home)
+    remove_empty(one)
+    with held(one.root, FAILED) as source, held(one.root, one.kind, make=True) as target:
+        files.move(os.path.join(source, one.job_id), os.path.join(target, one.job_id))
 
 
 def homes(root: str, beginning: str) -> list[tuple[str, str]]:
@@ -187,10 +223,10 @@ def homes(root: str, beginning: str) -> list[tuple[str, str]]:
 
 def claims(root: str, kind: str, job_id: str) -> list[ClaimedFile]:
     """Return the files in the folder of a job. A folder without one is deleted."""
-    home = os.path.join(root, kind, job_id)
-    found = [ClaimedFile(root, kind, job_id, os.path.relpath(path, home)) for path in _files_in(home)]
+    empty = ClaimedFile(root, kind, job_id, "")
+    found = [ClaimedFile(root, kind, job_id, below) for below in _files_of(empty)]
     if not found:
-        remove_empty(home)
+        remove_empty(empty)
     return found
 
 
@@ -207,12 +243,28 @@ def _make_folder(path: str) -> None:
         raise NotADirectoryError(20, "no folder", path)
 
 
-def _files_in(folder: str) -> list[str]:
-    return [os.path.join(path, name) for path, _, names in os.walk(folder) for name in sorted(names)]
+def _folders_of(below: str) -> list[str]:
+    return below.split(os.sep)[:-1]
 
 
-def remove_empty(folder: str) -> None:
-    """Delete a folder and those in it, as far as they are empty."""
-    for path, _, _ in os.walk(folder, topdown=False):
-        with suppress(OSError):
-            os.rmdir(path)
+def _files_of(one: ClaimedFile) -> list[str]:
+    """Return the paths of the files in the folder of a job, below it."""
+    with suppress(FileNotFoundError), held(one.root, one.kind, one.job_id) as home:
+        return [
+            os.path.relpath(os.path.join(path, name), home)
+            for path, _, names in os.walk(home)
+            for name in sorted(names)
+        ]
+    return []
+
+
+def remove_empty(one: ClaimedFile) -> None:
+    """Delete the folder of a job and those in it, as far as they are empty."""
+    with suppress(OSError):
+        with held(one.root, one.kind, one.job_id) as home:
+            for path, _, _ in os.walk(home, topdown=False):
+                if path != home:
+                    with suppress(OSError):
+                        os.rmdir(path)
+        with held(one.root, one.kind) as kind:
+            os.rmdir(os.path.join(kind, one.job_id))

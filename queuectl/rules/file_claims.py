@@ -6,7 +6,10 @@ between these the next look finds the file there, and goes on.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
+import platform
 from typing import TYPE_CHECKING
 
 from queuectl.errors import InvalidJob
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 _AT_ONCE = 16
 """Jobs whose state is looked for between two looks at the clock."""
 
+_MARK = 4
+"""Characters in the id of a job that stand for the spool that has taken its file."""
+
 
 class FileClaims:
     """The files that one rule has taken out of its folder.
@@ -52,6 +58,7 @@ class FileClaims:
         self.has_unqueued = False
         self.gone: set[str] = set()
         self.claimed: list[str] = []
+        self._mark = _mark_of(storage.layout.root)
 
     def claim(self, one: Found) -> ClaimedFile | None:
         """Take a file out of the folder; None: it is gone, or another one lies there now.
@@ -59,7 +66,7 @@ class FileClaims:
         Raises:
             OSError: it cannot be moved. It makes no job then: it would make one again and again.
         """
-        job_id = f"{self._rule.name}.{FILE}{files.token()[:13]}"
+        job_id = f"{self._rule.name}.{FILE}{self._mark}{files.token()[: 13 - _MARK]}"
         kind = claimed_files.FOLDER_OF[self._trigger.source]
         moved = ClaimedFile(self._trigger.folder, kind, job_id, one.below)
         try:
@@ -140,9 +147,9 @@ class FileClaims:
                 self._finish(found, state or "gone")
             elif state is None and is_noted:
                 self.gone.add(job_id)
-            elif state is None:
+            elif state is None and job_id.startswith(f"{self._rule.name}.{FILE}{self._mark}"):
                 unqueued += filter(self._is_main, found)
-            elif not is_noted:
+            elif state is not None and not is_noted:
                 lines.append(seen_files.claim(job_id))
         for one in unqueued:
             claimed_files.take_companion(one, self._companion_of(one.below))
@@ -170,9 +177,40 @@ class FileClaims:
             return
         one = found[0]  # the others are in the same folder
         try:
-            claimed_files.finish(one, state)
+            if state == "completed" and one.kind == claimed_files.TO_DELETE:
+                self._delete(one)
+            else:
+                claimed_files.finish(one, state)
             if locate.state_of(self._storage, one.job_id) in ("pending", "failed", "processing"):
                 claimed_files.restore(one)  # somebody has put the job back meanwhile
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             self.problem = f"the file of job {one.job_id} cannot be moved: {reason}"
+
+    def _delete(self, one: ClaimedFile) -> None:
+        """Delete the file of a job that is done, and its companion, but nothing that its command has put beside them.
+
+        Raises:
+            OSError: its record cannot be read, or something cannot be moved.
+        """
+        found = self._source_of(one.job_id)
+        if (
+            found is not None
+        ):  # else the record is gone, too: better to keep the file than to guess which one it is
+            claimed_files.finish(found, "completed")
+        claimed_files.clear(one, None if found is None else self._companion_of(found.below))
+
+    def _source_of(self, job_id: str) -> ClaimedFile | None:
+        """Return the file of a job, as its record tells it; None: no record of it can be read."""
+        found = filter(None, map(locate.read_job, locate.paths_of(self._storage.layout, job_id)))
+        return next((claimed_files.of(job) for job in found), None)
+
+
+def _mark_of(root: str) -> str:
+    """Return what stands for a spool in the ids of its jobs.
+
+    Two spools may have the same rule, as on two computers that share a folder. A file that one of them has taken has no job
+    in the other one, which must not queue one for it.
+    """
+    place = f"{platform.node()}:{os.path.realpath(root)}"
+    return base64.b32encode(hashlib.sha256(os.fsencode(place)).digest()).decode().lower()[:_MARK]

@@ -7,6 +7,7 @@ from .run import Mutant
 _RULES = "tests/rules/test_file_rules.py::test_"
 _FILE = "tests/rules/test_file_rule_file.py::test_"
 _TYPED = "tests/cli/test_file_rule.py::test_"
+_MOVED = "tests/rules/test_moved_files.py::test_"
 
 
 def _mutant(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
@@ -132,6 +133,27 @@ FILE_RULES = (
         "    if not stat.S_ISDIR(os.lstat(path).st_mode):\n",
         "    if not os.path.isdir(path):\n",
         f"{_RULES}a_link_in_place_of_the_folder_for_taken_files_leads_nothing_away",
+    ),
+    _mutant(
+        "a link in place of a folder for taken files is followed",
+        "system/held_folder.py",
+        "            inner = os.open(name, _FLAGS, dir_fd=fd)\n",
+        "            inner = os.open(name, os.O_RDONLY, dir_fd=fd)\n",
+        f"{_MOVED}a_link_that_somebody_puts_in_the_way_leads_to_no_file_of_the_worker",
+    ),
+    _mutant(
+        "what lies beside a file is deleted with it",
+        "rules/claimed_files.py",
+        "        _delete(one, companion)\n    _move_to_done(one)\n",
+        "        _delete(one, companion)\n    for below in _files_of(one):\n        _delete(one, below)\n",
+        f"{_MOVED}what_a_command_writes_beside_a_file_that_is_deleted_is_kept",
+    ),
+    _mutant(
+        "a file that another spool has taken is queued, too",
+        "rules/file_claims.py",
+        ' and job_id.startswith(f"{self._rule.name}.{FILE}{self._mark}"):\n',
+        ":\n",
+        f"{_MOVED}a_file_that_the_same_rule_of_another_spool_has_taken_makes_no_second_job",
     ),
     _mutant(
         "a file that was replaced while it was taken is queued",

@@ -376,13 +376,13 @@ def test_two_files_of_one_name_are_two_jobs_and_both_are_kept(one: Watched) -> N
 
 def test_a_file_that_was_taken_before_a_crash_is_queued_at_the_next_look(one: Watched) -> None:
     one.rule("source: move")
-    one.go(1)
-    home = one.scans / "taken" / "scans.file-abcdefghijklm"
-    home.mkdir(parents=True)
-    (home / "a.pdf").write_text("x")
+    one.drop("a.pdf")
+    [job_id] = one.go(1)
+    (one.folder.parent / "pending" / f"{job_id}.json").unlink()
+    (one.folder.parent / "data" / "rules" / "scans.seen").unlink()
     (one.scans / "taken" / "scans.file-emptyfghijklm").mkdir()
-    assert one.go(60) == ["scans.file-abcdefghijklm"]
-    assert os.listdir(one.scans / "taken") == ["scans.file-abcdefghijklm"]
+    assert one.go(60) == [job_id]
+    assert os.listdir(one.scans / "taken") == [job_id]
 
 
 def test_a_file_whose_job_somebody_deleted_goes_to_failed_and_makes_no_new_job(one: Watched) -> None:
