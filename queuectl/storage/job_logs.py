@@ -6,6 +6,7 @@ the two steps leaves both files; then the uncompressed log counts.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -81,6 +82,49 @@ def keep_output(layout: Layout, job: Job, slot: str, outcome: Outcome | None, *,
         outcome.printed = None if retire or len(sizes) < 2 else (sizes[0], sizes[1])
     if refused is not None:
         raise refused
+
+
+def copy_output(layout: Layout, job: Job, sources: Sequence[str], *, limit: int) -> tuple[int, int]:
+    """Copy what a run on another machine has printed to logs/, and repeat its end in the record; return the bytes of both.
+
+    Args:
+        sources: the files with stdout and stderr. They may lie on another file system, and are read as a stranger's.
+        limit: bytes of each stream that the record repeats.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    sizes, parts = [], []
+    for stream, source in zip(("out", "err"), sources, strict=True):
+        target = layout.log_file(job.id or "", job.next_run, stream)
+        sizes.append(_copy(layout, source, target))
+        parts.append(tail(target, limit, whole=f"queuectl logs {job.id}") if sizes[-1] else "")
+    job.output = _joined(parts)
+    return sizes[0], sizes[1]
+
+
+def _copy(layout: Layout, source: str, target: str) -> int:
+    """Copy a file if it is one of ours and holds something, and return its bytes. A crash leaves no half of it."""
+    try:
+        fd = os.open(source, safe_open.SAFE_READ)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            return 0
+        raise
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or safe_open.has_other_owner(status) or not status.st_size:
+            return 0
+        scratch = os.path.join(layout.tmp, files.temporary_name())
+        copied = files.write_new(scratch, os.read(fd, CHUNK), sync=False).st_size
+        with open(scratch, "ab") as copy:
+            while data := os.read(fd, CHUNK):
+                copied += copy.write(data)
+        os.makedirs(layout.logs, mode=0o700, exist_ok=True)  # somebody may have deleted it
+        files.rename_over(scratch, target)
+    finally:
+        os.close(fd)
+    return copied
 
 
 def recall_output(layout: Layout, job: Job, *, limit: int) -> None:

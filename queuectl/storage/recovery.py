@@ -172,6 +172,20 @@ def recover_worker(storage: Storage, settings: Settings, worker: str, say: Calla
     return freed
 
 
+def claims_left(storage: Storage, worker: str, say: Callable[[str], None]) -> list[Claim]:
+    """Return the claims that an earlier process of this name has left, for one whose runs may go on elsewhere.
+
+    The caller has the lock of the name. A claim whose outcome is recorded is deleted: its job would be settled twice.
+    What is no job goes to dead/.
+    """
+    found: list[_Abandoned] = []
+    for name in claimed_by(storage.layout, worker):
+        path = os.path.join(storage.layout.claims(worker), name)
+        with _one_that_is_refused(say, path, worker):
+            _examine(storage, worker, path, found)
+    return [Claim(one.job, one.path, _row_of_claim(storage, one.job, worker, one.path)) for one in found]
+
+
 @contextmanager
 def _one_that_is_refused(say: Callable[[str], None], path: str, worker: str) -> Iterator[None]:
     """One file that cannot be dealt with must not keep the others from being freed."""

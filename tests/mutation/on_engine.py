@@ -6,6 +6,7 @@ from .run import Mutant
 
 _VERDICT = "tests/engine/test_verdict.py::test_"
 _NODE = "tests/engine/test_node.py::test_"
+_HANDOVER = "tests/worker/test_handover.py::test_"
 _WISHES = "tests/engine/test_wishes.py::test_"
 _ENDINGS = "tests/engine/test_endings.py::test_"
 _SLURM = "tests/engine/test_slurm.py::test_"
@@ -186,5 +187,19 @@ ENGINE = (
         "        if one.alone or not 0 < one.timeout <= short:\n",
         "        if not 0 < one.timeout <= short:\n",
         (f"{_WISHES}only_short_jobs_of_one_shape_share_a_pack",),
+    ),
+    Mutant(
+        "engine: the next dispatcher does not know the run of a dropped file again",
+        "worker/handover.py",
+        "        self._date([claims",
+        "        ([claims",
+        (f"{_HANDOVER}a_dispatcher_that_dies_at_once_leaves_runs_that_the_next_one_collects",),
+    ),
+    Mutant(
+        "engine: a wish to cancel is forgotten when the job has not begun",
+        "worker/handover.py",
+        "is_cancelled=event.is_cancelled)",
+        "is_cancelled=False)",
+        (f"{_HANDOVER}what_has_not_begun_goes_back_as_it_was",),
     ),
 )

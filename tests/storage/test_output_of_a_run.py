@@ -13,6 +13,9 @@ import pytest
 from queuectl import Spool
 from queuectl.cli.log_stream import LogReader, Sink
 from queuectl.control import run_lock
+from queuectl.job.record import Job
+from queuectl.layout import Layout
+from queuectl.storage import job_logs
 
 from support import drain, drop_bytes, processes_of, wait_until
 
@@ -155,3 +158,29 @@ def test_the_history_says_how_much_a_run_wrote(spool_dir: Path) -> None:
     assert (entry["stdout_bytes"], entry["stderr_bytes"]) == (5, 8)
     assert "stdout_bytes" not in spool.get("b").history[0]
     wait_until(lambda: not processes_of(spool_dir))
+
+
+@pytest.mark.parametrize("kind", ["file", "empty", "missing", "link", "fifo", "folder"])
+def test_output_of_another_machine_is_copied_if_it_is_a_file(spool_dir: Path, kind: str) -> None:
+    """It is a stranger's word: a FIFO would be waited for, a link leads elsewhere. What is large comes whole."""
+    Spool(spool_dir).enqueue("true", id="a")
+    layout, job = Layout(spool_dir), Job(id="a", command="true")
+    source, other = spool_dir.parent / "0.out", spool_dir.parent / "0.err"
+    data = b"x" * (job_logs.CHUNK + 5) + b"end"
+    other.write_bytes(data)
+    if kind == "file":
+        source.write_bytes(data)
+    elif kind == "empty":
+        source.touch()
+    elif kind == "link":
+        source.symlink_to(other)
+    elif kind == "fifo":
+        os.mkfifo(source)
+    elif kind == "folder":
+        source.mkdir()
+    sizes = job_logs.copy_output(layout, job, [str(source), str(other)], limit=10)
+    assert sizes == (len(data) if kind == "file" else 0, len(data))
+    assert (spool_dir / "logs" / "a.1.err").read_bytes() == data
+    assert (spool_dir / "logs" / "a.1.out").exists() == (kind == "file")
+    assert (job.output or "").endswith("end")
+    assert list((spool_dir / "tmp").glob(".*")) == []

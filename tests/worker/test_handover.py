@@ -1,0 +1,292 @@
+"""Jobs of a real spool on a cluster that is this machine: the script for nodes, started as an engine would do it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from queuectl import Spool
+from queuectl.config.settings import Settings
+from queuectl.doctor import doctor
+from queuectl.engine import packs
+from queuectl.engine.base import Answer, News, Parcel, Poll
+from queuectl.engine.tracker import Tracker
+from queuectl.engine.verdict import Limits
+from queuectl.index.index import Index
+from queuectl.intake.reconcile import Intake
+from queuectl.layout import Layout
+from queuectl.storage.transitions import Storage
+from queuectl.system.host import boot_id
+from queuectl.worker.handover import Handover
+
+from support import claim_job, drop, end_all, load, processes_of, wait_until, where_is
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nodes run Linux")
+
+
+class LocalNodes:
+    """An engine that starts the script here. It says nothing useful, as engines do."""
+
+    def __init__(self) -> None:
+        self.runners: list[subprocess.Popen[bytes]] = []
+        self.answers: dict[str, tuple[Answer, str]] = {}
+        self.refuses = self.is_still = False
+
+    def send(self, parcel: Parcel) -> None:
+        """Start a runner, unless it refuses or nothing moves in its queue."""
+        if self.refuses:
+            self.answers[parcel.name] = Answer.REFUSED, "Invalid partition name specified"
+        if self.refuses or self.is_still:
+            return
+        runner = subprocess.Popen(
+            [sys.executable, "-IS", parcel.script, parcel.folder], stdin=subprocess.DEVNULL,
+            env={"PATH": os.environ["PATH"], "SLURMD_NODENAME": "n2", "SLURM_JOB_ID": "7"}, start_new_session=True,
+        )  # fmt: skip
+        self.runners.append(runner)
+
+    def news(self) -> News:
+        """Say what it has refused."""
+        answers, self.answers = self.answers, {}
+        return News(answers, Poll(time.monotonic(), {}))
+
+    def cancel(self, packs: Iterable[str]) -> None:
+        """Do not listen."""
+
+    def nudge(self, packs: Iterable[str]) -> None:
+        """Do not listen."""
+
+
+class Desk:
+    """A dispatcher without a loop."""
+
+    def __init__(self, spool: Path, share: Path, engine: LocalNodes) -> None:
+        self.layout = Layout(spool)
+        index = Index(self.layout.index, self.layout.root, boot_id())
+        self.storage = Storage(self.layout, index)
+        self.intake = Intake(self.layout, index, self.storage, Settings)
+        self.said: list[str] = []
+        tracker = Tracker(str(share), packs.write_script(str(share)), engine, Limits(0.2, 30, 0.3), 0)
+        self.handover = Handover(self.storage, Settings, tracker, "slurm", self.said.append)
+        os.makedirs(self.layout.claims("slurm"), exist_ok=True)
+
+    def feed(self, *ids: str) -> None:
+        """Claim these jobs and hand them over."""
+        self.intake.refresh()
+        rows = self.storage.index.rows_of(list(ids))
+        claims = [claim for job_id in ids if (claim := claim_job(self.storage, rows[job_id], "slurm"))]
+        assert len(claims) == len(ids)
+        self.handover.hand(claims, 1, time.monotonic(), pack=100, short=60)
+
+    def finish(self) -> None:
+        """Look until nothing is out any more."""
+
+        def is_over() -> bool:
+            self.handover.look(time.monotonic())
+            return not self.handover.jobs
+
+        wait_until(is_over, message=lambda: self.said)
+        self.handover.clear()
+
+    def die(self) -> None:
+        """Nothing of it gets to run any more."""
+        self.storage.index.close()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[LocalNodes]:
+    made = LocalNodes()
+    yield made
+    for runner in made.runners:
+        runner.kill()
+        runner.wait(5)
+    end_all(processes_of(tmp_path))
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    folder = tmp_path / "share"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+@pytest.fixture
+def desk(spool_dir: Path, share: Path, engine: LocalNodes) -> Iterator[Desk]:
+    Spool(spool_dir).counts()
+    made = Desk(spool_dir, share, engine)
+    yield made
+    made.die()
+
+
+def record(spool_dir: Path, job_id: str) -> dict[str, Any]:
+    [place] = where_is(spool_dir, job_id)
+    return load(spool_dir / place / f"{job_id}.json")
+
+
+def leftovers(share: Path) -> list[str]:
+    return [path.name for path in share.iterdir() if path.is_dir()]
+
+
+def test_jobs_come_back_as_if_they_had_run_here(desk: Desk, spool_dir: Path, share: Path) -> None:
+    """Output, logs, history, retries, and a dropped file; and the spool and the share are in order after it."""
+    spool = Spool(spool_dir)
+    spool.enqueue(
+        'echo "$WORD $QUEUECTL_JOB_ID $QUEUECTL_ATTEMPT"; echo err >&2', id="good", env={"WORD": "grün"}
+    )
+    spool.enqueue("exit 3", id="bad", max_retries=1)
+    spool.enqueue("exit 4", id="again", max_retries=2, backoff_base=60)
+    drop(spool_dir, "dropped", command="echo from a file")
+    desk.feed("good", "bad", "again", "dropped")
+    desk.finish()
+
+    good = record(spool_dir, "good")
+    assert where_is(spool_dir, "good") == where_is(spool_dir, "dropped") == ["done"]
+    assert (good["output"], good["exit_code"], good["worker"]) == ("grün good 1\nerr\n", 0, "slurm/n2")
+    assert good["history"][0]["stdout_bytes"] == len("grün good 1\n".encode())
+    assert (spool_dir / "logs" / "good.1.out").read_text() == "grün good 1\n"
+    assert (spool_dir / "logs" / "good.1.err").stat().st_mode & 0o777 == 0o600
+    assert (where_is(spool_dir, "bad"), record(spool_dir, "bad")["last_error"]) == (["dead"], "Exit code 3")
+    again = record(spool_dir, "again")
+    assert (where_is(spool_dir, "again"), again["state"], again["attempts"]) == (["pending"], "failed", 1)
+    assert leftovers(share) == []
+    assert [one for one in doctor.examine(Layout(spool_dir)) if not one.harmless] == []
+    assert Spool(spool_dir).counts() == {
+        "pending": 0,
+        "processing": 0,
+        "completed": 2,
+        "failed": 1,
+        "dead": 1,
+    }
+
+
+def test_what_has_not_begun_goes_back_as_it_was(
+    desk: Desk, spool_dir: Path, engine: LocalNodes, share: Path
+) -> None:
+    """Taken back, it keeps its attempts; cancelled, it is dead; what the engine refuses says why."""
+    spool = Spool(spool_dir)
+    for job_id in ("first", "second", "third"):
+        spool.enqueue(f"touch {spool_dir.parent}/{job_id}", id=job_id, timeout=600)
+    before = (spool_dir / "pending" / "first.json").read_bytes()
+    engine.is_still = True
+    desk.feed("first", "second")
+    desk.handover.cancel(["second"])
+    assert desk.handover.take_back() == 1
+    engine.refuses = True
+    desk.feed("third")
+    desk.finish()
+
+    assert (spool_dir / "pending" / "first.json").read_bytes() == before
+    assert [record(spool_dir, job_id)["last_error"] for job_id in ("second", "third")] == [
+        "Cancelled",
+        "Invalid partition name specified",
+    ]
+    assert where_is(spool_dir, "second") == where_is(spool_dir, "third") == ["dead"]
+    assert not [path for path in spool_dir.parent.iterdir() if path.name in ("first", "second", "third")]
+    assert leftovers(share) == []
+
+
+def test_a_running_job_is_cancelled(desk: Desk, spool_dir: Path) -> None:
+    Spool(spool_dir).enqueue(f"echo on; touch {spool_dir.parent}/on; sleep 60", id="long", max_retries=3)
+    desk.feed("long")
+    wait_until((spool_dir.parent / "on").exists)
+    desk.handover.cancel(["long"])
+    desk.finish()
+    found = record(spool_dir, "long")
+    assert (where_is(spool_dir, "long"), found["last_error"], found["output"]) == (
+        ["dead"],
+        "Cancelled",
+        "on\n",
+    )
+
+
+def test_a_dead_dispatcher_is_followed_by_one_that_runs_nothing_twice(
+    desk: Desk, spool_dir: Path, share: Path, engine: LocalNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died with jobs that run, that wait there, that were claimed only, and that were settled and are still claimed."""
+    spool = Spool(spool_dir)
+    for job_id in ("a", "b"):
+        spool.enqueue(f"echo {job_id} >> {spool_dir.parent}/ledger; sleep 0.3", id=job_id, timeout=10)
+    spool.enqueue(f"echo c >> {spool_dir.parent}/ledger", id="c")
+    drop(spool_dir, "d", command=f"echo d >> {spool_dir.parent}/ledger", timeout=600)
+    desk.feed("a", "b", "d")
+    claim_job(desk.storage, desk.storage.index.rows_of(["c"])["c"], "slurm")
+    wait_until((spool_dir.parent / "ledger").exists)
+    kept = {job_id: (spool_dir / "processing" / "slurm" / f"{job_id}.json").read_bytes() for job_id in "abd"}
+    desk.finish()
+    desk.die()
+    for job_id, data in kept.items():  # as a crash leaves them just after each outcome's rename
+        (spool_dir / "processing" / "slurm" / f"{job_id}.json").write_bytes(data)
+
+    after = Desk(spool_dir, share, engine)
+    after.intake.refresh()
+    after.handover.adopt(time.monotonic())
+    after.finish()
+
+    assert sorted((spool_dir.parent / "ledger").read_text().split()) == ["a", "b", "d"]
+    assert where_is(spool_dir, "c") == ["pending"]
+    assert [where_is(spool_dir, job_id) for job_id in "abd"] == [["done"]] * 3
+    assert [len(record(spool_dir, job_id)["history"]) for job_id in "abd"] == [1] * 3
+    assert leftovers(share) == []
+    after.die()
+
+
+def test_a_dispatcher_that_dies_at_once_leaves_runs_that_the_next_one_collects(
+    desk: Desk, spool_dir: Path, share: Path, engine: LocalNodes
+) -> None:
+    """Its packs go on without it. A dropped file does not say when it was made, and the index, which knows, is gone."""
+    spool = Spool(spool_dir)
+    for job_id in ("a", "b"):
+        spool.enqueue(f"echo {job_id} >> {spool_dir.parent}/ledger", id=job_id, timeout=10)
+    drop(spool_dir, "c", command=f"echo c >> {spool_dir.parent}/ledger", timeout=10)
+    desk.feed("a", "b", "c")
+    desk.die()
+    for path in (spool_dir / "data").glob("queuectl.db*"):
+        path.unlink()
+    after = Desk(spool_dir, share, engine)
+    after.intake.refresh()
+    after.handover.adopt(time.monotonic())
+    after.finish()
+    assert sorted((spool_dir.parent / "ledger").read_text().split()) == ["a", "b", "c"]
+    assert [where_is(spool_dir, job_id) for job_id in "abc"] == [["done"]] * 3
+    assert leftovers(share) == []
+    after.die()
+
+
+def test_a_killed_runner_costs_its_job_no_attempt(
+    desk: Desk, spool_dir: Path, engine: LocalNodes, share: Path
+) -> None:
+    """It is recorded as the death of a worker is, and waits again: after the fence, which is simulated here."""
+    Spool(spool_dir).enqueue(f"touch {spool_dir.parent}/on; sleep 60", id="long", max_retries=1)
+    desk.feed("long")
+    wait_until((spool_dir.parent / "on").exists)
+    for runner in engine.runners:
+        runner.kill()
+        runner.wait()
+    now = time.monotonic()
+    for later in range(0, 90, 4):
+        desk.handover.look(now + later)
+    found = record(spool_dir, "long")
+    assert where_is(spool_dir, "long") == ["pending"]
+    assert found.get("attempts", 0) == 0
+    assert found["history"][0]["outcome"] == "interrupted"
+    assert "n2 has not been heard of for" in found["last_error"]
+    desk.handover.clear()
+    assert leftovers(share) == []
+
+
+def test_a_job_that_needs_what_no_cluster_has_is_buried(desk: Desk, spool_dir: Path) -> None:
+    """It has not run, and the reason names what is wrong."""
+    drop(spool_dir, "odd", command="true", needs={"licence": 1})
+    desk.feed("odd")
+    assert where_is(spool_dir, "odd") == ["dead"]
+    assert "licence is not one of cpu, gpu, memory" in json.dumps(record(spool_dir, "odd"))
+    assert desk.handover.jobs == 0
