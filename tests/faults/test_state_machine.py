@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
 from pathlib import Path
@@ -34,27 +34,32 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from queuectl import Spool, Worker
 from queuectl.api import enqueue, listing, spool_base
-from queuectl.errors import DuplicateId, MoveError
+from queuectl.errors import DuplicateId, MoveError, SpoolError
 from queuectl.job.outcome import Ending, Outcome
+from queuectl.job.times import micros
 from queuectl.storage import orphaned_runs
 from queuectl.storage import recovery as recover
 from queuectl.storage.claim import note_running
 from queuectl.storage.file_pool import FilePool
 from queuectl.system import files, host
-from queuectl.worker import prefetch
+from queuectl.worker import maintenance, prefetch
 from queuectl.worker import worker as worker_module
 from queuectl.worker.prefetch import Prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from queuectl.control.permits import Permit
     from queuectl.storage.transitions import Claim
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files are moved while they are open")
 
-EXAMPLES = int(os.environ.get("QUEUECTL_STATE_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("QUEUECTL_STATE_EXAMPLES", "45"))
 STEPS = int(os.environ.get("QUEUECTL_STATE_STEPS", "40"))
 CRASH_LIMIT = 3
+PLACES = 1
+"""The limit of the queue `mail`."""
+KINDS = ("after", "after_any", "after_failure")
 OUTCOMES = {
     "success": (Ending.SUCCEEDED, 0),
     "failure": (Ending.FAILED, 3),
@@ -68,7 +73,7 @@ JUMPS = (1.0, 5.0, 70.0, 3600.0, 400 * 86400.0, -1.0, -70.0, -3600.0, -400 * 864
 TURNS = [
     name
     for name, often in {
-        "enqueue": 3, "drop": 3, "drop_rubbish": 1, "claim": 3, "settle": 6, "note_running": 2, "start_worker": 1,
+        "enqueue": 4, "drop": 2, "drop_some": 3, "drop_rubbish": 1, "claim": 5, "settle": 6, "note_running": 2, "start_worker": 1,
         "kill_worker": 2, "recover": 2, "stop_worker": 1, "sync": 1, "move_by_hand": 3, "delete_by_hand": 1,
         "edit_by_hand": 2, "move_odd_back": 1, "requeue": 2, "cancel": 1, "forget": 1, "reindex": 1, "clock_jumps": 2,
         "index_breaks": 2, "index_goes_back": 2, "reboot": 1, "look_away": 2, "hold": 2, "set_field": 2, "pause": 1,
@@ -76,7 +81,15 @@ TURNS = [
     }.items()
     for _ in range(often)
 ]  # fmt: skip
-HANDS = {"drop", "drop_rubbish", "move_by_hand", "delete_by_hand", "edit_by_hand", "move_odd_back"}
+HANDS = {
+    "drop",
+    "drop_some",
+    "drop_rubbish",
+    "move_by_hand",
+    "delete_by_hand",
+    "edit_by_hand",
+    "move_odd_back",
+}
 ANY = st.integers(0, 10**6)
 FUSE = st.none() | st.integers(0, 45)
 
@@ -167,6 +180,8 @@ class Known:
     limited: bool = False
     """Whether it has a timeout of its own. A run that ends at the built-in one is not repeated."""
     queue: str | None = None
+    waits: dict[str, Any] = field(default_factory=dict)
+    """What its file says of jobs and batches: after, after_any, after_failure, if_blocked, batch."""
     void: str | None = None
     """The worker's folder in which a crash in mid-settle has left a copy that no longer holds."""
 
@@ -189,10 +204,26 @@ class Known:
             self.retry = None
 
     @property
+    def parents(self) -> list[tuple[str, str]]:
+        """The jobs and batches for which it waits, each with the field that names it."""
+        return [(kind, parent) for kind in KINDS for parent in self.waits.get(kind, ())]
+
+    @property
+    def member_of(self) -> str | None:
+        """The batch in which it counts, like batch:parts. It does not in one for which it waits itself."""
+        name = f"batch:{self.waits['batch']}" if "batch" in self.waits else None
+        return None if any(parent == name for _, parent in self.parents) else name
+
+    @property
     def waits_until(self) -> float:
         """The moment before which nobody may start it."""
         retry = None if self.is_fresh else self.retry
         return retry if retry is not None else self.due or 0.0
+
+
+def waits_in(record: dict[str, Any]) -> dict[str, Any]:
+    """What a job file says of jobs and batches."""
+    return {name: record[name] for name in (*KINDS, "if_blocked", "batch") if record.get(name)}
 
 
 def tag_of(claim: Claim) -> str:
@@ -229,6 +260,10 @@ class Machine(RuleBasedStateMachine):
         self.workers: dict[str, Worker] = {}
         self.claims: dict[str, list[Claim]] = {}
         """What each worker runs."""
+        self.hand: dict[str, str] = {}
+        """The names that jobs had before a worker claimed them together with others, by tag."""
+        self.permits: dict[str, tuple[str | None, Permit | None]] = {}
+        """What the runs hold of limits, by tag: the lane, and the permit."""
         self.slots = 1
         """How many jobs a worker runs at once."""
         self.aside: dict[str, list[Known]] = {}
@@ -304,6 +339,7 @@ class Machine(RuleBasedStateMachine):
         known.priority, known.held = record["priority"], record.get("hold", False)
         known.retry = _moment(record.get("next_retry_at"))
         known.queue = record.get("queue")
+        known.waits = waits_in(record)
 
     def _resolve(self, touched: set[str], *, dead: str = "", may_vanish: bool = False) -> None:
         """After a death: what it was about may have happened or not, but not half; nothing else may have changed."""
@@ -375,14 +411,62 @@ class Machine(RuleBasedStateMachine):
     def _tag(self) -> str:
         return f"t{next(self._numbers)}"
 
+    def _verdict(self, known: Known) -> str:
+        """What the folders say of its conditions: it must wait, it may start, or it goes to done/ or dead/ without a run."""
+        verdicts = [self._verdict_of(kind, parent, known) for kind, parent in known.parents]
+        decided = [verdict for verdict in verdicts if verdict in {"done", "dead"}]
+        return decided[0] if decided else "wait" if "wait" in verdicts else "start"
+
+    def _verdict_of(self, kind: str, parent: str, known: Known) -> str:
+        found = [one for one in self.jobs.values() if parent in {one.id, one.member_of}]
+        done, dead = (sum(one.place == place for one in found) for place in ("done", "dead"))
+        if kind == "after" and dead and known.waits.get("if_blocked") == "dead":
+            return "dead"
+        if not found or done + dead < len(found) or (kind == "after" and dead):
+            return "wait"
+        return "done" if kind == "after_failure" and not dead else "start"
+
+    def _some_waits(self, job_id: str) -> dict[str, Any]:
+        """A batch, and jobs and batches for which a new job of this id may wait: none that waits for it, also through others."""
+        some: dict[str, Any] = {}
+        if self.draw.random() < 0.4:
+            some["batch"] = self.draw.choice(("x", "y"))
+        if self.draw.random() < 0.4:
+            return some
+        mine = f"batch:{some.get('batch')}"
+        names = [*(one.id for one in self.jobs.values()), "batch:x", "batch:y"]
+        fitting = [name for name in names if not {job_id, mine} & self._waits_for(name)]
+        if "batch" in some and job_id not in self._waits_for(mine):
+            fitting.append(mine)  # it does not count in that batch then
+        for parent in self.draw.sample(fitting, min(len(fitting), self.draw.randint(1, 2))):
+            some.setdefault(self.draw.choice(KINDS), []).append(parent)
+        if "after" in some and self.draw.random() < 0.4:
+            some["if_blocked"] = "dead"
+        return some
+
+    def _waits_for(self, name: str) -> set[str]:
+        """This job or batch, and all those for which it waits, in turn; also such as are gone and may come again."""
+        found: set[str] = set()
+        left = [name]
+        while left:
+            one = left.pop()
+            if one not in found:
+                found.add(one)
+                for known in self.jobs.values():
+                    if known.id == one:
+                        left += [parent for _, parent in known.parents]
+                    if known.member_of == one:
+                        left.append(known.id)
+        return found
+
     def _owner_of(self, job_id: str) -> Known | None:
         return next((known for known in self.jobs.values() if known.id == job_id), None)
 
     # -- producers -------------------------------------------------------------------------------------------------
 
-    @initialize(memory=st.sampled_from([True, True, False]), slots=st.sampled_from([1, 4]))
-    def first_look(self, memory: bool, slots: int) -> None:
-        """The spool is made by the first command; on a disk that is quick, or on one that uses inodes again."""
+    @initialize(memory=st.sampled_from([True, True, False]), slots=st.sampled_from([1, 4]), n=ANY)
+    def first_look(self, memory: bool, slots: int, n: int) -> None:
+        """The spool is made by the first command; on a disk that is quick, or on one that uses inodes again. It has some jobs."""
         self.slots = slots
         quick = "/dev/shm" if memory and os.path.isdir("/dev/shm") else None
         self.root = Path(tempfile.mkdtemp(prefix="queuectl-states-", dir=quick))
@@ -391,8 +475,11 @@ class Machine(RuleBasedStateMachine):
         (self.spool / "config.yaml").write_text("settle_time: 0\nmin_free_space: 0\n")
         self.door = self._new_door()
         self.door.layout.create()
+        (self.spool / "queues" / "mail.yaml").write_text(f"limit: {PLACES}\n")
         self.coarse = not host.has_fine_times(str(self.root))
         assert sum(self.door.counts().values()) == 0
+        self.draw = Random(n)
+        self.drop_some(n, None)
 
     @rule(what=st.sampled_from(TURNS), n=ANY, fuse=FUSE)
     def turn(self, what: str, n: int, fuse: int | None) -> None:
@@ -417,8 +504,9 @@ class Machine(RuleBasedStateMachine):
             fields["run_at"] = self.clock + delay
         if limited := self.draw.random() < 0.5:
             fields["timeout"] = 9
-        if queue := self.draw.choice([None, None, "mail"]):
+        if queue := self.draw.choice([None, "mail"]):
             fields["queue"] = queue
+        fields |= self._some_waits(job_id)
         known = Known(
             tag,
             job_id,
@@ -430,6 +518,7 @@ class Machine(RuleBasedStateMachine):
             due=fields.get("run_at"),
             limited=limited,
             queue=queue,
+            waits=waits_in(fields),
         )
         taken = self._owner_of(job_id) or next((one for one in self.odd.values() if one == job_id), None)
         try:
@@ -496,9 +585,11 @@ class Machine(RuleBasedStateMachine):
         }
         if limited := self.draw.random() < 0.5:
             record["timeout"] = 9
-        if queue := self.draw.choice([None, None, "mail"]):
+        if queue := self.draw.choice([None, "mail"]):
             record["queue"] = queue
         taken = self._owner_of(job_id) is not None or job_id in self.odd.values()
+        if not taken:  # one that becomes a job later could close a ring by then
+            record |= self._some_waits(job_id)
         name = f"{tag}.json" if taken or n % 3 == 0 else f"{job_id}.json"
         if says_id or name != f"{job_id}.json":
             record["id"] = job_id
@@ -507,8 +598,22 @@ class Machine(RuleBasedStateMachine):
             self.odd[tag] = job_id
         else:
             self.jobs[tag] = Known(
-                tag, job_id, "pending", name, command, priority, retries, limited=limited, queue=queue
+                tag,
+                job_id,
+                "pending",
+                name,
+                command,
+                priority,
+                retries,
+                limited=limited,
+                queue=queue,
+                waits=waits_in(record),
             )
+
+    def drop_some(self, n: int, fuse: int | None) -> None:
+        """Several at once, so that a worker with several slots has more than the limit allows."""
+        for more in range(4):
+            self.drop(n + more, fuse)
 
     def _put(self, name: str, data: bytes) -> None:
         scratch = self.root / "scratch"
@@ -659,12 +764,16 @@ class Machine(RuleBasedStateMachine):
     def forget(self, n: int, fuse: int | None) -> None:
         """`queuectl clear` of one job."""
         known = self._pick(n, "pending", "done", "dead", void=False)
-        if known is None:
-            return
+        if known is None or self._is_named(known):
+            return  # it is kept while a job that is not over waits for it
         answer = self._command(n, fuse, known, lambda door: door.forget(known.id), may_vanish=True)
         if isinstance(answer, CommandEnd):
             return
         del self.jobs[known.tag]
+
+    def _is_named(self, known: Known) -> bool:
+        mine = {known.id, f"batch:{known.waits.get('batch')}"}
+        return any(parent in mine for one in self.jobs.values() for _, parent in one.parents)
 
     def reindex(self, n: int, fuse: int | None) -> None:  # noqa: ARG002 (all turns are called alike)
         """`queuectl reindex`."""
@@ -703,7 +812,7 @@ class Machine(RuleBasedStateMachine):
             self.start_worker(n, None)
         name = self._worker(n, lambda running: running < self.slots)
         while name is not None and self._claims_one(name):
-            if len(self.claims[name]) >= self.slots or self.draw.random() < 0.2:
+            if len(self.claims.get(name, ())) >= self.slots or self.draw.random() < 0.2:
                 return
 
     def _claims_one(self, name: str) -> bool:
@@ -711,35 +820,73 @@ class Machine(RuleBasedStateMachine):
         worker._readiness.look(0)
         worker._limits._queues._folder = None  # two changes within one tick of the clock leave one time
         worker._limits.look()
+        worker._limits.reopen()  # as it would be told by an event
         if self._is_paused:
             assert worker._prefetch.ready or worker._claiming.next() is None
             self._put_away(name)
             return False
         claim = None
+        for one in self.workers.values():
+            one._claiming.give_back_permits()  # as each does in its loop
         for _ in range(5):
             worker._watch.is_edited = True  # as it would be told by an event
             with suppress(sqlite3.Error):
+                worker._upkeep._parents.look()  # as once a second
+                worker._index.shorten_waits_for_parents(micros(self.clock))  # as in each round
                 worker._scheduler.has_work()
             claim = worker._claiming.next()
             if claim is not None:
                 break
         self._put_away(name)
+        self._given_back(name, claim)
         if claim is None:
             self._take_up_odd()
             late = [
                 known
                 for known in self.jobs.values()
                 if known.place == "pending" and known.waits_until <= self.clock and not known.held
-                if not self._is_closed(known.queue)
+                if not self._is_closed(known.queue) and self._verdict(known) != "wait"
+                if known.queue is None or not self._is_full_or_taken()
             ]
             assert not late, f"due, and not to be had: {late}"
             return False
         self._claimed(name, claim)
         assert not self._is_closed(self.jobs[tag_of(claim)].queue), "it begins in a paused queue"
+        lane = claim.row.lane
+        self.permits[tag_of(claim)] = lane, worker._limits.start(claim.row)
+        if claim.decides is not None:
+            self._settle_decided(name, claim)
+            return True
+        worker._limits.started(claim.row)
         self.claims.setdefault(name, []).append(claim)
+        running = [self.jobs[tag_of(one)].queue for some in self.claims.values() for one in some]
+        assert running.count("mail") <= PLACES, "more than the limit run"
         self.noted.discard(tag_of(claim))
         self._in_hand(name)
         return True
+
+    def _settle_decided(self, name: str, claim: Claim) -> None:
+        """One of its conditions has decided what becomes of it, so it does not run."""
+        assert claim.decides is not None
+        worker, known = self.workers[name], self.jobs[tag_of(claim)]
+        pool = worker._batch.file_pool
+        maintenance.settle_decided(worker._storage, claim, claim.decides, pool, lambda _: None)
+        self._give_permit_back(name, known.tag)
+        known.begin()
+        known.place = "dead" if claim.decides.kind == "after" else "done"
+        known.state = {"done": "completed"}.get(known.place, "dead")
+        known.name, known.retry = f"{known.id}.json", None
+        self._in_hand(name)
+
+    def _is_full_or_taken(self) -> bool:
+        """Whether living workers hold a job of the queue: one that is claimed and has not begun may hold a place, too."""
+        held = [known for known in self.jobs.values() if known.place.partition("/")[2] in self.workers]
+        return any(known.queue for known in held)
+
+    def _give_permit_back(self, name: str, tag: str) -> None:
+        lane, permit = self.permits.pop(tag, (None, None))
+        if permit is not None:
+            self.workers[name]._limits.end(lane, permit, reuse=True)
 
     def _put_away(self, name: str) -> None:
         """Before a worker claims anew, it records what it has put off."""
@@ -751,6 +898,19 @@ class Machine(RuleBasedStateMachine):
         """What a worker has claimed and not begun."""
         for claim in self.workers[name]._prefetch.ready:
             self._claimed(name, claim)
+            self.hand[tag_of(claim)] = claim.row.name
+
+    def _given_back(self, name: str, claim: Claim | None) -> None:
+        """What a worker had in hand and has put back, as there is no permit for it now."""
+        held = [*self.workers[name]._prefetch.ready, *self.claims.get(name, ()), *([claim] if claim else ())]
+        tags = {tag_of(one) for one in held} | {known.tag for known in self.aside.get(name, ())}
+        for known in self.jobs.values():
+            if known.place == f"processing/{name}" and known.tag not in tags:
+                if known.tag in self.hand:
+                    known.place, known.name = "pending", self.hand[known.tag]
+                else:  # its id was taken until now, so it was no job when it was claimed
+                    [copy] = self._disk()[known.tag]
+                    known.place, known.name = copy.place, copy.name
 
     def _claimed(self, name: str, claim: Claim) -> None:
         self._take_up_odd()
@@ -759,6 +919,11 @@ class Machine(RuleBasedStateMachine):
             assert known.place == "pending"
             assert min(known.waits_until, known.by_shorter_wait) <= self.clock
             assert not known.held
+            verdict = self._verdict(known)
+            if claim.decides is not None:
+                assert verdict == ("dead" if claim.decides.kind == "after" else "done")
+            else:
+                assert verdict == "start", "it begins before its parents are over"
         assert (claim.job.id, claim.job.priority, claim.job.command) == (
             known.id,
             known.priority,
@@ -797,6 +962,8 @@ class Machine(RuleBasedStateMachine):
         ended = [running.pop() for _ in range(self.draw.randint(1, len(running)))]
         left = len(worker._prefetch.ready)
         hows = [self._end(name, claim) for claim in ended]
+        for claim in ended:
+            self._give_permit_back(name, tag_of(claim))
         jobs = [self.jobs[tag_of(claim)] for claim in ended]
         if {*hows} == {"success"} and worker._prefetch.ready and self.draw.random() < 0.5:
             for claim in ended:
@@ -829,7 +996,7 @@ class Machine(RuleBasedStateMachine):
 
     def _end(self, name: str, claim: Claim) -> str:
         """Let a run end in some way; returns how."""
-        how = self.draw.choice([*OUTCOMES, "success", "failure", "failure", "failure"])
+        how = self.draw.choice([*OUTCOMES, *["success"] * 4, "failure", "failure"])
         ending, code = OUTCOMES[how]
         claim.job.worker, claim.job.started_at = name, self.clock
         claim.outcome = Outcome(ending, code, None if how == "success" else how, 0.01, 0)
@@ -885,6 +1052,7 @@ class Machine(RuleBasedStateMachine):
         assert worker._batch.file_pool is not None
         assert worker._registration is not None
         worker._batch.file_pool.close()
+        worker._limits.give_back_unused(())
         worker._registration.release()
         worker._index.close()
         worker._watch.stop()
@@ -898,8 +1066,13 @@ class Machine(RuleBasedStateMachine):
 
     def _kill(self, name: str) -> None:
         worker = self.workers.pop(name)
-        self.claims.pop(name, None)
+        for claim in self.claims.pop(name, ()):
+            _, permit = self.permits.pop(tag_of(claim), (None, None))
+            if permit is not None:
+                permit.release()  # its processes have ended: nothing else keeps the lock
         self.aside.pop(name, None)
+        with suppress(SpoolError):
+            worker._limits.give_back_unused(())
         assert worker._registration is not None
         worker._scheduler.close()
         for lock in (worker._registration._lock, worker._registration._folder):
@@ -1005,6 +1178,7 @@ class Machine(RuleBasedStateMachine):
             assert (record["command"], record["priority"]) == (known.command, known.priority)
             assert record.get("attempts", 0) == known.attempts, known
             assert record.get("queue") == known.queue
+            assert waits_in(record) == known.waits
             assert len(record.get("history", [])) == known.runs, known
             if known.shown == "failed":
                 assert abs((_moment(record.get("next_retry_at")) or 0) - (known.retry or 0)) < 1e-3
@@ -1050,7 +1224,8 @@ class Machine(RuleBasedStateMachine):
             assert row.command == known.command
             if known.shown in {"pending", "failed"}:
                 assert row.held == known.held
-                assert row.held or (row.due is None) != (row.ready_key is None)
+                places = [place for place in (row.due, row.ready_key) if place is not None]
+                assert row.held or len(places) == (self._verdict(known) != "wait"), f"{known} has {places}"
         if self.jobs:
             known = list(self.jobs.values())[self.steps % len(self.jobs)]
             assert door.get(known.id).state == known.shown
