@@ -34,22 +34,28 @@ def claim_files(storage: Storage, rows: Sequence[Row], worker: str) -> list[tupl
         each claimed row, and the path where its file is now.
     """
     folder = storage.layout.claims(worker)
-    taken, missing = [], []
+    taken, missing, in_hand = [], [], []
     with storage.index.own_change(PENDING):
         for row in rows:
             target = f"{folder}{os.sep}{row.id}.json"
             if row.unique_key is not None and unique_keys.is_blocked(storage, row):
                 continue
             try:
-                os.rename(f"{storage.layout.pending}{os.sep}{row.name}", target)
+                files.move_into_own(f"{storage.layout.pending}{os.sep}{row.name}", target)
             except FileNotFoundError:
                 missing.append(row)
+                continue
+            except FileExistsError:
+                in_hand.append(row)
                 continue
             if row.unique_key is not None and unique_keys.another_is_claimed(storage, row.unique_key, target):
                 files.move_to_free_name(target, storage.layout.pending, row.name)
                 continue
             taken.append((row, target))
     storage.index.mark_claimed([row for row, _ in taken], f"{PROCESSING}/{worker}", worker)
+    for row in in_hand:  # of a wrong index: the scan finds that the id is taken
+        storage.index.drop_if_at(row.id, PENDING, row.name)
+        storage.index.mark_stale(PENDING)
     for row in missing:
         if os.path.lexists(f"{storage.layout.pending}{os.sep}{row.name}"):
             os.makedirs(folder, mode=0o700, exist_ok=True)

@@ -271,6 +271,23 @@ def move(source: str, target: str) -> None:
         _link_then_unlink(source, target)
 
 
+def move_into_own(source: str, target: str) -> None:
+    """Rename, but never onto an existing name, into a folder in which nobody else makes names.
+
+    Of several who want the same file, each into a folder of its own, one gets it. With `move` two could, where it needs a
+    link.
+
+    Raises:
+        FileExistsError, FileNotFoundError: as for `move`.
+    """
+    if sys.platform == "win32":
+        os.rename(source, target)
+    elif not _rename_with_flag(source, target, _RENAME_NOREPLACE):
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+        os.rename(source, target)
+
+
 def refused_rename(one: str, other: str) -> int | None:
     """Return the error number of a rename from one folder to another, of a file that exists in neither.
 

@@ -15,8 +15,9 @@ from queuectl import Spool
 from queuectl.api import listing
 from queuectl.errors import DuplicateId, MoveError
 from queuectl.storage.claim import claim_files, read_claim
+from queuectl.system import files
 
-from support import drop, finished, load, run_cli, wait_until, where_is
+from support import claim_job, drop, finished, load, run_cli, wait_until, where_is, with_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,3 +250,25 @@ def test_a_job_postponed_in_place_waits_and_then_runs(spool_dir: Path, workers: 
     from queuectl.job.times import parse_moment
 
     assert due <= parse_moment(load(spool_dir / "done" / "job1.json")["started_at"]) < due + 2
+
+
+@pytest.mark.parametrize("flags", [True, False], ids=["renameat2", "no renameat2"])
+def test_a_claim_never_lands_on_a_job_in_hand(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch, flags: bool
+) -> None:
+    """A wrong index suggests a copy of the job that the worker runs; the rename destroyed the file of that job."""
+    if not flags:
+        monkeypatch.setattr(files, "_rename_with_flag", lambda *_: False)
+    spool = Spool(spool_dir)
+    spool.enqueue("echo first", id="job1")
+    (spool_dir / "processing" / "worker-0").mkdir(mode=0o700)
+    [row] = listing.select(spool)
+    assert claim_job(spool._storage, row, "worker-0")
+    drop(spool_dir, "copy", command="echo second", id="job1")
+    spool._index.put(with_fields(row, name="copy.json"))
+
+    assert claim_job(spool._storage, with_fields(row, name="copy.json"), "worker-0") is None
+
+    assert load(spool_dir / "processing" / "worker-0" / "job1.json")["command"] == "echo first"
+    spool.refresh()
+    assert "duplicate id" in (spool_dir / "dead" / "copy.json.reason").read_text()

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from queuectl import Spool
+from queuectl.system import files
 
 from support import cpu_in, drain, drop, drop_bytes, finished, load, run_cli, wait_until, where_is
 
@@ -410,16 +411,16 @@ def test_a_file_swapped_after_the_check_is_not_run(
     """The index knows a job of that name; when it is claimed, the file is another one."""
     path = drop(spool_dir, "job", command="echo fine")
     assert spool.counts()["pending"] == 1
-    real = os.rename
+    real = files.move_into_own
 
-    def swapped(source: Any, target: Any, **options: Any) -> None:
+    def swapped(source: str, target: str) -> None:
         if str(source) == str(path) and not os.path.islink(path):
             path.unlink()
             HOSTILE[swap][0](path, outside)
             monkeypatch.undo()
-        real(source, target, **options)
+        real(source, target)
 
-    monkeypatch.setattr(os, "rename", swapped)
+    monkeypatch.setattr(files, "move_into_own", swapped)
     drain(spool_dir)
     drain(spool_dir)
     assert where_is(spool_dir, "job") == ["dead"]

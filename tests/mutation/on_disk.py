@@ -470,6 +470,13 @@ CLOBBER = (
         ("tests/storage/test_one_id.py",),
     ),
     Mutant(
+        "clobber: a claim lands on a job in hand",
+        "storage/claim.py",
+        "                files.move_into_own(f",
+        "                os.rename(f",
+        (f"{_RACES}a_claim_never_lands_on_a_job_in_hand",),
+    ),
+    Mutant(
         "clobber: an id of a dropped file may be taken",
         "intake/admission.py",
         '        taken = locate.state_of(self.storage, job.id, but=path)\n        if taken == "processing',

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool, Worker
-from queuectl.system import file_times
+from queuectl.system import file_times, files
 from queuectl.system.locks import Lock
 
 from support import drain, drop, drop_bytes, where_is
@@ -26,16 +26,16 @@ def test_a_file_that_came_beside_the_last_claim_is_not_left_behind(
     """The claim noted the folder's time after its rename, and with it that of the file."""
     monkeypatch.setattr(file_times, "YOUNG", 0)  # a time is believed at once, as where file times are fine
     Spool(spool_dir).enqueue("true", id="first")
-    rename = os.rename
+    move = files.move_into_own
     dropped: list[str] = []
 
     def rename_beside(old: Any, new: Any) -> None:
         if "/pending/" in str(old) and "/processing/" in str(new) and not dropped:
             dropped.append(str(new))
             drop(spool_dir, "second", command="true")
-        rename(old, new)
+        move(old, new)
 
-    monkeypatch.setattr(os, "rename", rename_beside)
+    monkeypatch.setattr(files, "move_into_own", rename_beside)
     drain(spool_dir)
 
     assert dropped
