@@ -47,12 +47,13 @@ def examine(layout: Layout, *, now: Callable[[], float] = time.time) -> list[Fin
         return []
     if permissions.other_owner(layout):
         permissions.refuse_links(layout)
-    first = _examine_once(Case(layout, now, lambda _: None))
+    first, in_files = _examine_once(Case(layout, now, lambda _: None))
     if not first:
         return []
     time.sleep(_CONFIRM_AFTER)
     seen = {(one.kind, one.where) for one in first}
-    again = _examine_once(Case(layout, now, lambda _: None))
+    # Nearly all time goes into reading job files: they are read again only if the first look found something in them.
+    again, _ = _examine_once(Case(layout, now, lambda _: None), job_files=in_files)
     return [one for one in again if (one.kind, one.where) in seen]
 
 
@@ -81,25 +82,39 @@ def repair(
     return examine(layout, now=now)
 
 
-def _examine_once(case: Case) -> list[Finding]:
+def _examine_once(case: Case, *, job_files: bool = True) -> tuple[list[Finding], bool]:
+    """Return what is wrong, and whether something is wrong with job files, or with the index as compared with them.
+
+    Args:
+        job_files: read them, too.
+    """
     found = list(environment.examine(case))
     if any(one.kind == "no folder" for one in found):
-        return found
+        return found, False
+    in_files: list[Finding] = []
     try:
         found += queues.examine(case)
         found += rules.examine(case)
         damage = list(index_check.open_index(case))
         found += damage
         found += worker_remains.examine(case)
-        job_files = JobFiles(case)
-        found += job_files.examine()
+        if job_files:
+            in_files = _of_job_files(case, compare=not damage)
+            found += in_files
         found += worker_remains.processes(case)
         if not damage:
-            found += [one for one in index_check.compare(case) if one.where not in job_files.disputed]
             found += _of_waiting_jobs(case)
     finally:
         case.index.close()
-    return [_left_alone(case, one) for one in found]
+    return [_left_alone(case, one) for one in found], bool(in_files)
+
+
+def _of_job_files(case: Case, *, compare: bool) -> list[Finding]:
+    examined = JobFiles(case)
+    found = [*examined.examine()]
+    if compare:
+        found += [one for one in index_check.compare(case) if one.where not in examined.disputed]
+    return found
 
 
 def _of_waiting_jobs(case: Case) -> list[Finding]:

@@ -88,6 +88,9 @@ def fresh_index(case: Case) -> Index:
     storage = Storage(layout, index, case.now, read_only=True)
     storage.owner = case.storage.owner
     intake = Intake(layout, index, storage, lambda: case.settings)
+    # Rings are looked for in the index of the spool (see `dependencies`), and not for each file.
+    intake.loader.refuses_rings = False
+    intake.admission.unchecked = []
     mirror_claims(layout, index, case.now(), storage.owner)
     for place in (DONE, DEAD, PENDING):
         for _ in intake.scan(place):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from queuectl.doctor.finding import Case
+    from queuectl.intake.dropped_file import DroppedFile
     from queuectl.job.record import Job
 
 _RANK = {DONE: 2, DEAD: 2, PROCESSING: 1, PENDING: 0}
@@ -97,9 +98,17 @@ class JobFiles:
     def _file(self, place: str, name: str, *, has_reason: bool) -> Iterator[Finding]:
         self._known.add(name[: -len(".json")])
         path = self._case.path(place, name)
-        if place == PENDING and (fault := self._fault_of_waiting(path, name)):
-            yield fault
-            return
+        if place == PENDING:
+            case = self._case
+            found = read_dropped(
+                path, micros(case.now()), case.settings.settle_time, owner=case.storage.owner
+            )
+            if found.job is not None:
+                self._note_place(place, name, found.job)
+                return
+            if fault := self._fault_of_waiting(path, name, found):
+                yield fault
+                return
         try:
             job = jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0])
         except FileNotFoundError:
@@ -120,17 +129,19 @@ class JobFiles:
                     "write the reason beside it", partial(_write_reason, self._case, path, str(error)),
                 )  # fmt: skip
             return
-        # A file in dead/ with a reason is a rejected file, not the job whose id it holds.
-        job_id = None if has_reason else job.id or self._id_by_index(place, name)
+        if not has_reason:  # a file in dead/ with a reason is a rejected file, not the job whose id it holds
+            self._note_place(place, name, job)
+
+    def _note_place(self, place: str, name: str, job: Job) -> None:
+        job_id = job.id or self._id_by_index(place, name)
         if job_id is not None:
             self._known.add(job_id)
             self._at.setdefault(job_id, []).append((place, name))
 
-    def _fault_of_waiting(self, path: str, name: str) -> Finding | None:
+    def _fault_of_waiting(self, path: str, name: str, found: DroppedFile) -> Finding | None:
         """Return why a file in pending/ will not run. A command that lists jobs would move it to dead/."""
         case = self._case
-        found = read_dropped(path, micros(case.now()), case.settings.settle_time, owner=case.storage.owner)
-        if found.job is not None or found.gone or (found.incomplete and safe_open.is_open_for_writing(path)):
+        if found.gone or (found.incomplete and safe_open.is_open_for_writing(path)):
             return None
         where = f"{PENDING}/{name}"
         fact = f"{where} is not a valid job, so nothing will run it: {found.reason}"

@@ -38,10 +38,12 @@ class Loader:
 
     Attributes:
         owner: see Storage.
+        refuses_rings: give no row to a dropped job with conditions, so that it is looked whether it waits for itself.
     """
 
     def __init__(self, root: str) -> None:
         self.owner: int | None = None
+        self.refuses_rings = True
         self._root = root
         self._now = 0
         self._settings = Settings()
@@ -124,7 +126,7 @@ class Loader:
         ):  # it was dropped, and not written by queuectl
             if job.unique is not None:
                 return None  # its unique key may be taken
-            if job.has_conditions:
+            if job.has_conditions and self.refuses_rings:
                 return None  # it may wait for itself
         if job_id != name[: -len(".json")] and holds_id(
             f"{self._root}{os.sep}{place}{os.sep}{job_id}.json", job_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from queuectl import Spool
 from queuectl.doctor import doctor
+from queuectl.intake.admission import Admission
+from queuectl.job import record
 from queuectl.layout import Layout
 from queuectl.storage import dependencies
 
@@ -18,6 +21,7 @@ import support
 from support import drop, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
@@ -152,3 +156,33 @@ def test_a_run_that_no_limit_counts_any_more_is_told(spool_dir: Path) -> None:
         ]
         gate.release(home, lambda: support.finished(spool_dir, "free", "limited"))
         assert faults(spool_dir) == []
+
+
+def test_job_files_are_read_again_only_if_something_is_wrong_with_them(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note about one job that waits in vain had ten thousand files read six times, one by one in a transaction."""
+    monkeypatch.setattr(doctor, "_CONFIRM_AFTER", 0)
+    with closing(Spool(spool_dir)) as spool:
+        spool.refresh()
+        for number in range(20):
+            drop(spool_dir, f"j{number}", command="true", after=[f"j{number - 1}" if number else "nobody"])
+        assert len(spool.list()) == 20
+    calls: Counter[str] = Counter()
+
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*rest: Any) -> Any:
+            calls[name] += 1
+            return call(*rest)
+
+        return counting
+
+    monkeypatch.setattr(record, "parse", counted("parsed", record.parse))
+    monkeypatch.setattr(Admission, "admit", counted("admitted", Admission.admit))
+
+    [note] = doctor.examine(Layout(spool_dir))
+
+    assert (note.kind, note.harmless) == ("blocked", True)
+    assert calls == {"parsed": 2 * 20}, "files become rows one by one, and not all at once"
+    (spool_dir / "pending" / "j3.json").write_text('"rubbish"')
+    assert len(doctor.examine(Layout(spool_dir))) > 1

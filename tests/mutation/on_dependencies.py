@@ -66,7 +66,7 @@ DEPENDENCIES = (
     Mutant(
         "after: a dropped file closes a ring",
         "intake/loader.py",
-        "            if job.has_conditions:\n                return None",
+        "            if job.has_conditions and self.refuses_rings:\n                return None",
         "            if False:\n                return None",
         (f"{_RUN}a_ring_of_dropped_files_ends_in_dead_with_its_last_file",),
     ),
@@ -212,6 +212,20 @@ DEPENDENCIES = (
         "                if link.startswith(begin) and link.endswith(_DELETED):\n",
         "                if False:\n",
         (f"{_DOCTOR}a_run_that_no_limit_counts_any_more_is_told",),
+    ),
+    Mutant(
+        "doctor: all job files are read again to confirm a note",
+        "doctor/doctor.py",
+        "job_files=in_files)",
+        "job_files=True)",
+        (f"{_DOCTOR}job_files_are_read_again_only_if_something_is_wrong_with_them",),
+    ),
+    Mutant(
+        "doctor: each job that waits for others is looked at by itself",
+        "doctor/index_check.py",
+        "    intake.loader.refuses_rings = False\n",
+        "",
+        (f"{_DOCTOR}job_files_are_read_again_only_if_something_is_wrong_with_them",),
     ),
     Mutant(
         "downstream: all waiting jobs are read again and again",
