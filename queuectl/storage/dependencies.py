@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from queuectl.errors import InvalidJob, NeverStarts, SpoolError
+from queuectl import fast_json
+from queuectl.errors import NeverStarts, SpoolError
 from queuectl.job import conditions
 from queuectl.job import record as jobs
 from queuectl.job.conditions import Verdict
@@ -54,16 +55,24 @@ def _judge(storage: Storage, one: Condition) -> int:
 
 def _end_of(storage: Storage, job_id: str) -> str | None:
     """Return completed or dead if a job is over, by its file; else None, and then the index is told so."""
-    layout = storage.layout
-    for state, folder in (("completed", layout.done), ("dead", layout.dead)):
-        if os.path.lexists(f"{folder}{os.sep}{job_id}.json"):
-            return state
-    row = storage.index.get(job_id)
+    if named := _named_end(storage, job_id):
+        return named[0]
+    row, layout = storage.index.get(job_id), storage.layout
     if row is None or row.place not in (DONE, DEAD):
         return None
     if os.path.lexists(os.path.join(layout.root, row.place, row.name)):
         return row.state
     storage.index.drop_if_at(job_id, row.place, row.name)
+    return None
+
+
+def _named_end(storage: Storage, job_id: str) -> tuple[str, str] | None:
+    """Return how a job has ended, and its file, if that has the name of the job."""
+    layout = storage.layout
+    for state, folder in (("completed", layout.done), ("dead", layout.dead)):
+        path = f"{folder}{os.sep}{job_id}.json"
+        if os.path.lexists(path):
+            return state, path
     return None
 
 
@@ -108,15 +117,28 @@ def _parents(storage: Storage, job: Job) -> Iterator[str]:
 
 
 def _described(storage: Storage, job_id: str) -> tuple[str, str, str, str]:
-    layout, state = storage.layout, _end_of(storage, job_id) or ""
-    row = storage.index.get(job_id)
-    record = os.path.join(layout.root, row.place, row.name) if row else ""
+    """Describe a parent. The worker does nothing else meanwhile, and there may be ten thousand, so most ask no index."""
+    state, record = _named_end(storage, job_id) or ("", "")
+    if not state:
+        state = _end_of(storage, job_id) or ""
+        row = storage.index.get(job_id)
+        record = os.path.join(storage.layout.root, row.place, row.name) if row else ""
     out = ""
-    with suppress(safe_open.NotReadable, InvalidJob, OSError):
-        parent = jobs.parse(safe_open.read_regular(record, jobs.READ_LIMIT)[0])
-        path = layout.log_file(job_id, parent.runs, "out")
+    with suppress(safe_open.NotReadable, OSError):
+        runs = _runs_in(safe_open.read_regular(record, jobs.READ_LIMIT)[0])
+        path = storage.layout.log_file(job_id, runs, "out")
         out = path if os.path.exists(path) else ""
     return job_id, state, record, out
+
+
+def _runs_in(data: bytes) -> int:
+    """Return how many times the job in this file has run, as `Job.runs` does, in a tenth of the time; 0 if it does not tell."""
+    try:
+        record = fast_json.loads(data)
+        history, left_out = record.get("history") or [], record.get("history_left_out") or 0
+    except (ValueError, AttributeError):
+        return 0
+    return len(history) + left_out if type(history) is list and type(left_out) is int else 0
 
 
 def refuse_unknown(storage: Storage, job: Job, before: Job | None = None) -> None:

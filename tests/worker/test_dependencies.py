@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
@@ -15,6 +16,8 @@ from noted import NOTED, drop, order
 
 from queuectl import Spool
 from queuectl.errors import InvalidJob, MoveError, NeverStarts, StillNeeded
+from queuectl.job import record
+from queuectl.storage import dependencies
 from queuectl.system import files
 from queuectl.worker import maintenance
 
@@ -188,6 +191,31 @@ def test_a_command_finds_what_its_parents_have_left(spool_dir: Path, home: Path)
     assert [line[:2] for line in lines] == [[f"part{number}", "completed"] for number in range(3)]
     assert [load(Path(line[2]))["id"] for line in lines] == ["part0", "part1", "part2"]
     assert [Path(line[3]).read_text() for line in lines] == ["out0\n", "out1\n", "out2\n"]
+
+
+def test_a_list_of_ten_thousand_parents_asks_no_index_and_parses_no_whole_record(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker does nothing else while it writes the list: it took 1.2 s for ten thousand."""
+    spool = Spool(spool_dir)
+    spool.enqueue_many({"command": "true", "id": f"p{number}"} for number in range(3))
+    for number in range(3):
+        path = spool_dir / "pending" / f"p{number}.json"
+        path.write_text(json.dumps({**load(path), "history": [{}] * 2, "history_left_out": number}))
+        move(spool_dir, f"p{number}", "pending", "done")
+        (spool_dir / "logs" / f"p{number}.{2 + number}.out").touch()
+    spool.refresh()
+    join = record.parse(b'{"command": "true", "id": "join", "after": ["p0", "p1", "p2"]}')
+    monkeypatch.setattr(type(spool._index), "get", None)
+    monkeypatch.setattr(record, "parse", None)
+
+    dependencies.describe(spool._storage, join, str(spool_dir / "list"))
+
+    lines = [line.split("\t") for line in (spool_dir / "list").read_text().splitlines()]
+    assert [line[3] for line in lines] == [
+        str(spool_dir / "logs" / name) for name in ("p0.2.out", "p1.3.out", "p2.4.out")
+    ]
+    assert {line[1] for line in lines} == {"completed"}
 
 
 def test_a_parent_is_kept_while_a_child_waits(spool_dir: Path, home: Path) -> None:
