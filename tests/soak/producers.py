@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from queuectl import Spool
 from queuectl.errors import QueuectlError
 
+from . import rules
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -240,6 +242,15 @@ class Producer(threading.Thread):
         else:
             self._world.promised(job["id"], kind)
 
+    def _by_folder(self) -> None:
+        """A scanner drops a file into a folder that a rule watches."""
+        rule = self._dice.choice([*rules.FOLDERS])
+        self._number += 1
+        scratch = self._world.outside / "scratch"
+        scratch.write_text(f"{self._number}\n")
+        self._world.counts[f"files {rule}"] += 1
+        os.rename(scratch, rules.folder(self._world, rule) / f"{self._number}.txt")
+
     def _by_rubbish(self) -> None:
         """No job, and never one: it has to end in dead/ with a reason."""
         self._number += 1
@@ -271,5 +282,6 @@ def producers(world: World) -> list[Producer]:
         "chain": 2.0,
         "queue": 2.0,
         "rubbish": 6.0,
+        "folder": 1.0,
     }
     return [Producer(world, way, pause) for way, pause in pauses.items()]
