@@ -177,6 +177,22 @@ STORIES = {
         runs=range(2, 4),
     ),
     "buried": Story("work", {}, _WORK, before=(_job(FAILING, max_retries=1),), ends=({"dead"}, {"dead"})),
+    "buried, and told by rules": Story(
+        "work",
+        _INLINE,
+        f"{_WORK} linkat syncfs",
+        before=(_job(FAILING, max_retries=1),),
+        files={
+            "rules/b.yaml": "when: {job: dead}\njob: {command: 'echo b >> {runs}'}\n",
+            "rules/c.yaml": "when: {job: done}\njob: {command: 'echo needless >> {runs}'}\n",
+            "rules/d.yaml": "when: {job: dead, within: 1h}\njob: {command: 'echo d >> {runs}'}\n",
+            "rules/e.yaml": "when: {job: empty}\njob: {command: 'echo e >> {runs}'}\n",
+        },
+        ends=({"dead"}, {"dead"}),
+        others={"b": "done", "d": "done", "e": "done"},
+        all_runs=5,
+        threads=True,
+    ),
     "recovered": Story("work", {}, _WORK, before=(_job(), ("hold", {}))),
     "recovered, on_crash dead": Story(
         "work",

@@ -151,8 +151,19 @@ def of_queues(view: QueueView, names: Sequence[str] = ()) -> Iterator[Metric]:
     yield _labelled("queuectl_queue_paused", "1 while a queue is paused, else 0.", "queue", paused)
 
 
-def of_rules(rules: Sequence[Rule]) -> Iterator[Metric]:
-    """Yield the metrics of rules. One that is never due again has no next moment, and a new one no last one."""
+def of_rules(rules: Sequence[Rule], untold: Mapping[str, int]) -> Iterator[Metric]:
+    """Yield the metrics of rules. One that is never due again has no next moment, and a new one no last one.
+
+    Args:
+        untold: how many jobs of each rule about jobs are dead.
+    """
+    dead = {rule.name: untold.get(rule.name, 0) for rule in rules if rule.kind == "job"}
+    yield _labelled(
+        "queuectl_rule_untold",
+        "Dead jobs of a rule about jobs: notifications that could not be sent.",
+        "rule",
+        dead,
+    )
     coming = {rule.name: moments[0] for rule in rules if (moments := rule.next())}
     words = "When a rule is due next."
     yield _labelled("queuectl_rule_next_timestamp_seconds", words, "rule", coming)
@@ -258,7 +269,7 @@ def report(spool: SpoolBase, textfile: str | os.PathLike[str] | None, queues_onl
         if spool_rule.are_there(spool.layout):
             from queuectl.api import rules
 
-            families += of_rules(rules.all_of(spool.layout))
+            families += of_rules(rules.all_of(spool.layout), rules.untold(spool))
         is_paused = pause.read(spool.layout) is not None
         families += of_place(spool.layout.root, spool.layout.index, paused=is_paused)
     if textfile is not None:

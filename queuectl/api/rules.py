@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from queuectl._dataclasses import dataclass, field
 from queuectl.control import commands, pause, registry
 from queuectl.errors import ConfigError, SpoolError
+from queuectl.index import ends
 from queuectl.index.filter import Filter
 from queuectl.layout import RULE_FILES
-from queuectl.rules import folder_survey, rule_file, rule_note
+from queuectl.rules import folder_survey, job_trigger, rule_file, rule_note
 from queuectl.rules.file_trigger import FileTrigger
 from queuectl.rules.plans import SET_BACK
 from queuectl.rules.rule_book import RuleBook, check_name
@@ -23,6 +24,7 @@ from queuectl.system import files
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from queuectl.api.spool_base import SpoolBase
     from queuectl.api.spool_rule import RulePart
     from queuectl.control.pause import Pause
     from queuectl.index.row import Row
@@ -195,6 +197,28 @@ def last_job(spool: RulePart, name: str) -> Row | None:
     """Return the job that a rule queued last and that is still there."""
     rows = spool._ask(lambda: spool._index.select(Filter(rule=name, sort="-arrived", limit=1)))
     return rows[0] if rows else None
+
+
+def last_ones(spool: RulePart, one: Rule) -> None:
+    """Put into a rule its last job; and into one about jobs, of which no note tells, when the last ones were queued."""
+    one.last = last_job(spool, one.name)
+    if one.kind == job_trigger.KIND and not one.queued:
+        which = Filter(rule=one.name, sort="-arrived", limit=rule_note.SHOWN)
+        rows = spool._ask(lambda: spool._index.select(which))
+        one.queued = sorted({(row.created_at or row.arrived) // 1_000_000 for row in rows})
+
+
+def untold(spool: SpoolBase) -> dict[str, int]:
+    """Return how many jobs of each rule about jobs are dead: so often something could not be told. No rule tells of that."""
+    return spool._ask(lambda: ends.dead_hooks(spool._index))
+
+
+def notes_of_untold(spool: SpoolBase) -> list[str]:
+    """Return a line for `status` for each rule whose jobs could not tell something."""
+    return [
+        f"rule {name}: {number} notification{'s' if number > 1 else ''} could not be sent: queuectl list --state dead --rule {name}"
+        for name, number in untold(spool).items()
+    ]
 
 
 def trouble(one: Rule, now: float, *, has_workers: bool) -> str | None:

@@ -38,7 +38,7 @@ class RulePart(SpoolBase):
         self._look()
         found = rules.all_of(self.layout, self)
         for one in found:
-            one.last = rules.last_job(self, one.name)
+            rules.last_ones(self, one)
         return found
 
     @locked
@@ -54,7 +54,7 @@ class RulePart(SpoolBase):
         for one in rules.all_of(self.layout, self):
             if one.name == name:
                 self._look()
-                one.last = rules.last_job(self, name)
+                rules.last_ones(self, one)
                 return one
         raise ConfigError(f"no rule is called {name!r}", hint="queuectl rule list")
 

@@ -74,7 +74,7 @@ def _rules(spool: SpoolBase) -> list[str]:
         return []
     from queuectl.api import rules
 
-    return rules.notes(spool.layout)
+    return [*rules.notes(spool.layout), *rules.notes_of_untold(spool)]
 
 
 def _orphaned(layout: Layout) -> list[str]:

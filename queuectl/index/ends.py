@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _MAKE = """CREATE INDEX IF NOT EXISTS jobs_ends ON jobs(state, coalesce(updated_at, arrived))
     WHERE state IN ('completed', 'dead') AND about IS NULL;"""
+_MAKE_HOOKS = "CREATE INDEX IF NOT EXISTS jobs_hooks ON jobs(state) WHERE about IS NOT NULL;"
 _CHANGED = "coalesce(updated_at, arrived)"
 _BY_PERSON = f"(last_error = 'Cancelled' OR last_error = '{BY_HAND}' OR last_error LIKE 'Replaced by job %')"
 
@@ -93,6 +94,17 @@ def last_run(index: Index, queues: Sequence[str], batches: Sequence[str]) -> tup
         ORDER BY {statistics.ENDED_AT} DESC, seq DESC LIMIT 1"""
     found = index.db.execute(query, values).fetchone()
     return None if found is None else (int(found[0]), str(found[1]))
+
+
+def dead_hooks(index: Index) -> dict[str, int]:
+    """Return how many dead jobs each rule about jobs has."""
+    index.has("jobs_hooks", _MAKE_HOOKS)
+    query = "SELECT id FROM jobs WHERE state = 'dead' AND about IS NOT NULL"
+    found: dict[str, int] = {}
+    for (job_id,) in index.db.execute(query):
+        rule = str(job_id).partition(".")[0]
+        found[rule] = found.get(rule, 0) + 1
+    return found
 
 
 def is_any_left(index: Index, queues: Sequence[str], batches: Sequence[str]) -> bool:

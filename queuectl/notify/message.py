@@ -28,6 +28,9 @@ _LONGEST_SUBJECT = 150
 TRIAL = "trial"
 """The event of a notification that is about no job: somebody tries whether it arrives."""
 
+RECOVERED, EMPTY = "recovered", "empty"
+"""Events that are no states: jobs are done after a failed run; nothing is left to run."""
+
 
 class About(NamedTuple):
     """A job that a notification is about, as its record said when the notification was made.
@@ -52,11 +55,13 @@ class Message:
     """A notification.
 
     Attributes:
-        event: what has happened: the state of the jobs, or TRIAL.
+        event: what has happened: the state of the jobs, RECOVERED, EMPTY, or TRIAL.
         jobs: those that are named.
         count: how many there are.
         spool: the folder of the spool.
         host: the name of this machine.
+        about: what is empty, in words.
+        period: the moments between which the jobs have ended, as text, if it tells of such a period.
     """
 
     event: str
@@ -64,6 +69,8 @@ class Message:
     count: int
     spool: str
     host: str
+    about: str = ""
+    period: tuple[str, str] | None = None
 
     @property
     def subject(self) -> str:
@@ -76,9 +83,13 @@ class Message:
     def _what(self) -> str:
         if self.event == TRIAL:
             return "this is a trial"
+        if self.event == EMPTY:
+            return f"nothing of {self.about} is left to run"
         if self.count != 1:
-            return f"{self.count} jobs are {self.event}"
+            return f"{self.count} jobs {'have' if self.event == RECOVERED else 'are'} {self.event}"
         [job] = self.jobs
+        if self.event == RECOVERED:
+            return f"{job.id} has recovered"
         return f"{job.id} is {job.state}{f': {job.last_error}' if job.last_error else ''}"
 
     @property
@@ -87,7 +98,11 @@ class Message:
         if self.event == TRIAL:
             return f"This is a trial. It is about no job of the spool {self.spool} on {self.host}.\n"
         lines = [f"Spool      {self.spool} on {self.host}", ""]
-        if self.count == 1:
+        if self.period is not None:
+            lines[1:1] = [f"Period     {self.period[0]} to {self.period[1]}"]
+        if self.event == EMPTY:
+            lines.append(f"Nothing of {self.about} runs, or will run without anybody doing something.")
+        elif self.count == 1:
             lines += _details(self.jobs[0])
         else:
             lines += [
@@ -121,6 +136,7 @@ class Message:
             "host": self.host,
             "spool": self.spool,
             "count": self.count,
+            "about": self.about,
             "jobs": [{**job._asdict(), "lines": [*job.lines]} for job in self.jobs],
         }
 
@@ -144,14 +160,34 @@ def compose(spool: Spool, ids: Sequence[str], environ: Mapping[str, str]) -> Mes
     """Make the notification about these jobs.
 
     Args:
-        ids: jobs; none: those for which the job has waited that calls this, the dead ones if there are some.
+        ids: jobs; none: those of which the job tells that calls this, or for which it has waited: the dead ones if there are some.
         environ: the environment, which has the names of those.
     """
-    found = [*dict.fromkeys(ids)] or _parents(environ)
+    found = [*dict.fromkeys(ids)]
+    told = None if found else environ.get("QUEUECTL_EVENT")
+    if not found and told not in (TRIAL, EMPTY):
+        found = _parents(environ)
     named = [_about(spool, job_id, with_lines=len(found) == 1) for job_id in found[:LISTED]]
     states = {job.state for job in named}
     event = TRIAL if not found else states.pop() if len(states) == 1 else "over"
-    return Message(event, named, len(found), spool.layout.root, socket.gethostname())
+    since, until = environ.get("QUEUECTL_SINCE"), environ.get("QUEUECTL_UNTIL")
+    return Message(
+        told if told in (RECOVERED, EMPTY) else event,
+        named,
+        len(found),
+        spool.layout.root,
+        socket.gethostname(),
+        environ.get("QUEUECTL_ABOUT", "") if told == EMPTY else "",
+        (_local(since), _local(until)) if told and since and until else None,
+    )
+
+
+def _local(moment: str) -> str:
+    """Return a moment in ISO 8601 as people here read it; as it is, if it is none."""
+    try:
+        return times.local(times.parse_moment(moment))
+    except ValueError:
+        return moment
 
 
 def _parents(environ: Mapping[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ from queuectl.job import record as jobs
 from queuectl.job.redact import one_line
 from queuectl.job.times import micros
 from queuectl.rules import digests
-from queuectl.rules.job_trigger import EMPTY
+from queuectl.rules.job_trigger import EMPTY, TRIAL
 from queuectl.storage import locate
 from queuectl.system import files, safe_open
 
@@ -55,7 +55,7 @@ def variables(storage: Storage, rules: JobRules, job: Job, path: str) -> dict[st
             "QUEUECTL_COUNT": str(len(told)),
             "QUEUECTL_AFTER": path,
         }
-    elif job.event != EMPTY and about:
+    elif job.event not in (EMPTY, TRIAL) and about:
         found |= _of_job(storage, about)
     return found
 

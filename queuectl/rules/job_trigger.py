@@ -24,6 +24,9 @@ KIND = "job"
 DEAD, DONE, RECOVERED, EMPTY = EVENTS = ("dead", "done", "recovered", "empty")
 """What such a rule may be about: a job was given up; it ended well; it ended well after a run had failed; nothing is left to run."""
 
+TRIAL = "trial"
+"""The event of a job that a person has such a rule queue: it tells of nothing."""
+
 KEYS = ("tag", "queue", "batch", "rule", "within", "at_least")
 """What may stand beside `job`."""
 

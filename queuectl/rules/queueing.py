@@ -11,7 +11,8 @@ from queuectl.errors import DuplicateId, KeyTaken
 from queuectl.index.filter import Filter
 from queuectl.job import record as jobs
 from queuectl.job.fields import new_id
-from queuectl.rules import job_template, occurrences
+from queuectl.rules import hooks, job_template, occurrences
+from queuectl.rules.job_trigger import TRIAL, JobTrigger
 from queuectl.storage import enqueue, locate, unique_keys
 from queuectl.storage.enqueue_batch import Batch
 from queuectl.storage.transitions import Prepared
@@ -102,7 +103,12 @@ def queue_now(storage: Storage, defaults: JobDefaults, rule: Rule) -> list[str]:
         QueuectlError: the disk refused, or the settings or the file of a queue are not valid.
     """
     now = storage.now()
-    made = list(job_template.made(rule, f"{RUN}{new_id(now).rpartition('-')[2]}", None, now))
+    occurrence = f"{RUN}{new_id(now).rpartition('-')[2]}"
+    made = (
+        hooks.records_of(rule, occurrence, TRIAL, TRIAL, now, {})
+        if isinstance(rule.trigger, JobTrigger)
+        else list(job_template.made(rule, occurrence, None, now))
+    )
     for record in made:
         try:
             enqueue_one(storage, defaults, record, now)

@@ -72,6 +72,7 @@ def _stride(name: str, call: str) -> int:
         "done, with children, in a queue with a limit": 6,
         "queued by a rule": 12,
         "taken from a folder": 12,
+        "buried, and told by rules": 1 if call in ("linkat", "renameat2") else 40,
     }.get(name, 1)
     return 1 if faults.FULL else MANY.get(call, 1) * faults.STRIDE * slowly
 

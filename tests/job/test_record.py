@@ -663,3 +663,24 @@ def test_a_batch_is_taken_away_whatever_its_count() -> None:
     data = b'{"command": "true", "after": ["batch:parts=3", "batch:parts2"], "tags": ["a=b"]}'
     assert changed(data, {"after-": ["batch:parts"], "tags-": ["a"]}).after == ["batch:parts2"]
     assert changed(data, {"tags-": ["a"]}).tags == ["a=b"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "recovered"),
+    [
+        ("succeeded", False),
+        ("failed succeeded", True),
+        ("timed_out stopped succeeded", True),
+        ("succeeded succeeded", False),
+        ("failed succeeded succeeded", False),
+        ("cancelled succeeded", False),
+        ("interrupted succeeded", False),
+        ("interrupted interrupted succeeded", True),
+        ("failed failed", False),
+    ],
+)
+def test_a_job_has_recovered_only_after_a_run_that_failed(ends: str, *, recovered: bool) -> None:
+    """A worker that died once, or was stopped, is no fault of the job."""
+    job = jobs.Job(id="a", history=[{"outcome": end} for end in ends.split()])
+
+    assert job.has_recovered is recovered

@@ -11,6 +11,7 @@ from .on_disk import CLOBBER, ORDERS, SYNCS
 from .on_engine import ENGINE
 from .on_file_rules import FILE_RULES
 from .on_idle import IDLE
+from .on_job_rules import JOB_RULES
 from .on_leftovers import LATE
 from .on_limits import LIMITS
 from .on_notify import NOTIFY
@@ -58,6 +59,7 @@ MUTANTS = (
     *QUEUES,
     *NOTIFY,
     *FILE_RULES,
+    *JOB_RULES,
     *RULES,
     *ENGINE,
 )

@@ -175,6 +175,8 @@ def test_an_empty_spool_is_told_once_after_the_last_run(spool_dir: Path, clock: 
     drop(spool_dir, "held", command="true", hold=True)
     drop(spool_dir, "blocked", command="true", after=["nobody"])
     drain(spool_dir, now=clock)
+    [hook] = hooks_of(spool_dir)
+    (spool_dir / "done" / f"{hook}.json").unlink()  # as retention does, some day
     drain(spool_dir, now=clock)
     assert told(spool_dir) == ["empty the spool"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl import Spool
-from queuectl.rules import hooks
-from queuectl.storage import enqueue
+from queuectl.api import status
+from queuectl.control import run_lock
+from queuectl.index.filter import Filter
+from queuectl.rules import hooks, rule_file
+from queuectl.storage import enqueue, settle
 
-from support import drain, drop, drop_bytes, load, where_is
+from support import claim_job, drain, drop, drop_bytes, load, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,6 +173,59 @@ def test_a_hook_goes_before_a_backlog_that_has_waited_for_hours(spool_dir: Path)
     assert "dead bad dead" in told(spool_dir)[:20]
 
 
+def test_a_hook_that_is_ready_goes_first(spool_dir: Path) -> None:
+    """It may be queued by hand, with `rule run`, before a backlog that is a day old."""
+    write_rule(spool_dir, "alarm", "{job: dead}", priority=1)
+    for number in range(3):
+        drop(
+            spool_dir,
+            f"old{number}",
+            command=f'echo "{number}" >> told',
+            cwd=str(spool_dir.parent),
+            priority=10,
+        )
+    spool = Spool(spool_dir)
+    spool.run_rule("alarm")
+    [hook] = spool.list(where=Filter(sort="next", limit=1))
+    assert hook.id.startswith("alarm.")
+    assert hook.waited is None or hook.waited < 60
+    drain(spool_dir)
+
+    assert told(spool_dir)[0] == "trial trial "
+
+
+def test_a_running_job_that_a_person_cancels_is_not_told(spool_dir: Path) -> None:
+    write_rule(spool_dir, "alarm", "{job: dead}")
+    drop(spool_dir, "a", command="queuectl cancel a; sleep 10", cwd=str(spool_dir.parent))
+    drain(spool_dir)
+
+    assert load(spool_dir / "dead" / "a.json")["last_error"] == "Cancelled"
+    assert hooks_of(spool_dir) == []
+
+
+def test_each_hook_waits_for_the_end_that_is_not_recorded_yet(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker dies in between: the hook must neither begin for nothing, nor be queued once more."""
+    write_rule(spool_dir, "alarm", "{job: dead}")
+    drop(spool_dir, "bad", command="false", max_retries=1)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(settle, "_commit", die)
+        with pytest.raises(KeyboardInterrupt):
+            drain(spool_dir)
+    [first] = hooks_of(spool_dir)
+    assert load(spool_dir / "pending" / f"{first}.json")["after_failure"] == ["bad"]
+    assert told(spool_dir) == []
+
+    drain(spool_dir)
+    assert hooks_of(spool_dir) == [first]
+    assert told(spool_dir) == ["dead bad dead"]
+
+
 def test_each_death_of_a_job_is_told(spool_dir: Path) -> None:
     write_rule(spool_dir, "alarm", "{job: dead}")
     write_rule(spool_dir, "well", "{job: recovered}")
@@ -229,12 +286,83 @@ def test_a_full_disk_does_not_keep_the_outcome_from_being_recorded(
     assert any(line.startswith("cannot queue alarm.job-") for line in said)
 
 
-def test_without_such_rules_nothing_is_loaded_and_nothing_asked(spool_dir: Path) -> None:
-    Spool(spool_dir).refresh()
-    drop(spool_dir, "a", command="true")
+def test_a_spool_with_other_rules_only_asks_nothing_at_the_end_of_a_job(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job in a spool without such rules must cost what it did before there were any."""
+    write_rule(spool_dir, "nightly", "{cron: '0 2 * * *'}", "job: {command: a}")
+    drop(spool_dir, "a", command="false", max_retries=1)
+    monkeypatch.setattr(hooks, "records_of", lambda *_: pytest.fail("somebody asked"))
+    # Not just now: a young file is read at each look.
+    os.utime(spool_dir / "rules" / "nightly.yaml", ns=(0, 10**18))
+    monkeypatch.setattr(rule_file, "parse", Parsed(rule_file.parse))
     drain(spool_dir)
 
-    assert hooks_of(spool_dir) == []
+    assert Parsed.number == 1  # by the worker that follows rules with a time
+    assert where_is(spool_dir, "a") == ["dead"]
+
+
+class Parsed:
+    """Counts the files that are read as rules."""
+
+    number = 0
+
+    def __init__(self, parse: Callable[..., Any]) -> None:
+        self._parse = parse
+        Parsed.number = 0
+
+    def __call__(self, *args: Any) -> Any:
+        """Read one."""
+        Parsed.number += 1
+        return self._parse(*args)
+
+
+def test_a_job_that_a_dead_worker_has_left_is_told_by_the_one_that_takes_it_back(spool_dir: Path) -> None:
+    """Its worker died for the last time that is allowed; nobody else will record that."""
+    write_rule(spool_dir, "alarm", "{job: dead}")
+    (spool_dir / "config.yaml").write_text("crash_limit: 1\n")
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    [row] = spool.list()
+    (spool_dir / "processing" / "worker-7").mkdir(mode=0o700)
+    found = spool._index.get(row.id)
+    assert found is not None
+    assert claim_job(spool._storage, found, "worker-7")
+    mark = spool.get("a").run_mark(1)
+    run_lock.acquire(spool.layout, "worker-7", "a", mark, spool._index.boot).release()
+    drain(spool_dir)
+
+    assert told(spool_dir) == ["dead a dead"]
+
+
+def test_whoever_finds_a_file_that_is_no_job_has_it_told(spool_dir: Path) -> None:
+    """Also a command that only lists jobs while no worker lives."""
+    write_rule(spool_dir, "alarm", "{job: dead}", command='echo "$QUEUECTL_ABOUT" >> told')
+    (spool_dir / "config.yaml").write_text("settle_time: 0\n")
+    drop_bytes(spool_dir, "rubbish.json", b'{"command": 5}')
+    Spool(spool_dir).list()
+    assert where_is(spool_dir, "rubbish") == ["dead"]
+
+    drain(spool_dir)
+    assert told(spool_dir) == ["rubbish"]
+
+
+def test_a_person_can_try_a_rule_and_reads_what_could_not_be_sent(spool_dir: Path) -> None:
+    """That a notification died is told by no other one, so status has to."""
+    write_rule(spool_dir, "alarm", "{job: dead}", command=f"{TELL}; exit 100")
+    spool = Spool(spool_dir)
+    [job_id] = spool.run_rule("alarm")
+    drain(spool_dir)
+
+    assert told(spool_dir) == ["trial trial "]
+    assert job_id.startswith("alarm.run-")
+    line = "rule alarm: 1 notification could not be sent: queuectl list --state dead --rule alarm"
+    assert line in "\n".join(status.notes(spool))
+    assert 'queuectl_rule_untold{rule="alarm"} 1.0' in spool.metrics().splitlines()
+    rule = spool.rule("alarm")
+    assert (rule.kind, rule.when, rule.next()) == ("job", "a job is dead", [])
+    assert rule.last is not None
+    assert len(rule.queued) == 1
 
 
 def test_the_jobs_of_a_list_follow_each_other(spool_dir: Path) -> None:

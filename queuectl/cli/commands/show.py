@@ -110,6 +110,8 @@ def _parents(spool: Spool, job: Job) -> Iterator[tuple[str, str]]:
     yield "Batch", job.batch or ""
     yield "Rule", job.rule or ""
     yield "Scheduled For", job.scheduled_for or ""
+    yield "Event", job.event or ""
+    yield "About", job.about or ""
     yield "Source", job.source or ""
     waiting = dependencies.waits_for(spool, job)
     more = len(waiting) - dependencies.SHOWN
