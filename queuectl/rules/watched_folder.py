@@ -148,9 +148,12 @@ class WatchedFolder:
         return max(0.0, at - now)
 
     def has_work(self) -> bool:
-        """Whether a draining worker must stay: a look is under way, or a file needs nothing but a moment of rest."""
+        """Whether a draining worker must stay.
+
+        A look is under way, or complete files have room, or a file needs nothing but a moment of rest.
+        """
         now = self._monotonic()
-        if self._look is not None or (self._complete and not self._is_full):
+        if self._look is not None or (self._complete and self._has_room()):
             return True
         if self._is_hinted and now >= self._not_before:
             return True
@@ -280,6 +283,9 @@ class WatchedFolder:
         now = self._monotonic()
         if self._look is not None or not self._may_take(now):
             return False
+        return self._has_room()
+
+    def _has_room(self) -> bool:
         # Else it is counted by `take`, for which the index is made to agree with the folders.
         return not (self._is_full and self._storage.index.usable) or self._room() > 0
 

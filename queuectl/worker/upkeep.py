@@ -140,7 +140,9 @@ class Upkeep:
         """Whether rules want something queued before this worker may leave. What has just happened they are told at once."""
         if self.rules.about_jobs.has_news:
             self.due_at = 0.0
-        return self.rules.has_work
+        with self.barrier:
+            return self.rules.has_work
+        return True
 
     def _look_at_spool(self) -> None:
         pool = self._batch.file_pool

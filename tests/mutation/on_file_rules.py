@@ -156,6 +156,13 @@ FILE_RULES = (
         f"{_MOVED}a_file_that_the_same_rule_of_another_spool_has_taken_makes_no_second_job",
     ),
     _mutant(
+        "a draining worker leaves the files behind for which there was no room",
+        "rules/watched_folder.py",
+        "(self._complete and self._has_room())",
+        "(self._complete and not self._is_full)",
+        f"{_RULES}a_draining_worker_stays_for_the_files_that_at_most_has_left",
+    ),
+    _mutant(
         "a file that was replaced while it was taken is queued",
         "rules/file_claims.py",
         "            claimed_files.put_back(moved)  # somebody has replaced it just now: it is judged itself\n            return None\n",

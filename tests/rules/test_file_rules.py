@@ -271,6 +271,18 @@ def test_of_very_many_files_only_so_many_wait_at_once_and_all_are_taken(one: Wat
     assert len(one.names()) == 12
 
 
+def test_a_draining_worker_stays_for_the_files_that_at_most_has_left(one: Watched) -> None:
+    one.rule("at_most: 2")
+    for number in range(5):
+        one.drop(f"{number}.pdf")
+    assert len(one.go(1)) == 2
+    assert not one.scheduler.has_work  # their jobs may be some that it cannot run
+    one.end_all()
+    one.ids()
+    assert one.scheduler.has_work
+    assert len(one.go(1)) == 4
+
+
 def test_a_look_at_a_huge_folder_is_done_in_slices(one: Watched) -> None:
     one.rule("at_most: 1")
     for number in range(300):
