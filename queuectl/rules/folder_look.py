@@ -66,8 +66,10 @@ class FolderLook:
     Attributes:
         found: the files that the rule means and that are not known, in the order of the folder.
         known, number_known: those that are known, and how many they are.
-        folders: the folders that were read, each with its stamp from before that.
-        identities: device and inode of each of them.
+        passed_over: the paths of files whose names the rule does not mean, if `keeps_known`.
+        folders: the folders that were looked at, each with its stamp from before that.
+        identities: device and inode of each of them that could be read to its end.
+        closed: the paths of folders below that cannot be read, each with the reason.
         nameless: how many names are not UTF-8.
         problem: why the folder cannot be looked at.
     """
@@ -80,6 +82,8 @@ class FolderLook:
         self.found: list[Found] = []
         self.known: list[Found] = []
         self.number_known = 0
+        self.passed_over: set[str] = set()
+        self.closed: list[tuple[str, str]] = []
         self.folders: list[tuple[str, Stamp | None]] = []
         self.identities: set[tuple[int, int]] = set()
         self.nameless = 0
@@ -95,12 +99,15 @@ class FolderLook:
             try:
                 status = os.stat(path)
                 identity = status.st_dev, status.st_ino
-                self.identities.add(identity)
                 with os.scandir(path) as entries:
                     yield from self._read(entries, below, identity, left)
+                self.identities.add(identity)
             except OSError as error:
                 if not below:
                     self.problem = _problem(path, error)
+                elif not isinstance(error, FileNotFoundError):  # else it is gone
+                    reason = (error.strerror or str(error)).lower()
+                    self.closed.append((below, f"the folder cannot be read: {reason}"))
 
     def _read(
         self, entries: Iterator[os.DirEntry[str]], below: str, folder: tuple[int, int], left: list[str]
@@ -122,6 +129,8 @@ class FolderLook:
                         left.append(inner)
                 elif self._is_meant(name):
                     self._note(_of(inner, folder, entry.stat(follow_symlinks=False)))
+                elif self._keeps_known:
+                    self.passed_over.add(inner)
             except FileNotFoundError:
                 continue  # gone since the folder was read
         yield

@@ -61,6 +61,7 @@ def survey(trigger: FileTrigger, layout: Layout | None, rule: str) -> Survey:
             found.takes.append(one.below)
         else:
             found.waits.append((one.below, reason))
+    found.waits += look.closed
     if is_remote:
         found.notes.append(remote_note(trigger))
     return found

@@ -101,7 +101,11 @@ class SeenFiles:
         return present is not None and self._lines >= _FEW and self._lines >= 2 * present
 
     def forget_gone(
-        self, present: Sequence[Found], folders: set[tuple[int, int]], claims: Iterable[str]
+        self,
+        present: Sequence[Found],
+        passed_over: set[str],
+        folders: set[tuple[int, int]],
+        claims: Iterable[str],
     ) -> None:
         """Write the file anew without what is gone, once half of it is.
 
@@ -109,6 +113,7 @@ class SeenFiles:
 
         Args:
             present: the known files that are there.
+            passed_over: the paths of others that are there. The rule does not mean their names now, but may do so again.
             folders: device and inode of the folders in which they were looked for.
             claims: the ids of the jobs whose files still lie in a folder of theirs.
 
@@ -116,7 +121,11 @@ class SeenFiles:
             OSError: the disk refused; the old file is still there.
         """
         claimed = self.claims & set(claims)
-        kept = [one for one in _lines(self.path) if len(one) > 1 and (one[4], one[5]) not in folders]
+        kept = [
+            one
+            for one in _lines(self.path)
+            if len(one) > 1 and ((one[4], one[5]) not in folders or one[0] in passed_over)
+        ]
         kept += [[one] for one in claimed]
         kept += [line(one) for one in present]
         if self._lines < 2 * len(kept):

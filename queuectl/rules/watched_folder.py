@@ -236,7 +236,7 @@ class WatchedFolder:
         if look.problem is None:
             yield from self._claims.follow()
             if may_forget:
-                self._seen.forget_gone(look.known, look.identities, self._claims.claimed)
+                self._seen.forget_gone(look.known, look.passed_over, look.identities, self._claims.claimed)
             self._known = look.number_known + len(self._claims.claimed)
 
     def _judge(self, one: Found, before: Incomplete | None, now: float) -> None:

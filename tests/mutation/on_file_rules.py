@@ -7,6 +7,7 @@ from .run import Mutant
 _RULES = "tests/rules/test_file_rules.py::test_"
 _FILE = "tests/rules/test_file_rule_file.py::test_"
 _TYPED = "tests/cli/test_file_rule.py::test_"
+_SEEN = "tests/rules/test_seen_files.py::test_"
 _MOVED = "tests/rules/test_moved_files.py::test_"
 
 
@@ -109,8 +110,8 @@ FILE_RULES = (
     _mutant(
         "the list forgets what is not mounted",
         "rules/seen_files.py",
-        "and (one[4], one[5]) not in folders]",
-        "and False]",
+        "((one[4], one[5]) not in folders or",
+        "(False or",
         f"{_RULES}the_list_of_files_forgets_what_is_gone_but_not_what_is_not_mounted",
     ),
     _mutant(
@@ -161,6 +162,20 @@ FILE_RULES = (
         "(self._complete and self._has_room())",
         "(self._complete and not self._is_full)",
         f"{_RULES}a_draining_worker_stays_for_the_files_that_at_most_has_left",
+    ),
+    _mutant(
+        "the files of a folder that cannot be read are forgotten",
+        "rules/folder_look.py",
+        "                with os.scandir(path) as entries:\n                    yield from",
+        "                self.identities.add(identity)\n                with os.scandir(path) as entries:\n                    yield from",
+        f"{_SEEN}the_files_of_a_folder_that_could_not_be_read_for_a_while_are_not_taken_again",
+    ),
+    _mutant(
+        "the files whose names a rule does not mean now are forgotten",
+        "rules/seen_files.py",
+        " or one[0] in passed_over)",
+        ")",
+        f"{_SEEN}the_files_whose_names_a_rule_did_not_mean_for_a_while_are_not_taken_again",
     ),
     _mutant(
         "a file that was replaced while it was taken is queued",
