@@ -6,6 +6,7 @@ from .run import Mutant
 
 _RULES = "tests/rules/test_file_rules.py::test_"
 _FILE = "tests/rules/test_file_rule_file.py::test_"
+_IDLE = "tests/worker/test_idle.py::test_"
 _TYPED = "tests/cli/test_file_rule.py::test_"
 _SEEN = "tests/rules/test_seen_files.py::test_"
 _MOVED = "tests/rules/test_moved_files.py::test_"
@@ -232,6 +233,20 @@ FILE_RULES = (
         "plans.is_due() or (files is not None and files.has_work)",
         "plans.is_due()",
         f"{_TYPED}a_draining_worker_takes_what_is_there_before_it_leaves",
+    ),
+    _mutant(
+        "a sleeping worker does not watch the folders of rules",
+        "worker/idle.py",
+        "        more += [(path, watcher.FOR_RULES) for path in self._rules.watched]\n",
+        "",
+        f"{_IDLE}a_file_that_is_written_in_place_in_a_watched_folder_ends_the_sleep",
+    ),
+    _mutant(
+        "an event in a folder that a rule watches makes nobody look into it",
+        "worker/idle.py",
+        "                self._rules.look_again()\n",
+        "                pass\n",
+        f"{_IDLE}a_file_that_is_written_in_place_in_a_watched_folder_ends_the_sleep",
     ),
     _mutant(
         "rule run queues a job for no file",

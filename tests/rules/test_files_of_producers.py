@@ -77,7 +77,7 @@ def test_whatever_writes_a_file_it_is_taken_whole_and_once(
     spool_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = Watched(spool_dir, monkeypatch)
-    one.rule("settle: 500ms")
+    one.rule("settle: 1500ms")
     outside = tmp_path / "outside"
     outside.mkdir()
     whole = outside / "whole"
@@ -101,7 +101,7 @@ def test_whatever_writes_a_file_it_is_taken_whole_and_once(
         for process in producers:
             process.kill()
             process.wait()
-    until = time.monotonic() + 1.2
+    until = time.monotonic() + 1.8
     while time.monotonic() < until:
         one.live()
     assert one.names() == sorted(commands)

@@ -462,6 +462,26 @@ def test_a_long_sleep_needs_some_seconds_without_a_change(
     sleeper.checks_as_before()
 
 
+def test_a_file_that_is_written_in_place_in_a_watched_folder_ends_the_sleep(
+    sleeper: Sleeper, patient: Path
+) -> None:
+    """It changes no time of the folder: only the event tells, and only a look at the whole folder finds it."""
+    scans = patient.parent / "scans"
+    scans.mkdir()
+    (scans / "a.pdf").write_text("old")
+    os.utime(scans / "a.pdf", (1, 1))
+    os.utime(scans, (1, 1))
+    sleeper.worker.layout.create()
+    rule = patient / "rules" / "scans.yaml"
+    rule.write_text(f"when: {{file: {scans}, settle: 0}}\njob: {{command: 'cat {{}}'}}\n")
+    os.utime(rule, (1, 1))
+    sleeper.thread.start()
+    wait_until(lambda: list((patient / "done").iterdir()))
+    sleeper.sleep()
+    (scans / "a.pdf").write_text("new text")
+    wait_until(lambda: len(list((patient / "done").iterdir())) == 2, timeout=10)
+
+
 def test_a_watch_that_was_extended_reports_as_before(tmp_path: Path) -> None:
     """Nothing of it is left: no watch, no event, and only files that appear count."""
     home, other = tmp_path / "home", tmp_path / "other"
