@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
     import psutil
 
+    from queuectl.index.index import Index
     from queuectl.index.row import Row
     from queuectl.storage.transitions import Claim, Storage
 
 T = TypeVar("T")
 COMMANDS = CommandServer()
 JOB_FOLDERS = ("pending", "processing", "done", "dead")
+PLACES = {"pending": "pending", "processing": "processing/worker-0", "completed": "done", "dead": "dead"}
+"""Where a job of each state lies."""
 
 
 def wait_until(
@@ -47,6 +50,11 @@ def wait_until(
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
     return found
+
+
+def first_ready(index: Index) -> Row | None:
+    """The job that the index suggests next."""
+    return next(iter(index.ready(1)), None)
 
 
 def claim_job(storage: Storage, row: Row, worker: str) -> Claim | None:

@@ -46,6 +46,16 @@ class Waiting:
         return f"{self.id} ({'; '.join(filter(None, (self.state or 'there is no such job', self.hint)))})"
 
 
+def names(row: Row) -> str:
+    """Return which jobs and batches a job names, as a column of a list: `extract, batch:parts=3, after_any load`."""
+    found = waits.conditions(row)
+    told = [
+        f"{'' if one.kind == 'after' else f'{one.kind} '}{one.parent}{f'={one.least}' if one.least != 1 else ''}"
+        for one in found[:SHOWN]
+    ]
+    return ", ".join(told) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+
+
 def waits_for(spool: SpoolBase, job: Job) -> list[Waiting]:
     """Return what a waiting job still waits for."""
     if job.state not in WAITING:
@@ -134,7 +144,7 @@ def _of_job(one: Condition, state: str | None, blocked: Collection[str]) -> Wait
     if one.judge(state) != Verdict.WAIT:
         return None
     if state == "dead":
-        return Waiting(one.parent, one.kind, state, blocked=True, hint=f"queuectl retry {one.parent}")
+        return Waiting(one.parent, one.kind, state, blocked=True, hint=one.retry)
     is_blocked = state is None or one.parent in blocked
     return Waiting(
         one.parent, one.kind, f"{state}, blocked" if state and is_blocked else state, blocked=is_blocked
@@ -158,7 +168,7 @@ def _of_batch(spool: SpoolBase, one: Condition, has_blocked: Callable[[str], boo
     more = "" if done + dead + waiting >= one.least else f" of {one.least}"
     # For the other fields a dead job counts, and more jobs are missing.
     helps = one.kind == "after" and dead and not waiting
-    hint = f"queuectl retry --batch {one.batch}" if helps else ""
+    hint = one.retry if helps else ""
     blocked = not waiting or has_blocked(batch)
     return Waiting(one.parent, one.kind, (told or "no job") + more, blocked=blocked, hint=hint)
 
@@ -207,12 +217,12 @@ def _look(spool: SpoolBase, one: Condition, waiting: str) -> tuple[str, str, lis
         if state is None:
             return "", f"there is no job {one.parent}: queuectl set {waiting} {one.kind}-={one.parent}", []
         if state == "dead":
-            return f"job {one.parent} is dead: queuectl retry {one.parent}", "", []
+            return f"job {one.parent} is dead: {one.retry}", "", []
         return "", "", [one.parent]
     left, done, dead = index.batch_counts(one.batch)
     if dead and one.kind == "after":
         jobs = f"{dead} dead job{'s' * (dead > 1)}"
-        return f"batch {one.batch} has {jobs}: queuectl retry --batch {one.batch}", "", []
+        return f"batch {one.batch} has {jobs}: {one.retry}", "", []
     if left:
         return "", "", waits.parts_with_parents(index, one.batch, RING_STEPS)
     return "", f"batch {one.batch} has {done + dead} of {one.least} jobs: queuectl show {waiting}", []

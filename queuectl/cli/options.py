@@ -12,6 +12,7 @@ from queuectl.cli import render
 from queuectl.cli.base import Session, Usage
 from queuectl.errors import QueuectlError
 from queuectl.job.changes import integer, number, read_changes, read_needs
+from queuectl.job.fields import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,6 +227,15 @@ def complete_batches(ctx: click.Context, _param: click.Parameter, incomplete: st
     return ask_spool(ctx, lambda spool: spool._batch_names(incomplete, 200))
 
 
+def complete_parents(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the id of a job, or a batch like batch:parts."""
+    if incomplete.startswith(BATCH):
+        begun = incomplete.removeprefix(BATCH)
+        return [f"{BATCH}{name}" for name in complete_batches(ctx, param, begun)]
+    ids = complete_ids()(ctx, param, incomplete)
+    return [*ids, BATCH] if incomplete and BATCH.startswith(incomplete) else ids
+
+
 def complete_rules(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of a rule."""
     names = ask_spool(ctx, lambda spool: [rule.name for rule in spool.rules()])
@@ -313,7 +323,7 @@ def _after(field: str, when: str) -> Callable[[FC], FC]:
         metavar="ID",
         multiple=True,
         callback=_parents,
-        shell_complete=complete_ids(),
+        shell_complete=complete_parents,
         help=f"Start it only once this job {when}; or batch:NAME for all jobs of a batch. May be repeated.",
     )
 

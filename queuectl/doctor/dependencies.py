@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.doctor.finding import Finding
 from queuectl.index import waits
+from queuectl.job.conditions import Condition
 from queuectl.job.fields import BATCH
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _explained(case: Case, name: str, state: str | None, child: str, field: str)
         _, done, dead = case.index.batch_counts(batch)
         fact = f"batch {batch}, of which no job is left ({done:,} completed, {dead:,} dead)"
         helps = dead and field == "after"  # for the other fields a dead job counts, and more jobs are missing
-        return fact, f"queuectl retry --batch {batch}" if helps else f"queuectl show {child}"
+        return fact, Condition(name, field).retry if helps else f"queuectl show {child}"
     if state is None:
         return f"job {name}, and there is no such job", f"queuectl set {child} {field}-={name}"
-    return f"job {name}, which is dead", f"queuectl retry {name}"
+    return f"job {name}, which is dead", Condition(name, field).retry

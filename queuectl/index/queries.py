@@ -428,10 +428,6 @@ class Queries(Freshness):
         rows = [row for lane in lanes for row in self.ready_in(lane, limit)]
         return rows if len(lanes) == 1 else sorted(rows, key=order_of)[:limit]
 
-    def next_ready(self) -> Row | None:
-        """Return the job to run next, or None."""
-        return next(iter(self.ready(1)), None)
-
     def count_ready(self, most: int) -> int:
         """Return how many jobs can run now, but at most `most`."""
         few = "SELECT 1 FROM jobs WHERE ready_key IS NOT NULL LIMIT ?"

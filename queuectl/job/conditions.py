@@ -47,6 +47,13 @@ class Condition:
         """The batch, if it is about one."""
         return self.parent.removeprefix(BATCH) if self.parent.startswith(BATCH) else None
 
+    @property
+    def retry(self) -> str:
+        """The command by which the jobs that it is about begin anew, if they are dead."""
+        return (
+            f"queuectl retry {self.parent}" if self.batch is None else f"queuectl retry --batch {self.batch}"
+        )
+
     def judge(self, state: str | None) -> int:
         """Judge by the state of the parent, which is a job; None: there is no such job, which is never taken for its end."""
         if self.kind == "after_any":

@@ -224,6 +224,10 @@ def test_a_list_says_what_its_jobs_wait_for(chain: Spool, spool_dir: Path, cli: 
     lines = cli("list", "--columns", "id,waits-for", expect=0).stdout.splitlines()
     named = ", ".join(f"gone{number} (missing)" for number in range(20))
     assert lines == ["extract\t", "load\textract (dead)", "tidy\tload", f"early\t{named} and 5 more"]
+    support.drop(spool_dir, "join", command="true", batch="x", after=["load"], after_any=["batch:y=3"])
+    of_each = cli("list", "--columns", "id,batch,after", expect=0).stdout.splitlines()
+    assert of_each[1] == "load\t\textract"
+    assert of_each[-1] == "join\tx\tload, after_any batch:y=3"
     listed = {one["id"]: one for one in json.loads(cli("list", "--json", expect=0).stdout)}
     for job_id in ("extract", "load", "tidy", "early"):
         shown = json.loads(cli("show", job_id, "--json", expect=0).stdout)

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import os
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from queuectl.index import waits
 from queuectl.index.descendants import Descent
-from queuectl.index.index import Index
 from queuectl.index.row import row_of
 from queuectl.job.record import Job
 
+import support
+
+if TYPE_CHECKING:
+    from queuectl.index.index import Index
+
 NOW = 1_800_000_000_000_000
-PLACES = {"pending": "pending", "processing": "processing/worker-0", "completed": "done", "dead": "dead"}
-
-
-@pytest.fixture
-def index() -> Any:
-    """An index in memory."""
-    made = Index(":memory:", "/nonexistent", "boot")
-    made.open()
-    yield made
-    made.close()
 
 
 def put(index: Index, job_id: str, state: str = "pending", **fields: Any) -> None:
@@ -32,7 +26,9 @@ def put(index: Index, job_id: str, state: str = "pending", **fields: Any) -> Non
     job = Job(id=job_id, command="true", **fields)
     status = os.stat_result((0o100600, hash(job_id) % 10**9, 0, 1, 0, 0, 10, 0, 0, 0))
     with index.write():
-        index.put(row_of(job, PLACES[state], f"{job_id}.json", status, state=state, arrived=NOW, now=NOW))
+        index.put(
+            row_of(job, support.PLACES[state], f"{job_id}.json", status, state=state, arrived=NOW, now=NOW)
+        )
     assert index.broken is None
 
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import os
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from queuectl.index import lanes
-from queuectl.index.index import Index
 from queuectl.index.row import lane_of, row_of
 from queuectl.job.record import Job
 
+if TYPE_CHECKING:
+    from queuectl.index.index import Index
+
 NOW = 1_800_000_000_000_000
-
-
-@pytest.fixture
-def index() -> Any:
-    """An index in memory."""
-    made = Index(":memory:", "/nonexistent", "boot")
-    made.open()
-    yield made
-    made.close()
 
 
 def put(index: Index, number: int, arrived: int, **fields: Any) -> None:

@@ -28,7 +28,7 @@ from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
 
 import support
-from support import claim_job
+from support import claim_job, first_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -476,12 +476,12 @@ def test_those_that_wait_behind_another_are_no_work(spool: Spool, spool_dir: Pat
     (spool_dir / "processing" / "worker-0").mkdir()
     for number in range(50):
         spool.enqueue("true", id=f"job{number:02}", unique="k", if_exists="queue")
-    suggested = storage.index.next_ready()
+    suggested = first_ready(storage.index)
     assert suggested is not None
     claim = claim_job(storage, suggested, "worker-0")
     assert claim is not None
 
-    following = storage.index.next_ready()
+    following = first_ready(storage.index)
     assert following is not None
     assert claim_job(storage, following, "worker-1") is None
 
@@ -489,7 +489,7 @@ def test_those_that_wait_behind_another_are_no_work(spool: Spool, spool_dir: Pat
     assert storage.index.has_work(later=True)
     assert not any(row.held for row in spool.list("pending"))
     assert spool.enqueue("true", id="free").state == "pending"
-    assert storage.index.next_ready().id == "free"  # type: ignore[union-attr]
+    assert first_ready(storage.index).id == "free"  # type: ignore[union-attr]
     release(storage, claim)
     assert [row.id for row in spool.list() if row.waits_for == "worker"] == ["job00", "job01", "free"]
     storage.index.close()
@@ -559,8 +559,8 @@ def test_the_next_one_is_let_in_however_the_first_in_line_leaves(
     (spool_dir / "processing" / "worker-0").mkdir()
     for name in ("runs", "next", "last"):
         spool.enqueue("true", id=name, unique="k", if_exists="queue")
-    claim = claim_job(storage, storage.index.next_ready(), "worker-0")  # type: ignore[arg-type]
-    assert claim_job(storage, storage.index.next_ready(), "worker-1") is None  # type: ignore[arg-type]
+    claim = claim_job(storage, first_ready(storage.index), "worker-0")  # type: ignore[arg-type]
+    assert claim_job(storage, first_ready(storage.index), "worker-1") is None  # type: ignore[arg-type]
     assert claim is not None
     settle(storage, claim, "completed")
     storage.index.close()
@@ -576,7 +576,7 @@ def test_the_next_one_is_let_in_however_the_first_in_line_leaves(
         record = support.load(path)
         support.drop_bytes(spool_dir, "next.json", json.dumps({**record, "hold": True}).encode())
     spool.refresh()
-    assert spool._index.next_ready().id == "last"  # type: ignore[union-attr]
+    assert first_ready(spool._index).id == "last"  # type: ignore[union-attr]
     support.drain(spool_dir)
 
     assert support.where_is(spool_dir, "last") == ["done"]
@@ -588,13 +588,13 @@ def test_a_running_jobs_file_that_was_deleted_by_hand_frees_its_key(spool: Spool
     (spool_dir / "processing" / "worker-0").mkdir()
     for name in ("runs", "next"):
         spool.enqueue("true", id=name, unique="k", if_exists="queue")
-    assert claim_job(storage, storage.index.next_ready(), "worker-0") is not None  # type: ignore[arg-type]
-    assert claim_job(storage, storage.index.next_ready(), "worker-1") is None  # type: ignore[arg-type]
+    assert claim_job(storage, first_ready(storage.index), "worker-0") is not None  # type: ignore[arg-type]
+    assert claim_job(storage, first_ready(storage.index), "worker-1") is None  # type: ignore[arg-type]
     (spool_dir / "processing" / "worker-0" / "runs.json").unlink()
 
     unique_keys.unblock(storage)
 
-    assert storage.index.next_ready().id == "next"  # type: ignore[union-attr]
+    assert first_ready(storage.index).id == "next"  # type: ignore[union-attr]
     storage.index.close()
 
 
@@ -701,7 +701,7 @@ def test_a_key_written_into_a_waiting_file_counts_at_the_claim(spool: Spool, spo
         (spool_dir / "processing" / worker).mkdir()
     spool.enqueue("true", id="runs", unique="k")
     spool.enqueue("true", id="edited")
-    assert claim_job(storage, storage.index.next_ready(), "worker-0") is not None  # type: ignore[arg-type]
+    assert claim_job(storage, first_ready(storage.index), "worker-0") is not None  # type: ignore[arg-type]
     path = spool_dir / "pending" / "edited.json"
     path.write_text(path.read_text().replace('"priority"', '"unique": "k", "priority"'))
 

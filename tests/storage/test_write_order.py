@@ -29,7 +29,7 @@ from queuectl.storage.claim import claim_files, note_running
 from queuectl.storage.settle import settle, settle_all
 from queuectl.system import files
 
-from support import claim_job, drop, drop_bytes, load, wait_until, where_is
+from support import claim_job, drop, drop_bytes, first_ready, load, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -219,7 +219,7 @@ def test_a_job_that_waits_again_is_not_claimed_in_the_transaction_that_settles_i
     claim.state = "pending"
 
     def claim_next() -> None:
-        row = spool._index.next_ready()
+        row = first_ready(spool._index)
         if row is not None:
             claim_files(spool._storage, [row], "worker-0")
 

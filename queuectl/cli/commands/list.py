@@ -97,6 +97,8 @@ COLUMNS: dict[str, Cell] = {
     "unique": _attribute("unique_key"),
     "queue": lambda _spool, row, _now: lanes.queue_of(row.lane),
     "needs": lambda _spool, row, _now: (row.lane or "").partition(" ")[2],
+    "batch": _attribute("batch"),
+    "after": lambda _spool, row, _now: dependencies.names(row),
     "waits-for": lambda spool, row, _now: dependencies.OfRows(spool).words(row),
     "command": _full_text(0),
     "error": _full_text(1),
