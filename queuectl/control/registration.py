@@ -19,7 +19,7 @@ from queuectl.errors import SpoolError, WorkerError
 from queuectl.job import times
 from queuectl.layout import INDEX_SCHEMA
 from queuectl.system import files
-from queuectl.system.locks import Lock
+from queuectl.system.locks import Lock, is_folder_locked
 from queuectl.system.process import ProcessIdentity
 
 if TYPE_CHECKING:
@@ -154,6 +154,28 @@ class Registration:
         """
         number, lock = _take_number(layout)
         return cls._of(layout, f"worker-{number}", lock)
+
+    @classmethod
+    def acquire_named(cls, layout: Layout, engine: str) -> Registration:
+        """Take the name of an engine, for its one dispatcher.
+
+        Raises:
+            WorkerError: it has one already: two would hand the same jobs over.
+            SpoolError: the lock file cannot be made.
+        """
+        path = layout.worker_file(engine, "lock")
+        try:
+            lock = Lock.acquire(path, patience=PROBE_PATIENCE)
+            # The lock of the folder tells of one whose lock file somebody has deleted.
+            is_free = lock is not None and not is_folder_locked(layout.claims(engine))
+        except OSError as error:
+            raise SpoolError.from_os("take the lock", path, error) from None
+        if lock is None or not is_free:
+            if lock is not None:
+                lock.release()
+            pid = registry.worker_info(layout, engine).pid
+            raise WorkerError(f"{engine} has a dispatcher already" + (f" (PID {pid})" if pid else ""))
+        return cls._of(layout, engine, lock)
 
     @classmethod
     def of_launch(cls, layout: Layout, launch: Launch) -> Registration:

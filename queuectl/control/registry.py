@@ -25,7 +25,7 @@ from queuectl._dataclasses import dataclass
 from queuectl.control import run_lock
 from queuectl.errors import WorkerError
 from queuectl.job import times
-from queuectl.layout import INDEX_SCHEMA, number_in
+from queuectl.layout import ENGINES, INDEX_SCHEMA, is_engine, number_in
 from queuectl.system import safe_open
 from queuectl.system.locks import is_folder_locked, is_locked
 from queuectl.system.process import ProcessIdentity, is_surely_gone
@@ -95,6 +95,11 @@ class WorkerInfo:
     queues: tuple[str, ...] = ()
     not_queues: tuple[str, ...] = ()
     rules: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """What it is: a worker or a dispatcher, whose jobs run elsewhere, so that `jobs` has none of them."""
+        return "dispatcher" if is_engine(self.name) else "worker"
 
     def serves(self, queue: str) -> bool:
         """Return whether it runs jobs of this queue."""
@@ -222,7 +227,7 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def live_workers(layout: Layout) -> list[WorkerInfo]:
-    """Return the workers that hold their lock, ordered by number.
+    """Return the workers that hold their lock, ordered by number, and then the dispatchers.
 
     A name whose lock cannot be asked for, because somebody put a folder there, has no worker.
     """
@@ -252,13 +257,14 @@ def may_be_probed(layout: Layout, name: str) -> bool:
 
 
 def worker_names(layout: Layout) -> list[str]:
-    """Return every name that ever had a lock file, ordered by number."""
+    """Return every name that ever had a lock file: those of workers by number, then those of dispatchers."""
     try:
         entries = os.listdir(layout.workers)
     except OSError:
         return []
     numbers = (number_in(entry, "worker-", ".lock") for entry in entries)
-    return [f"worker-{number}" for number in sorted(number for number in numbers if number is not None)]
+    workers = [f"worker-{number}" for number in sorted(number for number in numbers if number is not None)]
+    return workers + [engine for engine in ENGINES if f"{engine}.lock" in entries]
 
 
 def worker_info(layout: Layout, name: str) -> WorkerInfo:
@@ -298,7 +304,9 @@ def _moment(value: object) -> float:
 
 
 def _claimed_jobs(layout: Layout, name: str) -> tuple[ClaimedJob, ...]:
-    """The jobs that a worker runs; if none has started, one that it has claimed."""
+    """The jobs that a worker runs; if none has started, one that it has claimed. A dispatcher may have 100,000: none."""
+    if is_engine(name):
+        return ()
     with suppress(OSError):
         found = [
             entry[: -len(".json")]

@@ -6,6 +6,7 @@ from .run import Mutant
 
 _VERDICT = "tests/engine/test_verdict.py::test_"
 _NODE = "tests/engine/test_node.py::test_"
+_NAME = "tests/control/test_dispatcher_name.py::test_"
 _HANDOVER = "tests/worker/test_handover.py::test_"
 _WISHES = "tests/engine/test_wishes.py::test_"
 _ENDINGS = "tests/engine/test_endings.py::test_"
@@ -201,5 +202,12 @@ ENGINE = (
         "is_cancelled=event.is_cancelled)",
         "is_cancelled=False)",
         (f"{_HANDOVER}what_has_not_begun_goes_back_as_it_was",),
+    ),
+    Mutant(
+        "engine: a second dispatcher starts after the lock file of the first one was deleted",
+        "control/registration.py",
+        "            is_free = lock is not None and not is_folder_locked(layout.claims(engine))\n",
+        "            is_free = lock is not None\n",
+        (f"{_NAME}an_engine_has_one_dispatcher[lock]",),
     ),
 )
