@@ -29,6 +29,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nodes run Linux
 
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 LIMITS = Limits(beat=0.2, fence=30, grace=0.5)
+HELD = "until [ -e go ]; do sleep 0.02; done"
+"""The end of a command that waits for the test."""
 
 
 class Node:
@@ -150,13 +152,13 @@ def test_a_deaf_command_ends_at_its_timeout_with_its_children(node: Node) -> Non
 def test_a_child_has_the_whole_grace_time_when_its_shell_ends_sooner(node: Node) -> None:
     """A shell dies of TERM at once, while the program that it has started is still saving its work."""
     save = "trap 'sleep 0.3; echo saved > saved; exit' TERM; touch began; while :; do sleep 0.05; done"
-    pack = node.pack(f'sh -c "{save}"; true', timeout=0.4, limits=Limits(0.2, 30, 5))
+    pack = node.pack(f'sh -c "{save}"; true', timeout=1.0, limits=Limits(0.2, 30, 8))
 
     [record] = node.run(pack)
 
     assert record.how == "timed_out"
     assert (node.share / "saved").exists()
-    assert record.seconds < 4
+    assert record.seconds < 7
 
 
 def test_nothing_of_a_run_stays_behind_it(node: Node) -> None:
@@ -231,11 +233,13 @@ def test_what_slurm_ends_says_so_and_nothing_more_is_begun(node: Node, to: str) 
 
 def test_a_good_end_counts_although_slurm_wanted_another(node: Node) -> None:
     """A command that comes to its end within the grace time must not be run again."""
-    pack = node.pack("trap '' TERM; touch began; sleep 0.3; exit 0")
+    pack = node.pack(f"trap '' TERM; touch began; {HELD}; exit 0", limits=Limits(0.2, 30, 20))
     runner = node.start(pack)
     wait_until(begun(pack))
     runner.terminate()
-    runner.wait(10)
+    time.sleep(0.1)  # so that it has heard of it, which cannot be seen
+    (node.share / "go").touch()
+    runner.wait(15)
     assert [(one.how, one.code) for one in pack.look().records] == [("exited", 0)]
 
 
@@ -256,11 +260,12 @@ def test_several_runners_share_a_pack_and_no_attempt_runs_twice(node: Node) -> N
 
 def test_what_is_revoked_never_begins(node: Node) -> None:
     """And what has begun cannot be revoked: one link decides."""
-    pack = node.pack("touch first", "touch second; touch began; sleep 0.3", "touch third")
+    pack = node.pack("touch first", f"touch second; touch began; {HELD}", "touch third")
     assert pack.revoke(0)
     runner = node.start(pack)
     wait_until(begun(pack))
     assert [pack.revoke(number) for number in (0, 1, 2)] == [True, False, True]
+    (node.share / "go").touch()
     assert runner.wait(10) == 0
     assert [one.number for one in pack.look().records] == [1]
     assert not (node.share / "first").exists()
@@ -308,7 +313,7 @@ def test_a_command_that_was_being_started_ends_with_its_runner(node: Node) -> No
 @pytest.mark.parametrize("frozen", ["with its share", "stopped"])
 def test_a_runner_that_cannot_beat_ends_its_command(node: Node, frozen: str) -> None:
     """Before the dispatcher gives it up: the fence is kept by the node, also while the runner itself hangs."""
-    pack = node.pack("echo $$ > pid; touch began; sleep 60", limits=Limits(0.1, 0.8, 0.3))
+    pack = node.pack("echo $$ > pid; touch began; sleep 60", limits=Limits(0.1, 2, 0.3))
     runner = node.start(pack)
     wait_until(begun(pack))
     began = time.monotonic()
@@ -319,7 +324,7 @@ def test_a_runner_that_cannot_beat_ends_its_command(node: Node, frozen: str) -> 
         beat.unlink()
         beat.mkdir()
     wait_until(lambda: gone(node.share / "pid"))
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 10
 
     runner.send_signal(signal.SIGCONT)
     assert runner.wait(10) == 0
@@ -347,11 +352,13 @@ def test_a_runner_killed_at_any_moment_leaves_each_attempt_whole(node: Node) -> 
 
 def test_a_runner_begins_nothing_when_its_guard_is_gone(node: Node) -> None:
     """Nobody would end its command any more if it died."""
-    pack = node.pack("touch began; sleep 0.4", "touch second")
+    pack = node.pack(f"touch began; {HELD}", "touch second")
     runner = node.start(pack)
     wait_until(begun(pack))
     [guard] = [one for one in psutil.Process(runner.pid).children() if one.cmdline()[:1] == [PYTHON]]
     guard.kill()
+    wait_until(lambda: not guard.is_running() or guard.status() == psutil.STATUS_ZOMBIE)
+    (node.share / "go").touch()
     assert runner.wait(10) == 0
     assert [(one.number, one.how) for one in pack.look().records] == [(0, "exited")]
 
