@@ -133,7 +133,10 @@ class Cluster:
         answers, self.answers = self.answers, {}
         if self.malice and self.draw.random() < 0.3:
             return News(answers)
-        return News(answers, Poll(self.now, {name: self._rows(name) for name in self.parcels}))
+        return News(
+            answers,
+            Poll(self.now, {name: self._rows(name) for name in self.parcels}, self.draw.choice((0, 0, 4))),
+        )
 
     def cancel(self, packs: Iterable[str]) -> None:
         """Forget what waits, or do not listen."""

@@ -85,10 +85,12 @@ class Poll:
     Attributes:
         asked_at: the monotonic moment at which the question was asked. What was sent later cannot be in the answer.
         rows: by the name of the pack.
+        idle: processors on which nothing runs; 0: none, or it is not known.
     """
 
     asked_at: float
     rows: Mapping[str, Sequence[Row]]
+    idle: int = 0
 
 
 @dataclass(frozen=True, slots=True)

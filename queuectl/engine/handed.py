@@ -74,6 +74,7 @@ class Handed:
         refused: why the engine never takes it.
         gone, strange: for how long its folder is gone, and for how long a claim is there that is nobody's.
         cancelled: the attempts that somebody wants ended.
+        unbegun, runners: at the last look, how many open attempts nobody had, and how many runners were at work.
         unexplained: since when the engine was asked why it has ended the runner of an attempt.
     """
 
@@ -88,11 +89,13 @@ class Handed:
         "records",
         "refused",
         "rows",
+        "runners",
         "sends",
         "sent_at",
         "silences",
         "strange",
         "strays",
+        "unbegun",
         "unexplained",
         "unsettled",
     )
@@ -110,6 +113,7 @@ class Handed:
         self.refused = ""
         self.gone: Silence | None = None
         self.unexplained: dict[int, float] = {}
+        self.unbegun = self.runners = 0
         self.strange: Silence | None = None
         self.cancelled: set[int] = set()
 
@@ -126,6 +130,11 @@ class Handed:
     def is_live(self) -> bool:
         """Whether the engine says that a runner of it waits or runs."""
         return any(row.is_live for row in self.rows or ())
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether the engine says that a runner of it waits, or is about to begin or to end."""
+        return any(row.is_live and row.state != "RUNNING" for row in self.rows or ())
 
     def row_of(self, runner: str) -> Row | None:
         """The row of a runner; the one that explains best if it has none. A runner's name has the number of its job."""
@@ -158,6 +167,8 @@ class Handed:
         """Take the beats of all runners. Of a claim that is nobody's it is only known how long it is there."""
         for runner, beat in look.beats.items():
             self.silences.setdefault(runner, Silence(now)).look(beat, now)
+        self.unbegun = len(self.open - look.claims.keys())
+        self.runners = len(look.beats.keys() - look.left)
         if "" in look.claims.values():
             self.strange = self.strange or Silence(now)
             self.strange.look(None, now)

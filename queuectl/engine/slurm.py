@@ -142,6 +142,19 @@ def rows_of(spool: str, text: str) -> dict[str, list[Row]]:
     return found
 
 
+def idle_cpus(ended: Run) -> int:
+    """Read what sinfo has printed of each partition, like 2/10/0/12: allocated, idle, other, all; return the idle ones.
+
+    A processor may be in several partitions. So the partition with the most counts.
+    """
+    found = [0]
+    for line in ended[1].split() if ended[0] == 0 else ():
+        parts = line.split("/")
+        if len(parts) == 4 and parts[1].isdecimal():
+            found.append(int(parts[1]))
+    return max(found)
+
+
 class Slurm:
     """The engine.
 
@@ -225,8 +238,9 @@ class Slurm:
             now = time.monotonic()
             if code == 0:
                 rows: Mapping[str, Sequence[Row]] = rows_of(self._spool, out)
+                poll = Poll(asked_at, rows, idle_cpus(self._command(["sinfo", "--noheader", "--format=%C"])))
                 with self._lock:
-                    self._poll = Poll(asked_at, rows)
+                    self._poll = poll
                 self.answered_at, self.trouble = now, ""
             else:
                 self.trouble = one_line(err.strip().partition("\n")[0]) or f"squeue has ended with {code}"

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from queuectl.engine.packs import Look, Order
     from queuectl.engine.verdict import Limits
 
+MOST_RUNNERS, HELPERS_A_POLL = 8, 4
+"""At work in one pack; that are sent after one answer of the engine. More would come to find nothing left."""
+
 EXPLAINED_WITHIN = 60.0
 """Seconds in which the engine should say why it has ended a runner. After that the run counts as interrupted."""
 
@@ -157,7 +160,24 @@ class Tracker:
             self._take(handed, news)
             if handed.open or handed.strays:
                 events += self._follow(handed, now)
+        if news.poll is not None:
+            self._help(news.poll.idle, now)
         return events
+
+    def _help(self, idle: int, now: float) -> None:
+        """Send packs again whose runners have more to do than they can begin now, while processors are idle.
+
+        Without that the last jobs of a pack would wait behind slow ones.
+        """
+        helpers = 0
+        for handed in self._packs.values():
+            cpus = handed.parcel.shape.cpus
+            has_more = bool(handed.open) and handed.unbegun > 0
+            is_busy = has_more and 0 < handed.runners < MOST_RUNNERS and handed.rows is not None
+            if is_busy and idle >= cpus and helpers < HELPERS_A_POLL and not handed.is_queued:
+                helpers, idle = helpers + 1, idle - cpus
+                handed.sent_at, handed.rows = now, None
+                self._engine.send(handed.parcel)
 
     def _take(self, handed: Handed, news: News) -> None:
         answer, text = news.answers.get(handed.parcel.name, (Answer.UNKNOWN, ""))
@@ -245,6 +265,7 @@ class Tracker:
 
     def _follow_deleted(self, handed: Handed, now: float) -> list[Event]:
         """Somebody has deleted the pack: its runners can write no beat, and end what they run within the fence."""
+        handed.unbegun = 0
         if handed.gone is None:
             handed.gone = Silence(now)
         if handed.gone.look(None, now) <= handed.pack.limits.give_up:

@@ -111,6 +111,18 @@ def test_only_rows_of_this_spool_are_read() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("ended", "idle"),
+    [
+        ((0, "2/10/0/12\n", ""), 10), ((0, "2/10/0/12\n0/12/4/16\n", ""), 12), ((0, "", ""), 0), ((1, "2/10/0/12\n", ""), 0),
+        ((None, "", "no answer"), 0), ((0, "2/ten/0/12\n1/2\nn/a\n", ""), 0),
+    ],
+)  # fmt: skip
+def test_idle_processors_are_counted_once(ended: slurm.Run, idle: int) -> None:
+    """One that is in two partitions is no two; what is no answer is no help."""
+    assert slurm.idle_cpus(ended) == idle
+
+
 def test_no_call_waits_for_a_controller_that_hangs() -> None:
     """It holds squeue for 10 s and scancel for 20 s, and a pause must be heeded meanwhile."""
     wakes = threading.Event()

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +17,7 @@ from lying_engine import Cluster
 from queuectl.engine.base import Answer, News, Parcel, Poll, Row, Shape
 from queuectl.engine.handed import Back, Ended, Lost, Refused
 from queuectl.engine.packs import Look, Order, Pack
-from queuectl.engine.tracker import Tracker
+from queuectl.engine.tracker import HELPERS_A_POLL, Tracker
 from queuectl.engine.verdict import Limits
 from queuectl.system import files
 
@@ -153,14 +153,14 @@ def play(root: Path, seed: int, rounds: int) -> tuple[Dispatcher, Cluster]:
     return dispatcher, cluster
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(min_value=0))
 def test_each_job_runs_once_at_a_time_and_ends_once(
     no_disk: None, tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
     """Accepted and denied, run twice, forgotten, resent, cancelled, taken back; nodes freeze; dispatchers die."""
     root = tmp_path_factory.mktemp("share") / "spool"
-    dispatcher, _ = play(root, seed, 120)
+    dispatcher, _ = play(root, seed, 90)
     assert set(dispatcher.ends) == set(dispatcher.runs)
     assert list(root.iterdir()) == []
     assert dispatcher.claimed == {}
@@ -169,9 +169,10 @@ def test_each_job_runs_once_at_a_time_and_ends_once(
 def test_the_schedules_come_to_each_kind_of_end(no_disk: None, tmp_path: Path) -> None:
     """Otherwise the test above would prove little."""
     kinds: set[type] = set()
-    for seed in range(8):
-        kinds |= play(tmp_path / str(seed), seed, 120)[0].kinds
-    assert kinds == {Ended, Lost, Back, Refused}
+    seeds = iter(range(40))
+    while kinds != {Ended, Lost, Back, Refused}:
+        seed = next(seeds)
+        kinds |= play(tmp_path / str(seed), seed, 90)[0].kinds
 
 
 # -- one case after the other ------------------------------------------------------------------------------------------
@@ -357,6 +358,48 @@ def test_an_answer_from_before_a_send_says_nothing_of_it(tracker: Tracker, engin
     engine.says = News(poll=Poll(140, {}))
     tracker.tick(151)
     assert len(engine.sent) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "helpers"),
+    [
+        ({}, 1),
+        ({"idle": 0}, 0),
+        ({"state": "PENDING"}, 0),
+        ({"begun": 4}, 0),
+        ({"left": True}, 0),
+        ({"cpus": 9}, 0),
+    ],
+    ids=str,
+)
+def test_a_pack_gets_help_while_processors_are_idle(
+    tracker: Tracker, engine: Told, tmp_path: Path, change: dict[str, Any], helpers: int
+) -> None:
+    """One more runner an answer: unless one waits already, nothing is left, or the processors are too few."""
+    keys = [(f"j{number}", "1.7") for number in range(4)]
+    tracker.hand("p1", orders(*keys), Shape(cpus=change.get("cpus", 1)), 0)
+    runner(tmp_path / "p1", *range(change.get("begun", 1)))
+    if change.get("left"):
+        (tmp_path / "p1" / "left.n1.7.8").touch()
+    state = change.get("state", "RUNNING")
+    engine.says = News(poll=Poll(1, {"p1": [Row("7", state, "", is_live=True)]}, change.get("idle", 8)))
+    tracker.tick(1)
+    tracker.tick(2)
+    assert len(engine.sent) == 1 + helpers
+
+
+def test_an_answer_brings_only_some_helpers(tracker: Tracker, engine: Told, tmp_path: Path) -> None:
+    """Idle processors may be taken by others meanwhile."""
+    names = [f"p{number}" for number in range(6)]
+    for name in names:
+        tracker.hand(name, orders((name, "1.7"), (f"{name}b", "1.7")), Shape(), 0)
+        runner(tmp_path / name, 0)
+    engine.says = News(poll=Poll(1, {name: [Row("7", "RUNNING", "", is_live=True)] for name in names}, 3))
+    tracker.tick(1)
+    assert len(engine.sent) == 6 + 3
+    engine.says = News(poll=Poll(2, {name: [Row("7", "RUNNING", "", is_live=True)] for name in names}, 99))
+    tracker.tick(2)
+    assert len(engine.sent) == 6 + 3 + HELPERS_A_POLL
 
 
 def test_an_engine_that_is_away_gives_nothing_up(tracker: Tracker, engine: Told) -> None:

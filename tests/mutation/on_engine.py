@@ -157,8 +157,8 @@ ENGINE = (
     Mutant(
         "engine: an answer counts from when it came",
         "engine/slurm.py",
-        "                    self._poll = Poll(asked_at, rows)\n",
-        "                    self._poll = Poll(now, rows)\n",
+        "                poll = Poll(asked_at, rows, ",
+        "                poll = Poll(now, rows, ",
         (f"{_SLURM}a_poll_tells_when_it_was_asked",),
     ),
     Mutant(
@@ -209,5 +209,12 @@ ENGINE = (
         "            is_free = lock is not None and not is_folder_locked(layout.claims(engine))\n",
         "            is_free = lock is not None\n",
         (f"{_NAME}an_engine_has_one_dispatcher[lock]",),
+    ),
+    Mutant(
+        "engine: helpers are sent although one waits already",
+        "engine/tracker.py",
+        " and not handed.is_queued:",
+        ":",
+        (f"{_TRACKER}a_pack_gets_help_while_processors_are_idle",),
     ),
 )
