@@ -15,10 +15,9 @@ from queuectl.config.settings import JobDefaults
 from queuectl.errors import QueuectlError
 from queuectl.index import ends
 from queuectl.job.times import iso, micros, parse_moment
-from queuectl.rules import hooks, occurrences, rule_note
+from queuectl.rules import hooks, job_queueing, occurrences, rule_note
 from queuectl.rules.job_trigger import EMPTY, JobTrigger
 from queuectl.rules.rule_note import Note
-from queuectl.storage import enqueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -225,9 +224,9 @@ class Digests:
         )
         now = self._storage.now()
         records = hooks.records_of(one.rule, occurrence, event, about, now, wait)
-        batch = [hooks.prepared(self._defaults, record, now) for record in records]
+        batch = [job_queueing.prepared(self._defaults, record, now) for record in records]
         durable = self._defaults.settings.durability == "full"
-        enqueue.enqueue_all(self._storage, batch, durable=durable)
+        job_queueing.enqueue_several(self._storage, batch, durable=durable)
 
     def _note(self, one: _Digest, told: int, moment: int) -> None:
         one.note.told = told

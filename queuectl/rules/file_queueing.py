@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from queuectl.rules import file_jobs, job_template, queueing
+from queuectl.rules import file_jobs, job_queueing, job_template
 from queuectl.rules.rule import Rule
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Batch:
         for record in job_template.made(filled, occurrence, None, now):
             record["source"] = path
             record.setdefault("cwd", getattr(rule.trigger, "folder", None))
-            made.append(queueing.prepared(self._defaults, record, now))
+            made.append(job_queueing.prepared(self._defaults, record, now))
         self._jobs += made
         return [one.id for one in made]
 
@@ -58,4 +58,4 @@ class Batch:
         """
         wanted, self._jobs = self._jobs, []
         durable = self._defaults.settings.durability == "full"
-        return queueing.enqueue_several(self._storage, wanted, durable=durable)
+        return job_queueing.enqueue_several(self._storage, wanted, durable=durable)

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl.config.settings import JobDefaults
 from queuectl.errors import QueuectlError
-from queuectl.job import record as jobs
 from queuectl.job.conditions import FIELDS
 from queuectl.job.outcome import CANCELLED
-from queuectl.rules import job_template
+from queuectl.rules import job_queueing, job_template
 from queuectl.rules.job_trigger import DEAD, DONE, RECOVERED, JobTrigger
-from queuectl.storage import enqueue, locate
-from queuectl.storage.transitions import Prepared
+from queuectl.storage import locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -70,20 +68,6 @@ def records_of(
             record |= wait
         found.append(record | {"event": event, "about": about})
     return found
-
-
-def prepared(defaults: JobDefaults, record: Mapping[str, Any], now: float) -> Prepared:
-    """Return a job of a rule as it is enqueued.
-
-    Raises:
-        QueuectlError: it is too large, or the file of its queue is not valid.
-    """
-    job = jobs.from_mapping(record)
-    job.fill_in(defaults.of(job.queue))
-    job.created_at = job.updated_at = now
-    data = job.to_bytes()
-    jobs.check_size(job, len(data))
-    return Prepared(job.id, data, chosen=True, made=job)
 
 
 class Hooks:
@@ -176,5 +160,5 @@ class Hooks:
         settings, now = self._settings(), self._storage.now()
         self._defaults = self._defaults or JobDefaults(self._storage.layout, settings)
         self._defaults.refresh(settings)
-        batch = [prepared(self._defaults, record, now) for record in self._left.values()]
-        enqueue.enqueue_all(self._storage, batch, durable=settings.durability == "full")
+        batch = [job_queueing.prepared(self._defaults, record, now) for record in self._left.values()]
+        job_queueing.enqueue_several(self._storage, batch, durable=settings.durability == "full")

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl.errors import DuplicateId, KeyTaken
 from queuectl.index.filter import Filter
-from queuectl.job import record as jobs
 from queuectl.job.fields import new_id
-from queuectl.rules import hooks, job_template, occurrences
+from queuectl.rules import hooks, job_queueing, job_template, occurrences
 from queuectl.rules.job_trigger import TRIAL, JobTrigger
-from queuectl.storage import enqueue, locate, unique_keys
-from queuectl.storage.enqueue_batch import Batch
-from queuectl.storage.transitions import Prepared
+from queuectl.storage import locate, unique_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +23,6 @@ if TYPE_CHECKING:
 
 RUN = "run-"
 """The beginning of what stands for the occurrence in the id of a job that a person had a rule queue."""
-
-_AT_ONCE = 500
-"""Jobs that are queued in one transaction of the index, in which no worker claims a job: 20 ms."""
 
 
 class Unfinished(Exception):
@@ -71,7 +65,7 @@ def queue(
         return f"job {other} is not over"
     for record in missing:
         try:
-            enqueue_one(storage, defaults, record, now)
+            job_queueing.enqueue_one(storage, defaults, record, now)
         except DuplicateId:
             continue
         except KeyTaken as error:
@@ -111,7 +105,7 @@ def queue_now(storage: Storage, defaults: JobDefaults, rule: Rule) -> list[str]:
     )
     for record in made:
         try:
-            enqueue_one(storage, defaults, record, now)
+            job_queueing.enqueue_one(storage, defaults, record, now)
         except KeyTaken as taken:
             if taken.key == job_template.key_of(rule.name):  # nobody who wrote `overlap` knows this key
                 taken.message = (
@@ -132,58 +126,3 @@ def under_way(storage: Storage, rule: str) -> str | None:
             Filter(states=("pending", "processing", "failed"), rule=rule, blocked=False, limit=1)
         )
     return found[0].id if found else None
-
-
-def prepared(defaults: JobDefaults, record: dict[str, Any], now: float) -> Prepared:
-    """Return a job as it is queued.
-
-    Args:
-        record: its fields, as a rule has made them.
-        now: epoch seconds.
-
-    Raises:
-        QueuectlError: a field, the settings or the file of a queue are not valid.
-    """
-    job = jobs.from_mapping(record)
-    job.check_expiry()
-    job.fill_in(defaults.of(job.queue))
-    job.created_at = job.updated_at = now
-    data = job.to_bytes()
-    jobs.check_size(job, len(data))
-    return Prepared(job.id, data, chosen=True, made=job)
-
-
-def enqueue_one(storage: Storage, defaults: JobDefaults, record: dict[str, Any], now: float) -> None:
-    """Queue one job, as durably as the settings want it.
-
-    Args:
-        record, now: as for `prepared`.
-
-    Raises:
-        DuplicateId, KeyTaken: nothing was queued, as a job has its id, or its unique key.
-        QueuectlError: the disk refused, or a field, the settings or the file of a queue are not valid.
-    """
-    enqueue.enqueue(storage, prepared(defaults, record, now), durable=defaults.settings.durability == "full")
-
-
-def enqueue_several(storage: Storage, wanted: list[Prepared], *, durable: bool) -> dict[str, KeyTaken]:
-    """Queue jobs with one wait for the disk. Those that are queued already are left alone.
-
-    Args:
-        durable: False: do not wait for the disk.
-
-    Returns:
-        by their ids, those that were not queued, as another job has their unique key.
-
-    Raises:
-        QueuectlError: the disk refused. Some may be queued.
-    """
-    left = [made for made in wanted if locate.state_of(storage, made.id) is None]
-    skipped: dict[str, KeyTaken] = {}
-    while left:
-        batch = Batch(storage, left[:_AT_ONCE], durable=durable)
-        queued, taken = batch.finish()
-        skipped |= {left[place].id: error for place, error in batch.skipped.items()}
-        # Somebody has just taken the id of the next one.
-        left = left[queued + (taken is not None) :]
-    return skipped

@@ -79,44 +79,6 @@ def _enqueue(storage: Storage, made: Prepared, *, durable: bool) -> None:
         os.close(fd)
 
 
-def enqueue_all(storage: Storage, batch: Sequence[Prepared], *, durable: bool = True) -> list[str]:
-    """Enqueue several jobs, with two waits for the disk for all of them. None may have a unique key that keeps jobs out.
-
-    Returns:
-        the ids of those that were enqueued. One whose id is taken is left out.
-
-    Raises:
-        SpoolFull, SpoolError: nothing was enqueued.
-        QueuedUnsafely: the disk refused, and workers have claimed some already.
-    """
-    from queuectl.storage import locate  # noqa: F401 (inside the lock of the index all workers would wait for the import)
-
-    folder = storage.layout.tmp
-    scratch = [f"{folder}{os.sep}{files.temporary_name()}" for _ in batch]
-    try:
-        for path, made in zip(scratch, batch, strict=True):
-            files.write_new(path, made.data, sync=False)
-        if durable:
-            files.sync_files(folder, scratch)
-        queued: list[Prepared] = []
-        with storage.index.moving(PENDING):
-            for path, made in zip(scratch, batch, strict=True):
-                with suppress(DuplicateId, FileExistsError):
-                    mark = files.fingerprint(os.stat(path))
-                    publish(storage, path, made)
-                    storage.index.insert_new([waiting_row(made, mark, micros(storage.now()))])
-                    queued.append(made)
-        if durable and queued:
-            sync_queued(storage, queued)
-    except OSError as error:
-        raise SpoolError.from_os("queue a job in", storage.layout.pending, error) from None
-    finally:
-        for path in scratch:
-            with suppress(OSError):
-                os.unlink(path)
-    return [made.id for made in queued]
-
-
 def publish(storage: Storage, scratch: str, made: Prepared, *, keep: bool = False) -> None:
     """Give a written file its name in pending/.
 

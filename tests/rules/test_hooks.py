@@ -14,8 +14,8 @@ from queuectl import Spool
 from queuectl.api import status
 from queuectl.control import run_lock
 from queuectl.index.filter import Filter
-from queuectl.rules import hooks, rule_file
-from queuectl.storage import enqueue, settle
+from queuectl.rules import hooks, job_queueing, rule_file
+from queuectl.storage import settle
 
 from support import claim_job, drain, drop, drop_bytes, load, where_is
 
@@ -269,7 +269,7 @@ def test_a_full_disk_does_not_keep_the_outcome_from_being_recorded(
     """Trap 11: the hook comes when there is room, and a draining worker waits for that."""
     write_rule(spool_dir, "alarm", "{job: dead}")
     drop(spool_dir, "bad", command="false", max_retries=1)
-    real: Callable[..., Any] = enqueue.enqueue_all
+    real: Callable[..., Any] = job_queueing.enqueue_several
     seen: list[list[str]] = []
 
     def refuse_once(*args: Any, **named: Any) -> Any:
@@ -278,7 +278,7 @@ def test_a_full_disk_does_not_keep_the_outcome_from_being_recorded(
             raise OSError(28, "No space left on device")
         return real(*args, **named)
 
-    monkeypatch.setattr(enqueue, "enqueue_all", refuse_once)
+    monkeypatch.setattr(job_queueing, "enqueue_several", refuse_once)
     said = drain(spool_dir)
 
     assert seen == [["processing/worker-0"], ["dead"]]

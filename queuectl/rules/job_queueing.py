@@ -1,0 +1,73 @@
+"""Queues jobs that rules have made: one, or several with one wait for the disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from queuectl.job import record as jobs
+from queuectl.storage import enqueue, locate
+from queuectl.storage.enqueue_batch import Batch
+from queuectl.storage.transitions import Prepared
+
+if TYPE_CHECKING:
+    from queuectl.config.settings import JobDefaults
+    from queuectl.errors import KeyTaken
+    from queuectl.storage.transitions import Storage
+
+_AT_ONCE = 500
+"""Jobs that are queued in one transaction of the index, in which no worker claims a job: 20 ms."""
+
+
+def prepared(defaults: JobDefaults, record: dict[str, Any], now: float) -> Prepared:
+    """Return a job as it is queued.
+
+    Args:
+        record: its fields, as a rule has made them.
+        now: epoch seconds.
+
+    Raises:
+        QueuectlError: a field, the settings or the file of a queue are not valid.
+    """
+    job = jobs.from_mapping(record)
+    job.check_expiry()
+    job.fill_in(defaults.of(job.queue))
+    job.created_at = job.updated_at = now
+    data = job.to_bytes()
+    jobs.check_size(job, len(data))
+    return Prepared(job.id, data, chosen=True, made=job)
+
+
+def enqueue_one(storage: Storage, defaults: JobDefaults, record: dict[str, Any], now: float) -> None:
+    """Queue one job, as durably as the settings want it.
+
+    Args:
+        record, now: as for `prepared`.
+
+    Raises:
+        DuplicateId, KeyTaken: nothing was queued, as a job has its id, or its unique key.
+        QueuectlError: the disk refused, or a field, the settings or the file of a queue are not valid.
+    """
+    enqueue.enqueue(storage, prepared(defaults, record, now), durable=defaults.settings.durability == "full")
+
+
+def enqueue_several(storage: Storage, wanted: list[Prepared], *, durable: bool) -> dict[str, KeyTaken]:
+    """Queue jobs with one wait for the disk. Those that are queued already are left alone.
+
+    Args:
+        durable: False: do not wait for the disk.
+
+    Returns:
+        by their ids, those that were not queued, as another job has their unique key.
+
+    Raises:
+        QueuectlError: the disk refused. Some may be queued.
+    """
+    left = [made for made in wanted if locate.state_of(storage, made.id) is None]
+    skipped: dict[str, KeyTaken] = {}
+    while left:
+        batch = Batch(storage, left[:_AT_ONCE], durable=durable)
+        queued, taken = batch.finish()
+        skipped |= {left[place].id: error for place, error in batch.skipped.items()}
+        # Somebody has just taken the id of the next one.
+        left = left[queued + (taken is not None) :]
+    return skipped
