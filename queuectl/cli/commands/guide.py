@@ -18,7 +18,7 @@ TOPICS = {
     "settings": "Every key of config.yaml, and how to change it.",
     "queues": "Queues: limits, rates, resources, and the defaults of their jobs.",
     "dependencies": "Jobs that wait for jobs, and for batches of jobs.",
-    "rules": "Rules: jobs that are queued at certain times, or for files that appear.",
+    "rules": "Rules: jobs that are queued at certain times, for files that appear, or about other jobs.",
     "python": "How to use queuectl from a Python program.",
     "service": "How to keep workers running with systemd, launchd or cron; one file without Python.",
     "containers": "How to run workers in a container: volume, users, process 1, stop time, health check.",

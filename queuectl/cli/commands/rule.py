@@ -223,6 +223,7 @@ def check_command(session: Session, files: tuple[str, ...]) -> int:
     queuectl rule add backup --cron "0 2 * * *" -- rsync -a photos/ /mnt/backup/
     queuectl rule add report --cron "0 7 * * MON" --timezone Europe/Berlin ./report.sh
     queuectl rule add poll --every 10m --overlap skip ./poll.sh
+    queuectl rule add alarm --job dead --within 1h -- queuectl notify mail --to ops@example.org
     queuectl rule add party --at 2031-01-01T00:00 ./fireworks.sh
     queuectl rule add scans --file /srv/scans -- ocrmypdf {} /srv/ocr/{stem}.pdf
     """,
@@ -246,6 +247,16 @@ def check_command(session: Session, files: tuple[str, ...]) -> int:
 )
 @click.option(
     "--match", "match", metavar="PATTERN", multiple=True, help="Only files like this. May be repeated."
+)
+@click.option(
+    "--job",
+    metavar="EVENT",
+    help="When this becomes of a job: dead, done, recovered; or empty: nothing is left.",
+)
+@click.option("--tag", metavar="TAG", help="With --job: only jobs with this tag.")
+@click.option("--queue", metavar="QUEUE", help="With --job: only jobs of this queue.")
+@click.option(
+    "--within", metavar="SPAN", help="With --job: at most once in each such span, about all of them."
 )
 @click.option("--source", metavar="WORD", help="What becomes of the file: leave, move, delete.")
 @click.option(
@@ -286,7 +297,7 @@ def add_command(
             when = {key: values[0] if len(values) == 1 else list(values), **when}
     if when.get("file"):
         when["file"] = os.path.abspath(when["file"])
-    if not {"cron", "every", "at", "file"} & when.keys():
+    if not {"cron", "every", "at", "file", "job"} & when.keys():
         raise Usage("it is not said when", hint=f'queuectl rule add {name} --cron "0 2 * * *" …')
     job = {"command": command[0] if len(command) == 1 else list(command), "cwd": os.getcwd()}
     rule = session.spool.add_rule(name, when, job)
