@@ -6,6 +6,7 @@ from .run import Mutant
 
 _VERDICT = "tests/engine/test_verdict.py::test_"
 _NODE = "tests/engine/test_node.py::test_"
+_PLACE = "tests/engine/test_place.py::test_"
 _NAME = "tests/control/test_dispatcher_name.py::test_"
 _HANDOVER = "tests/worker/test_handover.py::test_"
 _WISHES = "tests/engine/test_wishes.py::test_"
@@ -216,5 +217,19 @@ ENGINE = (
         " and not handed.is_queued:",
         ":",
         (f"{_TRACKER}a_pack_gets_help_while_processors_are_idle",),
+    ),
+    Mutant(
+        "engine: a deleted data/ hides what runs on the cluster",
+        "engine/place.py",
+        " or _id_by_owner(folder, mine)",
+        "",
+        (f"{_PLACE}it_is_found_again_when_data_is_deleted",),
+    ),
+    Mutant(
+        "engine: a copied spool answers for the jobs of the first one",
+        "engine/place.py",
+        "    if owner != mine:\n",
+        "    if False:\n",
+        (f"{_PLACE}a_copied_spool_is_refused",),
     ),
 )
