@@ -13,6 +13,9 @@ from queuectl.job.outcome import CANCELLED, Ending, Outcome
 if TYPE_CHECKING:
     from queuectl.engine.handed import Ended, Lost
 
+CANCELLED_THERE = f"{CANCELLED} in Slurm by scancel"
+"""The error of a job that somebody has cancelled past queuectl."""
+
 _TIME_LIMITS = ("TIMEOUT", "DEADLINE")
 
 
@@ -92,6 +95,9 @@ def _ended_by_the_engine(ended: Ended, code: int | None) -> Meaning:
         return Outcome(
             Ending.PREEMPTED, code, "Preempted by another job of the cluster", record.seconds, printed=printed
         )
+    if state == "CANCELLED":
+        # By a person: its dispatcher ends a run by a file, and cancels only what has nothing left to do.
+        return Outcome(Ending.CANCELLED, code, CANCELLED_THERE, record.seconds, printed=printed)
     return Interrupted(f"the runner on {record.node} was ended by Slurm" + (f" ({state})" if state else ""))
 
 

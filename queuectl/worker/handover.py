@@ -49,6 +49,9 @@ class Handover:
         shape_of: what a job wants of a node.
         pool: recycled files; None: each outcome waits for the disk.
         say: takes a line for the log.
+
+    Attributes:
+        cancelled_there: jobs that somebody has cancelled in the engine; see `engine.pace`.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Handover:
         self._settings, self._tracker, self._name, self._say = settings, tracker, name, say
         self._shape_of, self._pool = shape_of, pool
         self._claims: dict[Key, Claim] = {}
-        self._packs = 0
+        self._packs = self.cancelled_there = 0
 
     @property
     def jobs(self) -> int:
@@ -249,6 +252,7 @@ class Handover:
         else:
             claim.outcome, claim.ended_at = found, min(now, (job.started_at or now) + found.duration)
             claim.state = outcomes.record(job, found, now=claim.ended_at, digest=claim.digest)
+            self.cancelled_there += found.error == endings.CANCELLED_THERE
         return True
 
     def _take_output(self, job: Job, event: Ended, found: Outcome | Interrupted) -> None:

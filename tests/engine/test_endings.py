@@ -53,6 +53,7 @@ def ended(
         (ended("not_started", why="no program 'x' found on n2", ran=False), Ending.NOT_STARTED, None, "Cannot start: no program 'x' found on n2"),
         (ended("terminated", -15, "TIMEOUT"), Ending.TIMED_OUT, 143, "Ended at Slurm's time limit, which its partition sets"),
         (ended("terminated", -15, "DEADLINE"), Ending.TIMED_OUT, 143, "Ended at Slurm's time limit, which its partition sets"),
+        (ended("terminated", -15, "CANCELLED"), Ending.CANCELLED, 143, "Cancelled in Slurm by scancel"),
         (ended("terminated", -15, "PREEMPTED"), Ending.PREEMPTED, 143, "Preempted by another job of the cluster"),
     ],
 )  # fmt: skip
@@ -68,7 +69,6 @@ def test_what_came_to_an_end_is_an_outcome(
     ("event", "error"),
     [
         (ended("terminated", -15), "the runner on n2 was ended by Slurm"),
-        (ended("terminated", -15, "CANCELLED"), "the runner on n2 was ended by Slurm (CANCELLED)"),
         (ended("terminated", -15, "NODE_FAIL"), "the runner on n2 was ended by Slurm (NODE_FAIL)"),
         (ended("fenced", -9), "n2 was cut off from the shared folder, and has ended it"),
     ],

@@ -19,11 +19,13 @@ import pytest
 
 from queuectl.engine import packs, slurm
 from queuectl.engine.base import Answer, Parcel, Poll, Row, Shape
+from queuectl.engine.endings import meaning
 from queuectl.engine.handed import Back, Ended, Refused
 from queuectl.engine.packs import Order
 from queuectl.engine.slurm import Slurm, arguments, rows_of, understand
 from queuectl.engine.tracker import Tracker
 from queuectl.engine.verdict import Limits
+from queuectl.job.outcome import Ending, Outcome
 
 from support import wait_until
 
@@ -307,6 +309,9 @@ def test_slurm_may_end_a_runner_and_lose_a_node(desk: Desk, cluster: Path) -> No
     subprocess.run(["scancel", "--me", "--name=qctl-0badcafe-p1"], check=True)
     [event] = desk.wait_for([ended])
     assert how(event)[0] == "terminated"
+    found = meaning(event, in_shell=True, timeout=0) if isinstance(event, Ended) else None
+    assert isinstance(found, Outcome)
+    assert (found.ending, found.error) == (Ending.CANCELLED, "Cancelled in Slurm by scancel")
 
     [alone] = desk.hand("touch b.on; sleep 1; exit 5")
     wait_until((desk.share / "b.on").exists, timeout=20)

@@ -6,6 +6,7 @@ from .run import Mutant
 
 _VERDICT = "tests/engine/test_verdict.py::test_"
 _NODE = "tests/engine/test_node.py::test_"
+_PACE = "tests/engine/test_pace.py::test_"
 _PLACE = "tests/engine/test_place.py::test_"
 _NAME = "tests/control/test_dispatcher_name.py::test_"
 _HANDOVER = "tests/worker/test_handover.py::test_"
@@ -231,5 +232,12 @@ ENGINE = (
         "    if owner != mine:\n",
         "    if False:\n",
         (f"{_PLACE}a_copied_spool_is_refused",),
+    ),
+    Mutant(
+        "engine: jobs are sent again at once to somebody who cancels them",
+        "engine/pace.py",
+        "        if now < self.rests_until:\n            return 0\n",
+        "",
+        (f"{_PACE}feeding_rests_when_others_cancel_our_jobs",),
     ),
 )
