@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from bisect import bisect_right
 from contextlib import contextmanager
 
 from queuectl.errors import SpoolError
@@ -104,8 +105,9 @@ class StartRate:
             raise SpoolError.from_os("write", self._path, error) from None
 
     def _write(self, lock: Lock, known: array[int]) -> None:
-        """Write the last starts; those before them never count again."""
-        data = known[-self._starts :].tobytes()
+        """Write the last starts, and all of the last span: they count again if the rate is raised within it."""
+        since = bisect_right(known, known[-1] - self._span) if known else 0
+        data = known[max(0, min(since, len(known) - self._starts)) :].tobytes()
         os.lseek(lock.fd, 0, os.SEEK_SET)
         files.write_all(lock.fd, data)
         os.ftruncate(lock.fd, len(data))

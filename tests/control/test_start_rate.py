@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -90,3 +91,17 @@ def test_a_torn_file_ends_no_worker(path: str) -> None:
         file.write(b"abc")
     assert rate.take(NOW + 1) == 0
     assert rate.take(NOW + 2) == NOW + 10 * SECOND
+
+
+def test_a_rate_that_is_lowered_and_raised_again_forgets_no_start(path: str) -> None:
+    """100/1h became 2/1h for a minute; 98 starts of this hour were forgotten, and 98 more could follow."""
+    before, lower = StartRate(path, 100, 3600), StartRate(path, 2, 3600)
+    for number in range(99):
+        assert before.take(NOW + number * SECOND) == 0
+    assert lower.take(NOW + 100 * SECOND) > NOW
+    lower.give_back(NOW + 98 * SECOND)
+
+    assert before.count(NOW + 101 * SECOND) == 98
+    assert [before.take(NOW + 101 * SECOND) for _ in range(3)] == [0, 0, NOW + 3600 * SECOND]
+    assert before.take(NOW + 2 * 3600 * SECOND) == 0
+    assert os.stat(path).st_size <= 100 * 8

@@ -252,6 +252,13 @@ LIMITS = (
         (f"{_RATE}a_clock_set_back_costs_one_span_and_no_more",),
     ),
     Mutant(
+        "rates: a lower rate forgets the starts of the span",
+        "control/start_rate.py",
+        "min(since, len(known) - self._starts)",
+        "len(known) - self._starts",
+        (f"{_RATE}a_rate_that_is_lowered_and_raised_again_forgets_no_start",),
+    ),
+    Mutant(
         "rates: a refusal does not remember that the clock was set back",
         "control/start_rate.py",
         "            if known != noted:\n",
