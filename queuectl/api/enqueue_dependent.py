@@ -134,10 +134,11 @@ class _Check:
             error.hint = None  # none of them is queued
             raise error
         name = given or f"job {number}"  # no id has a space
-        found = [*conditions.of_job(job)] if job.has_conditions else []
-        self._graph[name] = [one.parent for one in found]
-        if job.batch is not None and job.batch not in {one.batch for one in found}:
-            self._batches.setdefault(f"{BATCH}{job.batch}", []).append(name)
+        parents = [parent for _, parent in conditions.named(job)]
+        self._graph[name] = parents
+        batch = f"{BATCH}{job.batch}"
+        if job.batch is not None and batch not in parents:
+            self._batches.setdefault(batch, []).append(name)
 
     def _refuse_unknown(self) -> None:
         """Refuse a parent that is nowhere. A parent in the spool may wait for jobs of the list, through others."""
