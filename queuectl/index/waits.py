@@ -59,6 +59,18 @@ def parts_with_parents(index: Index, batch: str, limit: int) -> list[str]:
     return [job_id for (job_id,) in index.db.execute(query, (batch, limit))]
 
 
+def above(index: Index, name: str, limit: int) -> list[str]:
+    """Return what a job has waited for, or the jobs of a batch that wait for others, like batch:parts.
+
+    A job that runs does not begin to wait for the batch again when another one joins it.
+    """
+    if name.startswith(BATCH):
+        return parts_with_parents(index, name.removeprefix(BATCH), limit)
+    query = """SELECT parent FROM waits JOIN jobs USING (seq)
+        WHERE id = ? AND (parent NOT GLOB 'batch:*' OR state IN ('pending', 'failed'))"""
+    return [parent for (parent,) in index.db.execute(query, (name,))]
+
+
 def children(index: Index, name: str, limit: int) -> tuple[list[tuple[str, str]], int]:
     """Return which jobs that wait or run name this job, or this batch like batch:parts.
 

@@ -11,9 +11,11 @@ from contextlib import suppress
 
 from queuectl import fast_json
 from queuectl.errors import NeverStarts, SpoolError
+from queuectl.index import waits
 from queuectl.job import conditions
 from queuectl.job import record as jobs
 from queuectl.job.conditions import Verdict
+from queuectl.job.fields import BATCH
 from queuectl.layout import DEAD, DONE
 from queuectl.storage import locate
 from queuectl.system import files, safe_open
@@ -172,29 +174,33 @@ def refuse_ring(storage: Storage, job: Job) -> None:
 
 
 def find_ring(storage: Storage, job: Job) -> list[str]:
-    """Return the jobs through which a job would wait for itself, from the job to the job; empty if there are none.
+    """Return the jobs and batches through which a job would wait for itself, from the job to the job; empty if there are none.
 
-    Only a job that others wait for can close a ring.
+    Only a job that others wait for can close a ring, or one of a batch that others wait for.
     """
-    if not storage.index.is_waited_for(job.id):
+    index, came_from = storage.index, {one.parent: job.id for one in conditions.of_job(job)}
+    mine = f"{BATCH}{job.batch}" if job.batch else ""
+    ends = [job.id]
+    if mine and mine not in came_from:  # no job counts in a batch that it waits for
+        ends.append(mine)
+    if not any(index.is_waited_for(end) for end in ends):
         return []
-    came_from: dict[str, str] = {}
-    line = [one.parent for one in conditions.of_job(job)]
-    came_from.update(dict.fromkeys(line, job.id))
-    for parent in line:
-        if parent == job.id:
-            return [*_way(came_from, parent, job.id)]
+    line = [*came_from]
+    for name in line:
+        if name in ends:
+            return [*_way(came_from, name, job.id)]
         if len(came_from) > RING_STEPS:
             return []
-        for above in storage.index.waits_of(parent):
+        for above in waits.above(index, name, RING_STEPS):
             if above not in came_from:
-                came_from[above] = parent
+                came_from[above] = name
                 line.append(above)
     return []
 
 
-def _way(came_from: dict[str, str], at: str, start: str) -> Iterator[str]:
-    way = [at]
+def _way(came_from: dict[str, str], end: str, start: str) -> Iterator[str]:
+    way = [end] if end != start else []
+    at = end
     while (at := came_from[at]) != start:
         way.append(at)
-    yield from (start, *reversed(way[1:]), start)
+    yield from (start, *reversed(way), start)

@@ -71,6 +71,20 @@ DEPENDENCIES = (
         (f"{_RUN}a_ring_of_dropped_files_ends_in_dead_with_its_last_file",),
     ),
     Mutant(
+        "batch: a ring through a batch is not seen",
+        "storage/dependencies.py",
+        "        ends.append(mine)\n",
+        "        pass\n",
+        (f"{_RUN}a_ring_through_a_batch_is_refused_when_its_last_job_comes",),
+    ),
+    Mutant(
+        "batch: a join that runs closes a ring",
+        "index/waits.py",
+        " AND (parent NOT GLOB 'batch:*' OR state IN ('pending', 'failed'))",
+        "",
+        (f"{_RUN}a_ring_through_a_batch_is_refused_when_its_last_job_comes",),
+    ),
+    Mutant(
         "batch: the join counts as its own part",
         "index/row.py",
         "    return None if dependencies.waits_for_batch(job, job.batch) else job.batch\n",

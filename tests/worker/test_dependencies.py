@@ -285,6 +285,28 @@ def test_a_ring_of_dropped_files_ends_in_dead_with_its_last_file(spool_dir: Path
     assert "c waits for itself: c, a, b, c" in reason
 
 
+def test_a_ring_through_a_batch_is_refused_when_its_last_job_comes(spool_dir: Path, home: Path) -> None:
+    """The join waits for the batch, and the last job of the batch for the join. Only doctor told that none could start."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="part", batch="x")
+    spool.enqueue("true", id="join", batch="x", after=["batch:x"])
+    spool.enqueue("true", id="report", after=["join"])
+    with pytest.raises(NeverStarts, match="late waits for itself: late, report, join, batch:x, late"):
+        spool.enqueue("true", id="late", batch="x", after=["report"])
+    drop(spool_dir, "dropped", batch="x", after=["join"])
+    assert spool.counts() == {**dict.fromkeys(spool.counts(), 0), "pending": 3, "dead": 1}
+    reason = (spool_dir / "dead" / "dropped.json.reason").read_text()
+    assert "dropped waits for itself: dropped, join, batch:x, dropped" in reason
+
+    move(spool_dir, "part", "pending", "done")
+    spool.refresh()
+    row = spool._index.get("join")
+    assert row is not None
+    (spool_dir / "processing" / "worker-0").mkdir(mode=0o700)
+    assert support.claim_job(spool._storage, row, "worker-0")
+    spool.enqueue("true", id="late", batch="x", after=["report"])  # what runs waits for nothing
+
+
 def test_a_list_may_name_its_jobs_in_any_order(spool_dir: Path, home: Path) -> None:
     """Trap 16. A job of a list may wait for one that comes later in it."""
     spool = Spool(spool_dir)
