@@ -24,21 +24,30 @@ STEP = 20_000
 """Rows that are looked through in one query, of a filter that may match none of them: 5 to 10 ms."""
 
 
+NO_VALUE = -(10**16)
+"""Stands in a key for a column without a value. As a time it is long before the first year."""
+
+
 class _Order(NamedTuple):
     """An order that a list in parts can have.
 
     Attributes:
         columns: the columns of a key, the last one is different for each row.
         there: the rows that are in this order, in SQL.
+        rest: those without a value in the first column, which come before all others, in SQL; None: they are left out.
+        begins: what a key has before these columns.
     """
 
     columns: tuple[str, ...]
     there: str
+    rest: str | None = None
+    begins: Key = ()
 
 
 ORDERS = {
     "arrived": _Order(("seq",), "1"),
-    "finished": _Order(("finished_at", "seq"), "finished_at IS NOT NULL"),
+    # A job that was cancelled before it ran has ended, and has no such time.
+    "finished": _Order(("finished_at", "seq"), "finished_at IS NOT NULL", "finished_at IS NULL"),
     "next": _Order(("ready_key", "seq"), "ready_key IS NOT NULL"),
 }
 """By the names that a filter has for them; with a leading - the other way round."""
@@ -72,8 +81,28 @@ def parts(index: Index, where: Filter, start: Key | None, limit: int, *, backwar
         backwards: go the other way.
     """
     order = order_of(where)
-    source, is_long = _source(index, where)
     down = where.sort.startswith("-") != backwards
+    if order.rest is None:
+        yield from _parts(index, where, order, start, limit, down=down)
+        return
+    first, second = order._replace(rest=None), _Order(("seq",), order.rest, begins=(NO_VALUE,))
+    if not down:
+        first, second = second, first
+    if start is None or (start[0] == NO_VALUE) == bool(first.begins):
+        for part in _parts(index, where, first, start, limit, down=down):
+            if part.reached is not None:
+                yield part
+            elif part.rows:
+                yield Part(part.rows, key_of(where, part.rows[-1]))
+        start = None
+    yield from _parts(index, where, second, start, limit, down=down)
+
+
+def _parts(
+    index: Index, where: Filter, order: _Order, start: Key | None, limit: int, *, down: bool
+) -> Iterator[Part]:
+    """Yield the rows of one order, see `parts`. Their keys are those of the order of the filter."""
+    source, is_long = _source(index, where)
     keys = ", ".join(f"{column}{' DESC' if down else ''}" for column in order.columns)
     condition, values = where.conditions()
     ahead, behind = ("<", ">=") if down else (">", "<=")
@@ -109,7 +138,8 @@ def _source(index: Index, where: Filter) -> tuple[str, bool]:
 def _compared(order: _Order, sign: str, key: Key | None) -> tuple[str, Sequence[Any]]:
     if key is None:
         return "1", ()
-    return f"({', '.join(order.columns)}) {sign} ({', '.join('?' * len(key))})", key
+    values = key[-len(order.columns) :]
+    return f"({', '.join(order.columns)}) {sign} ({', '.join('?' * len(values))})", values
 
 
 def _end_of_step(
@@ -122,9 +152,10 @@ def _end_of_step(
         f" ORDER BY {keys} LIMIT 1 OFFSET {STEP - 1}"
     )
     found: Key | None = index.db.execute(query, values).fetchone()
-    return found
+    return None if found is None else (*order.begins, *found)
 
 
 def key_of(where: Filter, row: Row) -> Key:
     """Return the key of a row in the order of a filter."""
-    return tuple(getattr(row, column) for column in order_of(where).columns)
+    values = (getattr(row, column) for column in order_of(where).columns)
+    return tuple(NO_VALUE if value is None else value for value in values)

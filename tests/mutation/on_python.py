@@ -106,6 +106,13 @@ PYTHON = (
         ("tests/api/test_paging.py::test_pages_make_up_the_list",),
     ),
     Mutant(
+        "pages: jobs without a time of their end are left out",
+        "index/paging.py",
+        "    if order.rest is None:\n",
+        "    if True:\n",
+        ("tests/api/test_paging.py::test_pages_make_up_the_list",),
+    ),
+    Mutant(
         "pages: a search goes on however long it takes",
         "api/paging.py",
         "        if part.reached is not None and is_time_up():\n",
