@@ -43,7 +43,8 @@ class FileClaims:
     Attributes:
         problem: why a file could not be moved.
         refused: how many in a row could not.
-        has_unqueued: the disk or the settings have refused jobs of files that were taken. No others are taken before these.
+        has_unqueued: the disk, the settings or an earlier job with the same unique key have kept out jobs of files that
+            were taken. No others are taken before these.
         claimed: the jobs that had a file at the last look.
         gone: the jobs with a file that were not found at the last look. They may have been just between two folders.
     """
@@ -114,12 +115,9 @@ class FileClaims:
 
     def lines(self, claims: dict[str, list[str]], skipped: Container[str]) -> list[list[str]]:
         """Return the lines about the files whose jobs are queued. The others are tried again at the next look."""
-        self.has_unqueued = False
-        return [
-            seen_files.claim(job_id)
-            for job_id, ids in claims.items()
-            if not any(one in skipped for one in ids)
-        ]
+        queued = [job_id for job_id, ids in claims.items() if not any(one in skipped for one in ids)]
+        self.has_unqueued = len(queued) < len(claims)
+        return list(map(seen_files.claim, queued))
 
     def follow(self) -> Iterator[None]:
         """Let files follow their jobs, where the worker of the job could not do it, and queue what has no job yet.

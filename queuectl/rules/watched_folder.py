@@ -153,7 +153,7 @@ class WatchedFolder:
         A look is under way, or complete files have room, or a file needs nothing but a moment of rest.
         """
         now = self._monotonic()
-        if self._look is not None or (self._complete and self._has_room()):
+        if self._look is not None or (self._complete and not self._claims.has_unqueued and self._has_room()):
             return True
         if self._is_hinted and now >= self._not_before:
             return True
@@ -213,7 +213,7 @@ class WatchedFolder:
             self._not_before = self._monotonic() + REST * self._spent
             wait = self.trigger.poll if self._is_remote else LOOK_AGAIN
             self._next = self._monotonic() + max(wait, REST_QUIET * self._spent)
-            if self._claims.gone:
+            if self._claims.gone or self._claims.has_unqueued:
                 self._next = min(self._next, now + _EACH_SECOND)
 
     def _is_look_due(self, now: float) -> bool:
@@ -307,7 +307,7 @@ class WatchedFolder:
             QueuectlError, OSError: the disk refused; what is not noted is found again.
         """
         room = self._room()
-        while self._complete and room > 0:
+        while self._complete and room > 0 and not self._claims.has_unqueued:
             number = min(room, _AT_ONCE)
             part = self._complete[-number:][::-1]
             del self._complete[-number:]
@@ -361,6 +361,8 @@ class WatchedFolder:
                 self._incomplete[one.below] = self._later(one, reason, self._monotonic() + _EACH_SECOND)
             else:
                 lines.append(seen_files.line(one))
+        if self._claims.has_unqueued:
+            self._next = min(self._next, self._monotonic() + _EACH_SECOND)
         self._seen.add(lines)
 
     def _later(self, one: Found, reason: str, due: float) -> Incomplete:

@@ -160,8 +160,8 @@ FILE_RULES = (
     _mutant(
         "a draining worker leaves the files behind for which there was no room",
         "rules/watched_folder.py",
-        "(self._complete and self._has_room())",
-        "(self._complete and not self._is_full)",
+        "self._complete and not self._claims.has_unqueued and self._has_room()",
+        "self._complete and not self._is_full",
         f"{_RULES}a_draining_worker_stays_for_the_files_that_at_most_has_left",
     ),
     _mutant(
@@ -177,6 +177,13 @@ FILE_RULES = (
         " or one[0] in passed_over)",
         ")",
         f"{_SEEN}the_files_whose_names_a_rule_did_not_mean_for_a_while_are_not_taken_again",
+    ),
+    _mutant(
+        "all files are taken out of the folder while a job has their unique key",
+        "rules/file_claims.py",
+        "        self.has_unqueued = len(queued) < len(claims)\n",
+        "        self.has_unqueued = False\n",
+        f"{_MOVED}while_a_job_has_the_unique_key_few_files_are_taken_out_of_the_folder",
     ),
     _mutant(
         "a file that was replaced while it was taken is queued",

@@ -9,7 +9,7 @@ import pytest
 from rules.folder_world import Watched
 
 from queuectl.job.record import parse
-from queuectl.rules import claimed_files
+from queuectl.rules import claimed_files, watched_folder
 from queuectl.worker import source_files
 
 if TYPE_CHECKING:
@@ -95,3 +95,23 @@ def test_a_file_that_the_same_rule_of_another_spool_has_taken_makes_no_second_jo
         one.go(60)
     assert other.ids() == []
     assert one.tree() == ["taken/ID/a.pdf"]
+
+
+def test_while_a_job_has_the_unique_key_few_files_are_taken_out_of_the_folder(
+    one: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_folder, "_AT_ONCE", 2)
+    one.rule("source: move", "job: {command: 'cat {}', unique: one at a time}")
+    for number in range(5):
+        one.drop(f"{number}.pdf")
+    one.go(1)
+    for _ in range(3):
+        one.go(5)
+    assert [name for name in one.tree() if name.startswith("taken")] == ["taken/ID/0.pdf", "taken/ID/1.pdf"]
+    for _ in range(10):
+        one.end_all()
+        one.ids()
+        one.go(2)  # soon, and not only with the next look at the whole folder
+    assert len(one.ids()) == 5
+    one.go(60)
+    assert one.tree() == [f"done/{number}.pdf" for number in range(5)]
