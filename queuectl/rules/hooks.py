@@ -12,7 +12,7 @@ from base64 import b32encode
 from typing import TYPE_CHECKING, Any
 
 from queuectl.config.settings import JobDefaults
-from queuectl.errors import QueuectlError
+from queuectl.errors import ConfigError, InvalidJob, QueuectlError
 from queuectl.job.conditions import FIELDS
 from queuectl.job.outcome import CANCELLED
 from queuectl.rules import job_queueing, job_template
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from queuectl.config.settings import Settings
     from queuectl.job.record import Job
     from queuectl.rules.rule import Rule
-    from queuectl.storage.transitions import Storage
+    from queuectl.storage.transitions import Prepared, Storage
 
 GIVE_UP_ON, MAX_RETRIES, TIMEOUT = [100], 8, 30.0
 """What a hook gets for the fields that its rule leaves out: as `queuectl notify` wants it."""
@@ -59,15 +59,23 @@ def records_of(
     Args:
         about: of what they tell, for the field `about`.
         now: epoch seconds.
-        wait: the fields by which those of them wait that wait for nothing else.
+        wait: the fields by which those of them wait that wait for nothing else. `expires_in` counts from their `run_at`.
     """
     found = []
-    for fields in job_template.made(rule, occurrence, None, now):
+    for fields in job_template.made(rule, occurrence, None, wait.get("run_at", now)):
         record = {"give_up_on": GIVE_UP_ON, "max_retries": MAX_RETRIES, "timeout": TIMEOUT} | fields
         if not any(record.get(kind) for kind in FIELDS):
             record |= wait
         found.append(record | {"event": event, "about": about})
     return found
+
+
+class _SpoolDefaults(JobDefaults):
+    """What jobs get of the settings of the spool alone."""
+
+    def of(self, _: str | None) -> Settings:
+        """Return them, whatever the queue."""
+        return self.settings
 
 
 class Hooks:
@@ -160,5 +168,21 @@ class Hooks:
         settings, now = self._settings(), self._storage.now()
         self._defaults = self._defaults or JobDefaults(self._storage.layout, settings)
         self._defaults.refresh(settings)
-        batch = [job_queueing.prepared(self._defaults, record, now) for record in self._left.values()]
+        batch = [made for record in list(self._left.values()) if (made := self._prepared(record, now))]
         job_queueing.enqueue_several(self._storage, batch, durable=settings.durability == "full")
+
+    def _prepared(self, record: dict[str, Any], now: float) -> Prepared | None:
+        """Return a hook as it is enqueued; None: it can be no job. One that is wrong must not keep the others from being queued."""
+        defaults = self._defaults or JobDefaults(self._storage.layout, self._settings())
+        try:
+            try:
+                return job_queueing.prepared(defaults, record, now)
+            except ConfigError:
+                # The file of its queue is not valid. The hook waits there until it is.
+                return job_queueing.prepared(
+                    _SpoolDefaults(self._storage.layout, defaults.settings), record, now
+                )
+        except InvalidJob as error:
+            self._say(f"rule {record['rule']}: {record['id']} cannot be queued: {error.reason}")
+            del self._left[record["id"]]
+            return None

@@ -18,7 +18,7 @@ from queuectl.layout import slot_name
 from queuectl.storage import dependencies, job_logs, orphaned_runs
 from queuectl.storage.claim import sync_claim
 from queuectl.system.locks import is_held
-from queuectl.worker import maintenance, prefetch, source_files
+from queuectl.worker import hook_start, maintenance, prefetch, source_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -150,7 +150,7 @@ class JobRun:
             with context.barrier:
                 maintenance.settle_decided(storage, claim, claim.decides, self._batch.file_pool, context.say)
             return False
-        if job.about is not None and (why := self._why_not_needed()):
+        if job.about is not None and (why := hook_start.why_not_needed(context, job)):
             with context.barrier:
                 maintenance.settle_without_run(storage, claim, why, self._batch.file_pool, context.say)
             return False
@@ -183,11 +183,6 @@ class JobRun:
             self._long_at = now + prefetch.LONG_JOB
         context.events.started(job, context.name)  # last: it may be interrupted
         return True
-
-    def _why_not_needed(self) -> str | None:
-        from queuectl.rules import hook_facts
-
-        return hook_facts.why_not_needed(self._context.storage, self._context.rules, self._claim.job)
 
     def _refuse(self, error: SpoolError) -> None:
         """Have the job put back. If this machine starts no process, no other job is tried before the worker has paused."""
@@ -222,9 +217,7 @@ class JobRun:
         if claim.row.conditions is not None:
             parents |= dependencies.describe(context.storage, job, list_file)
         if job.about is not None:
-            from queuectl.rules import hook_facts
-
-            parents |= hook_facts.variables(context.storage, context.rules, job, list_file)
+            parents |= hook_start.variables(context, job, list_file)
         attempt = prepare(layout, job, marks, settings, environment, lock.fd, self.slot, permit, parents)
         return context.runner.start(attempt)
 

@@ -71,6 +71,17 @@ def test_a_storm_makes_one_job_with_all_of_them_at_the_end_of_the_period(
     assert start == time.strftime("%Y%m%dT%H0000Z", time.gmtime(clock.now - SPAN))
 
 
+def test_expires_in_counts_from_the_end_of_the_period(spool_dir: Path, clock: Clock) -> None:
+    """Counted from the first end, the job would expire before it could start."""
+    write_rule(spool_dir, "alarm", "{job: dead, within: 1h}", command=COUNT, expires_in="5m")
+    fail(spool_dir, "a")
+    drain(spool_dir, now=clock)
+    clock.now += SPAN / 2 + 60
+    drain(spool_dir, now=clock)
+
+    assert told(spool_dir) == ["dead 1 a "]
+
+
 def test_each_end_is_told_in_one_period_only(spool_dir: Path, clock: Clock) -> None:
     write_rule(spool_dir, "alarm", "{job: dead, within: 1h}", command=COUNT)
     for name in "abc":

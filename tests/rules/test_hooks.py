@@ -13,6 +13,7 @@ import pytest
 from queuectl import Spool
 from queuectl.api import status
 from queuectl.control import run_lock
+from queuectl.errors import InvalidJob
 from queuectl.index.filter import Filter
 from queuectl.rules import hooks, job_queueing, rule_file
 from queuectl.storage import settle
@@ -284,6 +285,41 @@ def test_a_full_disk_does_not_keep_the_outcome_from_being_recorded(
     assert seen == [["processing/worker-0"], ["dead"]]
     assert told(spool_dir) == ["dead bad dead"]
     assert any(line.startswith("cannot queue alarm.job-") for line in said)
+
+
+def test_a_hook_of_a_queue_with_a_wrong_file_waits_there_and_keeps_no_other_from_being_queued(
+    spool_dir: Path,
+) -> None:
+    """A draining worker would else wait for ever, and another one would lose what it has in memory."""
+    write_rule(spool_dir, "first", "{job: dead}", queue="mail")
+    write_rule(spool_dir, "second", "{job: dead}")
+    (spool_dir / "queues" / "mail.yaml").write_text("limit: many\n")
+    drop(spool_dir, "bad", command="false", max_retries=1)
+    drain(spool_dir)
+
+    assert told(spool_dir) == ["dead bad dead"]
+    [waiting] = hooks_of(spool_dir, "first")
+    assert where_is(spool_dir, waiting) == ["pending"]
+
+
+def test_a_hook_that_can_be_no_job_keeps_no_other_from_being_queued(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rule(spool_dir, "first", "{job: dead}")
+    write_rule(spool_dir, "second", "{job: dead}")
+    drop(spool_dir, "bad", command="false", max_retries=1)
+    real: Callable[..., Any] = job_queueing.prepared
+
+    def refuse_first(defaults: Any, record: dict[str, Any], now: float) -> Any:
+        if record["rule"] == "first":
+            raise InvalidJob("too large")
+        return real(defaults, record, now)
+
+    monkeypatch.setattr(job_queueing, "prepared", refuse_first)
+    said = drain(spool_dir)
+
+    assert told(spool_dir) == ["dead bad dead"]
+    assert any("cannot be queued: too large" in line for line in said)
 
 
 def test_a_spool_with_other_rules_only_asks_nothing_at_the_end_of_a_job(
