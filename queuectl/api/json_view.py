@@ -217,6 +217,7 @@ def survey(found: Survey) -> dict[str, Any]:
         "waits": [{"file": name, "reason": reason} for name, reason in found.waits],
         "taken": found.taken,
         "not_utf8": found.not_utf8,
+        "unfinished": found.unfinished,
         "problem": found.problem,
         "notes": found.notes,
     }

@@ -71,6 +71,7 @@ class FolderLook:
         identities: device and inode of each of them that could be read to its end.
         closed: the paths of folders below that cannot be read, each with the reason.
         nameless: how many names are not UTF-8.
+        unfinished: how many names are those of unfinished files, without hidden ones.
         problem: why the folder cannot be looked at.
     """
 
@@ -86,7 +87,7 @@ class FolderLook:
         self.closed: list[tuple[str, str]] = []
         self.folders: list[tuple[str, Stamp | None]] = []
         self.identities: set[tuple[int, int]] = set()
-        self.nameless = 0
+        self.nameless = self.unfinished = 0
         self.problem: str | None = None
 
     def steps(self) -> Iterator[None]:
@@ -129,8 +130,10 @@ class FolderLook:
                         left.append(inner)
                 elif self._is_meant(name):
                     self._note(_of(inner, folder, entry.stat(follow_symlinks=False)))
-                elif self._keeps_known:
-                    self.passed_over.add(inner)
+                else:
+                    self.unfinished += name[0] != "." and is_unfinished(name)
+                    if self._keeps_known:
+                        self.passed_over.add(inner)
             except FileNotFoundError:
                 continue  # gone since the folder was read
         yield

@@ -26,6 +26,7 @@ class Survey:
         waits: the others, each with what it waits for.
         taken: how many files in the folder have been taken already.
         not_utf8: how many names are not UTF-8, which no job file can contain.
+        unfinished: how many names are those of unfinished files, without hidden ones.
         problem: why nothing can be taken; None if nothing is wrong.
         notes: what is worth knowing about the folder.
     """
@@ -34,6 +35,7 @@ class Survey:
     waits: list[tuple[str, str]] = field(default_factory=list)
     taken: int = 0
     not_utf8: int = 0
+    unfinished: int = 0
     problem: str | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -49,7 +51,9 @@ def survey(trigger: FileTrigger, layout: Layout | None, rule: str) -> Survey:
     look = FolderLook(trigger, seen.knows if seen is not None else lambda _: False)
     for _ in look.steps():
         pass
-    found = Survey(taken=look.number_known, not_utf8=look.nameless, problem=look.problem)
+    found = Survey(
+        taken=look.number_known, not_utf8=look.nameless, unfinished=look.unfinished, problem=look.problem
+    )
     found.problem = found.problem or problem_of(trigger)
     is_remote = is_polled(trigger)
     now = time.time()

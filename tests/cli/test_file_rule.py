@@ -63,6 +63,8 @@ def test_show_tells_what_it_would_take_and_what_the_others_wait_for(
 ) -> None:
     (scans / "a\nb.pdf").write_text("x")
     (scans / "empty.pdf").touch()
+    (scans / "$100.pdf").write_text("a name that some programs give to files that they still write")
+    (scans / ".hidden.pdf").write_text("x")
     (scans / "link.pdf").symlink_to("a.pdf")
     with open(os.fsencode(scans) + b"/\xff.pdf", "w") as file:
         file.write("x")
@@ -79,10 +81,11 @@ def test_show_tells_what_it_would_take_and_what_the_others_wait_for(
         "link.pdf": "a symbolic link, not a file",
         "c.pdf": "a program has it open for writing",
     }
-    assert found.not_utf8 == 1
+    assert (found.not_utf8, found.unfinished) == (1, 1)
     assert "would take: a\\nb.pdf" in shown
     assert "c.pdf: a program has it open for writing" in shown
-    assert "left alone: 1 files, whose names are not UTF-8" in shown
+    assert "left alone: 1, as their names are not UTF-8" in shown
+    assert "left alone: 1, as their names are like those of unfinished files" in shown
     told = json.loads(cli("rule", "show", "scans", "--json", expect=0).stdout)
     assert told["files"]["takes"][0] == "a\nb.pdf"
     assert told["kind"] == "file"

@@ -186,6 +186,13 @@ FILE_RULES = (
         f"{_MOVED}while_a_job_has_the_unique_key_few_files_are_taken_out_of_the_folder",
     ),
     _mutant(
+        "nobody is told of files with the names of unfinished ones",
+        "rules/folder_look.py",
+        'self.unfinished += name[0] != "." and is_unfinished(name)',
+        "pass",
+        f"{_TYPED}show_tells_what_it_would_take_and_what_the_others_wait_for",
+    ),
+    _mutant(
         "a file that was replaced while it was taken is queued",
         "rules/file_claims.py",
         "            claimed_files.put_back(moved)  # somebody has replaced it just now: it is judged itself\n            return None\n",

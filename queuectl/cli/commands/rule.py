@@ -173,8 +173,12 @@ def _of_folder(found: Survey | None) -> list[tuple[str, str]]:
         if len(names) > MOST_FILES:
             facts.append((label, f"and {len(names) - MOST_FILES} more"))
     facts.append(("taken before", str(found.taken) if found.taken else ""))
-    left = f"{found.not_utf8} files, whose names are not UTF-8" if found.not_utf8 else ""
-    return [*facts, ("left alone", left)]
+    for number, are in (
+        (found.not_utf8, "not UTF-8"),
+        (found.unfinished, "like those of unfinished files"),
+    ):
+        facts.append(("left alone", f"{number}, as their names are {are}" if number else ""))
+    return facts
 
 
 @command(
