@@ -134,6 +134,9 @@ def _guard(reader: int, mark: bytes, fence: float, grace: float) -> None:
             for line in lines:
                 word, value = line.split()
                 if word == b"beat":
+                    if group > 0 and float(value) - beaten > fence:
+                        end_group(group, grace)  # this node slept
+                        group = 0
                     beaten = float(value)
                 else:
                     group = int(value)

@@ -52,12 +52,14 @@ class Beat(threading.Thread):
 
     Attributes:
         at: when the last successful write began. A later moment would vouch for time in which the write hung.
+        lapsed_at: when a write began that came later than the fence allows; -inf if there was none. After a sleep this
+            thread may wake first, and then `at` does not tell of the sleep any more.
     """
 
-    def __init__(self, path: str, every: float, guard: Guard) -> None:
+    def __init__(self, path: str, every: float, fence: float, guard: Guard) -> None:
         super().__init__(daemon=True)
-        self._path, self._every, self._guard, self._count = path, every, guard, 0
-        self.at = clock()
+        self._path, self._every, self._fence, self._guard, self._count = path, every, fence, guard, 0
+        self.at, self.lapsed_at = clock(), float("-inf")
         self.once()
 
     def once(self) -> None:
@@ -69,6 +71,8 @@ class Beat(threading.Thread):
         finally:
             os.close(fd)
         self._count += 1
+        if began - self.at > self._fence:
+            self.lapsed_at = began
         self.at = began
         self._guard.tell("beat", began)
 
@@ -228,7 +232,7 @@ class Runner:
         self._mark = (b"QUEUECTL_RUNNER", f"{self.name}.{time.time()}".encode())
         self._guard = Guard(b"=".join(self._mark), self._fence, self._grace)
         self._signals = Signals()
-        self._beat = Beat(self._path("beat." + self.name), self._every, self._guard)
+        self._beat = Beat(self._path("beat." + self.name), self._every, self._fence, self._guard)
         self._records = Records(self._path("exits." + self.name))
         self._by = self._path("by." + self.name)
         self._identity = self._write_by({"node": self._node, "slurm_job": number, "pid": os.getpid()})
@@ -254,6 +258,7 @@ class Runner:
         for number in self._unclaimed():
             if not self._may_begin():
                 break
+            self._began = clock()
             if self._claim(number):
                 self._attempt(number)
                 if not self._write_records():
@@ -281,6 +286,10 @@ class Runner:
     def _silence(self) -> float:
         return clock() - self._beat.at
 
+    def _was_cut_off(self) -> bool:
+        """Whether the fence was over at any time since the claim of this attempt: it may have been given to another node."""
+        return self._silence() > self._fence or self._beat.lapsed_at > self._began
+
     def _claim(self, number: int) -> bool:
         """Make the claim of an attempt; whoever's file is there has it.
 
@@ -303,7 +312,7 @@ class Runner:
     def _attempt(self, number: int) -> None:
         """Run an attempt that is ours, to its end, and record what became of it."""
         job = self._jobs[number]
-        started, self._began = time.time(), clock()
+        started = time.time()
         output = Output((self._path(f"{number}.out"), self._path(f"{number}.err")), self._log_limit)
         how, why, sizes, ran = "cancelled", "", [0, 0], False
         code: Any = None
@@ -334,7 +343,7 @@ class Runner:
         try:
             # The guard must know of the command also if this process is killed before it knows its number.
             self._guard.tell("run", STARTING)
-            if self._silence() > self._fence:
+            if self._was_cut_off():
                 raise NotBegun("this node slept: the job may have been given to another one")
             child = subprocess.Popen(
                 [word.encode() for word in words],
@@ -386,7 +395,7 @@ class Runner:
 
     def _how_it_ended(self, code: int, reason: str) -> str:
         if code < 0 and not reason:
-            if self._silence() > self._fence:
+            if self._was_cut_off():
                 reason = "fenced"  # by the guard
             elif code == -signal.SIGTERM:
                 self._signals.wait_for_term(_LATE_TERM)
@@ -401,7 +410,7 @@ class Runner:
             return "terminated"
         if now >= deadline:
             return "timed_out"
-        if now - self._beat.at > self._fence:
+        if self._was_cut_off():
             return "fenced"
         if self._signals.look or now - self._looked_at >= self._every:
             self._signals.look, self._looked_at = False, now

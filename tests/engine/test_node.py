@@ -17,6 +17,8 @@ import psutil
 import pytest
 
 from queuectl.engine import packs, script
+from queuectl.engine.guard import clock
+from queuectl.engine.node import Beat
 from queuectl.engine.packs import DISPATCHER, Order, Pack, Record
 from queuectl.engine.verdict import Limits
 
@@ -51,7 +53,7 @@ class Node:
 
     def start(self, pack: Pack, **environment: str) -> subprocess.Popen[bytes]:
         """Start a runner as slurmd does."""
-        mine = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "17", "SLURMD_NODENAME": "n1"}
+        mine = {"PATH": "/usr/local/bin:/usr/bin:/bin", "SLURM_JOB_ID": "17", "SLURMD_NODENAME": "n1"}
         with (self.share / "slurm.log").open("ab") as log:
             runner = subprocess.Popen(
                 [PYTHON, "-IS", self.script, pack.folder], env={**mine, **environment}, stdin=subprocess.DEVNULL,
@@ -308,6 +310,25 @@ def test_a_command_that_was_being_started_ends_with_its_runner(node: Node) -> No
     assert killed.returncode == -signal.SIGKILL
     wait_until(lambda: (node.share / "pid").exists() and bool((node.share / "pid").read_text()))
     wait_until(lambda: gone(node.share / "pid"))
+
+
+def test_a_beat_after_a_sleep_does_not_hide_the_sleep(tmp_path: Path) -> None:
+    """The thread of the beats may wake first: an attempt that was given to another node meanwhile must not begin then."""
+    told = []
+
+    class Silent:
+        def tell(self, word: str, _: float) -> None:
+            told.append(word)
+
+    beat = Beat(str(tmp_path / "beat"), 10, 30, Silent())  # type: ignore[arg-type]
+    began = clock()
+    beat.once()
+    assert beat.lapsed_at < began
+    beat.at -= 31
+    beat.once()
+    assert beat.lapsed_at >= began
+    assert clock() - beat.at < 10
+    assert told == ["beat"] * 3
 
 
 @pytest.mark.parametrize("frozen", ["with its share", "stopped"])

@@ -240,4 +240,11 @@ ENGINE = (
         "",
         (f"{_PACE}feeding_rests_when_others_cancel_our_jobs",),
     ),
+    Mutant(
+        "engine: a beat after a sleep hides the sleep",
+        "engine/node.py",
+        "            self.lapsed_at = began\n",
+        "            pass\n",
+        (f"{_NODE}a_beat_after_a_sleep_does_not_hide_the_sleep",),
+    ),
 )

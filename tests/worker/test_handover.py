@@ -50,7 +50,7 @@ class LocalNodes:
             return
         runner = subprocess.Popen(
             [sys.executable, "-IS", parcel.script, parcel.folder], stdin=subprocess.DEVNULL,
-            env={"PATH": os.environ["PATH"], "SLURMD_NODENAME": "n2", "SLURM_JOB_ID": "7"}, start_new_session=True,
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "SLURMD_NODENAME": "n2", "SLURM_JOB_ID": "7"}, start_new_session=True,
         )  # fmt: skip
         self.runners.append(runner)
 
