@@ -183,8 +183,6 @@ class Admission:
         job_id = self._free_id(os.path.basename(path), path)
         if not self.storage.read_only:
             with suppress(OSError):
-                if status is None or os.lstat(path).st_ino == status.st_ino:
-                    self._tell(job_id, reason)
                 dead_letters.bury_file(self.storage, path, job_id, reason, judged=status)
                 return
         # It stays in pending/, for example on a read-only disk. The index lists it as dead, with the reason.
@@ -193,13 +191,6 @@ class Admission:
             row.place = PENDING
             with self.index.write():
                 self.index.put(row)
-
-    def _tell(self, job_id: str, reason: str) -> None:
-        """Let rules tell of a file that is no job before it goes to dead/."""
-        if self.storage.before_end is not None:
-            from queuectl.job.record import Job
-
-            self.storage.before_end([(Job(id=job_id, last_error=reason), "dead")])
 
     def delete_reason(self, name: str) -> None:
         """Delete the .reason file of a file that has left dead/."""

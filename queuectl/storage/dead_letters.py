@@ -138,6 +138,8 @@ def bury_file(
     """
     if storage.read_only:
         return None
+    if storage.before_end is not None and _is_there(path, judged):
+        storage.before_end([(jobs.Job(id=job_id, last_error=reason), "dead")])
     # The index does not take over the time of pending/ here: while the reason is synced, a file may be dropped.
     with storage.index.moving(DEAD):
         try:
@@ -153,6 +155,14 @@ def bury_file(
         row = invalid_row(job_id, name, os.lstat(target), reason)
         storage.index.put(row)
     return row
+
+
+def _is_there(path: str, judged: os.stat_result | None) -> bool:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return judged is None or status.st_ino == judged.st_ino
 
 
 def forget(

@@ -66,9 +66,9 @@ JOB_RULES = (
     ),
     _mutant(
         "a file that is no job is not told",
-        "intake/admission.py",
-        "                    self._tell(job_id, reason)\n",
-        "                    pass\n",
+        "storage/dead_letters.py",
+        "    if storage.before_end is not None and _is_there(path, judged):\n",
+        "    if False:\n",
         f"{_HOOKS}whoever_finds_a_file_that_is_no_job_has_it_told",
     ),
     _mutant(
