@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from queuectl.system.locks import Lock
     from queuectl.worker.events import JobEvents
     from queuectl.worker.health import FaultBarrier, StartFault
-    from queuectl.worker.limits import Limits
+    from queuectl.worker.limits import Limits, Start
     from queuectl.worker.settle_batch import SettleBatch
     from queuectl.worker.signals import StopFlags
 
@@ -106,6 +106,7 @@ class JobRun:
         "_note_at",
         "_permit",
         "_session_at",
+        "_start",
         "began",
         "due_at",
         "followed_fd",
@@ -126,6 +127,7 @@ class JobRun:
         self._context, self._batch, self._claim = context, batch, claim
         self._lock: Lock | None = None
         self._permit: Permit | None = None
+        self._start: Start | None = None
         self._has_said_what_goes_on = False
         self._note_at = self._long_at = self._session_at = math.inf
 
@@ -170,7 +172,7 @@ class JobRun:
         except SpoolError as error:
             self._refuse(error)
             return False
-        context.limits.started(claim.row)
+        self._start = context.limits.started(claim.row)
         if isinstance(started, Outcome):
             claim.outcome = started
             context.events.started(job, context.name)
@@ -247,6 +249,8 @@ class JobRun:
                 self._claim.outcome = running.poll()
             except SpoolError as error:
                 self._refuse(error)
+                with self._context.barrier:
+                    self._context.limits.take_back(self._start)
         if self.is_over:
             # Now, and not when its turn comes to be recorded: of many that end together the order would be lost.
             self._claim.ended_at = self._context.storage.now()

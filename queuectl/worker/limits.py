@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from queuectl.index.row import Row
     from queuectl.storage.transitions import Storage
 
+Start = tuple[StartRate, int]
+"""A start that counts for a queue with a rate: the starts of the queue, and its moment in microseconds."""
+
 LOOK_AGAIN = 1.0
 """Seconds after which a closed lane is tried again at the latest. Mostly an event comes first: see `Permit.release`."""
 
@@ -71,7 +74,7 @@ class Limits:
         self._settings, self._choice, self._say, self._clock = settings, choice, say, clock
         self._permits = Permits(storage.layout.permits)
         self._spare: dict[str | None, list[Permit]] = {}
-        self._starts: dict[str, tuple[StartRate, int]] = {}
+        self._starts: dict[str, Start] = {}
         self._full: dict[str | None, float] = {}
         self._too_fast: dict[str, float] = {}
         self._passed: dict[str | None, tuple[int, float]] = {}
@@ -315,9 +318,23 @@ class Limits:
             del self._spare[lane]
         return permit
 
-    def started(self, row: Row) -> None:
-        """Note that a job has started. One that could not be started, or has expired, costs its queue no start."""
-        self._starts.pop(row.id, None)
+    def started(self, row: Row) -> Start | None:
+        """Note that a job has started, and return the start that counts for its queue, if that has a rate.
+
+        One that could not be started, or has expired, costs its queue no start.
+        """
+        return self._starts.pop(row.id, None)
+
+    def take_back(self, start: Start | None) -> None:
+        """Take a start back: the system has refused it after all.
+
+        Raises:
+            SpoolError: the starts of the queue cannot be written.
+        """
+        if start is not None:
+            starts, moment = start
+            self._too_fast.clear()
+            starts.give_back(moment)
 
     def end(self, lane: str | None, permit: Permit, *, reuse: bool) -> None:
         """Take back the permit of a job that has ended, for the next one of its lane.
@@ -351,9 +368,7 @@ class Limits:
         if self._starts:
             ids = {row.id for row in claimed}
             for job_id in [job_id for job_id in self._starts if job_id not in ids]:
-                starts, moment = self._starts.pop(job_id)
-                self._too_fast.clear()
-                starts.give_back(moment)
+                self.take_back(self._starts.pop(job_id))
 
     def _release_spare(self, wanted: Mapping[str | None, int]) -> bool:
         """Give back the permits of ended jobs but so many of each lane; returns whether there was one."""

@@ -169,7 +169,11 @@ def test_an_end_that_is_wanted_during_a_start_needs_no_second_wish(
 def test_a_machine_that_starts_nothing_pauses_the_worker_uncharged(
     spool_dir: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if that turns out in the thread: the jobs go back, none is charged, and they run when it is over."""
+    """Also if that turns out in the thread: the jobs go back, none is charged, and they run when it is over.
+
+    Nor does a start that was refused count for the rate of its queue: the next one would wait for an hour.
+    """
+    Spool(spool_dir).set_queue("mail", rate="2/1h")
     refusing = threading.Event()
 
     def refuses(way: Callable[..., Any]) -> Callable[..., Any]:
@@ -190,7 +194,7 @@ def test_a_machine_that_starts_nothing_pauses_the_worker_uncharged(
         wait_until(lambda: len(started(home)) == 1)
         refusing.set()
         for name in names(2):
-            support.drop(spool_dir, name, command=STARTED, max_retries=1)
+            support.drop(spool_dir, name, command=STARTED, max_retries=1, queue="mail")
         wait_until(lambda: any(line.startswith("pausing: cannot start a process") for line in said))
         refusing.clear()
         wait_until(lambda: finished(spool_dir, *names(2)))

@@ -156,8 +156,8 @@ LIMITS = (
     Mutant(
         "rates: a start that did not happen is lost",
         "worker/limits.py",
-        "                starts.give_back(moment)\n",
-        "                pass\n",
+        "            self._too_fast.clear()\n            starts.give_back(moment)\n",
+        "            self._too_fast.clear()\n",
         (f"{_LIMITS}a_job_that_was_put_back_costs_no_start",),
     ),
     Mutant(
@@ -184,8 +184,8 @@ LIMITS = (
     Mutant(
         "rates: a start that is given back leaves the queue closed",
         "worker/limits.py",
-        "                self._too_fast.clear()\n                starts.give_back(moment)\n",
-        "                starts.give_back(moment)\n",
+        "            self._too_fast.clear()\n            starts.give_back(moment)\n",
+        "            starts.give_back(moment)\n",
         (f"{_CLOSED}a_start_that_is_given_back_opens_its_queue",),
     ),
     Mutant(
@@ -250,6 +250,13 @@ LIMITS = (
         "sorted(min(moment, now) for moment in noted)",
         "sorted(noted)",
         (f"{_RATE}a_clock_set_back_costs_one_span_and_no_more",),
+    ),
+    Mutant(
+        "rates: a start that the system refuses counts",
+        "worker/job_run.py",
+        "                    self._context.limits.take_back(self._start)\n",
+        "                    pass\n",
+        ("tests/executor/test_launcher.py::test_a_machine_that_starts_nothing_pauses_the_worker_uncharged",),
     ),
     Mutant(
         "rates: a lower rate forgets the starts of the span",

@@ -283,8 +283,8 @@ SLOTS = (
     Mutant(
         "launcher: a machine that starts nothing is tried all the time",
         "worker/job_run.py",
-        "                self._refuse(error)\n        if self.is_over:",
-        "                self.refused = error\n        if self.is_over:",
+        "                self._refuse(error)\n                with",
+        "                self.refused = error\n                with",
         (f"{_LAUNCHER}a_machine_that_starts_nothing_pauses_the_worker_uncharged",),
     ),
     Mutant(
