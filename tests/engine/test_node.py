@@ -86,8 +86,10 @@ def begun(pack: Pack, name: str = "began") -> Callable[[], bool]:
 
 
 def gone(pid_file: Path) -> bool:
-    pid = int(pid_file.read_text())
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    """Whether the process that has written its number there is over, collected or not."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(int(pid_file.read_text())).status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 # -- what ends how -----------------------------------------------------------------------------------------------------
