@@ -47,6 +47,12 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[faults.Disk
         yield made
 
 
+def _stride(name: str, call: str) -> int:
+    """Every n-th call only: most renames of this move are of files that need not survive, or only ask for rights."""
+    is_long = name == "buried, and told by rules" and call in ("rename", "unlink", "fsync")
+    return 20 if is_long and not faults.FULL else 1
+
+
 @pytest.mark.parametrize("name", STORIES)
 def test_a_power_cut_at_any_step_loses_nothing(
     name: str, disk: faults.Disk, server: faults.Server, tmp_path: Path
@@ -57,7 +63,7 @@ def test_a_power_cut_at_any_step_loses_nothing(
     for call in ("none", *(STEPS if faults.FULL else SOME)[kind]):
         number = 0
         while call == "none" or call in story.calls.split():
-            number += 1
+            number += _stride(name, call) if number else 1
             spool, runs = disk.at / f"{call}{number}", tmp_path / f"{call}{number}.runs"
             server.boot("boot-0")
             request = set_up(story, server, spool, runs)
