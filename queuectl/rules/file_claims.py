@@ -133,6 +133,7 @@ class FileClaims:
         lines: list[list[str]] = []
         before, self.gone = self.gone, set()
         waiting = self._waiting() if homes else set()
+        is_kept = False
         for number, (kind, job_id) in enumerate(homes, 1):
             is_noted = job_id in self._seen.claims
             if is_noted and job_id in waiting:
@@ -142,6 +143,8 @@ class FileClaims:
             state = locate.state_of(self._storage, job_id)
             found = claimed_files.claims(self._trigger.folder, kind, job_id)
             if state in ("completed", "dead") or (state is None and is_noted and job_id in before):
+                self._keep_ends(unless=is_kept)
+                is_kept = True
                 self._finish(found, state or "gone")
             elif state is None and is_noted:
                 self.gone.add(job_id)
@@ -156,6 +159,11 @@ class FileClaims:
         lines += self.lines(claims, batch.finish())
         if lines:
             self._seen.add(lines)
+
+    def _keep_ends(self, *, unless: bool) -> None:
+        """Have the disk keep the ends of jobs before their files go: their worker may have died before it did."""
+        if not unless and self._defaults.settings.durability == "full":
+            files.sync_filesystem(self._storage.layout.pending)
 
     def _waiting(self) -> set[str]:
         """Return the jobs of the rule that are not over. Their files are where they belong."""

@@ -220,7 +220,7 @@ class SettleBatch:
     def _try(self, first: int, end: int, then: Callable[[], None] | None = None) -> Exception | None:
         """Record the outcomes of `finished[first:end]` together, and take them out; return why some are not recorded."""
         part = self.finished[first:end]
-        at_once = any(claim.job.on_crash == "dead" for claim in part)
+        at_once = any(claim.job.on_crash == "dead" or source_files.is_taken(claim.job) for claim in part)
         for claim in part:
             if not claim.state:
                 record_outcome(claim)

@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from queuectl.job.record import Job
 
 
+def is_taken(job: Job) -> bool:
+    """Whether a rule has taken a file for a job. Its end must be on the disk before the file goes.
+
+    A power cut could else take the end alone, and the job would run again without its file.
+    """
+    if job.source is None or job.rule is None:
+        return False
+    from queuectl.rules import claimed_files
+
+    return claimed_files.of(job) is not None
+
+
 def follow(job: Job, state: str, say: Callable[[str], None]) -> None:
     """Move the file of a job that has ended, or delete it, as its rule wants."""
     from queuectl.rules import claimed_files

@@ -269,4 +269,11 @@ FILE_RULES = (
         "        if False:\n",
         f"{_TYPED}run_is_refused_as_there_is_no_file_to_run_it_for",
     ),
+    _mutant(
+        "a file goes before the disk has the end of its job",
+        "worker/settle_batch.py",
+        " or source_files.is_taken(claim.job) for claim in part)",
+        " for claim in part)",
+        "tests/rules/test_moved_files.py::test_the_disk_has_the_end_of_a_job_before_its_file_goes",
+    ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rules.folder_world import Watched
@@ -11,6 +11,8 @@ from rules.folder_world import Watched
 from queuectl.job.record import parse
 from queuectl.rules import claimed_files, watched_folder
 from queuectl.worker import source_files
+
+from support import drain, where_is
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +38,28 @@ def test_what_a_command_writes_beside_a_file_that_is_deleted_is_kept(one: Watche
     assert len(one.tree()) == 5
     one.go(60)
     assert one.tree() == ["done/out-2.txt", "done/out.txt"]
+
+
+@pytest.mark.parametrize("source", ["move", "delete"])
+def test_the_disk_has_the_end_of_a_job_before_its_file_goes(
+    one: Watched, spool_dir: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """A power cut could take the end alone. Then the job would run again, and without its file."""
+    one.rule(f"source: {source}", job="job: {command: 'test -s {}'}")
+    one.drop("a.pdf")
+    [job_id] = one.go(1)
+    finish, kept = claimed_files.finish, []
+
+    def look(*args: Any) -> None:
+        # The claimed file is held for as long as the disk does not have the outcome.
+        kept.append(not list(spool_dir.glob(f"data/workers/*.held.*/{job_id}*")))
+        finish(*args)
+
+    monkeypatch.setattr(claimed_files, "finish", look)
+    drain(spool_dir, now=lambda: one.now)
+
+    assert kept == [True]
+    assert where_is(spool_dir, job_id) == ["done"]
 
 
 @pytest.mark.parametrize("source", ["move", "delete"])
