@@ -155,7 +155,6 @@ STORIES = {
             "config.yaml": "settle_time: 0\n",
             "rules/a.yaml": f"when: {{file: '{{runs}}.left', settle: 0}}\njob: {{command: '{LINE}; : {{}}'}}\n",
             "rules/b.yaml": "when: {file: '{runs}.moved', settle: 0, source: move, companion: '{name}.ok'}\n"
-            # The folder is on a disk that is not cut: a job whose outcome was lost finds its file in done/.
             "job: {command: 'echo b >> {runs}; test -s {}'}\n",
             "{runs}.left/one": "x",
             "{runs}.moved/two": "x",

@@ -133,8 +133,8 @@ SYNCS = (
     Mutant(
         "sync: an outcome that cannot wait waits",
         "worker/settle_batch.py",
-        'at_once = any(claim.job.on_crash == "dead" for claim in part)',
-        "at_once = False",
+        'at_once = any(claim.job.on_crash == "dead" or ',
+        "at_once = any(",
         (_STARTED,),
     ),
     Mutant(
