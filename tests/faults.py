@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -193,7 +194,8 @@ class Disk:
     def __init__(self, base: Path, kind: str, size: int, *options: str) -> None:
         if os.geteuid() != 0:
             must_not_skip("only root can mount a disk")
-        self.image, self.at = base / f"{kind}.img", base / kind
+        self.kind, self.image, self.at = kind, base / f"{kind}.img", base / kind
+        self._copies = 0
         with self.image.open("wb") as file:
             file.truncate(size << 20)
         self.at.mkdir()
@@ -204,7 +206,9 @@ class Disk:
 
     def mount(self, *options: str) -> None:
         """Mount it."""
-        words = ["mount", "-o", ",".join(("loop", *options)), str(self.image), str(self.at)]
+        # XFS refuses to mount a second disk with the same id, which a copy has.
+        more = ("nouuid",) if self._copies and self.kind == "xfs" else ()
+        words = ["mount", "-o", ",".join(("loop", *more, *options)), str(self.image), str(self.at)]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
             must_not_skip(f"cannot mount: {done.stderr.strip()}")
@@ -223,9 +227,29 @@ class Disk:
             os.close(fd)
 
     def restart(self) -> None:
-        """Boot anew: unmount, and mount what the disk has."""
+        """Boot anew: unmount, and mount what the disk has.
+
+        A container that was started meanwhile has a copy of the mount. As long as it lives, mount(8) would give back the
+        file system without power. So what the disk has is copied then.
+        """
         self.unmount()
+        if self._is_in_use():
+            self._copies += 1
+            image = self.image.with_name(f"{self.kind}-{self._copies}.img")
+            subprocess.run(["cp", "--sparse=always", str(self.image), str(image)], check=True)
+            self.image = image
         self.mount()
+
+    def _is_in_use(self) -> bool:
+        """Whether a loop device still has the disk; it is let go a moment after the last unmount."""
+        end = time.monotonic() + 0.5
+        while subprocess.run(
+            ["losetup", "-j", str(self.image)], capture_output=True, check=True
+        ).stdout.strip():
+            if time.monotonic() > end:
+                return True
+            time.sleep(0.02)
+        return False
 
     def unmount(self) -> None:
         """Take it down."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -217,3 +218,21 @@ def test_an_outcome_without_its_bytes_beside_the_claim_is_cleared(
     assert faults.places(spool_dir) == {"a": ["done"]}
     assert [path.name for path in (spool_dir / "done").iterdir()] == ["a.json"]
     assert faults.runs(runs)["a"] == 1
+
+
+def test_a_disk_boots_with_what_it_has_although_a_container_holds_the_old_mount(disk: faults.Disk) -> None:
+    """Each container copies the mounts. While one lived, these tests went on with a disk without power, at random."""
+    (disk.at / "kept").write_text("x", encoding="ascii")
+    files.sync_filesystem(str(disk.at))
+    with subprocess.Popen(["unshare", "--mount", "sleep", "60"]) as container:
+        try:
+            support.wait_until(
+                lambda: os.readlink(f"/proc/{container.pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt")
+            )
+            for name in ("first", "second"):
+                (disk.at / name).write_text("x", encoding="ascii")
+                disk.cut()
+                disk.restart()
+                assert [path.name for path in disk.at.iterdir() if path.name != "lost+found"] == ["kept"]
+        finally:
+            container.kill()
