@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from difflib import get_close_matches
 from fnmatch import translate
 from typing import TYPE_CHECKING, Any
 
 from queuectl._dataclasses import dataclass
 from queuectl.job import times
 from queuectl.layout import is_utf8
+from queuectl.rules import when_fields
 from queuectl.rules.rule import Wrong
 
 if TYPE_CHECKING:
@@ -132,31 +132,17 @@ def read(when: Mapping[str, Any], kind: str) -> FileTrigger:
     Raises:
         Wrong: a value is wrong, or not known.
     """
-    for key in when:
-        if key != kind and key not in KEYS:
-            near = get_close_matches(key, KEYS, n=1)
-            meant = f"; is {near[0]} meant?" if near else ""
-            raise Wrong(("when", key), f"is not known beside {kind}{meant}")
+    when_fields.refuse_unknown(when, kind, KEYS)
     return FileTrigger(
-        folder=_of(when, kind, _folder, ""),
+        folder=when_fields.value_of(when, kind, _folder, ""),
         patterns=_patterns(when.get("match")),
-        recursive=_of(when, "recursive", _yes_or_no, default=False),
-        settle=_of(when, "settle", times.parse_duration, SETTLE),
-        companion=_of(when, "companion", _companion, None),
-        source=_of(when, "source", _source, "leave"),
-        at_most=_of(when, "at_most", _number, AT_MOST),
-        poll=_of(when, "poll", _poll, POLL),
+        recursive=when_fields.value_of(when, "recursive", _yes_or_no, default=False),
+        settle=when_fields.value_of(when, "settle", times.parse_duration, SETTLE),
+        companion=when_fields.value_of(when, "companion", _companion, None),
+        source=when_fields.value_of(when, "source", _source, "leave"),
+        at_most=when_fields.value_of(when, "at_most", _number, AT_MOST),
+        poll=when_fields.value_of(when, "poll", _poll, POLL),
     )
-
-
-def _of(when: Mapping[str, Any], name: str, check: Callable[[Any], Any], default: Any) -> Any:
-    value = when.get(name)
-    if value is None:
-        return default
-    try:
-        return check(value)
-    except ValueError as error:
-        raise Wrong(("when", name), str(error)) from None
 
 
 def _folder(value: object) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from queuectl._dataclasses import dataclass
-from queuectl.job import times
 from queuectl.job.conditions import FIELDS
 from queuectl.job.fields import DEFAULT_QUEUE, check_field, is_tag
+from queuectl.rules import when_fields
 from queuectl.rules.rule import Wrong
 from queuectl.rules.time_trigger import in_words
 
@@ -138,11 +137,7 @@ def read(when: Mapping[str, Any], kind: str) -> JobTrigger:
     Raises:
         Wrong: a value is wrong, or not known.
     """
-    for key in when:
-        if key != kind and key not in KEYS:
-            near = get_close_matches(key, KEYS, n=1)
-            meant = f"; is {near[0]} meant?" if near else ""
-            raise Wrong(("when", key), f"is not known beside {kind}{meant}")
+    when_fields.refuse_unknown(when, kind, KEYS)
     event = when[kind]
     if event not in EVENTS:
         raise Wrong(("when", kind), _EVENT)
@@ -152,8 +147,8 @@ def read(when: Mapping[str, Any], kind: str) -> JobTrigger:
         queues=_names(when, "queue", lambda name: check_field("queue", name)),
         batches=_names(when, "batch", lambda name: check_field("batch", name)),
         rules=_names(when, "rule", lambda name: check_field("rule", name)),
-        within=_checked(when, "within", _span, 0),
-        at_least=_checked(when, "at_least", _number, 1),
+        within=when_fields.value_of(when, "within", when_fields.whole_span, 0),
+        at_least=when_fields.value_of(when, "at_least", _number, 1),
     )
     _refuse_misfits(when, found)
     return found
@@ -168,16 +163,6 @@ def _refuse_misfits(when: Mapping[str, Any], found: JobTrigger) -> None:
             raise Wrong(("when", "at_least"), "is not known for empty, which is about no number of jobs")
     elif when.get("at_least") is not None and not found.within:
         raise Wrong(("when", "at_least"), "within must say in which span")
-
-
-def _checked(when: Mapping[str, Any], key: str, check: Callable[[object], int], default: int) -> int:
-    value = when.get(key)
-    if value is None:
-        return default
-    try:
-        return check(value)
-    except ValueError as error:
-        raise Wrong(("when", key), str(error)) from None
 
 
 def _names(when: Mapping[str, Any], key: str, check: Callable[[object], str]) -> tuple[str, ...]:
@@ -200,15 +185,6 @@ def _tag(value: object) -> str:
     if not isinstance(value, str) or not is_tag(value):
         raise ValueError("must be a tag: 1 to 64 of A-Z a-z 0-9 . _ : / @ + = -")
     return value
-
-
-def _span(value: object) -> int:
-    seconds = times.parse_duration(value)
-    if seconds < 1:
-        raise ValueError("must be at least 1s")
-    if seconds != int(seconds):
-        raise ValueError("must be whole seconds")
-    return int(seconds)
 
 
 def _number(value: object) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl._dataclasses import dataclass
 from queuectl.job import times
-from queuectl.rules import occurrences
+from queuectl.rules import occurrences, when_fields
 from queuectl.rules.occurrences import At, Cron, Every, Within
 from queuectl.rules.rule import Wrong
 
@@ -75,14 +75,11 @@ def read(when: Mapping[str, Any], kind: str) -> TimeTrigger:
     Raises:
         Wrong: a value is wrong, or not known.
     """
-    for key in when:
-        if key != kind and key not in KEYS:
-            near = get_close_matches(key, KEYS, n=1)
-            meant = f"; is {near[0]} meant?" if near else ""
-            raise Wrong(("when", key), f"is not known beside {kind}{meant}")
-    zone = _of(when, "timezone", read_zone)
+    when_fields.refuse_unknown(when, kind, KEYS)
+    zone = when_fields.value_of(when, "timezone", read_zone)
     first, last = (
-        _of(when, name, lambda value: _moment(value, zone), default=None) for name in ("from", "until")
+        when_fields.value_of(when, name, lambda value: _moment(value, zone), default=None)
+        for name in ("from", "until")
     )
     if first is not None and last is not None and last < first:
         raise Wrong(("when", "until"), "lies before from")
@@ -92,22 +89,12 @@ def read(when: Mapping[str, Any], kind: str) -> TimeTrigger:
     return TimeTrigger(
         schedule=schedule,
         timezone=zone,
-        missed=_of(when, "missed", _one_of(MISSED), default="once"),
-        grace=_of(when, "grace", times.parse_duration, default=GRACE),
-        overlap=_of(when, "overlap", _one_of(OVERLAP), default="skip"),
-        jitter=_of(when, "jitter", times.parse_duration, default=0.0),
+        missed=when_fields.value_of(when, "missed", _one_of(MISSED), default="once"),
+        grace=when_fields.value_of(when, "grace", times.parse_duration, default=GRACE),
+        overlap=when_fields.value_of(when, "overlap", _one_of(OVERLAP), default="skip"),
+        jitter=when_fields.value_of(when, "jitter", times.parse_duration, default=0.0),
         tell=tell,
     )
-
-
-def _of(when: Mapping[str, Any], name: str, check: Callable[[Any], Any], default: Any = None) -> Any:
-    value = when.get(name)
-    if value is None:
-        return default
-    try:
-        return check(value)
-    except ValueError as error:
-        raise Wrong(("when", name), str(error)) from None
 
 
 def read_zone(value: object) -> tzinfo:
@@ -156,7 +143,7 @@ def _schedule(
 ) -> tuple[Schedule, Callable[[], str]]:
     value = when[kind]
     if kind == "every":
-        span = _of(when, kind, _span)
+        span = when_fields.value_of(when, kind, when_fields.whole_span)
         return Every(span, first or 0), lambda: f"every {in_words(span)}"
     if kind == "at":
         moments = sorted({_element("at", number, one, zone) for number, one in _listed("at", value)})
@@ -192,15 +179,6 @@ def _expression(number: int | None, value: object) -> str:
         return occurrences.checked_cron(value)
     except ValueError as error:
         raise Wrong(_path("cron", number), str(error)) from None
-
-
-def _span(value: object) -> int:
-    seconds = times.parse_duration(value)
-    if seconds < 1:
-        raise ValueError("must be at least 1s")
-    if seconds != int(seconds):
-        raise ValueError("must be whole seconds")
-    return int(seconds)
 
 
 def in_words(span: int) -> str:
