@@ -87,7 +87,7 @@ class Digests:
         self._layout = storage.layout
         self._followed: dict[str, _Digest] = {}
         self._defaults = JobDefaults(storage.layout, settings())
-        self._since = micros(_made_at(storage.layout.data))
+        self._since = micros(rule_note.known_since(storage.layout))
         self._seen: list[int] | None = None
         self.refused: str | None = None
 
@@ -122,9 +122,8 @@ class Digests:
             self._write(name, note)
         elif note.mark != rule.mark:
             if old is not None and not note.rests:
-                self._judge(
-                    old, self._now()
-                )  # what happened before the change is told by what the rule said then
+                # What happened before the change is told by what the rule said then.
+                self._judge(old, self._now())
             note.mark, note.told = rule.mark, max(note.told, arrived)
             self._write(name, note)
         return note
@@ -242,12 +241,3 @@ class Digests:
 
     def _now(self) -> int:
         return micros(self._storage.now())
-
-
-def _made_at(folder: str) -> float:
-    """Return when data/ was made: nobody writes or deletes the lock files in it. What was told before that is not known."""
-    try:
-        with os.scandir(folder) as entries:
-            return min((one.stat().st_mtime for one in entries if one.name.endswith(".lock")), default=0.0)
-    except OSError:
-        return 0.0

@@ -143,8 +143,9 @@ class FileClaims:
             state = locate.state_of(self._storage, job_id)
             found = claimed_files.claims(self._trigger.folder, kind, job_id)
             if state in ("completed", "dead") or (state is None and is_noted and job_id in before):
-                self._keep_ends(unless=is_kept)
-                is_kept = True
+                if not is_kept:
+                    self._keep_ends()
+                    is_kept = True
                 self._finish(found, state or "gone")
             elif state is None and is_noted:
                 self.gone.add(job_id)
@@ -160,9 +161,9 @@ class FileClaims:
         if lines:
             self._seen.add(lines)
 
-    def _keep_ends(self, *, unless: bool) -> None:
+    def _keep_ends(self) -> None:
         """Have the disk keep the ends of jobs before their files go: their worker may have died before it did."""
-        if not unless and self._defaults.settings.durability == "full":
+        if self._defaults.settings.durability == "full":
             files.sync_filesystem(self._storage.layout.pending)
 
     def _waiting(self) -> set[str]:

@@ -58,18 +58,6 @@ class Plan:
     next: int | None = None
 
 
-def _since_when(data: str) -> int:
-    """Return when data/ was made, in epoch seconds: nobody writes or deletes the lock files in it.
-
-    If it was deleted, it is not known what was queued before. The records of these jobs may have been purged.
-    """
-    try:
-        with os.scandir(data) as entries:
-            return int(min((one.stat().st_mtime for one in entries if one.name.endswith(".lock")), default=0))
-    except OSError:
-        return 0
-
-
 def choose(due: list[int], trigger: TimeTrigger, now: float) -> list[int]:
     """Return those of the moments up to now for which jobs are queued.
 
@@ -116,7 +104,7 @@ class Plans:
         self._zone: object = None
         self._told: dict[str, str] = {}
         self._unwritten: dict[str, Note] = {}
-        self._data_since = _since_when(storage.layout.data)
+        self._data_since = int(rule_note.known_since(storage.layout))
         self._reasons_at = math.inf
         self._is_new, self._is_behind, self._looked_at = True, False, 0.0
         self.changes = 0

@@ -72,6 +72,18 @@ def written_at(layout: Layout, rule: str) -> int:
         return 0
 
 
+def known_since(layout: Layout) -> float:
+    """Return when data/ was made, in epoch seconds; 0: it cannot be read. Nobody writes or deletes the lock files in it.
+
+    If it was deleted, it is not known what was queued before. The records of these jobs may have been purged.
+    """
+    try:
+        with os.scandir(layout.data) as entries:
+            return min((one.stat().st_mtime for one in entries if one.name.endswith(".lock")), default=0.0)
+    except OSError:
+        return 0.0
+
+
 def _checked(found: Any) -> Note:
     return Note(
         mark=str(found["mark"]),
