@@ -383,6 +383,7 @@ class Machine(RuleBasedStateMachine):
             record["command"],
             record["priority"],
             record["max_retries"],
+            limited="timeout" in record,
         )
         self._reload(known, copy)
         self.jobs[copy.tag] = known
