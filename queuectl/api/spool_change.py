@@ -113,10 +113,11 @@ class ChangePart(SpoolBase):
             return dead_letters.edit(self._storage, row, before, after)
         return edit_pending.replace(self._storage, row, before, after, self._job_defaults())
 
-    def set(self, job_id: str, **fields: Unpack[JobChanges]) -> Job:
+    def set(self, job_id: str, *, if_unchanged: bytes | None = None, **fields: Unpack[JobChanges]) -> Job:
         """Change fields of a waiting or a dead job.
 
         Args:
+            if_unchanged: the content of its file as it was read; if that has changed since then, nothing is done.
             fields: new values for fields of the job file, as in priority=9 or run_at=time.time() + 3600; None removes a
                 field, so that the setting applies. For a failed job, run_at is the time of its next attempt.
 
@@ -128,7 +129,7 @@ class ChangePart(SpoolBase):
             InvalidJob, KeyTaken: a field is wrong or cannot be changed, or another job has the unique key.
             UnknownField: no field has this name; it is a TypeError, too.
         """
-        return only(self.set_many([job_id], **fields))
+        return only(self._set([job_id], None, if_unchanged, fields))
 
     @locked
     def set_many(
@@ -152,6 +153,16 @@ class ChangePart(SpoolBase):
             SpoolError: the spool cannot be read.
             ValueError, TypeError: as for `retry_many`.
         """
+        return self._set(ids, where, None, fields)
+
+    @locked
+    def _set(
+        self,
+        ids: Iterable[str] | Filter,
+        where: Filter | None,
+        before: bytes | None,
+        fields: Mapping[str, Any],
+    ) -> dict[str, Job | QueuectlError]:
         from queuectl.api import listing
         from queuectl.storage import dead_letters, edit_pending
 
@@ -161,8 +172,8 @@ class ChangePart(SpoolBase):
         rows = self._fresh_rows(which)
         waiting = [row for row in rows.values() if row.state != "dead"]
         dead = [row for row in rows.values() if row.state == "dead"]
-        edited, refused = edit_pending.set_all(self._storage, waiting, changes, self._job_defaults())
-        mended, kept = dead_letters.set_all(self._storage, dead, changes)
+        edited, refused = edit_pending.set_all(self._storage, waiting, changes, self._job_defaults(), before)
+        mended, kept = dead_letters.set_all(self._storage, dead, changes, before)
         results: dict[str, Job | QueuectlError] = {**edited, **refused, **mended, **kept}
         return {job_id: results.get(job_id) or self._unknown(job_id) for job_id in which}
 

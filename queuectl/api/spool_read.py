@@ -85,6 +85,17 @@ class ReadPart(SpoolBase):
         return dependencies.waits_for(self, self.get(job_id))
 
     @locked
+    def why_waiting(self, job_id: str) -> builtins.list[str]:
+        """Return what keeps a waiting job from starting, one sentence each; nothing for a job that does not wait.
+
+        Raises:
+            JobNotFound: there is no job with that id.
+        """
+        from queuectl.api import why_waiting
+
+        return why_waiting.sentences(self, job_id)
+
+    @locked
     def waited_for_by(self, job_id: str) -> builtins.list[str]:
         """Return the ids of the jobs that still wait for this one, or for its batch, in the order of their arrival.
 

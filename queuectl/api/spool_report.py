@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from queuectl.api.stats import Stats
+    from queuectl.api.stats import Stats, Times
     from queuectl.control.registry import WorkerInfo
     from queuectl.index.filter import Filter
 
@@ -49,6 +49,49 @@ class ReportPart(SpoolBase):
 
         self._look()
         return self._ask(lambda: stats.gather(self._index, where or Filter(), by, time.time()))
+
+    @locked
+    def recent(self, number: int = 1000) -> tuple[Times, Times]:
+        """Return how long the jobs that ended last waited and ran.
+
+        Args:
+            number: at most so many jobs: unlike `stats`, this takes as long whatever the spool holds.
+        """
+        from queuectl.api import listing, recent
+
+        return recent.times(listing.last_ended(self, number))
+
+    @locked
+    def throughput(self, since: float, step: float = 60.0) -> dict[float, tuple[int, int]]:
+        """Return how many jobs were completed and died in each step of time in which one ended.
+
+        Args:
+            since: epoch seconds.
+            step: seconds.
+
+        Returns:
+            the two numbers by the beginning of the step, in epoch seconds.
+        """
+        from queuectl.index import ends
+        from queuectl.job.times import micros
+
+        self._look()
+        found = self._ask(lambda: ends.by_step(self._index, micros(since), micros(step)))
+        return {place / 1e6: numbers for place, numbers in sorted(found.items())}
+
+    @locked
+    def reasons(self, where: Filter | None = None, *, of_newest: int = 1000) -> list[tuple[str, int]]:
+        """Return why jobs are dead, the most frequent reason first, each with the number of jobs.
+
+        Args:
+            where: only these of the dead jobs.
+            of_newest: only so many jobs are looked at, those that arrived last. `stats` with `by="reason"` counts all.
+        """
+        from queuectl.api import listing, recent
+        from queuectl.index.filter import Filter
+
+        chosen = (where or Filter(sort="-arrived")).of_states("dead").limited_to(of_newest)
+        return recent.reasons([row.last_error for row in listing.select(self, where=chosen)])
 
     @locked
     def metrics(self, textfile: str | os.PathLike[str] | None = None, *, queues: Sequence[str] = ()) -> str:

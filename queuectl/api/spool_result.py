@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from queuectl.api.output_part import Part
     from queuectl.api.waiting import Ended
 
 
@@ -80,6 +81,26 @@ class ResultPart(SpoolBase):
         from queuectl.api import job_files
 
         return job_files.read_output(self, job_id, run, stream)
+
+    def output_part(
+        self, job_id: str, *, run: int | None = None, stream: str = "out", start: int = 0, most: int = 65536
+    ) -> Part:
+        """Return a part of the output of a run; what is written later begins at `next` of the part.
+
+        Args:
+            run, stream: as for output.
+            start: where to begin, in bytes; -1: at the last line from which no more than `most` bytes follow.
+            most: at most so many bytes.
+
+        Raises:
+            JobNotFound: there is no such job.
+            ValueError: no run, stream or place can be called so.
+            QueuectlError: the output is compressed, and has more than 64 MiB.
+            SpoolError: the file cannot be read, or is none.
+        """
+        from queuectl.api import output_part
+
+        return output_part.read(self, job_id, run, stream, start, most)
 
     def last_output(self, job_id: str, lines: int, *, run: int | None = None, stream: str = "out") -> str:
         """Return the last lines of the output of a run; bytes that are not UTF-8 are replaced.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from queuectl.index import statistics
 from queuectl.index.filter import Filter
 from queuectl.index.row import BY_HAND
 
@@ -114,3 +115,21 @@ def is_any_left(index: Index, queues: Sequence[str], batches: Sequence[str]) -> 
     condition, more = going.conditions()
     query = f"SELECT 1 FROM jobs WHERE {where} AND {condition} LIMIT 1"
     return index.db.execute(query, (*values, *more)).fetchone() is not None
+
+
+def by_step(index: Index, since: int, step: int) -> dict[int, tuple[int, int]]:
+    """Return how many jobs were completed and died in each step of time in which one ended.
+
+    Args:
+        since: microseconds since the epoch.
+        step: microseconds.
+
+    Returns:
+        the numbers by the beginning of the step, in microseconds.
+    """
+    way = "INDEXED BY jobs_ended" if index.has("jobs_ended", statistics.MAKE_ENDED) else "NOT INDEXED"
+    query = (
+        f"SELECT finished_at / ?, sum(state = 'completed'), sum(state = 'dead') FROM jobs {way}"
+        f" WHERE {statistics.HAS_ENDED} AND {statistics.IS_COUNTED} AND {statistics.ENDED_AT} >= ? GROUP BY 1"
+    )
+    return {place * step: (well, dead) for place, well, dead in index.db.execute(query, (step, since))}

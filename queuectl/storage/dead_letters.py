@@ -11,7 +11,7 @@ from queuectl.job import record as jobs
 from queuectl.job.times import micros
 from queuectl.layout import DEAD, name_in_dead
 from queuectl.storage import bulk_moves, locate
-from queuectl.storage.rewriting import Change, Rewriting, checked, just_moved, read_own
+from queuectl.storage.rewriting import Change, Rewriting, checked, just_changed, just_moved, read_own
 from queuectl.system import files
 
 TYPE_CHECKING = False
@@ -51,16 +51,24 @@ def edit(storage: Storage, row: Row, before: bytes, after: bytes) -> Job:
 
 
 def set_all(
-    storage: Storage, rows: Sequence[Row], changes: Mapping[str, Any]
+    storage: Storage, rows: Sequence[Row], changes: Mapping[str, Any], before: bytes | None = None
 ) -> tuple[dict[str, Job], dict[str, QueuectlError]]:
     """Change fields of dead jobs. None removes a field.
+
+    Args:
+        before: the content that their file must still have; None: whatever it has.
 
     Returns:
         the jobs as they are now, and the errors of those that were not changed, as for `edit`; both by the id before.
     """
     from queuectl.job.changes import changed
 
-    return _edit_all(storage, rows, lambda data: changed(data, changes))
+    def change(data: bytes) -> Job:
+        if before is not None and data != before:
+            raise just_changed(rows[0].id)
+        return changed(data, changes)
+
+    return _edit_all(storage, rows, change)
 
 
 def _edit_all(

@@ -118,16 +118,25 @@ def set_hold(
 
 
 def set_all(
-    storage: Storage, rows: Sequence[Row], changes: Mapping[str, Any], defaults: JobDefaults
+    storage: Storage,
+    rows: Sequence[Row],
+    changes: Mapping[str, Any],
+    defaults: JobDefaults,
+    before: bytes | None = None,
 ) -> tuple[dict[str, Job], dict[str, QueuectlError]]:
     """Change fields of waiting jobs. None removes a field, so that the settings decide.
+
+    Args:
+        before: the content that their file must still have; None: whatever it has.
 
     Returns:
         as for `edit_all`. KeyTaken: another job has the unique key.
     """
     from queuectl.job.changes import changed_job
 
-    def change(_: bytes, job: Job) -> Job:
+    def change(data: bytes, job: Job) -> Job:
+        if before is not None and data != before:
+            raise just_changed(job.id or "")
         wanted = changed_job(job, changes)
         if not changes.keys().isdisjoint(("run_at", "expires_at")):
             wanted.check_expiry()
