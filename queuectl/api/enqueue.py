@@ -37,17 +37,22 @@ def prepare(record: Mapping[str, Any], defaults: JobDefaults, end: str = "") -> 
 
     Raises:
         InvalidJob: a field is wrong; the message says why.
-        ConfigError: the file of its queue is not valid.
+        ConfigError: the file of its queue is not valid, or its queue is on a cluster that has not been set up.
         Shortage: there is not so much of a resource as it needs.
     """
     now = time.time()
     job = read(record, now)
     job.cwd = _absolute_cached(job.cwd) if job.cwd and os.path.isabs(job.cwd) else _absolute(job.cwd or "")
-    job.fill_in(defaults.of(job.queue))
-    if job.needs is not None:
+    settings = defaults.of(job.queue)
+    job.fill_in(settings)
+    if settings.engine != "local":
+        from queuectl.config import cluster
+
+        cluster.refuse_job(job, defaults)
+    elif job.needs is not None:
         from queuectl.config import resources
 
-        resources.refuse_shortage(job.needs, defaults.settings.resources)
+        resources.refuse_shortage(job.needs, settings.resources)
     job.created_at = job.updated_at = now
     chosen = bool(job.id)
     job.id = job.id or new_id(now, end)

@@ -190,6 +190,9 @@ def queue(one: Queue) -> dict[str, Any]:
         "defaults": dict(one.defaults),
         "fault": one.fault,
         "served": one.served,
+        "engine": one.engine,
+        "partition": one.placement.get("partition"),
+        "options": one.placement.get("options"),
     }
 
 

@@ -23,7 +23,7 @@ def view_of(spool: SpoolBase) -> QueueView:
     """
     from queuectl.storage.queue_state import QueueView
 
-    return QueueView(spool.layout, spool._index, spool.settings().resources)
+    return QueueView(spool.layout, spool._index, spool.settings())
 
 
 def are_used(spool: SpoolBase) -> bool:
@@ -60,7 +60,7 @@ def obstacle(spool: SpoolBase, found: Collection[str | None]) -> str | None:
         return f"{one.paused.sentence}: queuectl resume --queue {one.name}"
     if not any(view.is_served(name) for name in names):
         return f"no worker serves queue {one.name}: queuectl worker start --queue {one.name}"
-    facts = [view.lacks(lanes.parts_of(lane)[1]) for lane in found]
+    facts = [view.lacks(lane) for lane in found]
     return f"{facts[0]}: queuectl config get resources" if facts and all(facts) else None
 
 

@@ -43,7 +43,8 @@ class QueuePart(SpoolBase):
 
         Args:
             fields: `limit` (1 to 1000), `rate` (text like "100/1h"), and what its jobs get by default: `timeout`,
-                `max_retries`, `backoff_base`, `max_backoff`, `priority`, `jitter`, `retry_on`, `give_up_on`.
+                `max_retries`, `backoff_base`, `max_backoff`, `priority`, `jitter`, `retry_on`, `give_up_on`; and where
+                its jobs run: `engine`, `partition`, `options`.
 
         Returns:
             the queue as it is now.

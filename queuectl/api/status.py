@@ -62,7 +62,7 @@ def _queues(spool: SpoolBase, settings: Settings) -> list[str]:
 
     try:
         return spool._ask(
-            lambda: queue_state.notes(queue_state.QueueView(spool.layout, spool._index, settings.resources))
+            lambda: queue_state.notes(queue_state.QueueView(spool.layout, spool._index, settings))
         )
     except ConfigError as error:
         return [str(error)]

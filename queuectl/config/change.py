@@ -41,7 +41,7 @@ def set_value(layout: Layout, key: str, text: str) -> Any:
     try:
         typed = text.strip() if known.check in TEXTS else typed_value(text)
         value = known.check(typed)
-        if known.name == "incoming" and isinstance(value, str) and layout.contains(value):
+        if known.name in ("incoming", "slurm_dir") and layout.contains(value):
             raise ValueError(f"must be outside of the spool {layout.root}, where nobody else may write")
     except ValueError as error:
         raise mistyped(f"{known.name}: {error}") from None

@@ -23,7 +23,8 @@ _LINE_ENDS = "\r\x85\u2028\u2029"  # the other characters that end a line in YAM
 _SIMPLE = re.compile(
     rf" *(?:#[^{_LINE_ENDS}]*)?"
     r"|([a-z_]+): +(?:(0|[1-9][0-9]{0,17})|([0-9]{1,17}\.[0-9]{1,17})"
-    r"|((?:[1-9][0-9]{0,8}/)?[1-9][0-9]{0,17}(?:ms|[smhdwKMG])|[a-z_]+=[0-9]{1,9}(?: [a-z_]+=[0-9]{1,9})*))"
+    r"|((?:[1-9][0-9]{0,8}/)?[1-9][0-9]{0,17}(?:ms|[smhdwKMG])|[a-z_]+=[0-9]{1,9}(?: [a-z_]+=[0-9]{1,9})*"
+    r"|(?:/[A-Za-z0-9_.-]+)+|slurm|local))"
     rf" *(?: #[^{_LINE_ENDS}]*)?"
 )
 _YAML_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
@@ -115,7 +116,7 @@ def _values(path: str, text: str) -> dict[str, object]:
 def _simple_entries(text: str) -> list[Entry] | None:
     """Read YAML that has only lines like `timeout: 20`, as nearly every settings file; None for all other YAML.
 
-    Rates and resources are among them: 100/1h, gpu=2 memory=64.
+    Rates, resources and paths are among them: 100/1h, gpu=2 memory=64, /shared/queuectl.
     """
     found = []
     for number, line in enumerate(text.split("\n"), 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from queuectl._dataclasses import dataclass
+from queuectl.config import cluster
 from queuectl.errors import WRONG_USAGE, ConfigError
 from queuectl.job import fields, times
 
@@ -149,7 +150,10 @@ def _between_queues(value: object) -> str:
     return str(value)
 
 
-TEXTS = (_folder, _names, _durability, _exit_codes, _resources, _between_queues)
+TEXTS = (
+    *(_folder, _names, _durability, _exit_codes, _resources, _between_queues),
+    *(cluster.engine, cluster.folder, cluster.options),
+)
 """The checks of settings whose converted value is text, even if it looks like a number, as 1e3 does."""
 
 
@@ -260,6 +264,32 @@ _ALL = (
         _between_queues,
         "age: the job that has waited longest goes first; turns: queues that have work take turns",
     ),
+    Key(
+        "engine",
+        "local",
+        cluster.engine,
+        "where jobs run: local, or slurm; the file of a queue may say another",
+    ),
+    Key(
+        "slurm_dir", None, cluster.folder, "a folder that all nodes see under the same path; unset: no Slurm"
+    ),
+    Key("slurm_jobs", 200, _up_to(100_000), "the most Slurm jobs that wait or run at once"),
+    Key("slurm_pack", 100, _count, "the most short jobs in one Slurm job; 1: each has its own"),
+    Key(
+        "slurm_short",
+        60,
+        _duration,
+        "a job whose timeout is at most this is short, and may share a Slurm job",
+        "seconds",
+    ),
+    Key(
+        "slurm_fence",
+        600,
+        cluster.fence,
+        "how long a node may not reach slurm_dir before it ends its jobs; at least 30s",
+        "seconds",
+    ),
+    Key("slurm_options", None, cluster.options, "options for each sbatch, like `--account=lab --qos=low`"),
 )
 _EXAMPLES = {
     "resources": "gpu=2",
@@ -272,6 +302,8 @@ _EXAMPLES = {
     "keep_done": "30d",
     "keep_dead": "30d",
     "keep_logs": "7d",
+    "slurm_dir": "/shared/queuectl",
+    "slurm_options": "--account=lab",
 }
 KEYS: Mapping[str, Key] = {key.name: key for key in _ALL}
 """Every setting by its name, in the order in which they are shown."""
@@ -316,7 +348,9 @@ def as_text(value: object) -> str:
     if value is None or value == {}:
         return "unset"
     if isinstance(value, list):
-        return " ".join(map(str, value))
+        import shlex
+
+        return shlex.join(map(str, value))
     if isinstance(value, dict):
         return " ".join(f"{name}={amount}" for name, amount in value.items())
     return times.seconds(value) if isinstance(value, float) else str(value)

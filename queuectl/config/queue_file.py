@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from queuectl._dataclasses import dataclass, field
-from queuectl.config import file, keys
+from queuectl.config import cluster, file, keys
 from queuectl.errors import ConfigError
 from queuectl.job import times
 from queuectl.job.record import DEFAULTED, OPTIONAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from queuectl.layout import Layout
 
@@ -52,23 +52,46 @@ class QueueSettings:
         limit: the most jobs that run at a time; None: no limit.
         rate: the most starts in a span; None: no limit.
         defaults: the values that its jobs get for fields which they leave out, by the name of the field.
+        engine: where its jobs run; None: where the settings of the spool say.
+        partition: the part of the cluster in which its jobs run; None: the cluster's default.
+        options: those for sbatch, besides the ones of the settings; None: no others.
     """
 
     name: str
     limit: int | None = None
     rate: Rate | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    engine: str | None = None
+    partition: str | None = None
+    options: list[str] | None = None
+
+    @property
+    def placement(self) -> dict[str, Any]:
+        """What is set of engine, partition and options, by key."""
+        given = {name: getattr(self, name) for name in PLACEMENT}
+        return {name: value for name, value in given.items() if value is not None}
 
     def as_dict(self) -> dict[str, Any]:
         """Return what is set, by key, as in the file; the rate is text."""
         own = {"limit": self.limit, "rate": None if self.rate is None else str(self.rate)}
-        return {name: value for name, value in {**own, **self.defaults}.items() if value is not None}
+        return {
+            name: value
+            for name, value in {**own, **self.placement, **self.defaults}.items()
+            if value is not None
+        }
 
+
+PLACEMENT: Mapping[str, Callable[[object], Any]] = {
+    "engine": cluster.engine,
+    "partition": cluster.partition,
+    "options": cluster.options,
+}
+"""The keys that say where the jobs of a queue run, with their checks."""
 
 JOB_KEYS = (*DEFAULTED, *OPTIONAL)
 """The fields of jobs for which a queue can have a default."""
 
-KEYS = ("limit", "rate", *JOB_KEYS)
+KEYS = ("limit", "rate", *PLACEMENT, *JOB_KEYS)
 """What a file of a queue can set."""
 
 
@@ -111,6 +134,8 @@ def check(queue: str, key: str, value: object) -> Any:
     """
     if value is None or (key not in DEFAULTED and isinstance(value, str) and value.strip().lower() == "none"):
         return None
+    if key in PLACEMENT:
+        return PLACEMENT[key](value)
     # A few lines of YAML can hold a list that is larger than the memory when it is written out in a message.
     if isinstance(value, dict) or (
         isinstance(value, list) and not all(isinstance(one, int) for one in value)
@@ -161,8 +186,9 @@ def _parsed(path: str, text: str, queue: str) -> QueueSettings:
             reason = str(error)[:_LONGEST_REASON]
             raise ConfigError(f"{where}: {key}: {reason}", hint="queuectl guide queues") from None
     limit, rate = found.pop("limit", None), found.pop("rate", None)
+    place = {name: found.pop(name, None) for name in PLACEMENT}
     given = {name: value for name, value in found.items() if value is not None}
-    return QueueSettings(queue, limit, rate, given)
+    return QueueSettings(queue, limit, rate, given, **place)
 
 
 def change(layout: Layout, queue: str, changes: Mapping[str, object]) -> QueueSettings:
@@ -189,7 +215,7 @@ def change(layout: Layout, queue: str, changes: Mapping[str, object]) -> QueueSe
         except ValueError as error:
             raise keys.mistyped(str(error), hint="queuectl guide queues") from None
         try:
-            is_typed = isinstance(value, str) and key not in ("retry_on", "give_up_on")
+            is_typed = isinstance(value, str) and key not in ("retry_on", "give_up_on", *PLACEMENT)
             typed = typed_value(value) if is_typed else value  # type: ignore[arg-type]  # text, if it is typed
             made = check(queue, key, typed)
         except ValueError as error:

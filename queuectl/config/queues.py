@@ -16,10 +16,11 @@ from queuectl.system import files
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from queuectl.config.settings import Settings
     from queuectl.config.stamp import Stamp
     from queuectl.layout import Layout
 
-__all__ = ["DEFAULT", "QueueChoice", "QueueSettings", "Queues", "Rate", "parse_rate"]
+__all__ = ["DEFAULT", "QueueChoice", "QueueSettings", "Queues", "Rate", "engine_of", "parse_rate"]
 
 DEFAULT = DEFAULT_QUEUE
 """The queue of a job that names none."""
@@ -195,6 +196,14 @@ class Queues:
     def _tell(self, line: str) -> None:
         if not self._is_new:
             self._say(line)
+
+
+def engine_of(name: str, queues: Queues, settings: Settings) -> str:
+    """Return where the jobs of a queue run: `cluster.LOCAL`, or the name of an engine.
+
+    Its file says so, or else the settings of the spool. It holds for jobs that wait already, too.
+    """
+    return queues.get(name).engine or settings.engine
 
 
 def _paused_in(names: list[str]) -> frozenset[str]:

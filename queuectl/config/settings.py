@@ -47,6 +47,13 @@ class Settings:
     incoming_users: str | None = None
     resources: dict[str, int] = field(default_factory=dict)
     between_queues: str = "age"
+    engine: str = "local"
+    slurm_dir: str | None = None
+    slurm_jobs: int = 200
+    slurm_pack: int = 100
+    slurm_short: float = 60
+    slurm_fence: float = 600
+    slurm_options: list[str] | None = None
 
 
 def load(layout: Layout) -> tuple[Settings, list[str]]:
@@ -88,7 +95,8 @@ class JobDefaults:
     """What a job gets for a field that it leaves out: the value of its queue's file, else that of the settings.
 
     It is copied onto the job when that is accepted. Most queues have no file: then one look at the disk is all. While
-    a file is not valid, its values from before stay in force.
+    a file is not valid, its values from before stay in force. The engine of a queue is found in the same way, and is not
+    copied: a queue that moves to a cluster takes its waiting jobs along.
 
     Attributes:
         settings: the settings of the spool.
@@ -136,7 +144,21 @@ class JobDefaults:
     def _read(self, name: str) -> Mapping[str, Any]:
         from queuectl.config import queue_file
 
-        return queue_file.load(self._layout, name).defaults
+        found = queue_file.load(self._layout, name)
+        return found.defaults if found.engine is None else {**found.defaults, "engine": found.engine}
+
+    def options_of(self, queue: str | None) -> list[str]:
+        """Return the options for sbatch that the file of a queue has. It looks at the disk.
+
+        Raises:
+            ConfigError: the file is not valid.
+        """
+        from queuectl.config import queue_file
+
+        name = queue or DEFAULT_QUEUE
+        if not os.path.lexists(self._layout.queue_file(name)):
+            return []
+        return queue_file.load(self._layout, name).options or []
 
     def refresh(self, settings: Settings) -> bool:
         """Look at the file of each known queue again; return True if a default is different now.

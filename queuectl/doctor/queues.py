@@ -48,7 +48,7 @@ def _other_files(case: Case) -> Iterator[Finding]:
 def compare(case: Case) -> Iterator[Finding]:
     """Examine what keeps the jobs of queues from running, by the index, which agrees with the folders."""
     try:
-        view = queue_state.QueueView(case.layout, case.index, case.settings.resources)
+        view = queue_state.QueueView(case.layout, case.index, case.settings)
     except ConfigError:
         return  # `examine` has told of it
     for queue in view.all():

@@ -81,7 +81,7 @@ def arguments(spool: str, parcel: Parcel, options: Sequence[str]) -> list[str]:
 
     Args:
         spool: the id of the spool.
-        options: those for all jobs. A job's own stand behind them, so they win.
+        options: those for all jobs. What a job wants, and the options of its queue, stand behind them, so they win.
     """
     shape = parcel.shape
     log = os.path.join(parcel.folder, "slurm.log").replace("%", "%%")
@@ -104,8 +104,8 @@ def arguments(spool: str, parcel: Parcel, options: Sequence[str]) -> list[str]:
         f"--output={log}",
         "--open-mode=append",
         f"--nice={max(0, 10 - parcel.priority) * 100}",
-        *wants,
         *options,
+        *wants,
         *shape.options,
         parcel.script,
         parcel.folder,

@@ -7,20 +7,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from queuectl._dataclasses import dataclass, field
-from queuectl.config import resources
-from queuectl.config.queues import Queues
+from queuectl.config import cluster, resources
+from queuectl.config.queues import Queues, engine_of
 from queuectl.control import pause, registry
 from queuectl.control.start_rate import StartRate
 from queuectl.errors import SpoolError
 from queuectl.index import lanes, queue_counts
 from queuectl.index.queue_counts import LaneCount
 from queuectl.job.times import micros
+from queuectl.layout import is_engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
     from queuectl.config.queues import QueueSettings
+    from queuectl.config.settings import Settings
     from queuectl.control.pause import Pause
     from queuectl.control.registry import WorkerInfo
     from queuectl.index.queries import Queries
@@ -40,7 +42,9 @@ class Queue:
         oldest: for how long the first of the jobs that could run has waited; None if there is none.
         defaults: the values that its jobs get for fields which they leave out.
         fault: what is wrong with its file; None if nothing is.
-        served: whether a living worker serves it.
+        served: whether a living worker, or the dispatcher of its engine, serves it.
+        engine: where its jobs run: local, or the name of an engine.
+        placement: what its file says of engine, partition and options.
     """
 
     name: str
@@ -55,6 +59,8 @@ class Queue:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     fault: str | None = None
     served: bool = False
+    engine: str = cluster.LOCAL
+    placement: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_full(self) -> bool:
@@ -67,7 +73,7 @@ class QueueView:
 
     Args:
         index: agrees with the folders.
-        resources: what the settings of the spool say.
+        settings: those of the spool.
         queues: the settings of queues, if they have been read.
 
     Raises:
@@ -75,9 +81,10 @@ class QueueView:
     """
 
     def __init__(
-        self, layout: Layout, index: Queries, resources: Mapping[str, int], queues: Queues | None = None
+        self, layout: Layout, index: Queries, settings: Settings, queues: Queues | None = None
     ) -> None:
-        self._layout, self._index, self._resources = layout, index, resources
+        self._layout, self._index, self._settings = layout, index, settings
+        self._resources = settings.resources
         self.queues = queues or Queues(layout)
         self.now = micros(time.time())
         self._starts: dict[str, int | None] = {}
@@ -125,6 +132,8 @@ class QueueView:
             defaults=settings.defaults,
             fault=self.queues.faults().get(name),
             served=self.is_served(name),
+            engine=self.engine_of(name),
+            placement=settings.placement,
         )
 
     def all(self) -> list[Queue]:
@@ -145,9 +154,18 @@ class QueueView:
                 self._starts[settings.name] = None
         return self._starts[settings.name]
 
+    def engine_of(self, name: str) -> str:
+        """Return where the jobs of a queue run: local, or the name of an engine."""
+        return engine_of(name, self.queues, self._settings)
+
     def is_served(self, name: str) -> bool:
-        """Return whether a living worker serves a queue."""
-        return any(worker.serves(name) for worker in self.workers if not worker.stopping)
+        """Return whether a living worker serves a queue; for a queue of an engine, whether its dispatcher lives."""
+        engine = self.engine_of(name)
+        return any(
+            worker.serves(name) and (worker.name if is_engine(worker.name) else cluster.LOCAL) == engine
+            for worker in self.workers
+            if not worker.stopping
+        )
 
     def why_closed(self, lane: str | None) -> str | None:
         """Return why no job of a lane starts now; None if nothing is known that keeps it from starting."""
@@ -162,17 +180,26 @@ class QueueView:
         starts = self.starts(settings)
         if settings.rate is not None and starts is not None and starts >= settings.rate.starts:
             return f"{name} has started {starts} of {settings.rate}"
-        if fact := self.lacks(needs):
+        if fact := self.lacks(lane):
             return fact
+        if self.engine_of(name) != cluster.LOCAL:
+            return None
         for name, amount in needs.items():
             free = self._resources[name] - self.used(name)
             if free < amount:
                 return f"it needs {amount} {name}, and {max(0, free)} of {self._resources[name]} is free"
         return None
 
-    def lacks(self, needs: Mapping[str, int]) -> str | None:
-        """Return why a job that needs this can never start; None if there is enough."""
-        return resources.shortage(needs, self._resources)
+    def lacks(self, lane: str | None) -> str | None:
+        """Return why the jobs of a lane can never start, with what they need; None if there is enough."""
+        name, needs = lanes.parts_of(lane)
+        if self.engine_of(name) == cluster.LOCAL:
+            return resources.shortage(needs, self._resources)
+        try:
+            cluster.refuse_needs(needs, self.queues.get(name).options or ())
+        except ValueError as error:
+            return str(error)
+        return None
 
     def used(self, resource: str) -> int:
         """Return how many units of a resource running jobs hold."""
@@ -184,7 +211,7 @@ class QueueView:
         """Return why jobs can never start with the resources that there are, and how many wait so."""
         found: dict[str, int] = {}
         for lane, count in self.lanes.items():
-            fact = resources.shortage(lanes.parts_of(lane)[1], self._resources)
+            fact = self.lacks(lane)
             if fact and count.waiting:
                 found[fact] = found.get(fact, 0) + count.waiting
         return found

@@ -395,6 +395,8 @@ def test_twenty_sets_at_once_all_take_effect(layout: Layout) -> None:
     wanted |= {"incoming": "/drop", "incoming_users": "alice bob", "durability": "none"}  # type: ignore[dict-item]
     wanted |= {"resources": {"gpu": 2, "memory": 64}, "between_queues": "turns"}  # type: ignore[dict-item]
     wanted |= {"jitter": 0.5, "retry_on": [111, 75], "give_up_on": [100]}  # type: ignore[dict-item]
+    wanted |= {"engine": "slurm", "slurm_dir": "/shared", "slurm_options": ["--qos=low"]}  # type: ignore[dict-item]
+    wanted |= {"slurm_fence": 30}
     pairs = [(key, as_text(value)) for key, value in wanted.items()]
     pairs.extend(pairs[: max(0, 20 - len(pairs))])
 

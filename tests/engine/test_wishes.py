@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queuectl.engine import wishes
 from queuectl.engine.base import Shape
-from queuectl.engine.wishes import ALLOWED, Candidate, minutes, pack_size, packs, shape
+from queuectl.engine.wishes import Candidate, minutes, pack_size, packs, shape
 
 PLAIN = Shape()
 
@@ -43,47 +41,6 @@ def test_what_a_cluster_does_not_have_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
         shape(needs, "", more)
-
-
-@pytest.mark.parametrize("value", ["gpu", "gpu,batch", "a.b-c_1"])
-def test_partitions_are_names(value: str) -> None:
-    assert wishes.partition(value) == value
-
-
-@pytest.mark.parametrize("value", ["", "a b", "a;rm", "a,", ",a", "a\n", "ä", 3, None, ["a"]])
-def test_what_is_no_partition_is_refused(value: object) -> None:
-    """It would stand on a command line."""
-    with pytest.raises(ValueError, match="must be names of partitions"):
-        wishes.partition(value)
-
-
-@pytest.mark.parametrize("name", ALLOWED)
-def test_options_that_harm_nothing_are_passed_on(name: str) -> None:
-    assert wishes.options([f"--{name}=x y", f"--{name}"]) == (f"--{name}=x y", f"--{name}")
-
-
-@pytest.mark.parametrize(
-    ("value", "reason"),
-    [
-        ("--qos=x", "must be a list like"),
-        ({"--qos": "x"}, "must be a list like"),
-        (["qos=x"], "is not an option like"),
-        (["-q x"], "is not an option like"),
-        ([3], "is not an option like"),
-        (["--wrap=id"], "--wrap.* is not one of --account, --qos, "),
-        (["--array=1-9"], "is not one of"),
-        (["--requeue"], "is not one of"),
-        (["--output=/etc/x"], "is not one of"),
-        (["--export=NONE"], "is not one of"),
-        (["--time=1"], "is not one of"),
-        (["--"], "is not one of"),
-        (["--qos=a\nb"], "has a control character"),
-    ],
-)
-def test_options_of_the_dispatcher_are_refused(value: Any, reason: str) -> None:
-    """Names, output, time, arrays, requeueing: with another value it would lose its jobs, or run them twice."""
-    with pytest.raises(ValueError, match=reason):
-        wishes.options(value)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ _PACE = "tests/engine/test_pace.py::test_"
 _PLACE = "tests/engine/test_place.py::test_"
 _NAME = "tests/control/test_dispatcher_name.py::test_"
 _HANDOVER = "tests/worker/test_handover.py::test_"
+_CLUSTER = "tests/config/test_cluster.py::test_"
 _WISHES = "tests/engine/test_wishes.py::test_"
 _ENDINGS = "tests/engine/test_endings.py::test_"
 _SLURM = "tests/engine/test_slurm.py::test_"
@@ -179,10 +180,24 @@ ENGINE = (
     ),
     Mutant(
         "engine: any option of sbatch may be given",
-        "engine/wishes.py",
-        "        if name not in ALLOWED:\n",
-        "        if not name:\n",
-        (f"{_WISHES}options_of_the_dispatcher_are_refused",),
+        "config/cluster.py",
+        "    if name not in ALLOWED:\n",
+        "    if not name:\n",
+        (f"{_CLUSTER}options_of_the_dispatcher_are_refused",),
+    ),
+    Mutant(
+        "engine: a job is queued for a cluster that is not set up",
+        "config/cluster.py",
+        "    if settings.slurm_dir is None:\n",
+        "    if False:\n",
+        (f"{_CLUSTER}enqueue_for_a_cluster_that_is_not_set_up_is_refused",),
+    ),
+    Mutant(
+        "engine: a queue that says slurm runs where the settings say",
+        "config/queues.py",
+        "    return queues.get(name).engine or settings.engine\n",
+        "    return settings.engine\n",
+        (f"{_CLUSTER}the_file_of_a_queue_says_where_its_jobs_run",),
     ),
     Mutant(
         "engine: what must not run twice shares a pack",

@@ -92,8 +92,8 @@ QUEUES = (
     Mutant(
         "queues: a job that can never start is accepted",
         "api/enqueue.py",
-        "    if job.needs is not None:\n",
-        "    if False:\n",
+        "    elif job.needs is not None:\n",
+        "    elif False:\n",
         (f"{_DEFAULTS}a_job_that_needs_more_than_there_is_is_refused",),
     ),
     Mutant(

@@ -9,6 +9,7 @@ import click
 from queuectl.api import json_view
 from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
+from queuectl.config.cluster import LOCAL
 from queuectl.config.queue_file import KEYS
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ def _facts(session: Session, queue: Queue) -> list[tuple[str, str]]:
         *([("starts", _starts(queue))] if queue.rate is not None else []),
         ("paused", "no" if queue.paused is None else render.visible(queue.paused.sentence)),
         ("oldest", "" if queue.oldest is None else f"waits for {render.ago(queue.oldest)}"),
+        *([("engine", queue.engine)] if queue.engine != LOCAL else []),
+        *((key, as_text(queue.placement[key])) for key in ("partition", "options") if key in queue.placement),
         *((key, as_text(value)) for key, value in queue.defaults.items()),
         ("file", render.short_path(file)),
         ("workers", "some serve it" if queue.served else "none serves it"),
@@ -181,8 +184,8 @@ def _complete_key(sign: str) -> Callable[[click.Context, click.Parameter, str], 
 def set_command(session: Session, name: str, changes: tuple[str, ...]) -> None:
     """Change the limits of a queue, or the defaults of its jobs. Comments in its file are kept.
 
-    limit: how many of its jobs run at a time, 1 to 1000. rate: how many may start in any such span, like 100/1h. The
-    other keys are the defaults of its jobs: timeout, max_retries, backoff_base, max_backoff, priority, jitter,
+    limit: how many of its jobs run at a time, 1 to 1000. rate: how many may start in any such span, like 100/1h.
+    engine, partition, options: where its jobs run, see `queuectl guide queues`. The other keys are the defaults of its jobs: timeout, max_retries, backoff_base, max_backoff, priority, jitter,
     retry_on, give_up_on. They apply to jobs that are accepted later. A job's own field overrides them.
     """
     wanted: dict[str, Any] = {}
@@ -206,11 +209,20 @@ def unset_command(session: Session, name: str, keys: tuple[str, ...]) -> None:
 
 
 def _report(session: Session, queue: Queue) -> None:
-    from queuectl.config.keys import as_text
-
     if session.json:
         render.json_value(json_view.queue(queue))
         return
-    shown = {"limit": queue.limit, "rate": queue.rate, **queue.defaults}
-    given = [f"{key}={as_text(value).replace(' ', ',')}" for key, value in shown.items() if value is not None]
+    shown = {"limit": queue.limit, "rate": queue.rate, **queue.placement, **queue.defaults}
+    given = [f"{key}={_as_typed(value)}" for key, value in shown.items() if value is not None]
     render.line(f"{queue.name}: {' '.join(given) or 'no limits'}")
+
+
+def _as_typed(value: object) -> str:
+    """Return the value of a key as it can be given to `queue set`."""
+    import shlex
+
+    from queuectl.config.keys import as_text
+
+    text = as_text(value)
+    is_codes = isinstance(value, list) and all(isinstance(one, int) for one in value)
+    return text.replace(" ", ",") if is_codes else shlex.quote(text) if isinstance(value, list) else text
