@@ -27,6 +27,9 @@ _PATIENCE = 5.0
 _SYNC_FROM = 10.0
 """Seconds. The starts of longer spans are synced: a power cut takes longer than a shorter span."""
 
+_KEPT = 1000
+"""So many starts are kept however old they are, for a rate that is changed and changed back: 100/1h, 5/1m, 100/1h."""
+
 _MOMENT = 8
 """Bytes of a moment."""
 
@@ -56,14 +59,15 @@ class StartRate:
             SpoolError: the file cannot be used.
         """
         with self._open() as lock:
-            noted = _moments(_content(lock))
+            known = _moments(_content(lock))  # in order
             # A moment ahead of the clock counts as now: the clock was set back. Left as it is, it would keep the queue closed
             # until the clock has caught up. Left out, twice as many could start.
-            known = array("q", sorted(min(moment, now) for moment in noted))
+            ahead = len(known) - bisect_right(known, now)
+            known[len(known) - ahead :] = array("q", [now]) * ahead
             is_full = len(known) >= self._starts and known[-self._starts] + self._span > now
             if not is_full:
                 known.append(now)
-            if known != noted:
+            if ahead or not is_full:
                 self._write(lock, known)
             return known[-self._starts] + self._span if is_full else 0
 
@@ -105,9 +109,9 @@ class StartRate:
             raise SpoolError.from_os("write", self._path, error) from None
 
     def _write(self, lock: Lock, known: array[int]) -> None:
-        """Write the last starts, and all of the last span: they count again if the rate is raised within it."""
+        """Write the last starts, and all of the last span: they count again if the rate is raised or its span lengthened."""
         since = bisect_right(known, known[-1] - self._span) if known else 0
-        data = known[max(0, min(since, len(known) - self._starts)) :].tobytes()
+        data = known[max(0, min(since, len(known) - max(self._starts, _KEPT))) :].tobytes()
         os.lseek(lock.fd, 0, os.SEEK_SET)
         files.write_all(lock.fd, data)
         os.ftruncate(lock.fd, len(data))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from queuectl.control.permits import Permit, Permits
-from queuectl.system.locks import Lock
+from queuectl.system import locks
+from queuectl.system.locks import Lock, is_held
 
 import support
 
@@ -95,6 +96,95 @@ def test_after_a_lower_limit_none_is_given_until_few_are_left(permits: Permits) 
     assert permits.take("mail", 2, {}, {}) == ""
     four.pop(0).release()
     assert taken(permits, 2).place == 0
+
+
+def test_files_of_a_lowered_limit_are_asked_for_once(
+    permits: Permits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit was 1,000 and is 2. Each claim asked for all the files that were left: 32 ms."""
+    for permit in [taken(permits, 60) for _ in range(60)]:
+        permit.release()
+    taken(permits, 2)
+    asked: list[str] = []
+
+    def ask(path: str) -> bool:
+        asked.append(path)
+        return is_held(path)
+
+    monkeypatch.setattr("queuectl.control.permits.is_held", ask)
+    assert taken(permits, 2).place == 1
+    assert len(asked) < 6
+    assert sorted(os.listdir(tmp_path / "data" / "queues")) == ["mail.0", "mail.1"]
+
+
+def test_no_file_below_one_that_is_taken_is_deleted(permits: Permits, tmp_path: Path) -> None:
+    """Numbers are counted up to the first that has no file: one behind a gap would not be counted."""
+    six = [taken(permits, 6) for _ in range(6)]
+    for place in (0, 1, 2, 4, 5):
+        six[place].release()
+    assert taken(permits, 2).place == 0
+    assert permits.take("mail", 2, {}, {}) == ""
+    assert sorted(os.listdir(tmp_path / "data" / "queues")) == [f"mail.{number}" for number in range(4)]
+
+
+def test_no_gap_is_left_before_a_file_that_is_made_meanwhile(
+    permits: Permits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker with the old limit has seen number 2, and takes number 3 in the instant in which number 2 is deleted."""
+    three = [taken(permits, 3) for _ in range(3)]
+    for permit in three:
+        permit.release()
+    unlink, others = os.unlink, []
+
+    def late(path: str) -> None:
+        others.append(Lock.acquire(str(tmp_path / "data" / "queues" / "mail.3")))
+        unlink(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", late)
+        first = taken(permits, 2)
+    assert others[0] is not None
+    assert permits.take("mail", 2, {}, {}) == ""
+    first.release()
+
+
+def test_a_number_behind_a_gap_is_given_to_nobody(
+    permits: Permits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker with the old limit finds number 3 free. Then one with the new limit deletes the files from 2 on."""
+    four = [taken(permits, 4) for _ in range(4)]
+    four[3].release()
+    acquire = permits._acquire
+
+    def late(path: str) -> Lock | None:
+        monkeypatch.setattr(permits, "_acquire", acquire)
+        for permit in four[:3]:
+            permit.release()
+        taken(Permits(str(tmp_path / "data" / "queues")), 2)
+        return acquire(path)
+
+    monkeypatch.setattr(permits, "_acquire", late)
+    assert taken(permits, 4).place == 1
+    assert permits.take("mail", 2, {}, {}) == ""
+
+
+def test_a_file_that_is_deleted_before_it_is_locked_is_no_permit(
+    permits: Permits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else would see that lock. The file was opened, and another worker deleted it then."""
+    three = [taken(permits, 3) for _ in range(3)]
+    three[2].release()
+    take = locks._take
+
+    def late(fd: int) -> bool:
+        monkeypatch.setattr(locks, "_take", take)
+        os.unlink(tmp_path / "data" / "queues" / "mail.2")
+        return take(fd)
+
+    monkeypatch.setattr(locks, "_take", late)
+    third = taken(permits, 3)
+    assert permits.take("mail", 3, {}, {}) == ""
+    third.release()
 
 
 def test_one_that_was_taken_between_look_and_lock_counts(

@@ -104,4 +104,32 @@ def test_a_rate_that_is_lowered_and_raised_again_forgets_no_start(path: str) -> 
     assert before.count(NOW + 101 * SECOND) == 98
     assert [before.take(NOW + 101 * SECOND) for _ in range(3)] == [0, 0, NOW + 3600 * SECOND]
     assert before.take(NOW + 2 * 3600 * SECOND) == 0
-    assert os.stat(path).st_size <= 100 * 8
+
+
+def test_a_rate_of_very_many_starts_that_is_lowered_forgets_none_of_the_span(path: str) -> None:
+    """More than are kept of an old rate: they count again when the rate is raised within the hour."""
+    before, lower = StartRate(path, 1200, 3600), StartRate(path, 2, 3600)
+    for number in range(1150):
+        assert before.take(NOW + number) == 0
+    lower.give_back(NOW + 1149)
+    assert before.count(NOW + 1150) == 1149
+
+
+def test_a_rate_whose_span_is_shortened_and_lengthened_again_forgets_no_start(path: str) -> None:
+    """100/1h became 5/1m for some minutes; all but 5 starts of this hour were forgotten, and 95 more could follow."""
+    before, shorter = StartRate(path, 100, 3600), StartRate(path, 5, 60)
+    for number in range(90):
+        assert before.take(NOW + number * SECOND) == 0
+    assert [shorter.take(NOW + minute * 60 * SECOND) for minute in (3, 4, 5)] == [0, 0, 0]
+
+    after = NOW + 6 * 60 * SECOND
+    assert before.count(after) == 93
+    assert [before.take(after) for _ in range(8)] == [0] * 7 + [NOW + 3600 * SECOND]
+
+
+def test_the_file_of_a_rate_stays_small(path: str) -> None:
+    """It is read and written at each start, and a queue may have millions."""
+    rate = StartRate(path, 5, 1)
+    for number in range(1100):
+        assert rate.take(NOW + number * SECOND) == 0
+    assert os.stat(path).st_size == 1000 * 8
