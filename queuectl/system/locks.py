@@ -47,7 +47,8 @@ def suspension_deferred() -> Iterator[None]:
 class Lock:
     """A kernel lock on a file that is never deleted, held by one process until release or death.
 
-    Were the lock file deleted, a second process could lock a new file of the same name beside the first.
+    Were the lock file deleted, a second process could lock a new file of the same name beside the first. The files of permits
+    are deleted, and who locks one asks `is_on` (see `control.permits`).
     """
 
     def __init__(self, fd: int) -> None:
