@@ -830,6 +830,9 @@ class Machine(RuleBasedStateMachine):
         for one in self.workers.values():
             one._claiming.give_back_permits()  # as each does in its loop
         for _ in range(5):
+            for one in self.workers.values():
+                with one._upkeep.barrier:
+                    one._scheduler.continue_scan()  # as each does once a second: nobody else can begin one before it ends
             worker._watch.is_edited = True  # as it would be told by an event
             with suppress(sqlite3.Error):
                 worker._upkeep._parents.look()  # as once a second
