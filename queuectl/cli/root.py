@@ -158,6 +158,7 @@ root = Group(
             "resume": ("pause", "Let workers start jobs again."),
             "drain": ("pause", "Pause, and wait until no job is running."),
             "queue": ("queue", "Limits of queues: list, show, set, unset."),
+            "engine": ("engine", "What runs jobs on other machines: check."),
             "rule": (
                 "rule",
                 "Rules that queue jobs at certain times: list, show, check, add, run, pause, resume, remove.",

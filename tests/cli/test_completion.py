@@ -74,7 +74,7 @@ def jobs(spool_dir: Path) -> Spool:
         ("queuectl serv", ["service"]),
         ("queuectl dlq re", ["retry"]),
         ("queuectl completion f", ["fish"]),
-        ("queuectl guide s", ["settings", "service", "security"]),
+        ("queuectl guide s", ["settings", "slurm", "service", "security"]),
     ],
 )  # fmt: skip
 def test_what_is_there_is_offered(jobs: Spool, line: str, words: list[str]) -> None:

@@ -28,7 +28,7 @@ DOCUMENTED = {
     "dlq show", "dlq edit", "dlq retry", "dlq clear", "config get", "config set", "config unset", "cancel", "retry", "clear", "reindex", "doctor",
     "hold", "release", "pause", "resume", "drain", "demo", "completion", "check", "schema", "stats", "metrics", "top",
     "set", "edit", "remove",
-    "batch list", "batch show", "notify mail", "notify webhook", "queue list", "queue show", "queue set", "queue unset", "rule list", "rule show", "rule check", "rule add", "rule run", "rule pause", "rule resume", "rule remove", "service print", "service install", "service uninstall", "purge", "wait", "guide", "man",
+    "batch list", "batch show", "notify mail", "notify webhook", "queue list", "queue show", "queue set", "queue unset", "rule list", "rule show", "rule check", "rule add", "rule run", "rule pause", "rule resume", "rule remove", "service print", "service install", "service uninstall", "purge", "wait", "guide", "man", "engine check",
 }  # fmt: skip
 
 

@@ -134,7 +134,17 @@ def test_lines_that_no_test_runs_are_known() -> None:
 
 def test_every_block_is_of_a_tested_kind() -> None:
     """No block is of a kind that these tests ignore."""
-    kinds = {"console", "sh", "sh not-in-tests", "python", "json", "ini", "yaml", "text"}
+    kinds = {
+        "console",
+        "sh",
+        "console on-a-cluster",
+        "sh not-in-tests",
+        "python",
+        "json",
+        "ini",
+        "yaml",
+        "text",
+    }
 
     assert {block.info for block in BLOCKS} <= kinds
 

@@ -5,9 +5,6 @@ Install `slurmctld slurmd slurm-client munge` for the second half. `QUEUECTL_MUS
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import real_slurm
+from real_slurm import CLUSTER
 
 from queuectl.engine import packs, slurm
 from queuectl.engine.base import Answer, Parcel, Poll, Row, Shape
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
     from queuectl.engine.handed import Event, Key
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Slurm runs on Linux")
-
-CLUSTER = Path(__file__).parent.parent / "slurm_cluster" / "testcluster.sh"
-
 
 # -- words -------------------------------------------------------------------------------------------------------------
 
@@ -174,34 +170,11 @@ def test_a_poll_tells_when_it_was_asked() -> None:
 # -- a real cluster ----------------------------------------------------------------------------------------------------
 
 
-def free_ports(number: int) -> int:
-    """The first of so many free ports in a row."""
-    for first in range(20000 + os.getpid() % 20000, 64000, number):
-        taken = False
-        for port in range(first, first + number):
-            with socket.socket() as probe:
-                taken |= probe.connect_ex(("127.0.0.1", port)) == 0
-        if not taken:
-            return first
-    raise AssertionError("no free ports")
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A controller and three nodes; SLURM_CONF names it."""
-    if not shutil.which("slurmctld"):
-        if os.environ.get("QUEUECTL_MUST_SLURM"):
-            pytest.fail("slurmctld is missing")
-        pytest.skip("Slurm is not installed")
-    folder = tmp_path_factory.mktemp("s")
-    knobs = {**os.environ, "QT_PORT": str(free_ports(4)), "QT_MINJOBAGE": "10"}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-        try:
-            subprocess.run([CLUSTER, "start", folder, "3", "4"], env=knobs, check=True, timeout=60)
-            yield folder
-        finally:
-            subprocess.run([CLUSTER, "stop", folder], check=False, timeout=60)
+    with real_slurm.started(tmp_path_factory.mktemp("s")) as folder:
+        yield folder
 
 
 class Desk:

@@ -10,6 +10,7 @@ _PACE = "tests/engine/test_pace.py::test_"
 _PLACE = "tests/engine/test_place.py::test_"
 _NAME = "tests/control/test_dispatcher_name.py::test_"
 _HANDOVER = "tests/worker/test_handover.py::test_"
+_CHECK = "tests/engine/test_check.py::test_"
 _CLUSTER = "tests/config/test_cluster.py::test_"
 _WISHES = "tests/engine/test_wishes.py::test_"
 _ENDINGS = "tests/engine/test_endings.py::test_"
@@ -198,6 +199,20 @@ ENGINE = (
         "    return queues.get(name).engine or settings.engine\n",
         "    return settings.engine\n",
         (f"{_CLUSTER}the_file_of_a_queue_says_where_its_jobs_run",),
+    ),
+    Mutant(
+        "engine: the check does not see that the clock of a node is wrong",
+        "engine/probe.py",
+        "        if not self._sent_time - CLOCKS <= record.started <= self._seen_time + CLOCKS:\n",
+        "        if False:\n",
+        (f"{_CHECK}a_clock_that_is_wrong_is_told",),
+    ),
+    Mutant(
+        "engine: a probe stays on the share",
+        "engine/probe.py",
+        "                self._pack.delete()\n",
+        "                self._pack.look()\n",
+        (f"{_CHECK}a_cluster_that_is_well_has_no_faults",),
     ),
     Mutant(
         "engine: what must not run twice shares a pack",

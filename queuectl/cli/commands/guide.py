@@ -17,6 +17,7 @@ TOPICS = {
     "running": "How jobs are ordered, retried, timed out, held and stopped.",
     "settings": "Every key of config.yaml, and how to change it.",
     "queues": "Queues: limits, rates, resources, and the defaults of their jobs.",
+    "slurm": "Jobs on the nodes of a Slurm cluster: set-up, options, security.",
     "dependencies": "Jobs that wait for jobs, and for batches of jobs.",
     "rules": "Rules: jobs that are queued at certain times, for files that appear, or about other jobs.",
     "python": "How to use queuectl from a Python program.",

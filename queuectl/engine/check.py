@@ -1,0 +1,190 @@
+"""Whether a cluster can run jobs of a spool, found out by doing it: for `queuectl engine check`.
+
+Everything that needs a node is proved by a probe: a pack as any other, with one command, that runs through Slurm. Each
+fault is told with one line of fact and one command that helps.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from queuectl.config.cluster import LOCAL
+from queuectl.engine import place, slurm
+from queuectl.engine.probe import Probe, Target
+from queuectl.errors import QueuectlError
+from queuectl.job.redact import one_line
+from queuectl.system import host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+    from queuectl.config.queues import Queues
+    from queuectl.config.settings import Settings
+    from queuectl.engine.slurm import Run
+    from queuectl.layout import Layout
+
+PROGRAMS = ("sbatch", "squeue", "scancel", "sinfo")
+
+_PATIENCE = 10.0
+"""Seconds in which a file server that is well has answered."""
+
+_GUIDE = "queuectl guide slurm"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the check.
+
+    Attributes:
+        text: what is so.
+        hint: a command that helps; None: nothing is wrong.
+    """
+
+    text: str
+    hint: str | None = None
+
+
+def check(
+    layout: Layout,
+    settings: Settings,
+    queues: Queues,
+    *,
+    wait: float = 60.0,
+    command: Callable[[Sequence[str]], Run] = slurm.run,
+) -> Iterator[Finding]:
+    """Examine everything that jobs on Slurm need; yield what is found, as soon as it is known.
+
+    Args:
+        wait: seconds in which probes must have run.
+        command: runs a command of Slurm; tests have another one.
+    """
+    answers = yield from _programs(command)
+    folder = yield from _share(settings, layout)
+    if not answers or folder is None:
+        return
+    probes = [Probe(folder, target, settings, command) for target in targets(queues, settings)]
+    try:
+        yield from _run(probes, folder, wait)
+    finally:
+        for probe in probes:
+            probe.clear()
+
+
+def targets(queues: Queues, settings: Settings) -> list[Target]:
+    """Return where jobs of this spool would run: each pair of a partition and options that a queue has, once."""
+    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for name in queues.names():
+        one = queues.get(name)
+        if (one.engine or settings.engine) != LOCAL:
+            found.setdefault((one.partition or "", tuple(one.options or ())), []).append(name)
+    if settings.engine != LOCAL or not found:
+        found.setdefault(("", ()), [])
+    return [Target(partition, options, tuple(names)) for (partition, options), names in found.items()]
+
+
+# -- the commands ------------------------------------------------------------------------------------------------------
+
+
+def _programs(command: Callable[[Sequence[str]], Run]) -> Generator[Finding, None, bool]:
+    """Look for Slurm's commands, and for its controller.
+
+    Returns:
+        whether it answers.
+    """
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        are = "is" if len(missing) == 1 else "are"
+        yield Finding(f"{', '.join(missing)} {are} not in PATH: {os.environ.get('PATH', '')}", _GUIDE)
+        return False
+    began = time.monotonic()
+    code, out, err = command(["sinfo", "--noheader", "--format=%P|%D|%C"])
+    took = time.monotonic() - began
+    if code != 0:
+        yield _no_answer(err.splitlines() or [f"sinfo has ended with {code}"])
+        return False
+    version = one_line(command(["sinfo", "--version"])[1].strip()).rpartition(" ")[2]
+    yield Finding(f"slurm {version} answers in {took:.2f}s; {', '.join(PROGRAMS)} found")
+    for line in out.splitlines():
+        name, nodes, cpus = (*one_line(line).split("|"), "", "")[:3]
+        shown = f"{name[:-1]} (default)" if name.endswith("*") else name
+        yield Finding(f"partition {shown}: {nodes} nodes, {cpus.rpartition('/')[2]} CPUs")
+    return True
+
+
+def _no_answer(said: Sequence[str]) -> Finding:
+    munge = [line for line in said if "munge" in line.lower()]
+    if munge:
+        return Finding(f"slurm does not answer: {one_line(munge[-1])}", "systemctl status munge")
+    return Finding(f"slurm does not answer: {one_line(said[-1])}", "scontrol ping")
+
+
+# -- the folder --------------------------------------------------------------------------------------------------------
+
+
+def _share(settings: Settings, layout: Layout) -> Generator[Finding, None, str | None]:
+    """Prepare the spool's folder for its packs, as its dispatcher does.
+
+    Returns:
+        the folder that the setting names; None: it cannot be used.
+    """
+    folder = settings.slurm_dir
+    if folder is None:
+        yield Finding("the setting slurm_dir is unset", "queuectl config set slurm_dir /shared/queuectl")
+        return None
+    fault = _within(_PATIENCE, lambda: place.prepare(folder, layout, socket.gethostname()))
+    if isinstance(fault, TimeoutError):
+        yield Finding(f"{folder} has not answered within {_PATIENCE:.0f}s", f"ls {shlex.quote(folder)}")
+        return None
+    if isinstance(fault, QueuectlError):
+        is_missing = not os.path.lexists(folder)
+        made = f"mkdir -m 700 {shlex.quote(folder)}"
+        yield Finding(fault.message, fault.hint or (made if is_missing else _GUIDE))
+        return None
+    mount = host.mount_of(folder)
+    if mount is not None:
+        kind = f"on {mount.point}, {mount.type}"
+        unseen = (
+            "; whether its server keeps what it has confirmed (export option sync) cannot be seen from here"
+        )
+        yield Finding(f"{folder}: hard links hold; {kind}{unseen if mount.type.startswith('nfs') else ''}")
+    return folder
+
+
+def _within(seconds: float, work: Callable[[], object]) -> Exception | None:
+    """Do something that may hang for ever; return what went wrong."""
+    found: list[Exception | None] = []
+
+    def run() -> None:
+        try:
+            work()
+        except QueuectlError as error:
+            found.append(error)
+        else:
+            found.append(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else TimeoutError()
+
+
+# -- the probes --------------------------------------------------------------------------------------------------------
+
+
+def _run(probes: Sequence[Probe], folder: str, wait: float) -> Iterator[Finding]:
+    open_ones = [probe for probe in probes if not probe.send()]
+    end = time.monotonic() + wait
+    while open_ones and time.monotonic() < end:
+        for probe in open_ones:
+            probe.look()
+        open_ones = [probe for probe in open_ones if not probe.is_over]
+        time.sleep(0.02)
+    for probe in probes:
+        yield from (Finding(*one) for one in probe.report(folder, wait))

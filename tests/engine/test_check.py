@@ -1,0 +1,304 @@
+"""`queuectl engine check`: each thing that keeps jobs from running on a cluster is found, and told with what helps.
+
+The faults are made for real, on a real cluster where they can be, else with a runner that runs here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import real_slurm
+
+from queuectl.config import queue_file
+from queuectl.config.change import set_value
+from queuectl.config.queues import Queues
+from queuectl.config.settings import load
+from queuectl.engine import check, place, slurm
+from queuectl.engine.check import Finding, targets
+from queuectl.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from queuectl.engine.slurm import Run
+
+    Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Slurm runs on Linux")
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    folder = tmp_path / "share"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+@pytest.fixture
+def layout(spool_dir: Path, share: Path) -> Layout:
+    """A spool that has such a folder."""
+    made = Layout(spool_dir)
+    made.create()
+    set_value(made, "slurm_dir", str(share))
+    return made
+
+
+def found(
+    layout: Layout, command: Callable[[Sequence[str]], Run] = slurm.run, wait: float = 30
+) -> list[Finding]:
+    return list(check.check(layout, load(layout)[0], Queues(layout), wait=wait, command=command))
+
+
+def faults(
+    layout: Layout, command: Callable[[Sequence[str]], Run] = slurm.run, wait: float = 30
+) -> list[tuple[str, str]]:
+    return [(one.text, one.hint) for one in found(layout, command, wait) if one.hint]
+
+
+def is_clean(share: Path) -> bool:
+    """Nothing is left in the folder but that of the spool."""
+    return {path.name for one in share.iterdir() for path in one.iterdir()} <= {"owner.json"}
+
+
+# -- here --------------------------------------------------------------------------------------------------------------
+
+
+class Here:
+    """Slurm's commands, with a node that is this machine.
+
+    Args:
+        edit: changes the script before it runs there.
+    """
+
+    def __init__(self, edit: Callable[[str], str] = lambda text: text) -> None:
+        self.edit = edit
+        self.calls: list[list[str]] = []
+
+    def __call__(self, words: Sequence[str]) -> Run:
+        """Run one of them."""
+        self.calls.append(list(words))
+        if words[0] == "sbatch":
+            program, folder = words[-2:]
+            text = self.edit(Path(program).read_text())
+            done = subprocess.run(
+                [sys.executable, "-c", text, folder],
+                env={"SLURMD_NODENAME": "n7", "SLURM_JOB_ID": "1"},
+                check=False,
+            )
+            return 0, f"{done.returncode}\n", ""
+        if words[0] == "squeue":
+            return 0, "COMPLETED|None|n7\n", ""
+        return 0, "batch*|3|0/12/0/12\n" if "--format=%P|%D|%C" in words else "slurm 22.05.8\n", ""
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Here:
+    """Its commands are found, whether Slurm is installed or not."""
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    return Here()
+
+
+def test_a_cluster_that_is_well_has_no_faults(layout: Layout, share: Path, here: Here) -> None:
+    """Each thing that was proved is told; and nothing is left."""
+    texts = [one.text for one in found(layout, here)]
+    assert faults(layout, here) == []
+    assert re.fullmatch(
+        r"slurm 22\.05\.8 answers in 0\.\d\ds; sbatch, squeue, scancel, sinfo found", texts[0]
+    )
+    assert texts[1] == "partition batch (default): 3 nodes, 12 CPUs"
+    assert texts[2].startswith(f"{share}: hard links hold")
+    assert re.fullmatch(
+        r"the default partition: probe ran on n7 after \d+\.\ds, record back after \d+\.\ds", texts[3]
+    )
+    assert re.fullmatch(rf"{share} seen alike by n7 \(python 3\.\d+ at /usr/bin/python3\)", texts[4])
+    assert is_clean(share)
+
+
+def test_a_clock_that_is_wrong_is_told(layout: Layout, here: Here) -> None:
+    """Its records would say that jobs began in another hour."""
+    for shift, words in ((7200, "ahead of"), (-7200, "behind")):
+        here.edit = lambda text, shift=shift: text.replace("time.time()", f"(time.time() + {shift})")  # type: ignore[misc]
+        [(fact, hint)] = faults(layout, here)
+        assert re.fullmatch(rf"the clock of n7 is 7\d\d\ds {words} this one", fact)
+        assert hint == "srun -w n7 date"
+
+
+def test_missing_commands_are_named(layout: Layout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And the folder is examined all the same."""
+    for name in ("squeue", "sinfo"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    first, second = found(layout)
+    assert first == Finding(f"sbatch, scancel are not in PATH: {tmp_path}", "queuectl guide slurm")
+    assert "hard links hold" in second.text
+
+
+def test_a_folder_that_is_not_named_is_told(layout: Layout, here: Here) -> None:
+    Path(layout.config_yaml).unlink()
+    assert faults(layout, here) == [
+        ("the setting slurm_dir is unset", "queuectl config set slurm_dir /shared/queuectl")
+    ]
+
+
+def test_a_folder_that_cannot_be_used_is_told(layout: Layout, share: Path, here: Here) -> None:
+    """Missing, a file, in the spool, writable by others: one line each, and nothing is sent."""
+    share.chmod(0o770)
+    [(fact, hint)] = faults(layout, here)
+    assert fact.startswith(f"slurm_dir {share} can be written by others")
+    assert hint == f"chmod go-w {share}"
+    share.rmdir()
+    [(fact, hint)] = faults(layout, here)
+    assert "slurm_dir" in fact
+    assert hint == f"mkdir -m 700 {share}"
+    share.write_text("")
+    [(fact, _)] = faults(layout, here)
+    assert fact == f"slurm_dir {share} is not a folder"
+    Path(layout.config_yaml).write_text(f"slurm_dir: {layout.root}/done\n")
+    [(fact, _)] = faults(layout, here)
+    assert "must not lie in each other" in fact
+    if os.geteuid() == 0:
+        share.unlink()
+        share.mkdir(mode=0o700)
+        os.chown(share, 4711, 4711)
+        set_value(layout, "slurm_dir", str(share))
+        [(fact, _)] = faults(layout, here)
+        assert fact == f"slurm_dir {share} belongs to another user (uid 4711)"
+    assert "sbatch" not in {words[0] for words in here.calls}
+
+
+def test_the_place_of_another_spool_is_told(layout: Layout, share: Path, here: Here) -> None:
+    """A copied spool would answer for the jobs of the first one."""
+    spool, _ = place.prepare(str(share), layout, "elsewhere")
+    [(fact, hint)] = faults(layout, here)
+    assert fact.startswith(f"{share}/{spool} belongs to {os.path.realpath(layout.root)} on elsewhere")
+    assert hint.startswith("in the copy: rm data/spool-id")
+
+
+def test_a_server_that_does_not_answer_holds_nobody_up(
+    layout: Layout, share: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hard-mounted share lets a call hang for ever."""
+    gate = threading.Event()
+    monkeypatch.setattr(check, "_PATIENCE", 0.05)
+    monkeypatch.setattr(place, "prepare", lambda *_: gate.wait())
+    assert faults(layout, here) == [(f"{share} has not answered within 0s", f"ls {share}")]
+    gate.set()
+
+
+def test_a_probe_runs_wherever_jobs_would(layout: Layout) -> None:
+    """Once for each partition with its options; where there is no such queue, in the default partition."""
+
+    def names() -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+        return [(*one,) for one in targets(Queues(layout), load(layout)[0])]
+
+    assert names() == [("", (), ())]
+    queue_file.change(layout, "here", {"limit": 1})
+    for name in ("a", "b"):
+        queue_file.change(layout, name, {"engine": "slurm", "partition": "gpu"})
+    queue_file.change(layout, "c", {"engine": "slurm", "partition": "gpu", "options": "--qos=low"})
+    gpu = [("gpu", (), ("a", "b")), ("gpu", ("--qos=low",), ("c",))]
+    assert names() == gpu
+    set_value(layout, "engine", "slurm")
+    assert names() == [*gpu, ("", (), ("here",))]
+
+
+# -- a real cluster ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A controller and three nodes."""
+    with real_slurm.started(tmp_path_factory.mktemp("s")) as folder:
+        yield folder
+
+
+def test_a_probe_runs_on_a_node_and_nothing_is_left(
+    cluster: Path, layout: Layout, share: Path, cli: Cli
+) -> None:
+    """As a person sees it, and a program; what a queue says wrong is told with the words of Slurm."""
+    assert cluster.exists()
+    done = cli("engine", "check", expect=0, timeout=60)
+    assert done.stdout.endswith("\nok\n")
+    assert re.search(r"^the default partition: probe ran on n[123] after ", done.stdout, re.MULTILINE)
+    assert done.stderr == ""
+    queue_file.change(layout, "gpu", {"engine": "slurm", "partition": "nope"})
+    queue_file.change(layout, "big", {"engine": "slurm", "options": "--constraint=nope"})
+    done = cli("engine", "check", "slurm", expect=1, timeout=60)
+    assert done.stderr == (
+        "error: the default partition (queue big): sbatch refuses: Batch job submission failed: Invalid feature specification\n"
+        "hint: queuectl queue show big\n"
+        "error: partition nope (queue gpu): sbatch refuses: Batch job submission failed: Invalid partition name specified\n"
+        "hint: queuectl queue show gpu\n"
+    )
+    told = json.loads(cli("engine", "check", "--json", expect=1, timeout=60).stdout)
+    assert (told["ok"], len(told["faults"])) == (False, 2)
+    assert is_clean(share)
+    assert os.listdir(layout.pending) == []
+
+
+def test_a_node_that_lacks_the_folder_or_python_is_told(cluster: Path, layout: Layout, share: Path) -> None:
+    """Slurm accepts both, and says later that the job has failed."""
+    assert cluster.exists()
+
+    def sees_nothing(words: Sequence[str]) -> Run:
+        return slurm.run([word.replace(str(share), "/nowhere") for word in words[:-2]] + list(words[-2:]))
+
+    def has_no_python(words: Sequence[str]) -> Run:
+        if words[0] == "sbatch":
+            script = share / words[-2]
+            script.write_text(script.read_text().replace("#!/usr/bin/python3", "#!/usr/bin/no-python"))
+        return slurm.run(words)
+
+    [(fact, hint)] = faults(layout, sees_nothing)
+    assert re.fullmatch(
+        rf"the default partition: the probe was started on n[123] and has found no {share} there \(FAILED, .+\)",
+        fact,
+    )
+    assert re.fullmatch(rf"srun -w n[123] ls -ld {share}", hint)
+    [(fact, hint)] = faults(layout, has_no_python)
+    assert "the probe has failed on n" in fact
+    assert "bad interpreter(/usr/bin/no-python -IS): No such file or directory" in fact
+    assert re.fullmatch(r"srun -w n[123] /usr/bin/python3 --version", hint)
+    assert is_clean(share)
+
+
+def test_a_probe_that_waits_is_told_and_taken_back(cluster: Path, layout: Layout, share: Path) -> None:
+    """With Slurm's own reason, as only the admin of the cluster knows what is to be done."""
+    assert cluster.exists()
+    state = ["scontrol", "update", "partitionname=batch"]
+    subprocess.run([*state, "state=down"], check=True, timeout=30)
+    try:
+        [(fact, hint)] = faults(layout, wait=2)
+    finally:
+        subprocess.run([*state, "state=up"], check=True, timeout=30)
+    assert fact == "the default partition: the probe waits in slurm since 2s: PartitionDown"
+    assert hint == "sinfo -R"
+    assert subprocess.run(["squeue", "--me", "-h"], capture_output=True, check=True).stdout == b""
+    assert is_clean(share)
+
+
+def test_a_controller_that_is_away_is_told(
+    cluster: Path, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is munge, without which nothing of Slurm answers."""
+    conf = (cluster / "slurm.conf").read_text().replace("MessageTimeout=10", "MessageTimeout=1")
+    mine = tmp_path / "slurm.conf"
+    monkeypatch.setenv("SLURM_CONF", str(mine))
+    mine.write_text(re.sub("SlurmctldPort=.*", "SlurmctldPort=1", conf))
+    [(fact, hint)] = faults(layout)
+    assert fact.startswith("slurm does not answer: ")
+    assert "Unable to contact slurm controller (connect failure)" in fact
+    assert hint == "scontrol ping"
+    mine.write_text(conf.replace("munge.sock", "no.sock"))
+    [(fact, hint)] = faults(layout)
+    assert "Munge encode failed" in fact
+    assert hint == "systemctl status munge"
