@@ -171,6 +171,7 @@ class Layout:
         self.permits = self._path("data", "queues")
         self.rules = self._path(RULES)
         self.rule_notes = self._path("data", "rules")
+        self.rules_untold = self._path("data", "rules", "untold")
 
     def _path(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)

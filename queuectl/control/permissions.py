@@ -80,7 +80,8 @@ def refuse_links(layout: Layout) -> None:
     Raises:
         SpoolError: a folder is a link, or something else than a folder.
     """
-    for path in (*_folders(layout), layout.queues, layout.permits, layout.rules, layout.rule_notes):
+    more = layout.queues, layout.permits, layout.rules, layout.rule_notes, layout.rules_untold
+    for path in (*_folders(layout), *more):
         if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
             raise SpoolError(f"{path} is a link or a file in the spool of another user, and is not followed")
 
@@ -155,7 +156,7 @@ def unsafe(layout: Layout) -> Iterator[tuple[str, str, str]]:
     """
     for path in (layout.root, *_folders(layout)):
         yield from _check(path, _stat(path))
-    folders = layout.permits, layout.rule_notes
+    folders = layout.permits, layout.rule_notes, layout.rules_untold
     for path in (*_folders_in(layout.processing), *folders, *_contents(layout)):
         with suppress(FileNotFoundError):
             yield from _check(path, os.stat(path))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from queuectl.control import permissions
-from queuectl.doctor import dependencies, environment, index_check, queues, rules, worker_remains
+from queuectl.doctor import dependencies, environment, hooks, index_check, queues, rules, worker_remains
 from queuectl.doctor.finding import Case, Finding
 from queuectl.doctor.job_files import JobFiles
 from queuectl.errors import QueuectlError
@@ -122,7 +122,7 @@ def _of_waiting_jobs(case: Case) -> list[Finding]:
     if not case.index.usable:
         return []
     with suppress(sqlite3.Error):
-        return [*queues.compare(case), *dependencies.compare(case)]
+        return [*queues.compare(case), *dependencies.compare(case), *hooks.compare(case)]
     return []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from queuectl.doctor import hooks
 from queuectl.doctor.finding import Finding
 from queuectl.job import times
 from queuectl.layout import RULE_NOTES, RULES, is_rule_file
@@ -28,6 +29,7 @@ def examine(case: Case) -> Iterator[Finding]:
     for file, fault in book.faults().items():
         shown = files.printable_name(file)
         yield Finding("rule file", f"{RULES}/{shown}", str(fault), f"queuectl rule check {RULES}/{shown}")
+    yield from hooks.examine(case, book)
     rules = {name for name in book.files if name in book.rules()}
     for name in notes:
         rule, is_list, _ = name.rpartition(".seen")

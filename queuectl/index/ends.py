@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from queuectl.index import statistics
 from queuectl.index.filter import Filter
-from queuectl.index.row import BY_HAND
+from queuectl.index.row import BY_HAND, eligible_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,6 +108,30 @@ def dead_hooks(index: Index) -> dict[str, int]:
         rule = str(job_id).partition(".")[0]
         found[rule] = found.get(rule, 0) + 1
     return found
+
+
+class WaitingHook(NamedTuple):
+    """A job of a rule about jobs that has not begun.
+
+    Attributes:
+        since: when it could have begun, in microseconds; None: it waits for a moment or for another job.
+    """
+
+    id: str
+    about: str
+    since: int | None
+
+    @property
+    def rule(self) -> str:
+        """The name of its rule."""
+        return self.id.partition(".")[0]
+
+
+def waiting_hooks(index: Index) -> list[WaitingHook]:
+    """Return the jobs of rules about jobs that have not begun, the first in the order first."""
+    query = f"""SELECT id, about, {eligible_at("ready_key")} FROM jobs
+        WHERE state IN ('pending', 'failed') AND about IS NOT NULL ORDER BY ready_key, seq"""
+    return [WaitingHook(*row) for row in index.db.execute(query)]
 
 
 def is_any_left(index: Index, queues: Sequence[str], batches: Sequence[str]) -> bool:

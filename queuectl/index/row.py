@@ -121,6 +121,12 @@ come too late."""
 READY_KEY = f"due - {_PER_PRIORITY} * priority - {_FIRST} * (about IS NOT NULL)"
 """In SQL: the `ready_key` of a job that becomes ready at its due moment."""
 
+
+def eligible_at(key: str) -> str:
+    """Return the SQL for the moment since which a job can run, by its place in the order; NULL where that is NULL."""
+    return f"{key} + {_PER_PRIORITY} * coalesce(priority, 5) + {_FIRST} * (about IS NOT NULL)"
+
+
 COLUMNS = Row.__match_args__
 """The columns of the table of jobs, in the order in which rows are read and written."""
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b32encode
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from queuectl.config.settings import JobDefaults
 from queuectl.errors import ConfigError, InvalidJob, QueuectlError
 from queuectl.job.conditions import FIELDS
 from queuectl.job.outcome import CANCELLED
-from queuectl.rules import job_queueing, job_template
+from queuectl.rules import job_queueing, job_template, untold
 from queuectl.rules.job_trigger import DEAD, DONE, RECOVERED, JobTrigger
+from queuectl.rules.untold import Untold
 from queuectl.storage import locate
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ GIVE_UP_ON, MAX_RETRIES, TIMEOUT = [100], 8, 30.0
 """What a hook gets for the fields that its rule leaves out: as `queuectl notify` wants it."""
 
 MOST_LEFT = 10_000
-"""Hooks that are kept in memory while the disk takes none."""
+"""Hooks that are kept in memory while the disk takes none. The others are noted only, see `untold`."""
 
 _MOST_TIMES = 10_000
 
@@ -70,6 +72,11 @@ def records_of(
     return found
 
 
+def _wait(event: str, about: str) -> dict[str, Any]:
+    """Return the field by which a hook waits for the end of which it tells."""
+    return {"after_failure" if event == DEAD else "after": [about]}
+
+
 class _SpoolDefaults(JobDefaults):
     """What jobs get of the settings of the spool alone."""
 
@@ -102,6 +109,7 @@ class Hooks:
         self._defaults: JobDefaults | None = None
         self._rules: list[tuple[Rule, JobTrigger]] = []
         self._left: dict[str, dict[str, Any]] = {}
+        self._noted: dict[str, Untold] = {}
         self.refused: str | None = None
 
     def follow(self, rules: Iterable[Rule]) -> None:
@@ -111,6 +119,33 @@ class Hooks:
             for rule in rules
             if isinstance(trigger := rule.trigger, JobTrigger) and trigger.is_told_at_once
         ]
+        if self._rules:
+            with suppress(OSError):  # a full disk: what cannot be noted is kept in memory only
+                untold.make_folder(self._storage.layout)
+
+    def take_over(self) -> None:
+        """Take over what other processes could not queue, as they may be dead. One worker of all does this, once a second."""
+        for one in untold.left(self._storage.layout) if self._rules else ():
+            if one.hook in self._left or len(self._left) >= MOST_LEFT:
+                continue
+            if locate.state_of(self._storage, one.about) is None:
+                untold.forget(
+                    self._storage.layout, [one]
+                )  # somebody has deleted the job: nothing is left to tell
+            elif (record := self._record_of(one)) is not None:
+                self._left[one.hook], self._noted[one.hook] = record, one
+
+    def _record_of(self, one: Untold) -> dict[str, Any] | None:
+        """Return the fields of a hook that was noted; None: its rule is gone or paused, or is about something else now."""
+        now = self._storage.now()
+        _, occurrence, *_ = one.hook.split(".")
+        records = [
+            record
+            for rule, trigger in self._rules
+            if rule.name == one.rule and trigger.event == one.event
+            for record in records_of(rule, occurrence, one.event, one.about, now, _wait(one.event, one.about))
+        ]
+        return next((record for record in records if record["id"] == one.hook), None)
 
     def before_end(self, ended: Sequence[tuple[Job, str]]) -> None:
         """Queue what tells of these ends. See `Storage.before_end`.
@@ -137,10 +172,13 @@ class Hooks:
         """
         for time in range(_MOST_TIMES):
             occurrence = occurrence_of(trigger.event, job.id, time)
-            wait = {"after_failure" if trigger.event == DEAD else "after": [job.id]}
-            records = records_of(rule, occurrence, trigger.event, job.id, now, wait)
+            about = job.id or ""
+            records = records_of(rule, occurrence, trigger.event, about, now, _wait(trigger.event, about))
             states = [locate.state_of(self._storage, record["id"]) for record in records]
             if states[0] in (None, "pending", "failed"):
+                if time and locate.has_ended(self._storage, about):
+                    # Another worker has found the same file that is no job, and has recorded the end meanwhile.
+                    break
                 return [record for record, state in zip(records, states, strict=True) if state is None]
         return []
 
@@ -157,12 +195,24 @@ class Hooks:
         if danger is None:
             self.refused = None
             self._left.clear()
+            untold.forget(self._storage.layout, self._noted.values())
+            self._noted.clear()
             return
+        self._note_left()
         for surplus in list(self._left)[:-MOST_LEFT]:
             del self._left[surplus]
         if self.refused != danger:
             self._say(f"cannot queue {next(iter(self._left))} yet: {danger}")
         self.refused = danger
+
+    def _note_left(self) -> None:
+        """Note what could not be queued, so that it is not lost if this process dies."""
+        for hook, record in self._left.items():
+            if hook not in self._noted:
+                one = Untold(record["event"], hook, record["about"])
+                with suppress(OSError):  # not even a name: it is kept in memory only
+                    untold.note(self._storage.layout, one)
+                    self._noted[hook] = one
 
     def _queue(self) -> None:
         settings, now = self._settings(), self._storage.now()

@@ -65,6 +65,8 @@ class JobRules:
         book, hooks = self._book, self._hooks
         if book is None or hooks is None:
             return
+        if is_keeper:
+            hooks.take_over()
         hooks.try_again()
         if not is_keeper:
             self._digests = None

@@ -45,6 +45,15 @@ def state_of(storage: Storage, job_id: str, *, but: str | None = None) -> str | 
     return row.state if path != but and os.path.lexists(path) else None
 
 
+def has_ended(storage: Storage, job_id: str) -> bool:
+    """Return whether a job has a record in done/ or dead/, and none in pending/ or with a worker."""
+    name, layout = f"{job_id}.json", storage.layout
+    going = [layout.pending, *(layout.claims(worker) for worker in _workers(layout))]
+    if any(os.path.lexists(os.path.join(folder, name)) for folder in going):
+        return False
+    return any(os.path.lexists(os.path.join(folder, name)) for folder in (layout.done, layout.dead))
+
+
 def refuse_taken(storage: Storage, job_id: str) -> None:
     """Refuse an id that a job already has, and let the index forget a job whose file somebody deleted.
 

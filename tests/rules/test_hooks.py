@@ -15,13 +15,15 @@ from queuectl.api import status
 from queuectl.control import run_lock
 from queuectl.errors import InvalidJob
 from queuectl.index.filter import Filter
-from queuectl.rules import hooks, job_queueing, rule_file
-from queuectl.storage import settle
+from queuectl.layout import Layout
+from queuectl.rules import hooks, job_queueing, rule_file, untold
+from queuectl.rules.job_rules import JobRules
+from queuectl.storage import dead_letters, settle
 
 from support import claim_job, drain, drop, drop_bytes, load, where_is
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
@@ -287,6 +289,58 @@ def test_a_full_disk_does_not_keep_the_outcome_from_being_recorded(
     assert any(line.startswith("cannot queue alarm.job-") for line in said)
 
 
+def _refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(job_queueing, "enqueue_several", refuse)
+
+
+def test_a_hook_that_a_full_disk_refused_outlives_the_process_that_tried(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command finds a file that is no job, and a list of jobs tells of it. It can wait for no room, as a command ends."""
+    listed = [{"id": name, "command": TELL, "cwd": str(spool_dir.parent)} for name in ("one", "two")]
+    write_rule(spool_dir, "alarm", "{job: dead}", f"jobs: {json.dumps(listed)}")
+    write_rule(spool_dir, "quick", "{job: dead}")
+    (spool_dir / "config.yaml").write_text("settle_time: 0\n")
+    drop_bytes(spool_dir, "rubbish.json", b'{"command": 5}')
+    with monkeypatch.context() as full:
+        _refuse(full)
+        Spool(spool_dir).list()
+    assert where_is(spool_dir, "rubbish") == ["dead"]
+    assert len(untold.left(Layout(spool_dir))) == 3
+
+    drain(spool_dir)
+    assert sorted(told(spool_dir)) == ["dead rubbish dead"] * 3
+    assert untold.left(Layout(spool_dir)) == []
+    drain(spool_dir)
+    assert len(told(spool_dir)) == 3
+
+
+def test_a_refused_hook_waits_while_its_rule_is_paused_and_is_dropped_with_its_job(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rule(spool_dir, "alarm", "{job: dead}")
+    for job_id in ("kept", "gone"):
+        drop(spool_dir, job_id, command="false", max_retries=1)
+    with monkeypatch.context() as full:
+        _refuse(full)
+        full.setattr(JobRules, "has_work", False)  # the worker would wait for room; here it is killed instead
+        drain(spool_dir)
+    assert [one.about for one in untold.left(Layout(spool_dir))] == ["gone", "kept"]
+    (spool_dir / "dead" / "gone.json").unlink()
+    pause = spool_dir / "rules" / "alarm.paused"
+    pause.touch()
+    drain(spool_dir)
+    assert told(spool_dir) == []
+
+    pause.unlink()
+    drain(spool_dir)
+    assert told(spool_dir) == ["dead kept dead"]
+    assert untold.left(Layout(spool_dir)) == []
+
+
 def test_a_hook_of_a_queue_with_a_wrong_file_waits_there_and_keeps_no_other_from_being_queued(
     spool_dir: Path,
 ) -> None:
@@ -378,6 +432,27 @@ def test_whoever_finds_a_file_that_is_no_job_has_it_told(spool_dir: Path) -> Non
     drop_bytes(spool_dir, "rubbish.json", b'{"command": 5}')
     Spool(spool_dir).list()
     assert where_is(spool_dir, "rubbish") == ["dead"]
+
+    drain(spool_dir)
+    assert told(spool_dir) == ["rubbish"]
+
+
+def test_two_workers_that_find_a_file_which_is_no_job_tell_it_once(spool_dir: Path) -> None:
+    """The other one has moved the file, and the hook has begun, after this one has seen the file. So the soak has found it."""
+    write_rule(spool_dir, "alarm", "{job: dead}", command='echo "$QUEUECTL_ABOUT" >> told')
+    (spool_dir / "config.yaml").write_text("settle_time: 0\n")
+    drop_bytes(spool_dir, "rubbish.json", b'{"command": 5}')
+    path = spool_dir / "pending" / "rubbish.json"
+    slow = Spool(spool_dir)
+    tell = slow._storage.before_end
+    assert tell is not None
+
+    def tell_late(ended: Sequence[tuple[Any, str]]) -> None:
+        drain(spool_dir)
+        tell(ended)
+
+    slow._storage.before_end = tell_late
+    assert dead_letters.bury_file(slow._storage, str(path), "rubbish", "no", judged=path.stat()) is None
 
     drain(spool_dir)
     assert told(spool_dir) == ["rubbish"]

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import killer, rules
+from . import hooks, killer, rules
 from .checks import Checker
 from .producers import QUEUE_LIMIT, producers
 from .world import Violation, World
@@ -74,6 +74,7 @@ def _soak(world: World, duration: float, workers: int, pause: float) -> None:
     world.cli("config", "set", "resources", "gpu=2", may_fail=False)
     world.cli("queue", "set", "mail", f"limit={QUEUE_LIMIT}", may_fail=False)
     rules.add(world)
+    hooks.add(world)
     world.cli("worker", "start", "--count", str(workers), may_fail=False)
     harm = killer.Killer(world, pause, workers)
     checker = Checker(world, harm)

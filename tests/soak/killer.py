@@ -17,6 +17,7 @@ from queuectl import Spool
 from queuectl.system import files
 
 import support
+from . import hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,7 +223,7 @@ class Killer(threading.Thread):
     def _some(self, folder: str) -> list[Path]:
         found = sorted((self._world.spool / folder).glob("*.json"))
         # What is no job, or not whole yet, is left to the workers: moved to dead/ it would lie there unexplained.
-        found = [path for path in found if not path.name.startswith(("rubbish-", "hand-"))]
+        found = [path for path in found if not path.name.startswith(("rubbish-", "hand-", *hooks.PREFIXES))]
         return self._dice.sample(found, min(len(found), self._dice.randint(1, 3)))
 
     def _move(self, source: str, target: str) -> bool:
@@ -281,10 +282,12 @@ class Killer(threading.Thread):
         self._world.cli("config", "set", "min_free_space", "0")
 
     def _clear_done(self) -> None:
+        hooks.note(self._world)
         Spool(self._world.spool).clear("completed")
         self.deleted_by_clear()
 
     def _clear_dead(self) -> None:
+        hooks.note(self._world)
         before = {path.stem for path in (self._world.spool / "dead").glob("*.json")}
         self._world.cli("dlq", "clear", "--yes")
         self.deleted_by_clear(before)

@@ -55,6 +55,10 @@ class World:
         """The jobs that must have succeeded before a job begins."""
         self.deleted: set[str] = set()
         """Jobs that a person has deleted, or is deleting."""
+        self.ended: dict[str, set[str]] = {}
+        """The jobs that were seen in done/ or dead/, with the rules that have to tell of that."""
+        self.hooks: dict[str, set[str]] = {}
+        """The jobs of rules that were seen, by the job of which they tell."""
         self.counts: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.violations: list[str] = []
