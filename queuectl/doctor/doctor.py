@@ -14,7 +14,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from queuectl.control import permissions
-from queuectl.doctor import dependencies, environment, hooks, index_check, queues, rules, worker_remains
+from queuectl.doctor import (
+    dependencies,
+    engines,
+    environment,
+    hooks,
+    index_check,
+    queues,
+    rules,
+    worker_remains,
+)
 from queuectl.doctor.finding import Case, Finding
 from queuectl.doctor.job_files import JobFiles
 from queuectl.errors import QueuectlError
@@ -95,6 +104,7 @@ def _examine_once(case: Case, *, job_files: bool = True) -> tuple[list[Finding],
     try:
         found += queues.examine(case)
         found += rules.examine(case)
+        found += engines.examine(case)
         damage = list(index_check.open_index(case))
         found += damage
         found += worker_remains.examine(case)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("sbatch", "squeue", "scancel", "sinfo")
 
-_PATIENCE = 10.0
+PATIENCE = 10.0
 """Seconds in which a file server that is well has answered."""
 
 _GUIDE = "queuectl guide slurm"
@@ -57,14 +57,19 @@ def check(
     queues: Queues,
     *,
     wait: float = 60.0,
+    may_be_root: bool = False,
     command: Callable[[Sequence[str]], Run] = slurm.run,
 ) -> Iterator[Finding]:
     """Examine everything that jobs on Slurm need; yield what is found, as soon as it is known.
 
     Args:
         wait: seconds in which probes must have run.
+        may_be_root: do not mind that this is root. A dispatcher does: whoever is root on a node could run anything here.
         command: runs a command of Slurm; tests have another one.
     """
+    if not may_be_root and hasattr(os, "geteuid") and os.geteuid() == 0:
+        fact = "root cannot hand jobs to Slurm: whoever is root on a node could run commands as root here"
+        yield Finding(fact, "use a spool of an ordinary user")
     answers = yield from _programs(command)
     folder = yield from _share(settings, layout)
     if not answers or folder is None:
@@ -138,14 +143,14 @@ def _share(settings: Settings, layout: Layout) -> Generator[Finding, None, str |
     if folder is None:
         yield Finding("the setting slurm_dir is unset", "queuectl config set slurm_dir /shared/queuectl")
         return None
-    fault = _within(_PATIENCE, lambda: place.prepare(folder, layout, socket.gethostname()))
-    if isinstance(fault, TimeoutError):
-        yield Finding(f"{folder} has not answered within {_PATIENCE:.0f}s", f"ls {shlex.quote(folder)}")
+    try:
+        within(PATIENCE, lambda: place.prepare(folder, layout, socket.gethostname()))
+    except TimeoutError:
+        yield Finding(f"{folder} has not answered within {PATIENCE:.0f}s", f"ls {shlex.quote(folder)}")
         return None
-    if isinstance(fault, QueuectlError):
-        is_missing = not os.path.lexists(folder)
+    except QueuectlError as error:
         made = f"mkdir -m 700 {shlex.quote(folder)}"
-        yield Finding(fault.message, fault.hint or (made if is_missing else _GUIDE))
+        yield Finding(error.message, error.hint or (_GUIDE if os.path.lexists(folder) else made))
         return None
     mount = host.mount_of(folder)
     if mount is not None:
@@ -157,22 +162,30 @@ def _share(settings: Settings, layout: Layout) -> Generator[Finding, None, str |
     return folder
 
 
-def _within(seconds: float, work: Callable[[], object]) -> Exception | None:
-    """Do something that may hang for ever; return what went wrong."""
-    found: list[Exception | None] = []
+def within(seconds: float, work: Callable[[], object]) -> None:
+    """Do something that may hang for ever.
+
+    Raises:
+        TimeoutError: it hangs.
+        Exception: what the work raises.
+    """
+    ended: list[Exception | None] = []
 
     def run() -> None:
         try:
             work()
-        except QueuectlError as error:
-            found.append(error)
+        except Exception as error:
+            ended.append(error)
         else:
-            found.append(None)
+            ended.append(None)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
-    return found[0] if found else TimeoutError()
+    if not ended:
+        raise TimeoutError
+    if ended[0] is not None:
+        raise ended[0]
 
 
 # -- the probes --------------------------------------------------------------------------------------------------------

@@ -139,7 +139,29 @@ def _own(place: str, mine: dict[str, str]) -> None:
     with suppress(FileNotFoundError):
         os.unlink(scratch)
     files.sync_folder(place)
-    owner = _owner_of(place)
+    _refuse_other_owner(place, mine)
+
+
+def existing(folder: str, layout: Layout, host: str) -> str | None:
+    """Return the folder of a spool below this one, and make none; None if there is none.
+
+    Raises:
+        SpoolError: it is that of another spool, or this folder cannot be used.
+    """
+    check(folder, layout)
+    mine = {"host": host, "root": os.path.realpath(layout.root)}
+    known = _known_id(layout)
+    spool = known if known is not None else _id_by_owner(folder, mine)
+    place = os.path.join(folder, spool or "")
+    if spool is None or not os.path.isdir(place):
+        return None
+    if os.path.lexists(os.path.join(place, _OWNER)):
+        _refuse_other_owner(place, mine)
+    return place
+
+
+def _refuse_other_owner(place: str, mine: dict[str, str]) -> None:
+    owner, path = _owner_of(place), os.path.join(place, _OWNER)
     if owner != mine:
         whose = (
             f"{owner['root']} on {owner['host']}"

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 CLOCKS = 60.0
 """Seconds by which the clocks of two machines may differ: more, and the times in records mislead."""
 
+PROBES = "check-"
+"""The beginning of the names of folders of probes."""
+
 _TIMEOUT, _ASK_EVERY = 60.0, 1.0
 """Seconds that the command of a probe may take; between two questions to Slurm."""
 
@@ -82,7 +85,7 @@ class Probe:
         self.is_over = False
         self._target, self._settings, self._command = target, settings, command
         # Not in the folder of the spool: a dispatcher would take it for a pack whose jobs are gone.
-        self._token = f"check-{os.urandom(4).hex()}"
+        self._token = f"{PROBES}{os.urandom(4).hex()}"
         self._folder = os.path.join(share, self._token)
         self._pack: Pack | None = None
         self._refusal, self._row = "", ("", "", "")

@@ -11,6 +11,7 @@ _PLACE = "tests/engine/test_place.py::test_"
 _NAME = "tests/control/test_dispatcher_name.py::test_"
 _HANDOVER = "tests/worker/test_handover.py::test_"
 _CHECK = "tests/engine/test_check.py::test_"
+_DOCTOR = "tests/doctor/test_engines.py::test_"
 _CLUSTER = "tests/config/test_cluster.py::test_"
 _WISHES = "tests/engine/test_wishes.py::test_"
 _ENDINGS = "tests/engine/test_endings.py::test_"
@@ -213,6 +214,13 @@ ENGINE = (
         "                self._pack.delete()\n",
         "                self._pack.look()\n",
         (f"{_CHECK}a_cluster_that_is_well_has_no_faults",),
+    ),
+    Mutant(
+        "engine: the doctor has a pack deleted whose jobs are claimed",
+        "doctor/engines.py",
+        '    if not any(f"{job}.json" in claimed for job, _ in keys) and',
+        "    if",
+        (f"{_DOCTOR}a_share_that_is_well_is_no_finding",),
     ),
     Mutant(
         "engine: what must not run twice shares a pack",

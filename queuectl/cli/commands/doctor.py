@@ -24,8 +24,8 @@ def doctor_command(session: Session, repair: bool) -> int:
 
     It finds: a job in two places, an index that differs from the folders, jobs of workers that have died, files that
     are not valid jobs, logs and reasons without a job, leftover files, wrong permissions, a filesystem that is remote,
-    read-only or full, a clock that was set back, a TZ that names no zone, jobs that wait for each other, and jobs that no
-    limit counts. It tells of queues and of dead or missing jobs that keep others waiting, too. A repair deletes nothing: it moves files that cannot stay to
+    read-only or full, a clock that was set back, a TZ that names no zone, jobs that wait for each other, jobs that no
+    limit counts, and a folder for Slurm that cannot be used, or has packs that nobody will collect. It tells of queues and of dead or missing jobs that keep others waiting, too. A repair deletes nothing: it moves files that cannot stay to
     data/aside/, each with a note that says why.
     """
     from queuectl.doctor import doctor
