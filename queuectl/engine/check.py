@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from queuectl.config.cluster import LOCAL
 from queuectl.engine import place, slurm
 from queuectl.engine.probe import Probe, Target
-from queuectl.errors import QueuectlError
+from queuectl.errors import ConfigError, QueuectlError
 from queuectl.job.redact import one_line
 from queuectl.system import host
 
@@ -80,6 +80,29 @@ def check(
     finally:
         for probe in probes:
             probe.clear()
+
+
+def refuse_unusable(folder: str, layout: Layout) -> None:
+    """Refuse a folder for packs that could not be used now. It is looked at, and nothing is written.
+
+    Raises:
+        ConfigError: it cannot be used; the hint is a command that helps.
+    """
+    try:
+        within(PATIENCE, lambda: place.check(folder, layout))
+    except TimeoutError:
+        raise ConfigError(_silent(folder), hint=f"ls {shlex.quote(folder)}") from None
+    except QueuectlError as error:
+        raise ConfigError(error.message, hint=_cure(folder, error)) from None
+
+
+def _silent(folder: str) -> str:
+    return f"{folder} has not answered within {PATIENCE:.0f}s"
+
+
+def _cure(folder: str, error: QueuectlError) -> str:
+    made = f"mkdir -m 700 {shlex.quote(folder)}"
+    return error.hint or (_GUIDE if os.path.lexists(folder) else made)
 
 
 def targets(queues: Queues, settings: Settings) -> list[Target]:
@@ -146,11 +169,10 @@ def _share(settings: Settings, layout: Layout) -> Generator[Finding, None, str |
     try:
         within(PATIENCE, lambda: place.prepare(folder, layout, socket.gethostname()))
     except TimeoutError:
-        yield Finding(f"{folder} has not answered within {PATIENCE:.0f}s", f"ls {shlex.quote(folder)}")
+        yield Finding(_silent(folder), f"ls {shlex.quote(folder)}")
         return None
     except QueuectlError as error:
-        made = f"mkdir -m 700 {shlex.quote(folder)}"
-        yield Finding(error.message, error.hint or (_GUIDE if os.path.lexists(folder) else made))
+        yield Finding(error.message, _cure(folder, error))
         return None
     mount = host.mount_of(folder)
     if mount is not None:

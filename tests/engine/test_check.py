@@ -182,6 +182,22 @@ def test_a_folder_that_cannot_be_used_is_told(layout: Layout, share: Path, here:
     assert "sbatch" not in {words[0] for words in here.calls}
 
 
+def test_a_folder_that_cannot_be_used_is_not_set(spool_dir: Path, share: Path, cli: Cli) -> None:
+    """A path that is mistyped is found when it is typed, and not by the first job."""
+    lost = f"{share}/lost"
+    done = cli("config", "set", "slurm_dir", lost, expect=1)
+    assert done.stderr == (
+        f"error: cannot use slurm_dir {lost}: no such file or directory\nhint: mkdir -m 700 {lost}\n"
+    )
+    share.chmod(0o770)
+    assert f"hint: chmod go-w {share}" in cli("config", "set", "slurm_dir", str(share), expect=1).stderr
+    share.chmod(0o700)
+    assert "must be an absolute path" in cli("config", "set", "slurm_dir", "lost", expect=2).stderr
+    assert not (spool_dir / "config.yaml").exists()
+    assert cli("config", "set", "slurm-dir", str(share), expect=0).stdout == f"slurm-dir = {share}\n"
+    assert cli("config", "set", "slurm_dir", "none", expect=0).stdout == "slurm_dir = unset\n"
+
+
 def test_the_place_of_another_spool_is_told(layout: Layout, share: Path, here: Here) -> None:
     """A copied spool would answer for the jobs of the first one."""
     spool, _ = place.prepare(str(share), layout, "elsewhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -136,6 +137,10 @@ def set_command(session: Session, key: str, value: str) -> None:
     from queuectl.control import permissions
 
     permissions.refuse_others(session.spool.layout, "config …")
+    if keys.normalise(key) == "slurm_dir" and os.path.isabs(value):
+        from queuectl.engine import check
+
+        check.refuse_unusable(value, session.spool.layout)
     set_to = change.set_value(session.spool.layout, key, value)
     if session.json:
         render.json_value({keys.normalise(key): set_to})
