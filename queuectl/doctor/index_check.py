@@ -144,7 +144,7 @@ def _has_right_order(row: Row, real: Row) -> bool:
     due = row.run_at if row.next_retry_at is None else row.next_retry_at
     # After the clock was set back, the wait for a retry is shortened in the index alone.
     shortened = row.next_retry_at is not None
-    wanted = ready_key(max(row.arrived, due or 0), row.priority or 5)
+    wanted = ready_key(max(row.arrived, due or 0), row.priority or 5, row.about)
     if row.conditions is not None and not row.held:
         # Whether it has a place depends on other jobs, and since when it waits on the last of them to end.
         place, other = _place_of(row), _place_of(real)
@@ -160,7 +160,7 @@ def _has_right_order(row: Row, real: Row) -> bool:
 def _place_of(row: Row) -> int | None:
     """Return the place in the order that a waiting job has, or will have when it is due; None if it has none."""
     if row.due is not None:
-        return ready_key(row.due, row.priority or 5)
+        return ready_key(row.due, row.priority or 5, row.about)
     return row.behind if row.ready_key is None else row.ready_key
 
 

@@ -37,6 +37,9 @@ SORTS = {
 }
 """What a list can be sorted by: a name, and the index's columns. `next` is the order in which waiting jobs run."""
 
+_REVERSED_WHOLLY = frozenset({"finished", "next"})
+"""With a leading -, also equal jobs are the other way round, as in pages. In other orders the older of them stays the first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -218,7 +221,8 @@ class Filter:
             raise ValueError(f"{self.sort!r} is not one of {', '.join(SORTS)}")
         way = " DESC" if self.sort.startswith("-") else ""
         mark = "+" if without_index else ""
-        return ", ".join([*(f"{mark}{key}{way}" for key in SORTS[name]), "seq"])
+        last = f"seq{way}" if name in _REVERSED_WHOLLY else "seq"
+        return ", ".join([*(f"{mark}{key}{way}" for key in SORTS[name]), last])
 
 
 def _in_queue(queue: str) -> str:

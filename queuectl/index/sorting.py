@@ -73,7 +73,7 @@ def in_order(which: Filter) -> list[Piece]:
         way = " DESC" if which.sort != key else ""
         parts = [
             (
-                f"{source} AND {condition} ORDER BY {f'{order}{way}, ' if order else ''}seq",
+                f"{source} AND {condition} ORDER BY {f'{order}{way}, ' if order else ''}seq{way}",
                 values,
             )
             for source, order in _WAITING

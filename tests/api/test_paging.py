@@ -93,6 +93,17 @@ def _is_in(row: Row, sort: str) -> bool:
     return "next" not in sort or row.state == "pending"
 
 
+@pytest.mark.parametrize("sort", ["next", "-next"])
+def test_equal_jobs_are_in_pages_as_in_the_list(many: Spool, sort: str) -> None:
+    many._index.db.execute("UPDATE jobs SET ready_key = 7 WHERE ready_key IS NOT NULL")
+    where = Filter(states="pending", sort=sort)
+
+    pages = [row.id for page in walk(many, where, 4) for row in page]
+    assert pages == [row.id for row in many.list(where=where)]
+    other = Filter(states="pending", sort="next" if sort == "-next" else "-next")
+    assert pages == [row.id for row in many.list(where=other)][::-1]
+
+
 def test_what_comes_meanwhile_moves_no_page(many: Spool) -> None:
     newest = Filter(sort="-arrived")
     first = many.page(newest, limit=10)

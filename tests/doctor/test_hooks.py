@@ -76,11 +76,29 @@ def test_a_hook_that_nobody_runs_is_told_after_ten_minutes(spool_dir: Path) -> N
     drain(spool_dir)
 
     assert found(spool_dir, "hook") == {}
+    spool = Spool(spool_dir)
+    spool.refresh()
+    spool._index.mark_due_ready(round(time.time() * 1e6))
+    assert found(spool_dir, "drift") == {}
     later = Case(Layout(spool_dir), lambda: time.time() + hooks.LONG + 60, lambda _: None)
     later.index.look(in_use=False)
     [one] = hooks.compare(later)
     later.index.close()
     assert " is to tell of bad, and waits since " in one.fact
+
+
+def test_a_digest_that_is_ready_is_where_it_belongs_in_the_order(spool_dir: Path) -> None:
+    """It goes before all others. The doctor once took that for a fault of the index."""
+    write_rule(spool_dir, "storm", "{job: dead, within: 1h, at_least: 1}", queue="mail")
+    jobs = "jobs: [{id: a, command: 'true', queue: mail}, {id: b, command: 'true', queue: mail}]"
+    (spool_dir / "rules" / "calm.yaml").write_text(f"when: {{job: empty}}\n{jobs}\n")
+    (spool_dir / "queues" / "mail.paused").touch()
+    drop(spool_dir, "bad", command="false", max_retries=1)
+    drain(spool_dir)
+
+    waiting = [job for job in Spool(spool_dir).list() if job.id.startswith("calm.")]
+    assert [job.state for job in waiting] == ["pending"] * 2
+    assert found(spool_dir, "drift") == {}
 
 
 def test_a_digest_whose_rule_is_gone_is_told_as_it_lists_more_than_was_meant(spool_dir: Path) -> None:
