@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from queuectl.index import statistics
+from queuectl.index.dependencies import FREE
 from queuectl.index.filter import Filter
 from queuectl.index.row import BY_HAND, eligible_at
 
@@ -110,6 +111,16 @@ def dead_hooks(index: Index) -> dict[str, int]:
     return found
 
 
+_WAITS = f"SELECT seq FROM children WHERE NOT ({FREE})"
+"""The jobs that wait for others. Only if all that is left are such jobs, it is asked for what they wait."""
+
+_STUCK = """WITH RECURSIVE stuck(seq) AS (
+    SELECT seq FROM jobs WHERE state IN ('pending', 'failed') AND hold
+    UNION SELECT waits.seq FROM stuck JOIN jobs AS parent ON parent.seq = stuck.seq
+    JOIN waits ON waits.verdict = 0 AND waits.parent IN (parent.id, 'batch:' || parent.member))"""
+"""The jobs that somebody holds, those that wait for one of them, and so on."""
+
+
 class WaitingHook(NamedTuple):
     """A job of a rule about jobs that has not begun.
 
@@ -139,8 +150,11 @@ def is_any_left(index: Index, queues: Sequence[str], batches: Sequence[str]) -> 
     where, values = _within(queues, batches)
     going = Filter(states=("pending", "processing", "failed"), held=False, blocked=False)
     condition, more = going.conditions()
-    query = f"SELECT 1 FROM jobs WHERE {where} AND {condition} LIMIT 1"
-    return index.db.execute(query, (*values, *more)).fetchone() is not None
+    for start, kept in (("", _WAITS), (_STUCK, "SELECT seq FROM stuck")):
+        query = f"{start} SELECT 1 FROM jobs WHERE {where} AND {condition} AND seq NOT IN ({kept}) LIMIT 1"
+        if index.db.execute(query, (*values, *more)).fetchone() is not None:
+            return True
+    return False
 
 
 def by_step(index: Index, since: int, step: int) -> dict[int, tuple[int, int]]:

@@ -86,6 +86,13 @@ JOB_RULES = (
         "tests/doctor/test_hooks.py::test_what_the_disk_has_refused_is_told_with_what_helps",
     ),
     _mutant(
+        "what waits for a held job is left to run",
+        "index/ends.py",
+        "    UNION SELECT waits.seq FROM stuck JOIN jobs AS parent ON parent.seq = stuck.seq\n",
+        "    UNION SELECT waits.seq FROM stuck JOIN jobs AS parent ON NULL\n",
+        f"{_DIGESTS}what_waits_for_a_held_job_is_not_left_to_run",
+    ),
+    _mutant(
         "two workers tell of one file that is no job",
         "rules/hooks.py",
         "                if time and locate.has_ended(",

@@ -196,6 +196,30 @@ def test_an_empty_spool_is_told_once_after_the_last_run(spool_dir: Path, clock: 
     assert told(spool_dir) == ["empty the spool"] * 2
 
 
+def test_what_waits_for_a_held_job_is_not_left_to_run(spool_dir: Path, clock: Clock) -> None:
+    """It is not blocked: a release of the held job is all that is missing. But nothing runs by itself any more."""
+    write_rule(spool_dir, "alarm", "{job: empty}", command=EMPTY)
+    write_rule(spool_dir, "queue", "{job: empty, queue: gpu}", command=EMPTY)
+    drop(spool_dir, "a", command="true", queue="gpu")
+    drop(spool_dir, "held", command="true", hold=True)
+    drop(spool_dir, "member", command="true", hold=True, batch="night")
+    drop(spool_dir, "child", command="true", after=["held"])
+    drop(spool_dir, "grandchild", command="true", after_any=["child"], queue="gpu")
+    drop(spool_dir, "join", command="true", after=["batch:night"])
+    drop(spool_dir, "later", command="true", run_at=clock.now + 60)
+    drain(spool_dir, now=clock)
+    assert told(spool_dir) == ["empty the queue gpu"]
+
+    clock.now += 61
+    drain(spool_dir, now=clock)
+    assert told(spool_dir) == ["empty the queue gpu", "empty the spool"]
+    drop(spool_dir, "b", command="true")
+    drop(spool_dir, "after-later", command="true", after=["soon"], queue="gpu")
+    drop(spool_dir, "soon", command="true", run_at=clock.now + 60)
+    drain(spool_dir, now=clock)
+    assert len(told(spool_dir)) == 2
+
+
 def test_a_job_for_tomorrow_or_between_two_attempts_is_left_to_run(spool_dir: Path, clock: Clock) -> None:
     write_rule(spool_dir, "alarm", "{job: empty}", command=EMPTY)
     drop(spool_dir, "a", command="true")

@@ -132,11 +132,19 @@ class Checker:
                 told = [one for one in stamps if one.job_id == stamp.job_id]
                 raise Violation(f"two runs of {stamp.job_id} overlap: {told}")
 
+    def _may_come_again(self, job_id: str) -> bool:
+        """Whether it is a hook that was cleared away: the next end of its job has one of the same id."""
+        return job_id in self._world.deleted and job_id.startswith(hooks.PREFIXES)
+
     def _none_again(self) -> None:
         """No job that was seen in done/ has begun again by itself."""
         begun = self._begun()
         for job_id, number in self._reported.items():
-            if begun[job_id] > number and job_id not in self._world.again:
+            if (
+                begun[job_id] > number
+                and job_id not in self._world.again
+                and not self._may_come_again(job_id)
+            ):
                 raise Violation(f"{job_id} had been reported as completed and was run again")
 
     def _after_parents(self) -> None:
@@ -184,8 +192,7 @@ class Checker:
 
     def _sane(self) -> None:
         started = [stamp.job_id for stamp in self._world.stamps() if stamp.what == "start"]
-        # If a hook was cleared away, the next end of its job has one of the same id.
-        runs = [one for one in started if not (one in self._world.deleted and one.startswith(hooks.PREFIXES))]
+        runs = [job_id for job_id in started if not self._may_come_again(job_id)]
         try:
             assert_spool_sane(
                 self._world.spool,
