@@ -54,6 +54,8 @@ _end_values = attrgetter(*_SET_AT_END, "seq", "id")
 _INSERT = f"INSERT INTO jobs({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _END = f"""UPDATE jobs SET {", ".join(f"{name} = ?" for name in _SET_AT_END)}
  WHERE seq = ? AND id = ? AND ready_key IS NULL AND due IS NULL"""
+_PUT_BACK = """UPDATE OR IGNORE jobs SET state = 'pending', place = 'pending', name = ?, arrived = ?, inode = 0
+    WHERE id = ? AND place = ? AND name = ?"""
 _CLAIM = """UPDATE jobs SET state = 'processing', place = ?, name = ?, ready_key = NULL, due = NULL, worker = ?
  WHERE seq = ? AND id = ?"""
 _UPDATE = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in COLUMNS if name != 'id')} WHERE id = ?"
@@ -138,6 +140,16 @@ class Index(Queries):
     def drop_if_at(self, job_id: str, place: str, name: str) -> None:
         """Delete a row if it says that the job's file is place/name."""
         self._execute("DELETE FROM jobs WHERE id = ? AND place = ? AND name = ?", (job_id, place, name))
+
+    def mark_put_back(self, job_id: str, place: str, name: str, now: int) -> None:
+        """Note that somebody has moved an ended job from place/name into pending/. The next scan reads its file.
+
+        Args:
+            now: microseconds since the epoch.
+        """
+        values = (f"{job_id}.json", now, job_id, place, name)
+        self._execute(_PUT_BACK, values)
+        self.mark_stale(PENDING)
 
     def mark_claimed(self, rows: Sequence[Row], place: str, worker: str) -> None:
         """Note that waiting jobs, just suggested, are in a worker's folder now."""

@@ -100,6 +100,12 @@ def members(index: Index, batch: str, limit: int) -> list[str]:
     return [job_id for (job_id,) in index.db.execute(query, (batch, limit))]
 
 
+def ended_members(index: Index, batch: str) -> list[tuple[str, str, str]]:
+    """Return the id, the folder and the file name of each job of a batch that is over."""
+    query = "SELECT id, place, name FROM jobs WHERE batch = ? AND state IN ('completed', 'dead') AND member IS NOT NULL"
+    return index.db.execute(query, (batch,)).fetchall()
+
+
 def count(index: Queries) -> tuple[int, int]:
     """Return how many jobs wait for others, and how many of these are blocked. A held job waits for its release instead."""
     if not index.has_waits():

@@ -71,6 +71,49 @@ DEPENDENCIES = (
         (f"{_RUN}a_ring_of_dropped_files_ends_in_dead_with_its_last_file",),
     ),
     Mutant(
+        "batch: the index alone tells whether its jobs are over",
+        "storage/dependencies.py",
+        "        _mend_members(storage, one.batch)\n",
+        "",
+        (
+            "tests/storage/test_batches_by_the_folders.py::test_a_part_that_was_put_back_by_hand_is_waited_for",
+        ),
+    ),
+    Mutant(
+        "batch: a job that was put back by hand is forgotten",
+        "storage/dependencies.py",
+        "                storage.index.mark_put_back(job_id, place, name, micros(storage.now()))\n",
+        "                storage.index.drop_if_at(job_id, place, name)\n",
+        (
+            "tests/storage/test_batches_by_the_folders.py::test_a_part_that_was_put_back_by_hand_is_waited_for",
+        ),
+    ),
+    Mutant(
+        "batch: the file of a job that was put back is not read",
+        "index/index.py",
+        "name = ?, arrived = ?, inode = 0\n",
+        "name = ?, arrived = ?\n",
+        (
+            "tests/storage/test_batches_by_the_folders.py::test_a_part_that_was_put_back_by_hand_is_waited_for",
+        ),
+    ),
+    Mutant(
+        "batch: all files are looked for before each job",
+        "storage/dependencies.py",
+        " and not (index.agrees(DONE, now) and index.agrees(DEAD, now)):\n",
+        ":\n",
+        (
+            "tests/storage/test_batches_by_the_folders.py::test_files_of_a_batch_are_looked_for_only_after_a_change_by_hand",
+        ),
+    ),
+    Mutant(
+        "after: each of very many parents is asked for",
+        "storage/dependencies.py",
+        "    if number < _MANY:\n",
+        "    if number:\n",
+        ("tests/storage/test_batches_by_the_folders.py::test_many_parents_are_looked_for_in_few_steps",),
+    ),
+    Mutant(
         "batch: a ring through a batch is not seen",
         "storage/dependencies.py",
         "        ends.append(mine)\n",
