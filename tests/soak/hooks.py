@@ -102,7 +102,7 @@ def untold(world: World) -> list[str]:
 def _told(world: World) -> list[tuple[str, str]]:
     path = world.outside / "told"
     lines = path.read_text().splitlines() if path.exists() else []
-    return [(about, job_id) for about, _, job_id in (line.partition(" ") for line in lines)]
+    return [(about, job_id) for about, _, job_id in (line.rpartition(" ") for line in lines)]
 
 
 def _not_in_one_digest(world: World) -> list[str]:

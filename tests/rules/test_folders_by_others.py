@@ -1,0 +1,58 @@
+"""A watched folder that others change at the wrong moment: files that are gone, and a folder that is another one now."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from rules.folder_world import Watched
+
+from support import drain, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def one(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    return Watched(spool_dir, monkeypatch)
+
+
+@pytest.mark.parametrize("source", ["leave", "move", "delete"])
+def test_a_file_that_is_deleted_before_its_run_fails_with_the_words_of_the_command_and_once(
+    one: Watched, spool_dir: Path, source: str
+) -> None:
+    """Trap 12. There is no loop: the file makes no other job."""
+    one.rule(f"source: {source}", job="job: {command: 'cat {}', max_retries: 1}")
+    one.drop("a.pdf")
+    [job_id] = one.go(1)
+    [path] = list(one.scans.rglob("a.pdf"))
+    path.unlink()
+    drain(spool_dir, now=lambda: one.now)
+
+    assert one.go(60) == [job_id]
+    assert "No such file" in load(spool_dir / "dead" / f"{job_id}.json")["output"]
+    assert one.go(60) == [job_id]
+
+
+@pytest.mark.parametrize("source", ["leave", "move"])
+def test_a_folder_that_is_replaced_by_another_one_is_looked_at_anew(one: Watched, source: str) -> None:
+    """Trap 18. The same names in it are other files, and what was there before is not taken once more."""
+    one.rule(f"source: {source}")
+    one.drop("a.pdf", "one")
+    [first] = one.go(1)
+    one.end(first)
+    one.go(60)
+    one.scans.rename(one.scans.with_name("old"))
+    one.go(31)
+    assert one.scheduler.due_in() < 60
+    one.scans.mkdir()
+    one.drop("a.pdf", "another")
+    assert len(one.go(31)) == 2
+
+    one.end_all()
+    one.go(60)
+    shutil.rmtree(one.scans)
+    one.scans.with_name("old").rename(one.scans)
+    assert len(one.go(31)) == 2
