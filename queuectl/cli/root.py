@@ -152,6 +152,7 @@ root = Group(
             "service": ("service", "Have systemd or launchd keep workers running."),
             "status": ("status", "Count the jobs in each state, and the workers."),
             "top": ("top", "Watch workers and jobs live, with keys to act on them."),
+            "web": ("web", "Show the spool in a browser, with buttons to act on it."),
             "stats": ("stats", "Show success rates, and how long jobs waited and ran."),
             "metrics": ("metrics", "Print the state of the spool for Prometheus."),
             "pause": ("pause", "Stop workers from starting jobs."),

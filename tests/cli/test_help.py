@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DOCUMENTED = {
     "enqueue", "worker start", "worker stop", "worker scale", "worker list", "worker logs", "status", "list", "show", "logs", "dlq list",
     "dlq show", "dlq edit", "dlq retry", "dlq clear", "config get", "config set", "config unset", "cancel", "retry", "clear", "reindex", "doctor",
-    "hold", "release", "pause", "resume", "drain", "demo", "completion", "check", "schema", "stats", "metrics", "top",
+    "hold", "release", "pause", "resume", "drain", "demo", "completion", "check", "schema", "stats", "metrics", "top", "web",
     "set", "edit", "remove",
     "batch list", "batch show", "notify mail", "notify webhook", "queue list", "queue show", "queue set", "queue unset", "rule list", "rule show", "rule check", "rule add", "rule run", "rule pause", "rule resume", "rule remove", "service print", "service install", "service uninstall", "purge", "wait", "guide", "man", "engine check",
 }  # fmt: skip
@@ -79,7 +79,7 @@ def test_every_option_is_explained(path: tuple[str, ...], command: click.Command
 
 def test_json_is_offered_only_where_it_works(cli: Cli, spool_dir: Path) -> None:
     """The help of `logs` offered --json, and `logs --json` was refused. --no-pager was unknown to most commands."""
-    refuse = {("logs", "a"), ("worker", "logs"), ("man",), ("completion", "bash")}
+    refuse = {("logs", "a"), ("worker", "logs"), ("man",), ("completion", "bash"), ("web",)}
     shown = {path: cli(*path, "--help", expect=0).stdout for path, _ in ALL}
     assert {path for path, page in shown.items() if "--json " not in page} == {
         tuple(word for word in words if word not in {"a", "bash"}) for words in refuse

@@ -21,6 +21,7 @@ TOPICS = {
     "dependencies": "Jobs that wait for jobs, and for batches of jobs.",
     "rules": "Rules: jobs that are queued at certain times, for files that appear, or about other jobs.",
     "python": "How to use queuectl from a Python program.",
+    "web": "Pages in a browser: how to open them, what they show, how they are protected.",
     "service": "How to keep workers running with systemd, launchd or cron; one file without Python.",
     "containers": "How to run workers in a container: volume, users, process 1, stop time, health check.",
     "security": "Who can run what: permissions, root, jobs from other users, secrets.",

@@ -1,0 +1,173 @@
+"""What all requests of a server share: the spool, the options, the sessions, and the log of what was done."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from queuectl._dataclasses import dataclass, field
+from queuectl.api import access
+from queuectl.api.spool import Spool
+from queuectl.errors import QueuectlError, SpoolError
+from queuectl.job.redact import one_line
+from queuectl.job.times import iso
+from queuectl.system import files
+from queuectl.web.options import Options
+from queuectl.web.sessions import Links, Sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from queuectl.web.bulk import Bulk
+
+SPOOLS = 8
+"""Requests that are worked on at the same time."""
+
+LARGEST_LOG = 4 << 20
+"""Bytes of the log of actions. A larger one becomes actions.log.1, and the one before that goes."""
+
+
+@dataclass(slots=True)
+class User:
+    """Who asks.
+
+    Attributes:
+        name: what the proxy calls him; "" for whoever has come by a link.
+        form_token: what his forms must bring.
+        may_act: whether he may change anything.
+    """
+
+    name: str
+    form_token: str
+    may_act: bool
+
+
+@dataclass(slots=True)
+class Site:
+    """One server of pages.
+
+    Attributes:
+        refused: why no page is served at the moment: the spool is open to others. None: all is well.
+        bulk: the last changes of many jobs, by number.
+        login_pause: seconds for which somebody with a wrong link waits for the answer.
+        plots: what was counted for plots, and when: key -> (moment, value).
+    """
+
+    root: str
+    options: Options = field(default_factory=Options)
+    refused: str | None = None
+    bulk: dict[int, Bulk] = field(default_factory=dict)
+    plots: dict[str, tuple[float, object]] = field(default_factory=dict)
+    cookie: str = "queuectl"
+    login_pause: float = 1.0
+    sessions: Sessions = field(default_factory=Sessions)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    _free: list[Spool] = field(default_factory=list)
+
+    @property
+    def folder(self) -> str:
+        """The folder of the server's own files."""
+        return os.path.join(self.root, "data", "web")
+
+    @property
+    def links(self) -> Links:
+        """The one-time links."""
+        return Links(self.folder)
+
+    @property
+    def may_enqueue(self) -> bool:
+        """Whether new commands may be brought in."""
+        return self.options.may_enqueue and not self.options.read_only
+
+    @contextmanager
+    def spool(self) -> Iterator[Spool]:
+        """Lend a Spool that no other request uses meanwhile.
+
+        Raises:
+            SpoolError: the spool is gone.
+        """
+        with self.lock:
+            found = self._free.pop() if self._free else None
+        found = found or Spool(self.root)
+        if not found.layout.exists():
+            found.close()
+            raise SpoolError(access.NONE.format(self.root))
+        try:
+            yield found
+        finally:
+            with self.lock:
+                if len(self._free) < SPOOLS:
+                    self._free.append(found)
+                    found = None
+            if found is not None:
+                found.close()
+
+    def close(self) -> None:
+        """Close the files of all spools."""
+        with self.lock:
+            free, self._free = self._free, []
+        for one in free:
+            one.close()
+
+    def make_folder(self) -> None:
+        """Make the folder of the server's own files, which nobody else may enter.
+
+        Raises:
+            SpoolError: the disk refuses it.
+        """
+        try:
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            os.chmod(self.folder, 0o700)
+        except OSError as error:
+            raise SpoolError.from_os("make", self.folder, error) from None
+
+    def form_token_of(self, name: str) -> str:
+        """Return what the forms of a user must bring whom a proxy has logged in."""
+        return hmac.new(self.secret, name.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+    def note(self, user: User, what: str) -> None:
+        """Write a line about what was done. Who may not be able to write it is told, but has done it."""
+        path = os.path.join(self.folder, "actions.log")
+        who = one_line(user.name) or "-"
+        line = f"{iso(time.time())} {who} {one_line(what)}\n"
+        with self.lock, suppress(OSError):
+            if os.path.exists(path) and os.path.getsize(path) > LARGEST_LOG:
+                files.rename_over(path, f"{path}.1")
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+            try:
+                files.write_all(fd, line.encode("utf-8", "replace"))
+            finally:
+                os.close(fd)
+
+
+def status_of(error: QueuectlError) -> int:
+    """Return the status of an answer that tells of an error."""
+    from queuectl.errors import (
+        ConfigError,
+        DuplicateId,
+        JobError,
+        JobNotFound,
+        KeyTaken,
+        MoveError,
+        SpoolFull,
+        StillUnderWay,
+    )
+
+    for kind, status in (
+        (JobNotFound, 404),
+        (SpoolFull, 507),
+        (SpoolError, 503),
+        (DuplicateId | KeyTaken | MoveError | StillUnderWay, 409),
+        (JobError, 422),
+        (ConfigError, 409),
+    ):
+        if isinstance(error, kind):
+            return status
+    return 400

@@ -1,0 +1,113 @@
+"""How values become text on a page: lengths of time, moments, and marks for characters that would deceive a reader."""
+
+from __future__ import annotations
+
+import re
+import time
+import unicodedata
+from typing import TYPE_CHECKING
+
+from queuectl.job import times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+_HALF_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]{0,200})?$")
+
+STATES = {
+    "pending": ("◌", "waiting"),
+    "processing": ("●", "running"),
+    "failed": ("↻", "failed"),
+    "completed": ("✔", "done"),
+    "dead": ("✖", "dead"),
+    "held": ("‖", "held"),
+}
+"""The mark and the word of each state: a colour alone tells nothing to many readers."""
+
+
+class Exact(str):
+    """A text that goes into a field of a form as it is, and comes back from there: no character of it is replaced."""
+
+    __slots__ = ()
+
+
+def marked(text: str) -> str:
+    """Return a text in which each character that cannot be seen, or that reverses others, is written as its number."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in "\n\t" or unicodedata.category(one) == "Zs" else _mark(one)
+        for one in text
+    )
+
+
+def _mark(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return "\ufffd"
+    return repr(character)[1:-1]
+
+
+def plain_output(text: str) -> str:
+    """Return the output of a job for a page: colours are taken out, and marks stand for what cannot be seen."""
+    return marked(_ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def half_escape(data: bytes) -> int:
+    """Return how many bytes at the end are the beginning of a colour, whose rest has not been written yet."""
+    found = _HALF_ESCAPE.search(data[-256:])
+    return len(found.group()) if found else 0
+
+
+def ago(seconds: float) -> str:
+    """Return a length of time in its two largest units: 12s, 3m 4s, 2h 5m, 4d 1h."""
+    whole = max(0, int(seconds))
+    for size, unit, small, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            rest = whole % size // small
+            return f"{whole // size}{unit} {rest}{below}" if rest else f"{whole // size}{unit}"
+    return f"{whole}s"
+
+
+def span(seconds: float | None) -> str:
+    """Return a length of time that may be short: 12ms, 3.4s, 3m 4s."""
+    if seconds is None:
+        return "–"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    return f"{seconds:.1f}s" if seconds < 60 else ago(seconds)
+
+
+def number(value: int) -> str:
+    """Return a number with thin spaces between its thousands."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def size(value: int) -> str:
+    """Return a number of bytes in words."""
+    for unit, length in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if value >= length:
+            return f"{value / length:.1f} {unit}"
+    return f"{value} bytes" if value != 1 else "1 byte"
+
+
+def count(value: int, noun: str) -> str:
+    """Return a number and its noun: 1 job, 2 jobs."""
+    return f"{number(value)} {noun}" if value == 1 else f"{number(value)} {noun}s"
+
+
+def local(moment: float) -> str:
+    """Return a moment in the server's time zone, as the command line shows it."""
+    return times.local(moment)
+
+
+def distance(moment: float, clock: Callable[[], float] = time.time) -> str:
+    """Return how far away a moment is: `3m 4s`, or `in 3m 4s`."""
+    away = moment - clock()
+    return f"in {ago(away)}" if away > 0.999 else ago(-away)
+
+
+def cut(text: str, length: int = 120) -> str:
+    """Return the beginning of a text, for one cell of a list."""
+    first = " ".join(text.split("\n", 3)[:3]) if "\n" in text else text
+    return first if len(first) <= length else f"{first[: length - 1]}…"
