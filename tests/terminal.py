@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 
@@ -96,3 +96,40 @@ def in_a_terminal(command: str) -> tuple[subprocess.Popen[bytes], int]:
     )
     os.close(slave)
     return process, master
+
+
+def typed_into(shell: list[str], before: str, lines: Iterable[str], timeout: float = 60) -> list[str]:
+    """Type lines into a shell with a terminal, and return what each of them has written: the line that begins with <.
+
+    Args:
+        before: a command that is typed first.
+    """
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, *shell],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        env={**os.environ, "TERM": "dumb", "PS1": "> ", "COLUMNS": "200"},
+    )
+    os.close(theirs)
+    end = time.monotonic() + timeout
+    try:
+        _read_line(ours, f"{before}; printf '<%s>\\n' ready\n", end)
+        return [_read_line(ours, f"{line}\n", end) for line in lines]
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def _read_line(fd: int, typed: str, end: float) -> str:
+    """Type something, and return the first whole line that begins with <."""
+    os.write(fd, typed.encode())
+    text = b""
+    while (found := re.search(rb"\n(<.*)\r\n", text)) is None:
+        assert time.monotonic() < end, text
+        if select.select([fd], [], [], 0.1)[0]:
+            text += os.read(fd, 65536)
+    return found[1].decode()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from terminal import typed_into
 
 from queuectl import Spool
 
@@ -130,3 +132,50 @@ def test_completion_loads_nothing_heavy(spool_dir: Path) -> None:
     )
 
     assert done.stderr.strip() == "[]"
+
+
+LOAD = {
+    "bash": (["bash", "--norc", "--noprofile", "-i"], ". {0}"),
+    "zsh": (["zsh", "-f", "-i"], "autoload -U compinit; compinit -D -u; . {0}"),
+}
+"""How each shell is started without the settings of whoever runs the tests, and how it loads the script."""
+
+
+@pytest.fixture
+def script(
+    request: pytest.FixtureRequest, jobs: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The script for a shell, where there is one, and the program for it to ask."""
+    shell: str = request.param
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell}")
+    program = tmp_path / "queuectl"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m queuectl "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path = tmp_path / shell
+    path.write_text(run_cli("completion", shell).stdout)
+    return path
+
+
+@pytest.mark.parametrize("script", [*LOAD], indirect=True)
+def test_a_shell_completes_a_batch_although_its_name_has_a_colon(script: Path) -> None:
+    """For bash a colon ends a word. So it asked for `no` alone, and nothing was offered; and a space came behind `batch:`."""
+    start, load = LOAD[script.name]
+    # The program itself is asked. What is run is a function that shows its words.
+    show = "queuectl() { printf '<%s>' \"$@\"; echo; }"
+    lines = {
+        "queuectl enqueue --after batch:no\tx": "<enqueue><--after><batch:noon><x>",
+        "queuectl enqueue 'a b' --after ba\tx": "<enqueue><a b><--after><batch:x>",
+        "queuectl set another prio\tx": "<set><another><priority=x>",
+    }
+    seen = typed_into(start, f"{load.format(script)}; {show}", lines)
+    assert seen == list(lines.values())
+
+
+@pytest.mark.parametrize("script", ["fish"], indirect=True)
+def test_fish_offers_whole_words(script: Path) -> None:
+    """It leaves out the space behind a colon by itself."""
+    asked = f"source {script}; complete -C 'queuectl enqueue --after batch:no'"
+    done = subprocess.run(["fish", "--no-config", "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout == "batch:noon\n"

@@ -282,6 +282,6 @@ def test_completion_script(cli: Cli, spool_dir: Path, shell: str, mark: str) -> 
     script = cli("completion", shell, expect=0).stdout
 
     assert mark in script
-    assert f"_QUEUECTL_COMPLETE={shell}_complete" in script
+    assert "_QUEUECTL_COMPLETE=" in script
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
