@@ -7,12 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.api import running
+from queuectl.control import dispatched
 from queuectl.errors import InvalidJob, JobNotFound
 from queuectl.index.row import BY_HAND, SHOWN, accept_as_indexed
 from queuectl.job import record as jobs
 from queuectl.job.fields import WAITING
 from queuectl.job.record import Job
-from queuectl.layout import PROCESSING
+from queuectl.layout import PROCESSING, is_engine
 from queuectl.storage import job_logs
 from queuectl.system import safe_open
 
@@ -106,7 +107,12 @@ def _contains(spool: SpoolBase, row: Row, text: str | None, stored: str, attribu
 
 def output(layout: Layout, job: Job, run: int | None, stream: str) -> str | None:
     """Return the path of the output of a run, see `Spool.output`."""
-    return job_logs.output_file(layout, job, run or job.runs + (job.state == "processing"), stream)
+    number = run or job.runs + (job.state == "processing")
+    if job.state == "processing" and number == job.next_run and is_engine(job.worker or ""):
+        there = dispatched.read(layout, job.worker or "").get(job.id or "")
+        path = there.output.removesuffix(".out") + f".{stream}" if there else None
+        return path if path is not None and os.path.exists(path) else None
+    return job_logs.output_file(layout, job, number, stream)
 
 
 def last_output(spool: SpoolBase, job_id: str, lines: int, run: int | None, stream: str) -> str:

@@ -167,6 +167,7 @@ def worker(info: WorkerInfo) -> dict[str, Any]:
         "stopping": info.stopping,
         "paused": info.paused,
         "elsewhere": info.elsewhere,
+        **({"handed": info.handed, "engine": info.engine} if info.kind == "dispatcher" else {}),
     }
 
 

@@ -6,9 +6,9 @@ before has left: its start, its end, its exit code.
 
 from __future__ import annotations
 
-from queuectl.control import run_lock
+from queuectl.control import dispatched, run_lock
 from queuectl.job.times import micros
-from queuectl.layout import PROCESSING
+from queuectl.layout import PROCESSING, is_engine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 def started_at(layout: Layout, job: Job, worker: str) -> float | None:
     """Return when the run of a claimed job began, in epoch seconds; None: it has not begun yet."""
+    if is_engine(worker):
+        run = dispatched.read(layout, worker).get(job.id or "")
+        return run.since if run else None
     runs = run_lock.read_for(layout, worker, job)
     if runs is None:
         return None
@@ -37,13 +40,20 @@ def show_run(layout: Layout, job: Job) -> None:
 def show_runs(layout: Layout, rows: list[Row]) -> list[Row]:
     """Let the rows of claimed jobs show their present run instead of the one before."""
     known: dict[str, run_lock.WorkerRuns | None] = {}
+    there: dict[str, dict[str, dispatched.RunThere]] = {}
     for row in rows:
         if row.state != "processing":
             continue
         worker = row.worker or row.place.removeprefix(f"{PROCESSING}/")
-        if worker not in known:
-            known[worker] = run_lock.read_all(layout, worker)
-        row.started_at = _start_of(row, known[worker])
+        if is_engine(worker):
+            if worker not in there:
+                there[worker] = dispatched.read(layout, worker)
+            run = there[worker].get(row.id)
+            row.started_at = micros(run.since) if run else None
+        else:
+            if worker not in known:
+                known[worker] = run_lock.read_all(layout, worker)
+            row.started_at = _start_of(row, known[worker])
         row.finished_at = row.duration = row.exit_code = row.next_retry_at = row.last_error = None
     return rows
 

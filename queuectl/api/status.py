@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from itertools import islice
 
-from queuectl.api import access, queues, spool_rule
+from queuectl.api import access, engines, queues, spool_rule
 from queuectl.config.settings import Settings
 from queuectl.control import mounts, pause, permissions, registry
 from queuectl.errors import ConfigError
@@ -44,6 +44,7 @@ def notes(spool: SpoolBase) -> list[str]:
 
         found += drop_folder.problems(folder, spool.layout)
     found += _orphaned(spool.layout)
+    found += engines.notes(spool, settings, workers)
     if number := spool._ask(spool._index.count_blocked):
         jobs = "1 job is" if number == 1 else f"{number} jobs are"
         found.append(f"{jobs} blocked by dead or missing jobs: queuectl list --blocked")

@@ -19,7 +19,9 @@ def write(spool: Spool, *, json: bool) -> None:
         json: print one JSON object with the same content instead.
     """
     counts = spool.counts()
-    workers = spool.workers()
+    found = spool.workers()
+    workers = [one for one in found if one.kind == "worker"]
+    dispatchers = [one for one in found if one.kind == "dispatcher"]
     notes = spool.notes()
     if json:
         render.json_value(
@@ -29,6 +31,7 @@ def write(spool: Spool, *, json: bool) -> None:
                 "workers": len(workers),
                 "slots": sum(worker.concurrency for worker in workers),
                 "slots_used": sum(len(worker.jobs) for worker in workers),
+                "dispatchers": [json_view.worker(one) for one in dispatchers],
                 "spool": spool.layout.root,
                 "index": spool.layout.index,
                 "paused": json_view.pause(spool.paused()),
@@ -42,12 +45,15 @@ def write(spool: Spool, *, json: bool) -> None:
             ("Total Jobs", str(sum(counts.values()))),
             *((_label(state), str(counts[state])) for state in STATES),
             ("Workers", alive),
+            *((one.name.capitalize(), _there(one)) for one in dispatchers),
             ("Index", render.short_path(spool.layout.index)),
         ]
         render.table("QueueCTL System Status", ("Metric", "Value"), rows)
     else:
         render.line(f"jobs: {counts}")
         render.line(f"workers: {alive}")
+        for one in dispatchers:
+            render.line(f"{one.name}: {_there(one)}")
     for text in notes:
         render.note(f"note: {text}")
 
@@ -61,6 +67,11 @@ def _alive(workers: list[WorkerInfo]) -> str:
     used = sum(len(worker.jobs) for worker in workers)
     several = slots > len(workers) or used > busy
     return f"{len(workers)} ({busy} busy{f', {used} of {slots} slots' if several else ''})"
+
+
+def _there(dispatcher: WorkerInfo) -> str:
+    """What the jobs of a dispatcher do where they are."""
+    return dispatcher.engine or "no job is there"
 
 
 def _label(state: str) -> str:

@@ -16,6 +16,7 @@ from queuectl.control import commands, own_job, registry
 from queuectl.errors import SpoolError, StillUnderWay
 from queuectl.job import times
 from queuectl.job.redact import as_reason
+from queuectl.layout import ENGINES
 from queuectl.system import files, safe_open
 
 TYPE_CHECKING = False
@@ -236,9 +237,13 @@ def drain(
 
 
 def running_jobs(layout: Layout) -> list[str]:
-    """Return the ids of the jobs that run, including those whose worker has died."""
+    """Return the ids of the jobs that run, including those whose worker has died.
+
+    All that are out on an engine are among them. When its dispatcher has noticed a pause, the others are back.
+    """
     jobs = [job.id for worker in registry.live_workers(layout) for job in worker.jobs]
-    return [*jobs, *(job_id for _, job_id in registry.orphaned_runs(layout))]
+    there = [job_id for engine in ENGINES for job_id in registry.claimed_for(layout, engine)]
+    return [*jobs, *there, *(job_id for _, job_id in registry.orphaned_runs(layout))]
 
 
 def _remaining(jobs: list[str], unaware: list[str], what: str) -> str:

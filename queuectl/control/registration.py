@@ -33,6 +33,7 @@ class Reservation:
     Args:
         parent: the process that watches over it, and ends with its last worker.
         first: the number of the first name to try.
+        engine: the engine whose dispatcher it is; it has that name. None: a worker.
 
     Attributes:
         name: the lowest free one.
@@ -40,12 +41,23 @@ class Reservation:
 
     Raises:
         SpoolError: the lock file or the record cannot be written.
+        WorkerError: the engine has a dispatcher already.
     """
 
-    def __init__(self, layout: Layout, parent: ProcessIdentity | None = None, *, first: int = 0) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        parent: ProcessIdentity | None = None,
+        *,
+        first: int = 0,
+        engine: str | None = None,
+    ) -> None:
         self._layout = layout
-        self.number, self._lock = _take_number(layout, first)
-        self.name = f"worker-{self.number}"
+        if engine is None:
+            self.number, self._lock = _take_number(layout, first)
+            self.name = f"worker-{self.number}"
+        else:
+            self.number, self._lock, self.name = 0, _take_named(layout, engine), engine
         path = layout.worker_file(self.name, "json")
         before = registry.read_record(layout, self.name)
         # The new worker has to know when the earlier owner of the name began, if that one died.
@@ -124,6 +136,28 @@ def _take_number(layout: Layout, first: int = 0) -> tuple[int, Lock]:
             lock.release()
 
 
+def _take_named(layout: Layout, engine: str) -> Lock:
+    """Take the lock of the name of an engine.
+
+    Raises:
+        WorkerError: it has a dispatcher already.
+        SpoolError: the lock file cannot be made.
+    """
+    path = layout.worker_file(engine, "lock")
+    try:
+        lock = Lock.acquire(path, patience=PROBE_PATIENCE)
+        # The lock of the folder tells of one whose lock file somebody has deleted.
+        is_free = lock is not None and not is_folder_locked(layout.claims(engine))
+    except OSError as error:
+        raise SpoolError.from_os("take the lock", path, error) from None
+    if lock is None or not is_free:
+        if lock is not None:
+            lock.release()
+        pid = registry.worker_info(layout, engine).pid
+        raise WorkerError(f"{engine} has a dispatcher already" + (f" (PID {pid})" if pid else ""))
+    return lock
+
+
 class Registration:
     """A worker name that this process holds until release() or death.
 
@@ -163,32 +197,21 @@ class Registration:
             WorkerError: it has one already: two would hand the same jobs over.
             SpoolError: the lock file cannot be made.
         """
-        path = layout.worker_file(engine, "lock")
-        try:
-            lock = Lock.acquire(path, patience=PROBE_PATIENCE)
-            # The lock of the folder tells of one whose lock file somebody has deleted.
-            is_free = lock is not None and not is_folder_locked(layout.claims(engine))
-        except OSError as error:
-            raise SpoolError.from_os("take the lock", path, error) from None
-        if lock is None or not is_free:
-            if lock is not None:
-                lock.release()
-            pid = registry.worker_info(layout, engine).pid
-            raise WorkerError(f"{engine} has a dispatcher already" + (f" (PID {pid})" if pid else ""))
-        return cls._of(layout, engine, lock)
+        return cls._of(layout, engine, _take_named(layout, engine))
 
     @classmethod
-    def of_launch(cls, layout: Layout, launch: Launch) -> Registration:
-        """Take over the name that was reserved for this process; any free name if there is none.
+    def of_launch(cls, layout: Layout, launch: Launch, *, engine: str | None = None) -> Registration:
+        """Take over the name that was reserved for this process; any free name, or that of its engine, if there is none.
 
         Raises:
             SpoolError: the lock files cannot be made.
+            WorkerError: the engine has a dispatcher already.
         """
         if launch.name is not None:
             lock = Lock.inherited(launch.fd, layout.worker_file(launch.name, "lock"))
             if lock is not None:
                 return cls._of(layout, launch.name, lock)
-        return cls.acquire(layout)
+        return cls.acquire(layout) if engine is None else cls.acquire_named(layout, engine)
 
     @classmethod
     def _of(cls, layout: Layout, name: str, lock: Lock) -> Registration:

@@ -7,6 +7,7 @@
 - worker-0.run: the run lock, which the job's own processes hold too (see run_lock)
 - worker-0.out, worker-0.err: what the running job prints
 - worker-0.log: the log of a background worker
+- slurm.running: where the jobs of an engine run (see dispatched)
 - stop-all: the last stop of all workers, for those that were still starting (see commands)
 
 `registration` writes these files.
@@ -25,7 +26,7 @@ from queuectl._dataclasses import dataclass
 from queuectl.control import run_lock
 from queuectl.errors import WorkerError
 from queuectl.job import times
-from queuectl.layout import ENGINES, INDEX_SCHEMA, is_engine, number_in
+from queuectl.layout import ENGINES, INDEX_SCHEMA, is_engine, is_job_name, number_in
 from queuectl.system import safe_open
 from queuectl.system.locks import is_folder_locked, is_locked
 from queuectl.system.process import ProcessIdentity, is_surely_gone
@@ -76,6 +77,9 @@ class WorkerInfo:
         queues_seen: the marks of the pauses of queues that it has noticed.
         rules: why it could not queue a job of a rule yet; None when all is well.
         queues, not_queues: the queues that it serves, if not all, and those that it does not serve.
+        engine: of a dispatcher: how many of its jobs run and wait there, and why, in words; None: there are none.
+        handed: of a dispatcher: how many jobs are there.
+        troubles: of a dispatcher: what is wrong, a sentence for each.
         elsewhere: it runs in another container, where its pid is another one than here.
     """
 
@@ -95,6 +99,9 @@ class WorkerInfo:
     queues: tuple[str, ...] = ()
     not_queues: tuple[str, ...] = ()
     rules: str | None = None
+    engine: str | None = None
+    handed: int = 0
+    troubles: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -267,6 +274,15 @@ def worker_names(layout: Layout) -> list[str]:
     return workers + [engine for engine in ENGINES if f"{engine}.lock" in entries]
 
 
+def claimed_for(layout: Layout, engine: str) -> list[str]:
+    """Return the ids of the jobs that are out on an engine, whether its dispatcher lives or not."""
+    try:
+        names = os.listdir(layout.claims(engine))
+    except OSError:
+        return []
+    return [name.removesuffix(".json") for name in sorted(names) if is_job_name(name)]
+
+
 def worker_info(layout: Layout, name: str) -> WorkerInfo:
     """Return what the files of a worker say, whether it lives or not."""
     record = read_record(layout, name)
@@ -286,6 +302,9 @@ def worker_info(layout: Layout, name: str) -> WorkerInfo:
         queues_seen=_text(record.get("queues_seen")),
         queues=tuple((_text(record.get("queues")) or "").split()),
         not_queues=tuple((_text(record.get("not_queues")) or "").split()),
+        engine=_text(record.get("engine")),
+        handed=handed if type(handed := record.get("handed")) is int else 0,
+        troubles=tuple((_text(record.get("troubles")) or "").splitlines()),
         elsewhere=identity is not None and not identity.is_visible,
         concurrency=concurrency if type(concurrency := record.get("concurrency")) is int else 1,
     )

@@ -120,3 +120,25 @@ class Engine(Protocol):
 
     def nudge(self, packs: Iterable[str]) -> None:
         """Have the runners of these packs look for wishes now, as far as it listens."""
+
+
+class Connection(Engine, Protocol):
+    """An engine with what only the loop of a dispatcher asks of it.
+
+    Attributes:
+        answered_at: the monotonic moment of its last answer to a poll; that of the start if there was none.
+        trouble: what was said instead of an answer; "" when all is well.
+    """
+
+    answered_at: float
+    trouble: str
+
+    def ask(self) -> None:
+        """Have it polled now."""
+
+    def close(self, patience: float = 0.0) -> None:
+        """Begin nothing more.
+
+        Args:
+            patience: seconds to wait until what is to be cancelled is cancelled.
+        """

@@ -75,11 +75,13 @@ class Handed:
         gone, strange: for how long its folder is gone, and for how long a claim is there that is nobody's.
         cancelled: the attempts that somebody wants ended.
         unbegun, runners: at the last look, how many open attempts nobody had, and how many runners were at work.
+        claims: at the last look, who had which attempt, see `packs.Look`.
         unexplained: since when the engine was asked why it has ended the runner of an attempt.
     """
 
     __slots__ = (
         "cancelled",
+        "claims",
         "gone",
         "none_from",
         "none_to",
@@ -114,6 +116,7 @@ class Handed:
         self.gone: Silence | None = None
         self.unexplained: dict[int, float] = {}
         self.unbegun = self.runners = 0
+        self.claims: dict[int, str] = {}
         self.strange: Silence | None = None
         self.cancelled: set[int] = set()
 
@@ -167,6 +170,7 @@ class Handed:
         """Take the beats of all runners. Of a claim that is nobody's it is only known how long it is there."""
         for runner, beat in look.beats.items():
             self.silences.setdefault(runner, Silence(now)).look(beat, now)
+        self.claims = look.claims
         self.unbegun = len(self.open - look.claims.keys())
         self.runners = len(look.beats.keys() - look.left)
         if "" in look.claims.values():

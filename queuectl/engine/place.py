@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _LIMIT = 1 << 16
 _OWNER = "owner.json"
+_NOTE = ".place"
 _DIGITS = frozenset("0123456789abcdef")
 
 
@@ -58,11 +59,13 @@ def _is_above(folder: str, root: str) -> bool:
     return os.path.realpath(root).startswith(os.path.realpath(folder).rstrip(os.sep) + os.sep)
 
 
-def prepare(folder: str, layout: Layout, host: str) -> tuple[str, str]:
+def prepare(folder: str, layout: Layout, host: str, *, used_by: str | None = None) -> tuple[str, str]:
     """Return the id of a spool, and the path of its folder below this one, which is made if it is not there.
 
     Args:
         host: the name of this machine.
+        used_by: the engine that has jobs of this spool now. The folder in which it has them must be there: found empty,
+            because the share is not mounted or the setting is another one, all of them would be run again.
 
     Raises:
         SpoolError: the folder cannot be used, or it is that of another spool: this one is a copy of that.
@@ -73,6 +76,8 @@ def prepare(folder: str, layout: Layout, host: str) -> tuple[str, str]:
         spool = _known_id(layout) or _id_by_owner(folder, mine) or os.urandom(4).hex()
         _keep_id(layout, spool)
         place = os.path.join(folder, spool)
+        if used_by is not None:
+            _refuse_another(layout.claims(used_by), place)
         with suppress(FileExistsError):
             os.mkdir(place, 0o700)
         status = os.lstat(place)
@@ -85,6 +90,40 @@ def prepare(folder: str, layout: Layout, host: str) -> tuple[str, str]:
     except OSError as error:
         raise SpoolError.from_os("use", error.filename or folder, error) from None
     return spool, place
+
+
+def remember(claims: str, place: str) -> None:
+    """Note in the folder of the claims in which place their jobs are handed over. Call it before the first one is.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    path = os.path.join(claims, _NOTE)
+    if _noted(claims) != place:
+        files.replace(path, f"{place}\n".encode())
+        files.sync_folder(claims)
+
+
+def _noted(claims: str) -> str | None:
+    with suppress(FileNotFoundError, safe_open.NotReadable):
+        return os.fsdecode(safe_open.read_regular(os.path.join(claims, _NOTE), _LIMIT)[0]).removesuffix("\n")
+    return None
+
+
+def _refuse_another(claims: str, place: str) -> None:
+    """Make sure that a place is the one in which jobs are out.
+
+    Raises:
+        SpoolError: it is not.
+    """
+    known = _noted(claims) or place
+    if known != place:
+        raise SpoolError(
+            f"jobs are out in {known}, and slurm_dir is another folder now",
+            hint=f"queuectl config set slurm_dir {os.path.dirname(known)}",
+        )
+    if not os.path.isdir(place):
+        raise SpoolError(f"jobs are out in {place}, which is not there: is its file system mounted?")
 
 
 def _known_id(layout: Layout) -> str | None:

@@ -180,7 +180,9 @@ class Slurm:
         self._poll: Poll | None = None
         self._closed = False
         self.answered_at, self.trouble = time.monotonic(), ""
-        for work in (*[self._send_all] * SENDERS, self._order_all, self._poll_all):
+        self._orderer = threading.Thread(target=self._order_all, daemon=True)
+        self._orderer.start()
+        for work in (*[self._send_all] * SENDERS, self._poll_all):
             threading.Thread(target=work, daemon=True).start()
 
     def send(self, parcel: Parcel) -> None:
@@ -206,13 +208,19 @@ class Slurm:
         """Poll now, and not only when it is due."""
         self._asked.set()
 
-    def close(self) -> None:
-        """Begin nothing more. A command that runs is not waited for."""
+    def close(self, patience: float = 0.0) -> None:
+        """Begin nothing more. A command that runs is not waited for.
+
+        Args:
+            patience: seconds to wait until what is to be cancelled is cancelled.
+        """
         self._closed = True
         for _ in range(SENDERS):
             self._parcels.put(None)
         self._orders.put(None)
         self._asked.set()
+        if patience:
+            self._orderer.join(patience)
 
     def _order(self, packs: Iterable[str], *how: str) -> None:
         for pack in packs:

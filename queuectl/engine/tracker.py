@@ -19,7 +19,7 @@ from queuectl.engine.packs import GONE, Pack, remove
 from queuectl.engine.verdict import Seen, Silence, Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from queuectl.engine.base import Engine, News
     from queuectl.engine.handed import Event, Key
@@ -44,12 +44,14 @@ class Tracker:
 
     Attributes:
         full: what the engine has said when it took no more the last time; whoever has read it empties it.
+        idle: processors on which nothing ran when the engine was polled last; None: it has not answered yet.
     """
 
     def __init__(self, root: str, script: str, engine: Engine, limits: Limits, log_limit: int) -> None:
         self._root, self._script, self._engine = root, script, engine
         self._limits, self._log_limit = limits, log_limit
         self.full = ""
+        self.idle: int | None = None
         self._packs: dict[str, Handed] = {}
         self._at: dict[Key, tuple[Handed, int]] = {}
 
@@ -57,6 +59,11 @@ class Tracker:
     def packs(self) -> int:
         """How many packs are out."""
         return len(self._packs)
+
+    @property
+    def handed(self) -> Iterable[Handed]:
+        """What is known of each pack that is out."""
+        return self._packs.values()
 
     # -- in --------------------------------------------------------------------------------------------------------
 
@@ -161,6 +168,7 @@ class Tracker:
             if handed.open or handed.strays:
                 events += self._follow(handed, now)
         if news.poll is not None:
+            self.idle = news.poll.idle
             self._help(news.poll.idle, now)
         return events
 
@@ -192,9 +200,10 @@ class Tracker:
     def _follow(self, handed: Handed, now: float) -> list[Event]:
         try:
             look = handed.look()
-        except FileNotFoundError:
-            return self._follow_deleted(handed, now)
-        except OSError:
+        except OSError as error:
+            # Without its root, no pack was deleted: the share is not mounted here now, and the nodes go on with theirs.
+            if isinstance(error, FileNotFoundError) and os.path.isdir(self._root):
+                return self._follow_deleted(handed, now)
             for silence in (*handed.silences.values(), handed.strange, handed.gone):
                 if silence is not None:
                     silence.miss(now)
@@ -328,8 +337,11 @@ class Tracker:
                 handed.let_go(number)
                 self._engine.nudge([handed.parcel.name])
 
-    def take_back(self) -> list[Event]:
+    def take_back(self, only: Collection[Key] | None = None) -> list[Event]:
         """Take back whatever has not begun, for a pause or a stop. When this returns, none of it can begin any more.
+
+        Args:
+            only: of these attempts; None: of all.
 
         Raises:
             OSError: the share refuses, and what was not taken back may begin.
@@ -340,9 +352,11 @@ class Tracker:
             try:
                 look = handed.look()
             except FileNotFoundError:
+                if not os.path.isdir(self._root):
+                    raise  # the share is not mounted here now
                 continue  # somebody has deleted it, so nothing can begin there
             for number in sorted(handed.open - look.claims.keys()):
-                if handed.pack.revoke(number):
+                if (only is None or handed.pack.keys[number] in only) and handed.pack.revoke(number):
                     handed.open.discard(number)
                     events.append(Back(handed.pack.keys[number], number in handed.cancelled))
             if not look.beats and not handed.open:

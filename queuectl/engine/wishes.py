@@ -71,11 +71,14 @@ def pack_size(ready: int, slots: int, most: int) -> int:
     return max(1, min(most, math.ceil(ready / max(1, slots))))
 
 
-def packs(candidates: Sequence[Candidate], *, slots: int, most: int, short: float) -> list[list[Candidate]]:
+def packs(
+    candidates: Sequence[Candidate], *, slots: int, most: int, short: float, ready: int = 0
+) -> list[list[Candidate]]:
     """Divide jobs into packs, in their order: the first pack has the first job.
 
     Args:
         short: seconds; a job whose time limit is at most this may share a pack with others of its shape.
+        ready: how many jobs wait, if these are only the first ones: the others are taken to be like them.
     """
     shared: dict[Shape, list[Candidate]] = {}
     made: list[list[Candidate]] = []
@@ -85,6 +88,6 @@ def packs(candidates: Sequence[Candidate], *, slots: int, most: int, short: floa
         else:
             shared.setdefault(one.shape, []).append(one)
     for alike in shared.values():
-        size = pack_size(len(alike), slots, most)
+        size = pack_size(max(1, ready // len(candidates)) * len(alike), slots, most)
         made += [alike[at : at + size] for at in range(0, len(alike), size)]
     return sorted(made, key=lambda pack: pack[0].number)

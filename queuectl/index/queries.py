@@ -422,6 +422,11 @@ class Queries(Freshness):
         where = "WHERE lane IS ? AND ready_key IS NOT NULL ORDER BY ready_key, seq LIMIT ?"
         return self._rows(where, (lane, limit))
 
+    def count_ready_in(self, lane: str | None, most: int) -> int:
+        """Return how many jobs of a lane can run now, but at most `most`."""
+        few = "SELECT 1 FROM jobs WHERE lane IS ? AND ready_key IS NOT NULL LIMIT ?"
+        return _number(self._one(f"SELECT count(*) FROM ({few})", lane, most))
+
     def ready(self, limit: int) -> builtins.list[Row]:
         """Return the jobs that could run now, whatever their limits allow, in the order in which they run."""
         lanes = self.ready_lanes()

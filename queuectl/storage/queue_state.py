@@ -233,7 +233,7 @@ def troubles(view: QueueView, queue: Queue) -> list[str]:
     elif queue.is_full and queue.oldest is not None and queue.oldest >= LONG_FULL:
         full = f"queue {queue.name} is full ({queue.running} of {queue.limit})"
         found.append(f"{full}, and its first job has waited for {_hours(queue.oldest)}")
-    if queue.waiting and view.workers and not queue.served:
+    if queue.waiting and view.workers and not queue.served and queue.engine == cluster.LOCAL:
         found.append(
             f"queue {queue.name} is served by no living worker, and {_jobs_wait(queue.waiting)} in it"
         )

@@ -1,5 +1,7 @@
 """Which waiting jobs a worker may start now: the limits and rates of queues, resources, paused queues, and the worker's own queues.
 
+The queues whose jobs an engine runs are served by its dispatcher alone (`worker.feed`).
+
 All jobs of a lane have the same limits. A lane is open, or it is closed: its queue is paused or not served, or a permit is
 missing. The next job is the first one of the open lanes. So no job is claimed only to be put back, and jobs that wait for a
 full queue cost the others nothing.
@@ -16,7 +18,8 @@ from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from queuectl.config.queues import Queues
+from queuectl.config.cluster import LOCAL
+from queuectl.config.queues import Queues, engine_of
 from queuectl.control.permits import Permit, Permits
 from queuectl.control.start_rate import StartRate
 from queuectl.errors import SpoolError
@@ -171,7 +174,12 @@ class Limits:
 
     def _is_served(self, lane: str | None) -> bool:
         queue = lanes.queue_of(lane)
-        return self._choice.serves(queue) and not self._queues.is_closed(queue)
+        # The jobs of an engine are its dispatcher's: claimed by a worker, they would run on this machine.
+        return (
+            self._choice.serves(queue)
+            and engine_of(queue, self._queues, self._settings()) == LOCAL
+            and not self._queues.is_closed(queue)
+        )
 
     def _has_enough_for(self, lane: str | None) -> bool:
         """Whether there is as much of each resource as a job of a lane needs, free or not."""

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from queuectl.control import commands, registration, registry
@@ -18,6 +19,7 @@ from queuectl.control.registration import Reservation
 from queuectl.errors import SpoolError, WorkerError
 from queuectl.executor.base import clean_environment
 from queuectl.worker import program
+from queuectl.worker.process import be_worker
 from queuectl.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class Starter:
         places: list[Reservation] = []
         for _ in range(count):
             first = places[-1].number + 1 if places else 0
-            places.append(Reservation(self.layout, self.parent, first=first))
+            places.append(Reservation(self.layout, self.parent, first=first, engine=self.options.engine))
         return places
 
     def reserve(self) -> Reservation | None:
@@ -72,7 +74,7 @@ class Starter:
         Raises:
             SpoolError: no name can be taken.
         """
-        return Reservation(self.layout, self.parent) if _CAN_HAND_OVER else None
+        return Reservation(self.layout, self.parent, engine=self.options.engine) if _CAN_HAND_OVER else None
 
     def spawn(self, place: Reservation | None, **settings: Any) -> subprocess.Popen[bytes]:
         """Start a process in a session of its own.
@@ -112,7 +114,7 @@ def start(layout: Layout, count: int, options: WorkerOptions) -> list[WorkerInfo
         QueuectlError: the spool cannot be used.
         WorkerError: a worker did not start, and why. Those that did keep running.
     """
-    Worker(layout.root, concurrency=options.concurrency).check()
+    check(layout, options)
     starter = Starter(layout, "background", options, commands.start_asked_at(layout))
     refuse_after_stop(starter)
     # All names first: a stop that comes in between finds all workers.
@@ -143,6 +145,41 @@ def start(layout: Layout, count: int, options: WorkerOptions) -> list[WorkerInfo
         )
         for a in answers
     ]
+
+
+def be_one(layout: Layout, mode: str, options: WorkerOptions, launch: Launch | None = None) -> int:
+    """Be a worker in this process, or the dispatcher of an engine, as `process.be_worker`.
+
+    Raises:
+        QueuectlError: the spool cannot be used.
+    """
+    if options.engine is None:
+        return be_worker(layout, mode, options, launch)
+    from queuectl.worker.dispatcher import Dispatcher
+
+    make = partial(
+        Dispatcher,
+        layout.root,
+        options.engine,
+        drain=options.drain,
+        wait_retries=options.wait_retries,
+        mode=mode,
+    )
+    return be_worker(layout, mode, options, launch, lambda say: make(say=say))
+
+
+def check(layout: Layout, options: WorkerOptions) -> None:
+    """Make sure that such workers can be started.
+
+    Raises:
+        QueuectlError: they cannot, and why.
+    """
+    if options.engine is not None:
+        from queuectl.worker.dispatcher import Dispatcher
+
+        Dispatcher(layout.root, options.engine).check()
+    else:
+        Worker(layout.root, concurrency=options.concurrency).check()
 
 
 def refuse_after_stop(starter: Starter) -> None:

@@ -25,16 +25,24 @@ if TYPE_CHECKING:
 
     from queuectl.layout import Layout
     from queuectl.system.process import ProcessIdentity
+    from queuectl.worker.dispatcher import Dispatcher
     from queuectl.worker.program import WorkerOptions
 
 
-def be_worker(layout: Layout, mode: str, options: WorkerOptions, launch: Launch | None = None) -> int:
+def be_worker(
+    layout: Layout,
+    mode: str,
+    options: WorkerOptions,
+    launch: Launch | None = None,
+    make: Callable[[Callable[[str], None]], Worker | Dispatcher] | None = None,
+) -> int:
     """Run one worker in this process; returns the exit code.
 
     Args:
         mode: "background" answers its starter on stdout and then writes to its log; "foreground" prints; "child"
             prints too, and leaves when the process that started it has ended.
         launch: how it was started; None for a process that nobody reserved a name for.
+        make: makes it from what takes its lines; None: a worker.
 
     Raises:
         QueuectlError: the spool cannot be used; in the background this is answered to the starter instead.
@@ -46,17 +54,7 @@ def be_worker(layout: Layout, mode: str, options: WorkerOptions, launch: Launch 
         # A process keeps its current folder's filesystem from being unmounted.
         os.chdir(os.sep)
     log = _Log(None if background else LineOutput(1))
-    worker = Worker(
-        layout.root,
-        drain=options.drain,
-        wait_retries=options.wait_retries,
-        concurrency=options.concurrency,
-        queues=options.queues,
-        not_queues=options.not_queues,
-        say=log.say,
-        mode=mode,
-        runner=LocalRunner(may_chdir=True),
-    )
+    worker = _make(layout, mode, options, log.say) if make is None else make(log.say)
     log.limit = lambda: worker.log_limit
     # Before the worker can be found: a stop signal that comes at once would otherwise kill this process.
     signals.listen(worker.flags, reread=worker.read_settings, in_terminal=mode == "foreground")
@@ -77,7 +75,21 @@ def be_worker(layout: Layout, mode: str, options: WorkerOptions, launch: Launch 
     return _run(worker, log)
 
 
-def _leave_with(worker: Worker, parent: ProcessIdentity) -> bool:
+def _make(layout: Layout, mode: str, options: WorkerOptions, say: Callable[[str], None]) -> Worker:
+    return Worker(
+        layout.root,
+        drain=options.drain,
+        wait_retries=options.wait_retries,
+        concurrency=options.concurrency,
+        queues=options.queues,
+        not_queues=options.not_queues,
+        say=say,
+        mode=mode,
+        runner=LocalRunner(may_chdir=True),
+    )
+
+
+def _leave_with(worker: Worker | Dispatcher, parent: ProcessIdentity) -> bool:
     """Let a worker leave when its parent ends; False: that has ended already, and nobody is in charge of the worker."""
     told_by = _end_of(parent.pid)
     if not parent.is_running():
@@ -86,7 +98,7 @@ def _leave_with(worker: Worker, parent: ProcessIdentity) -> bool:
     return True
 
 
-def _run(worker: Worker, log: _Log) -> int:
+def _run(worker: Worker | Dispatcher, log: _Log) -> int:
     try:
         worker.run()
     except ImportError as error:

@@ -37,6 +37,7 @@ class WorkerOptions:
         concurrency: how many jobs may run at once; None: as the setting says.
         queues: serve only these queues; none: all.
         not_queues: do not serve these.
+        engine: be the dispatcher of this engine; None: a worker.
     """
 
     drain: bool = False
@@ -44,11 +45,13 @@ class WorkerOptions:
     concurrency: int | None = None
     queues: tuple[str, ...] = ()
     not_queues: tuple[str, ...] = ()
+    engine: str | None = None
 
     def words(self) -> list[str]:
         """Return them as words of the command line of `worker run`."""
         several = [] if self.concurrency is None else ["--concurrency", str(self.concurrency)]
         several += queue_words(self.queues, self.not_queues)
+        several += [] if self.engine is None else ["--engine", self.engine]
         return ["--drain"] * self.drain + ["--wait-retries"] * self.wait_retries + several
 
 

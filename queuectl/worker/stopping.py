@@ -14,12 +14,14 @@ from queuectl.control import commands, own_job, permissions, registry
 from queuectl.errors import ConfigError, WorkerError
 from queuectl.index.index import Index
 from queuectl.intake.reconcile import Intake
+from queuectl.layout import is_engine
 from queuectl.rules.job_rules import JobRules
 from queuectl.storage import recovery
 from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
 from queuectl.system.locks import is_locked
 from queuectl.system.process_tree import UNKILLABLE
+from queuectl.worker import dispatch_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -44,11 +46,13 @@ class Stopped:
         ended: how many workers have ended.
         busy: those that were asked and have not ended.
         own: the job that this command belongs to, whose worker is not waited for; None when there is none.
+        left_on: how many jobs go on, by the engine whose dispatcher has ended.
     """
 
     ended: int
     busy: list[WorkerInfo]
     own: OwnJob | None
+    left_on: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -106,7 +110,11 @@ def stop(
         layout, waited, force=force, timeout=timeout, report=report, is_all=not names and own is None
     )
     _take_back(layout, [one.info.name for one in waited if one.was_killed])
-    return Stopped(len(waited) - len(left), _current(layout, left), own)
+    busy = _current(layout, left)
+    gone = {one.info.name for one in waited} - {one.name for one in busy}
+    on_engines = {name: len(registry.claimed_for(layout, name)) for name in sorted(filter(is_engine, gone))}
+    left_on = {name: number for name, number in on_engines.items() if number}
+    return Stopped(len(waited) - len(left), busy, own, left_on)
 
 
 def patience(layout: Layout) -> float:
@@ -152,6 +160,9 @@ def _force(layout: Layout, asked: _Asked) -> None:
         if asked.process is not None:
             asked.process.send(signal.SIGCONT)
         delay = FORCE_PATIENCE if asked.info.job_id is None else patience(layout)
+        if is_engine(asked.info.name):
+            # Without the controller, a runner sees the order to end a job at its next beat.
+            delay = patience(layout) + dispatch_stop.FORCE_PATIENCE
         asked.kill_at = time.monotonic() + delay
 
 

@@ -20,10 +20,8 @@ from queuectl.system.line_output import LineOutput
 from queuectl.system.process import ProcessIdentity
 from queuectl.system.wake_up import WakeUp
 from queuectl.worker import signals
-from queuectl.worker.pool import Starter, refuse_after_stop
-from queuectl.worker.process import be_worker
+from queuectl.worker.pool import Starter, be_one, check, refuse_after_stop
 from queuectl.worker.stopping import patience
-from queuectl.worker.worker import Worker
 
 if TYPE_CHECKING:
     import subprocess
@@ -55,8 +53,8 @@ def foreground(layout: Layout, count: int, options: WorkerOptions) -> int:
         QueuectlError: the spool cannot be used.
     """
     if count == 1 and os.getpid() != 1:
-        return be_worker(layout, "foreground", options)
-    Worker(layout.root, concurrency=options.concurrency).check()
+        return be_one(layout, "foreground", options)
+    check(layout, options)
     me = ProcessIdentity.mine()
     starter = Starter(layout, "child", options, commands.start_asked_at(layout), me)
     refuse_after_stop(starter)

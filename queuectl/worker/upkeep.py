@@ -7,7 +7,7 @@ disk and for unsafe permissions. A fault in one of these does not keep the other
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from queuectl.control import mounts, pause, permissions
 from queuectl.executor.spawn import can_start
@@ -24,10 +24,34 @@ if TYPE_CHECKING:
     from queuectl.config.reload import CurrentSettings
     from queuectl.control.registration import Registration
     from queuectl.intake.reconcile import Intake
+    from queuectl.storage.file_pool import FilePool
     from queuectl.storage.transitions import Storage
     from queuectl.worker.scan_scheduler import ScanScheduler
-    from queuectl.worker.settle_batch import SettleBatch
     from queuectl.worker.signals import StopFlags
+
+
+class Held(Protocol):
+    """The jobs that a worker, or a dispatcher, has in hand.
+
+    Attributes:
+        file_pool: its recycled files; None: it has none.
+    """
+
+    file_pool: FilePool | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is one that does not run, or has ended and is not recorded."""
+
+    def try_again(self) -> None:
+        """Try again to record what the disk has refused."""
+
+    def give_up_cancelled(self) -> None:
+        """Give up those that somebody has cancelled.
+
+        Raises:
+            OSError, sqlite3.Error: the disk or the index refused.
+        """
 
 
 class Upkeep:
@@ -43,11 +67,12 @@ class Upkeep:
         spool_lost: whether another folder lies at the path of the spool now.
         snapshot: of the time of the last round.
         maintenance, readiness, start_fault, rules: what a round looks at.
+        heeds: is told the mark of the pause, and returns that of the one which is heeded. Others are told of that one.
     """
 
     _name: str
     _registration: Registration | None = None
-    _batch: SettleBatch
+    _batch: Held
 
     def __init__(
         self,
@@ -75,10 +100,11 @@ class Upkeep:
         storage.before_end = self.rules.about_jobs.before_end
         self.maintenance = Maintenance(storage, say, self.barrier.say_once)
         self.snapshot = idle.Snapshot(storage.layout, safe.above, safe.within)
+        self.heeds: Callable[[str | None], str | None] = lambda mark: mark
         self.due_at = 0.0
         self.spool_lost = self._is_loaded = False
 
-    def work_for(self, name: str, registration: Registration | None, batch: SettleBatch) -> None:
+    def work_for(self, name: str, registration: Registration | None, batch: Held) -> None:
         """Work under another name from now on. A worker calls this before the first round; `batch` holds the attempts that have ended under it."""
         self._name, self._registration, self._batch = name, registration, batch
 
@@ -120,7 +146,7 @@ class Upkeep:
             self.maintenance.look(current.settings, name)
         with self.barrier:
             self.readiness.look(current.settings.min_free_space)
-            self.note("pause_seen", self._pause.seen)
+            self.note("pause_seen", self.heeds(self._pause.seen))
         with self.barrier:
             if not self.readiness.blocked:
                 self._scheduler.take_from_drop_folder(self._drops, current.settings, busy=busy)
@@ -153,7 +179,7 @@ class Upkeep:
         if not self._index.usable:
             self._intake.refresh()
 
-    def _look_for_work(self, batch: SettleBatch, *, busy: bool) -> None:
+    def _look_for_work(self, batch: Held, *, busy: bool) -> None:
         if self._registration:
             batch.give_up_cancelled()
         self._scheduler.check_watch()
@@ -172,7 +198,7 @@ class Upkeep:
             self._flags.stop(force=True)
         return self.spool_lost
 
-    def note(self, what: str, reason: str | None) -> None:
+    def note(self, what: str, reason: str | int | None) -> None:
         """Show a trouble of this worker in `worker list` and `status`; None: it is over."""
         if self._registration:
             self._registration.report(what, reason)

@@ -80,6 +80,7 @@ def test_status_as_json(cli: Cli, five: Path) -> None:
         "workers": 0,
         "slots": 0,
         "slots_used": 0,
+        "dispatchers": [],
         "spool": str(five),
         "index": str(five / "data" / "queuectl.db"),
         "paused": None,

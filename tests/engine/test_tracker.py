@@ -441,6 +441,22 @@ def test_a_deleted_pack_is_lost_after_the_fence(tracker: Tracker, engine: Told, 
     assert tracker.packs == 0
 
 
+def test_a_share_that_is_not_mounted_is_no_deleted_pack(
+    tracker: Tracker, engine: Told, tmp_path: Path
+) -> None:
+    """The nodes still have theirs, and what was not taken back may begin there: so nothing is lost, and a pause must wait."""
+    tracker.hand("p1", orders(A), Shape(), 0)
+    away = tmp_path.with_name(f"{tmp_path.name}-away")
+    tmp_path.rename(away)
+    try:
+        assert [event for moment in range(1, 300) for event in tracker.tick(moment)] == []
+        with pytest.raises(FileNotFoundError):
+            tracker.take_back()
+    finally:
+        away.rename(tmp_path)
+    assert [event.key for event in tracker.take_back()] == [A]
+
+
 def test_a_claim_of_nobody_is_given_up_after_the_fence(tracker: Tracker, tmp_path: Path) -> None:
     """A file with the name of a claim keeps all runners from beginning it, and no beat tells of it."""
     tracker.hand("p1", orders(A), Shape(), 0)

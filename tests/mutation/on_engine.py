@@ -18,6 +18,8 @@ _ENDINGS = "tests/engine/test_endings.py::test_"
 _SLURM = "tests/engine/test_slurm.py::test_"
 _TRACKER = "tests/engine/test_tracker.py::test_"
 _PACKS = "tests/engine/test_packs.py::test_"
+_DISPATCHER = "tests/worker/test_dispatcher.py::test_"
+_SHARE = "tests/worker/test_share.py::test_"
 
 ENGINE = (
     Mutant(
@@ -239,15 +241,15 @@ ENGINE = (
     Mutant(
         "engine: a wish to cancel is forgotten when the job has not begun",
         "worker/handover.py",
-        "is_cancelled=event.is_cancelled)",
+        "is_cancelled=event.is_cancelled and not stopped)",
         "is_cancelled=False)",
         (f"{_HANDOVER}what_has_not_begun_goes_back_as_it_was",),
     ),
     Mutant(
         "engine: a second dispatcher starts after the lock file of the first one was deleted",
         "control/registration.py",
-        "            is_free = lock is not None and not is_folder_locked(layout.claims(engine))\n",
-        "            is_free = lock is not None\n",
+        "        is_free = lock is not None and not is_folder_locked(layout.claims(engine))\n",
+        "        is_free = lock is not None\n",
         (f"{_NAME}an_engine_has_one_dispatcher[lock]",),
     ),
     Mutant(
@@ -284,5 +286,148 @@ ENGINE = (
         "            self.lapsed_at = began\n",
         "            pass\n",
         (f"{_NODE}a_beat_after_a_sleep_does_not_hide_the_sleep",),
+    ),
+    Mutant(
+        "dispatcher: a worker runs here what belongs on a cluster",
+        "worker/limits.py",
+        "            and engine_of(queue, self._queues, self._settings()) == LOCAL\n",
+        "",
+        (f"{_DISPATCHER}it_hands_over_the_jobs_of_its_queues_and_no_others",),
+    ),
+    Mutant(
+        "dispatcher: it hands over what a worker runs here",
+        "worker/feed.py",
+        "self._settings()) == self._engine and not",
+        "self._settings()) and not",
+        (f"{_DISPATCHER}it_hands_over_the_jobs_of_its_queues_and_no_others",),
+    ),
+    Mutant(
+        "dispatcher: packs count as deleted while the share is not mounted",
+        "engine/tracker.py",
+        "            if isinstance(error, FileNotFoundError) and os.path.isdir(self._root):\n",
+        "            if isinstance(error, FileNotFoundError):\n",
+        (f"{_TRACKER}a_share_that_is_not_mounted_is_no_deleted_pack",),
+    ),
+    Mutant(
+        "dispatcher: a pause is heeded while the share is not mounted",
+        "engine/tracker.py",
+        "                if not os.path.isdir(self._root):\n",
+        "                if False:\n",
+        (f"{_TRACKER}a_share_that_is_not_mounted_is_no_deleted_pack",),
+    ),
+    Mutant(
+        "dispatcher: jobs are out, and another folder is taken for theirs",
+        "engine/place.py",
+        "            _refuse_another(layout.claims(used_by), place)\n",
+        "            pass\n",
+        (
+            f"{_DISPATCHER}a_share_that_is_not_mounted_costs_no_job_its_run",
+            f"{_DISPATCHER}another_shared_folder_counts_when_nothing_is_out_in_the_old_one",
+        ),
+    ),
+    Mutant(
+        "dispatcher: another folder counts at once",
+        "worker/dispatch_open.py",
+        "        return not (self.has_moved and is_used)\n",
+        "        return True\n",
+        (f"{_DISPATCHER}another_shared_folder_counts_when_nothing_is_out_in_the_old_one",),
+    ),
+    Mutant(
+        "dispatcher: a thread that was given up goes on with its orders",
+        "worker/share.py",
+        "            if given is None or self._is_closed:\n",
+        "            if given is None:\n",
+        (f"{_SHARE}a_call_that_hangs_keeps_nobody_waiting_and_nothing_follows_it",),
+    ),
+    Mutant(
+        "dispatcher: it is looked only once whether others can write to the share",
+        "worker/share.py",
+        "            self._next_check = now + CHECK_EVERY\n",
+        "            self._next_check = now + 86400\n",
+        (f"{_SHARE}others_that_can_write_there_are_seen_while_it_runs",),
+    ),
+    Mutant(
+        "dispatcher: jobs are handed over where others can write",
+        "worker/dispatcher.py",
+        "        if self.upkeep.readiness.blocked or share.danger or self.has_moved:\n",
+        "        if self.upkeep.readiness.blocked or self.has_moved:\n",
+        (f"{_DISPATCHER}nothing_is_handed_over_where_others_can_write",),
+    ),
+    Mutant(
+        "dispatcher: a pause counts as noticed before anything is taken back",
+        "worker/dispatch_pause.py",
+        "        return mark if self._heeded == mark else None\n",
+        "        return mark\n",
+        (f"{_DISPATCHER}a_pause_is_noticed_only_when_nothing_can_begin_any_more",),
+    ),
+    Mutant(
+        "dispatcher: a pause of a queue takes back the jobs of all",
+        "worker/dispatch_pause.py",
+        "tracker.take_back(keys)",
+        "tracker.take_back()",
+        (f"{_DISPATCHER}a_pause_of_a_queue_takes_back_its_jobs_only",),
+    ),
+    Mutant(
+        "dispatcher: jobs are claimed while the engine does not answer",
+        "worker/dispatcher.py",
+        "        if summary is None or summary.idle is None or connection.trouble:\n",
+        "        if summary is None or summary.idle is None:\n",
+        (f"{_DISPATCHER}nothing_is_claimed_while_the_engine_does_not_answer",),
+    ),
+    Mutant(
+        "dispatcher: a queue on a cluster has no limit",
+        "worker/feed.py",
+        "        return 1 << 30 if limit is None else max(0, limit - self._in_hand().get(queue, 0))\n",
+        "        return 1 << 30\n",
+        (f"{_DISPATCHER}limits_of_queues_hold_on_the_cluster_too",),
+    ),
+    Mutant(
+        "dispatcher: a queue on a cluster has its limit once for each kind of need",
+        "worker/feed.py",
+        "            if room[queue] > 0:\n",
+        "            if True:\n",
+        (f"{_DISPATCHER}limits_of_queues_hold_on_the_cluster_too",),
+    ),
+    Mutant(
+        "dispatcher: its name is free while a call to the share still hangs",
+        "worker/dispatcher.py",
+        "        if self._registration is not None and has_ended:\n",
+        "        if self._registration is not None:\n",
+        (f"{_DISPATCHER}a_share_that_hangs_keeps_nobody_from_stopping_it",),
+    ),
+    Mutant(
+        "dispatcher: a forced stop buries what it ends",
+        "worker/handover.py",
+        "        stopped = self.is_forced and event.key not in self._wanted_ended\n",
+        "        stopped = False\n",
+        (f"{_DISPATCHER}a_forced_stop_ends_what_runs_and_puts_it_back_uncharged",),
+    ),
+    Mutant(
+        "dispatcher: what was taken away runs on",
+        "worker/handover.py",
+        "            tracker.drop(sorted(taken))\n",
+        "            sorted(taken)\n",
+        (f"{_DISPATCHER}a_job_whose_file_is_taken_away_is_ended_and_recorded_nowhere",),
+    ),
+    Mutant(
+        "dispatcher: root may hand jobs over",
+        "worker/dispatch_check.py",
+        'if not may_be_root and hasattr(os, "geteuid") and os.geteuid() == 0:',
+        "if False:",
+        (f"{_DISPATCHER}it_is_refused_where_it_would_be_dangerous",),
+    ),
+    Mutant(
+        "dispatcher: more packs are out than may be",
+        "worker/handover.py",
+        "        divided = divided[:most]\n",
+        "",
+        (f"{_DISPATCHER}no_more_packs_are_out_than_may_be",),
+    ),
+    Mutant(
+        "worker scale: a dispatcher counts as a worker",
+        "cli/commands/worker_scale.py",
+        'if one.kind == "worker" and not one.stopping]',
+        "if not one.stopping]",
+        (f"{_DISPATCHER}what_runs_where_is_told",),
     ),
 )

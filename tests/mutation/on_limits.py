@@ -177,8 +177,8 @@ LIMITS = (
     Mutant(
         "limits: a paused queue is served",
         "worker/limits.py",
-        "        return self._choice.serves(queue) and not self._queues.is_closed(queue)\n",
-        "        return self._choice.serves(queue)\n",
+        "            and not self._queues.is_closed(queue)\n",
+        "",
         (f"{_LIMITS}nothing_of_a_paused_queue_begins_until_the_file_is_deleted",),
     ),
     Mutant(

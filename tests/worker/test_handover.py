@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from local_nodes import LocalNodes
 
 from queuectl import Spool
 from queuectl.config.settings import Settings
 from queuectl.doctor import doctor
 from queuectl.engine import packs
-from queuectl.engine.base import Answer, News, Parcel, Poll
 from queuectl.engine.tracker import Tracker
 from queuectl.engine.verdict import Limits
 from queuectl.index.index import Index
@@ -28,42 +27,12 @@ from queuectl.worker.handover import Handover
 from support import claim_job, drop, end_all, load, processes_of, wait_until, where_is
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from queuectl.worker.share import Order
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nodes run Linux")
-
-
-class LocalNodes:
-    """An engine that starts the script here. It says nothing useful, as engines do."""
-
-    def __init__(self) -> None:
-        self.runners: list[subprocess.Popen[bytes]] = []
-        self.answers: dict[str, tuple[Answer, str]] = {}
-        self.refuses = self.is_still = False
-
-    def send(self, parcel: Parcel) -> None:
-        """Start a runner, unless it refuses or nothing moves in its queue."""
-        if self.refuses:
-            self.answers[parcel.name] = Answer.REFUSED, "Invalid partition name specified"
-        if self.refuses or self.is_still:
-            return
-        runner = subprocess.Popen(
-            [sys.executable, "-IS", parcel.script, parcel.folder], stdin=subprocess.DEVNULL,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "SLURMD_NODENAME": "n2", "SLURM_JOB_ID": "7"}, start_new_session=True,
-        )  # fmt: skip
-        self.runners.append(runner)
-
-    def news(self) -> News:
-        """Say what it has refused."""
-        answers, self.answers = self.answers, {}
-        return News(answers, Poll(time.monotonic(), {}))
-
-    def cancel(self, packs: Iterable[str]) -> None:
-        """Do not listen."""
-
-    def nudge(self, packs: Iterable[str]) -> None:
-        """Do not listen."""
 
 
 class Desk:
@@ -75,8 +44,9 @@ class Desk:
         self.storage = Storage(self.layout, index)
         self.intake = Intake(self.layout, index, self.storage, Settings)
         self.said: list[str] = []
-        tracker = Tracker(str(share), packs.write_script(str(share)), engine, Limits(0.2, 30, 0.3), 0)
-        self.handover = Handover(self.storage, Settings, tracker, "slurm", self.said.append)
+        self.tracker = Tracker(str(share), packs.write_script(str(share)), engine, Limits(0.2, 30, 0.3), 0)
+        self.orders: list[Order] = []
+        self.handover = Handover(self.storage, Settings, self.orders.append, "slurm", self.said.append)
         os.makedirs(self.layout.claims("slurm"), exist_ok=True)
 
     def feed(self, *ids: str) -> None:
@@ -85,17 +55,51 @@ class Desk:
         rows = self.storage.index.rows_of(list(ids))
         claims = [claim for job_id in ids if (claim := claim_job(self.storage, rows[job_id], "slurm"))]
         assert len(claims) == len(ids)
-        self.handover.hand(claims, 1, time.monotonic(), pack=100, short=60)
+        self.handover.hand(claims, 1, pack=100, short=60)
+        self.obey()
+
+    def obey(self) -> None:
+        """Carry out what the handover has ordered."""
+        while self.orders:
+            self.handover.settle(self.orders.pop(0)(self.tracker, time.monotonic()))
+
+    def look(self, now: float) -> None:
+        """One look at everything."""
+        self.handover.settle(self.tracker.tick(now))
+        self.obey()
+
+    def adopt(self) -> None:
+        """Take over what an earlier one has left."""
+        self.intake.refresh()
+        self.handover.adopt()
+        self.obey()
+
+    def cancel(self, job_id: str) -> None:
+        """As the user's order to cancel does it."""
+        self.handover.cancel({job_id: 1})
+        self.obey()
+
+    def take_back(self) -> int:
+        """As a pause does it; how many jobs were taken back."""
+        found = self.tracker.take_back()
+        self.handover.settle(found)
+        self.obey()
+        return len(found)
+
+    def clear(self) -> None:
+        """Delete what is over."""
+        self.handover.clear()
+        self.obey()
 
     def finish(self) -> None:
         """Look until nothing is out any more."""
 
         def is_over() -> bool:
-            self.handover.look(time.monotonic())
+            self.look(time.monotonic())
             return not self.handover.jobs
 
         wait_until(is_over, message=lambda: self.said)
-        self.handover.clear()
+        self.clear()
 
     def die(self) -> None:
         """Nothing of it gets to run any more."""
@@ -106,9 +110,7 @@ class Desk:
 def engine(tmp_path: Path) -> Iterator[LocalNodes]:
     made = LocalNodes()
     yield made
-    for runner in made.runners:
-        runner.kill()
-        runner.wait(5)
+    made.end()
     end_all(processes_of(tmp_path))
 
 
@@ -178,8 +180,8 @@ def test_what_has_not_begun_goes_back_as_it_was(
     before = (spool_dir / "pending" / "first.json").read_bytes()
     engine.is_still = True
     desk.feed("first", "second")
-    desk.handover.cancel(["second"])
-    assert desk.handover.take_back() == 1
+    desk.cancel("second")
+    assert desk.take_back() == 1
     engine.refuses = True
     desk.feed("third")
     desk.finish()
@@ -198,7 +200,7 @@ def test_a_running_job_is_cancelled(desk: Desk, spool_dir: Path) -> None:
     Spool(spool_dir).enqueue(f"echo on; touch {spool_dir.parent}/on; sleep 60", id="long", max_retries=3)
     desk.feed("long")
     wait_until((spool_dir.parent / "on").exists)
-    desk.handover.cancel(["long"])
+    desk.cancel("long")
     desk.finish()
     found = record(spool_dir, "long")
     assert (where_is(spool_dir, "long"), found["last_error"], found["output"]) == (
@@ -227,8 +229,7 @@ def test_a_dead_dispatcher_is_followed_by_one_that_runs_nothing_twice(
         (spool_dir / "processing" / "slurm" / f"{job_id}.json").write_bytes(data)
 
     after = Desk(spool_dir, share, engine)
-    after.intake.refresh()
-    after.handover.adopt(time.monotonic())
+    after.adopt()
     after.finish()
 
     assert sorted((spool_dir.parent / "ledger").read_text().split()) == ["a", "b", "d"]
@@ -252,8 +253,7 @@ def test_a_dispatcher_that_dies_at_once_leaves_runs_that_the_next_one_collects(
     for path in (spool_dir / "data").glob("queuectl.db*"):
         path.unlink()
     after = Desk(spool_dir, share, engine)
-    after.intake.refresh()
-    after.handover.adopt(time.monotonic())
+    after.adopt()
     after.finish()
     assert sorted((spool_dir.parent / "ledger").read_text().split()) == ["a", "b", "c"]
     assert [where_is(spool_dir, job_id) for job_id in "abc"] == [["done"]] * 3
@@ -273,13 +273,13 @@ def test_a_killed_runner_costs_its_job_no_attempt(
         runner.wait()
     now = time.monotonic()
     for later in range(0, 90, 4):
-        desk.handover.look(now + later)
+        desk.look(now + later)
     found = record(spool_dir, "long")
     assert where_is(spool_dir, "long") == ["pending"]
     assert found.get("attempts", 0) == 0
     assert found["history"][0]["outcome"] == "interrupted"
     assert "n2 has not been heard of for" in found["last_error"]
-    desk.handover.clear()
+    desk.clear()
     assert leftovers(share) == []
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.api import dependencies, json_view, listing
+from queuectl.api import dependencies, engines, json_view, listing
 from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Session, command
 from queuectl.errors import ConfigError, JobNotFound
@@ -60,7 +60,8 @@ def show_command(session: Session, job_id: str, tree: bool) -> None:
     repeated = _repeated(job) if render.is_terminal() else set()
     effective, waits_for = _effective(session.spool, job), _waits_for(session.spool, job)
     queue = _queue(session.spool, job)
-    fields = (*_fields(job, effective, waits_for, queue), *_parents(session.spool, job))
+    engine = ("Engine", engines.place(session.spool.layout, job))
+    fields = (*_fields(job, effective, waits_for, queue), engine, *_parents(session.spool, job))
     print_fields(title, (field for field in fields if field[0] not in repeated))
 
 

@@ -10,9 +10,11 @@ import click
 from queuectl.api import json_view
 from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
+from queuectl.config.cluster import LOCAL
 from queuectl.config.keys import MAX_CONCURRENCY
 from queuectl.config.settings import Settings
 from queuectl.errors import ConfigError, WorkerError
+from queuectl.layout import ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,6 +121,7 @@ def check_queues(queues: tuple[str, ...], not_queues: tuple[str, ...]) -> None:
     queuectl worker start --foreground --drain --wait-retries
     queuectl worker start --queue mail --queue default
     queuectl worker start --count 2 --not-queue gpu
+    queuectl worker start --engine slurm             hand jobs to a cluster, see queuectl guide slurm
     """,
 )
 @click.option(
@@ -131,6 +134,11 @@ def check_queues(queues: tuple[str, ...], not_queues: tuple[str, ...]) -> None:
 @click.option("--drain", is_flag=True, help="Exit when no job is left to run.")
 @click.option("--wait-retries", is_flag=True, help="With --drain: wait for retries and scheduled jobs too.")
 @queue_options
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    help="Start the dispatcher of this engine, which hands the jobs of its queues over: see queuectl guide slurm.",
+)
 @click.pass_obj
 def start_command(
     session: Session,
@@ -141,6 +149,7 @@ def start_command(
     wait_retries: bool,
     queues: tuple[str, ...],
     not_queues: tuple[str, ...],
+    engine: str | None,
 ) -> int:
     """Start workers, in the background or in this terminal.
 
@@ -149,7 +158,12 @@ def start_command(
     or one.
 
     With --queue or --not-queue they serve some queues only. With --drain they exit when no job of these is left.
+
+    With --engine it starts the one dispatcher of a cluster. That runs no job itself: it hands the jobs of the queues with this
+    engine to the cluster, and records what becomes of them. Workers leave those queues out.
     """
+    if engine is not None:
+        _refuse_for_engine(count=count, concurrency=concurrency, queue=queues, not_queue=not_queues)
     if wait_retries and not drain:
         raise Usage("--wait-retries works only with --drain")
     if foreground and session.json:
@@ -159,16 +173,30 @@ def start_command(
     from queuectl.worker.program import WorkerOptions
 
     spool = session.spool
-    number = count or spool.settings().worker_count or 1
-    wanted = WorkerOptions(drain, wait_retries, concurrency, queues, not_queues)
+    number = 1 if engine else count or spool.settings().worker_count or 1
+    wanted = WorkerOptions(drain, wait_retries, concurrency, queues, not_queues, engine)
     options.note_unknown_queues(session, (*queues, *not_queues))
     if foreground:
         return supervisor.foreground(spool.layout, number, wanted)
     show_started(session, pool.start(spool.layout, number, wanted))
     if paused := spool.paused():
-        effect = "exit at once" if drain else "start no job until: queuectl resume"
+        verb = "hand no job over" if engine else "start no job"
+        effect = "exit at once" if drain else f"{verb} until: queuectl resume"
         render.note(f"note: {paused.sentence}; they {effect}")
     return 0
+
+
+def _refuse_for_engine(count: int | None, **given: object) -> None:
+    """Refuse what means nothing for a dispatcher.
+
+    Raises:
+        Usage: it was given.
+    """
+    if count is not None and count > 1:
+        raise Usage("--engine starts one dispatcher, so --count cannot be more than 1")
+    for name, value in given.items():
+        if value:
+            raise Usage(f"--{name.replace('_', '-')} does not work with --engine")
 
 
 def show_started(session: Session, started: list[WorkerInfo]) -> None:
@@ -196,6 +224,7 @@ def _complete_names(ctx: click.Context, _param: click.Parameter, incomplete: str
     queuectl worker stop worker-3             only this one
     queuectl worker stop --timeout 0          tell the workers to stop, and do not wait
     queuectl worker stop --force              end the running jobs too; they go back to pending
+    queuectl worker stop --engine slurm       only the dispatcher; what runs on the cluster runs on
     """,
     changes=True,
 )
@@ -211,8 +240,15 @@ def _complete_names(ctx: click.Context, _param: click.Parameter, incomplete: str
     callback=options.checked(options.duration),
     help="How long to wait for the workers. Default: the setting stop_timeout.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice((LOCAL, *ENGINES)),
+    help="Stop only the dispatcher of this engine; local: only the workers.",
+)
 @click.pass_obj
-def stop_command(session: Session, names: tuple[str, ...], force: bool, timeout: float | None) -> None:
+def stop_command(
+    session: Session, names: tuple[str, ...], force: bool, timeout: float | None, engine: str | None
+) -> None:
     """Stop all workers of the spool, or only those with these names, from any terminal.
 
     Each worker finishes the job that it runs and starts no other. The command waits for that. When the time of
@@ -220,9 +256,24 @@ def stop_command(session: Session, names: tuple[str, ...], force: bool, timeout:
 
     With --force, a worker that does not answer is killed, and its job goes back. A job may call this command: the
     worker of that job is not waited for, and stops when the job ends.
+
+    The dispatcher of a cluster takes back what has not begun there, and leaves at once. What runs there runs on, and the next
+    dispatcher records its end; with --force it is ended too, and put back.
     """
-    from queuectl.system import process
     from queuectl.worker import stopping
+
+    if engine is not None:
+        if names:
+            raise Usage("give either the names of workers or --engine")
+        names = tuple(
+            one.name
+            for one in session.spool.workers()
+            if (one.name if one.kind == "dispatcher" else LOCAL) == engine
+        )
+        if not names:
+            show_stopped(session, stopping.Stopped(0, [], None))
+            return
+    from queuectl.system import process
 
     limit = stop_timeout(session) if timeout is None else timeout
     done = stopping.stop(
@@ -256,6 +307,11 @@ def show_stopped(session: Session, done: Stopped) -> None:
         render.json_value({"started": [], "stopped": done.ended, "busy": busy})
     elif done.ended or not (done.busy or done.own):
         render.line(f"Stopped {done.ended} worker(s)" if done.ended else "No workers to stop")
+    for name, number in done.left_on.items():
+        jobs, their = (
+            ("1 job runs", "its outcome is") if number == 1 else (f"{number} jobs run", "their outcomes are")
+        )
+        render.note(f"{jobs} on {name}; {their} collected by the next: queuectl worker start --engine {name}")
     if done.own:
         render.note(f"{done.own.worker} stops when job {done.own.job_id} ends, which this command belongs to")
     if done.busy:
@@ -323,6 +379,9 @@ def _bound(worker: WorkerInfo) -> str:
 def _activity(worker: WorkerInfo) -> str:
     if worker.mode == "starting":
         return "starting"
+    if worker.engine is not None:
+        many = "1 job" if worker.handed == 1 else f"{worker.handed:,} jobs"
+        return f"{many} on {worker.name}: {worker.engine}" + (", stops" if worker.stopping else "")
     if worker.job_id is None:
         if worker.paused and not worker.stopping:
             return f"paused: {worker.paused}"
@@ -341,6 +400,7 @@ def _activity(worker: WorkerInfo) -> str:
 @click.option("--concurrency", type=int, default=None)
 @click.option("--queue", "queues", multiple=True)
 @click.option("--not-queue", "not_queues", multiple=True)
+@click.option("--engine", default=None)
 @click.option("--launch", metavar="JSON", default=None)
 @click.pass_obj
 def run_command(
@@ -351,6 +411,7 @@ def run_command(
     concurrency: int | None,
     queues: tuple[str, ...],
     not_queues: tuple[str, ...],
+    engine: str | None,
     launch: str | None,
 ) -> int:
     """Be a worker. `worker start` executes this."""
@@ -362,5 +423,9 @@ def run_command(
         known = None if launch is None else Launch.of_text(launch)
     except ValueError as error:
         raise Usage(f"--launch: {error}") from None
-    wanted = WorkerOptions(drain, wait_retries, concurrency, queues, not_queues)
+    wanted = WorkerOptions(drain, wait_retries, concurrency, queues, not_queues, engine)
+    if engine is not None:
+        from queuectl.worker import pool
+
+        return pool.be_one(session.spool.layout, mode, wanted, known)
     return process.be_worker(session.spool.layout, mode, wanted, known)

@@ -60,7 +60,7 @@ def scale_command(
 
     layout = session.spool.layout
     options.note_unknown_queues(session, (*queues, *not_queues))
-    present = [worker for worker in session.spool.workers() if not worker.stopping]
+    present = [one for one in session.spool.workers() if one.kind == "worker" and not one.stopping]
     if queues or not_queues:
         bound = ({*queues}, {*not_queues})
         present = [worker for worker in present if ({*worker.queues}, {*worker.not_queues}) == bound]

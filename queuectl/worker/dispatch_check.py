@@ -1,0 +1,96 @@
+"""What must hold before a dispatcher is started, and each second while it runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from typing import TYPE_CHECKING
+
+from queuectl.engine import place
+from queuectl.errors import QueuectlError, SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from queuectl.config.settings import Settings
+    from queuectl.layout import Layout
+
+COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
+
+PATIENCE = 10.0
+"""Seconds that the shared folder gets to answer when a dispatcher is started."""
+
+
+def check(layout: Layout, settings: Settings, *, may_be_root: bool = False) -> None:
+    """Make sure that a dispatcher can be started.
+
+    Raises:
+        QueuectlError: it cannot, and why.
+    """
+    if not may_be_root and hasattr(os, "geteuid") and os.geteuid() == 0:
+        raise SpoolError(
+            "root cannot hand jobs to Slurm: whoever is root on a node could run commands as root here",
+            hint="use a spool of an ordinary user",
+        )
+    folder = folder_in(settings)
+    missing = [name for name in COMMANDS if shutil.which(name) is None]
+    if missing:
+        raise SpoolError(f"{missing[0]} is not found, so no job can be handed to Slurm from this machine")
+    _ask(lambda: place.check(folder, layout), folder)
+
+
+def folder_in(settings: Settings) -> str:
+    """Return the shared folder.
+
+    Raises:
+        SpoolError: none is set.
+    """
+    if settings.slurm_dir is None:
+        raise SpoolError(
+            "slurm_dir is not set: the folder that all nodes see under the same path",
+            hint="queuectl config set slurm_dir /shared/queuectl",
+        )
+    return settings.slurm_dir
+
+
+def danger(folder: str, layout: Layout) -> str | None:
+    """Return why nothing may be handed over in a folder; None if nothing is wrong. It may hang."""
+    try:
+        place.check(folder, layout)
+    except QueuectlError as error:
+        return error.message
+    return None
+
+
+def _ask(question: Callable[[], None], folder: str) -> None:
+    """Ask the shared folder, in a thread: while its server is away, the answer may never come.
+
+    Raises:
+        QueuectlError: the answer, or that none has come.
+    """
+    answers: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            question()
+            answers.append(None)
+        except Exception as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if not answers:
+        raise SpoolError(f"{folder} has not answered within {PATIENCE:.0f}s")
+    if answers[0] is not None:
+        raise answers[0]
+
+
+def fault_of(fault: Exception) -> str:
+    """Return what was wrong, in a line."""
+    if isinstance(fault, QueuectlError):
+        return fault.message
+    reason = (getattr(fault, "strerror", None) or str(fault)).lower()
+    path = getattr(fault, "filename", None)
+    return f"{path}: {reason}" if path else reason

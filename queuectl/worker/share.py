@@ -1,0 +1,197 @@
+"""The thread of a dispatcher that does everything in the folder shared with the nodes.
+
+While its file server is away, a call there may hang for ever, as a hard-mounted share lets it. Claims and settlements go
+on meanwhile: they are done by the main thread, which gives orders to this one and takes its reports.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from queuectl.engine.summary import Summary, summarize
+from queuectl.errors import QueuectlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from queuectl.engine.handed import Event
+    from queuectl.engine.tracker import Tracker
+
+    Order = Callable[[Tracker, float], Sequence[Event]]
+    """What is to be done there, at a moment of the monotonic clock; it returns the ends of attempts that it finds."""
+
+    Then = Callable[[], None] | None
+
+SHORTEST_PAUSE, SHARE_OF_TIME = 0.05, 20
+"""Between two looks at all packs: seconds, and how many times as long as the last one took. So looking takes at most a
+twentieth of the time, however many packs are out."""
+
+IDLE_PAUSE = 1.0
+"""Seconds between two looks while no pack is out: only the engine's answers are read."""
+
+CHECK_EVERY = 1.0
+"""Seconds between two checks that nobody else can write there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an order, or a look, has come to.
+
+    Attributes:
+        events: the ends of attempts.
+        then: what is to be done when these are recorded.
+    """
+
+    events: Sequence[Event]
+    then: Callable[[], None] | None = None
+
+
+class Share:
+    """The shared folder, at a distance. Its methods never wait for it.
+
+    Args:
+        make: opens it, and returns what follows the packs there.
+        check: returns why nothing may be handed over there, as others can write to it; None: nothing is wrong.
+        wake: called by the thread when there is a report.
+        clock: a monotonic one, in seconds.
+
+    Attributes:
+        summary: what is out, by the last look; None: it was not opened yet.
+        full: what the engine has said when it took no more; whoever has read it empties it.
+        danger: why nothing may be handed over there; None: nothing is wrong.
+        fault: why this has ended; the jobs are found again by another one. None: it goes on.
+        busy_since: since when the present call lasts, by the clock; None: there is none.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Tracker],
+        check: Callable[[], str | None],
+        wake: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._make, self._check, self._wake, self._clock = make, check, wake, clock
+        self._tracker: Tracker | None = None
+        self._orders: queue.SimpleQueue[tuple[Order, Then] | None] = queue.SimpleQueue()
+        self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._given = self._done = 0
+        self._next_look = self._next_check = float("-inf")
+        self._is_closed = False
+        self.summary: Summary | None = None
+        self.full = ""
+        self.danger: str | None = None
+        self.fault: Exception | None = None
+        self.busy_since: float | None = None
+
+    def start(self) -> None:
+        """Begin. The thread is a daemon: a call that hangs keeps no process from leaving."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    # -- for the main thread ---------------------------------------------------------------------------------------
+
+    def post(self, order: Order, then: Then = None) -> None:
+        """Have something done, behind all that was ordered before.
+
+        Args:
+            then: called by the main thread, when it has recorded what the order has found.
+        """
+        self._given += 1
+        self._orders.put((order, then))
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether it was opened, all orders are carried out, and `summary` knows of them."""
+        return self.summary is not None and self._done == self._given
+
+    def reports(self) -> list[Report]:
+        """Return the reports since the last call, in order."""
+        return [self._reports.get() for _ in range(self._reports.qsize())]
+
+    def close(self) -> None:
+        """Begin nothing more. A call that lasts is not waited for."""
+        self._is_closed = True
+        self._orders.put(None)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it gets to run any more."""
+        return self._thread is None or not self._thread.is_alive()
+
+    def end(self, patience: float) -> bool:
+        """Close it, and wait for its end; whether it has come."""
+        self.close()
+        if self._thread is not None:
+            self._thread.join(patience)
+        return self.has_ended
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not (self._is_closed or self.fault):
+            self.turn(self._next_look - self._clock())
+
+    def turn(self, wait: float = 0.0) -> None:
+        """Carry out the next order, and look at all packs if that is due.
+
+        Args:
+            wait: seconds to wait for an order.
+        """
+        try:
+            given = self._orders.get(wait > 0, wait) if wait > 0 else self._orders.get_nowait()
+            if given is None or self._is_closed:
+                return  # whoever opens it anew finds what was not done
+        except queue.Empty:
+            given = None
+        self.busy_since = self._clock()
+        try:
+            self._work(given)
+        except Exception as fault:  # the main thread raises what is no fault of the share
+            self.fault = fault
+            self._wake()
+        finally:
+            self.busy_since = None
+
+    def _work(self, given: tuple[Order, Then] | None) -> None:
+        if self._tracker is None:
+            self._tracker = self._make()
+        now = self._clock()
+        if now >= self._next_check:
+            self.danger = self._check()
+            self._next_check = now + CHECK_EVERY
+        if given is not None:
+            order, then = given
+            self._report(order(self._tracker, now), then)
+        is_last = self._orders.empty()
+        if now >= self._next_look:
+            self._look(self._tracker)
+        elif given is not None and is_last:
+            self.summary = summarize(self._tracker)
+        if given is not None:
+            self._done += 1
+            if is_last:
+                self._wake()
+
+    def _look(self, tracker: Tracker) -> None:
+        began = self._clock()
+        self._report(tracker.tick(began))
+        self.summary = summarize(tracker)
+        self.full, tracker.full = tracker.full or self.full, ""
+        now = self._clock()
+        pause = max(SHORTEST_PAUSE, SHARE_OF_TIME * (now - began)) if tracker.packs else IDLE_PAUSE
+        self._next_look = now + pause
+
+    def _report(self, events: Sequence[Event], then: Then = None) -> None:
+        if events or then:
+            self._reports.put(Report(events, then))
+            self._wake()
+
+
+def is_fault_of_the_share(fault: Exception) -> bool:
+    """Whether it may be over later: the share, or its place in the settings, refused. Any other one is a fault of queuectl."""
+    return isinstance(fault, OSError | QueuectlError)

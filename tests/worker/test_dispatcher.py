@@ -1,0 +1,485 @@
+"""A dispatcher in its loop, on a real spool, with nodes that are this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from local_nodes import LocalNodes
+
+from queuectl import Spool
+from queuectl.control import dispatched, registry
+from queuectl.doctor import doctor
+from queuectl.errors import SpoolError, WorkerError
+from queuectl.layout import Layout
+from queuectl.worker import dispatch_check, dispatcher
+from queuectl.worker.dispatcher import Dispatcher
+
+import support
+from support import drop, drop_bytes, end_all, load, processes_of, run_cli, wait_until, where_is
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from queuectl.worker.share import Share
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nodes run Linux")
+
+
+class Running:
+    """A dispatcher in a thread."""
+
+    def __init__(self, spool_dir: Path, engine: LocalNodes, **options: Any) -> None:
+        self.lines: list[str] = []
+        self.faults: list[BaseException] = []
+        self.one = Dispatcher(
+            spool_dir, connect=lambda *_: engine, may_be_root=True, beat=0.2, say=self.lines.append, **options
+        )
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.one.run()
+        except BaseException as fault:
+            self.faults.append(fault)
+
+    @property
+    def share(self) -> Share:
+        """Its thread for the shared folder, once that is opened."""
+        wait_until(lambda: self.one.share is not None, message=lambda: self.lines)
+        assert self.one.share is not None
+        return self.one.share
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all orders are carried out."""
+        return self.share.is_up_to_date
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it has left."""
+        return not self._thread.is_alive()
+
+    def stop(self, *, force: bool = False) -> None:
+        """Stop it, and wait until it has left."""
+        self.one.flags.stop(force=force)
+        self._thread.join(30)
+        assert self.has_left
+        assert self.faults == []
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[LocalNodes]:
+    made = LocalNodes()
+    yield made
+    made.end()
+    end_all(processes_of(tmp_path))
+
+
+@pytest.fixture
+def share(tmp_path: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shared folder, and a spool all of whose jobs run on the cluster, but for those of the queue here."""
+    monkeypatch.setattr(dispatch_check, "COMMANDS", ())
+    folder = tmp_path / "share"
+    folder.mkdir(mode=0o700)
+    Layout(spool_dir).create()
+    configure(spool_dir, f"engine: slurm\nslurm_dir: {folder}\nkill_grace: 0.3\n")
+    drop_bytes(spool_dir, "here.yaml", b"engine: local\n", folder="queues")
+    return folder
+
+
+@pytest.fixture
+def start(spool_dir: Path, engine: LocalNodes, share: Path) -> Iterator[Callable[..., Running]]:
+    """Starts dispatchers, which leave at the end."""
+    made: list[Running] = []
+
+    def start(**options: Any) -> Running:
+        made.append(Running(spool_dir, engine, **options))
+        return made[-1]
+
+    assert share.is_dir()
+    yield start
+    for one in made:
+        one.stop(force=True)
+
+
+def configure(spool_dir: Path, text: str) -> None:
+    drop_bytes(spool_dir, "config.yaml", text.encode(), folder=".")
+
+
+def record(spool_dir: Path, job_id: str) -> dict[str, Any]:
+    [place] = where_is(spool_dir, job_id)
+    return load(spool_dir / place / f"{job_id}.json")
+
+
+def are_done(spool_dir: Path, *ids: str) -> Callable[[], bool]:
+    return lambda: all(where_is(spool_dir, job_id) == ["done"] for job_id in ids)
+
+
+def packs_in(share: Path) -> list[str]:
+    return [path.name for place in share.iterdir() for path in place.iterdir() if path.is_dir()]
+
+
+def ledger(spool_dir: Path) -> list[str]:
+    path = spool_dir.parent / "ledger"
+    return sorted(path.read_text().split()) if path.exists() else []
+
+
+def noted(spool_dir: Path, job_id: str, more: str = "true", **fields: Any) -> None:
+    """Queue a job that notes in the ledger that it has begun."""
+    Spool(spool_dir).enqueue(f"echo {job_id} >> {spool_dir.parent}/ledger; {more}", id=job_id, **fields)
+
+
+def test_it_hands_over_the_jobs_of_its_queues_and_no_others(
+    start: Callable[..., Running], spool_dir: Path, share: Path
+) -> None:
+    """They come back with output and history; the job of a local queue waits for a worker, which touches nothing else."""
+    for job_id in ("a", "b"):
+        noted(spool_dir, job_id, "echo printed", timeout=10)
+    Spool(spool_dir).enqueue("true", id="local", queue="here")
+    drop(spool_dir, "dropped", command="echo from a file")
+    running = start()
+    wait_until(are_done(spool_dir, "a", "b", "dropped"), message=lambda: running.lines)
+    assert (record(spool_dir, "a")["output"], record(spool_dir, "a")["worker"]) == ("printed\n", "slurm/n2")
+    assert where_is(spool_dir, "local") == ["pending"]
+    wait_until(lambda: packs_in(share) == [])
+    running.stop()
+    noted(spool_dir, "c")
+    support.drain(spool_dir)
+    assert (where_is(spool_dir, "local"), where_is(spool_dir, "c")) == (["done"], ["pending"])
+    assert ledger(spool_dir) == ["a", "b"]
+    assert [one for one in doctor.examine(Layout(spool_dir)) if not one.harmless] == []
+
+
+def test_what_runs_when_it_stops_is_collected_by_the_next(
+    start: Callable[..., Running], spool_dir: Path, share: Path, engine: LocalNodes
+) -> None:
+    """It leaves at once, and what has not begun is back as it was; a local worker takes nothing of it."""
+    noted(spool_dir, "long", f"while [ ! -e {spool_dir.parent}/go ]; do sleep 0.02; done")
+    running = start()
+    wait_until(lambda: ledger(spool_dir) == ["long"])
+    engine.is_still = True
+    noted(spool_dir, "waits")
+    wait_until(lambda: where_is(spool_dir, "waits") == ["processing/slurm"])
+    running.stop()
+    assert (where_is(spool_dir, "long"), where_is(spool_dir, "waits")) == (["processing/slurm"], ["pending"])
+    assert record(spool_dir, "waits").get("attempts", 0) == 0
+    support.drain(spool_dir)
+    assert where_is(spool_dir, "long") == ["processing/slurm"]
+    engine.is_still = False
+    start()
+    wait_until(are_done(spool_dir, "waits"))
+    (spool_dir.parent / "go").touch()
+    wait_until(are_done(spool_dir, "long"))
+    assert ledger(spool_dir) == ["long", "waits"]
+    assert len(record(spool_dir, "long")["history"]) == 1
+    wait_until(lambda: packs_in(share) == [])
+
+
+def test_a_forced_stop_ends_what_runs_and_puts_it_back_uncharged(
+    start: Callable[..., Running], spool_dir: Path, engine: LocalNodes, share: Path
+) -> None:
+    noted(spool_dir, "long", "sleep 600")
+    running = start()
+    wait_until(lambda: ledger(spool_dir) == ["long"])
+    engine.is_still = True
+    noted(spool_dir, "waits")
+    wait_until(lambda: where_is(spool_dir, "waits") == ["processing/slurm"])
+    running.stop(force=True)
+    found = record(spool_dir, "long")
+    assert where_is(spool_dir, "long") == where_is(spool_dir, "waits") == ["pending"]
+    assert (found.get("attempts", 0), found["history"][0]["outcome"]) == (0, "stopped")
+    assert packs_in(share) == []
+
+
+def test_a_pause_is_noticed_only_when_nothing_can_begin_any_more(
+    start: Callable[..., Running], spool_dir: Path, engine: LocalNodes
+) -> None:
+    """What waits on the cluster is taken back first; what runs goes on; and after the pause it is handed over again."""
+    engine.is_still = True
+    for number in range(20):
+        noted(spool_dir, f"j{number}", timeout=10)
+    running = start()
+    wait_until(lambda: running.one.handover.jobs == 20 and running.is_settled)
+    hung = threading.Event()
+    running.share.post(lambda *_: (hung.wait(60), ())[1])
+    assert Spool(spool_dir).pause(patience=0.3) == ["slurm"]
+    hung.set()
+    assert Spool(spool_dir).pause(patience=20) == []
+    assert Spool(spool_dir).counts()["pending"] == 20
+    engine.is_still = False
+    for parcel in list(engine.sent):
+        engine.send(parcel)  # a runner that comes now finds nothing
+    for runner in engine.runners:
+        runner.wait(20)
+    assert ledger(spool_dir) == []
+    Spool(spool_dir).resume()
+    wait_until(are_done(spool_dir, *(f"j{number}" for number in range(20))))
+    assert len(ledger(spool_dir)) == 20
+
+
+def test_a_pause_of_a_queue_takes_back_its_jobs_only(
+    start: Callable[..., Running], spool_dir: Path, engine: LocalNodes
+) -> None:
+    engine.is_still = True
+    noted(spool_dir, "of_mail", queue="mail")
+    noted(spool_dir, "of_web", queue="web")
+    running = start()
+    wait_until(lambda: running.one.handover.jobs == 2 and running.is_settled)
+    assert Spool(spool_dir).pause(queue="mail", patience=20) == []
+    assert (where_is(spool_dir, "of_mail"), where_is(spool_dir, "of_web")) == (
+        ["pending"],
+        ["processing/slurm"],
+    )
+
+
+def test_jobs_are_cancelled_whether_they_wait_there_or_run(
+    start: Callable[..., Running], spool_dir: Path, engine: LocalNodes
+) -> None:
+    noted(spool_dir, "runs", "sleep 600", max_retries=3)
+    start()
+    wait_until(lambda: ledger(spool_dir) == ["runs"])
+    engine.is_still = True
+    noted(spool_dir, "waits")
+    wait_until(lambda: where_is(spool_dir, "waits") == ["processing/slurm"])
+    assert run_cli("cancel", "runs", "waits").returncode == 0
+    assert [record(spool_dir, job_id)["last_error"] for job_id in ("runs", "waits")] == ["Cancelled"] * 2
+    assert where_is(spool_dir, "runs") == where_is(spool_dir, "waits") == ["dead"]
+    assert ledger(spool_dir) == ["runs"]
+
+
+def test_limits_of_queues_hold_on_the_cluster_too(
+    start: Callable[..., Running], spool_dir: Path, engine: LocalNodes
+) -> None:
+    """Also for jobs of one queue that need different things, and when the next dispatcher has found what runs."""
+    engine.is_still = True
+    drop_bytes(spool_dir, "few.yaml", b"limit: 3\n", folder="queues")
+    drop_bytes(spool_dir, "slow.yaml", b"rate: 2/1h\n", folder="queues")
+    for number in range(4):
+        noted(spool_dir, f"f{number}", queue="few")
+        noted(spool_dir, f"g{number}", queue="few", needs={"cpu": 2})
+        noted(spool_dir, f"s{number}", queue="slow")
+    noted(spool_dir, "last")
+    for _ in range(2):
+        running = start()
+        wait_until(partial(are_out, running, 4, "last"))
+        counts = [sum(job_id.startswith(letter) for job_id in in_hand(running.one)) for letter in "fgs"]
+        assert (counts[0] + counts[1], counts[2] <= 2) == (3, True)
+        kill(running)
+
+
+def are_out(running: Running, jobs: int, job_id: str) -> bool:
+    return running.one.handover.jobs >= jobs and job_id in in_hand(running.one) and running.is_settled
+
+
+def in_hand(one: Dispatcher) -> list[str]:
+    return registry.claimed_for(one.layout, "slurm")
+
+
+def kill(running: Running) -> None:
+    """As a KILL does it: nothing is given back."""
+    running.one.flags.stopping = True
+    running.share.fault = OSError("killed")
+    running.share.close()
+    running.stop()
+
+
+def test_no_more_packs_are_out_than_may_be(
+    start: Callable[..., Running], spool_dir: Path, engine: LocalNodes, share: Path
+) -> None:
+    """Long jobs have a pack each, short ones share some; all of them run in the end."""
+    engine.is_still = True
+    configure(spool_dir, f"engine: slurm\nslurm_dir: {share}\nslurm_jobs: 3\nslurm_pack: 10\n")
+    for number in range(6):
+        noted(spool_dir, f"long{number}", timeout=0, priority=9)
+        noted(spool_dir, f"short{number}", timeout=5)
+    running = start(drain=True)
+    wait_until(lambda: running.one.handover.jobs >= 3 and running.is_settled)
+    assert (len(packs_in(share)), running.one.handover.jobs) == (3, 3)
+    engine.is_still = False
+    for parcel in list(engine.sent):
+        engine.send(parcel)
+    wait_until(lambda: running.has_left, message=lambda: running.lines)
+    assert len(ledger(spool_dir)) == 12
+    assert packs_in(share) == []
+
+
+def test_nothing_is_claimed_while_the_engine_does_not_answer(
+    start: Callable[..., Running], spool_dir: Path, engine: LocalNodes
+) -> None:
+    """A person may want to run it here meanwhile; and `status` says since when."""
+    engine.trouble, engine.answered_at = "Unable to contact slurm controller", time.monotonic() - 60
+    noted(spool_dir, "a")
+    start()
+    wait_until(lambda: any("slurm has not answered since" in line for line in Spool(spool_dir).notes()))
+    assert where_is(spool_dir, "a") == ["pending"]
+    engine.trouble = ""
+    wait_until(are_done(spool_dir, "a"))
+    wait_until(lambda: not any("slurm" in line for line in Spool(spool_dir).notes()))
+
+
+def test_a_share_that_is_not_mounted_costs_no_job_its_run(
+    start: Callable[..., Running], spool_dir: Path, share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nodes still have it, and go on. Found empty, it must not look as if nothing had ever begun."""
+    monkeypatch.setattr("queuectl.worker.dispatch_open.OPEN_AGAIN", 0.2)
+    noted(spool_dir, "long", f"while [ ! -e {spool_dir.parent}/go ]; do sleep 0.02; done")
+    running = start()
+    wait_until(lambda: ledger(spool_dir) == ["long"])
+    away = share.with_name("away")
+    share.rename(away)
+    share.mkdir(mode=0o700)
+    noted(spool_dir, "new")
+    wait_until(lambda: any("is its file system mounted?" in line for line in Spool(spool_dir).notes()))
+    running.stop()
+    running = start()
+    wait_until(lambda: any("is its file system mounted?" in line for line in Spool(spool_dir).notes()))
+    assert where_is(spool_dir, "long") == ["processing/slurm"]
+    share.rmdir()
+    away.rename(share)
+    (spool_dir.parent / "go").touch()
+    wait_until(are_done(spool_dir, "long", "new"), message=lambda: running.lines)
+    assert ledger(spool_dir) == ["long", "new"]
+
+
+def test_another_shared_folder_counts_when_nothing_is_out_in_the_old_one(
+    start: Callable[..., Running], spool_dir: Path, share: Path
+) -> None:
+    """Also for the next dispatcher, which must not take what runs there for what has not begun."""
+    noted(spool_dir, "long", f"while [ ! -e {spool_dir.parent}/go ]; do sleep 0.02; done")
+    running = start()
+    wait_until(lambda: ledger(spool_dir) == ["long"])
+    other = share.with_name("other")
+    other.mkdir(mode=0o700)
+    configure(spool_dir, f"engine: slurm\nslurm_dir: {other}\nkill_grace: 0.3\n")
+    noted(spool_dir, "new")
+    wait_until(lambda: any("slurm_dir is another folder now" in line for line in Spool(spool_dir).notes()))
+    running.stop()
+    running = start()
+    wait_until(lambda: any(f"jobs are out in {share}" in line for line in Spool(spool_dir).notes()))
+    assert ledger(spool_dir) == ["long"]
+    configure(spool_dir, f"engine: slurm\nslurm_dir: {share}\nkill_grace: 0.3\n")
+    (spool_dir.parent / "go").touch()
+    wait_until(are_done(spool_dir, "long", "new"), message=lambda: running.lines)
+    configure(spool_dir, f"engine: slurm\nslurm_dir: {other}\nkill_grace: 0.3\n")
+    wait_until(lambda: list(other.iterdir()), message=lambda: running.lines)
+    noted(spool_dir, "newest")
+    wait_until(are_done(spool_dir, "newest"), message=lambda: running.lines)
+    assert ledger(spool_dir) == ["long", "new", "newest"]
+    assert len({path.name for place in (other, share) for path in place.iterdir()}) == 1  # its id stays
+
+
+def test_a_job_whose_file_is_taken_away_is_ended_and_recorded_nowhere(
+    start: Callable[..., Running], spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "TAKEN_EVERY", 0.1)
+    noted(spool_dir, "long", f"sleep 600; touch {spool_dir.parent}/late")
+    running = start()
+    wait_until(lambda: ledger(spool_dir) == ["long"])
+    (spool_dir / "processing" / "slurm" / "long.json").unlink()
+    wait_until(lambda: any("long was taken away" in line for line in running.lines))
+    wait_until(lambda: packs_in(spool_dir.parent / "share") == [])
+    assert where_is(spool_dir, "long") == []
+
+
+def test_what_must_not_run_after_all_does_not(start: Callable[..., Running], spool_dir: Path) -> None:
+    """It has expired, or that for which it waits has decided so."""
+    spool = Spool(spool_dir)
+    noted(spool_dir, "parent", "exit 3", max_retries=0)
+    noted(spool_dir, "child", after=["parent"], if_blocked="dead")
+    noted(spool_dir, "late", expires_at=time.time() - 1)
+    running = start()
+    wait_until(lambda: spool.counts()["dead"] == 3, message=lambda: running.lines)
+    assert ledger(spool_dir) == ["parent"]
+
+
+def test_what_runs_where_is_told(start: Callable[..., Running], spool_dir: Path, engine: LocalNodes) -> None:
+    """`worker list`, `status`, `show`, and the output while it runs. A start of a second dispatcher names the first."""
+    noted(spool_dir, "long", "echo so far; sleep 600")
+    running = start()
+    wait_until(lambda: "long" in dispatched.read(running.one.layout, "slurm"))
+    engine.is_still = True
+    noted(spool_dir, "waits")
+    wanted = "1 run, 1 wait there (Resources 1)"
+    wait_until(lambda: wanted in run_cli("worker", "list").stdout)
+    listed, status, shown = (
+        run_cli(*words).stdout for words in (("worker", "list"), ("status",), ("show", "long"))
+    )
+    assert listed == f"slurm - PID={os.getpid()} - 2 jobs on slurm: {wanted}\n"
+    assert "workers: 0\n" in status
+    assert f"slurm: {wanted}\n" in status
+    assert "Engine        slurm, job 7, node n2\n" in shown
+    assert "Engine        slurm, waits there\n" in run_cli("show", "waits").stdout
+    assert run_cli("logs", "long").stdout == "so far\n"
+    assert run_cli("worker", "scale", "0").stdout == "No workers to stop\n"
+    with pytest.raises(WorkerError, match=rf"slurm has a dispatcher already \(PID {os.getpid()}\)"):
+        Dispatcher(spool_dir, may_be_root=True).register()
+
+
+def test_nothing_is_handed_over_where_others_can_write(
+    start: Callable[..., Running], spool_dir: Path, share: Path
+) -> None:
+    """They could run commands as its user. It is looked at each second."""
+    running = start()
+    wait_until(lambda: running.is_settled)
+    share.chmod(0o777)
+    wait_until(lambda: any("can be written by others" in line for line in Spool(spool_dir).notes()))
+    noted(spool_dir, "a")
+    running.one.flags.request_look()
+    wait_until(lambda: not running.one.flags.look_requested)
+    assert where_is(spool_dir, "a") == ["pending"]
+    share.chmod(0o700)
+    wait_until(are_done(spool_dir, "a"), message=lambda: running.lines)
+
+
+def test_it_is_refused_where_it_would_be_dangerous(
+    spool_dir: Path, share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For root, without a folder or in one where others can write; and the name stays free."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(SpoolError, match="root cannot hand jobs to Slurm"):
+        Dispatcher(spool_dir).register()
+    monkeypatch.undo()
+    monkeypatch.setattr(dispatch_check, "COMMANDS", ("no-such-sbatch",))
+    with pytest.raises(SpoolError, match="no-such-sbatch is not found"):
+        Dispatcher(spool_dir, may_be_root=True).register()
+    monkeypatch.setattr(dispatch_check, "COMMANDS", ())
+    share.chmod(0o777)
+    with pytest.raises(SpoolError, match="can be written by others"):
+        Dispatcher(spool_dir, may_be_root=True).register()
+    share.rmdir()
+    with pytest.raises(SpoolError, match="cannot use slurm_dir"):
+        Dispatcher(spool_dir, may_be_root=True).register()
+    configure(spool_dir, "engine: local\n")
+    with pytest.raises(SpoolError, match="slurm_dir is not set"):
+        Dispatcher(spool_dir, may_be_root=True).register()
+    assert registry.live_workers(Layout(spool_dir)) == []
+
+
+def test_a_share_that_hangs_keeps_nobody_from_stopping_it(
+    start: Callable[..., Running], spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock is kept then until the process is gone: what still happens there must not meet another dispatcher."""
+    monkeypatch.setattr("queuectl.worker.dispatch_stop.PATIENCE", 0.2)
+    monkeypatch.setattr(dispatcher, "HANG_UP", 0.2)
+    running = start()
+    wait_until(lambda: running.is_settled)
+    hung = threading.Event()
+    share = running.share
+    share.post(lambda *_: (hung.wait(60), ())[1])
+    wait_until(lambda: share.busy_since is not None)
+    noted(spool_dir, "a")
+    try:
+        running.stop()
+        with pytest.raises(WorkerError, match="slurm has a dispatcher already"):
+            Dispatcher(spool_dir, may_be_root=True).register()
+        assert where_is(spool_dir, "a") == ["pending"]
+    finally:
+        hung.set()
