@@ -25,9 +25,9 @@ def notes(spool: SpoolBase, settings: Settings, workers: list[WorkerInfo]) -> li
             continue
         how = f"queuectl worker start --engine {engine}"
         if out := registry.claimed_for(spool.layout, engine):
-            jobs = "1 job is" if len(out) == 1 else f"{len(out)} jobs are"
+            jobs, them = ("1 job is", "it") if len(out) == 1 else (f"{len(out)} jobs are", "them")
             found.append(
-                f"{jobs} out on {engine}, and no dispatcher runs that collects what becomes of it: {how}"
+                f"{jobs} out on {engine}, and no dispatcher runs that collects what becomes of {them}: {how}"
             )
         if waiting := _waiting(spool, settings, engine):
             jobs = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"

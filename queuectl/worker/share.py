@@ -133,6 +133,7 @@ class Share:
     # -- the thread ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        # What was ordered and not done is found by whoever opens it anew.
         while not (self._is_closed or self.fault):
             self.turn(self._next_look - self._clock())
 
@@ -144,8 +145,8 @@ class Share:
         """
         try:
             given = self._orders.get(wait > 0, wait) if wait > 0 else self._orders.get_nowait()
-            if given is None or self._is_closed:
-                return  # whoever opens it anew finds what was not done
+            if given is None:
+                return
         except queue.Empty:
             given = None
         self.busy_since = self._clock()

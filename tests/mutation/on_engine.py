@@ -335,8 +335,8 @@ ENGINE = (
     Mutant(
         "dispatcher: a thread that was given up goes on with its orders",
         "worker/share.py",
-        "            if given is None or self._is_closed:\n",
-        "            if given is None:\n",
+        "        while not (self._is_closed or self.fault):\n",
+        "        while not self.fault:\n",
         (f"{_SHARE}a_call_that_hangs_keeps_nobody_waiting_and_nothing_follows_it",),
     ),
     Mutant(

@@ -210,7 +210,7 @@ def test_a_pause_is_noticed_only_when_nothing_can_begin_any_more(
     wait_until(lambda: running.one.handover.jobs == 20 and running.is_settled)
     hung = threading.Event()
     running.share.post(lambda *_: (hung.wait(60), ())[1])
-    assert Spool(spool_dir).pause(patience=0.3) == ["slurm"]
+    assert Spool(spool_dir).pause(patience=2) == ["slurm"]  # it looks once a second
     hung.set()
     assert Spool(spool_dir).pause(patience=20) == []
     assert Spool(spool_dir).counts()["pending"] == 20
@@ -360,7 +360,11 @@ def test_another_shared_folder_counts_when_nothing_is_out_in_the_old_one(
     other.mkdir(mode=0o700)
     configure(spool_dir, f"engine: slurm\nslurm_dir: {other}\nkill_grace: 0.3\n")
     noted(spool_dir, "new")
-    wait_until(lambda: any("slurm_dir is another folder now" in line for line in Spool(spool_dir).notes()))
+    wait_until(
+        lambda: any(
+            "slurm_dir is another folder now; it counts when" in line for line in Spool(spool_dir).notes()
+        )
+    )
     running.stop()
     running = start()
     wait_until(lambda: any(f"jobs are out in {share}" in line for line in Spool(spool_dir).notes()))
