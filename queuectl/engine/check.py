@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from queuectl.config.cluster import LOCAL
+from queuectl.control import registry
 from queuectl.engine import place, slurm
 from queuectl.engine.probe import Probe, Target
 from queuectl.errors import ConfigError, QueuectlError
 from queuectl.job.redact import one_line
+from queuectl.layout import ENGINES
 from queuectl.system import host
 
 if TYPE_CHECKING:
@@ -167,7 +169,7 @@ def _share(settings: Settings, layout: Layout) -> Generator[Finding, None, str |
         yield Finding("the setting slurm_dir is unset", "queuectl config set slurm_dir /shared/queuectl")
         return None
     try:
-        within(PATIENCE, lambda: place.prepare(folder, layout, socket.gethostname()))
+        within(PATIENCE, lambda: _prepare(folder, layout))
     except TimeoutError:
         yield Finding(_silent(folder), f"ls {shlex.quote(folder)}")
         return None
@@ -182,6 +184,11 @@ def _share(settings: Settings, layout: Layout) -> Generator[Finding, None, str |
         )
         yield Finding(f"{folder}: hard links hold; {kind}{unseen if mount.type.startswith('nfs') else ''}")
     return folder
+
+
+def _prepare(folder: str, layout: Layout) -> None:
+    used_by = next((name for name in ENGINES if registry.claimed_for(layout, name)), None)
+    place.prepare(folder, layout, socket.gethostname(), used_by=used_by)
 
 
 def within(seconds: float, work: Callable[[], object]) -> None:

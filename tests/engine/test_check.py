@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -206,13 +207,30 @@ def test_the_place_of_another_spool_is_told(layout: Layout, share: Path, here: H
     assert hint.startswith("in the copy: rm data/spool-id")
 
 
+def test_a_folder_that_is_not_the_one_where_jobs_are_is_told(
+    layout: Layout, share: Path, tmp_path: Path, here: Here
+) -> None:
+    """Found empty, all that runs in the other one would be run again."""
+    _, home = place.prepare(str(share), layout, socket.gethostname())
+    claims = Path(layout.claims("slurm"))
+    claims.mkdir()
+    place.remember(str(claims), home)
+    (claims / "a.json").write_text("{}")
+    other = tmp_path / "other"
+    other.mkdir(mode=0o700)
+    set_value(layout, "slurm_dir", str(other))
+    [(fact, hint)] = faults(layout, here)
+    assert fact == f"jobs are out in {home}, and slurm_dir is another folder now"
+    assert hint == f"queuectl config set slurm_dir {share}"
+
+
 def test_a_server_that_does_not_answer_holds_nobody_up(
     layout: Layout, share: Path, here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hard-mounted share lets a call hang for ever."""
     gate = threading.Event()
     monkeypatch.setattr(check, "PATIENCE", 0.05)
-    monkeypatch.setattr(place, "prepare", lambda *_: gate.wait())
+    monkeypatch.setattr(place, "prepare", lambda *_, **__: gate.wait())
     assert faults(layout, here) == [(f"{share} has not answered within 0s", f"ls {share}")]
     gate.set()
 
