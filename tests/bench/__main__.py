@@ -24,6 +24,7 @@ from . import (
     queues,
     reports,
     rules,
+    slurm,
     verbs,
 )
 from .image import mounted
@@ -45,6 +46,7 @@ BENCHES: Mapping[str, Callable[[Scale, Path], None]] = {
     "queues": queues.queues,
     "dependencies": dependencies.dependencies,
     "rules": rules.rules,
+    "slurm": slurm.slurm,
     "bulk": handing.bulk,
     "verbs": verbs.verbs,
     "dropped": commands.dropped,

@@ -31,6 +31,9 @@ class Scale:
         backlogs: numbers of waiting jobs at which the cost of one is compared, least first.
         probe: jobs that are worked off, and handed over again, at each of these.
         peers: jobs handed to each of the other programs.
+        cluster: short jobs on a cluster.
+        cluster_naps: jobs there that sleep.
+        cluster_starts: jobs there whose way to their first instruction is timed.
     """
 
     samples: int = 60
@@ -54,6 +57,9 @@ class Scale:
     backlogs: tuple[int, ...] = (1000, 10_000, 100_000, 1_000_000)
     probe: int = 400
     peers: int = 500
+    cluster: int = 600
+    cluster_naps: int = 240
+    cluster_starts: int = 10
 
 
 TINY = Scale(
@@ -78,5 +84,8 @@ TINY = Scale(
     backlogs=(20, 40),
     probe=8,
     peers=8,
+    cluster=6,
+    cluster_naps=2,
+    cluster_starts=2,
 )
 """So little that the numbers mean nothing, and every line of the measurements has run."""

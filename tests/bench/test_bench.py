@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ ROWS = {
     "rules": 6,
     "growth": 12,
     "reports": 9,
+    **({"slurm": 8} if shutil.which("slurmctld") else {}),
 }
 PEERS = ("parallel", "task-spooler", "nq", "Filespooler", "huey", "rq", "celery", "persist-queue", "dirq")
 
