@@ -71,6 +71,22 @@ DEPENDENCIES = (
         (f"{_RUN}a_ring_of_dropped_files_ends_in_dead_with_its_last_file",),
     ),
     Mutant(
+        "after: the end of a parent lets go a job that is held",
+        "index/dependencies.py",
+        '    WHERE hold = 0 AND state IN {_WAITING}"""\n',
+        '    WHERE state IN {_WAITING}"""\n',
+        (
+            "tests/worker/test_conditions_and_other_fields.py::test_a_child_that_is_held_waits_for_its_release_and_its_parent",
+        ),
+    ),
+    Mutant(
+        "after: a missing parent is a dead one",
+        "index/dependencies.py",
+        " + 2 * ({state} IS 'dead' AND dies)",
+        " + 2 * ({state} IS NOT 'completed' AND {state} IS NOT 'pending' AND dies)",
+        ("tests/worker/test_conditions_and_other_fields.py::test_a_missing_parent_sends_no_job_to_dead",),
+    ),
+    Mutant(
         "batch: the index alone tells whether its jobs are over",
         "storage/dependencies.py",
         "        _mend_members(storage, one.batch)\n",

@@ -22,6 +22,13 @@ SLOTS = (
         (f"{_SLOTS}no_job_gets_the_output_of_another_from_its_slot",),
     ),
     Mutant(
+        "slots: the exit code of any child is taken for that of a job",
+        "executor/spawn.py",
+        "            pid, status = os.waitpid(self.pid, os.WNOHANG)\n",
+        "            pid, status = os.waitpid(-1, os.WNOHANG)\n",
+        (f"{_SLOTS}a_worker_takes_no_exit_code_of_a_child_that_is_not_its_own",),
+    ),
+    Mutant(
         "slots: a job that may have killed its worker is joined by others",
         "worker/slots.py",
         "return 0 if self.suspects.hold else max(",

@@ -360,6 +360,17 @@ def test_another_one_that_reaps_children_costs_only_the_exit_code(spool_dir: Pat
         wait_until(lambda: finished(spool_dir, "next"))
 
 
+def test_a_worker_takes_no_exit_code_of_a_child_that_is_not_its_own(spool_dir: Path) -> None:
+    """A program that embeds the worker has children, too. One that asked for any child would answer for theirs."""
+    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+    wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+    for number in range(3):
+        support.drop(spool_dir, f"job{number}", command="exit 3", max_retries=1)
+    support.drain(spool_dir)
+    assert [load(spool_dir / f"dead/job{number}.json")["exit_code"] for number in range(3)] == [3] * 3
+    assert child.wait(30) == 7
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of a process are Linux's")
 def test_out_of_descriptors_the_runs_go_on(spool_dir: Path, home: Path) -> None:
     drop_blocked(spool_dir, *names(200))
