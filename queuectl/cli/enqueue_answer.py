@@ -86,6 +86,22 @@ def note_old_members(spool: Spool, batches: Iterable[str], now: float) -> None:
             )
 
 
+def note_unknown_batches(spool: Spool, job: Job) -> None:
+    """Say on stderr that a job waits for a batch that no job has, where another name is alike. Its jobs may still come."""
+    from difflib import get_close_matches
+
+    from queuectl.job import conditions
+
+    for name in dict.fromkeys(one.batch for one in conditions.of_job(job) if one.batch and one.least):
+        near = (
+            []
+            if name in spool._batch_names(name, 1)
+            else get_close_matches(name, spool._batch_names("", 200), 1)
+        )
+        if near:
+            render.note(f"note: no job has the batch {name} yet; is {near[0]} meant?")
+
+
 def note_skipped_parents(ids: Sequence[str]) -> None:
     """Say on stderr that jobs were queued which wait for jobs that were skipped: they would be blocked, and nobody knew."""
     if ids:

@@ -155,3 +155,11 @@ def test_a_batch_that_is_under_way_is_not_told(spool_dir: Path, cli: Cli) -> Non
     spool.enqueue("true", batch="night")
     support.drain(spool_dir)
     assert cli("enqueue", "--batch", "night", "true", expect=0).stderr == ""
+
+
+def test_a_mistyped_batch_is_told_to_who_waits_for_it(night: Spool, cli: Cli) -> None:
+    """It is no error, as its jobs may come later. But the job would wait for ever, and nobody knew."""
+    told = cli("enqueue", "--after", "batch:nihgt", "true", expect=0).stderr
+    assert told == "note: no job has the batch nihgt yet; is night meant?\n"
+    for good in ("batch:night", "batch:nihgt=0", "batch:later"):
+        assert cli("enqueue", "--after", good, "true", expect=0).stderr == ""

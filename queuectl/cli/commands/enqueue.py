@@ -365,6 +365,7 @@ def _enqueue_one(session: Session, record: dict[str, Any], *, quiet: bool, wait:
         if not quiet:
             enqueue_answer.note_start(job.run_at)
             enqueue_answer.note_old_members(session.spool, _batches(job), time.time())
+            enqueue_answer.note_unknown_batches(session.spool, job)
             enqueue_answer.note_obstacle(session.spool, job.id or "")
     return 0
 

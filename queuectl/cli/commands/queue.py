@@ -185,7 +185,7 @@ def set_command(session: Session, name: str, changes: tuple[str, ...]) -> None:
     """Change the limits of a queue, or the defaults of its jobs. Comments in its file are kept.
 
     limit: how many of its jobs run at a time, 1 to 1000. rate: how many may start in any such span, like 100/1h.
-    engine, partition, options: where its jobs run, see `queuectl guide queues`. The other keys are the defaults of its jobs: timeout, max_retries, backoff_base, max_backoff, priority, jitter,
+    engine, partition, options: where its jobs run, see `queuectl guide slurm`. The other keys are the defaults of its jobs: timeout, max_retries, backoff_base, max_backoff, priority, jitter,
     retry_on, give_up_on. They apply to jobs that are accepted later. A job's own field overrides them.
     """
     wanted: dict[str, Any] = {}
