@@ -188,7 +188,11 @@ def login(call: Call) -> Response:
             rendering.render(site, call.user, "unknown.html", path="", known=False, was_link=True), 401
         )
     _drop_redirects(site)
-    answer = HTMLResponse(rendering.render(site, call.user, "welcome.html", path="", known=False))
+    # The link that was used is told to nobody, not even to this server.
+    answer = HTMLResponse(
+        rendering.render(site, call.user, "welcome.html", path="", known=False),
+        headers={"Referrer-Policy": "no-referrer"},
+    )
     answer.set_cookie(
         site.cookie,
         site.sessions.begin(),

@@ -118,6 +118,7 @@ def test_login_sets_a_strict_cookie_and_goes_on_by_a_refresh(spool_dir: Path) ->
     assert 'http-equiv="refresh" content="0;url=/"' in answer.text
     assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(answer.headers["set-cookie"].split("; "))
     assert token not in answer.text
+    assert answer.headers["referrer-policy"] == "no-referrer"
     again = browser.get(f"/login?token={token}")
     assert (again.status, "set-cookie" in again.headers) == (401, False)
     assert "queuectl web --url" in again.text
