@@ -54,7 +54,7 @@ class LogReader:
                 file = open(path, "rb")  # noqa: SIM115 (it stays open, see _copy_from)
             except FileNotFoundError:
                 return  # just moved to logs/, or deleted by hand
-            if not self._copy_from(file):
+            if not self._copy_from(file, path):
                 if file is not self._file:
                     file.close()
                 return
@@ -93,16 +93,18 @@ class LogReader:
         except OSError:  # just moved to logs/, or deleted by hand
             return None
 
-    def _copy_from(self, file: BinaryIO) -> bool:
+    def _copy_from(self, file: BinaryIO, path: str) -> bool:
         """Copy the next bytes of a file; return whether there were any.
 
         While a job runs, this is a file of its worker, which uses the name, or an empty file, for its next job. So what
         was read counts only if the file is still this run's after the read. The file that was read last stays open:
         then no other file gets its inode, and a file with another inode is the output of another start of this run, after
-        a crash.
+        a crash. Only what ran on a cluster is copied into logs/, from the folder that its node sees.
         """
         size = os.fstat(file.fileno()).st_size
-        done = self._done if self._file and _are_same(self._file, file) else 0
+        root = self._spool.layout.root + os.sep
+        is_copy = self._file is not None and path.startswith(root) and not self._file.name.startswith(root)
+        done = self._done if self._file and (is_copy or _are_same(self._file, file)) else 0
         start = min(done, size) if self._lines is None else job_logs.last_lines(file, self._lines)
         file.seek(start)
         data = file.read(CHUNK)

@@ -55,6 +55,8 @@ class Order:
         key: the id of the job and the mark of the run, see Job.run_mark: what was sent for an earlier job of the same id
             is not for this one.
         timeout: seconds; 0: no limit.
+        others: the list of the jobs for which it has waited, or of which it tells; None: there are none. Its node finds it
+            by QUEUECTL_AFTER.
     """
 
     key: tuple[str, str]
@@ -62,6 +64,7 @@ class Order:
     cwd: str
     env: dict[str, str]
     timeout: float
+    others: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +188,17 @@ class Pack:
             FileExistsError: the folder is there already.
             OSError: the share refuses.
         """
-        jobs = [asdict(one) for one in orders]
+        lists = {f"{number}.after": one.others for number, one in enumerate(orders) if one.others is not None}
         plan = {
             "v": VERSION,
             **asdict(limits),
             "log_limit": log_limit,
             "sent_as": sent_as or {},
-            "jobs": jobs,
+            "jobs": [_job(one, os.path.join(folder, f"{number}.after")) for number, one in enumerate(orders)],
         }
         os.mkdir(folder, 0o700)
+        for name, text in lists.items():
+            files.write_new(os.path.join(folder, name), text, sync=True)
         files.write_new(os.path.join(folder, f"by.{DISPATCHER}"), b"{}", sync=True)
         files.write_new(os.path.join(folder, "pack.json"), json.dumps(plan).encode(), sync=True)
         files.sync_folder(folder)
@@ -346,6 +351,14 @@ class Pack:
             claim, by = os.lstat(self.path(f"claim.{record.number}")), os.lstat(self.path(f"by.{runner}"))
             return os.path.samestat(claim, by)
         return False
+
+
+def _job(order: Order, list_file: str) -> dict[str, Any]:
+    """What pack.json says of an attempt. The list of other jobs is a file beside it: ten thousand are too long for a variable."""
+    job = asdict(order)
+    if job.pop("others") is not None:
+        job["env"]["QUEUECTL_AFTER"] = list_file
+    return job
 
 
 def _read_from(path: str, begin: int) -> bytes:

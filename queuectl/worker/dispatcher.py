@@ -142,7 +142,13 @@ class Dispatcher:
 
     def _new_handover(self, post: Callable[[Order], None]) -> Handover:
         return Handover(
-            self._storage, lambda: self.settings, post, self.name, self._say, shape_of=self.feed.shape_of
+            self._storage,
+            lambda: self.settings,
+            post,
+            self.name,
+            self._say,
+            shape_of=self.feed.shape_of,
+            rules=self.upkeep.rules.about_jobs,
         )
 
     def begin_anew(self, post: Callable[[Order], None]) -> None:

@@ -29,7 +29,7 @@ from queuectl.storage import dead_letters, job_logs, recovery
 from queuectl.storage.claim import release
 from queuectl.storage.settle import settle_all
 from queuectl.system import files
-from queuectl.worker import maintenance, source_files
+from queuectl.worker import maintenance, source_files, told_of_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from queuectl.engine.tracker import Tracker
     from queuectl.index.row import Row
     from queuectl.job.record import Job
+    from queuectl.rules.job_rules import JobRules
     from queuectl.storage.transitions import Claim, Storage
     from queuectl.worker.share import Order
 
@@ -55,6 +56,7 @@ class Handover:
         name: the dispatcher's, in its registration.
         shape_of: what a job wants of a node.
         say: takes a line for the log.
+        rules: knows the rules about jobs; None: there are no jobs that tell of others.
 
     Attributes:
         cancelled_there: jobs that somebody has cancelled in the engine; see `engine.pace`.
@@ -71,10 +73,11 @@ class Handover:
         say: Callable[[str], None],
         *,
         shape_of: Callable[[Job], Shape] = lambda job: wishes.shape(job.needs or {}),
+        rules: JobRules | None = None,
     ) -> None:
         self._storage, self._layout = storage, storage.layout
         self._settings, self._post, self._name, self._say = settings, post, name, say
-        self._shape_of = shape_of
+        self._shape_of, self._rules = shape_of, rules
         self._claims: dict[Key, Claim] = {}
         self._wanted_ended: set[Key] = set()
         self._packs = self.cancelled_there = self.ended = 0
@@ -180,10 +183,12 @@ class Handover:
         self._post(hand)
 
     def _ends_without_run(self, claim: Claim) -> bool:
-        """Settle a job that must not run after all: it has expired, or what it waited for has decided so."""
+        """Settle a job that must not run after all: it has expired, has nothing to tell, or what it waited for decides so."""
         job, storage = claim.job, self._storage
         if claim.decides is not None:
             maintenance.settle_decided(storage, claim, claim.decides, None, self._say)
+        elif (why := told_of_others.why_not_needed(storage, self._rules, job)) is not None:
+            maintenance.settle_without_run(storage, claim, why, None, self._say)
         elif job.expired(storage.now()):
             maintenance.give_up_expired(storage, claim, self._say)
         else:
@@ -214,8 +219,10 @@ class Handover:
         marks = run_lock.marks(self._layout, job, self._name)
         claim.run = marks["QUEUECTL_RUN"]
         job.worker = self._name
-        attempt = prepare(self._layout, job, marks, self._settings(), {}, None)
-        return Attempt(_key(job), attempt.command, attempt.cwd, dict(attempt.env), attempt.timeout)
+        variables, others = told_of_others.find(self._storage, self._rules, claim, self._name)
+        attempt = prepare(self._layout, job, marks, self._settings(), {}, None, parents=variables)
+        env = dict(attempt.env)
+        return Attempt(_key(job), attempt.command, attempt.cwd, env, attempt.timeout, others)
 
     # -- follow ----------------------------------------------------------------------------------------------------
 

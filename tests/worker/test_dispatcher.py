@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from local_nodes import LocalNodes
+from rules.test_hooks import told, write_rule
 
 from queuectl import Spool
+from queuectl.cli.log_stream import LogReader, Sink
 from queuectl.control import dispatched, registry
 from queuectl.doctor import doctor
 from queuectl.errors import SpoolError, WorkerError
@@ -21,7 +23,7 @@ from queuectl.worker import dispatch_check, dispatcher
 from queuectl.worker.dispatcher import Dispatcher
 
 import support
-from support import drop, drop_bytes, end_all, load, processes_of, run_cli, wait_until, where_is
+from support import drain, drop, drop_bytes, end_all, load, processes_of, run_cli, wait_until, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -402,6 +404,52 @@ def test_what_must_not_run_after_all_does_not(start: Callable[..., Running], spo
     running = start()
     wait_until(lambda: spool.counts()["dead"] == 3, message=lambda: running.lines)
     assert ledger(spool_dir) == ["parent"]
+
+
+def test_a_job_finds_those_for_which_it_has_waited(
+    start: Callable[..., Running], spool_dir: Path, share: Path
+) -> None:
+    """The list is in the shared folder, as no node sees the spool."""
+    noted(spool_dir, "parent", "echo result", queue="here")
+    drain(spool_dir)
+    look = f'echo "$QUEUECTL_AFTER" > {spool_dir.parent}/where; cat "$QUEUECTL_AFTER"; echo "$QUEUECTL_AFTER_OUT"'
+    Spool(spool_dir).enqueue(look, id="child", after=["parent"])
+    Spool(spool_dir).enqueue('echo "${QUEUECTL_AFTER-none}"', id="alone")
+    running = start()
+    wait_until(are_done(spool_dir, "child", "alone"), message=lambda: running.lines)
+    out = spool_dir / "logs" / "parent.1.out"
+    told = f"parent\tcompleted\t{spool_dir}/done/parent.json\t{out}\n{out}\n"
+    assert record(spool_dir, "child")["output"] == told
+    assert (spool_dir.parent / "where").read_text().startswith(f"{share}/")
+    assert record(spool_dir, "alone")["output"] == "none\n"
+
+
+def test_a_hook_on_the_cluster_finds_of_what_it_tells(start: Callable[..., Running], spool_dir: Path) -> None:
+    write_rule(spool_dir, "alarm", "{job: dead}")
+    noted(spool_dir, "bad", "exit 3", max_retries=1)
+    running = start()
+    wait_until(lambda: len(told(spool_dir)) > 0, message=lambda: running.lines)
+    assert told(spool_dir)[0].startswith("dead bad dead")
+
+
+def test_output_that_comes_into_the_spool_is_not_printed_again(
+    start: Callable[..., Running], spool_dir: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """`logs -f` has read it in the shared folder while it ran. Its copy in logs/ is another file."""
+    noted(
+        spool_dir, "long", f"echo so far; until test -e {spool_dir.parent}/go; do sleep 0.05; done; echo end"
+    )
+    running = start()
+    wait_until(lambda: "long" in dispatched.read(running.one.layout, "slurm"))
+    reader = LogReader(Spool(spool_dir), "long", 1, "out", Sink(sys.stdout, raw=True))
+    wait_until(lambda: reader.written_at() > 0)
+    reader.copy_new()
+    (spool_dir.parent / "go").touch()
+    wait_until(are_done(spool_dir, "long"), message=lambda: running.lines)
+    reader.copy_new()
+    reader.close()
+    sys.stdout.flush()
+    assert capfdbinary.readouterr().out == b"so far\nend\n"
 
 
 def test_what_runs_where_is_told(start: Callable[..., Running], spool_dir: Path, engine: LocalNodes) -> None:
