@@ -185,6 +185,17 @@ class Handed:
             return self.silences[who].seconds if who in self.silences else None
         return min((one.seconds for one in self.silences.values()), default=None)
 
+    def never_began(self, number: int) -> bool:
+        """Whether this attempt never runs here, as it was taken back, or as its runner could start nothing.
+
+        Raises:
+            OSError: the share refuses.
+        """
+        record = self.records.get(number)
+        if record is not None and not record.ran and record.how in ("not_begun", "cancelled"):
+            return True
+        return self.pack.is_revoked(number)
+
     def close(self, number: int) -> None:
         """Wait for this attempt no more."""
         for numbers in (self.open, self.strays, self.unsettled):

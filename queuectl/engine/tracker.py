@@ -117,7 +117,7 @@ class Tracker:
     @staticmethod
     def _gives_way(known: tuple[Handed, int] | None) -> bool:
         """Whether an attempt in a pack was taken back, so that another pack may have it."""
-        return known is None or known[0].pack.is_revoked(known[1])
+        return known is None or known[0].never_began(known[1])
 
     def hand(self, name: str, orders: Sequence[Order], shape: Shape, now: float, **hints: int) -> None:
         """Hand attempts over, in a new pack. One that is out already, by its key, is followed there.
@@ -147,8 +147,8 @@ class Tracker:
         known = self._at.get(key)
         if known is None:
             return False
-        if known[0].pack.is_revoked(known[1]):
-            known[0].close(known[1])  # that it was taken back must not be told of the attempt in the new pack
+        if known[0].never_began(known[1]):
+            known[0].close(known[1])  # that it was put back must not be told of the attempt in the new pack
             return False
         known[0].reopen(known[1])
         return True

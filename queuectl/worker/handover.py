@@ -351,7 +351,7 @@ class Handover:
     def _record(self, claim: Claim, event: Event) -> bool:
         """Write into a job what became of its run; False: it goes back as it was."""
         job, now = claim.job, self._storage.now()
-        stopped = self.is_forced and event.key not in self._wanted_ended
+        stopped = not self._is_unwanted(claim)
         if isinstance(event, Ended):
             found = endings.meaning(
                 event, in_shell=isinstance(job.command, str), timeout=job.timeout or 0, stopped=stopped
@@ -379,6 +379,16 @@ class Handover:
             claim.state = outcomes.record(job, found, now=claim.ended_at, digest=claim.digest)
             self.cancelled_there += found.error == endings.CANCELLED_THERE
         return True
+
+    def _is_unwanted(self, claim: Claim) -> bool:
+        """Whether somebody has cancelled this run.
+
+        Else it was ended by a forced stop, also of an earlier dispatcher, or as its file was away for a while.
+        """
+        job = claim.job
+        return _key(job) in self._wanted_ended or commands.is_cancel_requested(
+            self._layout, self._name, job.id or "", job.next_run
+        )
 
     def _take_output(self, job: Job, event: Ended, found: Outcome | Interrupted) -> None:
         """Note where and since when it ran, and copy what it has printed."""

@@ -398,7 +398,7 @@ ENGINE = (
     Mutant(
         "dispatcher: a forced stop buries what it ends",
         "worker/handover.py",
-        "        stopped = self.is_forced and event.key not in self._wanted_ended\n",
+        "        stopped = not self._is_unwanted(claim)\n",
         "        stopped = False\n",
         (f"{_DISPATCHER}a_forced_stop_ends_what_runs_and_puts_it_back_uncharged",),
     ),

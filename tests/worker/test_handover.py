@@ -290,3 +290,60 @@ def test_a_job_that_needs_what_no_cluster_has_is_buried(desk: Desk, spool_dir: P
     assert where_is(spool_dir, "odd") == ["dead"]
     assert "licence is not one of cpu, gpu, memory" in json.dumps(record(spool_dir, "odd"))
     assert desk.handover.jobs == 0
+
+
+def test_what_a_killed_forced_stop_has_ended_waits_again(
+    desk: Desk, spool_dir: Path, share: Path, engine: LocalNodes
+) -> None:
+    """Nobody has cancelled the job: only its dispatcher was told to stop, and died before it saw the end."""
+    Spool(spool_dir).enqueue(f"touch {spool_dir.parent}/on; sleep 60", id="long", max_retries=1)
+    desk.feed("long")
+    wait_until((spool_dir.parent / "on").exists)
+    desk.handover.end_all()
+    while desk.orders:
+        desk.orders.pop(0)(desk.tracker, time.monotonic())
+    desk.die()
+
+    after = Desk(spool_dir, share, engine)
+    after.adopt()
+    after.finish()
+    found = record(spool_dir, "long")
+    assert (where_is(spool_dir, "long"), found["last_error"]) == (["pending"], "Stopped with its worker")
+    after.die()
+
+
+def test_a_running_job_that_is_moved_back_by_hand_is_not_cancelled(desk: Desk, spool_dir: Path) -> None:
+    """Its run is ended, as nobody waits for it. The job itself waits again, and is no dead one."""
+    Spool(spool_dir).enqueue(f"touch {spool_dir.parent}/on; sleep 60", id="long", max_retries=1)
+    desk.feed("long")
+    wait_until((spool_dir.parent / "on").exists)
+    (spool_dir / "processing" / "slurm" / "long.json").rename(spool_dir / "pending" / "long.json")
+    desk.handover.drop_taken()
+    desk.obey()
+    desk.feed("long")
+    desk.finish()
+    assert where_is(spool_dir, "long") == ["pending"]
+    assert record(spool_dir, "long")["history"][0]["outcome"] == "stopped"
+
+
+def test_a_job_that_its_node_could_not_begin_is_handed_over_anew(
+    desk: Desk, spool_dir: Path, engine: LocalNodes, share: Path
+) -> None:
+    """Its first pack is not deleted yet, and has its key. It says that nothing ran."""
+    Spool(spool_dir).enqueue("echo ran", id="job")
+    engine.is_still = True
+    desk.feed("job")
+    engine.is_still = False
+    os.symlink("nowhere", os.path.join(engine.sent[0].folder, "0.out"))
+    engine.send(engine.sent[0])
+
+    def is_back() -> bool:
+        desk.look(time.monotonic())
+        return not desk.handover.jobs
+
+    wait_until(is_back, message=lambda: desk.said)
+    assert where_is(spool_dir, "job") == ["pending"]
+    desk.feed("job")
+    desk.finish()
+    assert (where_is(spool_dir, "job"), record(spool_dir, "job")["output"]) == (["done"], "ran\n")
+    assert leftovers(share) == []
