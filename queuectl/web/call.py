@@ -33,6 +33,7 @@ MOST_FIELDS = 2000
 """Fields of a form: a page of jobs has fifty."""
 
 _FORM = "application/x-www-form-urlencoded"
+_pause = asyncio.sleep
 _threads = ThreadPoolExecutor(SPOOLS, thread_name_prefix="page")
 
 
@@ -149,7 +150,12 @@ class Endpoint:
         call.pairs = _pairs(request.scope.get("query_string", b""), "address")
         if request.method == "POST":
             call.form = await _form(request, user, is_harmless=self.is_harmless)
-        return await asyncio.get_running_loop().run_in_executor(_threads, self._run, call)
+        answer: Response = await asyncio.get_running_loop().run_in_executor(_threads, self._run, call)
+        if (
+            answer.status_code == 401
+        ):  # a link that is none; whoever guesses waits, and holds no thread meanwhile
+            await _pause(self.site.login_pause)
+        return answer
 
     def _run(self, call: Call) -> Response:
         try:

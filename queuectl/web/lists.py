@@ -115,11 +115,14 @@ def _ends(spool: Spool, rows: Sequence[Row], lines: int = 3, jobs_at_most: int =
 
 
 def _delayed(spool: Spool) -> list[Row]:
-    """Return waiting jobs that have no place in the line yet: held, waiting for others, or due later."""
+    """Return waiting jobs that have no place in the line: held, waiting for others, or for a moment.
+
+    A job whose moment has come gets its place from a worker, and none may be running.
+    """
     from queuectl.index.filter import Filter
 
-    rows = spool.list(where=Filter(states=WAITING, sort="arrived", limit=1000))
-    return [row for row in rows if row.waits_for not in {"worker", "queue"}][:ROWS]
+    rows = spool.list(where=Filter(states=WAITING, sort="-next", limit=ROWS))
+    return [row for row in rows if row.due_at is not None or row.waits_for not in {"worker", "queue"}]
 
 
 SAID = {

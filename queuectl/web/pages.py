@@ -183,7 +183,6 @@ def login(call: Call) -> Response:
     site = call.site
     tokens = [value for name, value in call.pairs if name == "token"]
     if site.options.user_header is not None or len(tokens) != 1 or not site.links.spend(tokens[0]):
-        time.sleep(site.login_pause)
         return HTMLResponse(
             rendering.render(site, call.user, "unknown.html", path="", known=False, was_link=True), 401
         )

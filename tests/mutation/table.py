@@ -25,6 +25,7 @@ from .on_reports import LETTERS, SEEING
 from .on_rules import RULES
 from .on_shell import BULK, SERVICE
 from .on_slots import SLOTS
+from .on_web import WEB
 from .on_workers import WORKERS
 
 MUTANTS = (
@@ -51,6 +52,7 @@ MUTANTS = (
     *LATE,
     *MANY,
     *PYTHON,
+    *WEB,
     *WORKERS,
     *SLOTS,
     *LIMITS,

@@ -130,7 +130,11 @@ def test_who_guesses_waits(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> 
     browser = Browser(spool_dir)
     browser.site.login_pause = 1.0
     waited: list[float] = []
-    monkeypatch.setattr("queuectl.web.pages.time.sleep", waited.append)
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("queuectl.web.call._pause", wait)
 
     assert browser.get("/login?token=x").status == 401
     assert browser.get("/login?token=x&token=y").status == 401

@@ -1,0 +1,125 @@
+"""Mutants of the pages: each takes away one protection of `queuectl web`."""
+
+from __future__ import annotations
+
+from .run import Mutant
+
+_GUARD = "tests/web/test_guard.py::test_"
+_LOGIN = "tests/web/test_login.py::test_"
+_PAGES = "tests/web/test_pages.py::test_"
+_ACTIONS = "tests/web/test_actions.py::test_"
+
+WEB = [
+    Mutant(
+        "web: any name may lead to it",
+        "web/guard.py",
+        "    if len(hosts) == 1 and _name_of(hosts[0]) in options.names:\n",
+        "    if hosts:\n",
+        (f"{_GUARD}another_name_is_refused_before_anything_else",),
+    ),
+    Mutant(
+        "web: a form may come from anywhere",
+        "web/guard.py",
+        '    if origins not in ([f"http://{host}"], [f"https://{host}"]):\n',
+        "    if not origins:\n",
+        (f"{_GUARD}a_form_of_another_site_changes_nothing",),
+    ),
+    Mutant(
+        "web: what the browser says of the sender is not asked",
+        "web/guard.py",
+        '    if values(scope, "sec-fetch-site") not in ([], ["same-origin"]):\n',
+        "    if False:\n",
+        (f"{_GUARD}a_form_of_another_site_changes_nothing",),
+    ),
+    Mutant(
+        "web: a form needs no token",
+        "web/call.py",
+        "    if len(tokens) != 1 or not hmac.compare_digest(",
+        "    if len(tokens) != 1 and not hmac.compare_digest(",
+        (f"{_GUARD}a_form_without_origin_or_token_changes_nothing",),
+    ),
+    Mutant(
+        "web: a link works twice",
+        "web/sessions.py",
+        "            os.unlink(path)  # the second one to use it fails here\n",
+        "            pass\n",
+        (f"{_LOGIN}a_link_works_once",),
+    ),
+    Mutant(
+        "web: a link works for ever",
+        "web/sessions.py",
+        "        return -1 <= self._clock() - status.st_mtime <= LINK_LIFE\n",
+        "        return True\n",
+        (f"{_LOGIN}a_link_works_for_ten_minutes",),
+    ),
+    Mutant(
+        "web: a session never ends",
+        "web/sessions.py",
+        "                if now - found.used > UNUSED or now - found.began > LONGEST:\n",
+        "                if False:\n",
+        (f"{_LOGIN}sessions_end_unused_after_hours_and_in_any_case_after_days",),
+    ),
+    Mutant(
+        "web: text of jobs is not escaped",
+        "web/rendering.py",
+        "        autoescape=True,\n",
+        "        autoescape=False,\n",
+        (f"{_PAGES}no_text_of_a_job_becomes_markup",),
+    ),
+    Mutant(
+        "web: characters that deceive are shown",
+        "web/rendering.py",
+        "    return text.marked(value) if isinstance(value, str) else value\n",
+        "    return value\n",
+        (f"{_PAGES}what_cannot_be_seen_is_marked",),
+    ),
+    Mutant(
+        "web: a masked value is saved as the secret",
+        "web/forms.py",
+        '        found["env"] = _unmasked(job, found["env"])\n',
+        "        pass\n",
+        (f"{_ACTIONS}masked_values_stay_unless_others_are_typed",),
+    ),
+    Mutant(
+        "web: the second of two edits overwrites the first",
+        "web/forms.py",
+        "        if _mark(data) != mark:\n            return _edit_page(",
+        "        if False:\n            return _edit_page(",
+        (f"{_ACTIONS}two_edits_at_once_overwrite_nothing",),
+    ),
+    Mutant(
+        "web: many jobs are changed without the number",
+        "web/bulk.py",
+        '    if len(ids) > ASK_ABOVE and given.get("typed", "").strip() != str(len(ids)):\n',
+        "    if False:\n",
+        (f"{_ACTIONS}of_very_many_the_number_is_asked_for",),
+    ),
+    Mutant(
+        "web: commands come in with --no-enqueue",
+        "web/forms.py",
+        "    refused = COMMANDS if not call.site.may_enqueue else frozenset()\n",
+        "    refused = frozenset()\n",
+        (f"{_GUARD}without_enqueueing_no_command_comes_in",),
+    ),
+    Mutant(
+        "web: a reader may act",
+        "web/call.py",
+        "    if not (user.may_act or is_harmless):\n",
+        "    if False:\n",
+        (f"{_LOGIN}a_proxy_names_the_user",),
+    ),
+    Mutant(
+        "output: a link in the place of a log is followed",
+        "api/output_part.py",
+        "        fd = os.open(path, safe_open.SAFE_READ)\n",
+        "        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)\n",
+        ("tests/api/test_output_parts.py::test_what_is_no_file_is_not_opened",),
+    ),
+    Mutant(
+        "set: what has changed meanwhile is overwritten",
+        "storage/edit_pending.py",
+        '            raise just_changed(job.id or "")\n        wanted = changed_job',
+        "            pass\n        wanted = changed_job",
+        ("tests/api/test_looks.py::test_an_edit_of_what_has_changed_meanwhile_is_refused",),
+    ),
+]
