@@ -1,22 +1,20 @@
-"""The dispatcher of a spool as a process of its own, for tests: as `queuectl worker run` starts it, but also for root.
+"""queuectl for tests of a dispatcher: root may be one, and its runners beat often, so that tests need not wait.
 
-    python tests/as_dispatcher.py SPOOL [--drain] [--wait-retries]
+    python tests/as_dispatcher.py worker start --engine slurm
 
-Its runners beat often, so that tests need not wait. It prints what it says.
+Words and exit codes are those of queuectl.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 
-from queuectl.layout import Layout
-from queuectl.worker import dispatcher, pool
-from queuectl.worker.program import WorkerOptions
+from queuectl.cli import main
+from queuectl.worker import dispatcher, program
 
 if __name__ == "__main__":
-    options = WorkerOptions(
-        drain="--drain" in sys.argv, wait_retries="--wait-retries" in sys.argv, engine="slurm"
-    )
     dispatcher.Dispatcher = partial(dispatcher.Dispatcher, may_be_root=True, beat=0.5)  # type: ignore[assignment,misc]
-    sys.exit(pool.be_one(Layout(sys.argv[1]), "foreground", options))
+    program.words = lambda: [sys.executable, os.path.abspath(__file__)]  # what it starts is like it
+    sys.exit(main())

@@ -13,13 +13,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl.control import commands
+from queuectl.control import commands, registry
 from queuectl.errors import InvalidJob, JobNotFound, MoveError, QueuectlError, StillUnderWay
 from queuectl.index.row import last_in_line_first
 from queuectl.job import record as jobs
 from queuectl.job.fields import WAITING
 from queuectl.job.outcome import CANCELLED
-from queuectl.layout import PROCESSING
+from queuectl.layout import PROCESSING, is_engine
 from queuectl.storage import bulk_moves, recovery
 from queuectl.storage.transitions import check
 from queuectl.system import safe_open
@@ -183,7 +183,18 @@ class Cancellation:
                 [job_id],
                 hint=f"queuectl cancel {job_id}",
             )
-            self._end(job_id, "ending" if sure.get(job_id) else late)
+            self._end(job_id, self._uncollected(job_id) or ("ending" if sure.get(job_id) else late))
+
+    def _uncollected(self, job_id: str) -> StillUnderWay | None:
+        """The error about a job on a cluster, if no dispatcher runs that could end it."""
+        engine = self._asked.get(job_id, ("", 0))[0]
+        if not is_engine(engine) or any(one.name == engine for one in registry.live_workers(self._layout)):
+            return None
+        return StillUnderWay(
+            f"job {job_id!r} is out on {engine}, and no dispatcher runs that can end it; the next one will",
+            [job_id],
+            hint=f"queuectl worker start --engine {engine}",
+        )
 
     def _end(self, job_id: str, result: str | QueuectlError) -> None:
         del self._left[job_id]

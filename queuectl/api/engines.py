@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from queuectl.control import dispatched, registry
+from queuectl.errors import ConfigError
+from queuectl.index import lanes
 from queuectl.layout import ENGINES, is_engine
+from queuectl.storage.queue_state import QueueView
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from queuectl.api.spool_base import SpoolBase
     from queuectl.config.settings import Settings
     from queuectl.control.registry import WorkerInfo
     from queuectl.job.record import Job
     from queuectl.layout import Layout
+
+
+_ASKED = 100
+"""How many jobs are asked on which engine they run: each costs a look into the index."""
 
 
 def notes(spool: SpoolBase, settings: Settings, workers: list[WorkerInfo]) -> list[str]:
@@ -37,21 +47,37 @@ def notes(spool: SpoolBase, settings: Settings, workers: list[WorkerInfo]) -> li
 
 def _waiting(spool: SpoolBase, settings: Settings, engine: str) -> int:
     """Return how many jobs wait in the queues of an engine. Where no queue has one, nothing is loaded and counted."""
-    try:
-        has_files = bool(os.listdir(spool.layout.queues))
-    except OSError:
-        has_files = False  # a spool of an earlier version has no such folder
-    if settings.engine != engine and not has_files:
+    if settings.engine != engine and not _has_queue_files(spool):
         return 0
-    from queuectl.errors import ConfigError
-    from queuectl.storage.queue_state import QueueView
-
     try:
         view = QueueView(spool.layout, spool._index, settings)
         counts = spool._ask(lambda: view.counts)
     except ConfigError:
         return 0  # another note tells of it
     return sum(count.waiting for name, count in counts.items() if view.engine_of(name) == engine)
+
+
+def _has_queue_files(spool: SpoolBase) -> bool:
+    try:
+        return bool(os.listdir(spool.layout.queues))
+    except OSError:
+        return False  # a spool of an earlier version has no such folder
+
+
+def missing(spool: SpoolBase, ids: Sequence[str], workers: list[WorkerInfo]) -> str | None:
+    """Return the engine on which all of these jobs run, if its dispatcher does not; None: something else is the case."""
+    alive = {worker.name for worker in workers}
+    with suppress(ConfigError):
+        settings = spool.settings()
+        if settings.engine in ENGINES or _has_queue_files(spool):
+            view = QueueView(spool.layout, spool._index, settings)
+            with spool._lock:
+                rows = spool._ask(lambda: spool._index.rows_of(list(ids)[:_ASKED]))
+            found = {view.engine_of(lanes.queue_of(row.lane)) for row in rows.values()}
+            if len(found) == 1 and len(ids) <= _ASKED:
+                engine = found.pop()
+                return engine if engine in ENGINES and engine not in alive else None
+    return None
 
 
 def place(layout: Layout, job: Job) -> str:

@@ -265,7 +265,8 @@ def report(spool: SpoolBase, textfile: str | os.PathLike[str] | None, queues_onl
         families = spool._ask(lambda: [*of_queues(queues.view_of(spool), queues_only)])
     else:
         families = spool._ask(lambda: _of_jobs_and_queues(spool, now))
-        families += of_workers(registry.live_workers(spool.layout), now)
+        alive = registry.live_workers(spool.layout)
+        families += of_workers([one for one in alive if one.kind == "worker"], now)
         if spool_rule.are_there(spool.layout):
             from queuectl.api import rules
 

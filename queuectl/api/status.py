@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from itertools import islice
 
-from queuectl.api import access, engines, queues, spool_rule
+from queuectl.api import access, queues, spool_rule
 from queuectl.config.settings import Settings
 from queuectl.control import mounts, pause, permissions, registry
 from queuectl.errors import ConfigError
 from queuectl.job.redact import one_line
-from queuectl.layout import is_misnamed
+from queuectl.layout import ENGINES, is_misnamed
 from queuectl.storage import growth
 from queuectl.system import files, host
 
@@ -44,7 +44,7 @@ def notes(spool: SpoolBase) -> list[str]:
 
         found += drop_folder.problems(folder, spool.layout)
     found += _orphaned(spool.layout)
-    found += engines.notes(spool, settings, workers)
+    found += _engines(spool, settings, workers)
     if number := spool._ask(spool._index.count_blocked):
         jobs = "1 job is" if number == 1 else f"{number} jobs are"
         found.append(f"{jobs} blocked by dead or missing jobs: queuectl list --blocked")
@@ -67,6 +67,15 @@ def _queues(spool: SpoolBase, settings: Settings) -> list[str]:
         )
     except ConfigError as error:
         return [str(error)]
+
+
+def _engines(spool: SpoolBase, settings: Settings, workers: list[WorkerInfo]) -> list[str]:
+    """Return the notes about engines. Where none is used, nothing is loaded."""
+    if settings.slurm_dir is None and settings.engine not in ENGINES and not queues.are_used(spool):
+        return []
+    from queuectl.api import engines
+
+    return engines.notes(spool, settings, workers)
 
 
 def _rules(spool: SpoolBase) -> list[str]:

@@ -270,6 +270,10 @@ def find_obstacle(spool: SpoolBase, ids: list[str]) -> str | None:
     if found := pause.read(spool.layout):
         return f"{found.sentence}: queuectl resume"
     workers = registry.live_workers(spool.layout)
+    from queuectl.api import engines
+
+    if missing := engines.missing(spool, ids, workers):
+        return f"no dispatcher of {missing} runs: queuectl worker start --engine {missing}"
     if not workers:
         return "no worker runs: queuectl worker start"
     # A worker that has just taken one of these jobs into its last slot is not free, and all is well.

@@ -170,7 +170,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _workers(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:
-    """Each worker and the job that it runs, and claimed jobs whose worker has died."""
+    """Each worker and the job that it runs, the jobs on a cluster, and claimed jobs whose worker has died."""
     running = {row.id: row for row in snapshot.running}
     ids = _id_width(snapshot.running)
     name = max((len(one.name) for one in snapshot.workers), default=0)
@@ -189,18 +189,29 @@ def _workers(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:
             if one.stopping:
                 line.append("  (then stops)", style="yellow")
             found.append((row, line))
+    there = {one.name for one in snapshot.workers if one.kind == "dispatcher"}
     for row in running.values():
+        is_there = row.worker in there
+        since = _since(row, snapshot.now) if is_there else "gone"
         line = Text(f" {row.worker or '?':<{name}}{_GAP}")
-        line.append(f"{_cut(row.id, ids):<{ids}}{_GAP}{'gone':>7}{_GAP}", style="yellow")
+        style = "cyan" if is_there else "yellow"
+        line.append(f"{_cut(row.id, ids):<{ids}}{_GAP}{since:>7}{_GAP}", style=style)
         line.append(render.visible(row.command))
         found.append((row, line))
     # In the order of `running`, as in Snapshot.jobs.
     return found or [(None, Text(" none: queuectl worker start", style="dim"))]
 
 
+def _since(row: Row, now: float) -> str:
+    """For how long a job runs on a cluster."""
+    return "waits" if row.started_at is None else render.ago(now - row.started_at / 1e6)
+
+
 def _idle(one: WorkerInfo) -> str:
     if one.stopping:
         return "stopping"
+    if one.engine is not None:
+        return f"{one.handed:,} jobs there: {one.engine}"
     return f"paused: {render.visible(one.paused)}" if one.paused else "idle"
 
 

@@ -42,7 +42,7 @@ def examine(case: Case) -> Iterator[Finding]:
         if is_engine(worker):
             where = f"{PROCESSING}/{worker}"
             fact = f"{where} holds {len(names)} job{'s' if len(names) > 1 else ''}, and no dispatcher runs that collects them"
-            cure = f"no worker touches them, as they may be running there; if none is: mv {where}/*.json pending/"
+            cure = f"queuectl worker start --engine {worker}"
             yield Finding("no dispatcher", where, fact, cure)
         else:
             for name in names:

@@ -237,8 +237,8 @@ class Dispatcher:
 
     @property
     def is_open(self) -> bool:
-        """Whether it has claimed jobs."""
-        return self.handover.jobs > 0
+        """Whether it has claimed jobs, or may have: until it has looked, a wish to cancel one must not be thrown away."""
+        return self.share is None or self.handover.jobs > 0
 
     def try_again(self) -> None:
         """Nothing: what a disk has refused is told again after the share was opened anew."""

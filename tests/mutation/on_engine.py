@@ -430,4 +430,11 @@ ENGINE = (
         "if not one.stopping]",
         (f"{_DISPATCHER}what_runs_where_is_told",),
     ),
+    Mutant(
+        "dispatcher: a wish to cancel is thrown away before it knows its jobs",
+        "worker/dispatcher.py",
+        "        return self.share is None or self.handover.jobs > 0\n",
+        "        return self.handover.jobs > 0\n",
+        (f"{_DISPATCHER}a_wish_to_cancel_waits_for_the_next_dispatcher",),
+    ),
 )

@@ -173,6 +173,8 @@ def test_what_runs_when_it_stops_is_collected_by_the_next(
     running.stop()
     assert (where_is(spool_dir, "long"), where_is(spool_dir, "waits")) == (["processing/slurm"], ["pending"])
     assert record(spool_dir, "waits").get("attempts", 0) == 0
+    told = run_cli("wait", "waits", "--timeout", "0.2")
+    assert "no dispatcher of slurm runs: queuectl worker start --engine slurm" in told.stderr
     support.drain(spool_dir)
     assert where_is(spool_dir, "long") == ["processing/slurm"]
     engine.is_still = False
@@ -183,6 +185,23 @@ def test_what_runs_when_it_stops_is_collected_by_the_next(
     assert ledger(spool_dir) == ["long", "waits"]
     assert len(record(spool_dir, "long")["history"]) == 1
     wait_until(lambda: packs_in(share) == [])
+
+
+def test_a_wish_to_cancel_waits_for_the_next_dispatcher(
+    start: Callable[..., Running], spool_dir: Path
+) -> None:
+    """Whoever cancels is told so, and the next one carries it out."""
+    noted(spool_dir, "long", "sleep 600")
+    running = start()
+    wait_until(lambda: ledger(spool_dir) == ["long"])
+    running.stop()
+    told = run_cli("cancel", "long")
+    assert told.returncode == 75
+    assert "no dispatcher runs that can end it; the next one will\n" in told.stderr
+    assert "hint: queuectl worker start --engine slurm\n" in told.stderr
+    start()
+    wait_until(lambda: where_is(spool_dir, "long") == ["dead"])
+    assert record(spool_dir, "long")["last_error"] == "Cancelled"
 
 
 def test_a_forced_stop_ends_what_runs_and_puts_it_back_uncharged(

@@ -63,7 +63,7 @@ def start(home: Path, spool_dir: Path) -> Iterator[Callable[..., subprocess.Pope
         with (home / "log").open("ab") as log:
             made.append(
                 subprocess.Popen(
-                    [sys.executable, PROGRAM, spool_dir, *words],
+                    [sys.executable, PROGRAM, "worker", "start", "--engine", "slurm", "--foreground", *words],
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
@@ -75,6 +75,12 @@ def start(home: Path, spool_dir: Path) -> Iterator[Callable[..., subprocess.Pope
     for one in made:
         one.kill()
         one.wait(10)
+
+
+def typed(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, PROGRAM, *words], capture_output=True, text=True, check=False, timeout=LONGEST
+    )
 
 
 def log(home: Path) -> str:
@@ -157,6 +163,26 @@ def test_a_user_stops_it_and_the_next_one_goes_on(
         "attempts" not in load(path) or load(path)["attempts"] == 0
         for path in (spool_dir / "pending").glob("*.json")
     )
+
+
+def test_it_is_started_in_the_background_once(home: Path, spool_dir: Path) -> None:
+    """With the handshake of a worker; a second start names the first, and a stop of local workers does not concern it."""
+    began = typed("worker", "start", "--engine", "slurm")
+    try:
+        assert (began.returncode, began.stdout.partition("\n")[0][:20]) == (0, "[slurm] started PID=")
+        again = typed("worker", "start", "--engine", "slurm")
+        pid = began.stdout.partition("PID=")[2].partition("\n")[0]
+        assert (again.returncode, again.stdout) == (1, "")
+        assert f"error: slurm has a dispatcher already (PID {pid})" in again.stderr
+        assert typed("worker", "start", "--engine", "slurm", "--count", "2").returncode == 2
+        assert run_cli("worker", "stop", "--engine", "local", expect=0).stdout == "No workers to stop\n"
+        Spool(spool_dir).enqueue(f"echo a >> {home}/ledger", id="a")
+        wait_until(lambda: where_is(spool_dir, "a") == ["done"], LONGEST)
+        assert "[slurm] completed a" in run_cli("worker", "logs", "slurm").stdout
+    finally:
+        stopped = run_cli("worker", "stop", "--engine", "slurm", expect=0)
+    assert (stopped.stdout, stopped.stderr) == ("Stopped 1 worker(s)\n", "")
+    assert run_cli("worker", "list").stdout == ""
 
 
 def test_many_jobs_and_a_dispatcher_that_is_killed_again_and_again(
