@@ -125,6 +125,11 @@ class JobRules:
         trigger = known.rule.trigger if known is not None and known.rule is not None else None
         return trigger if isinstance(trigger, JobTrigger) else None
 
+    def look_again(self) -> None:
+        """Look at the files of all rules at the next look."""
+        if self._book is not None:
+            self._book.look_again()
+
     @property
     def trouble(self) -> str | None:
         """What could not be queued yet, for `status`; None if nothing is left."""

@@ -106,7 +106,7 @@ class Plans:
         self._unwritten: dict[str, Note] = {}
         self._data_since = int(rule_note.known_since(storage.layout))
         self._reasons_at = math.inf
-        self._is_new, self._is_behind, self._looked_at = True, False, 0.0
+        self._is_new, self._is_behind, self._is_changed, self._looked_at = True, False, False, 0.0
         self.changes = 0
         self.next_at: int | None = None
         self.is_complete, self.failed = False, False
@@ -127,6 +127,10 @@ class Plans:
         return bool(self._doubted or self._unwritten) or any(
             known.unfinished for known in self._book.files.values()
         )
+
+    def look_again(self) -> None:
+        """Look at the files of all rules at the next look."""
+        self._book.look_again()
 
     def look(self, until: float) -> None:
         """Follow changed files, and doubt a clock that was set back by hours.
@@ -149,12 +153,16 @@ class Plans:
             self._plan(name)
         self.is_complete = self._book.is_complete
         if changed:
-            self.changes += 1
+            self._is_changed = True
             self._find_next()
         self._doubt_clock()
         for name, note in list(self._unwritten.items()):
             self._write(name, note)
-        if changed or self._monotonic() >= self._reasons_at:
+        # What looks at all rules is done once, and not after each slice of a thousand files.
+        is_read = self._is_changed and self.is_complete
+        self.changes += is_read
+        if is_read or self._monotonic() >= self._reasons_at:
+            self._is_changed = False
             self._tell_faults()
         if self._is_new and self.is_complete:
             self._rest_without_files()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from queuectl.config.stamp import Stamp
     from queuectl.layout import Layout
     from queuectl.rules.rule import Rule
+
+
+FEW = 100
+"""Rules that are all looked at each second. A file that is edited in its place changes no time of the folder."""
+
+PER_FILE = 0.005
+"""Seconds for each rule more until all are looked at again: a worker that is busy, too, spends a thousandth of its time on it."""
 
 
 @dataclass(slots=True)
@@ -80,6 +88,7 @@ class RuleBook:
         self.paused: frozenset[str] = frozenset()
         self.changed_at = 0
         self._left: list[str] = []
+        self._all_at = -math.inf
 
     def refresh(self, until: float | None = None) -> set[str]:
         """Look whether files have changed, and read those again.
@@ -92,9 +101,9 @@ class RuleBook:
         """
         changed: set[str] = set()
         if self.is_complete:
-            before = self.paused
+            before, folder = self.paused, self._folder
             changed = self._list() | (before ^ self.paused)
-            self._left = [*self.files][::-1]
+            self._left = self._to_look_at(is_new=self._folder != folder)
         while self._left:
             name = self._left.pop()
             known = self.files[name]
@@ -105,6 +114,18 @@ class RuleBook:
             if until is not None and known.stamp != before_stamp and self._monotonic() > until:
                 break
         return changed
+
+    def _to_look_at(self, *, is_new: bool) -> list[str]:
+        """Return the names of the rules whose files are to be looked at, the last one first."""
+        now = self._monotonic()
+        if not is_new and now < self._all_at:
+            return [name for name, known in self.files.items() if _is_open(known)][::-1]
+        self._all_at = now + PER_FILE * max(0, len(self.files) - FEW)
+        return [*self.files][::-1]
+
+    def look_again(self) -> None:
+        """Look at all files at the next call: one of them may have been edited in its place."""
+        self._all_at = -math.inf
 
     @property
     def is_complete(self) -> bool:
@@ -183,6 +204,11 @@ class RuleBook:
     def faults(self) -> dict[str, InvalidRule]:
         """Return what is wrong with files, by the name of the file."""
         return {known.name: known.fault for known in self.files.values() if known.fault is not None}
+
+
+def _is_open(known: RuleFile) -> bool:
+    """Whether a file is not judged yet, or was refused for something that no time of it shows."""
+    return known.stamp is None or isinstance(known.fault, Refused)
 
 
 def _by_rule(names: list[str]) -> dict[str, str]:

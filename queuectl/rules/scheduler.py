@@ -183,7 +183,10 @@ class RuleScheduler:
         return max(wait, at if self._files is None else min(at, self._files.due_in()))
 
     def look_again(self) -> None:
-        """Look at all watched folders at the next round: something may have happened in one of them."""
+        """Look at all rules and watched folders at the next round: something may have happened to one of them."""
+        self.about_jobs.look_again()
+        if self._plans is not None:
+            self._plans.look_again()
         if self._files is not None:
             self._files.look_again()
 

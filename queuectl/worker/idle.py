@@ -41,6 +41,9 @@ time of the system's clock."""
 NO_SLEEP_FOR = 600.0
 """Seconds without long sleeps after a change that the kernel did not report."""
 
+FEW_RULES = 100
+"""The files of so many rules are compared each second; of more, before each sleep and each time when all is checked."""
+
 CLOCK_STEP = 2_000_000_000
 """Nanoseconds between two times that differ on every filesystem: FAT counts in steps of 2 s."""
 
@@ -51,6 +54,9 @@ class Snapshot:
     Args:
         above: folders above the spool. Others may work there, so only owner and mode count.
         within: the spool's own folders, and its settings and index.
+
+    Attributes:
+        has_other_rules: a file of a rule has changed.
     """
 
     def __init__(self, layout: Layout, above: tuple[str, ...], within: tuple[str, ...]) -> None:
@@ -59,7 +65,10 @@ class Snapshot:
         self._within = (*within, f"{layout.index}-wal")
         self._claims: tuple[str, ...] = ()
         self._queues: tuple[str, ...] = ()
+        self._rules: tuple[str, ...] = ()
         self._known: list[object] | None = None
+        self._known_rules: list[object] = []
+        self.has_other_rules = False
         self._since = time.monotonic()
         self._newest = 0
 
@@ -70,14 +79,16 @@ class Snapshot:
             names = os.listdir(self._layout.processing)
             self._claims = tuple(self._layout.claims(name) for name in sorted(names))
             # The time of their folder does not show that a file was edited in place.
-            self._queues = (*_files_in(self._layout.queues), *_files_in(self._layout.rules))
+            self._queues = _files_in(self._layout.queues)
+            if (rules := _files_in(self._layout.rules)) != self._rules:
+                self._rules, (self._known_rules, _) = rules, _times_of(rules)
             self._known = self._read()
         if self._known is None or self._known != before:
             self._since = time.monotonic()
 
     @property
     def links(self) -> list[str]:
-        """The files of queues and rules that are links: the watch of their folder does not report changes of what they lead to."""
+        """The files of queues that are links: the watch of their folder does not report changes of what they lead to. A link is no rule."""
         return [path for path in self._queues if os.path.islink(path)]
 
     @property
@@ -85,26 +96,30 @@ class Snapshot:
         """Seconds since the first of the equal snapshots in a row."""
         return time.monotonic() - self._since
 
-    def is_current(self) -> bool:
-        """Whether nothing has changed, and a change just after the snapshot would have left another time."""
+    def is_current(self, *, each_rule: bool = True) -> bool:
+        """Whether nothing has changed, and a change just after the snapshot would have left another time.
+
+        Args:
+            each_rule: look at the file of each rule, also if there are very many.
+        """
         if self._known is None or self._read() != self._known:
+            return False
+        if (each_rule or len(self._rules) <= FEW_RULES) and not self._are_rules_current():
             return False
         return self._newest + CLOCK_STEP < time.time_ns()
 
+    def _are_rules_current(self) -> bool:
+        """Whether no file of a rule has changed since the last call, in which all of them were looked at, or since it was listed."""
+        times, newest = _times_of(self._rules)
+        if times == self._known_rules and newest + CLOCK_STEP < time.time_ns():
+            return True
+        self._known_rules, self._since = times, time.monotonic()
+        self.has_other_rules = True
+        return False
+
     def _read(self) -> list[object]:
-        """Inlined and flat: this is nearly all that an idle worker does."""
-        seen: list[object] = []
+        seen, self._newest = _times_of(self._within + self._claims + self._queues)
         append, stat = seen.append, os.stat
-        newest = 0
-        for path in self._within + self._claims + self._queues:
-            try:
-                found = stat(path)
-            except OSError:
-                append(None)
-                continue
-            mtime, ctime = found.st_mtime_ns, found.st_ctime_ns
-            seen += (mtime, ctime, found.st_ino)
-            newest = max(newest, mtime, ctime)
         for path in self._above:
             try:
                 found = stat(path)
@@ -112,15 +127,31 @@ class Snapshot:
                 append(None)
                 continue
             seen += (found.st_mode, found.st_uid, found.st_ino)
-        self._newest = newest
         return seen
 
 
-def _files_in(folder: str) -> list[str]:
+def _times_of(paths: tuple[str, ...]) -> tuple[list[object], int]:
+    """Return the times and inodes of files, and the newest of the times. Flat: this is nearly all that an idle worker does."""
+    seen: list[object] = []
+    append, stat = seen.append, os.stat
+    newest = 0
+    for path in paths:
+        try:
+            found = stat(path)
+        except OSError:
+            append(None)
+            continue
+        mtime, ctime = found.st_mtime_ns, found.st_ctime_ns
+        seen += (mtime, ctime, found.st_ino)
+        newest = max(newest, mtime, ctime)
+    return seen, newest
+
+
+def _files_in(folder: str) -> tuple[str, ...]:
     try:
-        return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+        return tuple(os.path.join(folder, name) for name in sorted(os.listdir(folder)))
     except OSError:
-        return []  # a spool of an earlier version has none
+        return ()  # a spool of an earlier version has none
 
 
 class IdleWait:
@@ -180,9 +211,15 @@ class IdleWait:
             waited = False
         return waited
 
-    def _is_unchanged(self, has_request: Callable[[], bool]) -> bool:
+    def _is_unchanged(self, has_request: Callable[[], bool], *, each_rule: bool = False) -> bool:
         quiet = self._scans.nothing_due and self._maintenance.nothing_due and self._readiness.nothing_due
-        return quiet and self._rules.nothing_due and self._snapshot.is_current() and not has_request()
+        if not (quiet and self._rules.nothing_due):
+            return False
+        is_current = self._snapshot.is_current(each_rule=each_rule)
+        if self._snapshot.has_other_rules:
+            self._snapshot.has_other_rules = False
+            self._rules.look_again()
+        return is_current and not has_request()
 
     def _max_sleep(self) -> float:
         """Seconds that a sleep may last; 0 where the worker must look every second."""
@@ -210,7 +247,7 @@ class IdleWait:
             return None
         try:
             # Watch first, then look: from here on each change is reported.
-            if not self._is_unchanged(has_request):
+            if not self._is_unchanged(has_request, each_rule=True):
                 return False
             if not self._wake_up.wait(seconds, self.leave_fd):
                 if not self._snapshot.is_current():

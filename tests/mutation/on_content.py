@@ -379,8 +379,8 @@ MIRROR = (
     Mutant(
         "index: an idle worker looks at times of change only by content",
         "worker/idle.py",
-        "            seen += (mtime, ctime, found.st_ino)",
-        "            seen += (mtime, found.st_ino)",
+        "        seen += (mtime, ctime, found.st_ino)",
+        "        seen += (mtime, found.st_ino)",
         ("tests/worker/test_idle_snapshot.py::test_whatever_a_full_check_would_find_shows[opened]",),
     ),
     Mutant(

@@ -58,7 +58,7 @@ IDLE = (
     _mutant(
         "no check after the watch is extended",
         "worker/idle.py",
-        "            if not self._is_unchanged(has_request):\n                return False\n            if not self._wake_up",
+        "            if not self._is_unchanged(has_request, each_rule=True):\n                return False\n            if not self._wake_up",
         "            if not self._wake_up",
         "a_change_while_the_watch_is_extended_is_seen",
     ),

@@ -255,6 +255,22 @@ RULES = (
         (f"{_TROUBLE}a_note_that_the_disk_refuses_delays_no_job_and_is_written_as_soon_as_it_can_be",),
     ),
     Mutant(
+        "rules: of very many files none is looked at again",
+        "rules/rule_book.py",
+        "        if not is_new and now < self._all_at:\n",
+        "        if not is_new and self._all_at > -math.inf:\n",
+        (
+            "tests/rules/test_many_rules.py::test_a_file_that_is_edited_in_its_place_is_found_after_some_seconds",
+        ),
+    ),
+    Mutant(
+        "rules: an edit of one of very many files is absorbed by a check of everything",
+        "worker/idle.py",
+        "            if (rules := _files_in(self._layout.rules)) != self._rules:\n",
+        "            if rules := _files_in(self._layout.rules):\n",
+        ("tests/worker/test_idle.py::test_of_very_many_rules_none_is_edited_unseen",),
+    ),
+    Mutant(
         "rules: a file that was refused for its mode stays refused",
         "rules/rule_book.py",
         " and not isinstance(known.fault, Refused):",

@@ -24,6 +24,7 @@ from watchdog.observers import inotify_c
 
 from queuectl import Spool, Worker
 from queuectl.control import permissions
+from queuectl.layout import Layout
 from queuectl.system import locks, watcher
 from queuectl.system.host import Mount
 from queuectl.worker import health, idle
@@ -506,3 +507,23 @@ def test_a_watch_that_was_extended_reports_as_before(tmp_path: Path) -> None:
             assert select.select([watch.fd], [], [], 0.1)[0] == []
     finally:
         watch.close()
+
+
+def test_of_very_many_rules_none_is_edited_unseen(patient: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their files are compared before each sleep only, also if a check of everything came between the edit and the sleep."""
+    monkeypatch.setattr(idle, "FEW_RULES", 1)
+    monkeypatch.setattr(idle, "CLOCK_STEP", 0)
+    rules = [patient / "rules" / f"{name}.yaml" for name in "abc"]
+    for path in rules:
+        path.write_text("when: {every: 1h}\njob: {command: 'true'}\n")
+    snapshot = idle.Snapshot(Layout(patient), (), (str(patient / "rules"),))
+    snapshot.take()
+    assert snapshot.is_current()
+
+    rules[1].write_text("when: {every: 2h}\njob: {command: 'true'}\n")
+    snapshot.take()
+    assert snapshot.is_current(each_rule=False)
+    assert not snapshot.has_other_rules
+    assert not snapshot.is_current()
+    assert snapshot.has_other_rules
+    assert snapshot.is_current()
