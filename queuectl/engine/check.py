@@ -228,5 +228,7 @@ def _run(probes: Sequence[Probe], folder: str, wait: float) -> Iterator[Finding]
             probe.look()
         open_ones = [probe for probe in open_ones if not probe.is_over]
         time.sleep(0.02)
+    for probe in open_ones:
+        probe.ask()
     for probe in probes:
         yield from (Finding(*one) for one in probe.report(folder, wait))

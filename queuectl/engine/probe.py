@@ -139,12 +139,13 @@ class Probe:
                 return
         if now - self._asked_at >= _ASK_EVERY:
             self._asked_at = now
-            self._ask()
+            self.ask()
         has_failed = self._row[0] in slurm.OVER and self._row[0] != "COMPLETED"
         self._ended_at = min(self._ended_at, now) if has_failed else float("inf")
         self.is_over = now - self._ended_at > _LATE
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
+        """Ask Slurm what has become of it."""
         name = f"--name={slurm.job_name(self._token, 'probe')}"
         code, out, _ = self._command(
             ["squeue", "--me", "--noheader", "--states=all", "--format=%T|%r|%N", name]

@@ -26,6 +26,8 @@ from queuectl.engine import check, place, slurm
 from queuectl.engine.check import Finding, targets
 from queuectl.layout import Layout
 
+from support import wait_until
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -318,12 +320,12 @@ def test_a_probe_that_waits_is_told_and_taken_back(cluster: Path, layout: Layout
     assert cluster.exists()
     state = ["scontrol", "update", "partitionname=batch"]
     subprocess.run([*state, "state=down"], check=True, timeout=30)
+    told = ("the default partition: the probe waits in slurm since 1s: PartitionDown", "sinfo -R")
     try:
-        [(fact, hint)] = faults(layout, wait=2)
+        # Slurm takes its time until it says why.
+        wait_until(lambda: faults(layout, wait=1) == [told], timeout=30)
     finally:
         subprocess.run([*state, "state=up"], check=True, timeout=30)
-    assert fact == "the default partition: the probe waits in slurm since 2s: PartitionDown"
-    assert hint == "sinfo -R"
     assert subprocess.run(["squeue", "--me", "-h"], capture_output=True, check=True).stdout == b""
     assert is_clean(share)
 
