@@ -58,7 +58,7 @@ AT_ONCE = 200
 """The most jobs that are claimed at a time: reading them takes some hundredths of a second, in which nothing else is done."""
 
 TAKEN_EVERY = 5.0
-"""Seconds between two looks whether somebody has taken claimed files away."""
+"""Seconds between two looks whether somebody has taken claimed files away, or whether a job has expired out there."""
 
 HANG_UP = 3.0
 """Seconds that a dispatcher waits, when it leaves, for a call to the share that lasts, and for what is to be cancelled."""
@@ -305,6 +305,7 @@ class Dispatcher:
             if time.monotonic() >= self._next_taken:
                 self._next_taken = time.monotonic() + TAKEN_EVERY
                 self.handover.drop_taken()
+                self.handover.give_up_expired()
             if self.share is not None and self.share.summary is not None and self.share.summary.over:
                 self.handover.clear()
         with self._barrier:

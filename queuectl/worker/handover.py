@@ -80,6 +80,7 @@ class Handover:
         self._shape_of, self._rules = shape_of, rules
         self._claims: dict[Key, Claim] = {}
         self._wanted_ended: set[Key] = set()
+        self._expired: set[Key] = set()
         self._packs = self.cancelled_there = self.ended = 0
         self.is_forced = False
         self.in_queue: Counter[str] = Counter()
@@ -277,6 +278,14 @@ class Handover:
 
         self._post(drop)
 
+    def give_up_expired(self) -> None:
+        """Take back the jobs that have expired while they waited there. Claimed again, they are recorded as expired."""
+        now = self._storage.now()
+        late = {key for key, claim in self._claims.items() if claim.job.expired(now)} - self._expired
+        if late:
+            self._expired |= late
+            self._post(lambda tracker, _: tracker.take_back(late))
+
     def clear(self) -> None:
         """Have the packs deleted whose outcomes are recorded, when all of these are on the disk.
 
@@ -347,6 +356,7 @@ class Handover:
         claim = self._claims.pop(key)
         self.in_queue[lanes.queue_of(claim.row.lane)] -= 1
         self._wanted_ended.discard(key)
+        self._expired.discard(key)
 
     def _record(self, claim: Claim, event: Event) -> bool:
         """Write into a job what became of its run; False: it goes back as it was."""

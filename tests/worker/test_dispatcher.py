@@ -425,6 +425,25 @@ def test_what_must_not_run_after_all_does_not(start: Callable[..., Running], spo
     assert ledger(spool_dir) == ["parent"]
 
 
+def test_a_job_that_expires_while_it_waits_on_the_cluster_does_not_run(
+    start: Callable[..., Running], spool_dir: Path, engine: LocalNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full cluster may begin it hours later. One that runs already goes on."""
+    monkeypatch.setattr(dispatcher, "TAKEN_EVERY", 0.1)
+    noted(spool_dir, "runs", "sleep 600", expires_at=time.time() + 3600)
+    running = start()
+    wait_until(lambda: ledger(spool_dir) == ["runs"], message=lambda: running.lines)
+    engine.is_still = True
+    noted(spool_dir, "late", expires_at=time.time() + 3600)
+    wait_until(lambda: len(engine.sent) == 2, message=lambda: running.lines)
+    real = running.one._storage.now
+    monkeypatch.setattr(running.one._storage, "now", lambda: real() + 7200)
+    wait_until(lambda: where_is(spool_dir, "late") == ["dead"], message=lambda: running.lines)
+    assert "expired" in record(spool_dir, "late")["last_error"].lower()
+    assert where_is(spool_dir, "runs") == ["processing/slurm"]
+    assert ledger(spool_dir) == ["runs"]
+
+
 def test_a_job_finds_those_for_which_it_has_waited(
     start: Callable[..., Running], spool_dir: Path, share: Path
 ) -> None:
