@@ -51,6 +51,7 @@ class Opening:
         self._opened_with: tuple[object, ...] | None = None
         self._open_at = 0.0
         self.trouble: Exception | None = None
+        self._told: tuple[str, str] | None = None
 
     def look_after(self) -> None:
         """Open the share, anew if it has refused, or if a setting has changed that counts when it is opened."""
@@ -65,7 +66,7 @@ class Opening:
             raise share.fault
         if share.fault is None:
             if share.summary is not None:
-                self.trouble = None
+                self.trouble = self._told = None
             if not self._must_open_anew(share):
                 return
             self._open_at = now
@@ -74,7 +75,15 @@ class Opening:
         if share.has_ended:
             self.trouble, self._dispatcher.share = share.fault, None
             if share.fault is not None:
-                self._barrier.say_once(f"cannot use slurm_dir: {dispatch_check.fault_of(share.fault)}")
+                self._tell(share.fault)
+
+    def _tell(self, fault: Exception) -> None:
+        """Log a fault, but not again at each try. Its path may be another one each time, that of a new file."""
+        text = dispatch_check.fault_of(fault)
+        told = text.rpartition("/")[0], text.rpartition(": ")[2]
+        if told != self._told:
+            self._told = told
+            self._barrier.say_once(f"cannot use slurm_dir: {text}")
 
     def _must_open_anew(self, share: Share) -> bool:
         """Whether other settings count now. Another folder counts when nothing is out in this one any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -17,6 +18,7 @@ from queuectl import Spool
 from queuectl.cli.log_stream import LogReader, Sink
 from queuectl.control import dispatched, registry
 from queuectl.doctor import doctor
+from queuectl.engine import place
 from queuectl.errors import SpoolError, WorkerError
 from queuectl.layout import Layout
 from queuectl.worker import dispatch_check, dispatcher
@@ -368,6 +370,24 @@ def test_a_share_that_is_not_mounted_costs_no_job_its_run(
     (spool_dir.parent / "go").touch()
     wait_until(are_done(spool_dir, "long", "new"), message=lambda: running.lines)
     assert ledger(spool_dir) == ["long", "new"]
+
+
+def test_a_share_that_refuses_for_days_is_logged_once(
+    start: Callable[..., Running], share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try makes a file with another name. The log would grow by a line for each."""
+    tries: list[str] = []
+
+    def refuse(*_: object, **__: object) -> None:
+        tries.append(f"{share}/.{len(tries)}.tmp")
+        raise OSError(errno.EROFS, "Read-only file system", tries[-1])
+
+    monkeypatch.setattr("queuectl.worker.dispatch_open.OPEN_AGAIN", 0.02)
+    monkeypatch.setattr(place, "prepare", refuse)
+    running = start()
+    wait_until(lambda: len(tries) > 3)
+    line = f"cannot use slurm_dir: {tries[0]}: read-only file system"
+    assert [one for one in running.lines if "slurm_dir" in one] == [line]
 
 
 def test_another_shared_folder_counts_when_nothing_is_out_in_the_old_one(
