@@ -86,7 +86,7 @@ class Slots:
         self.suspects = Suspects(self._runs, index, ready, is_open)
         self._by_fd: dict[int, JobRun] = {}
         self._deadlines: list[tuple[float, int, JobRun]] = []
-        self._entries = self._numbers = 0
+        self._deadlines_noted = self._slots_used = 0
         self._freed: list[int] = []
         self._left_out: dict[int, float] = {}
         self._refusals = 0
@@ -136,7 +136,7 @@ class Slots:
     def _resize(self, wanted: int) -> None:
         self._wanted = wanted
         self._size = open_files.possible_runs(wanted, self.opened) if wanted > 1 else 1
-        for slot in range(self._size, self._numbers):
+        for slot in range(self._size, self._slots_used):
             self._context.runner.forget_output(self._context.output_of(slot))
         if self._size < wanted:
             self._context.say(
@@ -249,16 +249,16 @@ class Slots:
             return self._take_sound_number()
         if self._freed:
             return heapq.heappop(self._freed)
-        self._numbers += 1
-        return self._numbers - 1
+        self._slots_used += 1
+        return self._slots_used - 1
 
     def _take_sound_number(self) -> int:
         """Take the lowest free number that is not left out; else the one that was left out first."""
         now = time.monotonic()
         self._left_out = {number: until for number, until in self._left_out.items() if until > now}
-        while self._numbers < self._size:
-            heapq.heappush(self._freed, self._numbers)
-            self._numbers += 1
+        while self._slots_used < self._size:
+            heapq.heappush(self._freed, self._slots_used)
+            self._slots_used += 1
         # After a change of the setting there may be higher ones, which no job expects.
         free = [number for number in self._freed if number < self._size] or self._freed
         chosen = min(free, key=lambda number: (self._left_out.get(number, 0.0), number))
@@ -325,8 +325,8 @@ class Slots:
         if (due_at := run.next_poll()) != run.due_at:
             run.due_at = due_at
             if due_at < math.inf:
-                self._entries += 1
-                heapq.heappush(self._deadlines, (due_at, self._entries, run))
+                self._deadlines_noted += 1
+                heapq.heappush(self._deadlines, (due_at, self._deadlines_noted, run))
                 if len(self._deadlines) > 2 * len(self._runs) + _STALE_KEPT:
                     self._drop_stale()
 

@@ -129,7 +129,7 @@ SLOTS = (
     Mutant(
         "slots: those above a smaller number keep their files",
         "worker/slots.py",
-        "        for slot in range(self._size, self._numbers):\n",
+        "        for slot in range(self._size, self._slots_used):\n",
         "        for slot in range(0):\n",
         (f"{_FILES}fewer_slots_keep_no_files_of_the_others",),
     ),
