@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import stat
+import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -162,6 +163,6 @@ def _unpacked(fd: int, job: Job) -> bytes:
                         f"the output of {job.id} is compressed and too large to show",
                         hint=f"queuectl logs {job.id}",
                     )
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SpoolError(f"the compressed output of {job.id} is damaged: {str(error).lower()}") from None
     return b"".join(parts)

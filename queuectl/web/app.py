@@ -52,7 +52,6 @@ DONE: dict[str, Page] = {
     "/resume": actions.resume,
     "/queue/{name}/pause": actions.pause_queue,
     "/queue/{name}/resume": actions.resume_queue,
-    "/rule/{name}/run": actions.on_rule("run"),
     "/rule/{name}/pause": actions.on_rule("pause"),
     "/rule/{name}/resume": actions.on_rule("resume"),
     "/bulk": bulk.ask,
@@ -61,8 +60,13 @@ DONE: dict[str, Page] = {
 }
 """What the buttons do; not with --read-only."""
 
-ENQUEUED: dict[str, Page] = {"/new": forms.create, "/check": forms.check, "/job/{id}/edit": forms.save_text}
-"""What can bring in a new command; not with --no-enqueue either."""
+ENQUEUED: dict[str, Page] = {
+    "/new": forms.create,
+    "/check": forms.check,
+    "/job/{id}/edit": forms.save_text,
+    "/rule/{name}/run": actions.on_rule("run"),
+}
+"""What can bring in a new job or a new command; not with --no-enqueue either."""
 
 
 def tables(site: Site) -> tuple[dict[str, Page], dict[str, Page]]:

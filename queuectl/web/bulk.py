@@ -183,6 +183,10 @@ def _ask(call: Call, order: Order, problem: str | None = None, status: int = 200
     )  # fmt: skip
 
 
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+
+
 def start(call: Call) -> Response:
     """Begin to do it."""
     order = _order(call.form)
@@ -191,7 +195,10 @@ def start(call: Call) -> Response:
         ids, _ = found(spool, order)
     if not ids:
         return _ask(call, order, "there is no job to which this can be done", 409)
-    if len(ids) > ASK_ABOVE and given.get("typed", "").strip() != str(len(ids)):
+    seen = _number(given.get("number", ""))
+    if len(ids) > seen:
+        return _ask(call, order, "more jobs fit now than were shown: look again", 409)
+    if len(ids) > ASK_ABOVE and given.get("typed", "").strip() != str(seen):
         return _ask(call, order, f"type {len(ids)} to go on: so many jobs are meant now", 422)
     site = call.site
     with site.lock:
@@ -203,7 +210,8 @@ def start(call: Call) -> Response:
         site.bulk[number] = made
         while len(site.bulk) > KEPT:
             del site.bulk[min(site.bulk)]
-    call.note(f"{order.verb} {len(ids)} jobs: {order.words}")
+    chosen = " ".join(ids[:MOST_TOLD]) + (" …" if len(ids) > MOST_TOLD else "")
+    call.note(f"{order.verb} {len(ids)} jobs: {chosen if order.ids else order.words}")
     threading.Thread(target=_work, args=(site, made, ids), name=f"bulk-{number}", daemon=True).start()
     return call.go(f"/bulk/{number}")
 
@@ -225,7 +233,7 @@ def _work(site: Site, made: Bulk, ids: Sequence[str]) -> None:
                     made, [(one, str(why)) for one, why in results.items() if isinstance(why, QueuectlError)]
                 )
                 made.done += len(part)
-    except QueuectlError as error:
+    except (QueuectlError, OSError) as error:
         made.fault = str(error)
     finally:
         made.is_over = True
@@ -253,7 +261,7 @@ def stop(call: Call) -> Response:
 
 def _made(call: Call) -> Bulk:
     text = call.params["number"]
-    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else 0
+    number = _number(text)
     if number not in call.site.bulk:
         raise Refused(404, "there is no such change of many jobs; the server forgets them when it ends")
     return call.site.bulk[number]

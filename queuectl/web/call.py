@@ -55,6 +55,7 @@ class Call:
         params: the parts of the path.
         seen: what the browser has of this part of a page already: its ETag.
         is_part: whether only the inner part of the page is asked for.
+        is_ahead: whether nobody has opened the page yet: a program looks at a link, or fetches it ahead.
         cookies: the values of our cookie.
     """
 
@@ -66,6 +67,7 @@ class Call:
     params: Mapping[str, str] = field(default_factory=dict)
     seen: str | None = None
     is_part: bool = False
+    is_ahead: bool = False
     cookies: list[str] = field(default_factory=list)
 
     def url(self, path: str, query: str = "") -> str:
@@ -147,13 +149,15 @@ class Endpoint:
         call = Call(self.site, user, request.url.path, params=request.path_params)
         call.cookies = cookies(self.site, request)
         call.seen = request.headers.get("if-none-match")
+        call.is_ahead = request.method == "HEAD" or any(
+            "prefetch" in request.headers.get(name, "").lower() for name in ("sec-purpose", "purpose")
+        )
         call.pairs = _pairs(request.scope.get("query_string", b""), "address")
         if request.method == "POST":
             call.form = await _form(request, user, is_harmless=self.is_harmless)
         answer: Response = await asyncio.get_running_loop().run_in_executor(_threads, self._run, call)
-        if (
-            answer.status_code == 401
-        ):  # a link that is none; whoever guesses waits, and holds no thread meanwhile
+        if answer.status_code == 401:
+            # A link that is none: whoever guesses waits, and holds no thread meanwhile.
             await _pause(self.site.login_pause)
         return answer
 
@@ -183,9 +187,19 @@ def _pairs(data: bytes, what: str) -> list[tuple[str, str]]:
         raise Refused(400, f"the {what} cannot be read") from None
 
 
-async def _form(request: Request, user: User, *, is_harmless: bool) -> list[tuple[str, str]]:
-    if not (user.may_act or is_harmless):
+def refuse_reader(user: User) -> None:
+    """Refuse somebody who may only look.
+
+    Raises:
+        Refused: he may change nothing.
+    """
+    if not user.may_act:
         raise Refused(403, "you may look, and change nothing")
+
+
+async def _form(request: Request, user: User, *, is_harmless: bool) -> list[tuple[str, str]]:
+    if not is_harmless:
+        refuse_reader(user)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _FORM:
         raise Refused(400, "a form is expected")

@@ -12,7 +12,7 @@ from queuectl.job import changes, schema
 from queuectl.job.record import READ_LIMIT
 from queuectl.job.redact import MASK, is_secret, masked_env
 from queuectl.system import safe_open
-from queuectl.web.call import Refused, job_id_of
+from queuectl.web.call import Refused, job_id_of, refuse_reader
 from queuectl.web.query import once
 from queuectl.web.site import status_of
 
@@ -64,6 +64,7 @@ def form_page(
 
 def new(call: Call) -> Response:
     """The form for a new job."""
+    refuse_reader(call.user)
     once(call.pairs, ())
     return form_page(call, "new.html", {}, {})
 
@@ -201,6 +202,7 @@ def as_typed(job: Job) -> dict[str, str]:
 
 def edit(call: Call) -> Response:
     """The form with which a waiting or a dead job is changed; the text of a file that is no job."""
+    refuse_reader(call.user)
     once(call.pairs, ())
     return _edit_page(call)
 

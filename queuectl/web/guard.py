@@ -98,6 +98,8 @@ def refuse_size(scope: Scope) -> Refusal | None:
     sizes = values(scope, "content-length")
     if sizes and not (sizes[0].isascii() and sizes[0].isdecimal() and int(sizes[0][:12]) <= LARGEST_BODY):
         return Refusal(413, "the form is larger than 1 MiB")
+    if sizes and values(scope, "transfer-encoding"):
+        return Refusal(400, "the form has two lengths")  # a proxy may believe the other one
     return None
 
 

@@ -9,6 +9,7 @@ import stat
 from contextlib import suppress
 
 from queuectl.errors import QueuectlError, SpoolError
+from queuectl.system import safe_open
 
 TRIES = 20
 """Further ports that are tried when one is taken."""
@@ -52,7 +53,10 @@ def on_path(path: str) -> socket.socket:
     folder = os.path.dirname(os.path.abspath(path))
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        if os.stat(folder).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        status = os.stat(folder)
+        if safe_open.has_other_owner(status):
+            raise QueuectlError(f"{folder} is the folder of another user, who could replace the socket")
+        if status.st_mode & safe_open.OTHERS_WRITE:
             raise QueuectlError(
                 f"others can write into {folder}, and could replace the socket", hint=f"chmod go-w {folder}"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -11,6 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from queuectl.api import output_part
 from queuectl.errors import QueuectlError
 from queuectl.job.fields import is_id
+from queuectl.job.redact import one_line
 from queuectl.layout import COMPRESSED
 from queuectl.web import text
 from queuectl.web.call import job_id_of
@@ -125,6 +127,9 @@ def _unpacked(path: str) -> Iterator[bytes]:
         fd = output_part.open_regular(path)
     except FileNotFoundError:
         return
-    with os.fdopen(fd, "rb") as packed, gzip.GzipFile(fileobj=packed) as file:
-        while block := file.read(_BLOCK):
-            yield block
+    try:
+        with os.fdopen(fd, "rb") as packed, gzip.GzipFile(fileobj=packed) as file:
+            while block := file.read(_BLOCK):
+                yield block
+    except (EOFError, OSError, zlib.error) as error:  # the answer has begun: only its text can still tell it
+        yield f"\n[queuectl: the rest of this file is damaged: {one_line(str(error))}]\n".encode()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from queuectl.web import plots, rendering, static_files
+from queuectl.web.call import Refused
 from queuectl.web.lists import said
 from queuectl.web.query import BadQuery, once
 from queuectl.web.text import plain_output
@@ -181,6 +182,8 @@ def stamp(call: Call) -> str | None:
 def login(call: Call) -> Response:
     """Spend a one-time link, and begin a session."""
     site = call.site
+    if call.is_ahead:
+        raise Refused(403, "a link is used by whoever opens it, and not by looking at it")
     tokens = [value for name, value in call.pairs if name == "token"]
     if site.options.user_header is not None or len(tokens) != 1 or not site.links.spend(tokens[0]):
         return HTMLResponse(

@@ -40,20 +40,34 @@ CONNECTIONS = 64
 CHECK_PERIOD = 1.0
 """Seconds between two looks at who can write into the spool."""
 
+MOST_OPEN = 2 * CONNECTIONS
+"""Connections that are kept at all. Each takes a descriptor, and the spool needs some, too."""
+
 _END_WITHIN = 2
 
 
 class _Protocol(H11Protocol):
-    """HTTP, with an end to waiting for the head of a request: a client that sends a letter a minute holds no connection."""
+    """HTTP, with an end to waiting: a client that sends a letter a minute holds no connection.
+
+    That is so for the head of a request, and for the body of one that has been answered without it. While a body is
+    read, the guard counts the time.
+    """
 
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._watch()
+        if len(self.connections) > MOST_OPEN:
+            transport.abort()
+        else:
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except h11.LocalProtocolError:
+            # Bytes that are no HTTP, after an answer has begun: there is no second one.
+            self.transport.abort()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -61,9 +75,11 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def _watch(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
+        state = self.conn.their_state
+        is_awaited = state is h11.IDLE or (state is h11.SEND_BODY and self.cycle.response_complete)
+        if not is_awaited:
             self._unwatch()
-        elif self._late is None:
+        elif self._late is None and not self.transport.is_closing():
             self._late = self.loop.call_later(PATIENCE, self.transport.close)
 
     def _unwatch(self) -> None:
@@ -157,7 +173,7 @@ async def _watch(site: Site, check: PermissionCheck) -> None:
     while True:
         try:
             site.refused = await asyncio.to_thread(check.look)
-        except SpoolError as error:
+        except (SpoolError, OSError) as error:  # what cannot be looked at is not shown either
             site.refused = str(error)
         await asyncio.sleep(CHECK_PERIOD)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import os
 import secrets
+import stat
+import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from queuectl._dataclasses import dataclass, field
@@ -17,7 +20,7 @@ from queuectl.api.spool import Spool
 from queuectl.errors import QueuectlError, SpoolError
 from queuectl.job.redact import one_line
 from queuectl.job.times import iso
-from queuectl.system import files
+from queuectl.system import files, safe_open
 from queuectl.web.options import Options
 from queuectl.web.sessions import Links, Sessions
 
@@ -124,6 +127,11 @@ class Site:
         """
         try:
             os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            status = os.lstat(self.folder)
+            if not stat.S_ISDIR(status.st_mode) or safe_open.has_other_owner(status):
+                raise SpoolError(
+                    f"{self.folder} is a link, or the folder of another user: links for logging in would be there"
+                )
             os.chmod(self.folder, 0o700)
         except OSError as error:
             raise SpoolError.from_os("make", self.folder, error) from None
@@ -133,18 +141,32 @@ class Site:
         return hmac.new(self.secret, name.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
     def note(self, user: User, what: str) -> None:
-        """Write a line about what was done. Who may not be able to write it is told, but has done it."""
+        """Write a line about what was done. If that fails it is done all the same, and the terminal of the server tells it."""
         path = os.path.join(self.folder, "actions.log")
         who = one_line(user.name) or "-"
         line = f"{iso(time.time())} {who} {one_line(what)}\n"
-        with self.lock, suppress(OSError):
-            if os.path.exists(path) and os.path.getsize(path) > LARGEST_LOG:
-                files.rename_over(path, f"{path}.1")
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-            try:
-                files.write_all(fd, line.encode("utf-8", "replace"))
-            finally:
-                os.close(fd)
+        try:
+            with self.lock:
+                _append(path, line.encode("utf-8", "replace"))
+        except OSError as error:
+            print(f"error: cannot write {path}: {error.strerror}: {line.rstrip()}", file=sys.stderr)
+
+
+def _append(path: str, line: bytes) -> None:
+    """Add a line to a log that may have been replaced by a link or a FIFO.
+
+    Raises:
+        OSError: it is no regular file, or the disk refuses it.
+    """
+    if os.path.exists(path) and os.path.getsize(path) > LARGEST_LOG:
+        files.rename_over(path, f"{path}.1")
+    fd = os.open(path, files.OVERWRITE | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", path)
+        files.write_all(fd, line)
+    finally:
+        os.close(fd)
 
 
 def status_of(error: QueuectlError) -> int:

@@ -7,6 +7,7 @@ from .run import Mutant
 _GUARD = "tests/web/test_guard.py::test_"
 _LOGIN = "tests/web/test_login.py::test_"
 _PAGES = "tests/web/test_pages.py::test_"
+_INTRUDERS = "tests/web/test_intruders.py::test_"
 _ACTIONS = "tests/web/test_actions.py::test_"
 
 WEB = [
@@ -90,7 +91,7 @@ WEB = [
     Mutant(
         "web: many jobs are changed without the number",
         "web/bulk.py",
-        '    if len(ids) > ASK_ABOVE and given.get("typed", "").strip() != str(len(ids)):\n',
+        '    if len(ids) > ASK_ABOVE and given.get("typed", "").strip() != str(seen):\n',
         "    if False:\n",
         (f"{_ACTIONS}of_very_many_the_number_is_asked_for",),
     ),
@@ -104,8 +105,8 @@ WEB = [
     Mutant(
         "web: a reader may act",
         "web/call.py",
-        "    if not (user.may_act or is_harmless):\n",
-        "    if False:\n",
+        "    if not is_harmless:\n        refuse_reader(user)\n",
+        "",
         (f"{_LOGIN}a_proxy_names_the_user",),
     ),
     Mutant(
@@ -121,5 +122,61 @@ WEB = [
         '            raise just_changed(job.id or "")\n        wanted = changed_job',
         "            pass\n        wanted = changed_job",
         ("tests/api/test_looks.py::test_an_edit_of_what_has_changed_meanwhile_is_refused",),
+    ),
+    Mutant(
+        "web: a request may have two lengths",
+        "web/guard.py",
+        'if sizes and values(scope, "transfer-encoding"):',
+        "if False:",
+        (f"{_INTRUDERS}a_request_with_two_lengths_is_refused",),
+    ),
+    Mutant(
+        "web: a wrong link is answered at once",
+        "web/call.py",
+        "if answer.status_code == 401:",
+        "if False:",
+        (f"{_LOGIN}who_guesses_waits",),
+    ),
+    Mutant(
+        "web: looking at a link uses it up",
+        "web/pages.py",
+        "    if call.is_ahead:\n",
+        "    if False:\n",
+        (f"{_INTRUDERS}looking_at_a_link_does_not_use_it_up",),
+    ),
+    Mutant(
+        "web: who may only look sees damaged files",
+        "web/forms.py",
+        "    refuse_reader(call.user)\n    once(call.pairs, ())\n    return _edit_page(call)",
+        "    once(call.pairs, ())\n    return _edit_page(call)",
+        (f"{_INTRUDERS}who_may_only_look_gets_no_form",),
+    ),
+    Mutant(
+        "web: more jobs are changed than were shown",
+        "web/bulk.py",
+        "    if len(ids) > seen:\n",
+        "    if False:\n",
+        (f"{_INTRUDERS}more_jobs_than_were_shown_are_not_changed",),
+    ),
+    Mutant(
+        "web: links are made behind a link",
+        "web/site.py",
+        "if not stat.S_ISDIR(status.st_mode) or",
+        "if",
+        (f"{_INTRUDERS}links_are_not_made_in_a_folder_of_others",),
+    ),
+    Mutant(
+        "web: a fault ends the looks at who can write",
+        "web/server.py",
+        "except (SpoolError, OSError) as error:",
+        "except SpoolError as error:",
+        (f"{_INTRUDERS}a_look_that_fails_closes_the_pages_and_is_tried_again",),
+    ),
+    Mutant(
+        "web: connections are not counted",
+        "web/server.py",
+        "if len(self.connections) > MOST_OPEN:",
+        "if False:",
+        (f"{_INTRUDERS}connections_beyond_twice_the_limit_are_closed",),
     ),
 ]
