@@ -49,6 +49,8 @@ def overview(call: Call) -> Response:
             "times": spool.recent(),
         }
         values |= _throughput(call.site, spool, name)
+    if pause := values["paused"]:  # it has a place of its own, with a button
+        values["notes"] = [note for note in values["notes"] if not note.startswith(pause.sentence)]
     return call.page("overview.html", **values, said=said(given), live=("/part/", call_query(call), 2000))
 
 

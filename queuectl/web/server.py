@@ -129,7 +129,7 @@ def serve(root: str, options: Options, tell: Callable[[str], None], *, open_brow
             _write_record(site, port)
             site.cookie = cookie_name(site, port)
             _greet(site, port, tell, open_browser=open_browser)
-            asyncio.run(_run(site, made, PermissionCheck(layout)))
+            asyncio.run(_run(site, _made(site), made, PermissionCheck(layout)))
         finally:
             made.close()
             if options.socket:
@@ -142,27 +142,31 @@ def serve(root: str, options: Options, tell: Callable[[str], None], *, open_brow
         lock.release()
 
 
-async def _run(site: Site, made: socket.socket, check: PermissionCheck) -> None:
-    config = uvicorn.Config(
-        app.build(site),
-        http=_Protocol,
-        ws="none",
-        loop="asyncio",
-        lifespan="off",
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        date_header=True,
-        proxy_headers=False,
-        limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=15,
-        timeout_graceful_shutdown=_END_WITHIN,
-        h11_max_incomplete_event_size=LARGEST_HEADERS + LARGEST_QUERY,
+def _made(site: Site) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app.build(site),
+            http=_Protocol,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,  # it would hold the token of a link
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=_END_WITHIN,
+            h11_max_incomplete_event_size=LARGEST_HEADERS + LARGEST_QUERY,
+        )
     )
+
+
+async def _run(site: Site, server: _Server, made: socket.socket, check: PermissionCheck) -> None:
     watching = asyncio.create_task(_watch(site, check))
     try:
-        await _Server(config).serve(sockets=[made])
+        await server.serve(sockets=[made])
     finally:
         watching.cancel()
         await asyncio.to_thread(bulk.end_all, site, 0.5)

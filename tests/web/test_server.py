@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -21,7 +22,10 @@ import pytest
 from documents import TOP
 
 from queuectl import QueuectlError, Spool
+from queuectl.control.permissions import PermissionCheck
+from queuectl.layout import Layout
 from queuectl.web import listening, rendering, server, static_files
+from queuectl.web.site import Site
 
 from support import wait_until
 
@@ -153,6 +157,52 @@ def test_a_server_answers_on_its_socket(spool_dir: Path, tmp_path: Path) -> None
     assert not path.exists()
 
 
+def test_a_client_that_does_not_send_its_request_is_let_go(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it sends nothing, half a head, or a head that is larger than any browser's; another one is answered."""
+    Spool(spool_dir).enqueue("true")
+    monkeypatch.setattr(server, "PATIENCE", 0.3)
+    site = Site(str(spool_dir))
+    site.make_folder()
+    made = listening.on_port(0)
+    started = server._made(site)
+
+    def sent(data: bytes) -> bytes:
+        with socket.create_connection(made.getsockname(), timeout=30) as client:
+            client.sendall(data)
+            answer = b""
+            while more := client.recv(1000):
+                answer += more
+            return answer
+
+    async def tried() -> list[bytes]:
+        serving = asyncio.create_task(server._run(site, started, made, PermissionCheck(Layout(spool_dir))))
+        whole = b"GET /alive HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        found = [
+            await asyncio.to_thread(sent, data)
+            for data in (
+                whole,
+                b"",
+                b"GET / HTTP/1.1\r\nHost: loc",
+                b"GET / HTTP/1.1\r\nX: " + b"y" * 60_000,
+                whole,
+            )
+        ]
+        started.should_exit = True
+        await serving
+        return found
+
+    first, nothing, half, large, last = asyncio.run(tried())
+    made.close()
+
+    assert first.startswith(b"HTTP/1.1 204")
+    assert (nothing, half) == (b"", b"")
+    assert large.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
+    assert last.startswith(b"HTTP/1.1 204")
+    assert b"server:" not in first.lower()
+
+
 def test_a_taken_port_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next free one is used; if none is, the sentence says so."""
     first = listening.on_port(0)
@@ -203,8 +253,6 @@ def test_a_browser_is_led_by_a_file_and_no_token_is_on_a_command_line(
     spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every user of the machine can read command lines."""
-    from queuectl.web.site import Site
-
     Spool(spool_dir).enqueue("true")
     site = Site(str(spool_dir))
     site.make_folder()
