@@ -18,6 +18,7 @@ from queuectl.layout import RULE_FILES
 from queuectl.rules import folder_survey, job_trigger, rule_file, rule_note
 from queuectl.rules.file_trigger import FileTrigger
 from queuectl.rules.plans import SET_BACK
+from queuectl.rules.rule import InvalidRule
 from queuectl.rules.rule_book import RuleBook, check_name
 from queuectl.system import files
 
@@ -260,7 +261,11 @@ def add(layout: Layout, name: str, when: Mapping[str, Any], job: Mapping[str, An
     """
     path = os.path.join(layout.rules, f"{name}.yaml")
     text = _block("when", when) + _block("job", job)
-    rule_file.parse(name, text.encode(), f"rules/{name}.yaml", layout)
+    try:
+        rule_file.parse(name, text.encode(), f"rules/{name}.yaml", layout)
+    except InvalidRule as error:
+        # Its place would be one in a file that nobody has written.
+        raise ConfigError(f"rule {name}: {error.fault}", hint=error.hint) from None
     if any(os.path.lexists(os.path.join(layout.rules, f"{name}{ending}")) for ending in RULE_FILES):
         raise ConfigError(f"there is a rule {name} already", hint=f"queuectl rule show {name}")
     scratch = os.path.join(layout.rules, files.temporary_name())

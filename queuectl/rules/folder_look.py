@@ -166,6 +166,15 @@ def _of(below: str, folder: tuple[int, int], status: os.stat_result) -> Found:
     return Found(below, folder, status.st_ino, status.st_size, status.st_mtime_ns, changed, kind)
 
 
+def latest_change(changed: int) -> int:
+    """Return the last moment, in nanoseconds, at which a file with this time can have changed.
+
+    FAT writes even seconds, and other old file systems whole ones. By such a time a file is up to two seconds older than it is.
+    """
+    step = next((step for step in (2_000_000_000, 1_000_000_000) if changed % step == 0), 0)
+    return changed + step
+
+
 def _problem(path: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{path} is not there"

@@ -58,7 +58,7 @@ def survey(trigger: FileTrigger, layout: Layout | None, rule: str) -> Survey:
     is_remote = is_polled(trigger)
     now = time.time()
     for one in sorted(look.found, key=lambda one: (one.modified, one.below)):
-        age = now - one.changed / 1e9
+        age = now - folder_look.latest_change(one.changed) / 1e9
         reason = folder_look.what_is_missing(one, trigger, age if age >= 0 and not is_remote else None)
         reason = reason or folder_look.in_use(os.path.join(trigger.folder, one.below))
         if reason is None:

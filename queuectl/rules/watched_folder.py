@@ -260,7 +260,7 @@ class WatchedFolder:
 
     def _unchanged_for(self, one: Found, since: float, now: float, is_same: bool) -> float | None:
         """Return for how long a file is surely as it is. Its own times tell, if it is this machine that writes them."""
-        age = self._storage.now() - one.changed / 1e9
+        age = self._storage.now() - folder_look.latest_change(one.changed) / 1e9
         if not self._is_remote and age >= self.trigger.settle:
             return age
         return now - since if is_same else None

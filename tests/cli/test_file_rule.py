@@ -54,6 +54,8 @@ def test_add_writes_the_rule_with_the_absolute_path(cli: Cli, spool_dir: Path, s
     text = (spool_dir / "rules" / "ocr.yaml").read_text()
     assert f'file: "{scans}"' in text
     assert 'command: ["ocr", "{}", "{stem}.txt"]' in text
+    early = cli("rule", "add", "early", "--file", f"{scans}-2", "ocr {}", expect=0)
+    assert early.stderr == f"note: {scans}-2 is not there\n"
     wrong = cli("rule", "add", "b", "--file", str(scans), "ocr", expect=1)
     assert "job.command: has no placeholder: {} stands for each file" in wrong.stderr
 

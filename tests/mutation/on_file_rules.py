@@ -25,6 +25,13 @@ FILE_RULES = (
         f"{_FILE}the_names_of_unfinished_files_are_never_meant",
     ),
     _mutant(
+        "a coarse time of a file is taken at its word",
+        "rules/folder_look.py",
+        "    return changed + step\n",
+        "    return changed\n",
+        "tests/rules/test_folders_by_others.py::test_where_times_are_coarse_a_file_is_not_older_than_it_may_be",
+    ),
+    _mutant(
         "a companion is taken for a file",
         "rules/file_trigger.py",
         "            return not is_companion(name)\n",

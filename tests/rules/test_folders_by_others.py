@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rules.folder_world import Watched
+
+from queuectl.rules import folder_look
 
 from support import drain, load
 
@@ -34,6 +36,34 @@ def test_a_file_that_is_deleted_before_its_run_fails_with_the_words_of_the_comma
     assert one.go(60) == [job_id]
     assert "No such file" in load(spool_dir / "dead" / f"{job_id}.json")["output"]
     assert one.go(60) == [job_id]
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_taken"),
+    [
+        (-2.5, True),  # a file system with nanoseconds
+        (-3, True),  # whole seconds: it can be 2 s old
+        (-2, False),  # even seconds, as on FAT: it may have changed just now
+        (-4, True),
+    ],
+)
+def test_where_times_are_coarse_a_file_is_not_older_than_it_may_be(
+    one: Watched, monkeypatch: pytest.MonkeyPatch, changed: float, is_taken: bool
+) -> None:
+    """A file that was written a moment ago seems to be unchanged for the settle time there."""
+    real = folder_look._of
+
+    def coarse(*args: Any) -> folder_look.Found:
+        found = real(*args)
+        found.changed = round((one.now + changed) * 1e9)
+        return found
+
+    monkeypatch.setattr(folder_look, "_of", coarse)
+    one.rule()
+    one.drop("a.pdf")
+    for _ in range(3):
+        one.scheduler.look()
+    assert len(one.ids()) == is_taken
 
 
 @pytest.mark.parametrize("source", ["leave", "move"])

@@ -310,7 +310,7 @@ def add_command(
         return
     coming = rule.next()
     render.line(f"{rule.name}: {rule.when}")
-    for hint in rules.hints(rule, session.spool.layout):
+    for hint in [*rules.hints(rule, session.spool.layout), *filter(None, [rule.problem])]:
         render.note(f"note: {hint}")
     if coming and render.is_terminal():
         render.note(f"next: {times.with_zone(coming[0])}, in {render.ago(coming[0] - time.time())}")
