@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, and runs sh")
 PACKAGE = Path(queuectl.__file__).parent
-OF_COMMANDS = ("cli", "api", "doctor", "guide", "notify", "worker/service", "worker/pool", "__init__")
+OF_COMMANDS = ("cli", "api", "doctor", "guide", "notify", "web", "worker/service", "worker/pool", "__init__")
 """Parts that a worker does not use."""
 
 
