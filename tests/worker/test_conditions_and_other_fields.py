@@ -11,6 +11,7 @@ import pytest
 from noted import drop, order
 
 from queuectl import Spool
+from queuectl.control.permits import Permit, Permits
 
 import support
 from support import load, run_cli, where_is
@@ -165,3 +166,28 @@ def test_a_list_of_which_half_was_queued_says_which_jobs_are_missing(spool_dir: 
     drop(spool_dir, "extract-2")
     support.drain(spool_dir)
     assert order(home) == ["extract-1", "extract-2", "load"]
+
+
+def test_a_job_of_a_paused_queue_is_given_up_at_its_moment(spool_dir: Path, home: Path) -> None:
+    """Its queue is closed, so no worker would ever look at it for another reason."""
+    spool = Spool(spool_dir)
+    spool.pause("the server is down", queue="mail")
+    drop(spool_dir, "late", queue="mail", expires_at="2031-01-01T13:00:00Z")
+    drop(spool_dir, "next", queue="mail")
+    drain_at(spool_dir, 3700)
+    assert [where_is(spool_dir, name) for name in ("late", "next")] == [["dead"], ["pending"]]
+    assert order(home) == []
+
+
+def test_a_job_whose_key_is_taken_gives_its_place_back(spool_dir: Path, home: Path) -> None:
+    """Two of one key wait for a queue with one place. The second must not keep it from the job behind them."""
+    spool = Spool(spool_dir)
+    spool.set_queue("mail", limit=1)
+    for name in ("first", "second"):
+        drop(spool_dir, name, queue="mail", unique="k", if_exists="queue", priority=9)
+    drop(spool_dir, "other", queue="mail")
+    support.drain(spool_dir)
+    assert sorted(order(home)) == ["first", "other", "second"]
+    permit = Permits(spool.layout.permits).take("mail", 1, {}, {})
+    assert isinstance(permit, Permit)
+    permit.release()
