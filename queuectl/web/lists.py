@@ -23,6 +23,7 @@ ROWS = 50
 PATIENCE = 0.05
 """Seconds of a search in one answer. What is not found by then is searched by the next page."""
 
+REASONS_LIFE = 4.0
 MOST_NEWER = 99
 
 
@@ -54,7 +55,7 @@ def _list(
         view = query.read(pairs, states=states, sort=sort)
         with call.site.spool() as spool:
             values |= _page(spool, view)
-            values["reasons"] = spool.reasons(view.where) if path == "/dead" else []
+            values["reasons"] = _reasons(call, spool, view) if path == "/dead" else []
             values["notes"] = spool.notes()
             values["ends"] = _ends(spool, values["page"].rows) if path == "/dead" else {}
             values["waiting"] = _delayed(spool) if path == "/line" else []
@@ -66,6 +67,11 @@ def _list(
         )  # fmt: skip
     part_query = view.but(after=view.after, before=view.before, at=view.at or _standing(view, values["page"]))
     return call.page(template, **values, view=view, live=(f"/part{path}", part_query, 2000))
+
+
+def _reasons(call: Call, spool: Spool, view: View) -> list[tuple[str, int]]:
+    """Return why these jobs are dead, as it was some seconds ago."""
+    return call.site.lately(f"reasons {view.but()}", REASONS_LIFE, lambda: spool.reasons(view.where))
 
 
 def _standing(view: View, page: Page) -> str | None:

@@ -28,6 +28,7 @@ SPANS = {"hour": (3600, 60.0), "day": (86400, 1800.0)}
 PLOT_LIFE = {"hour": 5.0, "day": 60.0}
 """Seconds for which a plot is not counted again."""
 
+TIMES_LIFE = 5.0
 MOST_SHOWN = 200
 _LOG_LINES = 5
 
@@ -46,7 +47,7 @@ def overview(call: Call) -> Response:
             "last": spool.last_ended(8),
             "notes": spool.notes(),
             "paused": spool.paused(),
-            "times": spool.recent(),
+            "times": call.site.lately("times", TIMES_LIFE, spool.recent),
         }
         values |= _throughput(call.site, spool, name)
     if pause := values["paused"]:  # it has a place of its own, with a button
@@ -64,11 +65,7 @@ def call_query(call: Call) -> str:
 def _throughput(site: Site, spool: Spool, name: str) -> dict[str, Any]:
     length, step = SPANS[name]
     now = time.time()
-    kept = site.plots.get(name)
-    if kept is None or now - kept[0] > PLOT_LIFE[name]:
-        kept = (now, spool.throughput(now - length, step))
-        site.plots[name] = kept
-    counted: dict[float, tuple[int, int]] = kept[1]  # type: ignore[assignment]  # what throughput returns
+    counted = site.lately(f"plot {name}", PLOT_LIFE[name], lambda: spool.throughput(now - length, step))
     first = (now - length) // step * step
     numbers = [counted.get(first + place * step, (0, 0)) for place in range(round(length / step) + 1)]
     well, bad = (sum(found) for found in zip(*numbers, strict=True))

@@ -25,12 +25,17 @@ from queuectl.web.options import Options
 from queuectl.web.sessions import Links, Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import Any, TypeVar
 
     from queuectl.web.bulk import Bulk
 
+    T = TypeVar("T")
+
 SPOOLS = 8
 """Requests that are worked on at the same time."""
+
+MOST_COUNTED = 100
 
 LARGEST_LOG = 4 << 20
 """Bytes of the log of actions. A larger one becomes actions.log.1, and the one before that goes."""
@@ -59,20 +64,19 @@ class Site:
         refused: why no page is served at the moment: the spool is open to others. None: all is well.
         bulk: the last changes of many jobs, by number.
         login_pause: seconds for which somebody with a wrong link waits for the answer.
-        plots: what was counted for plots, and when: key -> (moment, value).
     """
 
     root: str
     options: Options = field(default_factory=Options)
     refused: str | None = None
     bulk: dict[int, Bulk] = field(default_factory=dict)
-    plots: dict[str, tuple[float, object]] = field(default_factory=dict)
     cookie: str = "queuectl"
     login_pause: float = 1.0
     sessions: Sessions = field(default_factory=Sessions)
     lock: threading.Lock = field(default_factory=threading.Lock)
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     _free: list[Spool] = field(default_factory=list)
+    _counted: dict[str, tuple[float, Any]] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -111,6 +115,20 @@ class Site:
                     found = None
             if found is not None:
                 found.close()
+
+    def lately(self, key: str, life: float, count: Callable[[], T]) -> T:
+        """Return what was counted under this key less than `life` seconds ago, or count it now.
+
+        A page that is looked at asks every two seconds, and each tab for itself.
+        """
+        now = time.monotonic()
+        kept = self._counted.get(key)
+        if kept is None or now - kept[0] > life:
+            if len(self._counted) > MOST_COUNTED:
+                self._counted.clear()
+            kept = self._counted[key] = (now, count())
+        found: T = kept[1]
+        return found
 
     def close(self) -> None:
         """Close the files of all spools."""

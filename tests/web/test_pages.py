@@ -369,3 +369,22 @@ def test_queues_and_rules_are_shown_with_what_is_wrong(spool_dir: Path, browser:
     assert "at 02:00 every day" in rules
     assert "odd" in rules
     assert 'class="state state-dead"' in browser.get("/rules").text
+
+
+def test_what_takes_long_is_counted_once_for_all_tabs(browser: Browser) -> None:
+    """And again when it is old; what many addresses have asked for is not kept for ever."""
+    asked: list[str] = []
+
+    def count() -> int:
+        asked.append("")
+        return len(asked)
+
+    site = browser.site
+    assert [site.lately("a", 3600, count), site.lately("a", 3600, count), site.lately("a", -1, count)] == [
+        1,
+        1,
+        2,
+    ]
+    for number in range(500):
+        site.lately(str(number), 3600, count)
+    assert len(site._counted) < 200
