@@ -113,7 +113,8 @@ def _spool(folder: Path) -> Iterator[Box]:
 
 def _dispatcher(made: Box, *options: str) -> subprocess.Popen[bytes]:
     """Start one that may also be root's. Its runners beat every half second instead of every ten."""
-    words = [sys.executable, str(TESTS / "as_dispatcher.py"), str(made.path), *options]
+    program = str(TESTS / "as_dispatcher.py")
+    words = [sys.executable, program, "worker", "start", "--engine", "slurm", "--foreground", *options]
     paths = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         words,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import real_slurm
@@ -14,10 +13,13 @@ from documents import TOP, blocks
 
 import support
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Slurm runs on Linux")
 
-ROOT_MAY = TOP / "tests" / "root_may"
-"""A dispatcher refuses root. Here the nodes are this machine."""
+PROGRAM = TOP / "tests" / "as_dispatcher.py"
+"""Stands for queuectl. A dispatcher refuses root, which tests may be: their nodes are this machine."""
 
 FOLDER = "/shared/queuectl"
 """The folder in the sessions. The test has another one."""
@@ -41,10 +43,11 @@ def test_the_sessions_on_a_cluster_print_what_is_shown(
     share.mkdir(mode=0o700)
     home = spool_dir.parent / "home"
     monkeypatch.delenv("QUEUECTL_SPOOL")
-    path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-    if os.geteuid() == 0:
-        before = os.environ.get("PYTHONPATH")
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT_MAY), before])))
+    program = tmp_path / "bin" / "queuectl"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {PROGRAM} "$@"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}:/usr/local/bin:/usr/bin:/bin"
     found = blocks("console on-a-cluster")
     assert found
     with real_slurm.started(tmp_path / "c"):
