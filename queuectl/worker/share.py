@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     Then = Callable[[], None] | None
 
-SHORTEST_PAUSE, SHARE_OF_TIME = 0.05, 20
-"""Between two looks at all packs: seconds, and how many times as long as the last one took. So looking takes at most a
-twentieth of the time, however many packs are out."""
+SHORTEST_PAUSE, SHARE_OF_TIME, LONGEST_PAUSE = 0.05, 20, 5.0
+"""Between two looks at all packs: seconds, how many times as long as the last one took, and the seconds that this is at most.
+So looking in vain takes a twentieth of the time, while a look takes less than a quarter of a second. After a look that has
+found ends the pause is as long as the look: on a busy machine it may take seconds, and the last ends would come late."""
 
 IDLE_PAUSE = 1.0
 """Seconds between two looks while no pack is out: only the engine's answers are read."""
@@ -180,12 +181,13 @@ class Share:
 
     def _look(self, tracker: Tracker) -> None:
         began = self._clock()
-        self._report(tracker.tick(began))
+        events = tracker.tick(began)
+        self._report(events)
         self.summary = summarize(tracker)
         self.full, tracker.full = tracker.full or self.full, ""
         now = self._clock()
-        pause = max(SHORTEST_PAUSE, SHARE_OF_TIME * (now - began)) if tracker.packs else IDLE_PAUSE
-        self._next_look = now + pause
+        pause = min(LONGEST_PAUSE, (1 if events else SHARE_OF_TIME) * (now - began))
+        self._next_look = now + (max(SHORTEST_PAUSE, pause) if tracker.packs else IDLE_PAUSE)
 
     def _report(self, events: Sequence[Event], then: Then = None) -> None:
         if events or then:

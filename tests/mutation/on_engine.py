@@ -225,6 +225,13 @@ ENGINE = (
         (f"{_DOCTOR}a_share_that_is_well_is_no_finding",),
     ),
     Mutant(
+        "engine: after a look that took long the last ends wait for the next one",
+        "worker/share.py",
+        "(1 if events else SHARE_OF_TIME)",
+        "SHARE_OF_TIME",
+        ("tests/worker/test_share.py::test_a_look_that_took_long_does_not_keep_the_next_ends_waiting",),
+    ),
+    Mutant(
         "engine: what must not run twice shares a pack",
         "engine/wishes.py",
         "        if one.alone or not 0 < one.timeout <= short:\n",

@@ -9,7 +9,7 @@ import pytest
 
 from queuectl.engine.handed import Back
 from queuectl.engine.summary import Summary, in_words
-from queuectl.worker.share import IDLE_PAUSE, Share, is_fault_of_the_share
+from queuectl.worker.share import IDLE_PAUSE, LONGEST_PAUSE, SHORTEST_PAUSE, Share, is_fault_of_the_share
 
 from support import wait_until
 
@@ -25,13 +25,14 @@ class Packs:
         self.hangs.set()
         self.looks: list[float] = []
         self.full = ""
+        self.find: Callable[[], list[Back]] = list
         self.idle, self.packs, self.handed = 4, 0, ()
 
     def tick(self, now: float) -> list[Back]:
         """Look at everything; it takes as long as the folder hangs."""
         self.hangs.wait(60)
         self.looks.append(now)
-        return []
+        return self.find()
 
     def over(self) -> list[str]:
         """No pack is over."""
@@ -80,6 +81,37 @@ def test_it_looks_seldom_while_nothing_is_out(packs: Packs) -> None:
     now += IDLE_PAUSE
     share.turn()
     assert packs.looks == [10.0, 10.0 + IDLE_PAUSE]
+
+
+@pytest.mark.parametrize(
+    ("took", "found", "pause"),
+    [
+        (0.001, 0, SHORTEST_PAUSE),
+        (0.1, 0, 2.0),
+        (3.0, 0, LONGEST_PAUSE),
+        (3.0, 1, 3.0),
+        (0.001, 1, SHORTEST_PAUSE),
+    ],
+)
+def test_a_look_that_took_long_does_not_keep_the_next_ends_waiting(
+    packs: Packs, took: float, found: int, pause: float
+) -> None:
+    """On a busy machine the last ends of 600 jobs were seen 40 s late, as the look before had taken two."""
+    now = 10.0
+    packs.packs = 1
+    share = share_of(packs, lambda: now)
+
+    def spend() -> list[Back]:
+        nonlocal now
+        now += took
+        return [Back(("a", "1"))] * found
+
+    packs.find = spend
+    share.turn()
+    for step in (pause * 0.99, pause * 0.02):
+        now += step
+        share.turn()
+    assert packs.looks == [10.0, pytest.approx(10.0 + took + pause * 1.01)]
 
 
 def test_a_fault_ends_it_and_is_told(packs: Packs) -> None:
