@@ -287,13 +287,17 @@ class Pack:
         Raises:
             OSError: the share refuses.
         """
-        above, name = os.path.split(self.folder)
-        gone = os.path.join(above, f"{GONE}{name}")
         # First it loses its name, at once and as a whole. A runner that came late could make a claim anew that is already
         # deleted, and run its attempt a second time.
         with suppress(FileNotFoundError):
-            os.rename(self.folder, gone)
-        remove(gone)
+            os.rename(self.folder, self.gone)
+        remove(self.gone)
+
+    @property
+    def gone(self) -> str:
+        """The path that it has while it is being deleted."""
+        above, name = os.path.split(self.folder)
+        return os.path.join(above, f"{GONE}{name}")
 
     # -- look ------------------------------------------------------------------------------------------------------
 

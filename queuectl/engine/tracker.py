@@ -54,6 +54,7 @@ class Tracker:
         self.idle: int | None = None
         self._packs: dict[str, Handed] = {}
         self._at: dict[Key, tuple[Handed, int]] = {}
+        self._left: list[str] = []
 
     @property
     def packs(self) -> int:
@@ -83,7 +84,7 @@ class Tracker:
         for name in sorted(os.listdir(self._root)):
             folder = os.path.join(self._root, name)
             if name.startswith(GONE):
-                remove(folder)
+                _is_removed(folder)
             elif os.path.isdir(folder) and not os.path.islink(folder):
                 self._adopt(name, folder, wanted, odd, now)
         return sorted(wanted - self._at.keys()), odd
@@ -92,7 +93,7 @@ class Tracker:
         try:
             pack = Pack.found(folder)
             if pack is None:
-                remove(folder)  # it was not made whole, so it was not sent
+                _is_removed(folder)  # it was not made whole, so it was not sent
                 return
             hints = dict(pack.sent_as)
             shape = hints.pop("shape", {})
@@ -379,11 +380,16 @@ class Tracker:
 
     def clear(self, names: Iterable[str]) -> None:
         """Delete packs. What the share refuses stays for another call."""
+        self._left = [folder for folder in self._left if not _is_removed(folder)]
         gone = []
         for name in names:
             handed = self._packs[name]
             with suppress(OSError):
-                handed.pack.delete()
+                try:
+                    handed.pack.delete()
+                except OSError:
+                    os.lstat(handed.pack.gone)  # else it has its name, and is as it was
+                    self._left.append(handed.pack.gone)
                 del self._packs[name]
                 gone.append(handed)
         live = [handed.parcel.name for handed in gone if handed.is_live]
@@ -393,6 +399,18 @@ class Tracker:
             for key in handed.pack.keys:
                 if self._at.get(key, (None, 0))[0] is handed:
                     del self._at[key]
+
+
+def _is_removed(folder: str) -> bool:
+    """Try to delete what is left of a pack. What cannot be deleted now must not keep jobs from being handed over.
+
+    An NFS client keeps a file that somebody reads, under another name, and the folder with it.
+    """
+    try:
+        remove(folder)
+    except OSError:
+        return False
+    return True
 
 
 def _explain(handed: Handed) -> str:

@@ -112,7 +112,7 @@ ENGINE = (
     Mutant(
         "engine: a claim is deleted while a late runner can make it anew",
         "engine/packs.py",
-        "            os.rename(self.folder, gone)\n        remove(gone)\n",
+        "            os.rename(self.folder, self.gone)\n        remove(self.gone)\n",
         "            remove(self.folder)\n",
         (f"{_PACKS}a_pack_loses_its_name_before_any_claim_is_deleted",),
     ),

@@ -347,3 +347,35 @@ def test_a_job_that_its_node_could_not_begin_is_handed_over_anew(
     desk.finish()
     assert (where_is(spool_dir, "job"), record(spool_dir, "job")["output"]) == (["done"], "ran\n")
     assert leftovers(share) == []
+
+
+def test_what_is_left_of_an_old_pack_keeps_no_job_from_being_handed_over(
+    desk: Desk, spool_dir: Path, share: Path
+) -> None:
+    """It cannot be deleted while somebody reads it on NFS. A folder in it cannot be deleted, either."""
+    for name in (".gone.old", "half"):
+        (share / name / "folder").mkdir(parents=True)
+    Spool(spool_dir).enqueue("true", id="job")
+    desk.adopt()
+    desk.feed("job")
+    desk.finish()
+    assert where_is(spool_dir, "job") == ["done"]
+    assert sorted(leftovers(share)) == [".gone.old", "half"]
+
+
+def test_a_pack_that_cannot_be_deleted_yet_takes_no_place(
+    desk: Desk, spool_dir: Path, engine: LocalNodes, share: Path
+) -> None:
+    """It would count among those that may be out, for ever. What is left of it is deleted later."""
+    Spool(spool_dir).enqueue("true", id="job")
+    Spool(spool_dir).enqueue("true", id="next")
+    desk.feed("job")
+    folder = os.path.join(engine.sent[0].folder, "folder")
+    os.mkdir(folder)
+    desk.finish()
+    assert desk.tracker.packs == 0
+    [left] = leftovers(share)
+    os.rmdir(share / left / "folder")
+    desk.feed("next")
+    desk.finish()
+    assert leftovers(share) == []
