@@ -315,13 +315,14 @@ class Dispatcher:
         """Record what the share has reported. What the disk refuses is told again, when all is found anew."""
         share = self.share
         for report in share.reports() if share is not None else ():
-            before = self._barrier.tripped
+            is_recorded = False
             with self._barrier:
                 self.handover.settle(report.events)
                 if report.then is not None:
                     report.then()
-            if self._barrier.tripped and not before and share is not None:
-                share.fault = share.fault or OSError("an outcome could not be recorded")
+                is_recorded = True
+            if not is_recorded:
+                self._find_anew("an outcome could not be recorded")
                 return
 
     def _hand_over(self) -> None:
@@ -333,17 +334,23 @@ class Dispatcher:
             if not self._index.usable:
                 self._intake.refresh()
             self._scheduler.take_in()
-            room = self.room()
-            if room > 0:
+        room, is_handed = self.room(), False
+        if room > 0:
+            with self._barrier:
                 self._claim_and_hand(room)
+                is_handed = True
+            if not is_handed:
+                self._find_anew("a job could not be handed over")  # it may be claimed, and in no pack
         if self._barrier.tripped:
             self._barrier.tripped = False
             self._no_claim_before = now + FAULT_PAUSE
-            # A job may be claimed and in no pack: it is found when all is opened anew.
-            if self.share is not None:
-                self.share.fault = self.share.fault or OSError("a job could not be handed over")
         else:
             self._barrier.reset()
+
+    def _find_anew(self, reason: str) -> None:
+        """A disk has refused: open the share again, which finds everything as after a crash."""
+        if self.share is not None:
+            self.share.fault = self.share.fault or OSError(reason)
 
     def room(self) -> int:
         """How many packs may be handed over now."""

@@ -444,4 +444,11 @@ ENGINE = (
         "        return self.handover.jobs > 0\n",
         (f"{_DISPATCHER}a_wish_to_cancel_waits_for_the_next_dispatcher",),
     ),
+    Mutant(
+        "dispatcher: an outcome that the disk refuses is forgotten",
+        "worker/dispatcher.py",
+        '                self._find_anew("an outcome could not be recorded")\n',
+        "",
+        (f"{_DISPATCHER}a_disk_that_refuses_for_a_moment_costs_no_job_its_run",),
+    ),
 )

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +22,7 @@ from queuectl.doctor import doctor
 from queuectl.engine import place
 from queuectl.errors import SpoolError, WorkerError
 from queuectl.layout import Layout
-from queuectl.worker import dispatch_check, dispatcher
+from queuectl.worker import dispatch_check, dispatcher, handover
 from queuectl.worker.dispatcher import Dispatcher
 
 import support
@@ -432,6 +433,29 @@ def test_a_job_whose_file_is_taken_away_is_ended_and_recorded_nowhere(
     wait_until(lambda: any("long was taken away" in line for line in running.lines))
     wait_until(lambda: packs_in(spool_dir.parent / "share") == [])
     assert where_is(spool_dir, "long") == []
+
+
+@pytest.mark.parametrize("refused", ["settle_all", "wishes.minutes"])
+def test_a_disk_that_refuses_for_a_moment_costs_no_job_its_run(
+    start: Callable[..., Running], spool_dir: Path, share: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """An outcome that cannot be recorded, and jobs that are claimed and in no pack, are found again as after a crash."""
+    monkeypatch.setattr("queuectl.worker.dispatch_open.OPEN_AGAIN", 0.2)
+    works, refusals = attrgetter(refused)(handover), [1]
+
+    def refuse_once(*args: Any, **options: Any) -> Any:
+        if refusals:
+            refusals.pop()
+            raise OSError(28, "No space left on device")
+        return works(*args, **options)
+
+    monkeypatch.setattr(f"queuectl.worker.handover.{refused}", refuse_once)
+    noted(spool_dir, "a")
+    running = start()
+    wait_until(are_done(spool_dir, "a"), message=lambda: running.lines)
+    assert (ledger(spool_dir), refusals) == (["a"], [])
+    assert len(record(spool_dir, "a")["history"]) == 1
+    wait_until(lambda: packs_in(share) == [])
 
 
 def test_what_must_not_run_after_all_does_not(start: Callable[..., Running], spool_dir: Path) -> None:
