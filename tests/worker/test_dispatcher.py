@@ -26,13 +26,16 @@ from queuectl.worker import dispatch_check, dispatcher, handover
 from queuectl.worker.dispatcher import Dispatcher
 
 import support
-from support import drain, drop, drop_bytes, end_all, load, processes_of, run_cli, wait_until, where_is
+from support import drain, drop, drop_bytes, end_all, load, processes_of, run_cli, where_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from queuectl.worker.share import Share
+
+wait_until = partial(support.wait_until, timeout=60)
+"""A runner that takes half a second here takes ten on a busy machine."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nodes run Linux")
 
@@ -392,21 +395,22 @@ def test_a_share_that_refuses_for_days_is_logged_once(
 
 
 def test_another_shared_folder_counts_when_nothing_is_out_in_the_old_one(
-    start: Callable[..., Running], spool_dir: Path, share: Path
+    start: Callable[..., Running], spool_dir: Path, share: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also for the next dispatcher, which must not take what runs there for what has not begun."""
+    monkeypatch.setattr("queuectl.worker.dispatch_open.OPEN_AGAIN", 0.2)
     noted(spool_dir, "long", f"while [ ! -e {spool_dir.parent}/go ]; do sleep 0.02; done")
     running = start()
     wait_until(lambda: ledger(spool_dir) == ["long"])
     other = share.with_name("other")
     other.mkdir(mode=0o700)
     configure(spool_dir, f"engine: slurm\nslurm_dir: {other}\nkill_grace: 0.3\n")
-    noted(spool_dir, "new")
     wait_until(
         lambda: any(
             "slurm_dir is another folder now; it counts when" in line for line in Spool(spool_dir).notes()
         )
     )
+    noted(spool_dir, "new")
     running.stop()
     running = start()
     wait_until(lambda: any(f"jobs are out in {share}" in line for line in Spool(spool_dir).notes()))
