@@ -133,7 +133,7 @@ class FileClaims:
         lines: list[list[str]] = []
         before, self.gone = self.gone, set()
         waiting = self._waiting() if homes else set()
-        is_kept = False
+        over: list[tuple[list[ClaimedFile], str]] = []
         for number, (kind, job_id) in enumerate(homes, 1):
             is_noted = job_id in self._seen.claims
             if is_noted and job_id in waiting:
@@ -143,16 +143,14 @@ class FileClaims:
             state = locate.state_of(self._storage, job_id)
             found = claimed_files.claims(self._trigger.folder, kind, job_id)
             if state in ("completed", "dead") or (state is None and is_noted and job_id in before):
-                if not is_kept:
-                    self._keep_ends()
-                    is_kept = True
-                self._finish(found, state or "gone")
+                over.append((found, state or "gone"))
             elif state is None and is_noted:
                 self.gone.add(job_id)
             elif state is None and job_id.startswith(f"{self._rule.name}.{FILE}{self._mark}"):
                 unqueued += filter(self._is_main, found)
             elif state is not None and not is_noted:
                 lines.append(seen_files.claim(job_id))
+        yield from self._finish_all(over)
         for one in unqueued:
             claimed_files.take_companion(one, self._companion_of(one.below))
         batch = file_queueing.Batch(self._storage, self._defaults, self._rule)
@@ -160,6 +158,15 @@ class FileClaims:
         lines += self.lines(claims, batch.finish())
         if lines:
             self._seen.add(lines)
+
+    def _finish_all(self, over: list[tuple[list[ClaimedFile], str]]) -> Iterator[None]:
+        """Let the files of jobs that are over go. Only what had ended before the disk was told to keep it is among them."""
+        if over:
+            self._keep_ends()
+        for number, (found, state) in enumerate(over, 1):
+            self._finish(found, state)
+            if number % _AT_ONCE == 0:
+                yield
 
     def _keep_ends(self) -> None:
         """Have the disk keep the ends of jobs before their files go: their worker may have died before it did."""

@@ -32,6 +32,14 @@ FILE_RULES = (
         "tests/rules/test_folders_by_others.py::test_where_times_are_coarse_a_file_is_not_older_than_it_may_be",
     ),
     _mutant(
+        "the disk is told to keep the ends before all of them are known",
+        "rules/file_claims.py",
+        '                over.append((found, state or "gone"))\n',
+        '                over or self._keep_ends()\n                over.append(([], "gone"))\n'
+        '                self._finish(found, state or "gone")\n',
+        f"{_MOVED}no_file_goes_whose_job_has_ended_after_the_disk_was_told_to_keep_the_ends",
+    ),
+    _mutant(
         "a companion is taken for a file",
         "rules/file_trigger.py",
         "            return not is_companion(name)\n",

@@ -10,6 +10,7 @@ from rules.folder_world import Watched
 
 from queuectl.job.record import parse
 from queuectl.rules import claimed_files, watched_folder
+from queuectl.rules.file_claims import FileClaims
 from queuectl.worker import source_files
 
 from support import drain, where_is
@@ -38,6 +39,35 @@ def test_what_a_command_writes_beside_a_file_that_is_deleted_is_kept(one: Watche
     assert len(one.tree()) == 5
     one.go(60)
     assert one.tree() == ["done/out-2.txt", "done/out.txt"]
+
+
+def test_no_file_goes_whose_job_has_ended_after_the_disk_was_told_to_keep_the_ends(
+    one: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look was in its middle then. A power cut of the spool's disk could take this end, and the file is on another disk."""
+    one.rule("source: move")
+    for name in ("a", "b"):
+        one.drop(f"{name}.pdf")
+    first, second = sorted(one.go(1))
+    one.end(first)
+    homes, keep = claimed_files.homes, FileClaims._keep_ends
+    monkeypatch.setattr(claimed_files, "homes", lambda *where: sorted(homes(*where)))
+    monkeypatch.setattr(FileClaims, "_waiting", lambda _: set())
+    ended: list[str] = []
+
+    def keep_and_end(claims: FileClaims) -> None:
+        keep(claims)
+        if not ended:
+            ended.append(second)
+            one.end(second)
+
+    monkeypatch.setattr(FileClaims, "_keep_ends", keep_and_end)
+    one.go(60, look=False)
+    one.scheduler.look()
+    assert ended == [second]
+    assert os.listdir(one.scans / "taken") == [second]
+    one.go(60)
+    assert os.listdir(one.scans / "taken") == []
 
 
 @pytest.mark.parametrize("source", ["move", "delete"])
