@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from queuectl._dataclasses import dataclass, field
@@ -207,6 +207,8 @@ async def _form(request: Request, user: User, *, is_harmless: bool) -> list[tupl
         body = await request.body()
     except guard.BodyTooLarge:
         raise Refused(413, "the form is larger than 1 MiB") from None
+    except ClientDisconnect:
+        raise Refused(400, "the form did not arrive whole") from None
     except guard.BodyTooLate:
         raise Refused(408, "the form did not arrive in time") from None
     fields = _pairs(body, "form")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import os
 import secrets
 import signal
+import sys
 import threading
 import webbrowser
 from contextlib import contextmanager, suppress
@@ -21,6 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from queuectl.api import access
 from queuectl.control.permissions import PermissionCheck, refuse_unsafe
 from queuectl.errors import QueuectlError, SpoolError
+from queuectl.job.redact import one_line
 from queuectl.layout import Layout
 from queuectl.system import files, safe_open
 from queuectl.system.locks import Lock
@@ -44,6 +47,24 @@ MOST_OPEN = 2 * CONNECTIONS
 """Connections that are kept at all. Each takes a descriptor, and the spool needs some, too."""
 
 _END_WITHIN = 2
+
+
+class _OneLine(logging.Handler):
+    """Tells the terminal of a fault in one line. A traceback says nothing to whoever runs the server."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, asyncio.CancelledError):
+            return  # the server ends, and does not wait for a slow download
+        reason = f": {type(error).__name__}: {error}" if error else ""
+        print(f"error: {one_line(record.getMessage().strip() + reason)[:400]}", file=sys.stderr)
+
+
+def _log_in_lines() -> None:
+    """Let the libraries of the server tell of faults as queuectl does."""
+    for name in ("uvicorn.error", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [_OneLine(logging.ERROR)], False
 
 
 class _Protocol(H11Protocol):
@@ -164,6 +185,7 @@ def _made(site: Site) -> _Server:
 
 
 async def _run(site: Site, server: _Server, made: socket.socket, check: PermissionCheck) -> None:
+    _log_in_lines()
     watching = asyncio.create_task(_watch(site, check))
     try:
         await server.serve(sockets=[made])

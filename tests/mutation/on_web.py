@@ -179,4 +179,11 @@ WEB = [
         "if False:",
         (f"{_INTRUDERS}connections_beyond_twice_the_limit_are_closed",),
     ),
+    Mutant(
+        "web: faults of the libraries are tracebacks",
+        "web/server.py",
+        "        logger.handlers, logger.propagate = [_OneLine(logging.ERROR)], False\n",
+        "        del logger\n",
+        (f"{_INTRUDERS}faults_of_the_libraries_are_one_line_each",),
+    ),
 ]

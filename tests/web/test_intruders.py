@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import logging
 import os
 import time
 from contextlib import suppress
@@ -137,6 +138,53 @@ def test_a_request_with_two_lengths_is_refused(browser: Browser) -> None:
 
     assert browser.ask("POST", "/pause", both, f"token={browser.token}".encode()).status == 400
     assert Spool(browser.site.root).paused() is None
+
+
+def test_a_form_of_which_the_rest_does_not_come_prints_nothing(
+    browser: Browser, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody closed the window while it was sent."""
+    sent: list[Any] = []
+    parts = [{"type": "http.request", "body": b"token=", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return parts.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = {"host": HOST, "origin": f"http://{HOST}", "content-type": "application/x-www-form-urlencoded",
+               "cookie": browser.cookie}  # fmt: skip
+    scope = {
+        "type": "http", "method": "POST", "path": "/pause", "query_string": b"", "root_path": "", "scheme": "http",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+
+    async def run() -> None:
+        await browser.app(scope, receive, send)
+
+    asyncio.run(run())
+
+    assert sent[0]["status"] == 400
+    assert capfd.readouterr().err == ""
+    assert Spool(browser.site.root).paused() is None
+
+
+def test_faults_of_the_libraries_are_one_line_each(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A traceback tells the person at the terminal nothing, and one for a slow download at the end is no fault."""
+    for name in ("uvicorn.error", "asyncio"):
+        logger = logging.getLogger(name)
+        monkeypatch.setattr(logger, "handlers", [])
+        monkeypatch.setattr(logger, "propagate", True)
+    server._log_in_lines()
+
+    logging.getLogger("uvicorn.error").error("Exception\n", exc_info=ValueError("two\nlines"))
+    logging.getLogger("uvicorn.error").error("Exception\n", exc_info=asyncio.CancelledError())
+    logging.getLogger("asyncio").error("no descriptors")
+
+    assert capfd.readouterr().err == ("error: Exception: ValueError: two\\nlines\nerror: no descriptors\n")
 
 
 # -- links for logging in
