@@ -103,6 +103,11 @@ def _ended_by_the_engine(ended: Ended, code: int | None) -> Meaning:
 
 def loss(lost: Lost) -> Interrupted:
     """Return what is recorded of an attempt whose runner is not heard of any more."""
-    node = lost.runner.rsplit(".", 2)[0] or "its node"
+    node = node_of(lost.runner) or "its node"
     said = f" ({lost.row.state})" if lost.row else ""
     return Interrupted(f"{node} has not been heard of for {times.seconds(round(lost.silence))}s{said}")
+
+
+def node_of(runner: str) -> str:
+    """Return the node of a runner, whose name is node.number.pid; a node's name may have dots."""
+    return runner.rsplit(".", 2)[0]

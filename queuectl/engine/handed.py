@@ -34,12 +34,17 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The attempt has begun, and neither it nor its runner is alive."""
+    """The attempt has begun, and neither it nor its runner is alive.
+
+    Attributes:
+        output: the paths of what it has printed; None: they are deleted.
+    """
 
     key: Key
     runner: str
     silence: float
     row: Row | None
+    output: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +189,10 @@ class Handed:
         if who:
             return self.silences[who].seconds if who in self.silences else None
         return min((one.seconds for one in self.silences.values()), default=None)
+
+    def output_of(self, number: int) -> tuple[str, str]:
+        """Return the paths of what an attempt prints, stdout and stderr."""
+        return self.pack.path(f"{number}.out"), self.pack.path(f"{number}.err")
 
     def never_began(self, number: int) -> bool:
         """Whether this attempt never runs here, as it was taken back, or as its runner could start nothing.

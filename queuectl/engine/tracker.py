@@ -249,7 +249,7 @@ class Tracker:
             return self._ended(handed, number, now)
         if verdict is Verdict.LOST:
             who = look.claims.get(number, "")
-            return Lost(key, who, handed.silence_of(who) or 0.0, handed.last_row)
+            return Lost(key, who, handed.silence_of(who) or 0.0, handed.last_row, handed.output_of(number))
         if verdict is Verdict.PUT_BACK:
             return Back(key, number in handed.cancelled)
         if verdict in (Verdict.REVOKE, Verdict.GIVE_UP) and self._revoke(handed, number):
@@ -269,9 +269,8 @@ class Tracker:
             since = handed.unexplained.setdefault(number, now)
             if now - since < EXPLAINED_WITHIN:
                 return None
-        output = handed.pack.path(f"{number}.out"), handed.pack.path(f"{number}.err")
         no_memory = record.code == -signal.SIGKILL and handed.pack.says_out_of_memory()
-        return Ended(handed.pack.keys[number], record, output, row, no_memory)
+        return Ended(handed.pack.keys[number], record, handed.output_of(number), row, no_memory)
 
     def _follow_deleted(self, handed: Handed, now: float) -> list[Event]:
         """Somebody has deleted the pack: its runners can write no beat, and end what they run within the fence."""

@@ -368,6 +368,10 @@ class Handover:
             )
         elif isinstance(event, Lost):
             found = endings.loss(event)
+            if event.runner:
+                job.worker = f"{self._name}/{endings.node_of(event.runner)}"
+            if event.output is not None:
+                self._copy_output(job, event.output)
         elif isinstance(event, Back):
             found = NotBegun(outcomes.CANCELLED, is_cancelled=event.is_cancelled and not stopped)
         else:
@@ -406,13 +410,17 @@ class Handover:
         # The clock of a node may be another one: a run has not begun before the job was made, nor in the future.
         job.started_at = max(job.created_at or 0.0, min(record.started, self._storage.now() - record.seconds))
         job.worker = f"{self._name}/{record.node}"
+        sizes = self._copy_output(job, event.output)
+        if sizes is not None and isinstance(found, Outcome):
+            found.printed = sizes
+
+    def _copy_output(self, job: Job, output: tuple[str, str]) -> tuple[int, int] | None:
+        """Copy what a run has printed; return the bytes of both streams, None if that is refused."""
         try:
-            sizes = job_logs.copy_output(self._layout, job, event.output, limit=self._settings().output_limit)
+            return job_logs.copy_output(self._layout, job, output, limit=self._settings().output_limit)
         except OSError as error:
             self._say(f"cannot keep the output of {job.id}: {(error.strerror or str(error)).lower()}")
-        else:
-            if isinstance(found, Outcome):
-                found.printed = sizes
+            return None
 
     def _bury(self, claim: Claim, reason: str) -> None:
         _give_up(claim, reason, self._name, self._storage.now())

@@ -265,7 +265,7 @@ def test_a_killed_runner_costs_its_job_no_attempt(
     desk: Desk, spool_dir: Path, engine: LocalNodes, share: Path
 ) -> None:
     """It is recorded as the death of a worker is, and waits again: after the fence, which is simulated here."""
-    Spool(spool_dir).enqueue(f"touch {spool_dir.parent}/on; sleep 60", id="long", max_retries=1)
+    Spool(spool_dir).enqueue(f"echo so far; touch {spool_dir.parent}/on; sleep 60", id="long", max_retries=1)
     desk.feed("long")
     wait_until((spool_dir.parent / "on").exists)
     for runner in engine.runners:
@@ -279,6 +279,8 @@ def test_a_killed_runner_costs_its_job_no_attempt(
     assert found.get("attempts", 0) == 0
     assert found["history"][0]["outcome"] == "interrupted"
     assert "n2 has not been heard of for" in found["last_error"]
+    assert (found["history"][0]["worker"], found["output"]) == ("slurm/n2", "so far\n")
+    assert (spool_dir / "logs" / "long.1.out").read_text() == "so far\n"
     desk.clear()
     assert leftovers(share) == []
 
