@@ -37,6 +37,9 @@ ROWS = {
     "reports": 9,
     **({"slurm": 8} if shutil.which("slurmctld") else {}),
 }
+PATIENCE = 180
+"""Seconds. A cluster and four dispatchers start one after the other, beside other tests."""
+
 PEERS = ("parallel", "task-spooler", "nq", "Filespooler", "huey", "rq", "celery", "persist-queue", "dirq")
 
 
@@ -49,7 +52,7 @@ def bench(folder: Path, *words: str, **environment: str) -> subprocess.Completed
         capture_output=True,
         text=True,
         check=False,
-        timeout=55,
+        timeout=PATIENCE - 5,
     )
 
 
@@ -64,6 +67,7 @@ def tables(told: str) -> dict[str, list[list[str]]]:
     return found
 
 
+@pytest.mark.timeout(PATIENCE)
 @pytest.mark.parametrize("name", ROWS)
 def test_measurement_prints_its_table_and_cleans_up(name: str, tmp_path: Path) -> None:
     """With tiny numbers: a heading, its rows, where it was measured; no file and no process stays behind."""

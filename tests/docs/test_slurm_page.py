@@ -36,6 +36,7 @@ def like(shown: str) -> str:
     return ".*".join(re.escape(part) for part in shown.strip().split("…"))
 
 
+@pytest.mark.timeout(180)
 def test_the_sessions_on_a_cluster_print_what_is_shown(
     tmp_path: Path, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

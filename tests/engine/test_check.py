@@ -257,6 +257,10 @@ def test_a_probe_runs_wherever_jobs_would(layout: Layout) -> None:
 # -- a real cluster ----------------------------------------------------------------------------------------------------
 
 
+PATIENCE = pytest.mark.timeout(180)
+"""Slurm answers late beside other tests."""
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A controller and three nodes."""
@@ -264,6 +268,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@PATIENCE
 def test_a_probe_runs_on_a_node_and_nothing_is_left(
     cluster: Path, layout: Layout, share: Path, cli: Cli
 ) -> None:
@@ -289,6 +294,7 @@ def test_a_probe_runs_on_a_node_and_nothing_is_left(
     assert os.listdir(layout.pending) == []
 
 
+@PATIENCE
 def test_a_node_that_lacks_the_folder_or_python_is_told(cluster: Path, layout: Layout, share: Path) -> None:
     """Slurm accepts both, and says later that the job has failed."""
     assert cluster.exists()
@@ -315,6 +321,7 @@ def test_a_node_that_lacks_the_folder_or_python_is_told(cluster: Path, layout: L
     assert is_clean(share)
 
 
+@PATIENCE
 def test_a_probe_that_waits_is_told_and_taken_back(cluster: Path, layout: Layout, share: Path) -> None:
     """With Slurm's own reason, as only the admin of the cluster knows what is to be done."""
     assert cluster.exists()
@@ -330,6 +337,7 @@ def test_a_probe_that_waits_is_told_and_taken_back(cluster: Path, layout: Layout
     assert is_clean(share)
 
 
+@PATIENCE
 def test_a_controller_that_is_away_is_told(
     cluster: Path, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
