@@ -216,6 +216,8 @@ class Pack:
         try:
             data = safe_open.read_regular(os.path.join(folder, "pack.json"), _LARGEST_PLAN)[0]
         except FileNotFoundError:
+            if any(name.startswith(("beat.", "claim.", "exits.")) for name in os.listdir(folder)):
+                raise ValueError(f"pack.json of {folder} is gone, and nodes have been at work") from None
             return None
         except safe_open.NotReadable as error:
             raise ValueError(f"pack.json of {folder} is {error}") from None

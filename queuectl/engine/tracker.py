@@ -75,7 +75,8 @@ class Tracker:
             claims: the keys of the jobs that this spool has claimed for the engine.
 
         Returns:
-            the keys that are in no pack, so that nobody can ever have begun them; and why packs are left alone.
+            the keys that are in no pack, so that nobody can ever have begun them; and why packs are left alone. If one
+            is left alone, the keys that are in no other pack may be in it, and none of them is returned.
 
         Raises:
             OSError: the share refuses.
@@ -87,7 +88,8 @@ class Tracker:
                 _is_removed(folder)
             elif os.path.isdir(folder) and not os.path.islink(folder):
                 self._adopt(name, folder, wanted, odd, now)
-        return sorted(wanted - self._at.keys()), odd
+        # Nobody knows what is in a pack that cannot be read. Handed over anew, a job could run twice.
+        return [] if odd else sorted(wanted - self._at.keys()), odd
 
     def _adopt(self, name: str, folder: str, wanted: set[Key], odd: list[str], now: float) -> None:
         try:

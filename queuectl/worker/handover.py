@@ -104,12 +104,14 @@ class Handover:
         """
         for claim in recovery.claims_left(self._storage, self._name, self._say):
             self._take(claim)
-        keys, say = list(self._claims), self._say
+        keys, say, name = list(self._claims), self._say, self._name
 
         def adopt(tracker: Tracker, now: float) -> Sequence[Event]:
             unknown, odd = tracker.adopt(keys, now)
             for line in odd:
-                say(f"left alone: {line}")
+                say(
+                    f"left alone: {line}; jobs that may be in it stay claimed until it is deleted and {name} is started again"
+                )
             return [Back(key) for key in unknown]
 
         self._post(adopt)

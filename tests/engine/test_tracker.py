@@ -531,6 +531,19 @@ def test_a_pack_of_another_version_is_left_alone(tracker: Tracker, tmp_path: Pat
         '{"v": 2, "sent_as": {}, "jobs": [], "beat": 1, "fence": 1, "grace": 1}'
     )
     unknown, odd = tracker.adopt([A], 0)
-    assert unknown == [A]
+    assert unknown == []  # it may be in there, and run
     assert "has version 2" in odd[0]
     assert (tmp_path / "p1" / "pack.json").exists()
+
+
+def test_a_pack_that_has_lost_its_plan_is_not_taken_for_one_that_was_never_sent(
+    tracker: Tracker, tmp_path: Path
+) -> None:
+    """Old files on a share may be deleted by themselves. A node may be at work there, so nothing is sent again."""
+    (tmp_path / "half").mkdir()
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / "beat.n2.7.1").write_text("1\n")
+    unknown, odd = tracker.adopt([A], 0)
+    assert unknown == []
+    assert odd == [f"pack.json of {tmp_path}/p1 is gone, and nodes have been at work"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["p1"]
