@@ -516,6 +516,7 @@ def test_of_very_many_rules_none_is_edited_unseen(patient: Path, monkeypatch: py
     rules = [patient / "rules" / f"{name}.yaml" for name in "abc"]
     for path in rules:
         path.write_text("when: {every: 1h}\njob: {command: 'true'}\n")
+        os.utime(path, (1e9, 1e9))  # two writes within some milliseconds may leave one time
     snapshot = idle.Snapshot(Layout(patient), (), (str(patient / "rules"),))
     snapshot.take()
     assert snapshot.is_current()
