@@ -122,6 +122,13 @@ def patience(layout: Layout) -> float:
     return FORCE_PATIENCE + UNKILLABLE + _settings(layout).kill_grace
 
 
+def forced_patience(layout: Layout) -> float:
+    """Return the seconds that a forced stop of a dispatcher may take; 0 if none is running."""
+    has_dispatcher = any(is_engine(info.name) for info in registry.live_workers(layout))
+    # And then, if it does not obey, it is killed, and its name is free a moment later.
+    return patience(layout) + dispatch_stop.FORCE_PATIENCE + 1 if has_dispatcher else 0.0
+
+
 def _ask(layout: Layout, names: Sequence[str], *, force: bool, asked_at: float | None) -> list[_Asked]:
     alive = registry.live_workers(layout)
     unknown = [name for name in names if name not in {info.name for info in alive}]
@@ -216,7 +223,15 @@ def _is_gone(layout: Layout, asked: _Asked, *, force: bool) -> bool:
 
 
 def _current(layout: Layout, left: list[_Asked]) -> list[WorkerInfo]:
-    return [registry.worker_info(layout, one.info.name) for one in left]
+    """What is known of these workers now. One that has given its name back, and has not ended, would look like a new one."""
+    found = []
+    for one in left:
+        info = registry.worker_info(layout, one.info.name)
+        if info.mode == registry.STARTING and one.info.mode != registry.STARTING:
+            was = one.info
+            info = registry.WorkerInfo(was.name, was.pid, was.started_at, was.mode, (), True, None)
+        found.append(info)
+    return found
 
 
 def _settings(layout: Layout) -> Settings:

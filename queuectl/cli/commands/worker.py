@@ -238,7 +238,7 @@ def _complete_names(ctx: click.Context, _param: click.Parameter, incomplete: str
     "--timeout",
     metavar="TIME",
     callback=options.checked(options.duration),
-    help="How long to wait for the workers. Default: the setting stop_timeout.",
+    help="How long to wait for the workers. Default: the setting stop_timeout; longer for --force on a cluster.",
 )
 @click.option(
     "--engine",
@@ -275,7 +275,9 @@ def stop_command(
             return
     from queuectl.system import process
 
-    limit = stop_timeout(session) if timeout is None else timeout
+    limit = timeout
+    if limit is None:
+        limit = max(stop_timeout(session), stopping.forced_patience(session.spool.layout) if force else 0.0)
     done = stopping.stop(
         session.spool.layout,
         force=force,
