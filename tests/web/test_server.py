@@ -292,7 +292,7 @@ def test_what_the_pages_need_is_in_the_package() -> None:
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
     names = [re.split("[>=]", one)[0] for one in project["project"]["optional-dependencies"]["web"]]
 
-    assert names == ["jinja2", "starlette", "uvicorn"]
+    assert names == ["h11", "jinja2", "starlette", "uvicorn"]
     assert {"base.html", "overview.html", "job.html"} <= {
         path.name for path in Path(rendering.FOLDER).iterdir()
     }
