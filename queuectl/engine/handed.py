@@ -20,16 +20,18 @@ class Ended:
     """The attempt is over, and its runner has written how.
 
     Attributes:
-        output: the paths of what it has printed, stdout and stderr.
+        output: the paths of what it has printed, stdout and stderr; None: that was copied.
         row: what the engine says of its runner; None: nothing.
         no_memory: it was killed, and the engine's log of the pack speaks of memory.
+        printed: the bytes of both that were copied; None: none could be.
     """
 
     key: Key
     record: Record
-    output: tuple[str, str]
+    output: tuple[str, str] | None
     row: Row | None
     no_memory: bool = False
+    printed: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class Lost:
     """The attempt has begun, and neither it nor its runner is alive.
 
     Attributes:
-        output: the paths of what it has printed; None: they are deleted.
+        output: the paths of what it has printed; None: that was copied, or is deleted.
+        printed: as in `Ended`.
     """
 
     key: Key
@@ -45,6 +48,7 @@ class Lost:
     silence: float
     row: Row | None
     output: tuple[str, str] | None = None
+    printed: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class Leaving:
             self._is_ready = True
             self._clear()
             return False
-        return self._is_ready and one.share.is_up_to_date
+        return self._is_ready and one.share.is_up_to_date and not one.share.has_reports
 
     def _clear(self) -> None:
         """All that has not begun is back in the spool. Delete the packs that have nothing else."""

@@ -25,11 +25,11 @@ from queuectl.executor.base import prepare
 from queuectl.index import lanes
 from queuectl.job import outcome as outcomes
 from queuectl.job.outcome import Outcome
-from queuectl.storage import dead_letters, job_logs, recovery
+from queuectl.storage import dead_letters, recovery
 from queuectl.storage.claim import release
 from queuectl.storage.settle import settle_all
 from queuectl.system import files
-from queuectl.worker import maintenance, source_files, told_of_others
+from queuectl.worker import fetch_output, maintenance, source_files, told_of_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -305,6 +305,9 @@ class Handover:
     # -- record ----------------------------------------------------------------------------------------------------
 
     def _settle(self, events: Sequence[Event]) -> None:
+        events = self._without_output_there(events)
+        if not events:
+            return
         ended: list[tuple[Key, Claim]] = []
         for event in events:
             claim = self._claims.get(event.key)
@@ -329,6 +332,18 @@ class Handover:
             return ()
 
         self._post(note)
+
+    def _without_output_there(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Have the output of runs copied by the thread of the share; return the events that do not wait for that.
+
+        The others come back from that order.
+        """
+        printed = fetch_output.with_output(events, self._claims)
+        if printed:
+            limit = self._settings().output_limit
+            self._post(lambda *_: fetch_output.fetch(self._layout, printed, limit, self._say))
+        keys = {event.key for event, _ in printed}
+        return [event for event in events if event.key not in keys]
 
     def _settle_all(self, claims: Sequence[Claim]) -> list[Claim]:
         """Settle claims; return those whose files are gone."""
@@ -372,8 +387,6 @@ class Handover:
             found = endings.loss(event)
             if event.runner:
                 job.worker = f"{self._name}/{endings.node_of(event.runner)}"
-            if event.output is not None:
-                self._copy_output(job, event.output)
         elif isinstance(event, Back):
             found = NotBegun(outcomes.CANCELLED, is_cancelled=event.is_cancelled and not stopped)
         else:
@@ -384,7 +397,7 @@ class Handover:
                 _give_up(claim, found.reason, self._name, now)
             return found.is_cancelled
         if isinstance(event, Ended):
-            self._take_output(job, event, found)
+            self._note_run(job, event, found)
         if isinstance(found, Interrupted):
             limit = self._settings().crash_limit
             claim.state = outcomes.record_crash(
@@ -406,23 +419,14 @@ class Handover:
             self._layout, self._name, job.id or "", job.next_run
         )
 
-    def _take_output(self, job: Job, event: Ended, found: Outcome | Interrupted) -> None:
-        """Note where and since when it ran, and copy what it has printed."""
+    def _note_run(self, job: Job, event: Ended, found: Outcome | Interrupted) -> None:
+        """Note where and since when it ran, and how much it has printed."""
         record = event.record
         # The clock of a node may be another one: a run has not begun before the job was made, nor in the future.
         job.started_at = max(job.created_at or 0.0, min(record.started, self._storage.now() - record.seconds))
         job.worker = f"{self._name}/{record.node}"
-        sizes = self._copy_output(job, event.output)
-        if sizes is not None and isinstance(found, Outcome):
-            found.printed = sizes
-
-    def _copy_output(self, job: Job, output: tuple[str, str]) -> tuple[int, int] | None:
-        """Copy what a run has printed; return the bytes of both streams, None if that is refused."""
-        try:
-            return job_logs.copy_output(self._layout, job, output, limit=self._settings().output_limit)
-        except OSError as error:
-            self._say(f"cannot keep the output of {job.id}: {(error.strerror or str(error)).lower()}")
-            return None
+        if event.printed is not None and isinstance(found, Outcome):
+            found.printed = event.printed
 
     def _bury(self, claim: Claim, reason: str) -> None:
         _give_up(claim, reason, self._name, self._storage.now())

@@ -110,6 +110,11 @@ class Share:
         """Whether it was opened, all orders are carried out, and `summary` knows of them."""
         return self.summary is not None and self._done == self._given
 
+    @property
+    def has_reports(self) -> bool:
+        """Whether there are reports that nobody has taken."""
+        return not self._reports.empty()
+
     def reports(self) -> list[Report]:
         """Return the reports since the last call, in order."""
         return [self._reports.get() for _ in range(self._reports.qsize())]

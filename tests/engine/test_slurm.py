@@ -253,6 +253,7 @@ def test_packs_run_on_the_nodes_of_a_real_cluster(desk: Desk) -> None:
     ]
     assert isinstance(events[0], Ended)
     assert events[0].record.node in ("n1", "n2", "n3")
+    assert events[0].output is not None
     assert Path(events[0].output[0]).read_text() == f"grün qctl-0badcafe-p1\n{desk.share}\n"
     assert isinstance(events[4], Refused)
     assert events[4].reason.endswith("Invalid partition name specified")

@@ -451,4 +451,11 @@ ENGINE = (
         "",
         (f"{_DISPATCHER}a_disk_that_refuses_for_a_moment_costs_no_job_its_run",),
     ),
+    Mutant(
+        "dispatcher: the main thread reads output in the share",
+        "worker/handover.py",
+        "            self._post(lambda *_: fetch_output.fetch(self._layout, printed, limit, self._say))\n",
+        "            self._settle(fetch_output.fetch(self._layout, printed, limit, self._say))\n",
+        (f"{_DISPATCHER}an_output_that_cannot_be_read_now_keeps_nobody_from_stopping_it",),
+    ),
 )

@@ -22,6 +22,7 @@ from queuectl.doctor import doctor
 from queuectl.engine import place
 from queuectl.errors import SpoolError, WorkerError
 from queuectl.layout import Layout
+from queuectl.storage import job_logs
 from queuectl.worker import dispatch_check, dispatcher, handover
 from queuectl.worker.dispatcher import Dispatcher
 
@@ -621,3 +622,27 @@ def test_a_share_that_hangs_keeps_nobody_from_stopping_it(
         assert where_is(spool_dir, "a") == ["pending"]
     finally:
         hung.set()
+
+
+def test_an_output_that_cannot_be_read_now_keeps_nobody_from_stopping_it(
+    start: Callable[..., Running], spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file server goes away when a run has just ended. The run stays claimed: the next dispatcher records it."""
+    monkeypatch.setattr("queuectl.worker.dispatch_stop.PATIENCE", 0.2)
+    monkeypatch.setattr(dispatcher, "HANG_UP", 0.2)
+    begun, back = threading.Event(), threading.Event()
+
+    def hang(*_: object, **__: object) -> tuple[int, int]:
+        begun.set()
+        back.wait(120)
+        return 0, 0
+
+    monkeypatch.setattr(job_logs, "copy_output", hang)
+    noted(spool_dir, "a")
+    running = start()
+    wait_until(begun.is_set)
+    try:
+        running.stop()
+        assert where_is(spool_dir, "a") == ["processing/slurm"]
+    finally:
+        back.set()
