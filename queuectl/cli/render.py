@@ -330,12 +330,9 @@ def table_width(widths: Iterable[int]) -> int:
 
 def ago(seconds: float) -> str:
     """A length of time in its two largest units: 12s, 3m 4s, 2h 5m, 4d 1h."""
-    whole = max(0, int(seconds))
-    for size, unit, small, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= size:
-            rest = whole % size // small
-            return f"{whole // size}{unit} {rest}{below}" if rest else f"{whole // size}{unit}"
-    return f"{whole}s"
+    from queuectl.job import times
+
+    return times.ago(seconds)
 
 
 def count(number: int, noun: str) -> str:
@@ -344,12 +341,10 @@ def count(number: int, noun: str) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """A length of time that may be short: 12ms, 3.4s, 3m 4s."""
-    if seconds is None:
-        return "-"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f}ms"
-    return f"{seconds:.1f}s" if seconds < 60 else ago(seconds)
+    """A length of time that may be short: 12ms, 3.4s, 3m 4s; a dash if it is not known."""
+    from queuectl.job import times
+
+    return "-" if seconds is None else times.span(seconds)
 
 
 def duration(seconds: float) -> str:

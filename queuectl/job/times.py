@@ -263,3 +263,20 @@ def micros(moment: float) -> int:
     They are rounded as in the job's file. Otherwise an index that is rebuilt from the files would differ.
     """
     return int(moment) * 1_000_000 + round(moment % 1 * 1e6)
+
+
+def ago(seconds: float) -> str:
+    """Return a length of time, in seconds, in its two largest units: 12s, 3m 4s, 2h 5m, 4d 1h."""
+    whole = max(0, int(seconds))
+    for size, unit, small, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            rest = whole % size // small
+            return f"{whole // size}{unit} {rest}{below}" if rest else f"{whole // size}{unit}"
+    return f"{whole}s"
+
+
+def span(seconds: float) -> str:
+    """Return a length of time, in seconds, that may be short: 12ms, 3.4s, 3m 4s."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    return f"{seconds:.1f}s" if seconds < 60 else ago(seconds)

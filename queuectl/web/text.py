@@ -61,21 +61,12 @@ def half_escape(data: bytes) -> int:
 
 def ago(seconds: float) -> str:
     """Return a length of time in its two largest units: 12s, 3m 4s, 2h 5m, 4d 1h."""
-    whole = max(0, int(seconds))
-    for size, unit, small, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= size:
-            rest = whole % size // small
-            return f"{whole // size}{unit} {rest}{below}" if rest else f"{whole // size}{unit}"
-    return f"{whole}s"
+    return times.ago(seconds)
 
 
 def span(seconds: float | None) -> str:
-    """Return a length of time that may be short: 12ms, 3.4s, 3m 4s."""
-    if seconds is None:
-        return "–"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f}ms"
-    return f"{seconds:.1f}s" if seconds < 60 else ago(seconds)
+    """Return a length of time that may be short: 12ms, 3.4s, 3m 4s; a dash if it is not known."""
+    return "–" if seconds is None else times.span(seconds)
 
 
 def number(value: int) -> str:
