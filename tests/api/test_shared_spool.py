@@ -74,6 +74,7 @@ WITHOUT_INDEX = {
     "drain",
     "hold",
     "output",
+    "output_part",
     "read_output",
     "release",
     "release_many",
