@@ -17,6 +17,7 @@ from rules.test_hooks import told, write_rule
 
 from queuectl import Spool
 from queuectl.cli.log_stream import LogReader, Sink
+from queuectl.config.settings import Settings
 from queuectl.control import dispatched, registry
 from queuectl.doctor import doctor
 from queuectl.engine import place
@@ -582,10 +583,13 @@ def test_it_is_refused_where_it_would_be_dangerous(
     spool_dir: Path, share: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For root, without a folder or in one where others can write; and the name stays free."""
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(SpoolError, match="root cannot hand jobs to Slurm"):
-        Dispatcher(spool_dir).register()
-    monkeypatch.undo()
+    with monkeypatch.context() as root:
+        root.setattr(os, "geteuid", lambda: 0)
+        with pytest.raises(SpoolError, match="root cannot hand jobs to Slurm"):
+            dispatch_check.check(Layout(spool_dir), Settings())
+    if os.geteuid() == 0:
+        with pytest.raises(SpoolError, match="root cannot hand jobs to Slurm"):
+            Dispatcher(spool_dir).register()
     monkeypatch.setattr(dispatch_check, "COMMANDS", ("no-such-sbatch",))
     with pytest.raises(SpoolError, match="no-such-sbatch is not found"):
         Dispatcher(spool_dir, may_be_root=True).register()
