@@ -368,3 +368,23 @@ def test_a_draining_worker_does_not_wait_for_what_can_never_start(spool_dir: Pat
     support.drop(spool_dir, "small", command="true", needs={"gpu": 1})
     Worker(spool_dir, drain=True, wait_retries=True).run()
     assert [where_is(spool_dir, job_id) for job_id in ("small", "large")] == [["done"], ["pending"]]
+
+
+def test_a_job_grows_older_while_its_lane_is_closed(spool_dir: Path) -> None:
+    """Ten minutes behind a full queue count as ten minutes of waiting: the job goes before a newer one of higher priority."""
+    queue(spool_dir, "mail", "limit: 1\n")
+    permits = Permits(Layout(spool_dir).permits)
+    taken = permits.take("mail", 1, {}, {})
+    assert isinstance(taken, Permit)
+    spool = Spool(spool_dir)
+    spool._storage.now = lambda: time.time() - 600
+    support.drop(spool_dir, "old", command="true", queue="mail", priority=1)
+    spool.refresh()
+    spool._storage.now = time.time
+    support.drop(spool_dir, "new", command="true", priority=5)
+    spool.refresh()
+    mine = limits_of(spool, Clock())
+    assert [row.id for row in mine.admit(mine.ready(2), 2)] == ["new"]
+    taken.release()
+    mine.reopen()
+    assert [row.id for row in mine.ready(2)] == ["old", "new"]
