@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from typing import TYPE_CHECKING
 
 from queuectl.engine import place
+from queuectl.engine.check import PATIENCE, within
+from queuectl.engine.check import PROGRAMS as COMMANDS
 from queuectl.errors import QueuectlError, SpoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from queuectl.config.settings import Settings
     from queuectl.layout import Layout
-
-COMMANDS = ("sbatch", "squeue", "scancel", "sinfo")
-
-PATIENCE = 10.0
-"""Seconds that the shared folder gets to answer when a dispatcher is started."""
 
 
 def check(layout: Layout, settings: Settings, *, may_be_root: bool = False) -> None:
@@ -37,7 +31,10 @@ def check(layout: Layout, settings: Settings, *, may_be_root: bool = False) -> N
     missing = [name for name in COMMANDS if shutil.which(name) is None]
     if missing:
         raise SpoolError(f"{missing[0]} is not found, so no job can be handed to Slurm from this machine")
-    _ask(lambda: place.check(folder, layout), folder)
+    try:
+        within(PATIENCE, lambda: place.check(folder, layout))
+    except TimeoutError:
+        raise SpoolError(f"{folder} has not answered within {PATIENCE:.0f}s") from None
 
 
 def folder_in(settings: Settings) -> str:
@@ -61,30 +58,6 @@ def danger(folder: str, layout: Layout) -> str | None:
     except QueuectlError as error:
         return error.message
     return None
-
-
-def _ask(question: Callable[[], None], folder: str) -> None:
-    """Ask the shared folder, in a thread: while its server is away, the answer may never come.
-
-    Raises:
-        QueuectlError: the answer, or that none has come.
-    """
-    answers: list[Exception | None] = []
-
-    def ask() -> None:
-        try:
-            question()
-            answers.append(None)
-        except Exception as error:
-            answers.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    if not answers:
-        raise SpoolError(f"{folder} has not answered within {PATIENCE:.0f}s")
-    if answers[0] is not None:
-        raise answers[0]
 
 
 def fault_of(fault: Exception) -> str:
