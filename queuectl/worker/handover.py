@@ -222,7 +222,7 @@ class Handover:
         marks = run_lock.marks(self._layout, job, self._name)
         claim.run = marks["QUEUECTL_RUN"]
         job.worker = self._name
-        variables, others = told_of_others.find(self._storage, self._rules, claim, self._name)
+        variables, others = told_of_others.find_for_cluster(self._storage, self._rules, claim, self._name)
         attempt = prepare(self._layout, job, marks, self._settings(), {}, None, parents=variables)
         env = dict(attempt.env)
         return Attempt(_key(job), attempt.command, attempt.cwd, env, attempt.timeout, others)

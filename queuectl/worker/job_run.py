@@ -18,7 +18,7 @@ from queuectl.layout import slot_name
 from queuectl.storage import dependencies, job_logs, orphaned_runs
 from queuectl.storage.claim import sync_claim
 from queuectl.system.locks import is_held
-from queuectl.worker import hook_start, maintenance, prefetch, source_files
+from queuectl.worker import maintenance, prefetch, source_files, told_of_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -152,7 +152,7 @@ class JobRun:
             with context.barrier:
                 maintenance.settle_decided(storage, claim, claim.decides, self._batch.file_pool, context.say)
             return False
-        if job.about is not None and (why := hook_start.why_not_needed(context, job)):
+        if job.about is not None and (why := self._why_not_needed()):
             with context.barrier:
                 maintenance.settle_without_run(storage, claim, why, self._batch.file_pool, context.say)
             return False
@@ -219,9 +219,15 @@ class JobRun:
         if claim.row.conditions is not None:
             parents |= dependencies.describe(context.storage, job, list_file)
         if job.about is not None:
-            parents |= hook_start.variables(context, job, list_file)
+            parents |= told_of_others.variables_here(context, job, list_file)
         attempt = prepare(layout, job, marks, settings, environment, lock.fd, self.slot, permit, parents)
         return context.runner.start(attempt)
+
+    def _why_not_needed(self) -> str | None:
+        """Why a hook has nothing to tell any more; None: it has, or that is not known."""
+        with self._context.barrier:
+            return told_of_others.why_not_needed(self._context.storage, self._context.rules, self._claim.job)
+        return None
 
     @property
     def _slot_name(self) -> str:

@@ -144,7 +144,7 @@ JOB_RULES = (
     _mutant(
         "a digest of nothing is sent",
         "worker/job_run.py",
-        "        if job.about is not None and (why := hook_start.why_not_needed(context, job)):\n",
+        "        if job.about is not None and (why := self._why_not_needed()):\n",
         '        if False and (why := ""):\n',
         f"{_DIGESTS}what_is_mended_before_the_end_of_the_period_is_not_told",
     ),
