@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from queuectl.config.settings import Settings
+    from queuectl.layout import Layout
     from queuectl.rules.rule import Rule
     from queuectl.rules.rule_book import RuleBook, RuleFile
     from queuectl.storage.transitions import Storage
@@ -53,6 +54,17 @@ def meant(storage: Storage, trigger: JobTrigger) -> ends.Ends:
         batches=trigger.batches,
         rules=trigger.rules,
     )
+
+
+def meant_at(layout: Layout, rule: str, moment: int) -> tuple[JobTrigger | None, int | None]:
+    """Return what a rule about many ends said at a moment in microseconds, and when that was changed; None: it is not known.
+
+    The file says what counts now. Its job may be about a time before.
+    """
+    note = rule_note.read(layout, rule)
+    meaning, changed = note.meaning_at(moment) if note is not None else ({}, None)
+    trigger = JobTrigger.of_meaning(meaning)
+    return trigger, changed if trigger is not None and trigger.is_of_periods else None
 
 
 def period_text(since: int, until: int) -> str:
@@ -89,22 +101,30 @@ class Digests:
         self._defaults = JobDefaults(storage.layout, settings())
         self._since = micros(rule_note.known_since(storage.layout))
         self._seen: list[int] | None = None
+        self._unfollowed: RuleBook | None = None
         self.refused: str | None = None
 
     @property
     def are_there(self) -> bool:
         """Whether there are such rules."""
-        return bool(self._followed)
+        return bool(self._followed) or self._unfollowed is not None
 
     def follow(self, book: RuleBook) -> None:
         """Follow the rules as they are in the book now."""
         before, self._followed = self._followed, {}
-        self._seen = None
+        self._seen = self._unfollowed = None
         for name, known in book.files.items():
             rule, old = known.rule, before.get(name)
-            if rule is None or not isinstance(trigger := rule.trigger, JobTrigger) or trigger.is_told_at_once:
+            if rule is None or not isinstance(trigger := rule.trigger, JobTrigger):
                 continue
-            note = self._note_of(name, rule, known, old)
+            if trigger.is_told_at_once and rule_note.read(self._layout, name) is None:
+                continue  # else it has told of many at once before
+            note = self._note_of(rule, trigger, known, old)
+            if note is None:
+                self._unfollowed = book  # tried again at the next look
+                continue
+            if trigger.is_told_at_once:
+                continue
             is_paused = name in book.paused
             if note.rests != is_paused:
                 note.rests = is_paused
@@ -114,19 +134,41 @@ class Digests:
                 self._write(name, note)
             self._followed[name] = _Digest(rule, trigger, note)
 
-    def _note_of(self, name: str, rule: Rule, known: RuleFile, old: _Digest | None) -> Note:
+    def _note_of(self, rule: Rule, trigger: JobTrigger, known: RuleFile, old: _Digest | None) -> Note | None:
+        name = rule.name
         note = old.note if old else rule_note.read(self._layout, name)
         arrived = micros(known.arrived)
         if note is None:
-            note = Note(mark=rule.mark, told=max(arrived, self._since))
+            note = Note(mark=rule.mark, told=max(arrived, self._since), means=trigger.meaning)
             self._write(name, note)
         elif note.mark != rule.mark:
-            if old is not None and not note.rests:
-                # What happened before the change is told by what the rule said then.
-                self._judge(old, self._now())
-            note.mark, note.told = rule.mark, max(note.told, arrived)
+            if not self._change(rule, trigger, note, arrived):
+                return None
+            self._write(name, note)
+        elif note.means != trigger.meaning:  # an earlier version has noted nothing of it
+            note.means = trigger.meaning
             self._write(name, note)
         return note
+
+    def _change(self, rule: Rule, trigger: JobTrigger, note: Note, changed: int) -> bool:
+        """Tell what happened before a change by what the rule said then, and let the new version count from the change on.
+
+        The period of the change is cut in two. Its job may be queued already: what it tells ends at the change.
+
+        Returns:
+            False: something could not be queued yet.
+        """
+        before = JobTrigger.of_meaning(note.means)
+        by_periods = before is not None and before.is_of_periods
+        if before is not None and not note.rests:
+            self.refused = None
+            self._judge(_Digest(rule, before, note), changed - 1 if by_periods else self._now())
+            if self.refused is not None:
+                return False
+        note.told = changed if by_periods else max(note.told, changed)
+        note.note_meaning(trigger.meaning, changed)
+        note.mark = rule.mark
+        return True
 
     def look(self) -> None:
         """Tell what is to be told.
@@ -134,7 +176,10 @@ class Digests:
         Raises:
             sqlite3.Error: the index refused.
         """
-        if not self._followed or (self._is_unchanged() and self.refused is None):
+        if self._unfollowed is not None:
+            self.follow(self._unfollowed)
+        is_unchanged = self._is_unchanged()
+        if not self._followed or (is_unchanged and self.refused is None):
             return
         now, self.refused = self._now(), None
         self._defaults.refresh(self._settings())
@@ -167,10 +212,10 @@ class Digests:
         try:
             if one.trigger.event == EMPTY:
                 self._judge_empty(one, now)
-            elif one.trigger.at_least > 1:
-                self._judge_number(one, now)
-            else:
+            elif one.trigger.is_of_periods:
                 self._judge_periods(one, now)
+            else:
+                self._judge_number(one, now)
         except (QueuectlError, OSError) as error:
             if self.refused is None:
                 self._say(f"rule {one.rule.name}: {error}")
@@ -183,8 +228,10 @@ class Digests:
             start = first // span * span
             end = start + span
             wait = {"run_at": end / 1e6 + AFTER_END} if end + micros(AFTER_END) > now else {}
-            self._tell(one, start, period_text(max(start, one.note.told), end), wait)
-            self._note(one, end, start)
+            # What is left of the period of a change has a job of its own.
+            begin = max(start, one.note.meant[-1][0]) if one.note.meant else start
+            self._tell(one, begin, period_text(max(start, one.note.told), end), wait)
+            self._note(one, end, begin)
 
     def _judge_number(self, one: _Digest, now: int) -> None:
         """Queue a job as soon as so many have ended within the span, but only one in each period."""

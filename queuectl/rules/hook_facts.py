@@ -61,16 +61,19 @@ def variables(storage: Storage, rules: JobRules, job: Job, path: str) -> dict[st
 
 
 def _ends_of(storage: Storage, rules: JobRules, job: Job, limit: int = -1) -> list[tuple[str, str, str]]:
-    period, trigger = digests.period_of(job.about or ""), rules.trigger_of(job.rule or "")
+    period = digests.period_of(job.about or "")
     if period is None:
         return []
-    event = job.event or ""
+    since, until = map(micros, period)
+    rule, event = job.rule or "", job.event or ""
+    trigger, changed = digests.meant_at(storage.layout, rule, since)
+    trigger = trigger or rules.trigger_of(rule)
     meant = (
         ends.Ends(storage.index, event)  # its rule is gone
         if trigger is None or trigger.event != event
         else digests.meant(storage, trigger)
     )
-    return meant.of_period(micros(period[0]), micros(period[1]), limit)
+    return meant.of_period(since, until if changed is None else min(until, changed), limit)
 
 
 def _write_list(storage: Storage, told: list[tuple[str, str, str]], path: str) -> None:

@@ -36,6 +36,8 @@ _UNIQUE = "needs if_exists: queue, as nothing that happens is left out; for one 
 MOST_NAMES = 100
 """The most names of one kind."""
 
+_MEANING = ("event", "tags", "queues", "batches", "rules", "within", "at_least")
+
 _EVENT = "must be dead, done, recovered or empty; each failed attempt is not told, as it is tried again"
 
 
@@ -68,6 +70,27 @@ class JobTrigger:
     def is_told_at_once(self) -> bool:
         """Whether each end has a job of its own, which is queued before the end is recorded."""
         return self.event != EMPTY and not self.within
+
+    @property
+    def is_of_periods(self) -> bool:
+        """Whether one job at the end of each span tells of all that has ended in it."""
+        return self.event != EMPTY and self.within > 0 and self.at_least == 1
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """Of which ends it tells, as JSON can have it: what a note of the rule keeps."""
+        found = {name: getattr(self, name) for name in _MEANING}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+    @staticmethod
+    def of_meaning(meaning: Mapping[str, Any]) -> JobTrigger | None:
+        """Return what `meaning` has been made from; None: it is empty, or an earlier version has written it."""
+        if set(meaning) != set(_MEANING):
+            return None
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in meaning.items()
+        }
+        return JobTrigger(**plain)
 
     def is_about(self, job: Job) -> bool:
         """Return whether it is about this job, whatever became of it. Jobs of such rules are never told: that could go on for ever."""

@@ -35,6 +35,8 @@ class Note:
         skips: the last of them, each with a reason.
         rests: the rule was paused, or its file away, when it was looked at last.
         told: of a rule about jobs: what ended before this is not told any more, in microseconds.
+        means: of which ends it tells, as `JobTrigger.meaning` has it.
+        meant: the same of earlier versions of its file, each with the moment in microseconds up to which it counted.
     """
 
     mark: str = ""
@@ -44,10 +46,22 @@ class Note:
     skips: list[tuple[int, str]] = field(default_factory=list)
     rests: bool = False
     told: int = 0
+    means: dict[str, Any] = field(default_factory=dict)
+    meant: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
     def note_queued(self, moment: int) -> None:
         """Note that the jobs of a moment are queued."""
         self.queued = [*self.queued, moment][-SHOWN:]
+
+    def note_meaning(self, means: dict[str, Any], since: int) -> None:
+        """Note that from this moment on, in microseconds, the rule tells of other ends."""
+        if self.means:
+            self.meant = [*self.meant, (since, self.means)][-SHOWN:]
+        self.means = means
+
+    def meaning_at(self, moment: int) -> tuple[dict[str, Any], int | None]:
+        """Return of which ends the rule told at a moment, and up to when, in microseconds; None: it still does."""
+        return next(((means, until) for until, means in self.meant if moment < until), (self.means, None))
 
     def note_skipped(self, moment: int, reason: str, number: int = 1) -> None:
         """Note that a moment, or several up to this one, passed without a job."""
@@ -93,6 +107,8 @@ def _checked(found: Any) -> Note:
         skips=[(int(at), str(why)) for at, why in found["skips"]],
         rests=bool(found["rests"]),
         told=int(found.get("told", 0)),
+        means=dict(found.get("means", {})),
+        meant=[(int(until), dict(means)) for until, means in found.get("meant", [])],
     )
 
 

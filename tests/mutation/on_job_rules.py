@@ -177,6 +177,27 @@ JOB_RULES = (
         f"{_DIGESTS}a_clock_that_was_set_back_makes_no_rule_silent",
     ),
     _mutant(
+        "what a rule said before an edit is forgotten",
+        "rules/digests.py",
+        "        note.note_meaning(trigger.meaning, changed)\n",
+        "        note.means = trigger.meaning\n",
+        f"{_DIGESTS}each_end_is_told_by_what_the_rule_said_then",
+    ),
+    _mutant(
+        "the rest of the period of an edit has no job",
+        "rules/digests.py",
+        "            begin = max(start, one.note.meant[-1][0]) if one.note.meant else start\n",
+        "            begin = start\n",
+        f"{_DIGESTS}each_end_is_told_by_what_the_rule_said_then",
+    ),
+    _mutant(
+        "a full disk loses what was before an edit",
+        "rules/digests.py",
+        "            if self.refused is not None:\n                return False\n",
+        "            pass\n",
+        f"{_DIGESTS}what_was_before_an_edit_is_told_although_the_disk_was_full_then",
+    ),
+    _mutant(
         "an empty spool is told as a trial",
         "notify/message.py",
         "        told if told in (RECOVERED, EMPTY) else event,\n",

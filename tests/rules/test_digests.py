@@ -12,11 +12,13 @@ import pytest
 from rules.test_hooks import hooks_of, told, write_rule
 
 from queuectl import Spool
-from queuectl.rules import rule_note
+from queuectl.errors import SpoolError
+from queuectl.rules import job_queueing, rule_book, rule_note
 
 from support import drain, drop, load, where_is
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
@@ -277,19 +279,97 @@ def test_what_happens_during_a_pause_of_the_rule_is_not_told(spool_dir: Path, cl
     assert sorted(told(spool_dir)) == ["dead 1 b ", "dead b dead"]
 
 
-def test_a_rule_that_is_edited_has_told_what_was_before(spool_dir: Path, clock: Clock) -> None:
-    """Trap 13. What ended before the change is told by what the rule said then."""
-    write_rule(spool_dir, "alarm", "{job: dead, within: 1h}", command=COUNT)
-    fail(spool_dir, "a")
+@pytest.fixture
+def edit(spool_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Writes the rule alarm, whose file then has the time of the clock."""
+    arrived = [0.0]
+    monkeypatch.setattr(rule_book, "_change_time", lambda _: arrived[0])
+
+    def write(when: str) -> None:
+        # The time of a file has whole seconds here: what has ended before is older.
+        clock.now += 2
+        arrived[0] = clock.now
+        write_rule(spool_dir, "alarm", when, command=COUNT)
+        clock.now += 2
+
+    return write
+
+
+def fail_with(spool_dir: Path, clock: Clock, **tags: str) -> None:
+    for name, tag in tags.items():
+        drop(spool_dir, name, command="false", max_retries=1, tags=[tag])
     drain(spool_dir, now=clock)
-    write_rule(spool_dir, "alarm", "{job: dead, within: 1h, tag: x}", command=COUNT)
-    drop(spool_dir, "b", command="false", max_retries=1, tags=["x"])
+
+
+def test_each_end_is_told_by_what_the_rule_said_then(
+    spool_dir: Path, clock: Clock, edit: Callable[[str], None]
+) -> None:
+    """Trap 13. A person who changes a tag must not lose what has died under the old one, nor have anything told twice."""
+    edit("{job: dead, within: 1h, tag: x}")
+    fail_with(spool_dir, clock, a="x", ignored="y")
+    edit("{job: dead, within: 1h, tag: y}")
+    fail_with(spool_dir, clock, late="x", b="y")
+    edit("{job: dead, within: 2h, tag: z}")
+    fail_with(spool_dir, clock, c="z", later="y")
+    for _ in range(3):
+        clock.now += SPAN
+        drain(spool_dir, now=clock)
+
+    assert sorted(told(spool_dir)) == ["dead 1 a ", "dead 1 b ", "dead 1 c "]
+
+
+def test_an_edit_tells_what_a_killed_worker_has_left_untold(
+    spool_dir: Path, clock: Clock, edit: Callable[[str], None]
+) -> None:
+    """It died between the end of the job and the hook. The file says something else by the time the next one looks."""
+    edit("{job: dead, within: 1h, tag: x}")
+    drain(spool_dir, now=clock)
+    note = (spool_dir / "data/rules/alarm.json").read_bytes()
+    fail_with(spool_dir, clock, a="x")
+    (spool_dir / "pending" / f"{hooks_of(spool_dir)[0]}.json").unlink()
+    (spool_dir / "data/rules/alarm.json").write_bytes(note)
+    edit("{job: dead, within: 1h, tag: y}")
     drain(spool_dir, now=clock)
     clock.now += SPAN
     drain(spool_dir, now=clock)
 
-    assert len(told(spool_dir)) >= 1
-    assert "b" in told(spool_dir)[-1]
+    assert told(spool_dir) == ["dead 1 a "]
+
+
+def test_what_was_before_an_edit_is_told_although_the_disk_was_full_then(
+    spool_dir: Path, clock: Clock, edit: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit("{job: dead, within: 1h, tag: x, at_least: 2}")
+    fail_with(spool_dir, clock, a="x")
+    drop(spool_dir, "b", command="false", max_retries=1, tags=["x"])
+    with monkeypatch.context() as full:
+        full.setattr(job_queueing, "enqueue_several", refuse)
+        drain(spool_dir, now=clock)
+        edit("{job: dead, within: 1h, tag: y}")
+        drain(spool_dir, now=clock)
+    drain(spool_dir, now=clock)
+    clock.now += SPAN
+    drain(spool_dir, now=clock)
+
+    assert told(spool_dir) == ["dead 2 a b "]
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise SpoolError("no space left on device")
+
+
+def test_a_rule_that_tells_of_each_end_from_now_on_tells_none_of_them_twice(
+    spool_dir: Path, clock: Clock, edit: Callable[[str], None]
+) -> None:
+    edit("{job: dead, within: 1h}")
+    fail_with(spool_dir, clock, a="x")
+    edit("{job: dead}")
+    fail_with(spool_dir, clock, b="x")
+    clock.now += SPAN
+    drain(spool_dir, now=clock)
+
+    assert len(hooks_of(spool_dir)) == 2
+    assert [line for line in told(spool_dir) if line.startswith("dead 1")] == ["dead 1 a "]
 
 
 def test_a_clock_that_was_set_back_makes_no_rule_silent(spool_dir: Path, clock: Clock) -> None:
