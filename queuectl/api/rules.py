@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _LATE = 5.0
 """Seconds after which a moment for which nothing was queued is told, while workers live."""
 
+NOT_FOLLOWED = "no worker runs, so no rule is followed: queuectl worker start"
+
 
 @dataclass(slots=True)
 class Rule:
@@ -235,11 +237,19 @@ def trouble(one: Rule, now: float, *, has_workers: bool) -> str | None:
     return None
 
 
+def not_followed(layout: Layout, those: list[Rule]) -> list[str]:
+    """Return a note if some of these rules are on, but no worker lives that would follow them. Their users would wait in vain."""
+    if not any(one._rule is not None and one.paused is None for one in those):
+        return []
+    return [] if registry.live_workers(layout) else [NOT_FOLLOWED]
+
+
 def notes(layout: Layout) -> list[str]:
     """Return the notes about rules for `status`, one line each."""
     has_workers = bool(registry.live_workers(layout))
-    found = []
-    for one in all_of(layout):
+    those = all_of(layout)
+    found = not_followed(layout, those)
+    for one in those:
         shown = files.printable_name(os.path.basename(one.file))
         if one.problem is not None and one._rule is None:
             found.append(f"rules/{shown} cannot be used: {one.problem}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from fnmatch import translate
+from fnmatch import fnmatchcase, translate
+from glob import escape
 from typing import TYPE_CHECKING, Any
 
 from queuectl._dataclasses import dataclass
@@ -38,6 +39,9 @@ _ENDINGS = (
     *(".!qb", ".!ut", ".aria2", ".swp", ".swx", ".lck", ".lock", "~"),
 )
 _OF_SYSTEMS = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_WILD = re.compile(r"[*?\[\]]")
+"""What can stand for other characters in a pattern. A ] alone does not, but may end what does."""
+
 _COMPANION = re.compile(r"\{(name|stem)\}")
 
 
@@ -115,12 +119,33 @@ class FileTrigger:
 
         return is_meant
 
+    def may_share_names_with(self, other: FileTrigger) -> bool:
+        """Whether a file may have a name that both rules mean. A companion goes with its file, so it counts, too."""
+        return any(_may_meet(one, another) for one in self._all_patterns for another in other._all_patterns)
+
+    @property
+    def _all_patterns(self) -> tuple[str, ...]:
+        if self.companion is None or not self.patterns:
+            return self.patterns or ("*",)
+        return (*self.patterns, "*".join(map(escape, _COMPANION.split(self.companion)[::2])))
+
     def companion_finder(self) -> Callable[[str], bool]:
         """Return a function that says whether a file of this name can be a companion: it is never taken for itself."""
         if self.companion is None:
             return lambda _: False
         form = re.compile("(?s:.+)".join(map(re.escape, _COMPANION.split(self.companion)[::2])))
         return lambda name: form.fullmatch(name) is not None
+
+
+def _may_meet(one: str, other: str) -> bool:
+    """Whether a name may match both patterns: False if what they begin or end with says that none can."""
+    if not _WILD.search(one):
+        return fnmatchcase(one, other)
+    if not _WILD.search(other):
+        return fnmatchcase(other, one)
+    literal, others = _WILD.split(one), _WILD.split(other)
+    begins = literal[0].startswith(others[0]) or others[0].startswith(literal[0])
+    return begins and (literal[-1].endswith(others[-1]) or others[-1].endswith(literal[-1]))
 
 
 def read(when: Mapping[str, Any], kind: str) -> FileTrigger:

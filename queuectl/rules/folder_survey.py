@@ -101,11 +101,20 @@ def remote_note(trigger: FileTrigger) -> str:
 
 
 def movers(trigger: FileTrigger, others: dict[str, FileTrigger]) -> list[str]:
-    """Return the names of rules that take files of the same folder away from this one, or from which this one takes them."""
+    """Return the names of rules that may take a file away from this one, or from which this one may take it."""
+    return [
+        name
+        for name, one in others.items()
+        if (one.moves or trigger.moves)
+        and _share_a_folder(one, trigger)
+        and one.may_share_names_with(trigger)
+    ]
 
-    def overlaps(one: FileTrigger) -> bool:
-        above = one.recursive and f"{trigger.folder}{os.sep}".startswith(f"{one.folder}{os.sep}")
-        below = trigger.recursive and f"{one.folder}{os.sep}".startswith(f"{trigger.folder}{os.sep}")
-        return one.folder == trigger.folder or above or below
 
-    return [name for name, one in others.items() if (one.moves or trigger.moves) and overlaps(one)]
+def _share_a_folder(one: FileTrigger, other: FileTrigger) -> bool:
+    first, second = (f"{os.path.realpath(trigger.folder)}{os.sep}" for trigger in (one, other))
+    return (
+        first == second
+        or (one.recursive and second.startswith(first))
+        or (other.recursive and first.startswith(second))
+    )

@@ -112,10 +112,10 @@ def read_zone(value: object) -> tzinfo:
     except (ValueError, OSError, KeyError):  # a folder of zones, a path that leads out of them, no such zone
         known = sorted(available_timezones())
     if not known:
-        raise ValueError("no zones are known here: pip install tzdata")
+        raise ValueError("no zone is known here; is tzdata installed? pip install tzdata")
     same = [name for name in known if name.rpartition("/")[2].lower() == value.lower()]
     near = (same or get_close_matches(value, known, n=1) or [""])[0]
-    meant = f"; is {near} meant?" if near else "; write it like Europe/Berlin"
+    meant = f"; is {near} meant?" if near else "; write it like Europe/Berlin (is tzdata installed?)"
     raise ValueError(f"no zone is called {times.short(value)[1:-1]}{meant}")
 
 

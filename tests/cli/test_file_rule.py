@@ -10,6 +10,7 @@ import pytest
 
 from queuectl import Spool
 from queuectl.api import rules
+from queuectl.control import registry
 from queuectl.doctor import rules as doctor_rules
 from queuectl.doctor.finding import Case
 from queuectl.errors import ConfigError
@@ -107,12 +108,14 @@ def test_run_is_refused_as_there_is_no_file_to_run_it_for(cli: Cli, spool: Spool
 def test_status_tells_of_a_folder_that_is_not_there_or_not_ours_or_on_another_machine(
     spool: Spool, scans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(registry, "live_workers", lambda _: ["worker-0"])
     assert rules.notes(spool.layout) == []
     monkeypatch.setattr(mounts, "hanging_points", lambda: {str(scans)})
     assert rules.notes(spool.layout) == [
         f"rule scans: {scans} is on another machine, so it is looked at each 10 s"
     ]
     monkeypatch.undo()
+    monkeypatch.setattr(registry, "live_workers", lambda _: ["worker-0"])
     with monkeypatch.context() as patched:
         patched.setattr(os, "access", lambda *_, **__: False)
         assert "cannot be written: source: leave lets the files stay" in rules.notes(spool.layout)[0]

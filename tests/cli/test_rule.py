@@ -191,6 +191,22 @@ def test_status_tells_of_a_wrong_file_a_doubted_clock_and_of_what_is_overdue(
     assert any("rule backup: it is due since " in line for line in rules.notes(spool.layout))
 
 
+def test_who_waits_for_a_rule_is_told_that_no_worker_runs(
+    cli: Cli, spool: Spool, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = f"note: {rules.NOT_FOLLOWED}\n"
+    assert "queuectl worker start" in note
+    assert note in cli("status", expect=0).stderr
+    assert cli("rule", "list", expect=0).stderr == cli("rule", "show", "backup", expect=0).stderr == note
+    with monkeypatch.context() as working:
+        working.setattr(registry, "live_workers", lambda _: ["worker-0"])
+        assert rules.not_followed(spool.layout, spool.rules()) == []
+    (spool_dir / "rules" / "backup.paused").touch()
+    assert rules.NOT_FOLLOWED not in spool.notes()
+    (spool_dir / "rules" / "backup.yaml").unlink()
+    assert spool.notes() == []
+
+
 def test_the_python_door_has_the_next_moments_the_last_job_and_the_problem(
     spool: Spool, spool_dir: Path
 ) -> None:

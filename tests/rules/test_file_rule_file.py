@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from queuectl.layout import Layout
-from queuectl.rules import file_jobs, rule_file
+from queuectl.rules import file_jobs, folder_survey, rule_file
 from queuectl.rules.file_trigger import FileTrigger, is_unfinished
 from queuectl.rules.rule import InvalidRule
 
@@ -125,3 +125,45 @@ def test_whatever_a_name_contains_is_one_argument() -> None:
     assert file_jobs.Templates(words).filled("/srv/scans/a b.pdf", "a b.pdf")[0]["command"] == [
         *("ocr", "/srv/scans/a b.pdf", "/out/a b.txt", "{")
     ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("match: '*.pdf'", "match: '*.tif'", False),
+        ("match: '*.pdf'", "match: ['*.tif', 'scan-*']", True),
+        ("match: 'a-*'", "match: 'b-*'", False),
+        ("match: 'a-*.pdf'", "match: '*.pdf'", True),
+        ("match: 'a-*.pdf'", "match: 'a-*.tif'", False),
+        ("match: '*.[tp]if'", "match: '*.pif'", True),
+        ("match: '*.pdf'", "match: 'a.pdf'", True),
+        ("match: '*.pdf'", "match: 'a.PDF'", False),
+        ("match: '*.pdf'", "recursive: true", True),
+        ("match: '*.pdf', companion: '{name}.done'", "match: '*.done'", True),
+        ("match: '*.pdf', companion: '{name}.done'", "match: '*.tif'", False),
+    ],
+)
+def test_two_rules_are_told_apart_by_what_their_patterns_begin_and_end_with(
+    one: str, other: str, meet: bool
+) -> None:
+    """A note that is always there is read by nobody; one that is missing lets a rule take the files of another."""
+    found = folder_survey.movers(trigger(f"{one}, source: move"), {"other": trigger(other)})
+    assert found == (["other"] if meet else [])
+    assert folder_survey.movers(trigger(other), {"other": trigger(f"{one}, source: move")}) == found
+
+
+def test_two_rules_share_a_folder_by_its_real_path(tmp_path: Path) -> None:
+    (tmp_path / "scans" / "in").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("scans")
+
+    def movers(one: str, other: str) -> list[str]:
+        first, second = (
+            FileTrigger(str(tmp_path / one), source="move", recursive=True),
+            FileTrigger(str(tmp_path / other)),
+        )
+        return folder_survey.movers(first, {"other": second})
+
+    assert movers("scans", "link") == ["other"]
+    assert movers("scans", "link/in") == ["other"]
+    assert movers("scans/in", "scans") == []
+    assert movers("scans/i", "scans/in") == []

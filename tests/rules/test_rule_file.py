@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import zoneinfo
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -232,3 +234,21 @@ def test_only_a_changed_time_changes_the_mark() -> None:
         return parse(json.dumps({"when": {"cron": when}, "job": {"command": job}}), "rules/backup.json").mark
 
     assert mark("0 2 * * *") == mark("0 2 * * *", "b") != mark("0 3 * * *")
+
+
+def test_without_zones_it_is_asked_for_the_package_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person who reads that Europe/Berlin does not exist would doubt the name."""
+    for name in ["tzdata", *(name for name in sys.modules if name.startswith("tzdata."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    zoneinfo.reset_tzpath(to=[])
+    zoneinfo.ZoneInfo.clear_cache()
+    try:
+        told = fault("when: {cron: '0 2 * * *', timezone: Europe/Berlin}\njob: {command: x}")
+    finally:
+        zoneinfo.reset_tzpath()
+    assert told == (
+        "rules/backup.yaml, line 1, column 37: when.timezone: no zone is known here; is tzdata installed? pip install tzdata"
+    )
+    assert fault("when: {cron: '0 2 * * *', timezone: qqqqqqqq}\njob: {command: x}").endswith(
+        "no zone is called qqqqqqqq; write it like Europe/Berlin (is tzdata installed?)"
+    )

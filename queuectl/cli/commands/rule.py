@@ -105,6 +105,16 @@ def list_command(session: Session) -> None:
         render.table("Rules", heads, [_cells(rule) for rule in found], cut=("When", "Note"))
     else:
         render.lines_of_cells(_cells(rule) for rule in found)
+    if not session.json:
+        _tell_if_not_followed(session, found)
+
+
+def _tell_if_not_followed(session: Session, those: list[Rule]) -> None:
+    if those:
+        from queuectl.api import rules
+
+        for note in rules.not_followed(session.spool.layout, those):
+            render.note(f"note: {note}")
 
 
 def _cells(rule: Rule) -> tuple[str, ...]:
@@ -134,6 +144,7 @@ def show_command(session: Session, name: str) -> None:
         render.json_value(_as_json(rule))
         return
     _print(rule)
+    _tell_if_not_followed(session, [rule])
 
 
 def _as_json(rule: Rule) -> dict[str, Any]:
