@@ -20,8 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock  #  loaded before the first fork, as are the others
-import psutil
+import psutil  # loaded before the first fork, as are the others
 
 from queuectl import Job, Spool, Worker, fast_json
 from queuectl.control import registry

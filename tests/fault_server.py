@@ -205,7 +205,6 @@ def main() -> None:
     """Answer requests until the end of the input."""
     # Imports would be most of the calls that a fault meets.
     for name in (
-        "filelock",
         "orjson",
         "psutil",
         "watchdog.observers",

@@ -81,8 +81,8 @@ def _run(words: list[str]) -> int:
     instruction = os.environ.get(COMPLETE_VAR)
     from queuectl.cli import fast_path
 
-    if not instruction and fast_path.run(words):
-        return 0
+    if not instruction and (code := fast_path.run(words)) is not None:
+        return code
     from queuectl.cli.base import Session
     from queuectl.cli.root import root
 
@@ -93,7 +93,7 @@ def _run(words: list[str]) -> int:
     session = Session()
     with root.make_context("queuectl", words, obj=session) as ctx:
         try:
-            code = root.invoke(ctx)
+            told = root.invoke(ctx)
         except JobNotFound:
             session.tell_if_new()
             raise
@@ -101,7 +101,7 @@ def _run(words: list[str]) -> int:
         session.tell_if_new()
     if session.settings_fault:
         raise ConfigError(session.settings_fault, hint=fast_path.FAULT_HINT)
-    return code if isinstance(code, int) else 0
+    return told if isinstance(told, int) else 0
 
 
 def _flush() -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
+from queuectl._dataclasses import dataclass
 from queuectl.system.host import boot_id
 from queuectl.system.process import ProcessIdentity, clock_of_starts, pid_namespace
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from queuectl._dataclasses import dataclass
 from queuectl.layout import slot_name
 
 if TYPE_CHECKING:

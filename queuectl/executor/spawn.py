@@ -7,6 +7,7 @@ started: the shell then says so in its own words.
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import re
@@ -14,7 +15,6 @@ import signal
 import stat
 import subprocess
 import sys
-from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -279,7 +279,9 @@ def entering(attempt: Attempt) -> Attempt:
     nobody, as even a start by fork waits until the child has begun its program.
     """
     command = [SHELL, "-c", attempt.command] if isinstance(attempt.command, str) else attempt.command
-    return replace(attempt, command=[SHELL, "-c", _ENTER, SHELL, attempt.cwd, *command], cwd=os.sep)
+    entered = copy.copy(attempt)
+    entered.command, entered.cwd = [SHELL, "-c", _ENTER, SHELL, attempt.cwd, *command], os.sep
+    return entered
 
 
 def hands_signals_down() -> bool:

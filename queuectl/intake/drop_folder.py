@@ -7,7 +7,6 @@ folder is sticky and group-writable, so that nobody can change or delete the fil
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -228,6 +227,8 @@ class DropFolder:
 
 def _fingerprint(status: os.stat_result) -> str:
     """Return what identifies this file. The change time is part of it: a copy can have the other times of its original."""
+    import hashlib  # 3 ms, and most workers need it never
+
     owner_and_file = status.st_dev, status.st_ino, status.st_uid
     times_and_size = status.st_ctime_ns, status.st_mtime_ns, status.st_size
     return hashlib.sha256(".".join(map(str, owner_and_file + times_and_size)).encode()).hexdigest()

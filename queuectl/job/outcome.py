@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from queuectl._dataclasses import dataclass
 from queuectl.job import times
 from queuectl.job.redact import one_line
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from queuectl._dataclasses import dataclass
 from queuectl.config.settings import JobDefaults
 from queuectl.control import commands, registry, run_lock
 from queuectl.errors import InvalidJob

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _found: dict[str, Any] = {}
+_quick: dict[str, Any] = {}
 
 
 def call(name: str, types: str, *arguments: Any) -> int:
@@ -20,6 +21,14 @@ def call(name: str, types: str, *arguments: Any) -> int:
     return int((_found.get(name) or _look_up(name, types))(*arguments))
 
 
+def quick(name: str, types: str, *arguments: Any) -> int:
+    """As `call`, for a function that never waits: Python's other threads do not get their turn meanwhile.
+
+    Each turn that is given away and waited for costs more than such a function.
+    """
+    return int((_quick.get(name) or _look_up(name, types, quick=True))(*arguments))
+
+
 def last_error() -> int:
     """The errno of the last call that failed."""
     import ctypes
@@ -27,15 +36,16 @@ def last_error() -> int:
     return ctypes.get_errno()
 
 
-def _look_up(name: str, types: str) -> Any:
+def _look_up(name: str, types: str, *, quick: bool = False) -> Any:
     import ctypes
 
-    function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    library = (ctypes.PyDLL if quick else ctypes.CDLL)(None, use_errno=True)
+    function = getattr(library, name, None)
     if function is None:
         return _missing
     function.argtypes = [getattr(ctypes, one) for one in types.split()]
     function.restype = ctypes.c_int
-    return _found.setdefault(name, function)
+    return (_quick if quick else _found).setdefault(name, function)
 
 
 def _missing(*_: Any) -> int:

@@ -44,21 +44,21 @@ def posix_spawn(
     import ctypes
 
     pid, actions = ctypes.c_int(), ctypes.create_string_buffer(_ROOM)
-    _check(libc.call("posix_spawn_file_actions_init", "c_void_p", actions))
+    _check(libc.quick("posix_spawn_file_actions_init", "c_void_p", actions))
     try:
-        _check(libc.call("posix_spawn_file_actions_addchdir_np", "c_void_p c_char_p", actions, folder))
+        _check(libc.quick("posix_spawn_file_actions_addchdir_np", "c_void_p c_char_p", actions, folder))
         types = "c_void_p c_int c_char_p c_int c_uint"
         for fd, (path, flags) in enumerate(opened):
-            _check(libc.call("posix_spawn_file_actions_addopen", types, actions, fd, path, flags, 0o600))
+            _check(libc.quick("posix_spawn_file_actions_addopen", types, actions, fd, path, flags, 0o600))
         types = "c_void_p c_int c_int"
         for one in copied:
-            _check(libc.call("posix_spawn_file_actions_adddup2", types, actions, *one))
+            _check(libc.quick("posix_spawn_file_actions_adddup2", types, actions, *one))
         types = "c_void_p c_char_p c_void_p c_void_p c_void_p c_void_p"
         lists = _ended_by_zero(words), _ended_by_zero(environment)
         attributes = _attributes(reset)
         _check(libc.call("posix_spawn", types, ctypes.byref(pid), program, actions, attributes, *lists))
     finally:
-        libc.call("posix_spawn_file_actions_destroy", "c_void_p", actions)
+        libc.quick("posix_spawn_file_actions_destroy", "c_void_p", actions)
     return pid.value
 
 
@@ -77,15 +77,15 @@ def _attributes(reset: Collection[int]) -> Any:
         import ctypes
 
         attributes, none, defaults = (ctypes.create_string_buffer(_ROOM) for _ in range(3))
-        libc.call("sigemptyset", "c_void_p", none)
-        libc.call("sigemptyset", "c_void_p", defaults)
+        libc.quick("sigemptyset", "c_void_p", none)
+        libc.quick("sigemptyset", "c_void_p", defaults)
         for number in reset:
-            libc.call("sigaddset", "c_void_p c_int", defaults, number)
-        _check(libc.call("posix_spawnattr_init", "c_void_p", attributes))
+            libc.quick("sigaddset", "c_void_p c_int", defaults, number)
+        _check(libc.quick("posix_spawnattr_init", "c_void_p", attributes))
         flags = _SET_SIGNALS_AND_SESSION
-        _check(libc.call("posix_spawnattr_setflags", "c_void_p c_short", attributes, flags))
-        _check(libc.call("posix_spawnattr_setsigmask", "c_void_p c_void_p", attributes, none))
-        _check(libc.call("posix_spawnattr_setsigdefault", "c_void_p c_void_p", attributes, defaults))
+        _check(libc.quick("posix_spawnattr_setflags", "c_void_p c_short", attributes, flags))
+        _check(libc.quick("posix_spawnattr_setsigmask", "c_void_p c_void_p", attributes, none))
+        _check(libc.quick("posix_spawnattr_setsigdefault", "c_void_p c_void_p", attributes, defaults))
         _made.append(attributes)
     return _made[0]
 

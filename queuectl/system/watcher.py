@@ -8,7 +8,6 @@ own and only says that something happened.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import select
 import sys
@@ -102,6 +101,8 @@ class Inotify:
     """
 
     def __init__(self, folder: str) -> None:
+        import logging
+
         from watchdog.observers.inotify_c import InotifyFD
 
         # An overflow is handled here. Without a handler Python would print watchdog's warning about it.

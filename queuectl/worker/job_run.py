@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from queuectl._dataclasses import dataclass
 from queuectl.config.settings import JobDefaults
 from queuectl.control import commands, run_lock
 from queuectl.errors import SpoolError, StartRefused

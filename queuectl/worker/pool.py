@@ -9,10 +9,10 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from queuectl._dataclasses import dataclass
 from queuectl.control import commands, registration, registry
 from queuectl.control.launch import Launch
 from queuectl.control.registration import Reservation

@@ -32,7 +32,6 @@ MODULES = (
     "datetime",
     "difflib",
     "encodings.ascii",
-    "filelock",
     "gzip",
     "hashlib",
     "json",

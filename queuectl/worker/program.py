@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from queuectl._dataclasses import dataclass
 from queuectl.config.keys import KEYS
 from queuectl.job.fields import check_field
 

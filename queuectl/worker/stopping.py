@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from queuectl._dataclasses import dataclass, field
 from queuectl.config import settings
 from queuectl.config.settings import Settings
 from queuectl.control import commands, own_job, permissions, registry
@@ -69,7 +69,7 @@ class _Asked:
     process: ProcessIdentity | None
     parent: ProcessIdentity | None
     kill_at: float | None
-    was_killed: bool = field(default=False)
+    was_killed: bool = False
 
 
 def stop(

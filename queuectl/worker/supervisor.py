@@ -11,9 +11,9 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from queuectl._dataclasses import dataclass, field
 from queuectl.control import commands, registration, registry
 from queuectl.errors import QueuectlError
 from queuectl.system.line_output import LineOutput

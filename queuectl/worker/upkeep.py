@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from queuectl.worker.scan_scheduler import ScanScheduler
     from queuectl.worker.signals import StopFlags
 
+LOAD_AFTER = 1.0
+"""Seconds. A younger worker with running jobs loads only what they need: loading the rest takes 50 ms, in which no job starts."""
+
 
 class Held(Protocol):
     """The jobs that a worker, or a dispatcher, has in hand.
@@ -103,6 +106,7 @@ class Upkeep:
         self.heeds: Callable[[str | None], str | None] = lambda mark: mark
         self.due_at = 0.0
         self.spool_lost = self._is_loaded = False
+        self._load_at = time.monotonic() + LOAD_AFTER
 
     def work_for(self, name: str, registration: Registration | None, batch: Held) -> None:
         """Work under another name from now on. A worker calls this before the first round; `batch` holds the attempts that have ended under it."""
@@ -207,12 +211,13 @@ class Upkeep:
         self.note("paused", reason)
         self._say(line)
 
-    def load_modules(self) -> None:
-        """Load all modules before they can be replaced: while the first job of some length runs, or before a wait.
+    def load_modules(self, *, busy: bool = False) -> None:
+        """Load all modules before they can be replaced: before an idle wait, or when jobs have run for LOAD_AFTER.
 
-        At the very start it would delay the first job by a tenth of a second.
+        Args:
+            busy: a job is running.
         """
-        if self._is_loaded:
+        if self._is_loaded or (busy and time.monotonic() < self._load_at):
             return
         try:
             preload.load_all(with_rules=self.rules.are_there)

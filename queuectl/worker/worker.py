@@ -414,7 +414,7 @@ class Worker:
         self._permit_watch.note_events()
         if self._slots.finish_ended(record=not self._upkeep.spool_lost):
             return
-        self._upkeep.load_modules()
+        self._upkeep.load_modules(busy=True)
         self._scheduler.take_in_named(busy=not self._slots.free)
 
     def _next_start_at(self, latest: float) -> float:

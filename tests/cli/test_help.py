@@ -15,6 +15,7 @@ import pytest
 from terminal import on_terminal
 
 import queuectl
+from queuectl.cli import plain_worker
 from queuectl.cli.base import Group
 from queuectl.cli.root import root
 
@@ -283,6 +284,47 @@ def test_commands_load_only_what_they_use(spool_dir: Path, words: list[str], loa
     done = subprocess.run([sys.executable, "-c", LOADS, *words], capture_output=True, text=True, check=True)
 
     assert done.stderr.splitlines()[-1] == loaded
+
+
+@pytest.mark.parametrize(
+    "words", ["start --foreground --drain -j 2", "run --mode child --drain --concurrency 2"]
+)
+def test_a_worker_starts_without_the_libraries_of_the_command_line(
+    spool_dir: Path, cli: Cli, words: str
+) -> None:
+    """Its first job would wait for them, and the memory of each worker would hold them."""
+    cli("enqueue", "true", expect=0)
+    started = [sys.executable, "-c", LOADED, "worker", *words.split()]
+    done = subprocess.run(started, capture_output=True, text=True, check=True)
+
+    assert "completed" in done.stdout
+    assert {"click", "rich", "filelock"} & set(done.stderr.split()) == set()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "worker start",
+        "worker list --foreground",
+        "worker start --foreground --json",
+        "worker start --foreground --queue mail",
+        "worker start --foreground --wait-retries",
+        "worker start --foreground -j 0",
+        "worker start --foreground -j 10001",
+        "worker start --foreground -j 1_0",
+        "worker start --foreground -j",
+        "worker start --foreground --mode child",
+        "worker run --foreground",
+        "worker run --mode other",
+        "worker run --launch {}",
+        "worker run --engine slurm",
+        "--spool new worker start --foreground",
+        "--json start worker --foreground",
+    ],
+)
+def test_all_other_words_for_a_worker_are_left_to_the_command_line(spool_dir: Path, words: str) -> None:
+    """It knows what is wrong with them, and what they mean."""
+    assert plain_worker.run(words.split()) is None
 
 
 def test_many_options_stand_under_headings(cli: Cli, spool_dir: Path) -> None:

@@ -144,7 +144,7 @@ LOCKS = (
     Mutant(
         "lock: let go of by closing only",
         "system/locks.py",
-        "        unlock_descriptor(fd)\n        os.close(fd)\n",
+        "        _unlock(fd)\n        os.close(fd)\n",
         "        os.close(fd)\n",
         ("tests/control/test_identity.py",),
     ),

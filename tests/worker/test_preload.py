@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import queuectl
-from queuectl.worker import preload
+from queuectl.worker import preload, upkeep
 
 import support
 
@@ -131,6 +131,28 @@ def test_a_worker_outlives_its_installation(spool_dir: Path, tmp_path: Path) -> 
     assert [support.where_is(spool_dir, name) for name in "abc"] == [["done"], ["dead"], ["done"]], told
 
 
+def test_the_first_jobs_of_a_worker_wait_for_no_module_that_they_do_not_need(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All modules were loaded at the first wait beside a run: no job started for 50 ms, and a slot was free all the time."""
+    loaded: list[int] = []
+    monkeypatch.setattr(preload, "load_all", lambda **_: loaded.append(len(ends())))
+
+    def ends() -> list[Path]:
+        return list((spool_dir / "done").glob("*.json"))
+
+    for number in range(3):
+        support.drop(spool_dir, f"j{number}", command="sleep 0.05")
+    support.drain(spool_dir)
+    assert len(ends()) == 3
+    assert loaded == []
+
+    monkeypatch.setattr(upkeep, "LOAD_AFTER", 0.1)
+    support.drop(spool_dir, "long", command="sleep 0.3")
+    support.drain(spool_dir)
+    assert loaded == [3]  # the fourth ran on
+
+
 SHORT = """
 import os, resource, queuectl.worker.process
 from queuectl.worker import preload
@@ -191,6 +213,7 @@ def test_a_worker_that_cannot_load_everything_leaves_in_order(
 ) -> None:
     """It finishes its job, records it, says why, and starts no other."""
     monkeypatch.setattr(preload, "MODULES", ("gone_with_an_upgrade",))
+    monkeypatch.setattr(upkeep, "LOAD_AFTER", 0.0)
     support.drop(spool_dir, "a", command="sleep 0.2", priority=9)
     support.drop(spool_dir, "b", command="sleep 0.2")
 
