@@ -118,6 +118,13 @@ def _die_at(number: int, spool: Path, act: Callable[[Path], None]) -> None:
             tell(what.replace(inside + "/", ""))
             os._exit(DIED)
 
+    watch_steps(inside, step)
+    act(spool)
+
+
+def watch_steps(inside: str, step: Callable[[str], None]) -> None:
+    """Have this called just before each step in a folder, until this process ends."""
+
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event in _CHANGES or (event == "open" and isinstance(args[2], int) and args[2] & _WRITING):
             told = " ".join(str(one) for one in args[:2])
@@ -139,7 +146,6 @@ def _die_at(number: int, spool: Path, act: Callable[[Path], None]) -> None:
 
     freshness.Freshness.end_moving = end_moving  # type: ignore[method-assign]
     sys.addaudithook(hook)
-    act(spool)
 
 
 def _finish(spool: Path) -> None:

@@ -64,7 +64,7 @@ class FakeRunner:
             number, key = self.runs
             if (self.folder / f"cancel.{number}").exists():
                 self._end(number, key, "cancelled", -15)
-            elif self.cluster.draw.random() < 0.2 + (not self.cluster.malice):
+            elif not self.cluster.holds and self.cluster.draw.random() < 0.2 + (not self.cluster.malice):
                 self._end(number, key, "exited", self.cluster.draw.choice((0, 0, 3)))
             return
         jobs = json.loads((self.folder / "pack.json").read_bytes())["jobs"]
@@ -103,6 +103,8 @@ class Cluster:
         malice: 1: it lies; 0: it has become honest.
         begun: how often each run was begun.
         moved: those whose jobs somebody has moved by hand while they ran, so that they may be begun again.
+        is_still: no runner is started.
+        holds: commands do not end by themselves.
     """
 
     def __init__(self, draw: random.Random, limits: Limits) -> None:
@@ -113,6 +115,7 @@ class Cluster:
         self.answers: dict[str, tuple[Answer, str]] = {}
         self.begun: Counter[Key] = Counter()
         self.moved: set[Key] = set()
+        self.is_still = self.holds = False
 
     # -- what the dispatcher calls ---------------------------------------------------------------------------------
 
@@ -171,7 +174,7 @@ class Cluster:
         """Let time pass."""
         self.now += seconds
         for moment, parcel in self.waiting.copy():
-            if moment <= self.now:
+            if moment <= self.now and not self.is_still:
                 self.waiting.remove((moment, parcel))
                 if Path(parcel.folder).is_dir():
                     self.runners.append(FakeRunner(self, Path(parcel.folder), f"n1.7.{len(self.runners)}"))

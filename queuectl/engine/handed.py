@@ -70,6 +70,11 @@ class Refused:
 Event = Ended | Lost | Back | Refused
 
 
+def has_begun(event: Event) -> bool:
+    """Whether the command was started."""
+    return event.record.ran if isinstance(event, Ended) else isinstance(event, Lost)
+
+
 class Handed:
     """One pack, and what is known of it.
 

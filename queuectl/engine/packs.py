@@ -200,7 +200,11 @@ class Pack:
         for name, text in lists.items():
             files.write_new(os.path.join(folder, name), text, sync=True)
         files.write_new(os.path.join(folder, f"by.{DISPATCHER}"), b"{}", sync=True)
-        files.write_new(os.path.join(folder, "pack.json"), json.dumps(plan).encode(), sync=True)
+        # It appears whole: a dispatcher that was killed while it wrote would leave a plan that nobody can read, and jobs
+        # that stay claimed for ever.
+        scratch, path = os.path.join(folder, files.temporary_name()), os.path.join(folder, "pack.json")
+        files.write_new(scratch, json.dumps(plan).encode(), sync=True)
+        files.rename_over(scratch, path)
         files.sync_folder(folder)
         files.sync_folder(os.path.dirname(folder))
         return cls(folder, [one.key for one in orders], limits, sent_as)
@@ -251,13 +255,23 @@ class Pack:
         by, claim = self.path(f"by.{DISPATCHER}"), self.path(f"claim.{number}")
         refusal: OSError | None = None
         try:
-            os.link(by, claim, follow_symlinks=False)
+            self._link(by, claim)
         except OSError as error:
             refusal = error
         try:
             return os.path.samestat(os.lstat(claim), os.lstat(by))
         except FileNotFoundError:
             raise refusal or FileNotFoundError(claim) from None
+
+    @staticmethod
+    def _link(by: str, claim: str) -> None:
+        try:
+            os.link(by, claim, follow_symlinks=False)
+        except FileNotFoundError:
+            # Somebody has deleted our note: nothing of this pack could be taken back, and a pause would never be heeded.
+            # Claims with the old note are nobody's then, and count as begun until the fence is over.
+            files.write_new(by, b"{}", sync=True)
+            os.link(by, claim, follow_symlinks=False)
 
     def says_out_of_memory(self) -> bool:
         """Whether the engine's own log of the pack has words about memory at its end."""

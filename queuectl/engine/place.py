@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from queuectl.layout import Layout
 
 _LIMIT = 1 << 16
+_OLD = 3600.0
+"""Seconds after which nobody still works with a temporary file."""
 _OWNER = "owner.json"
 _NOTE = ".place"
 _DIGITS = frozenset("0123456789abcdef")
@@ -172,13 +174,27 @@ def _own(place: str, mine: dict[str, str]) -> None:
     """
     path = os.path.join(place, _OWNER)
     scratch = os.path.join(place, files.temporary_name())
-    files.write_new(scratch, json.dumps(mine).encode(), sync=True)
+    status = files.write_new(scratch, json.dumps(mine).encode(), sync=True)
+    _delete_scratch(place, status.st_mtime - _OLD)
     with suppress(FileExistsError):
         files.publish(scratch, path)
     with suppress(FileNotFoundError):
         os.unlink(scratch)
     files.sync_folder(place)
     _refuse_other_owner(place, mine)
+
+
+def _delete_scratch(place: str, before: float) -> None:
+    """Delete what dispatchers have left that were killed while they wrote here. `engine check` may be writing, too.
+
+    Args:
+        before: a moment by the clock of the share.
+    """
+    for name in filter(files.is_temporary_name, os.listdir(place)):
+        path = os.path.join(place, name)
+        with suppress(FileNotFoundError):
+            if os.lstat(path).st_mtime < before:
+                os.unlink(path)
 
 
 def existing(folder: str, layout: Layout, host: str) -> str | None:

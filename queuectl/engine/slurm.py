@@ -45,7 +45,8 @@ OVER = frozenset({
 
 SENDERS = 4
 _LIMIT = 30.0
-"""How many sbatch run at once: one takes 10 ms, and four send three times as many. Seconds until one is given up."""
+"""How many sbatch run at once, and how many scancel: one takes 10 ms, and four send three times as many. A scancel can name
+one pack only, unless by numbers, which may be those of other jobs by then. Seconds until a command is given up."""
 
 _SHORTEST_PAUSE, _PAUSE = 5.0, 10.0
 """Between two polls: seconds, and how many times as long as the last one took. A large queue must not be asked all the time."""
@@ -180,8 +181,9 @@ class Slurm:
         self._poll: Poll | None = None
         self._closed = False
         self.answered_at, self.trouble = time.monotonic(), ""
-        self._orderer = threading.Thread(target=self._order_all, daemon=True)
-        self._orderer.start()
+        self._orderers = [threading.Thread(target=self._order_all, daemon=True) for _ in range(SENDERS)]
+        for orderer in self._orderers:
+            orderer.start()
         for work in (*[self._send_all] * SENDERS, self._poll_all):
             threading.Thread(target=work, daemon=True).start()
 
@@ -217,10 +219,11 @@ class Slurm:
         self._closed = True
         for _ in range(SENDERS):
             self._parcels.put(None)
-        self._orders.put(None)
+            self._orders.put(None)
         self._asked.set()
-        if patience:
-            self._orderer.join(patience)
+        until = time.monotonic() + patience
+        for orderer in self._orderers if patience else ():
+            orderer.join(max(0.0, until - time.monotonic()))
 
     def _order(self, packs: Iterable[str], *how: str) -> None:
         for pack in packs:

@@ -48,6 +48,8 @@ class Summary:
         running: the attempts that run, by the id of the job.
         reasons: why attempts wait, by the engine's word: how many.
         over: the packs of which all outcomes are recorded.
+        unreadable: why packs are left alone.
+        doubtful: the ids of the jobs that may be in one of these; they count in no other number.
     """
 
     packs: int = 0
@@ -57,6 +59,8 @@ class Summary:
     running: Mapping[str, Running] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
     over: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    doubtful: tuple[str, ...] = ()
 
     @property
     def waiting(self) -> int:
@@ -91,7 +95,17 @@ def summarize(tracker: Tracker) -> Summary:
         reason = next((row.reason for row in handed.rows or () if row.state == "PENDING" and row.reason), "")
         if waiting and reason and not handed.runners:
             reasons[reason.strip("()").partition(",")[0]] += waiting
-    return Summary(tracker.packs, jobs, runners, tracker.idle, running, dict(reasons), tuple(tracker.over()))
+    return Summary(
+        tracker.packs,
+        jobs,
+        runners,
+        tracker.idle,
+        running,
+        dict(reasons),
+        tuple(tracker.over()),
+        tuple(tracker.unreadable.values()),
+        tuple(sorted(job_id for job_id, _ in tracker.doubtful)),
+    )
 
 
 def _running(handed: Handed, number: int) -> Running:

@@ -44,6 +44,8 @@ class Tracker:
 
     Attributes:
         full: what the engine has said when it took no more the last time; whoever has read it empties it.
+        unreadable: why packs are left alone, by their names.
+        doubtful: the attempts that may be in one of these.
         idle: processors on which nothing ran when the engine was polled last; None: it has not answered yet.
     """
 
@@ -51,10 +53,13 @@ class Tracker:
         self._root, self._script, self._engine = root, script, engine
         self._limits, self._log_limit = limits, log_limit
         self.full = ""
+        self.unreadable: dict[str, str] = {}
+        self.doubtful: frozenset[Key] = frozenset()
         self.idle: int | None = None
         self._packs: dict[str, Handed] = {}
         self._at: dict[Key, tuple[Handed, int]] = {}
         self._left: list[str] = []
+        self._unreadable_gone: Silence | None = None
 
     @property
     def packs(self) -> int:
@@ -68,30 +73,34 @@ class Tracker:
 
     # -- in --------------------------------------------------------------------------------------------------------
 
-    def adopt(self, claims: Iterable[Key], now: float) -> tuple[list[Key], list[str]]:
+    def adopt(self, claims: Iterable[Key], now: float) -> list[Key]:
         """Find what an earlier dispatcher has handed over. It must be called before anything is handed over anew.
 
         Args:
             claims: the keys of the jobs that this spool has claimed for the engine.
 
         Returns:
-            the keys that are in no pack, so that nobody can ever have begun them; and why packs are left alone. If one
-            is left alone, the keys that are in no other pack may be in it, and none of them is returned.
+            the keys that are in no pack, so that nobody can ever have begun them. If a pack is left alone, they may be in
+            that one: they are `doubtful`, and none of them is returned.
 
         Raises:
             OSError: the share refuses.
         """
-        wanted, odd = set(claims), list[str]()
+        wanted = set(claims)
         for name in sorted(os.listdir(self._root)):
             folder = os.path.join(self._root, name)
             if name.startswith(GONE):
                 _is_removed(folder)
             elif os.path.isdir(folder) and not os.path.islink(folder):
-                self._adopt(name, folder, wanted, odd, now)
+                self._adopt(name, folder, wanted, now)
+        unknown = wanted - self._at.keys()
+        if not self.unreadable:
+            return sorted(unknown)
         # Nobody knows what is in a pack that cannot be read. Handed over anew, a job could run twice.
-        return [] if odd else sorted(wanted - self._at.keys()), odd
+        self.doubtful = frozenset(unknown)
+        return []
 
-    def _adopt(self, name: str, folder: str, wanted: set[Key], odd: list[str], now: float) -> None:
+    def _adopt(self, name: str, folder: str, wanted: set[Key], now: float) -> None:
         try:
             pack = Pack.found(folder)
             if pack is None:
@@ -102,7 +111,7 @@ class Tracker:
             shape["options"] = tuple(shape.get("options", ()))
             parcel = Parcel(name, folder, self._script, Shape(**shape), **hints)
         except (ValueError, TypeError, AttributeError) as error:
-            odd.append(str(error))
+            self.unreadable[name] = str(error)
             return
         handed = self._packs[name] = Handed(pack, parcel, now, sends=1)
         handed.look()
@@ -164,7 +173,7 @@ class Tracker:
         Args:
             now: the monotonic clock.
         """
-        events: list[Event] = []
+        events = self._give_up_doubtful(now) if self.doubtful else []
         news = self._engine.news()
         for handed in list(self._packs.values()):
             self._take(handed, news)
@@ -174,6 +183,22 @@ class Tracker:
             self.idle = news.poll.idle
             self._help(news.poll.idle, now)
         return events
+
+    def _give_up_doubtful(self, now: float) -> list[Event]:
+        """Somebody has deleted the packs that cannot be read: whatever of them has begun is ended within the fence."""
+        try:
+            is_there = not self.unreadable.keys().isdisjoint(os.listdir(self._root))
+        except OSError:  # the share is away
+            is_there = True
+        if is_there:
+            self._unreadable_gone = None
+            return []
+        silence = self._unreadable_gone = self._unreadable_gone or Silence(now)
+        if silence.look(None, now) <= self._limits.give_up:
+            return []
+        lost: list[Event] = [Lost(key, "", silence.seconds, None) for key in sorted(self.doubtful)]
+        self.doubtful, self.unreadable = frozenset(), {}
+        return lost
 
     def _help(self, idle: int, now: float) -> None:
         """Send packs again whose runners have more to do than they can begin now, while processors are idle.
@@ -327,12 +352,13 @@ class Tracker:
             self._engine.nudge(sorted(nudged))
         return events
 
-    def drop(self, keys: Iterable[Key]) -> None:
+    def drop(self, keys: Collection[Key]) -> None:
         """Somebody has taken these jobs away: nothing more is told of them. What runs is ended.
 
         Raises:
             OSError: the share refuses.
         """
+        self.doubtful -= frozenset(keys)
         for key in keys:
             handed, number = self._at.get(key, (None, 0))
             if handed is not None and number in handed.open:

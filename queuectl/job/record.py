@@ -236,7 +236,7 @@ class Job:
     def continues(self, earlier: Job) -> bool:
         """Return True if this is a later copy of the same job: its history has all runs of the earlier one, and more.
 
-        A job that was completed without a run has no more of them: then `not_run` tells.
+        A job that was completed without a run has no more of them: then `not_run` tells, or when it was written.
 
         A backup, or another job that has the same id by chance, is not. A job whose command was edited since then is:
         the creation time identifies a job better than its command.
@@ -252,10 +252,13 @@ class Job:
         return self.created_at is not None and abs(self.created_at - made) < 1e-3
 
     def _was_left_out_after(self, earlier: Job) -> bool:
-        """Return True if this one was completed without a run since the earlier copy was written."""
-        if self.not_run is None or self.runs != earlier.runs:
+        """Return True if this one was completed, or buried, without a run since the earlier copy was written."""
+        # A dropped file does not say when it was made: another one of the same id and command is a job of its own.
+        is_buried = self.state == "dead" and earlier.state != "dead" and earlier.created_at is not None
+        if self.runs != earlier.runs or (self.not_run is None and not is_buried):
             return False
-        return earlier.not_run is None or (self.updated_at or 0) >= (earlier.updated_at or 0)
+        is_later = (self.updated_at or 0) >= (earlier.updated_at or 0)
+        return is_later or (self.not_run is not None and earlier.not_run is None)
 
     def has_ended_like(self, other: Job) -> bool:
         """Return True if this is another copy of the same ended job: the same outcome of the same run."""

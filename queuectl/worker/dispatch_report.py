@@ -12,6 +12,8 @@ from queuectl.job import times
 from queuectl.worker import dispatch_check
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from queuectl.engine.summary import Summary
     from queuectl.worker.dispatcher import Dispatcher
 
@@ -70,7 +72,7 @@ def troubles(dispatcher: Dispatcher) -> list[str]:
         )
         found.append(f"{name}: somebody cancelled {jobs}; feeding again at {_moment(rest, now)}")
     if share.summary is not None:
-        found += _reasons(name, share.summary)
+        found += _reasons(name, share.summary) + _unreadable(name, share.summary)
     return found
 
 
@@ -81,6 +83,21 @@ def _reasons(name: str, summary: Summary) -> list[str]:
     if number := sum(many for reason, many in summary.reasons.items() if reason.startswith(DRAINED)):
         found.append(f"{_jobs(number)} in {name} for nodes that are out of service: sinfo -R")
     return found
+
+
+def tell_what_stays(dispatcher: Dispatcher, say: Callable[[str], None]) -> None:
+    """Say which claimed jobs a drain leaves behind, and why."""
+    if dispatcher.share is not None and dispatcher.share.summary is not None:
+        for line in _unreadable(dispatcher.name, dispatcher.share.summary):
+            say(line)
+
+
+def _unreadable(name: str, summary: Summary) -> list[str]:
+    left = len(summary.doubtful)
+    jobs = "1 job that may be in it stays" if left == 1 else f"{left} jobs that may be in it stay"
+    return [
+        f"{name} leaves alone: {reason}; {jobs} claimed until it is deleted" for reason in summary.unreadable
+    ]
 
 
 def _jobs(number: int) -> str:

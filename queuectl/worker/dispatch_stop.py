@@ -43,7 +43,7 @@ class Leaving:
         self._has_begun = True
         if now >= self._give_up_at:
             return True
-        if self._is_forced and not self._is_ready and not one.handover.jobs:
+        if self._is_forced and not self._is_ready and not one.has_work:
             self._is_ready = True
             self._clear()
             return False

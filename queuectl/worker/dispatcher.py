@@ -149,6 +149,7 @@ class Dispatcher:
             self._say,
             shape_of=self.feed.shape_of,
             rules=self.upkeep.rules.about_jobs,
+            over=lambda job_id, has_begun: self.feed.over(job_id, has_begun=has_begun),
         )
 
     def begin_anew(self, post: Callable[[Order], None]) -> None:
@@ -283,8 +284,15 @@ class Dispatcher:
                     continue
                 elif self._last_look.is_over():
                     tell_what_waits(self._index, self._say, self._barrier)
+                    dispatch_report.tell_what_stays(self, self._say)
                     return
             self._wait()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether jobs are claimed whose ends it will know: not those that may be in a pack that cannot be read."""
+        summary = self.share.summary if self.share is not None else None
+        return self.handover.jobs > len(summary.doubtful if summary is not None else ())
 
     @property
     def has_moved(self) -> bool:
@@ -389,7 +397,7 @@ class Dispatcher:
 
     def _is_over(self) -> bool:
         """Whether a draining dispatcher has nothing left to do."""
-        if not self._drain or self.handover.jobs or self.share is None or not self.share.is_up_to_date:
+        if not self._drain or self.has_work or self.share is None or not self.share.is_up_to_date:
             return False
         if self.upkeep.owes_rules():
             return False

@@ -54,6 +54,7 @@ class Feed:
         self._engine, self._scheduler, self._in_hand, self._say = engine, scheduler, in_hand, say
         self._closed_until: dict[str, float] = {}
         self._served: dict[str, int] = {}
+        self._starts: dict[str, tuple[StartRate, int]] = {}
         self._number = 0
 
     @cached_property
@@ -134,7 +135,28 @@ class Feed:
             if rows:
                 self._scheduler.job_claimed()
             taken = claim_files(self._storage, rows, self._engine)
-        return [claim for one in taken if (claim := read_claim(self._storage, *one)) is not None]
+        claims = [claim for one in taken if (claim := read_claim(self._storage, *one)) is not None]
+        if self._starts:
+            for job_id in {row.id for row in rows} - {claim.row.id for claim in claims}:
+                self.over(job_id, has_begun=False)
+        return claims
+
+    def over(self, job_id: str, *, has_begun: bool) -> None:
+        """A claimed job is no claim any more.
+
+        Args:
+            has_begun: it has run; else it costs its queue no start of its rate. Starts that an earlier dispatcher has noted
+                are not given back, as nobody knows their moments: its queue begins later than it might, never too much.
+        """
+        start = self._starts.pop(job_id, None)
+        if start is None or has_begun:
+            return
+        starts, moment = start
+        try:
+            starts.give_back(moment)
+        except SpoolError as error:
+            self._say(str(error))
+        self._closed_until.clear()
 
     def _next_rows(self, limit: int) -> list[Row]:
         heads = [head for head in self._index.ready_heads() if self.is_open(head[0])]
@@ -181,13 +203,15 @@ class Feed:
         now, clock = micros(self._storage.now()), time.monotonic()
         if self._closed_until.get(queue, 0.0) > clock:
             return False
+        starts = StartRate(self._storage.layout.start_times(queue), rate.starts, rate.span)
         try:
-            path = self._storage.layout.start_times(queue)
-            next_at = StartRate(path, rate.starts, rate.span).take(now)
+            next_at = starts.take(now)
         except SpoolError as error:
             self._say(str(error))
             self._closed_until[queue] = clock + LOOK_AGAIN
             return False
         if next_at:
             self._closed_until[queue] = clock + min((next_at - now) / 1e6, RATE_AGAIN)
+        else:
+            self._starts[row.id] = starts, now
         return not next_at

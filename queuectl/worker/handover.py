@@ -17,7 +17,7 @@ from queuectl.config.settings import JobDefaults
 from queuectl.control import commands, run_lock
 from queuectl.engine import endings, wishes
 from queuectl.engine.endings import Interrupted, NotBegun
-from queuectl.engine.handed import Back, Ended, Lost
+from queuectl.engine.handed import Back, Ended, Lost, has_begun
 from queuectl.engine.packs import Order as Attempt
 from queuectl.engine.wishes import Candidate
 from queuectl.errors import QueuectlError
@@ -57,6 +57,7 @@ class Handover:
         shape_of: what a job wants of a node.
         say: takes a line for the log.
         rules: knows the rules about jobs; None: there are no jobs that tell of others.
+        over: is told the id of each job that is no claim any more, and whether it has begun.
 
     Attributes:
         cancelled_there: jobs that somebody has cancelled in the engine; see `engine.pace`.
@@ -74,10 +75,11 @@ class Handover:
         *,
         shape_of: Callable[[Job], Shape] = lambda job: wishes.shape(job.needs or {}),
         rules: JobRules | None = None,
+        over: Callable[[str, bool], None] = lambda *_: None,
     ) -> None:
         self._storage, self._layout = storage, storage.layout
         self._settings, self._post, self._name, self._say = settings, post, name, say
-        self._shape_of, self._rules = shape_of, rules
+        self._shape_of, self._rules, self._over = shape_of, rules, over
         self._claims: dict[Key, Claim] = {}
         self._wanted_ended: set[Key] = set()
         self._expired: set[Key] = set()
@@ -104,14 +106,12 @@ class Handover:
         """
         for claim in recovery.claims_left(self._storage, self._name, self._say):
             self._take(claim)
-        keys, say, name = list(self._claims), self._say, self._name
+        keys, say = list(self._claims), self._say
 
         def adopt(tracker: Tracker, now: float) -> Sequence[Event]:
-            unknown, odd = tracker.adopt(keys, now)
-            for line in odd:
-                say(
-                    f"left alone: {line}; jobs that may be in it stay claimed until it is deleted and {name} is started again"
-                )
+            unknown = tracker.adopt(keys, now)
+            for reason in tracker.unreadable.values():
+                say(f"left alone: {reason}; what may be in it stays claimed until it is deleted")
             return [Back(key) for key in unknown]
 
         self._post(adopt)
@@ -196,6 +196,7 @@ class Handover:
             maintenance.give_up_expired(storage, claim, self._say)
         else:
             return False
+        self._over(claim.row.id, False)
         return True
 
     def _take(self, claim: Claim) -> None:
@@ -205,6 +206,7 @@ class Handover:
     def _release(self, claim: Claim) -> None:
         with suppress(FileNotFoundError):  # somebody has taken its file away
             release(self._storage, claim)
+        self._over(claim.row.id, False)
 
     def _date(self, claims: Sequence[Claim]) -> None:
         """Write into the files of dropped jobs when they were accepted: by that the next dispatcher knows their runs again."""
@@ -308,21 +310,22 @@ class Handover:
         events = self._without_output_there(events)
         if not events:
             return
-        ended: list[tuple[Key, Claim]] = []
+        ended: list[tuple[Event, Claim]] = []
         for event in events:
             claim = self._claims.get(event.key)
             if claim is None:
                 continue
             if self._record(claim, event):
-                ended.append((event.key, claim))
+                ended.append((event, claim))
                 continue
             self._release(claim)
             self._let_go(event.key)
         for claim in self._settle_all([claim for _, claim in ended]):
             self._say(f"{claim.job.id} was taken away while it ran; its outcome is not recorded")
-        for key, claim in ended:
+        for event, claim in ended:
             self._tell(claim)
-            self._let_go(key)
+            self._over(claim.row.id, has_begun(event))
+            self._let_go(event.key)
         self.ended += len(ended)
         keys = [event.key for event in events]
 
@@ -431,6 +434,7 @@ class Handover:
     def _bury(self, claim: Claim, reason: str) -> None:
         _give_up(claim, reason, self._name, self._storage.now())
         settle_all(self._storage, [claim])
+        self._over(claim.row.id, False)
         self._say(f"dead {claim.job.id}: {reason}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -72,6 +73,19 @@ def test_a_new_pack_is_nobodys_and_only_ours(pack: Pack) -> None:
         Pack.make(pack.folder, [], LIMITS, 0)
 
 
+def test_a_plan_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dispatcher that is killed while it writes has sent nobody. A part of a plan would keep its jobs claimed for ever."""
+
+    def die(*_: str) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr("queuectl.system.files.rename_over", die)
+    folder = tmp_path / "pack"
+    with pytest.raises(SystemExit):
+        Pack.make(str(folder), [Order(KEYS[0], "true", "/", {}, 60)], LIMITS, 1000)
+    assert Pack.found(str(folder)) is None
+
+
 def test_a_pack_is_found_again_by_the_next_dispatcher(pack: Pack) -> None:
     """Its keys and limits are in it, and what was collected before is collected again."""
     put(pack, f"exits.{runner(pack, 1)}", line())
@@ -105,9 +119,13 @@ def test_who_has_what_is_told_by_inodes(pack: Pack) -> None:
     assert [pack.revoke(number) for number in range(3)] == [False, True, False]
 
 
-def test_a_share_that_refuses_the_link_revokes_nothing(pack: Pack) -> None:
+def test_a_share_that_refuses_the_link_revokes_nothing(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     """That nobody has the claim does not mean that we have it."""
-    Path(pack.path(f"by.{DISPATCHER}")).unlink()
+
+    def refuse(_: str, claim: str, **__: bool) -> None:
+        raise OSError(errno.EIO, "input/output error", claim)
+
+    monkeypatch.setattr(os, "link", refuse)
     with pytest.raises(OSError, match="claim"):
         pack.revoke(0)
     assert pack.look().claims == {}

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,18 @@ def test_it_is_made_once_and_for_its_owner_alone(layout: Layout, share: Path) ->
     assert (Path(layout.data) / "spool-id").stat().st_mode & 0o777 == 0o600
     assert [one.name for one in Path(folder).iterdir()] == ["owner.json"]
     assert json.loads((Path(folder) / "owner.json").read_text()) == {"host": "head", "root": layout.root}
+
+
+def test_what_a_killed_dispatcher_was_writing_there_goes_in_the_end(layout: Layout, share: Path) -> None:
+    """Killed again and again, it would fill the folder. What is being written just now stays, as does a pack."""
+    folder = Path(place.prepare(str(share), layout, "head")[1])
+    old, new = (folder / files.temporary_name() for _ in range(2))
+    for path in (old, new, folder / "pack.json"):
+        path.touch()
+    for path in (old, folder / "pack.json"):
+        os.utime(path, (time.time() - 7200,) * 2)
+    place.prepare(str(share), layout, "head")
+    assert sorted(one.name for one in folder.iterdir()) == sorted([new.name, "owner.json", "pack.json"])
 
 
 def test_it_is_found_again_when_data_is_deleted(layout: Layout, share: Path) -> None:

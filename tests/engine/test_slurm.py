@@ -142,6 +142,23 @@ def test_no_call_waits_for_a_controller_that_hangs() -> None:
     engine.close()
 
 
+def test_orders_for_many_packs_do_not_wait_for_each_other() -> None:
+    """After a pause each has a scancel of its own: a dispatcher that leaves waits some seconds for all of them."""
+    meet = threading.Barrier(slurm.SENDERS)
+    done: list[str] = []
+
+    def command(words: Sequence[str]) -> slurm.Run:
+        if words[0] == "scancel":
+            meet.wait(20)
+            done.append(words[-1])
+        return 0, "", ""
+
+    engine = Slurm("1f2e", command=command)
+    engine.cancel(f"p{number}" for number in range(2 * slurm.SENDERS))
+    engine.close(20)
+    assert sorted(done) == sorted(f"--name=qctl-1f2e-p{number}" for number in range(2 * slurm.SENDERS))
+
+
 def test_a_poll_tells_when_it_was_asked() -> None:
     """What was sent while squeue was at work is not in its answer."""
     release, asked = threading.Event(), threading.Event()
@@ -306,7 +323,7 @@ def test_a_dispatcher_that_dies_is_followed_by_one_that_runs_nothing_twice(desk:
     wait_until((desk.share / "ledger").exists, timeout=20)
     desk.engine.close()
     after = Desk(desk.share)
-    assert after.tracker.adopt(keys, time.monotonic()) == ([], [])
+    assert after.tracker.adopt(keys, time.monotonic()) == []
     assert {how(event) for event in after.wait_for(keys)} == {("exited", 0)}
     assert sorted((desk.share / "ledger").read_text().split()) == [str(n) for n in range(8)]
     assert after.clear() == []

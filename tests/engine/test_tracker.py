@@ -48,9 +48,7 @@ class Dispatcher:
     def start(self) -> None:
         """A new process begins: all that it knows is in files."""
         self.tracker = Tracker(str(self.root), "node.py", self.cluster, LIMITS, 0)
-        unknown, odd = self.tracker.adopt(self.claimed, self.cluster.now)
-        assert odd == []
-        for key in unknown:
+        for key in self.tracker.adopt(self.claimed, self.cluster.now):
             self.put_back(key)
 
     def put_back(self, key: Key) -> None:
@@ -205,7 +203,7 @@ class Told:
         self.nudged += packs
 
 
-A, B = ("a", "1.7"), ("b", "1.8")
+A, B, C = ("a", "1.7"), ("b", "1.8"), ("c", "1.9")
 WIDE = Shape(cpus=4, memory=512, gpus="a100:2", partition="gpu", options=("--qos=low",))
 
 
@@ -245,7 +243,7 @@ def test_a_pack_goes_to_the_engine_as_its_jobs_want_it(
     assert engine.sent == [Parcel("p1", str(tmp_path / "p1"), "node.py", WIDE, 5, 3)]
 
     tracker = again(tmp_path, engine)
-    assert tracker.adopt([A, B], 100) == ([], [])
+    assert tracker.adopt([A, B], 100) == []
     for moment in (101, 131):
         engine.says = News(poll=Poll(moment, {}))
         assert tracker.tick(moment) == []
@@ -256,7 +254,7 @@ def test_what_nobody_was_told_of_goes_back(tracker: Tracker, engine: Told, tmp_p
     """A dispatcher died after its claims, or while it made the pack: nobody can have begun them."""
     (tmp_path / "p1").mkdir()
     (tmp_path / "p1" / "by.dispatcher").touch()
-    assert tracker.adopt([A, B], 0) == ([A, B], [])
+    assert tracker.adopt([A, B], 0) == [A, B]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -287,7 +285,7 @@ def test_the_next_dispatcher_does_not_send_it_twice_either(
     tracker.hand("p1", orders(A), Shape(), 0)
     runner(tmp_path / "p1", 0)
     tracker = again(tmp_path, engine)
-    assert tracker.adopt([], 0) == ([], [])
+    assert tracker.adopt([], 0) == []
     tracker.tick(1)
     assert tracker.over() == []
     tracker.hand("p2", orders(A), Shape(), 1)
@@ -302,12 +300,12 @@ def test_what_was_taken_back_is_told_of_once_although_it_was_sent_anew(
     assert tracker.take_back() == [Back(A)]
     assert engine.cancelled == ["p1"]
     tracker = again(tmp_path, engine)
-    assert tracker.adopt([A], 0) == ([], [])
+    assert tracker.adopt([A], 0) == []
     tracker.hand("p2", orders(A), Shape(), 1)
     assert tracker.tick(1) == []
 
     tracker = again(tmp_path, engine)
-    assert tracker.adopt([A], 0) == ([], [])
+    assert tracker.adopt([A], 0) == []
     runner(tmp_path / "p2", 0)
     assert tracker.tick(1) == []
     assert tracker.over() == ["p1"]
@@ -530,9 +528,8 @@ def test_a_pack_of_another_version_is_left_alone(tracker: Tracker, tmp_path: Pat
     (tmp_path / "p1" / "pack.json").write_text(
         '{"v": 2, "sent_as": {}, "jobs": [], "beat": 1, "fence": 1, "grace": 1}'
     )
-    unknown, odd = tracker.adopt([A], 0)
-    assert unknown == []  # it may be in there, and run
-    assert "has version 2" in odd[0]
+    assert tracker.adopt([A], 0) == []  # it may be in there, and run
+    assert "has version 2" in tracker.unreadable["p1"]
     assert (tmp_path / "p1" / "pack.json").exists()
 
 
@@ -543,7 +540,51 @@ def test_a_pack_that_has_lost_its_plan_is_not_taken_for_one_that_was_never_sent(
     (tmp_path / "half").mkdir()
     (tmp_path / "p1").mkdir()
     (tmp_path / "p1" / "beat.n2.7.1").write_text("1\n")
-    unknown, odd = tracker.adopt([A], 0)
-    assert unknown == []
-    assert odd == [f"pack.json of {tmp_path}/p1 is gone, and nodes have been at work"]
+    assert tracker.adopt([A], 0) == []
+    assert tracker.unreadable == {"p1": f"pack.json of {tmp_path}/p1 is gone, and nodes have been at work"}
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["p1"]
+
+
+def test_what_may_have_been_in_a_pack_that_somebody_deletes_is_lost_after_the_fence(
+    tracker: Tracker, tmp_path: Path
+) -> None:
+    """A node that was at work there ends its command only then. A share that is away is no deleted pack."""
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / "pack.json").write_text("no plan")
+    (tmp_path / "p1" / "beat.n2.7.1").write_text("1\n")
+    assert tracker.adopt([A, B], 0) == []
+    tracker.drop([B])
+    shutil.move(tmp_path / "p1", tmp_path / ".elsewhere")
+    assert tracker.tick(0) == []
+    tmp_path.rename(tmp_path.with_name("away"))
+    events = [event for moment in range(1, 90) for event in tracker.tick(moment)]
+    tmp_path.with_name("away").rename(tmp_path)
+    assert events == []
+    found = {moment: tracker.tick(moment) for moment in range(90, 200)}
+    [(at, [event])] = [(moment, events) for moment, events in found.items() if events]
+    assert isinstance(event, Lost)
+    assert (event.key, event.runner, event.output) == (A, "", None)
+    assert at - 90 > LIMITS.fence + LIMITS.grace
+    assert tracker.doubtful == frozenset()
+
+
+def test_a_pack_that_has_lost_our_note_can_be_taken_back_all_the_same(
+    tracker: Tracker, engine: Told, tmp_path: Path
+) -> None:
+    """Else no pause would ever be heeded. What was taken back with the old note counts as begun until the fence is over."""
+    tracker.hand("p1", orders(A, B, C), Shape(), 0)
+    runner(tmp_path / "p1", 0)
+    assert tracker.take_back([B]) == [Back(B)]
+    (tmp_path / "p1" / "by.dispatcher").unlink()
+    assert tracker.take_back() == [Back(C)]
+    assert [os.path.exists(tmp_path / "p1" / f"claim.{number}") for number in range(3)] == [True] * 3
+
+    (tmp_path / "p1" / "by.dispatcher").unlink()
+    tracker = again(tmp_path, engine)
+    assert tracker.adopt([A, B, C], 0) == []
+    lost: dict[Key, int] = {}
+    for moment in range(1, 130):
+        (tmp_path / "p1" / "beat.n1.7.8").write_text(f"{moment}\n")
+        lost |= {event.key: moment for event in tracker.tick(moment) if isinstance(event, Lost)}
+    assert sorted(lost) == [B, C]
+    assert min(lost.values()) > LIMITS.fence

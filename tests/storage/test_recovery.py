@@ -349,6 +349,21 @@ def test_a_copy_of_a_job_that_was_completed_without_a_run_is_void(
     assert [path.name for path in spool_dir.rglob("job1*.json")] == ["job1.json"]
 
 
+@pytest.mark.parametrize("was_retried", [False, True])
+def test_a_copy_of_a_job_that_was_buried_without_a_run_is_void(spool_dir: Path, was_retried: bool) -> None:
+    """It was cancelled before it began. It was put back, and ran all the same. One that was retried since then must run."""
+    fields = {"command": f"touch {spool_dir.parent}/ran", "created_at": 1700000000}
+    dead = {"id": "job1", **fields, "state": "dead", "last_error": "Cancelled", "updated_at": 1700000100}
+    drop_bytes(spool_dir, "job1.json", json.dumps(dead).encode(), "dead")
+    abandon(spool_dir, "worker-0", "job1", **fields, updated_at=1700000200 if was_retried else 1700000000)
+
+    Worker(spool_dir, drain=True).run()
+
+    assert (spool_dir.parent / "ran").exists() == was_retried
+    if not was_retried:
+        assert [path.parent.name for path in spool_dir.rglob("job1*.json")] == ["dead"]
+
+
 @pytest.mark.parametrize("place", ["done", "dead", "pending"])
 @pytest.mark.parametrize("knows", ["nothing", "another past"])
 def test_a_foreign_file_of_the_same_id_frees_nothing(spool_dir: Path, place: str, knows: str) -> None:

@@ -19,9 +19,11 @@ from queuectl import Spool
 from queuectl.cli.log_stream import LogReader, Sink
 from queuectl.config.settings import Settings
 from queuectl.control import dispatched, registry
+from queuectl.control.start_rate import StartRate
 from queuectl.doctor import doctor
 from queuectl.engine import place
 from queuectl.errors import SpoolError, WorkerError
+from queuectl.job.times import micros
 from queuectl.layout import Layout
 from queuectl.storage import job_logs
 from queuectl.worker import dispatch_check, dispatcher, handover
@@ -338,6 +340,49 @@ def test_no_more_packs_are_out_than_may_be(
     wait_until(lambda: running.has_left, message=lambda: running.lines)
     assert len(ledger(spool_dir)) == 12
     assert packs_in(share) == []
+
+
+def test_a_start_that_was_not_made_costs_a_queue_nothing(
+    start: Callable[..., Running], spool_dir: Path, engine: LocalNodes, share: Path
+) -> None:
+    """Of those that its rate allows: a job that goes back unsent, or is taken back, has not begun."""
+    configure(spool_dir, f"engine: slurm\nslurm_dir: {share}\nslurm_jobs: 1\nslurm_pack: 1\n")
+    drop_bytes(spool_dir, "slow.yaml", b"rate: 3/1h\n", folder="queues")
+    starts = StartRate(Layout(spool_dir).start_times("slow"), 3, 3600)
+    engine.is_still = True
+    for number in range(3):
+        noted(spool_dir, f"s{number}", queue="slow")
+    running = start()
+    wait_until(lambda: running.one.handover.jobs == 1 and running.is_settled)
+    wait_until(lambda: starts.count(micros(time.time())) == 1)
+    assert Spool(spool_dir).pause(queue="slow", patience=20) == []
+    assert starts.count(micros(time.time())) == 0
+    engine.is_still = False
+    Spool(spool_dir).resume(queue="slow")
+    wait_until(are_done(spool_dir, "s0", "s1", "s2"), message=lambda: running.lines)
+    assert starts.count(micros(time.time())) == 3
+
+
+def test_a_drain_ends_although_a_pack_cannot_be_read(
+    start: Callable[..., Running], spool_dir: Path, share: Path, engine: LocalNodes
+) -> None:
+    """It says what stays claimed and why. `status` says it too, while a dispatcher runs."""
+    engine.is_still = True
+    noted(spool_dir, "in_it")
+    running = start()
+    wait_until(lambda: packs_in(share) != [])
+    kill(running)
+    [plan] = share.glob("*/*/pack.json")
+    plan.write_text("no plan")
+    engine.is_still = False
+    noted(spool_dir, "other")
+    running = start(drain=True)
+    wait_until(lambda: running.has_left, message=lambda: running.lines)
+    assert (where_is(spool_dir, "other"), where_is(spool_dir, "in_it")) == (["done"], ["processing/slurm"])
+    told = f"slurm leaves alone: pack.json of {plan.parent} is damaged; 1 job that may be in it stays claimed until it is deleted"
+    assert running.lines[-1] == told
+    start()
+    wait_until(lambda: told in Spool(spool_dir).notes())
 
 
 def test_nothing_is_claimed_while_the_engine_does_not_answer(

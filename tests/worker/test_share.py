@@ -27,6 +27,7 @@ class Packs:
         self.full = ""
         self.find: Callable[[], list[Back]] = list
         self.idle, self.packs, self.handed = 4, 0, ()
+        self.unreadable, self.doubtful = dict[str, str](), frozenset[tuple[str, str]]()
 
     def tick(self, now: float) -> list[Back]:
         """Look at everything; it takes as long as the folder hangs."""
