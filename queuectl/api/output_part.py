@@ -142,11 +142,11 @@ def _part_of(whole: bytes, start: int, most: int) -> tuple[bytes, int, int]:
 
 
 def _from_line(data: bytes, begin: int, *, at_end: bool) -> tuple[bytes, int]:
-    """Let the end of an output begin with a line. One line that is longer than the part is cut."""
+    """Let the end of an output begin with a line. A line that is longer than half of the part is cut, and not left out."""
     if not at_end or not begin:
         return data, begin
     skipped = data.find(b"\n") + 1
-    if not skipped or skipped == len(data):
+    if not skipped or skipped > len(data) // 2:
         skipped = next((place for place, byte in enumerate(data[:4]) if byte & 0xC0 != 0x80), 0)
     return data[skipped:], begin + skipped
 

@@ -89,7 +89,7 @@ class ResultPart(SpoolBase):
 
         Args:
             run, stream: as for output.
-            start: where to begin, in bytes; -1: at the last line from which no more than `most` bytes follow.
+            start: where to begin, in bytes; -1: at the last line from which no more than `most` bytes follow; in it if it is long.
             most: at most so many bytes.
 
         Raises:

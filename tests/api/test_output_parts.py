@@ -70,6 +70,13 @@ def test_one_line_longer_than_a_part_is_cut(spool_dir: Path) -> None:
     assert part.text == "ä" * 4
 
 
+def test_a_long_line_above_a_short_one_is_cut_and_not_left_out(spool_dir: Path) -> None:
+    """Of an output that is one line and queuectl's own note below it, the note alone would be shown."""
+    part = printed(spool_dir, b"x" * 100 + b"\ncut\n").output_part("a", start=-1, most=20)
+
+    assert part.text == "x" * 15 + "\ncut\n"
+
+
 def test_bytes_that_are_no_text_are_replaced_and_end(spool_dir: Path) -> None:
     """A reader does not wait for the rest of a character that will never come."""
     spool = printed(spool_dir, b"ok\xff\xf0\x9f")
