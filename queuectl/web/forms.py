@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
 
-from queuectl.errors import DuplicateId, InvalidJob, JobError, MoveError, QueuectlError
+from queuectl._dataclasses import dataclass
+from queuectl.errors import DuplicateId, InvalidJob, JobError, JobNotFound, MoveError, QueuectlError
 from queuectl.job import changes, schema
 from queuectl.job.record import READ_LIMIT
 from queuectl.job.redact import MASK, is_secret, masked_env
@@ -36,6 +37,11 @@ COMMANDS = frozenset({"command", "cwd", "env"})
 
 _LARGE = frozenset({"command", "env", "needs"})
 
+EDITABLE = frozenset({"pending", "failed", "dead"})
+"""States in which a job can be changed."""
+
+CHANGED = "somebody else has changed this job meanwhile; nothing was saved. Look at both, and save again"
+
 
 def described(name: str) -> str:
     """Return what a field means, as the schema of job files says."""
@@ -58,7 +64,7 @@ def form_page(
     return call.page(
         template, status, first=first, rest=[name for name in names if name not in FIRST],
         typed={name: typed.get(name, "") for name in names}, faults=dict(faults), help={name: described(name) for name in names},
-        large=_LARGE, **more,
+        large=_LARGE, **{"others": {}, **more},
     )  # fmt: skip
 
 
@@ -200,48 +206,121 @@ def as_typed(job: Job) -> dict[str, str]:
     return found
 
 
+def _prints(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return a short digest of each field that is not empty, without blanks around it."""
+    return {
+        name: hashlib.sha256(text.strip().encode("utf-8", "replace")).hexdigest()[:16]
+        for name, text in fields.items()
+        if text.strip()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """A form whose job somebody else has changed since it was opened.
+
+    Attributes:
+        typed: what the form goes on with: what was typed where something was, else what the job has now.
+        others: what the job has now in the fields that both have changed, each otherwise.
+        taken: the fields that only the other one has changed.
+    """
+
+    typed: dict[str, str]
+    others: dict[str, str]
+    taken: list[str]
+
+
+def compared(typed: Mapping[str, str], now: Mapping[str, str], before: str) -> Both:
+    """Compare what was typed with a job that has changed since.
+
+    Args:
+        before: the digests of its fields as the form has shown them, `name=digest` each. A field that was only shown,
+            and not typed into, must not put back what somebody else has changed.
+    """
+    shown = dict(word.partition("=")[::2] for word in before.split())
+    mine, theirs = _prints(typed), _prints(now)
+    found = Both(dict(now), {}, [])
+    for name, text in typed.items():
+        is_other = theirs.get(name) != shown.get(name)
+        if mine.get(name) != shown.get(name):
+            found.typed[name] = text
+            if is_other and mine.get(name) != theirs.get(name):
+                found.others[name] = now.get(name, "")
+        elif is_other:
+            found.taken.append(name)
+    return found
+
+
 def edit(call: Call) -> Response:
     """The form with which a waiting or a dead job is changed; the text of a file that is no job."""
     refuse_reader(call.user)
     once(call.pairs, ())
-    return _edit_page(call)
+    job_id = job_id_of(call)
+    with call.site.spool() as spool:
+        job = spool.get(job_id)
+        if job.state not in EDITABLE:
+            raise Refused(409, _not_now(job), f"queuectl show {job_id}")
+        data = _content(spool, job_id)
+    if job.command:
+        return _edit_page(call, job, data)
+    if not call.site.may_enqueue:
+        raise Refused(403, "this file could become any command, and no commands are taken here")
+    return _text_page(call, job_id, data)
+
+
+def _not_now(job: Job) -> str:
+    return f"job {job.id!r} is {job.state} and cannot be changed"
 
 
 def _edit_page(
     call: Call,
-    typed: Mapping[str, str] | None = None,
+    job: Job,
+    data: bytes,
+    both: Both | None = None,
     faults: Mapping[str, str] | None = None,
     status: int = 200,
     problem: str | None = None,
 ) -> Response:
-    job_id = job_id_of(call)
-    with call.site.spool() as spool:
-        job = spool.get(job_id)
-        if job.state not in {"pending", "failed", "dead"}:
-            raise Refused(
-                409, f"job {job_id!r} is {job.state} and cannot be changed", f"queuectl show {job_id}"
-            )
-        data = _content(spool, job_id)
-    if not job.command:
-        if not call.site.may_enqueue:
-            raise Refused(403, "this file could become any command, and no commands are taken here")
-        return _text_page(call, job_id, data, None, problem=problem, status=status)
     now = as_typed(job)
+    before = " ".join(f"{name}={digest}" for name, digest in _prints(now).items())
     return form_page(
-        call, "edit.html", {**now, **(typed or {})}, faults or {}, status,
-        job_id=job_id, mark=_mark(data), is_dead=job.state == "dead", problem=problem,
+        call, "edit.html", now if both is None else {**now, **both.typed}, faults or {}, status,
+        job_id=job.id or "", mark=_mark(data), before=before, is_dead=job.state == "dead", problem=problem,
+        others={} if both is None else both.others, taken=[] if both is None else both.taken, may_save=True,
+    )  # fmt: skip
+
+
+def _kept_page(call: Call, typed: Mapping[str, str], status: int, problem: str) -> Response:
+    """Show what was typed for a job that cannot be changed any more, so that it can be copied."""
+    job_id = job_id_of(call)
+    if "text" in typed:
+        return call.page(
+            "text.html", status, job_id=job_id, mark="", text=typed["text"], present=None, problem=problem,
+            fault=None, may_save=False,
+        )  # fmt: skip
+    return form_page(
+        call, "edit.html", typed, {}, status, job_id=job_id, mark="", before="", is_dead=False, problem=problem,
+        taken=[], may_save=False,
     )  # fmt: skip
 
 
 def _text_page(
-    call: Call, job_id: str, data: bytes, typed: str | None, *, problem: str | None, status: int = 200
+    call: Call,
+    job_id: str,
+    data: bytes,
+    typed: str | None = None,
+    *,
+    problem: str | None = None,
+    status: int = 200,
+    is_other: bool = False,
 ) -> Response:
     from queuectl.job.fault_location import find_fault
 
-    text = data.decode("utf-8", "replace") if typed is None else typed
+    now = data.decode("utf-8", "replace")
+    text = now if typed is None else typed
     return call.page(
-        "text.html", status, job_id=job_id, mark=_mark(data), text=text, problem=problem,
-        fault=find_fault(text.encode("utf-8", "replace")),
+        "text.html", status, job_id=job_id, mark=_mark(data), text=text, present=now if is_other else None,
+        problem=problem, fault=find_fault(text.encode("utf-8", "replace")), may_save=True,
     )  # fmt: skip
 
 
@@ -277,35 +356,57 @@ def save(call: Call) -> Response:
     """Change a job, and run it again if that was asked for."""
     job_id = job_id_of(call)
     typed = call.fields()
-    mark, again = typed.pop("mark", ""), typed.pop("then", "") == "retry"
+    mark, before, again = typed.pop("mark", ""), typed.pop("before", ""), typed.pop("then", "") == "retry"
     refused = COMMANDS if not call.site.may_enqueue else frozenset()
     for name in typed:
         if name not in FIELDS or name == "id" or name in refused:
             raise Refused(400, f"the field {name[:40]!r} cannot be changed here")
     with call.site.spool() as spool:
-        job = spool.get(job_id)
-        data = _content(spool, job_id)
-        found, faults = changed_fields(job, typed)
-        if _mark(data) != mark:
-            return _edit_page(
-                call, typed, {}, 409,
-                "somebody else has changed this job meanwhile: below is what you typed, over what it has now",
-            )  # fmt: skip
-        if faults:
-            return _edit_page(call, typed, faults, 422)
         try:
-            if found:
-                spool.set(job_id, if_unchanged=data, **found)
-            if again:
-                spool.retry(job_id)
-        except InvalidJob as error:
-            return _edit_page(call, typed, {_field_of(error): error.reason}, 422)
-        except (JobError, MoveError) as error:
-            return _edit_page(call, typed, {}, status_of(error), str(error))
+            job = spool.get(job_id)
+            data = _content(spool, job_id)
+        except (JobNotFound, MoveError) as error:
+            return _kept_page(call, typed, status_of(error), f"{error}: below is what you typed")
+        if job.state not in EDITABLE or not job.command:
+            problem = (
+                _not_now(job) if job.command else f"the file of job {job_id!r} is not a valid job any more"
+            )
+            return _kept_page(call, typed, 409, f"{problem}: below is what you typed")
+        if _mark(data) != mark:
+            return _edit_page(call, job, data, compared(typed, as_typed(job), before), {}, 409, CHANGED)
+        found, faults = changed_fields(job, typed)
+        answer = _edit_page(call, job, data, Both(typed, {}, []), faults, 422) if faults else None
+        answer = answer or _set(call, spool, job, data, typed, found, again=again)
+    if answer is not None:
+        return answer
     call.note(f"set {job_id}: {' '.join(sorted(found)) or 'nothing'}{', retry' if again else ''}")
     return call.go(
         f"/job/{job_id}", f"said={'retried' if again else 'changed' if found else 'unchanged'}&about={job_id}"
     )
+
+
+def _set(
+    call: Call,
+    spool: Spool,
+    job: Job,
+    data: bytes,
+    typed: dict[str, str],
+    found: dict[str, Any],
+    *,
+    again: bool,
+) -> Response | None:
+    """Change the job; return the form with what the door says if it refuses, and None if all is done."""
+    job_id, mine = job.id or "", Both(typed, {}, [])
+    try:
+        if found:
+            spool.set(job_id, if_unchanged=data, **found)
+        if again:
+            spool.retry(job_id)
+    except InvalidJob as error:
+        return _edit_page(call, job, data, mine, {_field_of(error): error.reason}, 422)
+    except (JobError, MoveError) as error:
+        return _edit_page(call, job, data, mine, {}, status_of(error), str(error))
+    return None
 
 
 def save_text(call: Call) -> Response:
@@ -314,10 +415,12 @@ def save_text(call: Call) -> Response:
     typed = call.fields()
     text, mark, again = typed.get("text", ""), typed.get("mark", ""), typed.get("then", "") == "retry"
     with call.site.spool() as spool:
-        data = _content(spool, job_id)
+        try:
+            data = _content(spool, job_id)
+        except (JobNotFound, MoveError) as error:
+            return _kept_page(call, {"text": text}, status_of(error), f"{error}: below is what you typed")
         if _mark(data) != mark:
-            problem = "the file has changed meanwhile: below is what you typed; nothing was saved"
-            return _text_page(call, job_id, data, text, problem=problem, status=409)
+            return _text_page(call, job_id, data, text, problem=CHANGED, status=409, is_other=True)
         try:
             job = spool.amend(job_id, data, text.encode())
             new_id = job.id or job_id

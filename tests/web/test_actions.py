@@ -12,7 +12,7 @@ from asgi import Browser, shown
 from queuectl import Filter, Spool
 from queuectl.web import bulk
 
-from support import drop_bytes, load, wait_until, where_is
+from support import drop_bytes, wait_until, where_is
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -228,18 +228,6 @@ def test_masked_values_stay_unless_others_are_typed(spool: Spool, browser: Brows
     assert spool.get("wait").env == {"API_TOKEN": "s3cret", "MODE": "b"}
     browser.post("/job/wait/set", {"env": "API_TOKEN=new", "mark": mark_of(browser, "wait")})
     assert spool.get("wait").env == {"API_TOKEN": "new"}
-
-
-def test_two_edits_at_once_overwrite_nothing(spool_dir: Path, spool: Spool, browser: Browser) -> None:
-    """The second one is told, and finds what was typed."""
-    mark = mark_of(browser, "wait")
-    assert browser.post("/job/wait/set", {"priority": "7", "mark": mark}).status == 303
-    answer = browser.post("/job/wait/set", {"priority": "9", "mark": mark})
-
-    assert answer.status == 409
-    assert 'name="priority" value="9"' in answer.text
-    assert load(spool_dir / "pending" / "wait.json")["priority"] == 7
-    assert spool.get("wait").priority == 7
 
 
 def test_an_edit_that_changes_nothing_writes_nothing(spool_dir: Path, browser: Browser) -> None:
