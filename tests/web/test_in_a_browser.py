@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -38,8 +39,10 @@ PAGES = ["/", "/jobs", "/dead", "/line", "/workers", "/queues", "/batches", "/ru
 DARK = ["/", "/jobs", "/dead", "/line", "/job/import", "/job/import/edit", "/job/broken/edit"]
 """Of these the colours are looked at in the dark as well: together they have every element that has one."""
 
-WANTED = re.compile(r"status of (422|503)")
-"""What the browser itself writes of answers that tests ask for: a wrong form, and a server that is away."""
+WIDTHS = (1400, 800, 360)
+
+WANTED = re.compile(r"status of (401|409|422)|ERR_FAILED")
+"""What the browser itself writes of answers that tests ask for: a wrong form, an old session, a server that is away."""
 
 HOSTILE = "\"><script>window.pwned=1</script><img src=x onerror=window.pwned=1>'</textarea>"
 
@@ -85,24 +88,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def link(folder: Path) -> Iterator[Callable[[], str]]:
-    """A server of the spool, and a function that makes a new link to it."""
+def server(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A server of the spool."""
     process = subprocess.Popen(
         [sys.executable, "-m", "queuectl", "--spool", str(folder), "web", "--port", "0"],
         stderr=subprocess.PIPE,
         text=True,
     )
+    yield process
+    process.terminate()
+    process.wait(timeout=30)
     assert process.stderr is not None
-    lines = [process.stderr.readline() for _ in range(2)]
+    process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def link(folder: Path, server: subprocess.Popen[str]) -> Callable[[], str]:
+    """A function that makes a new link to the server."""
+    assert server.stderr is not None
+    lines = [server.stderr.readline() for _ in range(2)]
     found = re.search(r"(http://127\.0\.0\.1:\d+/login\?token=)", lines[1])
     assert found, lines
     from queuectl.web.site import Site
 
     links = Site(str(folder)).links
-    yield lambda: found[1] + links.make()
-    process.terminate()
-    process.wait(timeout=30)
-    process.stderr.close()
+    return lambda: found[1] + links.make()
 
 
 @pytest.fixture(scope="module")
@@ -139,12 +149,15 @@ def session(chromium: Browser, link: Callable[[], str]) -> tuple[str, Any]:
 
 @pytest.fixture
 def visit(chromium: Browser, session: tuple[str, Any]) -> Iterator[Visit]:
-    """A function that opens a page, logged in. What the console says, and a request to elsewhere, fail the test."""
+    """A function that opens a page, logged in. What the console says, and a request to elsewhere, fail the test.
+
+    With `stopped_clock` the timers of the page wait for `page.clock.run_for`.
+    """
     contexts: list[BrowserContext] = []
     wrong: list[str] = []
     base, kept = session
 
-    def look(path: str = "/", **options: Any) -> Page:
+    def look(path: str = "/", *, stopped_clock: bool = False, **options: Any) -> Page:
         context = chromium.new_context(storage_state=kept, **options)
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
@@ -152,7 +165,11 @@ def visit(chromium: Browser, session: tuple[str, Any]) -> Iterator[Visit]:
         page.on("console", lambda message: wrong.extend([message.text] * (not WANTED.search(message.text))))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda asked: wrong.extend([] if asked.url.startswith(base) else [asked.url]))
+        if stopped_clock:
+            page.clock.install()
         page.goto(base + path)
+        if stopped_clock:
+            page.clock.pause_at(time.time() + 3600)
         return page
 
     yield look
@@ -172,21 +189,22 @@ def test_every_page_pleases(visit: Visit, scheme: Any) -> None:
 
     page = visit("/", color_scheme=scheme)
     base = base_of(page)
-    for path in PAGES if scheme == "light" else DARK:
-        for width in (1400, 800, 360) if scheme == "light" else (360,):
+    shots = os.environ.get("QUEUECTL_SCREENSHOTS")
+    is_quick = scheme == "dark" and not shots
+    for path in DARK if is_quick else PAGES:
+        page.goto(base + path)
+        for width in (360,) if is_quick else WIDTHS:
             page.set_viewport_size({"width": width, "height": 800})
-            if width == 1400 or scheme == "dark":
-                page.goto(base + path)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
             if width == 360 or path == "/jobs":
                 found = Axe().run(page)
                 assert found.violations_count == 0, (path, width, found.generate_report()[:3000])
+            if shots:
+                name = path.strip("/").replace("/", "-") or "overview"
+                page.screenshot(path=f"{shots}/{name}-{width}-{scheme}.png", full_page=True)
         assert page.evaluate(
             "window.pwned === undefined && !document.querySelector('main img, main script')"
         ), path
-        if shots := os.environ.get("QUEUECTL_SCREENSHOTS"):
-            name = path.strip("/").replace("/", "-") or "overview"
-            page.screenshot(path=f"{shots}/{name}-{scheme}.png", full_page=True)
 
 
 def test_a_link_is_used_once_and_the_cookie_is_hidden(chromium: Browser, link: Callable[[], str]) -> None:
@@ -243,12 +261,16 @@ def test_another_site_gets_nothing(chromium: Browser, session: tuple[str, Any], 
 
 
 def test_a_job_lives_on_the_page(visit: Visit, folder: Path, tmp_path: Path) -> None:
-    """Waiting, running, its output as it grows, done: without a reload. And lists say what is new, and stand still."""
+    """Waiting, running, its output as it grows, the next run, done: without a reload. And lists stand still."""
     jobs = visit("/jobs")
     before = jobs.locator("tbody tr").first.get_attribute("id")
-    go = tmp_path / "go"
+    first, second = tmp_path / "first", tmp_path / "second"
     spool = Spool(folder)
-    spool.enqueue(f"echo one; while [ ! -e {go} ]; do sleep 0.05; done; echo two", id="lives", timeout=120)
+    spool.enqueue(
+        f"[ $QUEUECTL_ATTEMPT = 2 ] || {{ echo one; while [ ! -e {first} ]; do sleep 0.05; done; exit 3; }};"
+        f"echo two; while [ ! -e {second} ]; do sleep 0.05; done; echo three",
+        id="lives", timeout=120, backoff_base=1,
+    )  # fmt: skip
     page = visit("/job/lives")
     page.evaluate("window.same = true")
     page.locator(".why li", has_text="no worker runs").wait_for()
@@ -260,15 +282,49 @@ def test_a_job_lives_on_the_page(visit: Visit, folder: Path, tmp_path: Path) -> 
     try:
         page.locator("h1 + .state", has_text="running").wait_for()
         page.locator("#log", has_text="one").wait_for()
-        go.touch()
+        first.touch()
         page.locator("#log", has_text="two").wait_for()
+        page.locator("#run option[value='2']").wait_for(state="attached")
+        second.touch()
+        page.locator("#log", has_text="three").wait_for()
         page.locator("h1 + .state", has_text="done").wait_for()
-        assert page.locator("#log").inner_text().split() == ["one", "two"]
+        assert page.locator("#log").inner_text().split() == ["two", "three"]
         assert page.evaluate("window.same")
+        page.locator("#run").select_option("1")
+        page.get_by_role("button", name="Show").click()
+        page.wait_for_url("**run=1*")
+        assert page.locator("#log").inner_text().split() == ["one"]
     finally:
         worker.terminate()
         worker.wait(timeout=60)
         end_workers(folder)
+
+
+def test_output_that_is_written_fast_is_followed_at_its_end(visit: Visit, folder: Path) -> None:
+    """Fifty megabytes between two looks: the page leaves most of them out, says so, and shows the last line as text."""
+    runs = [{"outcome": "completed", "exit_code": 0}]
+    drop_bytes(
+        folder, "flood.json", json.dumps({"command": "x", "attempts": 1, "history": runs}).encode(), "done"
+    )
+    drop_bytes(folder, "flood.1.out", b"begin\n", "logs")
+    page = visit("/job/flood", stopped_clock=True)
+    assert page.locator("#log").inner_text() == "begin\n"
+    with (folder / "logs" / "flood.1.out").open("ab") as file:
+        file.write(b"x" * 25_000_000 + b"\n" + b"line\n" * 5_000_000)
+        file.write(b"\x1b[31mred\x1b[0m \xe2\x80\xaeexe\x00<img src=x onerror=window.pwned=1>\xff\n")
+
+    page.clock.run_for(5000)
+    page.locator("#log", has_text="not all of the output is shown here").wait_for()
+    page.clock.run_for(5000)
+    page.locator("#log", has_text="red").wait_for()
+
+    text = page.evaluate("document.getElementById('log').textContent")
+    assert text.endswith("line\nred \\u202eexe\\x00<img src=x onerror=window.pwned=1>\ufffd\n")
+    assert len(text) < 1 << 20
+    assert page.evaluate(
+        "window.pwned === undefined && document.getElementById('log').childNodes.length === 1"
+    )
+    (folder / "logs" / "flood.1.out").unlink()
 
 
 def test_what_is_typed_and_where_one_is_survives_updates(visit: Visit, folder: Path) -> None:
@@ -325,6 +381,10 @@ def test_a_dead_job_is_found_changed_and_retried_by_keyboard(visit: Visit, folde
     page.locator("#in-command").focus()
     page.keyboard.press("Control+A")
     page.keyboard.type("echo ghdlnrc")
+    Spool(folder).set("bykey", priority=8)
+    page.locator("button", has_text="Save and retry").focus()
+    page.keyboard.press("Enter")
+    page.locator("#now-priority", has_text="8").wait_for()
     page.locator("button", has_text="Save and retry").focus()
     page.keyboard.press("Enter")
     page.locator("#said", has_text="bykey will run again").wait_for()
@@ -355,21 +415,70 @@ def test_everything_works_without_javascript(visit: Visit, folder: Path) -> None
     page.get_by_role("button", name="The chosen ones").click()
     page.get_by_role("button", name="Retry").click()
     page.locator("p", has_text="1 of 1").wait_for()
+    page.goto(f"{base_of(page)}/rules")
+    page.get_by_role("button", name="Run now").click()
+    page.locator("#said", has_text="the jobs of rule night are queued").wait_for()
+    page.get_by_role("link", name="All its jobs").click()
+    page.locator("tbody th a").click()
+    page.locator("#cancel summary").click()
+    page.locator("#cancel .question button").click()
+    page.locator("#said", has_text="is cancelled").wait_for()
     page.goto(f"{base_of(page)}/job/import?stream=err")
     assert page.locator("#log").inner_text().startswith("cat: data.csv")
 
 
-def test_a_server_that_is_away_is_told_and_comes_back(visit: Visit, folder: Path) -> None:
-    """The page is greyed, its title says so, and it goes on by itself."""
-    page = visit("/jobs")
-    page.route("**/part/**", lambda route: route.fulfill(status=503, body="away"))
-    Spool(folder).enqueue("true", tags=["many"])
-    page.wait_for_function(
-        "() => document.title.startsWith('(away)') && document.body.classList.contains('away')"
-    )
+def test_a_page_that_nobody_looks_at_asks_nothing(visit: Visit, folder: Path) -> None:
+    """A tab in the background keeps no machine awake; when it is shown it has the news at once."""
+    page = visit("/job/first", stopped_clock=True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.run_for(2500)
+    page.wait_for_function("() => document.getElementById('main').isConnected")
+    hide = """(is) => { Object.defineProperty(document, 'hidden', { get: () => is, configurable: true });
+        document.dispatchEvent(new Event('visibilitychange')); }"""
+    assert asked
+    page.evaluate(hide, True)
+    asked.clear()
+
+    page.clock.run_for(120_000)
+    assert asked == []
+
+    Spool(folder).set("first", priority=9)
+    with page.expect_response("**/part/**"):
+        page.evaluate(hide, False)
+    page.locator(".fields dd", has_text=re.compile("^9$")).wait_for()
+
+
+def test_a_server_that_is_away_is_told_and_comes_back(
+    visit: Visit, folder: Path, server: subprocess.Popen[str]
+) -> None:
+    """It refuses, or it answers nothing, as over a tunnel after a sleep: the page says so, and goes on by itself."""
+    page = visit("/jobs", stopped_clock=True)
+    title = page.title()
+    page.route("**/part/**", lambda route: route.abort())
+    page.clock.run_for(2500)
+    page.locator("#away", has_text="does not answer").wait_for()
+    assert page.title() == f"(away) {title}"
     page.unroute("**/part/**")
-    page.wait_for_function("() => !document.title.startsWith('(away)')")
+    page.clock.run_for(2500)
+    page.locator("#away").wait_for(state="hidden")
+
+    server.send_signal(signal.SIGSTOP)
+    try:
+        page.clock.run_for(2500)
+        page.clock.run_for(20_000)
+        page.locator("#away").wait_for()
+        assert page.locator("body.away").count() == 1
+        Spool(folder).enqueue("true", tags=["many"])
+    finally:
+        server.send_signal(signal.SIGCONT)
+    page.clock.run_for(2500)
     page.locator(".newer", has_text="newer").wait_for()
+    assert page.title() == title
+
+    page.context.clear_cookies()
+    page.clock.run_for(2500)
+    page.locator("main", has_text="queuectl web --url").wait_for()
 
 
 def test_eight_tabs_open(visit: Visit) -> None:

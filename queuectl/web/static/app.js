@@ -8,7 +8,9 @@
   const main = document.getElementById("main");
   const base = document.body.dataset.base;
   const title = document.title;
-  const LONGEST_LOG = 1 << 20;
+  const LONGEST_LOG = 1 << 19; // characters; one line of twice as many held the page up for a second
+  const FAR_BEHIND = 1 << 19;
+  const PATIENCE = 20000;
 
   // -- refreshing: the next question comes after the answer, and none while nobody looks
 
@@ -17,9 +19,17 @@
     return made.body;
   }
 
+  // A machine that slept, or a tunnel that broke, leaves a request that is never answered: it is given up.
+  function get(url, headers) {
+    const patience = new AbortController();
+    setTimeout(() => patience.abort(), PATIENCE);
+    return fetch(url, { headers: headers || {}, cache: "no-store", signal: patience.signal });
+  }
+
   const keeps = {
     beforeNodeMorphed(old, fresh) {
       if (old.nodeType !== Node.ELEMENT_NODE) return true;
+      if (old.id === "run") return old !== document.activeElement;
       if (old.dataset.keep !== undefined || old.id === "said" || old.id === "problem") return false;
       if (/^(INPUT|SELECT|TEXTAREA)$/.test(old.tagName)) return fresh.tagName !== old.tagName || old.name !== fresh.name || (old.type === "checkbox" && old.value !== fresh.value);
       return true;
@@ -30,6 +40,7 @@
 
   function away(is) {
     document.body.classList.toggle("away", is);
+    document.getElementById("away").hidden = !is;
     document.title = is ? `(away) ${title}` : title;
   }
 
@@ -57,7 +68,7 @@
 
   let mark = "";
   async function refresh() {
-    const answer = await fetch(main.dataset.part, { headers: mark ? { "If-None-Match": mark } : {}, cache: "no-store" });
+    const answer = await get(main.dataset.part, mark ? { "If-None-Match": mark } : {});
     if (answer.status === 401) { location.reload(); return false; }
     if (answer.status >= 500) throw new Error("away");
     away(false);
@@ -92,12 +103,12 @@
     for (const one of document.querySelectorAll("time[data-moment]")) {
       const known = server.get(one);
       if (!known || known.text !== one.textContent) {
-        server.set(one, { at: performance.now(), ahead: one.textContent.startsWith("in "), from: seconds(one.textContent), text: one.textContent });
+        server.set(one, { at: performance.now(), ahead: one.textContent.startsWith("in "), after: one.textContent.endsWith(" ago") ? " ago" : "", from: seconds(one.textContent), text: one.textContent });
         continue;
       }
       const passed = (performance.now() - known.at) / 1000;
       const now = known.ahead ? known.from - passed : known.from + passed;
-      const text = known.ahead && now > 0 ? `in ${words(now)}` : words(Math.abs(now));
+      const text = known.ahead && now > 0 ? `in ${words(now)}` : `${words(Math.abs(now))}${known.after}`;
       if (text !== one.textContent) { one.textContent = text; known.text = text; }
     }
     for (const one of server.keys()) if (!one.isConnected) server.delete(one);
@@ -115,9 +126,10 @@
     const down = () => { if (follow.checked) log.scrollTop = log.scrollHeight; };
     follow.addEventListener("change", down);
     down();
+    let more = false;
     const ask = async () => {
       if (!log.isConnected) return false;
-      const answer = await fetch(`${log.dataset.log}&from=${log.dataset.next}`, { cache: "no-store" });
+      const answer = await get(`${log.dataset.log}&from=${log.dataset.next}`);
       if (!answer.ok) return answer.status < 500 ? false : true;
       const part = await answer.json();
       if (part.cut || String(part.run) !== log.dataset.run) {
@@ -130,13 +142,22 @@
         log.append(part.text);
         log.normalize();
         const whole = log.textContent;
-        if (whole.length > LONGEST_LOG) log.textContent = whole.slice(whole.indexOf("\n", whole.length - LONGEST_LOG) + 1);
+        if (whole.length > LONGEST_LOG) {
+          const line = whole.indexOf("\n", whole.length - LONGEST_LOG);
+          log.textContent = whole.slice(line < 0 ? whole.length - LONGEST_LOG : line + 1);
+        }
         down();
       }
       log.dataset.end = part.end ? "yes" : "no";
+      more = part.text !== "" && part.next < part.size;
+      if (part.size - part.next > FAR_BEHIND) {
+        // It is written faster than it can be read: the end is what one looks for, and the whole can be downloaded.
+        log.append("\n[not all of the output is shown here]\n");
+        log.dataset.next = -1;
+      }
       return true;
     };
-    every(() => (log.dataset.end === "yes" ? 4000 : 1000), ask);
+    every(() => (more ? 100 : log.dataset.end === "yes" ? 4000 : 1000), ask);
   }
 
   // -- forms of /new: each field is checked by the server when it is left
