@@ -59,10 +59,11 @@ def _list(
             values["notes"] = spool.notes()
             values["ends"] = _ends(spool, values["page"].rows) if path == "/dead" else {}
             values["waiting"] = _delayed(spool) if path == "/line" else []
+            values["paused_queues"] = _paused_queues(spool, [*values["page"].rows, *values["waiting"]])
     except (BadQuery, ValueError) as error:
         given = {name: value for name, value in pairs if name in query._NAMES}
         return call.page(
-            template, 400, **values, view=View(given), page=None, newer=0, reasons=[], ends={}, waiting=[],
+            template, 400, **values, view=View(given), page=None, newer=0, reasons=[], ends={}, waiting=[], paused_queues=set(),
             problem=str(error), more_newer=False,
         )  # fmt: skip
     part_query = view.but(after=view.after, before=view.before, at=view.at or _standing(view, values["page"]))
@@ -129,6 +130,12 @@ def _delayed(spool: Spool) -> list[Row]:
 
     rows = spool.list(where=Filter(states=WAITING, sort="-next", limit=ROWS))
     return [row for row in rows if row.due_at is not None or row.waits_for not in {"worker", "queue"}]
+
+
+def _paused_queues(spool: Spool, rows: Sequence[Row]) -> set[str]:
+    """Return which of the queues that these jobs wait for are paused: waiting for room there would be in vain."""
+    names = {row.queue for row in rows if row.waits_for == "queue"}
+    return {name for name in names if spool.paused(queue=name) is not None}
 
 
 SAID = {

@@ -69,7 +69,14 @@ def _throughput(site: Site, spool: Spool, name: str) -> dict[str, Any]:
     first = (now - length) // step * step
     numbers = [counted.get(first + place * step, (0, 0)) for place in range(round(length / step) + 1)]
     well, bad = (sum(found) for found in zip(*numbers, strict=True))
-    return {"plot": plots.bars(numbers), "plot_name": name, "plot_done": well, "plot_dead": bad}
+    most = max((done + dead for done, dead in numbers), default=0)
+    return {
+        "plot": plots.bars(numbers),
+        "plot_most": most,
+        "plot_name": name,
+        "plot_done": well,
+        "plot_dead": bad,
+    }
 
 
 def workers(call: Call) -> Response:

@@ -92,10 +92,10 @@ def local(moment: float) -> str:
     return times.local(moment)
 
 
-def distance(moment: float, clock: Callable[[], float] = time.time) -> str:
-    """Return how far away a moment is: `3m 4s`, or `in 3m 4s`."""
+def distance(moment: float, clock: Callable[[], float] = time.time, *, after: str = "") -> str:
+    """Return how far away a moment is: `3m 4s`, or `in 3m 4s`. `after` follows a past one, as in `3m 4s ago`."""
     away = moment - clock()
-    return f"in {ago(away)}" if away > 0.999 else ago(-away)
+    return f"in {ago(away)}" if away > 0.999 else f"{ago(-away)}{after}"
 
 
 def cut(text: str, length: int = 120) -> str:
