@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from typing import TYPE_CHECKING, Any
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rules.folder_world import Watched
 
 from queuectl.rules import folder_look
+from queuectl.system.wake_up import WakeUp
+from queuectl.system.watcher import FolderWatch
+from queuectl.worker.idle import IdleWait
 
 from support import drain, load
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -86,3 +90,48 @@ def test_a_folder_that_is_replaced_by_another_one_is_looked_at_anew(one: Watched
     shutil.rmtree(one.scans)
     one.scans.with_name("old").rename(one.scans)
     assert len(one.go(31)) == 2
+
+
+def sleeper(one: Watched, watch: FolderWatch, wake_up: WakeUp) -> IdleWait:
+    """The sleep of a worker for which nothing is due but its rules."""
+    quiet: Any = SimpleNamespace(nothing_due=True, seconds_to_next=lambda: 60.0, within=(), above=())
+    still: Any = SimpleNamespace(
+        is_current=lambda **_: True, has_other_rules=False, unchanged_for=60.0, links=()
+    )
+    return IdleWait(one.spool.layout, quiet, wake_up, watch, quiet, quiet, quiet, one.scheduler, still)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify")
+def test_a_file_whose_event_the_kernel_had_to_drop_is_found(one: Watched) -> None:
+    """Trap 7. More happens than the kernel keeps, and then a file is written anew, which changes no time of its folder."""
+    one.rule()
+    path = one.drop("a.pdf")
+    assert len(one.go(1)) == 1
+    one.go(31)
+    kept = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    pending = one.folder.parent / "pending"
+    ours, other = pending / ".a", pending / ".b"
+    ours.touch()
+    asked = []
+
+    def storm() -> bool:
+        asked.append(1)
+        if len(asked) == 2:  # the watch has begun, and the wait has not
+            for _ in range(kept // 2 + 1):
+                os.rename(ours, other)
+                os.rename(other, ours)
+            path.write_text("another")
+        return False
+
+    wake_up = WakeUp()
+    watch = FolderWatch(str(pending), wake_up)
+    try:
+        assert watch.start()
+        watch.is_lost = watch.is_edited = False
+        waited = sleeper(one, watch, wake_up).wait(lambda: 20.0, storm)
+    finally:
+        watch.stop()
+        wake_up.close()
+    assert (waited, watch.is_lost) == (False, True)
+    one.go(2)
+    assert len(one.go(2)) == 2
