@@ -11,11 +11,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass
 from queuectl.config.settings import JobDefaults
 from queuectl.errors import QueuectlError
 from queuectl.layout import RULE_FILES
 from queuectl.rules import occurrences, queueing, rule_note
+from queuectl.rules.plan import Plan
 from queuectl.rules.rule_book import RuleBook
 from queuectl.rules.rule_note import Note
 from queuectl.rules.time_trigger import TimeTrigger
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from queuectl.rules.rule import Rule
     from queuectl.storage.transitions import Storage
 
-ON_TIME = 3.0
-"""Seconds. What is no later than this was not missed: a worker looks once a second, also while a job runs."""
+_AT_ONCE = 32
+"""Jobs that are queued together, with one wait for the disk: a tenth of a slice."""
 
 SET_BACK = 3 * 3600
 """Seconds. Was the clock set back by no more, then nothing is due until it has passed the last moment again."""
@@ -46,30 +46,6 @@ _REASON = ".reason"
 
 _REASONS_AGAIN = 60.0
 """Seconds until a reason is written again that the disk refused. Each attempt changes the folder, which wakes workers."""
-
-
-@dataclass(slots=True)
-class Plan:
-    """A rule, what is known of it, and when it is due next, in whole epoch seconds; None: never again."""
-
-    rule: Rule
-    trigger: TimeTrigger
-    note: Note
-    next: int | None = None
-
-
-def choose(due: list[int], trigger: TimeTrigger, now: float) -> list[int]:
-    """Return those of the moments up to now for which jobs are queued.
-
-    Args:
-        due: in order; all that are not done.
-    """
-    if trigger.missed == "all" or not due:
-        return due
-    on_time = [moment for moment in due if now - moment <= ON_TIME]
-    if on_time or trigger.missed == "once":
-        return on_time or due[-1:]
-    return due[-1:] if now - due[-1] <= trigger.grace else []
 
 
 class Plans:
@@ -193,7 +169,8 @@ class Plans:
         note.rests = is_paused
         if before != (note.mark, note.done, note.rests):
             self._write(name, note)
-        self._plans[name] = Plan(rule, trigger, note, occurrences.first(trigger.schedule.after(note.done)))
+        self._plans[name] = made = Plan(rule, trigger, note)
+        made.find_next()
 
     def _rest(self, name: str, note: Note) -> None:
         if not note.rests:
@@ -277,45 +254,65 @@ class Plans:
         self._find_next()
 
     def _queue_each(self, due: list[Plan], now: float, until: float) -> None:
-        for number, plan in enumerate(due, 1):
-            try:
-                self._queue(plan, now, until)
-            except (QueuectlError, OSError) as error:
-                self.failed = True
-                self._tell(plan.rule.name, f"rule {plan.rule.name}: {error}")
-            # Only after one was queued: however long the lock took, each call goes on.
+        while due:
+            part, due = due[:_AT_ONCE], due[_AT_ONCE:]
+            alone = self._queue_together(part, now)
+            for number, plan in enumerate(alone, 1):
+                try:
+                    self._queue(plan, now, until)
+                except (QueuectlError, OSError) as error:
+                    self.failed = True
+                    self._tell(plan.rule.name, f"rule {plan.rule.name}: {error}")
+                # Only after one was queued: however long the lock took, each call goes on.
+                if self._monotonic() > until and number < len(alone):
+                    self._is_behind = True
+                    break
             if self._monotonic() > until:
-                self._is_behind = self._is_behind or number < len(due)
-                self.is_complete = self.is_complete and not self._is_behind
+                self._is_behind = self._is_behind or bool(due)
                 break
+        self.is_complete = self.is_complete and not self._is_behind
+
+    def _queue_together(self, part: list[Plan], now: float) -> list[Plan]:
+        """Queue the jobs of those rules that have one job for one moment, and return the others."""
+        together: list[tuple[Plan, int]] = []
+        alone: list[Plan] = []
+        for plan in part:
+            if plan.rule.is_list or plan.rule.name in self._book.paused:
+                alone.append(plan)
+                continue
+            chosen = plan.choose(now)
+            if len(chosen) == 1 and chosen[0] not in plan.note.queued:
+                together.append((plan, chosen[0]))
+            else:
+                alone.append(plan)
+        if len(together) < 2:
+            return part
+        wanted = [(plan.rule, moment) for plan, moment in together]
+        try:
+            reasons = queueing.queue_several(self._storage, self._defaults, wanted)
+        except (QueuectlError, OSError):
+            return part  # one by one, so that none keeps another from being queued
+        for (plan, moment), reason in zip(together, reasons, strict=True):
+            plan.note_result(moment, reason)
+            self._told.pop(plan.rule.name, None)
+            self._finish(plan)
+        return alone
 
     def _queue(self, plan: Plan, now: float, until: float) -> None:
-        rule, trigger, note = plan.rule, plan.trigger, plan.note
+        rule, note = plan.rule, plan.note
         if rule.name in self._book.paused:
             note.done, note.rests = int(now), True
             self._finish(plan)
             return
-        due = occurrences.between(trigger.schedule, note.done, int(now))
-        if trigger.missed == "all" and len(due) == occurrences.MOST:
-            self._count_older(trigger, note, due[0])
-        chosen = choose(due, trigger, now)
-        wanted = set(chosen)
-        if passed := [moment for moment in due if moment not in wanted]:
-            note.note_skipped(passed[-1], "missed", len(passed))
-            note.done = max(note.done, chosen[0] - 1 if chosen else due[-1])
         try:
-            for moment in chosen:
+            for moment in plan.choose(now):
                 if moment in note.queued:
                     reason = None  # under a clock that was ahead
                 else:
                     reason = queueing.queue(
                         self._storage, self._defaults, rule, moment, lambda: self._monotonic() > until
                     )
-                if reason is None:
-                    note.note_queued(moment)
-                else:
-                    note.note_skipped(moment, reason)
-                note.done = moment
+                plan.note_result(moment, reason)
                 self._told.pop(rule.name, None)
                 if self._monotonic() > until:
                     break
@@ -324,15 +321,9 @@ class Plans:
         finally:
             self._finish(plan)
 
-    def _count_older(self, trigger: TimeTrigger, note: Note, oldest: int) -> None:
-        """Note moments that are too many to be caught up, though no more than another MOST of them."""
-        if older := occurrences.between(trigger.schedule, note.done, oldest - 1):
-            note.note_skipped(older[-1], "more moments were missed than are caught up", len(older))
-            note.done = older[-1]
-
     def _finish(self, plan: Plan) -> None:
         """Find out when a rule is due next, and write its note. Until the disk takes that, the ids tell what was queued."""
-        plan.next = occurrences.first(plan.trigger.schedule.after(plan.note.done))
+        plan.find_next()
         self._write(plan.rule.name, plan.note)
 
     # -- what is wrong ---------------------------------------------------------------------------------------------

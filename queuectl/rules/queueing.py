@@ -75,6 +75,37 @@ def queue(
     return None
 
 
+def queue_several(
+    storage: Storage, defaults: JobDefaults, wanted: list[tuple[Rule, int]]
+) -> list[str | None]:
+    """Queue one occurrence of each of several rules that have one job, with one wait for the disk.
+
+    Args:
+        wanted: the rules, each with the moment in epoch seconds.
+
+    Returns:
+        for each why nothing was queued; None if the job is there.
+
+    Raises:
+        QueuectlError: as by `queue`, because of one of them. Some may be queued.
+    """
+    now = storage.now()
+    reasons: dict[str, str | None] = {}
+    batch = []
+    for rule, moment in wanted:
+        [record] = job_template.made(rule, occurrences.text_of(moment), moment, now)
+        reasons[record["id"]] = None
+        if record.get("expires_at", now) >= now:
+            batch.append(job_queueing.prepared(defaults, record, now))
+        elif locate.state_of(storage, record["id"]) is None:
+            reasons[record["id"]] = "expires_in was over"
+    taken = job_queueing.enqueue_several(storage, batch, durable=defaults.settings.durability == "full")
+    return [
+        f"job {taken[job_id].job_id} is not over" if job_id in taken else why
+        for job_id, why in reasons.items()
+    ]
+
+
 def _in_the_way(storage: Storage, records: list[dict[str, Any]]) -> str | None:
     """Return the id of a job that has the key of one of these. Half a list would wait for the other half for ever."""
     keys = [

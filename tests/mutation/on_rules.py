@@ -36,17 +36,17 @@ RULES = (
     Mutant(
         "rules: noted before it is queued",
         "rules/plans.py",
-        "            for moment in chosen:\n",
-        "            note.done = chosen[-1] if chosen else note.done\n"
+        "            for moment in plan.choose(now):\n",
+        "            note.done = int(now)\n"
         "            rule_note.write(self._layout, rule.name, note)\n"
-        "            for moment in chosen:\n",
+        "            for moment in [int(now)]:\n",
         (f"{_TIME}it_is_queued_before_it_is_noted",),
     ),
     Mutant(
         "rules: what was queued is not noted",
-        "rules/plans.py",
-        "                note.done = moment\n",
-        "                pass\n",
+        "rules/plan.py",
+        "        self.note.done = moment\n",
+        "        pass\n",
         (f"{_TIME}a_job_whose_record_was_purged_is_not_run_again",),
     ),
     Mutant(
@@ -57,15 +57,29 @@ RULES = (
         (f"{_TIME}a_job_that_was_queued_but_not_noted_is_not_queued_twice",),
     ),
     Mutant(
-        "rules: once catches up all that was missed",
+        "rules: each of many rules waits for the disk by itself",
         "rules/plans.py",
+        "        if len(together) < 2:\n",
+        "        if True:\n",
+        (f"{_TIME}rules_that_are_due_at_one_moment_wait_for_the_disk_once",),
+    ),
+    Mutant(
+        "rules: one that is refused keeps out those that are queued with it",
+        "rules/plans.py",
+        "            return part  # one by one, so that none keeps another from being queued\n",
+        "            return []\n",
+        (f"{_TIME}what_the_disk_refuses_is_told_and_tried_again_and_keeps_no_other_rule",),
+    ),
+    Mutant(
+        "rules: once catches up all that was missed",
+        "rules/plan.py",
         "        return on_time or due[-1:]\n",
         "        return due\n",
         (f"{_TIME}after_a_week_without_workers_the_last_moment_is_run_once",),
     ),
     Mutant(
         "rules: what one busy second brings counts as missed",
-        "rules/plans.py",
+        "rules/plan.py",
         "now - moment <= ON_TIME]",
         "now - moment <= 0]",
         (f"{_TIME}moments_that_one_busy_second_brings_are_not_missed",),
@@ -202,8 +216,8 @@ RULES = (
     Mutant(
         "rules: a slice that has passed leaves everything for the next one",
         "rules/plans.py",
-        "        for number, plan in enumerate(due, 1):\n",
-        "        for number, plan in enumerate(due, 1):\n"
+        "            part, due = due[:_AT_ONCE], due[_AT_ONCE:]\n",
+        "            part, due = due[:_AT_ONCE], due[_AT_ONCE:]\n"
         "            if self._monotonic() > until:\n"
         "                self.is_complete = False\n"
         "                break\n",
@@ -286,8 +300,8 @@ RULES = (
     ),
     Mutant(
         "rules: what is too much to be caught up passes without a trace",
-        "rules/plans.py",
-        "            self._count_older(trigger, note, due[0])\n",
+        "rules/plan.py",
+        "            self._count_older(due[0])\n",
         "            pass\n",
         (f"{_TIME}what_is_too_much_to_be_caught_up_is_counted",),
     ),

@@ -12,8 +12,8 @@ import pytest
 from rules.clock import World, at, one_tick
 
 from queuectl.errors import SpoolFull
-from queuectl.rules import occurrences, rule_note
-from queuectl.rules.plans import choose
+from queuectl.rules import job_queueing, occurrences, plans, rule_note
+from queuectl.rules.plan import choose
 from queuectl.storage import enqueue
 from queuectl.system import files
 from queuectl.system.locks import Lock
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from queuectl.errors import KeyTaken
     from queuectl.layout import Layout
     from queuectl.storage.transitions import Prepared, Storage
 
@@ -451,8 +452,11 @@ def test_a_moment_whose_time_is_over_makes_no_dead_job(world: Callable[[str], Wo
     assert one.note("backup").skips == [(at("2031-01-02T02:00Z"), "expires_in was over")]
 
 
-def test_a_thousand_rules_at_one_moment_are_all_queued_in_slices(world: Callable[[str], World]) -> None:
-    """In small: the clock of the slices stands still, and then has passed after each job."""
+def test_a_thousand_rules_at_one_moment_are_all_queued_in_slices(
+    world: Callable[[str], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In small: the clock of the slices stands still, and then has passed after each few jobs."""
+    monkeypatch.setattr(plans, "_AT_ONCE", 4)
     one = world("2031-01-01T12:00Z")
     for number in range(30):
         one.write(f"rule-{number}", UTC_NIGHTLY % "missed: once")
@@ -467,6 +471,43 @@ def test_a_thousand_rules_at_one_moment_are_all_queued_in_slices(world: Callable
         rounds += 1
     assert len(one.ids()) == 30
     assert 1 < rounds <= 31
+
+
+def test_rules_that_are_due_at_one_moment_wait_for_the_disk_once(
+    world: Callable[[str], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap 13. At full hour a thousand of them are due. Each is judged for itself all the same."""
+    one = world("2031-01-01T12:00Z")
+    for number in range(12):
+        one.write(f"rule-{number}", UTC_NIGHTLY % "missed: once")
+    one.write("short", UTC_NIGHTLY % "missed: once", "job: {command: 'true', expires_in: 1s}")
+    one.write("missed", UTC_NIGHTLY % "missed: skip, grace: 1s")
+    one.write("list", UTC_NIGHTLY % "missed: once", "jobs: [{id: a, command: a}, {id: b, command: b}]")
+    one.write("rests", UTC_NIGHTLY % "missed: once")
+    one.pause("rests")
+    one.look()
+    under_way = one.spool.run_rule("rule-3")
+    made = job_queueing.prepared(
+        one.spool._job_defaults(),
+        {"id": "rule-4.20310102T020000Z", "command": "true", "rule": "rule-4"},
+        one.now,
+    )
+    enqueue.enqueue(one.storage, made)
+    calls: list[int] = []
+    several = job_queueing.enqueue_several
+
+    def counting(storage: Storage, wanted: list[Prepared], *, durable: bool) -> dict[str, KeyTaken]:
+        calls.append(len(wanted))
+        return several(storage, wanted, durable=durable)
+
+    monkeypatch.setattr(job_queueing, "enqueue_several", counting)
+    assert len(one.go("2031-01-02T02:00:05Z")) == len(under_way) + 11 + 2
+    assert calls == [12]
+    assert one.note("rule-3").skips == [(at("2031-01-02T02:00Z"), f"job {under_way[0]} is not over")]
+    assert one.note("short").skips == [(at("2031-01-02T02:00Z"), "expires_in was over")]
+    assert one.note("missed").skips == [(at("2031-01-02T02:00Z"), "missed")]
+    queued = [one.note(f"rule-{number}").queued for number in range(12) if number != 3]
+    assert queued == [[at("2031-01-02T02:00Z")]] * 11
 
 
 def test_a_long_list_holds_no_worker_up_and_is_queued_once(world: Callable[[str], World]) -> None:
@@ -504,12 +545,21 @@ def test_what_the_disk_refuses_is_told_and_tried_again_and_keeps_no_other_rule(
             raise SpoolFull("no space")
         real(storage, made, durable=durable)
 
+    several = job_queueing.enqueue_several
+
+    def none(_storage: Storage, wanted: list[Prepared], *, durable: bool) -> dict[str, KeyTaken]:
+        assert durable
+        assert len(wanted) == 2
+        raise SpoolFull("no space")
+
     monkeypatch.setattr(enqueue, "enqueue", full)
+    monkeypatch.setattr(job_queueing, "enqueue_several", none)
     assert one.go("2031-01-02T01:00Z") == ["other.20310102T010000Z"]
     assert one.said == ["rule backup: no space"]
     assert one.scheduler.due_in() == 1.0
     assert one.note("backup").queued == []
     monkeypatch.setattr(enqueue, "enqueue", real)
+    monkeypatch.setattr(job_queueing, "enqueue_several", several)
     assert one.go(1) == ["backup.20310102T010000Z", "other.20310102T010000Z"]
 
 
