@@ -129,6 +129,10 @@ class FileRules:
             self._folders[name] = self._folders.pop(name)
 
     def _take(self, one: WatchedFolder, until: float) -> None:
+        has_keys = any(job.get("unique") is not None for job in one.rule.jobs)
+        if not has_keys and self._storage.index.usable:
+            one.take(until)
+            return
         if unique_keys.is_locked(self._storage):
             one.wait_for_lock()  # a worker waits for no producer, as meanwhile it would start no job
             return

@@ -62,7 +62,13 @@ def enqueue_several(storage: Storage, wanted: list[Prepared], *, durable: bool) 
     Raises:
         QueuectlError: the disk refused. Some may be queued.
     """
-    left = [made for made in wanted if locate.state_of(storage, made.id) is None]
+    # One that only the folders know is found by them when it is to get its name.
+    known = storage.index.states([made.id for made in wanted]) if storage.index.usable else None
+    left = [
+        made
+        for made in wanted
+        if (known is not None and made.id not in known) or locate.state_of(storage, made.id) is None
+    ]
     skipped: dict[str, KeyTaken] = {}
     while left:
         batch = Batch(storage, left[:_AT_ONCE], durable=durable)

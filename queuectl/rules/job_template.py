@@ -123,7 +123,8 @@ def _check_fields(templates: tuple[Mapping[str, Any], ...], trigger: Trigger, *,
             )
         keys |= {job.unique} - {None}
         graph[job.id] = [one.parent for one in conditions.of_job(job)]
-    _refuse_ring(graph)
+    if is_list:
+        _refuse_ring(graph)
 
 
 def _refuse_ring(graph: dict[str, list[str]]) -> None:

@@ -63,7 +63,7 @@ _MOST_FOLDERS = 200
 
 _JUDGED_AT_ONCE = 16
 
-_AT_ONCE = 32
+_AT_ONCE = 64
 """Files that are taken together, with one wait for the disk."""
 
 
@@ -391,4 +391,4 @@ def occurrence_of(one: Found) -> str:
     """Return what stands for a file in the id of its job: the same file gives the same id."""
     text = json.dumps([one.below, one.inode, one.size, one.modified])
     digest = hashlib.sha256(text.encode()).digest()
-    return FILE + base64.b32encode(digest).decode().lower()[:13]
+    return FILE + base64.b32encode(digest[:10]).decode().lower()[:13]
