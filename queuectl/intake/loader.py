@@ -180,7 +180,7 @@ class Loader:
 
 _CACHED_FIELDS = frozenset({
     "command", "id", "priority", "timeout", "max_retries", "backoff_base", "max_backoff", "cwd", "on_crash", "state",
-    "attempts", "created_at", "updated_at",
+    "attempts", "default_timeout", "created_at", "updated_at",
 })  # fmt: skip
 """A file with other fields is not loaded from the cache: what they put into a row depends on more than their value."""
 
