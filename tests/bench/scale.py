@@ -28,6 +28,7 @@ class Scale:
         siblings: jobs for which one job waits, and jobs that wait for one.
         rules: rules with a time.
         ticks: moments of a rule whose lateness is measured.
+        watched: files in a folder that a rule watches.
         backlogs: numbers of waiting jobs at which the cost of one is compared, least first.
         probe: jobs that are worked off, and handed over again, at each of these.
         peers: jobs handed to each of the other programs.
@@ -54,6 +55,7 @@ class Scale:
     siblings: int = 10_000
     rules: int = 1000
     ticks: int = 20
+    watched: int = 100_000
     backlogs: tuple[int, ...] = (1000, 10_000, 100_000, 1_000_000)
     probe: int = 400
     peers: int = 500
@@ -81,6 +83,7 @@ TINY = Scale(
     siblings=20,
     rules=20,
     ticks=2,
+    watched=30,
     backlogs=(20, 40),
     probe=8,
     peers=8,

@@ -33,6 +33,7 @@ ROWS = {
     "queues": 4,
     "dependencies": 6,
     "rules": 6,
+    "files-and-hooks": 5,
     "growth": 12,
     "reports": 9,
     **({"slurm": 8} if shutil.which("slurmctld") else {}),
