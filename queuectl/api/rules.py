@@ -81,6 +81,11 @@ class Rule:
         after = max(self._done, int(time.time()))
         return list(islice(self._rule.trigger.schedule.after(after), count))
 
+    @property
+    def has_time(self) -> bool:
+        """Whether it is due at moments that are known before."""
+        return self._rule is not None and self._rule.trigger.schedule is not None
+
     def look(self) -> Survey | None:
         """Look at the folder that it watches: which files it would take now, and what the others wait for.
 
@@ -153,9 +158,7 @@ def hints(one: Rule, layout: Layout | None = None) -> list[str]:
     if isinstance(one._rule.trigger, FileTrigger):
         return [*found, *_hints_about_folder(one._rule.trigger, one.name, layout)]
     return (
-        found
-        if one.next() or one._rule.trigger.schedule is None
-        else [*found, "it is never due: all its moments have passed"]
+        found if one.next() or not one.has_time else [*found, "it is never due: all its moments have passed"]
     )
 
 

@@ -284,7 +284,8 @@ class Digests:
             rule_note.write(self._layout, name, note)
         except OSError as error:
             # Until it is written, the ids tell what was queued.
-            self._say(f"rule {name}: its note cannot be written: {error}")
+            reason = (error.strerror or str(error)).lower()
+            self._say(f"rule {name}: its note cannot be written: {reason}")
 
     def _now(self) -> int:
         return micros(self._storage.now())

@@ -182,11 +182,12 @@ class Plans:
         try:
             rule_note.write(self._layout, name, note)
         except OSError as error:
+            if name not in self._unwritten:  # told once, and not each second
+                reason = (error.strerror or str(error)).lower()
+                self._say(f"rule {name}: its note cannot be written: {reason}")
             self._unwritten[name] = note
-            self._tell(name, f"rule {name}: its note cannot be written: {error}")
         else:
-            if self._unwritten.pop(name, None) is not None:
-                self._told.pop(name, None)
+            self._unwritten.pop(name, None)
 
     def _rest_without_files(self) -> None:
         """Note that rules rest whose files were taken away while no worker looked."""

@@ -54,7 +54,10 @@ def parse(name: str, data: bytes, path: str, layout: Layout | None = None) -> Ru
     try:
         record, node = _json(text) if path.endswith(".json") else _yaml(text)
     except InvalidJob as error:
-        raise InvalidRule(error.message.replace("a job must", "a rule must"), path, error.at) from None
+        reason = error.message.replace("a job must", "a rule must")
+        if error.at:  # its place is told in front
+            reason = reason.removesuffix(" (line {}, column {})".format(*error.at))
+        raise InvalidRule(reason, path, error.at) from None
     try:
         return _rule(name, record, layout)
     except Wrong as error:

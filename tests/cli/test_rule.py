@@ -44,7 +44,9 @@ def spool(spool_dir: Path) -> Spool:
 
 def test_add_writes_a_file_that_a_person_would_write(cli: Cli, spool_dir: Path) -> None:
     told = cli(
-        "rule", "add", "backup", "--cron", "0 2 * * *", "--jitter", "5m", "--", "rsync", "-a", "x y", expect=0
+        *("rule", "add", "backup", "--cron", "0 2 * * *", "--jitter", "5m", "--timeout", "8h"),
+        *("--expires-in", "20h", "--", "rsync", "-a", "x y"),
+        expect=0,
     )
 
     assert told.stdout == "backup: at 02:00 every day\n"
@@ -56,6 +58,7 @@ def test_add_writes_a_file_that_a_person_would_write(cli: Cli, spool_dir: Path) 
         "job:",
         '  command: ["rsync", "-a", "x y"]',
     ]
+    assert text.splitlines()[-2:] == ['  timeout: "8h"', '  expires_in: "20h"']
     again = cli("rule", "add", "backup", "--every", "1h", "true", expect=1)
     assert again.stderr == "error: there is a rule backup already\nhint: queuectl rule show backup\n"
 
@@ -67,6 +70,7 @@ def test_add_writes_a_file_that_a_person_would_write(cli: Cli, spool_dir: Path) 
         (["x"], 2, "it is not said when"),
         (["x", "--cron", "0 25 * * *"], 1, "when.cron: bad hour in '0 25 * * *'"),
         (["x", "--every", "1h", "--cron", "@daily"], 1, "when: has cron and every; one of them is wanted"),
+        (["x", "--every", "1h", "--timeout", "soon"], 1, "job.timeout: 'soon' is not a duration"),
         (["x", "--every", "1h", "--timezone", "Berlin"], 1, "no zone is called Berlin; is Europe/Berlin meant?"),
     ],
 )  # fmt: skip
@@ -110,6 +114,7 @@ def test_a_rule_whose_moments_have_all_passed_is_told(cli: Cli, spool_dir: Path)
     assert "note: it is never due: all its moments have passed\n" in told
     told = cli("rule", "check", spool_dir / "rules" / "party.yaml", expect=0).stderr
     assert "note: it is never due: all its moments have passed\n" in told
+    assert cli("rule", "list", expect=0).stdout.endswith("\tall its moments have passed\n")
 
 
 def test_list_and_show_tell_what_is_wrong_and_what_came_of_it(

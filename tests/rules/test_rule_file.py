@@ -157,6 +157,7 @@ def test_what_is_no_yaml_and_what_is_no_json_have_a_place() -> None:
     broken = fault('{"when": {"every": 0},\n "job": {"command": "a"}}', "rules/backup.json")
     assert broken == "rules/backup.json, line 1, column 20: when.every: must be at least 1s"
     assert "not JSON" in fault('{"when": ', "rules/backup.json")
+    assert fault('{"when": {},}', "rules/backup.json").count("column") == 1
 
 
 def test_overlap_that_a_list_cannot_have_and_a_life_shorter_than_the_delay_are_refused() -> None:

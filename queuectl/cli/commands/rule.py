@@ -128,7 +128,7 @@ def _note(rule: Rule) -> str:
         return rule.problem
     if rule.paused is not None:
         return f"paused: {rule.paused.reason}" if rule.paused.reason else "paused"
-    return ""
+    return "all its moments have passed" if rule.has_time and not rule.next() else ""
 
 
 @command("show", examples="queuectl rule show backup")
@@ -235,7 +235,7 @@ def check_command(session: Session, files: tuple[str, ...]) -> int:
 @command(
     "add",
     examples="""
-    queuectl rule add backup --cron "0 2 * * *" -- rsync -a photos/ /mnt/backup/
+    queuectl rule add backup --cron "0 2 * * *" --timeout 8h -- rsync -a photos/ /mnt/backup/
     queuectl rule add report --cron "0 7 * * MON" --timezone Europe/Berlin ./report.sh
     queuectl rule add poll --every 10m --overlap skip ./poll.sh
     queuectl rule add alarm --job dead --within 1h -- queuectl notify mail --to ops@example.org
@@ -288,6 +288,10 @@ def check_command(session: Session, files: tuple[str, ...]) -> int:
 @click.option(
     "--jitter", metavar="SPAN", help="Start up to so much later, always the same for the same moment."
 )
+@click.option("--timeout", metavar="SPAN", help="How long its job may run: 8h, or 0 for no limit.")
+@click.option(
+    "--expires-in", metavar="SPAN", help="Give a job up that has not started so long after its moment."
+)
 @click.argument("command", nargs=-1, required=True, metavar="COMMAND...")
 @click.pass_obj
 def add_command(
@@ -298,6 +302,8 @@ def add_command(
     at: tuple[str, ...],
     match: tuple[str, ...],
     command: tuple[str, ...],
+    timeout: str | None,
+    expires_in: str | None,
     **words: str | None,
 ) -> None:
     """Write the file of a new rule. The job runs in the current folder.
@@ -314,7 +320,13 @@ def add_command(
         when["file"] = os.path.abspath(when["file"])
     if not {"cron", "every", "at", "file", "job"} & when.keys():
         raise Usage("it is not said when", hint=f'queuectl rule add {name} --cron "0 2 * * *" …')
-    job = {"command": command[0] if len(command) == 1 else list(command), "cwd": os.getcwd()}
+    job: dict[str, Any] = {
+        "command": command[0] if len(command) == 1 else list(command),
+        "cwd": os.getcwd(),
+    }
+    job |= {
+        key: value for key, value in (("timeout", timeout), ("expires_in", expires_in)) if value is not None
+    }
     rule = session.spool.add_rule(name, when, job)
     if session.json:
         render.json_value(json_view.rule(rule))
