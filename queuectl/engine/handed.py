@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from queuectl.engine.base import Parcel, Poll, Row
     from queuectl.engine.packs import Look, Pack, Record
 
+COARSE = 2.0
+"""Seconds: the coarsest file time of a file system that can be shared."""
+
+LOOK_EVERY, PART = 2.0, 16
+"""Seconds after which a pack is looked into although it is quiet, for the beats of its runners; and one pack of so many may be
+at a time: two hundred of them together would take ten milliseconds."""
+
 Key = tuple[str, str]
 """The id of a job and the mark of its run."""
 
@@ -91,12 +98,16 @@ class Handed:
         unbegun, runners: at the last look, how many open attempts nobody had, and how many runners were at work.
         claims: at the last look, who had which attempt, see `packs.Look`.
         unexplained: since when the engine was asked why it has ended the runner of an attempt.
+        looked_at: when it was looked into the last time.
     """
 
     __slots__ = (
+        "_changed_at",
+        "_glance",
         "cancelled",
         "claims",
         "gone",
+        "looked_at",
         "none_from",
         "none_to",
         "open",
@@ -133,6 +144,29 @@ class Handed:
         self.claims: dict[int, str] = {}
         self.strange: Silence | None = None
         self.cancelled: set[int] = set()
+        self.looked_at = self._changed_at = float("-inf")
+        self._glance: tuple[int, ...] | None = None
+
+    def is_quiet(self, now: float, *, may_wait: bool) -> bool:
+        """Whether it need not be looked into: nothing has changed in its folder since a look that was not too near the change.
+
+        File times are as coarse as two seconds: what changes in the same moment as the last change is seen by looking on.
+
+        Args:
+            may_wait: others are looked into now that seem as quiet. It can wait as long again.
+        """
+        try:
+            glance = self.pack.glance()
+        except OSError:
+            return False
+        if glance != self._glance:
+            self._glance, self._changed_at = glance, now
+        is_settled = self.looked_at >= self._changed_at + COARSE
+        return is_settled and now - self.looked_at < LOOK_EVERY * (1 + may_wait)
+
+    def stir(self) -> None:
+        """Have it looked into, whatever its folder says."""
+        self.looked_at = float("-inf")
 
     def take(self, poll: Poll) -> None:
         """Take what the engine says of the pack. What was asked before it was sent tells nothing of it."""
@@ -180,8 +214,14 @@ class Handed:
             self.records[record.number] = record
         return look
 
-    def listen(self, look: Look, now: float) -> None:
-        """Take the beats of all runners. Of a claim that is nobody's it is only known how long it is there."""
+    def listen(self, look: Look, now: float) -> bool:
+        """Take the beats of all runners. Of a claim that is nobody's it is only known how long it is there.
+
+        Returns:
+            whether somebody has come, begun or left.
+        """
+        self.looked_at = now
+        before = self.claims, self.unbegun, self.runners
         for runner, beat in look.beats.items():
             self.silences.setdefault(runner, Silence(now)).look(beat, now)
         self.claims = look.claims
@@ -190,6 +230,7 @@ class Handed:
         if "" in look.claims.values():
             self.strange = self.strange or Silence(now)
             self.strange.look(None, now)
+        return before != (self.claims, self.unbegun, self.runners)
 
     def silence_of(self, who: str | None) -> float | None:
         """The silence of whoever has a claim; of the runner that was heard last if nobody has it; None: none has come."""
@@ -198,6 +239,13 @@ class Handed:
         if who:
             return self.silences[who].seconds if who in self.silences else None
         return min((one.seconds for one in self.silences.values()), default=None)
+
+    @property
+    def why_not_begun(self) -> str:
+        """Why no runner came, by what the engine has said."""
+        row = self.last_row
+        said = f": {row.state}" + (f" ({row.reason})" if row.reason else "") if row else ""
+        return f"no node has begun it, although it was sent {self.sends} times{said}"
 
     def output_of(self, number: int) -> tuple[str, str]:
         """Return the paths of what an attempt prints, stdout and stderr."""

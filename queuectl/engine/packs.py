@@ -43,7 +43,6 @@ _SMALL = 1 << 10
 _LARGEST_PLAN = 1 << 28
 """Bytes of a beat, and of pack.json, which has the environments of all its jobs."""
 
-
 _NOT_A_FILE = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)
 
 
@@ -171,6 +170,7 @@ class Pack:
     ) -> None:
         self.folder, self.keys, self.limits, self.sent_as = folder, tuple(keys), limits, sent_as or {}
         self._read: dict[str, int] = {}
+        self._at_work: tuple[str, ...] = ()
         self._recorded: set[int] = set()
 
     @classmethod
@@ -200,8 +200,7 @@ class Pack:
         for name, text in lists.items():
             files.write_new(os.path.join(folder, name), text, sync=True)
         files.write_new(os.path.join(folder, f"by.{DISPATCHER}"), b"{}", sync=True)
-        # It appears whole: a dispatcher that was killed while it wrote would leave a plan that nobody can read, and jobs
-        # that stay claimed for ever.
+        # It appears whole. Of a part of a plan nobody knows which jobs it has, and they would stay claimed for ever.
         scratch, path = os.path.join(folder, files.temporary_name()), os.path.join(folder, "pack.json")
         files.write_new(scratch, json.dumps(plan).encode(), sync=True)
         files.rename_over(scratch, path)
@@ -317,6 +316,29 @@ class Pack:
 
     # -- look ------------------------------------------------------------------------------------------------------
 
+    def glance(self) -> tuple[int, ...]:
+        """Return what is another value when a runner has come, begun, ended or left something: a tenth of the cost of a look.
+
+        An NFS client answers a stat from its memory, for up to a minute. It asks the server when a file is opened.
+
+        Raises:
+            OSError: the share refuses, or the folder is gone.
+        """
+        found = []
+        for path in (self.folder, *(self.path(f"exits.{runner}") for runner in self._at_work)):
+            try:
+                fd = os.open(path, safe_open.SAFE_READ)
+            except FileNotFoundError:
+                if path is self.folder:
+                    raise
+                continue
+            try:
+                status = os.fstat(fd)
+            finally:
+                os.close(fd)
+            found.append(status.st_mtime_ns if path is self.folder else status.st_size)
+        return tuple(found)
+
     def look(self) -> Look:
         """Read what the runners have written since the last look.
 
@@ -338,6 +360,7 @@ class Pack:
             if runner != DISPATCHER:
                 found.beats[runner] = self._beat(runner)
                 found.records += self._records(runner, found)
+        self._at_work = tuple(found.beats.keys() - found.left)
         return found
 
     def _beat(self, runner: str) -> bytes | None:

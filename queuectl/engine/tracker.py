@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from queuectl.engine.base import Answer, Parcel, Shape
-from queuectl.engine.handed import Back, Ended, Handed, Lost, Refused
+from queuectl.engine.handed import PART, Back, Ended, Handed, Lost, Refused
 from queuectl.engine.packs import GONE, Pack, remove
 from queuectl.engine.verdict import Seen, Silence, Verdict, judge
 
@@ -47,6 +47,7 @@ class Tracker:
         unreadable: why packs are left alone, by their names.
         doubtful: the attempts that may be in one of these.
         idle: processors on which nothing ran when the engine was polled last; None: it has not answered yet.
+        has_changed: whether a tick has found something; whoever has read it sets it back.
     """
 
     def __init__(self, root: str, script: str, engine: Engine, limits: Limits, log_limit: int) -> None:
@@ -56,6 +57,7 @@ class Tracker:
         self.unreadable: dict[str, str] = {}
         self.doubtful: frozenset[Key] = frozenset()
         self.idle: int | None = None
+        self.has_changed = True
         self._packs: dict[str, Handed] = {}
         self._at: dict[Key, tuple[Handed, int]] = {}
         self._left: list[str] = []
@@ -175,12 +177,15 @@ class Tracker:
         """
         events = self._give_up_doubtful(now) if self.doubtful else []
         news = self._engine.news()
+        looks = 1 + len(self._packs) // PART
         for handed in list(self._packs.values()):
             self._take(handed, news)
-            if handed.open or handed.strays:
+            if (handed.open or handed.strays) and not handed.is_quiet(now, may_wait=looks <= 0):
+                looks -= 1
                 events += self._follow(handed, now)
+        self.has_changed |= bool(events)
         if news.poll is not None:
-            self.idle = news.poll.idle
+            self.idle, self.has_changed = news.poll.idle, True
             self._help(news.poll.idle, now)
         return events
 
@@ -219,6 +224,7 @@ class Tracker:
         answer, text = news.answers.get(handed.parcel.name, (Answer.UNKNOWN, ""))
         if answer is Answer.REFUSED:
             handed.refused = text
+            handed.stir()
         elif answer is Answer.FULL:
             self.full = text
             handed.sends -= 1  # it is no reason to give up, however often it is said
@@ -237,7 +243,7 @@ class Tracker:
                     silence.miss(now)
             return []
         handed.gone = None
-        handed.listen(look, now)
+        self.has_changed |= handed.listen(look, now)
         events, sends = [], False
         for number in sorted(handed.strays):
             if self._judge(handed, look, number) in (Verdict.COLLECT, Verdict.LOST):
@@ -281,7 +287,7 @@ class Tracker:
             return Back(key, number in handed.cancelled)
         if verdict in (Verdict.REVOKE, Verdict.GIVE_UP) and self._revoke(handed, number):
             if verdict is Verdict.GIVE_UP:
-                return Refused(key, handed.refused or _explain(handed))
+                return Refused(key, handed.refused or handed.why_not_begun)
             return Back(key, number in handed.cancelled)
         return None
 
@@ -438,10 +444,3 @@ def _is_removed(folder: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _explain(handed: Handed) -> str:
-    """Why no runner came for a pack, by what the engine has said."""
-    row = handed.last_row
-    said = f": {row.state}" + (f" ({row.reason})" if row.reason else "") if row else ""
-    return f"no node has begun it, although it was sent {handed.sends} times{said}"

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     Then = Callable[[], None] | None
 
-SHORTEST_PAUSE, SHARE_OF_TIME, LONGEST_PAUSE = 0.05, 20, 5.0
+SHORTEST_PAUSE, SHARE_OF_TIME, LONGEST_PAUSE = 0.05, 50, 2.0
 """Between two looks at all packs: seconds, how many times as long as the last one took, and the seconds that this is at most.
-So looking in vain takes a twentieth of the time, while a look takes less than a quarter of a second. After a look that has
+So looking in vain takes a fiftieth of the time, while a look takes less than 40 ms. After a look that has
 found ends the pause is as long as the look: on a busy machine it may take seconds, and the last ends would come late."""
 
 IDLE_PAUSE = 1.0
@@ -188,7 +188,9 @@ class Share:
         began = self._clock()
         events = tracker.tick(began)
         self._report(events)
-        self.summary = summarize(tracker)
+        if tracker.has_changed or self.summary is None:
+            tracker.has_changed = False
+            self.summary = summarize(tracker)
         self.full, tracker.full = tracker.full or self.full, ""
         now = self._clock()
         pause = min(LONGEST_PAUSE, (1 if events else SHARE_OF_TIME) * (now - began))

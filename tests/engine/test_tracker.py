@@ -588,3 +588,50 @@ def test_a_pack_that_has_lost_our_note_can_be_taken_back_all_the_same(
         lost |= {event.key: moment for event in tracker.tick(moment) if isinstance(event, Lost)}
     assert sorted(lost) == [B, C]
     assert min(lost.values()) > LIMITS.fence
+
+
+def record_of(number: int, key: Key) -> str:
+    """The line of a runner about a run that has ended well."""
+    record: dict[str, Any] = {"n": number, "key": key, "how": "exited", "code": 0, "why": "", "ran": True}
+    record |= {"node": "n1", "started": 1, "ended": 2, "seconds": 1, "out": 0, "err": 0}
+    return json.dumps(record) + "\n"
+
+
+def test_a_quiet_pack_costs_little_and_its_ends_are_seen_at_once(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hundred of them took a twentieth of a processor. Its beats count all the same, and what is told changes only with it."""
+    tracker.hand("p1", orders(A, B), Shape(), 0)
+    runner(tmp_path / "p1", 0)
+    (tmp_path / "p1" / "exits.n1.7.8").touch()
+    looks, look = [0], Pack.look
+
+    def counted(pack: Pack) -> Look:
+        looks[0] += 1
+        return look(pack)
+
+    monkeypatch.setattr(Pack, "look", counted)
+    for tenth in range(1000, 1050):
+        tracker.tick(tenth / 10)
+    looks[0], tracker.has_changed = 0, False
+    for tenth in range(1050, 2000):
+        (tmp_path / "p1" / "beat.n1.7.8").write_text(f"{tenth}\n")
+        assert tracker.tick(tenth / 10) == []
+    assert 95 / 4 <= looks[0] <= 95 / 2 + 1
+    assert not tracker.has_changed
+    with (tmp_path / "p1" / "exits.n1.7.8").open("a") as file:
+        file.write(record_of(0, A))
+    assert [event.key for event in tracker.tick(200.0)] == [A]
+    assert tracker.has_changed
+
+
+def test_what_changes_in_the_moment_of_the_last_change_is_seen(tracker: Tracker, tmp_path: Path) -> None:
+    """The times of files may be as coarse as two seconds: the folder looks as it did when it was looked into."""
+    tracker.hand("p1", orders(A, B), Shape(), 0)
+    runner(tmp_path / "p1", 0)
+    os.utime(tmp_path / "p1", (1, 1))
+    assert tracker.tick(100.0) == []
+    (tmp_path / "p1" / "exits.n1.7.9").write_text(record_of(1, B))
+    runner(tmp_path / "p1", 1, name="n1.7.9")
+    os.utime(tmp_path / "p1", (1, 1))
+    assert [event.key for event in tracker.tick(100.1)] == [B]

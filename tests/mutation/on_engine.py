@@ -521,4 +521,25 @@ ENGINE = (
         "self.not_run is None",
         ("tests/storage/test_recovery.py::test_a_copy_of_a_job_that_was_buried_without_a_run_is_void",),
     ),
+    Mutant(
+        "engine: a change in the moment of the last one is not seen",
+        "engine/handed.py",
+        "        is_settled = self.looked_at >= self._changed_at + COARSE\n",
+        "        is_settled = self.looked_at >= self._changed_at\n",
+        (f"{_TRACKER}what_changes_in_the_moment_of_the_last_change_is_seen",),
+    ),
+    Mutant(
+        "engine: the beats of a quiet pack are not looked at",
+        "engine/handed.py",
+        " and now - self.looked_at < LOOK_EVERY * (1 + may_wait)\n",
+        "\n",
+        (f"{_TRACKER}a_quiet_pack_costs_little_and_its_ends_are_seen_at_once",),
+    ),
+    Mutant(
+        "engine: a pack is looked into although it is quiet",
+        "engine/handed.py",
+        "        return is_settled and now",
+        "        return False and is_settled and now",
+        (f"{_TRACKER}a_quiet_pack_costs_little_and_its_ends_are_seen_at_once",),
+    ),
 )

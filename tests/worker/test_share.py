@@ -27,6 +27,7 @@ class Packs:
         self.full = ""
         self.find: Callable[[], list[Back]] = list
         self.idle, self.packs, self.handed = 4, 0, ()
+        self.has_changed = False
         self.unreadable, self.doubtful = dict[str, str](), frozenset[tuple[str, str]]()
 
     def tick(self, now: float) -> list[Back]:
@@ -88,9 +89,9 @@ def test_it_looks_seldom_while_nothing_is_out(packs: Packs) -> None:
     ("took", "found", "pause"),
     [
         (0.001, 0, SHORTEST_PAUSE),
-        (0.1, 0, 2.0),
+        (0.01, 0, 0.5),
         (3.0, 0, LONGEST_PAUSE),
-        (3.0, 1, 3.0),
+        (1.5, 1, 1.5),
         (0.001, 1, SHORTEST_PAUSE),
     ],
 )
