@@ -99,6 +99,7 @@ class Handed:
         claims: at the last look, who had which attempt, see `packs.Look`.
         unexplained: since when the engine was asked why it has ended the runner of an attempt.
         looked_at: when it was looked into the last time.
+        left: at the last look, the runners that take nothing more.
     """
 
     __slots__ = (
@@ -107,6 +108,7 @@ class Handed:
         "cancelled",
         "claims",
         "gone",
+        "left",
         "looked_at",
         "none_from",
         "none_to",
@@ -144,6 +146,7 @@ class Handed:
         self.claims: dict[int, str] = {}
         self.strange: Silence | None = None
         self.cancelled: set[int] = set()
+        self.left: set[str] = set()
         self.looked_at = self._changed_at = float("-inf")
         self._glance: tuple[int, ...] | None = None
 
@@ -187,9 +190,15 @@ class Handed:
         """Whether the engine says that a runner of it waits, or is about to begin or to end."""
         return any(row.is_live and row.state != "RUNNING" for row in self.rows or ())
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the engine says that a runner of it waits or runs, of which it is not known that it ends by itself."""
+        ending = {_number_of(runner) for runner in self.left}
+        return any(row.is_live and row.number not in ending for row in self.rows or ())
+
     def row_of(self, runner: str) -> Row | None:
         """The row of a runner; the one that explains best if it has none. A runner's name has the number of its job."""
-        number = (runner.split(".")[-2:-1] or [""])[0]
+        number = _number_of(runner)
         return next((row for row in self.rows or () if row.number == number), self.last_row)
 
     @property
@@ -226,7 +235,7 @@ class Handed:
             self.silences.setdefault(runner, Silence(now)).look(beat, now)
         self.claims = look.claims
         self.unbegun = len(self.open - look.claims.keys())
-        self.runners = len(look.beats.keys() - look.left)
+        self.runners, self.left = len(look.beats.keys() - look.left), look.left
         if "" in look.claims.values():
             self.strange = self.strange or Silence(now)
             self.strange.look(None, now)
@@ -285,3 +294,8 @@ class Handed:
         else:
             self.pack.cancel(number)
             self.strays.add(number)
+
+
+def _number_of(runner: str) -> str:
+    """The number of a runner's job in the engine; "" if its name has none."""
+    return (runner.split(".")[-2:-1] or [""])[0]

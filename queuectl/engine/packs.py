@@ -199,7 +199,7 @@ class Pack:
         os.mkdir(folder, 0o700)
         for name, text in lists.items():
             files.write_new(os.path.join(folder, name), text, sync=True)
-        files.write_new(os.path.join(folder, f"by.{DISPATCHER}"), b"{}", sync=True)
+        files.write_new(os.path.join(folder, f"by.{DISPATCHER}"), b"{}", sync=False)
         # It appears whole. Of a part of a plan nobody knows which jobs it has, and they would stay claimed for ever.
         scratch, path = os.path.join(folder, files.temporary_name()), os.path.join(folder, "pack.json")
         files.write_new(scratch, json.dumps(plan).encode(), sync=True)

@@ -425,9 +425,10 @@ class Tracker:
                     self._left.append(handed.pack.gone)
                 del self._packs[name]
                 gone.append(handed)
-        live = [handed.parcel.name for handed in gone if handed.is_live]
-        if live:
-            self._engine.cancel(live)
+        # A scancel takes 10 ms, and its pack's runner has left: a dispatcher that drains would wait for all of them.
+        awaited = [handed.parcel.name for handed in gone if handed.is_awaited]
+        if awaited:
+            self._engine.cancel(awaited)
         for handed in gone:
             for key in handed.pack.keys:
                 if self._at.get(key, (None, 0))[0] is handed:

@@ -635,3 +635,18 @@ def test_what_changes_in_the_moment_of_the_last_change_is_seen(tracker: Tracker,
     runner(tmp_path / "p1", 1, name="n1.7.9")
     os.utime(tmp_path / "p1", (1, 1))
     assert [event.key for event in tracker.tick(100.1)] == [B]
+
+
+def test_a_runner_that_has_left_is_not_cancelled(tracker: Tracker, engine: Told, tmp_path: Path) -> None:
+    """The engine has not heard of its end yet. One that waits there still would take a place to find nothing."""
+    for name, key in (("p1", A), ("p2", B)):
+        tracker.hand(name, orders(key), Shape(), 0)
+        runner(tmp_path / name, 0)
+        (tmp_path / name / "exits.n1.7.8").write_text(record_of(0, key))
+        (tmp_path / name / "left.n1.7.8").touch()
+    running, waits = Row("7", "RUNNING", "", is_live=True), Row("9", "PENDING", "", is_live=True)
+    engine.says = News(poll=Poll(1, {"p1": [running], "p2": [running, waits]}))
+    for event in tracker.tick(1):
+        tracker.settled(event.key)
+    tracker.clear(tracker.over())
+    assert (tracker.packs, engine.cancelled) == (0, ["p2"])

@@ -542,4 +542,11 @@ ENGINE = (
         "        return False and is_settled and now",
         (f"{_TRACKER}a_quiet_pack_costs_little_and_its_ends_are_seen_at_once",),
     ),
+    Mutant(
+        "engine: runners that have left are cancelled, one after the other",
+        "engine/handed.py",
+        "        return any(row.is_live and row.number not in ending for row in self.rows or ())\n",
+        "        return self.is_live\n",
+        (f"{_TRACKER}a_runner_that_has_left_is_not_cancelled",),
+    ),
 )
