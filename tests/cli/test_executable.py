@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import real_slurm
 from documents import PAGES
 
 import support
@@ -103,3 +104,18 @@ def test_workers_of_the_executable_outlive_the_command_that_started_them(run: Ru
     assert [path for path in unpacked if not Path("/", path).exists()] == []
     run("enqueue", "--id", "late", "--command", "true")
     support.wait_until(lambda: support.finished(spool_dir, "late"), message="the late job to end")
+
+
+def test_the_executable_hands_jobs_to_a_cluster(
+    run: Run, tmp_path: Path, executable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the source of the script for nodes, where another Python reads it."""
+    monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin:/bin")
+    share = tmp_path / "share"
+    share.mkdir(mode=0o700)
+    run("config", "set", "slurm_dir", str(share))
+    with real_slurm.started(tmp_path / "c"):
+        words = [str(executable), "engine", "check"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=90, input="")
+    assert re.search(r"^the default partition: probe ran on n[123] after ", done.stdout, re.MULTILINE), done
+    assert "queuectl/engine" not in done.stderr
