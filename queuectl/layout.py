@@ -31,6 +31,9 @@ INDEX_SCHEMA = 9
 """The number of the tables of the index. It is here, as workers note it in their records: a worker of another number would
 take this one's index for an old one, and make it anew."""
 
+LOCAL = "local"
+"""What runs jobs on this machine: its workers."""
+
 ENGINES = ("slurm",)
 """The engines that run jobs elsewhere. A dispatcher has the name of its engine, and its claims are in `processing/` under it."""
 

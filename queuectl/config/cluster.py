@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING
 
 from queuectl.errors import ConfigError, InvalidJob
 from queuectl.job import times
-from queuectl.layout import ENGINES
+from queuectl.layout import ENGINES, LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from queuectl.config.settings import JobDefaults
     from queuectl.job.record import Job
-
-LOCAL = "local"
-"""The engine of queues whose jobs run on this machine."""
 
 MOST = {"cpu": 1024, "gpu": 64, "memory": 1 << 20}
 """What a job on a cluster can need, and the largest values. Memory is in gigabytes."""

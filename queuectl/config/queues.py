@@ -199,7 +199,7 @@ class Queues:
 
 
 def engine_of(name: str, queues: Queues, settings: Settings) -> str:
-    """Return where the jobs of a queue run: `cluster.LOCAL`, or the name of an engine.
+    """Return where the jobs of a queue run: `layout.LOCAL`, or the name of an engine.
 
     Its file says so, or else the settings of the spool. It holds for jobs that wait already, too.
     """

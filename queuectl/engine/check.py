@@ -15,13 +15,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from queuectl.config.cluster import LOCAL
 from queuectl.control import registry
 from queuectl.engine import place, slurm
 from queuectl.engine.probe import Probe, Target
 from queuectl.errors import ConfigError, QueuectlError
 from queuectl.job.redact import one_line
-from queuectl.layout import ENGINES
+from queuectl.layout import ENGINES, LOCAL
 from queuectl.system import host
 
 if TYPE_CHECKING:
@@ -95,16 +94,19 @@ def refuse_unusable(folder: str, layout: Layout) -> None:
     except TimeoutError:
         raise ConfigError(_silent(folder), hint=f"ls {shlex.quote(folder)}") from None
     except QueuectlError as error:
-        raise ConfigError(error.message, hint=_cure(folder, error)) from None
+        raise ConfigError(error.message, hint=_cure(folder, layout, error)) from None
 
 
 def _silent(folder: str) -> str:
     return f"{folder} has not answered within {PATIENCE:.0f}s"
 
 
-def _cure(folder: str, error: QueuectlError) -> str:
-    made = f"mkdir -m 700 {shlex.quote(folder)}"
-    return error.hint or (_GUIDE if os.path.lexists(folder) else made)
+def _cure(folder: str, layout: Layout, error: QueuectlError) -> str:
+    if error.hint or os.path.lexists(folder):
+        return error.hint or _GUIDE
+    # A folder made where the share is not mounted would hide that it is not.
+    is_used = any(registry.claimed_for(layout, name) for name in ENGINES)
+    return f"findmnt --target {shlex.quote(folder)}" if is_used else f"mkdir -m 700 {shlex.quote(folder)}"
 
 
 def targets(queues: Queues, settings: Settings) -> list[Target]:
@@ -174,7 +176,7 @@ def _share(settings: Settings, layout: Layout) -> Generator[Finding, None, str |
         yield Finding(_silent(folder), f"ls {shlex.quote(folder)}")
         return None
     except QueuectlError as error:
-        yield Finding(error.message, _cure(folder, error))
+        yield Finding(error.message, _cure(folder, layout, error))
         return None
     mount = host.mount_of(folder)
     if mount is not None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.control import permissions
 from queuectl.errors import SpoolError
+from queuectl.layout import is_job_name
 from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
@@ -124,8 +126,28 @@ def _refuse_another(claims: str, place: str) -> None:
             f"jobs are out in {known}, and slurm_dir is another folder now",
             hint=f"queuectl config set slurm_dir {os.path.dirname(known)}",
         )
+    _refuse_missing(place)
+
+
+def _refuse_missing(place: str) -> None:
     if not os.path.isdir(place):
-        raise SpoolError(f"jobs are out in {place}, which is not there: is its file system mounted?")
+        fact = f"jobs are out in {place}, which is not there: is its file system mounted?"
+        raise SpoolError(fact, hint=f"findmnt --target {shlex.quote(os.path.dirname(place))}")
+
+
+def check_used(claims: str) -> None:
+    """Make sure that the place in which jobs are out is there.
+
+    Args:
+        claims: the folder of their claims.
+
+    Raises:
+        SpoolError: it is not.
+        OSError: the claims cannot be read.
+    """
+    place = _noted(claims)
+    if place and not os.path.isdir(place) and any(is_job_name(name) for name in os.listdir(claims)):
+        _refuse_missing(place)
 
 
 def _known_id(layout: Layout) -> str | None:

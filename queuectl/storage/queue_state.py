@@ -15,7 +15,7 @@ from queuectl.errors import SpoolError
 from queuectl.index import lanes, queue_counts
 from queuectl.index.queue_counts import LaneCount
 from queuectl.job.times import micros
-from queuectl.layout import is_engine
+from queuectl.layout import LOCAL, is_engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,7 @@ class Queue:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     fault: str | None = None
     served: bool = False
-    engine: str = cluster.LOCAL
+    engine: str = LOCAL
     placement: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -162,7 +162,7 @@ class QueueView:
         """Return whether a living worker serves a queue; for a queue of an engine, whether its dispatcher lives."""
         engine = self.engine_of(name)
         return any(
-            worker.serves(name) and (worker.name if is_engine(worker.name) else cluster.LOCAL) == engine
+            worker.serves(name) and (worker.name if is_engine(worker.name) else LOCAL) == engine
             for worker in self.workers
             if not worker.stopping
         )
@@ -182,7 +182,7 @@ class QueueView:
             return f"{name} has started {starts} of {settings.rate}"
         if fact := self.lacks(lane):
             return fact
-        if self.engine_of(name) != cluster.LOCAL:
+        if self.engine_of(name) != LOCAL:
             return None
         for name, amount in needs.items():
             free = self._resources[name] - self.used(name)
@@ -193,7 +193,7 @@ class QueueView:
     def lacks(self, lane: str | None) -> str | None:
         """Return why the jobs of a lane can never start, with what they need; None if there is enough."""
         name, needs = lanes.parts_of(lane)
-        if self.engine_of(name) == cluster.LOCAL:
+        if self.engine_of(name) == LOCAL:
             return resources.shortage(needs, self._resources)
         try:
             cluster.refuse_needs(needs, self.queues.get(name).options or ())
@@ -233,7 +233,7 @@ def troubles(view: QueueView, queue: Queue) -> list[str]:
     elif queue.is_full and queue.oldest is not None and queue.oldest >= LONG_FULL:
         full = f"queue {queue.name} is full ({queue.running} of {queue.limit})"
         found.append(f"{full}, and its first job has waited for {_hours(queue.oldest)}")
-    if queue.waiting and view.workers and not queue.served and queue.engine == cluster.LOCAL:
+    if queue.waiting and view.workers and not queue.served and queue.engine == LOCAL:
         found.append(
             f"queue {queue.name} is served by no living worker, and {_jobs_wait(queue.waiting)} in it"
         )

@@ -110,7 +110,7 @@ class Opening:
         used_by = one.name if locate.claimed_by(one.layout, one.name) else None
         share = Share(
             partial(self._make_tracker, settings, used_by),
-            lambda: dispatch_check.danger(settings.slurm_dir or "", one.layout),
+            lambda: dispatch_check.danger(settings.slurm_dir or "", one.layout, one.name),
             self._wake,
         )
         one.begin_anew(share.post)

@@ -18,7 +18,6 @@ from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from queuectl.config.cluster import LOCAL
 from queuectl.config.queues import Queues, engine_of
 from queuectl.control.permits import Permit, Permits
 from queuectl.control.start_rate import StartRate
@@ -26,6 +25,7 @@ from queuectl.errors import SpoolError
 from queuectl.index import lanes
 from queuectl.index.row import order_of
 from queuectl.job.times import micros
+from queuectl.layout import LOCAL
 from queuectl.system import open_files
 
 if TYPE_CHECKING:

@@ -12,17 +12,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from queuectl.errors import QueuectlError, SpoolError
+from queuectl.layout import Layout
 from queuectl.system import files
 from queuectl.worker import program, service_units
 
 if TYPE_CHECKING:
-    from queuectl.layout import Layout
     from queuectl.worker.service_units import Service
 
 HOME_SPOOL = "~/.queuectl"
 SYSTEM_UNITS = "/etc/systemd/system"
 BOOTED = "/run/systemd/system"
 """This folder exists exactly while systemd runs the machine."""
+
+_OF_ENGINES = ("SLURM_CONF",)
+"""Variables without which a dispatcher would ask another cluster."""
 
 PATIENCE = 60.0
 """Seconds that a command may take; stopping the service has no limit, as it waits for the running jobs."""
@@ -54,6 +57,7 @@ def describe(
     stop_timeout: float = 900,
     queues: tuple[str, ...] = (),
     not_queues: tuple[str, ...] = (),
+    engine: str | None = None,
 ) -> Service:
     """Describe the service of a spool, run with this program, environment and spool.
 
@@ -64,12 +68,13 @@ def describe(
         stop_timeout: seconds that running jobs get when the service is stopped.
         queues: the queues that the workers serve; none: all.
         not_queues: queues that they do not serve.
+        engine: run the dispatcher of this engine, and no worker.
 
     Raises:
         QueuectlError: a unit cannot express it.
     """
     return service_units.Service(
-        name=name or service_units.default_name(layout.root, os.path.expanduser(HOME_SPOOL)),
+        name=name or service_units.default_name(layout.root, os.path.expanduser(HOME_SPOOL), engine),
         program=_program(),
         root=layout.root,
         count=count,
@@ -78,6 +83,8 @@ def describe(
         stop_timeout=max(1, round(stop_timeout)),
         queues=queues,
         not_queues=not_queues,
+        engine=engine,
+        variables=tuple((name, os.environ[name]) for name in _OF_ENGINES if engine and name in os.environ),
     )
 
 
@@ -284,7 +291,19 @@ class Installer:
                 "systemd does not run for this user here: log in as this user instead of using su or sudo",
                 hint="queuectl service install --system --run-as NAME, as root",
             )
+        if self.service.engine is not None:
+            self._refuse_no_cluster()
         self._try_out()
+
+    def _refuse_no_cluster(self) -> None:
+        """Refuse a dispatcher that would leave at once: the service would start it again and again."""
+        from queuectl.config import settings
+        from queuectl.worker import dispatch_check
+
+        if self.service.user == "root" or (self.service.user is None and os.geteuid() == 0):
+            dispatch_check.refuse_root()
+        dispatch_check.folder_in(settings.load(Layout(self.service.root))[0])
+        dispatch_check.refuse_missing(self.service.path)
 
     def _need_root(self) -> None:
         if self.of_system and os.geteuid() != 0:

@@ -12,6 +12,9 @@ from queuectl.worker.program import queue_words
 
 _PLAIN = re.compile(r"[A-Za-z0-9/_.,:=+-][A-Za-z0-9/_.,:=+@-]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+DISPATCHER_LEAVES = 60
+"""Seconds that a dispatcher has to leave. It needs one, and some more while the shared folder does not answer."""
+
 MARK = "Made by `queuectl service` for the spool"
 
 
@@ -29,6 +32,8 @@ class Service:
         stop_timeout: seconds that running jobs get to end when the service is stopped.
         queues: the queues that the workers serve; none: all.
         not_queues: queues that they do not serve.
+        engine: the one process is the dispatcher of this engine; None: workers.
+        variables: more of the environment, by name.
     """
 
     name: str
@@ -40,6 +45,8 @@ class Service:
     stop_timeout: int
     queues: tuple[str, ...] = ()
     not_queues: tuple[str, ...] = ()
+    engine: str | None = None
+    variables: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what a unit cannot express.
@@ -52,7 +59,7 @@ class Service:
                 f"{self.name!r} cannot be the name of a service: letters, digits and . _ -",
                 hint="--name NAME",
             )
-        for text in (*self.program, self.root, self.path):
+        for text in (*self.program, self.root, self.path, *(value for _, value in self.variables)):
             if not text.isprintable():
                 raise QueuectlError(
                     f"{text!r} cannot be written into a unit: it has characters that are not printable"
@@ -63,6 +70,7 @@ class Service:
         """The command that runs the workers."""
         count = ["--count", str(self.count)] if self.count else []
         bound = queue_words(self.queues, self.not_queues)
+        bound += [] if self.engine is None else ["--engine", self.engine]
         return [*self.program, "--spool", self.root, "worker", "start", "--foreground", *count, *bound]
 
 
@@ -72,23 +80,24 @@ def systemd_unit(service: Service) -> str:
     # systemd expands variables in every word except the path of the program.
     command = " ".join([_quoted(first), *(_quoted(word.replace("$", "$$")) for word in rest)])
     of_system = service.user is not None
+    who = "Workers" if service.engine is None else f"Dispatcher for {service.engine}"
     lines = [
         f"# {MARK} {service.root}",
         "[Unit]",
-        f"Description=Workers of a spool of jobs ({service.name})",
+        f"Description={who} of a spool of jobs ({service.name})",
         *([f"RequiresMountsFor={_quoted(service.root)}"] if of_system else []),
+        *(["After=remote-fs.target munge.service"] if of_system and service.engine else []),
         "",
         "[Service]",
         "Type=exec",
         *([f"User={_percent(service.user or '')}"] if of_system else []),
         "# The environment of the service is the environment of the jobs.",
         f"Environment={_quoted(f'PATH={service.path}', always=True)}",
+        *(f"Environment={_quoted(f'{name}={value}', always=True)}" for name, value in service.variables),
         f"ExecStart={command}",
         "# The workers read their settings again; they also do so within a second of each change.",
         "ExecReload=/bin/kill -HUP $MAINPID",
-        "# TERM reaches only the workers' parent, which lets them finish their running jobs.",
-        "KillMode=mixed",
-        f"TimeoutStopSec={service.stop_timeout}s",
+        *_end(service),
         "# Restart after a crash, but not after `queuectl worker stop` and not after a usage error.",
         "Restart=on-failure",
         "RestartSec=5s",
@@ -102,6 +111,16 @@ def systemd_unit(service: Service) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _end(service: Service) -> list[str]:
+    """How the service is ended."""
+    if service.engine is None:
+        text = "# TERM reaches only the workers' parent, which lets them finish their running jobs."
+        return [text, "KillMode=mixed", f"TimeoutStopSec={service.stop_timeout}s"]
+    # An sbatch that is ended may have handed its jobs over, and nobody has heard its answer.
+    text = "# The dispatcher leaves at once, and what it has handed over goes on. The next one collects it."
+    return [text, "KillMode=process", f"TimeoutStopSec={DISPATCHER_LEAVES}s"]
+
+
 def launchd_plist(service: Service) -> bytes:
     """The property list for launchd: a daemon of the system if the service names a user, else an agent of the user's own."""
     import plistlib
@@ -110,12 +129,13 @@ def launchd_plist(service: Service) -> bytes:
     record: dict[str, Any] = {
         "Label": service.name,
         "ProgramArguments": service.words,
-        "EnvironmentVariables": {"PATH": service.path},
+        "EnvironmentVariables": {"PATH": service.path, **dict(service.variables)},
         "RunAtLoad": True,
         # Restart after a crash, but not after `queuectl worker stop`.
         "KeepAlive": {"SuccessfulExit": False},
         "ThrottleInterval": 10,
-        "ExitTimeOut": service.stop_timeout,
+        "ExitTimeOut": service.stop_timeout if service.engine is None else DISPATCHER_LEAVES,
+        **({} if service.engine is None else {"AbandonProcessGroup": True}),
         "StandardOutPath": log,
         "StandardErrorPath": log,
     }
@@ -143,12 +163,11 @@ def search_path(path: str) -> str:
     return os.pathsep.join(dict.fromkeys(part for part in path.split(os.pathsep) if os.path.isabs(part)))
 
 
-def default_name(root: str, default_root: str) -> str:
-    """The name of a spool's service: queuectl for the default one, queuectl-FOLDER for others."""
-    if root == default_root:
-        return "queuectl"
+def default_name(root: str, default_root: str, engine: str | None = None) -> str:
+    """The name of a spool's service: queuectl for the default one, queuectl-FOLDER for others; with that of an engine."""
     folder = re.sub(r"[^A-Za-z0-9_.-]+", "-", os.path.basename(root)).strip("-.")
-    return f"queuectl-{folder}" if folder else "queuectl-spool"
+    name = "queuectl" if root == default_root else f"queuectl-{folder or 'spool'}"
+    return name if engine is None else f"{name}-{engine}"
 
 
 def _percent(text: str) -> str:

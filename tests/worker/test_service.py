@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +23,6 @@ from queuectl.worker import service, service_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -375,6 +375,73 @@ def test_agent_of_launchd_is_loaded_and_unloaded(cli: Cli, spool_dir: Path, tool
     cli("service", "uninstall", "--for", "launchd", expect=0)
     assert calls(tools) == [f"launchctl bootout {domain}/queuectl-spool"]
     assert not plist.exists()
+
+
+@pytest.fixture
+def slurm(tools: Path, spool_dir: Path) -> Path:
+    """A machine with Slurm's commands; returns the shared folder, which is set."""
+    for name in ("sbatch", "squeue", "scancel", "sinfo"):
+        (tools.parent / "bin" / name).write_text("#!/bin/sh\n")
+        (tools.parent / "bin" / name).chmod(0o755)
+    share = spool_dir.parent / "share"
+    share.mkdir(mode=0o700)
+    Layout(spool_dir).create()
+    (spool_dir / "config.yaml").write_text(f"slurm_dir: {share}\n")
+    return share
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_dispatcher_has_a_service_of_its_own(
+    cli: Cli, spool_dir: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside that of the workers. Its end must not end an sbatch, which may have handed over its jobs."""
+    monkeypatch.setenv("SLURM_CONF", "/srv/slurm.conf")
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    one = service.describe(Layout(spool_dir), engine="slurm")
+    report = service.Installer(one, "systemd").install()
+
+    assert report.unit.endswith("/queuectl-spool-slurm.service")
+    assert calls(tools)[-1] == "systemctl --user enable --now queuectl-spool-slurm.service"
+    unit = Path(report.unit).read_text()
+    assert f"--spool {spool_dir} worker start --foreground --engine slurm\n" in unit
+    assert (setting(unit, "KillMode"), setting(unit, "TimeoutStopSec")) == ("process", "60s")
+    assert '\nEnvironment="SLURM_CONF=/srv/slurm.conf"\n' in unit
+    system = service_units.systemd_unit(made(engine="slurm", user="jobs"))
+    assert setting(system, "After") == "remote-fs.target munge.service"
+    record = plistlib.loads(service_units.launchd_plist(one))
+    assert (record["AbandonProcessGroup"], record["ExitTimeOut"]) == (True, 60)
+    assert cli("service", "uninstall", "--engine", "slurm", expect=0).stdout.startswith("deleted ")
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("root", "root cannot hand jobs to Slurm"),
+        ("folder", "slurm_dir is not set"),
+        ("commands", "sinfo is not found"),
+    ],
+)
+def test_a_dispatcher_that_would_leave_at_once_is_not_installed(
+    spool_dir: Path, slurm: Path, tools: Path, monkeypatch: pytest.MonkeyPatch, fault: str, told: str
+) -> None:
+    """Its service would start it again every five seconds."""
+    assert slurm.is_dir()
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if fault == "root" else 4711)
+    if fault == "folder":
+        (spool_dir / "config.yaml").unlink()
+    elif fault == "commands":
+        (tools.parent / "bin" / "sinfo").unlink()
+        monkeypatch.setattr("queuectl.worker.service_units.search_path", lambda _: str(tools.parent / "bin"))
+    with pytest.raises(QueuectlError, match=told):
+        service.Installer(service.describe(Layout(spool_dir), engine="slurm"), "systemd").install()
+    assert calls(tools) == []
+    assert not (spool_dir.parent / "home" / ".config").exists()
+
+
+@pytest.mark.parametrize("words", [("--count", "2"), ("--queue", "gpu"), ("--stop-timeout", "1h")])
+def test_what_means_nothing_for_a_dispatcher_is_refused(cli: Cli, words: tuple[str, str]) -> None:
+    """It is one, it serves the queues of its engine, and nothing waits for its end."""
+    assert words[0] in cli("service", "print", "--engine", "slurm", *words, expect=2).stderr
 
 
 def test_unit_runs_workers_that_reload_and_stop(cli: Cli, spool_dir: Path) -> None:

@@ -9,8 +9,8 @@ import click
 from queuectl.api import json_view
 from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
-from queuectl.config.cluster import LOCAL
 from queuectl.config.queue_file import KEYS
+from queuectl.layout import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,8 @@ import click
 
 from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
-from queuectl.cli.commands.worker import MAX_WORKERS, check_queues, queue_options
+from queuectl.cli.commands.worker import MAX_WORKERS, check_queues, queue_options, refuse_for_engine
+from queuectl.layout import ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,11 @@ def _identity_options(function: FC) -> FC:
                 help="The name of the service. Default: queuectl, or queuectl-FOLDER.",
             ),
             click.option(
+                "--engine",
+                type=click.Choice(ENGINES),
+                help="The dispatcher of this engine instead of workers, see queuectl guide slurm: a service of its own.",
+            ),
+            click.option(
                 "--for",
                 "kind",
                 type=click.Choice(["systemd", "launchd"]),
@@ -74,7 +80,6 @@ def _worker_options(function: FC) -> FC:
     function = click.option(
         "--stop-timeout",
         metavar="TIME",
-        default="15m",
         callback=options.checked(options.duration),
         help="How long running jobs may continue when the service is stopped. Then they are ended, and run again later. "
         "Default: 15m.",
@@ -95,6 +100,12 @@ def _installer(
             hint="use Task Scheduler to run: queuectl worker start",
         )
     check_queues(attrs.get("queues", ()), attrs.get("not_queues", ()))
+    stop_timeout = attrs.pop("stop_timeout", None)
+    if attrs.get("engine") is not None:
+        given = {name.removesuffix("s"): attrs.get(name) for name in ("queues", "not_queues")}
+        refuse_for_engine(attrs.get("count"), **given, stop_timeout=stop_timeout)
+    if stop_timeout is not None:
+        attrs["stop_timeout"] = stop_timeout
     from queuectl.worker import service
 
     layout = session.spool.layout
@@ -131,6 +142,7 @@ def print_command(session: Session, /, **attrs: Any) -> None:
     queuectl service install --count 4
     queuectl service install --spool /srv/jobs --name thumbnails
     queuectl service install --name queuectl-gpu --queue gpu
+    queuectl service install --engine slurm       the dispatcher of a cluster
     sudo queuectl service install --spool /srv/jobs --system --run-as jobs
     """,
 )
@@ -153,6 +165,7 @@ def install_command(session: Session, /, **attrs: Any) -> None:
     examples="""
     queuectl service uninstall
     queuectl service uninstall --name thumbnails
+    queuectl service uninstall --engine slurm     what runs on the cluster goes on
     """,
 )
 @_identity_options

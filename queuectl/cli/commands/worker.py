@@ -10,11 +10,10 @@ import click
 from queuectl.api import json_view
 from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
-from queuectl.config.cluster import LOCAL
 from queuectl.config.keys import MAX_CONCURRENCY
 from queuectl.config.settings import Settings
 from queuectl.errors import ConfigError, WorkerError
-from queuectl.layout import ENGINES
+from queuectl.layout import ENGINES, LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +162,7 @@ def start_command(
     engine to the cluster, and records what becomes of them. Workers leave those queues out.
     """
     if engine is not None:
-        _refuse_for_engine(count=count, concurrency=concurrency, queue=queues, not_queue=not_queues)
+        refuse_for_engine(count=count, concurrency=concurrency, queue=queues, not_queue=not_queues)
     if wait_retries and not drain:
         raise Usage("--wait-retries works only with --drain")
     if foreground and session.json:
@@ -186,7 +185,7 @@ def start_command(
     return 0
 
 
-def _refuse_for_engine(count: int | None, **given: object) -> None:
+def refuse_for_engine(count: int | None, **given: object) -> None:
     """Refuse what means nothing for a dispatcher.
 
     Raises:
