@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 
-from queuectl.control import dispatched, registry
+from queuectl.api import queues
+from queuectl.api.places import Places
+from queuectl.control import registry
 from queuectl.errors import ConfigError
-from queuectl.index import lanes
-from queuectl.layout import ENGINES, is_engine
+from queuectl.layout import ENGINES, LOCAL
 from queuectl.storage.queue_state import QueueView
 
 TYPE_CHECKING = False
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from queuectl.api.spool_base import SpoolBase
     from queuectl.config.settings import Settings
     from queuectl.control.registry import WorkerInfo
-    from queuectl.job.record import Job
-    from queuectl.layout import Layout
 
 
 _ASKED = 100
 """How many jobs are asked on which engine they run: each costs a look into the index."""
+
+_USUAL = ("Resources", "Priority", "None")
+"""Reasons for which everybody's jobs wait on a cluster: nobody has to do anything."""
 
 
 def notes(spool: SpoolBase, settings: Settings, workers: list[WorkerInfo]) -> list[str]:
@@ -47,7 +48,7 @@ def notes(spool: SpoolBase, settings: Settings, workers: list[WorkerInfo]) -> li
 
 def _waiting(spool: SpoolBase, settings: Settings, engine: str) -> int:
     """Return how many jobs wait in the queues of an engine. Where no queue has one, nothing is loaded and counted."""
-    if settings.engine != engine and not _has_queue_files(spool):
+    if settings.engine != engine and not queues.have_files(spool):
         return 0
     try:
         view = QueueView(spool.layout, spool._index, settings)
@@ -57,33 +58,37 @@ def _waiting(spool: SpoolBase, settings: Settings, engine: str) -> int:
     return sum(count.waiting for name, count in counts.items() if view.engine_of(name) == engine)
 
 
-def _has_queue_files(spool: SpoolBase) -> bool:
-    try:
-        return bool(os.listdir(spool.layout.queues))
-    except OSError:
-        return False  # a spool of an earlier version has no such folder
-
-
-def missing(spool: SpoolBase, ids: Sequence[str], workers: list[WorkerInfo]) -> str | None:
-    """Return the engine on which all of these jobs run, if its dispatcher does not; None: something else is the case."""
-    alive = {worker.name for worker in workers}
+def of_all(spool: SpoolBase, ids: Sequence[str]) -> str | None:
+    """Return the engine on which all of these jobs run, or will run; None: several, or too many jobs to ask each."""
     with suppress(ConfigError):
-        settings = spool.settings()
-        if settings.engine in ENGINES or _has_queue_files(spool):
-            view = QueueView(spool.layout, spool._index, settings)
-            with spool._lock:
-                rows = spool._ask(lambda: spool._index.rows_of(list(ids)[:_ASKED]))
-            found = {view.engine_of(lanes.queue_of(row.lane)) for row in rows.values()}
-            if len(found) == 1 and len(ids) <= _ASKED:
-                engine = found.pop()
-                return engine if engine in ENGINES and engine not in alive else None
+        if spool.settings().engine == LOCAL and not queues.have_files(spool):
+            return LOCAL
+        with spool._lock:
+            rows = spool._ask(lambda: spool._index.rows_of(list(ids)[:_ASKED]))
+        places = Places(spool)
+        found = {places.of_row(row).engine for row in rows.values()}
+        return found.pop() if len(found) == 1 and len(ids) <= _ASKED else None
     return None
 
 
-def place(layout: Layout, job: Job) -> str:
-    """Say where a job of an engine is now; "" for any other job."""
-    if job.state != "processing" or not is_engine(job.worker or ""):
-        return ""
-    engine = job.worker or ""
-    run = dispatched.read(layout, engine).get(job.id or "")
-    return f"{engine}, waits there" if run is None else f"{engine}, job {run.number}, node {run.node}"
+def obstacle(spool: SpoolBase, engine: str, ids: Sequence[str], workers: Sequence[WorkerInfo]) -> str | None:
+    """Return what keeps all of these jobs from running on an engine, in a line; None: nothing, or what is usual there."""
+    dispatcher = next((one for one in workers if one.name == engine), None)
+    if dispatcher is None:
+        return f"no dispatcher of {engine} runs: queuectl worker start --engine {engine}"
+    with spool._lock:
+        rows = spool._ask(lambda: spool._index.rows_of(list(ids)[:_ASKED]))
+    places = Places(spool).by_id(rows.values())
+    reasons = {place.engine_reason for place in places.values()}
+    if len(reasons) != 1 or (reason := reasons.pop()) is None or reason in _USUAL:
+        return None
+    jobs = "it waits" if len(ids) == 1 else "they wait"
+    return f"{jobs} in {engine}: {reason}"
+
+
+def are_used(spool: SpoolBase) -> bool:
+    """Return whether an engine is set up in this spool, or has jobs of it."""
+    with suppress(ConfigError):  # another note tells of it
+        if spool.settings().slurm_dir is not None:
+            return True
+    return any(registry.claimed_for(spool.layout, engine) for engine in ENGINES)

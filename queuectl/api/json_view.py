@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from queuectl.api.batches import Batch
+    from queuectl.api.places import Place
     from queuectl.api.rules import Rule
     from queuectl.api.spool import Spool
     from queuectl.api.waiting import Ended
@@ -89,11 +90,12 @@ def of_rows(spool: Spool, rows: Iterable[Row], states: Collection[str]) -> Itera
         states: those that were asked for; empty means all.
     """
     from queuectl.api.dependencies import OfRows
+    from queuectl.api.places import Places
 
-    waiting = OfRows(spool)
+    waiting, places = OfRows(spool), Places(spool)
     for row in rows:
         found = listed(spool, row)
-        found |= waiting.as_json(row)
+        found |= waiting.as_json(row) | place(places.of_row(row))
         if not states or found["state"] in states:
             yield found
 
@@ -132,6 +134,16 @@ def _as_indexed(row: Row) -> Job:
         found[name] = None if value is None else value / 1e6
     tags = (row.tags or "").split() or None
     return Job(**found, tags=tags, unique=row.unique_key, hold=row.held)
+
+
+def place(where: Place) -> dict[str, Any]:
+    """Return what `show` and `list` add for a job of where it runs, has run last, or will run."""
+    return {
+        "engine": where.engine,
+        "engine_id": where.engine_id,
+        "node": where.node,
+        "engine_reason": where.engine_reason,
+    }
 
 
 def full_texts(spool: Spool, row: Row) -> tuple[str, str | None]:

@@ -46,11 +46,20 @@ def select(
         return spool._ask(lambda: _selected(spool, where))
 
 
+def prepare(spool: SpoolBase, where: Filter) -> None:
+    """Let the index know what a filter asks for and the index does not have. Call it within the question."""
+    if where.engines:
+        from queuectl.api import places
+
+        places.tell_index(spool)
+
+
 def _fresh(spool: SpoolBase, look: Callable[[], list[Row]]) -> list[Row]:
     return running.show_runs(spool.layout, look() if spool._intake.freshen(rows := look()) else rows)
 
 
 def _selected(spool: SpoolBase, where: Filter) -> list[Row]:
+    prepare(spool, where)
     if not (where.command or where.reason):
         return _fresh(spool, lambda: spool._index.select(where))
     found = _fresh(spool, lambda: spool._index.select(where.without_limit))

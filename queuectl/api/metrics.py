@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest, write_to_textfile
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 
-from queuectl.api import queues, spool_rule
-from queuectl.control import pause, registry
+from queuectl.api import engines, queues, spool_rule
+from queuectl.control import dispatched, pause, registry
 from queuectl.errors import SpoolError
 from queuectl.index import queue_counts, waits
 from queuectl.index.queue_counts import COUNTED
+from queuectl.layout import ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from queuectl.api.spool_base import SpoolBase
     from queuectl.control.registry import WorkerInfo
     from queuectl.index.index import Index
+    from queuectl.layout import Layout
     from queuectl.storage.queue_state import QueueView
 
 _EARLIEST = """SELECT min(moment) FROM (
@@ -199,6 +202,29 @@ def of_workers(workers: Sequence[WorkerInfo], now: float) -> Iterator[Metric]:
     yield _single("queuectl_jobs_longest_running_seconds", words, max(0.0, longest))
 
 
+def of_engines(layout: Layout, workers: Sequence[WorkerInfo]) -> Iterator[Metric]:
+    """Yield the metrics of engines: what of the spool is out there."""
+    alive = {one.name for one in workers}
+    words = (
+        "Whether the dispatcher of an engine lives: it hands jobs over, and collects what becomes of them."
+    )
+    yield _labelled("queuectl_dispatcher_up", words, "engine", {one: int(one in alive) for one in ENGINES})
+    words = "Jobs that are out on an engine, by what they do there."
+    jobs = GaugeMetricFamily("queuectl_engine_jobs", words, labels=["engine", "state"])
+    words = "Jobs that wait on an engine, by the first word of its reason."
+    waiting = GaugeMetricFamily("queuectl_engine_jobs_waiting", words, labels=["engine", "reason"])
+    for engine in ENGINES:
+        out = {*registry.claimed_for(layout, engine)}
+        running = out & dispatched.read(layout, engine).keys()
+        waits = dispatched.read_waiting(layout, engine)
+        reasons = Counter(waits[one].reason.partition(",")[0] for one in (out - running) & waits.keys())
+        jobs.add_metric([engine, "running"], len(running))
+        jobs.add_metric([engine, "waiting"], len(out - running))
+        for reason, number in sorted(reasons.items()):
+            waiting.add_metric([engine, reason], number)
+    yield from (jobs, waiting)
+
+
 def _activity(worker: WorkerInfo) -> str:
     if worker.job_id is not None:
         return "busy"
@@ -267,6 +293,8 @@ def report(spool: SpoolBase, textfile: str | os.PathLike[str] | None, queues_onl
         families = spool._ask(lambda: _of_jobs_and_queues(spool, now))
         alive = registry.live_workers(spool.layout)
         families += of_workers([one for one in alive if one.kind == "worker"], now)
+        if engines.are_used(spool):
+            families += of_engines(spool.layout, alive)
         if spool_rule.are_there(spool.layout):
             from queuectl.api import rules
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl._dataclasses import dataclass, field
-from queuectl.api import job_files, running
+from queuectl.api import job_files, listing, running
 from queuectl.index import paging
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def read(
     clock: Callable[[], float] = time.monotonic,
 ) -> Found:
     """Read a page, see `Spool.page`."""
+    listing.prepare(spool, where)
     key = None if start is None else _key(where, start)
     until = clock() + patience
 

@@ -26,14 +26,17 @@ def view_of(spool: SpoolBase) -> QueueView:
     return QueueView(spool.layout, spool._index, spool.settings())
 
 
+def have_files(spool: SpoolBase) -> bool:
+    """Return whether there may be a file or a pause of a queue."""
+    try:
+        return bool(os.listdir(spool.layout.queues))
+    except OSError:
+        return False  # a spool of an earlier version has no such folder, and no queues either
+
+
 def are_used(spool: SpoolBase) -> bool:
     """Return whether queues or resources are used: else nothing needs to be counted."""
-    try:
-        if os.listdir(spool.layout.queues):
-            return True
-    except OSError:
-        pass  # a spool of an earlier version has no such folder, and no queues either
-    return any(lane is not None for lane in spool._ask(spool._index.ready_lanes))
+    return have_files(spool) or any(lane is not None for lane in spool._ask(spool._index.ready_lanes))
 
 
 def closed_lanes(spool: SpoolBase, asked: Collection[str | None]) -> dict[str | None, str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from queuectl._dataclasses import dataclass, field
 from queuectl.index.lanes import parts_of
 from queuectl.job.fields import DEFAULT_QUEUE, WAITING
+from queuectl.layout import LOCAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
 
+    from queuectl.api.places import Place
     from queuectl.index.row import Row as IndexRow
 
 
@@ -32,6 +34,10 @@ class Row:
         last_error: its beginning, at most 200 characters.
         queue: the queue that it is in; "default" if it names none.
         needs: how much it takes of each resource while it runs.
+        engine: where it runs, has run last, or will run: "local", or the name of an engine.
+        engine_id: the engine's own number for it, while it is out there.
+        node: the node of the engine on which it runs, or has run last.
+        engine_reason: why it waits there, in the engine's words.
     """
 
     id: str
@@ -59,6 +65,10 @@ class Row:
     worker: str | None = None
     queue: str = DEFAULT_QUEUE
     needs: dict[str, int] = field(default_factory=dict)
+    engine: str = LOCAL
+    engine_id: str | None = None
+    node: str | None = None
+    engine_reason: str | None = None
 
     @property
     def held(self) -> bool:
@@ -74,10 +84,11 @@ class Row:
         return f"Row({', '.join(f'{name}={value!r}' for name, value in fields.items() if value not in (None, []))})"
 
 
-def made_of(row: IndexRow, now: int, closed: Container[str | None] = ()) -> Row:
+def made_of(row: IndexRow, place: Place, now: int, closed: Container[str | None] = ()) -> Row:
     """Return what a program is told of a row of the index.
 
     Args:
+        place: where the job is.
         now: the present, in microseconds.
         closed: the lanes of which no job may start now.
     """
@@ -109,6 +120,10 @@ def made_of(row: IndexRow, now: int, closed: Container[str | None] = ()) -> Row:
         worker=row.worker,
         queue=queue,
         needs={**needs},
+        engine=place.engine,
+        engine_id=place.engine_id,
+        node=place.node,
+        engine_reason=place.engine_reason,
     )
 
 

@@ -195,6 +195,7 @@ class ReadPart(SpoolBase):
     def _public(self, rows: Iterable[IndexRow]) -> builtins.list[Row]:
         """Return rows of the index as programs get them."""
         from queuectl.api import queues
+        from queuectl.api.places import Places
         from queuectl.api.row import made_of
 
         now, found = micros(time.time()), [*rows]
@@ -202,4 +203,5 @@ class ReadPart(SpoolBase):
         closed: Container[str | None] = ()
         with suppress(ConfigError):  # `settings_fault` tells of it
             closed = queues.closed_lanes(self, ready)
-        return [made_of(row, now, closed) for row in found]
+        places = Places(self)
+        return [made_of(row, places.of_row(row), now, closed) for row in found]

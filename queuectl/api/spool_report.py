@@ -39,16 +39,21 @@ class ReportPart(SpoolBase):
         Args:
             where: only these jobs; `since` and `until` mean the time of their end, and text is searched only in the
                 beginning of a command.
-            by: "tag", "day", "hour", "command", "worker", "exit-code", "reason" or "queue": also count each group.
+            by: "tag", "day", "hour", "command", "worker", "exit-code", "reason", "queue" or "engine": also count each
+                group.
 
         Raises:
             ValueError: there is no such group.
         """
-        from queuectl.api import stats
+        from queuectl.api import places, stats
         from queuectl.index.filter import Filter
 
+        def gather() -> Stats:
+            places.tell_index(self)
+            return stats.gather(self._index, where or Filter(), by, time.time())
+
         self._look()
-        return self._ask(lambda: stats.gather(self._index, where or Filter(), by, time.time()))
+        return self._ask(gather)
 
     @locked
     def recent(self, number: int = 1000) -> tuple[Times, Times]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl._dataclasses import dataclass, field
 from queuectl.index import statistics as kept
-from queuectl.index.queue_counts import QUEUE
+from queuectl.index.queue_counts import ENGINE, QUEUE
 from queuectl.index.statistics import ENDED_AT, HAS_ENDED, IS_COUNTED, QUARTER, QUARTER_OF, WAITED
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ _KEYS = {
     "exit-code": "exit_code",
     "reason": "CASE WHEN state = 'dead' THEN last_error END",
     "queue": QUEUE,
+    "engine": ENGINE,
 }
 _BY_TIME = (None, "day", "hour")
 """Groups that consist of whole quarters of an hour."""

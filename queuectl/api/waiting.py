@@ -15,6 +15,7 @@ from queuectl._dataclasses import dataclass
 from queuectl.control import own_job, pause, registry
 from queuectl.errors import ConfigError, JobError, StillUnderWay
 from queuectl.job.fields import WAITING
+from queuectl.layout import ENGINES, LOCAL
 from queuectl.storage import locate
 from queuectl.system import file_times
 
@@ -272,8 +273,11 @@ def find_obstacle(spool: SpoolBase, ids: list[str]) -> str | None:
     workers = registry.live_workers(spool.layout)
     from queuectl.api import engines
 
-    if missing := engines.missing(spool, ids, workers):
-        return f"no dispatcher of {missing} runs: queuectl worker start --engine {missing}"
+    engine = engines.of_all(spool, ids)
+    if engine in ENGINES and (found_there := engines.obstacle(spool, engine, ids, workers)):
+        return found_there
+    if engine == LOCAL:
+        workers = [one for one in workers if one.kind == "worker"]
     if not workers:
         return "no worker runs: queuectl worker start"
     # A worker that has just taken one of these jobs into its last slot is not free, and all is well.

@@ -6,11 +6,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl.api import dependencies, job_files, listing, queues
+from queuectl.api import dependencies, job_files, listing, places, queues
 from queuectl.control import pause, registry
 from queuectl.errors import ConfigError, JobNotFound
 from queuectl.job import times
 from queuectl.job.fields import WAITING
+from queuectl.layout import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +66,13 @@ def _of_queue(spool: SpoolBase, row: Row | None) -> Iterator[str]:
 def _of_spool(spool: SpoolBase, row: Row | None) -> Iterator[str]:
     if found := pause.read(spool.layout):
         yield found.sentence
-    workers = registry.live_workers(spool.layout)
+    alive = registry.live_workers(spool.layout)
+    engine = LOCAL if row is None else places.Places(spool).of_row(row).engine
+    if engine != LOCAL:
+        dispatcher = next((one for one in alive if one.name == engine), None)
+        yield from (f"no dispatcher of {engine} runs",) if dispatcher is None else dispatcher.troubles
+        return
+    workers = [one for one in alive if one.kind == "worker"]
     if not workers:
         yield "no worker runs"
     elif row is not None and row.ready_key is not None and not any(one.free for one in workers):

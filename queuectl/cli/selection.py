@@ -14,6 +14,7 @@ from queuectl.cli.lost_output import report_done
 from queuectl.errors import MoveError, QueuectlError
 from queuectl.index.filter import SORTS, Filter
 from queuectl.job.fields import STATES, check_field, is_tag
+from queuectl.layout import ENGINES, LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,6 +73,12 @@ def _read_queue(text: str) -> str:
     return str(check_field("queue", text))
 
 
+def _read_engine(text: str) -> str:
+    if text not in (LOCAL, *ENGINES):
+        raise ValueError(f"{render.clip(repr(text), 60)} is not one of {', '.join((LOCAL, *ENGINES))}")
+    return text
+
+
 def _read_sort(text: str) -> str:
     if text.removeprefix("-") not in SORTS:
         raise ValueError(f"{render.clip(repr(text), 60)} is not one of {', '.join(SORTS)}")
@@ -124,6 +131,15 @@ def _filters() -> list[click.Option]:
             multiple=True,
             shell_complete=options.complete_queues,
             help="Jobs in this queue. May be repeated.",
+        ),
+        _option(
+            "--engine",
+            "engines",
+            read=_read_engine,
+            metavar="NAME",
+            multiple=True,
+            shell_complete=options.complete_words(LOCAL, *ENGINES),
+            help="Jobs that run, ran last, or will run there: local, slurm. May be repeated.",
         ),
         _option(
             "--since",

@@ -14,6 +14,7 @@ from queuectl.cli import render
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from queuectl.api.places import Place
     from queuectl.api.rules import Rule
     from queuectl.control.pause import Pause
     from queuectl.control.registry import WorkerInfo
@@ -55,6 +56,7 @@ class Snapshot:
         waits: of jobs that wait for others, for which.
         blocked: the ids of the jobs that start only once somebody has mended or brought another one.
         rules: in the order of the screen.
+        places: where the jobs are that run on an engine, by their ids.
     """
 
     root: str
@@ -69,6 +71,7 @@ class Snapshot:
     waits: dict[str, str] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)
     rules: list[Rule] = field(default_factory=list)
+    places: dict[str, Place] = field(default_factory=dict)
 
     @property
     def jobs(self) -> list[Row]:
@@ -197,6 +200,8 @@ def _workers(snapshot: Snapshot) -> list[tuple[Row | None, Text]]:
         style = "cyan" if is_there else "yellow"
         line.append(f"{_cut(row.id, ids):<{ids}}{_GAP}{since:>7}{_GAP}", style=style)
         line.append(render.visible(row.command))
+        if (there_is := snapshot.places.get(row.id)) and (where := there_is.node or there_is.engine_reason):
+            line.append(f"{_GAP}{render.visible(where)}", style="dim" if there_is.node else "yellow")
         found.append((row, line))
     # In the order of `running`, as in Snapshot.jobs.
     return found or [(None, Text(" none: queuectl worker start", style="dim"))]

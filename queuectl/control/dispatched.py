@@ -1,7 +1,7 @@
-"""What an engine runs of a spool, as its dispatcher has seen it last: in `data/workers/slurm.running`, for people and commands.
+"""What an engine has of a spool, as its dispatcher has seen it last: two files in `data/workers/`, for people and commands.
 
-The folder of the claims says which jobs are out. This file adds what only the shared folder knows: which of them run, and
-where. It decides about nothing.
+The folder of the claims says which jobs are out. `slurm.running` adds which of them run, and where, which only the shared
+folder knows. `slurm.waiting` adds why the others wait there, which only the engine knows. Neither decides about anything.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from queuectl.system import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from queuectl.layout import Layout
+
+_LIMIT = 1 << 26
+"""Bytes. With 100,000 jobs out there, each of the files has some ten million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,19 @@ class RunThere:
     since: float
 
 
+@dataclass(frozen=True, slots=True)
+class WaitThere:
+    """A run for which no node has begun anything.
+
+    Attributes:
+        number: of the engine's job; "": it has not said.
+        reason: why it waits, in the engine's words; "": it has not said.
+    """
+
+    number: str
+    reason: str
+
+
 _written: dict[str, bytes] = {}
 
 
@@ -47,10 +64,25 @@ def write(layout: Layout, engine: str, runs: Mapping[str, RunThere]) -> None:
     Raises:
         OSError: the disk refused.
     """
-    path = layout.worker_file(engine, "running")
-    data = fast_json.dumps(
-        {job_id: [run.node, run.number, run.output, run.since] for job_id, run in runs.items()}
-    )
+    told = {job_id: [run.node, run.number, run.output, run.since] for job_id, run in runs.items()}
+    _write(layout.worker_file(engine, "running"), told)
+
+
+def write_waiting(layout: Layout, engine: str, waits: Iterable[tuple[WaitThere, Iterable[str]]]) -> None:
+    """Write which jobs wait there, and why; nothing, if that is what was written last.
+
+    Args:
+        waits: each with the ids of the jobs for which it holds: a pack may have hundreds.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    told = [[one.number, one.reason, [*ids]] for one, ids in waits]
+    _write(layout.worker_file(engine, "waiting"), {"waiting": told})
+
+
+def _write(path: str, value: dict[str, Any]) -> None:
+    data = fast_json.dumps(value)
     if _written.get(path) != data:
         files.replace(path, data)
         _written[path] = data
@@ -59,10 +91,27 @@ def write(layout: Layout, engine: str, runs: Mapping[str, RunThere]) -> None:
 def read(layout: Layout, engine: str) -> dict[str, RunThere]:
     """Return the jobs that run there, by their ids."""
     found: dict[str, RunThere] = {}
-    for job_id, run in registry.read_json(layout.worker_file(engine, "running")).items():
+    for job_id, run in registry.read_json(layout.worker_file(engine, "running"), _LIMIT).items():
         if not isinstance(run, list) or len(run) != 4:
             continue
         node, number, output, since = run
         if all(isinstance(part, str) for part in (node, number, output)) and isinstance(since, int | float):
             found[job_id] = RunThere(node, number, output, since)
     return found
+
+
+def read_waiting(layout: Layout, engine: str) -> dict[str, WaitThere]:
+    """Return why jobs wait there, by their ids. A job that runs by now may be among them."""
+    found: dict[str, WaitThere] = {}
+    waits = registry.read_json(layout.worker_file(engine, "waiting"), _LIMIT).get("waiting")
+    for one in waits if isinstance(waits, list) else ():
+        if not isinstance(one, list) or len(one) != 3:
+            continue
+        number, reason, ids = one
+        if isinstance(number, str) and isinstance(reason, str) and isinstance(ids, list):
+            found |= dict.fromkeys(filter(_is_text, ids), WaitThere(number, reason))
+    return found
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)

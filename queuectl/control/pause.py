@@ -21,7 +21,7 @@ from queuectl.system import files, safe_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from queuectl.layout import Layout
 
@@ -229,7 +229,10 @@ def drain(
         now = time.monotonic()
         if end_at is not None and now >= end_at:
             what = "the spool" if queue is None else f"queue {queue}"
-            raise StillUnderWay(_remaining(jobs, unaware, what), jobs, hint="queuectl worker list")
+            engine = uncollected(layout, jobs)
+            hint = f"queuectl worker start --engine {engine}" if engine else "queuectl worker list"
+            nobody = f", and no dispatcher of {engine} runs" if engine else ""
+            raise StillUnderWay(_remaining(jobs, unaware, what) + nobody, jobs, hint=hint)
         if now >= tell_at:
             tell_at = now + _TELL_EVERY
             tell(jobs)
@@ -244,6 +247,15 @@ def running_jobs(layout: Layout) -> list[str]:
     jobs = [job.id for worker in registry.live_workers(layout) for job in worker.jobs]
     there = [job_id for engine in ENGINES for job_id in registry.claimed_for(layout, engine)]
     return [*jobs, *there, *(job_id for _, job_id in registry.orphaned_runs(layout))]
+
+
+def uncollected(layout: Layout, jobs: Sequence[str]) -> str | None:
+    """Return the engine on which some of these jobs are, while nobody collects what becomes of them; None: there is none."""
+    alive = {worker.name for worker in registry.live_workers(layout)}
+    missing = (engine for engine in ENGINES if engine not in alive)
+    return next(
+        (engine for engine in missing if not set(jobs).isdisjoint(registry.claimed_for(layout, engine))), None
+    )
 
 
 def _remaining(jobs: list[str], unaware: list[str], what: str) -> str:

@@ -7,7 +7,7 @@
 - worker-0.run: the run lock, which the job's own processes hold too (see run_lock)
 - worker-0.out, worker-0.err: what the running job prints
 - worker-0.log: the log of a background worker
-- slurm.running: where the jobs of an engine run (see dispatched)
+- slurm.running, slurm.waiting: where the jobs of an engine run, and why the others wait there (see dispatched)
 - stop-all: the last stop of all workers, for those that were still starting (see commands)
 
 `registration` writes these files.
@@ -224,10 +224,14 @@ def parent_of(layout: Layout, name: str) -> ProcessIdentity | None:
     return ProcessIdentity.of({**record, "pid": parent[0], "process_started": parent[1]})
 
 
-def read_json(path: str) -> dict[str, Any]:
-    """Return the JSON object in a file; {} when there is none. Whatever has that name is read with care."""
+def read_json(path: str, limit: int = READ_LIMIT) -> dict[str, Any]:
+    """Return the JSON object in a file; {} when there is none. Whatever has that name is read with care.
+
+    Args:
+        limit: bytes; a longer file is none of ours.
+    """
     try:
-        found = fast_json.loads(safe_open.read_regular(path, READ_LIMIT)[0])
+        found = fast_json.loads(safe_open.read_regular(path, limit)[0])
     except (OSError, safe_open.NotReadable, fast_json.JSONDecodeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from queuectl.engine import packs, script, slurm
 from queuectl.engine.base import Answer, Parcel, Shape
 from queuectl.engine.packs import Order, Pack
+from queuectl.engine.summary import told_of, word_of
 from queuectl.engine.verdict import Limits
 from queuectl.engine.wishes import minutes
 from queuectl.job.redact import one_line
@@ -36,16 +37,6 @@ _LATE = 1.0
 """Seconds after which a runner that Slurm says has failed has written nothing, and will not."""
 
 _COMMAND = ["/usr/bin/python3", "-IS", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-
-_NEVER = (
-    "PartitionConfig",
-    "BadConstraints",
-    "InvalidQOS",
-    "InvalidAccount",
-    "ReqNodeNotAvail",
-    "PartitionDown",
-)
-"""Beginnings of Slurm's reasons for waiting that do not pass by themselves."""
 
 
 class Target(NamedTuple):
@@ -214,17 +205,19 @@ class Probe:
                 f"{name}: the probe has failed on {node} ({said}): {log}",
                 f"srun -w {node} /usr/bin/python3 --version",
             )
-        if state in slurm.OVER or (state and state != "PENDING"):
+        if state in slurm.OVER:
             fact = f"{name}: the probe was started on {node} and has found no {share} there ({said})"
             return fact, f"srun -w {node} ls -ld {shlex.quote(share)}"
+        if state and state != "PENDING":
+            fact = f"{name}: the probe was started on {node}, and nothing of it is in {share} after {wait:.0f}s ({said})"
+            return fact, f"srun -w {node} timeout 10 ls -ld {shlex.quote(share)}"
         if not state:
             return (
                 f"{name}: slurm has accepted a probe and says nothing about it for {wait:.0f}s",
                 "scontrol ping",
             )
-        fact = f"{name}: the probe waits in slurm since {wait:.0f}s: {reason}"
-        is_for_ever = reason.startswith(_NEVER) or "DOWN" in reason
-        return fact, "sinfo -R" if is_for_ever else "queuectl engine check --wait 10m"
+        fact = f"{name}: the probe has waited in slurm for {wait:.0f}s: {reason}"
+        return fact, "sinfo -R" if told_of(word_of(reason)) else "queuectl engine check --wait 10m"
 
     def _log(self) -> str:
         """Return the last line of Slurm's own log of the probe."""

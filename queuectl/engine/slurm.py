@@ -27,10 +27,16 @@ NEVER = (
     "Invalid feature",
     "Invalid account",
     "Invalid qos",
-    "Invalid --time",
-    "Invalid --mem",
+    "Invalid --",
+    "Invalid license",
     "Invalid node name",
     "Requested reservation is invalid",
+    "Access denied to requested reservation",
+    "Requested time limit is invalid",
+    "Temporary disk specification can not be satisfied",
+    "More processors requested than permitted",
+    "not permitted to use this partition",
+    "unrecognized --hint argument",
 )
 """Words of sbatch for what another try does not mend."""
 
@@ -141,6 +147,15 @@ def rows_of(spool: str, text: str) -> dict[str, list[Row]]:
             row = Row(one_line(number), one_line(state), said, is_live=state not in OVER)
             found.setdefault(name.removeprefix(prefix), []).append(row)
     return found
+
+
+def pause_after(took: float, *, has_answered: bool) -> float:
+    """Return the seconds from a poll to the next one.
+
+    A controller that is away holds squeue for 10 s. So an answer that never came counts less: else people would read that
+    it does not answer for 100 s after it is back.
+    """
+    return max(_SHORTEST_PAUSE, (_PAUSE if has_answered else 1.0) * took)
 
 
 def idle_cpus(ended: Run) -> int:
@@ -255,5 +270,5 @@ class Slurm:
                 self.answered_at, self.trouble = now, ""
             else:
                 self.trouble = one_line(err.strip().partition("\n")[0]) or f"squeue has ended with {code}"
-            self._asked.wait(max(_SHORTEST_PAUSE, _PAUSE * (now - asked_at)))
+            self._asked.wait(pause_after(now - asked_at, has_answered=code == 0))
             self._asked.clear()

@@ -8,6 +8,7 @@ from queuectl._dataclasses import dataclass
 from queuectl.index.row import SHOWN
 from queuectl.job.fields import DEFAULT_QUEUE, state_of
 from queuectl.job.times import parse_duration, parse_moment
+from queuectl.layout import ENGINES, LOCAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Filter:
         rule: a rule has made the job: its id is NAME. and more.
         blocked: whether the job starts only once somebody has mended a job for which it waits.
         queues: the job is in one of these queues; jobs that name none are in "default".
+        engines: the job runs, or has run last, on one of these: "local", or the name of an engine; one that waits, or has
+            never run: its queue has its jobs run there.
         sort: one of SORTS, with a leading - for descending order; default: in the order of arrival.
         limit: select at most so many.
     """
@@ -80,6 +83,7 @@ class Filter:
     batch: str | None = None
     blocked: bool | None = None
     rule: str | None = None
+    engines: tuple[str, ...] = ()
 
     if TYPE_CHECKING:
 
@@ -100,6 +104,7 @@ class Filter:
             batch: str | None = None,
             blocked: bool | None = None,
             rule: str | None = None,
+            engines: Collection[str] = (),
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -107,6 +112,7 @@ class Filter:
             ("states", _states(self.states)),
             ("tags", _several(self.tags, str)),
             ("queues", _several(self.queues, str)),
+            ("engines", _engines(self.engines)),
             ("exit_codes", _several(self.exit_codes, int)),
             ("since", _moment(self.since)),
             ("until", _moment(self.until)),
@@ -193,6 +199,10 @@ class Filter:
                 f"({' OR '.join(map(_in_queue, self.queues))})",
                 *(value for name in self.queues for value in _lanes(name)),
             )
+        if self.engines:
+            from queuectl.index.queue_counts import ENGINE
+
+            add(f"{ENGINE} IN ({_marks(self.engines)})", *self.engines)
         if self.batch is not None:
             add("batch = ?", self.batch)
         if self.rule is not None:
@@ -252,6 +262,14 @@ def _several(value: Any, kind: type) -> tuple[Any, ...]:
 def _states(value: Any) -> tuple[str, ...]:
     found = (state_of(state) for state in _several(value, str))
     return tuple(state for state in found if state)
+
+
+def _engines(value: Any) -> tuple[str, ...]:
+    found = _several(value, str)
+    for one in found:
+        if one not in (LOCAL, *ENGINES):
+            raise ValueError(f"{one!r} is not one of {', '.join((LOCAL, *ENGINES))}")
+    return found
 
 
 def _moment(value: Any) -> float | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from queuectl._dataclasses import dataclass, field
 from queuectl.index.lanes import parts_of
+from queuectl.job.fields import WAITING
+from queuectl.layout import ENGINES, LOCAL, PROCESSING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +16,13 @@ COUNTED = ("pending", "failed", "processing", "dead")
 
 QUEUE = "substr(coalesce(lane, 'default'), 1, instr(coalesce(lane, 'default') || ' ', ' ') - 1)"
 """In SQL: the queue of a job."""
+
+_RUNS = " ".join(f"WHEN place = '{PROCESSING}/{one}' THEN '{one}'" for one in ENGINES)
+_RAN = " ".join(f"WHEN worker = '{one}' OR worker LIKE '{one}/%' THEN '{one}'" for one in ENGINES)
+ENGINE = f"""CASE {_RUNS} WHEN state = 'processing' THEN '{LOCAL}'
+ WHEN worker IS NULL OR state IN ('{"', '".join(WAITING)}') THEN engine_of({QUEUE}) {_RAN} ELSE '{LOCAL}' END"""
+"""In SQL: the engine of a job: where it runs; of one that is over, where it has run; of any other one, where its queue has its
+jobs run. The connection must have the function `engine_of`, see `api.places`."""
 
 _READY = "SELECT lane, count(*) FROM jobs WHERE ready_key IS NOT NULL GROUP BY 1"
 """Answered from the SQL index of ready jobs alone: 10 ms for 100,000."""

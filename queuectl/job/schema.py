@@ -255,6 +255,22 @@ _SHOWN: Mapping[str, Any] = {  # by `show` and `list`, and not by `enqueue`
         "description": "Whether it starts only once somebody has mended one of them.",
         "type": "boolean",
     },
+    "engine": {
+        "description": "Where it runs, has run last, or will run: local, or the name of an engine.",
+        "type": "string",
+    },
+    "engine_id": {
+        "description": "The engine's own number for it, while it is out there.",
+        "type": ["string", "null"],
+    },
+    "node": {
+        "description": "The node of the engine on which it runs, or has run last.",
+        "type": ["string", "null"],
+    },
+    "engine_reason": {
+        "description": "Why it waits there, in the engine's words.",
+        "type": ["string", "null"],
+    },
 }
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
 from queuectl.control import dispatched
-from queuectl.control.dispatched import RunThere
-from queuectl.engine.summary import DRAINED, NEVER
+from queuectl.control.dispatched import RunThere, WaitThere
+from queuectl.engine.summary import told_of
 from queuectl.job import times
 from queuectl.worker import dispatch_check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from queuectl.engine.summary import Summary
     from queuectl.worker.dispatcher import Dispatcher
@@ -21,15 +22,45 @@ LATE = 10.0
 """Seconds after which it is told that the share, or the engine, does not answer."""
 
 
-def report(dispatcher: Dispatcher) -> None:
-    """Write down what is out, and what is wrong. It is called once a second.
+class Reporter:
+    """Tells what a dispatcher has out, and what is wrong.
 
-    Raises:
-        OSError: the disk refused.
+    Args:
+        say: called with a line for the log, when something becomes wrong, and when it is over.
     """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._told: set[str] = set()
+
+    def report(self, dispatcher: Dispatcher) -> None:
+        """Write down what is out, and what is wrong. It is called once a second.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        found = troubles(dispatcher)
+        dispatcher.upkeep.note("troubles", "\n".join(found) or None)
+        self._tell(found)
+        _write(dispatcher)
+
+    def _tell(self, found: list[str]) -> None:
+        """Log what is new. A sentence in which only a number or a moment has changed is not new."""
+        kinds = {_DIGITS.sub("0", text): text for text in found}
+        for kind, text in kinds.items():
+            if kind not in self._told:
+                self._say(text)
+        if self._told and not kinds:
+            self._say("nothing is wrong any more")
+        self._told = {*kinds}
+
+
+_DIGITS = re.compile(r"[0-9][0-9,:. -]*")
+
+
+def _write(dispatcher: Dispatcher) -> None:
     note, share = dispatcher.upkeep.note, dispatcher.share
     summary = share.summary if share is not None else None
-    note("troubles", "\n".join(troubles(dispatcher)) or None)
     if summary is None:
         return
     note("engine", summary.in_words if summary.jobs else None)
@@ -42,6 +73,8 @@ def report(dispatcher: Dispatcher) -> None:
         for job_id, one in summary.running.items()
     }
     dispatched.write(dispatcher.layout, dispatcher.name, dispatcher.running)
+    waits = ((WaitThere(one.number, one.reason), one.jobs) for one in summary.queued)
+    dispatched.write_waiting(dispatcher.layout, dispatcher.name, waits)
 
 
 def troubles(dispatcher: Dispatcher) -> list[str]:
@@ -72,17 +105,25 @@ def troubles(dispatcher: Dispatcher) -> list[str]:
         )
         found.append(f"{name}: somebody cancelled {jobs}; feeding again at {_moment(rest, now)}")
     if share.summary is not None:
-        found += _reasons(name, share.summary) + _unreadable(name, share.summary)
+        found += waits_in_words(name, share.summary.reasons) + _unreadable(name, share.summary)
     return found
 
 
-def _reasons(name: str, summary: Summary) -> list[str]:
-    found = []
-    if number := summary.reasons.get(NEVER):
-        found.append(f"{_jobs(number)} in {name} for what it may never have: {NEVER}")
-    if number := sum(many for reason, many in summary.reasons.items() if reason.startswith(DRAINED)):
-        found.append(f"{_jobs(number)} in {name} for nodes that are out of service: sinfo -R")
-    return found
+def waits_in_words(name: str, reasons: Mapping[str, int]) -> list[str]:
+    """Return what is told of the reasons for which jobs wait on an engine, one sentence for each cure.
+
+    Args:
+        reasons: how many jobs, by the reason.
+    """
+    found: dict[str, tuple[int, list[str]]] = {}
+    for reason, number in sorted(reasons.items()):
+        if text := told_of(reason):
+            known, words = found.get(text, (0, []))
+            found[text] = known + number, [*words, reason]
+    return [
+        f"{_jobs(number)} in {name} {text.format(reason=', '.join(words))}"
+        for text, (number, words) in found.items()
+    ]
 
 
 def tell_what_stays(dispatcher: Dispatcher, say: Callable[[str], None]) -> None:

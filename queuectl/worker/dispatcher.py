@@ -29,9 +29,10 @@ from queuectl.storage.transitions import Storage
 from queuectl.system.host import boot_id
 from queuectl.system.wake_up import WakeUp
 from queuectl.system.watcher import FolderWatch
-from queuectl.worker import dispatch_check, dispatch_report
+from queuectl.worker import dispatch_check
 from queuectl.worker.dispatch_open import Opening
 from queuectl.worker.dispatch_pause import Pauses
+from queuectl.worker.dispatch_report import Reporter, tell_what_stays
 from queuectl.worker.dispatch_stop import Leaving
 from queuectl.worker.feed import Feed
 from queuectl.worker.handover import Handover
@@ -117,7 +118,7 @@ class Dispatcher:
         self._scheduler = ScanScheduler(self.layout, self._intake, self._watch, self._barrier)
         parts = self._storage, self._current, self._intake, self._scheduler, self.flags
         self.upkeep = Upkeep(*parts, permissions.PermissionCheck(self.layout), self._say)
-        self.pauses = Pauses(self)
+        self.pauses, self._reporter = Pauses(self), Reporter(self._say)
         self.upkeep.heeds = self.pauses.heed
         self._last_look = LastLook(self._scheduler, self.upkeep)
         self.feed = Feed(
@@ -284,7 +285,7 @@ class Dispatcher:
                     continue
                 elif self._last_look.is_over():
                     tell_what_waits(self._index, self._say, self._barrier)
-                    dispatch_report.tell_what_stays(self, self._say)
+                    tell_what_stays(self, self._say)
                     return
             self._wait()
 
@@ -317,7 +318,7 @@ class Dispatcher:
             if self.share is not None and self.share.summary is not None and self.share.summary.over:
                 self.handover.clear()
         with self._barrier:
-            dispatch_report.report(self)
+            self._reporter.report(self)
 
     def _record(self) -> None:
         """Record what the share has reported. What the disk refuses is told again, when all is found anew."""

@@ -5,6 +5,7 @@ The faults are made for real, on a real cluster where they can be, else with a r
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import faults
 import pytest
 import real_slurm
 
@@ -22,9 +24,12 @@ from queuectl.config import queue_file
 from queuectl.config.change import set_value
 from queuectl.config.queues import Queues
 from queuectl.config.settings import load
+from queuectl.doctor import doctor
 from queuectl.engine import check, place, slurm
 from queuectl.engine.check import Finding, targets
+from queuectl.errors import ConfigError, SpoolError
 from queuectl.layout import Layout
+from queuectl.worker import dispatch_check
 
 from support import wait_until
 
@@ -67,7 +72,7 @@ def found(
     return list(check.check(layout, load(layout)[0], queues, wait=wait, may_be_root=True, command=command))
 
 
-def faults(
+def faults_of(
     layout: Layout, command: Callable[[Sequence[str]], Run] = slurm.run, wait: float = 30
 ) -> list[tuple[str, str]]:
     return [(one.text, one.hint) for one in found(layout, command, wait) if one.hint]
@@ -119,7 +124,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Here:
 def test_a_cluster_that_is_well_has_no_faults(layout: Layout, share: Path, here: Here) -> None:
     """Each thing that was proved is told; and nothing is left."""
     texts = [one.text for one in found(layout, here)]
-    assert faults(layout, here) == []
+    assert faults_of(layout, here) == []
     assert re.fullmatch(
         r"slurm 22\.05\.8 answers in 0\.\d\ds; sbatch, squeue, scancel, sinfo found", texts[0]
     )
@@ -136,7 +141,7 @@ def test_a_clock_that_is_wrong_is_told(layout: Layout, here: Here) -> None:
     """Its records would say that jobs began in another hour."""
     for shift, words in ((7200, "ahead of"), (-7200, "behind")):
         here.edit = lambda text, shift=shift: text.replace("time.time()", f"(time.time() + {shift})")  # type: ignore[misc]
-        [(fact, hint)] = faults(layout, here)
+        [(fact, hint)] = faults_of(layout, here)
         assert re.fullmatch(rf"the clock of n7 is 7\d\d\ds {words} this one", fact)
         assert hint == "srun -w n7 date"
 
@@ -154,7 +159,7 @@ def test_missing_commands_are_named(layout: Layout, monkeypatch: pytest.MonkeyPa
 
 def test_a_folder_that_is_not_named_is_told(layout: Layout, here: Here) -> None:
     Path(layout.config_yaml).unlink()
-    assert faults(layout, here) == [
+    assert faults_of(layout, here) == [
         ("the setting slurm_dir is unset", "queuectl config set slurm_dir /shared/queuectl")
     ]
 
@@ -162,25 +167,25 @@ def test_a_folder_that_is_not_named_is_told(layout: Layout, here: Here) -> None:
 def test_a_folder_that_cannot_be_used_is_told(layout: Layout, share: Path, here: Here) -> None:
     """Missing, a file, in the spool, writable by others: one line each, and nothing is sent."""
     share.chmod(0o770)
-    [(fact, hint)] = faults(layout, here)
+    [(fact, hint)] = faults_of(layout, here)
     assert fact.startswith(f"slurm_dir {share} can be written by others")
     assert hint == f"chmod go-w {share}"
     share.rmdir()
-    [(fact, hint)] = faults(layout, here)
+    [(fact, hint)] = faults_of(layout, here)
     assert "slurm_dir" in fact
     assert hint == f"mkdir -m 700 {share}"
     share.write_text("")
-    [(fact, _)] = faults(layout, here)
+    [(fact, _)] = faults_of(layout, here)
     assert fact == f"slurm_dir {share} is not a folder"
     Path(layout.config_yaml).write_text(f"slurm_dir: {layout.root}/done\n")
-    [(fact, _)] = faults(layout, here)
+    [(fact, _)] = faults_of(layout, here)
     assert "must not lie in each other" in fact
     if os.geteuid() == 0:
         share.unlink()
         share.mkdir(mode=0o700)
         os.chown(share, 4711, 4711)
         set_value(layout, "slurm_dir", str(share))
-        [(fact, _)] = faults(layout, here)
+        [(fact, _)] = faults_of(layout, here)
         assert fact == f"slurm_dir {share} belongs to another user (uid 4711)"
     assert "sbatch" not in {words[0] for words in here.calls}
 
@@ -204,7 +209,7 @@ def test_a_folder_that_cannot_be_used_is_not_set(spool_dir: Path, share: Path, c
 def test_the_place_of_another_spool_is_told(layout: Layout, share: Path, here: Here) -> None:
     """A copied spool would answer for the jobs of the first one."""
     spool, _ = place.prepare(str(share), layout, "elsewhere")
-    [(fact, hint)] = faults(layout, here)
+    [(fact, hint)] = faults_of(layout, here)
     assert fact.startswith(f"{share}/{spool} belongs to {os.path.realpath(layout.root)} on elsewhere")
     assert hint.startswith("in the copy: rm data/spool-id")
 
@@ -221,7 +226,7 @@ def test_a_folder_that_is_not_the_one_where_jobs_are_is_told(
     other = tmp_path / "other"
     other.mkdir(mode=0o700)
     set_value(layout, "slurm_dir", str(other))
-    [(fact, hint)] = faults(layout, here)
+    [(fact, hint)] = faults_of(layout, here)
     assert fact == f"jobs are out in {home}, and slurm_dir is another folder now"
     assert hint == f"queuectl config set slurm_dir {share}"
 
@@ -233,8 +238,44 @@ def test_a_server_that_does_not_answer_holds_nobody_up(
     gate = threading.Event()
     monkeypatch.setattr(check, "PATIENCE", 0.05)
     monkeypatch.setattr(place, "prepare", lambda *_, **__: gate.wait())
-    assert faults(layout, here) == [(f"{share} has not answered within 0s", f"ls {share}")]
+    assert faults_of(layout, here) == [(f"{share} has not answered within 0s", f"ls {share}")]
     gate.set()
+
+
+@pytest.fixture
+def hung(tmp_path: Path) -> Iterator[Path]:
+    """A folder whose file server never answers. When its connection is closed, all calls that hang fail."""
+    folder = tmp_path / "hung"
+    folder.mkdir()
+    if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
+        faults.must_not_skip("only root can mount a file system, and /dev/fuse must be there")
+    libc = ctypes.CDLL(None, use_errno=True)
+    server = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={server},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
+    try:
+        if libc.mount(b"hung", bytes(folder), b"fuse", 0, options):
+            faults.must_not_skip(f"mount: {os.strerror(ctypes.get_errno())}")
+        yield folder
+    finally:
+        os.close(server)
+        libc.umount2(bytes(folder), 2)  # at once, whoever still looks at it
+
+
+def test_a_share_that_really_hangs_is_told_by_whoever_looks_at_it(
+    layout: Layout, hung: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check, the one who sets it, a dispatcher that starts, and the doctor: each says so and returns."""
+    monkeypatch.setattr(check, "PATIENCE", 0.1)
+    monkeypatch.setattr(dispatch_check, "PATIENCE", 0.1)
+    monkeypatch.setattr(dispatch_check, "COMMANDS", ())
+    Path(layout.config_yaml).write_text(f"slurm_dir: {hung}\n")
+    text = f"{hung} has not answered within 0s"
+    assert faults_of(layout, here) == [(text, f"ls {hung}")]
+    with pytest.raises(ConfigError, match="has not answered within"):
+        check.refuse_unusable(str(hung), layout)
+    with pytest.raises(SpoolError, match="has not answered within"):
+        dispatch_check.check(layout, load(layout)[0], may_be_root=True)
+    assert [one.fact for one in doctor.examine(layout) if one.kind == "slurm_dir"] == [text]
 
 
 def test_a_probe_runs_wherever_jobs_would(layout: Layout) -> None:
@@ -308,13 +349,13 @@ def test_a_node_that_lacks_the_folder_or_python_is_told(cluster: Path, layout: L
             script.write_text(script.read_text().replace("#!/usr/bin/python3", "#!/usr/bin/no-python"))
         return slurm.run(words)
 
-    [(fact, hint)] = faults(layout, sees_nothing)
+    [(fact, hint)] = faults_of(layout, sees_nothing)
     assert re.fullmatch(
         rf"the default partition: the probe was started on n[123] and has found no {share} there \(FAILED, .+\)",
         fact,
     )
     assert re.fullmatch(rf"srun -w n[123] ls -ld {share}", hint)
-    [(fact, hint)] = faults(layout, has_no_python)
+    [(fact, hint)] = faults_of(layout, has_no_python)
     assert "the probe has failed on n" in fact
     assert "bad interpreter(/usr/bin/no-python -IS): No such file or directory" in fact
     assert re.fullmatch(r"srun -w n[123] /usr/bin/python3 --version", hint)
@@ -327,10 +368,10 @@ def test_a_probe_that_waits_is_told_and_taken_back(cluster: Path, layout: Layout
     assert cluster.exists()
     state = ["scontrol", "update", "partitionname=batch"]
     subprocess.run([*state, "state=down"], check=True, timeout=30)
-    told = ("the default partition: the probe waits in slurm since 1s: PartitionDown", "sinfo -R")
+    told = ("the default partition: the probe has waited in slurm for 1s: PartitionDown", "sinfo -R")
     try:
         # Slurm takes its time until it says why.
-        wait_until(lambda: faults(layout, wait=1) == [told], timeout=30)
+        wait_until(lambda: faults_of(layout, wait=1) == [told], timeout=30)
     finally:
         subprocess.run([*state, "state=up"], check=True, timeout=30)
     assert subprocess.run(["squeue", "--me", "-h"], capture_output=True, check=True).stdout == b""
@@ -346,11 +387,11 @@ def test_a_controller_that_is_away_is_told(
     mine = tmp_path / "slurm.conf"
     monkeypatch.setenv("SLURM_CONF", str(mine))
     mine.write_text(re.sub("SlurmctldPort=.*", "SlurmctldPort=1", conf))
-    [(fact, hint)] = faults(layout)
+    [(fact, hint)] = faults_of(layout)
     assert fact.startswith("slurm does not answer: ")
     assert "Unable to contact slurm controller (connect failure)" in fact
     assert hint == "scontrol ping"
     mine.write_text(conf.replace("munge.sock", "no.sock"))
-    [(fact, hint)] = faults(layout)
+    [(fact, hint)] = faults_of(layout)
     assert "Munge encode failed" in fact
     assert hint == "systemctl status munge"

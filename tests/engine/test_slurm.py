@@ -159,6 +159,14 @@ def test_orders_for_many_packs_do_not_wait_for_each_other() -> None:
     assert sorted(done) == sorted(f"--name=qctl-1f2e-p{number}" for number in range(2 * slurm.SENDERS))
 
 
+@pytest.mark.parametrize(
+    ("took", "has_answered", "pause"), [(0.02, True, 5), (3.0, True, 30), (10.0, False, 10), (0.02, False, 5)]
+)
+def test_a_controller_that_is_back_is_soon_heard(took: float, has_answered: bool, pause: float) -> None:
+    """A large queue is not asked all the time. But `status` said for 100 s that one does not answer which did."""
+    assert slurm.pause_after(took, has_answered=has_answered) == pause
+
+
 def test_a_poll_tells_when_it_was_asked() -> None:
     """What was sent while squeue was at work is not in its answer."""
     release, asked = threading.Event(), threading.Event()

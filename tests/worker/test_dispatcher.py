@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 import threading
@@ -601,7 +602,28 @@ def test_what_runs_where_is_told(start: Callable[..., Running], spool_dir: Path,
     assert "workers: 0\n" in status
     assert f"slurm: {wanted}\n" in status
     assert "Engine        slurm, job 7, node n2\n" in shown
-    assert "Engine        slurm, waits there\n" in run_cli("show", "waits").stdout
+    assert "Engine        slurm, job 7, waits there: Resources\n" in run_cli("show", "waits").stdout
+    columns = "id,engine,engine-id,node,engine-reason"
+    table = "long\tslurm\t7\tn2\t\nwaits\tslurm\t7\t\tResources\n"
+    assert run_cli("list", "--engine", "slurm", "--columns", columns).stdout == table
+    assert run_cli("list", "--engine", "local").stdout == ""
+    there = {
+        row.id: (row.engine, row.engine_id, row.node, row.engine_reason) for row in Spool(spool_dir).list()
+    }
+    assert there == {"long": ("slurm", "7", "n2", None), "waits": ("slurm", "7", None, "Resources")}
+    told = json.loads(run_cli("show", "waits", "--json").stdout)
+    assert (told["engine"], told["engine_id"], told["node"], told["engine_reason"]) == (
+        "slurm",
+        "7",
+        None,
+        "Resources",
+    )
+    [first, second] = json.loads(run_cli("top", "--json").stdout)["running"]
+    assert {first["node"], second["node"]} == {"n2", None}
+    metrics = Spool(spool_dir).metrics()
+    assert 'queuectl_engine_jobs{engine="slurm",state="running"} 1.0\n' in metrics
+    assert 'queuectl_engine_jobs_waiting{engine="slurm",reason="Resources"} 1.0\n' in metrics
+    assert 'queuectl_dispatcher_up{engine="slurm"} 1.0\n' in metrics
     assert run_cli("logs", "long").stdout == "so far\n"
     assert run_cli("worker", "scale", "0").stdout == "No workers to stop\n"
     with pytest.raises(WorkerError, match=rf"slurm has a dispatcher already \(PID {os.getpid()}\)"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from queuectl.api import dependencies, json_view, listing
+from queuectl.api import dependencies, json_view, listing, places
 from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Session, command
 from queuectl.cli.selection import filter_options
@@ -22,21 +22,33 @@ if TYPE_CHECKING:
     from queuectl.index.filter import Filter
     from queuectl.index.row import Row
 
-    Cell = Callable[[Spool, Row, float], str]
+    Cell = Callable[["_List", Row], str]
+
+
+class _List:
+    """What the columns of a list need besides its rows."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool, self.now = spool, time.time()
+        self.waiting, self.places = dependencies.OfRows(spool), places.Places(spool)
 
 
 def _attribute(name: str) -> Cell:
-    def cell(_spool: Spool, row: Row, _now: float) -> str:
+    def cell(_list: _List, row: Row) -> str:
         value = getattr(row, name)
         return "" if value is None else str(value)
 
     return cell
 
 
+def _place(name: str) -> Cell:
+    return lambda here, row: getattr(here.places.of_row(row), name) or ""
+
+
 def _moment(*names: str) -> Cell:
     """The first of these times that the row has."""
 
-    def cell(_spool: Spool, row: Row, _now: float) -> str:
+    def cell(_list: _List, row: Row) -> str:
         value = next((found for name in names if (found := getattr(row, name)) is not None), None)
         if value is None:
             return ""
@@ -46,20 +58,20 @@ def _moment(*names: str) -> Cell:
 
 
 def _full_text(place: int) -> Cell:
-    return lambda spool, row, _now: json_view.full_texts(spool, row)[place] or ""
+    return lambda here, row: json_view.full_texts(here.spool, row)[place] or ""
 
 
-def _effective(_spool: Spool, row: Row, now: float) -> str:
-    value = row.effective(round(now * 1e6))
+def _effective(here: _List, row: Row) -> str:
+    value = row.effective(round(here.now * 1e6))
     return "" if value is None else f"{value:.1f}"
 
 
-def _age(_spool: Spool, row: Row, now: float) -> str:
-    return _length(now - (row.created_at or row.arrived) / 1e6)
+def _age(here: _List, row: Row) -> str:
+    return _length(here.now - (row.created_at or row.arrived) / 1e6)
 
 
-def _waited(_spool: Spool, row: Row, now: float) -> str:
-    micros = row.waited(round(now * 1e6))
+def _waited(here: _List, row: Row) -> str:
+    micros = row.waited(round(here.now * 1e6))
     return "" if micros is None else _length(micros / 1e6)
 
 
@@ -67,7 +79,7 @@ def _length(seconds: float) -> str:
     return render.ago(seconds) if render.is_terminal() else f"{max(0.0, seconds):.0f}"
 
 
-def _duration(_spool: Spool, row: Row, _now: float) -> str:
+def _duration(_list: _List, row: Row) -> str:
     return "" if row.duration is None else f"{row.duration / 1e6:.3f}"
 
 
@@ -81,8 +93,8 @@ COLUMNS: dict[str, Cell] = {
     "effective": _effective,
     "age": _age,
     "waited": _waited,
-    "tags": lambda _spool, row, _now: " ".join((row.tags or "").split()),
-    "attempts": lambda _spool, row, _now: str(render.attempts(row)),
+    "tags": lambda _list, row: " ".join((row.tags or "").split()),
+    "attempts": lambda _list, row: str(render.attempts(row)),
     "max-retries": _attribute("max_retries"),
     "created": _moment("created_at", "arrived"),
     "updated": _moment("updated_at", "arrived"),
@@ -93,13 +105,17 @@ COLUMNS: dict[str, Cell] = {
     "duration": _duration,
     "exit-code": _attribute("exit_code"),
     "worker": _attribute("worker"),
-    "held": lambda _spool, row, _now: "held" if row.held else "",
+    "held": lambda _list, row: "held" if row.held else "",
     "unique": _attribute("unique_key"),
-    "queue": lambda _spool, row, _now: lanes.queue_of(row.lane),
-    "needs": lambda _spool, row, _now: (row.lane or "").partition(" ")[2],
+    "queue": lambda _list, row: lanes.queue_of(row.lane),
+    "needs": lambda _list, row: (row.lane or "").partition(" ")[2],
+    "engine": _place("engine"),
+    "engine-id": _place("engine_id"),
+    "node": _place("node"),
+    "engine-reason": _place("engine_reason"),
     "batch": _attribute("batch"),
-    "after": lambda _spool, row, _now: dependencies.names(row),
-    "waits-for": lambda spool, row, _now: dependencies.OfRows(spool).words(row),
+    "after": lambda _list, row: dependencies.names(row),
+    "waits-for": lambda here, row: here.waiting.words(row),
     "command": _full_text(0),
     "error": _full_text(1),
 }
@@ -133,6 +149,7 @@ def _complete_columns(_ctx: click.Context, _param: click.Parameter, incomplete: 
     queuectl list --command ffmpeg --sort -duration --limit 10
     queuectl list --columns id,effective,age,tags --state pending --sort next
     queuectl list --blocked --columns id,waits-for        for which dead or missing jobs they wait
+    queuectl list --engine slurm --columns id,state,node,engine-reason
     queuectl list --columns duration,command | sort -n | tail
     queuectl list --state dead --json | jq -r '.[].last_error'
     """,
@@ -172,8 +189,8 @@ def list_command(session: Session, where: Filter, columns: tuple[str, ...] | Non
 
 
 def _print_columns(spool: Spool, rows: Sequence[Row], names: Sequence[str], *, table: bool) -> None:
-    now = time.time()
-    cells = ([COLUMNS[name](spool, row, now) for name in names] for row in rows)
+    here = _List(spool)
+    cells = ([COLUMNS[name](here, row) for name in names] for row in rows)
     if not table:
         render.lines_of_cells(cells)
         return
@@ -181,7 +198,7 @@ def _print_columns(spool: Spool, rows: Sequence[Row], names: Sequence[str], *, t
     cut = [
         head
         for head, name in zip(heads, names, strict=True)
-        if name in {"command", "error", "tags", "waits-for"}
+        if name in {"command", "error", "tags", "waits-for", "engine-reason"}
     ]
     visible = ([render.visible(cell) for cell in row] for row in cells)
     render.table(f"Jobs ({len(rows)})", heads, visible, cut=cut)
@@ -189,7 +206,8 @@ def _print_columns(spool: Spool, rows: Sequence[Row], names: Sequence[str], *, t
 
 def _print_table(spool: Spool, rows: list[Row]) -> None:
     """Print the usual columns. If they are too wide, ids are shortened first, then columns are left out."""
-    now = time.time()
+    here = _List(spool)
+    now = here.now
     columns = {
         "ID": [row.id for row in rows],
         "State": [row.state for row in rows],
@@ -197,7 +215,7 @@ def _print_table(spool: Spool, rows: list[Row]) -> None:
         "Tries": [render.tries(row) for row in rows],
         "Tags": [" ".join((row.tags or "").split()) for row in rows],
         "Command": [render.visible(row.command) for row in rows],
-        "Note": [render.visible(_remark(row, now)) for row in rows],
+        "Note": [render.visible(_remark(here, row)) for row in rows],
     }
     if not any(columns["Tags"]):
         del columns["Tags"]
@@ -225,8 +243,9 @@ def _shortened(spool: Spool, ids: list[str]) -> list[str]:
     return [job_id[:length] for job_id in ids]
 
 
-def _remark(row: Row, now: float) -> str:
-    """When the job runs, which worker runs it, or why it failed."""
+def _remark(here: _List, row: Row) -> str:
+    """When the job runs, which worker or node runs it, why it waits on an engine, or why it failed."""
+    now = here.now
     due = row.next_retry_at if row.state == "failed" else row.run_at
     if row.state in WAITING and due is not None and due / 1e6 > now:
         why = f": {row.last_error}" if row.state == "failed" and row.last_error else ""
@@ -238,5 +257,6 @@ def _remark(row: Row, now: float) -> str:
     if row.state in WAITING and row.conditions is not None and row.ready_key is None and row.due is None:
         return "waits for other jobs"
     if row.state == "processing":
-        return row.worker or ""
+        place = here.places.of_row(row)
+        return " ".join(filter(None, (row.worker, place.node, place.engine_reason)))
     return (row.last_error or "") if row.state in {"failed", "dead"} else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -101,14 +102,18 @@ def drain_command(session: Session, reason: str, queue: str | None, timeout: flo
     If jobs are still running when the time is over, the exit code is 75, and the spool stays paused. (To make workers
     exit when no jobs are left, use `queuectl worker start --drain`.)
     """
-    session.spool.drain(reason, queue=queue, timeout=timeout, tell=_report_running)
+    session.spool.drain(reason, queue=queue, timeout=timeout, tell=partial(_report_running, session))
     _report(session, "drained", queue)
 
 
-def _report_running(jobs: list[str]) -> None:
+def _report_running(session: Session, jobs: list[str]) -> None:
+    from queuectl.control import pause
+
     more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
     names = f"{', '.join(jobs[:3])}{more}" if jobs else "the workers to see the pause"
-    render.note(f"waiting for {names}")
+    engine = pause.uncollected(session.spool.layout, jobs)
+    nobody = f", and no dispatcher runs: queuectl worker start --engine {engine}" if engine else ""
+    render.note(f"waiting for {names}{nobody}")
 
 
 def _named(queue: str | None) -> dict[str, Any]:

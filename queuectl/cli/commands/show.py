@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.api import dependencies, engines, json_view, listing
+from queuectl.api import dependencies, json_view, listing, places
 from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Session, command
 from queuectl.errors import ConfigError, JobNotFound
@@ -53,15 +53,16 @@ def show_command(session: Session, job_id: str, tree: bool) -> None:
         return
     job = session.spool.get(job_id)
     if session.json:
-        waiting = dependencies.as_json(dependencies.waits_for(session.spool, job))
-        render.json_value(json_view.record(job, json_view.effective(session.spool, job)) | waiting)
+        more = dependencies.as_json(dependencies.waits_for(session.spool, job))
+        more |= json_view.place(places.Places(session.spool).of_job(job))
+        render.json_value(json_view.record(job, json_view.effective(session.spool, job)) | more)
         return
     title = f"Job Details: {render.visible(job.id or job_id)}"
     repeated = _repeated(job) if render.is_terminal() else set()
     effective, waits_for = _effective(session.spool, job), _waits_for(session.spool, job)
     queue = _queue(session.spool, job)
-    engine = ("Engine", engines.place(session.spool.layout, job))
-    fields = (*_fields(job, effective, waits_for, queue), engine, *_parents(session.spool, job))
+    engine = places.place(session.spool, job)
+    fields = (*_fields(job, effective, waits_for, queue, engine), *_parents(session.spool, job))
     print_fields(title, (field for field in fields if field[0] not in repeated))
 
 
@@ -149,7 +150,7 @@ def print_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
             render.line(" " * width + text)
 
 
-def _fields(job: Job, effective: str, waits_for: str, queue: str) -> Iterator[tuple[str, str]]:
+def _fields(job: Job, effective: str, waits_for: str, queue: str, engine: str) -> Iterator[tuple[str, str]]:
     """The fields for people: what was asked for, what happened, the runs, the output."""
     yield "ID", job.id or ""
     yield "Command", job.shown_command
@@ -182,6 +183,7 @@ def _fields(job: Job, effective: str, waits_for: str, queue: str) -> Iterator[tu
     yield "Started", _moment(job.started_at)
     yield "Finished", _moment(job.finished_at)
     yield "Worker", job.worker or ""
+    yield "Engine", engine
     yield "Exit Code", _text(job.exit_code)
     yield "Last Error", job.last_error or ""
     yield "Interrupted", _interrupted(job)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from queuectl.api import dependencies, listing, queues, spool_rule
+from queuectl.api import dependencies, json_view, listing, places, queues, spool_rule
 from queuectl.cli import options, render
 from queuectl.cli.base import Session, Usage, command
 from queuectl.errors import ConfigError, QueuectlError
@@ -67,7 +67,7 @@ def top_command(session: Session, interval: float | None) -> int:
     """
     pause = 1.0 if interval is None else max(0.1, interval)
     if session.json:
-        render.json_value(_as_json(_SnapshotReader(session.spool).read()))
+        render.json_value(_as_json(session.spool, _SnapshotReader(session.spool).read()))
         return 0
     if not render.is_terminal() or not render.is_terminal(sys.stdin) or render.console().is_dumb_terminal:
         if render.is_terminal():
@@ -105,12 +105,13 @@ class _SnapshotReader:
         with_worker = [row for one in workers for job in one.jobs if (row := claimed.pop(job.id, None))]
         self._run_slow_queries(counts)
         next_up = listing.next_up(spool, _MAX_ROWS)
+        running = [*with_worker, *claimed.values()]
         return Snapshot(
             root=spool.layout.root,
             now=time.time(),
             counts=counts,
             workers=workers,
-            running=[*with_worker, *claimed.values()],
+            running=running,
             next_up=next_up + self._children + self._held,
             last=self._last,
             paused=spool.paused(),
@@ -118,6 +119,7 @@ class _SnapshotReader:
             waits=self._waits,
             blocked=self._blocked,
             rules=self._rules,
+            places=places.Places(spool).by_id(running),
         )
 
     def _closed(self, rows: Sequence[Row]) -> dict[str | None, str]:
@@ -158,8 +160,10 @@ class _SnapshotReader:
         )
 
 
-def _as_json(snapshot: Snapshot) -> dict[str, Any]:
+def _as_json(spool: Spool, snapshot: Snapshot) -> dict[str, Any]:
     from queuectl.job import times
+
+    elsewhere = places.Places(spool)
 
     def job(row: Row) -> dict[str, Any]:
         now = round(snapshot.now * 1e6)
@@ -175,6 +179,7 @@ def _as_json(snapshot: Snapshot) -> dict[str, Any]:
             "waits_for": snapshot.waits.get(row.id),
             "blocked": row.id in snapshot.blocked,
             "worker": row.worker,
+            **json_view.place(snapshot.places.get(row.id) or elsewhere.of_row(row)),
             "duration": None if row.duration is None else row.duration / 1e6,
             "last_error": row.last_error,
         }
