@@ -20,7 +20,7 @@ SORTS = {
 }
 """The orders of a list, those that an index serves at any length."""
 
-_TEXTS = ("queue", "batch", "rule", "command", "reason", "worker")
+_TEXTS = ("queue", "batch", "rule", "command", "reason", "worker", "engine")
 _NAMES = ("state", "tag", *_TEXTS, "since", "until", "exit", "held", "blocked", "sort")
 PLACES = ("before", "after", "at")
 _LONGEST = 1000
@@ -123,6 +123,7 @@ def _filter(given: Mapping[str, str], states: Sequence[str], sort: str) -> Filte
         command=given.get("command"),
         exit_codes=_codes(given.get("exit", "")),
         worker=given.get("worker"),
+        engines=tuple(given["engine"].split()) if "engine" in given else (),
         held=_flag("held", given.get("held")),
         reason=given.get("reason"),
         batch=given.get("batch"),

@@ -15,6 +15,7 @@ from queuectl.engine import place
 from queuectl.errors import SpoolError
 from queuectl.layout import Layout
 from queuectl.system import files
+from queuectl.worker import dispatch_check
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the head of a cluster runs Linux")
 
@@ -153,3 +154,20 @@ def test_a_share_without_hard_links_is_refused(
     monkeypatch.setattr(files, "publish", move_instead)
     with pytest.raises(SpoolError, match="has no hard links"):
         place.prepare(str(share), layout, "head")
+
+
+def test_a_place_that_is_gone_while_jobs_are_out_is_seen(layout: Layout, share: Path) -> None:
+    """Each second: nobody could read in `status` that the share was not mounted any more, and nothing was sent."""
+    claims = Path(layout.claims("slurm"))
+    claims.mkdir()
+    assert dispatch_check.danger(str(share), layout, "slurm") is None
+    home = place.prepare(str(share), layout, "head")[1]
+    place.remember(str(claims), home)
+    shutil.rmtree(home)
+    assert dispatch_check.danger(str(share), layout, "slurm") is None  # nothing is out: it is made anew
+    (claims / "a.json").write_text("{}")
+    told = dispatch_check.danger(str(share), layout, "slurm")
+    assert told == f"jobs are out in {home}, which is not there: is its file system mounted?"
+    with pytest.raises(SpoolError) as caught:
+        place.check_used(str(claims))
+    assert caught.value.hint == f"findmnt --target {share}"

@@ -19,6 +19,8 @@ _SLURM = "tests/engine/test_slurm.py::test_"
 _TRACKER = "tests/engine/test_tracker.py::test_"
 _PACKS = "tests/engine/test_packs.py::test_"
 _DISPATCHER = "tests/worker/test_dispatcher.py::test_"
+_REPORT = "tests/worker/test_dispatch_report.py::test_"
+_PLACES = "tests/api/test_places.py::test_"
 _SHARE = "tests/worker/test_share.py::test_"
 
 ENGINE = (
@@ -541,6 +543,53 @@ ENGINE = (
         "        return is_settled and now",
         "        return False and is_settled and now",
         (f"{_TRACKER}a_quiet_pack_costs_little_and_its_ends_are_seen_at_once",),
+        "engine: a share that is not mounted any more is not told",
+        "worker/dispatch_check.py",
+        "        place.check_used(layout.claims(engine))\n",
+        "",
+        (f"{_PLACE}a_place_that_is_gone_while_jobs_are_out_is_seen",),
+    ),
+    Mutant(
+        "engine: a controller that was away is asked after 100 s",
+        "engine/slurm.py",
+        "(_PAUSE if has_answered else 1.0)",
+        "_PAUSE",
+        (f"{_SLURM}a_controller_that_is_back_is_soon_heard",),
+    ),
+    Mutant(
+        "engine: a runner that has done its part is told as one that could not start",
+        "engine/summary.py",
+        ' and last.state != "COMPLETED"',
+        "",
+        (f"{_REPORT}each_job_has_the_reason_of_its_pack",),
+    ),
+    Mutant(
+        "dispatcher: a number that changes fills the log",
+        "worker/dispatch_report.py",
+        '_DIGITS.sub("0", text): text',
+        "text: text",
+        (f"{_REPORT}what_becomes_wrong_is_logged_once_and_when_it_is_over",),
+    ),
+    Mutant(
+        "engine: a list of more than a million bytes of jobs is read as none",
+        "control/dispatched.py",
+        'layout.worker_file(engine, "running"), _LIMIT)',
+        'layout.worker_file(engine, "running"))',
+        (f"{_PLACES}very_many_jobs_fit_into_the_files",),
+    ),
+    Mutant(
+        "api: a job that waits is where it has run last",
+        "index/queue_counts.py",
+        "WHEN worker IS NULL OR state IN",
+        "WHEN worker IS NULL AND state IN",
+        (f"{_PLACES}a_filter_selects_what_the_rows_say",),
+    ),
+    Mutant(
+        "service: systemd ends an sbatch with its dispatcher",
+        "worker/service_units.py",
+        '"KillMode=process"',
+        '"KillMode=mixed"',
+        ("tests/worker/test_service.py::test_a_dispatcher_has_a_service_of_its_own",),
     ),
     Mutant(
         "engine: runners that have left are cancelled, one after the other",

@@ -25,6 +25,7 @@ GIVEN = st.fixed_dictionaries(
         "command": TEXTS,
         "reason": TEXTS,
         "worker": TEXTS,
+        "engine": st.sampled_from(["local", "slurm", "local slurm"]),
         "exit": st.integers(-(10**6), 10**6).map(str),
         "held": st.sampled_from(["yes", "no"]),
         "sort": st.sampled_from(sorted(query.SORTS)),
@@ -44,7 +45,7 @@ def test_an_address_says_the_same_there_and_back(fields: dict[str, str]) -> None
     assert {name for name in fields if name not in {"sort", "since"}} == {
         name for name, is_set in (
             ("state", view.where.states), ("tag", view.where.tags), ("queue", view.where.queues), ("command", view.where.command),
-            ("reason", view.where.reason), ("worker", view.where.worker), ("exit", view.where.exit_codes), ("held", view.where.held is not None),
+            ("reason", view.where.reason), ("worker", view.where.worker), ("engine", view.where.engines), ("exit", view.where.exit_codes), ("held", view.where.held is not None),
         ) if is_set
     }  # fmt: skip
 
