@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 USER, UID = "jobs", 4711
 """An ordinary user of the machine."""
 
-FROM_HERE = ("/etc/pam.d", "/etc/security", "/etc/dbus-1", "/etc/nsswitch.conf", "/etc/login.defs")
+FROM_HERE = (
+    *("/etc/pam.d", "/etc/security", "/etc/dbus-1", "/etc/nsswitch.conf", "/etc/login.defs"),
+    "/etc/alternatives",  # where the links to some programs are, such as those of Slurm
+)
 """What Debian's programs look for in /etc."""
 
 LEFT_OUT = ("systemd-firstboot.service", "systemd-tmpfiles-clean.timer", "ssh.socket", "apt-daily.timer")

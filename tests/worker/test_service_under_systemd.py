@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
+import faults
 import pytest
 from machine import USER, Machine, booted
+from real_slurm import CLUSTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,3 +75,34 @@ def test_a_service_of_a_user_outlives_the_login(machine: Machine) -> None:
     machine.run("queuectl service uninstall", user=USER)
     assert machine.run("queuectl worker list --json", user=USER).stdout == "[]\n"
     assert machine.run("ls ~/.config/systemd/user", user=USER).stdout == ""
+
+
+@pytest.mark.slow
+def test_the_service_of_a_dispatcher_leaves_alone_what_runs_on_the_cluster(machine: Machine) -> None:
+    """It is killed, started again by systemd, stopped and started by a person: one run, collected in the end."""
+    if not shutil.which("slurmctld"):
+        faults.must_not_skip("Slurm is not installed")
+    shutil.copytree(CLUSTER.parent, machine.srv / "slurm_cluster")
+    conf = "export SLURM_CONF=/srv/jobs/c/slurm.conf"
+    spool = f"{conf}; queuectl --spool /srv/jobs/spool"
+    machine.run(
+        "mkdir -m 700 /srv/jobs/share && /srv/slurm_cluster/testcluster.sh start /srv/jobs/c 1 2 >/srv/jobs/log 2>&1", user=USER
+    )
+    machine.run(f"{spool} config set slurm_dir /srv/jobs/share && {spool} config set engine slurm", user=USER)
+    told = machine.run(f"{spool} service install --system --run-as {USER} --engine slurm").stdout
+    unit = "queuectl-spool-slurm.service"
+    assert f"ran: systemctl enable --now {unit}" in told
+    runs = "echo run >> /srv/jobs/ledger; until [ -e /srv/jobs/go ]; do sleep 0.05; done"
+    machine.run(f"{spool} enqueue --id long --timeout 60 '{runs}'", user=USER)
+    machine.wait_for("grep run /srv/jobs/ledger")
+
+    machine.run(f"systemctl kill --signal=KILL {unit}")
+    machine.wait_for(f"{spool} status | grep '^slurm: 1 run'", user=USER)
+    machine.run(f"systemctl stop {unit}")
+    assert "1 job is out on slurm, and no dispatcher runs" in machine.run(f"{spool} status", user=USER).stdout
+    assert machine.run(f"{conf}; squeue --noheader --format=%T", user=USER).stdout == "RUNNING\n"
+    machine.run(f"touch /srv/jobs/go; systemctl start {unit}")
+    machine.wait_for("test -e /srv/jobs/spool/done/long.json")
+    assert machine.run("cat /srv/jobs/ledger").stdout == "run\n"
+    machine.run(f"{spool} service uninstall --system --engine slurm")
+    machine.run("/srv/slurm_cluster/testcluster.sh stop /srv/jobs/c", user=USER)
