@@ -543,6 +543,8 @@ ENGINE = (
         "        return is_settled and now",
         "        return False and is_settled and now",
         (f"{_TRACKER}a_quiet_pack_costs_little_and_its_ends_are_seen_at_once",),
+    ),
+    Mutant(
         "engine: a share that is not mounted any more is not told",
         "worker/dispatch_check.py",
         "        place.check_used(layout.claims(engine))\n",

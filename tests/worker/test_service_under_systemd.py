@@ -86,7 +86,8 @@ def test_the_service_of_a_dispatcher_leaves_alone_what_runs_on_the_cluster(machi
     conf = "export SLURM_CONF=/srv/jobs/c/slurm.conf"
     spool = f"{conf}; queuectl --spool /srv/jobs/spool"
     machine.run(
-        "mkdir -m 700 /srv/jobs/share && /srv/slurm_cluster/testcluster.sh start /srv/jobs/c 1 2 >/srv/jobs/log 2>&1", user=USER
+        "mkdir -m 700 /srv/jobs/share && /srv/slurm_cluster/testcluster.sh start /srv/jobs/c 1 2 >/srv/jobs/log 2>&1",
+        user=USER,
     )
     machine.run(f"{spool} config set slurm_dir /srv/jobs/share && {spool} config set engine slurm", user=USER)
     told = machine.run(f"{spool} service install --system --run-as {USER} --engine slurm").stdout
