@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,29 @@ def test_executable_knows_its_version_and_its_example(run: Run) -> None:
     assert re.search(r"\d+\.\d+\.\d+", run("--version"))
     assert "second-try" in run("demo")
     assert run("guide", "rules") == PAGES["rules"]
+
+
+def test_the_executable_serves_the_pages_with_all_that_they_load(
+    run: Run, executable: Path, spool_dir: Path
+) -> None:
+    """Templates, styles and scripts are files beside the code."""
+    run("enqueue", "--id", "job1", "--command", "true")
+    served = subprocess.Popen([str(executable), "web", "--port", "0"], stderr=subprocess.PIPE, text=True)
+    assert served.stderr is not None
+    try:
+        found = re.search(r"(http://\S+)/login\?token=\S+", "".join(served.stderr.readline() for _ in range(2)))
+        assert found
+        visit = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        visit.open(found[0], timeout=30).read()
+        page = visit.open(f"{found[1]}/jobs", timeout=30).read().decode()
+        assert "job1" in page
+        loaded = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
+        assert len(loaded) == 5
+        assert all(visit.open(found[1] + one, timeout=30).read() for one in loaded)
+    finally:
+        served.terminate()
+        served.wait(timeout=30)
+        served.stderr.close()
 
 
 def test_workers_of_the_executable_outlive_the_command_that_started_them(run: Run, spool_dir: Path) -> None:

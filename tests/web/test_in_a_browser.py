@@ -300,16 +300,22 @@ def test_a_job_lives_on_the_page(visit: Visit, folder: Path, tmp_path: Path) -> 
         end_workers(folder)
 
 
+def flood(folder: Path, runs: int) -> None:
+    record = {
+        "command": "x",
+        "attempts": runs,
+        "history": [{"outcome": "completed", "exit_code": 0}] * runs,
+    }
+    drop_bytes(folder, "flood.json", json.dumps(record).encode(), "done")
+
+
 def test_output_that_is_written_fast_is_followed_at_its_end(visit: Visit, folder: Path) -> None:
-    """Fifty megabytes between two looks: the page leaves most of them out, says so, and shows the last line as text."""
-    runs = [{"outcome": "completed", "exit_code": 0}]
-    drop_bytes(
-        folder, "flood.json", json.dumps({"command": "x", "attempts": 1, "history": runs}).encode(), "done"
-    )
-    drop_bytes(folder, "flood.1.out", b"begin\n", "logs")
+    """Fifty megabytes between two looks: the page leaves most out, says so, and shows the last line. Then another run."""
+    flood(folder, 2)
+    drop_bytes(folder, "flood.2.out", b"begin\n", "logs")
     page = visit("/job/flood", stopped_clock=True)
     assert page.locator("#log").inner_text() == "begin\n"
-    with (folder / "logs" / "flood.1.out").open("ab") as file:
+    with (folder / "logs" / "flood.2.out").open("ab") as file:
         file.write(b"x" * 25_000_000 + b"\n" + b"line\n" * 5_000_000)
         file.write(b"\x1b[31mred\x1b[0m \xe2\x80\xaeexe\x00<img src=x onerror=window.pwned=1>\xff\n")
 
@@ -324,7 +330,14 @@ def test_output_that_is_written_fast_is_followed_at_its_end(visit: Visit, folder
     assert page.evaluate(
         "window.pwned === undefined && document.getElementById('log').childNodes.length === 1"
     )
-    (folder / "logs" / "flood.1.out").unlink()
+    (folder / "logs" / "flood.2.out").unlink()
+    drop_bytes(folder, "flood.3.out", b"third\n", "logs")
+    flood(folder, 3)
+    page.clock.run_for(5000)
+    page.locator("#run option[value='3']").wait_for(state="attached")
+    page.clock.run_for(5000)
+    page.locator("#log", has_text="third").wait_for()
+    assert page.locator("#log").inner_text() == "third\n"
 
 
 def test_what_is_typed_and_where_one_is_survives_updates(visit: Visit, folder: Path) -> None:

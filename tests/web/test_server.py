@@ -231,9 +231,15 @@ def test_wrong_options_are_refused(cli: Cli, spool_dir: Path, words: list[str], 
     assert not spool_dir.exists()
 
 
-def test_without_its_libraries_it_says_what_to_install(spool_dir: Path, tmp_path: Path) -> None:
-    """And no other command needs them."""
+@pytest.mark.parametrize(
+    ("is_frozen", "line"),
+    [(False, "queuectl web needs more: pip install jinja2 starlette uvicorn"),
+     (True, "this executable was built without starlette, uvicorn and jinja2, which queuectl web needs")],
+)  # fmt: skip
+def test_without_its_libraries_it_says_what_to_install(spool_dir: Path, is_frozen: bool, line: str) -> None:
+    """And no other command needs them. Nothing can be installed into an executable of one file."""
     code = (
+        f"import sys; sys.frozen = {is_frozen}\n"
         "import importlib.util, sys\n"
         "find = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *more: None if name == 'jinja2' else find(name, *more)\n"
@@ -246,7 +252,7 @@ def test_without_its_libraries_it_says_what_to_install(spool_dir: Path, tmp_path
     )
 
     assert done.returncode == 1
-    assert done.stderr.strip() == "error: queuectl web needs more: pip install jinja2 starlette uvicorn"
+    assert done.stderr.strip() == f"error: {line}"
 
 
 def test_a_browser_is_led_by_a_file_and_no_token_is_on_a_command_line(
