@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from queuectl.web import actions, bulk, forms, job_page, lists, logs, pages
+from queuectl.web import actions, bulk, edits, forms, job_page, lists, logs, pages
 from queuectl.web.call import Call, Endpoint, Refused, tell
 from queuectl.web.guard import Guard
 
@@ -47,7 +47,7 @@ READ: dict[str, Page] = {
 DONE: dict[str, Page] = {
     "/job/{id}/file": job_page.raw_file,
     **{f"/job/{{id}}/{verb}": actions.on_job(verb) for verb in actions.VERBS},
-    "/job/{id}/set": forms.save,
+    "/job/{id}/set": edits.save,
     "/pause": actions.pause,
     "/resume": actions.resume,
     "/queue/{name}/pause": actions.pause_queue,
@@ -63,7 +63,7 @@ DONE: dict[str, Page] = {
 ENQUEUED: dict[str, Page] = {
     "/new": forms.create,
     "/check": forms.check,
-    "/job/{id}/edit": forms.save_text,
+    "/job/{id}/edit": edits.save_text,
     "/rule/{name}/run": actions.on_rule("run"),
 }
 """What can bring in a new job or a new command; not with --no-enqueue either."""
@@ -75,7 +75,7 @@ def tables(site: Site) -> tuple[dict[str, Page], dict[str, Page]]:
     done: dict[str, Page] = {"/logout": logout}
     if site.options.read_only:
         return read, done
-    read["/job/{id}/edit"] = forms.edit
+    read["/job/{id}/edit"] = edits.edit
     done |= DONE
     if site.may_enqueue:
         read["/new"] = forms.new

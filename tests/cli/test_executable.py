@@ -101,7 +101,9 @@ def test_the_executable_serves_the_pages_with_all_that_they_load(
     served = subprocess.Popen([str(executable), "web", "--port", "0"], stderr=subprocess.PIPE, text=True)
     assert served.stderr is not None
     try:
-        found = re.search(r"(http://\S+)/login\?token=\S+", "".join(served.stderr.readline() for _ in range(2)))
+        found = re.search(
+            r"(http://\S+)/login\?token=\S+", "".join(served.stderr.readline() for _ in range(2))
+        )
         assert found
         visit = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
         visit.open(found[0], timeout=30).read()

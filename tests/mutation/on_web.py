@@ -8,6 +8,7 @@ _GUARD = "tests/web/test_guard.py::test_"
 _LOGIN = "tests/web/test_login.py::test_"
 _PAGES = "tests/web/test_pages.py::test_"
 _INTRUDERS = "tests/web/test_intruders.py::test_"
+_CONFLICTS = "tests/web/test_conflicts.py::test_"
 _ACTIONS = "tests/web/test_actions.py::test_"
 
 WEB = [
@@ -76,17 +77,31 @@ WEB = [
     ),
     Mutant(
         "web: a masked value is saved as the secret",
-        "web/forms.py",
+        "web/edits.py",
         '        found["env"] = _unmasked(job, found["env"])\n',
         "        pass\n",
         (f"{_ACTIONS}masked_values_stay_unless_others_are_typed",),
     ),
     Mutant(
         "web: the second of two edits overwrites the first",
-        "web/forms.py",
+        "web/edits.py",
         "        if _mark(data) != mark:\n            return _edit_page(",
         "        if False:\n            return _edit_page(",
-        (f"{_ACTIONS}two_edits_at_once_overwrite_nothing",),
+        (f"{_CONFLICTS}both_texts_are_shown_and_saving_again_counts",),
+    ),
+    Mutant(
+        "web: a field that was only shown puts back what somebody else has changed",
+        "web/edits.py",
+        "        if mine.get(name) != shown.get(name):\n",
+        "        if True:\n",
+        (f"{_CONFLICTS}a_field_that_was_only_shown_puts_nothing_back",),
+    ),
+    Mutant(
+        "web: what was typed is lost when the job runs by then",
+        "web/edits.py",
+        "        if job.state not in EDITABLE or not job.command:\n            problem",
+        "        if job.state not in EDITABLE:\n            raise Refused(409, _not_now(job))\n        if not job.command:\n            problem",
+        (f"{_CONFLICTS}what_was_typed_stays_when_the_job_cannot_be_changed_any_more",),
     ),
     Mutant(
         "web: many jobs are changed without the number",
@@ -97,8 +112,8 @@ WEB = [
     ),
     Mutant(
         "web: commands come in with --no-enqueue",
-        "web/forms.py",
-        "    refused = COMMANDS if not call.site.may_enqueue else frozenset()\n",
+        "web/edits.py",
+        "    refused = forms.COMMANDS if not call.site.may_enqueue else frozenset()\n",
         "    refused = frozenset()\n",
         (f"{_GUARD}without_enqueueing_no_command_comes_in",),
     ),
@@ -146,9 +161,9 @@ WEB = [
     ),
     Mutant(
         "web: who may only look sees damaged files",
-        "web/forms.py",
-        "    refuse_reader(call.user)\n    once(call.pairs, ())\n    return _edit_page(call)",
-        "    once(call.pairs, ())\n    return _edit_page(call)",
+        "web/edits.py",
+        "    refuse_reader(call.user)\n    once(call.pairs, ())\n    job_id",
+        "    once(call.pairs, ())\n    job_id",
         (f"{_INTRUDERS}who_may_only_look_gets_no_form",),
     ),
     Mutant(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from asgi import Browser, shown
@@ -13,9 +15,6 @@ from queuectl import Filter, Spool
 from queuectl.web import bulk
 
 from support import drop_bytes, wait_until, where_is
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -178,6 +177,19 @@ def test_a_wrong_field_keeps_what_was_typed(
         assert re.search(rf'name="{field}"[^>]* aria-invalid="true"', answer.text)
     assert answer.status == 413 or 'value="kept"' in answer.text
     assert Spool(browser.site.root).counts() == before
+
+
+def test_the_form_says_what_an_empty_field_gets(spool: Spool, browser: Browser) -> None:
+    """The values of this spool's settings, and the folder in which the server runs, as nobody can see it otherwise."""
+    (Path(spool.layout.root) / "config.yaml").write_text("timeout: 77\n", encoding="utf-8")
+    page = shown(browser.get("/new").text)
+
+    for line in ("0: no limit. Empty: 77.", "adds 1. Empty: 5.", f"directory. Empty: {os.getcwd()}."):
+        assert line in page
+    assert "Empty: 77" not in browser.get("/job/wait/edit").text
+    answer = browser.post("/new", {"command": "true", "id": "late", "run_at": "2h", "expires_at": "2d"})
+    assert answer.status == 303
+    assert spool.get("late").run_at
 
 
 def test_a_field_that_is_none_or_comes_twice_is_refused(browser: Browser) -> None:

@@ -10,7 +10,7 @@ import pytest
 from asgi import Browser, shown
 
 from queuectl import Spool
-from queuectl.web import forms
+from queuectl.web import edits
 
 from support import drop_bytes, load
 
@@ -152,8 +152,8 @@ def test_who_has_changed_a_field_decides(
     typed: str, now: str, form: str, others: str | None, taken: bool
 ) -> None:
     """The form showed 1. Only a field that both have changed, to different values, needs a look."""
-    shown_then: dict[str, Any] = forms._prints({"priority": "1"})
-    found = forms.compared(
+    shown_then: dict[str, Any] = edits._prints({"priority": "1"})
+    found = edits.compared(
         {"priority": typed}, {"priority": now} if now else {}, f"priority={shown_then['priority']}"
     )
 
