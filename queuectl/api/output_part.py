@@ -71,8 +71,12 @@ def read(spool: SpoolBase, job_id: str, run: int | None, stream: str, start: int
         # The file may be moved to logs/ just now, or be deleted by hand.
         with suppress(FileNotFoundError):
             data, begin, size = _read(path, start, most, job)
-            # While a job runs, this is a file of its worker, and the next job will write into the same file.
-            if job_files.output(spool.layout, job_files.current(spool, job_id), number, stream) == path:
+            # While a job runs, this is a file of its worker, and the next job will write into the same file. A file in
+            # logs/ has the name of its job.
+            if (
+                path.startswith(spool.layout.logs + os.sep)
+                or job_files.output(spool.layout, job_files.current(spool, job_id), number, stream) == path
+            ):
                 return _whole_characters(
                     Part(data, begin, begin + len(data), size, number, is_over, start > size)
                 )

@@ -57,6 +57,8 @@ class SpoolBase:
         self._defaults: JobDefaults | None = None
         self._stamp: object = None
         self._warnings: list[str] = []
+        # What `status` has found out about growing folders: with which settings, and when.
+        self._growth: tuple[Settings, float, list[str]] | None = None
         self._is_ready = False
         self.settings_fault: str | None = None
         self._connect(boot_id())

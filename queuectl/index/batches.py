@@ -1,11 +1,13 @@
 """The batches that jobs have: their names, and how many jobs of each are in which state; from the index.
 
-All answers come from the SQL index of batches and states alone: 0.15 s for a million jobs in a thousand batches.
+The answers come from the SQL index of batches and states alone, and from numbers that are kept of a large spool: to count
+a million jobs in a thousand batches takes 0.15 s.
 """
 
 from __future__ import annotations
 
 from queuectl.index.dependencies import BLOCKED
+from queuectl.index.statistics import COUNT_ABOVE, COUNT_BATCHES
 from queuectl.job.fields import WAITING
 
 TYPE_CHECKING = False
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from queuectl.index.queries import Queries
 
 _STATES = "SELECT batch, state, count(*) FROM jobs WHERE {0} GROUP BY batch, state"
+_KEPT = "SELECT name, state, n FROM batch_states WHERE {0} AND n > 0"
 _NAMES = """WITH RECURSIVE found(one) AS (
     SELECT min(batch) FROM jobs WHERE batch IS NOT NULL AND batch >= ?
     UNION ALL SELECT (SELECT min(batch) FROM jobs WHERE batch IS NOT NULL AND batch > one) FROM found
@@ -26,7 +29,10 @@ _FIRST_READ = 100
 
 def states(index: Queries, name: str | None = None) -> dict[str, dict[str, int]]:
     """Return how many jobs of each batch are in which state, or of one batch."""
-    query = _STATES.format("batch IS NOT NULL" if name is None else "batch = ?")
+    if index.has("batch_states_done", COUNT_BATCHES, above=COUNT_ABOVE):
+        query = _KEPT.format("1" if name is None else "name = ?")
+    else:
+        query = _STATES.format("batch IS NOT NULL" if name is None else "batch = ?")
     found: dict[str, dict[str, int]] = {}
     for batch, state, number in index.db.execute(query, () if name is None else (name,)):
         found.setdefault(batch, {})[state] = number

@@ -80,6 +80,8 @@ def parts(index: Index, where: Filter, start: Key | None, limit: int, *, backwar
         backwards: go the other way.
     """
     order = order_of(where)
+    if order is ORDERS["arrived"] and len(where.states) == 1:
+        order = _Order(order.columns, f"state = '{where.states[0]}'")
     down = where.sort.startswith("-") != backwards
     if order.rest is None:
         yield from _parts(index, where, order, start, limit, down=down)
@@ -125,6 +127,8 @@ def _source(index: Index, where: Filter) -> tuple[str, bool]:
     counts = index.counts()
     if sum(counts.values()) <= sorting.LARGE:
         return "", False
+    if len(where.states) == 1 and where.sort.removeprefix("-") == "arrived":
+        return "INDEXED BY jobs_state", counts[where.states[0]] > sorting.LARGE
     if where.states and sum(counts[state] for state in where.states) <= sorting.LARGE:
         return "INDEXED BY jobs_state", False
     wanted = Filter(sort=where.sort.removeprefix("-"))

@@ -197,9 +197,11 @@ class Queries(Freshness):
         from queuectl.index import sorting
 
         name = sorting.name_of(which)
-        return name is None or self.has(name, sorting.definition(which, name))
+        if name is None or not self.has(name, sorting.definition(which, name)):
+            return name is None
+        return name != "jobs_by_next" or self.has("jobs_without_place", sorting.MAKE_WITHOUT_PLACE)
 
-    def has(self, name: str, make: str) -> bool:
+    def has(self, name: str, make: str, *, above: int | None = None) -> bool:
         """Return whether something is there that is made when a large spool first needs it.
 
         For a million jobs this takes half a second, in which nobody else writes; each later question saves as much. A
@@ -208,13 +210,14 @@ class Queries(Freshness):
         Args:
             name: an SQL index or trigger.
             make: the statements that make it.
+            above: of how many jobs on it is made; default: `sorting.LARGE`.
         """
         from queuectl.index import schema
         from queuectl.index.sorting import LARGE
 
         if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)).fetchone():
             return True
-        if self.path == ":memory:" or sum(self.counts().values()) <= LARGE:
+        if self.path == ":memory:" or sum(self.counts().values()) <= (LARGE if above is None else above):
             return False
         try:
             with self.write():

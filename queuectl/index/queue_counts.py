@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from queuectl._dataclasses import dataclass, field
 from queuectl.index.lanes import parts_of
+from queuectl.index.statistics import COUNT_ABOVE, COUNT_LANES
 from queuectl.job.fields import WAITING
 from queuectl.layout import ENGINES, LOCAL, PROCESSING
 
@@ -33,6 +34,7 @@ _LATER = (
 )
 _HELD = """SELECT lane, count(*) FROM jobs
  WHERE state IN ('pending', 'failed') AND coalesce(ready_key, due, behind) IS NULL GROUP BY 1"""
+_DUE = "SELECT lane, min(due) FROM jobs INDEXED BY jobs_due WHERE due <= ? GROUP BY 1"
 _OTHERS = (
     "SELECT lane, state, count(*) FROM jobs WHERE state IN ('failed', 'processing', 'dead') GROUP BY 1, 2"
 )
@@ -71,11 +73,35 @@ class LaneCount:
 def by_lane(index: Queries, now: int) -> dict[str | None, LaneCount]:
     """Return the counts of each lane that has such jobs.
 
-    The many jobs that could run now are not read one by one: `status` asks this of a queue with a million.
+    Of a large spool the jobs are not read one by one: `status` asks this of a queue with a million.
 
     Args:
         now: microseconds since the epoch.
     """
+    if index.has("lane_states_done", COUNT_LANES, above=COUNT_ABOVE):
+        found = _kept(index, now)
+    else:
+        found = _counted(index, now)
+    for lane in index.ready_lanes():
+        first = next(iter(index.ready_in(lane, 1)), None)
+        if first is not None and lane in found:
+            found[lane].add(LaneCount(since=first.ready_since(now)))
+    return found
+
+
+def _kept(index: Queries, now: int) -> dict[str | None, LaneCount]:
+    """Return the numbers that the index keeps of a large spool, and since when a job of each lane has been due."""
+    found: dict[str | None, LaneCount] = {}
+    for lane, state, number in index.db.execute("SELECT name, state, n FROM lane_states WHERE n > 0"):
+        found.setdefault(lane or None, LaneCount()).states[state] = number
+    for lane, moment in index.db.execute(_DUE, (now,)):
+        if lane in found:
+            found[lane].since = moment
+    return found
+
+
+def _counted(index: Queries, now: int) -> dict[str | None, LaneCount]:
+    """Return the same of a spool whose jobs are counted each time."""
     waiting: dict[str | None, int] = ready(index)
     due: dict[str | None, int] = {}
     for query in _LATER:
@@ -93,10 +119,6 @@ def by_lane(index: Queries, now: int) -> dict[str | None, LaneCount]:
         count.states[state] = number
         if state == "failed":
             count.states["pending"] = max(0, count.states.get("pending", 0) - number)
-    for lane in index.ready_lanes():
-        first = next(iter(index.ready_in(lane, 1)), None)
-        if first is not None and lane in found:
-            found[lane].add(LaneCount(since=first.ready_since(now)))
     return found
 
 

@@ -81,7 +81,16 @@ def drop(db: sqlite3.Connection) -> None:
     """Drop all tables, also those of another version, and with them their SQL indexes and triggers."""
     from queuectl.index import dependencies
 
-    for table in ("jobs", "counts", "ends", "folders", "meta", *dependencies.NAMES):
+    for table in (
+        "jobs",
+        "counts",
+        "ends",
+        "lane_states",
+        "batch_states",
+        "folders",
+        "meta",
+        *dependencies.NAMES,
+    ):
         db.execute(f"DROP TABLE IF EXISTS {table}")
     db.execute(f"DROP VIEW IF EXISTS {dependencies.VIEW}")
 

@@ -33,6 +33,13 @@ _WAITING = (
 )
 """The parts of the order in which jobs run: those that can run, those that are due later, all others."""
 
+_HAS_NO_PLACE = "due IS NULL AND ready_key IS NULL AND (state = 'pending' OR state = 'failed')"
+_WITHOUT_PLACE = (f"INDEXED BY jobs_without_place WHERE {_HAS_NO_PLACE}", "")
+"""All others of which a list has only jobs that wait: held ones, and those behind a key or other jobs."""
+
+MAKE_WITHOUT_PLACE = f"CREATE INDEX IF NOT EXISTS jobs_without_place ON jobs(seq) WHERE {_HAS_NO_PLACE};"
+"""The statement that makes their index: they may be a few among a million."""
+
 
 def name_of(which: Filter) -> str | None:
     """Return the name of the SQL index that a list in this order needs and that is not always there, or None."""
@@ -52,8 +59,8 @@ def can_follow_order(which: Filter, counts: Mapping[str, int]) -> bool:
     jobs = sum(counts.values())
     if which.limit is None or jobs <= LARGE or not which.is_about_states:
         return False
-    if which.sort.removeprefix("-") == "next" and not set(which.states) <= set(WAITING):
-        return False
+    if which.sort.removeprefix("-") == "next" and which.states:
+        return set(which.states) <= set(WAITING)
     return sum(counts[state] for state in which.states or counts) * _SHARE >= jobs
 
 
@@ -71,12 +78,13 @@ def in_order(which: Filter) -> list[Piece]:
     key = which.sort.removeprefix("-")
     if key == "next":
         way = " DESC" if which.sort != key else ""
+        pieces = (*_WAITING[:2], _WITHOUT_PLACE) if which.states else _WAITING
         parts = [
             (
                 f"{source} AND {condition} ORDER BY {f'{order}{way}, ' if order else ''}seq{way}",
                 values,
             )
-            for source, order in _WAITING
+            for source, order in pieces
         ]
         return parts[::-1] if way else parts
     name = name_of(which) or {"id": "jobs_id", "state": "jobs_state"}.get(key)

@@ -1,7 +1,8 @@
 """What the index keeps of a large spool for statistics, once somebody has asked for them.
 
 It is made when it is first needed, as it costs time at the end of each job, and goes with the next rebuild: an SQL index
-of the jobs that have ended, one of a sample of them, and the sums of each quarter of an hour.
+of the jobs that have ended, one of a sample of them, the sums of each quarter of an hour, and how many jobs of each lane
+and of each batch are in which state.
 """
 
 from __future__ import annotations
@@ -100,3 +101,44 @@ CREATE TRIGGER IF NOT EXISTS ends_done AFTER UPDATE OF state ON jobs WHEN {_of("
     BEGIN {_COUNT_IN} END;
 """
 """The statements that make all of it; the trigger `ends_done` comes last."""
+
+COUNT_ABOVE = 10_000
+"""Of fewer jobs than this those of a lane or of a batch are counted when somebody asks: 5 ms."""
+
+
+def _count_each(name: str, value: str, column: str, condition: str) -> str:
+    """Return the statements that make a table of how many jobs with each value of a column are in which state.
+
+    Args:
+        value, condition: what is counted, and of which jobs, with @ before each column.
+    """
+    row = "SET n = n {sign} 1 WHERE name = {value} AND state = {row}state"
+    steps = {}
+    for way, sign in (("NEW.", "+"), ("OLD.", "-")):
+        changed = row.format(sign=sign, value=_of(way, value), row=way)
+        steps[way] = f"UPDATE {name} {changed};"
+    # No ON CONFLICT here: within a trigger that of the statement counts which has caused it.
+    steps["NEW."] = (
+        f"INSERT OR IGNORE INTO {name} VALUES ({_of('NEW.', value)}, NEW.state, 0); {steps['NEW.']}"
+    )
+    steps["OLD."] += f" DELETE FROM {name} WHERE name = {_of('OLD.', value)} AND n < 1;"
+    moved = f"(OLD.state != NEW.state OR OLD.{column} IS NOT NEW.{column})"
+    new, old = _of("NEW.", condition), _of("OLD.", condition)
+    return f"""
+CREATE TABLE IF NOT EXISTS {name}(name TEXT, state TEXT, n INTEGER NOT NULL, PRIMARY KEY(name, state)) WITHOUT ROWID;
+DELETE FROM {name};
+INSERT INTO {name} SELECT {_of("", value)}, state, count(*) FROM jobs NOT INDEXED WHERE {_of("", condition)} GROUP BY 1, 2;
+CREATE TRIGGER IF NOT EXISTS {name}_in AFTER INSERT ON jobs WHEN {new} BEGIN {steps["NEW."]} END;
+CREATE TRIGGER IF NOT EXISTS {name}_out AFTER DELETE ON jobs WHEN {old} BEGIN {steps["OLD."]} END;
+CREATE TRIGGER IF NOT EXISTS {name}_undone AFTER UPDATE OF state, {column} ON jobs WHEN {old} AND {moved}
+    BEGIN {steps["OLD."]} END;
+CREATE TRIGGER IF NOT EXISTS {name}_done AFTER UPDATE OF state, {column} ON jobs WHEN {new} AND {moved}
+    BEGIN {steps["NEW."]} END;
+"""
+
+
+COUNT_LANES = _count_each("lane_states", "coalesce(@lane, '')", "lane", "@state != 'completed'")
+"""The statements that count the jobs of each lane by state, but for completed ones; the trigger `lane_states_done` comes last."""
+
+COUNT_BATCHES = _count_each("batch_states", "@batch", "batch", "@batch IS NOT NULL")
+"""The same of each batch, with completed ones; the trigger `batch_states_done` comes last."""

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from queuectl.web.call import Call
 
 ROWS = 50
+SEARCH_PERIOD = 10_000
+"""Milliseconds after which a page asks again whose search takes all of its patience each time."""
+
 PATIENCE = 0.05
 """Seconds of a search in one answer. What is not found by then is searched by the next page."""
 
 REASONS_LIFE = 4.0
+ENDS_LIFE = 30.0
 MOST_NEWER = 99
 
 
@@ -56,8 +60,8 @@ def _list(
         with call.site.spool() as spool:
             values |= _page(spool, view)
             values["reasons"] = _reasons(call, spool, view) if path == "/dead" else []
-            values["notes"] = spool.notes()
-            values["ends"] = _ends(spool, values["page"].rows) if path == "/dead" else {}
+            values["notes"] = call.site.notes(spool)
+            values["ends"] = _ends(call, spool, values["page"].rows) if path == "/dead" else {}
             values["waiting"] = _delayed(spool) if path == "/line" else []
             values["paused_queues"] = _paused_queues(spool, [*values["page"].rows, *values["waiting"]])
     except (BadQuery, ValueError) as error:
@@ -67,7 +71,8 @@ def _list(
             problem=str(error), more_newer=False,
         )  # fmt: skip
     part_query = view.but(after=view.after, before=view.before, at=view.at or _standing(view, values["page"]))
-    return call.page(template, **values, view=view, live=(f"/part{path}", part_query, 2000))
+    period = 2000 if values["page"].is_searched else SEARCH_PERIOD
+    return call.page(template, **values, view=view, live=(f"/part{path}", part_query, period))
 
 
 def _reasons(call: Call, spool: Spool, view: View) -> list[tuple[str, int]]:
@@ -104,21 +109,26 @@ def _looked_for(call: Call, asked: str) -> Response:
     return call.go("/jobs", view.but(command=asked))
 
 
-def _ends(spool: Spool, rows: Sequence[Row], lines: int = 3, jobs_at_most: int = 10) -> dict[str, str]:
-    """Return the last lines of the output of the first dead jobs of a page."""
-    from queuectl.web.text import plain_output
-
+def _ends(call: Call, spool: Spool, rows: Sequence[Row], jobs_at_most: int = 10) -> dict[str, str]:
+    """Return the last lines of the output of the first dead jobs of a page. A run that is over prints no more."""
     found = {}
     for row in rows[:jobs_at_most]:
+        key = f"end {row.id} {row.attempts} {row.finished_at}"
+        found[row.id] = call.site.lately(key, ENDS_LIFE, lambda job_id=row.id: _end(spool, job_id))  # type: ignore[misc]  # bound at once
+    return {job_id: text for job_id, text in found.items() if text}
+
+
+def _end(spool: Spool, job_id: str, lines: int = 3) -> str:
+    from queuectl.web.text import plain_output
+
+    for stream in ("err", "out"):
         try:
-            for stream in ("err", "out"):
-                part = spool.output_part(row.id, stream=stream, start=-1, most=4096)
-                if part.data.strip():
-                    found[row.id] = "\n".join(plain_output(part.text).rstrip().split("\n")[-lines:])
-                    break
+            part = spool.output_part(job_id, stream=stream, start=-1, most=4096)
         except QueuectlError:
-            continue  # its page tells what is wrong with the file
-    return found
+            break  # its page tells what is wrong with the file
+        if part.data.strip():
+            return "\n".join(plain_output(part.text).rstrip().split("\n")[-lines:])
+    return ""
 
 
 def _delayed(spool: Spool) -> list[Row]:

@@ -45,7 +45,7 @@ def overview(call: Call) -> Response:
             "workers": spool.workers(),
             "next_up": spool.next_up(6),
             "last": spool.last_ended(8),
-            "notes": spool.notes(),
+            "notes": call.site.notes(spool),
             "paused": spool.paused(),
             "times": call.site.lately("times", TIMES_LIFE, spool.recent),
         }
@@ -85,7 +85,7 @@ def workers(call: Call) -> Response:
     with call.site.spool() as spool:
         found = spool.workers()
         logs = {worker.name: _log_of(spool, worker.name) for worker in found}
-        notes = spool.notes()
+        notes = call.site.notes(spool)
     return call.page(
         "workers.html",
         workers=found,
@@ -109,7 +109,7 @@ def queues(call: Call) -> Response:
     """Each queue: its jobs, its limits, whether it is paused."""
     given = once(call.pairs, ("said", "about"))
     with call.site.spool() as spool:
-        found, notes = spool.queues(), spool.notes()
+        found, notes = spool.queues(), call.site.notes(spool)
     return call.page(
         "queues.html", queues=found[:MOST_SHOWN], more=max(0, len(found) - MOST_SHOWN), notes=notes, said=said(given),
         live=("/part/queues", "", 2000),
@@ -120,7 +120,7 @@ def batches(call: Call) -> Response:
     """Each batch: how many of its jobs are in which state."""
     once(call.pairs, ())
     with call.site.spool() as spool:
-        found, notes = spool.batches(), spool.notes()
+        found, notes = spool.batches(), call.site.notes(spool)
     return call.page(
         "batches.html", batches=found[:MOST_SHOWN], more=max(0, len(found) - MOST_SHOWN), notes=notes,
         live=("/part/batches", "", 2000),
@@ -131,7 +131,7 @@ def rules(call: Call) -> Response:
     """Each rule: what it says, when it is due next, what came of it."""
     given = once(call.pairs, ("said", "about"))
     with call.site.spool() as spool:
-        found, notes = spool.rules(), spool.notes()
+        found, notes = spool.rules(), call.site.notes(spool)
     shown = [(rule, next(iter(rule.next(1)), None)) for rule in found[:MOST_SHOWN]]
     return call.page(
         "rules.html", rules=shown, more=max(0, len(found) - MOST_SHOWN), notes=notes, said=said(given),

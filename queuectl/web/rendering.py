@@ -32,11 +32,14 @@ PAGES = (
 """The links at the top of each page."""
 
 
+_AS_IT_IS = (Markup, text.Exact)
+
+
 def _shown(value: Any) -> Any:
     """Return a value as it goes into a template, before it is escaped."""
-    if isinstance(value, Markup | text.Exact):
-        return value
-    return text.marked(value) if isinstance(value, str) else value
+    if isinstance(value, str) and not isinstance(value, _AS_IT_IS):
+        return text.marked(value)
+    return value
 
 
 @cache

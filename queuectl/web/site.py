@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 SPOOLS = 8
 """Requests that are worked on at the same time."""
 
-MOST_COUNTED = 100
+MOST_COUNTED = 200
+
+NOTES, NOTES_LIFE = "notes", 2.0
+"""The notes of `status` are on every page. They take 3 ms, and each open page asks for itself."""
 
 LARGEST_LOG = 4 << 20
 """Bytes of the log of actions. A larger one becomes actions.log.1, and the one before that goes."""
@@ -77,6 +80,7 @@ class Site:
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     _free: list[Spool] = field(default_factory=list)
     _counted: dict[str, tuple[float, Any]] = field(default_factory=dict)
+    _counting: set[str] = field(default_factory=set)
 
     @property
     def folder(self) -> str:
@@ -119,16 +123,30 @@ class Site:
     def lately(self, key: str, life: float, count: Callable[[], T]) -> T:
         """Return what was counted under this key less than `life` seconds ago, or count it now.
 
-        A page that is looked at asks every two seconds, and each tab for itself.
+        A page that is looked at asks every two seconds, and each tab for itself. While one of them counts, the others get
+        what was counted before.
         """
         now = time.monotonic()
-        kept = self._counted.get(key)
-        if kept is None or now - kept[0] > life:
+        with self.lock:
+            kept = self._counted.get(key)
+            if kept is not None and (now - kept[0] <= life or key in self._counting):
+                old: T = kept[1]
+                return old
+            self._counting.add(key)
+        try:
+            found = count()
+        finally:
+            with self.lock:
+                self._counting.discard(key)
+        with self.lock:
             if len(self._counted) > MOST_COUNTED:
                 self._counted.clear()
-            kept = self._counted[key] = (now, count())
-        found: T = kept[1]
+            self._counted[key] = (now, found)
         return found
+
+    def notes(self, spool: Spool) -> list[str]:
+        """Return what a user should know besides the counts, as it was a moment ago."""
+        return self.lately(NOTES, NOTES_LIFE, spool.notes)
 
     def close(self) -> None:
         """Close the files of all spools."""
@@ -160,6 +178,8 @@ class Site:
 
     def note(self, user: User, what: str) -> None:
         """Write a line about what was done. If that fails it is done all the same, and the terminal of the server tells it."""
+        with self.lock:
+            self._counted.pop(NOTES, None)  # the next page tells of what has just been done
         path = os.path.join(self.folder, "actions.log")
         who = one_line(user.name) or "-"
         line = f"{iso(time.time())} {who} {one_line(what)}\n"

@@ -131,6 +131,18 @@ def test_a_search_that_finds_nothing_ends_when_the_patience_does_and_goes_on(man
     assert (page.rows, page.is_searched, looks) == ([], True, -(-60 // 7))
 
 
+@pytest.mark.parametrize("state", ["completed", "dead"])
+def test_the_jobs_of_one_state_are_found_at_once_behind_all_others(many: Spool, state: str) -> None:
+    """The thirty jobs that arrived last wait: nobody has to go on with the search until they have been looked through."""
+    ids = [row.id for row in many.list(where=Filter(states=state, sort="-arrived"))]
+
+    page = many.page(Filter(states=state, sort="-arrived"), limit=5, patience=0.0)
+    next_page = many.page(Filter(states=state, sort="-arrived"), after=page.last, limit=50, patience=9.0)
+
+    assert page.is_searched
+    assert [row.id for row in (*page.rows, *next_page.rows)] == ids
+
+
 def test_the_text_of_a_long_command_is_found_in_its_file(many: Spool) -> None:
     for number in range(4):
         many.enqueue(f"true {'x' * 300} end-{number % 2}", id=f"long-{number}")

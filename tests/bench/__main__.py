@@ -27,6 +27,7 @@ from . import (
     rules,
     slurm,
     verbs,
+    web,
 )
 from .image import mounted
 from .peers import peers
@@ -55,6 +56,7 @@ BENCHES: Mapping[str, Callable[[Scale, Path], None]] = {
     "flood": flood.flood,
     "growth": growth.growth,
     "reports": reports.reports,
+    "web": web.web,
 }
 """What deletes or makes very many files comes last: it slows others down for minutes."""
 

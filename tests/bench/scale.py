@@ -32,6 +32,7 @@ class Scale:
         backlogs: numbers of waiting jobs at which the cost of one is compared, least first.
         probe: jobs that are worked off, and handed over again, at each of these.
         peers: jobs handed to each of the other programs.
+        sites: numbers of jobs in the spools that are looked at in a browser, least first.
         cluster: short jobs on a cluster.
         cluster_naps: jobs there that sleep.
         cluster_starts: jobs there whose way to their first instruction is timed.
@@ -59,6 +60,7 @@ class Scale:
     backlogs: tuple[int, ...] = (1000, 10_000, 100_000, 1_000_000)
     probe: int = 400
     peers: int = 500
+    sites: tuple[int, ...] = (1000, 200_000, 1_000_000)
     cluster: int = 600
     cluster_naps: int = 240
     cluster_starts: int = 10
@@ -87,6 +89,7 @@ TINY = Scale(
     backlogs=(20, 40),
     probe=8,
     peers=8,
+    sites=(40, 80),
     cluster=6,
     cluster_naps=2,
     cluster_starts=2,

@@ -387,4 +387,4 @@ def test_what_takes_long_is_counted_once_for_all_tabs(browser: Browser) -> None:
     ]
     for number in range(500):
         site.lately(str(number), 3600, count)
-    assert len(site._counted) < 200
+    assert len(site._counted) <= 201
