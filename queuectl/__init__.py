@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from queuectl.errors import (
         ConfigError,
         DuplicateId,
+        IndexBehind,
         InvalidJob,
         JobError,
         JobNotFound,
@@ -61,6 +62,7 @@ __all__ = [
     "DuplicateId",
     "Ended",
     "Filter",
+    "IndexBehind",
     "InvalidJob",
     "Job",
     "JobChanges",

@@ -11,6 +11,7 @@ QueuectlError (1)
 │   └── NotSentNow (111)  a notification that may be sent later
 └── SpoolError (3)        the folders or the disk: unreadable, read-only, not a spool
     ├── SpoolFull (4)     no space on the disk, or no quota left
+    ├── IndexBehind (3)   the index cannot be brought up to date now, and whoever asks must not wait
     └── QueuedUnsafely (3)   jobs are queued and may run, but may not survive a power cut
 """
 
@@ -209,6 +210,10 @@ class QueuedUnsafely(SpoolError):
             hint=f"queuectl show {first}  # before you enqueue it again",
         )
         self.job_ids = job_ids
+
+
+class IndexBehind(SpoolError):
+    """The index cannot be brought up to date now: another process has it, or the disk refuses. See `Spool.answer_at_once`."""
 
 
 class SpoolFull(SpoolError):

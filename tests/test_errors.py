@@ -35,6 +35,7 @@ EXAMPLES: tuple[errors.QueuectlError, ...] = (
     errors.StillUnderWay("job1 has not ended", ["job1"], hint="queuectl list"),
     errors.SpoolError.from_os("read", "/spool", OSError(5, "Input/output error")),
     errors.SpoolError.from_os("write", "/spool", OSError(28, "No space left on device")),
+    errors.IndexBehind("the index cannot be brought up to date: another process has the index"),
     errors.NeverStarts("no job is called typo, so this could never start", hint="queuectl list"),
     errors.NotSent("there is no sendmail here", hint="queuectl notify mail --smtp HOST …"),
     errors.NotSentNow("hooks.example.org: connection refused"),

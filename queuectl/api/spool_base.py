@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from _thread import RLock
 from _weakref import ref
 from functools import wraps
 
 from queuectl.api import access
-from queuectl.errors import ConfigError, JobNotFound, QueuectlError, SpoolError
+from queuectl.errors import ConfigError, IndexBehind, JobNotFound, QueuectlError, SpoolError
 from queuectl.index.index import Index
+from queuectl.job import times
 from queuectl.job.fields import is_id
 from queuectl.layout import Layout, default_root
 from queuectl.storage.transitions import Storage
@@ -44,6 +46,10 @@ def locked(method: Method) -> Method:
     return alone  # type: ignore[return-value]  # the same signature, by `wraps`
 
 
+BELIEVED = 1.0
+"""Seconds for which an object that answers at once does not try again to bring the index up to date."""
+
+
 class SpoolBase:
     """A spool in a folder, for the parts of Spool.
 
@@ -61,6 +67,9 @@ class SpoolBase:
         self._growth: tuple[Settings, float, list[str]] | None = None
         self._is_ready = False
         self.settings_fault: str | None = None
+        self.behind: str | None = None
+        self._rebuild: Callable[[], None] | None = None
+        self._looked_at = self._tried_at = 0.0
         self._connect(boot_id())
         key = id(self)
         _spools[key] = ref(self, lambda _: _spools.pop(key, None))
@@ -101,7 +110,24 @@ class SpoolBase:
 
             settings = _weakly(self, SpoolBase.settings)
             self._taking_in = Intake(self.layout, self._index, self._storage, settings)
+            self._taking_in.rebuild_elsewhere = self._rebuild
         return self._taking_in
+
+    def answer_at_once(self, rebuild: Callable[[], None]) -> Self:
+        """Let this object tell what is known when the index cannot be brought up to date, as while another process has it.
+
+        A command waits for a second, and then reads all folders into an index of its own. Somebody who looks at a page, and
+        asks again in two seconds, does not want that: `behind` says then why he sees an older state.
+
+        Args:
+            rebuild: makes the index anew in another thread; raises IndexBehind if that takes long.
+
+        Returns:
+            this object. Its methods raise IndexBehind where nothing is known yet, or where jobs are to be changed.
+        """
+        self._rebuild = rebuild
+        self._taking_in = None
+        return self
 
     @locked
     def settings(self) -> Settings:
@@ -137,6 +163,10 @@ class SpoolBase:
         self._intake.report = progress
         try:
             self._intake.refresh()
+        except Exception as error:
+            if self._rebuild is not None:
+                _raise_behind(error)
+            raise
         finally:
             self._intake.report = None
 
@@ -145,9 +175,18 @@ class SpoolBase:
 
         Files that were dropped since then are not taken in, as their defaults are not known; `settings_fault` says so.
         """
+        if self.behind is not None and time.monotonic() - self._tried_at < BELIEVED and self._index.usable:
+            return
         try:
             self._mirror()
-            self.settings_fault = None
+            self.settings_fault = self.behind = None
+            self._looked_at = time.time()
+        except IndexBehind as error:
+            if not self._index.believe():
+                raise
+            self._tried_at = time.monotonic()
+            since = f", as it was at {times.local(self._looked_at)}" if self._looked_at else ""
+            self.behind = f"{error}; this is what was known before{since}"
         except ConfigError as error:
             if not self._index.usable:
                 raise
@@ -179,7 +218,12 @@ class SpoolBase:
         except sqlite3.DatabaseError as error:
             self._index.broken = str(error)
             self._look()
+        try:
             return question()
+        except sqlite3.Error as error:
+            if self._rebuild is not None:
+                _raise_behind(error)
+            raise
 
     def _begin_change(self, words: str) -> None:
         """Make the index agree with the folders before jobs are changed; `words` are the command for the hint."""
@@ -221,6 +265,20 @@ class SpoolBase:
         if self._ask(lambda: self._intake.freshen(list(rows.values()))):
             rows = self._rows(known)
         return rows
+
+
+def _raise_behind(error: Exception) -> None:
+    """Raise IndexBehind instead of an error of SQLite.
+
+    Raises:
+        IndexBehind: the index cannot be used just now.
+    """
+    import sqlite3
+
+    if isinstance(error, sqlite3.Error):
+        words = str(error)
+        why = "another process has the index" if "locked" in words or "another process" in words else words
+        raise IndexBehind(f"the index cannot be brought up to date: {why}") from None
 
 
 def only(results: Mapping[str, T | QueuectlError]) -> T:

@@ -6,6 +6,7 @@ Our own moves update the noted time. A time that does not match means that someb
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 
 from queuectl.index.database import Database
@@ -53,6 +54,19 @@ class Freshness(Database):
         super().use_file(path)
         if path != ":memory:":
             self._unconfirmed.update((PENDING, DONE, DEAD))
+
+    def believe(self) -> bool:
+        """Return whether the index can be read although a write has just been refused; then `broken` is forgotten.
+
+        What was refused has left nothing: the lock is taken before anything is written.
+        """
+        try:
+            is_good = self._db is not None and self._is_same_file() and self._is_trusted()
+        except sqlite3.Error:
+            return False
+        if is_good:
+            self.broken = None
+        return is_good
 
     # -- our own moves ---------------------------------------------------------------------------------------------
 

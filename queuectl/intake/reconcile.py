@@ -72,6 +72,8 @@ class Intake:
         unfinished: files in pending/ that the last scan found incomplete.
         compared: files compared so far.
         taken: files taken in so far, as jobs or as dead letters.
+        rebuild_elsewhere: makes the index anew and returns when it is there, or raises if that takes long; the index is
+            never built in memory then. None: it is made here, however long that takes.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Intake:
         self.unfinished = self.compared = self.taken = 0
         self.settings = settings
         self.report = report
+        self.rebuild_elsewhere: Callable[[], None] | None = None
         self.loader = Loader(layout.root)
         self.admission = Admission(layout, index, storage, self.loader)
 
@@ -100,6 +103,7 @@ class Intake:
 
         Raises:
             SpoolError: the folders cannot be read.
+            sqlite3.Error: the index cannot be written, and `rebuild_elsewhere` is set.
         """
         self.admission.fault = None
         try:
@@ -109,13 +113,19 @@ class Intake:
             try:
                 self._refresh()
             except sqlite3.Error:
+                if self.rebuild_elsewhere is not None:
+                    raise
                 self.index.use_memory()
                 self._refresh()
 
     def _refresh(self) -> None:
         if not self.index.open():
-            self.rebuild()
-            return
+            if self.rebuild_elsewhere is None or self.index.path == ":memory:":
+                self.rebuild()
+                return
+            self.rebuild_elsewhere()
+            if not self.index.open():
+                raise sqlite3.OperationalError("the index cannot be made anew")
         self._refuse_broken()
         mirror_claims(self.layout, self.index, self.storage.now(), self.storage.owner)
         for place in PLACES:

@@ -9,8 +9,7 @@ from urllib.parse import parse_qsl
 
 from queuectl._dataclasses import dataclass, field
 from queuectl.api import listing
-from queuectl.api.spool import Spool
-from queuectl.errors import QueuectlError
+from queuectl.errors import IndexBehind, QueuectlError
 from queuectl.job.fields import WAITING, is_id
 from queuectl.web import query
 from queuectl.web.call import Refused
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
+    from queuectl.api.spool import Spool
     from queuectl.index.filter import Filter
     from queuectl.web.call import Call
     from queuectl.web.site import Site
@@ -30,6 +30,9 @@ STEP = 200
 
 ASK_ABOVE = 100
 """Of more jobs the number must be typed."""
+
+PATIENCE = 60.0
+"""Seconds that a change waits for the index."""
 
 KEPT = 20
 MOST_TOLD = 50
@@ -219,24 +222,43 @@ def start(call: Call) -> Response:
 def _work(site: Site, made: Bulk, ids: Sequence[str]) -> None:
     do, states = VERBS[made.order.verb]
     try:
-        with Spool(site.root) as spool:
+        with site.spool() as spool:
             for place in range(0, len(ids), STEP):
                 if made.stopped.is_set():
                     break
                 part = list(ids[place : place + STEP])
-                rows = spool.rows(part)
-                fit = [one for one in part if one in rows and rows[one].state in states]
-                gone = [one for one in part if one not in fit]
-                results = do(spool, fit, made.order.fields) if fit else {}
-                _count(made, [(one, "it has just been moved") for one in gone])
-                _count(
-                    made, [(one, str(why)) for one, why in results.items() if isinstance(why, QueuectlError)]
-                )
+                _patiently(made, lambda part=part: _change(spool, made, part, do, states))  # type: ignore[misc]  # bound at once
                 made.done += len(part)
     except (QueuectlError, OSError) as error:
         made.fault = str(error)
     finally:
         made.is_over = True
+
+
+def _change(
+    spool: Spool, made: Bulk, part: list[str], do: Callable[..., Mapping[str, object]], states: Sequence[str]
+) -> None:
+    rows = spool.rows(part)
+    fit = [one for one in part if one in rows and rows[one].state in states]
+    gone = [one for one in part if one not in fit]
+    results = do(spool, fit, made.order.fields) if fit else {}
+    _count(made, [(one, "it has just been moved") for one in gone])
+    _count(made, [(one, str(why)) for one, why in results.items() if isinstance(why, QueuectlError)])
+
+
+def _patiently(made: Bulk, step: Callable[[], None]) -> None:
+    """Do a step; while another process has the index, wait: a page asks again, and nobody would do so here.
+
+    Raises:
+        IndexBehind: for a minute it could not be had, or somebody has stopped the change.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return step()
+        except IndexBehind:
+            if time.monotonic() > until or made.stopped.wait(0.2):
+                raise
 
 
 def _count(made: Bulk, refused: list[tuple[str, str]]) -> None:

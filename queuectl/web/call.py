@@ -18,19 +18,25 @@ from queuectl.job.fields import is_id
 from queuectl.job.redact import one_line
 from queuectl.web import guard, rendering
 from queuectl.web.query import BadQuery
-from queuectl.web.site import SPOOLS, User, status_of
+from queuectl.web.site import NOTES, NOTES_LIFE, SPOOLS, User, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeVar
 
     from starlette.types import Receive, Scope, Send
 
+    from queuectl.api.spool import Spool
     from queuectl.web.site import Site
 
+    T = TypeVar("T")
     Page = Callable[["Call"], Response]
 
 MOST_FIELDS = 2000
 """Fields of a form: a page of jobs has fifty."""
+
+RETRY_AFTER = "2"
+"""Seconds after which a program that got no answer may ask again, as the pages do."""
 
 _FORM = "application/x-www-form-urlencoded"
 _pause = asyncio.sleep
@@ -57,6 +63,8 @@ class Call:
         is_part: whether only the inner part of the page is asked for.
         is_ahead: whether nobody has opened the page yet: a program looks at a link, or fetches it ahead.
         cookies: the values of our cookie.
+        state: a mark of the state of the spool, if it is known.
+        is_old: whether something on the page is older than that.
     """
 
     site: Site
@@ -69,6 +77,20 @@ class Call:
     is_part: bool = False
     is_ahead: bool = False
     cookies: list[str] = field(default_factory=list)
+    state: str | None = None
+    is_old: bool = False
+
+    def lately(self, key: str, life: float, count: Callable[[], T]) -> T:
+        """Return what was counted under this key less than `life` seconds ago, see `Site.lately`."""
+        found, state = self.site.lately(key, life, count, self.state)
+        self.is_old |= state != self.state
+        return found
+
+    def notes(self, spool: Spool) -> list[str]:
+        """Return what a user should know besides the counts, as it was a moment ago."""
+        found = self.lately(NOTES, NOTES_LIFE, spool.notes)
+        self.is_old |= spool.behind is not None
+        return [spool.behind, *found] if spool.behind else found
 
     def url(self, path: str, query: str = "") -> str:
         """Return the address of a page of ours."""
@@ -137,6 +159,8 @@ class Endpoint:
             answer = await self._answer(request)
         except Refused as refused:
             answer = tell(self.site, request, refused)
+        if answer.status_code == 503:
+            answer.headers["Retry-After"] = RETRY_AFTER
         await answer(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:

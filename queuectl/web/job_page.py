@@ -44,7 +44,7 @@ def job_page(call: Call, *, problem: str | None = None, status: int = 200) -> Re
         values: dict[str, Any] = {"job": job, "row": spool.row(job_id)}
         values |= _output(spool, job, run, stream)
         values |= _around(spool, job)
-        values["notes"] = call.site.notes(spool)
+        values["notes"] = call.notes(spool)
     live_query = query_of({name: given[name] for name in ("run", "stream") if name in given})
     period = 1000 if job.state == "processing" else 2000
     return call.page(

@@ -60,7 +60,7 @@ def _list(
         with call.site.spool() as spool:
             values |= _page(spool, view)
             values["reasons"] = _reasons(call, spool, view) if path == "/dead" else []
-            values["notes"] = call.site.notes(spool)
+            values["notes"] = call.notes(spool)
             values["ends"] = _ends(call, spool, values["page"].rows) if path == "/dead" else {}
             values["waiting"] = _delayed(spool) if path == "/line" else []
             values["paused_queues"] = _paused_queues(spool, [*values["page"].rows, *values["waiting"]])
@@ -77,7 +77,7 @@ def _list(
 
 def _reasons(call: Call, spool: Spool, view: View) -> list[tuple[str, int]]:
     """Return why these jobs are dead, as it was some seconds ago."""
-    return call.site.lately(f"reasons {view.but()}", REASONS_LIFE, lambda: spool.reasons(view.where))
+    return call.lately(f"reasons {view.but()}", REASONS_LIFE, lambda: spool.reasons(view.where))
 
 
 def _standing(view: View, page: Page) -> str | None:
@@ -114,7 +114,7 @@ def _ends(call: Call, spool: Spool, rows: Sequence[Row], jobs_at_most: int = 10)
     found = {}
     for row in rows[:jobs_at_most]:
         key = f"end {row.id} {row.attempts} {row.finished_at}"
-        found[row.id] = call.site.lately(key, ENDS_LIFE, lambda job_id=row.id: _end(spool, job_id))  # type: ignore[misc]  # bound at once
+        found[row.id] = call.lately(key, ENDS_LIFE, lambda job_id=row.id: _end(spool, job_id))  # type: ignore[misc]  # bound at once
     return {job_id: text for job_id, text in found.items() if text}
 
 

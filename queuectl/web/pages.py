@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
+from queuectl.system import file_times
 from queuectl.web import plots, rendering, static_files
 from queuectl.web.call import Refused
 from queuectl.web.lists import said
@@ -45,11 +48,11 @@ def overview(call: Call) -> Response:
             "workers": spool.workers(),
             "next_up": spool.next_up(6),
             "last": spool.last_ended(8),
-            "notes": call.site.notes(spool),
+            "notes": call.notes(spool),
             "paused": spool.paused(),
-            "times": call.site.lately("times", TIMES_LIFE, spool.recent),
+            "times": call.lately("times", TIMES_LIFE, spool.recent),
         }
-        values |= _throughput(call.site, spool, name)
+        values |= _throughput(call, spool, name)
     if pause := values["paused"]:  # it has a place of its own, with a button
         values["notes"] = [note for note in values["notes"] if not note.startswith(pause.sentence)]
     return call.page("overview.html", **values, said=said(given), live=("/part/", call_query(call), 2000))
@@ -62,10 +65,10 @@ def call_query(call: Call) -> str:
     return query_of({name: value for name, value in call.pairs if name not in {"said", "about"}})
 
 
-def _throughput(site: Site, spool: Spool, name: str) -> dict[str, Any]:
+def _throughput(call: Call, spool: Spool, name: str) -> dict[str, Any]:
     length, step = SPANS[name]
     now = time.time()
-    counted = site.lately(f"plot {name}", PLOT_LIFE[name], lambda: spool.throughput(now - length, step))
+    counted = call.lately(f"plot {name}", PLOT_LIFE[name], lambda: spool.throughput(now - length, step))
     first = (now - length) // step * step
     numbers = [counted.get(first + place * step, (0, 0)) for place in range(round(length / step) + 1)]
     well, bad = (sum(found) for found in zip(*numbers, strict=True))
@@ -85,7 +88,7 @@ def workers(call: Call) -> Response:
     with call.site.spool() as spool:
         found = spool.workers()
         logs = {worker.name: _log_of(spool, worker.name) for worker in found}
-        notes = call.site.notes(spool)
+        notes = call.notes(spool)
     return call.page(
         "workers.html",
         workers=found,
@@ -109,7 +112,7 @@ def queues(call: Call) -> Response:
     """Each queue: its jobs, its limits, whether it is paused."""
     given = once(call.pairs, ("said", "about"))
     with call.site.spool() as spool:
-        found, notes = spool.queues(), call.site.notes(spool)
+        found, notes = spool.queues(), call.notes(spool)
     return call.page(
         "queues.html", queues=found[:MOST_SHOWN], more=max(0, len(found) - MOST_SHOWN), notes=notes, said=said(given),
         live=("/part/queues", "", 2000),
@@ -120,7 +123,7 @@ def batches(call: Call) -> Response:
     """Each batch: how many of its jobs are in which state."""
     once(call.pairs, ())
     with call.site.spool() as spool:
-        found, notes = spool.batches(), call.site.notes(spool)
+        found, notes = spool.batches(), call.notes(spool)
     return call.page(
         "batches.html", batches=found[:MOST_SHOWN], more=max(0, len(found) - MOST_SHOWN), notes=notes,
         live=("/part/batches", "", 2000),
@@ -131,7 +134,7 @@ def rules(call: Call) -> Response:
     """Each rule: what it says, when it is due next, what came of it."""
     given = once(call.pairs, ("said", "about"))
     with call.site.spool() as spool:
-        found, notes = spool.rules(), call.site.notes(spool)
+        found, notes = spool.rules(), call.notes(spool)
     shown = [(rule, next(iter(rule.next(1)), None)) for rule in found[:MOST_SHOWN]]
     return call.page(
         "rules.html", rules=shown, more=max(0, len(found) - MOST_SHOWN), notes=notes, said=said(given),
@@ -143,13 +146,14 @@ def part(page: Callable[[Call], Response]) -> Callable[[Call], Response]:
     """Return what answers with the inner part of a page, or with 304 if the browser has it already."""
 
     def inner(call: Call) -> Response:
+        call.state = state(call.site)
         mark = stamp(call)
         if mark is not None and call.seen == mark:
             return Response(status_code=304, headers={"ETag": mark})
         call.path = call.path.removeprefix("/part") or "/"
         call.is_part = True
         answer = page(call)
-        if mark is not None:
+        if mark is not None and not call.is_old:  # else the browser would keep what is older than its mark
             answer.headers["ETag"] = mark
         return answer
 
@@ -157,21 +161,24 @@ def part(page: Callable[[Call], Response]) -> Callable[[Call], Response]:
 
 
 def stamp(call: Call) -> str | None:
-    """Return a mark of the state of the spool, which changes with it; None: it changes just now.
+    """Return the ETag of a part of a page; None: the spool changes just now.
 
     Every ten seconds it is another one: what comes due by the clock changes no folder.
     """
-    import hashlib
-    import os
+    if call.state is None:
+        return None
+    whole = f"{call.state} {time.time_ns() // 10_000_000_000} {call.user.form_token}"
+    return f'"{hashlib.sha256(whole.encode()).hexdigest()[:32]}"'
 
-    from queuectl.system import file_times
 
+def state(site: Site) -> str | None:
+    """Return a mark of the state of the spool, which changes with it; None: it changes just now."""
     now = time.time_ns()
-    root = call.site.root
+    root = site.root
     names = ["", "pending", "processing", "done", "dead", "data/workers", "queues", "rules", "data/rules"]
     with suppress(OSError), os.scandir(os.path.join(root, "processing")) as entries:
         names += sorted(f"processing/{entry.name}" for entry in entries)
-    parts: list[object] = [now // 10_000_000_000, call.user.form_token]
+    parts: list[object] = []
     for name in names:
         try:
             status = os.stat(os.path.join(root, name))
@@ -181,8 +188,8 @@ def stamp(call: Call) -> str | None:
         if file_times.may_hide_changes(status.st_mtime_ns, now):
             return None
         parts.append((status.st_mtime_ns, status.st_ino))
-    parts += [(bulk.number, bulk.done, bulk.is_over) for bulk in list(call.site.bulk.values())]
-    return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"'
+    parts += [(bulk.number, bulk.done, bulk.is_over) for bulk in list(site.bulk.values())]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def login(call: Call) -> Response:
@@ -215,8 +222,6 @@ def login(call: Call) -> Response:
 
 def _drop_redirects(site: Site) -> None:
     """Delete the files by which a browser was led to a link that is used now."""
-    import os
-
     with suppress(OSError):
         for name in os.listdir(site.folder):
             if name.startswith("open-"):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from queuectl._dataclasses import dataclass, field
 from queuectl.api import access
 from queuectl.api.spool import Spool
-from queuectl.errors import QueuectlError, SpoolError
+from queuectl.errors import IndexBehind, QueuectlError, SpoolError
 from queuectl.job.redact import one_line
 from queuectl.job.times import iso
 from queuectl.system import files, safe_open
@@ -39,6 +39,9 @@ MOST_COUNTED = 200
 
 NOTES, NOTES_LIFE = "notes", 2.0
 """The notes of `status` are on every page. They take 3 ms, and each open page asks for itself."""
+
+REBUILD_PATIENCE = 2.0
+"""Seconds that a request waits for an index that is made anew."""
 
 LARGEST_LOG = 4 << 20
 """Bytes of the log of actions. A larger one becomes actions.log.1, and the one before that goes."""
@@ -79,7 +82,8 @@ class Site:
     lock: threading.Lock = field(default_factory=threading.Lock)
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     _free: list[Spool] = field(default_factory=list)
-    _counted: dict[str, tuple[float, Any]] = field(default_factory=dict)
+    _rebuilding: threading.Thread | None = None
+    _counted: dict[str, tuple[float, Any, str | None]] = field(default_factory=dict)
     _counting: set[str] = field(default_factory=set)
 
     @property
@@ -106,7 +110,7 @@ class Site:
         """
         with self.lock:
             found = self._free.pop() if self._free else None
-        found = found or Spool(self.root)
+        found = found or Spool(self.root).answer_at_once(self._rebuild)
         if not found.layout.exists():
             found.close()
             raise SpoolError(access.NONE.format(self.root))
@@ -120,18 +124,47 @@ class Site:
             if found is not None:
                 found.close()
 
-    def lately(self, key: str, life: float, count: Callable[[], T]) -> T:
+    def _rebuild(self) -> None:
+        """Make the index anew, for all that ask meanwhile: of a million jobs this takes a minute.
+
+        Raises:
+            IndexBehind: it is not there after some seconds.
+        """
+        with self.lock:
+            if self._rebuilding is None or not self._rebuilding.is_alive():
+                self._rebuilding = threading.Thread(target=self._make_index, name="rebuild", daemon=True)
+                self._rebuilding.start()
+            thread = self._rebuilding
+        thread.join(REBUILD_PATIENCE)
+        if thread.is_alive():
+            raise IndexBehind("the index is being made anew, which takes a minute for a million jobs")
+
+    def _make_index(self) -> None:
+        try:
+            with Spool(self.root) as spool:
+                spool.counts()
+        except (QueuectlError, OSError) as error:
+            print(f"error: cannot make the index anew: {one_line(str(error))}", file=sys.stderr)
+
+    def lately(
+        self, key: str, life: float, count: Callable[[], T], state: str | None = None
+    ) -> tuple[T, str | None]:
         """Return what was counted under this key less than `life` seconds ago, or count it now.
 
         A page that is looked at asks every two seconds, and each tab for itself. While one of them counts, the others get
         what was counted before.
+
+        Args:
+            state: a mark of the present state of the spool.
+
+        Returns:
+            what was counted, and the mark of the state in which it was.
         """
         now = time.monotonic()
         with self.lock:
             kept = self._counted.get(key)
             if kept is not None and (now - kept[0] <= life or key in self._counting):
-                old: T = kept[1]
-                return old
+                return kept[1], kept[2]
             self._counting.add(key)
         try:
             found = count()
@@ -141,12 +174,8 @@ class Site:
         with self.lock:
             if len(self._counted) > MOST_COUNTED:
                 self._counted.clear()
-            self._counted[key] = (now, found)
-        return found
-
-    def notes(self, spool: Spool) -> list[str]:
-        """Return what a user should know besides the counts, as it was a moment ago."""
-        return self.lately(NOTES, NOTES_LIFE, spool.notes)
+            self._counted[key] = (now, found, state)
+        return found, state
 
     def close(self) -> None:
         """Close the files of all spools."""

@@ -223,7 +223,8 @@ def _tabs(server: _Server) -> Iterator[list[int]]:
 
 
 def _drained(name: str, made: Box, server: _Server, scale: Scale) -> list[str]:
-    watched, alone = [], []
+    watched: list[float] = []
+    alone: list[float] = []
     for _ in range(scale.laps):
         for found, tabs in ((alone, contextlib.nullcontext()), (watched, _tabs(server))):
             with tabs:
@@ -265,14 +266,14 @@ def _fill(made: Box, jobs: int) -> None:
             record["tags"] = ["rare"]
         _write(made, f"{folder}/{record['id']}.json", json.dumps(record).encode())
     _write(made, "pending/wait.json", b'{"id": "wait", "command": "true", "run_at": "2090-01-01T00:00:00Z"}')
-    ran = {"outcome": "failed", "exit_code": 1, "error": "Exit code 1", "duration": 1.5}
+    run = {"outcome": "failed", "exit_code": 1, "error": "Exit code 1", "duration": 1.5}
     bad = {
         "id": "bad",
         "command": "false",
         "state": "dead",
         "attempts": 1,
         "last_error": "Exit code 1",
-        "history": [ran],
+        "history": [run],
     }
     _write(made, "dead/bad.json", json.dumps(bad).encode())
     _write(made, "logs/bad.1.out", b"a line of output of some length\n" * 4096)

@@ -10,8 +10,30 @@ _PAGES = "tests/web/test_pages.py::test_"
 _INTRUDERS = "tests/web/test_intruders.py::test_"
 _CONFLICTS = "tests/web/test_conflicts.py::test_"
 _ACTIONS = "tests/web/test_actions.py::test_"
+_BUSY = "tests/web/test_busy_index.py::test_"
 
 WEB = [
+    Mutant(
+        "web: an index that another process has is built in memory",
+        "intake/reconcile.py",
+        "                if self.rebuild_elsewhere is not None:\n                    raise\n",
+        "",
+        (f"{_BUSY}while_another_process_has_the_index_the_last_state_is_shown",),
+    ),
+    Mutant(
+        "web: a browser keeps what is older than its mark",
+        "web/pages.py",
+        "        if mark is not None and not call.is_old:",
+        "        if mark is not None:",
+        (f"{_BUSY}while_another_process_has_the_index_the_last_state_is_shown",),
+    ),
+    Mutant(
+        "web: a change of many jobs ends when another process has the index",
+        "web/bulk.py",
+        "            if time.monotonic() > until or made.stopped.wait(0.2):\n",
+        "            if True:\n",
+        (f"{_BUSY}a_change_of_many_jobs_waits_for_the_index",),
+    ),
     Mutant(
         "web: any name may lead to it",
         "web/guard.py",
