@@ -68,7 +68,8 @@ class SpoolBase:
         self._is_ready = False
         self.settings_fault: str | None = None
         self.behind: str | None = None
-        self._rebuild: Callable[[], None] | None = None
+        self._is_at_once = False
+        self._refresh_elsewhere: Callable[[], None] | None = None
         self._looked_at = self._tried_at = 0.0
         self._connect(boot_id())
         key = id(self)
@@ -110,22 +111,24 @@ class SpoolBase:
 
             settings = _weakly(self, SpoolBase.settings)
             self._taking_in = Intake(self.layout, self._index, self._storage, settings)
-            self._taking_in.rebuild_elsewhere = self._rebuild
+            self._taking_in.keeps_file = self._is_at_once
+            self._taking_in.refresh_elsewhere = self._refresh_elsewhere
         return self._taking_in
 
-    def answer_at_once(self, rebuild: Callable[[], None]) -> Self:
+    def answer_at_once(self, elsewhere: Callable[[], None] | None = None) -> Self:
         """Let this object tell what is known when the index cannot be brought up to date, as while another process has it.
 
         A command waits for a second, and then reads all folders into an index of its own. Somebody who looks at a page, and
         asks again in two seconds, does not want that: `behind` says then why he sees an older state.
 
         Args:
-            rebuild: makes the index anew in another thread; raises IndexBehind if that takes long.
+            elsewhere: brings the index up to date in another thread, for all objects of the program; raises IndexBehind if
+                that takes long. None: it is done here.
 
         Returns:
             this object. Its methods raise IndexBehind where nothing is known yet, or where jobs are to be changed.
         """
-        self._rebuild = rebuild
+        self._is_at_once, self._refresh_elsewhere = True, elsewhere
         self._taking_in = None
         return self
 
@@ -164,7 +167,7 @@ class SpoolBase:
         try:
             self._intake.refresh()
         except Exception as error:
-            if self._rebuild is not None:
+            if self._is_at_once:
                 _raise_behind(error)
             raise
         finally:
@@ -221,7 +224,7 @@ class SpoolBase:
         try:
             return question()
         except sqlite3.Error as error:
-            if self._rebuild is not None:
+            if self._is_at_once:
                 _raise_behind(error)
             raise
 

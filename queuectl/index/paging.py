@@ -128,13 +128,14 @@ def _source(index: Index, where: Filter) -> tuple[str, bool]:
     if sum(counts.values()) <= sorting.LARGE:
         return "", False
     if len(where.states) == 1 and where.sort.removeprefix("-") == "arrived":
-        return "INDEXED BY jobs_state", counts[where.states[0]] > sorting.LARGE
+        may_be_in_vain = not where.is_about_states and counts[where.states[0]] > sorting.LARGE
+        return "INDEXED BY jobs_state", may_be_in_vain
     if where.states and sum(counts[state] for state in where.states) <= sorting.LARGE:
         return "INDEXED BY jobs_state", False
     wanted = Filter(sort=where.sort.removeprefix("-"))
     name = sorting.name_of(wanted)
     if name is None:
-        return "NOT INDEXED", True
+        return "NOT INDEXED", bool(where.states) or not where.is_about_states
     return (f"INDEXED BY {name}", True) if index.has(name, sorting.definition(wanted, name)) else ("", False)
 
 

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import time
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 from operator import itemgetter
 
@@ -21,7 +22,7 @@ from queuectl.intake.claims import mirror_claims
 from queuectl.intake.loader import Loader
 from queuectl.intake.rebuild import LARGE_CHUNK, PLACES
 from queuectl.job.times import micros
-from queuectl.layout import DEAD, PENDING, is_job_name
+from queuectl.layout import DEAD, DONE, PENDING, is_job_name
 from queuectl.system import files
 from queuectl.system.fork import split_work
 
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 CHUNK = 500
 """Names that a worker compares, and files that it takes in, per transaction: about 20 ms in which no other can claim."""
+
+LARGE_FOLDER, LARGE_FOLDER_SIZE = 20_000, 2 << 20
+"""Files, and bytes that the folder itself takes, from which on a scan is left to `Intake.refresh_elsewhere`."""
 
 _SORTED = 100_000
 """Names that are sorted by inode before their files are read: about 25 MB of memory."""
@@ -72,8 +76,9 @@ class Intake:
         unfinished: files in pending/ that the last scan found incomplete.
         compared: files compared so far.
         taken: files taken in so far, as jobs or as dead letters.
-        rebuild_elsewhere: makes the index anew and returns when it is there, or raises if that takes long; the index is
-            never built in memory then. None: it is made here, however long that takes.
+        refresh_elsewhere: brings the index up to date and returns when that is done, or raises if it takes long. What may
+            take long is left to it. None: it is done here, however long it takes.
+        keeps_file: never build the index in memory.
     """
 
     def __init__(
@@ -90,7 +95,8 @@ class Intake:
         self.unfinished = self.compared = self.taken = 0
         self.settings = settings
         self.report = report
-        self.rebuild_elsewhere: Callable[[], None] | None = None
+        self.refresh_elsewhere: Callable[[], None] | None = None
+        self.keeps_file = False
         self.loader = Loader(layout.root)
         self.admission = Admission(layout, index, storage, self.loader)
 
@@ -103,7 +109,7 @@ class Intake:
 
         Raises:
             SpoolError: the folders cannot be read.
-            sqlite3.Error: the index cannot be written, and `rebuild_elsewhere` is set.
+            sqlite3.Error: the index cannot be written, and `keeps_file` is set.
         """
         self.admission.fault = None
         try:
@@ -113,25 +119,41 @@ class Intake:
             try:
                 self._refresh()
             except sqlite3.Error:
-                if self.rebuild_elsewhere is not None:
+                if self.keeps_file:
                     raise
                 self.index.use_memory()
                 self._refresh()
 
     def _refresh(self) -> None:
         if not self.index.open():
-            if self.rebuild_elsewhere is None or self.index.path == ":memory:":
+            if self.refresh_elsewhere is None or self.index.path == ":memory:":
                 self.rebuild()
                 return
-            self.rebuild_elsewhere()
+            self.refresh_elsewhere()
             if not self.index.open():
                 raise sqlite3.OperationalError("the index cannot be made anew")
         self._refuse_broken()
         mirror_claims(self.layout, self.index, self.storage.now(), self.storage.owner)
         for place in PLACES:
             if not self.index.agrees(place, time.time_ns()):
+                if self.refresh_elsewhere is not None and self._is_large(place):
+                    self.refresh_elsewhere()
+                    break
                 self.scan_all(place)
         self._refuse_broken()
+
+    def _is_large(self, place: str) -> bool:
+        """Return whether a scan of this folder may take more than a second. The size tells of files without rows."""
+        counts = self.index.counts()
+        rows = {
+            DONE: counts["completed"],
+            DEAD: counts["dead"],
+            PENDING: counts["pending"] + counts["failed"],
+        }
+        size = 0
+        with suppress(OSError):
+            size = os.stat(os.path.join(self.layout.root, place)).st_size
+        return rows[place] > LARGE_FOLDER or size > LARGE_FOLDER_SIZE
 
     def _refuse_broken(self) -> None:
         """Let nobody ask an index in which a write has failed: a file that was just moved to dead/ may have no row.

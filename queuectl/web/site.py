@@ -20,6 +20,7 @@ from queuectl.api.spool import Spool
 from queuectl.errors import IndexBehind, QueuectlError, SpoolError
 from queuectl.job.redact import one_line
 from queuectl.job.times import iso
+from queuectl.layout import Layout
 from queuectl.system import files, safe_open
 from queuectl.web.options import Options
 from queuectl.web.sessions import Links, Sessions
@@ -40,8 +41,8 @@ MOST_COUNTED = 200
 NOTES, NOTES_LIFE = "notes", 2.0
 """The notes of `status` are on every page. They take 3 ms, and each open page asks for itself."""
 
-REBUILD_PATIENCE = 2.0
-"""Seconds that a request waits for an index that is made anew."""
+REFRESH_PATIENCE = 2.0
+"""Seconds from its start for which requests wait for an index that is made anew or brought up to date."""
 
 LARGEST_LOG = 4 << 20
 """Bytes of the log of actions. A larger one becomes actions.log.1, and the one before that goes."""
@@ -82,7 +83,8 @@ class Site:
     lock: threading.Lock = field(default_factory=threading.Lock)
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     _free: list[Spool] = field(default_factory=list)
-    _rebuilding: threading.Thread | None = None
+    _refreshing: threading.Thread | None = None
+    _refreshing_since: float = 0.0
     _counted: dict[str, tuple[float, Any, str | None]] = field(default_factory=dict)
     _counting: set[str] = field(default_factory=set)
 
@@ -110,7 +112,7 @@ class Site:
         """
         with self.lock:
             found = self._free.pop() if self._free else None
-        found = found or Spool(self.root).answer_at_once(self._rebuild)
+        found = found or Spool(self.root).answer_at_once(self._refresh)
         if not found.layout.exists():
             found.close()
             raise SpoolError(access.NONE.format(self.root))
@@ -124,27 +126,35 @@ class Site:
             if found is not None:
                 found.close()
 
-    def _rebuild(self) -> None:
-        """Make the index anew, for all that ask meanwhile: of a million jobs this takes a minute.
+    def _refresh(self) -> None:
+        """Bring the index up to date in one thread, for all that ask meanwhile.
+
+        To compare a folder with half a million files takes seconds, to read them all a minute. Eight threads that did so at
+        the same time kept the workers from the index.
 
         Raises:
-            IndexBehind: it is not there after some seconds.
+            IndexBehind: it takes more than some seconds.
         """
         with self.lock:
-            if self._rebuilding is None or not self._rebuilding.is_alive():
-                self._rebuilding = threading.Thread(target=self._make_index, name="rebuild", daemon=True)
-                self._rebuilding.start()
-            thread = self._rebuilding
-        thread.join(REBUILD_PATIENCE)
+            if self._refreshing is None or not self._refreshing.is_alive():
+                self._refreshing = threading.Thread(
+                    target=self._bring_up_to_date, name="refresh", daemon=True
+                )
+                self._refreshing_since = time.monotonic()
+                self._refreshing.start()
+            thread, since = self._refreshing, self._refreshing_since
+        thread.join(max(0.0, since + REFRESH_PATIENCE - time.monotonic()))
         if thread.is_alive():
-            raise IndexBehind("the index is being made anew, which takes a minute for a million jobs")
+            raise IndexBehind(
+                "the index is being brought up to date, which takes a minute for a million jobs"
+            )
 
-    def _make_index(self) -> None:
+    def _bring_up_to_date(self) -> None:
         try:
-            with Spool(self.root) as spool:
+            with Spool(self.root).answer_at_once() as spool:
                 spool.counts()
         except (QueuectlError, OSError) as error:
-            print(f"error: cannot make the index anew: {one_line(str(error))}", file=sys.stderr)
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
 
     def lately(
         self, key: str, life: float, count: Callable[[], T], state: str | None = None
@@ -214,7 +224,11 @@ class Site:
         line = f"{iso(time.time())} {who} {one_line(what)}\n"
         try:
             with self.lock:
+                if not os.path.isdir(self.folder) and Layout(self.root).exists():
+                    self.make_folder()  # another spool is here now
                 _append(path, line.encode("utf-8", "replace"))
+        except SpoolError as error:
+            print(f"error: {one_line(str(error))}: {line.rstrip()}", file=sys.stderr)
         except OSError as error:
             print(f"error: cannot write {path}: {error.strerror}: {line.rstrip()}", file=sys.stderr)
 

@@ -36,6 +36,7 @@ ROWS = {
     "files-and-hooks": 5,
     "growth": 12,
     "reports": 9,
+    "web": 26,
     **({"slurm": 8} if shutil.which("slurmctld") else {}),
 }
 PATIENCE = 180

@@ -16,7 +16,7 @@ WEB = [
     Mutant(
         "web: an index that another process has is built in memory",
         "intake/reconcile.py",
-        "                if self.rebuild_elsewhere is not None:\n                    raise\n",
+        "                if self.keeps_file:\n                    raise\n",
         "",
         (f"{_BUSY}while_another_process_has_the_index_the_last_state_is_shown",),
     ),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from asgi import Browser, shown
 
 from queuectl import Spool
 from queuectl.index import database
+from queuectl.intake import reconcile
 from queuectl.system.locks import Lock
 from queuectl.web import bulk, site
 
@@ -84,7 +86,12 @@ def test_a_change_of_many_jobs_waits_for_the_index(
     """Nobody asks again for it."""
     tries: list[object] = []
     change = bulk._change
-    monkeypatch.setattr(bulk, "_change", lambda *args: (tries.append(args), change(*args)))
+
+    def counted(*args: Any) -> None:
+        tries.append(args)
+        change(*args)
+
+    monkeypatch.setattr(bulk, "_change", counted)
     with locked(spool_dir):
         drop(spool_dir, "b", command="true")
         form = {"verb": "hold", "list": "/jobs", "which": "all", "number": "1"}
@@ -114,7 +121,7 @@ def test_an_index_that_is_made_anew_keeps_no_page_waiting(
     spool_dir: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody has deleted it; another process makes it, or this one: all pages say so meanwhile."""
-    monkeypatch.setattr(site, "REBUILD_PATIENCE", 0.05)
+    monkeypatch.setattr(site, "REFRESH_PATIENCE", 0.05)
     browser.site.close()
     turn = Lock.acquire(os.fspath(spool_dir / "data" / "rebuild.lock"))
     assert turn is not None
@@ -124,13 +131,13 @@ def test_an_index_that_is_made_anew_keeps_no_page_waiting(
         for path in ("/jobs", "/", "/part/jobs"):
             answer = browser.get(path)
             assert (answer.status, answer.headers["retry-after"]) == (503, "2")
-            assert "the index is being made anew" in answer.text
+            assert "the index is being brought up to date" in answer.text
         turn.release()
         wait_until(lambda: browser.get("/jobs").status == 200)
 
     assert "row-a" in browser.get("/jobs").text
-    assert browser.site._rebuilding is not None
-    browser.site._rebuilding.join()
+    assert browser.site._refreshing is not None
+    browser.site._refreshing.join()
 
 
 def test_a_disk_that_refuses_the_index_lets_the_last_state_be_shown(
@@ -150,4 +157,30 @@ def test_a_disk_that_refuses_the_index_lets_the_last_state_be_shown(
     assert "brought up to date: database or disk is full" in answer.text
     assert "row-a" in answer.text
     monkeypatch.setattr(database.Database, "_take_write_lock", begin)
+    wait_until(lambda: "row-b" in browser.get("/jobs").text)
+
+
+def test_a_large_folder_is_compared_once_for_all_pages_and_none_waits_for_it(
+    spool_dir: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight threads that compared half a million files each kept the workers from the index, and no page came."""
+    monkeypatch.setattr(reconcile, "LARGE_FOLDER", 0)
+    monkeypatch.setattr(site, "REFRESH_PATIENCE", 0.05)
+    goes_on, scans = threading.Event(), []
+    scan = reconcile.Intake.scan_all
+
+    def slow(self: reconcile.Intake, place: str, **more: Any) -> None:
+        scans.append(place)
+        assert goes_on.wait(30)
+        scan(self, place, **more)
+
+    monkeypatch.setattr(reconcile.Intake, "scan_all", slow)
+    drop(spool_dir, "b", command="true")
+    for path in ("/jobs", "/", "/line"):
+        answer = browser.get(path)
+        assert answer.status == 200
+        assert "the index is being brought up to date" in answer.text
+        assert "row-b" not in answer.text
+    assert scans == ["pending"]
+    goes_on.set()
     wait_until(lambda: "row-b" in browser.get("/jobs").text)

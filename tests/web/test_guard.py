@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -184,6 +185,29 @@ def test_templates_hold_no_script_and_no_style() -> None:
         assert not re.search(r"\s[a-z-]+={{", text), path
 
 
+def test_the_script_makes_no_markup_of_text() -> None:
+    """What comes in is compared with the page element by element, and output is one text."""
+    script = (Path(rendering.FOLDER).parent / "static" / "app.js").read_text(encoding="utf-8")
+
+    assert not re.search(
+        r"innerHTML\s*=|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", script
+    )
+    assert script.count("createHTML(") == 1
+
+
+def test_each_page_is_a_plain_function() -> None:
+    """It waits for the disk: an asynchronous one would let all other tabs wait with it."""
+    pages = [
+        *app.OPEN.values(),
+        *app.SHOWN.values(),
+        *app.READ.values(),
+        *app.DONE.values(),
+        *app.ENQUEUED.values(),
+    ]
+
+    assert not [page for page in pages if inspect.iscoroutinefunction(page)]
+
+
 def test_markup_is_made_in_one_place() -> None:
     """Everywhere else a text is escaped, whatever it is."""
     folder = Path(rendering.FOLDER).parent
@@ -208,6 +232,8 @@ def test_too_much_is_refused(browser: Browser) -> None:
     assert browser.ask("POST", "/new", [*kind, ("content-length", "-1")], b"").status == 413
     assert browser.ask("POST", "/new", kind, big, parts=20).status == 413
     assert browser.ask("POST", "/new", kind, b"&".join([b"a=1"] * 3000)).status == 400
+    assert browser.ask("POST", "/new", kind, b"command=%ff&token=" + browser.token.encode()).status == 400
+    assert browser.ask("POST", "/new", [("content-type", "application/json"), kind[1]], b"{}").status == 400
     assert Spool(browser.site.root).counts()["pending"] == 1
 
 

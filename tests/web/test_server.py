@@ -305,6 +305,28 @@ def test_what_the_pages_need_is_in_the_package() -> None:
     assert set(static_files.TYPES) <= {path.name for path in Path(static_files.FOLDER).iterdir()}
 
 
+def test_the_server_tells_nobody_more_than_it_must(spool_dir: Path) -> None:
+    """A log of requests would hold the tokens of links, and the headers of a proxy can be written by anybody."""
+    Spool(spool_dir).refresh()
+    config = server._made(Site(str(spool_dir))).config
+
+    assert (config.access_log, config.proxy_headers, config.server_header) == (False, False, False)
+    assert config.limit_concurrency == server.CONNECTIONS
+
+
+def test_each_server_has_a_cookie_of_its_own(tmp_path: Path) -> None:
+    """A browser sends its cookies to all ports of a machine, and to all sockets behind one name."""
+    one, other = (Site(str(tmp_path / name)) for name in ("a", "b"))
+    names = [
+        server.cookie_name(one, 8484),
+        server.cookie_name(one, 8485),
+        server.cookie_name(one, None),
+        server.cookie_name(other, None),
+    ]
+
+    assert len(set(names)) == 4
+
+
 def test_the_record_of_a_server_may_be_anything(spool_dir: Path) -> None:
     """Somebody may have written into it."""
     folder = spool_dir / "data" / "web"
