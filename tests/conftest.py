@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,16 @@ hypothesis.settings.register_profile(
     "queuectl", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("queuectl")
+
+
+def pytest_configure() -> None:
+    """Each run tries other points and other orders; QUEUECTL_SEED repeats those of another run."""
+    os.environ.setdefault("QUEUECTL_SEED", str(random.randrange(1 << 30)))
+
+
+def pytest_report_header() -> str:
+    """Say how to repeat this run."""
+    return f"QUEUECTL_SEED={os.environ['QUEUECTL_SEED']}"
 
 
 @pytest.hookimpl(optionalhook=True)

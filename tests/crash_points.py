@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil  # loaded before the first fork, as are the others
+import sweeps
 
 from queuectl import Job, Spool, Worker, fast_json
 from queuectl.control import registry
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 DIED = 77
 MOST = 400
-STRIDE = int(os.environ.get("QUEUECTL_STRIDE") or 1)
-"""Die at every n-th of those steps only, see faults.STRIDE."""
-
 _answer = 2
 _CHANGES = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "subprocess.Popen"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -69,7 +67,9 @@ def main(name: str, folder: Path) -> None:
     """Tell a story again and again."""
     fast_json.import_whole()  # not once in each child
     story = STORIES[name]
-    for number in range(1, MOST, story.stride * STRIDE):
+    for number in sweeps.points(story.stride):
+        if number > MOST:
+            return
         spool = folder / str(number)
         story.prepare(spool)
         code, said = in_child(partial(_die_at, number, spool, story.act))

@@ -23,7 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crash_points import DIED, STRIDE, in_child, tell, watch_steps
+import sweeps
+from crash_points import DIED, in_child, tell, watch_steps
 from lying_engine import Cluster
 
 from queuectl import Spool, fast_json
@@ -36,10 +37,9 @@ from queuectl.system import files
 from queuectl.worker import dispatch_check, dispatcher, preload, share
 
 MOST = 3000
-POINTS = 6
-"""Deaths in one story, unless all steps are tried."""
+POINTS = 24
+"""Deaths in one story with a stride of 1, unless all steps are tried: each costs a second."""
 
-FULL = bool(os.environ.get("QUEUECTL_FULL"))
 LIMITS = Limits(beat=10, fence=60, grace=5)
 _real_time = time.monotonic
 
@@ -149,7 +149,7 @@ def main(name: str, folder: Path) -> None:
     preload.load_all(with_rules=False)
     setattr(dispatch_check, "COMMANDS", ())  # noqa: B010  # it is imported there from another module
     story = STORIES[name]
-    for number in range(1, MOST) if FULL else [*_some_steps(name, folder / "rehearsal"), MOST]:
+    for number in range(1, MOST) if sweeps.FULL else [*_some_steps(name, folder / "rehearsal"), MOST]:
         home = folder / str(number)
         cluster = _prepare(story, home)
         code, said = in_child(partial(_die_at, number, story, home, cluster))
@@ -178,8 +178,8 @@ def _some_steps(name: str, home: Path) -> list[int]:
             for place in ("share/", "processing/slurm/", "spool/done/", "spool/dead/", "spool/pending/")
         )
     ]
-    stride = max(1, len(wanted) // POINTS) * STRIDE
-    return wanted[list(STORIES).index(name) % stride :: stride]
+    stride = max(1, len(wanted) // POINTS) * sweeps.STRIDE
+    return wanted[(sweeps.SEED + list(STORIES).index(name)) % stride :: stride]
 
 
 def _prepare(story: Story, home: Path) -> Connected:

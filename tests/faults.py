@@ -24,12 +24,6 @@ from support import JOB_FOLDERS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FULL = bool(os.environ.get("QUEUECTL_FULL"))
-"""Every point instead of a representative part."""
-
-STRIDE = int(os.environ.get("QUEUECTL_STRIDE") or 1)
-"""Only every n-th point of that part: the second time that the same code is tried, as another user."""
-
 SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = 2
 

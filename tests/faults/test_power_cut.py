@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import faults
 import pytest
+import sweeps
 from stories import STORIES, judge, set_up
 
 from queuectl import Spool
@@ -35,8 +36,7 @@ SOME = {
     "ext4": ("fsync", "syncfs", "rename", "renameat2", "linkat", "unlink"),
     "xfs": ("fsync", "syncfs", "renameat2", "linkat"),
 }
-CUTS = 300 if faults.FULL else 40
-SEED = int(os.environ.get("QUEUECTL_SEED") or random.randrange(1 << 30))
+CUTS = 300 if sweeps.FULL else 40
 
 
 @pytest.fixture(params=["ext4", "xfs"])
@@ -48,10 +48,10 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[faults.Disk
         yield made
 
 
-def _stride(name: str, call: str) -> int:
+def _every(name: str, call: str) -> int:
     """Every n-th call only: most renames of this move are of files that need not survive, or only ask for rights."""
     is_long = name == "buried, and told by rules" and call in ("rename", "unlink", "fsync")
-    return 20 if is_long and not faults.FULL else 1
+    return 20 if is_long else 1
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -61,10 +61,10 @@ def test_a_power_cut_at_any_step_loses_nothing(
     """Whichever call of a move the power goes at, each job is whole, in one state, and runs at most once more."""
     story, kind = STORIES[name], disk.at.name
     points: Counter[str] = Counter()
-    for call in ("none", *(STEPS if faults.FULL else SOME)[kind]):
-        number = 0
-        while call == "none" or call in story.calls.split():
-            number += _stride(name, call) if number else 1
+    for call in ("none", *(STEPS if sweeps.FULL else SOME)[kind]):
+        if call != "none" and call not in story.calls.split():
+            continue
+        for number in sweeps.points(_every(name, call)):
             spool, runs = disk.at / f"{call}{number}", tmp_path / f"{call}{number}.runs"
             server.boot("boot-0")
             request = set_up(story, server, spool, runs)
@@ -97,8 +97,8 @@ def test_random_power_cuts_under_load_lose_nothing(
     inline: bool, disk: faults.Disk, server: faults.Server, tmp_path: Path
 ) -> None:
     """Cut at random under a producer and two workers: nothing acknowledged is lost, nothing synced is run again."""
-    print(f"QUEUECTL_SEED={SEED}")
-    dice = random.Random(SEED)
+    print(f"QUEUECTL_SEED={sweeps.SEED}")
+    dice = random.Random(sweeps.SEED)
     runs, acks, synced = (tmp_path / name for name in ("runs", "acks", "synced"))
     spool = disk.at / "spool"
     told: Counter[str] = Counter()

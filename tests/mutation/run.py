@@ -154,6 +154,8 @@ def _test(
     # Its own temporary folder, inside the copy: what a broken worker leaves behind goes with it.
     words += [f"--basetemp={copy / 'tmp'}", *tests]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("QUEUECTL_", "PYTEST_"))}
+    # A sweep has to try the point at which the protection is missed.
+    env |= {"QUEUECTL_STRIDE": "1", "QUEUECTL_SEED": "0"}
     env |= {"PYTHONPATH": str(copy), "HYPOTHESIS_STORAGE_DIRECTORY": str(copy / "examples")}
     with subprocess.Popen(
         words,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+import sweeps
 
 from mutation.run import REAPER, TOP, mutate, try_all
 from mutation.table import MUTANTS
@@ -17,8 +17,6 @@ from mutation.table import MUTANTS
 if TYPE_CHECKING:
     from pathlib import Path
 
-FULL = bool(os.environ.get("QUEUECTL_FULL"))
-SEED = int(os.environ.get("QUEUECTL_SEED") or random.randrange(1 << 30))
 SOME = 30
 """Mutants that are tried where nobody asks for all of them: one or two minutes."""
 
@@ -57,10 +55,10 @@ def test_what_a_mutant_leaves_running_is_ended(tmp_path: Path) -> None:
 @pytest.mark.timeout(2400)
 def test_every_protection_is_missed_when_it_is_gone() -> None:
     """A part of the table, another one each time; all of it with QUEUECTL_FULL=1."""
-    chosen = MUTANTS if FULL else random.Random(SEED).sample(MUTANTS, SOME)
+    chosen = MUTANTS if sweeps.FULL else random.Random(sweeps.SEED).sample(MUTANTS, SOME)
 
     bad = [verdict for verdict in try_all(chosen) if not verdict.good]
 
-    assert not bad, f"QUEUECTL_SEED={SEED}: " + "; ".join(
+    assert not bad, f"QUEUECTL_SEED={sweeps.SEED}: " + "; ".join(
         f"{one.mutant.name}: {one.fate} {one.by}" for one in bad
     )
