@@ -272,6 +272,9 @@ def _finish(home: Path, cluster: Connected) -> None:
     _take_over(cluster)
     pause.end(Layout(spool))
     Stepped(spool, cluster, {}, drain=True).run()
+    if list((home / "share").glob("*/*/pack.json")):
+        # A drain does not wait for the fence of a dead runner, whose job has gone on already. Whoever stays clears its pack.
+        Stepped(spool, cluster, {60: [_stop()]}).run()
     found: dict[str, Any] = {"ends": {}, "torn": [], "said": _said}
     for path in sorted(spool.rglob("*.json")):
         place = path.parent.relative_to(spool).as_posix()

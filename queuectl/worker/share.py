@@ -31,8 +31,9 @@ SHORTEST_PAUSE, SHARE_OF_TIME, LONGEST_PAUSE = 0.05, 50, 2.0
 So looking in vain takes a fiftieth of the time, while a look takes less than 40 ms. After a look that has
 found ends the pause is as long as the look: on a busy machine it may take seconds, and the last ends would come late."""
 
-IDLE_PAUSE = 1.0
-"""Seconds between two looks while no pack is out: only the engine's answers are read."""
+IDLE_PAUSE, FIRST_PAUSE = 1.0, 0.1
+"""Seconds between two looks while no pack is out: only the engine's answers are read. Before its first answer nothing is handed
+over: a dispatcher began two seconds late."""
 
 CHECK_EVERY = 1.0
 """Seconds between two checks that nobody else can write there."""
@@ -190,11 +191,15 @@ class Share:
         self._report(events)
         if tracker.has_changed or self.summary is None:
             tracker.has_changed = False
+            has_waited = self.summary is None or self.summary.idle is None
             self.summary = summarize(tracker)
+            if has_waited and self.summary.idle is not None:
+                self._wake()  # now something may be handed over
         self.full, tracker.full = tracker.full or self.full, ""
         now = self._clock()
         pause = min(LONGEST_PAUSE, (1 if events else SHARE_OF_TIME) * (now - began))
-        self._next_look = now + (max(SHORTEST_PAUSE, pause) if tracker.packs else IDLE_PAUSE)
+        idle_pause = FIRST_PAUSE if tracker.idle is None else IDLE_PAUSE
+        self._next_look = now + (max(SHORTEST_PAUSE, pause) if tracker.packs else idle_pause)
 
     def _report(self, events: Sequence[Event], then: Then = None) -> None:
         if events or then:

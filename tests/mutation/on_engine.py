@@ -600,4 +600,11 @@ ENGINE = (
         "        return self.is_live\n",
         (f"{_TRACKER}a_runner_that_has_left_is_not_cancelled",),
     ),
+    Mutant(
+        "dispatcher: the first answer of the engine is found a second late",
+        "worker/share.py",
+        "            if has_waited and self.summary.idle is not None:\n",
+        "            if False:\n",
+        (f"{_SHARE}the_first_answer_of_the_engine_ends_the_wait_of_the_main_thread",),
+    ),
 )

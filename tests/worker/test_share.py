@@ -9,7 +9,14 @@ import pytest
 
 from queuectl.engine.handed import Back
 from queuectl.engine.summary import Summary, in_words
-from queuectl.worker.share import IDLE_PAUSE, LONGEST_PAUSE, SHORTEST_PAUSE, Share, is_fault_of_the_share
+from queuectl.worker.share import (
+    FIRST_PAUSE,
+    IDLE_PAUSE,
+    LONGEST_PAUSE,
+    SHORTEST_PAUSE,
+    Share,
+    is_fault_of_the_share,
+)
 
 from support import wait_until
 
@@ -26,7 +33,8 @@ class Packs:
         self.looks: list[float] = []
         self.full = ""
         self.find: Callable[[], list[Back]] = list
-        self.idle, self.packs, self.handed = 4, 0, ()
+        self.idle: int | None = 4
+        self.packs, self.handed = 0, ()
         self.has_changed = False
         self.unreadable, self.doubtful = dict[str, str](), frozenset[tuple[str, str]]()
 
@@ -73,6 +81,23 @@ def test_nothing_is_known_before_the_folder_was_opened(packs: Packs) -> None:
     assert (share.summary, share.is_up_to_date) == (None, False)
     share.turn()
     assert share.summary == Summary(idle=4)
+
+
+def test_the_first_answer_of_the_engine_ends_the_wait_of_the_main_thread(packs: Packs) -> None:
+    """Nothing is handed over before it. A dispatcher was idle for two seconds after its start."""
+    now, woken = 10.0, list[float]()
+    share = Share(lambda: packs, lambda: None, lambda: woken.append(now), lambda: now)  # type: ignore[arg-type, return-value]
+    packs.idle = None
+    share.turn()
+    packs.idle, packs.has_changed = 4, True
+    assert woken == []
+    now += FIRST_PAUSE * 1.01
+    share.turn()
+    assert (woken, share.summary) == ([now], Summary(idle=4))
+    packs.has_changed = True
+    now += 2
+    share.turn()
+    assert len(woken) == 1
 
 
 def test_it_looks_seldom_while_nothing_is_out(packs: Packs) -> None:
