@@ -142,9 +142,11 @@ STORIES = {
             "rules/a.yaml": f"when: {{at: '{{soon}}'}}\njob: {{command: '{LINE}'}}\n",
             "rules/b.yaml": "when: {at: '{soon}'}\njobs: [{id: first, command: 'echo b >> {runs}'},"
             " {id: then, after: [first], command: 'echo then >> {runs}'}]\n",
+            # Queued together with the job of a.
+            "rules/c.yaml": "when: {at: '{soon}'}\njob: {command: 'echo c >> {runs}'}\n",
         },
-        others={"first": "done", "then": "done"},
-        all_runs=4,
+        others={"c": "done", "first": "done", "then": "done"},
+        all_runs=5,
         threads=True,
     ),
     "taken from a folder": Story(

@@ -191,7 +191,8 @@ def describe(storage: Storage, job: Job, path: str) -> dict[str, str]:
     folders, outputs = _Folders(storage, len(parents)), _Outputs(storage, len(parents))
     lines = ["\t".join(_described(storage, parent, folders, outputs)) for parent in parents]
     try:
-        files.replace(path, "".join(f"{line}\n" for line in lines).encode())
+        # Only this run reads it, and no run outlives a power cut. Two waits for the disk took longer than the run of `true`.
+        files.replace(path, "".join(f"{line}\n" for line in lines).encode(), durable=False)
     except OSError as error:
         raise SpoolError.from_os("write", path, error) from None
     found = {"QUEUECTL_AFTER": path}

@@ -176,18 +176,23 @@ def sync_filesystem(folder: str) -> None:
         os.close(fd)
 
 
-def replace(path: str, data: bytes) -> None:
-    """Replace a file of queuectl's own by new bytes, durably: a reader sees the old or the new bytes, never a mixture."""
+def replace(path: str, data: bytes, *, durable: bool = True) -> None:
+    """Replace a file of queuectl's own by new bytes: a reader sees the old or the new bytes, never a mixture.
+
+    Args:
+        durable: False: do not wait for the disk. After a crash of the machine the old bytes, or none, may be there.
+    """
     folder = os.path.dirname(path)
     scratch = os.path.join(folder, temporary_name())
-    write_new(scratch, data, sync=True)
+    write_new(scratch, data, sync=durable)
     try:
         rename_over(scratch, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(scratch)
         raise
-    sync_folder(folder)
+    if durable:
+        sync_folder(folder)
 
 
 def replace_existing(folder: str, contents: Mapping[str, bytes]) -> set[str]:

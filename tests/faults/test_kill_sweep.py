@@ -70,7 +70,7 @@ def _every(name: str, call: str) -> int:
     slowly = {
         "several at once": 3,
         "done, with children, in a queue with a limit": 6,
-        "queued by a rule": 12,
+        "queued by a rule": 14,
         "taken from a folder": 12,
         "buried, and told by rules": 1 if call in ("linkat", "renameat2") else 40,
     }.get(name, 1)

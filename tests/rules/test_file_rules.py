@@ -386,6 +386,24 @@ def test_two_files_of_one_name_are_two_jobs_and_both_are_kept(one: Watched) -> N
     assert one.tree() == ["done/a-2.pdf", "done/a.pdf", "done/sub/a.pdf"]
 
 
+def test_of_two_files_of_one_name_in_one_second_the_last_is_taken(one: Watched) -> None:
+    """Trap 5. With leave the first one was never complete."""
+    one.rule()
+    real_time(one)
+    for text in ("one", "the last"):
+        one.drop("a.pdf", text)
+        one.scheduler.look()
+        one.go(1, look=False)
+    one.go(3, look=False)
+    one.scheduler.look()
+    one.scheduler.look()
+    [job_id] = one.ids()
+    one.end(job_id)
+    one.go(60)
+    assert one.ids() == [job_id]
+    assert (one.scans / "a.pdf").read_text() == "the last"
+
+
 def test_a_file_that_was_taken_before_a_crash_is_queued_at_the_next_look(one: Watched) -> None:
     one.rule("source: move")
     one.drop("a.pdf")

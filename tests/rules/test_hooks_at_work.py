@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,27 @@ def test_the_hooks_of_many_ends_are_queued_with_one_wait_for_the_disk(
     assert 0 < numbers[0] <= numbers[1] <= numbers[0] + 1
 
 
+def test_what_a_run_is_told_of_other_jobs_waits_for_no_disk(
+    spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut ends the run for which the list is. Two waits for each child made chains and hooks half as fast."""
+    drop(spool_dir, "a", command="true")
+    drop(spool_dir, "b", command="echo $QUEUECTL_AFTER > told", after=["a"], cwd=str(spool_dir.parent))
+    replaced: list[str] = []
+    written: list[str] = []
+    real = files.replace
+
+    def noting(path: str, data: bytes, *, durable: bool = True) -> None:
+        (replaced if durable else written).append(path)
+        real(path, data, durable=durable)
+
+    monkeypatch.setattr(files, "replace", noting)
+    drain(spool_dir)
+    [path] = told(spool_dir)
+    assert path in written
+    assert path not in replaced
+
+
 def _count(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, calls: list[str]) -> None:
     real: Callable[..., Any] = getattr(module, name)
 
@@ -122,3 +144,24 @@ def test_while_a_rule_is_edited_each_end_is_told_once_by_the_old_or_the_new(spoo
     drain(spool_dir)
 
     assert sorted(line.split()[1] for line in told(spool_dir)) == [f"j{number:02}" for number in range(20)]
+
+
+def test_two_workers_that_end_the_last_two_jobs_tell_of_an_empty_spool_once(spool_dir: Path) -> None:
+    """Trap 10. Each of them sees that nothing is left."""
+    write_rule(spool_dir, "alarm", "{job: empty}")
+    meet = "touch $QUEUECTL_JOB_ID; until test -e a && test -e b; do sleep 0.01; done"
+    for name in "ab":
+        drop(spool_dir, name, command=meet, cwd=str(spool_dir.parent))
+    words = [sys.executable, "-m", "queuectl", "--spool", str(spool_dir), "worker", "start", "--foreground"]
+    workers = [
+        subprocess.Popen([*words, "--drain"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    try:
+        assert [worker.wait(50) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    assert {load(spool_dir / "done" / f"{name}.json")["worker"] for name in "ab"} == {"worker-0", "worker-1"}
+    assert len(hooks_of(spool_dir)) == len(told(spool_dir)) == 1

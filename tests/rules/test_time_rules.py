@@ -284,6 +284,16 @@ def test_with_queue_they_line_up_and_with_replace_the_newest_waits(world: Callab
     assert found[0] == "last.20310101T120200Z"
 
 
+def test_a_long_distance_is_not_counted_anew_by_each_restart(world: Callable[[str], World]) -> None:
+    """Trap 9. A machine that is started each morning would never come to the end of seven days."""
+    one = world("2031-01-01T12:00Z")
+    one.write("weekly", "{every: 7d, overlap: allow}")
+    for _ in range(30):
+        one.anew()
+        one.go(12 * 3600.0)
+    assert one.ids() == ["weekly.20310102T000000Z", "weekly.20310109T000000Z", "weekly.20310116T000000Z"]
+
+
 def test_an_hour_that_is_edited_from_nine_to_eight_at_half_past_eight_waits_for_tomorrow(
     world: Callable[[str], World],
 ) -> None:
