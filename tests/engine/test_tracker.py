@@ -650,3 +650,62 @@ def test_a_runner_that_has_left_is_not_cancelled(tracker: Tracker, engine: Told,
         tracker.settled(event.key)
     tracker.clear(tracker.over())
     assert (tracker.packs, engine.cancelled) == (0, ["p2"])
+
+
+# -- as NFS clients behave ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ETIMEDOUT])
+def test_a_file_server_that_refuses_gives_nothing_up(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """After a restart it may say of each folder that its handle is stale. That is no deleted pack, and no silent runner."""
+    tracker.hand("p1", orders(A, B), Shape(), 0)
+    runner(tmp_path / "p1", 0)
+    assert tracker.tick(1) == []
+
+    def refuse(path: str, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    with monkeypatch.context() as away:
+        away.setattr(os, "scandir", refuse)
+        away.setattr(os, "open", refuse)
+        assert [event for moment in range(2, 400, 4) for event in tracker.tick(moment)] == []
+    (tmp_path / "p1" / "exits.n1.7.8").write_text(record_of(0, A))
+    assert [type(event) for event in tracker.tick(400)] == [Ended]
+
+
+def test_a_claim_that_the_client_does_not_show_yet_is_not_taken_back(
+    tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It remembers a folder for up to a minute. The link, which the server makes, says that somebody was sooner."""
+    tracker.hand("p1", orders(A, B), Shape(), 0)
+    old = Pack(str(tmp_path / "p1"), (A, B), LIMITS).look()
+    runner(tmp_path / "p1", 0)
+    monkeypatch.setattr(Pack, "look", lambda _: old)
+    assert tracker.take_back() == [Back(B)]
+    assert tracker.cancel([A]) == []
+
+
+def test_a_file_that_somebody_reads_stays_under_another_name_and_keeps_no_place(
+    tracker: Tracker, engine: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`logs -f` may be reading it: the client renames it instead of deleting it, and the folder stays as long."""
+    tracker.hand("p1", orders(A), Shape(), 0)
+    tracker.settled(A)
+    unlink = os.unlink
+
+    def rename(path: str) -> None:
+        if path.endswith("pack.json"):
+            os.rename(path, os.path.join(os.path.dirname(path), ".nfs0001"))
+        elif ".nfs" not in path:
+            unlink(path)
+
+    with monkeypatch.context() as open_elsewhere:
+        open_elsewhere.setattr(os, "unlink", rename)
+        tracker.clear(tracker.over())
+        assert tracker.packs == 0
+        tracker.clear([])
+        assert [path.name for path in tmp_path.iterdir()] == [".gone.p1"]
+    tracker.clear([])
+    assert list(tmp_path.iterdir()) == []
