@@ -13,6 +13,7 @@ import pytest
 from asgi import Browser, shown
 
 from queuectl import Spool
+from queuectl.control import dispatched
 
 from support import drop, drop_bytes, wait_until
 
@@ -384,3 +385,27 @@ def test_what_takes_long_is_counted_once_for_all_tabs(browser: Browser) -> None:
     for number in range(500):
         site.lately(str(number), 3600, count)
     assert len(site._counted) <= 201
+
+
+def test_jobs_of_a_cluster_say_where_they_are(spool_dir: Path) -> None:
+    """The node and the cluster's number of what runs, the cluster's reason for what waits there; and a filter for them."""
+    spool = Spool(spool_dir)
+    spool.set_queue("gpu", engine="slurm")
+    spool.enqueue("true", id="here")
+    drop_bytes(spool_dir, "later.json", b'{"command": "true", "queue": "gpu"}')
+    for name in ("runs", "waits"):
+        drop_bytes(spool_dir, f"{name}.json", b'{"command": "true", "queue": "gpu"}', "processing/slurm")
+    (spool_dir / "data" / "workers").mkdir(exist_ok=True)
+    dispatched.write(spool.layout, "slurm", {"runs": dispatched.RunThere("n7", "41_2", "", 1.0)})
+    dispatched.write_waiting(spool.layout, "slurm", [(dispatched.WaitThere("43", "AssocMax<b>"), ["waits"])])
+    spool.refresh()
+    browser = Browser(spool_dir).login()
+
+    text = shown(browser.get("/jobs?engine=slurm").text)
+    assert "on slurm , job 41_2, node n7" in text
+    assert "on slurm , job 43, waits there: AssocMax<b>" in text
+    assert "row-here" not in browser.get("/jobs?engine=slurm").text
+    assert "row-later" in browser.get("/jobs?engine=slurm").text
+    assert "node n7" in shown(browser.get("/job/runs").text)
+    assert "waits there: AssocMax<b>" in shown(browser.get("/job/waits").text)
+    assert "no dispatcher of slurm runs" in shown(browser.get("/queues").text)
