@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from queuectl.api import access
 from queuectl.control.permissions import PermissionCheck, refuse_unsafe
@@ -54,8 +54,8 @@ class _OneLine(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, asyncio.CancelledError):
-            return  # the server ends, and does not wait for a slow download
+        if isinstance(error, asyncio.CancelledError | h11.LocalProtocolError):
+            return  # the server ends, and does not wait for a slow download; or a client has sent what is no HTTP
         reason = f": {type(error).__name__}: {error}" if error else ""
         print(f"error: {one_line(record.getMessage().strip() + reason)[:400]}", file=sys.stderr)
 
@@ -75,13 +75,36 @@ class _Protocol(H11Protocol):
     """
 
     _late: asyncio.TimerHandle | None = None
+    _since = 0.0
+    _is_let_go = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if len(self.connections) > MOST_OPEN:
+        self._since = self.loop.time()
+        is_one_gone = len(self.connections) >= CONNECTIONS and self._let_one_go()
+        if len(self.connections) > MOST_OPEN and not is_one_gone:
             transport.abort()
         else:
             self._watch()
+
+    def _let_one_go(self) -> bool:
+        """Close the connection that has waited longest for a request: it may be one of many that send none.
+
+        Any user of the machine can open so many. Without this nobody else would get an answer meanwhile.
+        """
+        others = [one for one in self.connections if isinstance(one, _Protocol) and one is not self]
+        waiting = [one for one in others if one._is_free()]
+        if not waiting:
+            return False
+        longest = min(waiting, key=lambda one: one._since)
+        longest._is_let_go = True  # so that the next visitor does not take this one, too
+        longest.transport.abort()
+        return True
+
+    def _is_free(self) -> bool:
+        """Whether nothing is done for this connection: it sends a request, or none, and may be closed for another."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return not self._is_let_go and (cycle is None or cycle.response_complete)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -89,6 +112,8 @@ class _Protocol(H11Protocol):
         except h11.LocalProtocolError:
             # Bytes that are no HTTP, after an answer has begun: there is no second one.
             self.transport.abort()
+        if not self._is_free():
+            self._since = self.loop.time()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:

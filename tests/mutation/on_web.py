@@ -14,6 +14,13 @@ _BUSY = "tests/web/test_busy_index.py::test_"
 
 WEB = [
     Mutant(
+        "web: connections that send nothing keep visitors out",
+        "web/server.py",
+        "        is_one_gone = len(self.connections) >= CONNECTIONS and self._let_one_go()\n",
+        "        is_one_gone = False\n",
+        (f"{_INTRUDERS}connections_that_send_nothing_keep_nobody_out",),
+    ),
+    Mutant(
         "web: an index that another process has is built in memory",
         "intake/reconcile.py",
         "                if self.keeps_file:\n                    raise\n",

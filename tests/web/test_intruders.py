@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h11
 import pytest
 import uvicorn
 from asgi import HOST, Browser
@@ -114,11 +115,36 @@ def test_bytes_that_are_no_http_after_an_answer_print_no_traceback(browser: Brow
     assert connected(browser.site, talk) == []
 
 
+@pytest.mark.parametrize("cap", [2, 99])
+def test_connections_that_send_nothing_keep_nobody_out(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, cap: int
+) -> None:
+    """Any user of the machine can open so many: the one that has waited longest is closed for the next visitor."""
+    monkeypatch.setattr(server, "CONNECTIONS", 3)
+    monkeypatch.setattr(server, "MOST_OPEN", cap + 1)
+
+    async def talk(port: int, _: list[str]) -> None:
+        idle = []
+        for _number in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /alive HTTP/1.1\r\nHost: 127.0")
+            idle.append((reader, writer))
+            await asyncio.sleep(0.01)  # each has waited for another time
+        visitors = [await answered(port, b"X: y") for _ in range(4)]
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(idle[0][0].read(), 10) == b""
+        for _reader, writer in (*idle, *visitors):
+            writer.close()
+
+    assert connected(browser.site, talk) == []
+
+
 def test_connections_beyond_twice_the_limit_are_closed(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each takes a descriptor, and without any left the spool cannot be read."""
+    """Each takes a descriptor, and without any left the spool cannot be read. None of these waits for a request."""
     monkeypatch.setattr(server, "MOST_OPEN", 2)
+    monkeypatch.setattr(server._Protocol, "_let_one_go", lambda _: False)
 
     async def talk(port: int, _: list[str]) -> None:
         kept = [await answered(port, b"X: y") for _ in range(2)]
@@ -182,6 +208,9 @@ def test_faults_of_the_libraries_are_one_line_each(
 
     logging.getLogger("uvicorn.error").error("Exception\n", exc_info=ValueError("two\nlines"))
     logging.getLogger("uvicorn.error").error("Exception\n", exc_info=asyncio.CancelledError())
+    logging.getLogger("uvicorn.error").error(
+        "Exception\n", exc_info=h11.LocalProtocolError("any user sends such")
+    )
     logging.getLogger("asyncio").error("no descriptors")
 
     assert capfd.readouterr().err == ("error: Exception: ValueError: two\\nlines\nerror: no descriptors\n")
