@@ -84,7 +84,8 @@ def test_the_service_of_a_dispatcher_leaves_alone_what_runs_on_the_cluster(machi
         faults.must_not_skip("Slurm is not installed")
     shutil.copytree(CLUSTER.parent, machine.srv / "slurm_cluster")
     conf = "export SLURM_CONF=/srv/jobs/c/slurm.conf"
-    machine.run('echo "127.0.0.1 localhost $(hostname)" > /etc/hosts')  # Slurm looks its own name up
+    # Slurm looks its own name up, and does not begin where all addresses are those of the loopback.
+    machine.run('echo "127.0.0.1 localhost $(hostname)" > /etc/hosts; ip address add 10.0.0.1/32 dev lo')
     spool = f"{conf}; queuectl --spool /srv/jobs/spool"
     machine.run(
         "mkdir -m 700 /srv/jobs/share && /srv/slurm_cluster/testcluster.sh start /srv/jobs/c 1 2 >/srv/jobs/log 2>&1",
