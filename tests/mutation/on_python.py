@@ -31,8 +31,8 @@ PYTHON = (
     Mutant(
         "python: a progress function keeps its Spool alive",
         "api/spool_base.py",
-        "            self._intake.refresh()\n        finally:\n            self._intake.report = None\n",
-        "            self._intake.refresh()\n        finally:\n            pass\n",
+        "            raise\n        finally:\n            self._intake.report = None\n",
+        "            raise\n        finally:\n            pass\n",
         (f"{_SHARED}a_forgotten_spool_closes_its_files_without_the_garbage_collector",),
     ),
     Mutant(

@@ -100,8 +100,8 @@ WEB = [
     Mutant(
         "web: characters that deceive are shown",
         "web/rendering.py",
-        "    return text.marked(value) if isinstance(value, str) else value\n",
-        "    return value\n",
+        "        return text.marked(value)\n",
+        "        return value\n",
         (f"{_PAGES}what_cannot_be_seen_is_marked",),
     ),
     Mutant(
@@ -219,7 +219,7 @@ WEB = [
     Mutant(
         "web: connections are not counted",
         "web/server.py",
-        "if len(self.connections) > MOST_OPEN:",
+        "if len(self.connections) > MOST_OPEN and not is_one_gone:",
         "if False:",
         (f"{_INTRUDERS}connections_beyond_twice_the_limit_are_closed",),
     ),
