@@ -41,7 +41,7 @@ DARK = ["/", "/jobs", "/dead", "/line", "/job/import", "/job/import/edit", "/job
 
 WIDTHS = (1400, 800, 360)
 
-WANTED = re.compile(r"status of (401|409|422|503)|ERR_FAILED")
+WANTED = re.compile(r"status of (401|409|422)|ERR_FAILED")
 """What the browser itself writes of answers that tests ask for: a wrong form, an old session, a server that is away."""
 
 HOSTILE = "\"><script>window.pwned=1</script><img src=x onerror=window.pwned=1>'</textarea>"
