@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil  # loaded before the first fork, as are the others
+import filelock  # loaded before the first fork, as are the others
+import psutil
 import sweeps
 
 from queuectl import Job, Spool, Worker, fast_json

@@ -205,6 +205,7 @@ def main() -> None:
     """Answer requests until the end of the input."""
     # Imports would be most of the calls that a fault meets.
     for name in (
+        "filelock",
         "orjson",
         "psutil",
         "watchdog.observers",

@@ -1,7 +1,4 @@
-"""Kernel locks on files and folders, which end with the process that holds them.
-
-These are flock's, and on Windows filelock's: the only import of that. Loading it takes longer than all else that a start needs of
-libraries, for one system call.
+"""Kernel locks on files and folders, which end with the process that holds them. The only import of filelock.
 
 A worker is alive while it holds the lock on its lock file: the kernel frees it at death, whatever the cause. A pid
 proves nothing: after a reboot, or an hour of many processes, it belongs to another process.
@@ -15,6 +12,7 @@ import signal
 import sys
 import time
 from contextlib import contextmanager, suppress
+from functools import cache
 from weakref import WeakSet
 
 from queuectl.errors import SpoolError
@@ -23,12 +21,10 @@ from queuectl.system import files
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 _CLOSED = -1
 """The descriptor of a lock that was given back, and in a forked child, which does not have it."""
-
-_HELD_BY_ANOTHER = (errno.EWOULDBLOCK, errno.EACCES)
-"""What the system says of a lock that another process holds; some filesystems say the second."""
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _READ = os.O_RDONLY | files.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
@@ -143,8 +139,10 @@ class Lock:
         """Give it back. Unlocks before closing: a child that is just being started may have a copy of the descriptor."""
         if self.fd == _CLOSED:
             return
+        from filelock import unlock_descriptor
+
         fd = self._forget()
-        _unlock(fd)
+        unlock_descriptor(fd)
         os.close(fd)
 
     def detach(self) -> None:
@@ -180,29 +178,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_in_child)
 
 
-if sys.platform == "win32":
-    from filelock import lock_descriptor, unlock_descriptor
+def _take(fd: int) -> bool:
+    return bool(_lock_descriptor()(fd, blocking=False))
 
-    def _take(fd: int) -> bool:
-        return bool(lock_descriptor(fd, blocking=False))
 
-    def _unlock(fd: int) -> None:
-        unlock_descriptor(fd)
+@cache
+def _lock_descriptor() -> Any:
+    """Import filelock at the first lock, and look its function up only once: every job takes a lock."""
+    from filelock import lock_descriptor
 
-else:
-    import fcntl
-
-    def _take(fd: int) -> bool:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in _HELD_BY_ANOTHER:
-                return False
-            raise
-        return True
-
-    def _unlock(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_UN)
+    return lock_descriptor
 
 
 @contextmanager
@@ -259,6 +244,8 @@ def is_held(path: str) -> bool:
     """
     if sys.platform == "win32":
         return is_locked(path)
+    import fcntl
+
     try:
         fd = os.open(path, _READ | _NOFOLLOW)
     except FileNotFoundError:

@@ -144,7 +144,7 @@ LOCKS = (
     Mutant(
         "lock: let go of by closing only",
         "system/locks.py",
-        "        _unlock(fd)\n        os.close(fd)\n",
+        "        unlock_descriptor(fd)\n        os.close(fd)\n",
         "        os.close(fd)\n",
         ("tests/control/test_identity.py",),
     ),
