@@ -40,6 +40,8 @@ NOT_IN_TESTS = {
     "python -m tests.soak --minutes 20",
     "bash .ci/run",
     "queuectl service install --count 2",
+    "queuectl service install --engine slurm",
+    "sudo queuectl service install --spool /srv/jobs --system --run-as jobs --engine slurm",
     "docker volume create jobs",
     "docker run --detach --name workers --stop-timeout 900 --volume jobs:/spool my-workers",
     'docker exec workers queuectl enqueue --timeout 10m "./convert.sh"',
