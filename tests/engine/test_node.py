@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from faults import must_not_skip
 
 from queuectl.engine import packs, script
 from queuectl.engine.guard import clock
@@ -400,6 +401,39 @@ def test_a_share_that_takes_no_output_costs_the_job_no_attempt(node: Node) -> No
     Path(pack.path("0.out")).mkdir()
     assert [(one.how, one.ran) for one in node.run(pack)] == [("not_begun", False)]
     assert list(pack.look().claims) == [0]
+
+
+def test_a_share_that_is_full_when_a_command_ends_loses_no_outcome(node: Node) -> None:
+    """The record waits for room, the runner beats on, and nothing more is begun before it is written."""
+    disk = node.share / "disk"
+    disk.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(disk)]
+    if subprocess.run(words, check=False, capture_output=True).returncode:
+        must_not_skip("cannot mount a tmpfs")
+    try:
+        small = Node(disk)
+        small.runners = node.runners
+        pack = small.pack(f"echo $$ > pid; touch began; {HELD}", "echo two >> ledger")
+        runner = small.start(pack)
+        wait_until(begun(pack))
+        [records] = Path(pack.folder).glob("exits.*")
+        full = disk / "full"
+        with suppress(OSError), full.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        (disk / "go").touch()
+        wait_until(lambda: gone(disk / "pid"))
+        assert records.stat().st_size == 0
+        assert runner.poll() is None
+
+        full.unlink()
+        assert runner.wait(20) == 0
+        found = sorted((one.number, one.how, one.code) for one in pack.look().records)
+        assert found == [(0, "exited", 0), (1, "exited", 0)]
+        assert (disk / "ledger").read_text() == "two\n"
+    finally:
+        end_all(processes_of(disk))
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_a_runner_of_another_version_leaves_a_pack_alone(node: Node) -> None:

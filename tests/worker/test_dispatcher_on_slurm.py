@@ -185,26 +185,58 @@ def test_it_is_started_in_the_background_once(home: Path, spool_dir: Path) -> No
     assert run_cli("worker", "list").stdout == ""
 
 
+def kill_controller(cluster: Path) -> None:
+    """Slurm's own crash: nodes that ran something may be out of service after it."""
+    for order in ("ctld-kill", "ctld-start"):
+        subprocess.run([real_slurm.CLUSTER, order, cluster], check=True, timeout=LONGEST)
+
+    def answers() -> bool:
+        return not subprocess.run(["scontrol", "ping"], capture_output=True, check=False).returncode
+
+    wait_until(answers, LONGEST)
+
+
+def has_ended(dispatcher: subprocess.Popen[bytes], cluster: Path) -> bool:
+    """Whether it has; meanwhile the cluster's admin says of each node that it is well."""
+    time.sleep(1)
+    subprocess.run([real_slurm.CLUSTER, "resume", cluster], check=True, capture_output=True, timeout=LONGEST)
+    return dispatcher.poll() is not None
+
+
+@pytest.mark.parametrize(
+    ("number", "kills", "controller_too"),
+    [(150, 4, False), pytest.param(500, 6, True, marks=[pytest.mark.slow, pytest.mark.timeout(300)])],
+    ids=["150", "500, and the controller, too"],
+)
 def test_many_jobs_and_a_dispatcher_that_is_killed_again_and_again(
-    start: Callable[..., subprocess.Popen[bytes]], home: Path, spool_dir: Path
+    start: Callable[..., subprocess.Popen[bytes]],
+    cluster: Path,
+    home: Path,
+    spool_dir: Path,
+    number: int,
+    kills: int,
+    controller_too: bool,
 ) -> None:
     """Each job runs once, has one entry in its history, and nothing is left on the share."""
     draw = random.Random(18)
-    number = 150
     Spool(spool_dir).enqueue_many(
         {"command": f"echo {one} >> {home}/ledger; sleep 0.{one % 3}", "id": f"j{one}", "timeout": 30}
         for one in range(number)
     )
-    for _ in range(4):
+    for kill in range(kills):
         dispatcher = start()
         before = ledger(home).total()
         wait_until(partial(has_grown, home, before, number), LONGEST, lambda: log(home))
         time.sleep(draw.uniform(0, 0.5))
         dispatcher.send_signal(signal.SIGKILL)
         dispatcher.wait(10)
+        if controller_too and kill % 2:
+            kill_controller(cluster)
         if ledger(home).total() == number:
             break
     last = start("--drain")
+    if controller_too:
+        wait_until(partial(has_ended, last, cluster), 3 * LONGEST, lambda: log(home))
     assert last.wait(2 * LONGEST) == 0, log(home)
     assert ledger(home) == Counter(map(str, range(number)))
     assert Spool(spool_dir).counts()["completed"] == number

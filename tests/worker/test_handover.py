@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ from queuectl.index.index import Index
 from queuectl.intake.reconcile import Intake
 from queuectl.layout import Layout
 from queuectl.storage.transitions import Storage
+from queuectl.system import files
 from queuectl.system.host import boot_id
 from queuectl.worker.handover import Handover
 
@@ -380,4 +382,34 @@ def test_a_pack_that_cannot_be_deleted_yet_takes_no_place(
     os.rmdir(share / left / "folder")
     desk.feed("next")
     desk.finish()
+    assert leftovers(share) == []
+
+
+def test_a_pack_is_deleted_only_when_its_outcomes_are_on_the_disk(
+    desk: Desk, spool_dir: Path, share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut would take the outcome, and the pack was all that knew of the run: the job would run again."""
+    Spool(spool_dir).enqueue("true", id="a")
+    desk.feed("a")
+
+    def is_over() -> bool:
+        desk.look(time.monotonic())
+        return not desk.handover.jobs
+
+    wait_until(is_over, message=lambda: desk.said)
+    packs_at_sync: list[list[str]] = []
+
+    def refuse(_: str) -> None:
+        packs_at_sync.append(leftovers(share))
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "sync_filesystem", refuse)
+        with pytest.raises(OSError, match="Input"):
+            desk.clear()
+        desk.obey()
+    assert packs_at_sync == [leftovers(share)]
+    assert len(leftovers(share)) == 1
+
+    desk.clear()
     assert leftovers(share) == []
