@@ -70,6 +70,7 @@ LOCK_FOR_EACH_STEP = {
 """They wait for a worker, for jobs or for the caller's own code. Others need not wait with them."""
 
 WITHOUT_INDEX = {
+    "answer_at_once",
     "check",
     "drain",
     "hold",

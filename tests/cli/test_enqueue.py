@@ -221,14 +221,16 @@ def test_json_has_the_whole_record(cli: Cli, spool_dir: Path) -> None:
     said = [job for done in (one, many, each, later) for job in json.loads(done.stdout)]
     assert len(said) == 33
     waiting = ("waits_for", "waits_for_count", "blocked")
+    places = ("engine", "engine_id", "engine_reason", "node")
     shown = {job["id"]: job for job in json.loads(cli("list", "--json", expect=0).stdout)}
     for job in said:
         known = shown[job["id"]]
         assert abs(job["effective_priority"] - known.pop("effective_priority")) < 1
         assert [known.pop(name) for name in waiting] == [[], 0, False]
+        assert [known.pop(name) for name in places] == ["local", None, None, None]
         assert {name: job[name] for name in known} == known
     of_one = json.loads(cli("show", "a", "--json", expect=0).stdout)
-    assert said[0].keys() == of_one.keys() - {*waiting}
+    assert said[0].keys() == of_one.keys() - {*waiting, *places}
     assert (said[0]["priority"], said[0]["env"]["API_TOKEN"], said[0]["my"]) == (7, "***", 1)
 
 

@@ -63,7 +63,7 @@ def test_a_wait_says_what_blocks_the_job(
 class _Free:
     """A worker with a free slot."""
 
-    name, free, jobs = "worker-0", 1, ()
+    name, kind, free, jobs = "worker-0", "worker", 1, ()
 
 
 def test_a_missing_parent_may_still_come(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from queuectl.system.wake_up import WakeUp
 from queuectl.system.watcher import FolderWatch
 from queuectl.worker.idle import IdleWait
 
-from support import drain, load
+from support import drain, load, wait_until
 
 
 @pytest.fixture
@@ -128,6 +128,7 @@ def test_a_file_whose_event_the_kernel_had_to_drop_is_found(one: Watched) -> Non
     try:
         assert watch.start()
         watch.is_lost = watch.is_edited = False
+        wait_until(lambda: bool(one.go(1)) and one.scheduler.nothing_due)
         waited = sleeper(one, watch, wake_up).wait(lambda: 20.0, storm)
     finally:
         watch.stop()
