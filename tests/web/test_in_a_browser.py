@@ -151,16 +151,18 @@ def session(chromium: Browser, link: Callable[[], str]) -> tuple[str, Any]:
 def visit(chromium: Browser, session: tuple[str, Any]) -> Iterator[Visit]:
     """A function that opens a page, logged in. What the console says, and a request to elsewhere, fail the test.
 
-    With `stopped_clock` the timers of the page wait for `page.clock.run_for`.
+    With `stopped_clock` the timers of the page wait for `page.clock.run_for`. The script `before` runs before those of
+    the page.
     """
     contexts: list[BrowserContext] = []
     wrong: list[str] = []
     base, kept = session
 
-    def look(path: str = "/", *, stopped_clock: bool = False, **options: Any) -> Page:
+    def look(path: str = "/", *, stopped_clock: bool = False, before: str = "", **options: Any) -> Page:
         context = chromium.new_context(storage_state=kept, **options)
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
+        context.add_init_script(before)
         page = context.new_page()
         page.on("console", lambda message: wrong.extend([message.text] * (not WANTED.search(message.text))))
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -537,3 +539,22 @@ def test_colours_are_chosen_and_kept(visit: Visit) -> None:
     page.goto(f"{base_of(page)}/dead")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
     assert page.locator("#theme").inner_text() == "Colours: dark"
+
+
+def test_a_browser_with_a_wrong_clock_and_without_trusted_types_shows_the_same(
+    visit: Visit, folder: Path
+) -> None:
+    """Traps 18 and 21. An age is the server's, so none is negative or in the future; and news comes all the same."""
+    wrong = "const real = Date.now; Date.now = () => real() - 9e10; delete window.trustedTypes;"
+    # Chromium has both, so its policy is switched off: there is no other way to be as a browser without it.
+    page = visit("/job/import", before=wrong, bypass_csp=True)
+    assert page.evaluate("window.trustedTypes === undefined && Date.now() < 1.75e12")
+    ages = page.locator("main time[data-moment]")
+    first = ages.first.inner_text()
+    page.wait_for_function(
+        "(was) => document.querySelector('main time[data-moment]').textContent !== was", arg=first
+    )
+    assert all(re.match(r"(\d+[smh] ?)+( ago)?$", text) for text in ages.all_inner_texts())
+
+    Spool(folder).set("import", priority=7)
+    page.locator(".fields dd", has_text=re.compile("^7$")).wait_for()
