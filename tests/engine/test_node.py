@@ -305,13 +305,14 @@ def test_a_command_that_was_being_started_ends_with_its_runner(node: Node) -> No
     begin = (
         "import os, signal, subprocess, sys; from queuectl.engine.guard import Guard, STARTING;"
         "guard = Guard(b'QUEUECTL_RUNNER=me', 30, 0.2); guard.tell('run', STARTING);"
-        "subprocess.Popen(['sh', '-c', 'echo $$ > pid; exec sleep 60'], env={**os.environ, 'QUEUECTL_RUNNER': 'me'}, start_new_session=True);"
+        "subprocess.Popen(['sh', '-c', 'echo $$ > pid; exec sleep 60'], env={**os.environ, 'QUEUECTL_RUNNER': 'me'}, start_new_session=True)\n"
+        # Else the guard may end it before it has written its number.
+        "while not (os.path.exists('pid') and os.stat('pid').st_size): pass\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     killed = subprocess.run([sys.executable, "-c", begin], cwd=node.share, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
-    wait_until(lambda: (node.share / "pid").exists() and bool((node.share / "pid").read_text()))
     wait_until(lambda: gone(node.share / "pid"))
 
 
