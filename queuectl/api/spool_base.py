@@ -69,7 +69,7 @@ class SpoolBase:
         self.settings_fault: str | None = None
         self.behind: str | None = None
         self._is_at_once = False
-        self._refresh_elsewhere: Callable[[], None] | None = None
+        self._refresh_elsewhere: Callable[[bool], None] | None = None
         self._looked_at = self._tried_at = 0.0
         self._connect(boot_id())
         key = id(self)
@@ -115,7 +115,7 @@ class SpoolBase:
             self._taking_in.refresh_elsewhere = self._refresh_elsewhere
         return self._taking_in
 
-    def answer_at_once(self, elsewhere: Callable[[], None] | None = None) -> Self:
+    def answer_at_once(self, elsewhere: Callable[[bool], None] | None = None) -> Self:
         """Let this object tell what is known when the index cannot be brought up to date, as while another process has it.
 
         A command waits for a second, and then reads all folders into an index of its own. Somebody who looks at a page, and
@@ -123,7 +123,8 @@ class SpoolBase:
 
         Args:
             elsewhere: brings the index up to date in another thread, for all objects of the program; raises IndexBehind if
-                that takes long. None: it is done here.
+                that takes long. It is called with True if there is no index: else it may have been done a moment ago, and
+                need not be done again. None: it is done here.
 
         Returns:
             this object. Its methods raise IndexBehind where nothing is known yet, or where jobs are to be changed.

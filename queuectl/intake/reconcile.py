@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 CHUNK = 500
 """Names that a worker compares, and files that it takes in, per transaction: about 20 ms in which no other can claim."""
 
-LARGE_FOLDER, LARGE_FOLDER_SIZE = 20_000, 2 << 20
+LARGE_FOLDER, LARGE_FOLDER_SIZE = 1_000, 128 << 10
 """Files, and bytes that the folder itself takes, from which on a scan is left to `Intake.refresh_elsewhere`."""
 
 _SORTED = 100_000
@@ -76,8 +76,8 @@ class Intake:
         unfinished: files in pending/ that the last scan found incomplete.
         compared: files compared so far.
         taken: files taken in so far, as jobs or as dead letters.
-        refresh_elsewhere: brings the index up to date and returns when that is done, or raises if it takes long. What may
-            take long is left to it. None: it is done here, however long it takes.
+        refresh_elsewhere: brings the index up to date and returns when that is done, or raises if it takes long; see
+            `SpoolBase.answer_at_once`. What may take long is left to it. None: it is done here, however long it takes.
         keeps_file: never build the index in memory.
     """
 
@@ -95,7 +95,7 @@ class Intake:
         self.unfinished = self.compared = self.taken = 0
         self.settings = settings
         self.report = report
-        self.refresh_elsewhere: Callable[[], None] | None = None
+        self.refresh_elsewhere: Callable[[bool], None] | None = None
         self.keeps_file = False
         self.loader = Loader(layout.root)
         self.admission = Admission(layout, index, storage, self.loader)
@@ -129,7 +129,7 @@ class Intake:
             if self.refresh_elsewhere is None or self.index.path == ":memory:":
                 self.rebuild()
                 return
-            self.refresh_elsewhere()
+            self.refresh_elsewhere(True)
             if not self.index.open():
                 raise sqlite3.OperationalError("the index cannot be made anew")
         self._refuse_broken()
@@ -137,13 +137,13 @@ class Intake:
         for place in PLACES:
             if not self.index.agrees(place, time.time_ns()):
                 if self.refresh_elsewhere is not None and self._is_large(place):
-                    self.refresh_elsewhere()
+                    self.refresh_elsewhere(False)
                     break
                 self.scan_all(place)
         self._refuse_broken()
 
     def _is_large(self, place: str) -> bool:
-        """Return whether a scan of this folder may take more than a second. The size tells of files without rows."""
+        """Return whether a scan of this folder may take more than some milliseconds. The size tells of files without rows."""
         counts = self.index.counts()
         rows = {
             DONE: counts["completed"],

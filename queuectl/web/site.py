@@ -44,6 +44,9 @@ NOTES, NOTES_LIFE = "notes", 2.0
 REFRESH_PATIENCE = 2.0
 """Seconds from its start for which requests wait for an index that is made anew or brought up to date."""
 
+REFRESH_REST, LONGEST_REST = 20, 10.0
+"""After a comparison of the folders none follows for so many times its length, and for so many seconds at the most."""
+
 LARGEST_LOG = 4 << 20
 """Bytes of the log of actions. A larger one becomes actions.log.1, and the one before that goes."""
 
@@ -85,6 +88,7 @@ class Site:
     _free: list[Spool] = field(default_factory=list)
     _refreshing: threading.Thread | None = None
     _refreshing_since: float = 0.0
+    _refreshed_until: float = 0.0
     _counted: dict[str, tuple[float, Any, str | None]] = field(default_factory=dict)
     _counting: set[str] = field(default_factory=set)
 
@@ -126,17 +130,24 @@ class Site:
             if found is not None:
                 found.close()
 
-    def _refresh(self) -> None:
+    def _refresh(self, must: bool) -> None:
         """Bring the index up to date in one thread, for all that ask meanwhile.
 
         To compare a folder with half a million files takes seconds, to read them all a minute. Eight threads that did so at
-        the same time kept the workers from the index.
+        the same time kept the workers from the index. And while workers run, the folders change all the time: ten tabs
+        that compared 10,000 ended jobs at each question took half of the workers' rate. What workers do is in the index
+        anyway. So the next comparison waits, and a file that was dropped meanwhile is seen some seconds later.
+
+        Args:
+            must: there is no index, so nothing can be shown until it is made.
 
         Raises:
             IndexBehind: it takes more than some seconds.
         """
         with self.lock:
             if self._refreshing is None or not self._refreshing.is_alive():
+                if not must and time.monotonic() < self._refreshed_until:
+                    return
                 self._refreshing = threading.Thread(
                     target=self._bring_up_to_date, name="refresh", daemon=True
                 )
@@ -155,6 +166,9 @@ class Site:
                 spool.counts()
         except (QueuectlError, OSError) as error:
             print(f"error: {one_line(str(error))}", file=sys.stderr)
+        ended = time.monotonic()
+        rest = min(REFRESH_REST * (ended - self._refreshing_since), LONGEST_REST)
+        self._refreshed_until = ended + rest
 
     def lately(
         self, key: str, life: float, count: Callable[[], T], state: str | None = None

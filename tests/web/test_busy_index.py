@@ -184,3 +184,29 @@ def test_a_large_folder_is_compared_once_for_all_pages_and_none_waits_for_it(
     assert scans == ["pending"]
     goes_on.set()
     wait_until(lambda: "row-b" in browser.get("/jobs").text)
+
+
+def test_tabs_do_not_compare_a_large_folder_at_each_question(
+    spool_dir: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers change it all the time: ten tabs took half of their rate. But without an index one is made at once."""
+    monkeypatch.setattr(reconcile, "LARGE_FOLDER", 0)
+    monkeypatch.setattr(site, "REFRESH_REST", 1e9)
+    monkeypatch.setattr(site, "LONGEST_REST", 1e9)
+    scans = []
+    scan = reconcile.Intake.scan_all
+
+    def counted(self: reconcile.Intake, place: str, **more: Any) -> None:
+        scans.append(place)
+        scan(self, place, **more)
+
+    monkeypatch.setattr(reconcile.Intake, "scan_all", counted)
+    for job_id in ("b", "c", "d"):
+        drop(spool_dir, job_id, command="true")
+        assert browser.get("/jobs").status == 200
+    assert scans == ["pending"]
+    assert "row-d" not in browser.get("/jobs").text
+
+    for path in (spool_dir / "data").glob("queuectl.db*"):
+        path.unlink()
+    wait_until(lambda: "row-d" in browser.get("/jobs").text)
