@@ -22,7 +22,8 @@ def times(rows: list[Row]) -> tuple[Times, Times]:
     runs = [row.duration for row in rows if row.duration is not None]
     for made, found in ((waiting, waits), (running, runs)):
         made.fill(found)
-        made.longest = max(found) / 1e6 if found else None
+        # A file that does not say when its job was made may have come after its start.
+        made.longest = max(0, *found) / 1e6 if found else None
     return waiting, running
 
 

@@ -57,6 +57,23 @@ def test_recent_times_are_those_of_the_last_ends(spool_dir: Path) -> None:
     assert (waiting.p50, waiting.p99) == (2.0, 2.0)
 
 
+def test_no_job_has_waited_for_less_than_nothing(spool_dir: Path) -> None:
+    """A file without `created_at` counts from when it came, which may be after its start: the page said -10000ms."""
+    record = {
+        "id": "a",
+        "command": "true",
+        "attempts": 1,
+        "started_at": 5.0,
+        "finished_at": 6.0,
+        "duration": 1.0,
+    }
+    drop_bytes(spool_dir, "a.json", json.dumps(record).encode(), "done")
+
+    waiting, _ = Spool(spool_dir).recent()
+
+    assert (waiting.count, waiting.p50, waiting.longest) == (1, 0.0, 0.0)
+
+
 def test_nothing_has_ended_yet(spool_dir: Path) -> None:
     """An empty spool has no times, and no steps."""
     drop(spool_dir, "a", command="true")
