@@ -31,7 +31,7 @@ hypothesis.settings.load_profile("queuectl")
 
 
 def pytest_configure() -> None:
-    """Each run tries other points and other orders; QUEUECTL_SEED repeats those of another run."""
+    """Each run tries other points of the sweeps; QUEUECTL_SEED repeats those of another run."""
     os.environ.setdefault("QUEUECTL_SEED", str(random.randrange(1 << 30)))
 
 

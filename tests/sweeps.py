@@ -6,11 +6,15 @@ All of them take hours. So a run tries every n-th, and its seed says with which 
 from __future__ import annotations
 
 import itertools
+import json
 import os
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 FULL = bool(os.environ.get("QUEUECTL_FULL"))
 """Try every point."""
@@ -35,3 +39,11 @@ def points(every: int = 1) -> Iterator[int]:
 def has_begun_late(every: int = 1) -> bool:
     """Whether `points` begins behind call number 1, so that a move with few calls has none of its points."""
     return next(points(every)) > 1
+
+
+def deaths(program: str, story: str, folder: Path, seconds: float) -> list[dict[str, Any]]:
+    """Let a program tell a story in which it dies at each point in turn; what was found after each death."""
+    words = [sys.executable, program, story, str(folder)]
+    told = subprocess.run(words, capture_output=True, text=True, check=False, timeout=seconds)
+    assert told.returncode == 0, told.stderr
+    return [json.loads(line) for line in told.stdout.splitlines()]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sweeps
@@ -17,18 +15,16 @@ if sys.platform == "win32":
 
 import crash_points
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytestmark = pytest.mark.timeout(180)
 
 
 def tell(story: str, folder: Path) -> list[dict[str, Any]]:
     """Let the story die at each of its steps; what was found after each death."""
     folder.mkdir()
-    program = Path(crash_points.__file__)
-    told = subprocess.run(
-        [sys.executable, program, story, folder], capture_output=True, text=True, check=False, timeout=170
-    )
-    assert told.returncode == 0, told.stderr
-    return [json.loads(line) for line in told.stdout.splitlines()]
+    return sweeps.deaths(crash_points.__file__, story, folder, 170)
 
 
 def complaints(story: crash_points.Story, report: dict[str, Any]) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sweeps
 
 if sys.platform != "linux":
     pytest.skip("nodes run Linux", allow_module_level=True)
@@ -28,12 +28,7 @@ pytestmark = pytest.mark.timeout(600)
 
 def tell(story: str, folder: Path) -> list[dict[str, Any]]:
     """Let the story die at each of its steps; what was found after each death."""
-    program = Path(dispatch_points.__file__)
-    told = subprocess.run(
-        [sys.executable, program, story, folder], capture_output=True, text=True, check=False, timeout=590
-    )
-    assert told.returncode == 0, told.stderr
-    return [json.loads(line) for line in told.stdout.splitlines()]
+    return sweeps.deaths(dispatch_points.__file__, story, folder, 590)
 
 
 def complaints(story: dispatch_points.Story, report: dict[str, Any]) -> list[str]:
