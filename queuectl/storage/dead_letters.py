@@ -136,7 +136,7 @@ def bury(
 def bury_file(
     storage: Storage, path: str, job_id: str, reason: str, *, judged: os.stat_result | None = None
 ) -> Row | None:
-    """Move a file that is not a valid job to dead/, its bytes unchanged, and write the reason beside it.
+    """Move a file that is not a valid job to dead/, its bytes unchanged, with the reason beside it.
 
     Args:
         judged: the status of the file that the reason is about. A job that failed since may have got its name.
@@ -151,18 +151,49 @@ def bury_file(
     # The index does not take over the time of pending/ here: while the reason is synced, a file may be dropped.
     with storage.index.moving(DEAD):
         try:
-            if judged is not None and os.lstat(path).st_ino != judged.st_ino:
-                return None
-            name = name_in_dead(os.path.basename(path))
-            name = files.move_to_free_name(path, storage.layout.dead, name)
+            target = _move_with_reason(path, storage.layout.dead, reason, judged)
         except FileNotFoundError:
             return None
-        target = os.path.join(storage.layout.dead, name)
-        with suppress(OSError):
-            files.replace(target + ".reason", f"{reason}\n".encode())
-        row = invalid_row(job_id, name, os.lstat(target), reason)
+        row = invalid_row(job_id, os.path.basename(target), os.lstat(target), reason)
         storage.index.put(row)
     return row
+
+
+def _move_with_reason(path: str, folder: str, reason: str, judged: os.stat_result | None) -> str:
+    """Write the reason, then move the file beside it; returns the file's new path.
+
+    Without its reason, a file whose only fault is an id that another job has looks like a job that was given up by hand.
+    If we died before the reason was written, the next reindex gave it that id, and the waiting job lost it.
+
+    Raises:
+        FileNotFoundError: the file is gone, or is another one than was judged.
+    """
+    name, number = name_in_dead(os.path.basename(path)), 0
+    while True:
+        number += 1
+        target = os.path.join(folder, files.numbered(name, number))
+        if os.path.lexists(target):
+            continue
+        with suppress(OSError):  # on a full disk it goes there without its reason
+            files.replace(target + ".reason", f"{reason}\n".encode())
+        try:
+            # The wait for the disk may have been long, and somebody may have put another file there.
+            if judged is not None and os.lstat(path).st_ino != judged.st_ino:
+                raise FileNotFoundError(path)
+            files.move(path, target)
+        except OSError as error:
+            came = isinstance(error, FileExistsError)
+            if came or not os.path.lexists(
+                target
+            ):  # else another process has just moved this file, with this reason
+                with suppress(OSError):
+                    os.unlink(target + ".reason")
+            if not came:
+                raise
+            continue
+        with suppress(OSError):
+            files.sync_folder(folder)
+        return target
 
 
 def _is_there(path: str, judged: os.stat_result | None) -> bool:

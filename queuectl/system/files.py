@@ -321,21 +321,23 @@ def move_to_free_name(source: str, folder: str, name: str) -> str:
     Raises:
         FileNotFoundError: the source is gone.
     """
-    try:
-        move(source, f"{folder}{os.sep}{name}")
-    except FileExistsError:
-        stem, dot, ending = name.rpartition(".")
-    else:
-        return name
-    number = 2
+    number = 1
     while True:
-        candidate = f"{stem}-{number}{dot}{ending}"
+        candidate = numbered(name, number)
         try:
             move(source, f"{folder}{os.sep}{candidate}")
         except FileExistsError:
             number += 1
         else:
             return candidate
+
+
+def numbered(name: str, number: int) -> str:
+    """Return the name itself for 1, and `a-2.json` of `a.json` for 2."""
+    if number == 1:
+        return name
+    stem, dot, ending = name.rpartition(".")
+    return f"{stem}-{number}{dot}{ending}"
 
 
 def delete(path: str) -> None:

@@ -8,17 +8,20 @@ import os
 import sqlite3
 import sys
 import time
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 from checker import assert_spool_sane
 
 from queuectl import Spool
+from queuectl.system import files
 
 from support import drain, drop, drop_bytes, first_ready, where_is
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="commands are written for sh")
 
@@ -45,6 +48,39 @@ def test_a_buried_duplicate_never_takes_the_place_of_the_job(spool_dir: Path) ->
     assert where_is(spool_dir, "report") == ["pending"]
     drain(spool_dir)
     assert where_is(spool_dir, "report") == ["done"]
+    assert_spool_sane(spool_dir, acknowledged=["report"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no renameat2")
+@pytest.mark.parametrize("call", ["replace", "fsync", "_renameat2"])
+def test_who_dies_over_a_duplicate_does_not_give_it_the_id_of_the_job(
+    spool_dir: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its reason the duplicate looks like a job that was given up by hand, and the waiting job lost its id."""
+    drop(spool_dir, "report", command="echo right")
+    assert Spool(spool_dir).get("report").command == "echo right"
+    drop(spool_dir, "second", command="echo wrong", id="report")
+    module = files if call.startswith("_") else os
+    real, deaths = getattr(module, call), count()
+
+    class DiedError(BaseException):
+        pass
+
+    def die_after(*given: Any, **named: Any) -> Any:
+        done = real(*given, **named)
+        if next(deaths) == 0:
+            raise DiedError
+        return done
+
+    monkeypatch.setattr(module, call, die_after)
+    with contextlib.suppress(DiedError):
+        Spool(spool_dir).counts()
+    monkeypatch.undo()
+
+    Spool(spool_dir).reindex()
+
+    assert next(deaths) > 0
+    assert Spool(spool_dir).get("report").command == "echo right"
     assert_spool_sane(spool_dir, acknowledged=["report"])
 
 

@@ -339,7 +339,7 @@ ENGINE = (
         "worker/dispatch_open.py",
         "        return not (self.has_moved and is_used)\n",
         "        return True\n",
-        (f"{_DISPATCHER}another_shared_folder_counts_when_nothing_is_out_in_the_old_one",),
+        (f"{_DISPATCHER}what_is_out_in_the_old_shared_folder_is_recorded_before_the_new_one_counts",),
     ),
     Mutant(
         "dispatcher: a thread that was given up goes on with its orders",

@@ -12,6 +12,7 @@ _EXAMINATION = "tests/doctor/test_examination.py::test_"
 _HISTORY = "tests/job/test_history.py::test_"
 _CHORES = "tests/worker/test_maintenance.py::test_"
 _POOL = "tests/worker/test_pool.py::test_"
+_STATES = "tests/faults/test_found_by_states.py::test_"
 _ONE_ID = "tests/storage/test_one_id.py::test_"
 _DISK = "tests/faults/test_disk_errors.py::test_"
 
@@ -245,7 +246,7 @@ TRUST = (
         "intake/loader.py",
         '        if job_id != name[: -len(".json")] and holds_id(',
         "        if False and holds_id(",
-        (f"{_ONE_ID}of_two_files_seen_at_once_the_one_called_by_the_id_is_the_job",),
+        (f"{_STATES}a_copy_that_came_later_never_gets_the_id_of_a_job_that_is_read_with_care",),
     ),
     Mutant(
         "read: refused once is refused for good",

@@ -386,14 +386,15 @@ def test_a_setting_is_on_the_disk(spool: Spool, recorder: Recorder) -> None:
 
 
 def test_a_reason_is_there_beside_its_file(spool: Spool, recorder: Recorder) -> None:
-    """What can never be a job goes to dead/ as it is, and the reason is written beside it."""
+    """What can never be a job goes to dead/ as it is. The reason comes first: without it, it may look like a job."""
     path = spool_of(spool) / "pending" / "bad.json"
     path.write_text('{"command": 5}')
 
     dead_letters.bury_file(spool._storage, str(path), "bad", "no job")
 
     assert recorder.take() == [
-        "pending/bad.json -> dead/bad.json", "sync dead/SCRATCH", "dead/SCRATCH -> dead/bad.json.reason", "sync dead",
+        "sync dead/SCRATCH", "dead/SCRATCH -> dead/bad.json.reason", "sync dead", "pending/bad.json -> dead/bad.json",
+        "sync dead",
     ]  # fmt: skip
 
 

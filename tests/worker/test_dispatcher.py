@@ -474,6 +474,30 @@ def test_another_shared_folder_counts_when_nothing_is_out_in_the_old_one(
     assert len({path.name for place in (other, share) for path in place.iterdir()}) == 1  # its id stays
 
 
+def test_what_is_out_in_the_old_shared_folder_is_recorded_before_the_new_one_counts(
+    start: Callable[..., Running], spool_dir: Path, share: Path
+) -> None:
+    """It would stay there until somebody set the old folder again."""
+    noted(spool_dir, "long", f"while [ ! -e {spool_dir.parent}/go ]; do sleep 0.02; done")
+    running = start()
+    wait_until(lambda: ledger(spool_dir) == ["long"])
+    other = share.with_name("other")
+    other.mkdir(mode=0o700)
+    configure(spool_dir, f"engine: slurm\nslurm_dir: {other}\nkill_grace: 0.3\n")
+    wait_until(
+        lambda: any(
+            "slurm_dir is another folder now; it counts when" in line for line in Spool(spool_dir).notes()
+        )
+    )
+
+    noted(spool_dir, "new")
+    (spool_dir.parent / "go").touch()
+
+    wait_until(are_done(spool_dir, "long", "new"), message=lambda: running.lines)
+    assert ledger(spool_dir) == ["long", "new"]
+    assert list(other.iterdir())
+
+
 def test_a_job_whose_file_is_taken_away_is_ended_and_recorded_nowhere(
     start: Callable[..., Running], spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
