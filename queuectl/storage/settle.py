@@ -123,7 +123,8 @@ def _commit(
             storage.index.mark_ended(rows)
             if put_back and PENDING in places:
                 put_back([row for row in rows if row.place == PENDING])
-            # A job that is retried at once would be claimed onto its own claimed file, and recycled with it.
+            # The claimed file of a job that is retried at once is still there, and a claim of the job would meet it: the
+            # index would forget the job, and all of pending/ would be read again.
             if then and not refused and PENDING not in places:
                 then()
         if refused:

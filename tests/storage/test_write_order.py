@@ -212,7 +212,7 @@ def test_a_claimed_file_is_held_until_its_outcome_is_synced(
 def test_a_job_that_waits_again_is_not_claimed_in_the_transaction_that_settles_it(
     spool: Spool, recorder: Recorder
 ) -> None:
-    """It would be claimed onto its own claimed file, which is recycled afterwards: the job would be gone."""
+    """Its own claimed file would be in the way, so the index would forget the job, and all of pending/ be read again."""
     spool.enqueue("true", id="a")
     mine = file_pool.FilePool(spool.layout, "worker-0", "boot", print)
     claim = claimed(spool, "a")
@@ -228,6 +228,9 @@ def test_a_job_that_waits_again_is_not_claimed_in_the_transaction_that_settles_i
     recorder.take()
 
     assert where_is(spool_of(spool), "a") == ["pending"]
+    known = spool._index.get("a")
+    assert known is not None
+    assert known.place == "pending"
 
 
 def spool_of(spool: Spool) -> Path:

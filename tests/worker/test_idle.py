@@ -284,13 +284,21 @@ def test_no_job_starts_on_a_disk_that_has_filled_up_meanwhile(
     wait_until(lambda: finished(patient, "job"))
 
 
-def test_no_job_starts_in_a_spool_opened_meanwhile(patient: Path, asleep: Sleeper) -> None:
+def test_no_job_starts_in_a_spool_opened_meanwhile(
+    patient: Path, asleep: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not even if the job was there before the worker was awake."""
-    # Both events are in the queue when it wakes.
-    asleep.worker._wake_up.mask_source(masked=True)
-    (patient / "done").chmod(0o770)
-    drop(patient, "job", command="true")
-    asleep.worker._wake_up.mask_source(masked=False)
+    real, once = asleep.worker._wake_up.wait, iter([True])
+
+    def wait(timeout: float | None, also: int | None = None) -> bool:
+        if asleep.sleeps and next(
+            once, False
+        ):  # its watch is set up, so both events are in the queue when it wakes
+            (patient / "done").chmod(0o770)
+            drop(patient, "job", command="true")
+        return real(timeout, also)
+
+    monkeypatch.setattr(asleep.worker._wake_up, "wait", wait)
     asleep.worker._wake_up.set()
     asleep.has_said("pausing: ")
     assert where_is(patient, "job") == ["pending"]
