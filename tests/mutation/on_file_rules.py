@@ -231,9 +231,9 @@ FILE_RULES = (
     _mutant(
         "while jobs are refused more and more files are taken",
         "rules/watched_folder.py",
-        " and now >= self._room_at and not self._claims.has_unqueued\n",
-        " and now >= self._room_at\n",
-        f"{_RULES}while_jobs_are_refused_no_more_files_are_taken_out_of_the_folder",
+        "        while self._complete and room > 0 and not self._claims.has_unqueued:\n",
+        "        while self._complete and room > 0:\n",
+        f"{_MOVED}while_a_job_has_the_unique_key_few_files_are_taken_out_of_the_folder",
     ),
     _mutant(
         "a file of which no job can be made keeps all others waiting",
