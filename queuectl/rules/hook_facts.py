@@ -81,7 +81,7 @@ def _write_list(storage: Storage, told: list[tuple[str, str, str]], path: str) -
     root = storage.layout.root
     text = "".join(f"{job_id}\t{state}\t{os.path.join(root, place)}\t\n" for job_id, state, place in told)
     try:
-        files.replace(path, text.encode(errors="surrogateescape"), durable=False)  # for this run alone
+        files.write_afresh(path, text.encode(errors="surrogateescape"))  # for this run alone
     except OSError as error:
         raise SpoolError.from_os("write", path, error) from None
 

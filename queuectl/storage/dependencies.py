@@ -192,7 +192,7 @@ def describe(storage: Storage, job: Job, path: str) -> dict[str, str]:
     lines = ["\t".join(_described(storage, parent, folders, outputs)) for parent in parents]
     try:
         # Only this run reads it, and no run outlives a power cut. Two waits for the disk took longer than the run of `true`.
-        files.replace(path, "".join(f"{line}\n" for line in lines).encode(), durable=False)
+        files.write_afresh(path, "".join(f"{line}\n" for line in lines).encode())
     except OSError as error:
         raise SpoolError.from_os("write", path, error) from None
     found = {"QUEUECTL_AFTER": path}

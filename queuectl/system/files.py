@@ -176,23 +176,29 @@ def sync_filesystem(folder: str) -> None:
         os.close(fd)
 
 
-def replace(path: str, data: bytes, *, durable: bool = True) -> None:
-    """Replace a file of queuectl's own by new bytes: a reader sees the old or the new bytes, never a mixture.
-
-    Args:
-        durable: False: do not wait for the disk. After a crash of the machine the old bytes, or none, may be there.
-    """
+def replace(path: str, data: bytes) -> None:
+    """Replace a file of queuectl's own by new bytes: a reader sees the old or the new bytes, never a mixture."""
     folder = os.path.dirname(path)
     scratch = os.path.join(folder, temporary_name())
-    write_new(scratch, data, sync=durable)
+    write_new(scratch, data, sync=True)
     try:
         rename_over(scratch, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(scratch)
         raise
-    if durable:
-        sync_folder(folder)
+    sync_folder(folder)
+
+
+def write_afresh(path: str, data: bytes) -> None:
+    """Write a file of queuectl's own that nobody reads before this returns, and that need not outlive a power cut.
+
+    The old file is deleted first. If a new one is renamed over it, ext4 begins to write it to the disk, which takes five
+    times as long as all the rest.
+    """
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    write_new(path, data, sync=False)
 
 
 def replace_existing(folder: str, contents: Mapping[str, bytes]) -> set[str]:

@@ -78,6 +78,7 @@ class Prefetch:
         self._admit = admit
         self._unread: deque[tuple[Row, str]] = deque()
         self._size, self._started, self._batch_began = 1, 0, clock()
+        self._runs_ended = 0.0
         self._single_claims = 0
 
     def __bool__(self) -> bool:
@@ -92,6 +93,10 @@ class Prefetch:
     def is_batch_fresh(self) -> bool:
         """Whether the batch was claimed a short while ago, so that its finished attempts need not be settled yet."""
         return self._clock() - self._batch_began < 2 * BATCH_SECONDS
+
+    def note_runs_ended(self) -> None:
+        """Note that outcomes are recorded from now on: a wait for the disk does not make the jobs long."""
+        self._runs_ended = self._clock()
 
     def fill(self) -> None:
         """Claim the first jobs in order, if there are any, and read them.
@@ -148,8 +153,9 @@ class Prefetch:
     def _next_size(self) -> int:
         """How many jobs to claim: twice as many as last time, up to a batch of work; one while jobs are long."""
         now = self._clock()
+        ended = self._runs_ended if self._runs_ended > self._batch_began else now
         # Of 64 jobs at once one may end each millisecond, and each of them is long all the same.
-        spent = (now - self._batch_began) * max(1, self._running())
+        spent = (ended - self._batch_began) * max(1, self._running())
         pace = spent / self._started if self._started else LONG_JOB
         self._batch_began, self._started = now, 0
         self._single_claims = max(0, self._single_claims - 1)

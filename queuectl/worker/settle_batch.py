@@ -104,6 +104,7 @@ class SettleBatch:
         Returns:
             False if one is not recorded: the job was taken away meanwhile, or the disk refused.
         """
+        self._prefetch.note_runs_ended()
         self._scheduler.take_in_named()  # an urgent job may be the next
         self.finished.extend(claims)
         self.settle_all(self._claim_next)

@@ -63,15 +63,15 @@ SYNCS = (
     Mutant(
         "sync: a replaced file is not",
         "system/files.py",
-        "write_new(scratch, data, sync=durable)",
+        "write_new(scratch, data, sync=True)",
         "write_new(scratch, data, sync=False)",
         (_order("a_setting_is_on_the_disk"),),
     ),
     Mutant(
         "sync: the folder of a replaced file is not",
         "system/files.py",
-        "    if durable:\n        sync_folder(folder)\n",
-        "",
+        "    sync_folder(folder)\n\n\ndef write_afresh",
+        "\n\ndef write_afresh",
         (_order("a_setting_is_on_the_disk"),),
     ),
     Mutant(

@@ -118,6 +118,13 @@ PREFETCH = (
         (_SHORT,),
     ),
     Mutant(
+        "prefetch: a wait for the disk makes a job long",
+        "worker/settle_batch.py",
+        "        self._prefetch.note_runs_ended()\n",
+        "",
+        (f"{_PREFETCH}a_slow_record_of_an_end_makes_no_job_long",),
+    ),
+    Mutant(
         "prefetch: more is claimed than a spell of work",
         "worker/prefetch.py",
         "max(1, min(2 * self._size, MAX_BATCH, int(BATCH_SECONDS / pace)))",

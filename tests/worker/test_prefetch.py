@@ -22,6 +22,8 @@ from queuectl.layout import Layout
 from queuectl.storage.claim import claim_files, read_claim
 from queuectl.storage.settle import settle_all
 from queuectl.system import files
+from queuectl.worker import prefetch as claiming
+from queuectl.worker import settle_batch
 from queuectl.worker.prefetch import BATCH_SECONDS, LONG_JOB, MAX_BATCH, Prefetch
 
 from support import drain, finished, load, wait_until, where_is
@@ -370,6 +372,32 @@ def test_more_are_claimed_only_while_jobs_are_short_and_many_wait() -> None:
     assert max(sizes(prefetch, clock, 0.004)) == int(BATCH_SECONDS / 0.004)
     clock.now += 60
     assert sizes(prefetch, clock, 0.001)[0] == 1
+
+
+def test_a_slow_record_of_an_end_makes_no_job_long(spool_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook for each job makes each record wait for the disk. Once that took 5 ms, one job at a time was claimed for ever."""
+    recorded, claimed = 0, []
+
+    def slow(*args: Any, **options: Any) -> Any:
+        nonlocal recorded
+        recorded += 1
+        return settle_all(*args, **options)
+
+    def noting(storage: Any, rows: list[Row], worker: str) -> Any:
+        claimed.append(len(rows))
+        return claim_files(storage, rows, worker)
+
+    # A minute for each record, and next to nothing for a job, however slow this machine is.
+    clock = lambda: 60.0 * recorded + time.monotonic() / 1e6  # noqa: E731
+    defaults = {**(Prefetch.__init__.__kwdefaults__ or {}), "clock": clock}
+    monkeypatch.setattr(Prefetch.__init__, "__kwdefaults__", defaults)
+    monkeypatch.setattr(settle_batch, "settle_all", slow)
+    monkeypatch.setattr(claiming, "claim_files", noting)
+    Spool(spool_dir).enqueue_many([{"command": "true"}] * 40)
+    drain(spool_dir)
+
+    assert sum(claimed) == 40
+    assert max(claimed) > 4
 
 
 def test_the_last_waiting_jobs_are_left_for_all_workers() -> None:
