@@ -210,12 +210,12 @@ def _be_command(request: dict[str, Any], files: list[int]) -> int:
 def _import_all() -> None:
     """Import every module of queuectl. None of them may come from the folder of this file."""
     del sys.path[0]
-    import queuectl.fast_json
+    import queuectl.fast_start.fast_json
 
     for module in pkgutil.walk_packages(queuectl.__path__, "queuectl."):
         if not module.name.endswith("__main__"):
             import_module(module.name)
-    queuectl.fast_json.import_whole()
+    queuectl.fast_start.fast_json.import_whole()
 
 
 if __name__ == "__main__":

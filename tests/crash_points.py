@@ -24,8 +24,9 @@ import filelock  # loaded before the first fork, as are the others
 import psutil
 import sweeps
 
-from queuectl import Job, Spool, Worker, fast_json
+from queuectl import Job, Spool, Worker
 from queuectl.control import registry
+from queuectl.fast_start import fast_json
 from queuectl.index import freshness
 from queuectl.layout import Layout
 from queuectl.storage import file_pool, power_loss, recovery

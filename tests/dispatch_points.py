@@ -27,10 +27,11 @@ import sweeps
 from crash_points import DIED, in_child, tell, watch_steps
 from lying_engine import Cluster
 
-from queuectl import Spool, fast_json
+from queuectl import Spool
 from queuectl.control import commands, pause
 from queuectl.engine.base import Answer, Parcel
 from queuectl.engine.verdict import Limits
+from queuectl.fast_start import fast_json
 from queuectl.layout import Layout
 from queuectl.storage import power_loss  # noqa: F401  # loaded before the first death, or it would be one
 from queuectl.system import files

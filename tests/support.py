@@ -168,7 +168,7 @@ def content(folder: Path) -> dict[str, object]:
 
 
 def with_fields(one: T, **changes: Any) -> T:
-    """Return a copy of an object of plain fields (queuectl._dataclasses) with some of them changed."""
+    """Return a copy of an object of plain fields (queuectl.fast_start.dataclass) with some of them changed."""
     names = type(one).__match_args__  # type: ignore[attr-defined] # each of those classes has it
     return type(one)(**{name: getattr(one, name) for name in names} | changes)
 

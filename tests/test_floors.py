@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(queuectl.__file__).parent
 FLOORS = {
-    "_dataclasses": 0,
     "errors": 0,
-    "fast_json": 0,
+    "fast_start": 0,
     "system": 1,
     "job": 1,
     "layout": 1,
@@ -53,7 +52,7 @@ ONLY_IN = {
     "markupsafe": {"web/plots", "web/rendering"},
     "starlette": {"web"},
     "uvicorn": {"web/server"},
-    "orjson": {"fast_json"},
+    "orjson": {"fast_start/fast_json"},
     "cronsim": {"rules/occurrences"},
     "rich": {"cli"},
     "yaml": {

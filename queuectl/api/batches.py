@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 
 if TYPE_CHECKING:
     from queuectl.api.spool_base import SpoolBase

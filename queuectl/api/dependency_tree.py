@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.api import listing
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.index import descendants, waits
 from queuectl.job.conditions import Verdict
 from queuectl.job.fields import BATCH

@@ -12,8 +12,8 @@ import os
 import time
 from contextlib import suppress
 
-from queuectl import fast_json
 from queuectl.api.enqueue import prepare
+from queuectl.fast_start import fast_json
 from queuectl.index.row import row_of, values_like, values_of
 from queuectl.job import record as jobs
 from queuectl.job import times

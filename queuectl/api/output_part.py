@@ -9,9 +9,9 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass
 from queuectl.api import job_files
 from queuectl.errors import QueuectlError, SpoolError
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.layout import COMPRESSED
 from queuectl.system import safe_open
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.api import job_files, listing, running
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.index import paging
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import cached_property
 
-from queuectl._dataclasses import dataclass
 from queuectl.api import queues
 from queuectl.control import dispatched
 from queuectl.errors import ConfigError
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.index import lanes
 from queuectl.job.fields import DEFAULT_QUEUE, WAITING
 from queuectl.layout import LOCAL, PROCESSING, is_engine

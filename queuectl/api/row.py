@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl._dataclasses import dataclass, field
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.index.lanes import parts_of
 from queuectl.job.fields import DEFAULT_QUEUE, WAITING
 from queuectl.layout import LOCAL

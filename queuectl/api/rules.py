@@ -9,9 +9,9 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.control import commands, pause, registry
 from queuectl.errors import ConfigError, SpoolError
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.index import ends
 from queuectl.index.filter import Filter
 from queuectl.layout import RULE_FILES

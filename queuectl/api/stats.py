@@ -13,7 +13,7 @@ from bisect import bisect_left
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from queuectl._dataclasses import dataclass, field
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.index import statistics as kept
 from queuectl.index.queue_counts import ENGINE, QUEUE
 from queuectl.index.statistics import ENDED_AT, HAS_ENDED, IS_COUNTED, QUARTER, QUARTER_OF, WAITED

@@ -11,9 +11,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass
 from queuectl.control import own_job, pause, registry
 from queuectl.errors import ConfigError, JobError, StillUnderWay
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job.fields import WAITING
 from queuectl.layout import ENGINES, LOCAL
 from queuectl.storage import locate

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.cli import render
+from queuectl.fast_start.dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from queuectl._dataclasses import dataclass
 from queuectl.config import cluster
 from queuectl.errors import WRONG_USAGE, ConfigError
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job import fields, times
 
 TYPE_CHECKING = False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.config import cluster, file, keys
 from queuectl.errors import ConfigError
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.job import times
 from queuectl.job.record import DEFAULTED, OPTIONAL
 

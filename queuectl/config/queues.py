@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass
 from queuectl.config import queue_file, stamp
 from queuectl.config.queue_file import QueueSettings, Rate, parse_rate
 from queuectl.errors import ConfigError
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job.fields import DEFAULT_QUEUE, is_queue
 from queuectl.layout import QUEUE_FILE, QUEUE_PAUSED
 from queuectl.system import files

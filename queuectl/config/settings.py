@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.errors import ConfigError
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.job.fields import DEFAULT_QUEUE, is_queue
 
 TYPE_CHECKING = False

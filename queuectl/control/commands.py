@@ -10,9 +10,9 @@ import signal
 import sys
 from contextlib import suppress
 
-from queuectl import fast_json
 from queuectl.control import registry
 from queuectl.errors import SpoolError
+from queuectl.fast_start import fast_json
 from queuectl.system import files
 from queuectl.system.host import boot_id
 from queuectl.system.locks import held, is_locked

@@ -6,9 +6,9 @@ folder knows. `slurm.waiting` adds why the others wait there, which only the eng
 
 from __future__ import annotations
 
-from queuectl import fast_json
-from queuectl._dataclasses import dataclass
 from queuectl.control import registry
+from queuectl.fast_start import fast_json
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.system import files
 
 TYPE_CHECKING = False

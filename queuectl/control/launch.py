@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.system.host import boot_id
 from queuectl.system.process import ProcessIdentity, clock_of_starts, pid_namespace
 

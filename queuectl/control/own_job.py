@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from queuectl._dataclasses import dataclass
 from queuectl.errors import QueuectlError
+from queuectl.fast_start.dataclass import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import os
 import time
 from contextlib import suppress
 
-from queuectl._dataclasses import dataclass
 from queuectl.control import commands, own_job, registry
 from queuectl.errors import SpoolError, StillUnderWay
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job import times
 from queuectl.job.redact import as_reason
 from queuectl.layout import ENGINES

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from queuectl._dataclasses import dataclass, field
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.system.locks import Lock, is_held
 
 TYPE_CHECKING = False

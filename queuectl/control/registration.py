@@ -12,10 +12,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from queuectl import fast_json
 from queuectl.control import registry
 from queuectl.control.registry import PROBE_PATIENCE
 from queuectl.errors import SpoolError, WorkerError
+from queuectl.fast_start import fast_json
 from queuectl.job import times
 from queuectl.layout import INDEX_SCHEMA
 from queuectl.system import files

@@ -21,10 +21,10 @@ import stat
 import time
 from contextlib import suppress
 
-from queuectl import fast_json
-from queuectl._dataclasses import dataclass
 from queuectl.control import run_lock
 from queuectl.errors import WorkerError
+from queuectl.fast_start import fast_json
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job import times
 from queuectl.layout import ENGINES, INDEX_SCHEMA, is_engine, is_job_name, number_in
 from queuectl.system import safe_open

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.errors import SpoolError
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.job import times
 from queuectl.layout import number_in, slot_name
 from queuectl.system import files, safe_open

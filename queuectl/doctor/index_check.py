@@ -8,10 +8,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl import fast_json
 from queuectl.control import registry
 from queuectl.doctor.finding import Finding
 from queuectl.errors import InvalidJob
+from queuectl.fast_start import fast_json
 from queuectl.index.index import Index
 from queuectl.index.row import RENEWED, ready_key
 from queuectl.intake.claims import mirror_claims

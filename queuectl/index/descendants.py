@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job.fields import BATCH, WAITING
 
 TYPE_CHECKING = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.index.row import SHOWN
 from queuectl.job.fields import DEFAULT_QUEUE, state_of
 from queuectl.job.times import parse_duration, parse_moment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl._dataclasses import dataclass, field
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.index.lanes import parts_of
 from queuectl.index.statistics import COUNT_ABOVE, COUNT_LANES
 from queuectl.job.fields import WAITING

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from queuectl import fast_json
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start import fast_json
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job.fields import DEFAULT_QUEUE, WAITING
 from queuectl.job.times import micros
 

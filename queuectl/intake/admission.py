@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from queuectl import fast_json
 from queuectl.errors import ConfigError, InvalidJob, NeverStarts
+from queuectl.fast_start import fast_json
 from queuectl.index.row import RENEWED, accept_as_indexed, invalid_row, is_file_of
 from queuectl.intake.dropped_file import reason_beside
 from queuectl.job.fields import is_id, new_id

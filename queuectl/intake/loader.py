@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from operator import attrgetter
 
-from queuectl import fast_json
 from queuectl.config.settings import JobDefaults, Settings
 from queuectl.errors import ConfigError
+from queuectl.fast_start import fast_json
 from queuectl.index.row import COLUMNS, Row, row_of, set_file, state_in, values_like, values_of
 from queuectl.intake.dropped_file import DroppedFile, holds_id, read_dropped, reason_beside
 from queuectl.job import record as jobs

@@ -14,8 +14,8 @@ from contextlib import suppress
 from itertools import islice
 from operator import itemgetter
 
-from queuectl._dataclasses import dataclass
 from queuectl.errors import SpoolError
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.intake import rebuild
 from queuectl.intake.admission import INCOMPLETE, Admission
 from queuectl.intake.claims import mirror_claims

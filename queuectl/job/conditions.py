@@ -6,8 +6,8 @@ that can never be met any more decides what becomes of the job (see `Verdict`).
 
 from __future__ import annotations
 
-from queuectl._dataclasses import dataclass
 from queuectl.errors import InvalidJob
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job.fields import BATCH
 
 TYPE_CHECKING = False

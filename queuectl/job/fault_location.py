@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from queuectl._dataclasses import dataclass
 from queuectl.errors import InvalidJob
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job import record as jobs
 
 _PLACE = re.compile(r" \((line \d+(, column \d+)?(, where the file ends)?|byte \d+)\)$")

@@ -6,7 +6,7 @@ import enum
 import os
 from typing import TYPE_CHECKING, Any
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job import times
 from queuectl.job.redact import one_line
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from operator import attrgetter
 
-from queuectl import fast_json
-from queuectl._dataclasses import dataclass, field
 from queuectl.errors import InvalidJob
+from queuectl.fast_start import fast_json
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.job import times
 from queuectl.job.fields import CHECKS
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from queuectl import fast_json
 from queuectl.errors import InvalidJob
+from queuectl.fast_start import fast_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import shlex
 import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from queuectl._dataclasses import dataclass
 from queuectl.errors import JobNotFound
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job import times
 from queuectl.job.redact import masked, one_line
 

@@ -10,8 +10,8 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
-from queuectl import fast_json
 from queuectl.errors import NotSent, NotSentNow
+from queuectl.fast_start import fast_json
 from queuectl.job.redact import one_line
 from queuectl.notify import delivery
 

@@ -15,7 +15,7 @@ import re
 import stat
 from contextlib import suppress
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.system import files
 from queuectl.system.held_folder import held
 

@@ -10,9 +10,9 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from queuectl._dataclasses import dataclass
 from queuectl.config.settings import JobDefaults
 from queuectl.errors import QueuectlError
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.index import ends
 from queuectl.job.times import iso, micros, parse_moment
 from queuectl.rules import hooks, job_queueing, occurrences, rule_note

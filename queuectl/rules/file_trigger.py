@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase, translate
 from glob import escape
 from typing import TYPE_CHECKING, Any
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job import times
 from queuectl.layout import is_utf8
 from queuectl.rules import when_fields

@@ -11,8 +11,8 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass
 from queuectl.config import stamp
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.layout import is_utf8
 from queuectl.rules import claimed_files
 from queuectl.rules.file_trigger import is_unfinished

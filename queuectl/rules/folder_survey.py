@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass, field
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.rules import folder_look
 from queuectl.rules.folder_look import FolderLook
 from queuectl.rules.seen_files import SeenFiles

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job.conditions import FIELDS
 from queuectl.job.fields import DEFAULT_QUEUE, check_field, is_tag
 from queuectl.rules import when_fields

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cronsim import CronSim, CronSimError
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job import zone
 
 if TYPE_CHECKING:

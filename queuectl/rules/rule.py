@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from queuectl._dataclasses import dataclass
 from queuectl.errors import ConfigError
+from queuectl.fast_start.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,8 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass
 from queuectl.config import stamp
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job.fields import is_queue
 from queuectl.layout import QUEUE_PAUSED, RULE_FILES, RULES, is_rule_file
 from queuectl.rules import rule_file

@@ -10,8 +10,8 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from queuectl import fast_json
-from queuectl._dataclasses import dataclass, field
+from queuectl.fast_start import fast_json
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from queuectl import fast_json
+from queuectl.fast_start import fast_json
 from queuectl.system import files
 
 if TYPE_CHECKING:

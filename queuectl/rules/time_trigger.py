@@ -6,7 +6,7 @@ from datetime import datetime, tzinfo
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job import times
 from queuectl.rules import occurrences, when_fields
 from queuectl.rules.occurrences import At, Cron, Every, Within

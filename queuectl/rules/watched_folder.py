@@ -9,9 +9,9 @@ import math
 import os
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass
 from queuectl.config import stamp
 from queuectl.errors import InvalidJob, SpoolError
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.index.filter import Filter
 from queuectl.rules import file_queueing, folder_look, seen_files
 from queuectl.rules.file_claims import FileClaims

@@ -11,8 +11,8 @@ import os
 import time
 from contextlib import suppress
 
-from queuectl import fast_json
 from queuectl.errors import NeverStarts, SpoolError
+from queuectl.fast_start import fast_json
 from queuectl.index import waits
 from queuectl.job import conditions
 from queuectl.job import record as jobs

@@ -6,12 +6,12 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.config import cluster, resources
 from queuectl.config.queues import Queues, engine_of
 from queuectl.control import pause, registry
 from queuectl.control.start_rate import StartRate
 from queuectl.errors import SpoolError
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.index import lanes, queue_counts
 from queuectl.index.queue_counts import LaneCount
 from queuectl.job.times import micros

@@ -12,10 +12,10 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass
 from queuectl.config.settings import JobDefaults
 from queuectl.control import commands, registry, run_lock
 from queuectl.errors import InvalidJob
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.index.row import Row, accept_as_indexed
 from queuectl.job import outcome as outcomes
 from queuectl.job import record as jobs

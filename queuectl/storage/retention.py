@@ -12,8 +12,8 @@ import time
 from contextlib import suppress
 from itertools import islice
 
-from queuectl._dataclasses import dataclass
 from queuectl.errors import InvalidJob
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.index.row import is_file_of
 from queuectl.job import record as jobs
 from queuectl.job import times

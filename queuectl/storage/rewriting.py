@@ -10,8 +10,8 @@ import os
 from contextlib import suppress
 from functools import partial
 
-from queuectl._dataclasses import dataclass
 from queuectl.errors import InvalidJob, MoveError, QueuectlError, SpoolError
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.index.row import is_file_of
 from queuectl.job import record as jobs
 from queuectl.layout import PENDING

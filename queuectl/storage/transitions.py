@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import time
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.errors import MoveError
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.job import record as jobs
 
 TYPE_CHECKING = False

@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import suppress
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.system import libc
 
 TYPE_CHECKING = False

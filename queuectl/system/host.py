@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.system import files
 
 _REMOTE = frozenset(

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from functools import cache
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.system.host import boot_id
 
 TYPE_CHECKING = False

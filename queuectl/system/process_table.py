@@ -11,7 +11,7 @@ import sys
 import time
 from contextlib import suppress
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.system.process import proc_pids, proc_stat, read_proc, session_id, start_time
 
 TYPE_CHECKING = False

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.api import listing
 from queuectl.errors import IndexBehind, QueuectlError
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.job.fields import WAITING, is_id
 from queuectl.web import query
 from queuectl.web.call import Refused

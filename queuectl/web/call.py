@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.errors import JobNotFound, QueuectlError
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.job.fields import is_id
 from queuectl.job.redact import one_line
 from queuectl.web import guard, rendering

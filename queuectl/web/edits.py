@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from queuectl._dataclasses import dataclass
 from queuectl.errors import InvalidJob, JobError, JobNotFound, MoveError
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job.record import READ_LIMIT
 from queuectl.job.redact import MASK, is_secret, masked_env
 from queuectl.system import safe_open
@@ -43,7 +43,7 @@ def _mark(data: bytes) -> str:
 
 def as_typed(job: Job) -> dict[str, str]:
     """Return the fields of a job as they are typed; secrets masked."""
-    from queuectl import fast_json
+    from queuectl.fast_start import fast_json
 
     record = job.to_dict()
     found = {}

@@ -122,7 +122,7 @@ def described(job: Job) -> dict[str, Any]:
 
 
 def _field(name: str, value: object) -> str:
-    from queuectl import fast_json
+    from queuectl.fast_start import fast_json
 
     if isinstance(value, str):
         return times.local(times.parse_moment(value)) if name in _MOMENTS else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 """The names of this machine. They may come with any port: `ssh -L` listens on another one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from queuectl._dataclasses import dataclass, field
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.index.filter import Filter
 from queuectl.job.fields import STATES, is_tag, state_of
 

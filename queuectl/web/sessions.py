@@ -11,8 +11,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass
 from queuectl.errors import SpoolError
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.api import access
 from queuectl.api.spool import Spool
 from queuectl.errors import IndexBehind, QueuectlError, SpoolError
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.job.redact import one_line
 from queuectl.job.times import iso
 from queuectl.layout import Layout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass
+from queuectl.fast_start.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,11 +6,11 @@ import math
 import time
 from typing import TYPE_CHECKING, cast
 
-from queuectl._dataclasses import dataclass
 from queuectl.config.settings import JobDefaults
 from queuectl.control import commands, run_lock
 from queuectl.errors import SpoolError, StartRefused
 from queuectl.executor.base import prepare
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job import times
 from queuectl.job.outcome import Ending, Outcome, record
 from queuectl.job.redact import one_line

@@ -12,12 +12,12 @@ from contextlib import suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from queuectl._dataclasses import dataclass
 from queuectl.control import commands, registration, registry
 from queuectl.control.launch import Launch
 from queuectl.control.registration import Reservation
 from queuectl.errors import SpoolError, WorkerError
 from queuectl.executor.base import clean_environment
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.worker import program
 from queuectl.worker.process import be_worker
 from queuectl.worker.worker import Worker

@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 
-from queuectl import fast_json
+from queuectl.fast_start import fast_json
 
 MODULES = (
     "queuectl.config.change",

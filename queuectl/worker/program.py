@@ -6,8 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass
 from queuectl.config.keys import KEYS
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.job.fields import check_field
 
 if TYPE_CHECKING:

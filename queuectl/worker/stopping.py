@@ -7,11 +7,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.config import settings
 from queuectl.config.settings import Settings
 from queuectl.control import commands, own_job, permissions, registry
 from queuectl.errors import ConfigError, WorkerError
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.index.index import Index
 from queuectl.intake.reconcile import Intake
 from queuectl.layout import is_engine

@@ -13,9 +13,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl._dataclasses import dataclass, field
 from queuectl.control import commands, registration, registry
 from queuectl.errors import QueuectlError
+from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.system.line_output import LineOutput
 from queuectl.system.process import ProcessIdentity
 from queuectl.system.wake_up import WakeUp

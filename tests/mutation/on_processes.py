@@ -461,10 +461,12 @@ ENDS = (
     ),
     Mutant(
         "import: a signal may interrupt that of orjson",
-        "fast_json.py",
+        "fast_start/fast_json.py",
         "(signal.SIG_BLOCK, {signal.SIGINT})",
         "(signal.SIG_BLOCK, ())",
-        ("tests/test_fast_json.py::test_an_interrupt_in_the_middle_of_the_import_is_no_segmentation_fault",),
+        (
+            "tests/fast_start/test_fast_json.py::test_an_interrupt_in_the_middle_of_the_import_is_no_segmentation_fault",
+        ),
     ),
     Mutant(
         "interrupt: Python's own note of it is kept",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from queuectl import fast_json
 from queuectl.cli import options, render, typed_ids
 from queuectl.cli.base import Session, command
 from queuectl.cli.commands.check import remarks
 from queuectl.cli.editor import edited
 from queuectl.errors import InvalidJob, MoveError
+from queuectl.fast_start import fast_json
 from queuectl.job import record as jobs
 from queuectl.job import strict_json
 from queuectl.job.fields import WAITING

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from queuectl import _dataclasses
+from queuectl.fast_start import dataclass
 
 
 def made(by: Any, **how: Any) -> Any:
@@ -24,7 +24,7 @@ def made(by: Any, **how: Any) -> Any:
     return by.dataclass(slots=True, **how)(Made)
 
 
-@pytest.fixture(params=[_dataclasses, dataclasses], ids=["ours", "the real one"])
+@pytest.fixture(params=[dataclass, dataclasses], ids=["ours", "the real one"])
 def by(request: pytest.FixtureRequest) -> Any:
     return request.param
 

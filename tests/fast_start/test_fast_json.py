@@ -16,7 +16,7 @@ class Interrupt:
             sum(range(100))
 
 sys.meta_path.insert(0, Interrupt())
-from queuectl import fast_json
+from queuectl.fast_start import fast_json
 try:
     fast_json.loads("1")
 except KeyboardInterrupt:
