@@ -22,7 +22,7 @@ from queuectl.job import record as jobs
 from queuectl.job.fields import new_id
 from queuectl.job.times import micros
 from queuectl.layout import DEAD, DONE, PENDING, PROCESSING, is_engine, is_job_name, is_misnamed, name_in_dead
-from queuectl.storage import dead_letters, quarantine
+from queuectl.storage import dead_letters, locate, quarantine
 from queuectl.system import files, safe_open
 
 if TYPE_CHECKING:
@@ -285,9 +285,9 @@ def _last_change(status: os.stat_result) -> float:
 
 def _valid_one(one: _Copy, other: _Copy, job_id: str) -> _Copy:
     """Return the valid one of two copies with one id."""
-    if one.job.continues(other.job):
+    if locate.is_later(one.job, other.job, other.path):
         return one
-    if other.job.continues(one.job):
+    if locate.is_later(other.job, one.job, one.path):
         return other
 
     def rank_of(copy: _Copy) -> tuple[int, bool, int, float]:

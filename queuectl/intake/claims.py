@@ -44,7 +44,8 @@ def mirror_claims(layout: Layout, index: Index, now: float, owner: int | None = 
 
 
 def _add_claim(layout: Layout, index: Index, place: str, name: str, now: float, owner: int | None) -> None:
-    found = read_dropped(os.path.join(layout.root, place, name), micros(now), 0, owner=owner)
+    path = os.path.join(layout.root, place, name)
+    found = read_dropped(path, micros(now), 0, owner=owner)
     if found.job is None or found.status is None:
         return
     found.job.id = name.removesuffix(".json")
@@ -56,14 +57,14 @@ def _add_claim(layout: Layout, index: Index, place: str, name: str, now: float, 
     )
     with index.write():
         old = index.get(row.id)
-        if old is not None and _is_later(layout, old, found.job, now, owner):
+        if old is not None and _is_later(layout, old, found.job, path, owner):
             return
         if old is not None and old.place == PENDING:
             index.mark_stale(PENDING)  # its file is looked at anew: it has the id of a job that runs
         index.put(row)
 
 
-def _is_later(layout: Layout, old: Row, claimed: Job, now: float, owner: int | None) -> bool:
+def _is_later(layout: Layout, old: Row, claimed: Job, claimed_path: str, owner: int | None) -> bool:
     """Whether the job of a row is a later copy of a claimed one: a crash while settling leaves the claimed file.
 
     A file in pending/ may also be another job, which somebody has given the same id. It must not hide the one that runs: a
@@ -72,5 +73,5 @@ def _is_later(layout: Layout, old: Row, claimed: Job, now: float, owner: int | N
     path = os.path.join(layout.root, old.place, old.name)
     if old.place != PENDING:
         return os.path.lexists(path)
-    waiting = read_dropped(path, micros(now), 0, owner=owner).job
-    return waiting is not None and waiting.continues(claimed)
+    waiting = read_dropped(path, 0, 0, owner=owner).job
+    return waiting is not None and locate.is_later(waiting, claimed, claimed_path)

@@ -233,13 +233,17 @@ class Job:
         """True if a field of DEFAULTED is not given, so that `fill_in` has to come before the job runs."""
         return None in _defaulted(self)
 
-    def continues(self, earlier: Job) -> bool:
+    def continues(self, earlier: Job, digest: str | None = None) -> bool:
         """Return True if this is a later copy of the same job: its history has all runs of the earlier one, and more.
 
         A job that was completed without a run has no more of them: then `not_run` tells, or when it was written.
 
         A backup, or another job that has the same id by chance, is not. A job whose command was edited since then is:
         the creation time identifies a job better than its command.
+
+        Args:
+            digest: SHA-256 of the file of the earlier copy, if it is known. A dropped file has no creation time, but the
+                history says which content ran.
         """
         if self.runs <= earlier.runs and not self._was_left_out_after(earlier):
             return False
@@ -248,7 +252,8 @@ class Job:
             return False
         made = earlier.created_at
         if made is None:
-            return self.command == earlier.command
+            ran = known.get(earlier.runs + 1, {}).get("file_sha256")
+            return self.command == earlier.command or (digest is not None and ran == digest)
         return self.created_at is not None and abs(self.created_at - made) < 1e-3
 
     def _was_left_out_after(self, earlier: Job) -> bool:

@@ -130,8 +130,26 @@ def is_continued(layout: Layout, job: Job) -> bool:
     for worker in claimed_by_worker(layout):
         path = os.path.join(layout.claims(worker), f"{job.id}.json")
         with suppress(safe_open.NotReadable, InvalidJob, OSError):
-            if job.continues(jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0])):
+            if is_later(job, jobs.parse(safe_open.read_regular(path, jobs.READ_LIMIT)[0]), path):
                 return True
+    return False
+
+
+def is_later(job: Job, earlier: Job, path: str | None) -> bool:
+    """Return whether a job is a later copy of the one that was read from this path, see `Job.continues`.
+
+    Without a look at the content, a dropped job whose worker died in the middle of a settle would be taken for two jobs
+    as soon as somebody edits its command.
+    """
+    if job.continues(earlier):
+        return True
+    if path is None or earlier.created_at is not None or job.command == earlier.command:
+        return False
+    with suppress(safe_open.NotReadable, OSError):
+        import hashlib  # 3 ms, and it is needed nearly never
+
+        data = safe_open.read_regular(path, jobs.READ_LIMIT)[0]
+        return job.continues(earlier, hashlib.sha256(data).hexdigest())
     return False
 
 
@@ -141,7 +159,7 @@ def is_settled(layout: Layout, claimed: Job, *, but: str | None = None) -> bool:
     The outcome lies there if somebody has copied the file of an ended job, for example from done/. A file with the same id that somebody else wrote is no later copy, and proves nothing.
 
     Args:
-        but: a path that does not count.
+        but: the path of the claimed file, which does not count.
 
     Raises:
         OSError: a file cannot be read.
@@ -150,11 +168,11 @@ def is_settled(layout: Layout, claimed: Job, *, but: str | None = None) -> bool:
         other = read_job(path) if path != but else None
         if other is not None and other.id in (None, claimed.id):
             is_outcome = os.path.dirname(path) in (layout.done, layout.dead) and other.has_ended_like(claimed)
-            if is_outcome or other.continues(claimed):
+            if is_outcome or is_later(other, claimed, but):
                 return True
     for path in _second_names(layout, claimed.id or ""):
         other = read_job(path)
-        if other is not None and other.id == claimed.id and other.continues(claimed):
+        if other is not None and other.id == claimed.id and is_later(other, claimed, but):
             return True
     return False
 

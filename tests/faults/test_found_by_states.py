@@ -17,7 +17,7 @@ from checker import assert_spool_sane
 from queuectl import Spool
 from queuectl.system import files
 
-from support import drain, drop, drop_bytes, first_ready, where_is
+from support import drain, drop, drop_bytes, first_ready, load, run_cli, where_is
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +81,29 @@ def test_who_dies_over_a_duplicate_does_not_give_it_the_id_of_the_job(
 
     assert next(deaths) > 0
     assert Spool(spool_dir).get("report").command == "echo right"
+    assert_spool_sane(spool_dir, acknowledged=["report"])
+
+
+@pytest.mark.parametrize("first", ["list", "reindex", "doctor --repair", "a worker"])
+def test_a_dropped_job_that_is_edited_beside_its_claimed_copy_is_one_job(spool_dir: Path, first: str) -> None:
+    """Its worker died in the middle of a settle. The edited file was taken for a duplicate, and the old command ran again."""
+    dropped = b'{"command": "echo ran >> %s/../ledger; exit 3", "backoff_base": 60}' % os.fsencode(spool_dir)
+    drop_bytes(spool_dir, "report.json", dropped)
+    drain(spool_dir)
+    drop_bytes(spool_dir, "report.json", dropped, "processing/worker-7")
+    path = spool_dir / "pending" / "report.json"
+    drop_bytes(spool_dir, "report.json", json.dumps(load(path) | {"command": "echo edited"}).encode())
+
+    if first == "reindex":
+        lose_index(spool_dir)
+    if first != "a worker":
+        run_cli("--spool", str(spool_dir), *first.split())
+    in_an_hour = time.time() + 3600
+    drain(spool_dir, now=lambda: in_an_hour)
+
+    assert where_is(spool_dir, "report") == ["done"]
+    assert load(spool_dir / "done" / "report.json")["output"] == "edited\n"
+    assert (spool_dir.parent / "ledger").read_text() == "ran\n"
     assert_spool_sane(spool_dir, acknowledged=["report"])
 
 
