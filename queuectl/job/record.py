@@ -233,47 +233,6 @@ class Job:
         """True if a field of DEFAULTED is not given, so that `fill_in` has to come before the job runs."""
         return None in _defaulted(self)
 
-    def continues(self, earlier: Job, digest: str | None = None) -> bool:
-        """Return True if this is a later copy of the same job: its history has all runs of the earlier one, and more.
-
-        A job that was completed without a run has no more of them: then `not_run` tells, or when it was written.
-
-        A backup, or another job that has the same id by chance, is not. A job whose command was edited since then is:
-        the creation time identifies a job better than its command.
-
-        Args:
-            digest: SHA-256 of the file of the earlier copy, if it is known. A dropped file has no creation time, but the
-                history says which content ran.
-        """
-        if self.runs <= earlier.runs and not self._was_left_out_after(earlier):
-            return False
-        known = dict(self.numbered_history())
-        if any(known.get(run, entry) != entry for run, entry in earlier.numbered_history()):
-            return False
-        made = earlier.created_at
-        if made is None:
-            ran = known.get(earlier.runs + 1, {}).get("file_sha256")
-            return self.command == earlier.command or (digest is not None and ran == digest)
-        return self.created_at is not None and abs(self.created_at - made) < 1e-3
-
-    def _was_left_out_after(self, earlier: Job) -> bool:
-        """Return True if this one was completed, or buried, without a run since the earlier copy was written."""
-        # A dropped file does not say when it was made: another one of the same id and command is a job of its own.
-        is_buried = self.state == "dead" and earlier.state != "dead" and earlier.created_at is not None
-        if self.runs != earlier.runs or (self.not_run is None and not is_buried):
-            return False
-        is_later = (self.updated_at or 0) >= (earlier.updated_at or 0)
-        return is_later or (self.not_run is not None and earlier.not_run is None)
-
-    def has_ended_like(self, other: Job) -> bool:
-        """Return True if this is another copy of the same ended job: the same outcome of the same run."""
-        return (
-            self.state in ("completed", "dead")
-            and self.runs > 0
-            and (self.state, self.runs, self.finished_at) == (other.state, other.runs, other.finished_at)
-            and dict(self.numbered_history()) == dict(other.numbered_history())
-        )
-
     def expired(self, now: float) -> bool:
         """Return True if it must not start any more at this time, in epoch seconds."""
         return self.expires_at is not None and now > self.expires_at

@@ -7,6 +7,7 @@ from contextlib import suppress
 from itertools import filterfalse
 
 from queuectl.errors import DuplicateId, InvalidJob
+from queuectl.job import copies
 from queuectl.job import record as jobs
 from queuectl.layout import is_engine, is_job_name, is_utf8
 from queuectl.system import safe_open
@@ -136,12 +137,12 @@ def is_continued(layout: Layout, job: Job) -> bool:
 
 
 def is_later(job: Job, earlier: Job, path: str | None) -> bool:
-    """Return whether a job is a later copy of the one that was read from this path, see `Job.continues`.
+    """Return whether a job is a later copy of the one that was read from this path, see `copies.continues`.
 
     Without a look at the content, a dropped job whose worker died in the middle of a settle would be taken for two jobs
     as soon as somebody edits its command.
     """
-    if job.continues(earlier):
+    if copies.continues(job, earlier):
         return True
     if path is None or earlier.created_at is not None or job.command == earlier.command:
         return False
@@ -149,7 +150,7 @@ def is_later(job: Job, earlier: Job, path: str | None) -> bool:
         import hashlib  # 3 ms, and it is needed nearly never
 
         data = safe_open.read_regular(path, jobs.READ_LIMIT)[0]
-        return job.continues(earlier, hashlib.sha256(data).hexdigest())
+        return copies.continues(job, earlier, hashlib.sha256(data).hexdigest())
     return False
 
 
@@ -167,7 +168,9 @@ def is_settled(layout: Layout, claimed: Job, *, but: str | None = None) -> bool:
     for path in paths_of(layout, claimed.id or ""):
         other = read_job(path) if path != but else None
         if other is not None and other.id in (None, claimed.id):
-            is_outcome = os.path.dirname(path) in (layout.done, layout.dead) and other.has_ended_like(claimed)
+            is_outcome = os.path.dirname(path) in (layout.done, layout.dead) and copies.have_ended_alike(
+                other, claimed
+            )
             if is_outcome or is_later(other, claimed, but):
                 return True
     for path in _second_names(layout, claimed.id or ""):

@@ -13,6 +13,7 @@ import zlib
 from contextlib import suppress
 
 from queuectl.control import run_lock
+from queuectl.job import copies
 from queuectl.storage import quarantine
 from queuectl.storage.locate import is_settled, paths_of, read_job
 from queuectl.system import files, safe_open
@@ -197,7 +198,9 @@ def _clear_torn(layout: Layout, claimed: Job, *, but: str | None = None) -> None
         with suppress(FileNotFoundError, NotADirectoryError):
             status = os.lstat(path)
             other = None if path == but else read_job(path)
-            if path == but or (other and other.id in (None, claimed.id) and not claimed.continues(other)):
+            if path == but or (
+                other and other.id in (None, claimed.id) and not copies.continues(claimed, other)
+            ):
                 continue
             if stat.S_ISREG(status.st_mode) and not status.st_size:
                 os.unlink(path)

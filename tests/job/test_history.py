@@ -10,6 +10,7 @@ import pytest
 
 from queuectl import Spool
 from queuectl.job import record as jobs
+from queuectl.job.copies import continues
 from queuectl.job.record import FIRST_RUNS, LAST_RUNS
 
 from support import drain, drop, load, where_is
@@ -56,13 +57,13 @@ def test_a_later_copy_is_known_as_one_however_much_was_left_out(runs: int) -> No
     later = job_of(runs)
     for fewer in {0, 1, FIRST_RUNS, runs // 2, runs - 1} - {runs}:
         if fewer < runs:
-            assert later.continues(job_of(fewer))
-            assert not job_of(fewer).continues(later)
-    assert not later.continues(job_of(runs))
+            assert continues(later, job_of(fewer))
+            assert not continues(job_of(fewer), later)
+    assert not continues(later, job_of(runs))
     stranger = job_of(runs - 1)
     if stranger.history:
         stranger.history[-1] = {**stranger.history[-1], "error": "Exit code 4"}
-        assert not later.continues(stranger)
+        assert not continues(later, stranger)
 
 
 def test_run_numbers_go_on_past_the_bound(cli: Callable[..., Any], spool_dir: Path) -> None:

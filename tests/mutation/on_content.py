@@ -23,9 +23,9 @@ MIRROR = (
     ),
     Mutant(
         "mirror: a dropped job is known by its command alone",
-        "job/record.py",
-        "            return self.command == earlier.command or (digest is not None and ran == digest)\n",
-        "            return self.command == earlier.command\n",
+        "job/copies.py",
+        "        return later.command == earlier.command or (digest is not None and ran == digest)\n",
+        "        return later.command == earlier.command\n",
         (f"{_STATES}a_dropped_job_that_is_edited_beside_its_claimed_copy_is_one_job",),
     ),
     Mutant(

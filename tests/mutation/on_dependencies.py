@@ -236,8 +236,8 @@ DEPENDENCIES = (
     ),
     Mutant(
         "after: a job that was completed without a run is put back beside itself",
-        "job/record.py",
-        " and not self._was_left_out_after(earlier)",
+        "job/copies.py",
+        " and not _was_left_out_after(later, earlier)",
         "",
         (
             "tests/storage/test_recovery.py::test_a_copy_of_a_job_that_was_completed_without_a_run_is_void",

@@ -391,7 +391,7 @@ ORDERS = (
     Mutant(
         "order: any file of the same id settles a job",
         "storage/locate.py",
-        "            if is_outcome or other.continues(claimed):\n",
+        "            if is_outcome or is_later(other, claimed, but):\n",
         "            if True:\n",
         (f"{_RECOVER}a_foreign_file_of_the_same_id_frees_nothing",),
     ),

@@ -518,9 +518,9 @@ ENGINE = (
     ),
     Mutant(
         "dispatcher: a job that was cancelled before it began runs after a crash",
-        "job/record.py",
-        "(self.not_run is None and not is_buried)",
-        "self.not_run is None",
+        "job/copies.py",
+        "(later.not_run is None and not is_buried)",
+        "later.not_run is None",
         ("tests/storage/test_recovery.py::test_a_copy_of_a_job_that_was_buried_without_a_run_is_void",),
     ),
     Mutant(

@@ -127,7 +127,7 @@ LATE = (
     Mutant(
         "late: an outcome is looked for under one name only",
         "storage/locate.py",
-        "        if other is not None and other.id == claimed.id and other.continues(claimed):",
+        "        if other is not None and other.id == claimed.id and is_later(other, claimed, but):",
         "        if False:",
         ("tests/storage/test_recovery.py::test_a_copy_is_void_whatever_name_the_outcome_got[done]",),
     ),

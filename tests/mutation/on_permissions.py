@@ -167,8 +167,8 @@ TRUST = (
     Mutant(
         "recovery: a copy of an ended job runs again",
         "storage/locate.py",
-        "            if is_outcome or other.continues(claimed):\n",
-        "            if other.continues(claimed):\n",
+        "            if is_outcome or is_later(other, claimed, but):\n",
+        "            if is_later(other, claimed, but):\n",
         (f"{_FOREIGN}a_copy_of_an_ended_job_in_a_dead_workers_folder_is_void[done]",),
     ),
     Mutant(
