@@ -113,6 +113,7 @@ class FolderLook:
     def _read(
         self, entries: Iterator[os.DirEntry[str]], below: str, folder: tuple[int, int], left: list[str]
     ) -> Iterator[None]:
+        before = f"{below}{os.sep}" if below else ""
         for number, entry in enumerate(entries, 1):
             if number % _AT_ONCE == 0:
                 yield
@@ -120,7 +121,7 @@ class FolderLook:
             if not is_utf8(name):
                 self.nameless += 1
                 continue
-            inner = os.path.join(below, name)
+            inner = before + name
             try:
                 if entry.is_dir(follow_symlinks=False):
                     own = self._trigger.moves and not below and name in claimed_files.FOLDERS

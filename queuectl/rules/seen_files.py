@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _FEW = 1000
 """Lines that are never worth a new file."""
 
+_LINES = [str], [str, int, int, int, int, int]
+"""The types in a line: of `claim`, and of `line`."""
+
 
 class SeenFiles:
     """The files that one rule has taken.
@@ -162,6 +165,4 @@ def _lines(path: str) -> Iterable[list[Any]]:
 
 
 def _is_line(found: Any) -> bool:
-    if not isinstance(found, list) or len(found) not in (1, 6) or not isinstance(found[0], str):
-        return False
-    return all(type(number) is int for number in found[1:])
+    return isinstance(found, list) and [*map(type, found)] in _LINES
