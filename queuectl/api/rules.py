@@ -14,6 +14,8 @@ from queuectl.errors import ConfigError, SpoolError
 from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.index import ends
 from queuectl.index.filter import Filter
+from queuectl.job.conditions import FIELDS
+from queuectl.job.fields import BATCH
 from queuectl.layout import RULE_FILES
 from queuectl.rules import folder_survey, job_trigger, rule_file, rule_note
 from queuectl.rules.file_trigger import FileTrigger
@@ -141,11 +143,13 @@ def checked(path: str, layout: Layout | None = None) -> Rule:
     if ending in RULE_FILES:
         check_name(stem, ending, path)  # else it may get its name when it is moved into place
     found = rule_file.parse(stem[:30] or "rule", data, path, layout)
-    return Rule(stem, found.kind, path, _rule=found, _layout=layout)
+    trigger = found.trigger
+    problem = folder_survey.problem_of(trigger) if isinstance(trigger, FileTrigger) else None
+    return Rule(stem, found.kind, path, problem=problem, _rule=found, _layout=layout)
 
 
 def hints(one: Rule, layout: Layout | None = None) -> list[str]:
-    """Return a sentence for each field of its jobs that is most likely mistyped, and one if it is never due again.
+    """Return a sentence for each name in its jobs that is most likely mistyped, and one if it is never due again.
 
     Args:
         layout: of the spool whose other rules may watch the same folder.
@@ -155,11 +159,28 @@ def hints(one: Rule, layout: Layout | None = None) -> list[str]:
     if one._rule is None:
         return []
     found = [line for job in one._rule.jobs for line in near_misses(job)]
+    if one._rule.is_list:
+        found += _hints_about_parents(one._rule)
     if isinstance(one._rule.trigger, FileTrigger):
         return [*found, *_hints_about_folder(one._rule.trigger, one.name, layout)]
     return (
         found if one.next() or not one.has_time else [*found, "it is never due: all its moments have passed"]
     )
+
+
+def _hints_about_parents(rule: RuleInFile) -> list[str]:
+    """Return a sentence for each job of a list that waits for none of the list. Mistyped, it would be blocked each time."""
+    from difflib import get_close_matches
+
+    names = [str(job["id"]) for job in rule.jobs]
+    return [
+        f"{job['id']} waits for {parent}, which is no job of this rule"
+        + (f"; is {near[0]} meant?" if (near := get_close_matches(parent, names, n=1)) else "")
+        for job in rule.jobs
+        for kind in FIELDS
+        for parent in ([job[kind]] if isinstance(job.get(kind), str) else job.get(kind) or ())
+        if parent not in names and not parent.startswith(BATCH)
+    ]
 
 
 def _hints_about_folder(trigger: FileTrigger, name: str, layout: Layout | None) -> list[str]:

@@ -57,6 +57,8 @@ def test_add_writes_the_rule_with_the_absolute_path(cli: Cli, spool_dir: Path, s
     assert 'command: ["ocr", "{}", "{stem}.txt"]' in text
     early = cli("rule", "add", "early", "--file", f"{scans}-2", "ocr {}", expect=0)
     assert early.stderr == f"note: {scans}-2 is not there\n"
+    checked = cli("rule", "check", spool_dir / "rules" / "early.yaml", expect=0)
+    assert f"problem: {scans}-2 is not there\n" in checked.stdout
     wrong = cli("rule", "add", "b", "--file", str(scans), "ocr", expect=1)
     assert "job.command: has no placeholder: {} stands for each file" in wrong.stderr
 

@@ -101,6 +101,27 @@ def test_check_shows_what_a_file_says_and_refuses_a_wrong_one_with_its_place(
     )
 
 
+def test_check_tells_of_a_step_that_waits_for_none_of_its_chain(
+    cli: Cli, spool_dir: Path, tmp_path: Path
+) -> None:
+    """A mistyped one would be blocked each night, and the rule would look sound."""
+    chain = tmp_path / "chain.yaml"
+    chain.write_text(
+        "when: {every: 1d}\njobs:\n"
+        "- {id: extract, command: a}\n- {id: load, command: b, after: extrakt}\n"
+        "- {id: alarm, command: c, after_failure: [load, 'batch:{slot}', other]}\n"
+    )
+
+    told = cli("rule", "check", chain, expect=0).stderr
+    assert told.splitlines() == [
+        "note: load waits for extrakt, which is no job of this rule; is extract meant?",
+        "note: alarm waits for other, which is no job of this rule",
+    ]
+    (spool_dir / "rules").mkdir(parents=True)
+    os.rename(chain, spool_dir / "rules" / "chain.yaml")
+    assert cli("rule", "show", "chain", expect=0).stderr.startswith(told)
+
+
 def test_check_refuses_a_name_that_no_rule_can_have(cli: Cli, tmp_path: Path) -> None:
     """Moved into place it would be refused. A file with another ending may get its name then."""
     for name, code in (("my backup.yaml", 1), ("my backup.txt", 0), ("backup.yaml.off", 0)):

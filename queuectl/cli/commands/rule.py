@@ -141,18 +141,23 @@ def show_command(session: Session, name: str) -> None:
     """
     rule = session.spool.rule(name)
     if session.json:
-        render.json_value(_as_json(rule))
+        render.json_value(_as_json(session, rule))
         return
-    _print(rule)
+    _print(session, rule)
     _tell_if_not_followed(session, [rule])
 
 
-def _as_json(rule: Rule) -> dict[str, Any]:
+def _as_json(session: Session, rule: Rule) -> dict[str, Any]:
+    from queuectl.api import rules
+
     found = rule.look()
-    return json_view.rule(rule) | ({} if found is None else {"files": json_view.survey(found)})
+    shown = json_view.rule(rule) | {"hints": rules.hints(rule, session.spool.layout)}
+    return shown | ({} if found is None else {"files": json_view.survey(found)})
 
 
-def _print(rule: Rule) -> None:
+def _print(session: Session, rule: Rule) -> None:
+    from queuectl.api import rules
+
     facts = [
         ("rule", rule.name),
         ("when", rule.when),
@@ -169,6 +174,8 @@ def _print(rule: Rule) -> None:
     shown = [(label, text) for label, text in facts if text]
     width = max(len(label) for label, _ in shown) + 2
     render.lines(f"{label + ':':<{width}}{text}" for label, text in shown)
+    for hint in rules.hints(rule, session.spool.layout):
+        render.note(f"note: {hint}")
 
 
 def _of_folder(found: Survey | None) -> list[tuple[str, str]]:
@@ -222,11 +229,9 @@ def check_command(session: Session, files: tuple[str, ...]) -> int:
             if not session.json:
                 render.note(f"error: {error.message}")
             continue
-        answers.append(_as_json(rule) | {"hints": rules.hints(rule, session.spool.layout)})
+        answers.append(_as_json(session, rule))
         if not session.json:
-            _print(rule)
-            for hint in rules.hints(rule, session.spool.layout):
-                render.note(f"note: {hint}")
+            _print(session, rule)
     if session.json:
         render.json_array(answers)
     return code
