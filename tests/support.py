@@ -10,10 +10,12 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pytest
 from command_server import CommandServer
 
 if TYPE_CHECKING:
@@ -306,3 +308,15 @@ def read_only(folder: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "--lazy", here], check=True)
+
+
+@contextlib.contextmanager
+def no_thread_to_have() -> Iterator[None]:
+    """The machine is at its limit of processes: no thread can be started until the end of this block."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        yield

@@ -7,6 +7,7 @@ does not let its other threads run during posix_spawn, so the C function is call
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import signal
@@ -79,7 +80,11 @@ class Launcher:
         launch = Launch(_plan(attempt))
         if len(self._threads) < THREADS:
             thread = threading.Thread(target=_work, args=(self._waiting,), name="queuectl-start", daemon=True)
-            thread.start()
+            try:
+                thread.start()
+            except (RuntimeError, MemoryError) as error:
+                # Near the limit of processes there is no thread, but often a process: the worker starts the job itself.
+                raise OSError(errno.EAGAIN, str(error)) from None
             self._threads.append(thread)
         self._waiting.put(launch)
         return launch

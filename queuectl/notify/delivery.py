@@ -28,7 +28,7 @@ def within(seconds: float, send: Callable[[], None], whom: str) -> None:
         whom: the other side, for the message.
 
     Raises:
-        NotSentNow: it has not ended in time. It may have been sent all the same.
+        NotSentNow: it has not ended in time, and may have been sent all the same; or no thread could be started.
         NotSent: as `send` raises it.
     """
     failed: list[BaseException] = []
@@ -40,7 +40,10 @@ def within(seconds: float, send: Callable[[], None], whom: str) -> None:
             failed.append(error)
 
     thread = threading.Thread(target=run, name="queuectl-notify", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError) as error:
+        raise NotSentNow(f"cannot start a thread for {whom}: {error}") from None
     thread.join(seconds)
     if thread.is_alive():
         raise NotSentNow(f"{whom} has not answered in {seconds:g} s")

@@ -51,15 +51,19 @@ class LineOutput:
             files.write_all(self._fd, data)
             return
         with self._lock:
-            if self._thread is not None:
-                self._keep(data)
-                return
-            data = self._write_now(data)
+            if self._thread is None and not self._waiting:
+                data = self._write_now(data)
             if data:
                 self._keep(data)
-                # Only now: a process whose output is read has no second thread.
-                self._thread = threading.Thread(target=self._write_waiting, daemon=True)
-                self._thread.start()
+                self._start_thread()
+
+    def _start_thread(self) -> None:
+        """Start the thread, not earlier: a process whose output is read has none. At the limit of threads, lines wait."""
+        if self._thread is None and (self._waiting or self._left_out):
+            thread = threading.Thread(target=self._write_waiting, daemon=True)
+            with suppress(RuntimeError, MemoryError):
+                thread.start()
+                self._thread = thread
 
     def _write_now(self, data: bytes) -> bytes:
         """Write what can be written without waiting, and return the rest."""
@@ -101,6 +105,8 @@ class LineOutput:
 
     def close(self) -> None:
         """Wait until the lines are written, as long as somebody reads them."""
+        with self._lock:
+            self._start_thread()
         before, end = -1, time.monotonic() + PATIENCE
         while (thread := self._thread) is not None and time.monotonic() < end:
             thread.join(0.05)

@@ -204,7 +204,13 @@ def _spawn(starter: Starter, place: Reservation | None) -> subprocess.Popen[byte
 def _await_ready(layout: Layout, name: str | None, child: subprocess.Popen[bytes]) -> dict[str, Any]:
     """Read the output of a new worker up to its answer: that it is ready, or why not."""
     deadline = threading.Timer(READY_WITHIN, child.kill)
-    deadline.start()
+    try:
+        deadline.start()
+    except (RuntimeError, MemoryError) as error:
+        # Near the limit of processes there is no thread. Without a limit of time this command could hang.
+        with child:
+            child.kill()
+        return _not_started(layout, name, {"error": f"cannot limit its start: {error}"})
     output: list[str] = []
     try:
         with cast("IO[bytes]", child.stdout) as lines:

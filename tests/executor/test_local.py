@@ -24,7 +24,7 @@ from queuectl.system.files import token
 from queuectl.system.process import keep_descriptors_private
 from queuectl.system.process_tree import TreeTermination, find_tree, group_exists, terminate_tree
 
-from support import wait_until
+from support import no_thread_to_have, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -243,6 +243,12 @@ def test_a_machine_that_starts_nothing_is_no_failure_of_the_job(
 
     with pytest.raises(StartRefused, match="cannot start a process"):
         wait_for(cast("Running", bench.runner.start(bench.attempt("true"))))
+
+
+def test_a_machine_without_a_free_thread_starts_jobs_all_the_same(bench: Bench) -> None:
+    """At the limit of processes a worker with many slots ended with "can't start new thread", as if it were a bug."""
+    with no_thread_to_have():
+        assert bench.run("exit 3").exit_code == 3
 
 
 def test_stdin_is_empty(bench: Bench) -> None:

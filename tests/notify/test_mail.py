@@ -23,7 +23,7 @@ from queuectl.errors import NotSent, NotSentNow
 from queuectl.notify import delivery, mail
 from queuectl.notify.mail import Server
 
-from support import drain, load
+from support import drain, load, no_thread_to_have
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -149,6 +149,12 @@ def test_a_silent_server_does_not_hold_the_job_up(
     monkeypatch.setattr(delivery, "LONGEST", 0.3)
     with servers.talker(*answers, wait=True) as (port, _), pytest.raises(NotSentNow):
         mail.to_server(letter(), Server("127.0.0.1", port))
+
+
+def test_a_machine_without_a_free_thread_tries_again_later() -> None:
+    """At the limit of processes the job is repeated, and not given up as after a mistake in the call."""
+    with no_thread_to_have(), pytest.raises(NotSentNow, match="can't start new thread"):
+        mail.to_server(letter(), Server("127.0.0.1", 25))
 
 
 def test_a_name_server_that_is_down_does_not_hold_the_job_up(

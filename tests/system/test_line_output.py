@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 from queuectl.system import line_output
 from queuectl.system.line_output import LineOutput
 
-from support import wait_until
+from support import no_thread_to_have, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +54,25 @@ def test_lines_that_nobody_takes_are_counted_and_said(
         wait_until(lambda: output._thread is None)
         output.write(b"again\n")
         assert file.readline() == b"again\n"
+
+
+@pytest.mark.parametrize("more", [LINE, b""], ids=["the next line", "the end"])
+def test_lines_wait_while_there_is_no_thread_to_have(pipe: tuple[int, int], more: bytes) -> None:
+    """A worker that is at the limit of processes goes on, and its lines come in their order with what follows."""
+    read, write = pipe
+    output = LineOutput(write)
+    with no_thread_to_have():
+        for _ in range(60):
+            output.write(LINE)
+        output.write(b"waits\n")
+    with open(read, "rb") as file:
+        if more:
+            output.write(more)
+        else:
+            threading.Thread(target=output.close, daemon=True).start()
+        assert [file.readline() for _ in range(61)] == [LINE] * 60 + [b"waits\n"]
+        assert file.readline() == LINE if more else True
+    output.close()
 
 
 def test_end_waits_for_a_slow_reader_and_not_for_none(

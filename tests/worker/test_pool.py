@@ -22,12 +22,23 @@ from terminal import in_a_terminal
 from queuectl import Spool
 from queuectl.control import commands
 from queuectl.control.registration import Registration, Reservation
+from queuectl.errors import WorkerError
 from queuectl.layout import Layout
-from queuectl.worker import stopping
+from queuectl.worker import pool, stopping
 from queuectl.worker.pool import Starter
 from queuectl.worker.program import WorkerOptions
 
-from support import drop, finished, load, processes_of, read_only, run_cli, wait_until, where_is
+from support import (
+    drop,
+    finished,
+    load,
+    no_thread_to_have,
+    processes_of,
+    read_only,
+    run_cli,
+    wait_until,
+    where_is,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -630,3 +641,11 @@ def test_names_for_many_workers_are_taken_without_a_wait_for_each(
         for place in places:
             if place:
                 place.give_back()
+
+
+def test_a_start_that_cannot_be_limited_in_time_leaves_nothing(spool_dir: Path) -> None:
+    """At the limit of processes `worker start` ended with a traceback, and left a worker that nobody had told of."""
+    with no_thread_to_have(), pytest.raises(WorkerError, match=r"did not start: .*start new thread"):
+        pool.start(Spool(spool_dir).layout, 1, WorkerOptions())
+    assert living(spool_dir) == {}
+    assert processes_of(spool_dir) == []
