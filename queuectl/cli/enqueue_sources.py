@@ -64,6 +64,12 @@ def one_source(
             f"{len(words)} texts instead of one command",
             hint=f"queuectl enqueue -- {shlex.join(words)}",
         )
+    if words == ("-",):
+        # In other programs it means stdin. The shell would look for a program of this name, and the input would be lost.
+        raise Usage(
+            "a command is not read from stdin; jobs in JSON or YAML are, with --file -",
+            hint='queuectl enqueue "$(cat)"',
+        )
     if argv is not None and (not argv or not argv[0]):
         raise Usage("no command after --", hint="queuectl enqueue -- ls -l")
 

@@ -134,6 +134,14 @@ def test_words_behind_dashes_are_a_list(
     assert only(spool_dir)["command"] == command
 
 
+def test_a_dash_is_not_queued_as_a_command(cli: Cli, spool_dir: Path) -> None:
+    """`queuectl enqueue -` would queue a program of this name, and what the caller pipes into it would be lost."""
+    refused = cli("enqueue", "-", expect=2, stdin="echo hello\n")
+
+    assert "not read from stdin" in refused.stderr
+    assert not spool_dir.exists()
+
+
 def test_shell_group_goes_into_command(cli: Cli, spool_dir: Path) -> None:
     """For a shell command that starts with {, the error names --command."""
     refused = cli("enqueue", "{ echo a; echo b; }", expect=2)
