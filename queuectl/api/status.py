@@ -52,8 +52,8 @@ def notes(spool: SpoolBase) -> list[str]:
     if number := spool._ask(spool._index.count_blocked):
         jobs = "1 job is" if number == 1 else f"{number} jobs are"
         found.append(f"{jobs} blocked by dead or missing jobs: queuectl list --blocked")
-    if blocked := _blocked(spool.layout, settings):
-        found.append(f"workers start nothing: {blocked}")
+    if blocked := start_obstacle(spool.layout, settings):
+        found.append(blocked)
     found += [f"{w.name} polls, as no events come: {w.polling}" for w in workers if w.polling]
     found += [f"{w.name} could not queue a job of a rule yet: {w.rules}" for w in workers if w.rules]
     return found
@@ -142,8 +142,17 @@ def _files_not_taken(spool: SpoolBase) -> list[str]:
     return found
 
 
-def _blocked(layout: Layout, settings: Settings) -> str | None:
-    """Return why workers cannot start jobs: others may write into the spool, or the disk is full; else None."""
+def start_obstacle(layout: Layout, settings: Settings) -> str | None:
+    """Return that workers cannot start jobs, and why: others may write into the spool, or the disk is full; else None.
+
+    Raises:
+        SpoolError: a folder cannot be read.
+    """
+    found = _danger(layout) or host.disk_shortage(layout.root, settings.min_free_space)
+    return f"workers start nothing: {found}" if found else None
+
+
+def _danger(layout: Layout) -> str | None:
     # The rules are about the owner of the spool. Another user who looks at it does not break them.
     if not permissions.other_owner(layout):
         unsafe = permissions.PermissionCheck(layout).look()
@@ -151,4 +160,4 @@ def _blocked(layout: Layout, settings: Settings) -> str | None:
             return unsafe
         if mounted := mounts.obstacle(layout):
             return mounted
-    return host.disk_shortage(layout.root, settings.min_free_space)
+    return None

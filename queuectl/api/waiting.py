@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from queuectl.control import own_job, pause, registry
-from queuectl.errors import ConfigError, JobError, StillUnderWay
+from queuectl.errors import ConfigError, JobError, SpoolError, StillUnderWay
 from queuectl.fast_start.dataclass import dataclass
 from queuectl.job.fields import WAITING
 from queuectl.layout import ENGINES, LOCAL
@@ -280,6 +280,11 @@ def find_obstacle(spool: SpoolBase, ids: list[str]) -> str | None:
         workers = [one for one in workers if one.kind == "worker"]
     if not workers:
         return "no worker runs: queuectl worker start"
+    from queuectl.api import status
+
+    with suppress(ConfigError, SpoolError, OSError):  # `status` tells of it
+        if blocked := status.start_obstacle(spool.layout, spool.settings()):
+            return blocked
     # A worker that has just taken one of these jobs into its last slot is not free, and all is well.
     taken = {job.id for one in workers for job in one.jobs}
     is_helpless = not any(one.free for one in workers) and taken.isdisjoint(ids)

@@ -6,9 +6,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from queuectl.api import dependencies, job_files, listing, places, queues
+from queuectl.api import dependencies, job_files, listing, places, queues, status
 from queuectl.control import pause, registry
-from queuectl.errors import ConfigError, JobNotFound
+from queuectl.errors import ConfigError, JobNotFound, SpoolError
 from queuectl.job import times
 from queuectl.job.fields import WAITING
 from queuectl.layout import LOCAL
@@ -73,6 +73,9 @@ def _of_spool(spool: SpoolBase, row: Row | None) -> Iterator[str]:
         yield from (f"no dispatcher of {engine} runs",) if dispatcher is None else dispatcher.troubles
         return
     workers = [one for one in alive if one.kind == "worker"]
+    with suppress(ConfigError, SpoolError, OSError):  # `status` tells of it
+        if blocked := status.start_obstacle(spool.layout, spool.settings()):
+            yield blocked
     if not workers:
         yield "no worker runs"
     elif row is not None and row.ready_key is not None and not any(one.free for one in workers):

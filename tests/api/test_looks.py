@@ -108,6 +108,9 @@ def test_why_a_job_waits_is_told_in_sentences(spool_dir: Path) -> None:
     assert spool.why_waiting("second")[0] == "it waits for first (pending)"
     assert spool.why_waiting("later")[0].startswith("it starts at ")
     assert spool.why_waiting("mailed")[0] == "queue mail is paused"
+
+    (spool_dir / "config.yaml").write_text("min_free_space: 1000000000000000\n")
+    assert Spool(spool_dir).why_waiting("first")[1].startswith("workers start nothing: ")
     spool.pause("deploy", patience=0)
     assert "the spool is paused" in spool.why_waiting("first")[1]
 

@@ -239,12 +239,19 @@ def test_what_keeps_the_jobs_from_running_is_told(
     assert hint in cli("wait", "a", "--timeout", "0.1", expect=75).stderr
 
 
-def test_waiting_for_held_jobs_says_so(cli: Cli, spool_dir: Path, workers: Callable[..., Any]) -> None:
-    """The note names the command that helps."""
+def test_waiting_for_what_nobody_starts_says_so(
+    cli: Cli, spool_dir: Path, workers: Callable[..., Any]
+) -> None:
+    """The note names the command that helps: for a held job, and where workers start nothing. It was a silent wait."""
     Spool(spool_dir).enqueue("true", id="a", hold=True)
     workers(1)
 
     assert "a is held: queuectl release a" in cli("wait", "a", "--timeout", "0.1", expect=75).stderr
+
+    (spool_dir / "pending").chmod(0o777)
+    told = cli("wait", "a", "--timeout", "0.1", expect=75).stderr
+    assert f"note: workers start nothing: {spool_dir}/pending can be written by others" in told
+    assert f"; chmod go-w {spool_dir}/pending\n" in told
 
 
 def test_wait_survives_a_deleted_index(
