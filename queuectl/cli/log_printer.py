@@ -120,15 +120,16 @@ class RunPrinter:
         self._headings = headings
         self._readers: list[LogReader] = []
 
-    def begin(self, run: int, lines: int | None) -> None:
-        """Print what a run has written so far; `copy_new` prints what comes after it."""
+    def begin(self, run: int, lines: int | None, *, at_rest: Job | None = None) -> None:
+        """Print what a run has written so far; `copy_new` prints what comes after it. See LogReader for `at_rest`."""
         self.close()
         job, sinks = self.job, self._output.sinks
         if self._headings:
             self._output.announce((job.id, run), _heading(job, run))
         self._run = run
         self._readers = [
-            LogReader(self._spool, job.id or "", run, stream, sink, lines) for stream, sink in sinks.items()
+            LogReader(self._spool, job.id or "", run, stream, sink, lines, at_rest=at_rest)
+            for stream, sink in sinks.items()
         ]
         if self._output.screen is not None:
             # The order of lines is known only within a stream: the one that was written to last comes last.
@@ -157,8 +158,9 @@ class RunPrinter:
             render.note(f"job {job.id} has not run yet")
             return
         run = 0
+        at_rest = None if job.state == "processing" else job
         for run in runs:
-            self.begin(run, self._lines)
+            self.begin(run, self._lines, at_rest=at_rest)
         if job.output and run == last_run(job) and not any(reader.found for reader in self._readers):
             render.note(
                 f"the logs of job {job.id} were deleted; the end of its output: queuectl show {job.id}"

@@ -13,6 +13,7 @@ import pytest
 from terminal import on_terminal
 
 from queuectl import Spool
+from queuectl.cli.log_printer import Output, RunPrinter
 
 from support import drain, drop_bytes, wait_until
 
@@ -52,6 +53,20 @@ def test_several_jobs_have_a_heading_each(cli: Cli, night: Path) -> None:
     assert (rest[0][:13], rest[1:]) == ("==> new run 1", ["new"])
     assert done.stderr == "oops\n"
     assert cli("logs", "new", "new", "--stdout", expect=0).stdout == "new"
+
+
+def test_a_job_that_has_ended_is_read_once(
+    night: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Its output moves no more. It was read nine times, so that the logs of two thousand jobs took ten seconds."""
+    spool = Spool(night)
+    job = spool.get("new")
+    monkeypatch.delattr("queuectl.api.job_files.current")
+    output = Output(None, raw=True)
+    RunPrinter(spool, job, output, None, headings=True).print_runs([1])
+    output.finish()
+    out, err = capfdbinary.readouterr()
+    assert (out.splitlines()[1:], err) == ([b"new"], b"oops\n")
 
 
 def test_filters_select_jobs_and_since_their_runs(cli: Cli, night: Path) -> None:
