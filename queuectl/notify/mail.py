@@ -9,6 +9,7 @@ import smtplib
 import ssl
 import subprocess
 from email.message import EmailMessage
+from email.utils import formatdate
 from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl.errors import NotSent, NotSentNow
@@ -51,16 +52,20 @@ class Server(NamedTuple):
         return _LOOPBACK.fullmatch(self.host) is not None
 
 
-def as_mail(message: Message, to: Sequence[str], sender: str | None, key: str | None) -> EmailMessage:
+def as_mail(
+    message: Message, to: Sequence[str], sender: str | None, key: str | None, now: float
+) -> EmailMessage:
     """Return a notification as a mail.
 
     Args:
+        now: its date, in epoch seconds. RFC 5322 wants one, many servers add none, and filters take such a mail for spam.
         sender: its From; None leaves it to what sends the mail.
         key: makes its Message-ID, so that a second copy can be known.
     """
     mail = EmailMessage()
     mail["Subject"] = message.subject
     mail["To"] = ", ".join(to)
+    mail["Date"] = formatdate(now, localtime=True)
     if sender is not None:
         mail["From"] = sender
     if key is not None:

@@ -13,6 +13,8 @@ import socket
 import stat
 import sys
 import threading
+import time
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -66,7 +68,7 @@ def letter(sender: str | None = "me@example.org") -> EmailMessage:
     """A trial."""
     from queuectl.notify.message import TRIAL, Message
 
-    return mail.as_mail(Message(TRIAL, [], 0, "/srv/spool", "here"), ["ops@example.org"], sender, None)
+    return mail.as_mail(Message(TRIAL, [], 0, "/srv/spool", "here"), ["ops@example.org"], sender, None, 0.0)
 
 
 def test_a_mail_says_why_a_job_is_dead_and_what_to_type(
@@ -80,6 +82,9 @@ def test_a_mail_says_why_a_job_is_dead_and_what_to_type(
     assert to == ["ops@example.org"]
     assert got["Subject"].endswith("load is dead: Exit code 3")
     assert got["Auto-Submitted"] == "auto-generated"
+    assert (
+        abs(parsedate_to_datetime(got["Date"]).timestamp() - time.time()) < 60
+    )  # without a date it looks like spam
     text = got.get_content()
     assert "  disk full\n" in text
     assert "3 2 1" not in text  # errors say more than what went well

@@ -26,7 +26,7 @@ def test_what_a_job_has_said_arrives_as_text() -> None:
     told = Message(
         "dead", [About("x" * 64, "dead", HOSTILE, HOSTILE, 1, lines=["ä"])], 1, "/srv/my spool", "here"
     )
-    letter = mail.as_mail(told, ["ops@example.org"], None, None)
+    letter = mail.as_mail(told, ["ops@example.org"], None, None, 0.0)
 
     assert letter["Bcc"] is None
     assert "\n" not in letter["Subject"]

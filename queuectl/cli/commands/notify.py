@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -147,7 +148,7 @@ def mail_command(
 
     server = _with_password(smtp, user)
     found = message.compose(session.spool, _meant(session, about), os.environ)
-    letter = mail.as_mail(found, to, sender, delivery.key_of(os.environ, found))
+    letter = mail.as_mail(found, to, sender, delivery.key_of(os.environ, found), time.time())
     refused: list[str] = []
     if server is None:
         mail.through_sendmail(letter)
