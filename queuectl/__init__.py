@@ -13,12 +13,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from queuectl.api.batches import Batch
     from queuectl.api.dependencies import Waiting
     from queuectl.api.job_fields import JobChanges, JobFields
     from queuectl.api.paging import Page
     from queuectl.api.row import Row
     from queuectl.api.spool import Spool
+    from queuectl.api.spool_batch import Batch
     from queuectl.api.stats import Stats
     from queuectl.api.waiting import Ended
     from queuectl.config.settings import Settings
@@ -100,7 +100,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Batch": "api.batches",
+    "Batch": "api.spool_batch",
     "Ended": "api.waiting",
     "Filter": "index.filter",
     "Job": "job.record",

@@ -50,9 +50,9 @@ def prepare(record: Mapping[str, Any], defaults: JobDefaults, end: str = "") -> 
 
         cluster.refuse_job(job, defaults)
     elif job.needs is not None:
-        from queuectl.config import resources
+        from queuectl.config import queues
 
-        resources.refuse_shortage(job.needs, settings.resources)
+        queues.refuse_shortage(job.needs, settings.resources)
     job.created_at = job.updated_at = now
     chosen = bool(job.id)
     job.id = job.id or new_id(now, end)

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from typing import Any
 
-    from queuectl.api.batches import Batch
     from queuectl.api.places import Place
     from queuectl.api.rules import Rule
     from queuectl.api.spool import Spool
+    from queuectl.api.spool_batch import Batch
     from queuectl.api.waiting import Ended
     from queuectl.control.pause import Pause
     from queuectl.control.registry import WorkerInfo

@@ -62,9 +62,9 @@ class ReportPart(SpoolBase):
         Args:
             number: at most so many jobs: unlike `stats`, this takes as long whatever the spool holds.
         """
-        from queuectl.api import listing, recent
+        from queuectl.api import listing, stats
 
-        return recent.times(listing.last_ended(self, number))
+        return stats.recent_times(listing.last_ended(self, number))
 
     @locked
     def throughput(self, since: float, step: float = 60.0) -> dict[float, tuple[int, int]]:
@@ -92,11 +92,11 @@ class ReportPart(SpoolBase):
             where: only these of the dead jobs.
             of_newest: only so many jobs are looked at, those that arrived last. `stats` with `by="reason"` counts all.
         """
-        from queuectl.api import listing, recent
+        from queuectl.api import listing, stats
         from queuectl.index.filter import Filter
 
         chosen = (where or Filter(sort="-arrived")).of_states("dead").limited_to(of_newest)
-        return recent.reasons([row.last_error for row in listing.select(self, where=chosen)])
+        return stats.recent_reasons([row.last_error for row in listing.select(self, where=chosen)])
 
     @locked
     def metrics(self, textfile: str | os.PathLike[str] | None = None, *, queues: Sequence[str] = ()) -> str:

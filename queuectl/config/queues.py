@@ -1,4 +1,7 @@
-"""The queues of a spool as workers see them: limits and defaults from `queues/`, read again when a file changes, and pauses."""
+"""The queues of a spool as workers see them: their limits, defaults and pauses, and whether there is what a job needs.
+
+Limits and defaults are read from `queues/`, and again when a file changes.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,30 @@ from typing import TYPE_CHECKING
 
 from queuectl.config import queue_file, stamp
 from queuectl.config.queue_file import QueueSettings, Rate, parse_rate
-from queuectl.errors import ConfigError
+from queuectl.errors import ConfigError, Shortage
 from queuectl.fast_start.dataclass import dataclass
 from queuectl.job.fields import DEFAULT_QUEUE, is_queue
 from queuectl.layout import QUEUE_FILE, QUEUE_PAUSED
 from queuectl.system import files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from queuectl.config.settings import Settings
     from queuectl.config.stamp import Stamp
     from queuectl.layout import Layout
 
-__all__ = ["DEFAULT", "QueueChoice", "QueueSettings", "Queues", "Rate", "engine_of", "parse_rate"]
+__all__ = [
+    "DEFAULT",
+    "QueueChoice",
+    "QueueSettings",
+    "Queues",
+    "Rate",
+    "engine_of",
+    "parse_rate",
+    "refuse_shortage",
+    "shortage",
+]
 
 DEFAULT = DEFAULT_QUEUE
 """The queue of a job that names none."""
@@ -196,6 +209,37 @@ class Queues:
     def _tell(self, line: str) -> None:
         if not self._is_new:
             self._say(line)
+
+
+def shortage(needs: Mapping[str, int], resources: Mapping[str, int]) -> str | None:
+    """Return why a job that needs this can never start; None if there is enough of everything."""
+    for name, amount in needs.items():
+        if name not in resources:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, resources, n=1)
+            return f"no resource is called {name}" + (f"; is {near[0]} meant?" if near else "")
+        if amount > resources[name]:
+            verb = "are" if resources[name] != 1 else "is"
+            return f"it needs {amount} {name}, and there {verb} {resources[name]}"
+    return None
+
+
+def refuse_shortage(needs: Mapping[str, int], resources: Mapping[str, int]) -> None:
+    """Refuse a job that could never start.
+
+    Raises:
+        Shortage: there is not so much; the hint is the setting with which there would be.
+    """
+    fact = shortage(needs, resources)
+    if fact:
+        import shlex
+
+        from queuectl.config.keys import as_text
+
+        raised = {name: max(amount, resources.get(name, 0)) for name, amount in needs.items()}
+        wanted = shlex.quote(as_text({**resources, **raised}))
+        raise Shortage(fact, hint=f"queuectl config set resources {wanted}")
 
 
 def engine_of(name: str, queues: Queues, settings: Settings) -> str:

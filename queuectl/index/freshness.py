@@ -11,7 +11,7 @@ import time
 
 from queuectl.index.database import Database
 from queuectl.layout import DEAD, DONE, PENDING
-from queuectl.system import file_times, host
+from queuectl.system import file_times
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Freshness(Database):
         if self.path == ":memory:":
             return False  # the probe would write into a spool in which this process may not, or cannot, write
         if self._fine_times is None:
-            self._fine_times = host.has_fine_times(os.path.join(self._root, "tmp"))
+            self._fine_times = file_times.has_fine_times(os.path.join(self._root, "tmp"))
         return self._fine_times
 
     def mark_stale(self, place: str) -> None:

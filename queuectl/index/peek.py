@@ -10,7 +10,7 @@ from contextlib import suppress
 from urllib.parse import quote
 
 from queuectl.index.index import Index
-from queuectl.system import host
+from queuectl.system import file_times
 
 _JOURNALS = ("-wal", "-journal")
 """Files that a killed worker leaves beside the index, by the journal mode."""
@@ -21,7 +21,7 @@ class Peek(Index):
 
     def __init__(self, path: str, root: str, boot: str) -> None:
         super().__init__(path, root, boot)
-        self._fine_times = self._can_find_out() and host.has_fine_times(tempfile.gettempdir())
+        self._fine_times = self._can_find_out() and file_times.has_fine_times(tempfile.gettempdir())
         self._copy: str | None = None
 
     def _can_find_out(self) -> bool:

@@ -3,6 +3,10 @@
 The files are read first, without the index's lock, and their rows kept aside. Then it is one transaction, so other
 processes see the old index until the new one is complete. What has changed meanwhile is found by its fingerprint, and
 read again.
+
+Jobs of dropped files may wait for each other in a ring, so that none could ever start. The admission finds a ring when the
+file comes that closes it: the index says who waits for that job. During a rebuild the index does not know that yet. So the
+jobs of dropped files are noted, and looked at when it is complete.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from operator import itemgetter
 
-from queuectl.intake import rings
+from queuectl.index import waits
 from queuectl.intake.claims import mirror_claims
 from queuectl.job.times import micros
 from queuectl.layout import DEAD, DONE, PENDING
@@ -23,10 +27,18 @@ from queuectl.system.locks import Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from queuectl.index.index import Index
+    from queuectl.index.row import Row
+    from queuectl.intake.admission import Admission
     from queuectl.intake.reconcile import Intake
 
 LARGE_CHUNK = 20_000
 """Names per step where no worker waits. It halves the time, as neighbouring rows are written together."""
+
+_AT_ONCE, _PASSES, _SHOWN = 100, 10, 20
+"""Rings that are looked for together, and how often: doctor finds the rest. How many jobs of one are named."""
 
 PLACES = (DONE, DEAD, PENDING)
 """The order of scans. pending/ comes last: whether an id is taken is known when the other folders have been read."""
@@ -87,9 +99,9 @@ def _rebuild(intake: Intake, *, trusted: bool) -> int:
                 intake.scan_all(place, closely=ahead)
             intake.index.finish_rebuild()
             intake.admission.unchecked = None
-            in_rings = rings.take_out(intake.index, dropped)
+            in_rings = _take_out_of_rings(intake.index, dropped)
             number = sum(intake.index.counts().values())
-        rings.bury(intake.admission, in_rings)
+        _bury(intake.admission, in_rings)
         return number + len(in_rings)
     finally:
         intake.admission.unchecked = None
@@ -126,3 +138,47 @@ def _read_ahead(intake: Intake) -> bool:
             raise
         return False
     return True
+
+
+def _take_out_of_rings(index: Index, dropped: Sequence[str]) -> list[tuple[Row, str]]:
+    """Take out of the index, of each ring, the dropped job that came last; returns their rows with the reasons.
+
+    Call it in a transaction. If the process dies before the files are moved, the next scan finds them again.
+
+    Args:
+        dropped: ids of jobs of dropped files, in the order of arrival.
+    """
+    order = {job_id: place for place, job_id in enumerate(dropped)}
+    found: list[tuple[Row, str]] = []
+    for _ in range(_PASSES if dropped and index.has_waits() else 0):
+        last = [*_last_of_rings(index, order)]
+        for job_id, reason in last:
+            if row := index.get(job_id):
+                index.drop(job_id)
+                found.append((row, reason))
+        if not last:
+            break
+    return found
+
+
+def _last_of_rings(index: Index, order: dict[str, int]) -> Iterator[tuple[str, str]]:
+    for ring in waits.rings(index, _AT_ONCE):
+        names = [name for name, _ in ring]
+        mine = [name for name in names if name in order]
+        if mine:
+            last = max(mine, key=lambda name: order[name])
+            start = names.index(last)
+            way = [*names[start:], *names[:start], last]
+            if len(way) > _SHOWN:
+                way[_SHOWN // 2 : -_SHOWN // 2] = [f"{len(way) - _SHOWN} more"]
+            yield last, f"{last} waits for itself: {', '.join(way)}"
+
+
+def _bury(admission: Admission, taken_out: Sequence[tuple[Row, str]]) -> None:
+    """Move the files of these jobs to dead/, with the reasons, unless they have changed since."""
+    for row, reason in taken_out:
+        path = os.path.join(admission.layout.root, row.place, row.name)
+        with suppress(OSError):
+            status = os.lstat(path)
+            if (status.st_ino, status.st_size) == (row.inode, row.size):
+                admission.move_to_dead(path, reason, status)

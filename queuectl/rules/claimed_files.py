@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from queuectl.fast_start.dataclass import dataclass
 from queuectl.system import files
-from queuectl.system.held_folder import held
+from queuectl.system.safe_open import held_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def take(one: ClaimedFile, companion: str | None) -> None:
     try:
         os.makedirs(os.path.dirname(one.path), exist_ok=True)
         # In one step everywhere. The folder is new and its name was drawn, so nothing can lie at the target.
-        with held(one.root, *_folders_of(one.below)) as source:
+        with held_folder(one.root, *_folders_of(one.below)) as source:
             files.rename_over(os.path.join(source, os.path.basename(one.below)), one.path)
     except OSError:
         remove_empty(one)
@@ -133,7 +133,10 @@ def put_back(one: ClaimedFile) -> None:
         OSError: it cannot be moved.
     """
     parents = _folders_of(one.below)
-    with held(one.root, one.kind, one.job_id, *parents) as source, held(one.root, *parents) as target:
+    with (
+        held_folder(one.root, one.kind, one.job_id, *parents) as source,
+        held_folder(one.root, *parents) as target,
+    ):
         for name in sorted(os.listdir(source)):
             files.move_to_free_name(os.path.join(source, name), target, name)
     remove_empty(one)
@@ -157,7 +160,7 @@ def finish(one: ClaimedFile, state: str) -> None:
             _move_to_done(one)
         remove_empty(one)
     elif state in ("dead", "gone"):
-        with held(one.root, one.kind) as source, held(one.root, FAILED, make=True) as target:
+        with held_folder(one.root, one.kind) as source, held_folder(one.root, FAILED, make=True) as target:
             files.move(os.path.join(source, one.job_id), os.path.join(target, one.job_id))
 
 
@@ -179,7 +182,7 @@ def clear(one: ClaimedFile, companion: str | None) -> None:
 def _delete(one: ClaimedFile, below: str) -> None:
     with (
         suppress(FileNotFoundError),
-        held(one.root, one.kind, one.job_id, *_folders_of(below)) as folder,
+        held_folder(one.root, one.kind, one.job_id, *_folders_of(below)) as folder,
     ):
         os.unlink(os.path.join(folder, os.path.basename(below)))
 
@@ -188,8 +191,8 @@ def _move_to_done(one: ClaimedFile) -> None:
     for below in _files_of(one):
         parents, name = _folders_of(below), os.path.basename(below)
         with (
-            held(one.root, one.kind, one.job_id, *parents) as source,
-            held(one.root, DONE, *parents, make=True) as target,
+            held_folder(one.root, one.kind, one.job_id, *parents) as source,
+            held_folder(one.root, DONE, *parents, make=True) as target,
         ):
             files.move_to_free_name(os.path.join(source, name), target, name)
 
@@ -203,7 +206,7 @@ def restore(one: ClaimedFile) -> None:
     if os.path.lexists(one.path) or not os.path.lexists(one.failed_home):
         return
     remove_empty(one)
-    with held(one.root, FAILED) as source, held(one.root, one.kind, make=True) as target:
+    with held_folder(one.root, FAILED) as source, held_folder(one.root, one.kind, make=True) as target:
         files.move(os.path.join(source, one.job_id), os.path.join(target, one.job_id))
 
 
@@ -249,7 +252,7 @@ def _folders_of(below: str) -> list[str]:
 
 def _files_of(one: ClaimedFile) -> list[str]:
     """Return the paths of the files in the folder of a job, below it."""
-    with suppress(FileNotFoundError), held(one.root, one.kind, one.job_id) as home:
+    with suppress(FileNotFoundError), held_folder(one.root, one.kind, one.job_id) as home:
         return [
             os.path.relpath(os.path.join(path, name), home)
             for path, _, names in os.walk(home)
@@ -261,10 +264,10 @@ def _files_of(one: ClaimedFile) -> list[str]:
 def remove_empty(one: ClaimedFile) -> None:
     """Delete the folder of a job and those in it, as far as they are empty."""
     with suppress(OSError):
-        with held(one.root, one.kind, one.job_id) as home:
+        with held_folder(one.root, one.kind, one.job_id) as home:
             for path, _, _ in os.walk(home, topdown=False):
                 if path != home:
                     with suppress(OSError):
                         os.rmdir(path)
-        with held(one.root, one.kind) as kind:
+        with held_folder(one.root, one.kind) as kind:
             os.rmdir(os.path.join(kind, one.job_id))

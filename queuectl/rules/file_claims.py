@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.errors import InvalidJob
 from queuectl.index.filter import Filter
-from queuectl.rules import claimed_files, file_queueing, folder_look, seen_files
+from queuectl.rules import claimed_files, folder_look, job_queueing, seen_files
 from queuectl.rules.claimed_files import ClaimedFile
 from queuectl.rules.file_jobs import FILE
 from queuectl.storage import locate
@@ -95,7 +95,7 @@ class FileClaims:
         companion = self._trigger.companion_of(name)
         return None if companion is None else os.path.join(folder, companion)
 
-    def add_to(self, batch: file_queueing.Batch, claimed: list[ClaimedFile]) -> dict[str, list[str]]:
+    def add_to(self, batch: job_queueing.FileBatch, claimed: list[ClaimedFile]) -> dict[str, list[str]]:
         """Add the jobs of files that were taken to those that will be queued; returns the ids of the jobs of each claim.
 
         Raises:
@@ -153,7 +153,7 @@ class FileClaims:
         yield from self._finish_all(over)
         for one in unqueued:
             claimed_files.take_companion(one, self._companion_of(one.below))
-        batch = file_queueing.Batch(self._storage, self._defaults, self._rule)
+        batch = job_queueing.FileBatch(self._storage, self._defaults, self._rule)
         claims = self.add_to(batch, unqueued)
         lines += self.lines(claims, batch.finish())
         if lines:

@@ -13,7 +13,7 @@ from queuectl.config import stamp
 from queuectl.errors import InvalidJob, SpoolError
 from queuectl.fast_start.dataclass import dataclass
 from queuectl.index.filter import Filter
-from queuectl.rules import file_queueing, folder_look, seen_files
+from queuectl.rules import folder_look, job_queueing, seen_files
 from queuectl.rules.file_claims import FileClaims
 from queuectl.rules.file_jobs import FILE
 from queuectl.rules.folder_look import FolderLook
@@ -326,7 +326,7 @@ class WatchedFolder:
         self._room_at = self._monotonic() + _LOCK_AGAIN
 
     def _take(self, part: list[Found]) -> None:
-        queue = file_queueing.Batch(self._storage, self._defaults, self.rule)
+        queue = job_queueing.FileBatch(self._storage, self._defaults, self.rule)
         claimed: list[ClaimedFile] = []
         left: list[tuple[Found, list[str]]] = []
         inodes: set[int] = set()

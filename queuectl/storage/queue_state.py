@@ -6,7 +6,7 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from queuectl.config import cluster, resources
+from queuectl.config import cluster, queues
 from queuectl.config.queues import Queues, engine_of
 from queuectl.control import pause, registry
 from queuectl.control.start_rate import StartRate
@@ -194,7 +194,7 @@ class QueueView:
         """Return why the jobs of a lane can never start, with what they need; None if there is enough."""
         name, needs = lanes.parts_of(lane)
         if self.engine_of(name) == LOCAL:
-            return resources.shortage(needs, self._resources)
+            return queues.shortage(needs, self._resources)
         try:
             cluster.refuse_needs(needs, self.queues.get(name).options or ())
         except ValueError as error:

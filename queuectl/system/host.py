@@ -1,4 +1,4 @@
-"""The machine and its filesystems: the current boot, the mount of a folder, free space, file times, user names."""
+"""The machine and its filesystems: the current boot, the mount of a folder, free space, user names."""
 
 from __future__ import annotations
 
@@ -104,28 +104,6 @@ def disk_shortage(path: str, min_free: int) -> str | None:
 
 def _short_of_bytes(free: int, min_free: int) -> str | None:
     return f"{free} bytes of disk are free, min_free_space is {min_free}" if free < min_free else None
-
-
-def has_fine_times(folder: str) -> bool:
-    """Whether two quick changes of a folder leave two different modification times, as on Linux 6.13 and later.
-
-    Elsewhere file times advance in ticks of some milliseconds: a second change within one tick leaves no trace.
-    """
-    path = os.path.join(folder, files.temporary_name())
-    try:
-        return any(_leaves_three_times(folder, path) for _ in range(3))
-    except OSError:
-        return False
-
-
-def _leaves_three_times(folder: str, path: str) -> bool:
-    os.close(os.open(path, files.CREATE, 0o600))
-    first = os.stat(folder).st_mtime_ns
-    files.rename_over(path, path + "2")
-    second = os.stat(folder).st_mtime_ns
-    os.unlink(path + "2")
-    third = os.stat(folder).st_mtime_ns
-    return first < second < third < first + 1_000_000  # two ticks of the coarse clock take longer than 1 ms
 
 
 def user_name(uid: int) -> str:

@@ -1,4 +1,7 @@
-"""Reading files that somebody else may have put there: no link is followed, no FIFO waited for, no size trusted."""
+"""Reading files and entering folders that somebody else may have put there.
+
+No link is followed, no FIFO is waited for, no size is trusted.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import errno
 import os
 import stat
 import sys
+from contextlib import contextmanager, suppress
 
 from queuectl.system import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 # Opened without O_NONBLOCK a FIFO blocks until somebody writes; without O_NOFOLLOW a link leads out of the spool.
 SAFE_READ = (
@@ -24,6 +28,7 @@ SAFE_READ = (
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS_ENTER = stat.S_IXGRP | stat.S_IXOTH
 _LARGEST_NOTE = 1 << 16
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _NOATIME = getattr(os, "O_NOATIME", 0)
 _HAS_LEASES = sys.platform.startswith("linux")
 
@@ -200,3 +205,49 @@ def any_open_for_writing(fds: Iterable[int]) -> bool | None:
     except OSError as error:
         return True if error.errno == errno.EAGAIN else None
     return False
+
+
+@contextmanager
+def held_folder(root: str, *names: str, make: bool = False) -> Iterator[str]:
+    """Yield a path that leads into a folder below another one.
+
+    On Linux it leads into the same folder, whatever is put in the place of a name on the way meanwhile. Elsewhere there
+    was no link when it was looked at.
+
+    Args:
+        root: the folder in which to begin. The path to it may have links.
+        names: of the folders on the way, one for each level.
+        make: make those that are missing.
+
+    Raises:
+        FileNotFoundError: a folder is not there.
+        OSError: one of the names is a link or no folder, or it cannot be opened.
+    """
+    if os.open not in os.supports_dir_fd:
+        yield _checked(root, names, make=make)
+        return
+    fd = os.open(root, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0))
+    try:
+        for name in names:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=fd)
+            inner = os.open(name, _FOLDER, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        path = f"/proc/self/fd/{fd}"
+        yield path if sys.platform == "linux" and os.path.isdir(path) else os.path.join(root, *names)
+    finally:
+        os.close(fd)
+
+
+def _checked(root: str, names: tuple[str, ...], *, make: bool) -> str:
+    path = root
+    for name in names:
+        path = os.path.join(path, name)
+        if make:
+            with suppress(FileExistsError):
+                os.mkdir(path)
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    return path

@@ -31,9 +31,8 @@ from queuectl.system.wake_up import WakeUp
 from queuectl.system.watcher import FolderWatch
 from queuectl.worker import dispatch_check
 from queuectl.worker.dispatch_open import Opening
-from queuectl.worker.dispatch_pause import Pauses
 from queuectl.worker.dispatch_report import Reporter, tell_what_stays
-from queuectl.worker.dispatch_stop import Leaving
+from queuectl.worker.dispatch_stop import Leaving, Pauses
 from queuectl.worker.feed import Feed
 from queuectl.worker.handover import Handover
 from queuectl.worker.health import FAULT_PAUSE, FaultBarrier, never_raising

@@ -29,7 +29,7 @@ from queuectl.storage import dead_letters, recovery
 from queuectl.storage.claim import release
 from queuectl.storage.settle import settle_all
 from queuectl.system import files
-from queuectl.worker import fetch_output, maintenance, source_files, told_of_others
+from queuectl.worker import maintenance, share, source_files, told_of_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -341,10 +341,10 @@ class Handover:
 
         The others come back from that order.
         """
-        printed = fetch_output.with_output(events, self._claims)
+        printed = share.with_output(events, self._claims)
         if printed:
             limit = self._settings().output_limit
-            self._post(lambda *_: fetch_output.fetch(self._layout, printed, limit, self._say))
+            self._post(lambda *_: share.fetch_output(self._layout, printed, limit, self._say))
         keys = {event.key for event, _ in printed}
         return [event for event in events if event.key not in keys]
 

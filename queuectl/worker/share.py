@@ -1,7 +1,8 @@
 """The thread of a dispatcher that does everything in the folder shared with the nodes.
 
 While its file server is away, a call there may hang for ever, as a hard-mounted share lets it. Claims and settlements go
-on meanwhile: they are done by the main thread, which gives orders to this one and takes its reports.
+on meanwhile: they are done by the main thread, which gives orders to this one and takes its reports. The main thread
+reads nothing there, not even the output of a run that has ended: it must notice a pause, and be able to stop.
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from queuectl.engine.handed import Ended, Lost
 from queuectl.engine.summary import Summary, summarize
 from queuectl.errors import QueuectlError
+from queuectl.storage import job_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from queuectl.engine.handed import Event
+    from queuectl.engine.handed import Event, Key
     from queuectl.engine.tracker import Tracker
+    from queuectl.job.record import Job
+    from queuectl.layout import Layout
+    from queuectl.storage.transitions import Claim
 
     Order = Callable[[Tracker, float], Sequence[Event]]
     """What is to be done there, at a moment of the monotonic clock; it returns the ends of attempts that it finds."""
@@ -210,3 +216,32 @@ class Share:
 def is_fault_of_the_share(fault: Exception) -> bool:
     """Whether it may be over later: the share, or its place in the settings, refused. Any other one is a fault of queuectl."""
     return isinstance(fault, OSError | QueuectlError)
+
+
+def with_output(events: Iterable[Event], claims: Mapping[Key, Claim]) -> list[tuple[Ended | Lost, Job]]:
+    """Return the ends of runs whose output lies in the share, of claimed jobs, each with its job."""
+    return [
+        (event, claims[event.key].job)
+        for event in events
+        if isinstance(event, Ended | Lost) and event.output is not None and event.key in claims
+    ]
+
+
+def fetch_output(
+    layout: Layout, printed: Iterable[tuple[Ended | Lost, Job]], limit: int, say: Callable[[str], None]
+) -> Sequence[Event]:
+    """Copy the output of runs, and return their ends with the bytes that were copied.
+
+    Args:
+        limit: bytes of each stream that the job's record repeats.
+        say: takes a line for each output that cannot be kept. Its run is recorded all the same.
+    """
+    fetched: list[Event] = []
+    for event, job in printed:
+        sizes = None
+        try:
+            sizes = job_logs.copy_output(layout, job, event.output or (), limit=limit)
+        except OSError as error:
+            say(f"cannot keep the output of {job.id}: {(error.strerror or str(error)).lower()}")
+        fetched.append(replace(event, output=None, printed=sizes))
+    return fetched

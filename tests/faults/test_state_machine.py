@@ -41,7 +41,7 @@ from queuectl.storage import orphaned_runs
 from queuectl.storage import recovery as recover
 from queuectl.storage.claim import note_running
 from queuectl.storage.file_pool import FilePool
-from queuectl.system import files, host
+from queuectl.system import file_times, files
 from queuectl.worker import maintenance, prefetch
 from queuectl.worker import worker as worker_module
 from queuectl.worker.prefetch import Prefetch
@@ -477,7 +477,7 @@ class Machine(RuleBasedStateMachine):
         self.door = self._new_door()
         self.door.layout.create()
         (self.spool / "queues" / "mail.yaml").write_text(f"limit: {PLACES}\n")
-        self.coarse = not host.has_fine_times(str(self.root))
+        self.coarse = not file_times.has_fine_times(str(self.root))
         assert sum(self.door.counts().values()) == 0
         self.draw = Random(n)
         self.drop_some(n, None)

@@ -364,14 +364,14 @@ ENGINE = (
     ),
     Mutant(
         "dispatcher: a pause counts as noticed before anything is taken back",
-        "worker/dispatch_pause.py",
+        "worker/dispatch_stop.py",
         "        return mark if self._heeded == mark else None\n",
         "        return mark\n",
         (f"{_DISPATCHER}a_pause_is_noticed_only_when_nothing_can_begin_any_more",),
     ),
     Mutant(
         "dispatcher: a pause of a queue takes back the jobs of all",
-        "worker/dispatch_pause.py",
+        "worker/dispatch_stop.py",
         "tracker.take_back(keys)",
         "tracker.take_back()",
         (f"{_DISPATCHER}a_pause_of_a_queue_takes_back_its_jobs_only",),
@@ -456,8 +456,8 @@ ENGINE = (
     Mutant(
         "dispatcher: the main thread reads output in the share",
         "worker/handover.py",
-        "            self._post(lambda *_: fetch_output.fetch(self._layout, printed, limit, self._say))\n",
-        "            self._settle(fetch_output.fetch(self._layout, printed, limit, self._say))\n",
+        "            self._post(lambda *_: share.fetch_output(self._layout, printed, limit, self._say))\n",
+        "            self._settle(share.fetch_output(self._layout, printed, limit, self._say))\n",
         (f"{_DISPATCHER}an_output_that_cannot_be_read_now_keeps_nobody_from_stopping_it",),
     ),
     Mutant(

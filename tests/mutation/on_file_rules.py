@@ -153,8 +153,8 @@ FILE_RULES = (
     ),
     _mutant(
         "a link in place of a folder for taken files is followed",
-        "system/held_folder.py",
-        "            inner = os.open(name, _FLAGS, dir_fd=fd)\n",
+        "system/safe_open.py",
+        "            inner = os.open(name, _FOLDER, dir_fd=fd)\n",
         "            inner = os.open(name, os.O_RDONLY, dir_fd=fd)\n",
         f"{_MOVED}a_link_that_somebody_puts_in_the_way_leads_to_no_file_of_the_worker",
     ),

@@ -10,7 +10,7 @@ import pytest
 from rules.folder_world import Watched
 
 from queuectl.errors import KeyTaken, SpoolFull
-from queuectl.rules import file_queueing, watched_folder
+from queuectl.rules import job_queueing, watched_folder
 from queuectl.system import files, mounts
 
 from support import load
@@ -490,14 +490,14 @@ def test_while_jobs_are_refused_no_more_files_are_taken_out_of_the_folder(
 ) -> None:
     monkeypatch.setattr(watched_folder, "_AT_ONCE", 2)
     one.rule("source: move")
-    finish = file_queueing.Batch.finish
+    finish = job_queueing.FileBatch.finish
 
-    def refuse(batch: file_queueing.Batch) -> dict[str, KeyTaken]:
+    def refuse(batch: job_queueing.FileBatch) -> dict[str, KeyTaken]:
         if batch._jobs:
             raise SpoolFull("the disk is full")
         return {}
 
-    monkeypatch.setattr(file_queueing.Batch, "finish", refuse)
+    monkeypatch.setattr(job_queueing.FileBatch, "finish", refuse)
     for number in range(6):
         one.drop(f"{number}.pdf")
     for _ in range(12):
@@ -505,7 +505,7 @@ def test_while_jobs_are_refused_no_more_files_are_taken_out_of_the_folder(
         one.scheduler.look()
     assert len([name for name in one.tree() if name.startswith("taken")]) == 2
     assert [line for line in one.said if "full" in line] == ["rule scans: the disk is full"]
-    monkeypatch.setattr(file_queueing.Batch, "finish", finish)
+    monkeypatch.setattr(job_queueing.FileBatch, "finish", finish)
     for _ in range(4):
         one.go(31)
     assert one.names() == [f"{number}.pdf" for number in range(6)]

@@ -14,8 +14,8 @@ from queuectl.index.filter import Filter
 from queuectl.job.fields import STATES
 
 if TYPE_CHECKING:
-    from queuectl.api.batches import Batch
     from queuectl.api.row import Row
+    from queuectl.api.spool_batch import Batch
 
 SHOWN = 10
 """How many dead jobs are named. A batch may have ten thousand."""
