@@ -72,8 +72,12 @@ def is_misnamed(name: str) -> bool:
 
 
 def is_rule_file(name: str) -> bool:
-    """Whether a file of this name in the folder of rules is meant as a rule: it has the right ending, and is not a temporary one."""
-    return name.endswith(RULE_FILES) and not name.startswith(_TEMPORARY_PREFIXES) and is_utf8(name)
+    """Whether a file of this name in the folder of rules is meant as a rule: it has the right ending, and is not a temporary one.
+
+    With capitals, or with the .txt that an editor of Windows puts behind it, it can be none, but its writer waits for it.
+    """
+    ends_so = name.lower().removesuffix(".txt").endswith(RULE_FILES)
+    return ends_so and not name.startswith(_TEMPORARY_PREFIXES) and is_utf8(name)
 
 
 def name_in_dead(name: str) -> str:

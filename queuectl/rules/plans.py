@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.config.settings import JobDefaults
 from queuectl.errors import QueuectlError
-from queuectl.layout import RULE_FILES
+from queuectl.layout import is_rule_file
 from queuectl.rules import occurrences, queueing, rule_note
 from queuectl.rules.plan import Plan
 from queuectl.rules.rule_book import RuleBook
@@ -368,5 +368,5 @@ class Plans:
         return [
             os.path.join(self._layout.rules, name)
             for name, of in reasons.items()
-            if of.endswith(RULE_FILES) and of not in faults and of not in unjudged
+            if is_rule_file(of) and of not in faults and of not in unjudged
         ]

@@ -213,7 +213,7 @@ def _is_open(known: RuleFile) -> bool:
 
 def _by_rule(names: list[str]) -> dict[str, str]:
     """Return the file of each rule. A second file of a rule, and one with a name that no rule can have, are under their own names."""
-    found: dict[str, str] = {}
+    found = {name: name for name in names if is_rule_file(name) and not name.endswith(RULE_FILES)}
     for ending in RULE_FILES:
         for name in sorted(names):
             if name.endswith(ending) and is_rule_file(name):
@@ -254,6 +254,8 @@ def check_name(stem: str, ending: str, shown: str) -> None:
     Raises:
         InvalidRule: it is one.
     """
+    if ending not in RULE_FILES:
+        raise InvalidRule("cannot be a rule: its name must end in .yaml, .yml or .json", shown)
     if not is_queue(stem):
         reason = "cannot be a rule: its name must be 1 to 30 of a-z A-Z 0-9 _ -, first a letter or digit"
         raise InvalidRule(f"{reason}, and then {ending}", shown)

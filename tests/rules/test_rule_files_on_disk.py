@@ -72,6 +72,8 @@ def test_a_wrong_rule_that_has_just_been_written_is_not_judged_yet(rules: Path) 
         ("my backup.yaml", "cannot be a rule: its name must be 1 to 30 of a-z A-Z 0-9 _ -"),
         ("a.b.yaml", "cannot be a rule: its name must be"),
         ("backup.json", "the rule backup has another file beside it, which counts"),
+        ("backup.yaml.txt", "cannot be a rule: its name must end in .yaml, .yml or .json"),
+        ("Other.YAML", "cannot be a rule: its name must end in .yaml, .yml or .json"),
     ],
 )
 def test_a_file_that_can_be_no_rule_is_told(rules: Path, book: RuleBook, name: str, reason: str) -> None:
@@ -259,15 +261,19 @@ def test_a_wrong_rule_gets_its_reason_and_a_right_one_loses_it(rules: Path) -> N
     path, reason = rules / "backup.yaml", rules / "backup.yaml.reason"
     path.write_text("when: {cron: '0 25 * * *'}\njob: {command: a}\n")
     os.utime(path, (0, 0))
+    misnamed = rules / "other.yaml.txt"
+    misnamed.write_text(YEARLY)
     said = drain(rules.parent, now=lambda: time.time() + 60)
     wait_until(lambda: time.time() - path.stat().st_ctime > 2.1)
     said += drain(rules.parent)
 
     assert reason.read_text() == "line 1, column 14: when.cron: bad hour in '0 25 * * *'\n"
     assert any("rules/backup.yaml, line 1, column 14: when.cron: bad hour" in line for line in said)
+    assert "must end in .yaml" in (rules / "other.yaml.txt.reason").read_text()
     path.write_text(YEARLY)
+    os.rename(misnamed, rules / "other.yaml")
     drain(rules.parent)
-    assert not reason.exists()
+    assert sorted(os.listdir(rules)) == ["backup.yaml", "other.yaml"]
 
 
 def test_an_idle_worker_with_rules_costs_nothing_between_their_moments(rules: Path) -> None:
