@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from queuectl.api import row as shown
     from queuectl.api.spool_base import SpoolBase
     from queuectl.index.filter import Filter
     from queuectl.index.row import Row
@@ -38,7 +39,7 @@ LEFT_OUT = {
 """The beginnings of the last errors of jobs that filters do not retry, and why not."""
 
 
-def given_up(rows: Iterable[Row]) -> dict[str, set[str]]:
+def given_up(rows: Iterable[Row | shown.Row]) -> dict[str, set[str]]:
     """Return the jobs that a person does not want to run: who retries failed jobs must not bring those back.
 
     Returns:

@@ -7,13 +7,15 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from queuectl.api import listing
+from queuectl.api import listing, retry
 from queuectl.errors import IndexBehind, QueuectlError
 from queuectl.fast_start.dataclass import dataclass, field
 from queuectl.job.fields import WAITING, is_id
 from queuectl.web import query
+from queuectl.web.actions import LISTS
 from queuectl.web.call import Refused
 from queuectl.web.query import BadQuery
+from queuectl.web.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +38,12 @@ PATIENCE = 60.0
 
 KEPT = 20
 MOST_TOLD = 50
+FIRST = 10
+"""Jobs that are named before it is done."""
+
+PRIORITIES = frozenset({"", *map(str, range(1, 11))})
+NONE = "there is no job to which this can be done"
+_UNWANTED = {"held": "they are held", **{why: text.partition(";")[0] for why, text in retry.LEFT_OUT.items()}}
 
 
 def _retry(spool: Spool, ids: list[str], fields: Mapping[str, Any]) -> Mapping[str, object]:
@@ -62,13 +70,25 @@ def _delete(spool: Spool, ids: list[str], _: Mapping[str, Any]) -> Mapping[str, 
 
 
 VERBS: dict[str, tuple[Callable[..., Mapping[str, object]], tuple[str, ...]]] = {
-    "retry": (_retry, ("failed", "dead")),
+    "retry": (_retry, listing.RETRIED),
     "cancel": (_cancel, listing.CANCELLED),
     "hold": (_hold, WAITING),
     "release": (_release, WAITING),
     "delete": (_delete, listing.REMOVED),
 }
-"""What is done to many jobs, and the states of those to which it is done."""
+"""What is done to many jobs, and the states of those to which it can be done."""
+
+USUAL = {"retry": ("failed", "dead")}
+"""The states of those to which it is done if none is asked for, where these are fewer: as on the command line."""
+
+MEANING = {
+    "retry": ("retried", "They run again. The attempts of dead jobs start again at 0."),
+    "cancel": ("cancelled", "Those that run are ended. All go to the dead jobs."),
+    "hold": ("held", "They do not start until they are released."),
+    "release": ("released", "They can start again."),
+    "delete": ("deleted", "Their output is deleted, too. This cannot be undone."),
+}
+"""What has been done to a job after it, and what will be."""
 
 
 @dataclass(slots=True)
@@ -80,7 +100,7 @@ class Order:
         ids: the jobs that were chosen one by one; none: those of the filter.
         filter: the query of the list, as in its address.
         where: the filter that it makes.
-        fields: new values for fields of the jobs that are retried.
+        priority: a new one for the jobs that are retried, as it was typed; "": as it is.
     """
 
     verb: str
@@ -88,15 +108,21 @@ class Order:
     filter: str
     where: Filter
     ids: list[str] = field(default_factory=list)
-    fields: dict[str, Any] = field(default_factory=dict)
+    priority: str = ""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """New values for fields of the jobs."""
+        return {"priority": int(self.priority)} if self.priority else {}
 
     @property
     def words(self) -> str:
         """Which jobs are meant, in words."""
         if self.ids:
             return "the chosen jobs"
-        given = parse_qsl(self.filter)
-        return ", ".join(f"{name} {value}" for name, value in given) or "all jobs of the list"
+        jobs = {"/dead": "dead jobs", "/line": "waiting jobs"}.get(self.path, "jobs")
+        given = [f"{name} {value}" for name, value in parse_qsl(self.filter) if name != "sort"]
+        return f"{jobs} with {', '.join(given)}" if given else f"all {jobs}"
 
 
 @dataclass(slots=True)
@@ -131,45 +157,53 @@ def _order(typed: list[tuple[str, str]]) -> Order:
     given = {name: value for name, value in typed if name != "id"}
     ids = [value for name, value in typed if name == "id"]
     verb, path, text = given.get("verb", ""), given.get("list", "/jobs"), given.get("filter", "")
-    if verb not in VERBS or path not in {"/jobs", "/dead", "/line"}:
+    if verb not in VERBS or path not in LISTS:
         raise Refused(400, "say what to do, to which jobs")
     if not all(map(is_id, ids)):
         raise Refused(400, "one of the chosen jobs can be none")
     if given.get("which") == "chosen" and not ids:
-        raise Refused(400, "no job is chosen: mark some in the list, or take all that fit")
+        line = "no job is chosen: mark some in the list, or take all that fit"
+        raise Refused(400, line, way_on=("Back to the list", path, text))
     if given.get("which") == "all":
         ids = []
     states = {"/dead": ("dead",), "/line": WAITING}.get(path, ())
     try:
         where = query.read(parse_qsl(text, keep_blank_values=True), states=states).where
-        fields = {"priority": _priority(given["priority"])} if given.get("priority", "").strip() else {}
     except BadQuery as error:
-        raise Refused(400, str(error)) from None
-    return Order(verb, path, text, where, ids, fields if verb == "retry" else {})
+        raise Refused(400, str(error), way_on=("Back to the list", path, "")) from None
+    return Order(verb, path, text, where, ids, given.get("priority", "").strip() if verb == "retry" else "")
 
 
-def _priority(text: str) -> int:
-    if text.strip() not in set(map(str, range(1, 11))):
-        raise BadQuery("priority is 1 to 10")
-    return int(text)
+def found(spool: Spool, order: Order) -> tuple[list[str], list[str]]:
+    """Return the ids of the jobs to which it can be done now, and a sentence for each reason why others are left out."""
+    return _chosen(spool, order) if order.ids else _fitting(spool, order)
 
 
-def found(spool: Spool, order: Order) -> tuple[list[str], int]:
-    """Return the ids of the jobs to which it can be done now, and how many others were chosen.
+def _chosen(spool: Spool, order: Order) -> tuple[list[str], list[str]]:
+    rows, states = spool.rows(order.ids), VERBS[order.verb][1]
+    fit = [one for one in order.ids if one in rows and rows[one].state in states]
+    others = len(order.ids) - len(fit)
+    them = "it" if others == 1 else "them"
+    return fit, [f"{count(others, 'chosen job')} left out: this cannot be done to {them}."] * bool(others)
 
-    The filter is asked anew each time: what has moved since the page was drawn is not done by its old place.
+
+def _fitting(spool: Spool, order: Order) -> tuple[list[str], list[str]]:
+    """Ask the filter anew: what has moved since the page was drawn is not done by its old place.
+
+    It does not retry what a person has cancelled, held or given up, as on the command line.
     """
     states = VERBS[order.verb][1]
-    if order.ids:
-        rows = spool.rows(order.ids)
-        fit = [one for one in order.ids if one in rows and rows[one].state in states]
-        return fit, len(order.ids) - len(fit)
-    wanted = order.where.states or states
-    both = [state for state in wanted if state in states]
+    both = [state for state in order.where.states or USUAL.get(order.verb, states) if state in states]
     if not both:
-        return [], 0
+        return [], []
     where = order.where.of_states(*both)
-    return [row.id for row in spool.list(where=where.of_held if order.verb == "release" else where)], 0
+    rows = spool.list(where=where.of_held if order.verb == "release" else where)
+    unwanted = retry.given_up(rows) if order.verb == "retry" and where.reason is None else {}
+    left_out = set().union(*unwanted.values())
+    return [row.id for row in rows if row.id not in left_out], [
+        f"{count(len(ids), 'job')} left out, because {_UNWANTED[why]}. To retry such jobs, choose them in the list."
+        for why, ids in unwanted.items()
+    ]
 
 
 def ask(call: Call) -> Response:
@@ -177,12 +211,15 @@ def ask(call: Call) -> Response:
     return _ask(call, _order(call.form))
 
 
-def _ask(call: Call, order: Order, problem: str | None = None, status: int = 200) -> Response:
+def _ask(
+    call: Call, order: Order, problem: str | None = None, status: int = 200, *, wrong: str = ""
+) -> Response:
+    """Show it, with what is wrong, and the field in which it was typed."""
     with call.site.spool() as spool:
-        ids, others = found(spool, order)
+        ids, left_out = found(spool, order)
     return call.page(
-        "bulk.html", status, order=order, number=len(ids), first=ids[:10], others=others,
-        must_type=len(ids) > ASK_ABOVE, problem=problem,
+        "bulk.html", status, order=order, number=len(ids), first=ids[:FIRST], left_out=left_out,
+        meaning=MEANING[order.verb][1], must_type=len(ids) > ASK_ABOVE, problem=problem, wrong=wrong,
     )  # fmt: skip
 
 
@@ -197,17 +234,20 @@ def start(call: Call) -> Response:
     with call.site.spool() as spool:
         ids, _ = found(spool, order)
     if not ids:
-        return _ask(call, order, "there is no job to which this can be done", 409)
+        return _ask(call, order, NONE, 409)
     seen = _number(given.get("number", ""))
     if len(ids) > seen:
         return _ask(call, order, "more jobs fit now than were shown: look again", 409)
     if len(ids) > ASK_ABOVE and given.get("typed", "").strip() != str(seen):
-        return _ask(call, order, f"type {len(ids)} to go on: so many jobs are meant now", 422)
+        return _ask(call, order, f"type {len(ids)} to go on: so many jobs are meant", 422, wrong="typed")
+    if order.priority not in PRIORITIES:
+        return _ask(call, order, "priority is 1 to 10", 422, wrong="priority")
     site = call.site
     with site.lock:
         if any(not one.is_over for one in site.bulk.values()):
             busy = next(one.number for one in site.bulk.values() if not one.is_over)
-            raise Refused(409, f"another change of many jobs is under way: number {busy}")
+            line = f"another change of many jobs is under way: number {busy}"
+            raise Refused(409, line, way_on=("See how far it has come", f"/bulk/{busy}", ""))
         number = max(site.bulk, default=0) + 1
         made = Bulk(number, order, len(ids))
         site.bulk[number] = made
@@ -270,7 +310,8 @@ def progress(call: Call) -> Response:
     """How far it has come."""
     query.once(call.pairs, ())
     made = _made(call)
-    return call.page("progress.html", bulk=made, live=(f"/part/bulk/{made.number}", "", 1000))
+    done = MEANING[made.order.verb][0]
+    return call.page("progress.html", bulk=made, done=done, live=(f"/part/bulk/{made.number}", "", 1000))
 
 
 def stop(call: Call) -> Response:

@@ -44,11 +44,17 @@ _threads = ThreadPoolExecutor(SPOOLS, thread_name_prefix="page")
 
 
 class Refused(Exception):
-    """A request that is answered by one line: the status, the line, and a command that helps."""
+    """A request that is answered by one line: the status, the line, and a command that helps.
 
-    def __init__(self, status: int, line: str, hint: str | None = None) -> None:
+    Args:
+        way_on: a link to go on by: its words, its path and its query.
+    """
+
+    def __init__(
+        self, status: int, line: str, hint: str | None = None, *, way_on: tuple[str, str, str] | None = None
+    ) -> None:
         super().__init__(line)
-        self.status, self.line, self.hint = status, line, hint
+        self.status, self.line, self.hint, self.way_on = status, line, hint, way_on
 
 
 @dataclass(slots=True)
@@ -189,7 +195,7 @@ class Endpoint:
         try:
             return self.page(call)
         except BadQuery as error:
-            raise Refused(400, str(error)) from None
+            raise Refused(400, str(error), way_on=("The page as it usually is", call.path, "")) from None
         except QueuectlError as error:
             raise Refused(status_of(error), str(error), error.hint) from None
         except Refused:
@@ -280,6 +286,6 @@ def tell(site: Site, request: Request, refused: Refused) -> Response:
         return rendering.unknown(site)
     text = rendering.render(
         site, user or User("", "", may_act=False), "error.html", path=request.url.path, known=user is not None,
-        status=refused.status, line=refused.line, hint=refused.hint,
+        status=refused.status, line=refused.line, hint=refused.hint, way_on=refused.way_on,
     )  # fmt: skip
     return HTMLResponse(text, refused.status)

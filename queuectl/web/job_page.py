@@ -128,7 +128,7 @@ def _field(name: str, value: object) -> str:
         return times.local(times.parse_moment(value)) if name in _MOMENTS else value
     if isinstance(value, list) and all(isinstance(one, str | int) for one in value):
         return " ".join(map(str, value))
-    return fast_json.dumps(value).decode() if isinstance(value, dict | list) else str(value)
+    return fast_json.dumps(value).decode()
 
 
 def _history(job: Job) -> Iterator[dict[str, Any]]:

@@ -111,5 +111,6 @@ def distance(moment: float, clock: Callable[[], float] = time.time, *, after: st
 
 def cut(text: str, length: int = 120) -> str:
     """Return the beginning of a text, for one cell of a list."""
-    first = " ".join(text.split("\n", 3)[:3]) if "\n" in text else text
-    return first if len(first) <= length else f"{first[: length - 1]}…"
+    lines = text.split("\n", 3)
+    first = " ".join(lines[:3])
+    return first if len(first) <= length and len(lines) <= 3 else f"{first[: length - 1]}…"

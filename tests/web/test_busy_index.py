@@ -80,18 +80,24 @@ def test_what_cannot_be_changed_now_is_said_and_not_done(spool_dir: Path, browse
     assert browser.post("/job/a/hold").status == 303
 
 
-def test_a_change_of_many_jobs_waits_for_the_index(
-    spool_dir: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody asks again for it."""
-    tries: list[object] = []
+@pytest.fixture
+def tries(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The steps of changes of many jobs that have been tried."""
+    made: list[object] = []
     change = bulk._change
 
     def counted(*args: Any) -> None:
-        tries.append(args)
+        made.append(args)
         change(*args)
 
     monkeypatch.setattr(bulk, "_change", counted)
+    return made
+
+
+def test_a_change_of_many_jobs_waits_for_the_index(
+    spool_dir: Path, browser: Browser, tries: list[object]
+) -> None:
+    """Nobody asks again for it."""
     with locked(spool_dir):
         drop(spool_dir, "b", command="true")
         form = {"verb": "hold", "list": "/jobs", "which": "all", "number": "1"}
@@ -106,10 +112,13 @@ def test_a_change_of_many_jobs_waits_for_the_index(
     assert Spool(spool_dir).row("a").held
 
 
-def test_a_change_that_waits_for_the_index_can_be_stopped(spool_dir: Path, browser: Browser) -> None:
+def test_a_change_that_waits_for_the_index_can_be_stopped(
+    spool_dir: Path, browser: Browser, tries: list[object]
+) -> None:
     with locked(spool_dir):
         drop(spool_dir, "b", command="true")
         browser.post("/bulk/go", {"verb": "hold", "list": "/jobs", "which": "all", "number": "1"})
+        wait_until(lambda: tries)
         bulk.end_all(browser.site, 10)
         [made] = browser.site.bulk.values()
 

@@ -291,7 +291,7 @@ def test_a_damaged_file_is_not_shown_to_everybody(spool_dir: Path, browser: Brow
     for path in ("/dead", "/job/bad", "/part/job/bad", "/jobs"):
         assert "s3cret" not in browser.get(path).text
     assert "priority" in browser.get("/job/bad").text
-    assert "(line 1, column 62)" in browser.get("/job/bad").text
+    assert "Line 1, column 62 of its file" in browser.get("/job/bad").text
     assert "s3cret" in browser.get("/job/bad/edit").text
 
 

@@ -14,6 +14,7 @@ from asgi import Browser, shown
 
 from queuectl import Spool
 from queuectl.control import dispatched
+from queuectl.web import text
 
 from support import drop, drop_bytes, wait_until
 
@@ -409,3 +410,12 @@ def test_jobs_of_a_cluster_say_where_they_are(spool_dir: Path) -> None:
     assert "node n7" in shown(browser.get("/job/runs").text)
     assert "waits there: AssocMax<b>" in shown(browser.get("/job/waits").text)
     assert "no dispatcher of slurm runs" in shown(browser.get("/queues").text)
+
+
+def test_a_text_that_is_cut_says_so(spool_dir: Path, browser: Browser) -> None:
+    """A command of four lines looks like one of three else. And a field is written as in the file."""
+    assert text.cut("a\nb\nc") == "a b c"
+    assert text.cut("a\nb\nc\nd") == "a b c…"
+    assert text.cut("x" * 121) == "x" * 119 + "…"
+    Spool(spool_dir).enqueue("true", id="held", hold=True)
+    assert "hold true" in shown(browser.get("/job/held").text)
