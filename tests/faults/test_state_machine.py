@@ -4,7 +4,8 @@ Workers, people with `mv`, commands that die half way, clocks that jump and inde
 spool. A plain dictionary says what should have come of it. Everything happens in this process: a death is an
 exception at a chosen call to the file system, after which the dead one makes no more calls.
 
-QUEUECTL_STATE_EXAMPLES and QUEUECTL_STATE_STEPS make it as long as one likes.
+QUEUECTL_STATE_EXAMPLES and QUEUECTL_STATE_STEPS make it as long as one likes. `python tests/replay_states.py LOG` plays a
+failure once more.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ class Known:
     due: float | None = None
     retry: float | None = None
     by_shorter_wait: float = math.inf
-    """When it may be tried again after the clock was set back: no retry waits longer than its own wait from then."""
+    """When it may be started after the clock was set back: no retry waits longer than its own wait from then."""
     held: bool = False
     limited: bool = False
     """Whether it has a timeout of its own. A run that ends at the built-in one is not repeated."""
@@ -1113,6 +1114,11 @@ class Machine(RuleBasedStateMachine):
     def clock_jumps(self, n: int, fuse: int | None) -> None:  # noqa: ARG002 (all turns are called alike)
         """Forward and back, by a second or a year."""
         seconds = self.draw.choice(JUMPS)
+        for known in self.jobs.values():
+            if known.waits_until <= self.clock:
+                known.by_shorter_wait = (
+                    -math.inf
+                )  # it was due, and whoever saw that may start it after the jump
         self.clock = min(max(self.clock + seconds, 1.5e9), 2.2e9)
         for known in self.jobs.values():
             wait = 2**known.attempts
