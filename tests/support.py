@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pytest
 from command_server import CommandServer
 
 if TYPE_CHECKING:
@@ -313,10 +312,7 @@ def read_only(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def no_thread_to_have() -> Iterator[None]:
     """The machine is at its limit of processes: no thread can be started until the end of this block."""
+    from unittest import mock
 
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+    with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread")):
         yield

@@ -9,7 +9,7 @@ from queuectl.errors import ConfigError, InvalidJob, NeverStarts
 from queuectl.fast_start import fast_json
 from queuectl.index.row import RENEWED, accept_as_indexed, invalid_row, is_file_of
 from queuectl.intake.dropped_file import reason_beside
-from queuectl.job.fields import is_id, new_id
+from queuectl.job.fields import id_of_file, is_id, new_id
 from queuectl.layout import DEAD, PENDING
 from queuectl.storage import dead_letters, locate, unique_keys
 
@@ -172,10 +172,17 @@ class Admission:
         self.index.put(invalid_row(job_id, name, status, reason))
 
     def _free_id(self, name: str, path: str) -> str:
-        """Return the id after which the file is named, if that is valid and free; else a new one."""
+        """Return the id after which the file is named, if that is valid and free; else a new one.
+
+        Whoever may only look has an index in memory: a random id would be another one for the next command.
+        """
         stem = name.rpartition(".")[0]
         if is_id(stem) and locate.state_of(self.storage, stem, but=path) is None:
             return stem
+        with suppress(OSError):
+            lasting = id_of_file(name, os.lstat(path))
+            if locate.state_of(self.storage, lasting, but=path) is None:
+                return lasting
         return new_id(self.storage.now())
 
     def move_to_dead(self, path: str, reason: str, status: os.stat_result | None) -> None:

@@ -75,6 +75,14 @@ def new_id(now: float, ending: str = "") -> str:
     return f"{_second(int(now))}-{ending or _random_letters(8)}"
 
 
+def id_of_file(name: str, status: os.stat_result) -> str:
+    """Return an id for a file whose name can be none. It is the same at each look, also where no index can keep it."""
+    from hashlib import blake2b
+
+    file = f"{status.st_ino} {status.st_ctime_ns} {name}".encode("utf-8", "surrogateescape")
+    return new_id(status.st_ctime, blake2b(file, digest_size=8).digest().translate(_BASE32).decode())
+
+
 def id_endings(count: int) -> list[str]:
     """Return about so many random endings for the ids of a long list, in ascending order, without duplicates.
 

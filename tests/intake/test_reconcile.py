@@ -407,6 +407,23 @@ def test_an_ordinary_name_is_a_job_name(name: str) -> None:
     assert is_job_name(name)
 
 
+def test_a_file_whose_name_is_no_id_keeps_its_id_when_the_index_is_lost(spool_dir: Path) -> None:
+    """Whoever may only look has no index that lasts: the id that `list` had shown was unknown to `show`."""
+    drop(spool_dir, "x", command="true")
+    drop_bytes(spool_dir, "a b.json", b'{"command": "true"}')
+    drop_bytes(spool_dir, "x.json", b'{"command": "true", "id": "x"}', "dead")
+    drop_bytes(spool_dir, "c d.json", b"no job at all\n", "dead")
+
+    def ids() -> list[str]:
+        return sorted(job.id for job in Spool(spool_dir).list())
+
+    before = ids()
+    shutil.rmtree(spool_dir / "data")
+
+    assert len(before) == 4
+    assert ids() == before
+
+
 def test_temporary_files_are_never_taken(
     spool_dir: Path, workers: Callable[..., Any], cli: Callable[..., Any]
 ) -> None:
