@@ -172,6 +172,18 @@ class Freshness(Database):
             (place, status.st_mtime_ns, status.st_ino, time.time_ns(), scan),
         )
 
+    def believe_folder(self, place: str, read: tuple[int, int], since: int) -> bool:
+        """Believe a folder that was read without a lock if nobody has changed it since; return whether that is certain.
+
+        Args:
+            read: what `folder_time` returned before it was read.
+            since: the moment of that, in nanoseconds.
+        """
+        if self.folder_time(place) != read or file_times.may_hide_changes(read[0], since):
+            return False
+        self.db.execute("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, NULL, 2)", (place, *read, since))
+        return True
+
     def end_scan(self, place: str, scan: str, *, exact: bool = True) -> None:
         """Believe the noted time from now on, unless another scan has begun.
 

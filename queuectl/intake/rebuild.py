@@ -1,8 +1,8 @@
 """Making the index anew from the folders, while others wait as little as possible.
 
 The files are read first, without the index's lock, and their rows kept aside. Then it is one transaction, so other
-processes see the old index until the new one is complete. What has changed meanwhile is found by its fingerprint, and
-read again.
+processes see the old index until the new one is complete. A folder whose time is still the same is believed. In others
+what has changed meanwhile is found by its fingerprint, and read again.
 
 Jobs of dropped files may wait for each other in a ring, so that none could ever start. The admission finds a ring when the
 file comes that closes it: the index says who waits for that job. During a rebuild the index does not know that yet. So the
@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
+from collections import deque
 from contextlib import suppress
 from functools import partial
 from operator import itemgetter
+from typing import NamedTuple
 
 from queuectl.index import waits
 from queuectl.intake.claims import mirror_claims
@@ -27,7 +30,8 @@ from queuectl.system.locks import Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
     from queuectl.index.index import Index
     from queuectl.index.row import Row
@@ -47,9 +51,7 @@ PLACES = (DONE, DEAD, PENDING)
 def rebuild(intake: Intake) -> int:
     """Rebuild the index from the folders; returns the number of jobs.
 
-    The files are read first, without the index's lock: nobody waits for the reading. Then it is one transaction, so
-    other processes see the old index until the new one is complete. What has changed meanwhile is found by its
-    fingerprint, and read again. After a boot no index can be used; then one process rebuilds it, and those that
+    The files are read first, without the index's lock: nobody waits for the reading. After a boot no index can be used; then one process rebuilds it, and those that
     need it wait.
 
     Raises:
@@ -90,13 +92,14 @@ def _rebuild(intake: Intake, *, trusted: bool) -> int:
         with intake.index.write():
             if not trusted and intake.index.open():
                 return sum(intake.index.counts().values())  # another process has just done it
-            intake.index.begin_rebuild(ahead=ahead)
-            if ahead:
+            intake.index.begin_rebuild(ahead=ahead is not None)
+            if ahead is not None:
                 intake.report = None  # it was told of these files
             mirror_claims(intake.layout, intake.index, intake.storage.now(), intake.storage.owner)
             dropped = intake.admission.unchecked = []
             for place in PLACES:
-                intake.scan_all(place, closely=ahead)
+                if ahead is None or not _is_as_read(intake, place, ahead.get(place)):
+                    intake.scan_all(place, closely=ahead is not None)
             intake.index.finish_rebuild()
             intake.admission.unchecked = None
             in_rings = _take_out_of_rings(intake.index, dropped)
@@ -106,38 +109,87 @@ def _rebuild(intake: Intake, *, trusted: bool) -> int:
     finally:
         intake.admission.unchecked = None
         intake.report = report
-        if ahead:
+        if ahead is not None:
             intake.index.end_ahead()
 
 
-def _read_ahead(intake: Intake) -> bool:
+class _Read(NamedTuple):
+    """A folder of which each file was read ahead: its time before that, see `folder_time`, the moment (ns), and the rows."""
+
+    time: tuple[int, int]
+    since: int
+    rows: int
+
+
+def _is_as_read(intake: Intake, place: str, read: _Read | None) -> bool:
+    """Return whether a second look into this folder would find nothing, and note that it agrees with the index.
+
+    A file that was edited in place meanwhile does not show in the time of its folder. It is found like one that is edited
+    later: `Intake.edits`.
+    """
+    if read is None or intake.index.count_at(place) != read.rows:
+        return False
+    if not intake.index.believe_folder(place, read.time, read.since):
+        return False
+    if place == PENDING:
+        intake.unfinished = 0
+    return True
+
+
+def _read_ahead(intake: Intake) -> dict[str, _Read] | None:
     """Read the files of all folders without any lock, a batch at a time, and keep the rows of the plain ones.
 
     Returns:
-        whether that was possible; if not, the files are read within the transaction.
+        the folders in which there were only plain ones; None if it was not possible: the files are read within the
+        transaction then.
     """
     if intake.index.path == ":memory:":
-        return False  # nobody else waits for it
+        return None  # nobody else waits for it
     intake.loader.owner = intake.storage.owner
     intake.loader.start(micros(intake.storage.now()), intake.settings())
+    read = {}
     try:
         intake.index.begin_ahead()
         for place in PLACES:
-            folder = os.path.join(intake.layout.root, place)
-            for names in intake.chunks(folder, LARGE_CHUNK):
-                load = partial(intake.loader.load, place, left_dead=intake.admission.left_dead)
-                loaded = split_work(load, list(names))()
-                loaded.sort(key=itemgetter(slice(4)))
-                intake.index.put_ahead([values for *_, values in loaded if values])
-                intake.compared += len(names)
+            since, before = time.time_ns(), intake.index.folder_time(place)
+            plain, number = True, 0
+            for loaded in _loaded(intake, place):
+                rows = [values for *_, values in loaded if values]
+                intake.index.put_ahead(rows)
+                plain &= len(rows) == len(loaded)
+                number += len(rows)
+                intake.compared += len(loaded)
                 if intake.report:
                     intake.report(intake.compared)
+            if before is not None and plain:
+                read[place] = _Read(before, since, number)
     except BaseException as error:
         intake.index.end_ahead()  # else its transaction would stay open
         if not isinstance(error, sqlite3.Error | OSError):
             raise
-        return False
-    return True
+        return None
+    return read
+
+
+def _loaded(intake: Intake, place: str) -> Iterator[list[Any]]:
+    """Yield what `Loader.load` returns for the files of a folder. One part is read while the caller handles another."""
+    load = partial(intake.loader.load, place, left_dead=intake.admission.left_dead)
+    begun: deque[Callable[[], list[Any]]] = deque()
+    try:
+        for names in intake.chunks(os.path.join(intake.layout.root, place), LARGE_CHUNK):
+            begun.append(split_work(load, list(names)))
+            if len(begun) > 1:
+                yield _in_order(begun.popleft()())
+        while begun:
+            yield _in_order(begun.popleft()())
+    finally:
+        for finish in begun:
+            finish()  # else the forked copy that reads it would be left behind
+
+
+def _in_order(loaded: list[Any]) -> list[Any]:
+    loaded.sort(key=itemgetter(slice(4)))
+    return loaded
 
 
 def _take_out_of_rings(index: Index, dropped: Sequence[str]) -> list[tuple[Row, str]]:

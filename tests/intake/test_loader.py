@@ -112,6 +112,77 @@ def test_the_cache_gives_the_same_rows(turns: list[int], records_of: list[dict[s
         assert rows(Path(folder), names, cached=True, settings=settings) == expected
 
 
+PLAIN = """{
+  "id": "c0",
+  "command": "echo \\"a\\" é",
+  "cwd": "/",
+  "created_at": "2026-11-22T06:15:19.123456Z"
+}
+""".encode()
+PIECES = (
+    *(
+        b'"',
+        b"\\",
+        b'\\"',
+        b"{",
+        b"}",
+        b"[",
+        b",",
+        b":",
+        b" ",
+        b"\n",
+        b"\t",
+        b"\x01",
+        b"\xff",
+        b"\\u0000",
+        b"\\ud800",
+    ),
+    *(
+        b'"id": "b"',
+        b', "id": "c0"',
+        b'"command": "',
+        b'", "command": "ls',
+        b'\\"id\\": \\"d\\"',
+        b"null",
+        b"id",
+        b"",
+    ),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(PLAIN)), st.integers(0, 12), st.sampled_from(PIECES)),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_field_that_is_cut_out_changes_nothing_else(changes: list[tuple[int, int, bytes]]) -> None:
+    """Files of which only the texts of some fields differ are read once. A quote in one of them must not make a new field."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = put(Path(folder), [PLAIN[:at] + piece + PLAIN[at + cut :] for at, cut, piece in changes])
+        (Path(folder) / "pending" / "c0.json").write_bytes(PLAIN)
+        names = ["c0.json", *(name for name in names if name != "c0.json"), "c0.json"]
+        assert rows(Path(folder), names, cached=True) == rows(Path(folder), names, cached=False)
+
+
+def test_a_file_that_is_written_anew_while_it_is_read_teaches_nothing(tmp_path: Path) -> None:
+    """It is read twice. What it said the second time was taken for what files like the first one say."""
+    put(tmp_path, [b'{"command": "true", "priority": 7}'] * 3)
+    loader = Loader(str(tmp_path))
+    loader.start(NOW, Settings())
+    read = loader.read
+
+    def late(place: str, path: str) -> DroppedFile:
+        if path.endswith("a.json"):
+            Path(path).write_bytes(b'{"command": "true", "priority": 10}')
+        return read(place, path)
+
+    loader.read = late  # type: ignore[method-assign]
+    made = loader.load("pending", ["a.json", "c0.json"], ())
+    assert [values[COLUMNS.index("priority")] for *_, values in made] == [10, 7]
+
+
 @pytest.mark.parametrize("moment", [{}, {"a": 1}, [], 5, True, "", "2031"])
 @pytest.mark.parametrize("field", ["created_at", "updated_at"])
 def test_a_moment_that_is_no_text_ends_no_scan(tmp_path: Path, field: str, moment: object) -> None:
@@ -168,6 +239,9 @@ def test_what_was_enqueued_is_loaded_from_the_cache(spool_dir: Path) -> None:
         b'{"command": "true"',
         b'\xef\xbb\xbf{"command": "true"}',
         b'{"command": "tr\\u0000ue"}',
+        b'{"command": "tr\x01ue"}',
+        b'{"command": "tr\xffue"}',
+        b'{"command": "tr\\ud800ue"}',
         b'{"command": "true", "timeout": 12345678901234567890}',
         b'{"command": "true", "priority": []}',
         b'{"command": "true", "cwd": {}}',
