@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
+from queuectl.layout import Layout
+
 import support
 
 if TYPE_CHECKING:
@@ -80,6 +82,22 @@ def spool_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     return spool
+
+
+@pytest.fixture
+def layout(spool_dir: Path) -> Layout:
+    """A spool of folders, without settings, queues or jobs."""
+    made = Layout(spool_dir)
+    made.create()
+    return made
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    """The folder that a cluster's nodes share; its owner alone can enter it."""
+    folder = tmp_path / "share"
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 @pytest.fixture

@@ -25,15 +25,6 @@ NONE = "there is no spool at {}; the first job or worker makes it"
 """What a command says that reads where no spool is."""
 
 
-def other_owner(layout: Layout) -> int | None:
-    """Return the uid of the spool's owner if that is neither this user nor root; else None."""
-    try:
-        status = os.stat(layout.root)
-    except OSError:
-        return None
-    return status.st_uid if safe_open.has_other_owner(status) else None
-
-
 def must_not_write(layout: Layout) -> bool:
     """Return whether a command that reads must leave the spool as it is, and keep the index in memory.
 
@@ -42,7 +33,7 @@ def must_not_write(layout: Layout) -> bool:
     Raises:
         SpoolError: a folder of another user's spool is a link.
     """
-    if other_owner(layout) is not None:
+    if safe_open.other_owner(layout.root) is not None:
         from queuectl.control import permissions
 
         permissions.refuse_links(layout)
@@ -70,7 +61,7 @@ def prepare(storage: Storage) -> None:
     if only_reads != storage.read_only:
         storage.index.use_file(":memory:" if only_reads else layout.index)
         storage.read_only = only_reads
-    storage.owner = other_owner(layout)
+    storage.owner = safe_open.other_owner(layout.root)
 
 
 def _refuse_no_folder(layout: Layout) -> None:
@@ -93,7 +84,7 @@ def refuse_others(layout: Layout, words: str = "enqueue …") -> None:
     Raises:
         SpoolError: it belongs to another user.
     """
-    if other_owner(layout) is not None:
+    if safe_open.other_owner(layout.root) is not None:
         from queuectl.control import permissions
 
         permissions.refuse_others(layout, words)

@@ -32,7 +32,36 @@ _LISTS = ("tags", "retry_on", "give_up_on")
 _PARENTS = ("after", "after_any", "after_failure")
 
 
-class JobFields(TypedDict, total=False):
+class _ChangeableFields(TypedDict, total=False):
+    """The keywords that `enqueue`, `set` and `retry` share."""
+
+    priority: int | None
+    run_at: Moment | None
+    timeout: Span | None
+    max_retries: int | None
+    backoff_base: float | None
+    cwd: str | os.PathLike[str] | None
+    env: Mapping[str, str | os.PathLike[str]] | None
+    on_crash: str | None
+    max_backoff: Span | None
+    jitter: float | None
+    retry_on: Collection[int] | None
+    give_up_on: Collection[int] | None
+    expires_at: Moment | None
+    tags: Collection[str] | None
+    hold: bool | None
+    unique: str | None
+    if_exists: str | None
+    queue: str | None
+    needs: Mapping[str, int] | None
+    after: Parents | None
+    after_any: Parents | None
+    after_failure: Parents | None
+    if_blocked: str | None
+    batch: str | None
+
+
+class JobFields(_ChangeableFields, total=False):
     """The keywords of `enqueue` and `check`. None means not given. `queuectl guide fields` explains each field.
 
     A moment is a datetime (without a zone: local time), a date, text, or epoch seconds. A span is a timedelta, seconds,
@@ -40,62 +69,14 @@ class JobFields(TypedDict, total=False):
     """
 
     id: str | None
-    priority: int | None
-    run_at: Moment | None
-    timeout: Span | None
-    max_retries: int | None
-    backoff_base: float | None
-    cwd: str | os.PathLike[str] | None
-    env: Mapping[str, str | os.PathLike[str]] | None
-    on_crash: str | None
-    max_backoff: Span | None
-    jitter: float | None
-    retry_on: Collection[int] | None
-    give_up_on: Collection[int] | None
-    expires_at: Moment | None
-    tags: Collection[str] | None
-    hold: bool | None
-    unique: str | None
-    if_exists: str | None
-    queue: str | None
-    needs: Mapping[str, int] | None
-    after: Parents | None
-    after_any: Parents | None
-    after_failure: Parents | None
-    if_blocked: str | None
-    batch: str | None
     delay: Span | None
     expires_in: Span | None
 
 
-class JobChanges(TypedDict, total=False):
+class JobChanges(_ChangeableFields, total=False):
     """The keywords of `set` and `retry`. None removes a field, so that the setting applies."""
 
     command: Command
-    priority: int | None
-    run_at: Moment | None
-    timeout: Span | None
-    max_retries: int | None
-    backoff_base: float | None
-    cwd: str | os.PathLike[str] | None
-    env: Mapping[str, str | os.PathLike[str]] | None
-    on_crash: str | None
-    max_backoff: Span | None
-    jitter: float | None
-    retry_on: Collection[int] | None
-    give_up_on: Collection[int] | None
-    expires_at: Moment | None
-    tags: Collection[str] | None
-    hold: bool | None
-    unique: str | None
-    if_exists: str | None
-    queue: str | None
-    needs: Mapping[str, int] | None
-    after: Parents | None
-    after_any: Parents | None
-    after_failure: Parents | None
-    if_blocked: str | None
-    batch: str | None
 
 
 def refuse_unknown(call: str, names: Iterable[str], known: Collection[str]) -> None:

@@ -61,17 +61,8 @@ def refuse_others(layout: Layout, words: str = "enqueue …") -> None:
 
 def other_owner(layout: Layout) -> str | None:
     """Return the name of the spool's owner if that is neither this user nor root; else None."""
-    uid = owner_id(layout)
+    uid = safe_open.other_owner(layout.root)
     return None if uid is None else host.user_name(uid)
-
-
-def owner_id(layout: Layout) -> int | None:
-    """Return the uid of the spool's owner if that is neither this user nor root; else None."""
-    try:
-        status = os.stat(layout.root)
-    except OSError:
-        return None
-    return status.st_uid if safe_open.has_other_owner(status) else None
 
 
 def refuse_links(layout: Layout) -> None:

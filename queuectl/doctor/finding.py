@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl.config import settings
 from queuectl.config.settings import Settings
-from queuectl.control import permissions
 from queuectl.errors import ConfigError
 from queuectl.index.index import Index
 from queuectl.index.peek import Peek
 from queuectl.intake.reconcile import Intake
 from queuectl.rules.job_rules import JobRules
 from queuectl.storage.transitions import Storage
+from queuectl.system import safe_open
 from queuectl.system.host import boot_id
 from queuectl.system.locks import is_folder_locked, is_locked
 
@@ -91,7 +91,7 @@ class Case:
         self.index = Peek(layout.index, layout.root, boot_id())
         index = Index(layout.index, layout.root, boot_id())
         self.storage = Storage(layout, index, now)
-        self.storage.owner = permissions.owner_id(layout)
+        self.storage.owner = safe_open.other_owner(layout.root)
         self.storage.before_end = JobRules(self.storage, lambda: self.settings).before_end
         self.intake = Intake(layout, index, self.storage, lambda: self.settings)
 

@@ -129,6 +129,15 @@ def has_other_owner(status: os.stat_result, user: int | None = None) -> bool:
     return sys.platform != "win32" and status.st_uid not in (0, os.geteuid() if user is None else user)
 
 
+def other_owner(path: str) -> int | None:
+    """The uid of the owner of a folder if that is neither this user nor root; else None, also if it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_uid if has_other_owner(status) else None
+
+
 def refuse_untrusted(path: str, status: os.stat_result, user: int | None = None) -> None:
     """Refuse a file that another user owns or may write: what it says may be that user's word.
 

@@ -27,14 +27,6 @@ if TYPE_CHECKING:
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def layout(spool_dir: Path) -> Layout:
-    """A spool of folders."""
-    made = Layout(spool_dir)
-    made.create()
-    return made
-
-
 @pytest.mark.parametrize("value", ["gpu", "gpu,batch", "a.b-c_1"])
 def test_partitions_are_names(value: str) -> None:
     assert cluster.partition(value) == value

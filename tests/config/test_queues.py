@@ -16,14 +16,6 @@ from queuectl.layout import Layout
 LONG_AGO = 1_000_000_000
 
 
-@pytest.fixture
-def layout(spool_dir: Path) -> Layout:
-    """A spool of folders, without queues."""
-    made = Layout(spool_dir)
-    made.create()
-    return made
-
-
 def write(layout: Layout, queue: str, text: str | bytes) -> Path:
     path = Path(layout.queue_file(queue))
     path.write_bytes(text.encode() if isinstance(text, str) else text)

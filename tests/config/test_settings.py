@@ -26,14 +26,6 @@ from support import wait_until
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def layout(spool_dir: Path) -> Layout:
-    """A spool of folders, without settings."""
-    made = Layout(spool_dir)
-    made.create()
-    return made
-
-
 def write(layout: Layout, text: str, name: str = "config.yaml") -> Path:
     path = Path(layout.root, name)
     path.write_bytes(text.encode())

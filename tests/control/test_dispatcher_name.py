@@ -13,7 +13,6 @@ from queuectl import Spool, Worker
 from queuectl.control import commands, registry
 from queuectl.control.registration import Registration
 from queuectl.errors import WorkerError
-from queuectl.layout import Layout
 
 from support import drop_bytes
 
@@ -21,14 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from queuectl.layout import Layout
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="dispatchers run where Slurm does")
-
-
-@pytest.fixture
-def layout(spool_dir: Path) -> Layout:
-    made = Layout(spool_dir)
-    made.create()
-    return made
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from queuectl import Spool, Worker
 from queuectl.control import registry, run_lock
 from queuectl.control.registration import Registration
 from queuectl.doctor import doctor
-from queuectl.layout import Layout
 from queuectl.system.host import boot_id
 from queuectl.system.locks import is_folder_locked
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
     from pathlib import Path
+
+    from queuectl.layout import Layout
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -48,13 +49,6 @@ def folder(path: str) -> None:
 
 def link(path: str) -> None:
     os.symlink("/etc/passwd", path)
-
-
-@pytest.fixture
-def layout(spool_dir: Path) -> Layout:
-    made = Layout(spool_dir)
-    made.create()
-    return made
 
 
 @pytest.mark.parametrize("text", ODD_RECORDS)

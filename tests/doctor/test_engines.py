@@ -30,13 +30,6 @@ LATER = STALE + 3600
 
 
 @pytest.fixture
-def share(tmp_path: Path) -> Path:
-    folder = tmp_path / "share"
-    folder.mkdir(mode=0o700)
-    return folder
-
-
-@pytest.fixture
 def layout(spool_dir: Path, share: Path) -> Layout:
     spool = Spool(spool_dir)
     spool.enqueue("true", id="a", delay="1h")

@@ -50,13 +50,6 @@ AS_ROOT = (
 
 
 @pytest.fixture
-def share(tmp_path: Path) -> Path:
-    folder = tmp_path / "share"
-    folder.mkdir(mode=0o700)
-    return folder
-
-
-@pytest.fixture
 def layout(spool_dir: Path, share: Path) -> Layout:
     """A spool that has such a folder."""
     made = Layout(spool_dir)

@@ -20,20 +20,6 @@ from queuectl.worker import dispatch_check
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the head of a cluster runs Linux")
 
 
-@pytest.fixture
-def layout(spool_dir: Path) -> Layout:
-    made = Layout(spool_dir)
-    made.create()
-    return made
-
-
-@pytest.fixture
-def share(tmp_path: Path) -> Path:
-    folder = tmp_path / "share"
-    folder.mkdir(mode=0o700)
-    return folder
-
-
 def test_it_is_made_once_and_for_its_owner_alone(layout: Layout, share: Path) -> None:
     spool, folder = place.prepare(str(share), layout, "head")
     assert place.prepare(str(share), layout, "head") == (spool, folder)

@@ -309,7 +309,7 @@ DEPENDENCIES = (
     ),
     Mutant(
         "after: an option with an empty text is no option",
-        "cli/options.py",
+        "cli/enqueue_flags.py",
         "split() or [value]]",
         "split() or []]",
         ("tests/cli/test_dependencies.py::test_an_empty_parent_is_refused",),

@@ -117,13 +117,6 @@ def engine(tmp_path: Path) -> Iterator[LocalNodes]:
 
 
 @pytest.fixture
-def share(tmp_path: Path) -> Path:
-    folder = tmp_path / "share"
-    folder.mkdir(mode=0o700)
-    return folder
-
-
-@pytest.fixture
 def desk(spool_dir: Path, share: Path, engine: LocalNodes) -> Iterator[Desk]:
     Spool(spool_dir).counts()
     made = Desk(spool_dir, share, engine)

@@ -18,7 +18,6 @@ from queuectl.control import commands, run_lock
 from queuectl.index.index import Index
 from queuectl.index.row import Row
 from queuectl.job.record import Job
-from queuectl.layout import Layout
 from queuectl.storage.claim import claim_files, read_claim
 from queuectl.storage.settle import settle_all
 from queuectl.system import files
@@ -31,6 +30,8 @@ from support import drain, finished, load, wait_until, where_is
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from queuectl.layout import Layout
 
 WORKER = """
 import sys
@@ -409,14 +410,6 @@ def test_the_last_waiting_jobs_are_left_for_all_workers() -> None:
 
 
 # -- the run file ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def layout(spool_dir: Path) -> Layout:
-    """An empty spool's."""
-    made = Layout(spool_dir)
-    made.create()
-    return made
 
 
 def signed(layout: Layout, *over: str) -> run_lock.WorkerRuns | None:

@@ -10,20 +10,12 @@ import pytest
 from queuectl.config.change import set_value
 from queuectl.control import registry
 from queuectl.control.registration import Registration
-from queuectl.layout import Layout
 from queuectl.worker import dispatch_stop, stopping
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from queuectl.layout import Layout
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="dispatchers run where Slurm does")
-
-
-@pytest.fixture
-def layout(spool_dir: Path) -> Layout:
-    made = Layout(spool_dir)
-    made.create()
-    return made
 
 
 def test_a_forced_stop_is_not_given_up_while_a_cluster_may_still_obey(layout: Layout) -> None:

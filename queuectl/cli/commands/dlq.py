@@ -148,14 +148,7 @@ def _only_dead(where: Filter) -> Filter:
     """,
 )
 @options.job_argument("dead")
-@click.option(
-    "--lines",
-    "--tail",
-    "-n",
-    metavar="N",
-    callback=options.between(0, 10**6),
-    help=f"How many lines of its output to show. Default: {OUTPUT_LINES}.",
-)
+@options.lines_option(f"How many lines of its output to show. Default: {OUTPUT_LINES}.", 10**6)
 @click.pass_obj
 def show_command(session: Session, job_id: str, lines: int | None) -> None:
     """Show why a job is dead: the reason, every run, the last lines of its output, and what to do next.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from queuectl.api import json_view
-from queuectl.cli import enqueue_answer, enqueue_sources, fast_path, options, render
+from queuectl.cli import enqueue_answer, enqueue_flags, enqueue_sources, fast_path, options, render
 from queuectl.cli.base import Command, Session, Usage, command
 from queuectl.cli.lost_output import keep_working, report_done
 from queuectl.cli.typed_jobs import TypedJobs
@@ -227,7 +227,7 @@ HEADINGS = {
     callback=_variable,
     help="Set an environment variable. May be repeated.",
 )
-@options.policy_options
+@enqueue_flags.policy_options
 @click.option(
     "--null", "-0", "nul", is_flag=True, help="With --each -: values end with NUL, as from `find -print0`."
 )
@@ -408,5 +408,5 @@ def _fields(flags: dict[str, Any]) -> dict[str, Any]:
             raise Usage(f"--delay: {error}") from None
         # --delay and --run-at both set the earliest time; if both are given, the later one holds.
         fields["run_at"] = max(due, fields.get("run_at", 0))
-    options.settle_expiry(fields)
+    enqueue_flags.settle_expiry(fields)
     return fields

@@ -39,23 +39,14 @@ if TYPE_CHECKING:
 @click.argument("ids", nargs=-1, metavar="[JOB...]", shell_complete=options.complete_ids())
 @filter_options()
 @click.option("--follow", "-f", is_flag=True, help="Print new output as it comes, until the job has ended.")
-@click.option(
-    "--lines",
-    "--tail",
-    "-n",
-    metavar="N",
-    callback=options.between(0, 2**31),
-    help="Only the last N lines of each stream of each run.",
-)
+@options.lines_option("Only the last N lines of each stream of each run.")
 @click.option(
     "--attempt", metavar="N", callback=options.between(1, 2**31), help="The N-th run. Default: the last one."
 )
 @click.option("--all", "every", is_flag=True, help="All runs, each with a heading.")
 @click.option("--stdout", "only", flag_value="out", help="Only stdout of the job.")
 @click.option("--stderr", "only", flag_value="err", help="Only stderr of the job; it is printed on stdout.")
-@click.option(
-    "--raw", is_flag=True, help="On a terminal, print control characters as they are instead of as escapes."
-)
+@options.raw_option
 @click.pass_obj
 def logs_command(
     session: Session,

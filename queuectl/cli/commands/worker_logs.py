@@ -45,17 +45,8 @@ def _complete_logs(ctx: click.Context, _param: click.Parameter, incomplete: str)
 )
 @click.argument("name", metavar="[WORKER]", required=False, shell_complete=_complete_logs)
 @click.option("--follow", "-f", is_flag=True, help="Print new lines as they come, until Ctrl+C.")
-@click.option(
-    "--lines",
-    "--tail",
-    "-n",
-    metavar="N",
-    callback=options.between(0, 2**31),
-    help="Only the last N lines.",
-)
-@click.option(
-    "--raw", is_flag=True, help="On a terminal, print control characters as they are instead of as escapes."
-)
+@options.lines_option("Only the last N lines.")
+@options.raw_option
 @click.pass_obj
 def logs_command(session: Session, name: str | None, follow: bool, lines: int | None, raw: bool) -> int:
     """Print the logs of background workers: the start and end of each job, and other events.
