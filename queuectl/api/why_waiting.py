@@ -33,7 +33,7 @@ def sentences(spool: SpoolBase, job_id: str) -> list[str]:
     row: Row | None = None
     with suppress(JobNotFound):  # it has just been deleted
         row = listing.one(spool, job_id)
-    return [*_of_job(spool, job), *_of_time(job), *_of_queue(spool, row), *_of_spool(spool, row)]
+    return [*_of_job(spool, job), *_of_time(job), *_of_queue(spool, row), *of_spool(spool, row)]
 
 
 def _of_job(spool: SpoolBase, job: Job) -> Iterator[str]:
@@ -63,7 +63,8 @@ def _of_queue(spool: SpoolBase, row: Row | None) -> Iterator[str]:
             yield f"queue {why}"
 
 
-def _of_spool(spool: SpoolBase, row: Row | None) -> Iterator[str]:
+def of_spool(spool: SpoolBase, row: Row | None) -> Iterator[str]:
+    """Yield what keeps this job and others from starting: a pause, no worker, or workers that start nothing."""
     if found := pause.read(spool.layout):
         yield found.sentence
     alive = registry.live_workers(spool.layout)

@@ -185,6 +185,19 @@ def test_show_has_every_field(cli: Cli, spool_dir: Path) -> None:
     )
 
 
+def test_show_says_what_keeps_a_job_back(cli: Cli, spool_dir: Path) -> None:
+    """It said when the job came, and nothing of why it had not begun: a pause, a full disk, or no worker."""
+    spool = Spool(spool_dir)
+    spool.enqueue("true", id="a")
+    spool.pause("deploy")
+
+    [line] = [
+        line for line in cli("show", "a", expect=0).stdout.splitlines() if line.startswith("Kept Back  ")
+    ]
+
+    assert ": deploy; no worker runs" in line
+
+
 def test_plain_finished_job_fits_on_a_small_terminal(spool_dir: Path) -> None:
     """It took 26 lines of 24, and its command and state scrolled away. With the prompt, and the line that was typed."""
     spool = Spool(spool_dir)

@@ -99,6 +99,17 @@ def _queue(spool: Spool, job: Job) -> str:
     return ""
 
 
+def _kept_back(spool: Spool, job: Job) -> str:
+    """What keeps this job and others from starting, such as a pause, or that no worker runs."""
+    if job.state not in WAITING:
+        return ""
+    from queuectl.api import why_waiting
+
+    with suppress(JobNotFound):
+        return "; ".join(why_waiting.of_spool(spool, listing.one(spool, job.id or "")))
+    return ""
+
+
 def _parents(spool: Spool, job: Job) -> Iterator[tuple[str, str]]:
     """What a job has to wait for, and what it still waits for."""
     for name, parents in (
@@ -119,6 +130,7 @@ def _parents(spool: Spool, job: Job) -> Iterator[tuple[str, str]]:
     more = len(waiting) - dependencies.SHOWN
     shown_waiting = ", ".join(map(str, waiting[: dependencies.SHOWN]))
     yield "Waits For", shown_waiting + (f" and {more} more" if more > 0 else "")
+    yield "Kept Back", _kept_back(spool, job)
     yield "Not Run", job.not_run or ""
 
 
