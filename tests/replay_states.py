@@ -1,7 +1,6 @@
-"""Plays what a failure of the state machine has printed once more: `python tests/replay_states.py LOG`.
+"""Plays the steps that a failure of the state machine has printed once more: `python tests/replay_states.py LOG`.
 
-The blob that hypothesis prints often does not bring a failure back, as the machine's rules draw from what they find. The
-printed steps do.
+The blob that hypothesis prints often does not bring a failure back, as what is drawn depends on what is found.
 """
 
 from __future__ import annotations
@@ -10,10 +9,10 @@ import re
 import runpy
 import sys
 from ast import literal_eval
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
-_FIRST = re.compile(r"\.first_look\((.*)\)")
-_TURN = re.compile(r"\.turn\((.*)\)")
+_STEP = re.compile(r"[\s|E]*\.(first_look|turn)\(([^()]*)\)$")
 
 
 def _arguments(text: str) -> dict[str, object]:
@@ -25,15 +24,15 @@ def main() -> None:
     folder = Path(__file__).parent
     sys.path.insert(0, str(folder))
     module = runpy.run_path(str(folder / "faults" / "test_state_machine.py"))
-    said = Path(sys.argv[1]).read_text(encoding="utf-8")
-    first = _FIRST.search(said)
-    if first is None:
+    lines = Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()
+    found = dropwhile(lambda step: step is None, map(_STEP.match, lines))
+    steps = [(step[1], _arguments(step[2])) for step in takewhile(bool, found) if step]
+    if not steps:
         sys.exit(f"{sys.argv[1]} has no failure of the state machine")
     machine = module["Machine"]()
     try:
-        machine.first_look(**_arguments(first[1]))
-        for turn in _TURN.findall(said):
-            machine.turn(**_arguments(turn))
+        for name, arguments in steps:
+            getattr(machine, name)(**arguments)
             machine.each_job_lies_in_its_one_place()
             machine.the_commands_tell_the_truth()
     finally:

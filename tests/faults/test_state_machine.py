@@ -22,6 +22,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import wraps
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -246,6 +247,20 @@ class Copy:
         self.tag: str = self.record["tags"][0]
 
 
+def _told(step: Callable[..., None]) -> Callable[..., None]:
+    """Have a failure tell the steps before it. Of one that depends on the moment hypothesis prints none."""
+
+    @wraps(step)
+    def told(machine: Machine, **given: Any) -> None:
+        try:
+            step(machine, **given)
+        except Exception as error:
+            error.add_note("\n".join(machine.story))
+            raise
+
+    return told
+
+
 class Machine(RuleBasedStateMachine):
     """Everybody who touches a spool, and the model."""
 
@@ -274,6 +289,7 @@ class Machine(RuleBasedStateMachine):
         self.backup: Path | None = None
         self.blind = 0
         self.steps = 0
+        self.story: list[str] = []
         self.draw = Random(0)
         self.coarse = False
         self._numbers = count()
@@ -470,6 +486,7 @@ class Machine(RuleBasedStateMachine):
     def first_look(self, memory: bool, slots: int, n: int) -> None:
         """The spool is made by the first command; on a disk that is quick, or on one that uses inodes again. It has some jobs."""
         self.slots = slots
+        self.story.append(f".first_look(memory={memory}, slots={slots}, n={n})")
         quick = "/dev/shm" if memory and os.path.isdir("/dev/shm") else None
         self.root = Path(tempfile.mkdtemp(prefix="queuectl-states-", dir=quick))
         self.spool = self.root / "spool"
@@ -484,12 +501,14 @@ class Machine(RuleBasedStateMachine):
         self.drop_some(n, None)
 
     @rule(what=st.sampled_from(TURNS), n=ANY, fuse=FUSE)
+    @_told
     def turn(self, what: str, n: int, fuse: int | None) -> None:
         """Somebody does something; what exactly follows from n.
 
         One rule for all of it: of many, hypothesis leaves out half in each example, and little comes of the rest.
         """
         self.draw = Random(n)
+        self.story.append(f".turn(fuse={fuse}, n={n}, what='{what}')")
         getattr(self, what)(n, fuse)
         if self.coarse and (fuse is not None or what in HANDS):
             # There a change in the tick of the last look leaves no trace for 25 ms (see file_times.YOUNG): known, and slow to wait for.
@@ -1177,6 +1196,7 @@ class Machine(RuleBasedStateMachine):
     # -- what must hold --------------------------------------------------------------------------------------------
 
     @invariant()
+    @_told
     def each_job_lies_in_its_one_place(self) -> None:
         """The folders, read as they are, are what the model says."""
         self._take_up_odd()
@@ -1195,6 +1215,7 @@ class Machine(RuleBasedStateMachine):
         assert set(disk) == set(self.odd)
 
     @invariant()
+    @_told
     def the_commands_tell_the_truth(self) -> None:
         """`status`, `list` and `show` say of each job where it is."""
         self.steps += 1
