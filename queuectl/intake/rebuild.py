@@ -51,8 +51,8 @@ PLACES = (DONE, DEAD, PENDING)
 def rebuild(intake: Intake) -> int:
     """Rebuild the index from the folders; returns the number of jobs.
 
-    The files are read first, without the index's lock: nobody waits for the reading. After a boot no index can be used; then one process rebuilds it, and those that
-    need it wait.
+    The files are read first, without the index's lock: nobody waits for the reading. After a boot no index can be used;
+    then one process rebuilds it, and those that need it wait.
 
     Raises:
         sqlite3.OperationalError: another process is rebuilding it, and takes longer than this one may wait.
