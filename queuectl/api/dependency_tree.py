@@ -1,7 +1,7 @@
-"""The jobs for which a job waits, and those that wait for it, both in turn, as two trees of a bounded size.
+"""Two trees of limited size: the jobs for which a job waits, and the jobs that wait for it.
 
-The nearest jobs come first. What is left out is counted: of ten thousand parts a person wants to see the dead ones, and how
-many more there are.
+The nearest jobs come first. Jobs that are left out are counted: if a job waits for ten thousand others, a person wants to
+see those that are dead, and how many more there are.
 """
 
 from __future__ import annotations
@@ -93,7 +93,10 @@ class _Tree:
         self._index, self._blocked = index, blocked
 
     def grown(self, root: Row) -> Node:
-        """Return the root with all that is shown, level by level, so that the nearest are not left out for the far."""
+        """Return the root with all that is shown.
+
+        The tree grows level by level: at the limit, jobs that are far from the root are left out.
+        """
         top = self._node(root.id, "", root)
         seen, left = {root.id}, MOST
         line: deque[tuple[Node, Row | None, int]] = deque([(top, root, 0)])
@@ -148,7 +151,7 @@ class _Above(_Tree):
                 return one.judge(states.get(one.parent)) == Verdict.MET
             return one.judge_batch(*self._index.batch_counts(one.batch)) == Verdict.MET
 
-        # What keeps it waiting comes first.
+        # Conditions that are not met come first: the job waits for them.
         order = sorted(range(len(every)), key=is_met)
         return [(every[place].kind, every[place].parent) for place in order], len(every)
 

@@ -1,4 +1,4 @@
-"""Which jobs are meant: rows of the index, freshened, and selected by a filter. Lists and bulk changes begin here."""
+"""Finds the jobs that a call is about: rows of the index, brought up to date. Lists and bulk changes begin here."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def select(
 
 
 def prepare(spool: SpoolBase, where: Filter) -> None:
-    """Let the index know what a filter asks for and the index does not have. Call it within the question."""
+    """Tell the index where queues run if a filter asks for engines: no column says that.
+
+    Call it inside `spool._ask`: a connection that was opened anew does not know it.
+    """
     if where.engines:
         from queuectl.api import places
 

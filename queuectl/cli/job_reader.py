@@ -80,7 +80,7 @@ class JobFile:
                     return True
             return False
         except OSError:
-            return False  # it is told when the jobs are read
+            return False  # the error is reported when the jobs are read
         finally:
             self._stream.seek(start)
 

@@ -47,8 +47,8 @@ def suspension_deferred() -> Iterator[None]:
 class Lock:
     """A kernel lock on a file that is never deleted, held by one process until release or death.
 
-    Were the lock file deleted, a second process could lock a new file of the same name beside the first. The files of permits
-    are deleted, and who locks one asks `is_on` (see `control.permits`).
+    If the lock file were deleted, a second process could lock a new file of the same name. Files of permits are deleted:
+    a process that has locked one then asks `is_on` (see `control.permits`).
     """
 
     def __init__(self, fd: int) -> None:
@@ -136,7 +136,7 @@ class Lock:
             return False
 
     def release(self) -> None:
-        """Give it back. Unlocks before closing: a child that is just being started may have a copy of the descriptor."""
+        """Release the lock. It is unlocked before it is closed: a child that is just starting may have a copy of the descriptor."""
         if self.fd == _CLOSED:
             return
         from filelock import unlock_descriptor
@@ -235,9 +235,10 @@ def is_locked(path: str) -> bool:
 
 
 def is_held(path: str) -> bool:
-    """As `is_locked`, but it keeps nobody from taking the lock for longer than an instant, and nobody else who asks from the answer.
+    """Whether any process holds the lock on a file; False when there is no such file. Several processes may ask at once.
 
-    The file is opened for reading only: closing it is no event for those who wait until a file is closed by its writer.
+    It asks by a shared lock. A process that tries to take the lock at this instant does not get it, as with `is_locked`.
+    The file is opened for reading only: a watch reports when a writer closes a file, and must not report this.
 
     Raises:
         OSError: the lock file cannot be opened.

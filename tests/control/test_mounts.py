@@ -52,7 +52,7 @@ for name in sys.argv[3:]:
     except WorkerError as error:
         refused = error.message
     found = [one.fact for one in doctor.examine(layout) if one.kind == "device"] if name == "done" else None
-    print(json.dumps([name, refused, mounts.obstacle(layout), status._blocked(layout, Settings()), found]))
+    print(json.dumps([name, refused, mounts.obstacle(layout), status.start_obstacle(layout, Settings()), found]))
     subprocess.run(["umount", path], check=True)
 """
 
@@ -73,7 +73,7 @@ def test_a_folder_mounted_on_its_own_is_refused_by_all_in_one_sentence(spool_dir
         fact = f"{name}/ is on another filesystem than the spool, or a mount of its own"
         assert f"cannot run jobs of {spool_dir}: {fact}" in refused
         assert obstacle.startswith(fact)
-        assert blocked == obstacle
+        assert blocked == f"workers start nothing: {obstacle}"
         assert name != "done" or any(one.startswith(fact) for one in found)
     assert mounts.obstacle(Layout(spool_dir)) is None
     assert content(spool_dir / "done") == before

@@ -58,7 +58,7 @@ def check_command(session: Session, engine: str, wait: float) -> int:
     It looks for the commands of Slurm, for its controller, and at the folder that the setting slurm_dir names. Then a
     probe runs in each partition that a queue of this spool names, with its options; without such a queue, in the default
     partition. A probe proves that a node sees the folder under the same path, has python 3.6 or later, can claim a job
-    there, and that its record comes back. What is in the way is told with a command that helps, and the exit code is 1.
+    there, and that its result comes back. Each fault is printed, with a command that helps. Then the exit code is 1.
     """
     from queuectl.api import access
     from queuectl.config.queues import Queues

@@ -54,8 +54,9 @@ def remove_command(
     """Delete jobs permanently, with their output. Deleting a job's file and its logs with `rm` does the same.
 
     It asks first when jobs are selected with filters or --downstream, but not when all are named. A running job is refused
-    unless --cancel is given, and so is a job for which another one waits that is not deleted as well. --downstream deletes
-    those, too, and dead jobs that would wait for it if they were retried; completed ones are kept. With several jobs each result is reported; the exit code is 1 if any was refused.
+    unless --cancel is given. A job for which another one waits is refused unless that one is deleted as well: --downstream
+    deletes the jobs that wait, and dead jobs that would wait if they were retried; completed ones are kept. With several
+    jobs each result is reported; the exit code is 1 if any was refused.
     """
     spool = session.spool
     states = STATES if cancel else tuple(state for state in STATES if state != "processing")
