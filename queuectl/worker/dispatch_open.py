@@ -55,13 +55,15 @@ class Opening:
 
     def look_after(self) -> None:
         """Open the share, anew if it has refused, or if a setting has changed that counts when it is opened."""
-        share, now = self._dispatcher.share, time.monotonic()
-        if share is None:
-            if now >= self._open_at:
-                self._open_at = now + OPEN_AGAIN
-                with self._barrier:
-                    self._open()
-            return
+        if self._dispatcher.share is not None:
+            self._close_if_needed(self._dispatcher.share)
+        now = time.monotonic()
+        if self._dispatcher.share is None and now >= self._open_at:
+            self._open_at = now + OPEN_AGAIN
+            with self._barrier:
+                self._open()
+
+    def _close_if_needed(self, share: Share) -> None:
         if share.fault is not None and not is_fault_of_the_share(share.fault):
             raise share.fault
         if share.fault is None:
@@ -69,7 +71,7 @@ class Opening:
                 self.trouble = self._told = None
             if not self._must_open_anew(share):
                 return
-            self._open_at = now
+            self._open_at = 0.0
         share.close()
         # Not before nothing of the old one gets to run any more: it could hand over what the new one puts back.
         if share.has_ended:
@@ -89,10 +91,13 @@ class Opening:
         """Whether other settings count now. Another folder counts when nothing is out in this one any more."""
         if _what_counts(self._dispatcher.settings) == self._opened_with:
             return False
-        is_used = self._dispatcher.handover.jobs > 0 or (
-            share.summary is not None and share.summary.packs > 0
-        )
-        return not (self.has_moved and is_used)
+        if not self.has_moved:
+            return True
+        summary, has_jobs = share.summary, self._dispatcher.handover.jobs > 0
+        if not has_jobs and share.is_up_to_date and summary is not None and summary.over:
+            with self._barrier:
+                self._dispatcher.handover.clear()  # at once, as nothing may be handed over before
+        return not (has_jobs or (summary is not None and summary.packs > 0))
 
     @property
     def has_moved(self) -> bool:

@@ -82,11 +82,11 @@ def troubles(dispatcher: Dispatcher) -> list[str]:
     found: list[str] = []
     name, share, now = dispatcher.name, dispatcher.share, time.monotonic()
     folder = dispatcher.settings.slurm_dir or "slurm_dir"
+    if dispatcher.trouble_of_share is not None:  # until it is open again, also while that is tried
+        found.append(
+            f"{name} cannot use the shared folder: {dispatch_check.fault_of(dispatcher.trouble_of_share)}"
+        )
     if share is None:
-        if dispatcher.trouble_of_share is not None:
-            found.append(
-                f"{name} cannot use the shared folder: {dispatch_check.fault_of(dispatcher.trouble_of_share)}"
-            )
         return found
     busy_since = share.busy_since
     if busy_since is not None and now - busy_since > LATE:

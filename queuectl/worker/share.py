@@ -89,7 +89,7 @@ class Share:
         self._thread: threading.Thread | None = None
         self._given = self._done = 0
         self._next_look = self._next_check = float("-inf")
-        self._is_closed = False
+        self._is_closed = self._is_over = False
         self.summary: Summary | None = None
         self.full = ""
         self.danger: str | None = None
@@ -133,8 +133,8 @@ class Share:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing of it gets to run any more."""
-        return self._thread is None or not self._thread.is_alive()
+        """Whether nothing more is done there."""
+        return self._thread is None or self._is_over
 
     def end(self, patience: float) -> bool:
         """Close it, and wait for its end; whether it has come."""
@@ -147,8 +147,12 @@ class Share:
 
     def _run(self) -> None:
         # What was ordered and not done is found by whoever opens it anew.
-        while not (self._is_closed or self.fault):
-            self.turn(self._next_look - self._clock())
+        try:
+            while not (self._is_closed or self.fault):
+                self.turn(self._next_look - self._clock())
+        finally:
+            self._is_over = True
+            self._wake()  # else the main thread would open it anew a second late
 
     def turn(self, wait: float = 0.0) -> None:
         """Carry out the next order, and look at all packs if that is due.
@@ -167,7 +171,6 @@ class Share:
             self._work(given)
         except Exception as fault:  # the main thread raises what is no fault of the share
             self.fault = fault
-            self._wake()
         finally:
             self.busy_since = None
 
@@ -180,7 +183,10 @@ class Share:
             self._next_check = now + CHECK_EVERY
         if given is not None:
             order, then = given
+            was_idle = self._tracker.packs == 0
             self._report(order(self._tracker, now), then)
+            if was_idle and self._tracker.packs:
+                self._next_look = now + SHORTEST_PAUSE  # an end would be seen up to IDLE_PAUSE late
         is_last = self._orders.empty()
         if now >= self._next_look:
             self._look(self._tracker)

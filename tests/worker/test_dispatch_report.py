@@ -10,6 +10,7 @@ import pytest
 from queuectl.engine.base import Parcel, Row
 from queuectl.engine.handed import Handed
 from queuectl.engine.summary import summarize, word_of
+from queuectl.errors import SpoolError
 from queuectl.worker import dispatch_report
 from queuectl.worker.dispatch_report import Reporter, waits_in_words
 
@@ -116,3 +117,18 @@ def test_what_becomes_wrong_is_logged_once_and_when_it_is_over(monkeypatch: pyte
         "the share is away since 2026-11-30 23:00:00",
     ]
     assert noted[3] == "5 jobs wait for slurm\nthe share is away since 2026-11-30 22:41:07"
+
+
+def test_a_share_that_could_not_be_used_is_told_also_while_it_is_tried_again() -> None:
+    """Each try would be logged as its mending."""
+    share = SimpleNamespace(busy_since=None, danger=None, summary=None)
+    dispatcher: Any = SimpleNamespace(
+        name="slurm",
+        settings=SimpleNamespace(slurm_dir="/shared"),
+        trouble_of_share=SpoolError("it is not there"),
+        has_moved=False,
+        connection=None,
+        pace=SimpleNamespace(rests_until=0.0),
+    )
+    for dispatcher.share in (None, share):
+        assert dispatch_report.troubles(dispatcher) == ["slurm cannot use the shared folder: it is not there"]

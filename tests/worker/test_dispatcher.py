@@ -443,12 +443,18 @@ def test_a_share_that_refuses_for_days_is_logged_once(
     assert [one for one in running.lines if "slurm_dir" in one] == [line]
 
 
-def another_folder_while_a_job_is_out(spool_dir: Path, other: Path) -> None:
+def use_folder(running: Running, spool_dir: Path, folder: Path) -> None:
+    """Set slurm_dir, and have it read at once, as HUP does."""
+    configure(spool_dir, f"engine: slurm\nslurm_dir: {folder}\nkill_grace: 0.3\n")
+    running.one.read_settings()
+
+
+def another_folder_while_a_job_is_out(running: Running, spool_dir: Path, other: Path) -> None:
     """The job `long` runs until there is a file `go`."""
     noted(spool_dir, "long", f"while [ ! -e {spool_dir.parent}/go ]; do sleep 0.02; done")
     wait_until(lambda: ledger(spool_dir) == ["long"])
     other.mkdir(mode=0o700)
-    configure(spool_dir, f"engine: slurm\nslurm_dir: {other}\nkill_grace: 0.3\n")
+    use_folder(running, spool_dir, other)
     told = "slurm_dir is another folder now; it counts when"
     wait_until(lambda: any(told in line for line in Spool(spool_dir).notes()))
 
@@ -457,18 +463,20 @@ def test_another_shared_folder_counts_when_nothing_is_out_in_the_old_one(
     start: Callable[..., Running], spool_dir: Path, share: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also for the next dispatcher, which must not take what runs there for what has not begun."""
-    monkeypatch.setattr("queuectl.worker.dispatch_open.OPEN_AGAIN", 0.2)
+    monkeypatch.setattr("queuectl.worker.dispatch_open.OPEN_AGAIN", 0.05)
     running, other = start(), share.with_name("other")
-    another_folder_while_a_job_is_out(spool_dir, other)
+    another_folder_while_a_job_is_out(running, spool_dir, other)
     noted(spool_dir, "new")
     running.stop()
     running = start()
+    wait_until(lambda: any(f"jobs are out in {share}" in line for line in running.lines))
+    running.one.flags.request_look()
     wait_until(lambda: any(f"jobs are out in {share}" in line for line in Spool(spool_dir).notes()))
     assert ledger(spool_dir) == ["long"]
-    configure(spool_dir, f"engine: slurm\nslurm_dir: {share}\nkill_grace: 0.3\n")
+    use_folder(running, spool_dir, share)
     (spool_dir.parent / "go").touch()
     wait_until(are_done(spool_dir, "long", "new"), message=lambda: running.lines)
-    configure(spool_dir, f"engine: slurm\nslurm_dir: {other}\nkill_grace: 0.3\n")
+    use_folder(running, spool_dir, other)
     wait_until(lambda: list(other.iterdir()), message=lambda: running.lines)
     noted(spool_dir, "newest")
     wait_until(are_done(spool_dir, "newest"), message=lambda: running.lines)
@@ -477,13 +485,15 @@ def test_another_shared_folder_counts_when_nothing_is_out_in_the_old_one(
 
 
 def test_what_is_out_in_the_old_shared_folder_is_recorded_before_the_new_one_counts(
-    start: Callable[..., Running], spool_dir: Path, share: Path
+    start: Callable[..., Running], spool_dir: Path, share: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would stay there until somebody set the old folder again."""
+    """It would stay there until somebody set the old folder again. And then nobody waits for the next look of a second."""
     running, other = start(), share.with_name("other")
-    another_folder_while_a_job_is_out(spool_dir, other)
+    another_folder_while_a_job_is_out(running, spool_dir, other)
 
     noted(spool_dir, "new")
+    monkeypatch.setattr("queuectl.worker.idle.TICK", 600.0)
+    running.one.flags.request_look()
     (spool_dir.parent / "go").touch()
 
     wait_until(are_done(spool_dir, "long", "new"), message=lambda: running.lines)

@@ -110,6 +110,23 @@ def test_it_looks_seldom_while_nothing_is_out(packs: Packs) -> None:
     assert packs.looks == [10.0, 10.0 + IDLE_PAUSE]
 
 
+def test_what_is_handed_over_while_nothing_is_out_is_looked_at_soon(packs: Packs) -> None:
+    """The end of the only job on the cluster was recorded up to a second late."""
+    now = 10.0
+    share = share_of(packs, lambda: now)
+    share.turn()
+
+    def hand(*_: object) -> list[Back]:
+        packs.packs = 1
+        return []
+
+    share.post(hand)
+    share.turn()
+    now += SHORTEST_PAUSE * 1.01
+    share.turn()
+    assert packs.looks == [10.0, now]
+
+
 @pytest.mark.parametrize(
     ("took", "found", "pause"),
     [
@@ -154,6 +171,15 @@ def test_a_fault_ends_it_and_is_told(packs: Packs) -> None:
     assert share.fault is not None
     assert is_fault_of_the_share(share.fault)
     assert not is_fault_of_the_share(KeyError("a bug"))
+
+
+def test_its_end_wakes_the_main_thread_when_another_one_may_follow(packs: Packs) -> None:
+    """Another shared folder counted seconds late."""
+    seen: list[bool] = []
+    share = Share(lambda: packs, lambda: None, lambda: seen.append(share.has_ended))  # type: ignore[arg-type, return-value]
+    share.start()
+    assert share.end(10)
+    assert seen[-1]
 
 
 def test_a_call_that_hangs_keeps_nobody_waiting_and_nothing_follows_it(packs: Packs) -> None:
