@@ -29,6 +29,8 @@ MOST = 64 << 10
 """Bytes of one answer."""
 
 _BLOCK = 1 << 16
+_PART = 1 << 18
+"""Bytes of a download that are read at once. Each browser that reads slowly holds 1 MB of memory: with 1 MiB it was 2.7."""
 _MOST_DIGITS = 15
 
 
@@ -111,9 +113,7 @@ def _blocks(call: Call, job_id: str, run: int, stream: str, size: int) -> Iterat
     while at < size:
         try:
             with call.site.spool() as spool:
-                part = spool.output_part(
-                    job_id, run=run, stream=stream, start=at, most=min(1 << 20, size - at)
-                )
+                part = spool.output_part(job_id, run=run, stream=stream, start=at, most=min(_PART, size - at))
         except QueuectlError:
             return  # the job was deleted while its output was sent
         if not part.data or part.was_cut:

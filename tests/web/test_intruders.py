@@ -7,6 +7,8 @@ import gzip
 import json
 import logging
 import os
+import re
+import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +29,7 @@ from queuectl.web.site import SPOOLS, Site
 from support import drop_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 SECRET = b'{"command": "x", "env": {"API_TOKEN": "s3cret"}, "priority": 11}'
 
@@ -100,6 +102,57 @@ def test_a_body_that_nobody_waits_for_holds_no_connection(
     connected(browser.site, talk)
 
     assert closed == [True]
+
+
+def test_those_who_read_a_large_output_slowly_hold_neither_memory_nor_threads(
+    spool_dir: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than there are threads have read 1 KB of 64 MB: of each output a little is read ahead, and others get pages."""
+    record = {"command": "x", "attempts": 1, "history": [{"outcome": "completed", "exit_code": 0}]}
+    drop_bytes(spool_dir, "big.json", json.dumps(record).encode(), "done")
+    drop_bytes(spool_dir, "big.1.out", b"", "logs")
+    os.truncate(spool_dir / "logs" / "big.1.out", 64 << 20)
+    Spool(spool_dir).refresh()
+    read: list[int] = []
+    blocks = logs._blocks
+
+    def counted(*args: Any) -> Iterator[bytes]:
+        for block in blocks(*args):
+            read.append(len(block))
+            yield block
+
+    monkeypatch.setattr(logs, "_blocks", counted)
+    readers = SPOOLS + 4
+
+    async def talk(port: int, _: list[str]) -> None:
+        loop = asyncio.get_running_loop()
+        ask = f"GET %s HTTP/1.1\r\nHost: localhost\r\nCookie: {browser.cookie}\r\n\r\n"
+        slow = []
+        for _number in range(readers):
+            one = socket.socket()
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.setblocking(False)
+            await loop.sock_connect(one, ("127.0.0.1", port))
+            await loop.sock_sendall(one, (ask % "/job/big/log/file").encode())
+            slow.append(one)
+        for one in slow:
+            assert await loop.sock_recv(one, 1024)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _number in range(3):
+            writer.write((ask % "/jobs").encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head)
+            assert b" 200 " in head
+            assert length
+            await reader.readexactly(int(length[1]))
+        writer.close()
+        for one in slow:
+            one.close()
+
+    connected(browser.site, talk)
+
+    assert max(read) <= logs._PART
+    assert sum(read) < readers * (8 << 20)
 
 
 def test_bytes_that_are_no_http_after_an_answer_print_no_traceback(browser: Browser) -> None:
