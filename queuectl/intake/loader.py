@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+from functools import cached_property
 from operator import attrgetter
 
 from queuectl.config.settings import JobDefaults, Settings
@@ -20,7 +20,7 @@ from queuectl.system import files, safe_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Callable, Container, Sequence
     from typing import Any
 
     from queuectl.job.record import Job
@@ -187,10 +187,10 @@ _CACHED_FIELDS = frozenset({
 """A file with other fields is not loaded from the cache: what they put into a row depends on more than their value."""
 
 _CUT = ("id", "command", "created_at", "updated_at")
-_VARYING = re.compile(
+_VARYING = (
     rb'"(%s)"[ \t\r\n]*:[ \t\r\n]*"([^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*)"' % "|".join(_CUT).encode()
 )
-"""Cuts the texts of these fields out. What is left is the same for jobs with the same other fields, and in a valid file no quote
+"""A pattern that cuts the texts of these fields out. What is left is the same for jobs with the same other fields, and in a valid file no quote
 within a text is taken for its end. So the left part needs to be read and checked once."""
 
 _LONGEST = 4096
@@ -212,6 +212,12 @@ class _RowCache:
         self._key: Any = None
         self._read: files.Fingerprint | None = None
 
+    @cached_property
+    def _split(self) -> Callable[[bytes], list[bytes]]:
+        import re  # `status` starts without it
+
+        return re.compile(_VARYING).split
+
     def clear(self) -> None:
         """Forget all rows."""
         self._rows.clear()
@@ -232,7 +238,7 @@ class _RowCache:
             or status.st_mode & safe_open.OTHERS_WRITE
         ):
             return None
-        parts = _VARYING.split(data)
+        parts = self._split(data)
         names, texts = tuple(parts[1::3]), parts[2::3]
         key = names, tuple(parts[::3])
         cached = self._rows.get(key)

@@ -18,8 +18,8 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 from operator import itemgetter
-from typing import NamedTuple
 
+from queuectl.fast_start.dataclass import dataclass
 from queuectl.index import waits
 from queuectl.intake.claims import mirror_claims
 from queuectl.job.times import micros
@@ -113,7 +113,8 @@ def _rebuild(intake: Intake, *, trusted: bool) -> int:
             intake.index.end_ahead()
 
 
-class _Read(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Read:
     """A folder of which each file was read ahead: its time before that, see `folder_time`, the moment (ns), and the rows."""
 
     time: tuple[int, int]

@@ -398,10 +398,10 @@ MIRROR = (
         ("tests/worker/test_wake_up.py::test_more_events_than_the_kernel_keeps_are_noticed",),
     ),
     Mutant(
-        "index: True is 1 to a file that is like another",
+        "index: a file with another priority is taken for one that is like another",
         "intake/loader.py",
-        "tuple(record), values, tuple(map(type, values)), created",
-        "tuple(record), values, created",
+        "        key = names, tuple(parts[::3])\n",
+        "        key = (names,)\n",
         ("tests/intake/test_loader.py::test_equal_values_of_other_types_are_no_cache_hit",),
     ),
     Mutant(
