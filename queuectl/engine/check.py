@@ -151,10 +151,21 @@ def _programs(command: Callable[[Sequence[str]], Run]) -> Generator[Finding, Non
 
 
 def _no_answer(said: Sequence[str]) -> Finding:
-    munge = [line for line in said if "munge" in line.lower()]
-    if munge:
-        return Finding(f"slurm does not answer: {one_line(munge[-1])}", "systemctl status munge")
+    for word, hint in _CAUSES:
+        lines = [line for line in said if word in line.lower()]
+        if lines:
+            return Finding(f"slurm does not answer: {one_line(lines[-1])}", hint)
     return Finding(f"slurm does not answer: {one_line(said[-1])}", "scontrol ping")
+
+
+_NO_CONFIG = "export SLURM_CONF=/etc/slurm/slurm.conf"
+_CAUSES = (
+    ("munge", "systemctl status munge"),
+    ("configuration source", _NO_CONFIG),
+    ("stat file", _NO_CONFIG),
+    ("status file", _NO_CONFIG),
+)
+"""Words in what Slurm's commands say when they do not reach the controller for a reason on this machine, and what helps."""
 
 
 # -- the folder --------------------------------------------------------------------------------------------------------

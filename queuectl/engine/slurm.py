@@ -71,8 +71,9 @@ def run(words: Sequence[str]) -> Run:
         done = subprocess.run(
             words, capture_output=True, timeout=_LIMIT, stdin=subprocess.DEVNULL, env=known, check=False
         )
-    except subprocess.TimeoutExpired:
-        return None, "", f"{words[0]} has not answered within {_LIMIT:.0f}s"
+    except subprocess.TimeoutExpired as late:
+        said = (late.stderr or b"").decode(errors="replace")  # often why it goes on trying
+        return None, "", f"{words[0]} has not answered within {_LIMIT:.0f}s\n{said}"
     except OSError as error:
         return None, "", f"{words[0]}: {(error.strerror or str(error)).lower()}"
     return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")

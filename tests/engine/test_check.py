@@ -114,6 +114,20 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     return Here()
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "sinfo: error: fetch_config: DNS SRV lookup failed\nsinfo: fatal: Could not establish a configuration source",
+        "sinfo has not answered within 30s\nsinfo: error: s_p_parse_file: cannot stat file /x/slurm.conf: No such file",
+    ],
+)
+def test_a_head_without_slurm_conf_is_told_how_to_name_it(layout: Layout, here: Here, said: str) -> None:
+    """`scontrol ping` would say the same."""
+    [(fact, hint)] = faults_of(layout, lambda words: (1, "", said) if words[0] == "sinfo" else here(words))
+    assert fact == f"slurm does not answer: {said.splitlines()[-1]}"
+    assert hint == "export SLURM_CONF=/etc/slurm/slurm.conf"
+
+
 def test_a_cluster_that_is_well_has_no_faults(layout: Layout, share: Path, here: Here) -> None:
     """Each thing that was proved is told; and nothing is left."""
     texts = [one.text for one in found(layout, here)]

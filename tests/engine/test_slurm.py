@@ -69,6 +69,14 @@ def test_a_job_that_wants_nothing_gets_what_the_cluster_gives() -> None:
     assert not any(option in words for option in ("--mem", "--gres", "--partition", "--time", "--qos"))
 
 
+def test_what_a_command_has_said_before_its_time_was_up_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its slurm.conf a command tries again for a minute, and says so at once."""
+    monkeypatch.setattr(slurm, "_LIMIT", 0.1)
+    code, _, said = slurm.run(["/bin/sh", "-c", "echo cannot stat file >&2; exec sleep 30"])
+    assert code is None
+    assert said.splitlines() == ["/bin/sh has not answered within 0s", "cannot stat file"]
+
+
 @pytest.mark.parametrize(
     ("ended", "answer", "text"),
     [
