@@ -337,7 +337,7 @@ ENGINE = (
     Mutant(
         "dispatcher: another folder counts at once",
         "worker/dispatch_open.py",
-        "        return not (self.has_moved and is_used)\n",
+        "        return not (has_jobs or (summary is not None and summary.packs > 0))\n",
         "        return True\n",
         (f"{_DISPATCHER}what_is_out_in_the_old_shared_folder_is_recorded_before_the_new_one_counts",),
     ),
