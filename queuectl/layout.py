@@ -129,12 +129,19 @@ def with_home(path: str | os.PathLike[str]) -> str:
     """Return the path with ~ replaced by the home folder.
 
     Raises:
-        SpoolError: there is no home folder. `~` would become a folder of that name in the current directory, and another
-            one after each `cd`.
+        SpoolError: there is no home folder, or no user of that name. `~` and `~name` would become folders of these names
+            in the current directory, and others after each `cd`.
     """
     path = os.fspath(path)
     if path != "~" and not path.startswith("~/"):
-        return os.path.expanduser(path)
+        found = os.path.expanduser(path)
+        if path.startswith("~") and found == path:
+            user = path.split(os.sep)[0]
+            raise SpoolError(
+                f"cannot find the home folder for {path}: there is no user {user[1:]}",
+                hint=f"for a folder that is called {user}, write ./{path}",
+            )
+        return found
     found = os.path.expanduser(path)
     # With an empty HOME, expanduser returns /.queuectl.
     if os.path.isabs(found) and (os.name == "nt" or os.environ.get("HOME") != ""):

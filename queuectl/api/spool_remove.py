@@ -184,7 +184,10 @@ class RemovePart(SpoolBase):
             raise ValueError("say what is to go: older_than, keep, or both")
         if keep is not None and keep < 0:
             raise ValueError(f"keep must be 0 or more, not {keep}")
-        self._begin_change("purge …")
+        if dry_run:
+            self._mirror()  # where nothing can be written, too
+        else:
+            self._begin_change("purge …")
         before = (
             None if older_than is None else micros(self._storage.now() - times.parse_duration(older_than))
         )

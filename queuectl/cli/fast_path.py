@@ -100,17 +100,23 @@ def merged(record: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, An
 
 def _folder(cwd: str) -> str:
     cwd = with_home(cwd)
-    if os.path.isabs(cwd):
-        return cwd
+    return cwd if os.path.isabs(cwd) else current_folder("give a directory with --cwd", cwd)
+
+
+def current_folder(hint: str, below: str = "") -> str:
+    """Return the folder of a job that runs where its command is typed, or `below` that; `hint` says what else can be done.
+
+    Raises:
+        QueuectlError: the current directory was deleted, or its name is not UTF-8.
+    """
     try:
         here = os.getcwd()
     except OSError:
-        raise QueuectlError("the current directory was deleted", hint="give a directory with --cwd") from None
-    folder = utf8(os.path.join(here, cwd) if cwd else here, None)
+        raise QueuectlError("the current directory was deleted", hint=hint) from None
+    folder = utf8(os.path.join(here, below) if below else here, None)
     if folder is None:
         raise QueuectlError(
-            "the name of the current directory is not UTF-8, so no job file can contain it",
-            hint="give a directory with --cwd",
+            "the name of the current directory is not UTF-8, so no job file can contain it", hint=hint
         )
     return folder
 

@@ -110,6 +110,20 @@ def test_without_a_home_no_spool_is_made_in_the_current_folder(home: str, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_home_of_an_unknown_user_is_no_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistyped `~bakcup/spool` would be another spool in each folder in which somebody types it."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpoolError, match="there is no user no-such-user") as refused:
+        Spool("~no-such-user/s")
+    assert refused.value.hint == "for a folder that is called ~no-such-user, write ./~no-such-user/s"
+    with pytest.raises(SpoolError, match="there is no user no-such-user"):
+        Spool(tmp_path / "spool").enqueue("true", cwd="~no-such-user")
+    Spool("./~no-such-user/s").enqueue("true")
+    assert (tmp_path / "~no-such-user" / "s" / "pending").is_dir()
+
+
 @pytest.fixture
 def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user without HOME and without an entry in passwd, as in many containers."""

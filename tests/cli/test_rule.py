@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,6 @@ from queuectl.rules import rule_book, rule_note
 from support import load, wait_until
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -61,6 +62,17 @@ def test_add_writes_a_file_that_a_person_would_write(cli: Cli, spool_dir: Path) 
     assert text.splitlines()[-2:] == ['  timeout: "8h"', '  expires_in: "20h"']
     again = cli("rule", "add", "backup", "--every", "1h", "true", expect=1)
     assert again.stderr == "error: there is a rule backup already\nhint: queuectl rule show backup\n"
+
+
+def test_rule_of_a_vanished_directory_is_refused(spool_dir: Path, tmp_path: Path) -> None:
+    """The error was that the output cannot be written."""
+    gone = tmp_path / "gone"
+    add = f'"{sys.executable}" -m queuectl rule add r --every 1h true'
+    script = f'mkdir "{gone}"; cd "{gone}"; rmdir "{gone}"; exec {add}'
+    run = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    hint = "hint: run `queuectl rule add` in a folder that exists"
+    assert (run.returncode, run.stderr) == (1, f"error: the current directory was deleted\n{hint}\n")
+    assert not (spool_dir / "rules" / "r.yaml").exists()
 
 
 @pytest.mark.parametrize(

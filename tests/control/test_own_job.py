@@ -73,6 +73,15 @@ def test_wait_for_itself_is_refused_and_all_means_the_others(inside: Spool) -> N
     run_cli("wait", "--all", "--timeout", "5", expect=0)
 
 
+def test_a_job_does_not_follow_its_own_output(inside: Spool) -> None:
+    """`logs -f mine` inside of it waits for its end, and copies its own output for ever. Filters mean the others."""
+    refused = run_cli("logs", "-f", "mine", expect=1)
+    assert "this command belongs to job mine, which would follow its own output" in refused.stderr
+    others = run_cli("logs", "-f", "--state", "processing", expect=0, timeout=20)
+    assert others.stderr == "no jobs match\n"
+    run_cli("logs", "mine", expect=0)
+
+
 def test_enqueue_wait_without_another_worker_queues_nothing(inside: Spool) -> None:
     """The only worker runs the job that waits."""
     refused = run_cli("enqueue", "--id", "inner", "--wait", "true", expect=1)

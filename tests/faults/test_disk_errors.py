@@ -323,6 +323,7 @@ def test_a_disk_read_only_for_a_moment_stops_nothing_for_good(
         with support.read_only(spool_dir):
             refused = cli("enqueue", "true", expect=3)
             assert refused.stderr.count("\n") == 1, refused.stderr
+            cli("purge", "--keep", "1", "--dry-run", expect=0)
             go.touch()
             support.wait_until(lambda: any("cannot record" in line for line in said), message=lambda: said)
             assert cli("list", expect=0).stdout.startswith("a - processing")

@@ -12,6 +12,7 @@ from queuectl.cli.base import Session, Usage, command
 from queuectl.cli.log_printer import Follower, Output, RunPrinter, first_since, follow_all, last_run
 from queuectl.cli.log_stream import INTERRUPTED
 from queuectl.cli.selection import filter_options
+from queuectl.control import own_job
 from queuectl.errors import JobError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def logs_command(
     since = where.since
     if (attempt is not None) + every + (since is not None) > 1:
         raise Usage("give only one of --attempt, --all and --since")
-    chosen = _Chosen(session, ids, where)
+    chosen = _Chosen(session, ids, where, follow=follow)
     headings = every or since is not None or not chosen.is_one
     output = Output(only, raw=raw)
     followers = []
@@ -129,6 +130,8 @@ class _Chosen:
 
     Raises:
         Usage: both are given, or neither.
+        QueuectlError: the job that runs this command is named, and would be followed: it would copy its own output, and
+            wait for its own end. Filters leave that job out.
 
     Attributes:
         is_one: one job is named; then an error about it ends the command, as in any other.
@@ -136,7 +139,7 @@ class _Chosen:
         exit_code: 0, or that of the last job that was refused.
     """
 
-    def __init__(self, session: Session, ids: tuple[str, ...], where: Filter) -> None:
+    def __init__(self, session: Session, ids: tuple[str, ...], where: Filter, *, follow: bool) -> None:
         # --since chooses runs, too, so it goes with ids.
         if ids and not where.without_since.is_open:
             raise Usage("give either job ids or filters, not both")
@@ -145,12 +148,19 @@ class _Chosen:
         self._session, self._ids, self._where = session, list(dict.fromkeys(ids)), where
         self.is_one = len(self._ids) == 1
         self.found = self.exit_code = 0
+        self._own = own_job.find(session.spool.layout) if follow else None
 
     def __iter__(self) -> Iterator[Job]:
         spool = self._session.spool
         for job_id in self._ids or [row.id for row in spool.list(where=self._where)]:
             with self.reported():
                 job = spool.get(typed_ids.to_show(self._session, job_id) if self._ids else job_id)
+                if self._own is not None and job.id == self._own.job_id:
+                    if not self._ids:
+                        continue
+                    own_job.refuse_to_wait(
+                        spool.layout, "which would follow its own output", hint="queuectl logs --help"
+                    )
                 self.found += 1
                 yield job
 

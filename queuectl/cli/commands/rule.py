@@ -11,6 +11,7 @@ import click
 from queuectl.api import json_view
 from queuectl.cli import options, render
 from queuectl.cli.base import Group, Session, Usage, command
+from queuectl.cli.fast_path import current_folder
 from queuectl.job import times
 from queuectl.system import files
 
@@ -55,6 +56,9 @@ rule_command = Group(
         "fire": "run",
         "disable": "pause",
         "enable": "resume",
+        "stop": "pause",
+        "start": "resume",
+        "unpause": "resume",
         "rm": "remove",
         "delete": "remove",
         "help": "queuectl guide rules",
@@ -327,7 +331,7 @@ def add_command(
         raise Usage("it is not said when", hint=f'queuectl rule add {name} --cron "0 2 * * *" …')
     job: dict[str, Any] = {
         "command": command[0] if len(command) == 1 else list(command),
-        "cwd": os.getcwd(),
+        "cwd": current_folder("run `queuectl rule add` in a folder that exists"),
     }
     job |= {
         key: value for key, value in (("timeout", timeout), ("expires_in", expires_in)) if value is not None
