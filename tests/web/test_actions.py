@@ -108,6 +108,26 @@ def test_what_cannot_be_done_is_said_on_the_page_of_the_job(browser: Browser, pa
     assert "<h1>" in answer.text
 
 
+def test_each_button_of_the_line_acts_and_leads_back_to_it(spool: Spool, browser: Browser) -> None:
+    """They share one form: each says by itself where it goes."""
+    page = browser.get("/line").text
+    buttons = re.findall(r'formaction="([^"]*)"', page)
+    hidden = dict(
+        re.findall(
+            r'<input type="hidden" name="(back|token)" value="([^"]*)"', page[page.index("<table") - 300 :]
+        )
+    )
+
+    assert buttons == ["/job/wait/hold", "/job/wait/cancel"]
+    assert hidden == {"token": browser.token, "back": "/line"}
+    assert (
+        browser.post(buttons[0], {"back": hidden["back"]}).headers["location"] == "/line?said=held&about=wait"
+    )
+    assert 'formaction="/job/wait/release"' in browser.get("/line").text
+    browser.post(buttons[1], {"back": "/line"})
+    assert spool.row("wait").state == "dead"
+
+
 def test_back_leads_to_our_lists_only(browser: Browser) -> None:
     """A form that was made elsewhere sends nobody away."""
     assert (
