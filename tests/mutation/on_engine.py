@@ -342,6 +342,20 @@ ENGINE = (
         (f"{_DISPATCHER}what_is_out_in_the_old_shared_folder_is_recorded_before_the_new_one_counts",),
     ),
     Mutant(
+        "dispatcher: the end of the share's thread is heard of in the next round",
+        "worker/share.py",
+        "            self._wake()  # else the main thread would open it anew a second late\n",
+        "",
+        (f"{_SHARE}its_end_wakes_the_main_thread_when_another_one_may_follow",),
+    ),
+    Mutant(
+        "dispatcher: what is handed over while nothing is out is looked at when an idle share is",
+        "worker/share.py",
+        "                self._next_look = now + SHORTEST_PAUSE  # an end would be seen up to IDLE_PAUSE late\n",
+        "                pass\n",
+        (f"{_SHARE}what_is_handed_over_while_nothing_is_out_is_looked_at_soon",),
+    ),
+    Mutant(
         "dispatcher: a thread that was given up goes on with its orders",
         "worker/share.py",
         "        while not (self._is_closed or self.fault):\n",
