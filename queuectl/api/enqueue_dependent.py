@@ -168,8 +168,8 @@ class _Check:
             return locate.state_of(self._spool._storage, job_id) is not None
 
     def _waits_of(self, job_id: str) -> list[str]:
-        with self._spool._lock:
-            return self._spool._index.waits_of(job_id) if self._spool._index.usable else []
+        index = self._spool._index
+        return self._spool._ask(lambda: index.waits_of(job_id)) if index.usable else []
 
     def _refuse_ring(self) -> None:
         from graphlib import CycleError, TopologicalSorter

@@ -82,7 +82,7 @@ def load(spool: SpoolBase, row: Row) -> Job:
 def _moved(spool: SpoolBase, row: Row) -> Job:
     """Load a job whose file was moved between the query of the index and the reading."""
     spool.refresh()
-    again = spool._index.get(row.id)
+    again = spool._ask(lambda: spool._index.get(row.id))
     if again is None or (again.place, again.name) == (row.place, row.name):
         raise JobNotFound(row.id)
     return load(spool, again)

@@ -290,8 +290,7 @@ def find_obstacle(spool: SpoolBase, ids: list[str]) -> str | None:
     is_helpless = not any(one.free for one in workers) and taken.isdisjoint(ids)
     if (own := own_job.find(spool.layout)) and is_helpless:
         return f"no worker is free while {own.worker} runs job {own.job_id}, which waits here: queuectl worker start"
-    with spool._lock:
-        rows = [spool._index.get(job_id) for job_id in ids[:100]]
+    rows = spool._ask(lambda: [spool._index.get(job_id) for job_id in ids[:100]])
     if len(ids) <= len(rows) and all(row is not None and row.held for row in rows):
         return (
             f"{ids[0]} is held: queuectl release {ids[0]}"

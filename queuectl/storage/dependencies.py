@@ -260,10 +260,19 @@ def unknown(parent: str) -> NeverStarts:
 def refuse_ring(storage: Storage, job: Job) -> None:
     """Refuse a job that would wait for itself through others.
 
+    A damaged index must not keep a job out. It is made anew by the next scan, and the doctor finds a ring.
+
     Raises:
         NeverStarts: with the jobs on the way.
     """
-    if ring := find_ring(storage, job):
+    import sqlite3
+
+    try:
+        ring = find_ring(storage, job)
+    except sqlite3.Error as error:
+        storage.index.broken = str(error)
+        return
+    if ring:
         raise NeverStarts(f"{job.id} waits for itself: {', '.join(ring)}")
 
 

@@ -210,6 +210,30 @@ def test_a_damaged_index_changes_no_answer(spool_dir: Path, damage: str, cli: Ca
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("how", ["one", "many", "set", "wait"])
+def test_damage_keeps_no_job_from_waiting_for_another(spool_dir: Path, damage: str, how: str) -> None:
+    """A program has the index open. Whether a job waits for itself is asked of the index alone."""
+    with Spool(spool_dir) as spool:
+        spool.enqueue("true", id="first")
+        spool.enqueue("true", id="second", after="first")
+        spool.enqueue("true", id="third")
+        shutil.copy(database(spool_dir), spool_dir.parent / "old.db")
+
+        DAMAGES[damage](database(spool_dir), spool_dir.parent / "old.db")
+
+        if how == "one":
+            spool.enqueue("true", id="last", after="second")
+        elif how == "many":
+            spool.enqueue_many([{"id": "last", "command": "true", "after": ["second"]}])
+        elif how == "set":
+            spool.set("third", after="second")
+        else:
+            assert "no worker" in " ".join(spool.why_waiting("second"))
+        names = {path.stem for path in (spool_dir / "pending").iterdir()}
+        assert {row.id for row in spool.list()} == names
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_while_workers_run_costs_no_job(
     spool_dir: Path, damage: str, cli: Callable[..., Any], workers: Callable[..., Any]
 ) -> None:
