@@ -63,9 +63,12 @@ def purge_command(
     wrong = [name for name in where.states if name not in {"completed", "dead"}]
     if wrong:
         raise Usage(f"{wrong[0]} jobs have not ended", hint="queuectl clear --help")
+    from queuectl.api import access
     from queuectl.storage.retention import summary
 
     spool = session.spool
+    if not dry_run:
+        access.refuse_others(spool.layout, "purge …")  # also where there is nothing to delete yet
     found = spool.purge(older_than=older_than, keep=keep, where=where, logs_only=logs_only, dry_run=True)
     nothing = not (found.jobs or found.logs)
     if dry_run or nothing:
