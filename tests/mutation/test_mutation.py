@@ -54,10 +54,18 @@ def test_what_a_mutant_leaves_running_is_ended(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_every_protection_is_missed_when_it_is_gone() -> None:
-    """A part of the table, another one each time; all of it with QUEUECTL_FULL=1."""
+    """A part of the table, another one each time; all of it with QUEUECTL_FULL=1.
+
+    Some protect against a race, which comes about in most runs of their test and not in all. One that lived is tried
+    twice more, alone.
+    """
     chosen = MUTANTS if sweeps.FULL else random.Random(sweeps.SEED).sample(MUTANTS, SOME)
 
     bad = [verdict for verdict in try_all(chosen) if not verdict.good]
+    for _ in range(2):
+        lived = [one.mutant for one in bad if one.fate == "SURVIVED"]
+        bad = [one for one in bad if one.fate != "SURVIVED"]
+        bad += [verdict for verdict in try_all(lived, at_once=1) if not verdict.good] if lived else []
 
     assert not bad, f"QUEUECTL_SEED={sweeps.SEED}: " + "; ".join(
         f"{one.mutant.name}: {one.fate} {one.by}" for one in bad
