@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING
 
 from queuectl.doctor import hooks
@@ -34,10 +35,7 @@ def examine(case: Case) -> Iterator[Finding]:
     for name in notes:
         rule, is_list, _ = name.rpartition(".seen")
         if is_list and rule not in rules:
-            where = f"{RULE_NOTES}/{files.printable_name(name)}"
-            fact = f"{where} is the list of files of a rule that is not there"
-            hint = "delete it, if the rule will not come back"
-            yield Finding("rule note", where, fact, hint, harmless=True)
+            yield _of_no_rule(case, name, "list of files")
     yield from _of_notes(
         case, [name.removesuffix(".json") for name in notes if name.endswith(".json")], rules
     )
@@ -52,14 +50,18 @@ def _of_notes(case: Case, notes: list[str], rules: set[str]) -> Iterator[Finding
         where = f"{RULE_NOTES}/{files.printable_name(name)}.json"
         note = rule_note.read(case.layout, name)
         if name not in rules:
-            fact = f"{where} is the note of a rule that is not there"
-            yield Finding(
-                "rule note", where, fact, "delete it, if the rule will not come back", harmless=True
-            )
+            yield _of_no_rule(case, f"{name}.json", "note")
         elif note is not None and note.done > now + SET_BACK:
             until = times.local(note.done)
             fact = f"rule {name} is done until {until}, which lies ahead of the clock; it goes on after ten minutes"
             yield Finding("rule note", where, fact, "look at the clock of this machine", harmless=True)
+
+
+def _of_no_rule(case: Case, name: str, what: str) -> Finding:
+    where = f"{RULE_NOTES}/{files.printable_name(name)}"
+    fact = f"{where} is the {what} of a rule that is not there; it counts if the rule comes back"
+    cure = f"rm {shlex.quote(os.path.join(case.layout.rule_notes, files.printable_name(name)))}"
+    return Finding("rule note", where, fact, cure, harmless=True)
 
 
 def _names(folder: str) -> list[str]:

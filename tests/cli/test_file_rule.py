@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,6 @@ from queuectl.system import mounts
 from support import drain, load
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -141,6 +141,8 @@ def test_remove_deletes_the_list_of_files_and_doctor_tells_of_a_lonely_one(
     [found] = doctor_rules.examine(case)
     assert found.harmless
     assert "gone.seen is the list of files of a rule that is not there" in found.fact
+    subprocess.run(found.cure, shell=True, check=True)
+    assert list(doctor_rules.examine(case)) == []
     spool.remove_rule("scans")
     assert not seen.exists()
 
