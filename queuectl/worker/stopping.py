@@ -147,7 +147,9 @@ def _ask(layout: Layout, names: Sequence[str], *, force: bool, asked_at: float |
         if names and info.name not in names:
             continue
         process, parent = _processes(layout, info)
-        if info.mode == registry.STARTING or commands.request_stop(layout, info.name, force=force):
+        is_asked = info.mode == registry.STARTING or commands.request_stop(layout, info.name, force=force)
+        # Without names: one that has left since that look has read the note.
+        if is_asked or not (names or is_locked(layout.worker_file(info.name, "lock"))):
             one = _Asked(info, process, parent, None)
             if force:
                 _force(layout, one)

@@ -85,6 +85,13 @@ WORKERS = (
         equal="it is killed some seconds later, and its job is taken back as well",
     ),
     Mutant(
+        "stop: who leaves as it is asked does not count",
+        "worker/stopping.py",
+        '        if is_asked or not (names or is_locked(layout.worker_file(info.name, "lock"))):\n',
+        "        if is_asked:\n",
+        (f"{_SUPERVISOR}a_worker_that_leaves_between_the_look_and_the_question_counts_as_stopped",),
+    ),
+    Mutant(
         "stop: nobody is killed",
         "worker/stopping.py",
         "asked.was_killed |= asked.process.send(signal.SIGKILL)",

@@ -77,6 +77,24 @@ def be_worker(spool_dir: Path, launch: Launch, mode: str = "foreground") -> subp
 # -- stops that come early ---------------------------------------------------------------------------------------------
 
 
+def test_a_worker_that_leaves_between_the_look_and_the_question_counts_as_stopped(
+    spool_dir: Path, foreground: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has read the note to all workers in that moment. `Stopped 3` of four was told now and then."""
+    foreground("--count", "2")
+    ready(spool_dir, 2)
+    request = commands.request_stop
+
+    def late(layout: Layout, name: str, *, force: bool) -> bool:
+        request(layout, name, force=force)
+        wait_until(lambda: name not in names(spool_dir))
+        return request(layout, name, force=force)
+
+    monkeypatch.setattr(commands, "request_stop", late)
+    done = stopping.stop(Layout(spool_dir), force=False, timeout=20, report=lambda _: None)
+    assert done.ended == 2
+
+
 def test_stop_ends_and_counts_workers_that_are_still_starting(
     spool_dir: Path, cli: Cli, foreground: Callable[..., subprocess.Popen[str]]
 ) -> None:
