@@ -397,7 +397,7 @@ def test_a_slow_record_of_an_end_makes_no_job_long(spool_dir: Path, monkeypatch:
     Spool(spool_dir).enqueue_many([{"command": "true"}] * 40)
     drain(spool_dir)
 
-    assert sum(claimed) == 40
+    assert len(list((spool_dir / "done").iterdir())) == 40
     assert max(claimed) > 4
 
 
