@@ -181,19 +181,21 @@ def _move_with_reason(path: str, folder: str, reason: str, judged: os.stat_resul
             if judged is not None and os.lstat(path).st_ino != judged.st_ino:
                 raise FileNotFoundError(path)
             files.move(path, target)
-        except OSError as error:
-            came = isinstance(error, FileExistsError)
-            if came or not os.path.lexists(
-                target
-            ):  # else another process has just moved this file, with this reason
-                with suppress(OSError):
-                    os.unlink(target + ".reason")
-            if not came:
-                raise
+        except FileExistsError:
+            _delete_reason(target)
             continue
+        except OSError:
+            if not os.path.lexists(target):  # else another process has just moved this file, with this reason
+                _delete_reason(target)
+            raise
         with suppress(OSError):
             files.sync_folder(folder)
         return target
+
+
+def _delete_reason(target: str) -> None:
+    with suppress(OSError):
+        os.unlink(target + ".reason")
 
 
 def _is_there(path: str, judged: os.stat_result | None) -> bool:
